@@ -1,0 +1,2 @@
+//! The `cepa` command-line tool.
+fn main() {}

@@ -1,0 +1,19 @@
+//! cepa (*Allium cepa*, the onion): a multiplexed peer-to-peer secure channel over anything that
+//! carries bytes.
+//!
+//! Everything is a byte stream, and everything that improves a byte stream is a byte stream.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod identity;
+pub mod mux;
+pub mod onion;
+pub mod session;
+pub mod stack;
+pub mod tls;
+
+pub use cepa_transports as transports;
+pub use cepa_transports::{ByteStream, Side};
