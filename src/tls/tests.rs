@@ -10,6 +10,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
 
 use super::error::quote;
+use super::verifier::Verdict;
 use super::*;
 use crate::Side;
 use crate::identity::{
