@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::Side;
 use crate::identity::{Identity, TrustPolicy};
 use crate::onion::{MAX_LAYERS, Onion};
-use crate::tls::{TlsConfig, TlsConfigError, TlsError};
+use crate::tls::{TlsConfig, TlsConfigError};
 use crate::{mux, transports};
 
 mod error;
@@ -92,10 +92,7 @@ pub(crate) struct Built {
 }
 
 /// Dials an address and puts its TLS layers on, as client.
-pub(crate) async fn dial(
-    endpoint: &Endpoint,
-    config: &StackConfig,
-) -> Result<Built, ConnectError> {
+pub(crate) async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Built, ConnectError> {
     // Checked first: no connection is made for an address that can't work.
     tls_layers(endpoint.layers())?;
     let stream = transports::dial(endpoint).await?;
@@ -119,7 +116,11 @@ pub(crate) async fn build(
     let meter = Meter::default();
     let mut onion = Onion::new(Metered::new(stream, meter.clone()));
     for layer in 1..=count {
-        let tls = if layer == count { &inside_mux } else { &inside_tls };
+        let tls = if layer == count {
+            &inside_mux
+        } else {
+            &inside_tls
+        };
         let until = deadline.min(Instant::now() + config.layer_timeout);
         let pushed = timeout_at(until, onion.push(side, tls)).await;
         let error = match pushed {
@@ -132,7 +133,13 @@ pub(crate) async fn build(
         part(onion).await;
         return Err(error);
     }
-    Ok(Built { onion, meter, label, started, deadline })
+    Ok(Built {
+        onion,
+        meter,
+        label,
+        started,
+        deadline,
+    })
 }
 
 fn tls(config: &StackConfig, alpn: &[u8]) -> Result<TlsConfig, TlsConfigError> {
@@ -154,7 +161,7 @@ async fn part(mut onion: Onion<Metered<Stream>>) {
             return;
         }
         let wire = onion.wire_mut();
-        let (mut scratch, mut total) = ([0; 4096], 0);
+        let (mut scratch, mut total) = (vec![0; 4096], 0);
         while let Ok(n @ 1..) = wire.read(&mut scratch).await {
             total += n;
             if total > PARTING_BYTES {
@@ -167,8 +174,17 @@ async fn part(mut onion: Onion<Metered<Stream>>) {
 
 /// How many TLS layers a stack has below its mux; an error for a stack that can't carry a session.
 fn tls_layers(layers: &[Layer]) -> Result<usize, ConnectError> {
-    let layers = if layers.is_empty() { DEFAULT_LAYERS } else { layers };
-    let refused = |reason| Err(ConnectError::Layers { layers: written(layers), reason });
+    let layers = if layers.is_empty() {
+        DEFAULT_LAYERS
+    } else {
+        layers
+    };
+    let refused = |reason| {
+        Err(ConnectError::Layers {
+            layers: written(layers),
+            reason,
+        })
+    };
     let [Layer::Mux, below @ ..] = layers else {
         return refused("a session needs the mux as its topmost layer");
     };
@@ -186,7 +202,11 @@ fn tls_layers(layers: &[Layer]) -> Result<usize, ConnectError> {
 
 /// Layers as an address writes them.
 fn written(layers: &[Layer]) -> String {
-    layers.iter().map(|layer| layer.word()).collect::<Vec<_>>().join("+")
+    layers
+        .iter()
+        .map(|layer| layer.word())
+        .collect::<Vec<_>>()
+        .join("+")
 }
 
 #[cfg(test)]
