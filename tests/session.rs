@@ -170,11 +170,10 @@ async fn an_address_is_dialled() {
             let stream = listener.accept().await.unwrap().unwrap();
             Session::over(stream, layers, Side::Server, &peers.server).await
         };
-        let (client, server) =
-            soon(Box::pin(async {
-                tokio::join!(Session::dial(&at, &peers.client), served)
-            }))
-            .await;
+        let (client, server) = soon(Box::pin(async {
+            tokio::join!(Session::dial(&at, &peers.client), served)
+        }))
+        .await;
         let (client, server) = (client.unwrap(), server.unwrap());
         assert_eq!(client.layers().len(), layers.len().max(2) - 1);
         serve_echo(server);
