@@ -197,6 +197,16 @@ async fn roles_do_not_depend_on_who_dialled() {
     assert_eq!(soon(echoed(stream, b"hello".to_vec())).await, b"hello");
 }
 
+#[tokio::test]
+async fn the_key_exchange_can_be_chosen_for_a_slow_line() {
+    let mut peers = Peers::new();
+    peers.client.groups = Some(vec![0x1d]);
+    let (client, server) = peers.sessions().await;
+    assert_eq!(client.peer().group(), Some(0x1d));
+    let bytes = server.wire().bytes_in() + server.wire().bytes_out();
+    assert!(bytes < 3000, "{bytes} bytes");
+}
+
 // ---- services --------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,27 @@
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
 //! first thing that tells it that it was let in.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::identity::{Identity, Pinned};
+//! use cepa::session::Session;
+//! use cepa::stack::StackConfig;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::load("me.pem")?;
+//! let expected = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza".parse()?;
+//! let config = StackConfig::new(identity, Arc::new(Pinned::one(expected)));
+//! let session = Session::dial(&"tcp:host:7000".parse()?, &config).await?;
+//! let mut stream = session.open("echo").await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?; // the end of our direction
+//! let mut back = Vec::new();
+//! stream.read_to_end(&mut back).await?;
+//! session.close().await;
+//! # Ok(()) }
+//! ```
+//!
 //! # How a session ends
 //! [`Session::close`] says so in the mux (go-away) and in each TLS layer (close_notify), and waits
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is

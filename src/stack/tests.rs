@@ -71,3 +71,31 @@ fn every_scheme_is_explained() {
         assert!(last.contains(expected), "{last:?} lacks {expected:?}");
     }
 }
+
+#[test]
+fn a_serial_line_gets_the_time_that_its_speed_needs() {
+    let identity = Identity::generate(crate::identity::KeyKind::Ed25519).unwrap();
+    let config = StackConfig::new(identity, Arc::new(crate::identity::AcceptAny));
+    let tuned = |address: &str| config.tuned_to(&address.parse().unwrap());
+    let seconds = |config: &StackConfig| {
+        (
+            config.layer_timeout.as_secs(),
+            config.stack_timeout.as_secs(),
+        )
+    };
+
+    assert_eq!(seconds(&tuned("tcp:localhost:1")), (10, 30));
+    assert_eq!(tuned("tcp:localhost:1").groups, None);
+    assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=9600")), (19, 39));
+    assert_eq!(
+        seconds(&tuned("mux+tls+tls+serial:/dev/ttyS9,baud=300")),
+        (277, 831)
+    );
+    assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
+    assert_eq!(tuned("serial:/dev/ttyS9").groups, Some(vec![X25519]));
+    // What the caller has set stays.
+    let mut own = config.clone();
+    own.groups = Some(vec![0x11ec]);
+    let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
+    assert_eq!(own.groups, Some(vec![0x11ec]));
+}
