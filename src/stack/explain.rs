@@ -4,7 +4,7 @@ use std::fmt;
 
 use cepa_transports::{Endpoint, Layer, Target};
 
-use super::DEFAULT_LAYERS;
+use super::layers::DEFAULT_LAYERS;
 
 /// What an address means; its text has one line a layer, top of the stack first.
 #[derive(Clone, Debug, PartialEq, Eq)]

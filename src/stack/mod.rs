@@ -24,24 +24,25 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, TrustPolicy};
-use crate::onion::{MAX_LAYERS, Onion};
+use crate::onion::Onion;
 use crate::tls::{TlsConfig, TlsConfigError};
 use crate::{mux, transports};
 
 mod error;
 mod explain;
+mod layers;
 
 pub use error::ConnectError;
 pub use explain::{Explanation, explain};
+pub use layers::DEFAULT_LAYERS;
+
+use layers::tls_layers;
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
 
 /// Said by a TLS layer that has another TLS layer inside (ALPN).
 pub const ALPN_LAYER: &[u8] = b"cepa-layer/1";
-
-/// What an address means that names no layers.
-pub const DEFAULT_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls];
 
 /// How a stack is built, for either side.
 #[derive(Clone, Debug)]
@@ -214,43 +215,6 @@ async fn part(mut onion: Onion<Metered<Stream>>) {
         }
     })
     .await;
-}
-
-/// How many TLS layers a stack has below its mux; an error for a stack that can't carry a session.
-fn tls_layers(layers: &[Layer]) -> Result<usize, ConnectError> {
-    let layers = if layers.is_empty() {
-        DEFAULT_LAYERS
-    } else {
-        layers
-    };
-    let refused = |reason| {
-        Err(ConnectError::Layers {
-            layers: written(layers),
-            reason,
-        })
-    };
-    let [Layer::Mux, below @ ..] = layers else {
-        return refused("a session needs the mux as its topmost layer");
-    };
-    if below.is_empty() {
-        return refused("the mux needs a TLS layer below it, or strangers could speak to it");
-    }
-    if below.iter().any(|layer| *layer != Layer::Tls) {
-        return refused("only TLS layers can stand below the mux");
-    }
-    if below.len() > MAX_LAYERS {
-        return refused("there are more than 8 TLS layers");
-    }
-    Ok(below.len())
-}
-
-/// Layers as an address writes them.
-fn written(layers: &[Layer]) -> String {
-    layers
-        .iter()
-        .map(|layer| layer.word())
-        .collect::<Vec<_>>()
-        .join("+")
 }
 
 #[cfg(test)]
