@@ -4,11 +4,19 @@
 //! Without an `openssl` command these tests say loudly that they did nothing.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
-use cepa::identity::{Identity, IdentityError, KeyKind};
+use cepa::Side;
+use cepa::identity::{Identity, IdentityError, KeyKind, Pinned};
+use cepa::onion::Onion;
+use cepa::tls::TlsConfig;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Runs `openssl` with these words in `folder`; its output, or none when there is no such command.
 fn openssl(folder: &Path, words: &str) -> Option<Vec<u8>> {
@@ -131,4 +139,70 @@ fn a_small_rsa_key_is_refused() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let error = Identity::load_pair(folder.path().join("crt"), &key).unwrap_err();
     assert!(error.to_string().contains("1024 bits"), "{error}");
+}
+
+/// A command that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn openssl_s_server_and_we_authenticate_each_other_with_our_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    if openssl(folder.path(), "version").is_none() {
+        return;
+    }
+    for kind in [KeyKind::Ed25519, KeyKind::P256] {
+        let (theirs, ours) = (
+            Identity::generate(kind).unwrap(),
+            Identity::generate(kind).unwrap(),
+        );
+        let file = |name: &str| folder.path().join(format!("{kind}-{name}"));
+        theirs.save(file("theirs")).unwrap();
+        ours.save(file("ours")).unwrap();
+        let words = format!(
+            "s_server -accept 127.0.0.1:0 -cert {kind}-theirs -CAfile {kind}-ours -Verify 1 \
+             -verify_return_error -partial_chain -tls1_3 -alpn cepa/1 -rev -naccept 1"
+        );
+        let mut server = Command::new("openssl")
+            .args(words.split_whitespace())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(Running)
+            .unwrap();
+        let said = BufReader::new(server.0.stdout.take().unwrap());
+        let line = said
+            .lines()
+            .map(Result::unwrap)
+            .find(|line| line.starts_with("ACCEPT "))
+            .unwrap();
+        let tcp = TcpStream::connect(line.trim_start_matches("ACCEPT "))
+            .await
+            .unwrap();
+        let trust = Arc::new(Pinned::one(theirs.peer_id()));
+        let config = TlsConfig::new(&ours, trust)
+            .unwrap()
+            .with_alpn(&["cepa/1"])
+            .unwrap();
+        let mut onion = Onion::new(tcp);
+        let work = async {
+            onion.push(Side::Client, &config).await.unwrap();
+            onion.write_all(b"onion\n").await.unwrap();
+            onion.flush().await.unwrap();
+            let mut back = String::new();
+            onion.read_line(&mut back).await.unwrap();
+            assert_eq!(back, "noino\n");
+        };
+        tokio::time::timeout(Duration::from_secs(60), work)
+            .await
+            .expect("it hung");
+    }
 }
