@@ -525,6 +525,47 @@ async fn a_refused_client_hears_of_it_and_is_not_just_cut_off() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refused_peer_gets_a_moment_to_read_why() {
+    for holds in [true, false] {
+        let peers = Peers::new().server_trusts(Pinned::default());
+        let (near, far) = memory::pair();
+        let begun = tokio::time::Instant::now();
+        let refused = async {
+            let mut onion = by_hand(near, Side::Client, &peers.client).await;
+            // It is not cut off while it still sends: what it has sent could else destroy the alert.
+            onion.write_all(b"a ping, say").await.unwrap();
+            onion.flush().await.unwrap();
+            let error = onion.read(&mut [0; 1]).await.unwrap_err();
+            let tls = TlsError::inside(&error).expect("the alert").root().clone();
+            assert!(
+                matches!(tls, TlsError::RefusedByPeer { alert: 46 }),
+                "{tls:?}"
+            );
+            if holds {
+                std::future::pending::<()>().await;
+            }
+        };
+        let session = Session::over(far, &[], Side::Server, &peers.server);
+        let refused = Box::pin(refused);
+        let error = soon(async {
+            let mut session = std::pin::pin!(session);
+            tokio::select! {
+                ended = &mut session => ended,
+                () = refused => session.await,
+            }
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            matches!(error, ConnectError::Tls(TlsError::Refused(_))),
+            "{error:?}"
+        );
+        // A second for one that stays, none for one that has read it and left.
+        assert_eq!(begun.elapsed().as_secs(), u64::from(holds));
+    }
+}
+
 #[tokio::test]
 async fn a_banner_before_tls_is_quoted() {
     for side in [Side::Client, Side::Server] {
