@@ -165,6 +165,7 @@ pub(crate) fn kind_of(error: &io::Error) -> TransportErrorKind {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => Kind::Lost,
         io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidFilename
         | io::ErrorKind::InvalidData
         | io::ErrorKind::AddrNotAvailable
         | io::ErrorKind::NotADirectory

@@ -95,7 +95,7 @@ impl UnixSocket {
             let advice = match error.kind() {
                 io::ErrorKind::NotFound => "make its directory first",
                 io::ErrorKind::PermissionDenied => "choose a directory that you may write to",
-                io::ErrorKind::InvalidInput => {
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
                     "a socket's path may have about 100 bytes; shorten it"
                 }
                 _ => "check the path",
