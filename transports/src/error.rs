@@ -127,7 +127,7 @@ impl TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = format!("{} {}: {}", self.action, self.endpoint, self.reason);
+        let mut line = format!("{} \"{}\": {}", self.action, self.endpoint, self.reason);
         if !self.advice.is_empty() {
             line.push_str("; ");
             line.push_str(&self.advice);

@@ -1,4 +1,5 @@
 //! What cannot be dialled or listened on says so in one line: what, why, and what to do.
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -135,7 +136,7 @@ async fn unix() {
     if !root() {
         let closed = dir.path().join("closed");
         std::fs::create_dir(&closed).unwrap();
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
         let inside = format!("unix:{}", path(&closed, "x"));
         dial_fails(&inside, Kind::PermissionDenied, &["permission denied"]).await;
         listen_fails(&inside, Kind::PermissionDenied, &["may write to"]).await;
@@ -210,7 +211,6 @@ async fn fd() {
     )
     .await;
     // What this program opened itself is not given away.
-    use std::os::fd::AsRawFd;
     let own = std::fs::File::open("/dev/null").unwrap();
     let address = format!("fd:{}", own.as_raw_fd());
     dial_fails(&address, Kind::Invalid, &["not inherited"]).await;
