@@ -184,3 +184,24 @@ pub(crate) fn describe(error: &io::Error) -> String {
         None => "unknown error".to_owned(),
     }
 }
+
+/// Errors of accept that pass: a connection that was lost while it waited, or a lack of resources.
+pub(crate) fn transient(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::INTR,
+        Errno::PROTO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::HOSTUNREACH,
+    ];
+    passing
+        .iter()
+        .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
