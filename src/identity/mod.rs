@@ -1,1 +1,40 @@
-//! (being written)
+//! Who a peer is, and whom we trust.
+//!
+//! A peer is its public key: [`PeerId`] is the SHA-256 of the key's SubjectPublicKeyInfo, so a
+//! renewed certificate, a raw public key and tomorrow's certificate of the same key all name the
+//! same peer. [`Identity`] is our own key with a certificate for it, made in memory or brought by
+//! the user as PEM. A [`TrustPolicy`] is asked once in each handshake, after the TLS library has
+//! the peer's certificate and before anything is done on the peer's behalf; whatever it answers
+//! but `Ok(())`, a panic included, is a refusal.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `peer_id.rs` | `PeerId`: from a key or a certificate, text form, strict parser |
+//! | `certificate.rs` | what is read out of an X.509 certificate: key, dates, size of an RSA key |
+//! | `key.rs` | `Identity`: key and certificate that belong together, making new ones |
+//! | `pem.rs` | the text form of an identity |
+//! | `store.rs` | identity files: mode 0600, never over an existing file |
+//! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
+//! | `backend.rs` | which cryptographic provider is the default |
+
+mod backend;
+mod certificate;
+mod error;
+mod key;
+mod peer_id;
+mod pem;
+mod store;
+mod trust;
+
+pub use backend::default_provider;
+pub use certificate::CertificateError;
+pub(crate) use certificate::Facts;
+pub use error::IdentityError;
+pub use key::{Identity, KeyKind};
+pub use peer_id::{PeerId, PeerIdError};
+pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
+
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,23 @@
-//! (being written)
+//! TLS as a layer: its configuration, whom the handshake accepts, and what can go wrong.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.rs` | `TlsConfig`: identity, trust, versions, suites, ALPN, and the hardening that is not optional |
+//! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
+//! | `peer.rs` | `Peer`: what a finished handshake tells |
+//! | `error.rs` | `TlsError`, and the alert or the bytes behind it in words |
+//! | `session.rs` | one TLS connection, fed one record at a time; the only file that names rustls's connections |
+
+mod config;
+mod error;
+mod peer;
+pub(crate) mod record;
+pub(crate) mod session;
+mod verifier;
+
+pub use config::{TlsConfig, TlsConfigError, Version};
+pub use error::TlsError;
+pub use peer::Peer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! What can go wrong with our own key and certificate. Each text is one line and says what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::certificate::CertificateError;
+
+/// Our own identity can't be made, read or stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// What follows happened in this file.
+    #[error("{}: {problem}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: Box<IdentityError>,
+    },
+    /// The system's random source or the key generator failed; no key was made.
+    #[error("no key could be made ({reason}): check the system's random source")]
+    Generate {
+        /// What the cryptographic backend says.
+        reason: String,
+    },
+    /// The file can't be opened or read.
+    #[error("can't be read: {0}")]
+    Read(#[source] io::Error),
+    /// The file can't be made or written.
+    #[error("can't be written: {0}")]
+    Write(#[source] io::Error),
+    /// A file of that name is there already.
+    #[error("exists already and is never overwritten: choose another name, or move it away")]
+    Exists,
+    /// Others may read the key.
+    #[error(
+        "others may read or change this private key (mode {mode:04o}): run `chmod 600 {}`",
+        quoted(path)
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its mode, the permission bits only.
+        mode: u32,
+    },
+    /// A directory, or something of a size that no identity has.
+    #[error("is no identity file ({what}): `cepa id new --identity FILE` makes one")]
+    NotAnIdentityFile {
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// The PEM armour itself is damaged.
+    #[error("is damaged PEM ({reason}): restore it from a copy, or make a new identity")]
+    Pem {
+        /// What the parser stumbled over.
+        reason: String,
+    },
+    /// There is no private key.
+    #[error("holds no private key: expected a `-----BEGIN PRIVATE KEY-----` section (PKCS#8)")]
+    NoKey,
+    /// There is more than one private key.
+    #[error("holds {count} private keys: leave only the one that belongs to the certificate")]
+    SeveralKeys {
+        /// How many there are.
+        count: usize,
+    },
+    /// There is no certificate where one is needed.
+    #[error("holds no certificate: expected a `-----BEGIN CERTIFICATE-----` section")]
+    NoCertificate,
+    /// The private key is under a passphrase.
+    #[error(
+        "holds an encrypted private key: take the passphrase off first, `openssl pkcs8 -in FILE -out NEWFILE`"
+    )]
+    Encrypted,
+    /// The key is of a kind that the backend does not take.
+    #[error(
+        "holds a private key that can't be used ({reason}): use Ed25519, P-256, P-384 or RSA of 2048 to 4096 bits, as PKCS#8"
+    )]
+    Key {
+        /// What the backend says.
+        reason: String,
+    },
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Key and certificate are of different pairs.
+    #[error(
+        "the certificate (peer id {certificate}) is not for this private key (peer id {key}): bring the two that belong together"
+    )]
+    Mismatch {
+        /// Id of the key in the certificate.
+        certificate: super::PeerId,
+        /// Id of the private key's public half.
+        key: super::PeerId,
+    },
+}
+
+impl IdentityError {
+    /// The same problem, with the file it is in.
+    pub(super) fn in_file(self, path: &std::path::Path) -> Self {
+        match self {
+            done @ Self::InFile { .. } => done,
+            problem => Self::InFile {
+                path: path.to_owned(),
+                problem: Box::new(problem),
+            },
+        }
+    }
+
+    /// The problem itself, without the name of the file it is in.
+    #[must_use]
+    pub fn problem(&self) -> &Self {
+        match self {
+            Self::InFile { problem, .. } => problem.problem(),
+            problem => problem,
+        }
+    }
+}
+
+/// A path as a POSIX shell takes it.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
+        text
+    } else if text.starts_with('-') {
+        format!("'./{}'", text.replace('\'', r"'\''"))
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

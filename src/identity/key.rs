@@ -1,0 +1,252 @@
+//! Our own identity: a private key, and a certificate for it.
+//!
+//! TLS wants a certificate, cepa wants only the key in it, so the certificate that we make is as
+//! small and as lasting as a foreign TLS library will accept:
+//!
+//! - version 3, self-signed, CA:FALSE, key usage digitalSignature, for clients and servers alike,
+//!   so that OpenSSL with `-partial_chain` takes it as a pinned end-entity certificate in both roles;
+//! - from 1970-01-01 to 9999-12-31 23:59:59, the date that RFC 5280 section 4.1.2.5 gives to "no
+//!   expiry". A device on a serial line often has no clock and believes that it is 1970; a
+//!   certificate must not lock it out. What is trusted is the key; taking trust away is done by
+//!   taking its id off a list, not by waiting for a date;
+//! - subject alternative name `<peer id>.cepa.alt` (RFC 9476 keeps `.alt` out of the DNS): the name
+//!   by which one of several identities behind a listener can be asked for.
+//!
+//! The private key lies in memory that is overwritten when the last clone goes. The copy that the
+//! cryptographic backend makes for signing is the backend's to clear (aws-lc does).
+
+use std::fmt;
+use std::sync::Arc;
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
+};
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+use super::backend::default_provider;
+use super::certificate::Facts;
+use super::error::IdentityError;
+use super::peer_id::PeerId;
+
+/// The kind of key that a new identity gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyKind {
+    /// Ed25519 (RFC 8032). The default: smallest, fastest, nothing to choose wrongly, and signing
+    /// needs no randomness that could fail.
+    #[default]
+    Ed25519,
+    /// ECDSA over P-256, for peers whose TLS library lacks Ed25519.
+    P256,
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ed25519 => "Ed25519",
+            Self::P256 => "P-256",
+        })
+    }
+}
+
+/// A private key and the certificate that goes with it. Clones share one key.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// As it was brought or made; overwritten on drop.
+    key: PrivateKeyDer<'static>,
+    /// The chain, and the key as the default provider loaded it.
+    certified: Arc<CertifiedKey>,
+    /// The first certificate of the chain.
+    certificate: CertificateDer<'static>,
+    facts: Facts,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl Identity {
+    /// Makes a new key, and a certificate for it, in memory.
+    ///
+    /// Fails when the random source does; a key is never made from anything weaker.
+    pub fn generate(kind: KeyKind) -> Result<Self, IdentityError> {
+        let algorithm = match kind {
+            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        };
+        let mut pair =
+            KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Generate {
+                reason: error.to_string(),
+            })?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let certificate = self_signed(&pair);
+        pair.zeroize();
+        Self::from_der(vec![certificate?], key)
+    }
+
+    /// An identity from a key and its certificate chain, the key's own certificate first.
+    ///
+    /// PKCS#8 keys are taken, and SEC1 (EC) and PKCS#1 (RSA) ones. The certificate must be for that
+    /// key; its dates are not looked at here (the peer will).
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        // From here on the key is cleared on every way out.
+        let key = Guarded(Some(key));
+        let certificate = chain.first().ok_or(IdentityError::NoCertificate)?.clone();
+        let facts = Facts::read(&certificate)?;
+        let signing = load_key(key.get()?)?;
+        if let Some(spki) = signing.public_key() {
+            let id = PeerId::from_spki(&spki);
+            if id != facts.id {
+                return Err(IdentityError::Mismatch {
+                    certificate: facts.id,
+                    key: id,
+                });
+            }
+        } else {
+            // Both providers that we build with can tell; one that can't must not get past this.
+            return Err(IdentityError::Key {
+                reason: "its public half can't be told".into(),
+            });
+        }
+        let certified = Arc::new(CertifiedKey::new(chain, signing));
+        let key = key.take()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                key,
+                certified,
+                certificate,
+                facts,
+            }),
+        })
+    }
+
+    /// An identity from a key alone; a certificate is made for it.
+    ///
+    /// For an ECDSA key the certificate (not the peer id) differs each time, since such signatures
+    /// are random.
+    pub fn from_key(key: PrivateKeyDer<'static>) -> Result<Self, IdentityError> {
+        let key = Guarded(Some(key));
+        let mut pair = KeyPair::try_from(key.get()?).map_err(|error| IdentityError::Key {
+            reason: format!("no certificate can be made for it: {error}"),
+        })?;
+        let certificate = self_signed(&pair);
+        pair.zeroize();
+        Self::from_der(vec![certificate?], key.take()?)
+    }
+
+    /// Our own id, as peers see it.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.facts.id
+    }
+
+    /// Our certificate: the one for the key, first of the chain.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.inner.certificate
+    }
+
+    /// The certificate and what else was brought with it, in the order in which it is sent.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.inner.certified.cert
+    }
+
+    /// SHA-256 of our certificate (DER): what other programs call its fingerprint.
+    pub fn certificate_sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.certificate()).into()
+    }
+
+    /// The first moment at which the certificate is valid, to the second.
+    pub fn not_before(&self) -> UnixTime {
+        self.inner.facts.not_before
+    }
+
+    /// The last moment at which the certificate is valid, to the second.
+    pub fn not_after(&self) -> UnixTime {
+        self.inner.facts.not_after
+    }
+
+    /// The private key. Whoever calls this answers for the bytes.
+    pub(crate) fn private_key(&self) -> &PrivateKeyDer<'static> {
+        &self.inner.key
+    }
+
+    /// Chain and key, ready for the default provider.
+    pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.inner.certified
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("peer_id", &self.peer_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A private key that is overwritten when it is dropped, unless it was taken out.
+struct Guarded(Option<PrivateKeyDer<'static>>);
+
+impl Guarded {
+    fn get(&self) -> Result<&PrivateKeyDer<'static>, IdentityError> {
+        self.0.as_ref().ok_or(IdentityError::NoKey)
+    }
+
+    fn take(mut self) -> Result<PrivateKeyDer<'static>, IdentityError> {
+        self.0.take().ok_or(IdentityError::NoKey)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(key) = &mut self.0 {
+            key.zeroize();
+        }
+    }
+}
+
+fn load_key(key: &PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, IdentityError> {
+    default_provider()
+        .key_provider
+        .load_private_key(key.clone_key())
+        .map_err(|error| IdentityError::Key {
+            reason: error.to_string(),
+        })
+}
+
+/// The certificate that this file's head describes.
+fn self_signed(pair: &KeyPair) -> Result<CertificateDer<'static>, IdentityError> {
+    let made = |error: rcgen::Error| IdentityError::Generate {
+        reason: error.to_string(),
+    };
+    let id = PeerId::from_spki(&pair.subject_public_key_info());
+    let name = format!("{id}.cepa.alt");
+    let mut params = CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_after =
+        rcgen::date_time_ymd(9999, 12, 31) + time::Duration::seconds(24 * 60 * 60 - 1);
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::CommonName, id.short());
+    params.distinguished_name = subject;
+    params.subject_alt_names = vec![SanType::DnsName(name.try_into().map_err(made)?)];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    let certificate = params.self_signed(pair).map_err(made)?;
+    Ok(certificate.der().clone())
+}

@@ -1,0 +1,234 @@
+//! Identity files: who may read them, and how they come to be.
+//!
+//! Reading: the file is opened first and then asked for its mode, so that what was checked is what
+//! is read, whatever a symbolic link does meanwhile. A link to one's own key is fine; what counts is
+//! the mode of the file at its end. Anything beyond `rw-------` is refused: a key that others could
+//! read must be taken as read.
+//!
+//! Writing: into a new file beside the target, mode 0600 from its first moment, which is then
+//! *linked* to the target's name. A link is never made over an existing name, a dangling symbolic
+//! link included, and whoever sees the name sees a whole file; so two processes that both make the
+//! default identity at first use end up with one. Where the file system has no links (FAT), the
+//! target itself is opened with O_EXCL.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::error::IdentityError;
+use super::key::{Identity, KeyKind};
+
+/// No identity is larger; a file that is must be something else.
+const MAX_FILE: u64 = 1 << 20;
+
+impl Identity {
+    /// Reads an identity from a PEM file that only its owner can read.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
+        let path = path.as_ref();
+        read_private(path)
+            .and_then(|pem| Self::from_pem_bytes(&pem))
+            .map_err(|error| error.in_file(path))
+    }
+
+    /// Reads a certificate (chain) and its key from two PEM files; the key's must be readable by its
+    /// owner alone.
+    pub fn load_pair(
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Result<Self, IdentityError> {
+        let (certificate, key) = (certificate.as_ref(), key.as_ref());
+        let key_pem = read_private(key).map_err(|error| error.in_file(key))?;
+        let chain = open(certificate)
+            .and_then(|(file, _)| read_bounded(file))
+            .map_err(|error| error.in_file(certificate))?;
+        Self::from_pem_bytes_pair(&chain, &key_pem).map_err(|error| {
+            let file = match error {
+                IdentityError::NoCertificate | IdentityError::Certificate(_) => certificate,
+                _ => key,
+            };
+            error.in_file(file)
+        })
+    }
+
+    /// Writes the identity into a new file, mode 0600. An existing file, or a symbolic link of that
+    /// name, is never touched. Missing folders are made, mode 0700.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), IdentityError> {
+        let path = path.as_ref();
+        write_new(path, self.to_pem().as_bytes()).map_err(|error| error.in_file(path))
+    }
+
+    /// Reads the identity file, or makes it when there is none: for a default identity that comes
+    /// to be at first use. The second of two processes that do this at once gets the first's.
+    pub fn load_or_create(path: impl AsRef<Path>, kind: KeyKind) -> Result<Self, IdentityError> {
+        let path = path.as_ref();
+        match Self::load(path) {
+            Err(error) if is_missing(&error) => {}
+            done => return done,
+        }
+        let made = Self::generate(kind)?;
+        match made.save(path) {
+            Err(error) if matches!(error.problem(), IdentityError::Exists) => Self::load(path),
+            done => done.map(|()| made),
+        }
+    }
+}
+
+fn is_missing(error: &IdentityError) -> bool {
+    matches!(error.problem(), IdentityError::Read(source) if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// Reads a file that must be private.
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let (file, mode) = open(path)?;
+    // Write permission counts too: who can change the file can make us be someone else.
+    if let Some(mode) = mode.filter(|mode| mode & 0o077 != 0) {
+        return Err(IdentityError::Permissions {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    read_bounded(file)
+}
+
+/// Opens a file for reading, and tells the mode of what was opened (where modes exist).
+fn open(path: &Path) -> Result<(File, Option<u32>), IdentityError> {
+    let file = File::open(path).map_err(IdentityError::Read)?;
+    let metadata = file.metadata().map_err(IdentityError::Read)?;
+    if metadata.is_dir() {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it is a folder",
+        });
+    }
+    Ok((file, mode(&metadata)))
+}
+
+#[cfg(unix)]
+#[allow(clippy::unnecessary_wraps)] // the other branch has none
+fn mode(metadata: &fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Some(metadata.permissions().mode() & 0o7777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &fs::Metadata) -> Option<u32> {
+    None
+}
+
+fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    // Sized in advance, so that no half-read copy of a key is left in freed memory.
+    let size = file
+        .metadata()
+        .map_or(0, |metadata| metadata.len())
+        .min(MAX_FILE);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(size).unwrap_or(0) + 4096,
+    ));
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(IdentityError::Read)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it is larger than 1 MiB",
+        });
+    }
+    Ok(bytes)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_folder(folder).map_err(IdentityError::Write)?;
+    let draft = Draft::new(folder, path)?;
+    draft.fill(content).map_err(IdentityError::Write)?;
+    match fs::hard_link(&draft.path, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(IdentityError::Exists);
+        }
+        // Told apart from a folder that can't be written: the draft could.
+        Err(_) => write_directly(path, content)?,
+    }
+    // The name must outlive a power cut as well; not every file system can promise that.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+fn write_directly(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
+    let mut file = create_private(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => IdentityError::Exists,
+        _ => IdentityError::Write(error),
+    })?;
+    file.write_all(content)
+        .and_then(|()| file.sync_all())
+        .map_err(|error| {
+            // Half a key under the right name would only be in the way.
+            let _ = fs::remove_file(path);
+            IdentityError::Write(error)
+        })
+}
+
+/// A file under a passing name, removed when this goes.
+struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    fn new(folder: &Path, target: &Path) -> Result<Self, IdentityError> {
+        let name = target
+            .file_name()
+            .ok_or(IdentityError::NotAnIdentityFile {
+                what: "it is a folder",
+            })?
+            .to_string_lossy();
+        // A name left over by a process of the same number that was killed is stepped over.
+        let mut number = 0_u32;
+        loop {
+            let path = folder.join(format!(".{name}.{}-{number}.new", std::process::id()));
+            match create_private(&path) {
+                Ok(file) => return Ok(Self { path, file }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => {
+                    number += 1;
+                }
+                Err(error) => return Err(IdentityError::Write(error)),
+            }
+        }
+    }
+
+    fn fill(&self, content: &[u8]) -> io::Result<()> {
+        (&self.file).write_all(content)?;
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(folder)
+}

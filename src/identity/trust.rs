@@ -1,0 +1,288 @@
+//! Whom to trust: the question, the answers, and two policies that need no memory.
+//!
+//! The TLS layer asks a [`TrustPolicy`] once per handshake. By then the certificate could be read,
+//! its dates were checked and its key is of an accepted size. The presenter's proof that it holds
+//! the key follows in the same handshake and is not the policy's concern: no handshake succeeds
+//! without it.
+//!
+//! More policies (known peers, CA roots, combinations) will stand beside these; they need no other
+//! trait. A policy may block for as long as reading a small file takes, and no longer: the
+//! handshake that asks it runs on an async task.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use super::certificate::date;
+use super::peer_id::PeerId;
+use cepa_transports::Side;
+
+/// What a peer has shown, and when.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Presented<'a> {
+    /// Id of the key in the certificate.
+    pub id: PeerId,
+    /// The certificate for that key.
+    pub certificate: &'a CertificateDer<'a>,
+    /// What was sent beside it, in the order it came. Nothing is proven about these.
+    pub chain: &'a [CertificateDer<'a>],
+    /// The certificate's dates.
+    pub not_before: UnixTime,
+    /// The certificate's dates.
+    pub not_after: UnixTime,
+    /// The time of asking.
+    pub now: UnixTime,
+    /// The TLS role of the one who presents.
+    pub role: Side,
+}
+
+impl<'a> Presented<'a> {
+    /// For the layer that asks, and for tests of one's own policies.
+    #[must_use]
+    pub fn new(
+        id: PeerId,
+        certificate: &'a CertificateDer<'a>,
+        chain: &'a [CertificateDer<'a>],
+        validity: (UnixTime, UnixTime),
+        now: UnixTime,
+        role: Side,
+    ) -> Self {
+        let (not_before, not_after) = validity;
+        Self {
+            id,
+            certificate,
+            chain,
+            not_before,
+            not_after,
+            now,
+            role,
+        }
+    }
+}
+
+/// Decides whether to talk to a peer.
+///
+/// Anything but `Ok(())` is a refusal, a panic included.
+pub trait TrustPolicy: fmt::Debug + Send + Sync {
+    /// Decides on what a peer has presented.
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal>;
+}
+
+/// Why we do not talk to a peer. Each text is one line and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Someone else answered than who was expected.
+    WrongPeer {
+        /// Who would have been right.
+        expected: Vec<PeerId>,
+        /// Who it was.
+        presented: PeerId,
+    },
+    /// Nobody has said anything about this peer, and there is nobody to ask.
+    Unknown {
+        /// Who it was.
+        presented: PeerId,
+    },
+    /// The peer's certificate has run out.
+    Expired {
+        /// Who it was.
+        presented: PeerId,
+        /// When it ran out.
+        not_after: UnixTime,
+    },
+    /// The peer's certificate is not valid yet, or one of the clocks is wrong.
+    NotYetValid {
+        /// Who it was.
+        presented: PeerId,
+        /// From when it is valid.
+        not_before: UnixTime,
+        /// What our clock reads.
+        now: UnixTime,
+    },
+    /// We know who it is, and it may not do this.
+    NotAuthorised {
+        /// Who it was.
+        presented: PeerId,
+        /// The policy's own words.
+        reason: String,
+    },
+    /// The peer showed no certificate at all.
+    NoCertificate,
+    /// The peer's certificate or key is of a kind that is never accepted.
+    Unusable {
+        /// What is wrong with it.
+        problem: super::CertificateError,
+    },
+    /// The policy could not decide: an error or a panic inside it.
+    PolicyFailed {
+        /// Who it was.
+        presented: PeerId,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A reason of a user's own policy.
+    Other {
+        /// Who it was.
+        presented: PeerId,
+        /// The policy's own words.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Who was refused, where that much is known.
+    #[must_use]
+    pub fn presented(&self) -> Option<PeerId> {
+        match self {
+            Self::WrongPeer { presented, .. }
+            | Self::Unknown { presented }
+            | Self::Expired { presented, .. }
+            | Self::NotYetValid { presented, .. }
+            | Self::NotAuthorised { presented, .. }
+            | Self::PolicyFailed { presented, .. }
+            | Self::Other { presented, .. } => Some(*presented),
+            Self::NoCertificate | Self::Unusable { .. } => None,
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongPeer {
+                expected,
+                presented,
+            } => {
+                f.write_str("the peer is not the expected one: it is ")?;
+                write!(f, "{presented}, expected was ")?;
+                list(f, expected)?;
+                f.write_str("; if its key was changed on purpose, expect the new id, else someone is in between")
+            }
+            Self::Unknown { presented } => write!(
+                f,
+                "the peer is unknown here: it is {presented}; compare this with what its owner sees (`cepa id show`), then expect it (`--expect {presented}`)"
+            ),
+            Self::Expired {
+                presented,
+                not_after,
+            } => write!(
+                f,
+                "the certificate of peer {presented} ran out on {}: ask its owner to renew it (with the same key, so that its id stays)",
+                date(*not_after)
+            ),
+            Self::NotYetValid {
+                presented,
+                not_before,
+                now,
+            } => write!(
+                f,
+                "the certificate of peer {presented} is not valid before {}, and our clock says {}: set the clock that is wrong",
+                date(*not_before),
+                date(*now)
+            ),
+            Self::NotAuthorised { presented, reason } => write!(
+                f,
+                "peer {presented} is not authorised ({}): allow it, or let it show another identity",
+                one_line(reason)
+            ),
+            Self::NoCertificate => f.write_str(
+                "the peer showed no certificate: it must present one, a self-signed one will do",
+            ),
+            Self::Unusable { problem } => {
+                write!(f, "the peer is refused: {}", one_line(&problem.to_string()))
+            }
+            Self::PolicyFailed { presented, reason } => write!(
+                f,
+                "peer {presented} is refused, since it could not be decided whether to trust it ({}): mend that and try again",
+                one_line(reason)
+            ),
+            Self::Other { presented, reason } => {
+                write!(f, "peer {presented} is refused: {}", one_line(reason))
+            }
+        }
+    }
+}
+
+/// Ids in a message: three at most, then a count.
+fn list(f: &mut fmt::Formatter<'_>, ids: &[PeerId]) -> fmt::Result {
+    for (index, id) in ids.iter().take(3).enumerate() {
+        if index > 0 {
+            f.write_str(" or ")?;
+        }
+        write!(f, "{id}")?;
+    }
+    match ids.len().saturating_sub(3) {
+        0 => Ok(()),
+        more => write!(f, " or {more} more"),
+    }
+}
+
+/// Text that others wrote, fit to stand in a one-line message.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect()
+}
+
+/// Trusts the peers on a list, and nobody else.
+///
+/// An empty list trusts nobody; the refusal is then [`Refusal::Unknown`], since nobody was expected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pinned {
+    expected: BTreeSet<PeerId>,
+}
+
+impl Pinned {
+    /// Trusts these peers.
+    pub fn new(expected: impl IntoIterator<Item = PeerId>) -> Self {
+        Self {
+            expected: expected.into_iter().collect(),
+        }
+    }
+
+    /// Trusts this one peer.
+    #[must_use]
+    pub fn one(expected: PeerId) -> Self {
+        Self::new([expected])
+    }
+
+    /// The list.
+    pub fn expected(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.expected.iter().copied()
+    }
+}
+
+impl TrustPolicy for Pinned {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        if self.expected.contains(&peer.id) {
+            Ok(())
+        } else if self.expected.is_empty() {
+            Err(Refusal::Unknown { presented: peer.id })
+        } else {
+            Err(Refusal::WrongPeer {
+                expected: self.expected.iter().copied().collect(),
+                presented: peer.id,
+            })
+        }
+    }
+}
+
+/// Lets anyone in who proves to hold some key; the application reads from the handshake's result who
+/// it was, and decides.
+///
+/// This is for servers whose callers are accounts made by calling. For a client it means to talk to
+/// whoever answers: never use it there for anything that matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptAny;
+
+impl TrustPolicy for AcceptAny {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+}

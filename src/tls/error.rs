@@ -1,0 +1,420 @@
+//! What can go wrong in a TLS layer, in words that say what to do.
+//!
+//! Errors are kept (a failed layer stays failed) and handed out again at each use, so they can be
+//! cloned; where a source can't be, its kind and its text are kept.
+//!
+//! A layer's place in the stack is known to the onion alone. It puts it into the errors that need
+//! one ([`TlsError::Truncated`]) and wraps what is reported again later ([`TlsError::Failed`]).
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError, PeerIncompatible};
+
+use super::verifier::Verdict;
+use crate::Side;
+use crate::identity::Refusal;
+
+/// Bytes of foreign data that an error quotes.
+const QUOTED: usize = 64;
+
+/// Why a TLS layer failed, or could not be put on or taken off.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// We do not talk to this peer.
+    #[error("{0}")]
+    Refused(#[source] Refusal),
+
+    /// The peer does not talk to us, and sent this alert (RFC 8446 section 6.2).
+    #[error("{}", refused_by_peer(*alert))]
+    RefusedByPeer {
+        /// The alert's number.
+        alert: u8,
+    },
+
+    /// What came is not TLS: a banner, another protocol, a message of a login shell.
+    #[error(
+        "the peer does not speak TLS here, it sent {}: {}",
+        quote(first),
+        not_tls_hint(first)
+    )]
+    NotTls {
+        /// The first bytes of what came, at most 64.
+        first: Vec<u8>,
+    },
+
+    /// The stream ended without the peer's close_notify: cut off, by accident or by an attacker.
+    #[error(
+        "the stream was cut inside TLS layer {layer} (it ended without a close): what came last may be missing, connect again"
+    )]
+    Truncated {
+        /// The layer's number, the outermost is 1; 0 where it is not known.
+        layer: usize,
+    },
+
+    /// A record that does not authenticate: changed on the way, or bytes lost or added.
+    #[error(
+        "a TLS record was damaged on the way, or is forged: the layer is broken, connect again; on a serial line check speed and flow control"
+    )]
+    BadRecord,
+
+    /// The peer breaks the protocol.
+    #[error("the peer broke the TLS protocol ({detail}): is its software up to date, and does it expect a {} here?", our_side.other())]
+    Protocol {
+        /// What it did.
+        detail: String,
+        /// Our own role.
+        our_side: Side,
+    },
+
+    /// Both speak TLS, but have no version, cipher suite, key exchange or signature in common.
+    #[error(
+        "nothing in common with the peer ({detail}): compare the TLS versions, cipher suites and keys of both sides"
+    )]
+    Incompatible {
+        /// What is lacking.
+        detail: String,
+    },
+
+    /// The two sides did not agree on the protocol inside this layer.
+    #[error("the peer {}: both sides must be set to the same one", alpn(required, got.as_deref()))]
+    Alpn {
+        /// What would have been right.
+        required: Vec<Vec<u8>>,
+        /// What the handshake gave; none where it gave none or the peer refused all.
+        got: Option<Vec<u8>>,
+    },
+
+    /// A layer was to be taken off while bytes wait in it. Nothing is lost: read them, then pop again.
+    #[error("bytes of the layer have not been read: read to its end, then take it off again")]
+    Unread,
+
+    /// The layer was closed from our side; nothing can be written into it any more.
+    #[error("the layer is closed for writing: finish taking it off")]
+    Closed,
+
+    /// The call does not fit the state of the stream.
+    #[error("{what}")]
+    Misuse {
+        /// What does not fit, and what to do.
+        what: &'static str,
+    },
+
+    /// The handshake, or the taking off, did not finish in time.
+    #[error(
+        "the peer did not finish the TLS handshake in time: does it speak TLS on this stream, and is it alive?"
+    )]
+    TimedOut,
+
+    /// The stream underneath failed.
+    #[error("the stream under the TLS layer failed: {text}")]
+    Io {
+        /// The kind of the error.
+        kind: io::ErrorKind,
+        /// Its text.
+        text: String,
+    },
+
+    /// Our own side can't go on: no random numbers, no time, a configuration that does not work.
+    #[error(
+        "TLS can't work on this machine ({detail}): check its clock, its random source and the layer's configuration"
+    )]
+    Local {
+        /// What is lacking.
+        detail: String,
+    },
+
+    /// The stream failed earlier, for this reason, and stays failed.
+    #[error("the stream failed before, in TLS layer {layer}: {source}")]
+    Failed {
+        /// The layer's number, the outermost is 1.
+        layer: usize,
+        /// The reason.
+        source: Arc<TlsError>,
+    },
+}
+
+impl TlsError {
+    /// What an error of rustls means to us.
+    ///
+    /// `verdict` is the one that came with the connection's configuration: a refusal that our own
+    /// policy caused is in there, whatever alert it became.
+    pub(crate) fn from_rustls(error: &rustls::Error, verdict: &Verdict, our_side: Side) -> Self {
+        if let Some(refusal) = verdict.refusal() {
+            return Self::Refused(refusal);
+        }
+        match error {
+            rustls::Error::AlertReceived(alert) => Self::from_alert(u8::from(*alert)),
+            rustls::Error::NoCertificatesPresented => Self::Refused(Refusal::NoCertificate),
+            rustls::Error::DecryptError | rustls::Error::PeerSentOversizedRecord => Self::BadRecord,
+            rustls::Error::InvalidCertificate(reason) => Self::Protocol {
+                detail: match reason {
+                    CertificateError::BadSignature => {
+                        "it does not hold the key of the certificate it shows".into()
+                    }
+                    reason => reason.to_string(),
+                },
+                our_side,
+            },
+            rustls::Error::PeerIncompatible(what) => Self::Incompatible {
+                detail: incompatible(what),
+            },
+            // rustls means here: of the protocols offered to us we speak none. Which ones they were
+            // it does not tell.
+            rustls::Error::NoApplicationProtocol => Self::Alpn {
+                required: verdict.alpn().to_vec(),
+                got: None,
+            },
+            rustls::Error::FailedToGetCurrentTime
+            | rustls::Error::FailedToGetRandomBytes
+            | rustls::Error::EncryptError
+            | rustls::Error::BadMaxFragmentSize
+            | rustls::Error::UnsupportedNameType
+            | rustls::Error::InconsistentKeys(_) => Self::Local {
+                detail: error.to_string(),
+            },
+            other => Self::Protocol {
+                detail: other.to_string(),
+                our_side,
+            },
+        }
+    }
+
+    /// The peer sent this alert.
+    pub(crate) fn from_alert(alert: u8) -> Self {
+        Self::RefusedByPeer { alert }
+    }
+
+    /// The stream underneath failed.
+    pub(crate) fn from_io(error: &io::Error) -> Self {
+        // An error of ours that came up through a stream below stays what it was.
+        match Self::inside(error) {
+            Some(ours) => ours.clone(),
+            None => Self::Io {
+                kind: error.kind(),
+                text: error.to_string(),
+            },
+        }
+    }
+
+    /// What came first is not a TLS record.
+    pub(crate) fn not_tls(first: &[u8]) -> Self {
+        Self::NotTls {
+            first: first.get(..QUOTED).unwrap_or(first).to_vec(),
+        }
+    }
+
+    /// The error of a TLS layer inside an [`io::Error`], when it is one.
+    #[must_use]
+    pub fn inside(error: &io::Error) -> Option<&Self> {
+        error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>())
+    }
+
+    /// The first cause: what made the stream fail, without the wrapping that later uses put on.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Failed { source, .. } => source.root(),
+            other => other,
+        }
+    }
+
+    /// This error as it is told again at each later use of the stream.
+    pub(crate) fn again(&self, layer: usize) -> Self {
+        match self {
+            Self::Failed { .. } => self.clone(),
+            first => Self::Failed {
+                layer,
+                source: Arc::new(first.clone()),
+            },
+        }
+    }
+
+    /// Does the stream stay usable? True for the caller's own slips alone.
+    #[must_use]
+    pub fn is_recoverable(&self) -> bool {
+        matches!(self, Self::Unread | Self::Closed | Self::Misuse { .. })
+    }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        let kind = match error.root() {
+            TlsError::Refused(_) | TlsError::RefusedByPeer { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
+            TlsError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            TlsError::TimedOut => io::ErrorKind::TimedOut,
+            TlsError::Closed => io::ErrorKind::BrokenPipe,
+            TlsError::Io { kind, .. } => *kind,
+            TlsError::Misuse { .. } | TlsError::Unread => io::ErrorKind::InvalidInput,
+            TlsError::Local { .. } | TlsError::Failed { .. } => io::ErrorKind::Other,
+            TlsError::NotTls { .. }
+            | TlsError::BadRecord
+            | TlsError::Protocol { .. }
+            | TlsError::Incompatible { .. }
+            | TlsError::Alpn { .. } => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// What to make of an alert, by its number (RFC 8446 section 6.2, RFC 7301 section 3.2).
+fn refused_by_peer(alert: u8) -> String {
+    let alert = AlertDescription::from(alert);
+    let (says, hint) = match alert {
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => (
+            "it does not accept our identity",
+            "have its owner allow our peer id (`cepa id show`), or use the identity it knows",
+        ),
+        AlertDescription::CertificateExpired => (
+            "our certificate has run out or is not valid yet",
+            "renew it with the same key, and check the clocks of both sides",
+        ),
+        AlertDescription::CertificateRevoked => (
+            "our certificate was revoked",
+            "ask the peer's owner for access with a new identity",
+        ),
+        AlertDescription::CertificateRequired => {
+            ("it requires a certificate", "connect with an identity")
+        }
+        AlertDescription::NoApplicationProtocol => (
+            "it does not speak our protocol inside TLS",
+            "is it a cepa peer of the same version, and set to the same layers?",
+        ),
+        AlertDescription::UnrecognisedName => (
+            "it knows no identity of the name we asked for",
+            "check the server name",
+        ),
+        AlertDescription::ProtocolVersion
+        | AlertDescription::HandshakeFailure
+        | AlertDescription::InsufficientSecurity => (
+            "it has no TLS version, cipher suite or key in common with us",
+            "compare the layers' settings on both sides",
+        ),
+        AlertDescription::DecryptError | AlertDescription::BadRecordMac => (
+            "what we sent did not authenticate there",
+            "bytes were changed on the way, or the two sides do not agree on the layers",
+        ),
+        AlertDescription::UserCanceled => ("it gave up", "try again"),
+        AlertDescription::InternalError => ("it failed inside", "look at its log"),
+        _ => (
+            "it found an error in what we sent",
+            "do both sides agree on the layers, and on who is client and who is server?",
+        ),
+    };
+    format!(
+        "the peer refused: {says}, alert {} ({}); {hint}",
+        u8::from(alert),
+        alert_name(alert)
+    )
+}
+
+/// The alert's name as the RFCs write it.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    let debug = match alert {
+        AlertDescription::UnknownCA => "UnknownCa".into(),
+        AlertDescription::UnrecognisedName => "UnrecognizedName".into(),
+        AlertDescription::Unknown(_) => return "not assigned".into(),
+        known => format!("{known:?}"),
+    };
+    for c in debug.chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+fn incompatible(what: &PeerIncompatible) -> String {
+    match what {
+        PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite".into(),
+        PeerIncompatible::NoKxGroupsInCommon => "no key exchange".into(),
+        PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+            "no signature scheme for the key we use".into()
+        }
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled => "no TLS version".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn alpn(required: &[Vec<u8>], got: Option<&[u8]>) -> String {
+    let mut text = match got {
+        Some(got) => format!("agreed on the protocol {} inside TLS", quote(got)),
+        None => "does not agree on a protocol inside TLS (ALPN)".into(),
+    };
+    for (index, name) in required.iter().enumerate() {
+        let _ = write!(
+            text,
+            "{}{}",
+            if index == 0 { ", ours is " } else { " or " },
+            quote(name)
+        );
+    }
+    text
+}
+
+/// What bytes that are not TLS hint at.
+fn not_tls_hint(first: &[u8]) -> &'static str {
+    if first.starts_with(b"SSH-") {
+        "that is an SSH server, check the port"
+    } else if first.starts_with(b"HTTP/") || first.starts_with(b"<") {
+        "that is a web server without TLS, check the port"
+    } else if first.starts_with(b"GET ")
+        || first.starts_with(b"POST ")
+        || first.starts_with(b"HEAD ")
+    {
+        "that is a web client without TLS"
+    } else if first
+        .iter()
+        .filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+        .count()
+        * 4
+        >= first.len() * 3
+    {
+        "a message of the program or shell there? Nothing may be printed before TLS begins"
+    } else {
+        "check the address, the layers on both sides, and a serial line's speed"
+    }
+}
+
+/// Foreign bytes as printable text on one line, bounded.
+pub(crate) fn quote(bytes: &[u8]) -> String {
+    let shown = bytes.get(..QUOTED).unwrap_or(bytes);
+    let mut text = String::from("\"");
+    for byte in shown {
+        match byte {
+            b'"' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(*byte));
+            }
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b'\t' => text.push_str("\\t"),
+            0x20..=0x7e => text.push(char::from(*byte)),
+            other => {
+                let _ = write!(text, "\\x{other:02x}");
+            }
+        }
+    }
+    text.push('"');
+    if bytes.len() > shown.len() {
+        text.push_str("...");
+    }
+    text
+}

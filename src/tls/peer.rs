@@ -1,0 +1,118 @@
+//! What a finished handshake tells about the peer and the layer.
+
+use rustls::CommonState;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
+
+use super::config::{TlsConfig, Version};
+use super::error::TlsError;
+use crate::identity::{Facts, PeerId, Refusal};
+
+/// The peer of one TLS layer, authenticated, and what was agreed with it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    facts: Facts,
+    chain: Vec<CertificateDer<'static>>,
+    certificate: CertificateDer<'static>,
+    version: Version,
+    suite: u16,
+    group: Option<u16>,
+    alpn: Option<Vec<u8>>,
+    server_name: Option<String>,
+}
+
+impl Peer {
+    /// Reads a finished handshake; fails when it lacks what `config` requires (ALPN).
+    ///
+    /// `server_name` is the name that a client asked for, as a server sees it.
+    pub(crate) fn from_connection(
+        connection: &CommonState,
+        server_name: Option<&str>,
+        config: &TlsConfig,
+    ) -> Result<Self, TlsError> {
+        let (Some(version), Some(suite), Some(chain)) = (
+            connection.protocol_version().and_then(Version::from_rustls),
+            connection.negotiated_cipher_suite(),
+            connection.peer_certificates(),
+        ) else {
+            return Err(TlsError::Misuse {
+                what: "the TLS handshake has not finished",
+            });
+        };
+        let certificate = chain
+            .first()
+            .ok_or(TlsError::Refused(Refusal::NoCertificate))?
+            .clone();
+        let facts = Facts::read(&certificate)
+            .map_err(|problem| TlsError::Refused(Refusal::Unusable { problem }))?;
+        let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+        config.check_alpn(alpn.as_deref())?;
+        Ok(Self {
+            facts,
+            chain: chain.to_vec(),
+            certificate,
+            version,
+            suite: u16::from(suite.suite()),
+            group: connection
+                .negotiated_key_exchange_group()
+                .map(|group| u16::from(group.name())),
+            alpn,
+            server_name: server_name.map(str::to_owned),
+        })
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> PeerId {
+        self.facts.id
+    }
+
+    /// The certificate that it showed.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// All that it showed, its own certificate first. Nothing is proven about the rest.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// SHA-256 of its certificate (DER): what other programs call the fingerprint.
+    pub fn certificate_sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.certificate).into()
+    }
+
+    /// From when its certificate is valid.
+    pub fn not_before(&self) -> UnixTime {
+        self.facts.not_before
+    }
+
+    /// Until when its certificate is valid.
+    pub fn not_after(&self) -> UnixTime {
+        self.facts.not_after
+    }
+
+    /// The version of TLS.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The cipher suite's IANA code.
+    pub fn suite(&self) -> u16 {
+        self.suite
+    }
+
+    /// The key exchange group's IANA code, where TLS tells.
+    pub fn group(&self) -> Option<u16> {
+        self.group
+    }
+
+    /// The protocol agreed on for the inside of this layer.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.alpn.as_deref()
+    }
+
+    /// The name that the client asked for (SNI); always none on the client's own side.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+}
