@@ -175,65 +175,73 @@ pub(crate) fn rings(tree: &Tree) -> Vec<String> {
     broken.into_iter().collect()
 }
 
-/// What an engine may not name: IO, a runtime, a clock.
-const NOT_IN_ENGINES: [&[&str]; 11] = [
+/// What an engine may not name, at the start of a path: a runtime, or a part of the operating system.
+/// std's traits, errors and slices for IO are words and do none, so `std::io` is not among them.
+const NOT_IN_ENGINES: [&[&str]; 8] = [
     &["tokio"],
     &["futures"],
-    &["std", "io"],
+    &["rustix"],
     &["std", "net"],
     &["std", "fs"],
     &["std", "os"],
     &["std", "process"],
     &["std", "thread"],
+];
+/// What it may not name anywhere in a path: clocks, and the process's own streams.
+const NOT_IN_ENGINES_AT_ALL: [&[&str]; 6] = [
     &["Instant", "now"],
     &["SystemTime"],
     &["UnixTime", "now"],
+    &["io", "stdin"],
+    &["io", "stdout"],
+    &["io", "stderr"],
 ];
 
-/// Engines, and the files that they use, have no IO, no runtime and no clock.
+/// Engines have no IO, no runtime and no clock, and can not borrow them from a file beside them.
 pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
-    let mut broken = BTreeSet::new();
+    let mut broken = BTreeMap::new();
     let is_engine = |file: &&File| {
         file.path.ends_with("/engine.rs") || file.path.split('/').any(|part| part == "engine")
+    };
+    let folder = |file: &File| {
+        file.path
+            .rsplit_once('/')
+            .map(|(folder, _)| folder.to_owned())
     };
     for engine in built(tree).filter(is_engine) {
         let mut seen = BTreeSet::from([engine.path.as_str()]);
         let mut waiting = vec![engine];
         while let Some(file) = waiting.pop() {
-            let via = if file.path == engine.path {
-                String::new()
-            } else {
-                format!(" (used by {})", engine.path)
+            let mut tell = |line: usize, what: &str| {
+                let via = if file.path == engine.path {
+                    String::new()
+                } else {
+                    format!(" (used by {})", engine.path)
+                };
+                let told = broken.entry((file.path.clone(), line)).or_default();
+                if via.is_empty() || String::is_empty(told) {
+                    *told = format!("{}:{line}: {what}{via}", file.path);
+                }
             };
             for mention in &file.mentions {
                 let path: Vec<&str> = mention.path.iter().map(String::as_str).collect();
-                let named = NOT_IN_ENGINES.iter().any(|bad| {
-                    let from_std = bad.len() == 1 || bad[0] == "std";
-                    if from_std && bad[0] != "SystemTime" {
-                        path.starts_with(bad)
-                    } else {
-                        path.windows(bad.len()).any(|part| part == *bad)
-                    }
-                });
-                if named {
-                    let path = path.join("::");
-                    broken.insert(format!("{}:{}: names {path}{via}", file.path, mention.line));
+                let first = NOT_IN_ENGINES.iter().any(|bad| path.starts_with(bad));
+                let within = |bad: &&[&str]| path.windows(bad.len()).any(|part| part == *bad);
+                if first || NOT_IN_ENGINES_AT_ALL.iter().any(within) {
+                    tell(mention.line, &format!("names {}", path.join("::")));
                 }
                 let next = tree.target(file, &mention.path);
-                waiting.extend(next.filter(|next| seen.insert(&next.path)));
+                let beside = next.filter(|next| folder(next) == folder(engine));
+                waiting.extend(beside.filter(|next| seen.insert(&next.path)));
             }
             for pair in file.tokens.windows(2) {
                 if pair[0].text == "." && pair[1].text == "elapsed" {
-                    let line = pair[1].line;
-                    broken.insert(format!(
-                        "{}:{line}: reads a clock by elapsed(){via}",
-                        file.path
-                    ));
+                    tell(pair[1].line, "reads a clock by elapsed()");
                 }
             }
         }
     }
-    broken.into_iter().collect()
+    broken.into_values().collect()
 }
 
 /// The one file that names rustls's connections, so that its next API is one file's change.
@@ -435,7 +443,12 @@ mod tests {
             &engine("use std::{net::IpAddr, time::Duration};"),
             "names std::net",
         );
-        one(&engine("fn f() -> std::io::Result<()> {}"), "names std::io");
+        one(
+            &engine("use std::io; fn f() { io::stdout().flush(); }"),
+            "names io::stdout",
+        );
+        one(&engine("use std::thread::sleep;"), "names std::thread");
+        assert!(engine("use std::io::{self, IoSlice}; fn f() -> io::Result<()> {}").is_empty());
         one(
             &engine("fn f() { let now = std::time::Instant::now(); }"),
             "Instant::now",

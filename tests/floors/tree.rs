@@ -180,14 +180,28 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
     let mut mentions = Vec::new();
     let mut shown: Vec<(String, Mention)> = Vec::new();
     let mut names = BTreeMap::<&str, usize>::new();
+    // Where the braces of the inline modules around this place were opened: `super` counts from the
+    // innermost of them.
+    let mut inline = Vec::new();
+    let mut depth = 0_usize;
     let mut at = 0;
     while at < tokens.len() {
         let word = tokens[at].text.as_str();
+        match word {
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                inline.retain(|opened| *opened < depth);
+            }
+            "mod" if tokens.get(at + 2).is_some_and(|t| t.text == "{") => inline.push(depth),
+            _ => {}
+        }
         if word == "use" {
             let public = is_public(&tokens[..at]);
             let mut leaves = Vec::new();
             at = use_tree(tokens, at + 1, &[], &mut leaves);
-            for (name, mention) in leaves {
+            for (name, mut mention) in leaves {
+                mention.path = outside_of(mention.path, inline.len());
                 if public {
                     shown.push((name, mention));
                 } else {
@@ -211,7 +225,10 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
         }
         // A path that goes on in a turbofish or a group ends here for our purpose.
         if path.len() > 1 {
-            mentions.push(Mention { path, line });
+            mentions.push(Mention {
+                path: outside_of(path, inline.len()),
+                line,
+            });
         }
         at += 1;
     }
@@ -227,6 +244,16 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
             .map(|(name, mention)| (name, mention.path))
             .collect(),
     )
+}
+
+/// A path as it would be written outside of the `inline` modules around it; `self` for one of those.
+fn outside_of(mut path: Vec<String>, inline: usize) -> Vec<String> {
+    let supers = path.iter().take_while(|part| *part == "super").count();
+    if supers > 0 && supers <= inline {
+        return vec!["self".to_owned()];
+    }
+    path.drain(..supers.min(inline));
+    path
 }
 
 fn is_name(word: &str) -> bool {
@@ -358,6 +385,29 @@ mod tests {
             ("src/m/d.rs", ""),
         ];
         assert_eq!(reached(&sources, "src/m/mod.rs"), ["src/m/d.rs"]);
+    }
+
+    #[test]
+    fn super_counts_from_inline_modules() {
+        let sources = [
+            ("src/m/mod.rs", ""),
+            (
+                "src/m/s.rs",
+                "mod x { use super::Y; mod z { fn f() { super::super::g(); } } } fn y() {}",
+            ),
+            (
+                "src/m/t.rs",
+                "mod x { use super::super::Y; } fn f() { if a { b } }",
+            ),
+            ("src/m/u.rs", "mod x { fn f() {} } use super::Y;"),
+        ];
+        assert!(
+            reached(&sources, "src/m/s.rs")
+                .iter()
+                .all(|path| path == "src/m/s.rs")
+        );
+        assert_eq!(reached(&sources, "src/m/t.rs"), ["src/m/mod.rs"]);
+        assert_eq!(reached(&sources, "src/m/u.rs"), ["src/m/mod.rs"]);
     }
 
     #[test]
