@@ -1,0 +1,46 @@
+//! `cepa connect`: standard input and output joined to a service of a peer.
+
+use cepa::transports::{self, Endpoint};
+
+use crate::args;
+use crate::exit::{Code, Failure};
+use crate::id;
+use crate::join::{Ended, Join};
+use crate::link::Link;
+
+pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
+    let identity = id::load(&args.identity)?;
+    let link = Link::dial(&args.address, &args.trust, &identity).await?;
+    let result = joined(&link, &args.service).await;
+    link.close().await;
+    result
+}
+
+async fn joined(link: &Link, service: &str) -> Result<(), Failure> {
+    let mut far = link.session.open(service).await?;
+    let stdio: Endpoint = "stdio:"
+        .parse()
+        .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
+    let mut near = transports::dial(&stdio).await?;
+    match Join::new(&mut near, &mut far).end_with_near().run().await {
+        // The reader of standard output has what it wanted. So has a service that has ended its
+        // output and left the rest of its input unread.
+        Ended::Both { .. } => Ok(()),
+        Ended::NearLeft(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Ended::NearLeft(e) => Err(Failure::new(
+            Code::Other,
+            format!("cannot write to standard output: {e}"),
+        )),
+        Ended::Near(e) => Err(Failure::new(
+            Code::Other,
+            format!("cannot read standard input: {e}"),
+        )),
+        Ended::Far(e) => Err(match link.lost().await {
+            Some(lost) => lost,
+            None => Failure::new(
+                Code::Other,
+                format!("the service ended abnormally ({e}): its output is incomplete"),
+            ),
+        }),
+    }
+}
