@@ -11,12 +11,13 @@
 mod config;
 mod error;
 mod peer;
+pub(crate) mod record;
+pub(crate) mod session;
 mod verifier;
 
 pub use config::{TlsConfig, TlsConfigError, Version};
 pub use error::TlsError;
 pub use peer::Peer;
-pub(crate) use verifier::Verdict;
 
 #[cfg(test)]
 mod tests;

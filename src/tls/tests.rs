@@ -1,1 +1,895 @@
-//! Tests of configuration, verification and errors.
+//! Tests of configuration, verification and errors: two TLS connections in memory, without a stream.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::UnixTime;
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
+
+use super::error::quote;
+use super::verifier::Verdict;
+use super::*;
+use crate::Side;
+use crate::identity::{
+    AcceptAny, CertificateDer, Identity, KeyKind, PeerId, Pinned, Presented, Refusal, TrustPolicy,
+};
+
+/// One end of a handshake under test.
+struct End {
+    connection: Connection,
+    config: TlsConfig,
+    verdict: Verdict,
+    side: Side,
+    failed: Option<TlsError>,
+}
+
+impl End {
+    fn client(config: &TlsConfig) -> Self {
+        let (client, verdict) = config.client();
+        let connection = ClientConnection::new(client, config.server_name())
+            .unwrap()
+            .into();
+        Self {
+            connection,
+            config: config.clone(),
+            verdict,
+            side: Side::Client,
+            failed: None,
+        }
+    }
+
+    fn server(config: &TlsConfig) -> Self {
+        let (server, verdict) = config.server().unwrap();
+        let connection = ServerConnection::new(server).unwrap().into();
+        Self {
+            connection,
+            config: config.clone(),
+            verdict,
+            side: Side::Server,
+            failed: None,
+        }
+    }
+
+    fn output(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    fn input(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.failed.is_none() {
+            self.connection.read_tls(&mut bytes).unwrap();
+            if let Err(error) = self.connection.process_new_packets() {
+                self.failed = Some(TlsError::from_rustls(&error, &self.verdict, self.side));
+            }
+        }
+    }
+
+    fn result(self) -> Result<Peer, TlsError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let name = match &self.connection {
+            Connection::Client(_) => None,
+            Connection::Server(server) => server.server_name(),
+        };
+        Peer::from_connection(&self.connection, name, &self.config)
+    }
+}
+
+/// Carries bytes between the two ends until both are silent, alerts included.
+fn carry(client: &mut End, server: &mut End) {
+    loop {
+        let (up, down) = (client.output(), server.output());
+        if up.is_empty() && down.is_empty() {
+            return;
+        }
+        server.input(&up);
+        client.input(&down);
+    }
+}
+
+/// What client and server end up with.
+fn handshake(
+    client: &TlsConfig,
+    server: &TlsConfig,
+) -> (Result<Peer, TlsError>, Result<Peer, TlsError>) {
+    let (mut client, mut server) = (End::client(client), End::server(server));
+    carry(&mut client, &mut server);
+    (client.result(), server.result())
+}
+
+fn identity(kind: KeyKind) -> Identity {
+    Identity::generate(kind).unwrap()
+}
+
+fn config(identity: &Identity, trust: impl TrustPolicy + 'static) -> TlsConfig {
+    TlsConfig::new(identity, Arc::new(trust)).unwrap()
+}
+
+/// Two identities and a configuration for each that pins the other.
+fn pair(kind: KeyKind) -> (TlsConfig, TlsConfig) {
+    let (a, b) = (identity(kind), identity(kind));
+    (
+        config(&a, Pinned::one(b.peer_id())),
+        config(&b, Pinned::one(a.peer_id())),
+    )
+}
+
+fn one_line(error: &TlsError) -> String {
+    let text = error.to_string();
+    assert!(
+        !text.chars().any(char::is_control),
+        "not one line: {text:?}"
+    );
+    text
+}
+
+#[derive(Debug)]
+struct Clock(u64);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+    }
+}
+
+/// An identity whose certificate is valid from and until these dates.
+fn dated(from: i32, until: i32) -> Identity {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    Identity::from_pem_pair(&certificate.pem(), &key.serialize_pem()).unwrap()
+}
+
+// ---- who is let in ---------------------------------------------------------------------------
+
+#[test]
+fn both_sides_learn_who_the_other_is() {
+    for kind in [KeyKind::Ed25519, KeyKind::P256] {
+        let (client, server) = pair(kind);
+        let (of_client, of_server) = handshake(&client, &server);
+        let (of_client, of_server) = (of_client.unwrap(), of_server.unwrap());
+        assert_eq!(of_client.id(), server.identity().peer_id());
+        assert_eq!(of_server.id(), client.identity().peer_id());
+        assert_eq!(of_server.certificate(), client.identity().certificate());
+        assert_eq!(
+            of_server.certificate_sha256(),
+            client.identity().certificate_sha256()
+        );
+        assert_eq!(of_server.not_after(), client.identity().not_after());
+        for peer in [&of_client, &of_server] {
+            assert_eq!(peer.version(), Version::Tls13);
+            assert_eq!(peer.chain().len(), 1);
+            assert_eq!(peer.alpn(), None);
+        }
+        assert_eq!(of_client.server_name(), None);
+        assert_eq!(of_server.server_name(), Some("cepa.alt"));
+    }
+}
+
+#[test]
+fn keys_that_users_bring_work() {
+    let mut algorithms = vec![&rcgen::PKCS_ECDSA_P384_SHA384];
+    if cfg!(feature = "aws-lc-rs") {
+        algorithms.push(&rcgen::PKCS_RSA_SHA256);
+    }
+    for algorithm in algorithms {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        // As `openssl req -x509` makes them: with CA:TRUE.
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        let brought = Identity::from_pem_pair(&certificate.pem(), &key.serialize_pem()).unwrap();
+        let own = identity(KeyKind::Ed25519);
+        let (a, b) = (
+            config(&brought, Pinned::one(own.peer_id())),
+            config(&own, Pinned::one(brought.peer_id())),
+        );
+        for (client, server) in [(&a, &b), (&b, &a)] {
+            let (of_client, of_server) = handshake(client, server);
+            assert_eq!(of_client.unwrap().id(), server.identity().peer_id());
+            assert_eq!(of_server.unwrap().id(), client.identity().peer_id());
+        }
+    }
+}
+
+#[test]
+fn the_client_refuses_another_server_than_the_expected() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let other = identity(KeyKind::Ed25519).peer_id();
+    let client = client.with_trust(Arc::new(Pinned::one(other))).unwrap();
+    let (of_client, of_server) = handshake(&client, &server);
+    let presented = server.identity().peer_id();
+    match of_client.unwrap_err() {
+        TlsError::Refused(refusal) => {
+            assert_eq!(
+                refusal,
+                Refusal::WrongPeer {
+                    expected: vec![other],
+                    presented
+                }
+            );
+        }
+        error => panic!("{error}"),
+    }
+    // certificate_unknown, and nothing about whom we expected.
+    let error = of_server.unwrap_err();
+    assert!(
+        matches!(error, TlsError::RefusedByPeer { alert: 46 }),
+        "{error}"
+    );
+    assert!(
+        one_line(&error).contains("alert 46 (certificate_unknown)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_server_refuses_a_stranger_and_the_client_hears_of_it() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let server = server.with_trust(Arc::new(Pinned::default())).unwrap();
+    let (mut client_end, mut server_end) = (End::client(&client), End::server(&server));
+    carry(&mut client_end, &mut server_end);
+    let presented = client.identity().peer_id();
+    match server_end.failed.unwrap() {
+        TlsError::Refused(refusal) => assert_eq!(refusal, Refusal::Unknown { presented }),
+        error => panic!("{error}"),
+    }
+    // The TLS 1.3 client had finished its handshake before; the alert came after.
+    assert!(!client_end.connection.is_handshaking());
+    let error = client_end.failed.unwrap();
+    assert!(
+        matches!(error, TlsError::RefusedByPeer { alert: 46 }),
+        "{error}"
+    );
+}
+
+#[test]
+fn any_self_signed_certificate_is_accepted_by_accept_any() {
+    let (client, server) = (identity(KeyKind::P256), identity(KeyKind::Ed25519));
+    let (of_client, of_server) =
+        handshake(&config(&client, AcceptAny), &config(&server, AcceptAny));
+    assert_eq!(of_client.unwrap().id(), server.peer_id());
+    assert_eq!(of_server.unwrap().id(), client.peer_id());
+}
+
+#[test]
+fn expired_certificates_are_refused_by_every_policy_on_both_sides() {
+    let (old, new) = (dated(2000, 2020), identity(KeyKind::Ed25519));
+    let not_after = old.not_after();
+    let expected = Refusal::Expired {
+        presented: old.peer_id(),
+        not_after,
+    };
+    for trust in [
+        Arc::new(AcceptAny) as Arc<dyn TrustPolicy>,
+        Arc::new(Pinned::one(old.peer_id())),
+    ] {
+        let holder = config(&old, AcceptAny);
+        let judge = TlsConfig::new(&new, trust).unwrap();
+        for (judged, told) in [handshake(&judge, &holder), {
+            let (c, s) = handshake(&holder, &judge);
+            (s, c)
+        }] {
+            let error = judged.unwrap_err();
+            assert!(
+                matches!(&error, TlsError::Refused(refusal) if *refusal == expected),
+                "{error}"
+            );
+            assert!(
+                one_line(&error).contains("ran out on 2020-01-01 00:00:00 UTC"),
+                "{error}"
+            );
+            // In the client's role the holder may have finished before it heard.
+            if let Err(error) = told {
+                assert!(
+                    matches!(error, TlsError::RefusedByPeer { alert: 45 }),
+                    "{error}"
+                );
+                assert!(one_line(&error).contains("certificate_expired"));
+            }
+        }
+        // At the last second of its life it is still good, a second later it is not.
+        let at = |second| judge.clone().with_clock(Arc::new(Clock(second))).unwrap();
+        assert!(handshake(&at(not_after.as_secs()), &holder).0.is_ok());
+        assert!(handshake(&at(not_after.as_secs() + 1), &holder).0.is_err());
+    }
+}
+
+#[test]
+fn certificates_of_the_future_are_refused() {
+    let (future, now) = (dated(2100, 2200), identity(KeyKind::Ed25519));
+    let judge = config(&now, AcceptAny);
+    let (of_client, _) = handshake(&judge, &config(&future, AcceptAny));
+    let error = of_client.unwrap_err();
+    assert!(
+        matches!(&error, TlsError::Refused(Refusal::NotYetValid { presented, not_before, .. })
+            if *presented == future.peer_id() && *not_before == future.not_before()),
+        "{error}"
+    );
+    assert!(one_line(&error).contains("set the clock that is wrong"));
+    // A device whose clock stands at 1970 still gets along with certificates that we made.
+    let no_clock = judge.with_clock(Arc::new(Clock(0))).unwrap();
+    assert!(
+        handshake(&no_clock, &config(&identity(KeyKind::Ed25519), AcceptAny))
+            .0
+            .is_ok()
+    );
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl TrustPolicy for Panics {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        panic!("a bug in a user's policy")
+    }
+}
+
+#[test]
+fn a_panicking_policy_refuses() {
+    let (a, b) = (identity(KeyKind::Ed25519), identity(KeyKind::Ed25519));
+    let (of_client, of_server) = handshake(&config(&a, Panics), &config(&b, AcceptAny));
+    let error = of_client.unwrap_err();
+    assert!(
+        matches!(&error, TlsError::Refused(Refusal::PolicyFailed { presented, .. }) if *presented == b.peer_id()),
+        "{error}"
+    );
+    assert!(of_server.is_err());
+}
+
+/// Answers what it is told to, and notes what it was asked.
+#[derive(Debug, Default)]
+struct Notes {
+    answer: Option<Refusal>,
+    asked: Mutex<Vec<(PeerId, Side, usize)>>,
+}
+
+impl TrustPolicy for Notes {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        assert_eq!(PeerId::from_certificate(peer.certificate).unwrap(), peer.id);
+        assert!(peer.not_before <= peer.now && peer.now <= peer.not_after);
+        self.asked
+            .lock()
+            .unwrap()
+            .push((peer.id, peer.role, peer.chain.len()));
+        self.answer.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[test]
+fn a_policy_is_asked_once_a_handshake_and_about_the_right_side() {
+    let (a, b) = (identity(KeyKind::Ed25519), identity(KeyKind::P256));
+    let (of_a, of_b) = (Arc::new(Notes::default()), Arc::new(Notes::default()));
+    let (client, server) = (
+        TlsConfig::new(&a, of_a.clone()).unwrap(),
+        TlsConfig::new(&b, of_b.clone()).unwrap(),
+    );
+    for _ in 0..2 {
+        let (of_client, of_server) = handshake(&client, &server);
+        of_client.unwrap();
+        of_server.unwrap();
+    }
+    // The second handshake asks again: nothing is resumed.
+    assert_eq!(
+        *of_a.asked.lock().unwrap(),
+        [(b.peer_id(), Side::Server, 0); 2]
+    );
+    assert_eq!(
+        *of_b.asked.lock().unwrap(),
+        [(a.peer_id(), Side::Client, 0); 2]
+    );
+}
+
+#[test]
+fn the_alert_fits_the_refusal() {
+    let (a, b) = (identity(KeyKind::Ed25519), identity(KeyKind::Ed25519));
+    let presented = b.peer_id();
+    let cases = [
+        (
+            Refusal::NotAuthorised {
+                presented,
+                reason: "no".into(),
+            },
+            49,
+        ),
+        (
+            Refusal::Other {
+                presented,
+                reason: "no".into(),
+            },
+            46,
+        ),
+        (Refusal::Unknown { presented }, 46),
+    ];
+    for (refusal, number) in cases {
+        let trust = Notes {
+            answer: Some(refusal.clone()),
+            ..Notes::default()
+        };
+        let (of_client, of_server) = handshake(&config(&a, trust), &config(&b, AcceptAny));
+        assert!(matches!(of_client, Err(TlsError::Refused(given)) if given == refusal));
+        assert!(matches!(of_server, Err(TlsError::RefusedByPeer { alert }) if alert == number));
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_is_refused() {
+    let server = config(&identity(KeyKind::Ed25519), AcceptAny);
+    let own = config(&identity(KeyKind::Ed25519), AcceptAny);
+    let mut client = End::client(&own);
+    let (with, _) = own.client();
+    let mut without = rustls::ClientConfig::clone(&with);
+    without.client_auth_cert_resolver = Arc::new(Shows(None));
+    client.connection = ClientConnection::new(Arc::new(without), own.server_name())
+        .unwrap()
+        .into();
+    let mut server = End::server(&server);
+    carry(&mut client, &mut server);
+    assert!(matches!(
+        server.failed,
+        Some(TlsError::Refused(Refusal::NoCertificate))
+    ));
+    let error = client.failed.unwrap();
+    assert!(
+        matches!(error, TlsError::RefusedByPeer { alert: 116 }),
+        "{error}"
+    );
+    assert!(one_line(&error).contains("certificate_required"));
+}
+
+#[derive(Debug)]
+struct Shows(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+#[test]
+fn somebody_else_s_certificate_is_of_no_use_without_its_key() {
+    for versions in [[Version::Tls13], [Version::Tls12]] {
+        let (victim, thief) = (identity(KeyKind::P256), identity(KeyKind::P256));
+        let server = config(&identity(KeyKind::P256), Pinned::one(victim.peer_id()))
+            .with_versions(&versions)
+            .unwrap();
+        let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
+        let mut client = End::client(&own);
+        let mut forged = rustls::ClientConfig::clone(&own.client().0);
+        let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
+        forged.client_auth_cert_resolver = Arc::new(Shows(Some(Arc::new(stolen))));
+        client.connection = ClientConnection::new(Arc::new(forged), own.server_name())
+            .unwrap()
+            .into();
+        let mut server = End::server(&server);
+        carry(&mut client, &mut server);
+        let error = server.failed.expect("the server must not be fooled");
+        assert!(
+            one_line(&error).contains("does not hold the key"),
+            "{error}"
+        );
+    }
+}
+
+// ---- what is agreed on -----------------------------------------------------------------------
+
+#[test]
+fn the_profiles_of_the_line_protocol_can_be_asked_for() {
+    let rsa = || {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        Identity::from_pem_pair(
+            &params.self_signed(&key).unwrap().pem(),
+            &key.serialize_pem(),
+        )
+        .unwrap()
+    };
+    let p256: fn() -> Identity = || identity(KeyKind::P256);
+    let mut profiles = vec![
+        (Version::Tls13, 0x1301, p256 as fn() -> Identity),
+        (Version::Tls13, 0x1302, p256),
+        (Version::Tls13, 0x1303, || identity(KeyKind::Ed25519)),
+        (Version::Tls12, 0xcca9, p256),
+    ];
+    if cfg!(feature = "aws-lc-rs") {
+        profiles.push((Version::Tls12, 0xcca8, rsa));
+    }
+    for (version, suite, make) in profiles {
+        let with = |identity: Identity| {
+            config(&identity, AcceptAny)
+                .with_versions(&[version])
+                .and_then(|config| config.with_suites(&[suite]))
+                .unwrap()
+        };
+        let (client, server) = (with(make()), with(make()));
+        let (of_client, of_server) = handshake(&client, &server);
+        for peer in [of_client.unwrap(), of_server.unwrap()] {
+            assert_eq!((peer.version(), peer.suite()), (version, suite));
+        }
+    }
+}
+
+#[test]
+fn tls_12_is_not_spoken_unless_asked_for() {
+    let (client, server) = pair(KeyKind::P256);
+    let old = client.clone().with_versions(&[Version::Tls12]).unwrap();
+    let (of_client, of_server) = handshake(&old, &server);
+    let error = of_server.unwrap_err();
+    assert!(matches!(error, TlsError::Incompatible { .. }), "{error}");
+    let error = of_client.unwrap_err();
+    assert!(
+        matches!(error, TlsError::RefusedByPeer { alert: 70 }),
+        "{error}"
+    );
+    // Where both are allowed, the better one is taken.
+    let both = |config: TlsConfig| {
+        config
+            .with_versions(&[Version::Tls12, Version::Tls13])
+            .unwrap()
+    };
+    let (of_client, _) = handshake(&both(client), &both(server));
+    assert_eq!(of_client.unwrap().version(), Version::Tls13);
+}
+
+#[test]
+fn the_key_exchange_can_be_chosen() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let classic = client.clone().with_groups(&[0x001d]).unwrap();
+    assert_eq!(
+        handshake(&classic, &server).0.unwrap().group(),
+        Some(0x001d)
+    );
+    if cfg!(feature = "aws-lc-rs") {
+        assert_eq!(handshake(&client, &server).0.unwrap().group(), Some(0x11ec));
+    }
+}
+
+#[test]
+fn alpn_is_agreed_on_or_the_handshake_fails() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let with = |config: &TlsConfig, names: &[&str]| config.clone().with_alpn(names).unwrap();
+    let cepa = with(&server, &["cepa/1"]);
+
+    let (of_client, of_server) = handshake(&with(&client, &["new", "cepa/1"]), &cepa);
+    assert_eq!(of_client.unwrap().alpn(), Some(b"cepa/1".as_slice()));
+    assert_eq!(of_server.unwrap().alpn(), Some(b"cepa/1".as_slice()));
+
+    // Another one: the server says so, alert 120.
+    let (of_client, of_server) = handshake(&with(&client, &["h2"]), &cepa);
+    let error = of_server.unwrap_err();
+    assert!(
+        matches!(&error, TlsError::Alpn { got: None, .. }),
+        "{error}"
+    );
+    assert!(one_line(&error).contains("\"cepa/1\""), "{error}");
+    assert!(matches!(
+        of_client,
+        Err(TlsError::RefusedByPeer { alert: 120 })
+    ));
+
+    // None at all, on either side.
+    let (_, of_server) = handshake(&client, &cepa);
+    assert!(matches!(of_server, Err(TlsError::Alpn { got: None, .. })));
+    let (of_client, _) = handshake(&with(&client, &["cepa/1"]), &server);
+    assert!(matches!(of_client, Err(TlsError::Alpn { got: None, .. })));
+
+    // Optional: none will do, another one will not.
+    let optional = client.clone().with_optional_alpn(&["cepa/1"]).unwrap();
+    assert_eq!(handshake(&optional, &server).0.unwrap().alpn(), None);
+    let optional = server.clone().with_optional_alpn(&["cepa/1"]).unwrap();
+    assert!(handshake(&client, &optional).1.is_ok());
+    assert!(handshake(&with(&client, &["h2"]), &optional).1.is_err());
+}
+
+#[test]
+fn the_server_name_is_carried_and_not_judged() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let named = client.clone().with_server_name("db.example").unwrap();
+    assert_eq!(
+        handshake(&named, &server).1.unwrap().server_name(),
+        Some("db.example")
+    );
+    let id = server.identity().peer_id();
+    let by_id = client.clone().with_server_peer(id).unwrap();
+    let expected = format!("{id}.cepa.alt");
+    assert_eq!(
+        handshake(&by_id, &server).1.unwrap().server_name(),
+        Some(&*expected)
+    );
+    let address = client.with_server_name("192.0.2.1").unwrap();
+    assert_eq!(handshake(&address, &server).1.unwrap().server_name(), None);
+}
+
+#[test]
+fn nothing_follows_a_finished_handshake() {
+    // No tickets: the server's last flight of TLS 1.3 is behind it when the client's has come.
+    let (client, server) = pair(KeyKind::Ed25519);
+    let (mut client, mut server) = (End::client(&client), End::server(&server));
+    while client.connection.is_handshaking() || server.connection.is_handshaking() {
+        let up = client.output();
+        server.input(&up);
+        if server.connection.is_handshaking() {
+            let down = server.output();
+            client.input(&down);
+        }
+    }
+    assert_eq!(server.output(), b"");
+}
+
+#[test]
+fn records_are_as_small_as_asked() {
+    use std::io::Write as _;
+    let (client, server) = pair(KeyKind::Ed25519);
+    let client = client.with_max_fragment(1000).unwrap();
+    assert_eq!(
+        (client.max_fragment(), server.max_fragment()),
+        (1000, 16_384)
+    );
+    let (mut client, mut server) = (End::client(&client), End::server(&server));
+    carry(&mut client, &mut server);
+    client.connection.writer().write_all(&[7; 2500]).unwrap();
+    let bytes = client.output();
+    let mut records = Vec::new();
+    let mut rest = bytes.as_slice();
+    while let [_, _, _, high, low, ..] = rest {
+        let len = usize::from(*high) << 8 | usize::from(*low);
+        records.push(len);
+        rest = &rest[5 + len..];
+    }
+    // 17 bytes: the inner type and the tag.
+    assert_eq!(records, [1017, 1017, 517]);
+}
+
+#[test]
+fn another_provider_can_be_used() {
+    let (client, server) = pair(KeyKind::Ed25519);
+    let mut provider = rustls::crypto::CryptoProvider::clone(&crate::identity::default_provider());
+    provider
+        .cipher_suites
+        .retain(|suite| u16::from(suite.suite()) == 0x1303);
+    let client = client.with_provider(Arc::new(provider)).unwrap();
+    assert_eq!(handshake(&client, &server).1.unwrap().suite(), 0x1303);
+}
+
+#[test]
+fn settings_that_can_t_work_are_refused_at_once() {
+    let base = || config(&identity(KeyKind::Ed25519), AcceptAny);
+    let cases = [
+        (
+            base().with_versions(&[]).unwrap_err(),
+            TlsConfigError::NoVersion,
+        ),
+        (
+            base().with_suites(&[0x1301, 0x0005]).unwrap_err(),
+            TlsConfigError::UnknownSuite { code: 5 },
+        ),
+        (
+            base().with_suites(&[0xcca8]).unwrap_err(),
+            TlsConfigError::SuiteVersion { code: 0xcca8 },
+        ),
+        (
+            base().with_suites(&[]).unwrap_err(),
+            TlsConfigError::NoSuite {
+                version: Version::Tls13,
+            },
+        ),
+        (
+            base()
+                .with_suites(&[0x1301])
+                .unwrap()
+                .with_versions(&[Version::Tls12, Version::Tls13])
+                .unwrap_err(),
+            TlsConfigError::NoSuite {
+                version: Version::Tls12,
+            },
+        ),
+        (
+            base().with_groups(&[1]).unwrap_err(),
+            TlsConfigError::UnknownGroup { code: 1 },
+        ),
+        (
+            base().with_groups(&[]).unwrap_err(),
+            TlsConfigError::NoGroup,
+        ),
+        (
+            base().with_alpn(&[""]).unwrap_err(),
+            TlsConfigError::Alpn { length: 0 },
+        ),
+        (
+            base().with_alpn(&["x".repeat(256)]).unwrap_err(),
+            TlsConfigError::Alpn { length: 256 },
+        ),
+        (
+            base().with_server_name("no name").unwrap_err(),
+            TlsConfigError::ServerName {
+                name: "no name".into(),
+            },
+        ),
+        (
+            base().with_max_fragment(31).unwrap_err(),
+            TlsConfigError::Fragment { bytes: 31 },
+        ),
+        (
+            base().with_max_fragment(16_385).unwrap_err(),
+            TlsConfigError::Fragment { bytes: 16_385 },
+        ),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(error, expected);
+        assert!(!error.to_string().contains('\n'));
+    }
+    // And the ends of the range do work.
+    for bytes in [32, 16_384] {
+        let (client, server) = pair(KeyKind::Ed25519);
+        assert!(
+            handshake(&client.with_max_fragment(bytes).unwrap(), &server)
+                .0
+                .is_ok()
+        );
+    }
+}
+
+#[test]
+fn a_configuration_does_not_show_its_key() {
+    let config = config(&identity(KeyKind::Ed25519), AcceptAny);
+    let shown = format!("{config:?}");
+    assert!(
+        shown.contains("peer_id") && !shown.to_lowercase().contains("key:"),
+        "{shown}"
+    );
+}
+
+// ---- errors ----------------------------------------------------------------------------------
+
+#[test]
+fn every_alert_has_a_meaning_on_one_line() {
+    for alert in 0..=255 {
+        let text = one_line(&TlsError::from_alert(alert));
+        assert!(text.contains(&format!("alert {alert} (")), "{text}");
+    }
+    let name = |alert| one_line(&TlsError::from_alert(alert));
+    assert!(name(48).contains("(unknown_ca)"));
+    assert!(name(49).contains("(access_denied)"));
+    assert!(name(120).contains("(no_application_protocol)"));
+    assert!(name(112).contains("(unrecognized_name)"));
+    assert!(name(200).contains("(not assigned)"));
+}
+
+#[test]
+fn what_is_not_tls_is_quoted() {
+    let banner = TlsError::not_tls(b"220 mail.example ESMTP\r\n\x1b[2J\"\\");
+    assert!(
+        one_line(&banner).contains(r#""220 mail.example ESMTP\r\n\x1b[2J\"\\""#),
+        "{banner}"
+    );
+    assert!(one_line(&TlsError::not_tls(b"SSH-2.0-OpenSSH_9.2")).contains("SSH server"));
+    assert!(one_line(&TlsError::not_tls(b"HTTP/1.1 400 Bad Request")).contains("web server"));
+    assert!(one_line(&TlsError::not_tls(b"GET / HTTP/1.1")).contains("web client"));
+    assert!(one_line(&TlsError::not_tls(&[0, 0xff, 0x80, 3])).contains(r#""\x00\xff\x80\x03""#));
+    match TlsError::not_tls(&[b'x'; 1000]) {
+        TlsError::NotTls { first } => assert_eq!(first.len(), 64),
+        error => panic!("{error}"),
+    }
+    assert!(quote(&[b'x'; 100]).ends_with("\"..."));
+    assert!(one_line(&TlsError::not_tls(&[0xff; 1000])).len() < 500);
+}
+
+#[test]
+fn a_failed_stream_tells_its_first_reason_again_and_again() {
+    let first = TlsError::BadRecord;
+    let again = first.again(2);
+    assert!(matches!(again, TlsError::Failed { layer: 2, .. }));
+    // Not wrapped twice, whatever layer asks later.
+    let still = again.again(1);
+    assert!(
+        matches!(&still, TlsError::Failed { layer: 2, source } if matches!(**source, TlsError::BadRecord))
+    );
+    assert!(matches!(still.root(), TlsError::BadRecord));
+    assert!(one_line(&still).contains("layer 2"));
+}
+
+#[test]
+fn errors_pass_through_io_errors_unharmed() {
+    let error = std::io::Error::from(TlsError::Truncated { layer: 3 });
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(matches!(
+        TlsError::inside(&error),
+        Some(TlsError::Truncated { layer: 3 })
+    ));
+    assert!(matches!(
+        TlsError::from_io(&error),
+        TlsError::Truncated { layer: 3 }
+    ));
+    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let ours = TlsError::from_io(&reset);
+    assert!(matches!(
+        ours,
+        TlsError::Io {
+            kind: std::io::ErrorKind::ConnectionReset,
+            ..
+        }
+    ));
+    assert_eq!(
+        std::io::Error::from(ours).kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    let refused = std::io::Error::from(TlsError::Refused(Refusal::NoCertificate).again(1));
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn damaged_handshakes_are_errors_and_never_panics() {
+    // Every byte of each flight is damaged once, in either direction.
+    let (client, server) = pair(KeyKind::Ed25519);
+    let (client, server) = (
+        client.with_groups(&[0x1d]).unwrap(),
+        server.with_groups(&[0x1d]).unwrap(),
+    );
+    let hello = End::client(&client).output();
+    for at in 0..hello.len() {
+        let mut end = End::server(&server);
+        let mut damaged = hello.clone();
+        damaged[at] ^= 0x55;
+        end.input(&damaged);
+        // Many bytes of a hello may change without harm here; the transcript differs later.
+        if let Some(error) = end.failed {
+            one_line(&error);
+        }
+    }
+    let mut client_end = End::client(&client);
+    let mut server_end = End::server(&server);
+    server_end.input(&client_end.output());
+    let flight = server_end.output();
+    // A record's version is ignored by those who follow RFC 8446 section 5.1: harmless.
+    let mut ignored = Vec::new();
+    let mut start = 0;
+    while let Some([_, _, _, high, low]) = flight.get(start..start + 5) {
+        ignored.extend([start + 1, start + 2]);
+        start += 5 + (usize::from(*high) << 8 | usize::from(*low));
+    }
+    for at in (0..flight.len()).filter(|at| !ignored.contains(at)) {
+        let mut client_end = End::client(&client);
+        let mut server_end = End::server(&server);
+        server_end.input(&client_end.output());
+        let mut damaged = server_end.output();
+        // The next one along where a random signature made this flight shorter.
+        let at = at.min(damaged.len() - 1);
+        damaged[at] ^= 0x55;
+        client_end.input(&damaged);
+        match client_end.failed {
+            Some(error) => drop(one_line(&error)),
+            // A length that claims more than came: the client waits for the rest.
+            None => assert!(
+                client_end.connection.is_handshaking(),
+                "byte {at} does not matter"
+            ),
+        }
+    }
+    client_end.input(&flight);
+    assert!(client_end.failed.is_none(), "the whole one is fine");
+}
+
+#[test]
+fn a_foreign_certificate_type_is_refused() {
+    let error = super::verifier::decide(
+        &AcceptAny,
+        &CertificateDer::from(vec![0x30, 0x00]),
+        &[],
+        UnixTime::now(),
+        Side::Client,
+    )
+    .unwrap_err();
+    assert!(matches!(error, Refusal::Unusable { .. }));
+}

@@ -94,7 +94,7 @@ impl Verifier {
 }
 
 /// All questions about a presented certificate, in their order.
-fn decide(
+pub(super) fn decide(
     trust: &dyn TrustPolicy,
     certificate: &CertificateDer<'_>,
     chain: &[CertificateDer<'_>],
