@@ -1,11 +1,51 @@
 //! Floor 0 of cepa: byte streams, and the addresses that name them.
+//!
+//! An [`Endpoint`] is parsed from an address (`tcp:host:7000`, `exec:ssh host cepa serve stdio:`);
+//! [`dial`] opens it and [`listen`] waits at it. Both give a [`Stream`], the one stream type of this
+//! crate, whatever carries the bytes. What improves a stream ([`meter`], [`throttle`]) takes any
+//! [`ByteStream`] and is one.
+//!
+//! Unix only: descriptors, ptys and sockets with paths are what this crate is made of.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
+mod child;
+mod descriptor;
+mod dial;
+pub mod endpoint;
+mod error;
+mod exec;
+mod fd;
+mod listen;
+pub mod memory;
+pub mod meter;
+mod pty;
+#[cfg(feature = "serial")]
+mod serial;
+#[cfg(not(feature = "serial"))]
+#[path = "serial_off.rs"]
+mod serial;
 mod side;
+mod stdio;
+mod stream;
+mod tcp;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod throttle;
+mod unix;
+
+pub use child::{Child, Stderr};
+pub use dial::dial;
+pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
+pub use error::{Action, TransportError, TransportErrorKind};
+pub use listen::{Listener, listen};
 pub use side::Side;
-
-use tokio::io::{AsyncRead, AsyncWrite};
-
-/// Anything that carries bytes both ways. Implemented for every type that fits.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+pub use stream::{ByteStream, Stream};

@@ -1,0 +1,91 @@
+//! The words of the grammar (schemes, keys, values), and the nearest one to a misspelt word.
+
+/// Every scheme, in the order in which messages list them.
+pub(super) const SCHEMES: &[&str] = &[
+    "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
+];
+
+/// The keys that a scheme's option list can hold, in the order in which they are printed.
+pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
+    match scheme {
+        "exec" => &["dir"],
+        "serial" => &["baud", "data", "parity", "stop", "flow", "exclusive"],
+        _ => &[],
+    }
+}
+
+/// The values of the keys that take one word of a few.
+pub(super) const DATA: &[&str] = &["5", "6", "7", "8"];
+pub(super) const PARITY: &[&str] = &["none", "odd", "even"];
+pub(super) const STOP: &[&str] = &["1", "2"];
+pub(super) const FLOW: &[&str] = &["none", "hw", "sw"];
+pub(super) const YES_NO: &[&str] = &["yes", "no"];
+
+/// The candidate nearest to `word`, if one is near enough to be what was meant.
+///
+/// Near enough: at most two edits, fewer for short words, so that `abc` does not suggest `tcp`;
+/// or a beginning of the candidate of at least two letters.
+pub(super) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
+    // A long word is no misspelling of a short one, and the distance costs time in both lengths.
+    if word.is_empty() || word.len() > 32 {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    candidates
+        .iter()
+        .map(|c| (distance(&lower, c), *c))
+        .filter(|(d, c)| {
+            (*d <= 2 && 2 * *d <= c.len().max(2)) || (lower.len() >= 2 && c.starts_with(&lower))
+        })
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
+}
+
+/// Edits (insert, delete, replace, swap neighbours) from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut previous = None;
+    for (i, ca) in a.chars().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, cb) in b.iter().enumerate() {
+            let at = |r: &[usize], k: usize| r.get(k).copied().unwrap_or(usize::MAX / 2);
+            let mut best = (at(&last, j) + usize::from(ca != *cb))
+                .min(at(&last, j + 1) + 1)
+                .min(at(&row, j) + 1);
+            let swapped = j > 0 && previous == Some(*cb) && b.get(j - 1) == Some(&ca);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        previous = Some(ca);
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SCHEMES, distance, keys_of, nearest};
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("baud", "baud"), 0);
+        assert_eq!(distance("buad", "baud"), 1, "a swap is one edit");
+        assert_eq!(distance("", "tcp"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn near_words() {
+        assert_eq!(nearest("serail", SCHEMES), Some("serial"));
+        assert_eq!(nearest("TCP", SCHEMES), Some("tcp"));
+        assert_eq!(nearest("std", SCHEMES), Some("stdio"));
+        assert_eq!(nearest("par", keys_of("serial")), Some("parity"));
+        assert_eq!(nearest("bauds", keys_of("serial")), Some("baud"));
+        assert_eq!(nearest("xyzzy", SCHEMES), None);
+        assert_eq!(nearest("", SCHEMES), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Addresses: what to dial or to listen on, and which layers to put above it.
+//!
+//! ```text
+//! address  =  *( layer "+" ) scheme ":" target [ options ]
+//! options  =  *( "," key "=" value )              the usual form
+//!          /  "?" key "=" value *( "&" key "=" value )      an alias, the same keys
+//! layer    =  "mux" / "tls"            top of the stack first: mux+tls+tcp:… is mux above TLS above TCP
+//! ```
+//!
+//! | scheme | target | options (default) |
+//! |---|---|---|
+//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | none |
+//! | `unix` | `PATH` of a socket | none |
+//! | `stdio` | nothing: standard input and output of this process | none |
+//! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
+//! | `exec` | a command line | `dir=PATH` (this process's own directory) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) |
+//! | `pty` | `PATH` of the link to make | none |
+//! | `memory` | `NAME` of a listener in this process | none |
+//!
+//! **Escapes.** In every target except a command line, and in every option's value, `%XX` stands for
+//! the byte XX. A literal `%` is written `%25`, and in a target `,` is `%2C` and `?` is `%3F`. In an
+//! option's value only the separator of the form in use needs it (`,` or `&`). Inside the brackets of
+//! an IPv6 address nothing is escaped, so a zone is written plainly: `tcp:[fe80::1%eth0]:7000`.
+//!
+//! **Command lines** are split into words as a POSIX shell does it (quotes and backslashes; no shell
+//! runs, so nothing is expanded). Commas, question marks and percent signs in them are literal,
+//! with one exception: outside of quotes, the first `,KEY=` or `?KEY=` whose KEY is one of exec's
+//! own keys (today `dir`) begins the option list, which then reaches to the end of the address.
+//! So `exec:ssh host cepa pipe stdio: serial:/dev/ttyUSB0,baud=9600` and
+//! `exec:cepa serve stdio: --service db=unix:/x/y` are plain commands; an inner `,dir=` that belongs
+//! to the command is put in quotes.
+//!
+//! **Round trip.** An address is parsed into types at the edge and printed from the same types:
+//! `parse(print(e)) == e` for every [`Endpoint`], and `print(parse(s))` is the one canonical text of
+//! `s` (comma form, keys in the order of the table, defaults left out except `baud`).
+//!
+//! A parse error names the column, what was expected there, and the nearest valid word.
+
+mod keys;
+mod parse;
+mod print;
+mod types;
+
+pub use parse::ParseError;
+pub use types::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,534 @@
+//! Text to typed address. Every function carries the place where its text begins in the whole
+//! address, so that an error can name the column.
+use std::ffi::OsString;
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::keys::{DATA, FLOW, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
+use super::types::{
+    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+};
+
+/// Why a text is no address. Printed as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    input: String,
+    position: usize,
+    expected: String,
+    nearest: Option<String>,
+}
+
+impl ParseError {
+    /// The column where the error is, in characters, counted from 1.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// What should have stood there.
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// The valid scheme, key, value or address nearest to what stands there, if one is near.
+    pub fn nearest(&self) -> Option<&str> {
+        self.nearest.as_deref()
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may be hostile or huge; a message stays one line of bearable length.
+        let shown: String = self.input.chars().take(200).collect();
+        let more = if shown.len() < self.input.len() {
+            "…"
+        } else {
+            ""
+        };
+        write!(
+            f,
+            "invalid address \"{}{more}\": column {}: expected {}",
+            shown.escape_debug(),
+            self.position,
+            self.expected
+        )?;
+        match &self.nearest {
+            Some(word) => write!(f, "; did you mean \"{}\"?", word.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// An error before the whole input is known: a byte offset instead of a column.
+struct Wrong {
+    at: usize,
+    expected: String,
+    nearest: Option<String>,
+}
+
+fn wrong<T>(at: usize, expected: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong {
+        at,
+        expected: expected.into(),
+        nearest: None,
+    })
+}
+
+fn wrong_word<T>(at: usize, expected: impl Into<String>, near: Option<&str>) -> Result<T, Wrong> {
+    Err(Wrong {
+        at,
+        expected: expected.into(),
+        nearest: near.map(str::to_owned),
+    })
+}
+
+impl FromStr for Endpoint {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        parse(text).map_err(|w| ParseError {
+            input: text.to_owned(),
+            position: 1 + text.get(..w.at).map_or(0, |before| before.chars().count()),
+            expected: w.expected,
+            nearest: w.nearest,
+        })
+    }
+}
+
+impl Endpoint {
+    /// An address from its parts.
+    ///
+    /// # Errors
+    /// When no text stands for such a target: a host with a space in it, an empty path or command, a
+    /// baud rate of 0. The error shows the text that was tried.
+    pub fn new(layers: &[Layer], target: Target) -> Result<Self, ParseError> {
+        let made = Self {
+            layers: layers.to_vec(),
+            target,
+        };
+        let text = made.to_string();
+        let again: Self = text.parse()?;
+        if again == made {
+            return Ok(again);
+        }
+        Err(ParseError {
+            input: text,
+            position: 1,
+            expected: "a target that its own text stands for".to_owned(),
+            nearest: Some(again.to_string()),
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Endpoint, Wrong> {
+    if text.contains('\0') {
+        return wrong(text.find('\0').unwrap_or(0), "no NUL byte");
+    }
+    let Some((head, target)) = text.split_once(':') else {
+        return wrong_word(
+            0,
+            format!(
+                "SCHEME:TARGET with one of the schemes {}",
+                SCHEMES.join(", ")
+            ),
+            guess(text)
+                .or_else(|| nearest(text, SCHEMES).map(|s| format!("{s}:")))
+                .as_deref(),
+        );
+    };
+    let mut layers = Vec::new();
+    let mut at = 0;
+    let mut words = head.split('+').peekable();
+    let mut scheme = "";
+    while let Some(word) = words.next() {
+        if words.peek().is_none() {
+            scheme = word;
+            break;
+        }
+        let Some(layer) = Layer::ALL.iter().find(|l| l.word() == word) else {
+            let known: Vec<_> = Layer::ALL.iter().map(|l| l.word()).collect();
+            return wrong_word(
+                at,
+                format!("a layer ({}) before \"+\"", known.join(", ")),
+                nearest(word, &known),
+            );
+        };
+        layers.push(*layer);
+        at += word.len() + 1;
+    }
+    let start = head.len() + 1;
+    let target = match scheme {
+        "tcp" => tcp(target, start)?,
+        "unix" => {
+            let (path, options, end) = split(target, start);
+            no_options(options, end, "unix")?;
+            Target::Unix {
+                path: path_of(path, start, "the path of a socket")?,
+            }
+        }
+        "stdio" => {
+            if !target.is_empty() {
+                return wrong(start, "nothing after \"stdio:\"");
+            }
+            Target::Stdio
+        }
+        "fd" => fd(target, start)?,
+        "exec" => exec(target, start)?,
+        "serial" => serial(target, start)?,
+        "pty" => {
+            let (path, options, end) = split(target, start);
+            no_options(options, end, "pty")?;
+            Target::Pty {
+                path: path_of(path, start, "the path of the link to make")?,
+            }
+        }
+        "memory" => {
+            let (name, options, end) = split(target, start);
+            no_options(options, end, "memory")?;
+            let Ok(name) = String::from_utf8(unescape(name, start)?) else {
+                return wrong(start, "a name in UTF-8");
+            };
+            if name.is_empty() {
+                return wrong(start, "the name of a listener in this process");
+            }
+            Target::Memory { name }
+        }
+        other => {
+            return wrong_word(
+                at,
+                format!("a scheme ({})", SCHEMES.join(", ")),
+                nearest(other, SCHEMES)
+                    .map(str::to_owned)
+                    .or_else(|| guess(text))
+                    .as_deref(),
+            );
+        }
+    };
+    Ok(Endpoint { layers, target })
+}
+
+/// What somebody meant who left the scheme out.
+fn guess(text: &str) -> Option<String> {
+    if text.starts_with("/dev/tty") {
+        return Some(format!("serial:{text}"));
+    }
+    if text.starts_with('/') || text.starts_with("./") {
+        return Some(format!("unix:{text}"));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    (!host.is_empty() && digits::<u16>(port).is_some()).then(|| format!("tcp:{text}"))
+}
+
+fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
+    let (host, port, port_at) = if let Some(rest) = text.strip_prefix('[') {
+        let Some((host, after)) = rest.split_once(']') else {
+            return wrong(start, "\"]\" after an IPv6 address");
+        };
+        let address = host.split_once('%').map_or(host, |(a, _)| a);
+        let zone = host.split_once('%').map(|(_, z)| z);
+        let zone_fits = |z: &str| {
+            !z.is_empty()
+                && z.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+        };
+        if address.parse::<Ipv6Addr>().is_err() || !zone.is_none_or(zone_fits) {
+            return wrong(start + 1, "an IPv6 address between \"[\" and \"]\"");
+        }
+        let after_at = start + host.len() + 2;
+        let Some(port) = after.strip_prefix(':') else {
+            return wrong(after_at, "\":PORT\" after the address");
+        };
+        (host, port, after_at + 1)
+    } else {
+        let Some((host, port)) = text.split_once(':') else {
+            return wrong(start, "HOST:PORT, as in tcp:127.0.0.1:7000");
+        };
+        if let Some(bad) = host.find(|c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c))) {
+            return wrong(
+                start + bad,
+                "a host name or an address (letters, digits, \".\", \"-\")",
+            );
+        }
+        if host.is_empty() {
+            return wrong(
+                start,
+                "a host before \":PORT\" (127.0.0.1 for this machine alone, 0.0.0.0 or [::] for every interface)",
+            );
+        }
+        if port.contains(':') {
+            return wrong(start, "an IPv6 address in brackets, as in tcp:[::1]:7000");
+        }
+        (host, port, start + host.len() + 1)
+    };
+    let end = port.find([',', '?']).unwrap_or(port.len());
+    let (port, options) = port.split_at_checked(end).unwrap_or((port, ""));
+    let Some(port) = digits(port) else {
+        return wrong(port_at, "a port, 0 to 65535");
+    };
+    no_options(options, port_at + end, "tcp")?;
+    Ok(Target::Tcp {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+fn fd(text: &str, start: usize) -> Result<Target, Wrong> {
+    let expected = "a descriptor N for both directions, or R,W (read from R, write to W)";
+    // Descriptors are ints in the kernel; what does not fit one is a typing error.
+    let number = |t: &str| digits::<u32>(t).filter(|n| i32::try_from(*n).is_ok());
+    let (read, write) = text.split_once(',').unwrap_or((text, text));
+    let Some(read) = number(read) else {
+        return wrong(start, expected);
+    };
+    let Some(write) = number(write) else {
+        return wrong(start + text.find(',').map_or(0, |i| i + 1), expected);
+    };
+    Ok(Target::Fd { read, write })
+}
+
+fn exec(text: &str, start: usize) -> Result<Target, Wrong> {
+    let end = command_end(text, start)?;
+    let (command, options) = text.split_at_checked(end).unwrap_or((text, ""));
+    // command_end has refused what the splitter would refuse (open quotes, a lone backslash).
+    let Some(argv) = shlex::split(command) else {
+        return wrong(start, "a command line with its quotes closed");
+    };
+    if argv.first().is_none_or(String::is_empty) {
+        return wrong(start, "a command, as in exec:ssh host cepa serve stdio:");
+    }
+    let mut dir = None;
+    for option in option_list(options, start + end, "exec")? {
+        // There is only one key; a second one will need a match here.
+        let value = unescape(option.value, option.value_at)?;
+        if value.is_empty() {
+            return wrong(option.value_at, "a directory");
+        }
+        dir = Some(PathBuf::from(OsString::from_vec(value)));
+    }
+    Ok(Target::Exec { argv, dir })
+}
+
+/// Where a command line ends and its option list begins; see the grammar in `mod.rs`.
+fn command_end(text: &str, start: usize) -> Result<usize, Wrong> {
+    let mut chars = text.char_indices();
+    let mut word_begins = true;
+    while let Some((i, c)) = chars.next() {
+        match c {
+            '\\' => {
+                if chars.next().is_none() {
+                    return wrong(start + i, "a character after the backslash");
+                }
+            }
+            '\'' => {
+                if !chars.any(|(_, c)| c == '\'') {
+                    return wrong(start + i, "the quote that begins here to be closed");
+                }
+            }
+            '"' => loop {
+                match chars.next() {
+                    Some((_, '"')) => break,
+                    Some((_, '\\')) => {
+                        chars.next();
+                    }
+                    Some(_) => {}
+                    None => return wrong(start + i, "the quote that begins here to be closed"),
+                }
+            },
+            // The splitter would take it for a comment and drop the rest without a word.
+            '#' if word_begins => {
+                return wrong(
+                    start + i,
+                    "no \"#\" at the start of a word unless it is quoted",
+                );
+            }
+            ',' | '?' => {
+                let rest = text.get(i + 1..).unwrap_or("");
+                let begins = |k: &&str| rest.strip_prefix(*k).is_some_and(|r| r.starts_with('='));
+                if keys_of("exec").iter().any(begins) {
+                    return Ok(i);
+                }
+            }
+            _ => {}
+        }
+        word_begins = c.is_ascii_whitespace();
+    }
+    Ok(text.len())
+}
+
+fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
+    let (path, options, end) = split(text, start);
+    let path = path_of(
+        path,
+        start,
+        "the path of a serial device, as in serial:/dev/ttyUSB0",
+    )?;
+    let mut s = SerialSettings::default();
+    for option in option_list(options, end, "serial")? {
+        match option.key {
+            "baud" => {
+                let fits = |baud: &u32| (50..=20_000_000).contains(baud);
+                let Some(baud) = digits(option.value).filter(fits) else {
+                    return wrong(option.value_at, "a baud rate, 50 to 20000000");
+                };
+                s.baud = baud;
+            }
+            "data" => {
+                s.data = match option.word(DATA)? {
+                    "5" => DataBits::Five,
+                    "6" => DataBits::Six,
+                    "7" => DataBits::Seven,
+                    _ => DataBits::Eight,
+                }
+            }
+            "parity" => {
+                s.parity = match option.word(PARITY)? {
+                    "odd" => Parity::Odd,
+                    "even" => Parity::Even,
+                    _ => Parity::None,
+                }
+            }
+            "stop" => {
+                s.stop = match option.word(STOP)? {
+                    "2" => StopBits::Two,
+                    _ => StopBits::One,
+                }
+            }
+            "flow" => {
+                s.flow = match option.word(FLOW)? {
+                    "hw" => FlowControl::Hardware,
+                    "sw" => FlowControl::Software,
+                    _ => FlowControl::None,
+                }
+            }
+            // option_list lets only the scheme's keys through: this is "exclusive".
+            _ => s.exclusive = option.word(YES_NO)? == "yes",
+        }
+    }
+    Ok(Target::Serial { path, settings: s })
+}
+
+/// The target and its option list: the list begins at the first comma or question mark.
+fn split(text: &str, start: usize) -> (&str, &str, usize) {
+    let end = text.find([',', '?']).unwrap_or(text.len());
+    let (target, options) = text.split_at_checked(end).unwrap_or((text, ""));
+    (target, options, start + end)
+}
+
+fn path_of(text: &str, start: usize, expected: &str) -> Result<PathBuf, Wrong> {
+    let bytes = unescape(text, start)?;
+    if bytes.is_empty() {
+        return wrong(start, expected);
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// One `key=value`, and where its parts stand.
+struct Opt<'a> {
+    key: &'a str,
+    value: &'a str,
+    value_at: usize,
+}
+
+impl Opt<'_> {
+    /// The value as one of a few words.
+    fn word(&self, words: &[&'static str]) -> Result<&'static str, Wrong> {
+        match words.iter().find(|w| **w == self.value) {
+            Some(word) => Ok(word),
+            None => wrong_word(
+                self.value_at,
+                format!("{}={}", self.key, words.join("|")),
+                nearest(self.value, words),
+            ),
+        }
+    }
+}
+
+fn no_options(text: &str, at: usize, scheme: &str) -> Result<(), Wrong> {
+    option_list(text, at, scheme).map(|_| ())
+}
+
+/// Splits an option list (with its introducing `,` or `?`), and checks its keys.
+fn option_list<'a>(text: &'a str, start: usize, scheme: &str) -> Result<Vec<Opt<'a>>, Wrong> {
+    let known = keys_of(scheme);
+    let (body, separator) = match text.strip_prefix('?') {
+        Some(body) => (body, '&'),
+        None => match text.strip_prefix(',') {
+            Some(body) => (body, ','),
+            None => return Ok(Vec::new()),
+        },
+    };
+    if known.is_empty() {
+        return wrong(
+            start,
+            format!(
+                "the end of the address: {scheme} takes no options (\",\" and \"?\" in a path or name are written %2C and %3F)"
+            ),
+        );
+    }
+    let mut list: Vec<Opt<'a>> = Vec::new();
+    let mut at = start + 1;
+    for pair in body.split(separator) {
+        let key = pair.split_once('=').map_or(pair, |(k, _)| k);
+        let expected = || {
+            format!(
+                "KEY=VALUE with one of {scheme}'s keys ({})",
+                known.join(", ")
+            )
+        };
+        if !known.contains(&key) {
+            return wrong_word(at, expected(), nearest(key, known));
+        }
+        let Some((_, value)) = pair.split_once('=') else {
+            return wrong_word(
+                at + key.len(),
+                "\"=\" and a value",
+                Some(&format!("{key}=")),
+            );
+        };
+        if list.iter().any(|o| o.key == key) {
+            return wrong(at, format!("each key once; {key} is there already"));
+        }
+        list.push(Opt {
+            key,
+            value,
+            value_at: at + key.len() + 1,
+        });
+        at += pair.len() + 1;
+    }
+    Ok(list)
+}
+
+/// Resolves `%XX`.
+fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes().enumerate();
+    while let Some((i, byte)) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
+        let low = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
+        match (high, low) {
+            (Some(0), Some(0)) => return wrong(start + i, "no NUL byte"),
+            // Both are below 16, so this fits.
+            (Some(high), Some(low)) => out.push(u8::try_from(high * 16 + low).unwrap_or(0)),
+            _ => {
+                return wrong(
+                    start + i,
+                    "two hex digits after \"%\" (a plain \"%\" is written %25)",
+                );
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A number written in decimal digits alone (no sign, no space).
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}

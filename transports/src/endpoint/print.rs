@@ -1,0 +1,134 @@
+//! Typed address to text: the one canonical form.
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::types::{
+    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+};
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for layer in &self.layers {
+            write!(f, "{layer}+")?;
+        }
+        write!(f, "{}", self.target)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.scheme())?;
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } | Self::Pty { path } => escape_path(f, path),
+            Self::Stdio => Ok(()),
+            Self::Fd { read, write } if read == write => write!(f, "{read}"),
+            Self::Fd { read, write } => write!(f, "{read},{write}"),
+            Self::Exec { argv, dir } => {
+                for (i, word) in argv.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str(" ")?;
+                    }
+                    quote(f, word)?;
+                }
+                match dir {
+                    Some(dir) => {
+                        f.write_str(",dir=")?;
+                        escape_path(f, dir)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Self::Serial { path, settings } => {
+                escape_path(f, path)?;
+                serial(f, settings)
+            }
+            Self::Memory { name } => escape(f, name),
+        }
+    }
+}
+
+fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
+    let default = SerialSettings::default();
+    write!(f, ",baud={}", s.baud)?;
+    if s.data != default.data {
+        let bits = match s.data {
+            DataBits::Five => "5",
+            DataBits::Six => "6",
+            DataBits::Seven => "7",
+            DataBits::Eight => "8",
+        };
+        write!(f, ",data={bits}")?;
+    }
+    if s.parity != default.parity {
+        let parity = match s.parity {
+            Parity::None => "none",
+            Parity::Odd => "odd",
+            Parity::Even => "even",
+        };
+        write!(f, ",parity={parity}")?;
+    }
+    if s.stop != default.stop {
+        let stop = match s.stop {
+            StopBits::One => "1",
+            StopBits::Two => "2",
+        };
+        write!(f, ",stop={stop}")?;
+    }
+    if s.flow != default.flow {
+        let flow = match s.flow {
+            FlowControl::None => "none",
+            FlowControl::Hardware => "hw",
+            FlowControl::Software => "sw",
+        };
+        write!(f, ",flow={flow}")?;
+    }
+    if s.exclusive != default.exclusive {
+        write!(f, ",exclusive={}", if s.exclusive { "yes" } else { "no" })?;
+    }
+    Ok(())
+}
+
+/// A word of a command line. Quoted unless every character is known to be plain, so that no comma
+/// or question mark ever stands outside of quotes.
+fn quote(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return f.write_str(word);
+    }
+    // Inside single quotes everything is literal; a single quote itself is put between two of them.
+    write!(f, "'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A path as bytes: what is valid UTF-8 is escaped as text, any other byte as `%XX`.
+fn escape_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        escape(f, chunk.valid())?;
+        for byte in chunk.invalid() {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '%' | ',' | '?') {
+            let mut utf8 = [0; 4];
+            for byte in c.encode_utf8(&mut utf8).bytes() {
+                write!(f, "%{byte:02X}")?;
+            }
+        } else {
+            write!(f, "{c}")?;
+        }
+    }
+    Ok(())
+}

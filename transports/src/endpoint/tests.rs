@@ -1,0 +1,411 @@
+//! The grammar: canonical texts, round trips of any value, and what errors point at.
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+
+fn parse(text: &str) -> Endpoint {
+    text.parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Parses, and prints what is expected; the canonical text prints as itself.
+fn canonical(text: &str, expected: &str) {
+    assert_eq!(parse(text).to_string(), expected);
+    assert_eq!(parse(expected).to_string(), expected);
+    assert_eq!(parse(expected), parse(text));
+}
+
+fn exec(words: &[&str]) -> Target {
+    Target::Exec {
+        argv: words.iter().map(|w| (*w).to_owned()).collect(),
+        dir: None,
+    }
+}
+
+#[test]
+fn canonical_texts() {
+    for same in [
+        "tcp:localhost:7000",
+        "tcp:127.0.0.1:0",
+        "tcp:[::1]:7000",
+        "tcp:[fe80::1%eth0]:7000",
+        "unix:/run/user/1000/cepa.sock",
+        "unix:relative/with space",
+        "unix:/a%2Cb%3Fc%25d",
+        "unix:/%FF",
+        "stdio:",
+        "fd:3",
+        "fd:3,4",
+        "exec:cat",
+        "exec:cepa serve stdio: --service db=unix:/x/y",
+        "exec:sh -c 'cat; exit 3'",
+        "exec:cat,dir=/tmp",
+        "serial:/dev/ttyUSB0,baud=115200",
+        "serial:/dev/ttyUSB0,baud=9600,data=7,parity=even,stop=2,flow=hw,exclusive=no",
+        "pty:/tmp/line",
+        "memory:name",
+        "mux+tls+tcp:host:1",
+        "tls+tls+serial:/dev/ttyS0,baud=1200",
+    ] {
+        canonical(same, same);
+    }
+    canonical("tcp:host:00080", "tcp:host:80");
+    canonical("fd:3,3", "fd:3");
+    canonical("serial:/dev/x", "serial:/dev/x,baud=115200");
+    canonical(
+        "serial:/dev/x?flow=sw&baud=300",
+        "serial:/dev/x,baud=300,flow=sw",
+    );
+    canonical(
+        "serial:/dev/x,data=8,parity=none",
+        "serial:/dev/x,baud=115200",
+    );
+    canonical("unix:/%41%2f", "unix:/A/");
+    canonical("exec:  cat   -u ", "exec:cat -u");
+    canonical(r#"exec:echo "a b" c\ d"#, "exec:echo 'a b' 'c d'");
+    canonical("exec:cat?dir=/a&b", "exec:cat,dir=/a&b")
+}
+
+#[test]
+fn an_unescaped_ampersand_separates_only_in_the_query_form() {
+    let error = "serial:/dev/x?baud=9600&".parse::<Endpoint>().unwrap_err();
+    assert_eq!(error.position(), 25);
+}
+
+#[test]
+fn command_lines_keep_their_commas_and_question_marks() {
+    let nested = "exec:ssh host cepa pipe stdio: serial:/dev/ttyUSB0,baud=9600?x=y";
+    let words = [
+        "ssh",
+        "host",
+        "cepa",
+        "pipe",
+        "stdio:",
+        "serial:/dev/ttyUSB0,baud=9600?x=y",
+    ];
+    assert_eq!(parse(nested).target(), &exec(&words));
+    // In quotes even the key's own text is the command's.
+    let quoted = "exec:cepa connect 'exec:cat,dir=/inner' \"?dir=x\",dir=/outer";
+    match parse(quoted).target() {
+        Target::Exec { argv, dir } => {
+            assert_eq!(argv[2], "exec:cat,dir=/inner");
+            assert_eq!(argv[3], "?dir=x");
+            assert_eq!(dir.as_deref(), Some("/outer".as_ref()));
+        }
+        other => panic!("{other:?}"),
+    }
+    // A key of no meaning to exec stays in the command, as does one without "=".
+    assert_eq!(
+        parse("exec:a b,dirs=1,dir c").target(),
+        &exec(&["a", "b,dirs=1,dir", "c"])
+    );
+    assert_eq!(
+        parse("exec:a # b'#'c#d".replace("# b", "'#' b").as_str()).target(),
+        { &exec(&["a", "#", "b#c#d"]) }
+    );
+    assert_eq!(
+        parse("exec:curl 100%,x").target(),
+        &exec(&["curl", "100%,x"])
+    );
+}
+
+#[test]
+fn parts() {
+    let endpoint = parse("mux+tls+serial:/dev/ttyUSB0,baud=9600,data=5,parity=odd");
+    assert_eq!(endpoint.layers(), [Layer::Mux, Layer::Tls]);
+    assert_eq!(endpoint.scheme(), "serial");
+    let settings = SerialSettings {
+        baud: 9600,
+        data: DataBits::Five,
+        parity: Parity::Odd,
+        ..SerialSettings::default()
+    };
+    assert_eq!(
+        endpoint.target(),
+        &Target::Serial {
+            path: "/dev/ttyUSB0".into(),
+            settings
+        }
+    );
+    assert_eq!(endpoint.with_layers(&[]).to_string(), {
+        "serial:/dev/ttyUSB0,baud=9600,data=5,parity=odd"
+    });
+    assert_eq!(
+        parse("tcp:[::1]:7").target(),
+        &Target::Tcp {
+            host: "::1".to_owned(),
+            port: 7
+        },
+        "the brackets belong to the text"
+    );
+    assert_eq!(parse("fd:5").target(), &Target::Fd { read: 5, write: 5 });
+}
+
+/// The text, the column, a part of what was expected, the suggestion.
+#[test]
+fn errors_name_the_column_and_the_nearest_word() {
+    let cases: &[(&str, usize, &str, Option<&str>)] = &[
+        ("", 1, "SCHEME:TARGET", None),
+        ("tcp", 1, "SCHEME:TARGET", Some("tcp:")),
+        (
+            "/dev/ttyUSB0",
+            1,
+            "SCHEME:TARGET",
+            Some("serial:/dev/ttyUSB0"),
+        ),
+        ("/run/x", 1, "SCHEME:TARGET", Some("unix:/run/x")),
+        (
+            "localhost:7000",
+            1,
+            "a scheme (tcp, unix",
+            Some("tcp:localhost:7000"),
+        ),
+        ("serail:/dev/x", 1, "a scheme", Some("serial")),
+        ("TCP:a:1", 1, "a scheme", Some("tcp")),
+        ("mux+tsl+tcp:a:1", 5, "a layer (mux, tls)", Some("tls")),
+        ("mux+tls+tpc:a:1", 9, "a scheme", Some("tcp")),
+        ("tcp+mux:a:1", 1, "a layer", None),
+        ("+tcp:a:1", 1, "a layer", None),
+        ("tcp:7000", 5, "HOST:PORT", None),
+        ("tcp::7000", 5, "a host before", None),
+        ("tcp:a:", 7, "a port", None),
+        ("tcp:a:+1", 7, "a port", None),
+        ("tcp:a:65536", 7, "a port", None),
+        ("tcp:a b:1", 6, "a host name", None),
+        ("tcp:::1:7000", 5, "a host before", None),
+        ("tcp:fe80::1:7000", 5, "in brackets", None),
+        ("tcp:[::1", 5, "\"]\"", None),
+        ("tcp:[::g]:1", 6, "an IPv6 address", None),
+        ("tcp:[::1%]:1", 6, "an IPv6 address", None),
+        ("tcp:[::1]7000", 10, "\":PORT\"", None),
+        ("tcp:a:1,nodelay=1", 8, "takes no options", None),
+        ("unix:", 6, "the path of a socket", None),
+        ("unix:/a,b", 8, "%2C", None),
+        ("unix:/a?", 8, "%3F", None),
+        ("unix:/a%2", 8, "two hex digits", None),
+        ("unix:/a%zz", 8, "two hex digits", None),
+        ("unix:/a%00", 8, "NUL", None),
+        ("unix:/ä%", 8, "two hex digits", None),
+        ("stdio:x", 7, "nothing", None),
+        ("fd:", 4, "a descriptor", None),
+        ("fd:a", 4, "a descriptor", None),
+        ("fd:-1", 4, "a descriptor", None),
+        ("fd:3,", 6, "a descriptor", None),
+        ("fd:4294967295", 4, "a descriptor", None),
+        ("fd:3,4,5", 6, "a descriptor", None),
+        ("exec:", 6, "a command", None),
+        ("exec:   ", 6, "a command", None),
+        ("exec:''", 6, "a command", None),
+        ("exec:,dir=/x", 6, "a command", None),
+        ("exec:a 'b", 8, "quote", None),
+        ("exec:a \"b\\\"", 8, "quote", None),
+        ("exec:a\\", 7, "backslash", None),
+        ("exec:a #b", 8, "\"#\"", None),
+        ("exec:a,dir=", 12, "a directory", None),
+        ("exec:a,dir=x,dri=y", 14, "KEY=VALUE", Some("dir")),
+        ("exec:a,dir=x,dir=y", 14, "once", None),
+        ("serial:", 8, "the path of a serial device", None),
+        (
+            "serial:/d,buad=9600",
+            11,
+            "baud, data, parity",
+            Some("baud"),
+        ),
+        ("serial:/d,baud", 15, "\"=\"", Some("baud=")),
+        ("serial:/d,baud=fast", 16, "a baud rate", None),
+        ("serial:/d,baud=0", 16, "a baud rate", None),
+        ("serial:/d,baud=99999999999", 16, "a baud rate", None),
+        (
+            "serial:/d,parity=evn",
+            18,
+            "parity=none|odd|even",
+            Some("even"),
+        ),
+        ("serial:/d,flow=rtscts", 16, "flow=none|hw|sw", None),
+        ("serial:/d,data=9", 16, "data=5|6|7|8", None),
+        ("serial:/d?baud=300&stop=3", 25, "stop=1|2", None),
+        ("serial:/d?baud=300,stop=1", 16, "a baud rate", None),
+        ("serial:/d,", 11, "KEY=VALUE", None),
+        ("pty:", 5, "the path of the link", None),
+        ("memory:", 8, "the name", None),
+        ("memory:%ff", 8, "UTF-8", None),
+        ("memory:\0", 8, "NUL", None),
+    ];
+    for (text, position, expected, nearest) in cases {
+        let error = text.parse::<Endpoint>().expect_err(text);
+        assert_eq!(error.position(), *position, "{error}");
+        assert!(error.expected().contains(expected), "{error}");
+        assert_eq!(error.nearest(), *nearest, "{error}");
+    }
+}
+
+#[test]
+fn errors_are_one_short_line() {
+    let error = format!("unix:/a\nb,{}", "x".repeat(5000))
+        .parse::<Endpoint>()
+        .unwrap_err();
+    let line = error.to_string();
+    assert!(!line.contains('\n'), "{line}");
+    assert!(line.len() < 500, "{line}");
+    assert_eq!(
+        "serial:/d,buad=1"
+            .parse::<Endpoint>()
+            .unwrap_err()
+            .to_string(),
+        "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
+         (baud, data, parity, stop, flow, exclusive); did you mean \"baud\"?"
+    );
+}
+
+#[test]
+fn parts_that_no_text_stands_for_are_refused() {
+    let serial = |baud| Target::Serial {
+        path: "/d".into(),
+        settings: SerialSettings {
+            baud,
+            ..SerialSettings::default()
+        },
+    };
+    for target in [
+        Target::Tcp {
+            host: "a b".to_owned(),
+            port: 1,
+        },
+        Target::Tcp {
+            host: String::new(),
+            port: 1,
+        },
+        Target::Tcp {
+            host: "::g".to_owned(),
+            port: 1,
+        },
+        Target::Unix {
+            path: PathBuf::new(),
+        },
+        Target::Fd {
+            read: u32::MAX,
+            write: 0,
+        },
+        exec(&[]),
+        exec(&["", "a"]),
+        exec(&["a\0"]),
+        Target::Memory {
+            name: String::new(),
+        },
+        serial(0),
+    ] {
+        assert!(Endpoint::new(&[], target.clone()).is_err(), "{target:?}");
+    }
+    assert!(Endpoint::new(&[Layer::Tls], serial(50)).is_ok());
+}
+
+fn any_path() -> impl Strategy<Value = PathBuf> {
+    prop::collection::vec(1..=255u8, 1..30).prop_map(|b| PathBuf::from(OsString::from_vec(b)))
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z,?=%'\"# \\\\]{0,12}",
+        "[,?]dir=[a-z/]{0,3}",
+        any::<String>().prop_map(|s| s.replace('\0', "")),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = SerialSettings> {
+    let data = [
+        DataBits::Five,
+        DataBits::Six,
+        DataBits::Seven,
+        DataBits::Eight,
+    ];
+    let parity = [Parity::None, Parity::Odd, Parity::Even];
+    let stop = [StopBits::One, StopBits::Two];
+    let flow = [
+        FlowControl::None,
+        FlowControl::Hardware,
+        FlowControl::Software,
+    ];
+    let choices = (
+        50..=20_000_000u32,
+        prop::sample::select(&data[..]).boxed(),
+        prop::sample::select(parity.to_vec()),
+        prop::sample::select(stop.to_vec()),
+        prop::sample::select(flow.to_vec()),
+        any::<bool>(),
+    );
+    choices.prop_map(
+        |(baud, data, parity, stop, flow, exclusive)| SerialSettings {
+            baud,
+            data,
+            parity,
+            stop,
+            flow,
+            exclusive,
+        },
+    )
+}
+
+fn any_target() -> impl Strategy<Value = Target> {
+    let host = prop_oneof![
+        "[a-z0-9._-]{1,20}",
+        any::<std::net::Ipv4Addr>().prop_map(|a| a.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|a| a.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|a| format!("{a}%eth0")),
+    ];
+    let argv =
+        ("[^\0]{1,10}", prop::collection::vec(any_text(), 0..5)).prop_map(|(first, rest)| {
+            let mut argv = vec![first];
+            argv.extend(rest);
+            argv
+        });
+    prop_oneof![
+        (host, any::<u16>()).prop_map(|(host, port)| Target::Tcp { host, port }),
+        any_path().prop_map(|path| Target::Unix { path }),
+        Just(Target::Stdio),
+        (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
+        (argv, prop::option::of(any_path())).prop_map(|(argv, dir)| Target::Exec { argv, dir }),
+        (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
+        any_path().prop_map(|path| Target::Pty { path }),
+        any_text()
+            .prop_filter("empty", |n| !n.is_empty())
+            .prop_map(|name| Target::Memory { name }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn print_then_parse_is_the_same(
+        target in any_target(),
+        layers in prop::collection::vec(prop::sample::select(Layer::ALL.to_vec()), 0..4),
+    ) {
+        let endpoint = Endpoint::new(&layers, target).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let text = endpoint.to_string();
+        prop_assert_eq!(parse(&text), endpoint);
+    }
+
+    #[test]
+    fn parse_never_panics_and_prints_canonically(text in prop_oneof![
+        any::<String>(),
+        "((mux|tls)\\+){0,2}(tcp|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
+        "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
+        "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",
+    ]) {
+        match text.parse::<Endpoint>() {
+            Ok(endpoint) => {
+                let printed = endpoint.to_string();
+                prop_assert_eq!(&parse(&printed), &endpoint);
+                prop_assert_eq!(parse(&printed).to_string(), printed);
+            }
+            Err(error) => {
+                prop_assert!(error.position() >= 1);
+                prop_assert!(error.position() <= text.chars().count() + 1);
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
+use std::path::PathBuf;
+
+/// A parsed address: layers, and what carries the bytes below them.
+///
+/// Made by parsing ([`str::parse`]) or, from parts, by [`Endpoint::new`]; both refuse what could
+/// not be printed and parsed again, so that every value of this type round trips.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub(super) layers: Vec<Layer>,
+    pub(super) target: Target,
+}
+
+impl Endpoint {
+    /// The layers as written, top of the stack first; empty when none was written.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The same target under other layers.
+    #[must_use]
+    pub fn with_layers(mut self, layers: &[Layer]) -> Self {
+        self.layers = layers.to_vec();
+        self
+    }
+
+    /// What is dialled or listened on.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The scheme's word, as in `tcp`.
+    pub fn scheme(&self) -> &'static str {
+        self.target.scheme()
+    }
+
+    /// The same address with a port filled in, for a listener that asked for any (port 0).
+    pub(crate) fn with_port(mut self, real: u16) -> Self {
+        if let Target::Tcp { port, .. } = &mut self.target {
+            *port = real;
+        }
+        self
+    }
+}
+
+/// A layer that an address can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layer {
+    /// Substreams over one pipe, yamux on the wire.
+    Mux,
+    /// Mutual TLS.
+    Tls,
+}
+
+impl Layer {
+    /// Every layer there is, for messages and completions.
+    pub const ALL: &'static [Self] = &[Self::Mux, Self::Tls];
+
+    /// The word that stands for it in an address.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mux => "mux",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// What carries the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Target {
+    /// A TCP connection.
+    Tcp {
+        /// A name or an address; IPv6 without its brackets.
+        host: String,
+        /// 0 lets a listener take any free port.
+        port: u16,
+    },
+    /// A Unix stream socket.
+    Unix {
+        /// Where the socket is bound.
+        path: PathBuf,
+    },
+    /// Standard input and output of this process.
+    Stdio,
+    /// Descriptors that this process inherited.
+    Fd {
+        /// The descriptor read from.
+        read: u32,
+        /// The descriptor written to; may be the same.
+        write: u32,
+    },
+    /// A command's standard input and output.
+    Exec {
+        /// The program and its arguments; never empty.
+        argv: Vec<String>,
+        /// The directory it is started in; this process's own when absent.
+        dir: Option<PathBuf>,
+    },
+    /// A serial line.
+    Serial {
+        /// The device.
+        path: PathBuf,
+        /// Its settings.
+        settings: SerialSettings,
+    },
+    /// A new pseudo terminal, whose other end is found at `path`.
+    Pty {
+        /// The symbolic link that is made to it.
+        path: PathBuf,
+    },
+    /// A listener inside this process.
+    Memory {
+        /// Its name, process-wide.
+        name: String,
+    },
+}
+
+impl Target {
+    /// The scheme's word.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tcp { .. } => "tcp",
+            Self::Unix { .. } => "unix",
+            Self::Stdio => "stdio",
+            Self::Fd { .. } => "fd",
+            Self::Exec { .. } => "exec",
+            Self::Serial { .. } => "serial",
+            Self::Pty { .. } => "pty",
+            Self::Memory { .. } => "memory",
+        }
+    }
+}
+
+/// How a serial line is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SerialSettings {
+    /// Bits a second on the line, 50 to 20,000,000. Default 115,200: what most boards and adapters speak.
+    pub baud: u32,
+    /// Data bits a character. Default 8; anything less cannot carry arbitrary bytes.
+    pub data: DataBits,
+    /// Parity bit. Default none.
+    pub parity: Parity,
+    /// Stop bits. Default 1.
+    pub stop: StopBits,
+    /// Flow control. Default none, because hardware lines are often not wired and a set `hw` then
+    /// blocks for ever; `sw` cannot carry the bytes 0x11 and 0x13.
+    pub flow: FlowControl,
+    /// Refuse to share the device (`TIOCEXCL` and a lock). Default yes: two readers of one line
+    /// steal each other's bytes.
+    pub exclusive: bool,
+}
+
+impl Default for SerialSettings {
+    fn default() -> Self {
+        Self {
+            baud: 115_200,
+            data: DataBits::Eight,
+            parity: Parity::None,
+            stop: StopBits::One,
+            flow: FlowControl::None,
+            exclusive: true,
+        }
+    }
+}
+
+/// Data bits a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataBits {
+    /// 5
+    Five,
+    /// 6
+    Six,
+    /// 7
+    Seven,
+    /// 8
+    Eight,
+}
+
+/// The parity bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Parity {
+    /// No parity bit.
+    None,
+    /// Odd.
+    Odd,
+    /// Even.
+    Even,
+}
+
+/// Stop bits a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopBits {
+    /// 1
+    One,
+    /// 2
+    Two,
+}
+
+/// Who holds a sender back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowControl {
+    /// Nobody.
+    None,
+    /// RTS and CTS.
+    Hardware,
+    /// XON and XOFF.
+    Software,
+}

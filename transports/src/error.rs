@@ -1,0 +1,184 @@
+//! Why a transport could not be dialled, listened on or accepted from, in one line: what was
+//! tried, why it failed, and what to do.
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::endpoint::Endpoint;
+
+/// What was being done when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// [`dial`](crate::dial)
+    Dial,
+    /// [`listen`](crate::listen)
+    Listen,
+    /// [`Listener::accept`](crate::Listener::accept)
+    Accept,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dial => "cannot dial",
+            Self::Listen => "cannot listen on",
+            Self::Accept => "cannot accept on",
+        })
+    }
+}
+
+/// The kinds of failure that a program may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportErrorKind {
+    /// The address is right, but nothing answers there.
+    Refused,
+    /// A file, device, command, host name or in-process listener does not exist.
+    NotFound,
+    /// The operating system forbids it.
+    PermissionDenied,
+    /// Somebody else holds it.
+    AddressInUse,
+    /// No answer in time.
+    TimedOut,
+    /// Not built in, or not possible on this system.
+    Unsupported,
+    /// It was there and went away.
+    Lost,
+    /// It is there, but is not what the address says.
+    Invalid,
+    /// Anything else; the source tells.
+    Other,
+}
+
+/// Why a dial, a listen or an accept failed.
+#[derive(Clone, Debug)]
+pub struct TransportError {
+    endpoint: String,
+    action: Action,
+    kind: TransportErrorKind,
+    reason: String,
+    advice: String,
+    source: Option<Arc<io::Error>>,
+}
+
+impl TransportError {
+    pub(crate) fn new(
+        action: Action,
+        endpoint: &Endpoint,
+        kind: TransportErrorKind,
+        reason: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self {
+            endpoint: endpoint.to_string(),
+            action,
+            kind,
+            reason: reason.into(),
+            advice: advice.into(),
+            source: None,
+        }
+    }
+
+    /// From an error of the operating system; the kind is read from it, the advice is the caller's.
+    pub(crate) fn io(
+        action: Action,
+        endpoint: &Endpoint,
+        error: io::Error,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: kind_of(&error),
+            reason: describe(&error),
+            source: Some(Arc::new(error)),
+            ..Self::new(action, endpoint, TransportErrorKind::Other, "", advice)
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: TransportErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_source(mut self, error: io::Error) -> Self {
+        self.source = Some(Arc::new(error));
+        self
+    }
+
+    /// The address as text, in its canonical form.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// What was tried.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// What went wrong, for a program.
+    pub fn kind(&self) -> TransportErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = format!("{} {}: {}", self.action, self.endpoint, self.reason);
+        if !self.advice.is_empty() {
+            line.push_str("; ");
+            line.push_str(&self.advice);
+        }
+        // A quoted argument of a command may hold line breaks; a message stays one line.
+        for c in line.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for TransportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// The kind that an error of the operating system stands for.
+pub(crate) fn kind_of(error: &io::Error) -> TransportErrorKind {
+    use TransportErrorKind as Kind;
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Kind::Refused,
+        io::ErrorKind::NotFound => Kind::NotFound,
+        io::ErrorKind::PermissionDenied => Kind::PermissionDenied,
+        io::ErrorKind::AddrInUse | io::ErrorKind::ResourceBusy => Kind::AddressInUse,
+        io::ErrorKind::TimedOut => Kind::TimedOut,
+        io::ErrorKind::Unsupported => Kind::Unsupported,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Kind::Lost,
+        io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidData
+        | io::ErrorKind::AddrNotAvailable
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory => Kind::Invalid,
+        _ => Kind::Other,
+    }
+}
+
+/// An error's text in lower case and without the number, which says nothing to a user.
+pub(crate) fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => "unknown error".to_owned(),
+    }
+}

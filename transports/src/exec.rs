@@ -1,0 +1,173 @@
+//! `exec:`: a command's standard input and output.
+//!
+//! No shell runs. The command stays in this process's own process group: a terminal's interrupt then
+//! reaches it too, and it may ask for a password on the terminal (a background group would be stopped
+//! for reading it). It is killed when nobody holds it any more: that process alone; what it has
+//! started itself learns of the end by the closed pipes.
+//!
+//! Shutting the stream down closes the command's standard input, and its standard output stays
+//! readable: half close in both directions.
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+
+use crate::child::Child;
+use crate::endpoint::Endpoint;
+use crate::error::{Action, TransportError, TransportErrorKind, describe, kind_of};
+use crate::stream::Stream;
+
+pub(crate) fn start(
+    action: Action,
+    endpoint: &Endpoint,
+    argv: &[String],
+    dir: Option<&Path>,
+) -> Result<Stream, TransportError> {
+    let Some((program, arguments)) = argv.split_first() else {
+        // An Endpoint cannot hold this; see Endpoint::new.
+        let kind = TransportErrorKind::Invalid;
+        return Err(TransportError::new(
+            action,
+            endpoint,
+            kind,
+            "no command",
+            "write one",
+        ));
+    };
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if let Some(dir) = dir {
+        // Looked at first, because the spawn's own error does not tell which of the two is missing.
+        match std::fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => command.current_dir(dir),
+            Ok(_) => {
+                let reason = format!("{} is no directory", dir.display());
+                let kind = TransportErrorKind::Invalid;
+                return Err(TransportError::new(
+                    action,
+                    endpoint,
+                    kind,
+                    reason,
+                    "check dir=",
+                ));
+            }
+            Err(error) => {
+                let reason = format!("the directory {}: {}", dir.display(), describe(&error));
+                let kind = kind_of(&error);
+                return Err(
+                    TransportError::new(action, endpoint, kind, reason, "check dir=")
+                        .with_source(error),
+                );
+            }
+        };
+    }
+    let mut process = command
+        .spawn()
+        .map_err(|error| failure(action, endpoint, program, error))?;
+    let pipes = Pipes {
+        input: process.stdin.take(),
+        output: process.stdout.take(),
+    };
+    let name = Path::new(program)
+        .file_name()
+        .map_or(program.as_str().into(), |n| n.to_string_lossy());
+    let label = match process.id() {
+        Some(id) => format!("exec {name} (pid {id})"),
+        None => format!("exec {name}"),
+    };
+    Ok(Stream::from_io(pipes, label).with_child(Child::new(process)))
+}
+
+fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error) -> TransportError {
+    let (reason, advice) = match error.kind() {
+        io::ErrorKind::NotFound if program.contains('/') => (
+            format!("there is no file {program}, or the interpreter that it names is missing"),
+            "check the path",
+        ),
+        io::ErrorKind::NotFound => (
+            format!("command not found: {program}"),
+            "install it, or write its full path",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("{program} may not be executed"),
+            "check its permissions (chmod +x)",
+        ),
+        _ => (
+            format!("{program}: {}", describe(&error)),
+            "start it by hand to see more",
+        ),
+    };
+    TransportError::new(action, endpoint, kind_of(&error), reason, advice).with_source(error)
+}
+
+/// The two pipes; `None` once closed.
+struct Pipes {
+    input: Option<ChildStdin>,
+    output: Option<ChildStdout>,
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "written to after shutdown")
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.output {
+            Some(output) => Pin::new(output).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.input {
+            Some(input) => Pin::new(input).poll_write(cx, buf),
+            None => Poll::Ready(Err(closed())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A write has gone into the pipe before it is reported.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.input {
+            Some(input) => Pin::new(input).poll_write_vectored(cx, bufs),
+            None => Poll::Ready(Err(closed())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.input
+            .as_ref()
+            .is_some_and(AsyncWrite::is_write_vectored)
+    }
+}

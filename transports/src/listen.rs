@@ -1,0 +1,103 @@
+//! Waiting at an address.
+use std::fmt;
+
+use tokio::net::TcpListener;
+
+use crate::endpoint::{Endpoint, Target};
+use crate::error::{Action, TransportError};
+use crate::memory::MemoryListener;
+use crate::pty::PtyListener;
+use crate::serial::SerialListener;
+use crate::stream::Stream;
+use crate::unix::UnixSocket;
+use crate::{exec, fd, stdio, tcp};
+
+/// Listens on what the address names; its layers are not built here.
+///
+/// | scheme | what [`Listener::accept`] gives |
+/// |---|---|
+/// | `tcp`, `unix`, `memory` | a stream for each connection |
+/// | `stdio`, `fd`, `exec` | one stream (the command is started by `listen`), then `None` |
+/// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
+/// | `pty` | a stream when somebody has opened the other end; the next one when that was dropped and somebody opens it again |
+///
+/// Must be called inside a tokio runtime with IO and time enabled. Dropping the listener frees the
+/// address; accepted streams live on (except that the link of a `pty:` is gone then).
+///
+/// # Errors
+/// One line: what was listened on, why it failed, what to do.
+pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
+    let mut real = endpoint.clone();
+    let source = match endpoint.target() {
+        Target::Tcp { host, port } => {
+            let (listener, port) = tcp::bind(endpoint, host, *port).await?;
+            real = real.with_port(port);
+            Source::Tcp(listener)
+        }
+        Target::Unix { path } => Source::Unix(UnixSocket::bind(endpoint, path).await?),
+        Target::Stdio => Source::Once(Some(stdio::open(Action::Listen, endpoint)?)),
+        Target::Fd { read, write } => {
+            Source::Once(Some(fd::open(Action::Listen, endpoint, *read, *write)?))
+        }
+        Target::Exec { argv, dir } => Source::Once(Some(exec::start(
+            Action::Listen,
+            endpoint,
+            argv,
+            dir.as_deref(),
+        )?)),
+        Target::Serial { path, settings } => {
+            Source::Serial(SerialListener::new(endpoint, path, settings)?)
+        }
+        Target::Pty { path } => Source::Pty(PtyListener::new(endpoint, path)?),
+        Target::Memory { name } => Source::Memory(MemoryListener::bind(endpoint, name)?),
+    };
+    Ok(Listener {
+        endpoint: real,
+        source,
+    })
+}
+
+/// Waits for streams at an address.
+pub struct Listener {
+    endpoint: Endpoint,
+    source: Source,
+}
+
+enum Source {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+    Memory(MemoryListener),
+    Serial(SerialListener),
+    Pty(PtyListener),
+    Once(Option<Stream>),
+}
+
+impl Listener {
+    /// The next stream, or `None` when no further one will come. Cancel safe.
+    ///
+    /// # Errors
+    /// One line, as for [`listen`].
+    pub async fn accept(&mut self) -> Result<Option<Stream>, TransportError> {
+        match &mut self.source {
+            Source::Tcp(listener) => tcp::accept(listener, &self.endpoint).await.map(Some),
+            Source::Unix(socket) => socket.accept(&self.endpoint).await.map(Some),
+            Source::Memory(listener) => Ok(listener.accept().await),
+            Source::Serial(line) => line.accept(&self.endpoint).await.map(Some),
+            Source::Pty(pty) => pty.accept(&self.endpoint).await.map(Some),
+            Source::Once(stream) => Ok(stream.take()),
+        }
+    }
+
+    /// What is listened on, with the real port where any was asked for.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,358 @@
+//! `serial:`: a serial line through tokio-serial.
+//!
+//! tokio-serial opens and sets up the device (any baud rate, without libudev). Three things are done
+//! differently here than its stream does them:
+//! - **flush** returns at once: every write is in the driver before it is reported, and the drain that
+//!   tokio-serial calls blocks the whole thread until the last bit has left the line;
+//! - **shutdown** waits, without blocking, until the driver has sent everything (at most 30 s, what the kernel
+//!   waits at close too), because closing a device with unsent bytes blocks or loses them. A line has
+//!   no end of stream: the peer learns nothing, and reading goes on;
+//! - **a hang-up** (the adapter was unplugged, or the other end of a pty was closed) is an error, never an end
+//!   of file: nothing on a line says that the peer meant to end.
+//!
+//! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure.
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+use tokio_serial::SerialPort;
+
+use crate::endpoint::{DataBits, Endpoint, FlowControl, Parity, SerialSettings, StopBits};
+use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
+use crate::stream::Stream;
+
+/// How long shutdown waits for the line: the kernel's own default at close.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How often it looks.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// Slices that are gathered into one write: one frame of a small line. More saves nothing there.
+const GATHER: usize = 4096;
+
+pub(crate) fn dial(
+    endpoint: &Endpoint,
+    path: &Path,
+    settings: &SerialSettings,
+) -> Result<Stream, TransportError> {
+    let line = Line::open(Action::Dial, endpoint, path, settings)?;
+    Ok(Stream::from_io(line, format!("serial {}", path.display())))
+}
+
+/// Waits for the first byte on a line, because that is all the sign of a peer there is.
+pub(crate) struct SerialListener {
+    path: PathBuf,
+    settings: SerialSettings,
+    /// One stream at a time: the permit is in the stream, and comes back when that is dropped.
+    turn: Arc<Semaphore>,
+    /// Between two calls of `accept`: opened, but nothing heard.
+    waiting: Option<Line>,
+}
+
+impl SerialListener {
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        path: &Path,
+        settings: &SerialSettings,
+    ) -> Result<Self, TransportError> {
+        // Opened at once, so that what is wrong with the device is told now.
+        let line = Line::open(Action::Listen, endpoint, path, settings)?;
+        Ok(Self {
+            path: path.to_owned(),
+            settings: *settings,
+            turn: Arc::new(Semaphore::new(1)),
+            waiting: Some(line),
+        })
+    }
+
+    pub(crate) async fn accept(&mut self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
+        // The semaphore is never closed, so this never fails.
+        let permit = Arc::clone(&self.turn).acquire_owned().await.ok();
+        if self.waiting.is_none() {
+            self.waiting = Some(Line::open(
+                Action::Accept,
+                endpoint,
+                &self.path,
+                &self.settings,
+            )?);
+        }
+        if let Some(line) = &mut self.waiting {
+            let mut first = [0; 1024];
+            match line.read(&mut first).await {
+                Ok(n) => line.early.extend(first.iter().take(n)),
+                Err(error) => {
+                    self.waiting = None;
+                    let advice = "plug it in again";
+                    let error = TransportError::io(Action::Accept, endpoint, error, advice);
+                    return Err(error.with_kind(Kind::Lost));
+                }
+            }
+        }
+        match self.waiting.take() {
+            Some(mut line) => {
+                line.permit = permit;
+                Ok(Stream::from_io(
+                    line,
+                    format!("serial {}", self.path.display()),
+                ))
+            }
+            None => Err(TransportError::new(
+                Action::Accept,
+                endpoint,
+                Kind::Lost,
+                "lost",
+                "",
+            )),
+        }
+    }
+}
+
+struct Line {
+    port: tokio_serial::SerialStream,
+    /// Read by the listener while it waited.
+    early: Vec<u8>,
+    hung_up: bool,
+    shut: bool,
+    drain: Option<(Instant, Pin<Box<Sleep>>)>,
+    gathered: Vec<u8>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Line {
+    fn open(
+        action: Action,
+        endpoint: &Endpoint,
+        path: &Path,
+        s: &SerialSettings,
+    ) -> Result<Self, TransportError> {
+        let fail = |kind, reason: &str, advice: &str| {
+            TransportError::new(action, endpoint, kind, reason, advice)
+        };
+        let Some(name) = path.to_str() else {
+            return Err(fail(
+                Kind::Invalid,
+                "the path is not UTF-8",
+                "make a link to it that is",
+            ));
+        };
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.file_type().is_char_device() => {}
+            Ok(_) => {
+                return Err(fail(
+                    Kind::Invalid,
+                    "it is no serial device",
+                    "check the path",
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let reason = "there is no such device";
+                let advice = "is it plugged in? `ls /dev/tty*` shows what is there";
+                return Err(fail(Kind::NotFound, reason, advice).with_source(error));
+            }
+            Err(error) => {
+                return Err(TransportError::io(
+                    action,
+                    endpoint,
+                    error,
+                    "check the path",
+                ));
+            }
+        }
+        let builder = tokio_serial::new(name, s.baud)
+            .data_bits(match s.data {
+                DataBits::Five => tokio_serial::DataBits::Five,
+                DataBits::Six => tokio_serial::DataBits::Six,
+                DataBits::Seven => tokio_serial::DataBits::Seven,
+                DataBits::Eight => tokio_serial::DataBits::Eight,
+            })
+            .parity(match s.parity {
+                Parity::None => tokio_serial::Parity::None,
+                Parity::Odd => tokio_serial::Parity::Odd,
+                Parity::Even => tokio_serial::Parity::Even,
+            })
+            .stop_bits(match s.stop {
+                StopBits::One => tokio_serial::StopBits::One,
+                StopBits::Two => tokio_serial::StopBits::Two,
+            })
+            .flow_control(match s.flow {
+                FlowControl::None => tokio_serial::FlowControl::None,
+                FlowControl::Hardware => tokio_serial::FlowControl::Hardware,
+                FlowControl::Software => tokio_serial::FlowControl::Software,
+            })
+            .exclusive(s.exclusive);
+        let port = tokio_serial::SerialStream::open(&builder)
+            .map_err(|error| explain(action, endpoint, path, error))?;
+        Ok(Self {
+            port,
+            early: Vec::new(),
+            hung_up: false,
+            shut: false,
+            drain: None,
+            gathered: Vec::new(),
+            permit: None,
+        })
+    }
+}
+
+/// Why a device that exists could not be opened. serialport's error keeps little of the reason, so
+/// the device is opened once more, plainly, to see what the system says.
+fn explain(
+    action: Action,
+    endpoint: &Endpoint,
+    path: &Path,
+    error: tokio_serial::Error,
+) -> TransportError {
+    let fail = |kind, reason: &str, advice: &str| {
+        TransportError::new(action, endpoint, kind, reason, advice)
+    };
+    let no_device = error.kind() == tokio_serial::ErrorKind::NoDevice;
+    let error = io::Error::from(error);
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let told = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) if !rustix::termios::isatty(&fd) => {
+            fail(Kind::Invalid, "it is no serial device", "check the path")
+        }
+        // It exists, as was seen before: this is how serialport says that somebody else has locked it.
+        Ok(_) | Err(Errno::BUSY) if no_device => fail(
+            Kind::AddressInUse,
+            "another program holds it",
+            "stop that one (`fuser` names it), or share it with exclusive=no on both sides",
+        ),
+        Err(Errno::ACCESS | Errno::PERM) => fail(
+            Kind::PermissionDenied,
+            "permission denied",
+            "add your user to the group that owns it (`ls -l` shows it; often dialout), and log in again",
+        ),
+        Err(Errno::NXIO | Errno::NODEV | Errno::IO) => fail(
+            Kind::NotFound,
+            "there is no device behind it",
+            "is it plugged in?",
+        ),
+        _ => fail(
+            kind_of(&error),
+            &describe(&error),
+            "check the settings in the address",
+        ),
+    };
+    told.with_source(error)
+}
+
+fn hang_up() -> io::Error {
+    let text = "the serial line hung up: unplugged, or the other end of the pty was closed";
+    io::Error::new(io::ErrorKind::ConnectionReset, text)
+}
+
+/// What a device that is gone answers.
+fn is_hang_up(error: &io::Error) -> bool {
+    [Errno::IO, Errno::NXIO, Errno::NODEV]
+        .iter()
+        .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let n = self.early.len().min(buf.remaining());
+            for byte in self.early.drain(..n) {
+                buf.put_slice(&[byte]);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if self.hung_up {
+            return Poll::Ready(Err(hang_up()));
+        }
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.port).poll_read(cx, buf));
+        let gone = match &result {
+            Ok(()) => buf.filled().len() == before,
+            Err(error) => is_hang_up(error),
+        };
+        if gone {
+            self.hung_up = true;
+            return Poll::Ready(Err(hang_up()));
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.shut {
+            let text = "written to after shutdown";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, text)));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        match ready!(Pin::new(&mut self.port).poll_write(cx, buf)) {
+            Err(error) if is_hang_up(&error) => Poll::Ready(Err(hang_up())),
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut = true;
+        loop {
+            // A line that is gone sends nothing any more; reading tells so.
+            if self.hung_up || self.port.bytes_to_write().unwrap_or(0) == 0 {
+                self.drain = None;
+                return Poll::Ready(Ok(()));
+            }
+            let now = Instant::now();
+            let (since, sleep) = self
+                .drain
+                .get_or_insert_with(|| (now, Box::pin(tokio::time::sleep(DRAIN_STEP))));
+            if now.duration_since(*since) > DRAIN_MAX {
+                let text =
+                    "the serial line did not take what was written within 30 s (flow control?)";
+                let _ = self.port.clear(tokio_serial::ClearBuffer::Output);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+            }
+            ready!(sleep.as_mut().poll(cx));
+            sleep.as_mut().reset(now + DRAIN_STEP);
+        }
+    }
+
+    /// Gathered into one write: a USB adapter sends a packet for each.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        gathered.clear();
+        for buf in bufs {
+            let n = buf.len().min(GATHER - gathered.len());
+            gathered.extend(buf.iter().take(n));
+        }
+        let result = self.as_mut().poll_write(cx, &gathered);
+        self.gathered = gathered;
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,46 @@
+//! `serial:` in a build without the feature `serial`: the address is understood, and refused.
+use std::path::Path;
+
+use crate::endpoint::{Endpoint, SerialSettings};
+use crate::error::{Action, TransportError, TransportErrorKind};
+use crate::stream::Stream;
+
+fn refused(action: Action, endpoint: &Endpoint) -> TransportError {
+    let reason = "this program was built without serial ports";
+    let advice = "build it with the feature `serial`";
+    TransportError::new(
+        action,
+        endpoint,
+        TransportErrorKind::Unsupported,
+        reason,
+        advice,
+    )
+}
+
+pub(crate) fn dial(
+    endpoint: &Endpoint,
+    _: &Path,
+    _: &SerialSettings,
+) -> Result<Stream, TransportError> {
+    Err(refused(Action::Dial, endpoint))
+}
+
+pub(crate) enum SerialListener {}
+
+impl SerialListener {
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        _: &Path,
+        _: &SerialSettings,
+    ) -> Result<Self, TransportError> {
+        Err(refused(Action::Listen, endpoint))
+    }
+
+    #[allow(
+        clippy::unused_async,
+        reason = "the same signature as with the feature"
+    )]
+    pub(crate) async fn accept(&mut self, _: &Endpoint) -> Result<Stream, TransportError> {
+        match *self {}
+    }
+}

@@ -1,0 +1,105 @@
+//! The one stream type that dialling and accepting return.
+//!
+//! What is inside is boxed: one virtual call per read or write costs far less than the system call
+//! behind it, and no signature above has to carry a type parameter for the transport.
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::child::Child;
+
+/// Anything that carries bytes both ways. Implemented for every type that fits.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// A byte stream to somewhere.
+///
+/// Reads and writes are cancel safe: a dropped read future has taken no byte, a dropped write future
+/// has written nothing that it did not report. Dropping the stream closes it in both directions, and
+/// kills the command of an `exec:` address unless [`Stream::take_child`] took it over.
+pub struct Stream {
+    // Dropped before the child, so that a command sees the end of its input before it is killed.
+    io: Box<dyn ByteStream>,
+    label: String,
+    child: Option<Child>,
+}
+
+impl Stream {
+    /// Any byte stream as a `Stream`; the label tells in messages where it leads.
+    pub fn from_io(io: impl ByteStream, label: impl Into<String>) -> Self {
+        Self {
+            io: Box::new(io),
+            label: label.into(),
+            child: None,
+        }
+    }
+
+    pub(crate) fn with_child(mut self, child: Child) -> Self {
+        self.child = Some(child);
+        self
+    }
+
+    /// Where it goes or came from, for messages: `tcp 127.0.0.1:7000`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Takes over the command of an `exec:` address: its diagnostics, its exit status, its life.
+    ///
+    /// From then on dropping the stream only closes the pipes; dropping the [`Child`] kills the
+    /// command. `None` for any other transport, and the second time.
+    pub fn take_child(&mut self) -> Option<Child> {
+        self.child.take()
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

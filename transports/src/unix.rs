@@ -1,0 +1,260 @@
+//! `unix:`: sockets with a path.
+//!
+//! A listener's socket is for its owner alone (mode 0600): it is bound under a temporary name beside its
+//! place, given its mode, set listening, and only then moved to its place. Nobody can connect
+//! before the mode is set, and nobody who looks at the place finds a socket that does not answer
+//! yet. The process's umask, which belongs to all its threads, is left alone.
+//!
+//! What stands in the place is replaced only if it is a socket that nobody answers at (a server
+//! that was killed). A live socket, a regular file or anything else is never touched. On drop the
+//! socket is removed if it is still ours.
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+use crate::endpoint::Endpoint;
+use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe};
+use crate::stream::Stream;
+use crate::tcp::transient;
+
+/// A local connection is made at once or not at all; the bound is for odd file systems.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted; the kernel's own bound applies too.
+const BACKLOG: i32 = 128;
+
+pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, TransportError> {
+    let label = format!("unix {}", path.display());
+    let error = match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => return Ok(Stream::from_io(stream, label)),
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"),
+    };
+    let fail = |kind, reason: &str, advice: &str| {
+        TransportError::new(Action::Dial, endpoint, kind, reason, advice)
+    };
+    let is_socket = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    Err(match error.kind() {
+        io::ErrorKind::ConnectionRefused if is_socket => fail(
+            Kind::Refused,
+            "the socket is there, but nobody answers (a server that was killed leaves it behind)",
+            "start the server",
+        ),
+        io::ErrorKind::ConnectionRefused => fail(
+            Kind::Invalid,
+            "it is there, but is no socket",
+            "check the path",
+        ),
+        io::ErrorKind::NotFound => fail(
+            Kind::NotFound,
+            "no such socket",
+            "check the path, or start the server",
+        ),
+        io::ErrorKind::PermissionDenied => fail(
+            Kind::PermissionDenied,
+            "permission denied",
+            "the socket or its directory belongs to another user",
+        ),
+        // A non-blocking connect tells a full queue this way.
+        io::ErrorKind::WouldBlock => fail(
+            Kind::Refused,
+            "the server's queue of connections is full",
+            "try again later",
+        ),
+        _ => {
+            return Err(TransportError::io(
+                Action::Dial,
+                endpoint,
+                error,
+                "check the path",
+            ));
+        }
+    }
+    .with_source(error))
+}
+
+/// The listening socket, and the file that it owns.
+#[derive(Debug)]
+pub(crate) struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file as it was made, to know it again.
+    identity: Option<(u64, u64)>,
+}
+
+impl UnixSocket {
+    pub(crate) async fn bind(endpoint: &Endpoint, path: &Path) -> Result<Self, TransportError> {
+        let fail = |error: io::Error| {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => "make its directory first",
+                io::ErrorKind::PermissionDenied => "choose a directory that you may write to",
+                io::ErrorKind::InvalidInput => {
+                    "a socket's path may have about 100 bytes; shorten it"
+                }
+                _ => "check the path",
+            };
+            TransportError::io(Action::Listen, endpoint, error, advice)
+        };
+        make_room(endpoint, path).await?;
+        let listener = match Self::make(path) {
+            // Somebody was faster; look again who it is.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                make_room(endpoint, path).await?;
+                Self::make(path)
+            }
+            other => other,
+        };
+        let listener = listener.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::AddrInUse => live(endpoint, error),
+            _ => fail(error),
+        })?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity: identity(path),
+        })
+    }
+
+    fn make(path: &Path) -> io::Result<UnixListener> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+        name.push(format!(".{}-{count}", std::process::id()));
+        let temporary = path.with_file_name(name);
+        // Too long for a socket address although the path itself fits: then without the detour.
+        let Ok(address) = SocketAddrUnix::new(temporary.as_path()) else {
+            return listening(&SocketAddrUnix::new(path)?, path);
+        };
+        let listener = listening(&address, &temporary)?;
+        match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(listener),
+            Err(error) => {
+                let _ = std::fs::remove_file(&temporary);
+                // A file system that does not know this kind of rename.
+                if matches!(error, rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) {
+                    return listening(&SocketAddrUnix::new(path)?, path);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The next connection. Cancel safe; what passes by itself is waited out, as for TCP.
+    pub(crate) async fn accept(&self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    return Ok(Stream::from_io(
+                        stream,
+                        format!("unix {}", self.path.display()),
+                    ));
+                }
+                Err(error) if transient(&error) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(TransportError::io(Action::Accept, endpoint, error, "")),
+            }
+        }
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket bound to `path`, for its owner alone, listening.
+fn listening(address: &SocketAddrUnix, path: &Path) -> io::Result<UnixListener> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::net::bind(&socket, address)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Removes a stale socket; refuses everything else that stands in the place.
+async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportError> {
+    if path.as_os_str().as_bytes().ends_with(b"/") || path.file_name().is_none() {
+        let kind = Kind::Invalid;
+        let advice = "name the socket itself";
+        return Err(TransportError::new(
+            Action::Listen,
+            endpoint,
+            kind,
+            "it is a directory",
+            advice,
+        ));
+    }
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !meta.file_type().is_socket() {
+        return Err(TransportError::new(
+            Action::Listen,
+            endpoint,
+            Kind::AddressInUse,
+            "something that is no socket is there, and is left alone",
+            "remove it, or take another path",
+        ));
+    }
+    match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(Ok(_)) => return Err(live(endpoint, io::ErrorKind::AddrInUse.into())),
+        // A full queue or a refused permission: somebody's, and perhaps alive.
+        Ok(Err(error)) => {
+            let reason = format!("a socket is there and may be in use ({})", describe(&error));
+            let advice = "take another path";
+            return Err(TransportError::new(
+                Action::Listen,
+                endpoint,
+                Kind::AddressInUse,
+                reason,
+                advice,
+            )
+            .with_source(error));
+        }
+        Err(_) => return Err(live(endpoint, io::ErrorKind::AddrInUse.into())),
+    }
+    // The very file that did not answer, not one that came since.
+    if identity(path) == Some((meta.dev(), meta.ino())) {
+        let removed = std::fs::remove_file(path);
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let advice =
+                "a stale socket is there and cannot be removed; remove it, or take another path";
+            return Err(TransportError::io(Action::Listen, endpoint, error, advice));
+        }
+    }
+    Ok(())
+}
+
+fn live(endpoint: &Endpoint, error: io::Error) -> TransportError {
+    let reason = "somebody listens there already";
+    let advice = "stop that server, or take another path";
+    TransportError::new(Action::Listen, endpoint, Kind::AddressInUse, reason, advice)
+        .with_source(error)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path)
+        .ok()
+        .map(|m| (m.dev(), m.ino()))
+}
