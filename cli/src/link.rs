@@ -9,7 +9,7 @@ use cepa::identity::{Identity, Refusal};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::TlsError;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Layer};
 
 use crate::args::Trust;
 use crate::child::Watched;
@@ -31,6 +31,7 @@ impl Link {
         identity: &Identity,
     ) -> Result<Self, Failure> {
         let config = StackConfig::new(identity.clone(), trust::of_dialler(trust));
+        carries_session(address)?;
         let mut stream = transports::dial(address).await?;
         let child = stream
             .take_child()
@@ -66,6 +67,21 @@ impl Link {
         if let Some(child) = &self.child {
             let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
         }
+    }
+}
+
+/// An address whose layers can carry a session: none written, or the mux above TLS. The library
+/// checks this too, but only once the stream is open.
+pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
+    match address.layers() {
+        [] => Ok(()),
+        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) => Ok(()),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
+            ),
+        )),
     }
 }
 

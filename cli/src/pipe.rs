@@ -1,9 +1,11 @@
 //! `cepa pipe`: two streams joined, each with the TLS layers that its address names.
 
+use std::time::Duration;
+
 use cepa::Side;
 use cepa::identity::Identity;
 use cepa::onion::Onion;
-use cepa::tls::TlsConfig;
+use cepa::tls::{TlsConfig, TlsError};
 use cepa::transports::{self, Endpoint, Layer, Stream};
 
 use crate::args::{self, Trust};
@@ -55,6 +57,9 @@ fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
     address.scheme() == "stdio" && e.kind() == std::io::ErrorKind::BrokenPipe
 }
 
+/// For each layer's handshake, as in a session's stack: whoever answers must answer soon.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// An open end of the pipe; a subprocess stays with it.
 struct End {
     onion: Onion<Stream>,
@@ -75,7 +80,10 @@ async fn open(
         let config = TlsConfig::new(identity, trust::of_dialler(trust))?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for _ in address.layers() {
-            onion.push(Side::Client, &config).await?;
+            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
+                Ok(pushed) => pushed.map(|_peer| ())?,
+                Err(_) => return Err(TlsError::TimedOut.into()),
+            }
         }
     }
     Ok(End {

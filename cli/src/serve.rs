@@ -13,7 +13,7 @@ use cepa::identity::{Identity, Refusal, TrustPolicy};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
-use cepa::transports::{self, Endpoint, Layer, Listener, Stream};
+use cepa::transports::{self, Endpoint, Listener, Stream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -21,6 +21,7 @@ use crate::args::{self, Service};
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::{Gate, SESSIONS};
 use crate::id;
+use crate::link::carries_session;
 use crate::service::Services;
 use crate::signal;
 use crate::trust;
@@ -94,15 +95,7 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
                 "{endpoint}: nobody outside this process can reach memory:"
             ));
         }
-        if endpoint
-            .layers()
-            .first()
-            .is_some_and(|top| *top != Layer::Mux)
-        {
-            return usage(format!(
-                "{endpoint}: services need the mux on top: leave the layers out, or begin with mux+"
-            ));
-        }
+        carries_session(endpoint)?;
     }
     let mut names = HashSet::new();
     for service in &args.services {

@@ -71,6 +71,7 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
         (&["serve"], "<ADDR>"),
         (&["serve", "memory:x"], "memory:"),
         (&["serve", "tls+tcp:127.0.0.1:0"], "mux+"),
+        (&["connect", "mux+tcp:127.0.0.1:1"], "mux+tls+"),
         (
             &["serve", "tcp:127.0.0.1:0", "--service", "up"],
             "NAME=ADDR",
