@@ -35,13 +35,11 @@ impl Child {
     /// Takes over a process that was spawned with `kill_on_drop`, and drains its standard error.
     pub(crate) fn new(mut process: process::Child) -> Self {
         let stderr = Stderr::default();
-        let drain = match process.stderr.take() {
-            Some(pipe) => Some(tokio::spawn(drain(pipe, stderr.clone()))),
-            None => {
-                stderr.end();
-                None
-            }
-        };
+        // The pipe is there: `exec` asks for it.
+        let drain = process
+            .stderr
+            .take()
+            .map(|pipe| tokio::spawn(drain(pipe, stderr.clone())));
         Self {
             process,
             stderr,

@@ -96,6 +96,7 @@ impl TransportError {
         }
     }
 
+    #[cfg(feature = "serial")]
     #[must_use]
     pub(crate) fn with_kind(mut self, kind: TransportErrorKind) -> Self {
         self.kind = kind;

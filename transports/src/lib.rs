@@ -41,6 +41,7 @@ mod tcp;
 pub mod testkit;
 pub mod throttle;
 mod unix;
+mod watch;
 
 pub use child::{Child, Stderr};
 pub use dial::dial;

@@ -29,13 +29,14 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::stream::Stream;
+use crate::watch::watch;
 
 /// How often a listener looks whether somebody has opened the slave: no event tells it. Short
 /// enough not to be noticed by a person, and nothing for a CPU.
@@ -225,7 +226,10 @@ struct Drain {
 
 impl PtyIo {
     fn new(pty: Arc<Pty>, held: Option<OwnedFd>) -> io::Result<Self> {
-        let fd = AsyncFd::register(rustix::io::fcntl_dupfd_cloexec(&pty.master, 3)?)?;
+        let fd = watch(
+            rustix::io::fcntl_dupfd_cloexec(&pty.master, 3)?,
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         Ok(Self {
             fd,
             held,

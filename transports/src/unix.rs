@@ -216,7 +216,6 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
     match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Ok(Ok(_)) => return Err(live(endpoint, io::ErrorKind::AddrInUse.into())),
         // A full queue or a refused permission: somebody's, and perhaps alive.
         Ok(Err(error)) => {
             let reason = format!("a socket is there and may be in use ({})", describe(&error));
@@ -230,7 +229,7 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
             )
             .with_source(error));
         }
-        Err(_) => return Err(live(endpoint, io::ErrorKind::AddrInUse.into())),
+        Ok(Ok(_)) | Err(_) => return Err(live(endpoint, io::ErrorKind::AddrInUse.into())),
     }
     // The very file that did not answer, not one that came since.
     if identity(path) == Some((meta.dev(), meta.ino())) {

@@ -29,6 +29,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
+use crate::watch::watch;
+
 mod thread;
 use thread::{ThreadReader, ThreadWriter};
 
@@ -42,11 +44,8 @@ impl Descriptors {
     /// Takes over two descriptors, which may be duplicates of one.
     pub(crate) fn new(read: OwnedFd, write: OwnedFd) -> io::Result<Self> {
         let read = match way(&read, OFlags::RDONLY)? {
-            Way::Socket => reader(
-                AsyncFd::register_with_interest(read, Interest::READABLE)?,
-                true,
-            ),
-            Way::Anew(own) => match AsyncFd::try_register_with_interest(own, Interest::READABLE) {
+            Way::Socket => reader(watch(read, Interest::READABLE)?, true),
+            Way::Anew(own) => match watch(own, Interest::READABLE) {
                 Ok(fd) => reader(fd, false),
                 Err(_) => ReadHalf::Thread(ThreadReader::new(read)?),
             },
@@ -54,10 +53,8 @@ impl Descriptors {
             Way::Thread => ReadHalf::Thread(ThreadReader::new(read)?),
         };
         let write = match way(&write, OFlags::WRONLY)? {
-            Way::Socket => {
-                WriteHalf::Socket(AsyncFd::register_with_interest(write, Interest::WRITABLE)?)
-            }
-            Way::Anew(own) => match AsyncFd::try_register_with_interest(own, Interest::WRITABLE) {
+            Way::Socket => WriteHalf::Socket(watch(write, Interest::WRITABLE)?),
+            Way::Anew(own) => match watch(own, Interest::WRITABLE) {
                 Ok(fd) => WriteHalf::Plain(fd),
                 Err(_) => WriteHalf::Thread(ThreadWriter::new(write)?),
             },

@@ -35,7 +35,7 @@ pub(super) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'stati
         .iter()
         .map(|c| (distance(&lower, c), *c))
         .filter(|(d, c)| {
-            (*d <= 2 && 2 * *d <= c.len().max(2)) || (lower.len() >= 2 && c.starts_with(&lower))
+            (*d <= 2 && 2 * *d <= c.len()) || (lower.len() >= 2 && c.starts_with(&lower))
         })
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)

@@ -318,15 +318,11 @@ fn command_end(text: &str, start: usize) -> Result<usize, Wrong> {
     let mut word_begins = true;
     while let Some((i, c)) = chars.next() {
         match c {
-            '\\' => {
-                if chars.next().is_none() {
-                    return wrong(start + i, "a character after the backslash");
-                }
+            '\\' if chars.next().is_none() => {
+                return wrong(start + i, "a character after the backslash");
             }
-            '\'' => {
-                if !chars.any(|(_, c)| c == '\'') {
-                    return wrong(start + i, "the quote that begins here to be closed");
-                }
+            '\'' if !chars.any(|(_, c)| c == '\'') => {
+                return wrong(start + i, "the quote that begins here to be closed");
             }
             '"' => loop {
                 match chars.next() {
