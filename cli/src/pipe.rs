@@ -36,17 +36,18 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    let lost =
-        |address: &Endpoint, e: &std::io::Error| Failure::new(Code::Lost, format!("{address}: {e}"));
+    let lost = |address: &Endpoint, e: &std::io::Error| {
+        Failure::new(Code::Lost, format!("{address}: {e}"))
+    };
     match Join::new(&mut near.onion, &mut far.onion).run().await {
         // Who stops taking what the other sends has lost it; only a reader of our standard output
         // may do that quietly.
-        Ended::Both { near_left: Some(e), .. } if !left_quietly(&args.one, &e) => {
-            Err(lost(&args.one, &e))
-        }
-        Ended::Both { far_left: Some(e), .. } if !left_quietly(&args.other, &e) => {
-            Err(lost(&args.other, &e))
-        }
+        Ended::Both {
+            near_left: Some(e), ..
+        } if !left_quietly(&args.one, &e) => Err(lost(&args.one, &e)),
+        Ended::Both {
+            far_left: Some(e), ..
+        } if !left_quietly(&args.other, &e) => Err(lost(&args.other, &e)),
         Ended::Both { .. } => Ok(()),
         Ended::Near(e) | Ended::NearLeft(e) => Err(lost(&args.one, &e)),
         Ended::Far(e) => Err(lost(&args.other, &e)),

@@ -438,14 +438,6 @@ fn serving_standard_input_and_output_ends_with_the_session() {
 }
 
 #[test]
-fn pipe_joins_two_streams_and_passes_their_ends_on() {
-    let place = Place::new();
-    let output = place.run_with(&["pipe", "stdio:", "exec:sha256sum"], b"pipe\n");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), sha256(b"pipe\n"));
-}
-
-#[test]
 fn serve_says_nothing_on_standard_output() {
     let place = Place::new();
     let server = place
