@@ -1,1 +1,203 @@
-//! (being written)
+//! Many byte streams inside one: the complete yamux protocol over any byte stream.
+//!
+//! ```no_run
+//! # async fn example(io: tokio::io::DuplexStream) -> std::io::Result<()> {
+//! use cepa::{Side, mux};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let (session, driver) = mux::mux(io, Side::Client, mux::Config::default());
+//! tokio::spawn(driver);
+//! let mut stream = session.open().await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?; // ends this direction; the answer can still be read
+//! let mut answer = Vec::new();
+//! stream.read_to_end(&mut answer).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The wire is that of hashicorp/yamux `spec.md`, so the other end may be any yamux implementation.
+//! Inside: `frame` is the wire, `state` the life of a stream, `credit` flow control, `scheduler` who
+//! sends next, `engine` all rules without any IO, `driver` the IO without any rules. Every limit is
+//! in [`Config`], with its reason.
+//!
+//! # How a session ends
+//! - [`Mux::close`]: streams that were shut down still send what is queued, the others are reset,
+//!   the peer gets a go-away, the byte stream below is shut down.
+//! - All [`Mux`] handles and all [`Substream`]s dropped: the same. While substreams are left, the
+//!   session goes on for them, and refuses what the peer opens.
+//! - [`Mux::go_away`]: no new streams; the session ends when the last one is over.
+//! - By the peer, or by a failure: [`MuxError`] says which.
+
+mod batch;
+mod config;
+mod credit;
+mod driver;
+mod engine;
+mod error;
+mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
+mod queue;
+mod scheduler;
+mod shared;
+mod state;
+mod store;
+mod stream;
+mod stream_entry;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::{ByteStream, Side};
+
+pub use config::{Config, StreamTimeouts};
+pub use driver::Driver;
+pub use engine::Stats;
+pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
+pub use stream::Substream;
+
+use engine::Engine;
+use shared::Shared;
+
+/// Starts a session over `io`. The two ends must take different sides. Nothing happens until the
+/// driver is polled, which has to be inside a tokio runtime with time enabled.
+pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
+    let close_timeout = config.close_timeout;
+    let seed = RandomState::new().hash_one(0);
+    let shared = Arc::new(Shared::new(Engine::new(side, config, seed, shared::now())));
+    let driver = Driver::new(io, Arc::clone(&shared), close_timeout);
+    (
+        Mux {
+            handle: Arc::new(Handle { shared }),
+        },
+        driver,
+    )
+}
+
+/// A session: opens and accepts substreams. Cheap to clone; all clones are the same session.
+#[derive(Clone)]
+pub struct Mux {
+    handle: Arc<Handle>,
+}
+
+/// Dropped with the last [`Mux`].
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.with(Engine::abandon);
+    }
+}
+
+impl Mux {
+    /// Opens a substream. Does not wait for the peer, except while too many streams are open or
+    /// unanswered ([`Config::max_outbound_streams`], [`Config::accept_backlog`]). Cancel safe.
+    ///
+    /// # Errors
+    /// When the session is over or takes no new streams.
+    pub async fn open(&self) -> Result<Substream, OpenError> {
+        let shared = &self.handle.shared;
+        loop {
+            let mut changed = std::pin::pin!(shared.open.notified());
+            changed.as_mut().enable();
+            if let Some(key) = shared.with(|engine| engine.open(shared::now()))? {
+                return Ok(Substream::new(Arc::clone(shared), key));
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits for the next substream that the peer opens. Cancel safe; several tasks may accept.
+    ///
+    /// # Errors
+    /// When the session is over; [`MuxError::is_clean`] tells a clean end.
+    pub async fn accept(&self) -> Result<Substream, MuxError> {
+        let shared = &self.handle.shared;
+        loop {
+            let mut changed = std::pin::pin!(shared.accept.notified());
+            changed.as_mut().enable();
+            let (key, end) = shared.with(|engine| (engine.accept(), engine.end().cloned()));
+            if let Some(key) = key {
+                return Ok(Substream::new(Arc::clone(shared), key));
+            }
+            if let Some(end) = end {
+                return Err(end);
+            }
+            changed.await;
+        }
+    }
+
+    /// Measures a round trip to the peer's mux. Waits as long as the peer does; silence ends the
+    /// session after [`Config::keepalive_timeout`]. Cancel safe.
+    ///
+    /// # Errors
+    /// When the session is over or ends meanwhile.
+    pub async fn ping(&self) -> Result<Duration, MuxError> {
+        let shared = &self.handle.shared;
+        // The semaphore is never closed, so this can only be granted.
+        let _turn = shared.pings.acquire().await;
+        let answered = shared.ping()?;
+        answered.await.map_err(|_| self.end())
+    }
+
+    /// Tells the peer that this end takes and opens no more streams, and waits until that has left.
+    /// With [`GoAwayCode::Normal`] existing streams go on, and the session ends when the last one is
+    /// over (some implementations end it at once when they read this); any other code ends the
+    /// session. The go-away overtakes data that is queued.
+    pub async fn go_away(&self, code: GoAwayCode) {
+        let shared = &self.handle.shared;
+        shared.with(|engine| engine.go_away(code));
+        self.wait(|inner| inner.go_away_flushed || inner.driver_done)
+            .await;
+    }
+
+    /// Ends the session and waits until its last byte has left and the driver is done. Streams that
+    /// were shut down still send what is queued; all others are reset. Dropping the future does not
+    /// take the close back.
+    pub async fn close(&self) {
+        self.handle.shared.with(Engine::close);
+        self.closed().await;
+    }
+
+    /// Waits until the session is over and its driver done, and says why it ended.
+    pub async fn closed(&self) -> MuxError {
+        self.wait(|inner| inner.driver_done).await;
+        self.end()
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.with(|engine| engine.stats())
+    }
+
+    async fn wait(&self, until: impl Fn(&shared::Inner) -> bool) {
+        let shared = &self.handle.shared;
+        loop {
+            let mut changed = std::pin::pin!(shared.done.notified());
+            changed.as_mut().enable();
+            if shared.with_inner(|inner| until(inner)) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn end(&self) -> MuxError {
+        self.handle
+            .shared
+            .with(|engine| engine.end().cloned())
+            .unwrap_or(MuxError::DriverGone)
+    }
+}
+
+impl std::fmt::Debug for Mux {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mux").field("stats", &self.stats()).finish()
+    }
+}

@@ -1,0 +1,119 @@
+//! Every limit of the mux, with its default, the reason for it, and the attack it stops.
+
+use std::time::Duration;
+
+/// The limits of one session. Start from [`Config::default`] and change fields.
+///
+/// Memory that a peer can make this end hold is bounded by `receive_budget` (data that the
+/// application does not read), `max_inbound_streams` (bookkeeping), and 32 KiB to 64 KiB of
+/// buffers; what this end queues itself by `send_queue` a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Streams that the peer may have open at once; default 256. Each one is granted 256 KiB
+    /// unasked by the protocol, so this times 256 KiB is the true bound on memory. A stream counts
+    /// until it is closed on the wire *and* dropped by the application; else a peer that opens and
+    /// resets makes the application hold any number of dead handles. More are refused with RST.
+    pub max_inbound_streams: usize,
+    /// Streams that this end may have open at once; default 1,024. [`Mux::open`](super::Mux::open)
+    /// waits for a free one. Stops a runaway caller.
+    pub max_outbound_streams: usize,
+    /// Streams that wait for [`Mux::accept`](super::Mux::accept); default 256, because clients
+    /// written after the spec assume as much, and openings of ours that may be unanswered at the
+    /// same time, for the same reason. More are refused with RST.
+    pub accept_backlog: usize,
+    /// First receive window of a stream in bytes; default and least 256 KiB, which the spec fixes.
+    /// More is announced with the stream's SYN or ACK, as far as `receive_budget` has room.
+    pub receive_window: u32,
+    /// A window grows up to this many bytes where the path needs it; default 16 MiB (2.5 Gbit/s at
+    /// 50 ms). It grows only by round-trip times that this end measured itself, with ping values
+    /// that a peer can not answer in advance.
+    pub max_receive_window: u32,
+    /// Bytes of receive windows of all streams of the session; default 64 MiB, which is 256 streams
+    /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. Stops a
+    /// peer from filling memory through streams that nobody reads.
+    pub receive_budget: usize,
+    /// Bytes that one stream holds for sending before writes wait; default 128 KiB: two batches, so
+    /// that a writer refills while the other half is sent.
+    pub send_queue: usize,
+    /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
+    /// be refused): so many at once, default 1,000 …
+    pub reset_burst: u32,
+    /// … and so many more a second, default 33. More end the session ("rapid reset").
+    pub reset_rate: u32,
+    /// Pings of the peer that wait for their answer; default 32. Answers jump the queue, so more
+    /// can wait only where the peer pings and does not read, which must not grow us. What is above
+    /// is not answered, and counts against a budget like that of the resets.
+    pub queued_pongs: usize,
+    /// Bytes for streams that do not exist before the session ends; default 1 MiB, and on top of it
+    /// what can have been on the way to streams that this end reset.
+    pub stray_bytes: u64,
+    /// A ping is sent when nothing has come for so long; default 15 s. `None`: never, and no end of
+    /// the session for silence either.
+    pub keepalive_interval: Option<Duration>,
+    /// The session is over when nothing has come for so long; default 30 s.
+    pub keepalive_timeout: Duration,
+    /// Time limits that new streams start with.
+    pub stream_timeouts: StreamTimeouts,
+    /// How long the driver tries to send the last bytes and waits for the peer's end of stream when
+    /// the session closes; default 2 s. Closing a TCP socket with unread data destroys what the
+    /// peer has not read yet, so the driver reads until the peer is done, but not for ever.
+    pub close_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_inbound_streams: 256,
+            max_outbound_streams: 1024,
+            accept_backlog: 256,
+            receive_window: super::frame::INITIAL_WINDOW,
+            max_receive_window: 16 << 20,
+            receive_budget: 64 << 20,
+            send_queue: 128 << 10,
+            reset_burst: 1000,
+            reset_rate: 33,
+            queued_pongs: 32,
+            stray_bytes: 1 << 20,
+            keepalive_interval: Some(Duration::from_secs(15)),
+            keepalive_timeout: Duration::from_secs(30),
+            stream_timeouts: StreamTimeouts::default(),
+            close_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Time limits of one stream. A stream that reaches one is reset, and its reads and writes say why.
+///
+/// They keep a peer from holding slots with streams that it never answers, finishes or reads. Lift
+/// them where long silence is normal, for instance on a stream that forwards somebody else's
+/// connection: [`Substream::set_timeouts`](super::Substream::set_timeouts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTimeouts {
+    /// The peer has not answered the opening; default 30 s.
+    pub open: Option<Duration>,
+    /// One direction is closed, nothing waits to be read here, and no frame has come or gone;
+    /// default 60 s.
+    pub half_closed: Option<Duration>,
+    /// Data waits, and the peer has granted no credit; default 30 s.
+    pub write_stalled: Option<Duration>,
+}
+
+impl StreamTimeouts {
+    /// No limits.
+    pub const NONE: Self = Self {
+        open: None,
+        half_closed: None,
+        write_stalled: None,
+    };
+}
+
+impl Default for StreamTimeouts {
+    fn default() -> Self {
+        Self {
+            open: Some(Duration::from_secs(30)),
+            half_closed: Some(Duration::from_secs(60)),
+            write_stalled: Some(Duration::from_secs(30)),
+        }
+    }
+}

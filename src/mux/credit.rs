@@ -1,0 +1,367 @@
+//! Flow control: how much may be sent, how much the peer may send, and how far windows grow.
+//!
+//! A receive window is `max` bytes: what the peer may still send (`left`), what has arrived and is
+//! unread, and what was read and is not yet granted again (`spent`). Credit goes back when half of
+//! the window was read. If that half was used up within four round trips, the window and not the
+//! path held the peer back, and it doubles, as far as the session's [`Budget`] allows.
+
+use std::time::{Duration, Instant};
+
+use super::frame::INITIAL_WINDOW;
+
+/// A window that is used up half within so many round trips is too small.
+const FAST_ROUND_TRIPS: u32 = 4;
+
+/// What this end may still send on one stream.
+#[derive(Debug)]
+pub(crate) struct SendWindow {
+    credit: u32,
+    /// Bytes sent since credit last came: how much the peer may not have read.
+    since_credit: u64,
+}
+
+impl SendWindow {
+    pub(crate) fn new() -> Self {
+        Self {
+            credit: INITIAL_WINDOW,
+            since_credit: 0,
+        }
+    }
+
+    pub(crate) fn credit(&self) -> u32 {
+        self.credit
+    }
+
+    pub(crate) fn since_credit(&self) -> u64 {
+        self.since_credit
+    }
+
+    /// The peer granted `delta`; `None` when that is more than the protocol can express.
+    pub(crate) fn grant(&mut self, delta: u32) -> Option<()> {
+        self.credit = self.credit.checked_add(delta)?;
+        if delta > 0 {
+            self.since_credit = 0;
+        }
+        Some(())
+    }
+
+    pub(crate) fn spend(&mut self, n: u32) {
+        debug_assert!(n <= self.credit, "no frame is longer than the credit");
+        self.credit = self.credit.saturating_sub(n);
+        self.since_credit += u64::from(n);
+    }
+}
+
+/// What the peer may still send on one stream.
+#[derive(Debug)]
+pub(crate) struct RecvWindow {
+    /// Size of the whole window; at least [`INITIAL_WINDOW`].
+    max: u32,
+    /// What the peer may still send.
+    left: u32,
+    /// What the application has read and the peer was not granted again.
+    spent: u32,
+    /// When credit last went to the peer.
+    granted_at: Instant,
+}
+
+impl RecvWindow {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            max: INITIAL_WINDOW,
+            left: INITIAL_WINDOW,
+            spent: 0,
+            granted_at: now,
+        }
+    }
+
+    pub(crate) fn max(&self) -> u32 {
+        self.max
+    }
+
+    pub(crate) fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Makes the window larger by `extra`, which the peer is told with the SYN or ACK.
+    pub(crate) fn enlarge(&mut self, extra: u32) {
+        self.max = self.max.saturating_add(extra);
+        self.left = self.left.saturating_add(extra);
+    }
+
+    /// The peer announced `n` bytes; `None` when that is more than its window.
+    pub(crate) fn take(&mut self, n: u32) -> Option<()> {
+        self.left = self.left.checked_sub(n)?;
+        Some(())
+    }
+
+    /// The application read `n` bytes.
+    pub(crate) fn read(&mut self, n: usize) {
+        self.spent = self
+            .spent
+            .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        debug_assert!(self.spent <= self.max, "nobody reads more than was granted");
+    }
+
+    /// Whether the peer is to be told of new credit.
+    pub(crate) fn is_due(&self) -> bool {
+        self.spent >= self.max / 2
+    }
+
+    /// Takes the credit to grant now, having adapted the window first.
+    pub(crate) fn grant(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        largest: u32,
+        budget: &mut Budget,
+    ) -> u32 {
+        let over = budget.over();
+        if over > 0 {
+            // Others need the room: give back less than was read.
+            let shrink = over.min(self.max - INITIAL_WINDOW).min(self.spent);
+            self.max -= shrink;
+            self.spent -= shrink;
+            budget.give_back(shrink);
+        } else if let Some(round_trip) = round_trip {
+            let fast = now.saturating_duration_since(self.granted_at)
+                < round_trip.saturating_mul(FAST_ROUND_TRIPS);
+            if fast && self.max < largest {
+                let extra = budget.take(self.max.min(largest - self.max));
+                self.max += extra;
+                self.spent += extra;
+            }
+        }
+        self.granted_at = now;
+        self.left += self.spent;
+        std::mem::take(&mut self.spent)
+    }
+}
+
+/// The receive windows of all streams of a session, in bytes.
+///
+/// Every stream has [`INITIAL_WINDOW`] because the protocol says so. What windows have beyond it
+/// (`extra`) must leave room for new streams; when more of those come than there is room for,
+/// larger windows shrink as they are used.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    /// Streams opened by the peer and by this end.
+    inbound: u64,
+    outbound: u64,
+    extra: u64,
+}
+
+/// Streams that growing windows leave room for.
+const ROOM_FOR_STREAMS: u64 = 64;
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit as u64,
+            inbound: 0,
+            outbound: 0,
+            extra: 0,
+        }
+    }
+
+    fn first_windows(streams: u64) -> u64 {
+        streams.saturating_mul(u64::from(INITIAL_WINDOW))
+    }
+
+    /// All windows together.
+    pub(crate) fn used(&self) -> u64 {
+        Self::first_windows(self.inbound + self.outbound) + self.extra
+    }
+
+    /// What growing windows may use at most, for the present number of streams.
+    fn growth_limit(&self) -> u64 {
+        let room = Self::first_windows(ROOM_FOR_STREAMS).min(self.limit / 4);
+        self.limit - room
+    }
+
+    /// How much grown windows have to shrink.
+    fn over(&self) -> u32 {
+        let over = self
+            .used()
+            .saturating_sub(self.growth_limit())
+            .min(self.extra);
+        u32::try_from(over).unwrap_or(u32::MAX)
+    }
+
+    /// Takes up to `wanted` for a window to grow.
+    pub(crate) fn take(&mut self, wanted: u32) -> u32 {
+        let free = self.growth_limit().saturating_sub(self.used());
+        let extra = wanted.min(u32::try_from(free).unwrap_or(u32::MAX));
+        self.extra += u64::from(extra);
+        extra
+    }
+
+    fn give_back(&mut self, extra: u32) {
+        debug_assert!(
+            u64::from(extra) <= self.extra,
+            "only what was taken is given back"
+        );
+        self.extra = self.extra.saturating_sub(u64::from(extra));
+    }
+
+    /// Counts a stream that the peer opens. Refused only where grown windows and streams of the
+    /// peer together fill the budget; streams that this end chose to open are not held against it.
+    pub(crate) fn admit_inbound(&mut self) -> bool {
+        let fits = Self::first_windows(self.inbound + 1) + self.extra <= self.limit;
+        self.inbound += u64::from(fits);
+        fits
+    }
+
+    /// Counts a stream that this end opens.
+    pub(crate) fn admit_outbound(&mut self) {
+        self.outbound += 1;
+    }
+
+    /// A stream with a window of `max` is gone.
+    pub(crate) fn release(&mut self, inbound: bool, max: u32) {
+        let count = if inbound {
+            &mut self.inbound
+        } else {
+            &mut self.outbound
+        };
+        debug_assert!(*count > 0, "only counted streams are released");
+        *count = count.saturating_sub(1);
+        self.give_back(max - INITIAL_WINDOW);
+    }
+}
+
+/// So many at once, and so many more a second.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    burst: u64,
+    per_second: u64,
+    /// Thousandths.
+    left: u64,
+    at: Instant,
+}
+
+impl Allowance {
+    pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
+        let burst = u64::from(burst) * 1000;
+        Self {
+            burst,
+            per_second: per_second.into(),
+            left: burst,
+            at: now,
+        }
+    }
+
+    /// Takes one; `None` when nothing is left.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<()> {
+        let passed = now.saturating_duration_since(self.at).as_millis();
+        let gain = u64::try_from(passed)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(self.per_second);
+        if gain > 0 {
+            self.left = self.left.saturating_add(gain).min(self.burst);
+            self.at = now;
+        }
+        self.left = self.left.checked_sub(1000)?;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u32 = 1 << 20;
+
+    #[test]
+    fn credit_goes_back_when_half_was_read() {
+        let now = Instant::now();
+        let mut budget = Budget::new(64 << 20);
+        budget.admit_outbound();
+        let mut window = RecvWindow::new(now);
+        window.take(200_000).unwrap();
+        window.read(131_071);
+        assert!(!window.is_due());
+        window.read(1);
+        assert!(window.is_due());
+        assert_eq!(window.grant(now, None, 16 * MIB, &mut budget), 131_072);
+        assert_eq!(window.left(), INITIAL_WINDOW - 200_000 + 131_072);
+        assert!(
+            window.take(INITIAL_WINDOW).is_none(),
+            "not more than was granted"
+        );
+    }
+
+    #[test]
+    fn a_window_grows_only_where_the_path_needs_it_and_the_budget_has_room() {
+        let start = Instant::now();
+        let round_trip = Some(Duration::from_millis(50));
+        let mut budget = Budget::new(64 << 20);
+        budget.admit_outbound();
+        let mut window = RecvWindow::new(start);
+        let mut use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
+            let half = window.max() / 2;
+            window.take(half).unwrap();
+            window.read(half as usize);
+            window.grant(now, round_trip, 16 * MIB, budget)
+        };
+        // Slow use: stays.
+        use_half(&mut window, start + Duration::from_secs(1), &mut budget);
+        assert_eq!(window.max(), INITIAL_WINDOW);
+        // Fast use: doubles up to the largest.
+        let mut now = start + Duration::from_secs(1);
+        for _ in 0..12 {
+            now += Duration::from_millis(60);
+            use_half(&mut window, now, &mut budget);
+        }
+        assert_eq!(window.max(), 16 * MIB);
+        assert_eq!(budget.used(), u64::from(16 * MIB));
+        // More streams come than there is room for: it shrinks as it is used.
+        let mut admitted = 0;
+        while budget.admit_inbound() {
+            admitted += 1;
+        }
+        assert!(admitted >= 192, "{admitted}");
+        now += Duration::from_millis(60);
+        use_half(&mut window, now, &mut budget);
+        assert!(window.max() < 16 * MIB);
+        budget.release(false, window.max());
+        for _ in 0..admitted {
+            budget.release(true, INITIAL_WINDOW);
+        }
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn without_grown_windows_the_budget_refuses_nobody() {
+        let mut budget = Budget::new(64 << 20);
+        for _ in 0..1000 {
+            budget.admit_outbound();
+        }
+        for _ in 0..256 {
+            assert!(budget.admit_inbound());
+        }
+        assert!(!budget.admit_inbound());
+    }
+
+    #[test]
+    fn an_allowance_refills_with_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(3, 2, start);
+        for _ in 0..3 {
+            allowance.take(start).unwrap();
+        }
+        assert!(allowance.take(start).is_none());
+        let later = start + Duration::from_millis(500);
+        assert!(allowance.take(later).is_some());
+        assert!(allowance.take(later).is_none());
+        let much_later = start + Duration::from_secs(100);
+        for _ in 0..3 {
+            allowance.take(much_later).unwrap();
+        }
+        assert!(
+            allowance.take(much_later).is_none(),
+            "never more than the burst"
+        );
+    }
+}

@@ -1,0 +1,274 @@
+//! The thin shell between the engine and a byte stream: one future that owns the stream.
+//!
+//! ```text
+//!   read about 32 KiB --> engine.handle_input          (streams wake their readers)
+//!   engine.poll_transmit --> one write --> flush       (a batch; the next one is asked for only
+//!                                                       when this one is flushed)
+//!   timer --> engine.handle_timeout
+//! ```
+//!
+//! Reading never waits for writing, so two ends that both write a lot can not block each other. The
+//! future parks when there is nothing to read, nothing to send and no deadline; who gives the engine
+//! something to send wakes it.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use cepa_transports::ByteStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use super::batch::{Batch, MAX_SLICES};
+use super::error::MuxError;
+use super::shared::{Shared, now};
+
+/// Read at once: two TLS records. Larger reads were measured to be slower.
+const READ_CHUNK: usize = 32 << 10;
+
+/// A read buffer with less room than this is replaced.
+const READ_LEAST: usize = 16 << 10;
+
+/// Rounds of reading and writing before other tasks get a turn.
+const ROUNDS: usize = 16;
+
+/// The task of a session: it moves the bytes. Spawn it, or poll it beside other things.
+///
+/// It ends when the session does: `Ok` when one of the two ends wanted it to, the reason otherwise.
+/// Dropping it before cuts the session off, and every stream reports [`MuxError::DriverGone`].
+#[must_use = "a session does nothing unless its driver is polled"]
+pub struct Driver {
+    run: Pin<Box<dyn Future<Output = Result<(), MuxError>> + Send>>,
+}
+
+impl Driver {
+    pub(crate) fn new(io: impl ByteStream, shared: Arc<Shared>, close_timeout: Duration) -> Self {
+        let shell = Shell {
+            vectored: io.is_write_vectored(),
+            io,
+            guard: Guard { shared },
+            batch: Batch::default(),
+            chunk: BytesMut::new(),
+            needs_flush: false,
+            timer: None,
+            armed: None,
+        };
+        Self {
+            run: Box::pin(shell.run(close_timeout)),
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = Result<(), MuxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.run.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+/// Tells everybody when the driver is gone, however it went.
+struct Guard {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.with_inner(|inner| {
+            inner.engine.handle_driver_gone();
+            inner.driver_done = true;
+        });
+        self.shared.done.notify_waiters();
+    }
+}
+
+struct Shell<T> {
+    io: T,
+    guard: Guard,
+    /// What is being written.
+    batch: Batch,
+    /// Room for the next read.
+    chunk: BytesMut,
+    /// Something was written that is not known to have left the stream below.
+    needs_flush: bool,
+    /// Whether `io` takes several slices at once.
+    vectored: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What `timer` is set to.
+    armed: Option<Instant>,
+}
+
+impl<T: ByteStream> Shell<T> {
+    async fn run(mut self, close_timeout: Duration) -> Result<(), MuxError> {
+        let end = poll_fn(|cx| self.poll_session(cx)).await;
+        match &end {
+            // Nothing can be sent, or nobody listens.
+            MuxError::Io(_) | MuxError::KeepaliveTimeout { .. } => {}
+            // The peer is gone; say goodbye to the layers below.
+            MuxError::Eof => {
+                let _ = tokio::time::timeout(close_timeout, self.io.shutdown()).await;
+            }
+            _ => {
+                // Errors change nothing any more: why the session ended is known.
+                let _ = tokio::time::timeout(close_timeout, self.part()).await;
+            }
+        }
+        if end.is_clean() { Ok(()) } else { Err(end) }
+    }
+
+    /// Works until the session is over.
+    fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
+        // Whoever woke us, we are awake.
+        self.guard.shared.with_inner(|inner| inner.driver = None);
+        for _ in 0..ROUNDS {
+            let read = self.poll_read(cx);
+            let wrote = match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(error)) => {
+                    self.guard
+                        .shared
+                        .with(|engine| engine.handle_io_error(error));
+                    true
+                }
+                Poll::Pending => false,
+            };
+            let late = self.poll_timer(cx);
+            let end = self.guard.shared.with(|engine| engine.end().cloned());
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+            if read.is_pending() && !wrote && late.is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads one chunk and hands it to the engine.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.chunk.capacity() < READ_LEAST {
+            self.chunk.reserve(READ_CHUNK);
+        }
+        let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));
+        let shared = &self.guard.shared;
+        match read {
+            Ok(0) => shared.with(super::engine::Engine::handle_eof),
+            Ok(_) => {
+                let chunk = self.chunk.split().freeze();
+                shared.with(|engine| engine.handle_input(now(), chunk));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => shared.with(|engine| engine.handle_io_error(error)),
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes and flushes batches, until there is nothing to send or the stream takes no more.
+    /// Ready means progress was made.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.batch.is_empty() && !self.needs_flush {
+            let batch = &mut self.batch;
+            self.guard.shared.with_inner(|inner| {
+                inner.engine.poll_transmit(now(), batch);
+                if batch.is_empty() {
+                    inner.driver = Some(cx.waker().clone());
+                }
+            });
+            if self.batch.is_empty() {
+                return Poll::Pending;
+            }
+            if !self.vectored {
+                self.batch.join();
+            }
+        }
+        while !self.batch.is_empty() {
+            ready!(self.poll_write_batch(cx))?;
+        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_batch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let used = self.batch.slices(&mut slices);
+        let slices = slices.get(..used).unwrap_or_default();
+        let n = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.batch.advance(n);
+        self.needs_flush = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn flushed(&mut self) {
+        self.needs_flush = false;
+        let told = self.guard.shared.with_inner(|inner| {
+            let new = inner.engine.go_away_sent() && !inner.go_away_flushed;
+            inner.go_away_flushed |= new;
+            new
+        });
+        if told {
+            self.guard.shared.done.notify_waiters();
+        }
+    }
+
+    /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.guard.shared.with(|engine| engine.poll_timeout());
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        // A timer that is early does no harm: a deadline that moved away needs no new timer.
+        let reset = self.armed.is_none_or(|armed| deadline < armed);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if reset {
+            timer.as_mut().reset(deadline.into());
+            self.armed = Some(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        self.armed = None;
+        self.guard
+            .shared
+            .with(|engine| engine.handle_timeout(now()));
+        Poll::Ready(())
+    }
+
+    /// Sends what is left, closes this direction, and reads until the peer has closed its own.
+    async fn part(&mut self) -> io::Result<()> {
+        loop {
+            while !self.batch.is_empty() {
+                poll_fn(|cx| self.poll_write_batch(cx)).await?;
+            }
+            let batch = &mut self.batch;
+            self.guard
+                .shared
+                .with(|engine| engine.poll_transmit(now(), batch));
+            if self.batch.is_empty() {
+                break;
+            }
+        }
+        self.io.flush().await?;
+        self.flushed();
+        self.io.shutdown().await?;
+        let mut unread = BytesMut::with_capacity(READ_LEAST);
+        while self.io.read_buf(&mut unread).await? > 0 {
+            unread.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,601 @@
+//! The protocol, whole, without IO, runtime or clock: bytes and the time go in, bytes and the time
+//! of the next deadline come out.
+//!
+//! The calls come in three classes:
+//! - `handle_*`: what happened outside. Bytes came, the byte stream ended or failed, a deadline
+//!   passed. They never block and never fail; a peer's misdeed ends the session, which is then
+//!   seen in [`Engine::end`].
+//! - `poll_*` and `take_*`: what is to happen outside. Bytes to write, when to call
+//!   [`Engine::handle_timeout`], tasks to wake, news for those who wait. To be called after every
+//!   call of the other classes, until they have nothing.
+//! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
+//!
+//! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`; here
+//! stands what belongs to the session as a whole, and its clock-driven parts. Two engines that are
+//! wired together by hand, with a time that a test makes up, are a complete session: see `tests.rs`.
+
+mod receive;
+mod transmit;
+mod verbs;
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use cepa_transports::Side;
+
+use super::config::Config;
+use super::credit::{Allowance, Budget};
+use super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::frame::{Decoder, Frame};
+use super::scheduler::{Lane, Scheduler};
+use super::state::{Event, Greeting};
+use super::store::{Key, Store};
+use super::stream_entry::Entry;
+
+/// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// Pings of ours that wait for an answer; the oldest is forgotten for a new one.
+const PINGS_OUT_MAX: usize = 64;
+
+/// A round trip measured longer ago than this is measured again before windows grow by it.
+const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
+
+/// Time limits of streams are looked at no more often than this.
+const SCAN_GAP: Duration = Duration::from_millis(100);
+
+/// What those who wait for the session as a whole are to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    /// A stream waits for `accept`.
+    pub(crate) accept: bool,
+    /// An `open` that had to wait may be tried again.
+    pub(crate) open: bool,
+    /// The session's end, or a go-away, is known.
+    pub(crate) ended: bool,
+    /// Pings that were answered: the token of [`Engine::ping`], and the round trip.
+    pub(crate) pongs: Vec<(u64, Duration)>,
+}
+
+#[derive(Debug)]
+struct PingOut {
+    value: u32,
+    /// Who asked; `None`: the engine itself.
+    token: Option<u64>,
+    /// `None` until it was put on the wire.
+    sent: Option<Instant>,
+}
+
+/// Counters and gauges of a session, for display and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Streams that exist now, opened by either end.
+    pub streams: usize,
+    /// Those of them that the peer opened.
+    pub inbound: usize,
+    /// Bytes of stream data that arrived, without headers.
+    pub data_in: u64,
+    /// Bytes of stream data that were sent, without headers.
+    pub data_out: u64,
+    /// Bytes that arrived, headers included.
+    pub bytes_in: u64,
+    /// Bytes that were sent, headers included.
+    pub bytes_out: u64,
+    /// About how much memory unread data takes.
+    pub unread: usize,
+    /// Bytes written by the application that no frame has taken.
+    pub unsent: usize,
+    /// All receive windows together, in bytes.
+    pub windows: u64,
+    /// The round-trip time as measured by pings.
+    pub round_trip: Option<Duration>,
+}
+
+/// One end of a session. See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    side: Side,
+    config: Config,
+    store: Store,
+    scheduler: Scheduler,
+    budget: Budget,
+
+    // Inbound.
+    decoder: Decoder,
+    /// Whose body is arriving, and whether a FIN stands behind it.
+    body: Option<(Key, bool)>,
+    /// Streams of the peer that wait for `accept`, oldest first.
+    backlog: VecDeque<Key>,
+    inbound: usize,
+    resets: Allowance,
+    excess_pings: Allowance,
+    /// Bytes that may still come for streams that do not exist.
+    stray_left: u64,
+
+    // Outbound.
+    next_id: Option<u32>,
+    outbound: usize,
+    /// Openings of ours that the peer has not answered.
+    unanswered: usize,
+    /// Frames of the session itself, and RSTs for streams that were refused.
+    control: VecDeque<Frame>,
+    /// Values of pings to answer.
+    pongs: VecDeque<u32>,
+
+    // Pings of ours, in the order of sending.
+    pings: VecDeque<PingOut>,
+    ping_seed: u64,
+    ping_count: u64,
+    round_trip: Option<Duration>,
+    round_trip_at: Option<Instant>,
+
+    // Deadlines.
+    received_at: Instant,
+    /// A ping was sent because nothing came since `received_at`.
+    keepalive_asked: bool,
+    next_scan: Option<Instant>,
+    rescan: bool,
+
+    // The end.
+    /// No stream of the peer is taken any more, and none is opened.
+    refusing: bool,
+    /// The application has no handle to open or accept with.
+    abandoned: bool,
+    /// End when the last stream is over.
+    ending: bool,
+    /// End when everything that was asked for has gone out.
+    closing: bool,
+    /// Since when nothing more is to go out, while closing.
+    drained_at: Option<Instant>,
+    local_go_away: Option<GoAwayCode>,
+    go_away_owed: bool,
+    go_away_sent: bool,
+    remote_go_away: Option<GoAwayCode>,
+    end: Option<MuxError>,
+
+    wakes: Vec<Waker>,
+    notices: Notices,
+    data_in: u64,
+    data_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Engine {
+    /// One end of a new session. `seed` makes ping values unpredictable and is to be random.
+    pub(crate) fn new(side: Side, mut config: Config, seed: u64, now: Instant) -> Self {
+        config.receive_window = config.receive_window.max(super::frame::INITIAL_WINDOW);
+        config.max_receive_window = config.max_receive_window.max(config.receive_window);
+        Self {
+            side,
+            store: Store::default(),
+            scheduler: Scheduler::default(),
+            budget: Budget::new(config.receive_budget),
+            decoder: Decoder::default(),
+            body: None,
+            backlog: VecDeque::new(),
+            inbound: 0,
+            resets: Allowance::new(config.reset_burst, config.reset_rate, now),
+            excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
+            stray_left: config.stray_bytes,
+            next_id: Some(match side {
+                Side::Client => 1,
+                Side::Server => 2,
+            }),
+            outbound: 0,
+            unanswered: 0,
+            control: VecDeque::new(),
+            pongs: VecDeque::new(),
+            pings: VecDeque::new(),
+            ping_seed: seed,
+            ping_count: 0,
+            round_trip: None,
+            round_trip_at: None,
+            received_at: now,
+            keepalive_asked: false,
+            next_scan: None,
+            rescan: false,
+            refusing: false,
+            abandoned: false,
+            ending: false,
+            closing: false,
+            drained_at: None,
+            local_go_away: None,
+            go_away_owed: false,
+            go_away_sent: false,
+            remote_go_away: None,
+            end: None,
+            wakes: Vec::new(),
+            notices: Notices::default(),
+            data_in: 0,
+            data_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            config,
+        }
+    }
+
+    // ---- handle_*: what happened outside ----------------------------------------------------
+
+    /// The byte stream ended.
+    pub(crate) fn handle_eof(&mut self) {
+        let clean = self.decoder.at_boundary();
+        let error = match self.remote_go_away {
+            Some(code) if clean => MuxError::GoAway { code },
+            _ if clean && self.local_go_away.is_some() && self.live_streams() == 0 => {
+                MuxError::Closed
+            }
+            _ => MuxError::Eof,
+        };
+        self.finish(error);
+    }
+
+    /// The byte stream failed.
+    pub(crate) fn handle_io_error(&mut self, error: io::Error) {
+        self.finish(MuxError::Io(Arc::new(error)));
+    }
+
+    /// The time is now `now`; to be called when [`Engine::poll_timeout`] says, and harmless earlier.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        if let Some(interval) = self.config.keepalive_interval {
+            let silent = now.saturating_duration_since(self.received_at);
+            if silent >= self.config.keepalive_timeout {
+                self.finish(MuxError::KeepaliveTimeout { silent });
+                return;
+            }
+            if silent >= interval && !self.keepalive_asked {
+                self.keepalive_asked = true;
+                self.ping_for_ourselves(now);
+            }
+        }
+        if self.next_scan.is_some_and(|at| at <= now) {
+            self.scan(now);
+        }
+    }
+
+    // ---- poll_* and take_*: what is to happen outside ----------------------------------------
+
+    /// When [`Engine::handle_timeout`] is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.end.is_some() {
+            return None;
+        }
+        let keepalive = self.config.keepalive_interval.map(|interval| {
+            let wait = if self.keepalive_asked {
+                self.config.keepalive_timeout
+            } else {
+                interval
+            };
+            self.received_at + wait.min(self.config.keepalive_timeout)
+        });
+        let drained = self.drained_at.map(|at| at + self.config.close_timeout);
+        [keepalive, self.next_scan, drained]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Tasks that wait for a stream that is ready now. To be woken without the engine's lock.
+    pub(crate) fn take_wakes(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// News for those who wait for the session.
+    pub(crate) fn take_notices(&mut self) -> Notices {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Why the session is over, once it is. A go-away may still have to be sent.
+    pub(crate) fn end(&self) -> Option<&MuxError> {
+        self.end.as_ref()
+    }
+
+    /// Whether the peer was told that the session ends.
+    pub(crate) fn go_away_sent(&self) -> bool {
+        self.go_away_sent
+    }
+
+    /// Counters and gauges.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            streams: self.store.len(),
+            inbound: self.inbound,
+            data_in: self.data_in,
+            data_out: self.data_out,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            unread: self
+                .store
+                .iter()
+                .map(|(_, entry)| entry.recv.charge())
+                .sum(),
+            unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
+            windows: self.budget.used(),
+            round_trip: self.round_trip,
+        }
+    }
+
+    // ---- verbs of the session; those of streams are in verbs.rs ------------------------------
+
+    /// Sends a ping; its answer comes as a notice with the token that this returns.
+    pub(crate) fn ping(&mut self) -> Result<u64, MuxError> {
+        if let Some(end) = &self.end {
+            return Err(end.clone());
+        }
+        let token = self.ping_count;
+        self.queue_ping(Some(token));
+        Ok(token)
+    }
+
+    /// Tells the peer that no more streams are wanted. With [`GoAwayCode::Normal`] existing streams
+    /// go on, and the session ends when the last of them is over; any other code ends it at once.
+    pub(crate) fn go_away(&mut self, code: GoAwayCode) {
+        if self.end.is_some() {
+            return;
+        }
+        self.refuse_new_streams();
+        if self.local_go_away.is_none() || code != GoAwayCode::Normal {
+            self.local_go_away = Some(code);
+            self.go_away_owed = true;
+        }
+        self.ending = true;
+        self.notices.open = true;
+        if code != GoAwayCode::Normal {
+            self.finish(MuxError::GaveUp { code });
+        }
+    }
+
+    /// Ends the session: streams that were shut down still send what is queued, all others are
+    /// reset, then go-away.
+    pub(crate) fn close(&mut self) {
+        if self.end.is_some() || self.closing {
+            return;
+        }
+        self.refuse_new_streams();
+        self.closing = true;
+        self.notices.open = true;
+        for key in self.store.keys() {
+            let done = self.store.get(key).is_none_or(|entry| entry.fin_wanted);
+            if !done {
+                self.reset_stream(key, 0, StreamError::Session(MuxError::Closed));
+            }
+        }
+    }
+
+    /// The application has dropped its last handle to open and accept with. The session goes on for
+    /// the streams that it still holds.
+    pub(crate) fn abandon(&mut self) {
+        if self.end.is_none() {
+            self.refuse_new_streams();
+            self.abandoned = true;
+            self.close_if_unused();
+        }
+    }
+
+    /// The task that drives the session is gone.
+    pub(crate) fn handle_driver_gone(&mut self) {
+        self.finish(MuxError::DriverGone);
+    }
+
+    // ---- helpers ------------------------------------------------------------------------------
+
+    fn close_if_unused(&mut self) {
+        if self.end.is_none() && !self.store.iter().any(|(_, entry)| entry.held) {
+            self.close();
+        }
+    }
+
+    /// No stream of the peer is taken from here on, and those that nobody accepted are refused.
+    fn refuse_new_streams(&mut self) {
+        self.refusing = true;
+        while let Some(key) = self.backlog.pop_front() {
+            self.release(key);
+        }
+    }
+
+    /// The peer broke the protocol: tell it, and end.
+    fn violated(&mut self, violation: Violation) {
+        if self.end.is_none() {
+            self.local_go_away = Some(violation.code());
+            self.finish(MuxError::Protocol(violation));
+            self.go_away_owed = true;
+        }
+    }
+
+    /// Ends the session for every stream and everybody who waits. What was read from the wire can
+    /// still be read; nothing more goes out, except a go-away that was decided on.
+    fn finish(&mut self, error: MuxError) {
+        if self.end.is_some() {
+            return;
+        }
+        // After an error of the wire nothing can be sent.
+        self.go_away_owed &= matches!(error, MuxError::GaveUp { .. } | MuxError::Closed);
+        self.end = Some(error);
+        self.scheduler.clear();
+        self.control.clear();
+        self.pongs.clear();
+        self.backlog.clear();
+        self.pings.clear();
+        self.body = None;
+        self.notices.ended = true;
+        for key in self.store.keys() {
+            let Some(entry) = self.store.get_mut(key) else {
+                continue;
+            };
+            entry.in_control = false;
+            entry.in_data = false;
+            entry.rst_owed = None;
+            entry.send.clear();
+            self.wakes.extend(entry.reader.take());
+            self.wakes.extend(entry.writer.take());
+            if !entry.held {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Streams that are not over on the wire.
+    fn live_streams(&self) -> usize {
+        self.store
+            .iter()
+            .filter(|(_, entry)| !entry.settled)
+            .count()
+    }
+
+    /// Puts a stream into the lane that fits what it has to send.
+    fn schedule(&mut self, key: Key) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if self.end.is_some() {
+            return;
+        }
+        let control = entry.rst_owed.is_some()
+            || entry.credit_due()
+            || entry.fin_due()
+            || entry.greeting_due();
+        if control && !entry.in_control {
+            entry.in_control = true;
+            self.scheduler.push(key, Lane::Control);
+        }
+        if (entry.can_send_data() || entry.stall_unnoticed()) && !entry.in_data {
+            entry.in_data = true;
+            let lane = if entry.send.len() <= super::scheduler::URGENT_MAX {
+                Lane::Urgent
+            } else {
+                Lane::Bulk
+            };
+            self.scheduler.push(key, lane);
+        }
+    }
+
+    /// Resets a stream: the peer is told with `code`, the application reads `failure`.
+    fn reset_stream(&mut self, key: Key, code: u32, failure: StreamError) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.state.is_over() {
+            return;
+        }
+        let known = entry.state.greeting != Greeting::SynOwed;
+        if let Ok(state) = entry.state.on(Event::RstSent) {
+            entry.state = state;
+        }
+        entry.send.clear();
+        entry.recv.clear();
+        entry.fin_wanted = false;
+        entry.stalled_since = None;
+        entry.failure = Some(failure);
+        self.wakes.extend(entry.reader.take());
+        self.wakes.extend(entry.writer.take());
+        if known && self.end.is_none() {
+            entry.rst_owed = Some(code);
+            // What the peer sends before it sees the RST is no offence.
+            self.stray_left = self
+                .stray_left
+                .saturating_add(entry.recv_window.left().into());
+            self.schedule(key);
+        }
+        self.settle(key);
+    }
+
+    /// To be called when the state of a stream has changed: keeps the counts, and removes the
+    /// stream when neither the wire nor the application has a use for it.
+    fn settle(&mut self, key: Key) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.unanswered
+            && (entry.state.is_over()
+                || !matches!(
+                    entry.state.greeting,
+                    Greeting::SynOwed | Greeting::AckAwaited
+                ))
+        {
+            entry.unanswered = false;
+            self.unanswered -= 1;
+            self.notices.open = true;
+        }
+        if entry.state.is_over() && entry.rst_owed.is_none() {
+            entry.settled = true;
+            if !entry.held {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// Frees the slot of a stream.
+    fn remove(&mut self, key: Key) {
+        let Some(entry) = self.store.remove(key) else {
+            return;
+        };
+        self.budget.release(entry.inbound, entry.recv_window.max());
+        if entry.unanswered {
+            self.unanswered -= 1;
+        }
+        if entry.inbound {
+            self.inbound -= 1;
+        } else {
+            self.outbound -= 1;
+            self.notices.open = true;
+        }
+    }
+
+    /// Looks for streams that reached a time limit.
+    fn scan(&mut self, now: Instant) {
+        let mut next: Option<Instant> = None;
+        let mut late = Vec::new();
+        for (key, entry) in self.store.iter() {
+            match entry.deadline() {
+                Some((at, which)) if at <= now => late.push((key, which)),
+                Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),
+                None => {}
+            }
+        }
+        self.next_scan = next.map(|at| at.max(now + SCAN_GAP));
+        for (key, which) in late {
+            self.reset_stream(key, 0, StreamError::TimedOut(which));
+        }
+    }
+
+    /// Sees to it that the stream's time limits are looked at in time.
+    fn watch(&mut self, key: Key) {
+        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline) {
+            self.next_scan = Some(self.next_scan.map_or(at, |next| next.min(at)));
+        }
+    }
+
+    /// A ping for keepalive or for the round trip; one at a time.
+    fn ping_for_ourselves(&mut self, now: Instant) {
+        self.pings.retain(|ping| {
+            ping.token.is_some() || ping.sent.is_none_or(|sent| now < sent + ROUND_TRIP_STALE)
+        });
+        if !self.pings.iter().any(|ping| ping.token.is_none()) {
+            self.queue_ping(None);
+        }
+    }
+
+    fn queue_ping(&mut self, token: Option<u64>) {
+        // A keyed hash of a counter: what one ping's value was says nothing about the next.
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.ping_seed, self.ping_count).hash(&mut hasher);
+        self.ping_count += 1;
+        let value = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+        if self.pings.len() >= PINGS_OUT_MAX {
+            self.pings.pop_front();
+        }
+        self.pings.push_back(PingOut {
+            value,
+            token,
+            sent: None,
+        });
+    }
+}

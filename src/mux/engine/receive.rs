@@ -1,0 +1,320 @@
+//! Bytes in: what each frame of the peer does.
+//!
+//! A frame is judged by its header alone, before any of its body has arrived: the window is charged
+//! for the whole length, so that nothing has to be undone and nothing is allocated for a promise.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
+use super::super::state::Event;
+use super::super::store::Key;
+use super::super::stream_entry::Entry;
+use super::Engine;
+use cepa_transports::Side;
+
+/// Weight of the past in the smoothed round trip, out of 8.
+const PAST: u32 = 7;
+
+impl Engine {
+    /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
+    pub(crate) fn handle_input(&mut self, now: Instant, mut chunk: Bytes) {
+        if self.end.is_some() || chunk.is_empty() {
+            return;
+        }
+        self.received_at = now;
+        self.keepalive_asked = false;
+        self.bytes_in += chunk.len() as u64;
+        while self.end.is_none() {
+            let done = match self.decoder.next(&mut chunk) {
+                Ok(Some(Item::Body { bytes, last })) => self.on_body(bytes, last),
+                Ok(Some(Item::Frame(frame))) => self.on_frame(now, frame),
+                Ok(None) => return,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(violation) = done {
+                self.violated(violation);
+            }
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
+        match frame {
+            Frame::Data { id, flags, len } => self.on_data(now, id, flags, len),
+            Frame::Window { id, flags, value } => self.on_window(now, id, flags, value),
+            Frame::Ping { value } => self.on_ping(now, value),
+            Frame::Pong { value } => {
+                self.on_pong(now, value);
+                Ok(())
+            }
+            Frame::GoAway { code } => {
+                self.on_go_away(code.into());
+                Ok(())
+            }
+        }
+    }
+
+    /// "Type Field", 0x0 Data.
+    fn on_data(&mut self, now: Instant, id: u32, flags: Flags, len: u32) -> Result<(), Violation> {
+        self.body = None;
+        let Some(key) = self.stream_of(now, id, flags)? else {
+            return self.on_stray(len);
+        };
+        let Some(entry) = self.store.get_mut(key) else {
+            return Ok(());
+        };
+        let fin = flags.has(Flags::FIN);
+        let mut unwanted = false;
+        if len > 0 {
+            entry.state = on(entry, Event::DataReceived)?;
+            if !entry.state.can_receive() {
+                // Reset here, and the RST has not reached the peer.
+                return self.on_stray(len);
+            }
+            entry
+                .recv_window
+                .take(len)
+                .ok_or(Violation::WindowExceeded(id))?;
+            unwanted = !entry.held;
+        }
+        if unwanted {
+            // Shut down and dropped by the application: nobody will ever read this.
+            self.reset_stream(key, 0, StreamError::ResetHere);
+        } else if len > 0 {
+            self.body = Some((key, fin));
+        } else if fin {
+            self.on_fin(key)?;
+        }
+        self.settle(key);
+        Ok(())
+    }
+
+    fn on_body(&mut self, bytes: Bytes, last: bool) -> Result<(), Violation> {
+        self.data_in += bytes.len() as u64;
+        let Some((key, fin)) = self.body else {
+            return Ok(());
+        };
+        if let Some(entry) = self.store.get_mut(key) {
+            if entry.held && entry.state.can_receive() {
+                entry.recv.push(bytes);
+                self.wakes.extend(entry.reader.take());
+            }
+        }
+        if last {
+            self.body = None;
+            if fin {
+                self.on_fin(key)?;
+                self.settle(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// "Type Field", 0x1 Window Update.
+    fn on_window(
+        &mut self,
+        now: Instant,
+        id: u32,
+        flags: Flags,
+        value: u32,
+    ) -> Result<(), Violation> {
+        if flags.has(Flags::RST) {
+            // Then the value is no credit but the reason, as far as the peer knows one.
+            return self.on_rst(now, id, flags, value);
+        }
+        let Some(key) = self.stream_of(now, id, flags)? else {
+            return Ok(());
+        };
+        let Some(entry) = self.store.get_mut(key) else {
+            return Ok(());
+        };
+        entry
+            .send_window
+            .grant(value)
+            .ok_or(Violation::CreditOverflow(id))?;
+        if value > 0 {
+            entry.stalled_since = None;
+        }
+        if flags.has(Flags::FIN) {
+            self.on_fin(key)?;
+        }
+        self.schedule(key);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Does what SYN, ACK and RST of a frame say, and finds the stream that the rest is for.
+    /// `None`: there is none, or none any more.
+    fn stream_of(&mut self, now: Instant, id: u32, flags: Flags) -> Result<Option<Key>, Violation> {
+        if flags.has(Flags::RST) {
+            self.on_rst(now, id, flags, 0)?;
+            return Ok(None);
+        }
+        if flags.has(Flags::SYN) {
+            return self.on_syn(now, id);
+        }
+        let Some(key) = self.store.find(id) else {
+            self.check_was_opened(id)?;
+            return Ok(None);
+        };
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.active_at = now;
+            if flags.has(Flags::ACK) {
+                entry.state = on(entry, Event::AckReceived)?;
+            }
+        }
+        Ok(Some(key))
+    }
+
+    fn check_was_opened(&self, id: u32) -> Result<(), Violation> {
+        // Numbers of the peer need not come in order, so only ours can be judged.
+        if self.is_ours(id) && self.next_id.is_some_and(|next| id >= next) {
+            return Err(Violation::NeverOpened(id));
+        }
+        Ok(())
+    }
+
+    /// "`StreamID` Field": the client has the odd numbers.
+    fn is_ours(&self, id: u32) -> bool {
+        (id % 2 == 1) == (self.side == Side::Client)
+    }
+
+    fn on_syn(&mut self, now: Instant, id: u32) -> Result<Option<Key>, Violation> {
+        if self.is_ours(id) {
+            return Err(Violation::WrongParity(id));
+        }
+        if self.store.find(id).is_some() {
+            return Err(Violation::DuplicateStream(id));
+        }
+        let room = !self.refusing
+            && self.inbound < self.config.max_inbound_streams
+            && self.backlog.len() < self.config.accept_backlog;
+        if !room || !self.budget.admit_inbound() {
+            self.resets.take(now).ok_or(Violation::ResetFlood)?;
+            // The list is bounded by the allowance that was just charged.
+            self.control.push_back(Frame::Window {
+                id,
+                flags: Flags::RST,
+                value: 0,
+            });
+            self.stray_left = self.stray_left.saturating_add(INITIAL_WINDOW.into());
+            return Ok(None);
+        }
+        let key = self
+            .store
+            .insert(Entry::opened_there(id, &self.config, now));
+        self.inbound += 1;
+        self.backlog.push_back(key);
+        self.notices.accept = true;
+        Ok(Some(key))
+    }
+
+    fn on_rst(&mut self, now: Instant, id: u32, flags: Flags, code: u32) -> Result<(), Violation> {
+        if flags.has(Flags::SYN) {
+            // Opened and reset in one frame.
+            if self.is_ours(id) {
+                return Err(Violation::WrongParity(id));
+            }
+            return self.resets.take(now).ok_or(Violation::ResetFlood);
+        }
+        let Some(key) = self.store.find(id) else {
+            return self.check_was_opened(id);
+        };
+        let Some(entry) = self.store.get_mut(key) else {
+            return Ok(());
+        };
+        let before = entry.state;
+        entry.state = on(entry, Event::RstReceived)?;
+        if before.is_over() {
+            return Ok(());
+        }
+        entry.send.clear();
+        entry.fin_wanted = false;
+        entry.stalled_since = None;
+        entry.failure = Some(StreamError::ResetByPeer { code });
+        self.wakes.extend(entry.reader.take());
+        self.wakes.extend(entry.writer.take());
+        let (inbound, waiting) = (entry.inbound, !entry.accepted);
+        if waiting {
+            // Nobody has seen it, so nobody need see its end.
+            self.backlog.retain(|other| *other != key);
+            entry.held = false;
+        }
+        self.settle(key);
+        if inbound {
+            self.resets.take(now).ok_or(Violation::ResetFlood)?;
+        }
+        Ok(())
+    }
+
+    fn on_fin(&mut self, key: Key) -> Result<(), Violation> {
+        let Some(entry) = self.store.get_mut(key) else {
+            return Ok(());
+        };
+        entry.state = on(entry, Event::FinReceived)?;
+        self.wakes.extend(entry.reader.take());
+        self.watch(key);
+        Ok(())
+    }
+
+    /// Data for a stream that does not exist is skipped, within bounds: some is always on the way
+    /// when a stream is reset.
+    fn on_stray(&mut self, len: u32) -> Result<(), Violation> {
+        self.stray_left = self
+            .stray_left
+            .checked_sub(len.into())
+            .ok_or(Violation::StrayData)?;
+        Ok(())
+    }
+
+    /// "Type Field", 0x2 Ping.
+    fn on_ping(&mut self, now: Instant, value: u32) -> Result<(), Violation> {
+        if self.pongs.len() < self.config.queued_pongs {
+            self.pongs.push_back(value);
+            return Ok(());
+        }
+        self.excess_pings.take(now).ok_or(Violation::PingFlood)
+    }
+
+    fn on_pong(&mut self, now: Instant, value: u32) {
+        // An answer to nothing is ignored: it may be late.
+        let Some(at) = self.pings.iter().position(|ping| ping.value == value) else {
+            return;
+        };
+        let Some(ping) = self.pings.get(at) else {
+            return;
+        };
+        let Some(sent) = ping.sent else { return };
+        let sample = now.saturating_duration_since(sent);
+        if let Some(token) = ping.token {
+            self.notices.pongs.push((token, sample));
+        }
+        self.pings.remove(at);
+        // Down at once, up slowly: what a queue adds is not the path's.
+        self.round_trip = Some(match self.round_trip {
+            Some(known) if known < sample => (known * PAST + sample) / (PAST + 1),
+            _ => sample,
+        });
+        self.round_trip_at = Some(now);
+    }
+
+    /// "Type Field", 0x3 Go Away.
+    fn on_go_away(&mut self, code: GoAwayCode) {
+        self.remote_go_away = Some(code);
+        self.notices.open = true;
+        self.notices.ended = true;
+        if code != GoAwayCode::Normal {
+            self.finish(MuxError::GoAway { code });
+        }
+    }
+}
+
+/// The stream's state after `event`, or what the peer did wrong.
+fn on(entry: &Entry, event: Event) -> Result<super::super::state::State, Violation> {
+    entry
+        .state
+        .on(event)
+        .map_err(|misstep| Violation::from_misstep(misstep, entry.id))
+}

@@ -1,0 +1,290 @@
+//! Bytes out: which frames make up the next write.
+//!
+//! Order: frames of the session (answers to pings first), then the scheduler's lanes. A batch is
+//! filled while it has room, and the engine is asked for the next one only when this one is
+//! written, so that what is urgent then is known as late as possible.
+
+use std::time::Instant;
+
+use super::super::batch::{BATCH_MAX, Batch, RECORD};
+use super::super::error::{GoAwayCode, MuxError};
+use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
+use super::super::scheduler::{Lane, URGENT_MAX};
+use super::super::state::{Event, Greeting};
+use super::super::store::Key;
+use super::Engine;
+
+/// Usual largest body: with its header it fills a TLS record.
+const FRAME_BODY: usize = RECORD - HEADER_LEN;
+
+/// Largest body when the peer seems not to read. tokio-yamux keeps no more than eight unread frames
+/// a stream and then stops its whole session; no peer minds a frame of 64 KiB.
+const UNREAD_FRAME_BODY: usize = 4 * RECORD - HEADER_LEN;
+
+/// What is on the way without new credit when larger frames begin.
+const UNREAD: u64 = 64 << 10;
+
+/// A frame is not cut shorter than this for the sake of a full record.
+const CUT_MIN: usize = 1 << 10;
+
+impl Engine {
+    /// Whether there is something to send, as far as can be told without the time.
+    pub(crate) fn wants_transmit(&self) -> bool {
+        self.go_away_owed
+            || self.rescan
+            || (self.end.is_none()
+                && (!self.control.is_empty()
+                    || !self.pongs.is_empty()
+                    || !self.scheduler.is_empty()
+                    || self.pings.iter().any(|ping| ping.sent.is_none())
+                    || self.ending
+                    || self.closing))
+    }
+
+    /// Fills `batch`, which is empty, with what is to be written next.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+        if self.end.is_none() {
+            if std::mem::take(&mut self.rescan) {
+                self.scan(now);
+            }
+            self.transmit_session(now, batch);
+            self.transmit_streams(now, batch);
+            self.end_if_done(now, batch);
+        }
+        self.transmit_go_away(batch);
+        self.bytes_out += batch.filled() as u64;
+    }
+
+    fn transmit_session(&mut self, now: Instant, batch: &mut Batch) {
+        while batch.has_room() {
+            let Some(value) = self.pongs.pop_front() else {
+                break;
+            };
+            batch.push_frame(Frame::Pong { value });
+        }
+        self.transmit_go_away(batch);
+        while batch.has_room() {
+            let Some(frame) = self.control.pop_front() else {
+                break;
+            };
+            batch.push_frame(frame);
+        }
+        for ping in self.pings.iter_mut().filter(|ping| ping.sent.is_none()) {
+            ping.sent = Some(now);
+            batch.push_frame(Frame::Ping { value: ping.value });
+        }
+    }
+
+    fn transmit_go_away(&mut self, batch: &mut Batch) {
+        if std::mem::take(&mut self.go_away_owed) {
+            let code = self.local_go_away.unwrap_or(GoAwayCode::Normal);
+            batch.push_frame(Frame::GoAway { code: code.into() });
+            self.go_away_sent = true;
+        }
+    }
+
+    fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) {
+        while batch.has_room() {
+            let Some((key, lane)) = self.scheduler.next() else {
+                break;
+            };
+            match lane {
+                Lane::Control => self.transmit_control(now, key, batch),
+                Lane::Urgent | Lane::Bulk => self.transmit_data(now, key, lane, batch),
+            }
+        }
+    }
+
+    /// What a stream has to send besides data.
+    fn transmit_control(&mut self, now: Instant, key: Key, batch: &mut Batch) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        entry.in_control = false;
+        entry.active_at = now;
+        let id = entry.id;
+        if let Some(code) = entry.rst_owed.take() {
+            batch.push_frame(Frame::Window {
+                id,
+                flags: Flags::RST,
+                value: code,
+            });
+            self.settle(key);
+            return;
+        }
+        if entry.greeting_due() {
+            self.transmit_greeting(now, key, batch);
+        }
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.credit_due() {
+            let largest = self.config.max_receive_window;
+            let delta = entry
+                .recv_window
+                .grant(now, self.round_trip, largest, &mut self.budget);
+            if delta > 0 {
+                batch.push_frame(Frame::Window {
+                    id,
+                    flags: Flags::NONE,
+                    value: delta,
+                });
+            }
+            if self
+                .round_trip_at
+                .is_none_or(|at| now > at + super::ROUND_TRIP_STALE)
+            {
+                self.ping_for_ourselves(now);
+            }
+        }
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.fin_due() {
+            // Not on the last data frame: hashicorp/yamux acts on a FIN before it stores the body
+            // that came with it, and a reader in between sees the end too early.
+            if let Ok(state) = entry.state.on(Event::FinSent) {
+                entry.state = state;
+                batch.push_frame(Frame::Window {
+                    id,
+                    flags: Flags::FIN,
+                    value: 0,
+                });
+            }
+            self.watch(key);
+        }
+        self.schedule(key);
+        self.settle(key);
+    }
+
+    /// SYN or ACK, together with the first data or with a larger window. It is sent from the
+    /// control lane, so streams appear at the peer in the order of their numbers.
+    fn transmit_greeting(&mut self, now: Instant, key: Key, batch: &mut Batch) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        let (flags, event) = if entry.state.greeting == Greeting::SynOwed {
+            (Flags::SYN, Event::SynSent)
+        } else {
+            (Flags::ACK, Event::AckSent)
+        };
+        let Ok(state) = entry.state.on(event) else {
+            return;
+        };
+        entry.state = state;
+        entry.opened_at = now;
+        let extra = self
+            .budget
+            .take(self.config.receive_window - INITIAL_WINDOW);
+        entry.recv_window.enlarge(extra);
+        let id = entry.id;
+        if extra == 0 && entry.can_send_data() {
+            self.push_data(key, flags, FRAME_BODY, batch);
+        } else {
+            batch.push_frame(Frame::Window {
+                id,
+                flags,
+                value: extra,
+            });
+        }
+        self.watch(key);
+    }
+
+    fn transmit_data(&mut self, now: Instant, key: Key, lane: Lane, batch: &mut Batch) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        entry.in_data = false;
+        if lane == Lane::Urgent && entry.send.len() > URGENT_MAX {
+            // More was written since: it is bulk now, and takes its turn there.
+            self.schedule(key);
+            return;
+        }
+        if entry.can_send_data() {
+            entry.active_at = now;
+            let unread = entry.send_window.since_credit() >= UNREAD;
+            let sent = self.push_data(key, Flags::NONE, room_for_body(batch, unread), batch);
+            self.scheduler.sent(lane, sent);
+        }
+        let limit = self.config.send_queue;
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.send.len() <= limit / 2 {
+            self.wakes.extend(entry.writer.take());
+        }
+        if entry.stall_unnoticed() {
+            entry.stalled_since = Some(now);
+            self.watch(key);
+        }
+        self.schedule(key);
+    }
+
+    /// Appends one data frame of at most `most` bytes, and says how long it is.
+    fn push_data(&mut self, key: Key, flags: Flags, most: usize, batch: &mut Batch) -> usize {
+        let Some(entry) = self.store.get_mut(key) else {
+            return 0;
+        };
+        let Ok(state) = entry.state.on(Event::DataSent) else {
+            return 0;
+        };
+        entry.state = state;
+        let n = entry.send.len().min(most);
+        let len = u32::try_from(n)
+            .unwrap_or(u32::MAX)
+            .min(entry.send_window.credit());
+        let n = len as usize;
+        batch.push_frame(Frame::Data {
+            id: entry.id,
+            flags,
+            len,
+        });
+        entry.send.move_to(n, batch);
+        entry.send_window.spend(len);
+        self.data_out += u64::from(len);
+        n
+    }
+
+    /// Ends the session when it was asked to end and the time has come.
+    fn end_if_done(&mut self, now: Instant, batch: &mut Batch) {
+        if !batch.has_room() || !self.scheduler.is_empty() {
+            return;
+        }
+        let over = if self.closing {
+            let output = self.store.iter().any(|(_, entry)| entry.has_output());
+            if output || !self.control.is_empty() {
+                return;
+            }
+            let drained_at = *self.drained_at.get_or_insert(now);
+            // Give the peer the time to end its direction too, for it may still want to read.
+            now >= drained_at + self.config.close_timeout || self.live_streams() == 0
+        } else {
+            self.ending && self.live_streams() == 0
+        };
+        if over {
+            if self.local_go_away.is_none() {
+                self.local_go_away = Some(GoAwayCode::Normal);
+                self.go_away_owed = true;
+            }
+            self.finish(MuxError::Closed);
+        }
+    }
+}
+
+/// How long the body of the next frame may be: so that it ends with a TLS record and the batch.
+fn room_for_body(batch: &Batch, unread: bool) -> usize {
+    let whole_records = if unread { 3 * RECORD } else { 0 };
+    let mut record_left = batch.record_left() + whole_records;
+    if record_left < HEADER_LEN + CUT_MIN {
+        record_left += RECORD;
+    }
+    let most = if unread {
+        UNREAD_FRAME_BODY
+    } else {
+        FRAME_BODY
+    };
+    let batch_left = BATCH_MAX
+        .saturating_sub(batch.filled() + HEADER_LEN)
+        .max(CUT_MIN);
+    (record_left - HEADER_LEN).min(most).min(batch_left)
+}

@@ -1,0 +1,209 @@
+//! What the application does with streams.
+
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::super::config::StreamTimeouts;
+use super::super::error::{MuxError, OpenError, StreamError};
+use super::super::state::Halves;
+use super::super::store::Key;
+use super::super::stream_entry::Entry;
+use super::{ABANDONED, Engine};
+
+impl Engine {
+    /// Opens a stream. `None`: too many are open or unanswered; try again after the notice `open`.
+    pub(crate) fn open(&mut self, now: Instant) -> Result<Option<Key>, OpenError> {
+        if let Some(end) = &self.end {
+            return Err(end.clone().into());
+        }
+        if let Some(code) = self.remote_go_away {
+            return Err(OpenError::PeerGoneAway { code });
+        }
+        if self.refusing {
+            return Err(OpenError::Closing);
+        }
+        let id = self.next_id.ok_or(OpenError::Exhausted)?;
+        if self.unanswered >= self.config.accept_backlog
+            || self.outbound >= self.config.max_outbound_streams
+        {
+            return Ok(None);
+        }
+        self.next_id = id.checked_add(2);
+        self.budget.admit_outbound();
+        self.outbound += 1;
+        self.unanswered += 1;
+        let key = self.store.insert(Entry::opened_here(id, &self.config, now));
+        self.schedule(key);
+        Ok(Some(key))
+    }
+
+    /// Takes the oldest stream that the peer opened, and acknowledges it.
+    pub(crate) fn accept(&mut self) -> Option<Key> {
+        while let Some(key) = self.backlog.pop_front() {
+            if let Some(entry) = self.store.get_mut(key) {
+                entry.accepted = true;
+                self.schedule(key);
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Takes the next piece that arrived; `None` at the peer's FIN. What arrived before an abnormal
+    /// end can still be read, then the end's error comes, every time.
+    pub(crate) fn read(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        let end = self.end.as_ref();
+        let Some(entry) = self.store.get_mut(key) else {
+            return Poll::Ready(Err(gone(end)));
+        };
+        if let Some(piece) = entry.recv.pop() {
+            entry.recv_window.read(piece.len());
+            if entry.credit_due() {
+                self.schedule(key);
+            }
+            return Poll::Ready(Ok(Some(piece)));
+        }
+        if matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
+            return Poll::Ready(Ok(None));
+        }
+        if let Some(failure) = &entry.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        if let Some(end) = end {
+            return Poll::Ready(Err(end.clone().into()));
+        }
+        register(&mut entry.reader, waker);
+        Poll::Pending
+    }
+
+    /// How many bytes [`Engine::write`] takes now; more than 0.
+    pub(crate) fn write_space(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+    ) -> Poll<Result<usize, StreamError>> {
+        let end = self.end.as_ref();
+        let Some(entry) = self.store.get_mut(key) else {
+            return Poll::Ready(Err(gone(end)));
+        };
+        if let Some(failure) = &entry.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        if entry.fin_wanted || !entry.state.can_send() {
+            return Poll::Ready(Err(StreamError::WriteAfterShutdown));
+        }
+        if let Some(end) = end {
+            return Poll::Ready(Err(end.clone().into()));
+        }
+        let space = self.config.send_queue.saturating_sub(entry.send.len());
+        if space == 0 {
+            register(&mut entry.writer, waker);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(space))
+    }
+
+    /// Queues data by reference. The caller has asked [`Engine::write_space`]; if the stream ended
+    /// since, the next call says so.
+    pub(crate) fn write(&mut self, key: Key, data: Bytes) {
+        self.queue(key, |entry| entry.send.push(data));
+    }
+
+    /// Queues a copy of data.
+    pub(crate) fn write_copy(&mut self, key: Key, data: &[u8]) {
+        self.queue(key, |entry| entry.send.copy(data));
+    }
+
+    fn queue(&mut self, key: Key, push: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if self.end.is_some() || entry.fin_wanted || !entry.state.can_send() {
+            return;
+        }
+        push(entry);
+        self.schedule(key);
+    }
+
+    /// Ends this end's direction behind what is queued.
+    pub(crate) fn shutdown(&mut self, key: Key) -> Result<(), StreamError> {
+        let end = self.end.as_ref();
+        let Some(entry) = self.store.get_mut(key) else {
+            return Err(gone(end));
+        };
+        if entry.fin_wanted || matches!(entry.state.halves, Halves::SendClosed | Halves::Closed) {
+            // Done, or as good as done. If the session ended before the FIN left, that is told.
+            let unsent = entry.state.can_send();
+            return match (end, &entry.failure) {
+                (_, Some(failure)) => Err(failure.clone()),
+                (Some(end), None) if unsent => Err(end.clone().into()),
+                _ => Ok(()),
+            };
+        }
+        if let Some(failure) = &entry.failure {
+            return Err(failure.clone());
+        }
+        if let Some(end) = end {
+            return Err(end.clone().into());
+        }
+        entry.fin_wanted = true;
+        self.schedule(key);
+        Ok(())
+    }
+
+    /// Ends both directions at once; `code` is sent with the RST, for peers that read it.
+    pub(crate) fn reset(&mut self, key: Key, code: u32) {
+        self.reset_stream(key, code, StreamError::ResetHere);
+    }
+
+    /// The application drops its handle. A stream that is not shut down is reset; one that is still
+    /// sends what is queued, and is reset only if the peer keeps sending.
+    pub(crate) fn release(&mut self, key: Key) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        entry.held = false;
+        entry.reader = None;
+        entry.writer = None;
+        if entry.settled || self.end.is_some() {
+            self.remove(key);
+        } else if entry.fin_wanted {
+            entry.recv.clear();
+            entry.timeouts.half_closed = Some(entry.timeouts.half_closed.unwrap_or(ABANDONED));
+            self.rescan = true;
+        } else {
+            self.reset_stream(key, 0, StreamError::ResetHere);
+        }
+        if self.abandoned {
+            self.close_if_unused();
+        }
+    }
+
+    /// Replaces the time limits of a stream.
+    pub(crate) fn set_timeouts(&mut self, key: Key, timeouts: StreamTimeouts) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.timeouts = timeouts;
+            self.rescan = true;
+        }
+    }
+}
+
+/// Why a stream that the store does not know can not be used.
+fn gone(end: Option<&MuxError>) -> StreamError {
+    end.map_or(StreamError::ResetHere, |end| {
+        StreamError::Session(end.clone())
+    })
+}
+
+fn register(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(known) if known.will_wake(waker) => {}
+        _ => *place = Some(waker.clone()),
+    }
+}

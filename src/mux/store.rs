@@ -1,0 +1,85 @@
+//! The streams of a session in reusable slots, found by number or by key.
+//!
+//! A [`Key`] names a slot and the stream that was in it when the key was made, so that a stale key
+//! finds nothing instead of a stranger.
+
+use std::collections::HashMap;
+
+use super::stream_entry::Entry;
+
+/// Names one stream of one session, for as long as that stream exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    slot: usize,
+    pub(crate) id: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    slots: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    by_id: HashMap<u32, usize>,
+}
+
+impl Store {
+    pub(crate) fn insert(&mut self, entry: Entry) -> Key {
+        let id = entry.id;
+        let slot = if let Some(slot) = self.free.pop() {
+            slot
+        } else {
+            self.slots.push(None);
+            self.slots.len() - 1
+        };
+        if let Some(place) = self.slots.get_mut(slot) {
+            debug_assert!(place.is_none(), "a free slot is empty");
+            *place = Some(entry);
+        }
+        self.by_id.insert(id, slot);
+        Key { slot, id }
+    }
+
+    pub(crate) fn find(&self, id: u32) -> Option<Key> {
+        self.by_id.get(&id).map(|&slot| Key { slot, id })
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
+        self.slots
+            .get(key.slot)?
+            .as_ref()
+            .filter(|entry| entry.id == key.id)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        self.slots
+            .get_mut(key.slot)?
+            .as_mut()
+            .filter(|entry| entry.id == key.id)
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Entry> {
+        self.get(key)?;
+        let entry = self.slots.get_mut(key.slot)?.take();
+        self.by_id.remove(&key.id);
+        self.free.push(key.slot);
+        if self.by_id.is_empty() {
+            // A burst of streams must not be paid for until the session ends.
+            *self = Self::default();
+        }
+        entry
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
+        self.slots.iter().enumerate().filter_map(|(slot, entry)| {
+            let entry = entry.as_ref()?;
+            Some((Key { slot, id: entry.id }, entry))
+        })
+    }
+
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,311 @@
+//! A substream: one ordered byte stream both ways inside a session.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+
+use super::config::StreamTimeouts;
+use super::shared::Shared;
+use super::store::Key;
+
+/// Written data up to this size is copied while the engine is locked; more is copied before.
+const COPY_LOCKED: usize = 4 << 10;
+
+/// One byte stream inside a session: tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite`, and with
+/// the feature `futures-io` those of the futures crate.
+///
+/// - The end of stream that a read reports is the peer's FIN, and nothing else. Every other end (a
+///   reset, a lost connection, the end of the session) is an error, again at every read, with a
+///   [`StreamError`](super::StreamError) inside. What arrived before such an end is read first.
+/// - `shutdown` ends this direction behind what was written; reading goes on.
+/// - Dropping a substream that was not shut down resets it; after `shutdown`, what was written is
+///   still sent.
+/// - `flush` has nothing to do: the session sends everything without being asked. To know that all
+///   has left before the program ends, await [`Mux::close`](super::Mux::close).
+/// - Reading is cancel safe: what a dropped future has not returned stays in the stream.
+///
+/// The time limits of [`StreamTimeouts`] apply; see [`Substream::set_timeouts`].
+pub struct Substream {
+    shared: Arc<Shared>,
+    key: Key,
+    /// Taken out of the engine and not yet read.
+    piece: Bytes,
+}
+
+impl Substream {
+    pub(crate) fn new(shared: Arc<Shared>, key: Key) -> Self {
+        Self {
+            shared,
+            key,
+            piece: Bytes::new(),
+        }
+    }
+
+    /// The number of the stream on the wire: odd when the session's client opened it.
+    pub fn id(&self) -> u32 {
+        self.key.id
+    }
+
+    /// Reads whatever has arrived, without a copy; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub async fn read_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_read_chunk(cx)).await
+    }
+
+    /// [`Substream::read_chunk`] for those who poll.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if !self.piece.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.piece))));
+        }
+        let read = self.shared.with(|engine| engine.read(self.key, cx.waker()));
+        read.map_err(Into::into)
+    }
+
+    /// Writes all of `data`, without a copy.
+    ///
+    /// Not cancel safe: a dropped future may have written a part. Use
+    /// [`Substream::poll_write_chunk`] where that matters.
+    ///
+    /// # Errors
+    /// As writing does.
+    pub async fn write_chunk(&mut self, mut data: Bytes) -> io::Result<()> {
+        while !data.is_empty() {
+            std::future::poll_fn(|cx| self.poll_write_chunk(cx, &mut data)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes from the front of `data` what the stream has room for, without a copy.
+    pub fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let n = ready!(self.shared.with(|engine| {
+            engine.write_space(self.key, cx.waker()).map_ok(|space| {
+                let n = space.min(data.len());
+                engine.write(self.key, data.split_to(n));
+                n
+            })
+        }))?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells
+    /// it why if it knows codes (hashicorp/yamux and rust-yamux do not). 0 means no reason.
+    pub fn reset(&mut self, code: u32) {
+        self.piece.clear();
+        self.shared.with(|engine| engine.reset(self.key, code));
+    }
+
+    /// Replaces the time limits that the stream got from
+    /// [`Config::stream_timeouts`](super::Config::stream_timeouts).
+    pub fn set_timeouts(&mut self, timeouts: StreamTimeouts) {
+        self.shared
+            .with(|engine| engine.set_timeouts(self.key, timeouts));
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.piece.is_empty() {
+            if let Some(piece) = ready!(self.poll_read_chunk(cx))? {
+                self.piece = piece;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_slices(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if total <= COPY_LOCKED {
+            let n = ready!(self.shared.with(|engine| {
+                engine.write_space(self.key, cx.waker()).map_ok(|space| {
+                    let mut left = space.min(total);
+                    let n = left;
+                    for slice in slices {
+                        let (now, _) = slice.split_at(slice.len().min(left));
+                        if !now.is_empty() {
+                            engine.write_copy(self.key, now);
+                        }
+                        left -= now.len();
+                    }
+                    n
+                })
+            }))?;
+            return Poll::Ready(Ok(n));
+        }
+        // Only this handle writes, so the space can not shrink while the copy is made.
+        let space = ready!(
+            self.shared
+                .with(|engine| engine.write_space(self.key, cx.waker()))
+        )?;
+        let n = space.min(total);
+        let mut copy = BytesMut::with_capacity(n);
+        for slice in slices {
+            let (now, _) = slice.split_at(slice.len().min(n - copy.len()));
+            copy.extend_from_slice(now);
+        }
+        self.shared
+            .with(|engine| engine.write(self.key, copy.freeze()));
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl std::fmt::Debug for Substream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Substream")
+            .field("id", &self.key.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Substream {
+    fn drop(&mut self) {
+        self.shared.with(|engine| engine.release(self.key));
+    }
+}
+
+impl AsyncRead for Substream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_fill(cx))?;
+        let n = self.piece.len().min(buf.remaining());
+        buf.put_slice(self.piece.get(..n).unwrap_or_default());
+        self.consume(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for Substream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_fill(cx))?;
+        Poll::Ready(Ok(&this.piece))
+    }
+
+    fn consume(self: Pin<&mut Self>, amount: usize) {
+        self.get_mut().consume(amount);
+    }
+}
+
+impl Substream {
+    fn consume(&mut self, amount: usize) {
+        self.piece.advance(amount.min(self.piece.len()));
+        if self.piece.is_empty() {
+            // Lets go of the read chunk behind it.
+            self.piece = Bytes::new();
+        }
+    }
+}
+
+impl AsyncWrite for Substream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_slices(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_slices(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(
+            self.shared
+                .with(|engine| engine.shutdown(self.key))
+                .map_err(Into::into),
+        )
+    }
+}
+
+#[cfg(feature = "futures-io")]
+mod futures_traits {
+    use super::{Context, IoSlice, Pin, Poll, Substream, io, ready};
+
+    impl futures_io::AsyncRead for Substream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            if buf.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            ready!(self.poll_fill(cx))?;
+            let n = self.piece.len().min(buf.len());
+            if let (Some(to), Some(from)) = (buf.get_mut(..n), self.piece.get(..n)) {
+                to.copy_from_slice(from);
+            }
+            self.consume(n);
+            Poll::Ready(Ok(n))
+        }
+    }
+
+    impl futures_io::AsyncBufRead for Substream {
+        fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+            tokio::io::AsyncBufRead::poll_fill_buf(self, cx)
+        }
+
+        fn consume(self: Pin<&mut Self>, amount: usize) {
+            self.get_mut().consume(amount);
+        }
+    }
+
+    impl futures_io::AsyncWrite for Substream {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_slices(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_slices(cx, bufs)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            tokio::io::AsyncWrite::poll_shutdown(self, cx)
+        }
+    }
+}

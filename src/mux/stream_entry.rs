@@ -1,0 +1,162 @@
+//! What the engine knows of one stream.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use super::config::{Config, StreamTimeouts};
+use super::credit::{RecvWindow, SendWindow};
+use super::error::{StreamError, StreamTimeout};
+use super::queue::{RecvQueue, SendQueue};
+use super::state::{Greeting, Halves, State};
+
+/// One stream, from its opening until it is over on the wire and dropped by the application.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u32,
+    /// Opened by the peer.
+    pub(crate) inbound: bool,
+    pub(crate) state: State,
+    /// The application has a handle, or will get one from `accept`.
+    pub(crate) held: bool,
+    /// Handed to the application; always true for streams of this end.
+    pub(crate) accepted: bool,
+    /// Over on the wire, and nothing is owed to the peer. Never reverts.
+    pub(crate) settled: bool,
+    /// Counts as an unanswered opening of this end.
+    pub(crate) unanswered: bool,
+    /// The application has ended its direction; the FIN follows what is queued.
+    pub(crate) fin_wanted: bool,
+    /// A RST with this code is to be sent. Only set in state `Reset`.
+    pub(crate) rst_owed: Option<u32>,
+
+    pub(crate) recv: RecvQueue,
+    pub(crate) recv_window: RecvWindow,
+    pub(crate) send: SendQueue,
+    pub(crate) send_window: SendWindow,
+
+    /// In the scheduler's control lane; in one of its data lanes. At most once each.
+    pub(crate) in_control: bool,
+    pub(crate) in_data: bool,
+
+    /// Who waits to read, and who to write. Taken when woken, so once a batch.
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+
+    /// Why the stream ended without a FIN, once it has.
+    pub(crate) failure: Option<StreamError>,
+
+    pub(crate) timeouts: StreamTimeouts,
+    /// When the SYN went out or came.
+    pub(crate) opened_at: Instant,
+    /// When a frame last came or went.
+    pub(crate) active_at: Instant,
+    /// Since when data waits without credit.
+    pub(crate) stalled_since: Option<Instant>,
+}
+
+impl Entry {
+    /// A stream that this end opens.
+    pub(crate) fn opened_here(id: u32, config: &Config, now: Instant) -> Self {
+        Self {
+            id,
+            inbound: false,
+            state: State::OPENED_HERE,
+            held: true,
+            accepted: true,
+            settled: false,
+            unanswered: true,
+            fin_wanted: false,
+            rst_owed: None,
+            recv: RecvQueue::default(),
+            recv_window: RecvWindow::new(now),
+            send: SendQueue::default(),
+            send_window: SendWindow::new(),
+            in_control: false,
+            in_data: false,
+            reader: None,
+            writer: None,
+            failure: None,
+            timeouts: config.stream_timeouts,
+            opened_at: now,
+            active_at: now,
+            stalled_since: None,
+        }
+    }
+
+    /// A stream that the peer opened.
+    pub(crate) fn opened_there(id: u32, config: &Config, now: Instant) -> Self {
+        Self {
+            inbound: true,
+            state: State::OPENED_THERE,
+            unanswered: false,
+            accepted: false,
+            ..Self::opened_here(id, config, now)
+        }
+    }
+
+    /// Data waits and may be sent.
+    pub(crate) fn can_send_data(&self) -> bool {
+        !self.send.is_empty() && self.send_window.credit() > 0 && self.state.can_send()
+    }
+
+    /// Data waits without credit, and nobody has looked at the clock yet.
+    pub(crate) fn stall_unnoticed(&self) -> bool {
+        !self.send.is_empty()
+            && self.send_window.credit() == 0
+            && self.stalled_since.is_none()
+            && self.state.can_send()
+    }
+
+    /// The FIN is to be sent now.
+    pub(crate) fn fin_due(&self) -> bool {
+        self.fin_wanted && self.send.is_empty() && self.state.can_send()
+    }
+
+    /// The application asked for something that has not gone out: data, a FIN, a RST.
+    pub(crate) fn has_output(&self) -> bool {
+        self.rst_owed.is_some()
+            || (self.state.can_send() && (!self.send.is_empty() || self.fin_wanted))
+    }
+
+    /// The peer is to be granted credit.
+    pub(crate) fn credit_due(&self) -> bool {
+        self.state.can_receive() && self.held && self.recv_window.is_due()
+    }
+
+    /// The opening or its answer is to be sent; nothing is said of a stream nobody has accepted.
+    pub(crate) fn greeting_due(&self) -> bool {
+        matches!(self.state.greeting, Greeting::SynOwed | Greeting::AckOwed)
+            && self.accepted
+            && !self.state.is_over()
+    }
+
+    /// The first time limit that the stream will reach as things stand.
+    pub(crate) fn deadline(&self) -> Option<(Instant, StreamTimeout)> {
+        if self.state.is_over() {
+            return None;
+        }
+        let open = (self.state.greeting == Greeting::AckAwaited)
+            .then(|| Some((self.opened_at + self.timeouts.open?, StreamTimeout::Open)))
+            .flatten();
+        // Data that nobody reads here is not the peer's fault.
+        let half = (matches!(self.state.halves, Halves::SendClosed | Halves::RecvClosed)
+            && self.recv.is_empty())
+        .then(|| {
+            Some((
+                self.active_at + self.timeouts.half_closed?,
+                StreamTimeout::HalfClosed,
+            ))
+        })
+        .flatten();
+        let stalled = self.stalled_since.and_then(|since| {
+            Some((
+                since + self.timeouts.write_stalled?,
+                StreamTimeout::WriteStalled,
+            ))
+        });
+        [open, half, stalled]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+}
