@@ -164,6 +164,7 @@ impl From<ConnectError> for Failure {
         match e {
             ConnectError::Transport(e) => e.into(),
             ConnectError::Tls(e) => e.into(),
+            ConnectError::Config(e) => e.into(),
             ConnectError::Layers { .. } => Self::new(Code::Usage, e.to_string()),
             _ => Self::new(Code::Lost, e.to_string()),
         }
@@ -173,8 +174,14 @@ impl From<ConnectError> for Failure {
 impl From<OpenError> for Failure {
     fn from(e: OpenError) -> Self {
         let code = match &e {
-            OpenError::Refused { .. } => Code::Refused,
-            _ => Code::Lost,
+            OpenError::Refused { .. }
+            | OpenError::InnerTlsRequired { .. }
+            | OpenError::NoInnerTls { .. }
+            | OpenError::Dropped { .. } => Code::Refused,
+            OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
+            OpenError::Name { .. } => Code::Usage,
+            OpenError::Tls(tls) => return tls.clone().into(),
+            _ => Code::Other,
         };
         Self::new(code, e.to_string())
     }

@@ -4,8 +4,10 @@
 //! command that would work (unknown peer), the id that the other side has to allow (refused by it),
 //! and the last words of a subprocess that died before it could answer.
 
+use std::sync::Arc;
+
 use cepa::Side;
-use cepa::identity::{Identity, Refusal};
+use cepa::identity::{Identity, Refusal, TrustPolicy};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::TlsError;
@@ -30,7 +32,7 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
-        let config = StackConfig::new(identity.clone(), trust::of_dialler(trust));
+        let config = stack(identity, trust::of_dialler(trust));
         carries_session(address)?;
         let mut stream = transports::dial(address).await?;
         let child = stream
@@ -68,6 +70,17 @@ impl Link {
             let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
         }
     }
+}
+
+/// The library's defaults, but for two of a substream's time limits. A command may think for hours
+/// between the end of its input and its first word of output, and a reader may stop for as long
+/// (a pager); neither is a fault that data should be cut for. Whether the peer still lives, the
+/// session's own keepalive finds out.
+pub(crate) fn stack(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
+    let mut config = StackConfig::new(identity.clone(), trust);
+    config.mux.stream_timeouts.half_closed = None;
+    config.mux.stream_timeouts.write_stalled = None;
+    config
 }
 
 /// An address whose layers can carry a session: none written, or the mux above TLS. The library

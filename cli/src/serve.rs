@@ -21,7 +21,7 @@ use crate::args::{self, Service};
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::{Gate, SESSIONS};
 use crate::id;
-use crate::link::carries_session;
+use crate::link::{self, carries_session};
 use crate::service::Services;
 use crate::signal;
 use crate::trust;
@@ -129,7 +129,7 @@ impl Server {
     ) -> Result<Arc<Self>, Failure> {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?;
         Ok(Arc::new(Self {
-            config: StackConfig::new(identity.clone(), trust),
+            config: link::stack(identity, trust),
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
