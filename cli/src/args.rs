@@ -80,7 +80,8 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Standard input and output carry the bytes of the service as they are. The end of standard input is
-passed on, and output goes on until the service ends it. When the reader of standard output leaves
+passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
+where the end of the service is the end of the command. When the reader of standard output leaves
 first, the command ends quietly with exit code 0.")]
 pub(crate) struct Connect {
     /// Where the peer listens

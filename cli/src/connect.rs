@@ -1,5 +1,7 @@
 //! `cepa connect`: standard input and output joined to a service of a peer.
 
+use std::io::IsTerminal as _;
+
 use cepa::transports::{self, Endpoint};
 
 use crate::args;
@@ -12,7 +14,11 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let link = Link::dial(&args.address, &args.trust, &identity).await?;
     let result = joined(&link, &args.service).await;
-    link.close().await;
+    match result {
+        // What was written must all leave, however slowly the service takes it.
+        Ok(()) => link.finish().await,
+        Err(_) => link.close().await,
+    }
     result
 }
 
@@ -22,7 +28,12 @@ async fn joined(link: &Link, service: &str) -> Result<(), Failure> {
         .parse()
         .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
     let mut near = transports::dial(&stdio).await?;
-    match Join::new(&mut near, &mut far).end_with_near().run().await {
+    // A person at a terminal has nothing more to say once the service has ended; a pipe may.
+    let at_terminal = std::io::stdin().is_terminal();
+    let join = Join::new(&mut near, &mut far)
+        .end_with_near()
+        .end_with_far(at_terminal);
+    match join.run().await {
         // The reader of standard output has what it wanted. So has a service that has ended its
         // output and left the rest of its input unread.
         Ended::Both { .. } => Ok(()),

@@ -60,6 +60,7 @@ pub(crate) struct Join<'a, N, F> {
     outward: Way,
     inward: Way,
     end_with_near: bool,
+    end_with_far: bool,
 }
 
 impl<'a, N, F> Join<'a, N, F>
@@ -74,12 +75,19 @@ where
             outward: Way::new(),
             inward: Way::new(),
             end_with_near: false,
+            end_with_far: false,
         }
     }
 
     /// The whole join ends when the near stream takes no more.
     pub(crate) fn end_with_near(mut self) -> Self {
         self.end_with_near = true;
+        self
+    }
+
+    /// The whole join ends when the far stream ends, however much the near one has to say.
+    pub(crate) fn end_with_far(mut self, yes: bool) -> Self {
+        self.end_with_far = yes;
         self
     }
 
@@ -106,6 +114,13 @@ where
             } else {
                 State::Done
             };
+        }
+    }
+
+    /// Nothing more goes to the far stream, because it is lost; what it has sent still comes.
+    pub(crate) fn far_is_gone(&mut self) {
+        if !self.outward.is_done() {
+            self.outward.state = State::Left(io::ErrorKind::NotConnected.into());
         }
     }
 
@@ -146,7 +161,7 @@ where
         if matches!(self.outward.state, State::Held) {
             return Poll::Ready(Step::NearEnded);
         }
-        if outward && inward {
+        if inward && (outward || self.end_with_far) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
             return Poll::Ready(Step::Over(Ended::Both {
                 near_left,

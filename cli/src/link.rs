@@ -63,7 +63,13 @@ impl Link {
         Some(end.into())
     }
 
-    /// Ends the session in order. The peer may be gone or stuck, so this waits only so long.
+    /// Ends the session in order, once all that was written has left.
+    pub(crate) async fn finish(&self) {
+        self.session.close().await;
+        self.close().await;
+    }
+
+    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
     pub(crate) async fn close(&self) {
         let _ = tokio::time::timeout(GOODBYE, self.session.close()).await;
         if let Some(child) = &self.child {

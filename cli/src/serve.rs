@@ -206,7 +206,7 @@ impl Server {
         let session = session.map_err(|e| {
             let failure = refused(e, &from);
             // The one session of `serve stdio:` is the command's own end, and told there.
-            if !matches!(at.scheme(), "stdio" | "fd" | "exec") {
+            if !one_session(&at) {
                 self.say(format_args!("{failure}"));
             }
             failure
@@ -218,7 +218,8 @@ impl Server {
             tokio::select! {
                 incoming = session.accept() => match incoming {
                     Ok(incoming) => {
-                        substreams.spawn(Arc::clone(&self.services).serve(incoming));
+                        let services = Arc::clone(&self.services);
+                        substreams.spawn(services.serve(incoming, session.clone()));
                     }
                     Err(end) => break end,
                 },
@@ -231,6 +232,12 @@ impl Server {
             }
         };
         self.say(format_args!("session with {peer} over {from} ended: {end}"));
+        // What the peer sent before it left is still being delivered.
+        if one_session(&at) {
+            while substreams.join_next().await.is_some() {}
+        } else {
+            substreams.detach_all();
+        }
         if end.is_clean() {
             Ok(())
         } else {
@@ -243,6 +250,11 @@ impl Server {
             say(line);
         }
     }
+}
+
+/// An address whose one session is all there will be; the command ends with it.
+fn one_session(at: &Endpoint) -> bool {
+    matches!(at.scheme(), "stdio" | "fd" | "exec")
 }
 
 /// Waits until the server is asked to stop, or is gone.

@@ -6,15 +6,16 @@
 //! output, a command that was killed, or that failed with input left untaken, ends its substream
 //! with a reset instead of a clean end.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::mux::Substream;
 use cepa::onion::Onion;
-use cepa::session::Incoming;
+use cepa::session::{Incoming, Session};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
 use crate::child::Watched;
@@ -25,6 +26,9 @@ use crate::join::{Ended, Join, Step};
 /// How long after the end of its output a command may take to exit, until the end is passed on
 /// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
 const EXIT: Duration = Duration::from_secs(1);
+
+/// A reset throws away what is queued in front of it; this lets the output so far leave first.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// The services of a server.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Services {
     }
 
     /// Serves one substream to its end. Errors are told here, and are nobody else's.
-    pub(crate) async fn serve(self: Arc<Self>, incoming: Incoming) {
+    pub(crate) async fn serve(self: Arc<Self>, incoming: Incoming, session: Session) {
         let service = match self.find(incoming.service()) {
             Ok(service) => service.clone(),
             Err(reason) => {
@@ -81,7 +85,7 @@ impl Services {
                 Ok(far) => demo::peer::serve(far, &self.inner).await,
                 Err(e) => Err(e),
             },
-            Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming).await,
+            Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming, &session).await,
         };
         if let Err(e) = result {
             say(format_args!("service {name}: {e}"));
@@ -97,7 +101,13 @@ impl Services {
         accepted.map_err(|e| e.to_string())
     }
 
-    async fn dial(&self, name: &str, to: &Endpoint, incoming: Incoming) -> Result<(), String> {
+    async fn dial(
+        &self,
+        name: &str,
+        to: &Endpoint,
+        incoming: Incoming,
+        session: &Session,
+    ) -> Result<(), String> {
         let mut near = match transports::dial(to).await {
             Ok(near) => near,
             Err(e) => {
@@ -112,46 +122,72 @@ impl Services {
             .take_child()
             .map(|child| Watched::start(child, name.to_owned()));
         let mut far = self.accept(incoming).await?;
-        let ended = match child {
-            None => Join::new(&mut near, &mut far).run().await,
-            Some(child) => {
-                let mut join = Join::new(&mut near, &mut far).hold_near_end();
-                with_child(&mut join, &child).await?
-            }
+        let mut join = Join::new(&mut near, &mut far);
+        let Some(child) = child else {
+            return match to_the_end(&mut join, None, session).await? {
+                Ended::Near(e) => Err(format!("{to}: {e}")),
+                // The peer has reset its substream or is gone; its session tells of that.
+                _ => Ok(()),
+            };
         };
-        match ended {
-            Ended::Near(e) => Err(format!("{to}: {e}")),
-            // The peer has reset its substream or is gone; its session tells what there is to tell.
-            _ => Ok(()),
+        join = join.hold_near_end();
+        // Dropped here, a command is killed: nobody is left whom it could serve. One whose input
+        // and output have ended in order may finish what it does.
+        if let Ended::Both { far_left: None, .. } =
+            to_the_end(&mut join, Some(&child), session).await?
+        {
+            child.ended().await;
         }
+        Ok(())
     }
 }
 
-/// A join whose near stream is a command.
-async fn with_child<N, F>(join: &mut Join<'_, N, F>, child: &Watched) -> Result<Ended, String>
+/// Carries a join to its end, and minds what the streams do not tell: that the command on the near
+/// side has exited, and that the session under the far side is lost.
+async fn to_the_end<N, F>(
+    join: &mut Join<'_, N, F>,
+    child: Option<&Watched>,
+    session: &Session,
+) -> Result<Ended, String>
 where
-    N: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    F: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    N: AsyncRead + AsyncWrite + Unpin,
+    F: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut gone = false;
+    let exited = async {
+        match child {
+            Some(child) => child.ended().await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(exited);
+    let (mut gone, mut lost) = (false, false);
     loop {
         let step = tokio::select! {
             step = join.step() => step,
-            _ = child.ended(), if !gone => {
+            _ = &mut exited, if !gone => {
                 gone = true;
                 join.near_is_gone();
                 continue;
             }
+            _ = session.closed(), if !lost => {
+                lost = true;
+                join.far_is_gone();
+                continue;
+            }
         };
-        if let Step::Over(ended) = step {
-            return Ok(ended);
+        match (step, child) {
+            (Step::Over(ended), _) => return Ok(ended),
+            (Step::NearEnded, Some(child)) => {
+                if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
+                    && (end.killed || (end.failed && join.near_left_bytes()))
+                {
+                    tokio::time::sleep(PARTING).await;
+                    return Err(end.to_string());
+                }
+                join.pass_end_on();
+            }
+            (Step::NearEnded, None) => join.pass_end_on(),
         }
-        if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
-            && (end.killed || (end.failed && join.near_left_bytes()))
-        {
-            return Err(end.to_string());
-        }
-        join.pass_end_on();
     }
 }
 

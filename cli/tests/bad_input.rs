@@ -147,7 +147,7 @@ fn a_peer_that_does_not_allow_us_is_7_and_says_what_to_do_on_both_sides() {
         ];
         let line = place.fails_quietly(&words, 7);
         assert!(line.contains(&client_id), "{line}");
-        let line = server.wait_for("refused");
+        let line = server.wait_for("is not allowed");
         assert!(line.contains(&format!("--allow {client_id}")), "{line}");
         assert!(server.is_running());
     }
