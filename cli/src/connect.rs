@@ -27,9 +27,10 @@ async fn joined(link: &Link, service: &str) -> Result<(), Failure> {
     let stdio: Endpoint = "stdio:"
         .parse()
         .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
-    let mut near = transports::dial(&stdio).await?;
-    // A person at a terminal has nothing more to say once the service has ended; a pipe may.
+    // A person at a terminal has nothing more to say once the service has ended; a pipe may. Asked
+    // now, for `stdio:` takes the descriptor away.
     let at_terminal = std::io::stdin().is_terminal();
+    let mut near = transports::dial(&stdio).await?;
     let join = Join::new(&mut near, &mut far)
         .end_with_near()
         .end_with_far(at_terminal);

@@ -129,6 +129,10 @@ async fn explained(
             );
         }
         Some(TlsError::RefusedByPeer { .. }) => {
+            if let Some(child) = child {
+                // It is just saying who has to do what.
+                let _ = tokio::time::timeout(LAST_WORDS, child.ended()).await;
+            }
             return Failure::from(e).with(format_args!("our peer id is {}", identity.peer_id()));
         }
         // The command did its part; that it ends now is because we leave.
@@ -139,7 +143,10 @@ async fn explained(
         && let Ok(end) = tokio::time::timeout(LAST_WORDS, child.ended()).await
     {
         // It was the command that failed; what TLS saw of that is of no help.
-        return Failure::new(Code::Connect, format!("cannot connect by {address}: {end}"));
+        return Failure::new(
+            Code::Connect,
+            format!("cannot connect by {address}: {end}; start it by hand to see more"),
+        );
     }
     Failure::from(e)
 }

@@ -353,3 +353,137 @@ fn an_unknown_scheme_is_2() {
     let line = place.fails(&["connect", "udp:127.0.0.1:7", "--trust", "any"], 2);
     assert!(line.contains("udp"), "{line}");
 }
+
+#[test]
+fn a_foreign_certificate_is_3_unless_its_key_is_the_expected_one() {
+    let place = Place::new();
+    let foreign = foreign_identity(&place);
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=echo:",
+        "--allow",
+        "any",
+        "--identity",
+        &foreign,
+    ]);
+    let address = server.address();
+    place.fails_quietly(&["connect", &address, "--expect", STRANGER], 3);
+    // Who issued it and for what name says nothing; the key does.
+    let output = place.run_with(&["connect", &address, "--expect", &server.id()], b"x");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+/// An identity whose certificate was issued by a CA for some host.
+fn foreign_identity(place: &Place) -> String {
+    use std::os::unix::fs::OpenOptionsExt;
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["www.example".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let file = place.text("foreign.pem");
+    let mut open = std::fs::OpenOptions::new();
+    let mut out = open
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&file)
+        .unwrap();
+    out.write_all((key.serialize_pem() + &certificate.pem()).as_bytes())
+        .unwrap();
+    file
+}
+
+#[test]
+fn a_client_that_ends_anywhere_in_its_hello_does_not_hurt_the_server() {
+    let place = Place::new();
+    let mut server = server(&place);
+    let hello = client_hello(&place);
+    let address = server.address();
+    let address = address.strip_prefix("tcp:").unwrap();
+    for cut in (0..hello.len()).step_by(41) {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(&hello[..cut]).unwrap();
+    }
+    // And one that goes on with noise where its certificate is due.
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(&hello).unwrap();
+    client.write_all(&[0x17, 3, 3, 0, 64]).unwrap();
+    client.write_all(&[0x55; 64]).unwrap();
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer);
+    assert!(server.is_running());
+    let words = ["connect", &server.address(), "--expect", &server.id()];
+    assert_eq!(place.run_with(&words, b"").status.code(), Some(0));
+}
+
+/// What `cepa connect` says first.
+fn client_hello(place: &Place) -> Vec<u8> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let address = impostor(move |mut stream| {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; usize::from(head[3]) << 8 | usize::from(head[4])];
+        stream.read_exact(&mut body).unwrap();
+        let _ = tell.send([&head[..], &body].concat());
+    });
+    place.fails_quietly(&["connect", &address, "--trust", "any"], 6);
+    told.recv_timeout(common::PATIENCE).unwrap()
+}
+
+#[test]
+fn one_host_cannot_take_every_place_before_it_proves_who_it_is() {
+    let place = Place::new();
+    let mut server = server(&place);
+    let address = server.address();
+    let address = address.strip_prefix("tcp:").unwrap();
+    let silent: Vec<TcpStream> = (0..9)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    server.wait_for("too many at once");
+    drop(silent);
+    for _ in 0..8 {
+        server.wait_for("cut");
+    }
+    let words = ["connect", &server.address(), "--expect", &server.id()];
+    assert_eq!(place.run_with(&words, b"").status.code(), Some(0));
+}
+
+#[test]
+fn serving_standard_input_that_brings_no_session_tells_why() {
+    let place = Place::new();
+    let words = ["serve", "stdio:", "--service", "up=echo:", "--allow", "any"];
+    for (input, code, says) in [
+        (&b""[..], 6, "cut"),
+        (b"hello?\n", 5, "hello?"),
+        (&[0x16, 3, 1, 2, 0, 1], 6, "cut"),
+    ] {
+        let output = place.run_with(&words, input);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        assert!(
+            last.starts_with("cepa: ") && last.contains(says),
+            "{stderr}"
+        );
+        // Standard output is the transport here: at most an alert of TLS.
+        assert!(
+            output.stdout.is_empty() || output.stdout[0] == 0x15,
+            "{:?}",
+            output.stdout
+        );
+    }
+    // Whom `serve stdio:` does not know is told where the command was started.
+    let program = common::bin().to_str().unwrap();
+    let exec = format!("exec:{program} serve stdio: --service up=echo:");
+    let output = place.run(&["connect", &exec, "--trust", "any"]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("] cepa: refused"),
+        "{}",
+        text(&output.stderr)
+    );
+}

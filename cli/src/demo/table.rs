@@ -62,16 +62,29 @@ impl Row {
         [
             self.transport.to_owned(),
             self.layers.clone(),
-            self.application.to_string(),
-            self.mux.to_string(),
-            self.tls.to_string(),
-            self.wire.to_string(),
+            grouped(self.application),
+            grouped(self.mux),
+            grouped(self.tls),
+            grouped(self.wire),
             format!("{:.2} %", self.overhead()),
             format!("{:.1} ms", self.handshake_ms),
             format!("{:.0} MiB/s", self.mib_per_s),
             if self.equal { "equal" } else { "DIFFERS" }.to_owned(),
         ]
     }
+}
+
+/// Digits in groups of three, for people.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[allow(clippy::cast_precision_loss)] // shown with three digits
@@ -141,8 +154,23 @@ mod tests {
             equal: true,
         };
         let text = render(&[row]);
-        let ends: Vec<usize> = text.lines().map(|l| l.find("wire").unwrap_or(0)).collect();
-        assert!(ends[0] > 0);
-        assert!(text.contains("0.61 %") && text.contains("equal"), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        // Figures end under the end of their heading, words begin under its beginning.
+        let end = lines[0].find("wire").unwrap() + "wire".len();
+        assert!(lines[1][..end].ends_with("1,055,000"), "{text}");
+        assert_eq!(lines[0].find("SHA-256"), lines[1].find("equal"), "{text}");
+        assert!(text.contains("0.61 %"), "{text}");
+    }
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
     }
 }
