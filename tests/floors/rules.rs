@@ -445,12 +445,16 @@ mod tests {
         );
         one(
             &engine("use std::io; fn f() { io::stdout().flush(); }"),
-            "names io::stdout",
+            "io::stdout",
         );
         one(&engine("use std::thread::sleep;"), "names std::thread");
         assert!(engine("use std::io::{self, IoSlice}; fn f() -> io::Result<()> {}").is_empty());
         one(
             &engine("fn f() { let now = std::time::Instant::now(); }"),
+            "Instant::now",
+        );
+        one(
+            &engine("use std::time::Instant as Clock; fn f() { Clock::now(); }"),
             "Instant::now",
         );
         one(&engine("use std::time::SystemTime;"), "SystemTime");
@@ -472,7 +476,7 @@ mod tests {
         ]);
         one(
             &impure_engines(&borrowed),
-            "src/mux/when.rs:3: names Instant::now (used by src/mux/engine.rs)",
+            "src/mux/when.rs:3: names std::time::Instant::now (used by src/mux/engine.rs)",
         );
     }
 

@@ -6,7 +6,8 @@
 //! `pub use`, the walk goes on from there: a name counts for the file that defines it, not for the
 //! signpost that shows it, so a lower floor can not reach up by way of the crate's root.
 //!
-//! A `pub use` alone is a signpost and no dependency, unless the file then uses the name itself.
+//! A `pub use` alone is a signpost and no dependency, unless the file then uses the name itself. So is
+//! the `use` of a whole module: what counts is what is then reached through it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,6 +87,9 @@ impl Tree {
     /// The file inside the workspace that a path mentioned in `from` means.
     pub(crate) fn target(&self, from: &File, path: &[String]) -> Option<&File> {
         let absolute = self.absolute(from, path)?;
+        if self.by_module.contains_key(&absolute) {
+            return None; // a module as a whole
+        }
         self.walk(&absolute, 0)
     }
 
@@ -179,6 +183,8 @@ fn module_of(path: &str) -> Vec<String> {
 fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
     let mut mentions = Vec::new();
     let mut shown: Vec<(String, Mention)> = Vec::new();
+    // What a name at the start of a path stands for.
+    let mut imported = BTreeMap::<String, Vec<String>>::new();
     let mut names = BTreeMap::<&str, usize>::new();
     // Where the braces of the inline modules around this place were opened: `super` counts from the
     // innermost of them.
@@ -202,6 +208,7 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
             at = use_tree(tokens, at + 1, &[], &mut leaves);
             for (name, mut mention) in leaves {
                 mention.path = outside_of(mention.path, inline.len());
+                imported.insert(name.clone(), mention.path.clone());
                 if public {
                     shown.push((name, mention));
                 } else {
@@ -231,6 +238,13 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
             });
         }
         at += 1;
+    }
+    for mention in &mut mentions {
+        if let Some(path) = imported.get(&mention.path[0])
+            && *path != mention.path
+        {
+            mention.path.splice(..1, path.iter().cloned());
+        }
     }
     for (name, mention) in &shown {
         if names.contains_key(name.as_str()) {
@@ -334,7 +348,7 @@ mod tests {
             ("src/lib.rs", "pub mod a; pub mod b;"),
             (
                 "src/a/mod.rs",
-                "mod c; use crate::b::{self, d::{E, F as G}}; fn x() { c::y(); }",
+                "mod c; use crate::b::{self, d::{E, F as G}}; fn x() { c::y(b::z()); }",
             ),
             (
                 "src/a/c.rs",
@@ -385,6 +399,20 @@ mod tests {
             ("src/m/d.rs", ""),
         ];
         assert_eq!(reached(&sources, "src/m/mod.rs"), ["src/m/d.rs"]);
+    }
+
+    #[test]
+    fn a_module_counts_for_what_is_reached_through_it() {
+        let sources = [
+            (
+                "src/a.rs",
+                "use crate::m; use crate::n as o; fn f() { m::p::g(); o::h(); }",
+            ),
+            ("src/m/mod.rs", ""),
+            ("src/m/p.rs", ""),
+            ("src/n.rs", ""),
+        ];
+        assert_eq!(reached(&sources, "src/a.rs"), ["src/m/p.rs", "src/n.rs"]);
     }
 
     #[test]
