@@ -249,7 +249,7 @@ impl Driver<'_> {
 
     async fn send_bulk(&mut self, n: usize) -> Outcome<()> {
         let mut random = Random(n as u64 + 1);
-        let data: Vec<u8> = (0..n).map(|_| random.below(256) as u8).collect();
+        let data: Vec<u8> = (0..n).map(|_| random.next().to_be_bytes()[0]).collect();
         self.end.send_with_next(&format!("BULK {n}\n")).await?;
         self.end.send_bytes(&data).await?;
         self.expect(&format!("BULK {n} {}", hex(&Sha256::digest(&data))))
@@ -274,13 +274,13 @@ fn mixed_steps(seed: u64) -> Vec<Step> {
     let mut steps = Vec::new();
     for _ in 0..60 {
         if depth == 0 || (depth < 3 && random.below(2) == 0) {
-            let letter = ['A', 'B', 'C'][random.below(3)];
-            let push = [Push::Plain, Push::Now, Push::Rev][random.below(3)];
+            let letter = ['A', 'B', 'C'][usize::from(random.below(3))];
+            let push = [Push::Plain, Push::Now, Push::Rev][usize::from(random.below(3))];
             steps.push(Step::Push(letter, push));
             depth += 1;
         } else {
             let pops = [Pop::Bare, Pop::Me, Pop::Announced, Pop::Both];
-            steps.push(Step::Pop(pops[random.below(4)]));
+            steps.push(Step::Pop(pops[usize::from(random.below(4))]));
             depth -= 1;
         }
     }
@@ -291,11 +291,15 @@ fn mixed_steps(seed: u64) -> Vec<Step> {
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) as usize % n
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u8) -> u8 {
+        u8::try_from(self.next() % u64::from(n)).unwrap_or(0)
     }
 }

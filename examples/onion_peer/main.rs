@@ -145,7 +145,8 @@ async fn main() -> ExitCode {
         started.elapsed().as_secs_f64(),
     );
     if let Err(error) = &result {
-        last += &format!(" error: {error}");
+        last.push_str(" error: ");
+        last.push_str(&error.to_string());
     }
     if matches!(options.transport, Transport::Stdio) {
         eprintln!("{last}");

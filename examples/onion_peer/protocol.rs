@@ -229,15 +229,14 @@ impl End {
             let peer = layer.peer();
             let (version, suite) = (peer.version().code(), peer.suite());
             let fingerprint = fingerprint(index);
-            view += &format!(
-                " {}/{version:04x}/{suite:04x}/{fingerprint}",
-                profile.letter
-            );
+            let letter = profile.letter;
+            let shown = format!(" {letter}/{version:04x}/{suite:04x}/{fingerprint}");
+            view.push_str(&shown);
         }
         view
     }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(bytes)
 }
