@@ -15,7 +15,10 @@ fuzz_target!(|text: &str| {
         }
         Err(error) => {
             let line = error.to_string();
-            assert!(!line.is_empty() && !line.contains('\n'), "an error is one line: {line:?}");
+            assert!(
+                !line.is_empty() && !line.contains('\n'),
+                "an error is one line: {line:?}"
+            );
         }
     }
 });
