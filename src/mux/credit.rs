@@ -299,7 +299,7 @@ mod tests {
         let mut budget = Budget::new(64 << 20);
         budget.admit_outbound();
         let mut window = RecvWindow::new(start);
-        let mut use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
+        let use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
             let half = window.max() / 2;
             window.take(half).unwrap();
             window.read(half as usize);

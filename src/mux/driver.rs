@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
 use super::batch::{Batch, MAX_SLICES};
+use super::engine::Engine;
 use super::error::MuxError;
 use super::shared::{Shared, now};
 
@@ -54,6 +55,7 @@ impl Driver {
             batch: Batch::default(),
             chunk: BytesMut::new(),
             needs_flush: false,
+            go_away_sent: false,
             timer: None,
             armed: None,
         };
@@ -101,6 +103,8 @@ struct Shell<T> {
     chunk: BytesMut,
     /// Something was written that is not known to have left the stream below.
     needs_flush: bool,
+    /// A go-away is in what was written and not flushed, or was before.
+    go_away_sent: bool,
     /// Whether `io` takes several slices at once.
     vectored: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -128,8 +132,7 @@ impl<T: ByteStream> Shell<T> {
 
     /// Works until the session is over.
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
-        // Whoever woke us, we are awake.
-        self.guard.shared.with_inner(|inner| inner.driver = None);
+        self.tell(|_| {});
         for _ in 0..ROUNDS {
             let read = self.poll_read(cx);
             let wrote = match self.poll_write(cx) {
@@ -142,11 +145,14 @@ impl<T: ByteStream> Shell<T> {
                 }
                 Poll::Pending => false,
             };
-            let late = self.poll_timer(cx);
-            let end = self.guard.shared.with(|engine| engine.end().cloned());
+            let (end, deadline) = self
+                .guard
+                .shared
+                .with(|engine| (engine.end().cloned(), engine.poll_timeout()));
             if let Some(end) = end {
                 return Poll::Ready(end);
             }
+            let late = self.poll_timer(cx, deadline);
             if read.is_pending() && !wrote && late.is_pending() {
                 return Poll::Pending;
             }
@@ -161,17 +167,24 @@ impl<T: ByteStream> Shell<T> {
             self.chunk.reserve(READ_CHUNK);
         }
         let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));
-        let shared = &self.guard.shared;
         match read {
-            Ok(0) => shared.with(super::engine::Engine::handle_eof),
+            Ok(0) => self.tell(Engine::handle_eof),
             Ok(_) => {
                 let chunk = self.chunk.split().freeze();
-                shared.with(|engine| engine.handle_input(now(), chunk));
+                self.tell(|engine| engine.handle_input(now(), chunk));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => shared.with(|engine| engine.handle_io_error(error)),
+            Err(error) => self.tell(|engine| engine.handle_io_error(error)),
         }
         Poll::Ready(())
+    }
+
+    /// Tells the engine what happened. We are awake, so nothing of it need wake us.
+    fn tell(&self, what: impl FnOnce(&mut Engine)) {
+        self.guard.shared.with_inner(|inner| {
+            inner.driver = None;
+            what(&mut inner.engine);
+        });
     }
 
     /// Writes and flushes batches, until there is nothing to send or the stream takes no more.
@@ -179,11 +192,12 @@ impl<T: ByteStream> Shell<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
             let batch = &mut self.batch;
-            self.guard.shared.with_inner(|inner| {
+            self.go_away_sent = self.guard.shared.with_inner(|inner| {
                 inner.engine.poll_transmit(now(), batch);
                 if batch.is_empty() {
                     inner.driver = Some(cx.waker().clone());
                 }
+                inner.engine.go_away_sent()
             });
             if self.batch.is_empty() {
                 return Poll::Pending;
@@ -215,19 +229,16 @@ impl<T: ByteStream> Shell<T> {
 
     fn flushed(&mut self) {
         self.needs_flush = false;
-        let told = self.guard.shared.with_inner(|inner| {
-            let new = inner.engine.go_away_sent() && !inner.go_away_flushed;
-            inner.go_away_flushed |= new;
-            new
-        });
-        if told {
+        if std::mem::take(&mut self.go_away_sent) {
+            self.guard
+                .shared
+                .with_inner(|inner| inner.go_away_flushed = true);
             self.guard.shared.done.notify_waiters();
         }
     }
 
     /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.guard.shared.with(|engine| engine.poll_timeout());
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };

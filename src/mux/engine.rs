@@ -259,6 +259,12 @@ impl Engine {
         if self.next_scan.is_some_and(|at| at <= now) {
             self.scan(now);
         }
+        if self
+            .drained_at
+            .is_some_and(|at| now >= at + self.config.close_timeout)
+        {
+            self.end_here();
+        }
     }
 
     // ---- poll_* and take_*: what is to happen outside ----------------------------------------
@@ -373,11 +379,9 @@ impl Engine {
     /// The application has dropped its last handle to open and accept with. The session goes on for
     /// the streams that it still holds.
     pub(crate) fn abandon(&mut self) {
-        if self.end.is_none() {
-            self.refuse_new_streams();
-            self.abandoned = true;
-            self.close_if_unused();
-        }
+        self.refuse_new_streams();
+        self.abandoned = true;
+        self.close_if_unused();
     }
 
     /// The task that drives the session is gone.
@@ -410,8 +414,8 @@ impl Engine {
         }
     }
 
-    /// Ends the session for every stream and everybody who waits. What was read from the wire can
-    /// still be read; nothing more goes out, except a go-away that was decided on.
+    /// Ends the session for every stream and everybody who waits. What came from the wire can still
+    /// be accepted and read; nothing more goes out, except a go-away that was decided on.
     fn finish(&mut self, error: MuxError) {
         if self.end.is_some() {
             return;
@@ -422,7 +426,6 @@ impl Engine {
         self.scheduler.clear();
         self.control.clear();
         self.pongs.clear();
-        self.backlog.clear();
         self.pings.clear();
         self.body = None;
         self.notices.ended = true;
@@ -440,6 +443,15 @@ impl Engine {
                 self.remove(key);
             }
         }
+    }
+
+    /// Ends the session as this end wished, with a go-away if none was sent.
+    fn end_here(&mut self) {
+        if self.local_go_away.is_none() {
+            self.local_go_away = Some(GoAwayCode::Normal);
+            self.go_away_owed = true;
+        }
+        self.finish(MuxError::Closed);
     }
 
     /// Streams that are not over on the wire.
@@ -553,7 +565,10 @@ impl Engine {
     fn scan(&mut self, now: Instant) {
         let mut next: Option<Instant> = None;
         let mut late = Vec::new();
-        for (key, entry) in self.store.iter() {
+        for (key, entry) in self.store.iter_mut() {
+            if std::mem::take(&mut entry.caught_up) {
+                entry.active_at = now;
+            }
             match entry.deadline() {
                 Some((at, which)) if at <= now => late.push((key, which)),
                 Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),

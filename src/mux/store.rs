@@ -79,6 +79,16 @@ impl Store {
         })
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Entry)> {
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, entry)| {
+                let entry = entry.as_mut()?;
+                Some((Key { slot, id: entry.id }, entry))
+            })
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.iter().map(|(key, _)| key).collect()
     }

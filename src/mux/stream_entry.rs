@@ -50,6 +50,9 @@ pub(crate) struct Entry {
     pub(crate) opened_at: Instant,
     /// When a frame last came or went.
     pub(crate) active_at: Instant,
+    /// The application has just read what kept a half-closed stream from being silent; the clock
+    /// starts when the engine is next told the time.
+    pub(crate) caught_up: bool,
     /// Since when data waits without credit.
     pub(crate) stalled_since: Option<Instant>,
 }
@@ -79,6 +82,7 @@ impl Entry {
             timeouts: config.stream_timeouts,
             opened_at: now,
             active_at: now,
+            caught_up: false,
             stalled_since: None,
         }
     }

@@ -276,6 +276,8 @@ impl TlsConfig {
         .with_cert_resolver(Arc::clone(&self.inner.resolver) as _);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        // The order of suites is part of a layer's configuration, and ours holds.
+        config.ignore_client_order = true;
         config.max_early_data_size = 0;
         config.require_ems = true;
         config.cert_compressors = Vec::new();

@@ -84,9 +84,15 @@ pub struct Cut {
     inner: DuplexStream,
     cuts: Cuts,
     random: Random,
+    made: usize,
 }
 
 impl Cut {
+    /// How often a read or a write was cut short.
+    pub fn cuts(&self) -> usize {
+        self.made
+    }
+
     fn limit(&mut self) -> Option<usize> {
         match self.cuts {
             Cuts::None => Some(usize::MAX),
@@ -112,6 +118,7 @@ impl AsyncRead for Cut {
             return Poll::Pending;
         };
         let n = out.remaining().min(limit);
+        self.made += usize::from(n < out.remaining());
         let mut part = vec![0; n];
         let mut buf = ReadBuf::new(&mut part);
         std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
@@ -131,6 +138,7 @@ impl AsyncWrite for Cut {
             return Poll::Pending;
         };
         let n = bytes.len().min(limit);
+        self.made += usize::from(n < bytes.len());
         Pin::new(&mut self.inner).poll_write(cx, &bytes[..n])
     }
 
@@ -154,6 +162,7 @@ pub fn wires(buffer: usize, cuts: Cuts) -> (Cut, Cut) {
         inner,
         cuts,
         random: Random::new(seed),
+        made: 0,
     };
     (cut(left, seed ^ 0x5555), cut(right, seed ^ 0xAAAA))
 }

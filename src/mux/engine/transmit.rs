@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::{GoAwayCode, MuxError};
+use super::super::error::GoAwayCode;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, URGENT_MAX};
 use super::super::state::{Event, Greeting};
@@ -20,6 +20,9 @@ const FRAME_BODY: usize = RECORD - HEADER_LEN;
 /// Largest body when the peer seems not to read. tokio-yamux keeps no more than eight unread frames
 /// a stream and then stops its whole session; no peer minds a frame of 64 KiB.
 const UNREAD_FRAME_BODY: usize = 4 * RECORD - HEADER_LEN;
+
+/// No body is longer: rust-yamux refuses frames of more than 1 MiB, and 64 KiB is enough.
+const FRAME_BODY_MAX: usize = 4 * RECORD;
 
 /// What is on the way without new credit when larger frames begin.
 const UNREAD: u64 = 64 << 10;
@@ -229,7 +232,11 @@ impl Engine {
             return 0;
         };
         entry.state = state;
-        let n = entry.send.len().min(most);
+        let mut n = entry.send.len().min(most);
+        if entry.send.len() - n < CUT_MIN && entry.send.len() <= FRAME_BODY_MAX {
+            // No tiny frame for the rest.
+            n = entry.send.len();
+        }
         let len = u32::try_from(n)
             .unwrap_or(u32::MAX)
             .min(entry.send_window.credit());
@@ -262,11 +269,7 @@ impl Engine {
             self.ending && self.live_streams() == 0
         };
         if over {
-            if self.local_go_away.is_none() {
-                self.local_go_away = Some(GoAwayCode::Normal);
-                self.go_away_owed = true;
-            }
-            self.finish(MuxError::Closed);
+            self.end_here();
         }
     }
 }

@@ -64,6 +64,10 @@ impl Engine {
         };
         if let Some(piece) = entry.recv.pop() {
             entry.recv_window.read(piece.len());
+            if entry.state.halves == Halves::SendClosed && entry.recv.is_empty() {
+                entry.caught_up = true;
+                self.rescan = true;
+            }
             if entry.credit_due() {
                 self.schedule(key);
             }

@@ -1,1 +1,21 @@
-//! kit
+//! What tests of streams share: the conformance suite that every stream type of cepa passes, and streams
+//! that cut, delay and break in a way that a seed repeats.
+//!
+//! - [`check_streams`] takes a factory of connected pairs and runs every check on fresh ones, in both
+//!   orientations;
+//! - [`Chopped`] cuts reads and writes to given or random sizes and says "pending" without need, which
+//!   finds whoever believes that a read fills its buffer or that a write takes all;
+//! - [`Faulty`] ends, fails or stalls a stream after an exact number of bytes;
+//! - [`Rng`], [`fill`] and [`verify`]: bytes that are random, but known by their position.
+//!
+//! Nothing here panics: a check returns what it found, so that it can run anywhere.
+
+mod chopped;
+mod conformance;
+mod faults;
+mod pattern;
+
+pub use chopped::{Chopped, Cuts};
+pub use conformance::{Failure, Options, check_streams};
+pub use faults::{Fault, Faulty};
+pub use pattern::{Rng, fill, verify};
