@@ -4,6 +4,7 @@
 //! only once the session stands. It ends with the session (exit code 6) or with a signal (0).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa::transports::{self, Listener, Stream};
 use tokio::task::JoinSet;
@@ -13,7 +14,10 @@ use crate::exit::{Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
 use crate::link::Link;
-use crate::signal;
+use crate::signal::Signals;
+
+/// Pause after a failed accept; what it lacks may come back.
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -25,6 +29,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         ));
     }
     let link = Arc::new(Link::dial(&args.address, &args.trust, &identity).await?);
+    let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
     for (listener, service) in listeners {
         say(format_args!(
@@ -36,24 +41,28 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let result = tokio::select! {
         end = link.session.closed() => Err(Failure::from(end)),
-        Some(Ok(Err(failure))) = tasks.join_next() => Err(failure),
-        () = signal::asked_to_end() => Ok(()),
+        () = signals.asked_to_end() => Ok(()),
     };
     tasks.shutdown().await;
     link.close().await;
     result
 }
 
-async fn accept(mut listener: Listener, service: String, link: Arc<Link>) -> Result<(), Failure> {
+async fn accept(mut listener: Listener, service: String, link: Arc<Link>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted? {
-                Some(stream) => {
+            accepted = listener.accept() => match accepted {
+                Ok(Some(stream)) => {
                     let (service, link) = (service.clone(), Arc::clone(&link));
                     connections.spawn(async move { carry(stream, &service, &link).await });
                 }
-                None => return Ok(()),
+                Ok(None) => return,
+                // Out of descriptors, or a connection that was gone again: others may follow.
+                Err(e) => {
+                    say(format_args!("{e}"));
+                    tokio::time::sleep(PAUSE).await;
+                }
             },
             Some(_) = connections.join_next() => {}
         }

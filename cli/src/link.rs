@@ -63,10 +63,17 @@ impl Link {
         Some(end.into())
     }
 
-    /// Ends the session in order, once all that was written has left.
-    pub(crate) async fn finish(&self) {
+    /// Ends the session in order, once all that was written has left. A session that breaks before
+    /// that has cut something off.
+    pub(crate) async fn finish(&self) -> Result<(), Failure> {
         self.session.close().await;
+        let end = self.session.closed().await;
         self.close().await;
+        if end.is_clean() {
+            Ok(())
+        } else {
+            Err(end.into())
+        }
     }
 
     /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.

@@ -18,12 +18,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::args::{self, Service};
+use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::{Gate, SESSIONS};
 use crate::id;
 use crate::link::{self, carries_session};
 use crate::service::Services;
-use crate::signal;
+use crate::signal::Signals;
 use crate::trust;
 
 /// How long sessions may take to end in order once the server was asked to.
@@ -44,6 +45,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     for endpoint in &args.listen {
         listeners.push(transports::listen(endpoint).await?);
     }
+    let mut signals = Signals::watch();
     for listener in &listeners {
         say(format_args!(
             "listening on {} as {}",
@@ -75,7 +77,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
                 Some(_) => {}
                 None => return result,
             },
-            () = signal::asked_to_end() => {
+            () = signals.asked_to_end() => {
                 let _ = stop.send(true);
                 let _ = tokio::time::timeout(GOODBYE, async {
                     while tasks.join_next().await.is_some() {}
@@ -185,7 +187,7 @@ impl Server {
     /// One stream, from its handshake to the end of its session.
     async fn session(
         self: Arc<Self>,
-        stream: Stream,
+        mut stream: Stream,
         at: Endpoint,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
@@ -197,6 +199,9 @@ impl Server {
             self.say(format_args!("turned {from} away: too many at once"));
             return Ok(());
         };
+        // Of `serve exec:…`: shown, and killed with the session.
+        let child = stream.take_child();
+        let _child = child.map(|child| Watched::start(child, "peer".to_owned()));
         let handshake = Session::over(stream, at.layers(), Side::Server, &self.config);
         let session = tokio::select! {
             session = handshake => session,

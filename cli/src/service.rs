@@ -27,6 +27,10 @@ use crate::join::{Ended, Join, Step};
 /// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
 const EXIT: Duration = Duration::from_secs(1);
 
+/// How long input that nobody wants is taken, so that output can leave. A peer that sends without end
+/// (`yes | cepa connect …`) is held up for as long.
+const DISMISS: Duration = Duration::from_secs(3);
+
 /// A reset throws away what is queued in front of it; this lets the output so far leave first.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -123,23 +127,38 @@ impl Services {
             .map(|child| Watched::start(child, name.to_owned()));
         let mut far = self.accept(incoming).await?;
         let mut join = Join::new(&mut near, &mut far);
-        let Some(child) = child else {
-            return match to_the_end(&mut join, None, session).await? {
-                Ended::Near(e) => Err(format!("{to}: {e}")),
-                // The peer has reset its substream or is gone; its session tells of that.
-                _ => Ok(()),
-            };
-        };
-        join = join.hold_near_end();
-        // Dropped here, a command is killed: nobody is left whom it could serve. One whose input
-        // and output have ended in order may finish what it does.
-        if let Ended::Both { far_left: None, .. } =
-            to_the_end(&mut join, Some(&child), session).await?
-        {
-            child.ended().await;
+        if child.is_some() {
+            join = join.hold_near_end();
         }
-        Ok(())
+        let ended = to_the_end(&mut join, child.as_ref(), session).await?;
+        match ended {
+            Ended::Both { far_left: None, .. } => {
+                dismiss(far).await;
+                // Dropped, a command is killed. One whose input and output have ended in order may
+                // finish what it does; any other has nobody left whom it could serve.
+                if let Some(child) = child {
+                    child.ended().await;
+                }
+                Ok(())
+            }
+            Ended::Near(e) => Err(format!("{to}: {e}")),
+            // The peer has reset its substream or is gone; its session tells of that.
+            _ => Ok(()),
+        }
     }
+}
+
+/// Takes what the peer still sends to a service that reads no more, for a while or to its end.
+///
+/// Dropped at once, the substream would be reset by the first byte that comes, and the reset would
+/// throw away the output that still waits to be sent.
+async fn dismiss(mut far: Onion<Substream>) {
+    let _ = tokio::time::timeout(DISMISS, async {
+        let mut scratch = vec![0; 16 * 1024];
+        while far.read(&mut scratch).await? > 0 {}
+        std::io::Result::Ok(())
+    })
+    .await;
 }
 
 /// Carries a join to its end, and minds what the streams do not tell: that the command on the near
