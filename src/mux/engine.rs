@@ -559,11 +559,11 @@ impl Engine {
 
     /// Sees to it that the stream's time limits are looked at in time.
     fn watch(&mut self, key: Key) {
-        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline) {
-            if self.next_scan.is_none_or(|next| at < next) {
-                self.next_scan = Some(at);
-                self.retime = true;
-            }
+        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline)
+            && self.next_scan.is_none_or(|next| at < next)
+        {
+            self.next_scan = Some(at);
+            self.retime = true;
         }
     }
 
