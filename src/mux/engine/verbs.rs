@@ -66,9 +66,9 @@ impl Engine {
             entry.recv_window.read(piece.len());
             if entry.state.halves == Halves::SendClosed && entry.recv.is_empty() {
                 entry.caught_up = true;
-                self.rescan = true;
+                self.watch(key);
             }
-            if entry.credit_due() {
+            if self.store.get(key).is_some_and(Entry::credit_due) {
                 self.schedule(key);
             }
             return Poll::Ready(Ok(Some(piece)));
@@ -180,7 +180,7 @@ impl Engine {
         } else if entry.fin_wanted {
             entry.recv.clear();
             entry.timeouts.half_closed = Some(entry.timeouts.half_closed.unwrap_or(ABANDONED));
-            self.rescan = true;
+            self.watch(key);
         } else {
             self.reset_stream(key, 0, StreamError::ResetHere);
         }
@@ -193,7 +193,7 @@ impl Engine {
     pub(crate) fn set_timeouts(&mut self, key: Key, timeouts: StreamTimeouts) {
         if let Some(entry) = self.store.get_mut(key) {
             entry.timeouts = timeouts;
-            self.rescan = true;
+            self.watch(key);
         }
     }
 }
