@@ -1257,6 +1257,47 @@ fn a_dropped_stream_sends_its_rest_before_it_resets_a_peer_that_goes_on() {
 }
 
 #[test]
+fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
+    for fin_sent_before in [false, true] {
+        let mut one = One::server();
+        let key = one.syn(1);
+        one.take();
+        one.give(Frame::Data {
+            id: 1,
+            flags: Flags::NONE,
+            len: INITIAL_WINDOW,
+        });
+        one.give_body(INITIAL_WINDOW as usize);
+        assert_eq!(one.write(key, 5), 5);
+        one.engine.shutdown(key).unwrap();
+        let mut frames = Vec::new();
+        if fin_sent_before {
+            frames = one.take();
+        }
+        one.engine.release(key);
+        frames.extend(one.take());
+        assert!(
+            matches!(
+                frames.as_slice(),
+                [
+                    Frame::Data { len: 5, .. },
+                    Frame::Window {
+                        flags: Flags::FIN,
+                        ..
+                    },
+                    Frame::Window {
+                        flags: Flags::RST,
+                        ..
+                    },
+                ]
+            ),
+            "{frames:?}"
+        );
+        assert_eq!(one.engine.stats().streams, 0);
+    }
+}
+
+#[test]
 fn a_write_without_credit_is_given_up() {
     let mut one = One::server();
     let key = one.syn(1);
