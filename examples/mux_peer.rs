@@ -115,7 +115,9 @@ async fn wrap(
 // ---- what both ends count with ----------------------------------------------------------------
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -341,23 +343,26 @@ async fn open(session: &Mux, command: &str) -> Result<Substream, Failure> {
     Ok(stream)
 }
 
-/// Sends `data`, reads it back while sending, then ends both directions.
+/// Sends `data`, reads it back while sending, then ends both directions. The end is sent last,
+/// because tokio-yamux ignores credit for a stream whose other direction has ended.
 async fn echo(session: &Mux, data: Bytes) -> Result<String, Failure> {
     let stream = open(session, "ECHO").await?;
     let (mut read, mut write) = tokio::io::split(stream);
     let sent = data.clone();
     let writer = tokio::spawn(async move {
         write.write_all(&sent).await?;
-        write.shutdown().await?;
         io::Result::Ok(write)
     });
-    let mut back = Vec::with_capacity(data.len());
-    read.read_to_end(&mut back).await?;
-    let _ = writer.await??;
-    if back.len() != data.len() || sum(&back) != sum(&data) {
-        return Err(format!("{} of {} bytes, or SHA-256 differs", back.len(), data.len()).into());
+    let mut back = vec![0; data.len()];
+    read.read_exact(&mut back).await?;
+    writer.await??.shutdown().await?;
+    if sum(&back) != sum(&data) {
+        return Err("SHA-256 differs".into());
     }
-    Ok(String::new())
+    match read.read(&mut [0]).await? {
+        0 => Ok(String::new()),
+        _ => Err("bytes behind the echo".into()),
+    }
 }
 
 /// `count` echoes, `at_once` at a time.
@@ -450,9 +455,8 @@ async fn goaway(session: &Mux) -> Result<String, Failure> {
         return Ok("n/a".into());
     }
     sleep(Duration::from_millis(400)).await;
-    let opened = match session.open().await {
-        Ok(_) => return Err("open succeeded after a go-away".into()),
-        Err(error) => error,
+    let Err(opened) = session.open().await else {
+        return Err("open succeeded after a go-away".into());
     };
     let alive = timeout(Duration::from_secs(3), async {
         old.write_all(b"still").await?;

@@ -1,2 +1,60 @@
-//! The `cepa` command-line tool.
-fn main() {}
+//! The `cepa` command-line tool: what a person types, over the `cepa` library.
+//!
+//! One file a command. A command is an async function that gives `Ok(())` or a [`exit::Failure`];
+//! `main` turns it into the exit code. Nothing here that a user of the library would miss.
+
+mod args;
+mod child;
+mod connect;
+mod demo;
+mod exit;
+mod explain;
+mod forward;
+mod gate;
+mod id;
+mod join;
+mod link;
+mod pipe;
+mod serve;
+mod service;
+mod signal;
+mod trust;
+
+use std::process::ExitCode;
+
+use args::{Command, Early};
+use exit::{Code, Failure};
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    let result = match args::parse(&words) {
+        Ok(cli) => run(cli.command),
+        Err(Early::Text(text)) => exit::print(&text),
+        Err(Early::Failed(failure)) => Err(failure),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.report()),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Code::Other, format!("cannot start the runtime: {e}")))?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Demo(args) => demo::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Connect(args) => connect::run(args).await,
+            Command::Forward(args) => forward::run(args).await,
+            Command::Pipe(args) => pipe::run(args).await,
+            Command::Id(args) => id::run(args),
+            Command::Explain(args) => explain::run(&args),
+        }
+    });
+    // A read of standard input may still stand in a thread of its own; it must not hold us up.
+    runtime.shutdown_background();
+    result
+}

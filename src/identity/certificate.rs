@@ -67,8 +67,18 @@ impl Facts {
     }
 }
 
+impl PeerId {
+    /// The id of the key in a certificate.
+    ///
+    /// The certificate is read by the same parser that later checks the handshake's signature
+    /// with its key, so the id and the proof can't be about different keys.
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        Ok(Self::from_spki(&spki(certificate)?))
+    }
+}
+
 /// The key of a certificate, as DER.
-pub(super) fn spki(
+fn spki(
     certificate: &CertificateDer<'_>,
 ) -> Result<SubjectPublicKeyInfoDer<'static>, CertificateError> {
     let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|error| {

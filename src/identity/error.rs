@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::certificate::CertificateError;
+use super::peer_id::PeerId;
 
 /// Our own identity can't be made, read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +91,9 @@ pub enum IdentityError {
     )]
     Mismatch {
         /// Id of the key in the certificate.
-        certificate: super::PeerId,
+        certificate: PeerId,
         /// Id of the private key's public half.
-        key: super::PeerId,
+        key: PeerId,
     },
 }
 

@@ -10,10 +10,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use data_encoding::{DecodeKind, Encoding, Specification};
-use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-
-use super::certificate::{self, CertificateError};
 
 /// Characters of the text form.
 const TEXT_LEN: usize = 52;
@@ -40,14 +37,6 @@ impl PeerId {
     #[must_use]
     pub fn from_spki(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
-    }
-
-    /// The id of the key in a certificate.
-    ///
-    /// The certificate is read by the same parser that later checks the handshake's signature
-    /// with its key, so the id and the proof can't be about different keys.
-    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
-        Ok(Self::from_spki(&certificate::spki(certificate)?))
     }
 
     /// The id with these 32 bytes.

@@ -14,7 +14,7 @@ use std::fmt;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::certificate::date;
+use super::certificate::{CertificateError, date};
 use super::peer_id::PeerId;
 use cepa_transports::Side;
 
@@ -114,7 +114,7 @@ pub enum Refusal {
     /// The peer's certificate or key is of a kind that is never accepted.
     Unusable {
         /// What is wrong with it.
-        problem: super::CertificateError,
+        problem: CertificateError,
     },
     /// The policy could not decide: an error or a panic inside it.
     PolicyFailed {

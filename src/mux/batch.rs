@@ -163,6 +163,7 @@ impl Batch {
 const _: () = assert!(COPY_MAX > HEADER_LEN);
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // patterns of bytes
 mod tests {
     use super::*;
     use proptest::prelude::*;

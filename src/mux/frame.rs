@@ -200,6 +200,7 @@ impl Decoder {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // patterns of bytes
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -10,6 +10,7 @@
     clippy::indexing_slicing,
     clippy::expect_used
 )]
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Poll, Waker};
@@ -75,15 +76,16 @@ pub fn fuzz_engine(data: &[u8]) {
 }
 
 fn small_config() -> Config {
-    let mut config = Config::default();
-    config.max_inbound_streams = 4;
-    config.accept_backlog = 3;
-    config.receive_budget = 8 * INITIAL_WINDOW as usize;
-    config.max_receive_window = 4 * INITIAL_WINDOW;
-    config.send_queue = 3000;
-    config.reset_burst = 10;
-    config.stray_bytes = 2000;
-    config
+    Config {
+        max_inbound_streams: 4,
+        accept_backlog: 3,
+        receive_budget: 8 * INITIAL_WINDOW as usize,
+        max_receive_window: 4 * INITIAL_WINDOW,
+        send_queue: 3000,
+        reset_burst: 10,
+        stray_bytes: 2000,
+        ..Config::default()
+    }
 }
 
 fn written(batch: &mut Batch) -> Vec<u8> {
@@ -155,10 +157,10 @@ fn hostile(script: &[u8]) {
                 }
             }
             12 => {
-                if let Some(key) = key {
-                    if let Poll::Ready(Ok(space)) = engine.write_space(key, Waker::noop()) {
-                        engine.write(key, vec![0; space.min(size as usize)].into());
-                    }
+                if let Some(key) = key
+                    && let Poll::Ready(Ok(space)) = engine.write_space(key, Waker::noop())
+                {
+                    engine.write(key, vec![0; space.min(size as usize)].into());
                 }
             }
             13 => {

@@ -180,6 +180,7 @@ impl SendQueue {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // patterns of bytes
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -52,10 +52,10 @@ impl Scheduler {
         if let Some(key) = self.control.pop_front() {
             return Some((key, Lane::Control));
         }
-        if self.urgent_run < URGENT_RUN || self.bulk.is_empty() {
-            if let Some(key) = self.urgent.pop_front() {
-                return Some((key, Lane::Urgent));
-            }
+        if (self.urgent_run < URGENT_RUN || self.bulk.is_empty())
+            && let Some(key) = self.urgent.pop_front()
+        {
+            return Some((key, Lane::Urgent));
         }
         self.urgent_run = 0;
         let key = self.bulk.pop_front()?;

@@ -115,10 +115,10 @@ impl Substream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.piece.is_empty() {
-            if let Some(piece) = ready!(self.poll_read_chunk(cx))? {
-                self.piece = piece;
-            }
+        if self.piece.is_empty()
+            && let Some(piece) = ready!(self.poll_read_chunk(cx))?
+        {
+            self.piece = piece;
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,5 @@
 //! The engine against itself and against hostile peers: no sockets, and a time that is made up.
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes
 
 use std::io;
 use std::task::{Poll, Waker};
@@ -338,8 +339,10 @@ fn opening_with_data_is_one_frame_and_the_end_is_a_frame_of_its_own() {
 
 #[test]
 fn a_larger_first_window_is_announced_with_syn_and_ack() {
-    let mut config = Config::default();
-    config.receive_window = 1 << 20;
+    let config = Config {
+        receive_window: 1 << 20,
+        ..Config::default()
+    };
     let mut one = One::new(Side::Server, config);
     let extra = (1 << 20) - INITIAL_WINDOW;
     one.engine.open(one.now).unwrap().unwrap();
@@ -370,8 +373,10 @@ fn a_larger_first_window_is_announced_with_syn_and_ack() {
 
 #[test]
 fn frames_fill_tls_records_and_never_exceed_what_peers_take() {
-    let mut config = Config::default();
-    config.send_queue = 1 << 20;
+    let config = Config {
+        send_queue: 1 << 20,
+        ..Config::default()
+    };
     let mut one = One::new(Side::Client, config);
     let key = one.engine.open(one.now).unwrap().unwrap();
     one.take();
@@ -426,8 +431,10 @@ fn an_unread_window_is_at_most_eight_frames() {
 
 #[test]
 fn answers_and_small_things_go_before_bulk() {
-    let mut config = Config::default();
-    config.send_queue = 1 << 20;
+    let config = Config {
+        send_queue: 1 << 20,
+        ..Config::default()
+    };
     let mut one = One::new(Side::Client, config);
     let bulk = one.engine.open(one.now).unwrap().unwrap();
     let small = one.engine.open(one.now).unwrap().unwrap();
@@ -459,8 +466,10 @@ fn answers_and_small_things_go_before_bulk() {
 
 #[test]
 fn bulk_streams_take_turns() {
-    let mut config = Config::default();
-    config.send_queue = 1 << 20;
+    let config = Config {
+        send_queue: 1 << 20,
+        ..Config::default()
+    };
     let mut one = One::new(Side::Client, config);
     let keys: Vec<Key> = (0..4)
         .map(|_| one.engine.open(one.now).unwrap().unwrap())
@@ -979,8 +988,10 @@ fn opening_waits_while_the_peer_does_not_answer() {
 
 #[test]
 fn a_full_backlog_refuses_and_accepting_makes_room() {
-    let mut config = Config::default();
-    config.accept_backlog = 2;
+    let config = Config {
+        accept_backlog: 2,
+        ..Config::default()
+    };
     let mut one = One::new(Side::Server, config);
     for id in [1, 3, 5] {
         one.give(Frame::Window {
@@ -1243,13 +1254,13 @@ fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
             },
         ),
         ("the peer has been silent for 31 s", |one, _| {
-            one.pass(31 * SECOND)
+            one.pass(31 * SECOND);
         }),
         ("the session was closed at this end", |one, _| {
-            one.engine.close()
+            one.engine.close();
         }),
         ("the task that drives the session is gone", |one, _| {
-            one.engine.handle_driver_gone()
+            one.engine.handle_driver_gone();
         }),
     ];
     for (text, end) in ends {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::UnixTime;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
 
@@ -476,6 +476,29 @@ fn somebody_else_s_certificate_is_of_no_use_without_its_key() {
         let mut server = End::server(&server);
         carry(&mut client, &mut server);
         let error = server.failed.expect("the server must not be fooled");
+        assert!(
+            one_line(&error).contains("does not hold the key"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn nor_is_it_to_a_server() {
+    for versions in [[Version::Tls13], [Version::Tls12]] {
+        let (victim, thief) = (identity(KeyKind::P256), identity(KeyKind::P256));
+        let client = config(&identity(KeyKind::P256), Pinned::one(victim.peer_id()))
+            .with_versions(&versions)
+            .unwrap();
+        let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
+        let mut forged = rustls::ServerConfig::clone(&own.server().unwrap().0);
+        let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
+        forged.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
+        let mut server = End::server(&own);
+        server.connection = ServerConnection::new(Arc::new(forged)).unwrap().into();
+        let mut client = End::client(&client);
+        carry(&mut client, &mut server);
+        let error = client.failed.expect("the client must not be fooled");
         assert!(
             one_line(&error).contains("does not hold the key"),
             "{error}"

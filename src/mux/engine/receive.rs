@@ -96,11 +96,12 @@ impl Engine {
         let Some((key, fin)) = self.body else {
             return Ok(());
         };
-        if let Some(entry) = self.store.get_mut(key) {
-            if entry.held && entry.state.can_receive() {
-                entry.recv.push(bytes);
-                self.wakes.extend(entry.reader.take());
-            }
+        if let Some(entry) = self.store.get_mut(key)
+            && entry.held
+            && entry.state.can_receive()
+        {
+            entry.recv.push(bytes);
+            self.wakes.extend(entry.reader.take());
         }
         if last {
             self.body = None;

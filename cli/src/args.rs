@@ -1,0 +1,382 @@
+//! The command line: its words, their help, and how a wrong one is reported.
+//!
+//! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
+//! own errors take several lines; [`parse`] makes one of them, as for every other error.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use cepa::identity::{KeyKind, PeerId};
+use cepa::transports::Endpoint;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{self, Code, Failure};
+
+/// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
+/// serial lines
+#[derive(Debug, Parser)]
+#[command(name = "cepa", version, after_help = exit::HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the main job on every transport in turn, with real peers, and print a table
+    Demo(Demo),
+    /// Offer services to peers that connect
+    Serve(Serve),
+    /// Join standard input and output to a service of a peer
+    Connect(Connect),
+    /// Listen locally, and carry each connection to a service of a peer
+    Forward(Forward),
+    /// Join two streams
+    Pipe(Pipe),
+    /// Make an identity, or show the peer id of one
+    #[command(subcommand)]
+    Id(Id),
+    /// Tell what an address means, layer by layer, and check it
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How much each substream carries, each way, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) size: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A service is an address that is opened anew for each substream: exec:COMMAND gets the substream as
+its standard input and output, tcp:HOST:PORT and unix:PATH are connected to it. `echo:` is built in:
+it sends back what it gets.
+
+Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
+and the command that would allow it are printed.
+
+Each session may open any of the services. A peer that names no service gets the only one, if there
+is only one. `serve stdio:` serves the one session there is, and ends with it.")]
+pub(crate) struct Serve {
+    /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
+    /// serial:PATH
+    #[arg(value_name = "ADDR", required = true)]
+    pub(crate) listen: Vec<Endpoint>,
+    /// A service that peers can open by its name (repeatable)
+    #[arg(long = "service", value_name = "NAME=ADDR")]
+    pub(crate) services: Vec<Service>,
+    /// Who may connect: a peer id, or `any` (repeatable)
+    #[arg(long, value_name = "PEERID|any")]
+    pub(crate) allow: Vec<Who>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Standard input and output carry the bytes of the service as they are. The end of standard input is
+passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
+where the end of the service is the end of the command. When the reader of standard output leaves
+first, the command ends quietly with exit code 0.")]
+pub(crate) struct Connect {
+    /// Where the peer listens
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+    /// The service; may be left out where the peer has only one
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+All connections share one session, which is made at start. The command ends with exit code 6 when
+that session is lost.
+
+Example:
+  cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
+      -L tcp:127.0.0.1:5433=db --expect PEERID")]
+pub(crate) struct Forward {
+    /// Where the peer listens
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+    /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
+    #[arg(
+        short = 'L',
+        long = "local",
+        value_name = "LISTEN=SERVICE",
+        required = true
+    )]
+    pub(crate) locals: Vec<Local>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The two are joined as they are, with the TLS layers that their addresses name (tls+tcp:HOST:PORT);
+the end of one stream is passed on to the other, and both directions are waited for.")]
+pub(crate) struct Pipe {
+    /// One stream
+    #[arg(value_name = "ADDR")]
+    pub(crate) one: Endpoint,
+    /// The other
+    #[arg(value_name = "ADDR")]
+    pub(crate) other: Endpoint,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Id {
+    /// Make an identity (a key and a certificate of its own) and print its peer id
+    New(IdNew),
+    /// Print the peer id
+    Show(IdShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdNew {
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+    /// What kind of key
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdShow {
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The address
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityFile {
+    /// The identity to use, a PEM file; without it the default one, which is made at first use
+    #[arg(long = "identity", value_name = "FILE")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Whom to take the other end for.
+#[derive(Debug, Args)]
+pub(crate) struct Trust {
+    /// The peer id that the other end must prove
+    #[arg(long, value_name = "PEERID", conflicts_with = "trust")]
+    pub(crate) expect: Option<PeerId>,
+    /// `any` takes whoever answers, and tells who it was: open to a man in the middle
+    #[arg(long, value_name = "any")]
+    pub(crate) trust: Option<TrustWord>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TrustWord {
+    Any,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    Ed25519,
+    P256,
+}
+
+impl From<Kind> for KeyKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Ed25519 => Self::Ed25519,
+            Kind::P256 => Self::P256,
+        }
+    }
+}
+
+/// A word of `--allow`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who {
+    Any,
+    Peer(PeerId),
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word == "any" {
+            return Ok(Self::Any);
+        }
+        word.parse()
+            .map(Self::Peer)
+            .map_err(|e| format!("{e} (or `any` for everyone)"))
+    }
+}
+
+/// A named service of `--service`.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) target: Target,
+}
+
+/// What a service is joined to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// An address, opened anew for each substream.
+    Dial(Endpoint),
+    /// Sends back what it gets.
+    Echo,
+    /// The far side of the demo: takes offered TLS layers on and off mid-stream.
+    Demo,
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    /// `NAME=ADDR`; the name ends at the first `=`, an address may have more of them.
+    fn from_str(word: &str) -> Result<Self, String> {
+        let (name, address) = word
+            .split_once('=')
+            .ok_or("expected NAME=ADDR, as in up=exec:sha256sum")?;
+        let target = match address {
+            "echo:" => Target::Echo,
+            "demo:" => Target::Demo,
+            _ => {
+                let endpoint: Endpoint = address.parse().map_err(|e| format!("{e}"))?;
+                if !endpoint.layers().is_empty() {
+                    return Err(
+                        "a service's address takes no layers: give the plain address".into(),
+                    );
+                }
+                Target::Dial(endpoint)
+            }
+        };
+        Ok(Self {
+            name: service_name(name)?,
+            target,
+        })
+    }
+}
+
+/// A listener of `cepa forward`, and the service it leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) listen: Endpoint,
+    pub(crate) service: String,
+}
+
+impl FromStr for Local {
+    type Err = String;
+
+    /// `LISTEN=SERVICE`; the address ends at the last `=`, it may have options of its own.
+    fn from_str(word: &str) -> Result<Self, String> {
+        let (listen, service) = word
+            .rsplit_once('=')
+            .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
+        let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
+        if !matches!(listen.scheme(), "tcp" | "unix") {
+            return Err(format!(
+                "cannot listen on {}: here: use tcp: or unix:",
+                listen.scheme()
+            ));
+        }
+        if !listen.layers().is_empty() {
+            return Err("a local listener takes no layers: give the plain address".into());
+        }
+        Ok(Self {
+            listen,
+            service: service_name(service)?,
+        })
+    }
+}
+
+/// Longest name of a service in bytes; the header of a substream must stay small.
+const MAX_NAME: usize = 128;
+
+fn service_name(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("the service's name is missing".into());
+    }
+    if name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!(
+            "a service's name has up to {MAX_NAME} bytes, without spaces and control characters"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// What a command line can be instead of a command.
+#[derive(Debug)]
+pub(crate) enum Early {
+    /// Help or the version, for standard output.
+    Text(String),
+    Failed(Failure),
+}
+
+/// Parses a command line.
+pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
+    Cli::try_parse_from(words).map_err(|e| match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
+        _ => Early::Failed(Failure::new(
+            Code::Usage,
+            format!("{}; see `{} --help`", brief(&e), command_of(words)),
+        )),
+    })
+}
+
+/// One line of clap's error: what is wrong, and its tip.
+fn brief(e: &clap::Error) -> String {
+    match (e.kind(), e.get(ContextKind::InvalidArg), e.source()) {
+        // Our own parsers quote the value themselves.
+        (ErrorKind::ValueValidation, Some(argument), Some(why)) => {
+            return format!("{argument}: {why}");
+        }
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
+            return "a command is missing".to_owned();
+        }
+        _ => {}
+    }
+    let text = e.to_string();
+    let mut parts = text.split("\n\n").map(|part| {
+        part.lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    let first = parts.next().unwrap_or_default();
+    let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
+        line = format!("{line}; {tip}");
+    }
+    line
+}
+
+/// The command whose help is wanted, as far as the words name one: `cepa id new`.
+fn command_of(words: &[OsString]) -> String {
+    let mut name = "cepa".to_owned();
+    let mut command = Cli::command();
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        let Some(next) = command.find_subcommand(word) else {
+            break;
+        };
+        name = format!("{name} {word}");
+        command = next.clone();
+    }
+    name
+}

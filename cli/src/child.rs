@@ -1,0 +1,110 @@
+//! Subprocesses under `exec:` streams: what they say on standard error, and how they end.
+//!
+//! Each line a child writes there is shown behind its name. The last one is kept: when the command
+//! ends early (`ssh: connect to host …`), it is the best explanation there is.
+
+use std::fmt;
+
+use cepa::transports::Child;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::exit::say;
+
+/// A child whose standard error is being read. Dropping this kills it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    end: watch::Receiver<Option<End>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// Exit status as the system words it, or why it is not known.
+    status: String,
+    /// Ended by a signal or with a status other than 0.
+    pub(crate) failed: bool,
+    /// Ended by a signal.
+    pub(crate) killed: bool,
+    last_line: Option<String>,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the command ended with {}", self.status)?;
+        if let Some(line) = &self.last_line {
+            write!(f, ", having said: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    /// Shows the child's lines as `[name] …` until it ends.
+    pub(crate) fn start(child: Child, name: String) -> Self {
+        Self::follow(child, move |line| say(format_args!("[{name}] {line}")))
+    }
+
+    /// Keeps the last line and shows none.
+    pub(crate) fn quiet(child: Child) -> Self {
+        Self::follow(child, |_| ())
+    }
+
+    fn follow(child: Child, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let (tell, end) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let _ = tell.send(Some(follow(child, show).await));
+        });
+        Self { end, task }
+    }
+
+    /// Waits for the child's end; its standard error has been read to the end then.
+    pub(crate) async fn ended(&self) -> End {
+        let mut end = self.end.clone();
+        let seen = end.wait_for(Option::is_some).await;
+        seen.ok()
+            .and_then(|end| end.clone())
+            .unwrap_or_else(|| End {
+                status: "an unknown status".to_owned(),
+                failed: true,
+                killed: true,
+                last_line: None,
+            })
+    }
+}
+
+async fn follow(mut child: Child, show: impl Fn(&str)) -> End {
+    let stderr = child.stderr();
+    let lines = async {
+        let mut last = None;
+        while let Some(line) = stderr.next_line().await {
+            show(&line);
+            if !line.trim().is_empty() {
+                last = Some(line);
+            }
+        }
+        last
+    };
+    let (status, last_line) = tokio::join!(child.wait(), lines);
+    match status {
+        Ok(status) => End {
+            status: status.to_string(),
+            failed: !status.success(),
+            killed: status.code().is_none(),
+            last_line,
+        },
+        Err(e) => End {
+            status: format!("an unknown status ({e})"),
+            failed: true,
+            killed: true,
+            last_line,
+        },
+    }
+}

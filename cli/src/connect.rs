@@ -1,0 +1,80 @@
+//! `cepa connect`: standard input and output joined to a service of a peer.
+
+use std::io::{self, IsTerminal as _};
+
+use cepa::mux::StreamError;
+use cepa::transports::{self, Endpoint};
+
+use crate::args;
+use crate::exit::{Code, Failure};
+use crate::id;
+use crate::join::{Ended, Join};
+use crate::link::Link;
+
+pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
+    let identity = id::load(&args.identity)?;
+    let link = Link::dial(&args.address, &args.trust, &identity).await?;
+    let result = joined(&link, &args.service).await;
+    if result.is_err() {
+        link.close().await;
+        return result;
+    }
+    // What was written must all leave, however slowly the service takes it.
+    link.finish().await
+}
+
+async fn joined(link: &Link, service: &str) -> Result<(), Failure> {
+    let mut far = link.session.open(service).await?;
+    let stdio: Endpoint = "stdio:"
+        .parse()
+        .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
+    // A person at a terminal has nothing more to say once the service has ended; a pipe may. Asked
+    // now, for `stdio:` takes the descriptor away.
+    let at_terminal = io::stdin().is_terminal();
+    let mut near = transports::dial(&stdio).await?;
+    let join = Join::new(&mut near, &mut far)
+        .end_with_near()
+        .end_with_far(at_terminal);
+    match join.run().await {
+        // A service may end and leave the rest of its input unread; a session that ends so has cut it.
+        Ended::Both {
+            far_left: Some(e), ..
+        } if !reset_by_peer(&e) => Err(link
+            .lost()
+            .await
+            .unwrap_or_else(|| Failure::new(Code::Lost, format!("input was cut off: {e}")))),
+        Ended::Both { .. } => Ok(()),
+        // The reader of standard output has what it wanted.
+        Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ended::NearLeft(e) => Err(Failure::new(
+            Code::Other,
+            format!("cannot write to standard output: {e}"),
+        )),
+        Ended::Near(e) => Err(Failure::new(
+            Code::Other,
+            format!("cannot read standard input: {e}"),
+        )),
+        Ended::Far(e) => {
+            let lost = if reset_by_peer(&e) {
+                None
+            } else {
+                link.lost().await
+            };
+            Err(lost.unwrap_or_else(|| {
+                Failure::new(
+                    Code::Other,
+                    format!(
+                        "the service ended abnormally ({e}), so its output is incomplete; \
+                         the server's log tells more"
+                    ),
+                )
+            }))
+        }
+    }
+}
+
+/// Whether it was this substream alone that the other end dropped; the session goes on then.
+fn reset_by_peer(e: &io::Error) -> bool {
+    let cause = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
+    matches!(cause, Some(StreamError::ResetByPeer { .. }))
+}

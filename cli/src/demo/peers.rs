@@ -1,0 +1,182 @@
+//! The two peers of a demo run, and the transport between them.
+//!
+//! Both identities are fresh, made in memory, and each side lets in nobody but the other. The
+//! server is the one of `cepa serve`: in this process, or, for the subprocess, the same binary
+//! started as `cepa serve stdio:`. Only that one needs a key file; it lies in a folder of ours that
+//! nobody else can enter.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cepa::Side;
+use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
+use cepa::session::Session;
+use cepa::stack::StackConfig;
+use cepa::tls::TlsConfig;
+use cepa::transports::{self, Endpoint};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::args::{Service, Target};
+use crate::child::Watched;
+use crate::exit::{self, Code, Failure};
+use crate::serve::Server;
+
+/// The transports of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tcp,
+    Unix,
+    Exec,
+    Serial,
+}
+
+impl Kind {
+    pub(super) const ALL: &[Self] = &[Self::Tcp, Self::Unix, Self::Exec, Self::Serial];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Unix => "Unix socket",
+            Self::Exec => "subprocess",
+            Self::Serial => "serial line",
+        }
+    }
+}
+
+/// A session between two peers, from the client's side.
+pub(super) struct Peers {
+    pub(super) session: Session,
+    /// For the substream that has TLS of its own: another identity than the session's.
+    pub(super) inner: TlsConfig,
+    server: Option<Running>,
+    child: Option<Watched>,
+}
+
+/// The names of the services that the work uses.
+pub(super) const ECHO: &str = "echo";
+pub(super) const LAYERS: &str = "layers";
+
+impl Peers {
+    /// Starts the server and dials it.
+    pub(super) async fn meet(kind: Kind, place: &Path) -> Result<Self, Failure> {
+        let server = Identity::generate(KeyKind::Ed25519)?;
+        let client = Identity::generate(KeyKind::Ed25519)?;
+        let inner = Identity::generate(KeyKind::P256)?;
+        let allowed = [client.peer_id(), inner.peer_id()];
+        let expected = Arc::new(Pinned::one(server.peer_id()));
+        let inner = TlsConfig::new(&inner, expected.clone())?;
+        let config = StackConfig::new(client, expected);
+
+        let (address, running) = match kind {
+            Kind::Tcp => listen("tcp:127.0.0.1:0", None, &server, allowed).await?,
+            Kind::Unix => {
+                let at = format!("unix:{}", escaped(&place.join("socket"))?);
+                listen(&at, None, &server, allowed).await?
+            }
+            Kind::Serial => {
+                let line = escaped(&place.join("line"))?;
+                let (at, to) = (format!("pty:{line}"), format!("serial:{line}"));
+                listen(&at, Some(&to), &server, allowed).await?
+            }
+            Kind::Exec => (subprocess(place, &server, allowed)?, None),
+        };
+        let mut stream = transports::dial(&address).await?;
+        let child = stream.take_child().map(Watched::quiet);
+        match Session::over(stream, address.layers(), Side::Client, &config).await {
+            Ok(session) => Ok(Self {
+                session,
+                inner,
+                server: running,
+                child,
+            }),
+            Err(e) => match child {
+                Some(child) => Err(Failure::from(e).with(child.ended().await)),
+                None => Err(e.into()),
+            },
+        }
+    }
+
+    /// Ends the session, then the server.
+    pub(super) async fn part(self) {
+        self.session.close().await;
+        if let Some((task, stop)) = self.server {
+            let _ = stop.send(true);
+            let _ = task.await;
+        }
+        if let Some(child) = self.child {
+            child.ended().await;
+        }
+    }
+}
+
+/// A server in this process, and what asks it to stop.
+type Running = (JoinHandle<Result<(), Failure>>, watch::Sender<bool>);
+
+/// A server in this process, and the address by which it is dialled.
+async fn listen(
+    at: &str,
+    dialled_as: Option<&str>,
+    identity: &Identity,
+    allowed: [PeerId; 2],
+) -> Result<(Endpoint, Option<Running>), Failure> {
+    let listener = transports::listen(&endpoint(at)?).await?;
+    let address = match dialled_as {
+        Some(address) => endpoint(address)?,
+        None => listener.endpoint().clone(),
+    };
+    let services = vec![
+        Service {
+            name: ECHO.to_owned(),
+            target: Target::Echo,
+        },
+        Service {
+            name: LAYERS.to_owned(),
+            target: Target::Demo,
+        },
+    ];
+    let server = Server::new(identity, Arc::new(Pinned::new(allowed)), services, false)?;
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(server.listen(listener, stopped));
+    Ok((address, Some((task, stop))))
+}
+
+/// This very binary as `cepa serve stdio:`.
+fn subprocess(
+    place: &Path,
+    identity: &Identity,
+    allowed: [PeerId; 2],
+) -> Result<Endpoint, Failure> {
+    let key = place.join("server.pem");
+    identity.save(&key)?;
+    let this = std::env::current_exe()
+        .map_err(|e| Failure::new(Code::Other, format!("cannot find this program's file: {e}")))?;
+    let [one, other] = allowed;
+    let words = [
+        exit::quoted(&this.to_string_lossy()),
+        "serve stdio:".to_owned(),
+        format!("--identity {}", exit::quoted(&key.to_string_lossy())),
+        format!("--allow {one} --allow {other}"),
+        format!("--service {ECHO}=echo: --service {LAYERS}=demo:"),
+    ];
+    endpoint(&format!("exec:{}", words.join(" ")))
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, Failure> {
+    text.parse()
+        .map_err(|e| Failure::new(Code::Other, format!("{e}")))
+}
+
+/// A path as an address takes it.
+fn escaped(path: &Path) -> Result<String, Failure> {
+    let text = path.to_str().ok_or_else(|| {
+        Failure::new(
+            Code::Local,
+            "the temporary folder's name is not Unicode; set TMPDIR",
+        )
+    })?;
+    Ok(text
+        .replace('%', "%25")
+        .replace(',', "%2C")
+        .replace('?', "%3F"))
+}

@@ -1,0 +1,176 @@
+//! The demo's table: one row a transport, bytes of both directions together.
+
+use cepa::session::Session;
+
+use super::peers::Kind;
+use super::work::Done;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What one transport came to.
+#[derive(Debug)]
+pub(super) struct Row {
+    transport: &'static str,
+    layers: String,
+    application: u64,
+    mux: u64,
+    tls: u64,
+    wire: u64,
+    handshake_ms: f64,
+    mib_per_s: f64,
+    pub(super) equal: bool,
+}
+
+impl Row {
+    pub(super) fn new(kind: Kind, session: &Session, done: &Done) -> Self {
+        let scheme = match kind {
+            Kind::Tcp => "tcp",
+            Kind::Unix => "unix",
+            Kind::Exec => "exec",
+            Kind::Serial => "serial",
+        };
+        let tls_layers = session.layers();
+        let (mut mux, mut tls) = (0, 0);
+        // Above the innermost layer is the mux, below the outermost the wire.
+        if let Some(innermost) = tls_layers.last() {
+            let bytes = innermost.bytes();
+            mux = bytes.plain_in + bytes.plain_out;
+        }
+        if let Some(outermost) = tls_layers.first() {
+            let bytes = outermost.bytes();
+            tls = bytes.sealed_in + bytes.sealed_out;
+        }
+        Self {
+            transport: kind.name(),
+            layers: format!("mux+{}{scheme}", "tls+".repeat(tls_layers.len())),
+            application: done.bytes,
+            mux,
+            tls,
+            wire: session.wire().bytes_in() + session.wire().bytes_out(),
+            handshake_ms: session.handshake_time().as_secs_f64() * 1000.0,
+            mib_per_s: mib(done.bytes) / done.took.as_secs_f64().max(1e-6),
+            equal: done.equal,
+        }
+    }
+
+    /// What was added below the application, in percent of its bytes.
+    fn overhead(&self) -> f64 {
+        (mib(self.wire) / mib(self.application) - 1.0) * 100.0
+    }
+
+    fn cells(&self) -> [String; 10] {
+        [
+            self.transport.to_owned(),
+            self.layers.clone(),
+            grouped(self.application),
+            grouped(self.mux),
+            grouped(self.tls),
+            grouped(self.wire),
+            format!("{:.2} %", self.overhead()),
+            format!("{:.1} ms", self.handshake_ms),
+            format!("{:.0} MiB/s", self.mib_per_s),
+            if self.equal { "equal" } else { "DIFFERS" }.to_owned(),
+        ]
+    }
+}
+
+/// Digits in groups of three, for people.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[allow(clippy::cast_precision_loss)] // shown with three digits
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB
+}
+
+const HEAD: [&str; 10] = [
+    "transport",
+    "layers",
+    "application",
+    "mux",
+    "TLS",
+    "wire",
+    "overhead",
+    "handshake",
+    "throughput",
+    "SHA-256",
+];
+/// The columns that are words, and so stand left.
+const WORDS: [usize; 3] = [0, 1, 9];
+
+/// All rows under a head, columns as wide as they need.
+pub(super) fn render(rows: &[Row]) -> String {
+    let mut lines = vec![HEAD.map(str::to_owned)];
+    lines.extend(rows.iter().map(Row::cells));
+    let mut widths = [0; HEAD.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                if WORDS.contains(&column) {
+                    format!("{cell:<width$}")
+                } else {
+                    format!("{cell:>width$}")
+                }
+            });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let row = Row {
+            transport: "TCP",
+            layers: "mux+tls+tcp".to_owned(),
+            application: 1_048_576,
+            mux: 1_050_000,
+            tls: 1_055_000,
+            wire: 1_055_000,
+            handshake_ms: 1.25,
+            mib_per_s: 100.0,
+            equal: true,
+        };
+        let text = render(&[row]);
+        let lines: Vec<&str> = text.lines().collect();
+        // Figures end under the end of their heading, words begin under its beginning.
+        let end = lines[0].find("wire").unwrap() + "wire".len();
+        assert!(lines[1][..end].ends_with("1,055,000"), "{text}");
+        assert_eq!(lines[0].find("SHA-256"), lines[1].find("equal"), "{text}");
+        assert!(text.contains("0.61 %"), "{text}");
+    }
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

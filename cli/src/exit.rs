@@ -1,0 +1,251 @@
+//! How the tool ends: exit codes, and the one line on standard error that goes with each.
+//!
+//! Every failure becomes a [`Failure`], a code and one sentence that ends with what to do next. What
+//! a peer, a child or an address wrote may be part of the sentence, so it passes [`one_line`] before
+//! it reaches a terminal: a banner cannot move the cursor or forge a second line.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+
+use cepa::identity::{IdentityError, Refusal};
+use cepa::session::{ConnectError, OpenError, SessionEnd};
+use cepa::tls::{TlsConfigError, TlsError};
+use cepa::transports::{TransportError, TransportErrorKind};
+
+/// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  clean: both directions ended (also when the reader of standard output left first)
+  1  anything else
+  2  usage: an option or an address is wrong
+  3  identity: the peer is not who it should be, or its certificate is expired or foreign
+  4  unknown peer, and nobody to ask: neither --expect nor --trust was given
+  5  cannot connect: nothing there, the command failed, or what answers does not speak TLS
+  6  link lost or timed out, in the handshake or later
+  7  refused by the peer: it does not allow this identity, or has no such service
+  8  local: key, configuration, permission, or an address to listen on that is taken
+
+Errors are one line on standard error. Standard output carries nothing but data.";
+
+/// Exit codes of the tool, as [`HELP`] documents them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    Other = 1,
+    Usage = 2,
+    Identity = 3,
+    UnknownPeer = 4,
+    Connect = 5,
+    Lost = 6,
+    Refused = 7,
+    Local = 8,
+}
+
+/// Why a command ended early: the exit code, and a sentence for the person at the terminal.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Adds what is only known further out: the service, the child's last words, the command to run.
+    pub(crate) fn with(mut self, more: impl fmt::Display) -> Self {
+        let _ = write!(self.message, "; {more}");
+        self
+    }
+
+    /// Prints `cepa: …` on standard error and gives the code for the process.
+    pub(crate) fn report(&self) -> u8 {
+        say(format_args!("cepa: {}", self.message));
+        self.code as u8
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// One line on standard error. A closed standard error is nobody's error.
+pub(crate) fn say(line: impl fmt::Display) {
+    let mut text = one_line(&line.to_string());
+    text.push('\n');
+    // One write a line, so that lines of several tasks do not mix.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Text for standard output. The reader may have left already (`cepa explain … | head -0`), which
+/// ends the command quietly; a full disk does not.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            Code::Other,
+            format!("cannot write to standard output: {e}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Makes foreign text safe to show: line ends become spaces; control characters and the marks that
+/// reorder text on a terminal are written as escapes.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.trim_end().chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                out.extend(c.escape_unicode());
+            }
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+impl From<TransportError> for Failure {
+    fn from(e: TransportError) -> Self {
+        let code = match e.kind() {
+            // A taken port and a forbidden device are put right on this machine.
+            TransportErrorKind::PermissionDenied | TransportErrorKind::AddressInUse => Code::Local,
+            TransportErrorKind::Invalid => Code::Usage,
+            TransportErrorKind::Lost => Code::Lost,
+            _ => Code::Connect,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(e: IdentityError) -> Self {
+        Self::new(Code::Local, e.to_string())
+    }
+}
+
+impl From<TlsConfigError> for Failure {
+    fn from(e: TlsConfigError) -> Self {
+        Self::new(Code::Local, e.to_string())
+    }
+}
+
+/// Which code a refusal of *ours* has: a peer nobody named is a question, any other is an answer.
+fn refusal_code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Unknown { .. } => Code::UnknownPeer,
+        _ => Code::Identity,
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(e: TlsError) -> Self {
+        let code = match e.root() {
+            TlsError::Refused(refusal) => refusal_code(refusal),
+            TlsError::RefusedByPeer { .. } => Code::Refused,
+            TlsError::Truncated { .. } | TlsError::TimedOut | TlsError::Io { .. } => Code::Lost,
+            TlsError::Local { .. } => Code::Local,
+            _ => Code::Connect,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(e: ConnectError) -> Self {
+        match e {
+            ConnectError::Transport(e) => e.into(),
+            ConnectError::Tls(e) => e.into(),
+            ConnectError::Config(e) => e.into(),
+            ConnectError::Layers { .. } => Self::new(Code::Usage, e.to_string()),
+            _ => Self::new(Code::Lost, e.to_string()),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(e: OpenError) -> Self {
+        let code = match &e {
+            OpenError::Refused { .. }
+            | OpenError::InnerTlsRequired { .. }
+            | OpenError::NoInnerTls { .. }
+            | OpenError::Dropped { .. } => Code::Refused,
+            OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
+            OpenError::Name { .. } => Code::Usage,
+            OpenError::Tls(tls) => return tls.clone().into(),
+            _ => Code::Other,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+impl From<SessionEnd> for Failure {
+    fn from(e: SessionEnd) -> Self {
+        Self::new(Code::Lost, e.to_string())
+    }
+}
+
+/// What TLS said in a failed connection, if it was TLS that failed.
+pub(crate) fn tls(e: &ConnectError) -> Option<&TlsError> {
+    match e {
+        ConnectError::Tls(e) => Some(e.root()),
+        _ => None,
+    }
+}
+
+/// The command line of this process as a shell would take it, with two more words.
+///
+/// The words go before a `--`, behind which they would be read as addresses.
+pub(crate) fn command_with(option: &str, value: &str) -> String {
+    let mut words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let at = words.iter().position(|w| w == "--").unwrap_or(words.len());
+    words.splice(at..at, [option.to_owned(), value.to_owned()]);
+    let mut line = String::from("cepa");
+    for word in words {
+        line.push(' ');
+        line.push_str(&quoted(&word));
+    }
+    line
+}
+
+/// One word in the quotes that a POSIX shell needs, and none where it needs none.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:/.,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_stays_one_harmless_line() {
+        assert_eq!(one_line("login:\r\nroot\n"), "login:  root");
+        assert_eq!(one_line("\x1b[2Jhi"), "\\u{1b}[2Jhi");
+        assert_eq!(one_line("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(one_line("zwölf"), "zwölf");
+    }
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        assert_eq!(quoted("tcp:[::1]:7"), "'tcp:[::1]:7'");
+        assert_eq!(quoted("tcp:127.0.0.1:7,a=b"), "tcp:127.0.0.1:7,a=b");
+        assert_eq!(quoted("exec:sh -c 'a'"), r"'exec:sh -c '\''a'\'''");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,415 @@
+//! Two streams joined: what comes out of one goes into the other, both ways, until both have ended.
+//!
+//! tokio's `copy_bidirectional` gives up both ways on the first error of either, which cuts the
+//! output of a command that does not read all its input (`head -1`). Here the two ways end apart:
+//!
+//! - the end of a stream shuts down the writing side of the other, and that way is done;
+//! - a stream that *takes* no more ends its way only (or everything, where the owner of the stream
+//!   says so: [`Join::end_with_near`]), because the other way may still have something to say;
+//! - a stream that cannot be *read* ends everything: its data is cut, and the other end must not
+//!   take that for a clean end. The caller drops both streams, which resets a substream.
+//!
+//! The owner may also hold the end of the near stream back ([`Join::hold_near_end`]), to find out
+//! first whether it was a clean one: a command's output ends the same whether it worked or not.
+//!
+//! All four halves are polled by one task, so no stream is split and no waker is lost.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes taken in one read: enough to fill several records, small enough for many connections.
+const BUFFER: usize = 64 * 1024;
+
+/// Turns of one way before the task lets others run; both ends may always be ready.
+const TURNS: u32 = 16;
+
+/// What ended a join before both ways did, or how both did.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Each way came to its end, or its taker left: `near_left` and `far_left` say so.
+    Both {
+        near_left: Option<io::Error>,
+        far_left: Option<io::Error>,
+    },
+    /// The near stream could not be read.
+    Near(io::Error),
+    /// The far stream could not be read.
+    Far(io::Error),
+    /// The near stream takes no more, and its owner wants nothing without it.
+    NearLeft(io::Error),
+}
+
+/// What [`Join::step`] came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The near stream has ended, and its end is held back: [`Join::pass_end_on`], or drop both.
+    NearEnded,
+    /// All is over.
+    Over(Ended),
+}
+
+/// A running join of `near` and `far`. Dropping it drops nothing: the streams are borrowed.
+#[derive(Debug)]
+pub(crate) struct Join<'a, N, F> {
+    near: &'a mut N,
+    far: &'a mut F,
+    outward: Way,
+    inward: Way,
+    end_with_near: bool,
+    end_with_far: bool,
+}
+
+impl<'a, N, F> Join<'a, N, F>
+where
+    N: AsyncRead + AsyncWrite + Unpin,
+    F: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(crate) fn new(near: &'a mut N, far: &'a mut F) -> Self {
+        Self {
+            near,
+            far,
+            outward: Way::new(),
+            inward: Way::new(),
+            end_with_near: false,
+            end_with_far: false,
+        }
+    }
+
+    /// The whole join ends when the near stream takes no more.
+    pub(crate) fn end_with_near(mut self) -> Self {
+        self.end_with_near = true;
+        self
+    }
+
+    /// The whole join ends when the far stream ends, however much the near one has to say.
+    pub(crate) fn end_with_far(mut self, yes: bool) -> Self {
+        self.end_with_far = yes;
+        self
+    }
+
+    /// Asks to be told of the near stream's end before the far one is ([`Step::NearEnded`]).
+    pub(crate) fn hold_near_end(mut self) -> Self {
+        self.outward.hold = true;
+        self
+    }
+
+    /// After [`Step::NearEnded`]: it was a clean end, the far stream may have it.
+    pub(crate) fn pass_end_on(&mut self) {
+        self.outward.hold = false;
+        if matches!(self.outward.state, State::Held) {
+            self.outward.state = State::Closing;
+        }
+    }
+
+    /// Nothing more goes to the near stream, because what read there is gone; what it has written
+    /// still comes.
+    pub(crate) fn near_is_gone(&mut self) {
+        if !self.inward.is_done() {
+            self.inward.state = if self.inward.start < self.inward.end {
+                State::Left(io::ErrorKind::BrokenPipe.into())
+            } else {
+                State::Done
+            };
+        }
+    }
+
+    /// Nothing more goes to the far stream, because it is lost; what it has sent still comes.
+    pub(crate) fn far_is_gone(&mut self) {
+        if !self.outward.is_done() {
+            self.outward.state = State::Left(io::ErrorKind::NotConnected.into());
+        }
+    }
+
+    /// Whether bytes for the near stream were left untaken.
+    pub(crate) fn near_left_bytes(&self) -> bool {
+        matches!(self.inward.state, State::Left(_))
+    }
+
+    /// Carries on to the end of both ways.
+    pub(crate) async fn run(mut self) -> Ended {
+        loop {
+            match self.step().await {
+                Step::NearEnded => self.pass_end_on(),
+                Step::Over(ended) => return ended,
+            }
+        }
+    }
+
+    /// Carries on to the next thing to decide. Cancel safe: bytes taken and not given stay here.
+    pub(crate) async fn step(&mut self) -> Step {
+        poll_fn(|cx| self.poll_step(cx)).await
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let outward = match self.outward.poll(cx, self.near, self.far) {
+            Poll::Ready(Err(e)) => return Poll::Ready(Step::Over(Ended::Near(e))),
+            other => other.is_ready(),
+        };
+        let inward = match self.inward.poll(cx, self.far, self.near) {
+            Poll::Ready(Err(e)) => return Poll::Ready(Step::Over(Ended::Far(e))),
+            other => other.is_ready(),
+        };
+        if self.end_with_near
+            && let Some(e) = self.inward.left()
+        {
+            return Poll::Ready(Step::Over(Ended::NearLeft(e)));
+        }
+        if matches!(self.outward.state, State::Held) {
+            return Poll::Ready(Step::NearEnded);
+        }
+        if inward && (outward || self.end_with_far) {
+            let (near_left, far_left) = (self.inward.left(), self.outward.left());
+            return Poll::Ready(Step::Over(Ended::Both {
+                near_left,
+                far_left,
+            }));
+        }
+        Poll::Pending
+    }
+
+    /// Bytes that went from near to far, and from far to near.
+    #[cfg(test)]
+    pub(crate) fn carried(&self) -> (u64, u64) {
+        (self.outward.carried, self.inward.carried)
+    }
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Way {
+    buffer: Vec<u8>,
+    /// `buffer[start..end]` was read and is not written yet.
+    start: usize,
+    end: usize,
+    /// Written bytes may wait in the writer.
+    unflushed: bool,
+    carried: u64,
+    /// The reader's end is not passed on by itself.
+    hold: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Copying,
+    /// The reader ended; the writer is not told yet.
+    Held,
+    /// The reader ended; the writer is being told.
+    Closing,
+    Done,
+    /// The writer takes no more.
+    Left(io::Error),
+}
+
+impl Way {
+    fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            unflushed: false,
+            carried: 0,
+            hold: false,
+            state: State::Copying,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done | State::Left(_))
+    }
+
+    /// Takes out why the writer left.
+    fn left(&mut self) -> Option<io::Error> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Left(e) => Some(e),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    /// `Ready(Ok)` when this way has come to an end; `Err` only for the reader's errors.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..TURNS {
+            let step = match self.state {
+                State::Done | State::Held | State::Left(_) => return Poll::Ready(Ok(())),
+                State::Closing => Pin::new(&mut *to).poll_shutdown(cx).map_ok(|()| {
+                    self.state = State::Done;
+                }),
+                State::Copying if self.start < self.end => self.poll_drain(cx, to),
+                State::Copying => match self.poll_fill(cx, from) {
+                    Poll::Ready(result) => {
+                        result?;
+                        continue;
+                    }
+                    // Nothing to read for now: what was written must not wait for more.
+                    Poll::Pending if self.unflushed => match Pin::new(&mut *to).poll_flush(cx) {
+                        Poll::Ready(Ok(())) => {
+                            self.unflushed = false;
+                            return Poll::Pending;
+                        }
+                        other => other,
+                    },
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            if let Err(e) = ready!(step) {
+                self.state = State::Left(e);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<()>> {
+        // Made at the first use, so that an idle way costs nothing before.
+        self.buffer.resize(BUFFER, 0);
+        let mut space = ReadBuf::new(&mut self.buffer);
+        match Pin::new(from).poll_read(cx, &mut space) {
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            other => ready!(other)?,
+        }
+        self.start = 0;
+        self.end = space.filled().len();
+        if self.end == 0 {
+            self.state = if self.hold {
+                State::Held
+            } else {
+                State::Closing
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let n = ready!(Pin::new(to).poll_write(cx, waiting))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.start += n;
+        self.carried += n as u64;
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn both_ways_are_carried_and_half_close_is_passed_on() {
+        let (mut near, user) = duplex(1000);
+        let (mut far, mut peer) = duplex(100);
+        let joined = tokio::spawn(async move {
+            let mut join = Join::new(&mut near, &mut far);
+            let ended = join.step().await;
+            (format!("{ended:?}"), join.carried())
+        });
+        let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        let sent = data.clone();
+        let (mut from_user, mut to_user) = tokio::io::split(user);
+        let sender = tokio::spawn(async move {
+            to_user.write_all(&sent).await.unwrap();
+            to_user.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).await.unwrap();
+        assert!(got == data);
+        sender.await.unwrap();
+        // The other way is still open after the first has ended.
+        peer.write_all(b"late").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut late = Vec::new();
+        from_user.read_to_end(&mut late).await.unwrap();
+        assert_eq!(late, b"late");
+        let (ended, carried) = joined.await.unwrap();
+        assert_eq!(ended, "Over(Both { near_left: None, far_left: None })");
+        assert_eq!(carried, (300_000, 4));
+    }
+
+    #[tokio::test]
+    async fn a_taker_that_leaves_ends_its_way_only() {
+        let (mut near, user) = duplex(64);
+        let (mut far, mut peer) = duplex(64);
+        let joined =
+            tokio::spawn(
+                async move { format!("{:?}", Join::new(&mut near, &mut far).run().await) },
+            );
+        drop(user); // takes nothing, and its writing side has ended
+        peer.write_all(b"into the void").await.unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).await.unwrap();
+        assert!(joined.await.unwrap().starts_with("Both { near_left: Some("));
+    }
+
+    #[tokio::test]
+    async fn a_taker_that_leaves_ends_everything_where_asked() {
+        let (mut near, user) = duplex(64);
+        let (mut far, mut peer) = duplex(64);
+        drop(user);
+        peer.write_all(b"x").await.unwrap();
+        let ended = Join::new(&mut near, &mut far).end_with_near().run().await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_cannot_be_read_ends_everything() {
+        let mut near = Broken;
+        let (mut far, _peer) = duplex(64);
+        let ended = Join::new(&mut near, &mut far).run().await;
+        assert!(matches!(ended, Ended::Near(_)), "{ended:?}");
+    }
+
+    /// A stream whose reads fail.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+}

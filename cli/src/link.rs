@@ -1,0 +1,159 @@
+//! A session for a command that dials, and what goes wrong on the way, in the user's words.
+//!
+//! The library says what failed; only here it is known what the person typed. So this adds the
+//! command that would work (unknown peer), the id that the other side has to allow (refused by it),
+//! and the last words of a subprocess that died before it could answer.
+
+use std::sync::Arc;
+
+use cepa::Side;
+use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::session::{ConnectError, Session};
+use cepa::stack::StackConfig;
+use cepa::tls::TlsError;
+use cepa::transports::{self, Endpoint, Layer};
+
+use crate::args::Trust;
+use crate::child::Watched;
+use crate::exit::{self, Code, Failure, say};
+use crate::trust;
+
+/// A session and, below it, the subprocess that it may run over.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) session: Session,
+    child: Option<Watched>,
+}
+
+impl Link {
+    /// Dials, as [`Trust`] allows it.
+    pub(crate) async fn dial(
+        address: &Endpoint,
+        trust: &Trust,
+        identity: &Identity,
+    ) -> Result<Self, Failure> {
+        let config = stack(identity, trust::of_dialler(trust));
+        carries_session(address)?;
+        let mut stream = transports::dial(address).await?;
+        let child = stream
+            .take_child()
+            .map(|child| Watched::start(child, "peer".to_owned()));
+        match Session::over(stream, address.layers(), Side::Client, &config).await {
+            Ok(session) => {
+                if trust.trust.is_some() {
+                    say(format_args!(
+                        "peer {} (taken unchecked)",
+                        session.peer().id()
+                    ));
+                }
+                Ok(Self { session, child })
+            }
+            Err(e) => Err(explained(e, address, identity, child).await),
+        }
+    }
+
+    /// Why the session is no more, or `None` while it stands.
+    ///
+    /// A substream's error does not tell whether the session went with it; the session says so
+    /// itself, at once or a moment later.
+    pub(crate) async fn lost(&self) -> Option<Failure> {
+        let end = tokio::time::timeout(LAST_WORDS, self.session.closed())
+            .await
+            .ok()?;
+        Some(end.into())
+    }
+
+    /// Ends the session in order, once all that was written has left. A session that breaks before
+    /// that has cut something off.
+    pub(crate) async fn finish(&self) -> Result<(), Failure> {
+        self.session.close().await;
+        let end = self.session.closed().await;
+        self.close().await;
+        if end.is_clean() {
+            Ok(())
+        } else {
+            Err(end.into())
+        }
+    }
+
+    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
+    pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(GOODBYE, self.session.close()).await;
+        if let Some(child) = &self.child {
+            let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
+        }
+    }
+}
+
+/// The library's defaults, but for two of a substream's time limits. A command may think for hours
+/// between the end of its input and its first word of output, and a reader may stop for as long
+/// (a pager); neither is a fault that data should be cut for. Whether the peer still lives, the
+/// session's own keepalive finds out.
+pub(crate) fn stack(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
+    let mut config = StackConfig::new(identity.clone(), trust);
+    config.mux.stream_timeouts.half_closed = None;
+    config.mux.stream_timeouts.write_stalled = None;
+    config
+}
+
+/// An address whose layers can carry a session: none written, or the mux above TLS. The library
+/// checks this too, but only once the stream is open.
+pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
+    match address.layers() {
+        [] => Ok(()),
+        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) => Ok(()),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
+            ),
+        )),
+    }
+}
+
+/// How long a peer may take to answer a goodbye; everything of value has been delivered by then.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// How long to wait for what explains an error that has already happened: longer than a command's
+/// standard error may be held open by what it left behind (one second).
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
+
+async fn explained(
+    e: ConnectError,
+    address: &Endpoint,
+    identity: &Identity,
+    child: Option<Watched>,
+) -> Failure {
+    let child_may_tell = match exit::tls(&e) {
+        Some(TlsError::Refused(Refusal::Unknown { presented })) => {
+            let run = exit::command_with("--expect", &presented.to_string());
+            return Failure::new(
+                Code::UnknownPeer,
+                format!(
+                    "{address} is answered by peer {presented}, which nobody has vouched for; \
+                     if that is the one you mean, run: {run}"
+                ),
+            );
+        }
+        Some(TlsError::RefusedByPeer { .. }) => {
+            if let Some(child) = child {
+                // It is just saying who has to do what.
+                let _ = tokio::time::timeout(LAST_WORDS, child.ended()).await;
+            }
+            return Failure::from(e).with(format_args!("our peer id is {}", identity.peer_id()));
+        }
+        // The command did its part; that it ends now is because we leave.
+        Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
+        _ => true,
+    };
+    if let Some(child) = child.filter(|_| child_may_tell)
+        && let Ok(end) = tokio::time::timeout(LAST_WORDS, child.ended()).await
+    {
+        // It was the command that failed; what TLS saw of that is of no help.
+        return Failure::new(
+            Code::Connect,
+            format!("cannot connect by {address}: {end}; start it by hand to see more"),
+        );
+    }
+    Failure::from(e)
+}

@@ -1,0 +1,94 @@
+//! `cepa pipe`: two streams joined, each with the TLS layers that its address names.
+
+use std::time::Duration;
+
+use cepa::Side;
+use cepa::identity::Identity;
+use cepa::onion::Onion;
+use cepa::tls::{TlsConfig, TlsError};
+use cepa::transports::{self, Endpoint, Layer, Stream};
+
+use crate::args::{self, Trust};
+use crate::child::Watched;
+use crate::exit::{Code, Failure};
+use crate::id;
+use crate::join::{Ended, Join};
+use crate::trust;
+
+pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
+    for address in [&args.one, &args.other] {
+        if address.layers().contains(&Layer::Mux) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "{address}: a mux carries many streams, a pipe joins one; use `cepa connect`"
+                ),
+            ));
+        }
+    }
+    let secured = [&args.one, &args.other]
+        .iter()
+        .any(|a| !a.layers().is_empty());
+    let identity = if secured {
+        Some(id::load(&args.identity)?)
+    } else {
+        None
+    };
+    let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
+    let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
+    let lost = |address: &Endpoint, e: &std::io::Error| {
+        Failure::new(Code::Lost, format!("{address}: {e}"))
+    };
+    match Join::new(&mut near.onion, &mut far.onion).run().await {
+        // Who stops taking what the other sends has lost it; only a reader of our standard output
+        // may do that quietly.
+        Ended::Both {
+            near_left: Some(e), ..
+        } if !left_quietly(&args.one, &e) => Err(lost(&args.one, &e)),
+        Ended::Both {
+            far_left: Some(e), ..
+        } if !left_quietly(&args.other, &e) => Err(lost(&args.other, &e)),
+        Ended::Both { .. } => Ok(()),
+        Ended::Near(e) | Ended::NearLeft(e) => Err(lost(&args.one, &e)),
+        Ended::Far(e) => Err(lost(&args.other, &e)),
+    }
+}
+
+fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
+    address.scheme() == "stdio" && e.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// For each layer's handshake, as in a session's stack: whoever answers must answer soon.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// An open end of the pipe; a subprocess stays with it.
+struct End {
+    onion: Onion<Stream>,
+    _child: Option<Watched>,
+}
+
+async fn open(
+    address: &Endpoint,
+    trust: &Trust,
+    identity: Option<&Identity>,
+) -> Result<End, Failure> {
+    let mut stream = transports::dial(address).await?;
+    let child = stream
+        .take_child()
+        .map(|c| Watched::start(c, address.to_string()));
+    let mut onion = Onion::new(stream);
+    if let Some(identity) = identity {
+        let config = TlsConfig::new(identity, trust::of_dialler(trust))?;
+        // Written top of the stack first, so the last one is next to the wire and goes on first.
+        for _ in address.layers() {
+            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
+                Ok(pushed) => pushed.map(|_peer| ())?,
+                Err(_) => return Err(TlsError::TimedOut.into()),
+            }
+        }
+    }
+    Ok(End {
+        onion,
+        _child: child,
+    })
+}

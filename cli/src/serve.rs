@@ -1,0 +1,286 @@
+//! `cepa serve`: listeners, the sessions that come from them, and the services those open.
+//!
+//! TCP and Unix sockets bring many streams, each with a session in a task of its own. The other
+//! transports are one line with one peer at its end: the next session begins when the last is over.
+//! Whatever happens to a session is told on standard error and stays in its task.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::Side;
+use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::session::{ConnectError, Session};
+use cepa::stack::StackConfig;
+use cepa::tls::{TlsConfig, TlsError};
+use cepa::transports::{self, Endpoint, Listener, Stream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::args::{self, Service};
+use crate::child::Watched;
+use crate::exit::{self, Code, Failure, say};
+use crate::gate::{Gate, SESSIONS};
+use crate::id;
+use crate::link::{self, carries_session};
+use crate::service::Services;
+use crate::signal::Signals;
+use crate::trust;
+
+/// How long sessions may take to end in order once the server was asked to.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// Pause after a failed session on a line that has only one: noise must not make us spin.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
+    check(&args)?;
+    let identity = id::load(&args.identity)?;
+    let server = Server::new(
+        &identity,
+        trust::of_server(&args.allow),
+        args.services,
+        true,
+    )?;
+    let mut listeners = Vec::new();
+    for endpoint in &args.listen {
+        listeners.push(transports::listen(endpoint).await?);
+    }
+    let mut signals = Signals::watch();
+    for listener in &listeners {
+        say(format_args!(
+            "listening on {} as {}",
+            listener.endpoint(),
+            identity.peer_id()
+        ));
+    }
+    if args.allow.is_empty() {
+        say(
+            "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
+        );
+    }
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(Arc::clone(&server).listen(listener, stopping.clone()));
+    }
+    let mut result = Ok(());
+    loop {
+        tokio::select! {
+            // Listeners of one stream end with it, and the command with the last of them.
+            ended = tasks.join_next() => match ended {
+                Some(Ok(Err(failure))) => {
+                    if !tasks.is_empty() {
+                        say(format_args!("cepa: {failure}"));
+                    }
+                    result = result.and(Err(failure));
+                }
+                Some(_) => {}
+                None => return result,
+            },
+            () = signals.asked_to_end() => {
+                let _ = stop.send(true);
+                let _ = tokio::time::timeout(GOODBYE, async {
+                    while tasks.join_next().await.is_some() {}
+                }).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What clap cannot see: addresses that a server has no use for, and names given twice.
+fn check(args: &args::Serve) -> Result<(), Failure> {
+    let usage = |message: String| Err(Failure::new(Code::Usage, message));
+    for endpoint in &args.listen {
+        if endpoint.scheme() == "memory" {
+            return usage(format!(
+                "{endpoint}: nobody outside this process can reach memory:"
+            ));
+        }
+        carries_session(endpoint)?;
+    }
+    let mut names = HashSet::new();
+    for service in &args.services {
+        if !names.insert(&service.name) {
+            return usage(format!(
+                "two services are named {}; give each a name of its own",
+                service.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What all listeners and sessions share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    config: StackConfig,
+    services: Arc<Services>,
+    gate: Gate,
+    sessions: Arc<Semaphore>,
+    /// Sessions are told on standard error.
+    tell: bool,
+}
+
+impl Server {
+    pub(crate) fn new(
+        identity: &Identity,
+        trust: Arc<dyn TrustPolicy>,
+        services: Vec<Service>,
+        tell: bool,
+    ) -> Result<Arc<Self>, Failure> {
+        let inner = TlsConfig::new(identity, Arc::clone(&trust))?;
+        Ok(Arc::new(Self {
+            config: link::stack(identity, trust),
+            services: Services::new(services, inner),
+            gate: Gate::default(),
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            tell,
+        }))
+    }
+
+    /// Serves all that a listener brings; ends when it brings no more, or when asked to stop. The
+    /// error is that of the last session, where the listener is a line with only one.
+    pub(crate) async fn listen(
+        self: Arc<Self>,
+        mut listener: Listener,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let endpoint = listener.endpoint().clone();
+        let many = matches!(endpoint.scheme(), "tcp" | "unix");
+        let mut sessions = JoinSet::new();
+        let mut last = Ok(());
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = sessions.join_next() => continue,
+                () = stopped(&mut stop) => break,
+            };
+            let stream = match accepted {
+                Ok(Some(stream)) => stream,
+                Ok(None) => break,
+                // Out of descriptors, or a connection that was gone again: others may follow.
+                Err(e) if many => {
+                    self.say(format_args!("{e}"));
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let session = Arc::clone(&self).session(stream, endpoint.clone(), stop.clone());
+            if many {
+                sessions.spawn(session);
+            } else {
+                last = session.await;
+                if last.is_err() && matches!(endpoint.scheme(), "serial" | "pty") {
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => {}
+                        () = stopped(&mut stop) => break,
+                    }
+                }
+            }
+        }
+        while sessions.join_next().await.is_some() {}
+        last
+    }
+
+    /// One stream, from its handshake to the end of its session.
+    async fn session(
+        self: Arc<Self>,
+        mut stream: Stream,
+        at: Endpoint,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let from = stream.label().to_owned();
+        let (Some(pass), Ok(_place)) = (
+            self.gate.enter(&from),
+            Arc::clone(&self.sessions).try_acquire_owned(),
+        ) else {
+            self.say(format_args!("turned {from} away: too many at once"));
+            return Ok(());
+        };
+        // Of `serve exec:…`: shown, and killed with the session.
+        let child = stream.take_child();
+        let _child = child.map(|child| Watched::start(child, "peer".to_owned()));
+        let handshake = Session::over(stream, at.layers(), Side::Server, &self.config);
+        let session = tokio::select! {
+            session = handshake => session,
+            () = stopped(&mut stop) => return Ok(()),
+        };
+        drop(pass);
+        let session = session.map_err(|e| {
+            let failure = refused(e, &from);
+            // The one session of `serve stdio:` is the command's own end, and told there.
+            if !one_session(&at) {
+                self.say(format_args!("{failure}"));
+            }
+            failure
+        })?;
+        let peer = session.peer().id();
+        self.say(format_args!("session with {peer} over {from}"));
+        let mut substreams = JoinSet::new();
+        let end = loop {
+            tokio::select! {
+                incoming = session.accept() => match incoming {
+                    Ok(incoming) => {
+                        let services = Arc::clone(&self.services);
+                        substreams.spawn(services.serve(incoming, session.clone()));
+                    }
+                    Err(end) => break end,
+                },
+                Some(_) = substreams.join_next() => {}
+                () = stopped(&mut stop) => {
+                    session.close().await;
+                    self.say(format_args!("session with {peer} over {from} closed"));
+                    return Ok(());
+                }
+            }
+        };
+        self.say(format_args!("session with {peer} over {from} ended: {end}"));
+        // What the peer sent before it left is still being delivered.
+        if one_session(&at) {
+            while substreams.join_next().await.is_some() {}
+        } else {
+            substreams.detach_all();
+        }
+        if end.is_clean() {
+            Ok(())
+        } else {
+            Err(end.into())
+        }
+    }
+
+    fn say(&self, line: std::fmt::Arguments<'_>) {
+        if self.tell {
+            say(line);
+        }
+    }
+}
+
+/// An address whose one session is all there will be; the command ends with it.
+fn one_session(at: &Endpoint) -> bool {
+    matches!(at.scheme(), "stdio" | "fd" | "exec")
+}
+
+/// Waits until the server is asked to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // What it gives holds a lock, and must not live on in the caller's task.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A handshake that failed, with what the operator can do about it.
+fn refused(e: ConnectError, from: &str) -> Failure {
+    let tls = exit::tls(&e);
+    if let Some(TlsError::Refused(
+        Refusal::Unknown { presented } | Refusal::WrongPeer { presented, .. },
+    )) = tls
+    {
+        let run = exit::command_with("--allow", &presented.to_string());
+        return Failure::new(
+            Code::UnknownPeer,
+            format!("refused {from}: peer {presented} is not allowed; to allow it, run: {run}"),
+        );
+    }
+    let failure = Failure::from(e);
+    Failure::new(failure.code, format!("{from}: {}", failure.message))
+}

@@ -1,0 +1,227 @@
+//! What a peer gets when it opens a service: the substream joined to an address that is opened anew
+//! for it, or one of the two that are built in.
+//!
+//! A command (`exec:`) gets the substream as standard input and output, half-close included. Its
+//! exit status has no place on the wire; so that a failure is not taken for a short but whole
+//! output, a command that was killed, or that failed with input left untaken, ends its substream
+//! with a reset instead of a clean end.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::mux::Substream;
+use cepa::onion::Onion;
+use cepa::session::{Incoming, Session};
+use cepa::tls::TlsConfig;
+use cepa::transports::{self, Endpoint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::args::{Service, Target};
+use crate::child::Watched;
+use crate::demo;
+use crate::exit::say;
+use crate::join::{Ended, Join, Step};
+
+/// How long after the end of its output a command may take to exit, until the end is passed on
+/// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
+const EXIT: Duration = Duration::from_secs(1);
+
+/// How long input that nobody wants is taken, so that output can leave. A peer that sends without end
+/// (`yes | cepa connect …`) is held up for as long.
+const DISMISS: Duration = Duration::from_secs(3);
+
+/// A reset throws away what is queued in front of it; this lets the output so far leave first.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// The services of a server.
+#[derive(Debug)]
+pub(crate) struct Services {
+    list: Vec<Service>,
+    /// For peers that want TLS of their own inside a substream: the server's identity and trust.
+    inner: TlsConfig,
+}
+
+impl Services {
+    pub(crate) fn new(list: Vec<Service>, inner: TlsConfig) -> Arc<Self> {
+        Arc::new(Self { list, inner })
+    }
+
+    /// The service of that name. No name means the only one, where there is only one.
+    fn find(&self, name: &str) -> Result<&Service, String> {
+        match self.list.as_slice() {
+            [only] if name.is_empty() => Ok(only),
+            list => list
+                .iter()
+                .find(|service| service.name == name)
+                .ok_or_else(|| {
+                    let names: Vec<&str> =
+                        list.iter().map(|service| service.name.as_str()).collect();
+                    let there = match names.as_slice() {
+                        [] => "this server offers none".to_owned(),
+                        names => format!("there is {}", names.join(", ")),
+                    };
+                    if name.is_empty() {
+                        format!("name a service: {there}")
+                    } else {
+                        format!("no service has this name; {there}")
+                    }
+                }),
+        }
+    }
+
+    /// Serves one substream to its end. Errors are told here, and are nobody else's.
+    pub(crate) async fn serve(self: Arc<Self>, incoming: Incoming, session: Session) {
+        let service = match self.find(incoming.service()) {
+            Ok(service) => service.clone(),
+            Err(reason) => {
+                let _ = incoming.refuse(&reason).await;
+                return;
+            }
+        };
+        let name = service.name;
+        let result = match service.target {
+            Target::Echo => match self.accept(incoming).await {
+                Ok(far) => echo(far).await,
+                Err(e) => Err(e),
+            },
+            Target::Demo => match self.accept(incoming).await {
+                Ok(far) => demo::peer::serve(far, &self.inner).await,
+                Err(e) => Err(e),
+            },
+            Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming, &session).await,
+        };
+        if let Err(e) = result {
+            say(format_args!("service {name}: {e}"));
+        }
+    }
+
+    async fn accept(&self, incoming: Incoming) -> Result<Onion<Substream>, String> {
+        let accepted = if incoming.wants_inner_tls() {
+            incoming.accept_secured(&self.inner).await
+        } else {
+            incoming.accept().await
+        };
+        accepted.map_err(|e| e.to_string())
+    }
+
+    async fn dial(
+        &self,
+        name: &str,
+        to: &Endpoint,
+        incoming: Incoming,
+        session: &Session,
+    ) -> Result<(), String> {
+        let mut near = match transports::dial(to).await {
+            Ok(near) => near,
+            Err(e) => {
+                // What exactly is wrong here is for the operator, not for the peer.
+                let _ = incoming
+                    .refuse("the service cannot be reached at the moment")
+                    .await;
+                return Err(e.to_string());
+            }
+        };
+        let child = near
+            .take_child()
+            .map(|child| Watched::start(child, name.to_owned()));
+        let mut far = self.accept(incoming).await?;
+        let mut join = Join::new(&mut near, &mut far);
+        if child.is_some() {
+            join = join.hold_near_end();
+        }
+        let ended = to_the_end(&mut join, child.as_ref(), session).await?;
+        match ended {
+            Ended::Both { far_left: None, .. } => {
+                dismiss(far).await;
+                // Dropped, a command is killed. One whose input and output have ended in order may
+                // finish what it does; any other has nobody left whom it could serve.
+                if let Some(child) = child {
+                    child.ended().await;
+                }
+                Ok(())
+            }
+            Ended::Near(e) => Err(format!("{to}: {e}")),
+            // The peer has reset its substream or is gone; its session tells of that.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes what the peer still sends to a service that reads no more, for a while or to its end.
+///
+/// Dropped at once, the substream would be reset by the first byte that comes, and the reset would
+/// throw away the output that still waits to be sent.
+async fn dismiss(mut far: Onion<Substream>) {
+    let _ = tokio::time::timeout(DISMISS, async {
+        let mut scratch = vec![0; 16 * 1024];
+        while far.read(&mut scratch).await? > 0 {}
+        std::io::Result::Ok(())
+    })
+    .await;
+}
+
+/// Carries a join to its end, and minds what the streams do not tell: that the command on the near
+/// side has exited, and that the session under the far side is lost.
+async fn to_the_end<N, F>(
+    join: &mut Join<'_, N, F>,
+    child: Option<&Watched>,
+    session: &Session,
+) -> Result<Ended, String>
+where
+    N: AsyncRead + AsyncWrite + Unpin,
+    F: AsyncRead + AsyncWrite + Unpin,
+{
+    let exited = async {
+        match child {
+            Some(child) => child.ended().await,
+            None => pending().await,
+        }
+    };
+    tokio::pin!(exited);
+    let (mut gone, mut lost) = (false, false);
+    loop {
+        let step = tokio::select! {
+            step = join.step() => step,
+            _ = &mut exited, if !gone => {
+                gone = true;
+                join.near_is_gone();
+                continue;
+            }
+            _ = session.closed(), if !lost => {
+                lost = true;
+                join.far_is_gone();
+                continue;
+            }
+        };
+        match (step, child) {
+            (Step::Over(ended), _) => return Ok(ended),
+            (Step::NearEnded, Some(child)) => {
+                if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
+                    && (end.killed || (end.failed && join.near_left_bytes()))
+                {
+                    tokio::time::sleep(PARTING).await;
+                    return Err(end.to_string());
+                }
+                join.pass_end_on();
+            }
+            (Step::NearEnded, None) => join.pass_end_on(),
+        }
+    }
+}
+
+/// Sends back what comes, until it ends.
+async fn echo(mut far: Onion<Substream>) -> Result<(), String> {
+    let mut buffer = vec![0; 64 * 1024];
+    let copied = async {
+        loop {
+            let n = far.read(&mut buffer).await?;
+            if n == 0 {
+                return far.shutdown().await;
+            }
+            far.write_all(buffer.get(..n).unwrap_or_default()).await?;
+            far.flush().await?;
+        }
+    };
+    copied.await.map_err(|e| e.to_string())
+}

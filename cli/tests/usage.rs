@@ -1,0 +1,287 @@
+//! Help, wrong command lines, `id` and `explain`: what needs no peer.
+
+mod common;
+
+use common::{Place, text};
+
+#[test]
+fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
+    let place = Place::new();
+    let output = place.run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for word in [
+        "demo",
+        "serve",
+        "connect",
+        "forward",
+        "pipe",
+        "id",
+        "explain",
+        "Exit codes:",
+    ] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
+    for code in 0..=8 {
+        assert!(
+            help.contains(&format!("\n  {code}  ")),
+            "code {code} is missing in {help}"
+        );
+    }
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn every_command_has_help_and_says_what_its_options_are() {
+    let place = Place::new();
+    for (words, option) in [
+        (&["serve"][..], "--allow"),
+        (&["connect"], "--expect"),
+        (&["forward"], "--local"),
+        (&["pipe"], "--trust"),
+        (&["id", "new"], "--kind"),
+        (&["id", "show"], "--identity"),
+        (&["demo"], "--size"),
+        (&["explain"], "<ADDR>"),
+    ] {
+        let output = place.run(&[words, &["--help"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(
+            text(&output.stdout).contains(option),
+            "{words:?}: {}",
+            text(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_one_line_and_exit_code_2() {
+    let place = Place::new();
+    assert!(place.run(&["id", "show"]).status.success());
+    for (words, says) in [
+        (&[][..], "cepa --help"),
+        (&["frobnicate"], "frobnicate"),
+        (&["connect"], "<ADDR>"),
+        (&["connect", "tcp:127.0.0.1:1", "--frob"], "--frob"),
+        (&["connect", "tcp:127.0.0.1:1", "--trust", "some"], "any"),
+        (&["connect", "tcp:127.0.0.1:1", "--expect", "abc"], "52"),
+        (&["connect", "tpc:127.0.0.1:1"], "tcp"),
+        (&["connect", "tcp:127.0.0.1"], "HOST:PORT"),
+        (&["connect", "serial:/dev/ttyS0,buad=9600"], "baud"),
+        (&["connect", "tsl+tcp:127.0.0.1:1"], "tls"),
+        (&["serve"], "<ADDR>"),
+        (&["serve", "memory:x"], "memory:"),
+        (&["serve", "tls+tcp:127.0.0.1:0"], "mux+"),
+        (&["connect", "mux+tcp:127.0.0.1:1"], "mux+tls+"),
+        (
+            &["serve", "tcp:127.0.0.1:0", "--service", "up"],
+            "NAME=ADDR",
+        ),
+        (&["serve", "tcp:127.0.0.1:0", "--service", "=echo:"], "name"),
+        (
+            &["serve", "tcp:127.0.0.1:0", "--service", "up=exce:ls"],
+            "exec",
+        ),
+        (
+            &["serve", "tcp:127.0.0.1:0", "--service", "up=tls+tcp:x:1"],
+            "layers",
+        ),
+        (&["serve", "tcp:127.0.0.1:0", "--allow", "everyone"], "any"),
+        (
+            &[
+                "serve",
+                "tcp:127.0.0.1:0",
+                "--service",
+                "a=echo:",
+                "--service",
+                "a=exec:cat",
+            ],
+            "named a",
+        ),
+        (&["forward", "tcp:127.0.0.1:1"], "--local"),
+        (
+            &["forward", "tcp:127.0.0.1:1", "-L", "5433"],
+            "LISTEN=SERVICE",
+        ),
+        (&["forward", "tcp:127.0.0.1:1", "-L", "stdio:=db"], "unix"),
+        (&["pipe", "tcp:127.0.0.1:1"], "<ADDR>"),
+        (
+            &["pipe", "mux+tls+tcp:127.0.0.1:1", "stdio:"],
+            "cepa connect",
+        ),
+        (&["demo", "--size", "0"], "--size"),
+        (&["id", "new", "--kind", "rsa"], "ed25519"),
+        (&["explain", "nonsense"], "tcp"),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(says), "{words:?} should say {says:?}: {line}");
+    }
+}
+
+#[test]
+fn a_wrong_address_names_the_column_and_the_nearest_key() {
+    let place = Place::new();
+    let line = place.fails(&["connect", "serial:/dev/ttyS0,buad=9600"], 2);
+    assert!(line.contains("baud"), "{line}");
+    assert!(line.contains("19"), "the column of the key: {line}");
+    assert!(
+        line.contains("`cepa connect --help`"),
+        "where to read on: {line}"
+    );
+}
+
+#[test]
+fn explain_tells_the_layers_and_contacts_nobody() {
+    let place = Place::new();
+    let output = place.run(&["explain", "tcp:127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    for word in ["mux", "tls", "127.0.0.1", "9"] {
+        assert!(
+            told.to_lowercase().contains(word),
+            "{word} is missing in {told}"
+        );
+    }
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn id_new_makes_a_private_file_and_show_prints_the_id_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    for kind in ["ed25519", "p256"] {
+        let file = place.text(kind);
+        let made = place.run(&["id", "new", "--identity", &file, "--kind", kind]);
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let shown = place.run(&["id", "show", "--identity", &file]);
+        assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+        assert_eq!(text(&shown.stderr), "");
+        let id = text(&shown.stdout);
+        assert_eq!(id.len(), 53, "52 characters and a line end: {id:?}");
+        assert!(
+            id.trim_end()
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
+        );
+        assert_eq!(made.stdout, shown.stdout);
+    }
+}
+
+#[test]
+fn the_default_identity_is_made_once_and_said_so() {
+    let place = Place::new();
+    let first = place.run(&["id", "show"]);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    assert!(
+        text(&first.stderr).contains("made the identity"),
+        "{}",
+        text(&first.stderr)
+    );
+    let second = place.run(&["id", "show"]);
+    assert_eq!(text(&second.stderr), "");
+    assert_eq!(first.stdout, second.stdout);
+    assert!(place.path("config/identity.pem").exists());
+}
+
+#[test]
+fn the_default_identity_follows_xdg_and_home() {
+    let place = Place::new();
+    for (variable, file) in [
+        ("XDG_CONFIG_HOME", "xdg/cepa/identity.pem"),
+        ("HOME", "home/.config/cepa/identity.pem"),
+    ] {
+        let folder = if variable == "HOME" { "home" } else { "xdg" };
+        let mut command = place.cepa(&["id", "show"]);
+        command
+            .env_remove("CEPA_CONFIG_DIR")
+            .env_remove("XDG_CONFIG_HOME");
+        command.env(variable, place.path(folder));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(place.path(file).exists(), "{variable}");
+    }
+}
+
+#[test]
+fn identity_files_that_will_not_do_are_exit_code_8() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let missing = place.text("missing.pem");
+    let line = place.fails(&["id", "show", "--identity", &missing], 8);
+    assert!(line.contains("cepa id new --identity"), "{line}");
+
+    let (file, _) = place.identity("loose.pem");
+    let line = place.fails(&["id", "new", "--identity", &file], 8);
+    assert!(line.contains("exists"), "{line}");
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for words in [
+        &["id", "show", "--identity", &file][..],
+        &[
+            "connect",
+            "tcp:127.0.0.1:1",
+            "--trust",
+            "any",
+            "--identity",
+            &file,
+        ],
+        &["serve", "tcp:127.0.0.1:0", "--identity", &file],
+    ] {
+        let line = place.fails(words, 8);
+        assert!(line.contains("chmod 600"), "{line}");
+    }
+
+    let junk = place.text("junk.pem");
+    std::fs::write(&junk, "not a key\n").unwrap();
+    std::fs::set_permissions(&junk, std::fs::Permissions::from_mode(0o600)).unwrap();
+    place.fails(&["id", "show", "--identity", &junk], 8);
+}
+
+#[test]
+fn a_certificate_of_another_key_is_exit_code_8() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let place = Place::new();
+    let (one, _) = place.identity("one.pem");
+    let (other, _) = place.identity("other.pem");
+    let part = |file: &str, what: &str| {
+        let pem = std::fs::read_to_string(file).unwrap();
+        let begin = pem.find(&format!("-----BEGIN {what}-----")).unwrap();
+        let end = format!("-----END {what}-----\n");
+        let stop = pem[begin..].find(&end).unwrap() + begin + end.len();
+        pem[begin..stop].to_owned()
+    };
+    let mixed = place.text("mixed.pem");
+    let text = part(&one, "PRIVATE KEY") + &part(&other, "CERTIFICATE");
+    let mut file = std::fs::OpenOptions::new();
+    let mut file = file
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&mixed)
+        .unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    let line = place.fails(&["id", "show", "--identity", &mixed], 8);
+    assert!(line.contains("certificate"), "{line}");
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_exit_code_8() {
+    let place = Place::new();
+    // A file where the folder should be is refused whoever runs the test, root included.
+    std::fs::write(place.path("config"), "").unwrap();
+    let line = place.fails(&["id", "show"], 8);
+    assert!(line.contains("identity.pem"), "{line}");
+}
+
+#[test]
+fn output_whose_reader_has_left_is_no_error() {
+    let place = Place::new();
+    let mut command = place.cepa(&["explain", "tcp:127.0.0.1:9"]);
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = common::finish(child);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr), "");
+}

@@ -1,0 +1,228 @@
+//! How a session ends, and why a service was not opened or not accepted.
+
+use std::error::Error;
+use std::io;
+
+use crate::mux::{self, GoAwayCode, MuxError, StreamError};
+use crate::onion::Onion;
+use crate::tls::TlsError;
+
+/// How a session ended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// It was closed here.
+    #[error("the session was closed here")]
+    Closed,
+    /// The peer closed it, and said so.
+    #[error("the peer closed the session")]
+    ClosedByPeer,
+    /// A TLS layer failed, or was cut off.
+    #[error("the session is lost: {0}")]
+    Tls(#[source] TlsError),
+    /// Anything else ended it: the stream below, the peer's silence, a fault of its mux.
+    #[error("the session is lost: {0}; connect again")]
+    Lost(#[source] MuxError),
+}
+
+impl SessionEnd {
+    /// Whether one of the two ends wished it, and said so.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        matches!(self, Self::Closed | Self::ClosedByPeer)
+    }
+
+    pub(super) fn from_mux(error: MuxError) -> Self {
+        match error {
+            MuxError::Closed => Self::Closed,
+            MuxError::GoAway {
+                code: GoAwayCode::Normal,
+            } => Self::ClosedByPeer,
+            MuxError::Io(error) => match tls_inside(&error) {
+                Some(tls) => Self::Tls(tls),
+                None => Self::Lost(MuxError::Io(error)),
+            },
+            other => Self::Lost(other),
+        }
+    }
+}
+
+/// Why a service was not opened. Each text is one line and says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The peer refused.
+    #[error("the peer refused {}: {reason}", named(service))]
+    Refused {
+        /// The service that was asked for.
+        service: String,
+        /// In the peer's words.
+        reason: String,
+    },
+    /// The peer has this service with inner TLS only.
+    #[error(
+        "the peer offers {} only with TLS inside the substream: open it secured",
+        named(service)
+    )]
+    InnerTlsRequired {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// The peer does not have this service with inner TLS.
+    #[error(
+        "the peer does not offer {} with TLS inside the substream: open it without",
+        named(service)
+    )]
+    NoInnerTls {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// The peer dropped the substream without an answer.
+    #[error(
+        "the peer dropped {} without an answer: look at its log",
+        named(service)
+    )]
+    Dropped {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// The peer did not answer in time.
+    #[error(
+        "the peer did not answer for {} in time: is what stands behind it alive?",
+        named(service)
+    )]
+    TimedOut {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// A name that can't be sent.
+    #[error("{service:?} can't be the name of a service: at most 255 bytes, no control characters")]
+    Name {
+        /// The name.
+        service: String,
+    },
+    /// The peer's answer makes no sense, or it can't make sense of our request.
+    #[error(
+        "the two ends do not understand each other about {} ({detail}): are both of the same version?",
+        named(service)
+    )]
+    Protocol {
+        /// The service that was asked for.
+        service: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// TLS inside the substream failed; the session goes on.
+    #[error("TLS inside the substream: {0}")]
+    Tls(#[source] TlsError),
+    /// The session takes no new substreams.
+    #[error("no substream can be opened: {0}")]
+    Mux(#[source] mux::OpenError),
+    /// The session is over.
+    #[error(transparent)]
+    Session(#[from] SessionEnd),
+}
+
+impl OpenError {
+    pub(super) fn from_mux(error: mux::OpenError) -> Self {
+        match error {
+            mux::OpenError::Session(end) => Self::Session(SessionEnd::from_mux(end)),
+            other => Self::Mux(other),
+        }
+    }
+
+    /// The substream failed before there was an answer.
+    pub(super) fn from_io(error: &io::Error, service: &str) -> Self {
+        match cause(error) {
+            Cause::Session(end) => Self::Session(end),
+            Cause::TimedOut => Self::TimedOut {
+                service: service.into(),
+            },
+            Cause::Stream => Self::Dropped {
+                service: service.into(),
+            },
+        }
+    }
+}
+
+/// Why a substream of the peer was not accepted. The session goes on, unless it says otherwise.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The peer asked for inner TLS, and the service was accepted without. The peer has been told.
+    #[error("the peer wants TLS inside the substream: accept it secured")]
+    WantsInnerTls,
+    /// The peer did not ask for inner TLS, and the service was accepted with it. The peer has been
+    /// told.
+    #[error("the peer wants no TLS inside the substream: accept it without")]
+    WantsNoInnerTls,
+    /// TLS inside the substream failed.
+    #[error("TLS inside the substream: {0}")]
+    Tls(#[source] TlsError),
+    /// The peer took it back, or did not go on in time.
+    #[error("the peer dropped the substream")]
+    Dropped,
+    /// The session is over.
+    #[error(transparent)]
+    Session(#[from] SessionEnd),
+}
+
+impl AcceptError {
+    pub(super) fn from_io(error: &io::Error) -> Self {
+        match cause(error) {
+            Cause::Session(end) => Self::Session(end),
+            Cause::TimedOut | Cause::Stream => Self::Dropped,
+        }
+    }
+}
+
+/// What made a substream fail.
+enum Cause {
+    Session(SessionEnd),
+    TimedOut,
+    Stream,
+}
+
+fn cause(error: &io::Error) -> Cause {
+    match inside::<StreamError>(error) {
+        Some(StreamError::Session(end)) => Cause::Session(SessionEnd::from_mux(end.clone())),
+        Some(StreamError::TimedOut(_)) => Cause::TimedOut,
+        _ => Cause::Stream,
+    }
+}
+
+/// The first reason of a TLS layer somewhere in an error's chain.
+pub(super) fn tls_inside(error: &io::Error) -> Option<TlsError> {
+    inside::<TlsError>(error).map(|tls| tls.root().clone())
+}
+
+/// An error of type `E` in the chain of an [`io::Error`].
+fn inside<E: Error + 'static>(error: &io::Error) -> Option<&E> {
+    let mut at = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    while let Some(error) = at {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        // An io::Error tells its inner error's source as its own, and would hide the error itself.
+        at = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// A service in a message.
+fn named(service: &str) -> String {
+    if service.is_empty() {
+        "its default service".into()
+    } else {
+        format!("the service {service:?}")
+    }
+}
+
+/// The stream type of a substream, for signatures.
+pub(super) type Sub = Onion<mux::Substream>;

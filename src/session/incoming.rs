@@ -1,0 +1,250 @@
+//! Substreams that the peer opens: reading what they are for, accepting and refusing them.
+//!
+//! Headers are read while somebody waits in `Session::accept`, all of them at once, so that a
+//! substream that dawdles holds up no other. How many may dawdle is bounded here, for how long by
+//! the header's time limit; beyond that the mux's own backlog holds the peer back.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::error::{AcceptError, Sub};
+use super::header::{Answer, HeaderError, LET_IN, Progress, Request, Status};
+use crate::Side;
+use crate::mux::{Mux, MuxError, Substream};
+use crate::onion::Onion;
+use crate::tls::{Peer, TlsConfig};
+
+/// Substreams whose header may be on its way at once. A conformant peer sends it with the opening,
+/// so that hardly any ever is.
+const DAWDLING: usize = 64;
+
+/// How long a refused peer gets to read why, before its substream is reset.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// Substreams whose header is being read.
+pub(super) struct Arrivals {
+    header_timeout: Duration,
+    pending: FuturesUnordered<BoxFuture<'static, Option<Arrived>>>,
+}
+
+/// A substream, and what it is for.
+pub(super) struct Arrived {
+    onion: Sub,
+    request: Request,
+}
+
+impl Arrivals {
+    pub(super) fn new(header_timeout: Duration) -> Self {
+        Self {
+            header_timeout,
+            pending: FuturesUnordered::new(),
+        }
+    }
+
+    /// The next substream whose header is complete. Cancel safe: what was read stays here.
+    pub(super) async fn next(&mut self, mux: &Mux) -> Result<Arrived, MuxError> {
+        loop {
+            tokio::select! {
+                // Those that came first, first.
+                biased;
+                Some(arrived) = self.pending.next() => {
+                    if let Some(arrived) = arrived {
+                        return Ok(arrived);
+                    }
+                }
+                accepted = mux.accept(), if self.pending.len() < DAWDLING => {
+                    let arriving = arrive(accepted?, self.header_timeout);
+                    self.pending.push(Box::pin(arriving));
+                }
+            }
+        }
+    }
+}
+
+impl Arrived {
+    pub(super) fn into_incoming(self, peer: Peer, time: Duration) -> Incoming {
+        Incoming {
+            onion: self.onion,
+            request: self.request,
+            peer,
+            time,
+        }
+    }
+}
+
+/// Reads the header of a new substream. None when it does not come, or makes no sense.
+async fn arrive(substream: Substream, limit: Duration) -> Option<Arrived> {
+    let mut onion = Onion::new(substream);
+    match timeout(limit, read_header(&mut onion, Request::decode)).await {
+        Ok(Ok(request)) => Some(Arrived { onion, request }),
+        Ok(Err(error)) => {
+            if let Some(fault) = HeaderError::inside(&error) {
+                let answer = Answer::refused(Status::NotUnderstood, &fault.to_string());
+                let _ = timeout(limit, say(&mut onion, &answer)).await;
+                tokio::spawn(part(onion));
+            }
+            None
+        }
+        // Dropped unfinished, which resets it.
+        Err(_) => None,
+    }
+}
+
+/// Reads one header and not a byte more: what follows it may belong to a TLS layer.
+///
+/// A [`HeaderError`] comes inside the [`io::Error`].
+pub(super) async fn read_header<T>(
+    onion: &mut Sub,
+    decode: impl Fn(&[u8]) -> Result<Progress<T>, HeaderError>,
+) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    loop {
+        let fault = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
+        let needed = match decode(&bytes).map_err(fault)? {
+            Progress::Done(header, _) => return Ok(header),
+            Progress::Need(needed) => needed,
+        };
+        let start = bytes.len();
+        bytes.resize(needed, 0);
+        if let Some(room) = bytes.get_mut(start..) {
+            onion.read_exact(room).await?;
+        }
+    }
+}
+
+async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
+    onion.write_all(&answer.encode()).await?;
+    onion.flush().await
+}
+
+/// Ends a refused substream so that the peer can read why: a reset could overtake the answer, so it
+/// is left to the peer to end first, for a while.
+async fn part(mut onion: Sub) {
+    let _ = timeout(PARTING, async {
+        onion.shutdown().await?;
+        let mut scratch = vec![0; 1024];
+        while onion.read(&mut scratch).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
+}
+
+/// A substream that the peer has opened, and that waits for an answer.
+///
+/// Dropped without one, it is reset, and the peer learns that it was dropped.
+pub struct Incoming {
+    onion: Sub,
+    request: Request,
+    peer: Peer,
+    time: Duration,
+}
+
+impl Incoming {
+    /// The service that the peer asks for; empty leaves the choice to us.
+    pub fn service(&self) -> &str {
+        &self.request.service
+    }
+
+    /// Who asks: the peer of the session.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether it asks for TLS inside the substream.
+    pub fn wants_inner_tls(&self) -> bool {
+        self.request.inner_tls
+    }
+
+    /// Accepts. Where the peer asked for inner TLS it is refused instead, and told so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn accept(mut self) -> Result<Onion<Substream>, AcceptError> {
+        if self.request.inner_tls {
+            self.turn_down(Status::NoInnerTls).await?;
+            return Err(AcceptError::WantsInnerTls);
+        }
+        self.answer(&Answer::accepted()).await?;
+        Ok(self.onion)
+    }
+
+    /// Accepts, and puts TLS inside, as its server; identity and trust are those of `inner`. Where
+    /// the peer did not ask for inner TLS it is refused instead, and told so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
+        if !self.request.inner_tls {
+            self.turn_down(Status::InnerTlsRequired).await?;
+            return Err(AcceptError::WantsNoInnerTls);
+        }
+        let time = self.time;
+        let mut onion = self.onion;
+        let secured = async {
+            // The answer and the first bytes of a handshake are small; they wait for one another.
+            say(&mut onion, &Answer::accepted())
+                .await
+                .map_err(|e| AcceptError::from_io(&e))?;
+            let pushed = onion.push(Side::Server, inner).await;
+            pushed.map_err(|error| AcceptError::Tls(error.root().clone()))?;
+            let let_in = async {
+                onion.write_u8(LET_IN).await?;
+                onion.flush().await
+            };
+            let_in.await.map_err(|error| AcceptError::from_io(&error))
+        };
+        let done = timeout(time, secured)
+            .await
+            .unwrap_or(Err(AcceptError::Dropped));
+        match done {
+            Ok(()) => Ok(onion),
+            Err(error) => {
+                // The alert must not be overtaken by a reset either.
+                tokio::spawn(part(onion));
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses, and says why; of a long reason the first 255 bytes.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn refuse(mut self, reason: &str) -> Result<(), AcceptError> {
+        self.answer(&Answer::refused(Status::Refused, reason))
+            .await?;
+        tokio::spawn(part(self.onion));
+        Ok(())
+    }
+
+    async fn turn_down(self, status: Status) -> Result<(), AcceptError> {
+        let mut this = self;
+        this.answer(&Answer::refused(status, "")).await?;
+        tokio::spawn(part(this.onion));
+        Ok(())
+    }
+
+    async fn answer(&mut self, answer: &Answer) -> Result<(), AcceptError> {
+        match timeout(self.time, say(&mut self.onion, answer)).await {
+            Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
+            Err(_) => Err(AcceptError::Dropped),
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("service", &self.service())
+            .field("peer", &self.peer.id())
+            .field("wants_inner_tls", &self.wants_inner_tls())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,351 @@
+//! An authenticated, multiplexed session with one peer.
+//!
+//! [`Session::dial`] opens an address and builds its layers; [`Session::over`] does the same on a
+//! stream that is there already: one that a listener accepted, or any other. Then both ends are
+//! equal: each opens substreams by the name of a service, and accepts or refuses what the other
+//! opens. A substream comes as an [`Onion`], so TLS of its own can be put on it at any time.
+//!
+//! A session is announced, to either end, only after one ping has come back. A TLS 1.3 client has
+//! finished its handshake before the server has judged its certificate; the ping's answer is the
+//! first thing that tells it that it was let in.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::identity::{Identity, Pinned};
+//! use cepa::session::Session;
+//! use cepa::stack::StackConfig;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::load("me.pem")?;
+//! let expected = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza".parse()?;
+//! let config = StackConfig::new(identity, Arc::new(Pinned::one(expected)));
+//! let session = Session::dial(&"tcp:host:7000".parse()?, &config).await?;
+//! let mut stream = session.open("echo").await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?; // the end of our direction
+//! let mut back = Vec::new();
+//! stream.read_to_end(&mut back).await?;
+//! session.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # How a session ends
+//! [`Session::close`] says so in the mux (go-away) and in each TLS layer (close_notify), and waits
+//! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
+//! cut, nothing of that comes, and the end is not [clean](SessionEnd::is_clean). When all handles of
+//! a session are dropped, substreams that are left go on; the session closes behind the last.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `header.rs` | the first bytes of a substream, without IO |
+//! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
+//! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
+//! | `error.rs` | ends and errors |
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::meter::Meter;
+use cepa_transports::{Endpoint, Layer, Stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
+use tokio::time::{timeout, timeout_at};
+
+use crate::Side;
+use crate::mux::{self, Mux};
+use crate::onion::{LayerInfo, Onion};
+use crate::stack::{self, Built, StackConfig};
+use crate::tls::{Peer, TlsConfig, TlsError};
+
+mod error;
+mod header;
+mod incoming;
+mod witness;
+
+pub use crate::stack::ConnectError;
+pub use error::{AcceptError, OpenError, SessionEnd};
+pub use incoming::Incoming;
+
+use error::Sub;
+use header::{Answer, HeaderError, LET_IN, Request, Status};
+use incoming::Arrivals;
+use witness::{Announced, Witness};
+
+/// A session with one peer. Clones are handles on the same session.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    mux: Mux,
+    peer: Peer,
+    layers: Vec<LayerInfo>,
+    meter: Meter,
+    label: String,
+    handshake_time: Duration,
+    open_timeout: Duration,
+    arrivals: Mutex<Arrivals>,
+}
+
+impl Session {
+    /// Dials an address and makes a session, in the role of the client.
+    ///
+    /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
+    /// drives the session in a task of its own. The peer is told why, where it is refused.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
+    }
+
+    /// Makes a session on a stream, in either role; the other end must take the other one.
+    ///
+    /// `layers` are those of the address, topmost first; none means `mux+tls`. Otherwise as
+    /// [`dial`](Self::dial).
+    pub async fn over(
+        stream: Stream,
+        layers: &[Layer],
+        side: Side,
+        config: &StackConfig,
+    ) -> Result<Self, ConnectError> {
+        announce(
+            stack::build(stream, layers, side, config).await?,
+            side,
+            config,
+        )
+        .await
+    }
+
+    /// Who is at the other end: the peer of the innermost layer, the one that the mux is in.
+    pub fn peer(&self) -> &Peer {
+        &self.inner.peer
+    }
+
+    /// The TLS layers, the outermost first.
+    pub fn layers(&self) -> &[LayerInfo] {
+        &self.inner.layers
+    }
+
+    /// What has passed the wire, all layers included.
+    pub fn wire(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    /// Where the stream goes or came from, for messages.
+    pub fn label(&self) -> &str {
+        &self.inner.label
+    }
+
+    /// How long it took from the open stream to the announced session: all handshakes and one ping.
+    pub fn handshake_time(&self) -> Duration {
+        self.inner.handshake_time
+    }
+
+    /// Counters and gauges of the mux.
+    pub fn mux_stats(&self) -> mux::Stats {
+        self.inner.mux.stats()
+    }
+
+    /// Opens a service at the peer; an empty name leaves the choice to the peer.
+    ///
+    /// Returns when the peer has accepted. Neither side has TLS inside the substream, beyond the
+    /// session's own.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+        self.within(service, self.start(service, false)).await
+    }
+
+    /// Opens a service at the peer with TLS inside the substream, as its client; identity and trust
+    /// are those of `inner`, and need not be the session's.
+    ///
+    /// Returns when the peer has accepted our certificate as well. A refusal leaves the session
+    /// as it was.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open_secured(
+        &self,
+        service: &str,
+        inner: &TlsConfig,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let secured = async {
+            let mut onion = self.start(service, true).await?;
+            let pushed = onion.push(Side::Client, inner).await;
+            pushed.map_err(|error| OpenError::Tls(error.root().clone()))?;
+            // As with the session itself: only a word from inside tells that we were let in.
+            match onion.read_u8().await {
+                Ok(LET_IN) => Ok(onion),
+                Ok(other) => Err(OpenError::Protocol {
+                    service: service.into(),
+                    detail: format!("byte {other:#04x} where {LET_IN:#04x} was due"),
+                }),
+                Err(error) => Err(match error::tls_inside(&error) {
+                    Some(tls) => OpenError::Tls(tls),
+                    None => OpenError::from_io(&error, service),
+                }),
+            }
+        };
+        self.within(service, secured).await
+    }
+
+    /// Waits for the next substream that the peer opens.
+    ///
+    /// Several tasks may accept. A substream that is slow to say what it is for delays no other
+    /// one; one that says nothing in time, or nonsense, is reset and not reported.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
+        let mut arrivals = self.inner.arrivals.lock().await;
+        let arrived = arrivals
+            .next(&self.inner.mux)
+            .await
+            .map_err(SessionEnd::from_mux)?;
+        drop(arrivals);
+        Ok(arrived.into_incoming(self.inner.peer.clone(), self.inner.open_timeout))
+    }
+
+    /// Measures a round trip to the peer's mux.
+    pub async fn ping(&self) -> Result<Duration, SessionEnd> {
+        self.inner.mux.ping().await.map_err(SessionEnd::from_mux)
+    }
+
+    /// Ends the session: says so to the peer, in the mux and in every TLS layer, and waits until
+    /// that has left. Substreams whose end was written still send what is queued, all others are
+    /// reset.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the close back.
+    pub async fn close(&self) {
+        self.inner.mux.close().await;
+    }
+
+    /// Waits until the session is over, and tells why.
+    pub async fn closed(&self) -> SessionEnd {
+        SessionEnd::from_mux(self.inner.mux.closed().await)
+    }
+
+    /// Opens a substream, says what for, and reads the answer.
+    async fn start(&self, service: &str, inner_tls: bool) -> Result<Sub, OpenError> {
+        let request = Request {
+            service: service.into(),
+            inner_tls,
+        }
+        .encode()
+        .map_err(|_| OpenError::Name {
+            service: service.into(),
+        })?;
+        let mut onion = Onion::new(self.inner.mux.open().await.map_err(OpenError::from_mux)?);
+        let answer = async {
+            onion.write_all(&request).await?;
+            onion.flush().await?;
+            incoming::read_header(&mut onion, Answer::decode).await
+        };
+        let answer = answer
+            .await
+            .map_err(|error| match HeaderError::inside(&error) {
+                Some(fault) => OpenError::Protocol {
+                    service: service.into(),
+                    detail: fault.to_string(),
+                },
+                None => OpenError::from_io(&error, service),
+            })?;
+        let service = service.to_owned();
+        Err(match answer.status {
+            Status::Accepted => return Ok(onion),
+            Status::Refused => OpenError::Refused {
+                service,
+                reason: answer.text,
+            },
+            Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
+            Status::NoInnerTls => OpenError::NoInnerTls { service },
+            Status::NotUnderstood => OpenError::Protocol {
+                service,
+                detail: "the peer does not know our header".into(),
+            },
+        })
+    }
+
+    async fn within<T>(
+        &self,
+        service: &str,
+        opening: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        match timeout(self.inner.open_timeout, opening).await {
+            Ok(done) => done,
+            Err(_) => Err(OpenError::TimedOut {
+                service: service.into(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("peer", &self.inner.peer.id())
+            .field("label", &self.inner.label)
+            .field("layers", &self.inner.layers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts the mux on a stack, and waits for the first ping.
+async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
+    let Built {
+        onion,
+        meter,
+        label,
+        started,
+        deadline,
+    } = built;
+    let layers = onion.layers().to_vec();
+    let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
+        return Err(TlsError::Misuse {
+            what: "a session needs a TLS layer",
+        }
+        .into());
+    };
+    let announced = Announced::default();
+    let io = Witness::new(onion, announced.clone());
+    let (mux, driver) = mux::mux(io, side, config.mux.clone());
+    tokio::spawn(driver);
+    let pinged = timeout_at(deadline, mux.ping()).await;
+    let failed = match pinged {
+        Ok(Ok(_)) => None,
+        // What the driver was told is what counts; the ping only hears that there is no more.
+        Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
+            SessionEnd::Tls(error) => ConnectError::Tls(error),
+            SessionEnd::Lost(error) => ConnectError::Mux(error),
+            SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
+            SessionEnd::ClosedByPeer => ConnectError::Mux(mux::MuxError::GoAway {
+                code: mux::GoAwayCode::Normal,
+            }),
+        }),
+        Err(_) => Some(ConnectError::TimedOut {
+            during: "the first ping of the session".into(),
+        }),
+    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    announced.set();
+    Ok(Session {
+        inner: Arc::new(Inner {
+            mux,
+            peer,
+            layers,
+            meter,
+            label,
+            handshake_time: started.elapsed(),
+            open_timeout: config.open_timeout,
+            arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+        }),
+    })
+}

@@ -1,0 +1,42 @@
+//! Why no session came about.
+
+use cepa_transports::TransportError;
+
+use crate::mux::MuxError;
+use crate::tls::{TlsConfigError, TlsError};
+
+/// Why no session came about. Each text is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The stream could not be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A TLS layer could not be put on, or the peer refused us right after.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The mux failed before the first ping had come back.
+    #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
+    Mux(#[source] MuxError),
+    /// It took too long.
+    #[error(
+        "{during} did not finish in time: is the peer alive, does it expect the same layers, and is the line fast enough?"
+    )]
+    TimedOut {
+        /// What was waited for.
+        during: String,
+    },
+    /// The layers can't carry a session.
+    #[error(
+        "the layers {layers} can't carry a session: {reason}; write `mux+tls+` in front of the address, or nothing"
+    )]
+    Layers {
+        /// The layers, as an address writes them.
+        layers: String,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// The identity can't be used for TLS.
+    #[error(transparent)]
+    Config(#[from] TlsConfigError),
+}

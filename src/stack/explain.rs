@@ -1,0 +1,122 @@
+//! An address in words: what each layer is, top of the stack first, and what stands below them all.
+
+use std::fmt;
+
+use cepa_transports::{Endpoint, Layer, Target};
+
+use super::layers::DEFAULT_LAYERS;
+
+/// What an address means; its text has one line a layer, top of the stack first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Explanation {
+    /// The layers and, last, the transport: the word in the address, and what it stands for.
+    pub fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.lines.iter().map(|(word, text)| (*word, text.as_str()))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self
+            .lines
+            .iter()
+            .map(|(word, _)| word.len())
+            .max()
+            .unwrap_or(0);
+        for (index, (word, text)) in self.lines.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{word:width$}  {text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Says what an address means, without opening anything.
+pub fn explain(endpoint: &Endpoint) -> Explanation {
+    let written = endpoint.layers();
+    let layers = if written.is_empty() {
+        DEFAULT_LAYERS
+    } else {
+        written
+    };
+    let note = if written.is_empty() {
+        " (no layers are written, so this is the default)"
+    } else {
+        ""
+    };
+    let mut lines: Vec<_> = layers
+        .iter()
+        .enumerate()
+        .map(|(index, layer)| {
+            let inside = index.checked_sub(1).and_then(|above| layers.get(above));
+            (layer.word(), of_layer(*layer, inside.copied()) + note)
+        })
+        .collect();
+    lines.push((endpoint.scheme(), of_target(endpoint.target())));
+    Explanation { lines }
+}
+
+fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
+    match (layer, inside) {
+        (Layer::Mux, _) => {
+            "many streams in one, each opened by the name of a service; yamux on the wire".into()
+        }
+        (Layer::Tls, Some(Layer::Mux)) => {
+            "TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1".into()
+        }
+        (Layer::Tls, Some(_)) => {
+            "TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1"
+                .into()
+        }
+        (Layer::Tls, None) => {
+            "TLS 1.3, both sides show their identity and check the other's".into()
+        }
+        (other, _) => other.word().into(),
+    }
+}
+
+fn of_target(target: &Target) -> String {
+    match target {
+        Target::Tcp { host, port: 0 } => format!("TCP at {host}, any free port when listening"),
+        Target::Tcp { host, port } => format!("TCP to {host}, port {port}"),
+        Target::Unix { path } => format!("Unix socket {}", path.display()),
+        Target::Stdio => "standard input and output of this process".into(),
+        Target::Fd { read, write } if read == write => format!("open descriptor {read}, both ways"),
+        Target::Fd { read, write } => {
+            format!("open descriptors, {read} to read and {write} to write")
+        }
+        Target::Exec { argv, dir } => {
+            let command = argv
+                .iter()
+                .map(|word| format!("{word:?}"))
+                .collect::<Vec<_>>()
+                .join(" ");
+            match dir {
+                None => format!("standard input and output of the command {command}"),
+                Some(dir) => {
+                    format!(
+                        "standard input and output of the command {command} in {}",
+                        dir.display()
+                    )
+                }
+            }
+        }
+        Target::Serial { path, settings } => format!(
+            "serial line {} at {} baud{}",
+            path.display(),
+            settings.baud,
+            if settings.exclusive {
+                ", locked for this process"
+            } else {
+                ""
+            }
+        ),
+        Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
+        Target::Memory { name } => format!("a stream inside this process, named {name}"),
+        _ => "a byte stream".into(),
+    }
+}

@@ -1,0 +1,221 @@
+//! Builds the layers that an address names, and explains them.
+//!
+//! `mux+tls+tls+tcp:host:7000` is read from its right: the stream of the transport, a TLS layer on
+//! it, another on that, and the mux on top. This floor dials, meters the wire, and puts the TLS
+//! layers on; the mux, which makes a session of them, is put on by the floor above.
+//!
+//! Rules that keep a stack honest:
+//!
+//! - The mux is the topmost layer and has at least one TLS layer below it: no stranger gets to speak
+//!   to the mux, the part with the most state. An address that names no layers means `mux+tls`.
+//! - Each TLS layer says by ALPN what is inside it, [`ALPN_MUX`] or [`ALPN_LAYER`], and demands the
+//!   same of the peer. So a handshake meant for one place in the stack can't be led to another, nor
+//!   to another protocol's server that shares the key.
+//! - A handshake has 10 s a layer and all of them together 30 s: whoever holds a connection without
+//!   proving who it is must not hold it for long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::meter::{Meter, Metered};
+use cepa_transports::{Endpoint, Layer, Stream, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::Side;
+use crate::identity::{Identity, TrustPolicy};
+use crate::onion::Onion;
+use crate::tls::{TlsConfig, TlsConfigError};
+use crate::{mux, transports};
+
+mod error;
+mod explain;
+mod layers;
+
+pub use error::ConnectError;
+pub use explain::{Explanation, explain};
+pub use layers::DEFAULT_LAYERS;
+
+use layers::tls_layers;
+
+/// Said by the TLS layer that has the mux inside (ALPN).
+pub const ALPN_MUX: &[u8] = b"cepa/1";
+
+/// Said by a TLS layer that has another TLS layer inside (ALPN).
+pub const ALPN_LAYER: &[u8] = b"cepa-layer/1";
+
+/// How a stack is built, for either side.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StackConfig {
+    /// Who we are, in every TLS layer of the stack.
+    pub identity: Identity,
+    /// Whom we accept, in every TLS layer of the stack.
+    pub trust: Arc<dyn TrustPolicy>,
+    /// The mux's limits.
+    pub mux: mux::Config,
+    /// Key exchange groups of every TLS layer, by IANA code, best first; default none, which means
+    /// those of the backend (X25519MLKEM768 first).
+    pub groups: Option<Vec<u16>>,
+    /// Time for the handshake of one layer; default 10 s.
+    pub layer_timeout: Duration,
+    /// Time for all layers and the first ping together; default 30 s.
+    pub stack_timeout: Duration,
+    /// Time for the peer to accept or refuse a service that we open, and for the inner handshake
+    /// behind it; default 30 s. The peer may have to dial something first.
+    pub open_timeout: Duration,
+    /// Time for the peer to say what a substream is for, once it has opened it; default 10 s. A
+    /// stream that stays silent is reset, and delays no other one meanwhile.
+    pub header_timeout: Duration,
+}
+
+impl StackConfig {
+    /// The defaults, for this identity and this trust.
+    pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {
+        Self {
+            identity,
+            trust,
+            mux: mux::Config::default(),
+            groups: None,
+            layer_timeout: Duration::from_secs(10),
+            stack_timeout: Duration::from_secs(30),
+            open_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The X25519 group alone, by its IANA code.
+const X25519: u16 = 0x001d;
+
+/// More bytes than one handshake puts on a line, both ways together: 2.6 kB with X25519 and our own
+/// certificates, and room for larger ones.
+const HANDSHAKE_BYTES: u64 = 8_000;
+
+/// Bits on a line for one byte: a start bit, eight data bits, a stop bit.
+const BITS_A_BYTE: u64 = 10;
+
+impl StackConfig {
+    /// The same for what an address stands for: a serial line gets the time that its speed needs on
+    /// top of the limits, and X25519 alone, which saves 2.3 kB a layer, unless groups are set.
+    /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
+    #[must_use]
+    pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
+        let mut tuned = self.clone();
+        if let Target::Serial { settings, .. } = endpoint.target() {
+            let bits = HANDSHAKE_BYTES * BITS_A_BYTE;
+            let slow = Duration::from_secs(bits.div_ceil(u64::from(settings.baud.max(1))));
+            let layers = u32::try_from(endpoint.layers().len().max(1)).unwrap_or(u32::MAX);
+            tuned.layer_timeout = tuned.layer_timeout.saturating_add(slow);
+            tuned.stack_timeout = tuned
+                .stack_timeout
+                .saturating_add(slow.saturating_mul(layers));
+            tuned.groups.get_or_insert_with(|| vec![X25519]);
+        }
+        tuned
+    }
+}
+
+/// A stream with its TLS layers on, ready for the mux.
+pub(crate) struct Built {
+    pub(crate) onion: Onion<Metered<Stream>>,
+    pub(crate) meter: Meter,
+    pub(crate) label: String,
+    pub(crate) started: Instant,
+    /// When the whole stack must stand.
+    pub(crate) deadline: Instant,
+}
+
+/// Dials an address and puts its TLS layers on, as client.
+pub(crate) async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Built, ConnectError> {
+    // Checked first: no connection is made for an address that can't work.
+    tls_layers(endpoint.layers())?;
+    let stream = transports::dial(endpoint).await?;
+    build(
+        stream,
+        endpoint.layers(),
+        Side::Client,
+        &config.tuned_to(endpoint),
+    )
+    .await
+}
+
+/// Puts the TLS layers on a stream.
+///
+/// On an error the peer is told (by alert), and given a moment to read it.
+pub(crate) async fn build(
+    stream: Stream,
+    layers: &[Layer],
+    side: Side,
+    config: &StackConfig,
+) -> Result<Built, ConnectError> {
+    let count = tls_layers(layers)?;
+    let (inside_mux, inside_tls) = (tls(config, ALPN_MUX)?, tls(config, ALPN_LAYER)?);
+    let started = Instant::now();
+    let deadline = started + config.stack_timeout;
+    let label = stream.label().to_owned();
+    let meter = Meter::default();
+    let mut onion = Onion::new(Metered::new(stream, meter.clone()));
+    for layer in 1..=count {
+        let tls = if layer == count {
+            &inside_mux
+        } else {
+            &inside_tls
+        };
+        let until = deadline.min(Instant::now() + config.layer_timeout);
+        let pushed = timeout_at(until, onion.push(side, tls)).await;
+        let error = match pushed {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => ConnectError::Tls(error.root().clone()),
+            Err(_) => ConnectError::TimedOut {
+                during: format!("the handshake of TLS layer {layer} of {count}"),
+            },
+        };
+        part(onion).await;
+        return Err(error);
+    }
+    Ok(Built {
+        onion,
+        meter,
+        label,
+        started,
+        deadline,
+    })
+}
+
+fn tls(config: &StackConfig, alpn: &[u8]) -> Result<TlsConfig, TlsConfigError> {
+    let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust))?.with_alpn(&[alpn])?;
+    match &config.groups {
+        Some(groups) => tls.with_groups(groups),
+        None => Ok(tls),
+    }
+}
+
+/// How long a refused peer gets to read why, and how much of what it still sends is read for that.
+const PARTING: Duration = Duration::from_secs(1);
+const PARTING_BYTES: usize = 64 * 1024;
+
+/// Ends a stream that failed, so that the peer learns why.
+///
+/// Closing a TCP socket with unread bytes in it sends a reset, and a reset destroys what the peer
+/// has not read yet: our alert. So the alert is sent, our direction closed, and the peer's direction
+/// read for a moment, until it ends.
+async fn part(mut onion: Onion<Metered<Stream>>) {
+    let _ = timeout(PARTING, async {
+        if onion.shutdown().await.is_err() {
+            return;
+        }
+        let wire = onion.wire_mut();
+        let (mut scratch, mut total) = (vec![0; 4096], 0);
+        while let Ok(n @ 1..) = wire.read(&mut scratch).await {
+            total += n;
+            if total > PARTING_BYTES {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests;
