@@ -176,12 +176,12 @@ async fn fails(flaw: Flaw, parts: &[&str]) {
 async fn each_flaw_is_found() {
     assert_eq!(judged(Flaw::None).await, None);
     // All at once, because some show only by a guard's running out.
-    let late = "write_after_shutdown: a write after shutdown was taken";
+    let late = ["write_after_shutdown: a write after shutdown was taken"];
     tokio::join!(
         fails(Flaw::Drops, &["echo: byte ", "not 0x"]),
         fails(Flaw::Swaps, &["byte ", "not 0x"]),
         fails(Flaw::NotCancelSafe, &["cancelled_reads: "]),
-        fails(Flaw::TakesLateWrites, &[late]),
+        fails(Flaw::TakesLateWrites, &late),
         fails(Flaw::EndsOnce, &["end_of_file_repeats: hung"]),
         fails(Flaw::HoldsBack, &["hung"]),
         fails(Flaw::EmptyEnds, &["empty_buffers: "]),
