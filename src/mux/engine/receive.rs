@@ -77,10 +77,13 @@ impl Engine {
                 .recv_window
                 .take(len)
                 .ok_or(Violation::WindowExceeded(id))?;
-            unwanted = !entry.held;
+            // Shut down and dropped by the application: nobody will ever read this. What is still
+            // to be sent goes first, as it was promised; meanwhile no credit is granted, so that
+            // a window is the most that is thrown away.
+            entry.unwanted |= !entry.held;
+            unwanted = entry.unwanted && !entry.has_output();
         }
         if unwanted {
-            // Shut down and dropped by the application: nobody will ever read this.
             self.reset_stream(key, 0, StreamError::ResetHere);
         } else if len > 0 {
             self.body = Some((key, fin));

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::GoAwayCode;
+use super::super::error::{GoAwayCode, StreamError};
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, URGENT_MAX};
 use super::super::state::{Event, Greeting};
@@ -153,7 +153,11 @@ impl Engine {
                     value: 0,
                 });
             }
+            let unwanted = entry.unwanted && entry.state.can_receive();
             self.watch(key);
+            if unwanted {
+                self.reset_stream(key, 0, StreamError::ResetHere);
+            }
         }
         self.schedule(key);
         self.settle(key);

@@ -180,7 +180,14 @@ impl Engine {
         } else if entry.fin_wanted {
             entry.recv.clear();
             entry.timeouts.half_closed = Some(entry.timeouts.half_closed.unwrap_or(ABANDONED));
+            // A peer that has used up its window waits for credit, which will not come: it is told
+            // so without being asked.
+            entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
+            let tell = entry.unwanted && !entry.has_output();
             self.watch(key);
+            if tell {
+                self.reset_stream(key, 0, StreamError::ResetHere);
+            }
         } else {
             self.reset_stream(key, 0, StreamError::ResetHere);
         }
