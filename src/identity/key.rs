@@ -88,7 +88,7 @@ impl Identity {
             KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Generate {
                 reason: error.to_string(),
             })?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(readable_by_all(&pair)));
         let certificate = self_signed(&pair);
         pair.zeroize();
         Self::from_der(vec![certificate?], key)
@@ -224,6 +224,29 @@ fn load_key(key: &PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Identit
         .map_err(|error| IdentityError::Key {
             reason: error.to_string(),
         })
+}
+
+/// A new key as PKCS#8 that everyone reads.
+///
+/// The backends write Ed25519 keys as version 2 (RFC 5958), with the public key behind the private
+/// one; OpenSSL 3.0, and Python with it, reads version 1 alone (RFC 8410 section 7). The two differ
+/// in what stands around the 32 bytes.
+fn readable_by_all(pair: &KeyPair) -> Vec<u8> {
+    const SEED: usize = 32;
+    // SEQUENCE of 81 or 46 bytes { INTEGER version, SEQUENCE { OID 1.3.101.112 }, OCTET STRING
+    // { OCTET STRING of 32 bytes, which follow } ..
+    const V2: [u8; 16] = *b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    const V1: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    let der = pair.serialized_der();
+    match der.strip_prefix(&V2).and_then(|rest| rest.get(..SEED)) {
+        Some(seed) => {
+            let mut v1 = Vec::with_capacity(V1.len() + SEED);
+            v1.extend_from_slice(&V1);
+            v1.extend_from_slice(seed);
+            v1
+        }
+        None => der.to_vec(),
+    }
 }
 
 /// The certificate that this file's head describes.

@@ -254,6 +254,15 @@ fn pem_keeps_an_identity() {
 }
 
 #[test]
+fn new_ed25519_keys_are_written_as_every_library_reads_them() {
+    // PKCS#8 version 1: the 32 bytes and nothing behind them.
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let key = identity.private_key().secret_der();
+    assert_eq!(key.len(), 48);
+    assert_eq!(key[..5], [0x30, 0x2e, 2, 1, 0]);
+}
+
+#[test]
 fn a_renewed_certificate_keeps_the_id() {
     let identity = Identity::generate(KeyKind::P256).unwrap();
     let again = Identity::from_key(identity.private_key().clone_key()).unwrap();

@@ -35,7 +35,9 @@ impl SessionEnd {
     pub(super) fn from_mux(error: MuxError) -> Self {
         match error {
             MuxError::Closed => Self::Closed,
-            MuxError::GoAway { code: GoAwayCode::Normal } => Self::ClosedByPeer,
+            MuxError::GoAway {
+                code: GoAwayCode::Normal,
+            } => Self::ClosedByPeer,
             MuxError::Io(error) => match tls_inside(&error) {
                 Some(tls) => Self::Tls(tls),
                 None => Self::Lost(MuxError::Io(error)),
@@ -58,25 +60,37 @@ pub enum OpenError {
         reason: String,
     },
     /// The peer has this service with inner TLS only.
-    #[error("the peer offers {} only with TLS inside the substream: open it secured", named(service))]
+    #[error(
+        "the peer offers {} only with TLS inside the substream: open it secured",
+        named(service)
+    )]
     InnerTlsRequired {
         /// The service that was asked for.
         service: String,
     },
     /// The peer does not have this service with inner TLS.
-    #[error("the peer does not offer {} with TLS inside the substream: open it without", named(service))]
+    #[error(
+        "the peer does not offer {} with TLS inside the substream: open it without",
+        named(service)
+    )]
     NoInnerTls {
         /// The service that was asked for.
         service: String,
     },
     /// The peer dropped the substream without an answer.
-    #[error("the peer dropped {} without an answer: look at its log", named(service))]
+    #[error(
+        "the peer dropped {} without an answer: look at its log",
+        named(service)
+    )]
     Dropped {
         /// The service that was asked for.
         service: String,
     },
     /// The peer did not answer in time.
-    #[error("the peer did not answer for {} in time: is what stands behind it alive?", named(service))]
+    #[error(
+        "the peer did not answer for {} in time: is what stands behind it alive?",
+        named(service)
+    )]
     TimedOut {
         /// The service that was asked for.
         service: String,
@@ -88,7 +102,10 @@ pub enum OpenError {
         service: String,
     },
     /// The peer's answer makes no sense, or it can't make sense of our request.
-    #[error("the two ends do not understand each other about {} ({detail}): are both of the same version?", named(service))]
+    #[error(
+        "the two ends do not understand each other about {} ({detail}): are both of the same version?",
+        named(service)
+    )]
     Protocol {
         /// The service that was asked for.
         service: String,
@@ -118,8 +135,12 @@ impl OpenError {
     pub(super) fn from_io(error: &io::Error, service: &str) -> Self {
         match cause(error) {
             Cause::Session(end) => Self::Session(end),
-            Cause::TimedOut => Self::TimedOut { service: service.into() },
-            Cause::Stream => Self::Dropped { service: service.into() },
+            Cause::TimedOut => Self::TimedOut {
+                service: service.into(),
+            },
+            Cause::Stream => Self::Dropped {
+                service: service.into(),
+            },
         }
     }
 }
@@ -183,7 +204,10 @@ fn inside<E: Error + 'static>(error: &io::Error) -> Option<&E> {
             return Some(found);
         }
         // An io::Error tells its inner error's source as its own, and would hide the error itself.
-        at = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        at = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
             Some(inner) => Some(inner),
             None => error.source(),
         };

@@ -75,7 +75,10 @@ pub(super) enum HeaderError {
 impl HeaderError {
     /// The fault inside an error of `read_header`, when it is one.
     pub(super) fn inside(error: &std::io::Error) -> Option<Self> {
-        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).copied()
+        error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>())
+            .copied()
     }
 }
 
@@ -114,14 +117,20 @@ impl Request {
         };
         let service = std::str::from_utf8(text).map_err(|_| HeaderError::Name)?;
         check_name(service)?;
-        let request = Self { service: service.into(), inner_tls: flags & INNER_TLS != 0 };
+        let request = Self {
+            service: service.into(),
+            inner_tls: flags & INNER_TLS != 0,
+        };
         Ok(Progress::Done(request, HEAD + text.len()))
     }
 }
 
 impl Answer {
     pub(super) fn accepted() -> Self {
-        Self { status: Status::Accepted, text: String::new() }
+        Self {
+            status: Status::Accepted,
+            text: String::new(),
+        }
     }
 
     /// A refusal; of a long reason only the beginning is said.
@@ -149,14 +158,22 @@ impl Answer {
         if let Some(version) = head.first().filter(|version| **version != VERSION) {
             return Err(HeaderError::Version(*version));
         }
-        let Some(status) = head.get(1) else { return Ok(Progress::Need(HEAD)) };
+        let Some(status) = head.get(1) else {
+            return Ok(Progress::Need(head.len() + 1));
+        };
         let status = Status::from_code(*status).ok_or(HeaderError::Status(*status))?;
         let text = match text(head, rest) {
             Ok(text) => text,
             Err(needed) => return Ok(Progress::Need(needed)),
         };
         let size = HEAD + text.len();
-        Ok(Progress::Done(Self { status, text: clean(&String::from_utf8_lossy(text)) }, size))
+        Ok(Progress::Done(
+            Self {
+                status,
+                text: clean(&String::from_utf8_lossy(text)),
+            },
+            size,
+        ))
     }
 }
 
@@ -189,7 +206,10 @@ fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// The text behind a head, or how many bytes the whole header needs as far as one can tell.
 fn text<'a>(head: &[u8], rest: &'a [u8]) -> Result<&'a [u8], usize> {
-    let Some(length) = head.get(2) else { return Err(HEAD) };
+    // Byte by byte at first: whoever sends something else must not be waited for in vain.
+    let Some(length) = head.get(2) else {
+        return Err(head.len() + 1);
+    };
     let length = usize::from(*length);
     rest.get(..length).ok_or(HEAD + length)
 }
@@ -203,7 +223,9 @@ fn check_name(name: &str) -> Result<(), HeaderError> {
 }
 
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -214,9 +236,15 @@ mod tests {
     /// The examples of docs/PROTOCOL.md.
     #[test]
     fn the_documented_examples() {
-        let request = Request { service: "db".into(), inner_tls: false };
+        let request = Request {
+            service: "db".into(),
+            inner_tls: false,
+        };
         assert_eq!(request.encode().unwrap(), b"\x01\x00\x02db");
-        let request = Request { service: "db".into(), inner_tls: true };
+        let request = Request {
+            service: "db".into(),
+            inner_tls: true,
+        };
         assert_eq!(request.encode().unwrap(), b"\x01\x01\x02db");
         assert_eq!(Answer::accepted().encode(), b"\x01\x00\x00");
         let answer = Answer::refused(Status::Refused, "no such service");
@@ -227,13 +255,30 @@ mod tests {
     fn what_is_no_request_is_refused_as_early_as_it_shows() {
         assert_eq!(Request::decode(b"\x02"), Err(HeaderError::Version(2)));
         assert_eq!(Request::decode(b"\x01\x02"), Err(HeaderError::Flags(2)));
-        assert_eq!(Request::decode(b"\x01\x81\x00"), Err(HeaderError::Flags(0x81)));
+        assert_eq!(
+            Request::decode(b"\x01\x81\x00"),
+            Err(HeaderError::Flags(0x81))
+        );
         assert_eq!(Request::decode(b"\x01\x00\x01\xff"), Err(HeaderError::Name));
         assert_eq!(Request::decode(b"\x01\x00\x01\n"), Err(HeaderError::Name));
         assert_eq!(Answer::decode(b"\x00"), Err(HeaderError::Version(0)));
         assert_eq!(Answer::decode(b"\x01\x05"), Err(HeaderError::Status(5)));
-        assert_eq!(Request { service: "x".repeat(256), inner_tls: false }.encode(), Err(HeaderError::Name));
-        assert_eq!(Request { service: "a\nb".into(), inner_tls: false }.encode(), Err(HeaderError::Name));
+        assert_eq!(
+            Request {
+                service: "x".repeat(256),
+                inner_tls: false
+            }
+            .encode(),
+            Err(HeaderError::Name)
+        );
+        assert_eq!(
+            Request {
+                service: "a\nb".into(),
+                inner_tls: false
+            }
+            .encode(),
+            Err(HeaderError::Name)
+        );
     }
 
     #[test]
@@ -241,7 +286,10 @@ mod tests {
         let answer = Answer::refused(Status::Refused, &"ü".repeat(200));
         assert_eq!(answer.text, "ü".repeat(127));
         let size = answer.encode().len();
-        assert_eq!(Answer::decode(&answer.encode()), Ok(Progress::Done(answer, size)));
+        assert_eq!(
+            Answer::decode(&answer.encode()),
+            Ok(Progress::Done(answer, size))
+        );
     }
 
     #[test]

@@ -42,7 +42,10 @@ pub(super) struct Arrived {
 
 impl Arrivals {
     pub(super) fn new(header_timeout: Duration) -> Self {
-        Self { header_timeout, pending: FuturesUnordered::new() }
+        Self {
+            header_timeout,
+            pending: FuturesUnordered::new(),
+        }
     }
 
     /// The next substream whose header is complete. Cancel safe: what was read stays here.
@@ -67,7 +70,12 @@ impl Arrivals {
 
 impl Arrived {
     pub(super) fn into_incoming(self, peer: Peer, time: Duration) -> Incoming {
-        Incoming { onion: self.onion, request: self.request, peer, time }
+        Incoming {
+            onion: self.onion,
+            request: self.request,
+            peer,
+            time,
+        }
     }
 }
 
@@ -121,7 +129,7 @@ async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
 async fn part(mut onion: Sub) {
     let _ = timeout(PARTING, async {
         onion.shutdown().await?;
-        let mut scratch = [0; 1024];
+        let mut scratch = vec![0; 1024];
         while onion.read(&mut scratch).await? > 0 {}
         io::Result::Ok(())
     })
@@ -172,7 +180,7 @@ impl Incoming {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn accept_secured(mut self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
         if !self.request.inner_tls {
             self.turn_down(Status::InnerTlsRequired).await?;
             return Err(AcceptError::WantsNoInnerTls);
@@ -181,7 +189,9 @@ impl Incoming {
         let mut onion = self.onion;
         let secured = async {
             // The answer and the first bytes of a handshake are small; they wait for one another.
-            say(&mut onion, &Answer::accepted()).await.map_err(|e| AcceptError::from_io(&e))?;
+            say(&mut onion, &Answer::accepted())
+                .await
+                .map_err(|e| AcceptError::from_io(&e))?;
             let pushed = onion.push(Side::Server, inner).await;
             pushed.map_err(|error| AcceptError::Tls(error.root().clone()))?;
             let let_in = async {
@@ -190,7 +200,9 @@ impl Incoming {
             };
             let_in.await.map_err(|error| AcceptError::from_io(&error))
         };
-        let done = timeout(time, secured).await.unwrap_or(Err(AcceptError::Dropped));
+        let done = timeout(time, secured)
+            .await
+            .unwrap_or(Err(AcceptError::Dropped));
         match done {
             Ok(()) => Ok(onion),
             Err(error) => {
@@ -206,7 +218,8 @@ impl Incoming {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn refuse(mut self, reason: &str) -> Result<(), AcceptError> {
-        self.answer(&Answer::refused(Status::Refused, reason)).await?;
+        self.answer(&Answer::refused(Status::Refused, reason))
+            .await?;
         tokio::spawn(part(self.onion));
         Ok(())
     }

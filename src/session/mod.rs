@@ -9,6 +9,27 @@
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
 //! first thing that tells it that it was let in.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::identity::{Identity, Pinned};
+//! use cepa::session::Session;
+//! use cepa::stack::StackConfig;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::load("me.pem")?;
+//! let expected = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza".parse()?;
+//! let config = StackConfig::new(identity, Arc::new(Pinned::one(expected)));
+//! let session = Session::dial(&"tcp:host:7000".parse()?, &config).await?;
+//! let mut stream = session.open("echo").await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?; // the end of our direction
+//! let mut back = Vec::new();
+//! stream.read_to_end(&mut back).await?;
+//! session.close().await;
+//! # Ok(()) }
+//! ```
+//!
 //! # How a session ends
 //! [`Session::close`] says so in the mux (go-away) and in each TLS layer (close_notify), and waits
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
@@ -91,7 +112,12 @@ impl Session {
         side: Side,
         config: &StackConfig,
     ) -> Result<Self, ConnectError> {
-        announce(stack::build(stream, layers, side, config).await?, side, config).await
+        announce(
+            stack::build(stream, layers, side, config).await?,
+            side,
+            config,
+        )
+        .await
     }
 
     /// Who is at the other end: the peer of the innermost layer, the one that the mux is in.
@@ -177,7 +203,10 @@ impl Session {
     /// Dropping the future loses nothing.
     pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
         let mut arrivals = self.inner.arrivals.lock().await;
-        let arrived = arrivals.next(&self.inner.mux).await.map_err(SessionEnd::from_mux)?;
+        let arrived = arrivals
+            .next(&self.inner.mux)
+            .await
+            .map_err(SessionEnd::from_mux)?;
         drop(arrivals);
         Ok(arrived.into_incoming(self.inner.peer.clone(), self.inner.open_timeout))
     }
@@ -204,25 +233,36 @@ impl Session {
 
     /// Opens a substream, says what for, and reads the answer.
     async fn start(&self, service: &str, inner_tls: bool) -> Result<Sub, OpenError> {
-        let request = Request { service: service.into(), inner_tls }
-            .encode()
-            .map_err(|_| OpenError::Name { service: service.into() })?;
+        let request = Request {
+            service: service.into(),
+            inner_tls,
+        }
+        .encode()
+        .map_err(|_| OpenError::Name {
+            service: service.into(),
+        })?;
         let mut onion = Onion::new(self.inner.mux.open().await.map_err(OpenError::from_mux)?);
         let answer = async {
             onion.write_all(&request).await?;
             onion.flush().await?;
             incoming::read_header(&mut onion, Answer::decode).await
         };
-        let answer = answer.await.map_err(|error| match HeaderError::inside(&error) {
-            Some(fault) => {
-                OpenError::Protocol { service: service.into(), detail: fault.to_string() }
-            }
-            None => OpenError::from_io(&error, service),
-        })?;
+        let answer = answer
+            .await
+            .map_err(|error| match HeaderError::inside(&error) {
+                Some(fault) => OpenError::Protocol {
+                    service: service.into(),
+                    detail: fault.to_string(),
+                },
+                None => OpenError::from_io(&error, service),
+            })?;
         let service = service.to_owned();
         Err(match answer.status {
             Status::Accepted => return Ok(onion),
-            Status::Refused => OpenError::Refused { service, reason: answer.text },
+            Status::Refused => OpenError::Refused {
+                service,
+                reason: answer.text,
+            },
             Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
             Status::NoInnerTls => OpenError::NoInnerTls { service },
             Status::NotUnderstood => OpenError::Protocol {
@@ -239,7 +279,9 @@ impl Session {
     ) -> Result<T, OpenError> {
         match timeout(self.inner.open_timeout, opening).await {
             Ok(done) => done,
-            Err(_) => Err(OpenError::TimedOut { service: service.into() }),
+            Err(_) => Err(OpenError::TimedOut {
+                service: service.into(),
+            }),
         }
     }
 }
@@ -255,15 +297,20 @@ impl fmt::Debug for Session {
 }
 
 /// Puts the mux on a stack, and waits for the first ping.
-async fn announce(
-    built: Built,
-    side: Side,
-    config: &StackConfig,
-) -> Result<Session, ConnectError> {
-    let Built { onion, meter, label, started, deadline } = built;
+async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
+    let Built {
+        onion,
+        meter,
+        label,
+        started,
+        deadline,
+    } = built;
     let layers = onion.layers().to_vec();
     let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
-        return Err(TlsError::Misuse { what: "a session needs a TLS layer" }.into());
+        return Err(TlsError::Misuse {
+            what: "a session needs a TLS layer",
+        }
+        .into());
     };
     let announced = Announced::default();
     let io = Witness::new(onion, announced.clone());
@@ -277,11 +324,13 @@ async fn announce(
             SessionEnd::Tls(error) => ConnectError::Tls(error),
             SessionEnd::Lost(error) => ConnectError::Mux(error),
             SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::ClosedByPeer => {
-                ConnectError::Mux(mux::MuxError::GoAway { code: mux::GoAwayCode::Normal })
-            }
+            SessionEnd::ClosedByPeer => ConnectError::Mux(mux::MuxError::GoAway {
+                code: mux::GoAwayCode::Normal,
+            }),
         }),
-        Err(_) => Some(ConnectError::TimedOut { during: "the first ping of the session".into() }),
+        Err(_) => Some(ConnectError::TimedOut {
+            during: "the first ping of the session".into(),
+        }),
     };
     if let Some(error) = failed {
         return Err(error);

@@ -100,3 +100,107 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Witness<T> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::tls::TlsError;
+
+    /// A stream that can't be written any more; what is still to be read stands in it.
+    struct Broken(VecDeque<Read>);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.0.pop_front() {
+                Some(Poll::Ready(Ok(bytes))) => buf.put_slice(&bytes),
+                Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                Some(Poll::Pending) => return Poll::Pending,
+                None => {}
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What a read gives.
+    type Read = Poll<io::Result<Vec<u8>>>;
+
+    fn alert() -> Read {
+        Poll::Ready(Err(TlsError::from_alert(46).into()))
+    }
+
+    fn bytes() -> Read {
+        Poll::Ready(Ok(vec![1, 2, 3]))
+    }
+
+    fn later() -> Read {
+        Poll::Pending
+    }
+
+    /// The errors of a write and of a flush, each with this still to be read.
+    fn errors(waiting: &[fn() -> Read], announced: bool) -> [io::Error; 2] {
+        let state = Announced::default();
+        if announced {
+            state.set();
+        }
+        let fresh = || Witness::new(Broken(waiting.iter().map(|f| f()).collect()), state.clone());
+        let cx = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(Err(write)) = Pin::new(&mut fresh()).poll_write(cx, b"x") else {
+            panic!("written")
+        };
+        let Poll::Ready(Err(flush)) = Pin::new(&mut fresh()).poll_flush(cx) else {
+            panic!("flushed")
+        };
+        [write, flush]
+    }
+
+    #[test]
+    fn the_alert_behind_a_broken_pipe_is_found() {
+        for waiting in [&[alert as fn() -> _][..], &[bytes, bytes, alert]] {
+            for error in errors(waiting, false) {
+                let tls = tls_inside(&error).expect("the alert");
+                assert!(matches!(tls, TlsError::RefusedByPeer { alert: 46 }));
+            }
+        }
+    }
+
+    #[test]
+    fn where_there_is_none_the_error_stays() {
+        let endless = [bytes as fn() -> _; 100];
+        let none: &[fn() -> _] = &[];
+        for waiting in [none, &[later], &[bytes, later], &endless] {
+            for error in errors(waiting, false) {
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+            }
+        }
+    }
+
+    #[test]
+    fn an_announced_session_is_left_alone() {
+        for error in errors(&[alert], true) {
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}

@@ -19,13 +19,17 @@ pub enum ConnectError {
     #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
     /// It took too long.
-    #[error("{during} did not finish in time: is the peer alive, does it expect the same layers, and is the line fast enough?")]
+    #[error(
+        "{during} did not finish in time: is the peer alive, does it expect the same layers, and is the line fast enough?"
+    )]
     TimedOut {
         /// What was waited for.
         during: String,
     },
     /// The layers can't carry a session.
-    #[error("the layers {layers} can't carry a session: {reason}; write `mux+tls+` in front of the address, or nothing")]
+    #[error(
+        "the layers {layers} can't carry a session: {reason}; write `mux+tls+` in front of the address, or nothing"
+    )]
     Layers {
         /// The layers, as an address writes them.
         layers: String,

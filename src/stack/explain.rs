@@ -4,7 +4,7 @@ use std::fmt;
 
 use cepa_transports::{Endpoint, Layer, Target};
 
-use super::DEFAULT_LAYERS;
+use super::layers::DEFAULT_LAYERS;
 
 /// What an address means; its text has one line a layer, top of the stack first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,12 @@ impl Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.lines.iter().map(|(word, _)| word.len()).max().unwrap_or(0);
+        let width = self
+            .lines
+            .iter()
+            .map(|(word, _)| word.len())
+            .max()
+            .unwrap_or(0);
         for (index, (word, text)) in self.lines.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             write!(f, "{end}{word:width$}  {text}")?;
@@ -33,8 +38,16 @@ impl fmt::Display for Explanation {
 /// Says what an address means, without opening anything.
 pub fn explain(endpoint: &Endpoint) -> Explanation {
     let written = endpoint.layers();
-    let layers = if written.is_empty() { DEFAULT_LAYERS } else { written };
-    let note = if written.is_empty() { " (no layers are written, so this is the default)" } else { "" };
+    let layers = if written.is_empty() {
+        DEFAULT_LAYERS
+    } else {
+        written
+    };
+    let note = if written.is_empty() {
+        " (no layers are written, so this is the default)"
+    } else {
+        ""
+    };
     let mut lines: Vec<_> = layers
         .iter()
         .enumerate()
@@ -56,9 +69,12 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
             "TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1".into()
         }
         (Layer::Tls, Some(_)) => {
-            "TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1".into()
+            "TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1"
+                .into()
         }
-        (Layer::Tls, None) => "TLS 1.3, both sides show their identity and check the other's".into(),
+        (Layer::Tls, None) => {
+            "TLS 1.3, both sides show their identity and check the other's".into()
+        }
         (other, _) => other.word().into(),
     }
 }
@@ -70,13 +86,22 @@ fn of_target(target: &Target) -> String {
         Target::Unix { path } => format!("Unix socket {}", path.display()),
         Target::Stdio => "standard input and output of this process".into(),
         Target::Fd { read, write } if read == write => format!("open descriptor {read}, both ways"),
-        Target::Fd { read, write } => format!("open descriptors, {read} to read and {write} to write"),
+        Target::Fd { read, write } => {
+            format!("open descriptors, {read} to read and {write} to write")
+        }
         Target::Exec { argv, dir } => {
-            let command = argv.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" ");
+            let command = argv
+                .iter()
+                .map(|word| format!("{word:?}"))
+                .collect::<Vec<_>>()
+                .join(" ");
             match dir {
                 None => format!("standard input and output of the command {command}"),
                 Some(dir) => {
-                    format!("standard input and output of the command {command} in {}", dir.display())
+                    format!(
+                        "standard input and output of the command {command} in {}",
+                        dir.display()
+                    )
                 }
             }
         }
@@ -84,7 +109,11 @@ fn of_target(target: &Target) -> String {
             "serial line {} at {} baud{}",
             path.display(),
             settings.baud,
-            if settings.exclusive { ", locked for this process" } else { "" }
+            if settings.exclusive {
+                ", locked for this process"
+            } else {
+                ""
+            }
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),

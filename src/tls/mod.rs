@@ -6,10 +6,14 @@
 //! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
 //! | `peer.rs` | `Peer`: what a finished handshake tells |
 //! | `error.rs` | `TlsError`, and the alert or the bytes behind it in words |
+//! | `record.rs` | where one TLS record ends and the next begins; `fuzz.rs` holds its promises against any input |
 //! | `session.rs` | one TLS connection, fed one record at a time; the only file that names rustls's connections |
 
 mod config;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod peer;
 pub(crate) mod record;
 pub(crate) mod session;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::UnixTime;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
 
@@ -483,6 +483,29 @@ fn somebody_else_s_certificate_is_of_no_use_without_its_key() {
     }
 }
 
+#[test]
+fn nor_is_it_to_a_server() {
+    for versions in [[Version::Tls13], [Version::Tls12]] {
+        let (victim, thief) = (identity(KeyKind::P256), identity(KeyKind::P256));
+        let client = config(&identity(KeyKind::P256), Pinned::one(victim.peer_id()))
+            .with_versions(&versions)
+            .unwrap();
+        let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
+        let mut forged = rustls::ServerConfig::clone(&own.server().unwrap().0);
+        let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
+        forged.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
+        let mut server = End::server(&own);
+        server.connection = ServerConnection::new(Arc::new(forged)).unwrap().into();
+        let mut client = End::client(&client);
+        carry(&mut client, &mut server);
+        let error = client.failed.expect("the client must not be fooled");
+        assert!(
+            one_line(&error).contains("does not hold the key"),
+            "{error}"
+        );
+    }
+}
+
 // ---- what is agreed on -----------------------------------------------------------------------
 
 #[test]
@@ -777,6 +800,8 @@ fn what_is_not_tls_is_quoted() {
     assert!(one_line(&TlsError::not_tls(b"SSH-2.0-OpenSSH_9.2")).contains("SSH server"));
     assert!(one_line(&TlsError::not_tls(b"HTTP/1.1 400 Bad Request")).contains("web server"));
     assert!(one_line(&TlsError::not_tls(b"GET / HTTP/1.1")).contains("web client"));
+    let echoed = TlsError::not_tls(b"Welcome\n\x16\x03\x01\x05\xb9\x01\x00\xff\xfe\x80\x81\x82");
+    assert!(one_line(&echoed).contains("Silence it"));
     assert!(one_line(&TlsError::not_tls(&[0, 0xff, 0x80, 3])).contains(r#""\x00\xff\x80\x03""#));
     match TlsError::not_tls(&[b'x'; 1000]) {
         TlsError::NotTls { first } => assert_eq!(first.len(), 64),

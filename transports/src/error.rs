@@ -127,7 +127,7 @@ impl TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = format!("{} {}: {}", self.action, self.endpoint, self.reason);
+        let mut line = format!("{} \"{}\": {}", self.action, self.endpoint, self.reason);
         if !self.advice.is_empty() {
             line.push_str("; ");
             line.push_str(&self.advice);
@@ -165,6 +165,7 @@ pub(crate) fn kind_of(error: &io::Error) -> TransportErrorKind {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => Kind::Lost,
         io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidFilename
         | io::ErrorKind::InvalidData
         | io::ErrorKind::AddrNotAvailable
         | io::ErrorKind::NotADirectory
@@ -182,4 +183,25 @@ pub(crate) fn describe(error: &io::Error) -> String {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => "unknown error".to_owned(),
     }
+}
+
+/// Errors of accept that pass: a connection that was lost while it waited, or a lack of resources.
+pub(crate) fn transient(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [
+        Errno::CONNABORTED,
+        Errno::CONNRESET,
+        Errno::INTR,
+        Errno::PROTO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::HOSTUNREACH,
+    ];
+    passing
+        .iter()
+        .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }

@@ -9,7 +9,8 @@
 //!   hang-up; a listener looks every 20 ms whether somebody has come, and gives every stream a duplicate of the
 //!   master, because the stale report sticks to what epoll knows of the old one;
 //! - **afterwards** it is the end of the stream: whoever was there has closed the slave. Bytes that he
-//!   wrote before are read first;
+//!   wrote before are read first. (One who leaves and another who comes within the same moment cannot be told
+//!   apart: a line has no connections);
 //! - what is written while nobody holds the slave would wait for whoever comes next; it is refused
 //!   as a broken pipe instead;
 //! - closing the master discards what the slave's reader has not read yet. So shutdown waits until that has
@@ -20,6 +21,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -58,8 +61,6 @@ pub(crate) struct PtyListener {
     path: PathBuf,
     /// One stream at a time: the permit is in the stream, and comes back when that is dropped.
     turn: Arc<Semaphore>,
-    /// Nobody was there at some time since the last stream: whoever is there now is new.
-    was_empty: bool,
 }
 
 impl PtyListener {
@@ -68,11 +69,11 @@ impl PtyListener {
         // A fresh pty does not report the hang-up before its slave was open once.
         let fail = |error: io::Error| TransportError::io(Action::Listen, endpoint, error, "");
         drop(open_slave(&pty.slave).map_err(fail)?);
+        pty.was_empty.store(true, Relaxed);
         Ok(Self {
             pty: Arc::new(pty),
             path: path.to_owned(),
             turn: Arc::new(Semaphore::new(1)),
-            was_empty: true,
         })
     }
 
@@ -85,18 +86,19 @@ impl PtyListener {
         loop {
             let now = events(&self.pty.master).map_err(fail)?;
             let empty = now.contains(PollFlags::HUP);
-            if now.contains(PollFlags::IN) || (self.was_empty && !empty) {
+            let was_empty = self.pty.was_empty.load(Relaxed);
+            if now.contains(PollFlags::IN) || (was_empty && !empty) {
                 break;
             }
-            if empty && !self.was_empty {
-                self.was_empty = true;
+            if empty && !was_empty {
+                self.pty.was_empty.store(true, Relaxed);
                 self.pty.forget_unread();
             }
             sleep(LOOK).await;
         }
         let mut io = PtyIo::new(Arc::clone(&self.pty), None).map_err(fail)?;
         io.permit = permit;
-        self.was_empty = false;
+        self.pty.was_empty.store(false, Relaxed);
         Ok(Stream::from_io(io, format!("pty {}", self.path.display())))
     }
 }
@@ -106,6 +108,9 @@ struct Pty {
     master: OwnedFd,
     slave: PathBuf,
     link: PathBuf,
+    /// Nobody was there at some time since the listener's last stream began: whoever is there now
+    /// is somebody new. Told by that stream or seen by the listener.
+    was_empty: AtomicBool,
 }
 
 impl Pty {
@@ -134,6 +139,7 @@ impl Pty {
                 master,
                 slave,
                 link: link.to_owned(),
+                was_empty: AtomicBool::new(false),
             }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(TransportError::new(
                 action,
@@ -387,15 +393,18 @@ impl Drop for PtyIo {
         if self.permit.is_none() {
             return;
         }
+        // After the end there is nothing left, and what comes now is the next one's.
         let mut rest = [0; 4096];
+        let bound = if self.ended { 0 } else { 256 };
         // Bounded, for somebody who writes without end.
-        for _ in 0..256 {
+        for _ in 0..bound {
             match rustix::io::read(self.fd.get_ref(), &mut rest) {
                 Ok(n) if n > 0 => {}
                 _ => break,
             }
         }
         if self.deserted() {
+            self.pty.was_empty.store(true, Relaxed);
             self.pty.forget_unread();
         }
     }

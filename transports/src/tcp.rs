@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use crate::endpoint::Endpoint;
-use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
+use crate::error::{
+    Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
+};
 use crate::stream::Stream;
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
@@ -149,25 +151,4 @@ pub(crate) async fn accept(
             Err(error) => return Err(TransportError::io(Action::Accept, endpoint, error, "")),
         }
     }
-}
-
-/// Errors of accept that pass: a connection that was lost while it waited, or a lack of resources.
-pub(crate) fn transient(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let passing = [
-        Errno::CONNABORTED,
-        Errno::CONNRESET,
-        Errno::INTR,
-        Errno::PROTO,
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::NETDOWN,
-        Errno::NETUNREACH,
-        Errno::HOSTUNREACH,
-    ];
-    passing
-        .iter()
-        .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }

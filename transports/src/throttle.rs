@@ -4,7 +4,7 @@
 //! reservation. It waits until then, moves at most that many, and asks again when they are used up;
 //! what it holds and does not use is given back when the stream is dropped. Asking in advance makes
 //! sharing fair by itself: reservations of several streams queue up in the order in which they were
-//! asked for, so none starves, and together they never exceed the rate.
+//! asked for, so none starves, and together they never exceed the rate by more than the burst.
 //!
 //! [`TokenBucket`] is the policy for a plain rate; the trait is there for others (a rate by the hour of the
 //! day, a quota, one bucket inside another). Put a [`Throttled`] stream directly on the transport to make the
@@ -22,8 +22,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// What a [`Policy`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// How many bytes may be moved, at most as many as were asked for. With 0 the policy is
-    /// asked again at `at` (a millisecond later at the earliest).
+    /// How many bytes may be moved; more than were asked for is fine, the direction keeps the rest for
+    /// later. With 0 the policy is asked again at `at` (a millisecond later at the earliest).
     pub bytes: usize,
     /// From when on. In the past or now: at once.
     pub at: Instant,
@@ -34,7 +34,7 @@ pub struct Grant {
 /// One policy may serve many directions of many streams at once. It is called inside of polls, so
 /// it must answer at once and not block. Time is an argument, so that tests run in virtual time.
 pub trait Policy: Send + Sync + 'static {
-    /// Reserves up to `want` bytes (at least 1).
+    /// Reserves bytes; `want` (at least 1) is what the direction could move now.
     fn reserve(&self, want: usize, now: Instant) -> Grant;
 
     /// Takes back bytes that were granted and will not be moved.
@@ -65,7 +65,7 @@ struct Bucket {
 /// Saved up by default: 20 ms of the rate. It has to cover the timer's granularity (1 ms) and a
 /// late wake-up, or the rate is not reached; more would show as a burst on a slow line.
 const BURST: Duration = Duration::from_millis(20);
-/// The largest reservation: 10 ms of the rate, so that a stream that shares a bucket waits no longer than
+/// A reservation: 10 ms of the rate, so that a stream that shares a bucket waits no longer than
 /// that for each of the others; and never more than 64 KiB.
 const TURN: Duration = Duration::from_millis(10);
 const TURN_MAX: u64 = 64 * 1024;
@@ -108,16 +108,21 @@ impl TokenBucket {
 }
 
 impl Policy for TokenBucket {
-    fn reserve(&self, want: usize, now: Instant) -> Grant {
+    /// Always a whole turn, whatever is wanted: if it depended on that, a stream of small writes would
+    /// get less than its share beside one of large ones.
+    fn reserve(&self, _want: usize, now: Instant) -> Grant {
         let mut bucket = self.lock();
         let turn = bytes_in(bucket.rate, TURN).clamp(1, TURN_MAX);
-        let bytes = want.min(usize::try_from(turn).unwrap_or(usize::MAX));
         let saved = time_for(bucket.burst, bucket.rate);
         let oldest = now.checked_sub(saved).unwrap_or(now);
         let empty_at = bucket.empty_at.map_or(now, |at| at.max(oldest));
-        let at = empty_at + time_for(bytes as u64, bucket.rate);
+        let at = empty_at + time_for(turn, bucket.rate);
         bucket.empty_at = Some(at);
-        Grant { bytes, at }
+        // At most 64 KiB.
+        Grant {
+            bytes: usize::try_from(turn).unwrap_or(usize::MAX),
+            at,
+        }
     }
 
     fn refund(&self, bytes: usize) {
@@ -158,7 +163,7 @@ impl Direction {
             }
             let now = Instant::now();
             let grant = self.policy.reserve(want, now);
-            self.granted = grant.bytes.min(want);
+            self.granted = grant.bytes;
             let at = if self.granted == 0 {
                 grant.at.max(now + Duration::from_millis(1))
             } else {

@@ -21,9 +21,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
-use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe};
+use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, transient};
 use crate::stream::Stream;
-use crate::tcp::transient;
 
 /// A local connection is made at once or not at all; the bound is for odd file systems.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,7 +94,7 @@ impl UnixSocket {
             let advice = match error.kind() {
                 io::ErrorKind::NotFound => "make its directory first",
                 io::ErrorKind::PermissionDenied => "choose a directory that you may write to",
-                io::ErrorKind::InvalidInput => {
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
                     "a socket's path may have about 100 bytes; shorten it"
                 }
                 _ => "check the path",

@@ -295,4 +295,24 @@ mod lines {
         .await
         .unwrap();
     }
+
+    /// Two serial ports that something joins: a cable, or a simulator. Run by hand:
+    /// `CEPA_TEST_LINES=/dev/ttyUSB0,/dev/ttyUSB1 cargo test -p cepa-transports --test conformance -- --ignored`
+    #[tokio::test]
+    #[ignore = "needs two joined serial ports, named in CEPA_TEST_LINES"]
+    async fn joined_lines() {
+        let lines = std::env::var("CEPA_TEST_LINES").expect("CEPA_TEST_LINES=PATH,PATH");
+        let (a, b) = lines.split_once(',').expect("CEPA_TEST_LINES=PATH,PATH");
+        let options = Options {
+            volume: 100_000,
+            notices_drop: false,
+            ..line()
+        };
+        let make = || {
+            let open = |path| endpoint(&format!("serial:{path},baud=921600"));
+            let (a, b) = (open(a), open(b));
+            async move { (dial(&a).await.unwrap(), dial(&b).await.unwrap()) }
+        };
+        check_streams(&options, make).await.unwrap();
+    }
 }

@@ -34,7 +34,7 @@ impl Engine {
     /// Whether there is something to send, as far as can be told without the time.
     pub(crate) fn wants_transmit(&self) -> bool {
         self.go_away_owed
-            || self.rescan
+            || self.retime
             || (self.end.is_none()
                 && (!self.control.is_empty()
                     || !self.pongs.is_empty()
@@ -46,10 +46,9 @@ impl Engine {
 
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+        // Whoever calls this asks for the next deadline, too.
+        self.retime = false;
         if self.end.is_none() {
-            if std::mem::take(&mut self.rescan) {
-                self.scan(now);
-            }
             self.transmit_session(now, batch);
             self.transmit_streams(now, batch);
             self.end_if_done(now, batch);

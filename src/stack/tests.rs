@@ -1,0 +1,101 @@
+//! Tests of which stacks are allowed, and of how they are explained.
+
+use super::*;
+
+fn refusal(layers: &[Layer]) -> String {
+    match tls_layers(layers) {
+        Err(error @ ConnectError::Layers { .. }) => {
+            let text = error.to_string();
+            assert!(!text.contains('\n'));
+            text
+        }
+        other => panic!("{layers:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_session_needs_the_mux_on_top_of_tls() {
+    use Layer::{Mux, Tls};
+    assert_eq!(tls_layers(&[]).unwrap(), 1);
+    assert_eq!(tls_layers(&[Mux, Tls]).unwrap(), 1);
+    assert_eq!(tls_layers(&[Mux, Tls, Tls, Tls]).unwrap(), 3);
+    assert_eq!(
+        tls_layers(&[[Mux].as_slice(), &[Tls; 8]].concat()).unwrap(),
+        8
+    );
+
+    assert!(refusal(&[Tls]).contains("needs the mux as its topmost"));
+    assert!(refusal(&[Tls, Mux]).contains("the layers tls+mux can't"));
+    assert!(refusal(&[Mux]).contains("strangers could speak to it"));
+    assert!(refusal(&[Mux, Mux, Tls]).contains("only TLS layers"));
+    assert!(refusal(&[Mux, Tls, Mux]).contains("only TLS layers"));
+    assert!(refusal(&[[Mux].as_slice(), &[Tls; 9]].concat()).contains("more than 8"));
+}
+
+fn explained(address: &str) -> String {
+    explain(&address.parse().unwrap()).to_string()
+}
+
+#[test]
+fn an_address_is_explained_from_the_top() {
+    assert_eq!(
+        explained("mux+tls+tls+tcp:localhost:7000"),
+        "mux  many streams in one, each opened by the name of a service; yamux on the wire\n\
+         tls  TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1\n\
+         tls  TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1\n\
+         tcp  TCP to localhost, port 7000"
+    );
+    let default = explained("unix:/run/x");
+    assert_eq!(default.lines().count(), 3);
+    assert_eq!(default.matches("this is the default").count(), 2);
+    assert!(default.ends_with("unix  Unix socket /run/x"), "{default}");
+}
+
+#[test]
+fn every_scheme_is_explained() {
+    for (address, expected) in [
+        ("tcp:127.0.0.1:0", "any free port"),
+        ("stdio:", "standard input and output of this process"),
+        ("fd:3", "open descriptor 3"),
+        ("fd:3,4", "3 to read and 4 to write"),
+        ("exec:cat -u", "the command \"cat\" \"-u\""),
+        (
+            "serial:/dev/ttyS9,baud=9600",
+            "serial line /dev/ttyS9 at 9600 baud, locked",
+        ),
+        ("pty:/tmp/link", "linked to /tmp/link"),
+        ("memory:here", "named here"),
+    ] {
+        let text = explained(address);
+        let last = text.lines().last().unwrap();
+        assert!(last.contains(expected), "{last:?} lacks {expected:?}");
+    }
+}
+
+#[test]
+fn a_serial_line_gets_the_time_that_its_speed_needs() {
+    let identity = Identity::generate(crate::identity::KeyKind::Ed25519).unwrap();
+    let config = StackConfig::new(identity, Arc::new(crate::identity::AcceptAny));
+    let tuned = |address: &str| config.tuned_to(&address.parse().unwrap());
+    let seconds = |config: &StackConfig| {
+        (
+            config.layer_timeout.as_secs(),
+            config.stack_timeout.as_secs(),
+        )
+    };
+
+    assert_eq!(seconds(&tuned("tcp:localhost:1")), (10, 30));
+    assert_eq!(tuned("tcp:localhost:1").groups, None);
+    assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=9600")), (19, 39));
+    assert_eq!(
+        seconds(&tuned("mux+tls+tls+serial:/dev/ttyS9,baud=300")),
+        (277, 831)
+    );
+    assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
+    assert_eq!(tuned("serial:/dev/ttyS9").groups, Some(vec![X25519]));
+    // What the caller has set stays.
+    let mut own = config.clone();
+    own.groups = Some(vec![0x11ec]);
+    let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
+    assert_eq!(own.groups, Some(vec![0x11ec]));
+}

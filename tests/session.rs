@@ -1,0 +1,1044 @@
+//! Sessions: two peers over one stream, services by name, and every way in which that goes wrong.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cepa::Side;
+use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned, Refusal, TrustPolicy};
+use cepa::mux::{self, MuxError};
+use cepa::onion::Onion;
+use cepa::session::{AcceptError, ConnectError, OpenError, Session, SessionEnd};
+use cepa::stack::{ALPN_MUX, StackConfig};
+use cepa::tls::{TlsConfig, TlsError, Version};
+use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// A test that hangs fails with a word instead of standing there.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(120), future)
+        .await
+        .expect("it hung")
+}
+
+fn identity() -> Identity {
+    Identity::generate(KeyKind::Ed25519).unwrap()
+}
+
+/// Two peers that expect each other.
+struct Peers {
+    client: StackConfig,
+    server: StackConfig,
+}
+
+impl Peers {
+    fn new() -> Self {
+        let (a, b) = (identity(), identity());
+        let (for_a, for_b) = (Pinned::one(b.peer_id()), Pinned::one(a.peer_id()));
+        Self {
+            client: StackConfig::new(a, Arc::new(for_a)),
+            server: StackConfig::new(b, Arc::new(for_b)),
+        }
+    }
+
+    fn client_trusts(mut self, trust: impl TrustPolicy + 'static) -> Self {
+        self.client.trust = Arc::new(trust);
+        self
+    }
+
+    fn server_trusts(mut self, trust: impl TrustPolicy + 'static) -> Self {
+        self.server.trust = Arc::new(trust);
+        self
+    }
+
+    /// What both ends get, on these two ends of a stream.
+    async fn meet(
+        &self,
+        (a, b): (Stream, Stream),
+    ) -> (Result<Session, ConnectError>, Result<Session, ConnectError>) {
+        soon(async {
+            tokio::join!(
+                Session::over(a, &[], Side::Client, &self.client),
+                Session::over(b, &[], Side::Server, &self.server)
+            )
+        })
+        .await
+    }
+
+    async fn sessions(&self) -> (Session, Session) {
+        let (client, server) = self.meet(memory::pair()).await;
+        (client.unwrap(), server.unwrap())
+    }
+}
+
+/// Two ends of a loopback TCP connection.
+async fn tcp() -> (Stream, Stream) {
+    pair_at("tcp:127.0.0.1:0").await
+}
+
+async fn pair_at(address: &str) -> (Stream, Stream) {
+    let mut listener = listen(&address.parse().unwrap()).await.unwrap();
+    let at = listener.endpoint().clone();
+    let (client, server) = tokio::join!(dial(&at), listener.accept());
+    (client.unwrap(), server.unwrap().unwrap())
+}
+
+/// Accepts whatever is opened, and sends back what comes.
+fn serve_echo(session: Session) {
+    tokio::spawn(async move {
+        while let Ok(incoming) = session.accept().await {
+            tokio::spawn(async move {
+                let mut stream = incoming.accept().await.unwrap();
+                let mut buffer = vec![0; 64 * 1024];
+                loop {
+                    match stream.read(&mut buffer).await.unwrap() {
+                        0 => break stream.shutdown().await.unwrap(),
+                        n => stream.write_all(&buffer[..n]).await.unwrap(),
+                    }
+                    stream.flush().await.unwrap();
+                }
+            });
+        }
+    });
+}
+
+async fn echoed<T: ByteStream>(stream: T, bytes: Vec<u8>) -> Vec<u8> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let sent = tokio::spawn(async move {
+        writer.write_all(&bytes).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    let mut back = Vec::new();
+    reader.read_to_end(&mut back).await.unwrap();
+    sent.await.unwrap();
+    back
+}
+
+fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| u8::try_from((i * 31 + i / 251 + seed) % 256).unwrap())
+        .collect()
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    assert!(
+        !text.chars().any(char::is_control),
+        "not one line: {text:?}"
+    );
+    text
+}
+
+// ---- sessions that come about ----------------------------------------------------------------
+
+#[tokio::test]
+async fn two_peers_know_each_other_over_every_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", folder.path().join("s").display());
+    for streams in [memory::pair(), tcp().await, pair_at(&socket).await] {
+        let peers = Peers::new();
+        let (client, server) = peers.meet(streams).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.peer().id(), peers.server.identity.peer_id());
+        assert_eq!(server.peer().id(), peers.client.identity.peer_id());
+        for session in [&client, &server] {
+            assert_eq!(session.peer().version(), Version::Tls13);
+            assert_eq!(session.peer().alpn(), Some(b"cepa/1".as_slice()));
+            assert_eq!(session.layers().len(), 1);
+            assert!(session.handshake_time() > Duration::ZERO);
+            assert!(session.wire().bytes_in() > 500 && session.wire().bytes_out() > 500);
+            soon(session.ping()).await.unwrap();
+        }
+        assert_eq!(client.layers()[0].side(), Side::Client);
+        assert_eq!(server.layers()[0].side(), Side::Server);
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_dialled() {
+    let peers = Peers::new();
+    let mut listener = listen(&"tcp:127.0.0.1:0".parse().unwrap()).await.unwrap();
+    for layers in [
+        &[][..],
+        &[Layer::Mux, Layer::Tls],
+        &[Layer::Mux, Layer::Tls, Layer::Tls],
+    ] {
+        let at = listener.endpoint().clone().with_layers(layers);
+        let served = async {
+            let stream = listener.accept().await.unwrap().unwrap();
+            Session::over(stream, layers, Side::Server, &peers.server).await
+        };
+        let (client, server) = soon(Box::pin(async {
+            tokio::join!(Session::dial(&at, &peers.client), served)
+        }))
+        .await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.layers().len(), layers.len().max(2) - 1);
+        serve_echo(server);
+        let stream = client.open("echo").await.unwrap();
+        assert_eq!(
+            soon(echoed(stream, pattern(100_000, 1))).await,
+            pattern(100_000, 1)
+        );
+        assert!(client.label().starts_with("tcp "), "{}", client.label());
+    }
+}
+
+#[tokio::test]
+async fn roles_do_not_depend_on_who_dialled() {
+    let peers = Peers::new();
+    let (dialled, accepted) = tcp().await;
+    // The one that was dialled is the client.
+    let (client, server) = peers.meet((accepted, dialled)).await;
+    serve_echo(client.unwrap());
+    let stream = server.unwrap().open("echo").await.unwrap();
+    assert_eq!(soon(echoed(stream, b"hello".to_vec())).await, b"hello");
+}
+
+#[tokio::test]
+async fn the_key_exchange_can_be_chosen_for_a_slow_line() {
+    let mut peers = Peers::new();
+    peers.client.groups = Some(vec![0x1d]);
+    let (client, server) = peers.sessions().await;
+    assert_eq!(client.peer().group(), Some(0x1d));
+    let bytes = server.wire().bytes_in() + server.wire().bytes_out();
+    assert!(bytes < 3000, "{bytes} bytes");
+}
+
+// ---- services --------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_services_at_once_both_ways() {
+    let (client, server) = Peers::new().sessions().await;
+    serve_echo(client.clone());
+    serve_echo(server.clone());
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let session = if number % 2 == 0 {
+            client.clone()
+        } else {
+            server.clone()
+        };
+        all.spawn(async move {
+            let stream = session.open(&format!("echo {number}")).await.unwrap();
+            let bytes = pattern(100_000 + number, number);
+            assert!(
+                echoed(stream, bytes.clone()).await == bytes,
+                "stream {number} differs"
+            );
+        });
+    }
+    soon(async {
+        while let Some(done) = all.join_next().await {
+            done.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_acceptor_sees_what_is_asked_for_and_by_whom() {
+    let peers = Peers::new();
+    let (client, server) = peers.sessions().await;
+    for service in ["", "db", "größer", &"x".repeat(255)] {
+        let (opened, ()) = soon(async {
+            tokio::join!(client.open(service), async {
+                let incoming = server.accept().await.unwrap();
+                assert_eq!(incoming.service(), service);
+                assert_eq!(incoming.peer().id(), peers.client.identity.peer_id());
+                assert!(!incoming.wants_inner_tls());
+                incoming.accept().await.unwrap().shutdown().await.unwrap();
+            })
+        })
+        .await;
+        let mut rest = Vec::new();
+        opened.unwrap().read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+    }
+}
+
+#[tokio::test]
+async fn names_that_can_not_be_sent_are_refused_here() {
+    let (client, _server) = Peers::new().sessions().await;
+    for bad in ["a\nb".to_owned(), "x".repeat(256), "\u{7f}".to_owned()] {
+        let error = client.open(&bad).await.unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Name { service } if *service == bad),
+            "{error}"
+        );
+        one_line(&error);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_opener_with_its_reason() {
+    let (client, server) = Peers::new().sessions().await;
+    for round in 0..50 {
+        let reason = format!("no such service {round}");
+        let (opened, ()) = soon(async {
+            tokio::join!(client.open("nope"), async {
+                server
+                    .accept()
+                    .await
+                    .unwrap()
+                    .refuse(&reason)
+                    .await
+                    .unwrap();
+            })
+        })
+        .await;
+        let error = opened.unwrap_err();
+        assert_eq!(
+            one_line(&error),
+            format!("the peer refused the service \"nope\": {reason}")
+        );
+        assert!(matches!(error, OpenError::Refused { reason: r, .. } if r == reason));
+    }
+    soon(client.ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_request_is_told_apart() {
+    let (client, server) = Peers::new().sessions().await;
+    let (opened, ()) = soon(async {
+        tokio::join!(client.open("x"), async {
+            drop(server.accept().await.unwrap());
+        })
+    })
+    .await;
+    let error = opened.unwrap_err();
+    assert!(matches!(error, OpenError::Dropped { .. }), "{error}");
+    one_line(&error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acceptor_that_never_answers_is_given_up() {
+    let mut peers = Peers::new();
+    peers.client.open_timeout = Duration::from_secs(5);
+    let (client, server) = peers.sessions().await;
+    let held = tokio::spawn(async move {
+        let held = server.accept().await.unwrap();
+        std::future::pending::<()>().await;
+        drop(held);
+    });
+    let error = soon(client.open("x")).await.unwrap_err();
+    assert!(matches!(error, OpenError::TimedOut { .. }), "{error}");
+    held.abort();
+}
+
+// ---- TLS inside a substream ------------------------------------------------------------------
+
+struct InnerTls {
+    opener: Identity,
+    acceptor: Identity,
+}
+
+impl InnerTls {
+    fn new() -> Self {
+        Self {
+            opener: identity(),
+            acceptor: identity(),
+        }
+    }
+
+    fn opener(&self) -> TlsConfig {
+        let trust = Pinned::one(self.acceptor.peer_id());
+        TlsConfig::new(&self.opener, Arc::new(trust)).unwrap()
+    }
+
+    fn acceptor(&self) -> TlsConfig {
+        let trust = Pinned::one(self.opener.peer_id());
+        TlsConfig::new(&self.acceptor, Arc::new(trust)).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_substream_can_have_tls_of_its_own() {
+    let (client, server) = Peers::new().sessions().await;
+    let inner = InnerTls::new();
+    let (opened, accepted) = soon(async {
+        let opener = inner.opener();
+        let acceptor = inner.acceptor();
+        tokio::join!(client.open_secured("vault", &opener), async {
+            let incoming = server.accept().await.unwrap();
+            assert!(incoming.wants_inner_tls());
+            incoming.accept_secured(&acceptor).await
+        })
+    })
+    .await;
+    let (mut opened, mut accepted) = (opened.unwrap(), accepted.unwrap());
+    assert_eq!(opened.layers()[0].peer().id(), inner.acceptor.peer_id());
+    assert_eq!(accepted.layers()[0].peer().id(), inner.opener.peer_id());
+    opened.write_all(b"secret").await.unwrap();
+    opened.flush().await.unwrap();
+    let mut got = [0; 6];
+    soon(accepted.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"secret");
+    // The layer can be taken off, and the substream goes on.
+    let (a, b) = soon(async { tokio::join!(opened.pop(), accepted.pop()) }).await;
+    a.unwrap();
+    b.unwrap();
+    accepted.write_all(b"plain").await.unwrap();
+    accepted.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    soon(opened.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"plain");
+}
+
+#[tokio::test]
+async fn inner_tls_refusals_reach_the_opener_and_leave_the_session_alone() {
+    let (client, server) = Peers::new().sessions().await;
+    let (inner, stranger) = (InnerTls::new(), InnerTls::new());
+    for round in 0..20 {
+        // The acceptor does not know this opener: that is heard only after the handshake.
+        let own = TlsConfig::new(&stranger.opener, Arc::new(AcceptAny)).unwrap();
+        let theirs = inner.acceptor();
+        let (opened, accepted) = soon(async {
+            tokio::join!(client.open_secured("vault", &own), async {
+                server.accept().await.unwrap().accept_secured(&theirs).await
+            })
+        })
+        .await;
+        assert!(
+            matches!(accepted, Err(AcceptError::Tls(TlsError::Refused(_)))),
+            "{accepted:?}"
+        );
+        let error = opened.unwrap_err();
+        assert!(
+            matches!(error, OpenError::Tls(TlsError::RefusedByPeer { alert: 46 })),
+            "round {round}: {error:?}"
+        );
+        one_line(&error);
+
+        // The opener does not know this acceptor.
+        let (own, theirs) = (
+            inner.opener(),
+            TlsConfig::new(&stranger.acceptor, Arc::new(AcceptAny)).unwrap(),
+        );
+        let (opened, accepted) = soon(async {
+            tokio::join!(client.open_secured("vault", &own), async {
+                server.accept().await.unwrap().accept_secured(&theirs).await
+            })
+        })
+        .await;
+        let error = opened.unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                OpenError::Tls(TlsError::Refused(Refusal::WrongPeer { .. }))
+            ),
+            "{error:?}"
+        );
+        assert!(accepted.is_err());
+    }
+    soon(client.ping()).await.unwrap();
+    soon(server.ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn both_sides_must_want_inner_tls() {
+    let (client, server) = Peers::new().sessions().await;
+    let inner = InnerTls::new();
+    let config = inner.opener();
+    let (opened, accepted) = soon(async {
+        tokio::join!(client.open_secured("plain only", &config), async {
+            server.accept().await.unwrap().accept().await
+        })
+    })
+    .await;
+    assert!(matches!(accepted, Err(AcceptError::WantsInnerTls)));
+    let error = opened.unwrap_err();
+    assert!(matches!(error, OpenError::NoInnerTls { .. }), "{error}");
+    one_line(&error);
+
+    let config = inner.acceptor();
+    let (opened, accepted) = soon(async {
+        tokio::join!(client.open("secured only"), async {
+            server.accept().await.unwrap().accept_secured(&config).await
+        })
+    })
+    .await;
+    assert!(matches!(accepted, Err(AcceptError::WantsNoInnerTls)));
+    let error = opened.unwrap_err();
+    assert!(
+        matches!(error, OpenError::InnerTlsRequired { .. }),
+        "{error}"
+    );
+    one_line(&error);
+}
+
+// ---- sessions that do not come about ---------------------------------------------------------
+
+#[tokio::test]
+async fn the_client_refuses_another_peer_than_the_expected() {
+    for _ in 0..20 {
+        for streams in [memory::pair(), tcp().await] {
+            let expected = identity().peer_id();
+            let peers = Peers::new().client_trusts(Pinned::one(expected));
+            let (client, server) = peers.meet(streams).await;
+            let presented = peers.server.identity.peer_id();
+            let error = client.unwrap_err();
+            assert!(
+                matches!(&error, ConnectError::Tls(TlsError::Refused(Refusal::WrongPeer { expected: e, presented: p }))
+                    if *e == [expected] && *p == presented),
+                "{error:?}"
+            );
+            let error = server.unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    ConnectError::Tls(TlsError::RefusedByPeer { alert: 46 })
+                ),
+                "{error:?}"
+            );
+            one_line(&error);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_hears_of_it_and_is_not_just_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..30 {
+        let socket = format!("unix:{}", folder.path().join(round.to_string()).display());
+        for streams in [memory::pair(), tcp().await, pair_at(&socket).await] {
+            let peers = Peers::new().server_trusts(Pinned::default());
+            let (client, server) = peers.meet(streams).await;
+            let presented = peers.client.identity.peer_id();
+            let error = server.unwrap_err();
+            assert!(
+                matches!(&error, ConnectError::Tls(TlsError::Refused(Refusal::Unknown { presented: p }))
+                    if *p == presented),
+                "{error:?}"
+            );
+            let error = client.unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    ConnectError::Tls(TlsError::RefusedByPeer { alert: 46 })
+                ),
+                "round {round}: {error:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_peer_gets_a_moment_to_read_why() {
+    for holds in [true, false] {
+        let peers = Peers::new().server_trusts(Pinned::default());
+        let (near, far) = memory::pair();
+        let begun = tokio::time::Instant::now();
+        let refused = async {
+            let mut onion = by_hand(near, Side::Client, &peers.client).await;
+            // It is not cut off while it still sends: what it has sent could else destroy the alert.
+            onion.write_all(b"a ping, say").await.unwrap();
+            onion.flush().await.unwrap();
+            let error = onion.read(&mut [0; 1]).await.unwrap_err();
+            let tls = TlsError::inside(&error).expect("the alert").root().clone();
+            assert!(
+                matches!(tls, TlsError::RefusedByPeer { alert: 46 }),
+                "{tls:?}"
+            );
+            if holds {
+                std::future::pending::<()>().await;
+            }
+        };
+        let session = Session::over(far, &[], Side::Server, &peers.server);
+        let refused = Box::pin(refused);
+        let error = soon(async {
+            let mut session = std::pin::pin!(session);
+            tokio::select! {
+                ended = &mut session => ended,
+                () = refused => session.await,
+            }
+        })
+        .await
+        .unwrap_err();
+        assert!(
+            matches!(error, ConnectError::Tls(TlsError::Refused(_))),
+            "{error:?}"
+        );
+        // A second for one that stays, none for one that has read it and left.
+        assert_eq!(begun.elapsed().as_secs(), u64::from(holds));
+    }
+}
+
+#[tokio::test]
+async fn a_banner_before_tls_is_quoted() {
+    for side in [Side::Client, Side::Server] {
+        let peers = Peers::new();
+        let (near, mut far) = memory::pair();
+        far.write_all(b"Welcome to host7\r\nlogin: ").await.unwrap();
+        let error = soon(Session::over(near, &[], side, &peers.client))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, ConnectError::Tls(TlsError::NotTls { .. })),
+            "{error:?}"
+        );
+        let text = one_line(&error);
+        assert!(text.contains(r#""Welcome to host7\r\nlogin: ""#), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_tls_is_an_error() {
+    let peers = Peers::new();
+    for garbage in [
+        pattern(500, 3),
+        vec![0; 64],
+        vec![0x16; 64],
+        vec![0x16, 3, 1, 0, 2, 9, 9],
+        vec![0x80, 0x2e, 1, 3, 1],
+    ] {
+        let (near, mut far) = memory::pair();
+        far.write_all(&garbage).await.unwrap();
+        far.shutdown().await.unwrap();
+        let error = soon(Session::over(near, &[], Side::Server, &peers.server))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+        one_line(&error);
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_inside_tls_is_refused() {
+    let peers = Peers::new();
+    let (near, far) = memory::pair();
+    let web = TlsConfig::new(&peers.client.identity, Arc::new(AcceptAny))
+        .unwrap()
+        .with_alpn(&["h2"])
+        .unwrap();
+    let mut other = Onion::new(near);
+    let (pushed, session) = soon(async {
+        tokio::join!(
+            other.push(Side::Client, &web),
+            Session::over(far, &[], Side::Server, &peers.server)
+        )
+    })
+    .await;
+    assert!(
+        matches!(pushed, Err(TlsError::RefusedByPeer { alert: 120 })),
+        "{pushed:?}"
+    );
+    let error = session.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Tls(TlsError::Alpn { .. })),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn stacks_of_different_height_do_not_meet() {
+    let peers = Peers::new();
+    let (a, b) = memory::pair();
+    let two = [Layer::Mux, Layer::Tls, Layer::Tls];
+    let (client, server) = soon(async {
+        tokio::join!(
+            Session::over(a, &two, Side::Client, &peers.client),
+            Session::over(b, &[], Side::Server, &peers.server)
+        )
+    })
+    .await;
+    let (client, server) = (client.unwrap_err(), server.unwrap_err());
+    assert!(
+        matches!(server, ConnectError::Tls(TlsError::Alpn { .. })),
+        "{server:?}"
+    );
+    assert!(
+        matches!(
+            client,
+            ConnectError::Tls(TlsError::RefusedByPeer { alert: 120 })
+        ),
+        "{client:?}"
+    );
+    assert!(one_line(&client).contains("same layers"));
+}
+
+#[tokio::test]
+async fn layers_that_can_not_work_are_refused_before_dialling() {
+    let peers = Peers::new();
+    let nobody: Endpoint = "memory:nobody listens here".parse().unwrap();
+    for layers in [&[Layer::Mux][..], &[Layer::Tls], &[Layer::Tls, Layer::Mux]] {
+        let address = nobody.clone().with_layers(layers);
+        let error = Session::dial(&address, &peers.client).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Layers { .. }), "{error:?}");
+    }
+    let error = Session::dial(&nobody, &peers.client).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Transport(_)), "{error:?}");
+    one_line(&error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_given_up() {
+    for side in [Side::Client, Side::Server] {
+        let peers = Peers::new();
+        let (near, far) = memory::pair();
+        let begun = tokio::time::Instant::now();
+        let error = soon(Session::over(near, &[], side, &peers.client))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, ConnectError::TimedOut { during } if during.contains("layer 1 of 1"))
+        );
+        one_line(&error);
+        // 10 s for the layer, and a second in which the peer could have read why.
+        let took = begun.elapsed();
+        assert!((10..=12).contains(&took.as_secs()), "{took:?}");
+        drop(far);
+    }
+}
+
+/// Makes the layers and the mux by hand, without a session on top.
+async fn by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
+    let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust)).unwrap();
+    let mut onion = Onion::new(stream);
+    onion
+        .push(side, &tls.with_alpn(&[ALPN_MUX]).unwrap())
+        .await
+        .unwrap();
+    onion
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_announced_before_a_ping_came_back() {
+    let peers = Peers::new();
+    let (near, far) = memory::pair();
+    let (_held, session) = soon(async {
+        tokio::join!(
+            by_hand(near, Side::Client, &peers.client),
+            Session::over(far, &[], Side::Server, &peers.server)
+        )
+    })
+    .await;
+    let error = session.unwrap_err();
+    match error {
+        ConnectError::TimedOut { during } => assert!(during.contains("first ping")),
+        // The mux's own limit for silence is the same 30 s.
+        ConnectError::Mux(MuxError::KeepaliveTimeout { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A stream whose reading side ends after so many bytes.
+struct EndsAfter<T> {
+    inner: T,
+    left: usize,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for EndsAfter<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let most = self.left.min(buf.remaining());
+        if most == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut part = vec![0; most];
+        let mut room = ReadBuf::new(&mut part);
+        std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut room))?;
+        let got = room.filled().len();
+        buf.put_slice(&part[..got]);
+        self.left -= got;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for EndsAfter<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_of_the_stream_at_any_byte_is_an_error_and_never_a_hang() {
+    let peers = Arc::new(Peers::new());
+    let (client, server) = peers.sessions().await;
+    // The pong that announces a session is 12 bytes of mux in a record of 22 more; the peer's ping
+    // of the same size may stand before it, and need not.
+    let needed = |session: &Session| usize::try_from(session.wire().bytes_in()).unwrap() - 2 * 34;
+    let needed = [needed(&client), needed(&server)];
+    drop((client, server));
+    let mut all = tokio::task::JoinSet::new();
+    for (end, needed) in needed.into_iter().enumerate() {
+        for left in 0..needed {
+            while all.len() >= 32 {
+                all.join_next().await.unwrap().unwrap();
+            }
+            let peers = Arc::clone(&peers);
+            all.spawn(async move {
+                let (a, b) = memory::pair();
+                let cut = |inner: Stream| Stream::from_io(EndsAfter { inner, left }, "cut");
+                let (client, server) = match end {
+                    0 => peers.meet((cut(a), b)).await,
+                    _ => peers.meet((a, cut(b))).await,
+                };
+                // The end that was cut off must fail. So must the other, for it has no ping back;
+                // unless the cut was behind the handshake, where its own ping was answered already.
+                let (cut, other) = if end == 0 {
+                    (client, server)
+                } else {
+                    (server, client)
+                };
+                let error = cut.expect_err(&format!("end {end} after {left} bytes"));
+                one_line(&error);
+                if let Err(error) = other {
+                    one_line(&error);
+                } else {
+                    assert!(left > 1000, "announced after {left} bytes");
+                }
+            });
+        }
+    }
+    while let Some(done) = all.join_next().await {
+        done.unwrap();
+    }
+}
+
+// ---- how sessions end ------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_close_is_clean_at_both_ends() {
+    for streams in [memory::pair(), tcp().await] {
+        let (client, server) = Peers::new().meet(streams).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        soon(client.close()).await;
+        let end = soon(server.accept()).await.unwrap_err();
+        assert!(matches!(end, SessionEnd::ClosedByPeer), "{end:?}");
+        let end = soon(server.closed()).await;
+        assert!(
+            matches!(end, SessionEnd::ClosedByPeer) && end.is_clean(),
+            "{end:?}"
+        );
+        let end = soon(client.closed()).await;
+        assert!(
+            matches!(end, SessionEnd::Closed) && end.is_clean(),
+            "{end:?}"
+        );
+        assert!(matches!(
+            client.open("x").await,
+            Err(OpenError::Session(SessionEnd::Closed) | OpenError::Mux(_))
+        ));
+        one_line(&end);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_and_ended_before_a_close_arrives() {
+    let (client, server) = Peers::new().sessions().await;
+    let (opened, accepted) = soon(async {
+        tokio::join!(client.open("x"), async {
+            server.accept().await.unwrap().accept().await
+        })
+    })
+    .await;
+    let (mut opened, mut accepted) = (opened.unwrap(), accepted.unwrap());
+    let bytes = pattern(100_000, 9);
+    opened.write_all(&bytes).await.unwrap();
+    opened.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    let (read, ()) =
+        soon(async { tokio::join!(accepted.read_to_end(&mut got), client.close()) }).await;
+    read.unwrap();
+    assert!(got == bytes);
+}
+
+#[tokio::test]
+async fn a_cut_is_not_clean() {
+    let peers = Peers::new();
+    let (a, b) = memory::pair();
+    let (near, mut wire_a) = memory::pair();
+    // The wire in between can be cut.
+    let mut wire_b = b;
+    let cut = tokio::spawn(async move {
+        let _ = tokio::io::copy_bidirectional(&mut wire_a, &mut wire_b).await;
+    });
+    let (client, server) = peers.meet((near, a)).await;
+    let (client, server) = (client.unwrap(), server.unwrap());
+    let (opened, accepted) = soon(async {
+        tokio::join!(client.open("x"), async {
+            server.accept().await.unwrap().accept().await
+        })
+    })
+    .await;
+    let (mut opened, _accepted) = (opened.unwrap(), accepted.unwrap());
+    cut.abort();
+    for session in [&client, &server] {
+        let end = soon(session.closed()).await;
+        assert!(
+            matches!(end, SessionEnd::Tls(TlsError::Truncated { .. })),
+            "{end:?}"
+        );
+        assert!(!end.is_clean());
+        one_line(&end);
+    }
+    // And its substreams read an error, never an end.
+    assert!(soon(opened.read(&mut [0; 10])).await.is_err());
+}
+
+#[tokio::test]
+async fn substreams_outlive_the_handles_of_their_session() {
+    let (client, server) = Peers::new().sessions().await;
+    let (opened, accepted) = soon(async {
+        tokio::join!(client.open("x"), async {
+            server.accept().await.unwrap().accept().await
+        })
+    })
+    .await;
+    let (mut opened, mut accepted) = (opened.unwrap(), accepted.unwrap());
+    drop(client);
+    opened.write_all(b"still here").await.unwrap();
+    opened.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    soon(accepted.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, b"still here");
+    drop((opened, accepted));
+    let end = soon(server.closed()).await;
+    assert!(end.is_clean(), "{end:?}");
+}
+
+// ---- peers that do not keep to the header ----------------------------------------------------
+
+/// A peer whose mux is in our hands.
+async fn raw_peer(peers: &Peers) -> (mux::Mux, Session) {
+    let (near, far) = memory::pair();
+    let (raw, session) = soon(async {
+        tokio::join!(
+            async {
+                let onion = by_hand(near, Side::Client, &peers.client).await;
+                let (mux, driver) = mux::mux(onion, Side::Client, mux::Config::default());
+                tokio::spawn(driver);
+                mux
+            },
+            Session::over(far, &[], Side::Server, &peers.server)
+        )
+    })
+    .await;
+    (raw, session.unwrap())
+}
+
+#[tokio::test]
+async fn a_slow_header_delays_no_other_and_survives_a_dropped_accept() {
+    let (raw, session) = raw_peer(&Peers::new()).await;
+    let mut slow = raw.open().await.unwrap();
+    slow.write_all(b"\x01\x00").await.unwrap();
+    slow.flush().await.unwrap();
+    let mut quick = raw.open().await.unwrap();
+    quick.write_all(b"\x01\x00\x05quick").await.unwrap();
+    quick.flush().await.unwrap();
+    let incoming = soon(session.accept()).await.unwrap();
+    assert_eq!(incoming.service(), "quick");
+    // Dropped half way, and nothing of the slow one is lost.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), session.accept())
+            .await
+            .is_err()
+    );
+    slow.write_all(b"\x04sl").await.unwrap();
+    slow.flush().await.unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), session.accept())
+            .await
+            .is_err()
+    );
+    slow.write_all(b"owand more").await.unwrap();
+    slow.flush().await.unwrap();
+    let incoming = soon(session.accept()).await.unwrap();
+    assert_eq!(incoming.service(), "slow");
+    let mut stream = incoming.accept().await.unwrap();
+    // What follows the header belongs to the service, to the byte.
+    let mut got = [0; 8];
+    soon(stream.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"and more");
+    let mut answer = [0; 3];
+    soon(slow.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn nonsense_headers_are_answered_and_harm_nobody() {
+    let (raw, session) = raw_peer(&Peers::new()).await;
+    let accepting =
+        tokio::spawn(async move { session.accept().await.map(|i| i.service().to_owned()) });
+    for nonsense in [
+        &b"\x02"[..],
+        b"\x01\x80\x00",
+        b"\x01\x00\x01\xff",
+        b"GET / HTTP/1.1\r\n",
+    ] {
+        let mut stream = raw.open().await.unwrap();
+        stream.write_all(nonsense).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        soon(stream.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer[..2], [1, 4], "{nonsense:?}: {answer:?}");
+        assert_eq!(usize::from(answer[2]), answer.len() - 3);
+    }
+    // One that ends too early gets no answer, only an end.
+    let mut short = raw.open().await.unwrap();
+    short.write_all(b"\x01\x00\x09abc").await.unwrap();
+    short.shutdown().await.unwrap();
+    assert!(soon(short.read(&mut [0; 1])).await.is_err());
+    let mut good = raw.open().await.unwrap();
+    good.write_all(b"\x01\x00\x04good").await.unwrap();
+    good.flush().await.unwrap();
+    assert_eq!(soon(accepting).await.unwrap().unwrap(), "good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_substream_that_says_nothing_is_reset() {
+    let (raw, session) = raw_peer(&Peers::new()).await;
+    let accepting = tokio::spawn(async move { session.accept().await.map(drop) });
+    let mut silent = raw.open().await.unwrap();
+    silent.flush().await.unwrap();
+    let error = soon(silent.read(&mut [0; 1])).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_an_error() {
+    let (raw, session) = raw_peer(&Peers::new()).await;
+    for answer in [&b"\x02\x00\x00"[..], b"\x01\x09\x00", b"HTTP/1.1 200 OK"] {
+        let (opened, _held) = soon(async {
+            tokio::join!(session.open("x"), async {
+                let mut stream = raw.accept().await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                stream
+            })
+        })
+        .await;
+        let error = opened.unwrap_err();
+        assert!(matches!(error, OpenError::Protocol { .. }), "{error:?}");
+        one_line(&error);
+    }
+    // Cut off in the middle of an answer.
+    let (opened, ()) = soon(async {
+        tokio::join!(session.open("x"), async {
+            let mut stream = raw.accept().await.unwrap();
+            stream.write_all(b"\x01\x01\x20half").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        })
+    })
+    .await;
+    assert!(matches!(opened.unwrap_err(), OpenError::Dropped { .. }));
+}

@@ -1,0 +1,117 @@
+//! Listeners: what they leave behind, what they replace, and how accept behaves when it is dropped.
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::Duration;
+
+use cepa_transports::{Endpoint, dial, listen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn endpoint(text: &str) -> Endpoint {
+    text.parse().unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_private_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let address = endpoint(&format!("unix:{}", path.display()));
+    let listener = listen(&address).await.unwrap();
+    let meta = std::fs::metadata(&path).unwrap();
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "no temporary name is left"
+    );
+    drop(listener);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_stale_unix_socket_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address = endpoint(&format!("unix:{}", path.display()));
+    let mut listener = listen(&address).await.unwrap();
+    let (a, b) = tokio::join!(dial(&address), listener.accept());
+    assert!(a.is_ok() && b.unwrap().is_some());
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_unix_socket_that_is_no_longer_ours_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = listen(&endpoint(&format!("unix:{}", path.display())))
+        .await
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "another's").unwrap();
+    drop(listener);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "another's");
+}
+
+#[tokio::test]
+async fn a_path_with_hardly_room_for_a_temporary_name() {
+    let dir = tempfile::tempdir().unwrap();
+    // As long as a socket's address may be (107 bytes and a NUL on Linux).
+    let name = "x".repeat(107 - dir.path().as_os_str().len() - 1);
+    let path = dir.path().join(name);
+    let address = endpoint(&format!("unix:{}", path.display()));
+    let mut listener = listen(&address).await.unwrap();
+    let (a, b) = tokio::join!(dial(&address), listener.accept());
+    assert!(a.is_ok() && b.unwrap().is_some());
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_dropped_accept_loses_no_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in [
+        "tcp:127.0.0.1:0".to_owned(),
+        format!("unix:{}/socket", dir.path().display()),
+        "memory:dropped-accept".to_owned(),
+    ] {
+        let mut listener = listen(&endpoint(&address)).await.unwrap();
+        let pending = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+        assert!(pending.is_err(), "{address}: nobody has dialled");
+        let at = listener.endpoint().clone();
+        let mut dialled = dial(&at).await.unwrap();
+        let mut accepted = listener.accept().await.unwrap().unwrap();
+        dialled.write_all(b"hello").await.unwrap();
+        let mut buf = [0; 5];
+        accepted.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn labels_tell_where_a_stream_leads() {
+    let mut listener = listen(&endpoint("tcp:127.0.0.1:0")).await.unwrap();
+    let at = listener.endpoint().clone();
+    let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());
+    assert_eq!(
+        dialled.unwrap().label(),
+        at.to_string().replacen(':', " ", 1)
+    );
+    assert!(
+        accepted
+            .unwrap()
+            .unwrap()
+            .label()
+            .starts_with("tcp 127.0.0.1:")
+    );
+}
+
+#[tokio::test]
+async fn layers_of_an_address_are_not_built_here() {
+    let mut listener = listen(&endpoint("mux+tls+memory:layers")).await.unwrap();
+    assert_eq!(listener.endpoint().to_string(), "mux+tls+memory:layers");
+    let at = endpoint("memory:layers");
+    let (a, b) = tokio::join!(dial(&at), listener.accept());
+    a.unwrap().write_all(b"plain").await.unwrap();
+    let mut text = String::new();
+    b.unwrap().unwrap().read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "plain");
+}
