@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) unanswered: bool,
     /// The application has ended its direction; the FIN follows what is queued.
     pub(crate) fin_wanted: bool,
+    /// The peer reset the stream, but had ended its direction with a FIN before.
+    pub(crate) ended: bool,
     /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
     pub(crate) unwanted: bool,
     /// A RST with this code is to be sent. Only set in state `Reset`.
@@ -71,6 +73,7 @@ impl Entry {
             settled: false,
             unanswered: true,
             fin_wanted: false,
+            ended: false,
             unwanted: false,
             rst_owed: None,
             recv: RecvQueue::default(),

@@ -1257,6 +1257,34 @@ fn a_dropped_stream_sends_its_rest_before_it_resets_a_peer_that_goes_on() {
 }
 
 #[test]
+fn a_reset_behind_a_fin_is_for_the_writer_alone() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 5,
+    });
+    one.give_body(5);
+    for flags in [Flags::FIN, Flags::RST] {
+        one.give(Frame::Window {
+            id: 1,
+            flags,
+            value: 0,
+        });
+    }
+    assert!(matches!(one.read(key), Poll::Ready(Ok(Some(data))) if data.len() == 5));
+    for _ in 0..2 {
+        assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+    }
+    assert!(matches!(
+        one.engine.write_space(key, Waker::noop()),
+        Poll::Ready(Err(StreamError::ResetByPeer { code: 0 }))
+    ));
+}
+
+#[test]
 fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
     for fin_sent_before in [false, true] {
         let mut one = One::server();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
-use super::super::state::Event;
+use super::super::state::{Event, Halves};
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
 use super::Engine;
@@ -234,6 +234,8 @@ impl Engine {
         if before.is_over() {
             return Ok(());
         }
+        // Behind its FIN it only says that it takes no more.
+        entry.ended = before.halves == Halves::RecvClosed;
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;

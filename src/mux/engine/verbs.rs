@@ -73,7 +73,7 @@ impl Engine {
             }
             return Poll::Ready(Ok(Some(piece)));
         }
-        if matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
+        if entry.ended || matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
             return Poll::Ready(Ok(None));
         }
         if let Some(failure) = &entry.failure {
