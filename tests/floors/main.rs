@@ -10,6 +10,7 @@ mod tree;
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use tree::Tree;
 
@@ -47,7 +48,8 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-fn tree() -> Tree {
+/// Read once, judged by every test.
+static TREE: LazyLock<Tree> = LazyLock::new(|| {
     let sources = sources();
     assert!(
         sources.len() > 10,
@@ -59,7 +61,7 @@ fn tree() -> Tree {
             .iter()
             .map(|(path, text)| (path.as_str(), text.as_str())),
     )
-}
+});
 
 fn none(broken: &[String]) {
     assert!(broken.is_empty(), "\n  {}\n", broken.join("\n  "));
@@ -73,25 +75,25 @@ fn no_file_reaches_up() {
         rooms.len() > 5,
         "the table of floors in ARCHITECTURE.md was not found: {rooms:?}"
     );
-    none(&rules::reaching_up(&tree(), &rooms));
+    none(&rules::reaching_up(&TREE, &rooms));
 }
 
 #[test]
 fn no_two_files_import_each_other() {
-    none(&rules::rings(&tree()));
+    none(&rules::rings(&TREE));
 }
 
 #[test]
 fn engines_have_no_io_and_no_clock() {
-    none(&rules::impure_engines(&tree()));
+    none(&rules::impure_engines(&TREE));
 }
 
 #[test]
 fn one_file_names_rustls_connections() {
-    none(&rules::connections_elsewhere(&tree()));
+    none(&rules::connections_elsewhere(&TREE));
 }
 
 #[test]
 fn files_open_with_their_reason_and_stay_small() {
-    none(&rules::heads_and_sizes(&tree()));
+    none(&rules::heads_and_sizes(&TREE));
 }

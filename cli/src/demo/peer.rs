@@ -8,7 +8,8 @@ use cepa::onion::{Answer, Onion};
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::work::SEGMENT_LEN;
+/// Bytes before, inside and behind the layer that is put on and taken off.
+pub(super) const SEGMENT: usize = 256 * 1024;
 
 pub(crate) async fn serve(mut far: Onion<Substream>, config: &TlsConfig) -> Result<(), String> {
     echo(&mut far).await?;
@@ -26,7 +27,7 @@ pub(crate) async fn serve(mut far: Onion<Substream>, config: &TlsConfig) -> Resu
 /// Sends back one segment while it comes.
 async fn echo(far: &mut Onion<Substream>) -> Result<(), String> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut left = SEGMENT_LEN;
+    let mut left = SEGMENT;
     while left > 0 {
         let most = left.min(buffer.len());
         let n = far

@@ -16,13 +16,12 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::task::JoinSet;
 
+use super::peer::SEGMENT;
 use super::peers::{ECHO, LAYERS, Peers};
 use crate::exit::{Code, Failure};
 
 /// Substreams without TLS of their own.
 const PLAIN: u64 = 4;
-/// Bytes before, inside and behind the layer that is put on and taken off.
-const SEGMENT: usize = 256 * 1024;
 const CHUNK: usize = 64 * 1024;
 
 /// The work to do.
@@ -227,5 +226,3 @@ impl Source {
         }
     }
 }
-
-pub(super) const SEGMENT_LEN: usize = SEGMENT;

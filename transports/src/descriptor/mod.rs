@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::watch::watch;
 
 mod thread;
-use thread::{ThreadReader, ThreadWriter};
+use thread::{ThreadReader, ThreadWriter, closed};
 
 /// A reading and a writing half that know nothing of each other.
 pub(crate) struct Descriptors {
@@ -238,10 +238,6 @@ fn poll_io(
 
 /// A signal for a broken pipe is not wanted from a socket; Rust programs ignore it for pipes.
 const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
-
-pub(crate) fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "written to after shutdown")
-}
 
 impl AsyncWrite for Descriptors {
     fn poll_write(

@@ -14,8 +14,6 @@ use std::task::{Context, Poll, Waker};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::io::ReadBuf;
 
-use super::closed;
-
 /// Bytes between thread and task: what a pipe holds.
 const BUFFER: usize = 64 * 1024;
 
@@ -279,4 +277,9 @@ fn write_chunk(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a write after the end of writing gets, whatever carries the descriptor.
+pub(super) fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "written to after shutdown")
 }
