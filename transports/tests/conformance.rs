@@ -79,13 +79,13 @@ async fn exec_pair(dir: &Path, n: u32, children: &Children) -> (Stream, Stream) 
             .unwrap();
         assert!(made.success());
     }
-    // A reader that is open both ways lets the writer and the command open without waiting for each other.
+    // Open before the command starts, which would wait for a reader otherwise.
     let receiver = pipe::OpenOptions::new().open_receiver(&up).unwrap();
-    let command = format!(
-        "exec:sh -c 'cat <{} & exec cat >{}'",
-        down.display(),
-        up.display()
-    );
+    // "up" is opened first: once "down" can be opened, the command has both, and nobody is left waiting
+    // in an open for an end that was dropped meanwhile.
+    let (into, from) = (up.display(), down.display());
+    let script = format!("exec 3>{into}; cat <{from} 3>&- & exec cat >&3 3>&-");
+    let command = format!("exec:sh -c '{script}'");
     let mut stream = dial(&endpoint(&command)).await.unwrap();
     // Dropping the stream must not kill it before it has passed everything on.
     children.lock().unwrap().extend(stream.take_child());
