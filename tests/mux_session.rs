@@ -298,6 +298,45 @@ async fn a_silent_peer_ends_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_time_limit_that_is_set_later_is_kept() {
+    let (a, b) = duplex(1000);
+    let config = Config::default();
+    let config = {
+        let mut config = config;
+        config.keepalive_interval = None; // no other timer wakes the driver
+        config.stream_timeouts = StreamTimeouts::NONE;
+        config
+    };
+    let (client, driver) = mux(a, Side::Client, config.clone());
+    tokio::spawn(driver);
+    let (server, driver) = mux(b, Side::Server, config);
+    tokio::spawn(driver);
+    let mut stream = client.open().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let _held = server.accept().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    let begun = tokio::time::Instant::now();
+    stream.set_timeouts(StreamTimeouts {
+        half_closed: Some(Duration::from_secs(1005)),
+        ..StreamTimeouts::NONE
+    });
+    let error = timeout(Duration::from_secs(3600), stream.read_chunk())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(stream_error(&error), StreamError::TimedOut(_)),
+        "{error}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_session_lives_on() {
     let ((client, _), (server, _)) = pair();
     serve_echo(server);

@@ -5,6 +5,7 @@
 //! take every place. OpenSSH's `MaxStartups` is the model; the random early drop of that is not here.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Streams in a handshake, from everywhere.
@@ -34,8 +35,7 @@ impl Gate {
         let mut inside = lock(&self.inside);
         let all: usize = inside.values().sum();
         let here = inside.get(source).copied().unwrap_or(0);
-        // Local streams have no source to tell apart; file modes decide who may come.
-        let full = source.starts_with("tcp ") && here >= ONE_SOURCE;
+        let full = is_far(source) && here >= ONE_SOURCE;
         if all >= ALL || full {
             return None;
         }
@@ -57,6 +57,18 @@ impl Drop for Pass {
             }
         }
     }
+}
+
+/// Whether the count of one source means something: on this machine there is nobody to tell apart
+/// (all that a tunnel or a proxy brings comes from one address), and only here could a host have
+/// good reason to come many times at once.
+fn is_far(source: &str) -> bool {
+    let Some(host) = source.strip_prefix("tcp ") else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>()
+        .is_ok_and(|ip| !ip.to_canonical().is_loopback())
 }
 
 /// The label without the port.
@@ -81,6 +93,10 @@ mod tests {
             .collect();
         assert!(gate.enter("tcp 192.0.2.1:9999").is_none());
         assert!(gate.enter("tcp [2001:db8::1]:9999").is_some());
+        let local: Vec<_> = (0..20)
+            .map(|i| gate.enter(&format!("tcp 127.0.0.1:{i}")))
+            .collect();
+        assert!(local.iter().all(Option::is_some));
         passes.pop();
         assert!(gate.enter("tcp 192.0.2.1:9999").is_some());
     }

@@ -27,10 +27,6 @@ use crate::join::{Ended, Join, Step};
 /// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
 const EXIT: Duration = Duration::from_secs(1);
 
-/// How long input that nobody wants is taken, so that output can leave. A peer that sends without end
-/// (`yes | cepa connect …`) is held up for as long.
-const DISMISS: Duration = Duration::from_secs(3);
-
 /// A reset throws away what is queued in front of it; this lets the output so far leave first.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -133,7 +129,8 @@ impl Services {
         let ended = to_the_end(&mut join, child.as_ref(), session).await?;
         match ended {
             Ended::Both { far_left: None, .. } => {
-                dismiss(far).await;
+                // What is queued still leaves; input that goes on coming is answered by a reset.
+                drop(far);
                 // Dropped, a command is killed. One whose input and output have ended in order may
                 // finish what it does; any other has nobody left whom it could serve.
                 if let Some(child) = child {
@@ -146,19 +143,6 @@ impl Services {
             _ => Ok(()),
         }
     }
-}
-
-/// Takes what the peer still sends to a service that reads no more, for a while or to its end.
-///
-/// Dropped at once, the substream would be reset by the first byte that comes, and the reset would
-/// throw away the output that still waits to be sent.
-async fn dismiss(mut far: Onion<Substream>) {
-    let _ = tokio::time::timeout(DISMISS, async {
-        let mut scratch = vec![0; 16 * 1024];
-        while far.read(&mut scratch).await? > 0 {}
-        std::io::Result::Ok(())
-    })
-    .await;
 }
 
 /// Carries a join to its end, and minds what the streams do not tell: that the command on the near

@@ -33,6 +33,7 @@ use super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::frame::{Decoder, Frame};
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
+use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stream_entry::Entry;
 
@@ -68,32 +69,6 @@ struct PingOut {
     token: Option<u64>,
     /// `None` until it was put on the wire.
     sent: Option<Instant>,
-}
-
-/// Counters and gauges of a session, for display and tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Streams that exist now, opened by either end.
-    pub streams: usize,
-    /// Those of them that the peer opened.
-    pub inbound: usize,
-    /// Bytes of stream data that arrived, without headers.
-    pub data_in: u64,
-    /// Bytes of stream data that were sent, without headers.
-    pub data_out: u64,
-    /// Bytes that arrived, headers included.
-    pub bytes_in: u64,
-    /// Bytes that were sent, headers included.
-    pub bytes_out: u64,
-    /// About how much memory unread data takes.
-    pub unread: usize,
-    /// Bytes written by the application that no frame has taken.
-    pub unsent: usize,
-    /// All receive windows together, in bytes.
-    pub windows: u64,
-    /// The round-trip time as measured by pings.
-    pub round_trip: Option<Duration>,
 }
 
 /// One end of a session. See the head of this file.
@@ -139,7 +114,8 @@ pub(crate) struct Engine {
     /// A ping was sent because nothing came since `received_at`.
     keepalive_asked: bool,
     next_scan: Option<Instant>,
-    rescan: bool,
+    /// The next deadline is earlier than when the driver last asked.
+    retime: bool,
 
     // The end.
     /// No stream of the peer is taken any more, and none is opened.
@@ -199,7 +175,7 @@ impl Engine {
             received_at: now,
             keepalive_asked: false,
             next_scan: None,
-            rescan: false,
+            retime: false,
             refusing: false,
             abandoned: false,
             ending: false,
@@ -583,8 +559,11 @@ impl Engine {
 
     /// Sees to it that the stream's time limits are looked at in time.
     fn watch(&mut self, key: Key) {
-        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline) {
-            self.next_scan = Some(self.next_scan.map_or(at, |next| next.min(at)));
+        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline)
+            && self.next_scan.is_none_or(|next| at < next)
+        {
+            self.next_scan = Some(at);
+            self.retime = true;
         }
     }
 

@@ -247,7 +247,17 @@ struct End {
 impl End {
     fn new(side: Side, now: Instant) -> Self {
         Self {
-            engine: Engine::new(side, small_config(), 7, now),
+            // Two ends that obey the protocol never send a byte too much, whatever their users do.
+            engine: Engine::new(
+                side,
+                Config {
+                    reset_burst: 1000,
+                    stray_bytes: 0,
+                    ..small_config()
+                },
+                7,
+                now,
+            ),
             batch: Batch::default(),
             wire: VecDeque::new(),
             streams: Vec::new(),

@@ -42,6 +42,7 @@ mod queue;
 mod scheduler;
 mod shared;
 mod state;
+mod stats;
 mod store;
 mod stream;
 mod stream_entry;
@@ -56,8 +57,8 @@ use cepa_transports::{ByteStream, Side};
 
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;
-pub use engine::Stats;
 pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
+pub use stats::Stats;
 pub use stream::Substream;
 
 use engine::Engine;

@@ -26,6 +26,10 @@ pub(crate) struct Entry {
     pub(crate) unanswered: bool,
     /// The application has ended its direction; the FIN follows what is queued.
     pub(crate) fin_wanted: bool,
+    /// The peer reset the stream, but had ended its direction with a FIN before.
+    pub(crate) ended: bool,
+    /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
+    pub(crate) unwanted: bool,
     /// A RST with this code is to be sent. Only set in state `Reset`.
     pub(crate) rst_owed: Option<u32>,
 
@@ -69,6 +73,8 @@ impl Entry {
             settled: false,
             unanswered: true,
             fin_wanted: false,
+            ended: false,
+            unwanted: false,
             rst_owed: None,
             recv: RecvQueue::default(),
             recv_window: RecvWindow::new(now),
@@ -142,9 +148,11 @@ impl Entry {
         let open = (self.state.greeting == Greeting::AckAwaited)
             .then(|| Some((self.opened_at + self.timeouts.open?, StreamTimeout::Open)))
             .flatten();
-        // Data that nobody reads here is not the peer's fault.
+        // Data that nobody reads here is not the peer's fault, and data that it does not take is
+        // for the other limit to judge.
         let half = (matches!(self.state.halves, Halves::SendClosed | Halves::RecvClosed)
-            && self.recv.is_empty())
+            && self.recv.is_empty()
+            && self.send.is_empty())
         .then(|| {
             Some((
                 self.active_at + self.timeouts.half_closed?,

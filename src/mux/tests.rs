@@ -1181,6 +1181,151 @@ fn a_half_closed_stream_that_is_silent_is_given_up() {
 }
 
 #[test]
+fn a_slow_reader_of_a_dropped_stream_still_gets_all_of_it() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    // The limit on stalled writes is the one that this case is for.
+    one.engine.set_timeouts(key, StreamTimeouts::NONE);
+    while one.write(key, 1 << 20) > 0 {
+        one.take();
+    }
+    one.engine.shutdown(key).unwrap();
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    one.engine.release(key);
+    let unsent = one.engine.stats().unsent;
+    assert!(unsent > 0);
+    assert_eq!(live(&mut one, 300), []);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::NONE,
+        value: 1 << 20,
+    });
+    let frames = one.take();
+    let sent: u32 = frames
+        .iter()
+        .map(|frame| match frame {
+            Frame::Data { len, .. } => *len,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(sent as usize, unsent);
+    let end = Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    };
+    assert_eq!(frames.last(), Some(&end));
+}
+
+#[test]
+fn a_dropped_stream_sends_its_rest_before_it_resets_a_peer_that_goes_on() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    assert_eq!(one.write(key, 5), 5);
+    one.engine.shutdown(key).unwrap();
+    one.engine.release(key);
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 1000,
+    });
+    one.give_body(1000);
+    let frames = one.take();
+    assert!(
+        matches!(
+            frames.as_slice(),
+            [
+                Frame::Data { len: 5, .. },
+                Frame::Window {
+                    flags: Flags::FIN,
+                    ..
+                },
+                Frame::Window {
+                    flags: Flags::RST,
+                    ..
+                },
+            ]
+        ),
+        "{frames:?}"
+    );
+    assert_eq!(one.engine.stats().streams, 0);
+}
+
+#[test]
+fn a_reset_behind_a_fin_is_for_the_writer_alone() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 5,
+    });
+    one.give_body(5);
+    for flags in [Flags::FIN, Flags::RST] {
+        one.give(Frame::Window {
+            id: 1,
+            flags,
+            value: 0,
+        });
+    }
+    assert!(matches!(one.read(key), Poll::Ready(Ok(Some(data))) if data.len() == 5));
+    for _ in 0..2 {
+        assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+    }
+    assert!(matches!(
+        one.engine.write_space(key, Waker::noop()),
+        Poll::Ready(Err(StreamError::ResetByPeer { code: 0 }))
+    ));
+}
+
+#[test]
+fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
+    for fin_sent_before in [false, true] {
+        let mut one = One::server();
+        let key = one.syn(1);
+        one.take();
+        one.give(Frame::Data {
+            id: 1,
+            flags: Flags::NONE,
+            len: INITIAL_WINDOW,
+        });
+        one.give_body(INITIAL_WINDOW as usize);
+        assert_eq!(one.write(key, 5), 5);
+        one.engine.shutdown(key).unwrap();
+        let mut frames = Vec::new();
+        if fin_sent_before {
+            frames = one.take();
+        }
+        one.engine.release(key);
+        frames.extend(one.take());
+        assert!(
+            matches!(
+                frames.as_slice(),
+                [
+                    Frame::Data { len: 5, .. },
+                    Frame::Window {
+                        flags: Flags::FIN,
+                        ..
+                    },
+                    Frame::Window {
+                        flags: Flags::RST,
+                        ..
+                    },
+                ]
+            ),
+            "{frames:?}"
+        );
+        assert_eq!(one.engine.stats().streams, 0);
+    }
+}
+
+#[test]
 fn a_write_without_credit_is_given_up() {
     let mut one = One::server();
     let key = one.syn(1);

@@ -380,17 +380,19 @@ fn not_tls_hint(first: &[u8]) -> &'static str {
         || first.starts_with(b"HEAD ")
     {
         "that is a web client without TLS"
-    } else if first
-        .iter()
-        .filter(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
-        .count()
-        * 4
-        >= first.len() * 3
-    {
-        "a message of the program or shell there? Nothing may be printed before TLS begins"
+    } else if begins_with_text(first) {
+        "a message of the program or shell there? Silence it: nothing may be printed before TLS \
+         begins"
     } else {
         "check the address, the layers on both sides, and a serial line's speed"
     }
+}
+
+/// A line of text, or all text: a banner, whatever may follow it (an echo of our own hello, say).
+fn begins_with_text(bytes: &[u8]) -> bool {
+    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let text = bytes.iter().take_while(|byte| is_text(byte)).count();
+    text > 0 && (text == bytes.len() || bytes.iter().take(text).any(|byte| *byte == b'\n'))
 }
 
 /// Foreign bytes as printable text on one line, bounded.

@@ -800,6 +800,8 @@ fn what_is_not_tls_is_quoted() {
     assert!(one_line(&TlsError::not_tls(b"SSH-2.0-OpenSSH_9.2")).contains("SSH server"));
     assert!(one_line(&TlsError::not_tls(b"HTTP/1.1 400 Bad Request")).contains("web server"));
     assert!(one_line(&TlsError::not_tls(b"GET / HTTP/1.1")).contains("web client"));
+    let echoed = TlsError::not_tls(b"Welcome\n\x16\x03\x01\x05\xb9\x01\x00\xff\xfe\x80\x81\x82");
+    assert!(one_line(&echoed).contains("Silence it"));
     assert!(one_line(&TlsError::not_tls(&[0, 0xff, 0x80, 3])).contains(r#""\x00\xff\x80\x03""#));
     match TlsError::not_tls(&[b'x'; 1000]) {
         TlsError::NotTls { first } => assert_eq!(first.len(), 64),

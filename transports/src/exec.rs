@@ -88,12 +88,21 @@ pub(crate) fn start(
 }
 
 fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error) -> TransportError {
+    let by_path = program.contains('/');
+    // An unreadable directory in PATH makes the system say "permission denied" for a command that
+    // is simply nowhere.
+    let nowhere = !by_path && !in_path(program);
+    let kind = if nowhere {
+        TransportErrorKind::NotFound
+    } else {
+        kind_of(&error)
+    };
     let (reason, advice) = match error.kind() {
-        io::ErrorKind::NotFound if program.contains('/') => (
+        io::ErrorKind::NotFound if by_path => (
             format!("there is no file {program}, or the interpreter that it names is missing"),
             "check the path",
         ),
-        io::ErrorKind::NotFound => (
+        _ if nowhere => (
             format!("command not found: {program}"),
             "install it, or write its full path",
         ),
@@ -106,7 +115,13 @@ fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error)
             "start it by hand to see more",
         ),
     };
-    TransportError::new(action, endpoint, kind_of(&error), reason, advice).with_source(error)
+    TransportError::new(action, endpoint, kind, reason, advice).with_source(error)
+}
+
+/// Whether a directory of PATH has a file of that name.
+fn in_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// The two pipes; `None` once closed.

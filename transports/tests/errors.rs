@@ -274,3 +274,22 @@ async fn pty() {
     let nowhere = format!("pty:{}", path(dir.path(), "no/where"));
     listen_fails(&nowhere, Kind::NotFound, &["directory"]).await;
 }
+
+/// A listener whose queue is full lets a connection attempt hang. The clock is virtual and jumps as
+/// soon as nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn tcp_gives_up_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let patience = std::time::Duration::from_millis(300);
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, patience) {
+        queued.push(stream);
+        assert!(queued.len() < 100, "the queue never fills up");
+    }
+    let text = format!("tcp:{address}");
+    let start = tokio::time::Instant::now();
+    dial_fails(&text, Kind::TimedOut, &["no answer in time", "firewalls"]).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
-use super::super::state::Event;
+use super::super::state::{Event, Halves};
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
 use super::Engine;
@@ -77,10 +77,13 @@ impl Engine {
                 .recv_window
                 .take(len)
                 .ok_or(Violation::WindowExceeded(id))?;
-            unwanted = !entry.held;
+            // Shut down and dropped by the application: nobody will ever read this. What is still
+            // to be sent goes first, as it was promised; meanwhile no credit is granted, so that
+            // a window is the most that is thrown away.
+            entry.unwanted |= !entry.held;
+            unwanted = entry.unwanted && !entry.has_output();
         }
         if unwanted {
-            // Shut down and dropped by the application: nobody will ever read this.
             self.reset_stream(key, 0, StreamError::ResetHere);
         } else if len > 0 {
             self.body = Some((key, fin));
@@ -231,6 +234,8 @@ impl Engine {
         if before.is_over() {
             return Ok(());
         }
+        // Behind its FIN it only says that it takes no more.
+        entry.ended = before.halves == Halves::RecvClosed;
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::GoAwayCode;
+use super::super::error::{GoAwayCode, StreamError};
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, URGENT_MAX};
 use super::super::state::{Event, Greeting};
@@ -34,7 +34,7 @@ impl Engine {
     /// Whether there is something to send, as far as can be told without the time.
     pub(crate) fn wants_transmit(&self) -> bool {
         self.go_away_owed
-            || self.rescan
+            || self.retime
             || (self.end.is_none()
                 && (!self.control.is_empty()
                     || !self.pongs.is_empty()
@@ -46,10 +46,9 @@ impl Engine {
 
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+        // Whoever calls this asks for the next deadline, too.
+        self.retime = false;
         if self.end.is_none() {
-            if std::mem::take(&mut self.rescan) {
-                self.scan(now);
-            }
             self.transmit_session(now, batch);
             self.transmit_streams(now, batch);
             self.end_if_done(now, batch);
@@ -154,7 +153,11 @@ impl Engine {
                     value: 0,
                 });
             }
+            let unwanted = entry.unwanted && entry.state.can_receive();
             self.watch(key);
+            if unwanted {
+                self.reset_stream(key, 0, StreamError::ResetHere);
+            }
         }
         self.schedule(key);
         self.settle(key);

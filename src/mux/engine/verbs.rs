@@ -66,14 +66,14 @@ impl Engine {
             entry.recv_window.read(piece.len());
             if entry.state.halves == Halves::SendClosed && entry.recv.is_empty() {
                 entry.caught_up = true;
-                self.rescan = true;
+                self.watch(key);
             }
-            if entry.credit_due() {
+            if self.store.get(key).is_some_and(Entry::credit_due) {
                 self.schedule(key);
             }
             return Poll::Ready(Ok(Some(piece)));
         }
-        if matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
+        if entry.ended || matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
             return Poll::Ready(Ok(None));
         }
         if let Some(failure) = &entry.failure {
@@ -180,7 +180,14 @@ impl Engine {
         } else if entry.fin_wanted {
             entry.recv.clear();
             entry.timeouts.half_closed = Some(entry.timeouts.half_closed.unwrap_or(ABANDONED));
-            self.rescan = true;
+            // A peer that has used up its window waits for credit, which will not come: it is told
+            // so without being asked.
+            entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
+            let tell = entry.unwanted && !entry.has_output();
+            self.watch(key);
+            if tell {
+                self.reset_stream(key, 0, StreamError::ResetHere);
+            }
         } else {
             self.reset_stream(key, 0, StreamError::ResetHere);
         }
@@ -193,7 +200,7 @@ impl Engine {
     pub(crate) fn set_timeouts(&mut self, key: Key, timeouts: StreamTimeouts) {
         if let Some(entry) = self.store.get_mut(key) {
             entry.timeouts = timeouts;
-            self.rescan = true;
+            self.watch(key);
         }
     }
 }

@@ -5,8 +5,10 @@
 //! waits on a clock are guards against hanging, and the question whether a writer is blocked, which
 //! is asked until the answer stays the same.
 use std::fmt;
+use std::future::poll_fn;
 use std::io::IoSlice;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
@@ -199,6 +201,16 @@ async fn receive(from: &mut (impl AsyncRead + Unpin), seed: u64, total: usize) -
     Ok(())
 }
 
+/// Polls once, and drops what is pending.
+async fn once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 async fn expect_end(from: &mut (impl AsyncRead + Unpin)) -> Outcome {
     let mut buf = [0; 64];
     let n = from.read(&mut buf).await.because("reading the end")?;
@@ -223,12 +235,12 @@ async fn echo(a: Stream, mut b: Stream, o: &Options) -> Outcome {
         // Kept open until the other end has read everything.
         Ok::<_, String>(b)
     };
-    let (sent, echoed, received) = tokio::join!(
+    tokio::try_join!(
         send(&mut write, o.seed, 0, total, 20_000),
         echo,
         receive(&mut read, o.seed, total)
-    );
-    echoed.and(sent).and(received)
+    )
+    .map(drop)
 }
 
 /// What was flushed arrives although nothing follows.
@@ -289,8 +301,7 @@ async fn vectored(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
         a.flush().await.because("a flush")?;
         Ok::<_, String>(a)
     };
-    let (written, received) = tokio::join!(writing, receive(&mut b, o.seed, total));
-    written.map(drop).and(received)
+    tokio::try_join!(writing, receive(&mut b, o.seed, total)).map(drop)
 }
 
 /// Reading into nothing and writing nothing neither wait nor end anything.
@@ -326,15 +337,10 @@ async fn back_pressure(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
     while blocked < 10 {
         fill(o.seed, sent as u64, &mut buf);
         // A dropped write that was pending has taken nothing, so the same bytes are tried again.
-        let tried = tokio::select! {
-            biased;
-            n = a.write(&buf) => Some(n.because("a write")?),
-            () = yield_now() => None,
-        };
-        match tried {
-            Some(0) => return Err("a write took nothing".to_owned()),
+        match once(a.write(&buf)).await {
+            Some(Ok(0)) => return Err("a write took nothing".to_owned()),
             Some(n) => {
-                sent += n;
+                sent += n.because("a write")?;
                 blocked = 0;
             }
             None => {
@@ -350,26 +356,25 @@ async fn back_pressure(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
         )?;
     }
     let more = 300_000.min(o.volume);
-    let (written, received) = tokio::join!(
+    tokio::try_join!(
         send(&mut a, o.seed, sent, more, 8192),
         receive(&mut b, o.seed, sent + more)
-    );
-    written
-        .and(received)
-        .map_err(|e| format!("after {sent} bytes of back-pressure: {e}"))
+    )
+    .map(drop)
+    .map_err(|e| format!("after {sent} bytes of back-pressure: {e}"))
 }
 
 /// Full volume both ways at once, in one task.
 async fn both_directions(a: Stream, b: Stream, o: &Options) -> Outcome {
     let (mut a_read, mut a_write) = split(a);
     let (mut b_read, mut b_write) = split(b);
-    let (there, back, got_there, got_back) = tokio::join!(
+    tokio::try_join!(
         send(&mut a_write, o.seed, 0, o.volume, 30_000),
         send(&mut b_write, o.seed + 1, 0, o.volume, 30_000),
         receive(&mut b_read, o.seed, o.volume),
         receive(&mut a_read, o.seed + 1, o.volume),
-    );
-    there.and(back).and(got_there).and(got_back)
+    )
+    .map(drop)
 }
 
 /// The same with each half of each end in a task of its own.
@@ -427,12 +432,12 @@ async fn cancelled_reads(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
     let mut dropped = 0;
     let mut buf = [0; 500];
     // Nothing was written yet: this one is pending for certain.
-    tokio::select! {
-        biased;
-        n = b.read(&mut buf) => {
-            return Err(format!("a read gave {:?} before anything was written", n.map_err(|e| e.kind())));
+    match once(b.read(&mut buf)).await {
+        Some(got) => {
+            let got = got.map_err(|e| e.kind());
+            return Err(format!("a read gave {got:?} before anything was written"));
         }
-        () = yield_now() => dropped += 1,
+        None => dropped += 1,
     }
     let seed = o.seed;
     let writer = tokio::spawn(async move {
@@ -455,19 +460,16 @@ async fn cancelled_reads(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
     while at < total {
         let n = rng.between(1, 500).min(total - at);
         let space = buf.get_mut(..n).unwrap_or_default();
-        tokio::select! {
-            biased;
-            n = b.read(space) => {
-                let n = n.because("a read")?;
-                ensure(n > 0, format!("end of file after {at} bytes"))?;
-                verify(seed, at as u64, space.get(..n).unwrap_or_default())
-                    .map_err(|e| format!("{e} ({dropped} reads were dropped)"))?;
-                at += n;
-            }
-            () = yield_now() => {
-                dropped += 1;
-            }
-        }
+        let Some(n) = once(b.read(space)).await else {
+            dropped += 1;
+            yield_now().await;
+            continue;
+        };
+        let n = n.because("a read")?;
+        ensure(n > 0, format!("end of file after {at} bytes"))?;
+        verify(seed, at as u64, space.get(..n).unwrap_or_default())
+            .map_err(|e| format!("{e} ({dropped} reads were dropped)"))?;
+        at += n;
     }
     writer.await.map_err(|e| e.to_string())?.map(drop)
 }
@@ -479,21 +481,20 @@ async fn half_close(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
         send(&mut a, o.seed, 0, total, 9000).await?;
         a.shutdown().await.because("a shutdown")
     };
-    let (sent, received) = tokio::join!(first, async {
+    tokio::try_join!(first, async {
         receive(&mut b, o.seed, total).await?;
         expect_end(&mut b).await
-    });
-    sent.and(received)?;
+    })?;
     let second = async {
         send(&mut b, o.seed + 1, 0, total, 9000).await?;
         b.shutdown().await.because("the second shutdown")
     };
-    let (sent, received) = tokio::join!(second, async {
+    tokio::try_join!(second, async {
         receive(&mut a, o.seed + 1, total).await?;
         expect_end(&mut a).await
-    });
-    sent.and(received)
-        .map_err(|e| format!("after the other direction was closed: {e}"))
+    })
+    .map(drop)
+    .map_err(|e| format!("after the other direction was closed: {e}"))
 }
 
 async fn end_of_file_repeats(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
@@ -536,8 +537,7 @@ async fn dropped_peer(mut a: Stream, mut b: Stream, o: &Options) -> Outcome {
         drop(a);
         result
     };
-    let (closed, received) = tokio::join!(closing, receive(&mut b, o.seed, total));
-    closed.and(received)?;
+    tokio::try_join!(closing, receive(&mut b, o.seed, total))?;
     let mut buf = vec![0; 8192];
     match b.read(&mut buf).await {
         Ok(n) => ensure(n == 0, "bytes that nobody sent")?,
