@@ -383,10 +383,7 @@ async fn a_bucket_holds_the_wire_and_not_the_application() {
         at_rate("wire", passed, took, RATE);
         // The rate is that of the wire: what TLS and the mux add is in it.
         let added = passed - BYTES as u64;
-        assert!(
-            added >= (BYTES as u64 / 16_384) * (RECORD + FRAME),
-            "{added}"
-        );
+        assert!(added > BYTES as u64 / 16_384 * RECORD, "{added} bytes");
         // The other direction is held by nothing.
         let took = timed(transfer(&mut accepted, &mut opened, BYTES)).await;
         assert!(took < 0.5, "{took} s");
