@@ -250,7 +250,7 @@ async fn a_reader_does_not_take_the_writers_wake_up() {
             right.unwrap();
             let (mut read, mut write) = tokio::io::split(a);
             let writer = tokio::spawn(async move {
-                write.write_all(&[5; 300_000]).await.unwrap();
+                write.write_all(&vec![5; 300_000]).await.unwrap();
                 write.shutdown().await.unwrap();
             });
             let reader = tokio::spawn(async move {

@@ -92,10 +92,14 @@ fn bulk(options: &Options) -> Outcome<()> {
         println!(
             "{:8} {:6.0} MiB/s  rate / tls {:.2}  cpu / tls {:.2}",
             peer.name(),
-            options.mib as f64 / seconds(of),
+            mib(options.mib) / seconds(of),
             seconds(mark) / seconds(of),
             cpu(of) / cpu(mark)
         );
     }
     Ok(())
+}
+
+fn mib(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::INFINITY, f64::from)
 }
