@@ -450,6 +450,29 @@ async fn a_failed_handshake_says_why_on_both_ends_and_stays_failed() {
 }
 
 #[tokio::test]
+async fn an_end_that_gives_up_after_the_handshake_does_not_look_like_a_clean_one() {
+    // The server demands a protocol, the client names none; TLS itself has no quarrel with that.
+    let pair = Pair::new();
+    let demanding = pair.right_tls.clone().with_alpn(&["wanted/1"]).unwrap();
+    let (mut a, mut b) = onions(65_536, Cuts::Random(8));
+    soon(async {
+        let (client, server) = tokio::join!(a.push(Side::Client, &pair.left_tls), async {
+            let pushed = b.push(Side::Server, &demanding).await;
+            b.shutdown().await.unwrap();
+            pushed
+        });
+        client.unwrap();
+        assert!(matches!(server.unwrap_err().root(), TlsError::Alpn { .. }));
+        let error = a.read(&mut [0; 1]).await.unwrap_err();
+        assert!(
+            matches!(tls_of(&error), TlsError::Truncated { .. }),
+            "{error}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn garbage_and_banners_are_quoted() {
     let pair = Pair::new();
     for (text, quoted) in [

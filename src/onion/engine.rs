@@ -424,8 +424,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Closes all layers, the innermost first.
+    /// Closes all layers, the innermost first. One that has failed is left as it is: a close would
+    /// make the peer believe that all went well.
     pub(super) fn close_all(&mut self) -> Result<(), TlsError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         self.release()?;
         for depth in (1..=self.layers.len()).rev() {
             self.close_layer(depth);
