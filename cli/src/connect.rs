@@ -6,7 +6,7 @@ use cepa::mux::StreamError;
 use cepa::transports::{self, Endpoint};
 
 use crate::args;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
 use crate::link::Link;
@@ -14,7 +14,7 @@ use crate::link::Link;
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let link = Link::dial(&args.address, &args.trust, &identity).await?;
-    let result = joined(&link, &args.service).await;
+    let result = joined(&link, &args).await;
     if result.is_err() {
         link.close().await;
         return result;
@@ -23,8 +23,15 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     link.finish().await
 }
 
-async fn joined(link: &Link, service: &str) -> Result<(), Failure> {
-    let mut far = link.session.open(service).await?;
+async fn joined(link: &Link, args: &args::Connect) -> Result<(), Failure> {
+    let mut far = link.session.open(&args.service).await?;
+    if args.trust.trust.is_some() {
+        // Told once it has answered: an error would be all there is to say.
+        say(format_args!(
+            "peer {} (taken unchecked)",
+            link.session.peer().id()
+        ));
+    }
     let stdio: Endpoint = "stdio:"
         .parse()
         .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;

@@ -15,7 +15,7 @@ use cepa::transports::{self, Endpoint, Layer};
 
 use crate::args::Trust;
 use crate::child::Watched;
-use crate::exit::{self, Code, Failure, say};
+use crate::exit::{self, Code, Failure};
 use crate::trust;
 
 /// A session and, below it, the subprocess that it may run over.
@@ -32,22 +32,14 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
-        let config = stack(identity, trust::of_dialler(trust));
+        let config = stack(identity, trust::of_dialler(trust)).tuned_to(address);
         carries_session(address)?;
         let mut stream = transports::dial(address).await?;
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
         match Session::over(stream, address.layers(), Side::Client, &config).await {
-            Ok(session) => {
-                if trust.trust.is_some() {
-                    say(format_args!(
-                        "peer {} (taken unchecked)",
-                        session.peer().id()
-                    ));
-                }
-                Ok(Self { session, child })
-            }
+            Ok(session) => Ok(Self { session, child }),
             Err(e) => Err(explained(e, address, identity, child).await),
         }
     }

@@ -202,7 +202,8 @@ impl Server {
         // Of `serve exec:…`: shown, and killed with the session.
         let child = stream.take_child();
         let _child = child.map(|child| Watched::start(child, "peer".to_owned()));
-        let handshake = Session::over(stream, at.layers(), Side::Server, &self.config);
+        let config = self.config.tuned_to(&at);
+        let handshake = Session::over(stream, at.layers(), Side::Server, &config);
         let session = tokio::select! {
             session = handshake => session,
             () = stopped(&mut stop) => return Ok(()),
