@@ -38,6 +38,8 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(test)]
+mod model;
 mod queue;
 mod scheduler;
 mod shared;

@@ -56,6 +56,8 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
+        #[cfg(test)]
+        super::model::step();
         // The engine does not panic; if a bug makes it, the other streams still get their errors.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,6 +90,8 @@ impl Shared {
             Vec::new()
         };
         drop(inner);
+        #[cfg(test)]
+        super::model::step();
         drop(hopeless);
         if let Some(driver) = driver {
             driver.wake();

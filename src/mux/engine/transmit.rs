@@ -40,8 +40,18 @@ impl Engine {
                     || !self.pongs.is_empty()
                     || !self.scheduler.is_empty()
                     || self.pings.iter().any(|ping| ping.sent.is_none())
-                    || self.ending
-                    || self.closing))
+                    || self.may_end()))
+    }
+
+    /// Whether [`Engine::end_if_done`] has something to do. Not whether the session is ending at all:
+    /// the driver, woken for nothing, would ask again at once for as long as the peer takes.
+    fn may_end(&self) -> bool {
+        if self.closing {
+            (self.drained_at.is_none() || self.live_streams() == 0)
+                && !self.store.iter().any(|(_, entry)| entry.has_output())
+        } else {
+            self.ending && self.live_streams() == 0
+        }
     }
 
     /// Fills `batch`, which is empty, with what is to be written next.
