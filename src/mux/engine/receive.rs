@@ -15,9 +15,6 @@ use super::super::stream_entry::Entry;
 use super::Engine;
 use cepa_transports::Side;
 
-/// Weight of the past in the smoothed round trip, out of 8.
-const PAST: u32 = 7;
-
 impl Engine {
     /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
     pub(crate) fn handle_input(&mut self, now: Instant, mut chunk: Bytes) {
@@ -103,6 +100,7 @@ impl Engine {
             && entry.held
             && entry.state.can_receive()
         {
+            entry.data_in += bytes.len() as u64;
             entry.recv.push(bytes);
             self.wakes.extend(entry.reader.take());
         }
@@ -282,28 +280,6 @@ impl Engine {
             return Ok(());
         }
         self.excess_pings.take(now).ok_or(Violation::PingFlood)
-    }
-
-    fn on_pong(&mut self, now: Instant, value: u32) {
-        // An answer to nothing is ignored: it may be late.
-        let Some(at) = self.pings.iter().position(|ping| ping.value == value) else {
-            return;
-        };
-        let Some(ping) = self.pings.get(at) else {
-            return;
-        };
-        let Some(sent) = ping.sent else { return };
-        let sample = now.saturating_duration_since(sent);
-        if let Some(token) = ping.token {
-            self.notices.pongs.push((token, sample));
-        }
-        self.pings.remove(at);
-        // Down at once, up slowly: what a queue adds is not the path's.
-        self.round_trip = Some(match self.round_trip {
-            Some(known) if known < sample => (known * PAST + sample) / (PAST + 1),
-            _ => sample,
-        });
-        self.round_trip_at = Some(now);
     }
 
     /// "Type Field", 0x3 Go Away.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
 use super::super::error::{GoAwayCode, StreamError};
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
-use super::super::scheduler::{Lane, URGENT_MAX};
+use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};
 use super::super::store::Key;
 use super::Engine;
@@ -87,12 +87,12 @@ impl Engine {
 
     fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) {
         while batch.has_room() {
-            let Some((key, lane)) = self.scheduler.next() else {
+            let Some(turn) = self.scheduler.next(true) else {
                 break;
             };
-            match lane {
-                Lane::Control => self.transmit_control(now, key, batch),
-                Lane::Urgent | Lane::Bulk => self.transmit_data(now, key, lane, batch),
+            match turn.lane {
+                Lane::Control => self.transmit_control(now, turn.key, batch),
+                Lane::Urgent | Lane::Bulk => self.transmit_data(now, turn, batch),
             }
         }
     }
@@ -196,12 +196,13 @@ impl Engine {
         self.watch(key);
     }
 
-    fn transmit_data(&mut self, now: Instant, key: Key, lane: Lane, batch: &mut Batch) {
+    fn transmit_data(&mut self, now: Instant, turn: Turn, batch: &mut Batch) {
+        let key = turn.key;
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
         entry.in_data = false;
-        if lane == Lane::Urgent && entry.send.len() > URGENT_MAX {
+        if turn.lane == Lane::Urgent && entry.send.len() > URGENT_MAX {
             // More was written since: it is bulk now, and takes its turn there.
             self.schedule(key);
             return;
@@ -210,7 +211,7 @@ impl Engine {
             entry.active_at = now;
             let unread = entry.send_window.since_credit() >= UNREAD;
             let sent = self.push_data(key, Flags::NONE, room_for_body(batch, unread), batch);
-            self.scheduler.sent(lane, sent);
+            self.scheduler.sent(turn, sent + HEADER_LEN);
         }
         let limit = self.config.send_queue;
         let Some(entry) = self.store.get_mut(key) else {
@@ -251,6 +252,7 @@ impl Engine {
         });
         entry.send.move_to(n, batch);
         entry.send_window.spend(len);
+        entry.data_out += u64::from(len);
         self.data_out += u64::from(len);
         n
     }
