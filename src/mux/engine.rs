@@ -32,6 +32,7 @@ use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::frame::{Decoder, Frame};
+use super::pacing::Pacer;
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
@@ -91,6 +92,9 @@ pub(crate) struct Engine {
     control: VecDeque<Frame>,
     /// Values of pings to answer.
     pongs: VecDeque<u32>,
+
+    /// How much may be in flight.
+    pacer: Pacer,
 
     // Pings of ours, in the order of sending.
     pings: VecDeque<PingOut>,
@@ -157,6 +161,7 @@ impl Engine {
             unanswered: 0,
             control: VecDeque::new(),
             pongs: VecDeque::new(),
+            pacer: Pacer::new(config.pacing, now),
             pings: VecDeque::new(),
             ping_seed: seed,
             ping_count: 0,
@@ -222,6 +227,7 @@ impl Engine {
                 self.ping_for_ourselves(now);
             }
         }
+        self.pacer.on_timeout(now);
         if self.next_scan.is_some_and(|at| at <= now) {
             self.scan(now);
         }
@@ -249,7 +255,7 @@ impl Engine {
             self.received_at + wait.min(self.config.keepalive_timeout)
         });
         let drained = self.drained_at.map(|at| at + self.config.close_timeout);
-        [keepalive, self.next_scan, drained]
+        [keepalive, self.next_scan, drained, self.pacer.timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -292,7 +298,10 @@ impl Engine {
             unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
             windows: self.budget.used(),
             round_trip: self.round_trip,
-            ..Stats::default()
+            least_round_trip: self.pacer.least_round_trip(),
+            delivery_rate: self.pacer.delivery_rate(),
+            in_flight: self.pacer.in_flight(),
+            flight_limit: self.pacer.flight_limit(),
         }
     }
 

@@ -38,6 +38,9 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod pacing;
+#[cfg(test)]
+mod path_tests;
 mod priority;
 mod queue;
 mod scheduler;

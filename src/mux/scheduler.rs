@@ -133,8 +133,9 @@ impl Scheduler {
         }
     }
 
-    /// The stream whose turn it is, taken out of its lane. `bulk`: whether bulk may go now.
-    pub(crate) fn next(&mut self, bulk: bool) -> Option<Turn> {
+    /// The stream whose turn it is, taken out of its lane. Lanes behind `last` may not go now.
+    pub(crate) fn next(&mut self, last: Lane) -> Option<Turn> {
+        let bulk = last == Lane::Bulk;
         if let Some(key) = self.control.pop_front() {
             return Some(Turn {
                 key,
@@ -142,7 +143,7 @@ impl Scheduler {
                 class: 0,
             });
         }
-        if self.urgent == 0 && (!bulk || self.bulk == 0) {
+        if last == Lane::Control || self.urgent == 0 && (!bulk || self.bulk == 0) {
             return None;
         }
         let frame = i64::try_from(self.frame).unwrap_or(i64::MAX);
@@ -211,6 +212,21 @@ impl Scheduler {
         }
     }
 
+    /// Sets the length of a usual frame, which is what a turn is worth.
+    pub(crate) fn set_frame(&mut self, bytes: usize) {
+        self.frame = bytes.max(1);
+    }
+
+    /// Whether something small waits: control or sparse.
+    pub(crate) fn has_small(&self) -> bool {
+        !self.control.is_empty() || self.urgent > 0
+    }
+
+    /// Whether a bulk stream waits.
+    pub(crate) fn has_bulk(&self) -> bool {
+        self.bulk > 0
+    }
+
     /// Takes a stream out of the data lanes, wherever it is. Says whether it was there.
     pub(crate) fn remove_data(&mut self, key: Key) -> bool {
         let before = self.urgent + self.bulk;
@@ -259,7 +275,7 @@ mod tests {
         scheduler.push(keys[3], Lane::Urgent, USUAL);
         scheduler.push(keys[4], Lane::Control, USUAL);
         scheduler.push(keys[5], Lane::Control, USUAL);
-        let order: Vec<u32> = std::iter::from_fn(|| scheduler.next(true))
+        let order: Vec<u32> = std::iter::from_fn(|| scheduler.next(Lane::Bulk))
             .map(|turn| turn.key.id)
             .collect();
         assert_eq!(order, [5, 6, 3, 4, 1, 2]);
@@ -272,9 +288,10 @@ mod tests {
         let mut scheduler = Scheduler::default();
         scheduler.push(keys[0], Lane::Bulk, Priority::HIGHEST);
         scheduler.push(keys[1], Lane::Urgent, Priority::LOWEST);
-        assert_eq!(scheduler.next(false).unwrap().key, keys[1]);
-        assert_eq!(scheduler.next(false), None);
-        assert_eq!(scheduler.next(true).unwrap().key, keys[0]);
+        assert_eq!(scheduler.next(Lane::Urgent).unwrap().key, keys[1]);
+        assert_eq!(scheduler.next(Lane::Urgent), None);
+        assert!(scheduler.has_bulk() && !scheduler.has_small());
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[0]);
     }
 
     #[test]
@@ -285,7 +302,7 @@ mod tests {
         scheduler.push(keys[1], Lane::Urgent, USUAL);
         let mut before_bulk = 0;
         loop {
-            let turn = scheduler.next(true).unwrap();
+            let turn = scheduler.next(Lane::Bulk).unwrap();
             if turn.lane == Lane::Bulk {
                 break;
             }
@@ -295,7 +312,7 @@ mod tests {
             assert!(before_bulk < 1 << 20, "bulk never came");
         }
         assert!(before_bulk >= URGENT_RUN);
-        let turn = scheduler.next(true).unwrap();
+        let turn = scheduler.next(Lane::Bulk).unwrap();
         assert_eq!(
             (turn.key, turn.lane),
             (keys[1], Lane::Urgent),
@@ -313,7 +330,7 @@ mod tests {
             scheduler.push(*key, Lane::Bulk, *priority);
         }
         for _ in 0..frames {
-            let turn = scheduler.next(true).unwrap();
+            let turn = scheduler.next(Lane::Bulk).unwrap();
             let at = keys.iter().position(|key| *key == turn.key).unwrap();
             sent[at] += streams[at].1;
             scheduler.sent(turn, streams[at].1);
@@ -367,8 +384,8 @@ mod tests {
         assert!(scheduler.remove_data(keys[1]));
         assert!(!scheduler.remove_data(keys[1]));
         scheduler.push(keys[1], Lane::Bulk, Priority::HIGHEST);
-        assert_eq!(scheduler.next(true).unwrap().key, keys[1]);
-        assert_eq!(scheduler.next(true).unwrap().key, keys[0]);
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[1]);
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[0]);
         assert!(scheduler.is_empty());
     }
 }

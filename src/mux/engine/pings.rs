@@ -34,6 +34,9 @@ impl Engine {
 
     /// "Type Field", 0x2 Ping, with ACK.
     pub(super) fn on_pong(&mut self, now: Instant, value: u32) {
+        if self.pacer.on_pong(now, value) {
+            return;
+        }
         // An answer to nothing is ignored: it may be late.
         let Some(at) = self.pings.iter().position(|ping| ping.value == value) else {
             return;
@@ -66,11 +69,7 @@ impl Engine {
     }
 
     fn queue_ping(&mut self, token: Option<u64>) {
-        // A keyed hash of a counter: what one ping's value was says nothing about the next.
-        let mut hasher = std::hash::DefaultHasher::new();
-        (self.ping_seed, self.ping_count).hash(&mut hasher);
-        self.ping_count += 1;
-        let value = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+        let value = self.ping_value();
         if self.pings.len() >= PINGS_OUT_MAX {
             self.pings.pop_front();
         }
@@ -79,5 +78,14 @@ impl Engine {
             token,
             sent: None,
         });
+    }
+
+    /// A value for the next ping, which a peer can not know before.
+    pub(super) fn ping_value(&mut self) -> u32 {
+        // A keyed hash of a counter: what one ping's value was says nothing about the next.
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.ping_seed, self.ping_count).hash(&mut hasher);
+        self.ping_count += 1;
+        u32::try_from(hasher.finish() >> 32).unwrap_or_default()
     }
 }

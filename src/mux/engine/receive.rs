@@ -15,6 +15,10 @@ use super::super::stream_entry::Entry;
 use super::Engine;
 use cepa_transports::Side;
 
+/// The round trip is measured when so much has come on a stream, so that it is known when its window
+/// is first found too small.
+const EARLY: u64 = 32 << 10;
+
 impl Engine {
     /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
     pub(crate) fn handle_input(&mut self, now: Instant, mut chunk: Bytes) {
@@ -26,7 +30,7 @@ impl Engine {
         self.bytes_in += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {
-                Ok(Some(Item::Body { bytes, last })) => self.on_body(bytes, last),
+                Ok(Some(Item::Body { bytes, last })) => self.on_body(now, bytes, last),
                 Ok(Some(Item::Frame(frame))) => self.on_frame(now, frame),
                 Ok(None) => return,
                 Err(error) => Err(error.into()),
@@ -91,7 +95,7 @@ impl Engine {
         Ok(())
     }
 
-    fn on_body(&mut self, bytes: Bytes, last: bool) -> Result<(), Violation> {
+    fn on_body(&mut self, now: Instant, bytes: Bytes, last: bool) -> Result<(), Violation> {
         self.data_in += bytes.len() as u64;
         let Some((key, fin)) = self.body else {
             return Ok(());
@@ -101,8 +105,12 @@ impl Engine {
             && entry.state.can_receive()
         {
             entry.data_in += bytes.len() as u64;
+            let early = entry.data_in >= EARLY && self.round_trip.is_none();
             entry.recv.push(bytes);
             self.wakes.extend(entry.reader.take());
+            if early {
+                self.ping_for_ourselves(now);
+            }
         }
         if last {
             self.body = None;
