@@ -3,7 +3,8 @@
 //! A receive window is `max` bytes: what the peer may still send (`left`), what has arrived and is
 //! unread, and what was read and is not yet granted again (`spent`). Credit goes back when half of
 //! the window was read. If that half was used up within four round trips, the window and not the
-//! path held the peer back, and it doubles, as far as the session's [`Budget`] allows.
+//! path held the peer back, and it grows
+//! eight times, as far as the session's [`Budget`] allows.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,10 @@ use super::frame::INITIAL_WINDOW;
 
 /// A window that is used up half within so many round trips is too small.
 const FAST_ROUND_TRIPS: u32 = 4;
+
+/// How many times larger a window becomes that is too small: 256 KiB to 16 MiB in two steps, for a far
+/// path is idle for most of each.
+const GROWTH: u32 = 8;
 
 /// What this end may still send on one stream.
 #[derive(Debug)]
@@ -127,7 +132,8 @@ impl RecvWindow {
             let fast = now.saturating_duration_since(self.granted_at)
                 < round_trip.saturating_mul(FAST_ROUND_TRIPS);
             if fast && self.max < largest {
-                let extra = budget.take(self.max.min(largest - self.max));
+                let more = self.max.saturating_mul(GROWTH - 1);
+                let extra = budget.take(more.min(largest - self.max));
                 self.max += extra;
                 self.spent += extra;
             }
@@ -308,7 +314,7 @@ mod tests {
         // Slow use: stays.
         use_half(&mut window, start + Duration::from_secs(1), &mut budget);
         assert_eq!(window.max(), INITIAL_WINDOW);
-        // Fast use: doubles up to the largest.
+        // Fast use: grows up to the largest.
         let mut now = start + Duration::from_secs(1);
         for _ in 0..12 {
             now += Duration::from_millis(60);

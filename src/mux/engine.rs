@@ -10,16 +10,17 @@
 //!   call of the other classes, until they have nothing.
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
-//! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`; here
+//! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
+//! `engine/pings.rs`; here
 //! stands what belongs to the session as a whole, and its clock-driven parts. Two engines that are
 //! wired together by hand, with a time that a test makes up, are a complete session: see `tests.rs`.
 
+mod pings;
 mod receive;
 mod transmit;
 mod verbs;
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -31,17 +32,16 @@ use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::frame::{Decoder, Frame};
+use super::pacing::Pacer;
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stream_entry::Entry;
+use pings::PingOut;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
 const ABANDONED: Duration = Duration::from_secs(60);
-
-/// Pings of ours that wait for an answer; the oldest is forgotten for a new one.
-const PINGS_OUT_MAX: usize = 64;
 
 /// A round trip measured longer ago than this is measured again before windows grow by it.
 const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
@@ -60,15 +60,6 @@ pub(crate) struct Notices {
     pub(crate) ended: bool,
     /// Pings that were answered: the token of [`Engine::ping`], and the round trip.
     pub(crate) pongs: Vec<(u64, Duration)>,
-}
-
-#[derive(Debug)]
-struct PingOut {
-    value: u32,
-    /// Who asked; `None`: the engine itself.
-    token: Option<u64>,
-    /// `None` until it was put on the wire.
-    sent: Option<Instant>,
 }
 
 /// One end of a session. See the head of this file.
@@ -101,6 +92,9 @@ pub(crate) struct Engine {
     control: VecDeque<Frame>,
     /// Values of pings to answer.
     pongs: VecDeque<u32>,
+
+    /// How much may be in flight.
+    pacer: Pacer,
 
     // Pings of ours, in the order of sending.
     pings: VecDeque<PingOut>,
@@ -167,6 +161,7 @@ impl Engine {
             unanswered: 0,
             control: VecDeque::new(),
             pongs: VecDeque::new(),
+            pacer: Pacer::new(config.pacing, now),
             pings: VecDeque::new(),
             ping_seed: seed,
             ping_count: 0,
@@ -232,6 +227,7 @@ impl Engine {
                 self.ping_for_ourselves(now);
             }
         }
+        self.pacer.on_timeout(now);
         if self.next_scan.is_some_and(|at| at <= now) {
             self.scan(now);
         }
@@ -259,7 +255,7 @@ impl Engine {
             self.received_at + wait.min(self.config.keepalive_timeout)
         });
         let drained = self.drained_at.map(|at| at + self.config.close_timeout);
-        [keepalive, self.next_scan, drained]
+        [keepalive, self.next_scan, drained, self.pacer.timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -302,20 +298,14 @@ impl Engine {
             unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
             windows: self.budget.used(),
             round_trip: self.round_trip,
+            least_round_trip: self.pacer.least_round_trip(),
+            delivery_rate: self.pacer.delivery_rate(),
+            in_flight: self.pacer.in_flight(),
+            flight_limit: self.pacer.flight_limit(),
         }
     }
 
     // ---- verbs of the session; those of streams are in verbs.rs ------------------------------
-
-    /// Sends a ping; its answer comes as a notice with the token that this returns.
-    pub(crate) fn ping(&mut self) -> Result<u64, MuxError> {
-        if let Some(end) = &self.end {
-            return Err(end.clone());
-        }
-        let token = self.ping_count;
-        self.queue_ping(Some(token));
-        Ok(token)
-    }
 
     /// Tells the peer that no more streams are wanted. With [`GoAwayCode::Normal`] existing streams
     /// go on, and the session ends when the last of them is over; any other code ends it at once.
@@ -452,7 +442,7 @@ impl Engine {
             || entry.greeting_due();
         if control && !entry.in_control {
             entry.in_control = true;
-            self.scheduler.push(key, Lane::Control);
+            self.scheduler.push(key, Lane::Control, entry.priority);
         }
         if (entry.can_send_data() || entry.stall_unnoticed()) && !entry.in_data {
             entry.in_data = true;
@@ -461,7 +451,7 @@ impl Engine {
             } else {
                 Lane::Bulk
             };
-            self.scheduler.push(key, lane);
+            self.scheduler.push(key, lane, entry.priority);
         }
     }
 
@@ -565,31 +555,5 @@ impl Engine {
             self.next_scan = Some(at);
             self.retime = true;
         }
-    }
-
-    /// A ping for keepalive or for the round trip; one at a time.
-    fn ping_for_ourselves(&mut self, now: Instant) {
-        self.pings.retain(|ping| {
-            ping.token.is_some() || ping.sent.is_none_or(|sent| now < sent + ROUND_TRIP_STALE)
-        });
-        if !self.pings.iter().any(|ping| ping.token.is_none()) {
-            self.queue_ping(None);
-        }
-    }
-
-    fn queue_ping(&mut self, token: Option<u64>) {
-        // A keyed hash of a counter: what one ping's value was says nothing about the next.
-        let mut hasher = std::hash::DefaultHasher::new();
-        (self.ping_seed, self.ping_count).hash(&mut hasher);
-        self.ping_count += 1;
-        let value = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
-        if self.pings.len() >= PINGS_OUT_MAX {
-            self.pings.pop_front();
-        }
-        self.pings.push_back(PingOut {
-            value,
-            token,
-            sent: None,
-        });
     }
 }

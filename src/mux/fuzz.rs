@@ -69,13 +69,13 @@ pub fn fuzz_engine(data: &[u8]) {
         return;
     };
     if mode & 1 == 0 {
-        hostile(script);
+        hostile(script, mode & 2 != 0);
     } else {
-        two_ends(script);
+        two_ends(script, mode & 2 != 0);
     }
 }
 
-fn small_config() -> Config {
+fn small_config(pacing: bool) -> Config {
     Config {
         max_inbound_streams: 4,
         accept_backlog: 3,
@@ -84,6 +84,7 @@ fn small_config() -> Config {
         send_queue: 3000,
         reset_burst: 10,
         stray_bytes: 2000,
+        pacing,
         ..Config::default()
     }
 }
@@ -104,9 +105,9 @@ fn written(batch: &mut Batch) -> Vec<u8> {
 }
 
 /// A peer that sends any frame at any time.
-fn hostile(script: &[u8]) {
+fn hostile(script: &[u8], pacing: bool) {
     let mut now = Instant::now();
-    let config = small_config();
+    let config = small_config(pacing);
     let budget = config.receive_budget as u64;
     let mut engine = Engine::new(Side::Server, config, 1, now);
     let mut keys: Vec<Key> = Vec::new();
@@ -245,7 +246,7 @@ struct End {
 }
 
 impl End {
-    fn new(side: Side, now: Instant) -> Self {
+    fn new(side: Side, pacing: bool, now: Instant) -> Self {
         Self {
             // Two ends that obey the protocol never send a byte too much, whatever their users do.
             engine: Engine::new(
@@ -253,7 +254,7 @@ impl End {
                 Config {
                     reset_burst: 1000,
                     stray_bytes: 0,
-                    ..small_config()
+                    ..small_config(pacing)
                 },
                 7,
                 now,
@@ -299,9 +300,12 @@ impl End {
     }
 }
 
-fn two_ends(script: &[u8]) {
+fn two_ends(script: &[u8], pacing: bool) {
     let mut now = Instant::now();
-    let mut ends = [End::new(Side::Client, now), End::new(Side::Server, now)];
+    let mut ends = [
+        End::new(Side::Client, pacing, now),
+        End::new(Side::Server, pacing, now),
+    ];
     for op in script.chunks_exact(3) {
         let [what, which, value] = *op else { break };
         let this = usize::from(what >> 7);
@@ -386,7 +390,19 @@ fn two_ends(script: &[u8]) {
             }
         }
         if !moved {
-            break;
+            // Pacing may hold bulk back for a while; time limits of the session are further away.
+            let soon = now + Duration::from_secs(5);
+            let wake = ends
+                .iter()
+                .filter_map(|end| end.engine.poll_timeout())
+                .min();
+            let Some(wake) = wake.filter(|at| *at > now && *at < soon) else {
+                break;
+            };
+            now = wake;
+            for end in &mut ends {
+                end.engine.handle_timeout(now);
+            }
         }
     }
     let [client, server] = &ends;

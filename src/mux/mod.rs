@@ -17,7 +17,7 @@
 //!
 //! The wire is that of hashicorp/yamux `spec.md`, so the other end may be any yamux implementation.
 //! Inside: `frame` is the wire, `state` the life of a stream, `credit` flow control, `scheduler` who
-//! sends next, `engine` all rules without any IO, `driver` the IO without any rules. Every limit is
+//! sends next by [`Priority`], `engine` all rules without any IO, `driver` the IO without any rules. Every limit is
 //! in [`Config`], with its reason.
 //!
 //! # How a session ends
@@ -40,6 +40,10 @@ mod frame;
 pub mod fuzz;
 #[cfg(test)]
 mod model;
+mod pacing;
+#[cfg(test)]
+mod path_tests;
+mod priority;
 mod queue;
 mod scheduler;
 mod shared;
@@ -60,7 +64,8 @@ use cepa_transports::{ByteStream, Side};
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;
 pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
-pub use stats::Stats;
+pub use priority::Priority;
+pub use stats::{Stats, StreamStats};
 pub use stream::Substream;
 
 use engine::Engine;
@@ -114,6 +119,16 @@ impl Mux {
             }
             changed.await;
         }
+    }
+
+    /// [`Mux::open`], with another priority than the usual one from the first byte on. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Mux::open`].
+    pub async fn open_with(&self, priority: Priority) -> Result<Substream, OpenError> {
+        let mut stream = self.open().await?;
+        stream.set_priority(priority);
+        Ok(stream)
     }
 
     /// Waits for the next substream that the peer opens. Cancel safe; several tasks may accept.

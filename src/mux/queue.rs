@@ -116,7 +116,6 @@ impl RecvQueue {
         self.0.pop(usize::MAX)
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len
     }

@@ -1,24 +1,35 @@
 //! Who sends next. This file knows streams only by key, and nothing of frames: to send in another
 //! order, replace it.
 //!
-//! Three lanes, each round robin, each holding a stream at most once:
-//! - control: opening, acknowledging, credit, ends. Small, and everything else waits for it;
-//! - urgent: streams with little queued (a keystroke, a request), so that they never stand behind
-//!   bulk;
-//! - bulk: the rest, one frame a turn.
+//! ```text
+//!   control                      opening, acknowledging, credit, ends: small, and all else waits for it
+//!   class 0   sparse | bulk      sparse: streams with little queued (a keystroke, a request)
+//!   class 1   sparse | bulk      bulk:   the rest, by deficit round robin
+//!   ...
+//! ```
 //!
-//! Urgent goes before bulk, with a bound: after [`URGENT_RUN`] bytes of urgent data in a row one
-//! bulk frame goes, so that a flood of small messages can not starve it.
+//! - Between classes the order is strict, with a bound: whoever waits in a lower class gets one
+//!   turn when the classes above it have sent [`STARVE_TURNS`] frames' worth of bytes meanwhile,
+//!   so about one byte in 17 at the least.
+//! - Inside a class sparse streams go first, in turn, with a bound: after [`URGENT_RUN`] bytes of
+//!   them in a row one bulk frame goes, so that a flood of small messages can not starve it.
+//! - Bulk streams of a class share by weight: a turn is worth a frame times the weight over the
+//!   usual weight. What a frame takes above that is owed in the turns that follow, so shares are
+//!   of bytes, whatever the frames' lengths.
 
 use std::collections::VecDeque;
 
+use super::priority::Priority;
 use super::store::Key;
 
-/// A stream with at most this many bytes queued is urgent.
+/// A stream with at most this many bytes queued is sparse.
 pub(crate) const URGENT_MAX: usize = 1 << 10;
 
-/// Urgent bytes in a row before one bulk frame goes.
+/// Bytes of sparse streams in a row before one bulk frame of their class goes.
 const URGENT_RUN: usize = 16 << 10;
+
+/// Frames' worth of bytes that higher classes send before one that waits below gets a turn.
+const STARVE_TURNS: i64 = 16;
 
 /// Where a stream waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,49 +39,208 @@ pub(crate) enum Lane {
     Bulk,
 }
 
+/// A bulk stream in its class.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    weight: u8,
+    /// Bytes that it may send before the next stream's turn; below 0: what it sent too much.
+    deficit: i64,
+}
+
 #[derive(Debug, Default)]
+struct Class {
+    urgent: VecDeque<Key>,
+    bulk: VecDeque<Waiting>,
+    /// Sparse bytes since the last bulk frame.
+    urgent_run: usize,
+    /// Bytes that higher classes have sent while this one waited, less [`STARVE_TURNS`] times what
+    /// it sent itself.
+    starved: i64,
+}
+
+impl Class {
+    fn is_empty(&self, bulk: bool) -> bool {
+        self.urgent.is_empty() && (!bulk || self.bulk.is_empty())
+    }
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) key: Key,
+    pub(crate) lane: Lane,
+    class: usize,
+}
+
+#[derive(Debug)]
 pub(crate) struct Scheduler {
     control: VecDeque<Key>,
-    urgent: VecDeque<Key>,
-    bulk: VecDeque<Key>,
-    /// Urgent bytes since the last bulk frame.
-    urgent_run: usize,
+    classes: [Class; Priority::CLASSES],
+    /// Streams in the bulk lanes.
+    bulk: usize,
+    /// Streams in the sparse lanes.
+    urgent: usize,
+    /// The bulk stream that was taken out last, and what is left of its turn.
+    turn: Option<(Key, i64)>,
+    /// Bytes of a usual frame.
+    frame: usize,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self {
+            control: VecDeque::new(),
+            classes: Default::default(),
+            bulk: 0,
+            urgent: 0,
+            turn: None,
+            frame: 16 << 10,
+        }
+    }
 }
 
 impl Scheduler {
-    /// Puts a stream at the end of a lane. The caller sees to it that it is there only once.
-    pub(crate) fn push(&mut self, key: Key, lane: Lane) {
+    /// Puts a stream into a lane. The caller sees to it that it is there only once.
+    pub(crate) fn push(&mut self, key: Key, lane: Lane, priority: Priority) {
+        let Some(class) = self.classes.get_mut(priority.class_index()) else {
+            return;
+        };
         match lane {
             Lane::Control => self.control.push_back(key),
-            Lane::Urgent => self.urgent.push_back(key),
-            Lane::Bulk => self.bulk.push_back(key),
+            Lane::Urgent => {
+                class.urgent.push_back(key);
+                self.urgent += 1;
+            }
+            Lane::Bulk => {
+                let left = self.turn.filter(|(of, _)| *of == key);
+                let waiting = Waiting {
+                    key,
+                    weight: priority.weight(),
+                    deficit: left.map_or(0, |(_, left)| left),
+                };
+                if left.is_some() {
+                    self.turn = None;
+                }
+                if waiting.deficit > 0 {
+                    // Its turn goes on.
+                    class.bulk.push_front(waiting);
+                } else {
+                    class.bulk.push_back(waiting);
+                }
+                self.bulk += 1;
+            }
         }
     }
 
-    /// The stream whose turn it is, taken out of its lane.
-    pub(crate) fn next(&mut self) -> Option<(Key, Lane)> {
+    /// The stream whose turn it is, taken out of its lane. Lanes behind `last` may not go now.
+    pub(crate) fn next(&mut self, last: Lane) -> Option<Turn> {
+        let bulk = last == Lane::Bulk;
         if let Some(key) = self.control.pop_front() {
-            return Some((key, Lane::Control));
+            return Some(Turn {
+                key,
+                lane: Lane::Control,
+                class: 0,
+            });
         }
-        if (self.urgent_run < URGENT_RUN || self.bulk.is_empty())
-            && let Some(key) = self.urgent.pop_front()
+        if last == Lane::Control || self.urgent == 0 && (!bulk || self.bulk == 0) {
+            return None;
+        }
+        let frame = i64::try_from(self.frame).unwrap_or(i64::MAX);
+        let enough = frame.saturating_mul(STARVE_TURNS);
+        let at = self
+            .classes
+            .iter()
+            .rposition(|class| class.starved >= enough && !class.is_empty(bulk))
+            .or_else(|| self.classes.iter().position(|class| !class.is_empty(bulk)))?;
+        let class = self.classes.get_mut(at)?;
+        let may_bulk = bulk && !class.bulk.is_empty();
+        if (class.urgent_run < URGENT_RUN || !may_bulk)
+            && let Some(key) = class.urgent.pop_front()
         {
-            return Some((key, Lane::Urgent));
+            self.urgent -= 1;
+            return Some(Turn {
+                key,
+                lane: Lane::Urgent,
+                class: at,
+            });
         }
-        self.urgent_run = 0;
-        let key = self.bulk.pop_front()?;
-        Some((key, Lane::Bulk))
+        class.urgent_run = 0;
+        loop {
+            let mut waiting = class.bulk.pop_front()?;
+            if waiting.deficit <= 0 {
+                waiting.deficit +=
+                    (frame * i64::from(waiting.weight) / i64::from(Priority::USUAL_WEIGHT)).max(1);
+            }
+            if waiting.deficit > 0 {
+                self.bulk -= 1;
+                self.turn = Some((waiting.key, waiting.deficit));
+                return Some(Turn {
+                    key: waiting.key,
+                    lane: Lane::Bulk,
+                    class: at,
+                });
+            }
+            class.bulk.push_back(waiting);
+        }
     }
 
-    /// Tells that `bytes` went out of `lane`.
-    pub(crate) fn sent(&mut self, lane: Lane, bytes: usize) {
-        if lane == Lane::Urgent {
-            self.urgent_run = self.urgent_run.saturating_add(bytes);
+    /// Tells that `bytes`, header included, went out in `turn`. To be called before the stream is pushed again.
+    pub(crate) fn sent(&mut self, turn: Turn, bytes: usize) {
+        let sent = i64::try_from(bytes).unwrap_or(i64::MAX);
+        match turn.lane {
+            Lane::Control => return,
+            Lane::Urgent => {}
+            Lane::Bulk => {
+                if let Some((key, left)) = &mut self.turn
+                    && *key == turn.key
+                {
+                    *left = left.saturating_sub(sent);
+                }
+            }
         }
+        for (at, class) in self.classes.iter_mut().enumerate() {
+            if at == turn.class {
+                let worth = sent.saturating_mul(STARVE_TURNS);
+                class.starved = class.starved.saturating_sub(worth).max(-worth);
+                if turn.lane == Lane::Urgent {
+                    class.urgent_run = class.urgent_run.saturating_add(bytes);
+                }
+            } else if at > turn.class && !class.is_empty(true) {
+                class.starved = class.starved.saturating_add(sent);
+            }
+        }
+    }
+
+    /// Sets the length of a usual frame, which is what a turn is worth.
+    pub(crate) fn set_frame(&mut self, bytes: usize) {
+        self.frame = bytes.max(1);
+    }
+
+    /// Whether something small waits: control or sparse.
+    pub(crate) fn has_small(&self) -> bool {
+        !self.control.is_empty() || self.urgent > 0
+    }
+
+    /// Whether a bulk stream waits.
+    pub(crate) fn has_bulk(&self) -> bool {
+        self.bulk > 0
+    }
+
+    /// Takes a stream out of the data lanes, wherever it is. Says whether it was there.
+    pub(crate) fn remove_data(&mut self, key: Key) -> bool {
+        let before = self.urgent + self.bulk;
+        for class in &mut self.classes {
+            class.urgent.retain(|other| *other != key);
+            class.bulk.retain(|waiting| waiting.key != key);
+        }
+        self.urgent = self.classes.iter().map(|class| class.urgent.len()).sum();
+        self.bulk = self.classes.iter().map(|class| class.bulk.len()).sum();
+        self.urgent + self.bulk < before
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.urgent.is_empty() && self.bulk.is_empty()
+        self.control.is_empty() && self.urgent == 0 && self.bulk == 0
     }
 
     pub(crate) fn clear(&mut self) {
@@ -85,6 +255,8 @@ mod tests {
     use super::super::stream_entry::Entry;
     use super::*;
 
+    const USUAL: Priority = Priority::NORMAL;
+
     fn keys(n: u32) -> Vec<Key> {
         let mut store = Store::default();
         let now = std::time::Instant::now();
@@ -97,41 +269,123 @@ mod tests {
     fn control_before_urgent_before_bulk_each_in_turn() {
         let keys = keys(6);
         let mut scheduler = Scheduler::default();
-        scheduler.push(keys[0], Lane::Bulk);
-        scheduler.push(keys[1], Lane::Bulk);
-        scheduler.push(keys[2], Lane::Urgent);
-        scheduler.push(keys[3], Lane::Urgent);
-        scheduler.push(keys[4], Lane::Control);
-        scheduler.push(keys[5], Lane::Control);
-        let order: Vec<u32> = std::iter::from_fn(|| scheduler.next())
-            .map(|(key, _)| key.id)
+        scheduler.push(keys[0], Lane::Bulk, USUAL);
+        scheduler.push(keys[1], Lane::Bulk, USUAL);
+        scheduler.push(keys[2], Lane::Urgent, USUAL);
+        scheduler.push(keys[3], Lane::Urgent, USUAL);
+        scheduler.push(keys[4], Lane::Control, USUAL);
+        scheduler.push(keys[5], Lane::Control, USUAL);
+        let order: Vec<u32> = std::iter::from_fn(|| scheduler.next(Lane::Bulk))
+            .map(|turn| turn.key.id)
             .collect();
         assert_eq!(order, [5, 6, 3, 4, 1, 2]);
         assert!(scheduler.is_empty());
     }
 
     #[test]
+    fn bulk_that_may_not_go_does_not_hold_up_the_rest() {
+        let keys = keys(3);
+        let mut scheduler = Scheduler::default();
+        scheduler.push(keys[0], Lane::Bulk, Priority::HIGHEST);
+        scheduler.push(keys[1], Lane::Urgent, Priority::LOWEST);
+        assert_eq!(scheduler.next(Lane::Urgent).unwrap().key, keys[1]);
+        assert_eq!(scheduler.next(Lane::Urgent), None);
+        assert!(scheduler.has_bulk() && !scheduler.has_small());
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[0]);
+    }
+
+    #[test]
     fn small_messages_can_not_starve_bulk() {
         let keys = keys(2);
         let mut scheduler = Scheduler::default();
-        scheduler.push(keys[0], Lane::Bulk);
-        scheduler.push(keys[1], Lane::Urgent);
+        scheduler.push(keys[0], Lane::Bulk, USUAL);
+        scheduler.push(keys[1], Lane::Urgent, USUAL);
         let mut before_bulk = 0;
         loop {
-            let (key, lane) = scheduler.next().unwrap();
-            if lane == Lane::Bulk {
+            let turn = scheduler.next(Lane::Bulk).unwrap();
+            if turn.lane == Lane::Bulk {
                 break;
             }
             before_bulk += 100;
-            scheduler.sent(lane, 100);
-            scheduler.push(key, lane);
+            scheduler.sent(turn, 100);
+            scheduler.push(turn.key, turn.lane, USUAL);
             assert!(before_bulk < 1 << 20, "bulk never came");
         }
         assert!(before_bulk >= URGENT_RUN);
+        let turn = scheduler.next(Lane::Bulk).unwrap();
         assert_eq!(
-            scheduler.next(),
-            Some((keys[1], Lane::Urgent)),
-            "and urgent goes on"
+            (turn.key, turn.lane),
+            (keys[1], Lane::Urgent),
+            "and goes on"
         );
+    }
+
+    /// Lets bulk streams that always have data send `frames` frames, and says how many bytes each
+    /// one sent. `cut` is how long a frame of each is.
+    fn share(streams: &[(Priority, usize)], frames: usize) -> Vec<usize> {
+        let keys = keys(u32::try_from(streams.len()).unwrap());
+        let mut scheduler = Scheduler::default();
+        let mut sent = vec![0; streams.len()];
+        for (key, (priority, _)) in keys.iter().zip(streams) {
+            scheduler.push(*key, Lane::Bulk, *priority);
+        }
+        for _ in 0..frames {
+            let turn = scheduler.next(Lane::Bulk).unwrap();
+            let at = keys.iter().position(|key| *key == turn.key).unwrap();
+            sent[at] += streams[at].1;
+            scheduler.sent(turn, streams[at].1);
+            scheduler.push(turn.key, Lane::Bulk, streams[at].0);
+        }
+        sent
+    }
+
+    #[test]
+    fn equal_weights_share_bytes_whatever_their_frames() {
+        let sent = share(&[(USUAL, 16 << 10), (USUAL, 3000), (USUAL, 64 << 10)], 3000);
+        let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+        assert!(most - least <= 3 * (64 << 10), "{sent:?}");
+    }
+
+    #[test]
+    fn weights_share_in_proportion() {
+        let heavy = USUAL.with_weight(24);
+        let light = USUAL.with_weight(1);
+        let sent = share(
+            &[(heavy, 16 << 10), (USUAL, 16 << 10), (light, 16 << 10)],
+            3300,
+        );
+        assert!(
+            sent[0].abs_diff(24 * sent[2]) <= 48 * (16 << 10),
+            "{sent:?}"
+        );
+        assert!(sent[1].abs_diff(8 * sent[2]) <= 16 * (16 << 10), "{sent:?}");
+    }
+
+    #[test]
+    fn a_lower_class_waits_but_is_not_starved() {
+        let (low, lowest) = (USUAL.with_class(5), Priority::LOWEST);
+        let sent = share(
+            &[(USUAL, 16 << 10), (low, 16 << 10), (lowest, 16 << 10)],
+            2000,
+        );
+        let total: usize = sent.iter().sum();
+        for (at, sent) in sent.iter().enumerate().skip(1) {
+            assert!(*sent >= total / 24, "{at}: {sent} of {total}");
+            assert!(*sent <= total / 12, "{at}: {sent} of {total}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_changes_class_leaves_the_old_one() {
+        let keys = keys(2);
+        let mut scheduler = Scheduler::default();
+        scheduler.push(keys[0], Lane::Bulk, USUAL);
+        scheduler.push(keys[1], Lane::Bulk, Priority::LOWEST);
+        assert!(scheduler.remove_data(keys[1]));
+        assert!(!scheduler.remove_data(keys[1]));
+        scheduler.push(keys[1], Lane::Bulk, Priority::HIGHEST);
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[1]);
+        assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[0]);
+        assert!(scheduler.is_empty());
     }
 }

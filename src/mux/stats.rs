@@ -1,6 +1,8 @@
-//! What a session tells about itself.
+//! What a session and its streams tell about themselves.
 
 use std::time::Duration;
+
+use super::priority::Priority;
 
 /// Counters and gauges of a session, for display and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,4 +28,33 @@ pub struct Stats {
     pub windows: u64,
     /// The round-trip time as measured by pings.
     pub round_trip: Option<Duration>,
+    /// The least round-trip time that a ping behind bulk took lately; known while pacing is on and
+    /// bulk was sent.
+    pub least_round_trip: Option<Duration>,
+    /// What the path delivers, in bytes a second; known as `least_round_trip` is.
+    pub delivery_rate: Option<u64>,
+    /// Bytes sent that no ping behind them was answered for. Only counted while pacing is on.
+    pub in_flight: u64,
+    /// The most that pacing lets be in flight before bulk waits; `None` while nothing is held back.
+    pub flight_limit: Option<u64>,
+}
+
+/// Counters and gauges of one substream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// Bytes that arrived, without headers.
+    pub data_in: u64,
+    /// Bytes that were sent, without headers.
+    pub data_out: u64,
+    /// Bytes written by the application that no frame has taken.
+    pub unsent: usize,
+    /// Bytes that arrived and were not read.
+    pub unread: usize,
+    /// Bytes that the peer still allows to be sent.
+    pub send_window: u32,
+    /// The whole receive window.
+    pub receive_window: u32,
+    /// What this end puts it before and behind.
+    pub priority: Priority,
 }

@@ -9,7 +9,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::config::StreamTimeouts;
+use super::priority::Priority;
 use super::shared::Shared;
+use super::stats::StreamStats;
 use super::store::Key;
 
 /// Written data up to this size is copied while the engine is locked; more is copied before.
@@ -112,6 +114,25 @@ impl Substream {
     pub fn set_timeouts(&mut self, timeouts: StreamTimeouts) {
         self.shared
             .with(|engine| engine.set_timeouts(self.key, timeouts));
+    }
+
+    /// Puts the stream before or behind the others of its session, in what this end sends. What is
+    /// queued moves with it.
+    pub fn set_priority(&mut self, priority: Priority) {
+        self.shared
+            .with(|engine| engine.set_priority(self.key, priority));
+    }
+
+    /// The priority that was set last; [`Priority::NORMAL`] at first.
+    pub fn priority(&self) -> Priority {
+        self.stats().priority
+    }
+
+    /// Counters and gauges of the stream; all zero once the session has forgotten it.
+    pub fn stats(&self) -> StreamStats {
+        let mut stats = self.shared.with(|engine| engine.stream_stats(self.key));
+        stats.unread += self.piece.len();
+        stats
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::config::{Config, StreamTimeouts};
 use super::credit::{RecvWindow, SendWindow};
 use super::error::{StreamError, StreamTimeout};
+use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
 use super::state::{Greeting, Halves, State};
 
@@ -37,6 +38,12 @@ pub(crate) struct Entry {
     pub(crate) recv_window: RecvWindow,
     pub(crate) send: SendQueue,
     pub(crate) send_window: SendWindow,
+
+    /// What this end puts it before and behind.
+    pub(crate) priority: Priority,
+    /// Bytes of data that came and went.
+    pub(crate) data_in: u64,
+    pub(crate) data_out: u64,
 
     /// In the scheduler's control lane; in one of its data lanes. At most once each.
     pub(crate) in_control: bool,
@@ -80,6 +87,9 @@ impl Entry {
             recv_window: RecvWindow::new(now),
             send: SendQueue::default(),
             send_window: SendWindow::new(),
+            priority: Priority::NORMAL,
+            data_in: 0,
+            data_out: 0,
             in_control: false,
             in_data: false,
             reader: None,

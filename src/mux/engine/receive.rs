@@ -15,8 +15,9 @@ use super::super::stream_entry::Entry;
 use super::Engine;
 use cepa_transports::Side;
 
-/// Weight of the past in the smoothed round trip, out of 8.
-const PAST: u32 = 7;
+/// The round trip is measured when so much has come on a stream, so that it is known when its window
+/// is first found too small.
+const EARLY: u64 = 32 << 10;
 
 impl Engine {
     /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
@@ -29,7 +30,7 @@ impl Engine {
         self.bytes_in += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {
-                Ok(Some(Item::Body { bytes, last })) => self.on_body(bytes, last),
+                Ok(Some(Item::Body { bytes, last })) => self.on_body(now, bytes, last),
                 Ok(Some(Item::Frame(frame))) => self.on_frame(now, frame),
                 Ok(None) => return,
                 Err(error) => Err(error.into()),
@@ -94,7 +95,7 @@ impl Engine {
         Ok(())
     }
 
-    fn on_body(&mut self, bytes: Bytes, last: bool) -> Result<(), Violation> {
+    fn on_body(&mut self, now: Instant, bytes: Bytes, last: bool) -> Result<(), Violation> {
         self.data_in += bytes.len() as u64;
         let Some((key, fin)) = self.body else {
             return Ok(());
@@ -103,8 +104,13 @@ impl Engine {
             && entry.held
             && entry.state.can_receive()
         {
+            entry.data_in += bytes.len() as u64;
+            let early = entry.data_in >= EARLY && self.round_trip.is_none();
             entry.recv.push(bytes);
             self.wakes.extend(entry.reader.take());
+            if early {
+                self.ping_for_ourselves(now);
+            }
         }
         if last {
             self.body = None;
@@ -282,28 +288,6 @@ impl Engine {
             return Ok(());
         }
         self.excess_pings.take(now).ok_or(Violation::PingFlood)
-    }
-
-    fn on_pong(&mut self, now: Instant, value: u32) {
-        // An answer to nothing is ignored: it may be late.
-        let Some(at) = self.pings.iter().position(|ping| ping.value == value) else {
-            return;
-        };
-        let Some(ping) = self.pings.get(at) else {
-            return;
-        };
-        let Some(sent) = ping.sent else { return };
-        let sample = now.saturating_duration_since(sent);
-        if let Some(token) = ping.token {
-            self.notices.pongs.push((token, sample));
-        }
-        self.pings.remove(at);
-        // Down at once, up slowly: what a queue adds is not the path's.
-        self.round_trip = Some(match self.round_trip {
-            Some(known) if known < sample => (known * PAST + sample) / (PAST + 1),
-            _ => sample,
-        });
-        self.round_trip_at = Some(now);
     }
 
     /// "Type Field", 0x3 Go Away.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
 use super::super::error::{GoAwayCode, StreamError};
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
-use super::super::scheduler::{Lane, URGENT_MAX};
+use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};
 use super::super::store::Key;
 use super::Engine;
@@ -38,7 +38,8 @@ impl Engine {
             || (self.end.is_none()
                 && (!self.control.is_empty()
                     || !self.pongs.is_empty()
-                    || !self.scheduler.is_empty()
+                    || self.scheduler.has_small()
+                    || (self.scheduler.has_bulk() && !self.pacer.held())
                     || self.pings.iter().any(|ping| ping.sent.is_none())
                     || self.may_end()))
     }
@@ -60,11 +61,14 @@ impl Engine {
         self.retime = false;
         if self.end.is_none() {
             self.transmit_session(now, batch);
-            self.transmit_streams(now, batch);
+            let bulk = self.transmit_streams(now, batch);
+            self.transmit_mark(now, bulk, batch);
             self.end_if_done(now, batch);
         }
         self.transmit_go_away(batch);
         self.bytes_out += batch.filled() as u64;
+        let more = self.scheduler.has_bulk();
+        self.pacer.on_sent(now, batch.filled(), more);
     }
 
     fn transmit_session(&mut self, now: Instant, batch: &mut Batch) {
@@ -95,15 +99,43 @@ impl Engine {
         }
     }
 
-    fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) {
-        while batch.has_room() {
-            let Some((key, lane)) = self.scheduler.next() else {
+    /// Fills the batch from the lanes, as far as pacing lets it. Says whether bulk is in it.
+    fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) -> bool {
+        let mut bulk = false;
+        let record = self.pacer.record();
+        self.scheduler.set_frame(record);
+        let most = self.pacer.batch();
+        while batch.has_room() && batch.filled() < most {
+            // On a slow path what is small goes alone: it has arrived when its record has.
+            let alone = record < RECORD && !batch.is_empty();
+            let last = if self.scheduler.has_small() && !self.pacer.may_send_small(now) {
+                Lane::Control
+            } else if self.scheduler.has_bulk()
+                && !alone
+                && self.pacer.may_send(now, batch.filled())
+            {
+                Lane::Bulk
+            } else {
+                Lane::Urgent
+            };
+            let Some(turn) = self.scheduler.next(last) else {
                 break;
             };
-            match lane {
-                Lane::Control => self.transmit_control(now, key, batch),
-                Lane::Urgent | Lane::Bulk => self.transmit_data(now, key, lane, batch),
+            bulk |= turn.lane == Lane::Bulk;
+            match turn.lane {
+                Lane::Control => self.transmit_control(now, turn.key, batch),
+                Lane::Urgent | Lane::Bulk => self.transmit_data(now, turn, batch),
             }
+        }
+        bulk
+    }
+
+    /// A ping behind the batch, whose answer tells when it has arrived.
+    fn transmit_mark(&mut self, now: Instant, bulk: bool, batch: &mut Batch) {
+        if !batch.is_empty() && self.pacer.wants_mark(now, batch.filled(), bulk) {
+            let value = self.ping_value();
+            batch.push_frame(Frame::Ping { value });
+            self.pacer.on_mark(now, value, batch.filled());
         }
     }
 
@@ -194,7 +226,8 @@ impl Engine {
             .take(self.config.receive_window - INITIAL_WINDOW);
         entry.recv_window.enlarge(extra);
         let id = entry.id;
-        if extra == 0 && entry.can_send_data() {
+        let fits = self.pacer.record() >= RECORD || entry.send.len() <= URGENT_MAX;
+        if extra == 0 && fits && entry.can_send_data() {
             self.push_data(key, flags, FRAME_BODY, batch);
         } else {
             batch.push_frame(Frame::Window {
@@ -206,12 +239,13 @@ impl Engine {
         self.watch(key);
     }
 
-    fn transmit_data(&mut self, now: Instant, key: Key, lane: Lane, batch: &mut Batch) {
+    fn transmit_data(&mut self, now: Instant, turn: Turn, batch: &mut Batch) {
+        let key = turn.key;
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
         entry.in_data = false;
-        if lane == Lane::Urgent && entry.send.len() > URGENT_MAX {
+        if turn.lane == Lane::Urgent && entry.send.len() > URGENT_MAX {
             // More was written since: it is bulk now, and takes its turn there.
             self.schedule(key);
             return;
@@ -219,8 +253,14 @@ impl Engine {
         if entry.can_send_data() {
             entry.active_at = now;
             let unread = entry.send_window.since_credit() >= UNREAD;
-            let sent = self.push_data(key, Flags::NONE, room_for_body(batch, unread), batch);
-            self.scheduler.sent(lane, sent);
+            let record = self.pacer.record();
+            let most = if record < RECORD {
+                record - HEADER_LEN
+            } else {
+                room_for_body(batch, unread)
+            };
+            let sent = self.push_data(key, Flags::NONE, most, batch);
+            self.scheduler.sent(turn, sent + HEADER_LEN);
         }
         let limit = self.config.send_queue;
         let Some(entry) = self.store.get_mut(key) else {
@@ -246,7 +286,10 @@ impl Engine {
         };
         entry.state = state;
         let mut n = entry.send.len().min(most);
-        if entry.send.len() - n < CUT_MIN && entry.send.len() <= FRAME_BODY_MAX {
+        if most >= CUT_MIN
+            && entry.send.len() - n < most.min(CUT_MIN * 4) / 4
+            && entry.send.len() <= FRAME_BODY_MAX
+        {
             // No tiny frame for the rest.
             n = entry.send.len();
         }
@@ -261,6 +304,7 @@ impl Engine {
         });
         entry.send.move_to(n, batch);
         entry.send_window.spend(len);
+        entry.data_out += u64::from(len);
         self.data_out += u64::from(len);
         n
     }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
+use super::super::priority::Priority;
 use super::super::state::Halves;
+use super::super::stats::StreamStats;
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
 use super::{ABANDONED, Engine};
@@ -194,6 +196,37 @@ impl Engine {
         if self.abandoned {
             self.close_if_unused();
         }
+    }
+
+    /// Moves a stream among the others, with what it has queued.
+    pub(crate) fn set_priority(&mut self, key: Key, priority: Priority) {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.priority == priority {
+            return;
+        }
+        entry.priority = priority;
+        if entry.in_data && self.scheduler.remove_data(key) {
+            entry.in_data = false;
+            self.schedule(key);
+        }
+    }
+
+    /// Counters and gauges of a stream.
+    pub(crate) fn stream_stats(&self, key: Key) -> StreamStats {
+        self.store
+            .get(key)
+            .map(|entry| StreamStats {
+                data_in: entry.data_in,
+                data_out: entry.data_out,
+                unsent: entry.send.len(),
+                unread: entry.recv.len(),
+                send_window: entry.send_window.credit(),
+                receive_window: entry.recv_window.max(),
+                priority: entry.priority,
+            })
+            .unwrap_or_default()
     }
 
     /// Replaces the time limits of a stream.

@@ -1,0 +1,538 @@
+//! How much may be in flight, so that a small message never waits behind a long queue in the path.
+//!
+//! A path accepts more than it delivers: sockets, drivers and modems have buffers, and what is in
+//! them delays all that follows. Every yamux peer answers pings in order with the data, so a ping
+//! behind a record (a *mark*) tells when that record has arrived. From marks come the delivery rate
+//! `R` and the least round trip `D`, and from those a bound on what is in flight:
+//!
+//! ```text
+//!   S       bytes of one record: what the path takes 2 ms for, within bounds
+//!   V       how much has been delivered by now, extrapolated from the last answers with rate R
+//!   gate    a bulk record may go when  sent - V + S <= max(R * (D + slack), S + R * (prop + slack))
+//!   prop    the part of D that is not the record's own length;  slack = max(2 ms, prop / 8)
+//! ```
+//!
+//! So one record is on its way in the path while the next is prepared, and little more. Small
+//! messages are counted and not held back (up to a bound, or many of them would be bulk).
+//!
+//! - *Starting*: the flight grows with every answer, eight times a round trip, until a queue shows.
+//! - *Bounded*: as above; in one round trip of eight `V` runs a quarter faster, to see whether
+//!   the path has become faster. Now and then the path is left to drain, to measure `D` anew.
+//! - *Free*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
+//!   back; marks go on, and if a queue shows after all, the bound is back.
+//! - Peers that do not answer pings are *deaf*: nothing is held back until they answer one.
+//!
+//! This file is what the engine asks; `learn` is what the answers teach.
+//!
+//! No IO, no clock: time is an argument. Positions are bytes since the beginning of the session.
+
+// Bytes and seconds are estimates here: what a double can not hold does not matter.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+
+mod learn;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::batch::{BATCH_MAX, RECORD};
+
+/// Least record: shorter ones would spend more than 4 % on headers.
+const RECORD_MIN: f64 = 1000.0;
+
+/// Record before anything is known of the path.
+const RECORD_FIRST: usize = 1400;
+
+/// Seconds that the path takes for one record, and the least slack: about a timer's tick.
+const TICK: f64 = 0.002;
+
+/// Flight before the first answer: a third of a second on the slowest usual serial line.
+const FIRST_FLIGHT: f64 = 4.0 * 1024.0;
+
+/// Small messages in flight beyond the bound before they wait like bulk.
+const SMALL_FLIGHT: f64 = 16.0 * 1024.0;
+
+/// Marks without an answer. Our own mux keeps 32 answers for a peer that can not be written to, and
+/// takes more for a flood.
+const MARKS_MAX: usize = 24;
+
+/// Marks that are usually out: enough to see a change within a round trip.
+const MARKS_IN_FLIGHT: f64 = 16.0;
+
+/// Least bytes between marks: each one costs 12, and as many in the answer.
+const MARK_BYTES: u64 = 1200;
+
+/// A rate is measured over so many answers …
+const SPAN_MARKS: usize = 8;
+/// … and over so many seconds: answers are often held back and come in bunches.
+const SPAN: f64 = 0.05;
+
+/// Seconds without a first answer after which more is sent, and between marks to a deaf peer.
+const DEAF: f64 = 0.5;
+
+/// Records sent into silence, each after its time, that make a peer deaf.
+const DEAF_PROBES: u32 = 4;
+
+/// A path that is faster than this, and nearer than a timer's tick, may be free.
+const FREE_RATE: f64 = 16e6;
+const FREE_PROP: f64 = 0.001;
+/// Seconds of queue that end that.
+const FREE_QUEUE: f64 = 0.004;
+
+/// Seconds of round trip that make a path far.
+const FAR: f64 = 0.02;
+
+/// Seconds between drains, and round trips between them.
+const DRAIN: f64 = 10.0;
+const DRAIN_ROUNDS: f64 = 50.0;
+/// Drains that `D` is the least of: one alone may have met a queue on the way back.
+const DRAINS: usize = 3;
+
+/// A ping behind a record.
+#[derive(Debug)]
+struct Mark {
+    value: u32,
+    position: u64,
+    at: Instant,
+    /// Bytes of the record.
+    size: f64,
+    /// The path was empty when the record went.
+    fresh: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    position: u64,
+    sent_at: Instant,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// `base`: the flight at its beginning; `from`: the position acknowledged then; `gain`: by how
+    /// much the flight grows for each byte that is acknowledged.
+    Starting {
+        base: f64,
+        from: u64,
+        gain: f64,
+    },
+    /// A queue has shown: the flight stays as it is until what was sent by then (`until`) has
+    /// arrived, so that the rate is measured on a full path.
+    Full {
+        flight: f64,
+        until: u64,
+    },
+    Bounded,
+    Free,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    on: bool,
+    phase: Phase,
+    deaf: bool,
+
+    sent: u64,
+    acked: u64,
+    marks: VecDeque<Mark>,
+    marked: u64,
+    marked_at: Option<Instant>,
+    /// When an answer last came.
+    heard_at: Option<Instant>,
+    /// Records sent into silence.
+    probes: u32,
+    probed_at: Option<Instant>,
+
+    answers: VecDeque<Answer>,
+    /// Bytes a second; 0: not known.
+    rate: f64,
+    /// The rate as the last answers had it.
+    latest: f64,
+    /// Greatest rates of the past and of the present window.
+    windows: [f64; 2],
+    window_since: Instant,
+    /// What was sent before this position was not held back by anything here.
+    idle: u64,
+
+    /// `D` and the size of the record that it was measured with.
+    least: Option<(f64, f64)>,
+    drains: VecDeque<(f64, f64)>,
+    drain_at: Option<Instant>,
+    /// Nothing may follow until this position is acknowledged.
+    draining: Option<u64>,
+    /// The next record is the first on an empty path.
+    fresh: bool,
+
+    /// `V`, and when it was that.
+    delivered: f64,
+    delivered_at: Instant,
+    /// By how much `V` was ahead of the last answers.
+    ahead: Vec<f64>,
+    /// Queues that the last answers saw, in seconds.
+    queues: VecDeque<f64>,
+
+    round: u32,
+    round_ends: u64,
+    /// Least queue in this round, and rounds in a row without one.
+    round_queue: f64,
+    calm: u32,
+    was_held: bool,
+
+    /// Greatest rate while starting, how often in a row it was hardly exceeded, and since when.
+    best: f64,
+    plateau: u32,
+    judged_at: Option<Instant>,
+
+    free_after: Option<Instant>,
+    free_penalty: f64,
+
+    /// Bulk waits, until this time or the next answer.
+    held: bool,
+    wake: Option<Instant>,
+}
+
+fn seconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64()
+}
+
+fn after(at: Instant, seconds: f64) -> Instant {
+    // A rate near 0 must not become a wait for ever.
+    at + Duration::from_secs_f64(seconds.clamp(0.0, 60.0))
+}
+
+impl Pacer {
+    pub(crate) fn new(on: bool, now: Instant) -> Self {
+        Self {
+            on,
+            phase: Phase::Starting {
+                base: FIRST_FLIGHT,
+                from: 0,
+                gain: 7.0,
+            },
+            deaf: false,
+            sent: 0,
+            acked: 0,
+            marks: VecDeque::new(),
+            marked: 0,
+            marked_at: None,
+            heard_at: None,
+            probes: 0,
+            probed_at: None,
+            answers: VecDeque::new(),
+            rate: 0.0,
+            latest: 0.0,
+            windows: [0.0; 2],
+            window_since: now,
+            idle: 0,
+            least: None,
+            drains: VecDeque::new(),
+            drain_at: None,
+            draining: None,
+            fresh: false,
+            delivered: 0.0,
+            delivered_at: now,
+            ahead: Vec::new(),
+            queues: VecDeque::new(),
+            round: 0,
+            round_ends: 0,
+            round_queue: f64::MAX,
+            calm: 0,
+            was_held: false,
+            best: 0.0,
+            plateau: 0,
+            judged_at: None,
+            free_after: None,
+            free_penalty: DRAIN,
+            held: false,
+            wake: None,
+        }
+    }
+
+    // ---- what the engine asks -----------------------------------------------------------------
+
+    /// Whether nothing is held back now.
+    fn is_open(&self) -> bool {
+        !self.on || self.deaf || self.phase == Phase::Free
+    }
+
+    /// Bytes of one bulk record, header included.
+    pub(crate) fn record(&self) -> usize {
+        if self.is_open() {
+            return RECORD;
+        }
+        let rate = if self.rate > 0.0 {
+            self.rate
+        } else {
+            self.latest
+        };
+        if rate > 0.0 {
+            ((rate * TICK).max(RECORD_MIN) as usize).min(RECORD)
+        } else {
+            RECORD_FIRST
+        }
+    }
+
+    /// Bytes after which no further frame is started in a write.
+    pub(crate) fn batch(&self) -> usize {
+        let record = self.record();
+        if self.is_open() {
+            BATCH_MAX
+        } else if record < RECORD {
+            record
+        } else {
+            ((self.rate * TICK) as usize).clamp(RECORD, BATCH_MAX)
+        }
+    }
+
+    /// Whether a bulk record may go now, `pending` bytes behind what was sent.
+    pub(crate) fn may_send(&mut self, now: Instant, pending: usize) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        self.advance(now);
+        let until = self.closed_until(now, pending as f64);
+        if until.is_none() && self.draining.is_some() {
+            self.drained();
+        }
+        self.held = until.is_some();
+        self.wake = until;
+        if let Some(until) = until {
+            self.was_held = true;
+            if self.silent_too_long(now) {
+                // One record with a mark, in case the last ones were lost.
+                self.probes += 1;
+                self.probed_at = Some(now);
+                self.draining = None;
+                self.marked = 0;
+                self.held = false;
+                if self.probes > DEAF_PROBES {
+                    self.deaf = true;
+                }
+                return true;
+            }
+            let silence = self.silence_ends();
+            self.wake = Some(silence.map_or(until, |silence| silence.min(until)));
+        }
+        !self.held
+    }
+
+    /// Whether small messages may go: they need not wait, but many of them are bulk.
+    pub(crate) fn may_send_small(&mut self, now: Instant) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        self.advance(now);
+        let over = self.sent as f64 - self.delivered - self.limit() - SMALL_FLIGHT;
+        if over <= 0.0 {
+            return true;
+        }
+        self.held = true;
+        let pause = if self.rate > 0.0 {
+            over / self.rate
+        } else {
+            SPAN
+        };
+        self.wake = Some(after(now, pause.max(TICK / 2.0)));
+        if self.silent_too_long(now) {
+            self.deaf = true;
+        }
+        self.deaf
+    }
+
+    /// Whether bulk waits, and nothing has happened since that could let it go.
+    pub(crate) fn held(&self) -> bool {
+        self.held
+    }
+
+    /// When [`Pacer::on_timeout`] is to be called.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        self.wake.filter(|_| self.held)
+    }
+
+    pub(crate) fn on_timeout(&mut self, now: Instant) {
+        if self.held && self.wake.is_some_and(|at| at <= now) {
+            self.held = false;
+        }
+    }
+
+    /// Whether a mark is to follow a write of `bytes`, which is being put together.
+    pub(crate) fn wants_mark(&self, now: Instant, bytes: usize, bulk: bool) -> bool {
+        if !self.on {
+            return false;
+        }
+        if self.fresh || self.marked == 0 && bulk {
+            return true;
+        }
+        let since = self.sent + bytes as u64 - self.marked;
+        let passed = self.marked_at.map_or(f64::MAX, |at| seconds(at, now));
+        if self.deaf {
+            return passed >= DEAF;
+        }
+        if self.marks.len() >= MARKS_MAX || since < MARK_BYTES {
+            return false;
+        }
+        if !bulk {
+            return since >= 16 << 10 && passed >= SPAN;
+        }
+        match self.phase {
+            Phase::Starting { .. } | Phase::Full { .. } | Phase::Bounded => {
+                since as f64 >= self.limit() / MARKS_IN_FLIGHT
+            }
+            Phase::Free => passed >= 4.0 * TICK,
+        }
+    }
+
+    /// A mark ends the write that is being put together; `position` bytes are in it.
+    pub(crate) fn on_mark(&mut self, now: Instant, value: u32, bytes: usize) {
+        while self.marks.len() >= MARKS_MAX {
+            self.marks.pop_front();
+        }
+        let position = self.sent + bytes as u64;
+        self.marks.push_back(Mark {
+            value,
+            position,
+            at: now,
+            size: bytes as f64,
+            fresh: std::mem::take(&mut self.fresh),
+        });
+        self.marked = position;
+        self.marked_at = Some(now);
+        let due = self.drain_at.is_some_and(|at| at <= now);
+        if due && self.phase == Phase::Bounded && self.draining.is_none() {
+            self.drain_at = None;
+            self.draining = Some(position);
+        }
+    }
+
+    /// `bytes` were handed to the stream below. `more`: bulk waits behind them.
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize, more: bool) {
+        if !self.on {
+            return;
+        }
+        self.advance(now);
+        self.sent += bytes as u64;
+        if !more {
+            self.idle = self.sent;
+        }
+    }
+
+    /// The least round trip, in seconds.
+    fn round_trip(&self) -> f64 {
+        self.least.map_or(0.0, |(least, _)| least)
+    }
+
+    /// Round trip of a record without length.
+    fn prop(&self) -> f64 {
+        match self.least {
+            Some((least, size)) if self.rate > 0.0 => (least - size / self.rate).max(0.0),
+            Some((least, _)) => least,
+            None => 0.0,
+        }
+    }
+
+    fn slack(&self) -> f64 {
+        (self.prop() / 8.0).max(TICK)
+    }
+
+    /// The most that may be in flight.
+    fn limit(&self) -> f64 {
+        match self.phase {
+            Phase::Starting { base, from, gain } => {
+                // One answer alone can not show a queue.
+                let gain = if self.answers.len() < 2 { 1.0 } else { gain };
+                return base + gain * (self.acked - from) as f64;
+            }
+            Phase::Full { flight, .. } => return flight,
+            Phase::Bounded | Phase::Free => {}
+        }
+        let slack = self.slack();
+        (self.rate * (self.round_trip() + slack))
+            .max(self.record() as f64 + self.rate * (self.prop() + slack))
+    }
+
+    /// Until when the gate is closed; `None`: it is open.
+    fn closed_until(&self, now: Instant, pending: f64) -> Option<Instant> {
+        let sent = self.sent as f64 + pending;
+        let unacked = sent - self.acked as f64;
+        let record = self.record() as f64;
+        let limit = self.limit();
+        let long = after(now, 60.0);
+        if self.draining.is_some() {
+            let excess = sent - self.delivered - self.rate * self.round_trip() / 2.0;
+            if self.drains.len() < DRAINS || self.prop() < FAR {
+                return Some(long);
+            } else if excess > 0.5 {
+                return Some(after(now, excess / self.rate));
+            }
+            // On a far path the queue has gone long before the last byte has arrived.
+        }
+        if let Phase::Starting { .. } | Phase::Full { .. } = self.phase {
+            return (unacked + record > limit && !self.marks.is_empty()).then_some(long);
+        }
+        let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
+        if unacked > cap && !self.marks.is_empty() {
+            return Some(long);
+        }
+        let excess = sent - self.delivered + record - limit;
+        (excess > 0.5).then(|| after(now, excess / (self.rate * self.gain())))
+    }
+
+    fn gain(&self) -> f64 {
+        if self.phase == Phase::Bounded && self.round % 8 == 7 {
+            1.25
+        } else {
+            1.0
+        }
+    }
+
+    /// Since when an answer is due, and how long one may take.
+    fn silence_ends(&self) -> Option<Instant> {
+        let oldest = self.marks.front()?.at;
+        let since = [self.heard_at, self.probed_at]
+            .into_iter()
+            .flatten()
+            .fold(oldest, Instant::max);
+        let patience = if self.rate > 0.0 {
+            let unacked = (self.sent - self.acked) as f64;
+            2.0 * self.round_trip() + 2.0 * unacked / self.rate + SPAN
+        } else if self.heard_at.is_none() {
+            DEAF
+        } else {
+            4.0 * DEAF
+        };
+        Some(after(since, patience))
+    }
+
+    fn silent_too_long(&mut self, now: Instant) -> bool {
+        let late = self.silence_ends().is_some_and(|at| at <= now);
+        if late
+            && self.rate <= 0.0
+            && let Phase::Starting { base, .. } = &mut self.phase
+        {
+            *base *= 4.0;
+        }
+        late
+    }
+
+    // ---- for display ---------------------------------------------------------------------------
+
+    pub(crate) fn least_round_trip(&self) -> Option<Duration> {
+        self.least.map(|(least, _)| Duration::from_secs_f64(least))
+    }
+
+    pub(crate) fn delivery_rate(&self) -> Option<u64> {
+        (self.rate > 0.0).then_some(self.rate as u64)
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.sent - self.acked
+    }
+
+    pub(crate) fn flight_limit(&self) -> Option<u64> {
+        (!self.is_open()).then(|| self.limit() as u64)
+    }
+}

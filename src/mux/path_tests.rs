@@ -1,0 +1,555 @@
+//! Two engines and a path between them that has a rate, a buffer and a delay, in virtual time: what
+//! pacing is for. The figures are exact: the same at every run, on every machine.
+//!
+//! The path takes bytes while its buffer has room, sends them one after the other at its rate, and
+//! delivers a TLS record when its last byte has come. Timers fire at whole milliseconds, as tokio's.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cepa_transports::Side;
+
+use super::batch::{Batch, MAX_SLICES, RECORD};
+use super::config::Config;
+use super::engine::Engine;
+use super::frame::HEADER_LEN;
+use super::store::Key;
+
+/// What a TLS record adds.
+const RECORD_EXTRA: usize = 22;
+const MS: Duration = Duration::from_millis(1);
+const CLIENT: usize = 0;
+const SERVER: usize = 1;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Pongs {
+    AtOnce,
+    Late(Duration),
+    Never,
+}
+
+struct Packet {
+    len: usize,
+    /// What its arrival completes.
+    done: Option<Bytes>,
+}
+
+/// One direction of the path.
+struct Wire {
+    rate: f64,
+    buffer: usize,
+    delay: Duration,
+    /// Handed to the stream below, and not taken by its buffer.
+    blocked: VecDeque<Packet>,
+    queue: VecDeque<Packet>,
+    queued: usize,
+    /// When the first of the queue is through.
+    through: Option<Instant>,
+    flying: VecDeque<(Instant, Bytes)>,
+}
+
+impl Wire {
+    fn write(&mut self, mut bytes: Bytes) {
+        // About a tenth of a millisecond, or an Ethernet frame.
+        let cut = ((self.rate / 1e4) as usize).clamp(256, 64 << 10);
+        while !bytes.is_empty() {
+            let record = bytes.split_to(bytes.len().min(RECORD));
+            let mut left = record.len() + RECORD_EXTRA;
+            while left > 0 {
+                let len = left.min(cut);
+                left -= len;
+                self.blocked.push_back(Packet {
+                    len,
+                    done: (left == 0).then(|| record.clone()),
+                });
+            }
+        }
+    }
+
+    /// Moves what can move by `now`; gives what has arrived.
+    fn advance(&mut self, now: Instant) -> Option<Bytes> {
+        loop {
+            while let Some(packet) = self.blocked.front()
+                && self.queued + packet.len <= self.buffer
+                && let Some(packet) = self.blocked.pop_front()
+            {
+                self.queued += packet.len;
+                self.queue.push_back(packet);
+            }
+            match (self.through, self.queue.front()) {
+                (None, Some(packet)) => {
+                    let takes = Duration::from_secs_f64(packet.len as f64 / self.rate);
+                    self.through = Some(now + takes);
+                }
+                (Some(at), _) if at <= now => {
+                    let packet = self.queue.pop_front().unwrap();
+                    self.queued -= packet.len;
+                    if let Some(done) = packet.done {
+                        self.flying.push_back((at + self.delay, done));
+                    }
+                    self.through = None;
+                }
+                _ => break,
+            }
+        }
+        due(&mut self.flying, now)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let arrival = self.flying.front().map(|(at, _)| *at);
+        [self.through, arrival].into_iter().flatten().min()
+    }
+}
+
+fn due(queue: &mut VecDeque<(Instant, Bytes)>, now: Instant) -> Option<Bytes> {
+    queue.front().filter(|(at, _)| *at <= now)?;
+    Some(queue.pop_front()?.1)
+}
+
+struct Path {
+    start: Instant,
+    now: Instant,
+    ends: [Engine; 2],
+    /// From the client, from the server.
+    wires: [Wire; 2],
+    pongs: Pongs,
+    late: VecDeque<(Instant, Bytes)>,
+    /// Bulk from each end: where it is written, and where it is read.
+    bulk: [Option<(Key, Key)>; 2],
+    piece: Bytes,
+    got: [u64; 2],
+    got_at: [Instant; 2],
+    longest_gap: Duration,
+    probe: (Key, Key),
+    gap: Duration,
+    jitter: u64,
+    next_probe: Option<Instant>,
+    probed_at: Instant,
+    answer: usize,
+    trips: Vec<Duration>,
+}
+
+/// What a run reached.
+#[derive(Debug)]
+struct Reached {
+    p50: f64,
+    p99: f64,
+    /// Bulk over what the path could carry.
+    share: [f64; 2],
+    longest_gap: f64,
+}
+
+impl Path {
+    fn new(rate: f64, buffer: usize, delay: Duration, config: Config) -> Self {
+        let start = Instant::now();
+        let wire = || Wire {
+            rate,
+            buffer,
+            delay,
+            blocked: VecDeque::new(),
+            queue: VecDeque::new(),
+            queued: 0,
+            through: None,
+            flying: VecDeque::new(),
+        };
+        let mut ends = [
+            Engine::new(Side::Client, config.clone(), 1, start),
+            Engine::new(Side::Server, config, 2, start),
+        ];
+        let keys: Vec<Key> = (0..2)
+            .map(|_| ends[CLIENT].open(start).unwrap().unwrap())
+            .collect();
+        let mut path = Self {
+            start,
+            now: start,
+            ends,
+            wires: [wire(), wire()],
+            pongs: Pongs::AtOnce,
+            late: VecDeque::new(),
+            bulk: [None, None],
+            piece: vec![7; 64 << 10].into(),
+            got: [0; 2],
+            got_at: [start; 2],
+            longest_gap: Duration::ZERO,
+            probe: (keys[0], keys[0]),
+            gap: 300 * MS,
+            jitter: 1,
+            next_probe: None,
+            probed_at: start,
+            answer: 0,
+            trips: Vec::new(),
+        };
+        let mut accepted = Vec::new();
+        while accepted.len() < keys.len() {
+            path.step();
+            accepted.extend(std::iter::from_fn(|| path.ends[SERVER].accept()));
+        }
+        path.probe = (keys[0], accepted[0]);
+        path.bulk[CLIENT] = Some((keys[1], accepted[1]));
+        path.next_probe = Some(path.now + 50 * MS);
+        path
+    }
+
+    fn both_ways(mut self) -> Self {
+        let here = self.ends[CLIENT].open(self.now).unwrap().unwrap();
+        let there = loop {
+            self.step();
+            if let Some(key) = self.ends[SERVER].accept() {
+                break key;
+            }
+        };
+        self.bulk[SERVER] = Some((there, here));
+        self
+    }
+
+    fn pongs(mut self, pongs: Pongs) -> Self {
+        self.pongs = pongs;
+        self
+    }
+
+    fn gap(mut self, gap: Duration) -> Self {
+        self.gap = gap;
+        self
+    }
+
+    /// Between half and one and a half of the usual gap.
+    fn next_gap(&mut self) -> Duration {
+        self.jitter = self
+            .jitter
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.gap
+            .mul_f64(0.5 + (self.jitter >> 40) as f64 / f64::from(1 << 24))
+    }
+
+    fn write(&mut self, end: usize, key: Key, most: usize) {
+        let mut left = most;
+        while left > 0
+            && let Poll::Ready(Ok(space)) = self.ends[end].write_space(key, Waker::noop())
+        {
+            let n = space.min(self.piece.len()).min(left);
+            self.ends[end].write(key, self.piece.slice(..n));
+            left -= n;
+        }
+    }
+
+    fn read(&mut self, end: usize, key: Key) -> usize {
+        let mut n = 0;
+        while let Poll::Ready(Ok(Some(piece))) = self.ends[end].read(key, Waker::noop()) {
+            n += piece.len();
+        }
+        n
+    }
+
+    fn applications(&mut self) {
+        for from in [CLIENT, SERVER] {
+            if let Some((here, there)) = self.bulk[from] {
+                self.write(from, here, usize::MAX);
+                let n = self.read(1 - from, there);
+                if n > 0 {
+                    self.got[from] += n as u64;
+                    let gap = self.now - self.got_at[from];
+                    self.longest_gap = self.longest_gap.max(gap);
+                    self.got_at[from] = self.now;
+                }
+            }
+        }
+        let (here, there) = self.probe;
+        if self.next_probe.is_some_and(|at| at <= self.now) {
+            self.next_probe = None;
+            self.probed_at = self.now;
+            self.write(CLIENT, here, 64);
+        }
+        let n = self.read(SERVER, there);
+        self.write(SERVER, there, n);
+        self.answer += self.read(CLIENT, here);
+        if self.answer == 64 {
+            self.answer = 0;
+            self.trips.push(self.now - self.probed_at);
+            self.next_probe = Some(self.now + self.next_gap());
+        }
+    }
+
+    /// Holds back the answers to pings.
+    fn without_pongs(&mut self, bytes: &Bytes) -> Bytes {
+        let mut kept = Vec::new();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let len = u32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize;
+            let body = if rest[1] == 0 { len } else { 0 };
+            let (frame, after) = rest.split_at(HEADER_LEN + body);
+            rest = after;
+            if is_pong(frame) {
+                if let Pongs::Late(by) = self.pongs {
+                    self.late
+                        .push_back((self.now + by, Bytes::copy_from_slice(frame)));
+                }
+            } else {
+                kept.extend_from_slice(frame);
+            }
+        }
+        kept.into()
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for from in [CLIENT, SERVER] {
+                if self.wires[from].blocked.is_empty() {
+                    let mut batch = Batch::default();
+                    self.ends[from].poll_transmit(self.now, &mut batch);
+                    let mut bytes = written(&mut batch);
+                    moved |= !bytes.is_empty();
+                    if from == SERVER && self.pongs != Pongs::AtOnce {
+                        bytes = self.without_pongs(&bytes);
+                    }
+                    self.wires[from].write(bytes);
+                }
+                while let Some(bytes) = self.wires[from].advance(self.now) {
+                    self.ends[1 - from].handle_input(self.now, bytes);
+                    moved = true;
+                }
+            }
+            while let Some(pong) = due(&mut self.late, self.now) {
+                self.wires[SERVER].write(pong);
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+            self.applications();
+        }
+    }
+
+    /// On to the next thing that happens.
+    fn step(&mut self) {
+        self.applications();
+        self.settle();
+        let mut next = [
+            self.wires[CLIENT].next(),
+            self.wires[SERVER].next(),
+            self.next_probe,
+            self.late.front().map(|(at, _)| *at),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+        for end in &self.ends {
+            if let Some(at) = end.poll_timeout() {
+                let since = at.max(self.now + Duration::from_nanos(1)) - self.start;
+                let tick = u32::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap();
+                let at = self.start + tick * MS;
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        self.now = next.expect("something to happen").max(self.now);
+        for end in &mut self.ends {
+            if end.poll_timeout().is_some_and(|at| at <= self.now) {
+                end.handle_timeout(self.now);
+            }
+            assert!(end.end().is_none(), "{:?}", end.end());
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.step();
+        }
+    }
+
+    /// Runs for a while, and measures that while.
+    fn measure(&mut self, time: Duration) -> Reached {
+        self.trips.clear();
+        self.longest_gap = Duration::ZERO;
+        let (from, got) = (self.now, self.got);
+        self.run(time);
+        let time = (self.now - from).as_secs_f64();
+        self.trips.sort();
+        let at = |part: f64| {
+            let at = (self.trips.len() as f64 * part) as usize;
+            self.trips
+                .get(at)
+                .map_or(0.0, |trip| trip.as_secs_f64() * 1e3)
+        };
+        let share = |end: usize| (self.got[end] - got[end]) as f64 / time / self.wires[end].rate;
+        Reached {
+            p50: at(0.5),
+            p99: at(0.99),
+            share: [share(CLIENT), share(SERVER)],
+            longest_gap: self.longest_gap.as_secs_f64() * 1e3,
+        }
+    }
+
+    fn set_rate(&mut self, rate: f64) {
+        for wire in &mut self.wires {
+            wire.rate = rate;
+        }
+    }
+}
+
+fn is_pong(frame: &[u8]) -> bool {
+    frame[1] == 2 && frame[3] == 2
+}
+
+fn written(batch: &mut Batch) -> Bytes {
+    let mut bytes = Vec::with_capacity(batch.filled());
+    while !batch.is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[]); MAX_SLICES];
+        let used = batch.slices(&mut slices);
+        let before = bytes.len();
+        for slice in &slices[..used] {
+            bytes.extend_from_slice(slice);
+        }
+        batch.advance(bytes.len() - before);
+    }
+    bytes.into()
+}
+
+const SERIAL: f64 = 11_520.0;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config() -> Config {
+    Config {
+        pacing: true,
+        ..Config::default()
+    }
+}
+
+fn serial(buffer: usize) -> Path {
+    Path::new(SERIAL, buffer, Duration::ZERO, config())
+}
+
+#[test]
+fn a_keystroke_beside_bulk_on_a_serial_line() {
+    for buffer in [4 << 10, 16 << 10, 64 << 10] {
+        let mut path = serial(buffer);
+        path.run(10 * SECOND);
+        let reached = path.measure(120 * SECOND);
+        assert!(reached.p50 <= 90.0, "{buffer}: {reached:?}");
+        assert!(reached.p99 <= 160.0, "{buffer}: {reached:?}");
+        assert!(reached.share[CLIENT] >= 0.92, "{buffer}: {reached:?}");
+    }
+}
+
+#[test]
+fn a_message_beside_bulk_at_one_megabyte_a_second() {
+    for buffer in [16 << 10, 64 << 10, 1 << 20] {
+        let mut path = Path::new(1e6, buffer, Duration::ZERO, config()).gap(30 * MS);
+        path.run(3 * SECOND);
+        let reached = path.measure(20 * SECOND);
+        assert!(reached.p50 <= 7.7, "{buffer}: {reached:?}");
+        assert!(reached.p99 <= 10.0, "{buffer}: {reached:?}");
+        assert!(reached.share[CLIENT] >= 0.96, "{buffer}: {reached:?}");
+    }
+}
+
+#[test]
+fn without_pacing_a_keystroke_waits_for_the_whole_buffer() {
+    let config = Config {
+        pacing: false,
+        ..Config::default()
+    };
+    let mut path = Path::new(SERIAL, 64 << 10, Duration::ZERO, config);
+    path.run(10 * SECOND);
+    let reached = path.measure(60 * SECOND);
+    assert!(reached.p50 > 4000.0, "{reached:?}");
+}
+
+#[test]
+fn both_directions_of_a_serial_line_loaded() {
+    let mut path = serial(16 << 10).both_ways();
+    path.run(10 * SECOND);
+    let reached = path.measure(120 * SECOND);
+    assert!(reached.p50 <= 250.0, "{reached:?}");
+    assert!(
+        reached.share[CLIENT].min(reached.share[SERVER]) >= 0.7,
+        "{reached:?}"
+    );
+}
+
+#[test]
+fn a_rate_that_falls_and_rises_tenfold() {
+    let mut path = Path::new(1e6, 64 << 10, 25 * MS, config()).gap(100 * MS);
+    path.run(5 * SECOND);
+    let before = path.measure(5 * SECOND);
+    path.set_rate(1e5);
+    let fallen = path.measure(10 * SECOND);
+    path.set_rate(1e7);
+    let rising = path.measure(5 * SECOND);
+    let risen = path.measure(5 * SECOND);
+    assert!(before.share[CLIENT] >= 0.9, "{before:?}");
+    assert!(
+        fallen.share[CLIENT] >= 0.9 && fallen.longest_gap <= 120.0,
+        "{fallen:?}"
+    );
+    assert!(rising.longest_gap <= 120.0, "{rising:?}");
+    assert!(risen.share[CLIENT] >= 0.85, "{risen:?}");
+}
+
+#[test]
+fn answers_that_come_late() {
+    let mut path = serial(16 << 10).pongs(Pongs::Late(200 * MS));
+    path.run(10 * SECOND);
+    let reached = path.measure(60 * SECOND);
+    assert!(
+        reached.share[CLIENT] >= 0.9 && reached.p50 <= 200.0,
+        "{reached:?}"
+    );
+    let mut path = Path::new(1e6, 1 << 20, Duration::ZERO, config())
+        .pongs(Pongs::Late(200 * MS))
+        .gap(30 * MS);
+    path.run(5 * SECOND);
+    let reached = path.measure(20 * SECOND);
+    assert!(
+        reached.share[CLIENT] >= 0.94 && reached.p50 <= 60.0,
+        "{reached:?}"
+    );
+}
+
+#[test]
+fn answers_that_never_come() {
+    for rate in [SERIAL, 1e6, 1e8] {
+        let mut path = Path::new(rate, 16 << 10, Duration::ZERO, config()).pongs(Pongs::Never);
+        path.run(3 * SECOND);
+        let reached = path.measure(20 * SECOND);
+        assert!(reached.share[CLIENT] >= 0.92, "{rate}: {reached:?}");
+    }
+}
+
+#[test]
+fn answers_that_stop_and_come_again() {
+    let mut path = serial(16 << 10);
+    path.run(10 * SECOND);
+    path.pongs = Pongs::Never;
+    path.run(20 * SECOND);
+    let silent = path.measure(20 * SECOND);
+    assert!(silent.share[CLIENT] >= 0.92, "{silent:?}");
+    path.pongs = Pongs::AtOnce;
+    path.run(10 * SECOND);
+    let again = path.measure(60 * SECOND);
+    assert!(
+        again.share[CLIENT] >= 0.92 && again.p50 <= 90.0,
+        "{again:?}"
+    );
+}
+
+#[test]
+fn bulk_on_a_far_and_fast_path() {
+    for buffer in [256 << 10, 4 << 20] {
+        let mut path = Path::new(125e6, buffer, 25 * MS, config());
+        let start = path.now;
+        while path.got[CLIENT] < 512 << 20 {
+            path.step();
+        }
+        let share = path.got[CLIENT] as f64 / (path.now - start).as_secs_f64() / 125e6;
+        assert!(share >= 0.92, "{buffer}: {share}");
+    }
+}
