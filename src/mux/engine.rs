@@ -38,7 +38,6 @@ use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stream_entry::Entry;
-use pings::PingOut;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
 const ABANDONED: Duration = Duration::from_secs(60);
@@ -134,6 +133,16 @@ pub(crate) struct Engine {
     data_out: u64,
     bytes_in: u64,
     bytes_out: u64,
+}
+
+/// A ping of ours that waits to leave, or for its answer.
+#[derive(Debug)]
+struct PingOut {
+    value: u32,
+    /// Who asked; `None`: the engine itself.
+    token: Option<u64>,
+    /// `None` until it was put on the wire.
+    sent: Option<Instant>,
 }
 
 impl Engine {

@@ -4,22 +4,13 @@ use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
 use super::super::error::MuxError;
-use super::{Engine, ROUND_TRIP_STALE};
+use super::{Engine, PingOut, ROUND_TRIP_STALE};
 
 /// Pings of ours that wait for an answer; the oldest is forgotten for a new one.
 const PINGS_OUT_MAX: usize = 64;
 
 /// Weight of the past in the smoothed round trip, out of 8.
 const PAST: u32 = 7;
-
-#[derive(Debug)]
-pub(super) struct PingOut {
-    pub(super) value: u32,
-    /// Who asked; `None`: the engine itself.
-    pub(super) token: Option<u64>,
-    /// `None` until it was put on the wire.
-    pub(super) sent: Option<Instant>,
-}
 
 impl Engine {
     /// Sends a ping; its answer comes as a notice with the token that this returns.
