@@ -2,9 +2,9 @@
 //!
 //! A receive window is `max` bytes: what the peer may still send (`left`), what has arrived and is
 //! unread, and what was read and is not yet granted again (`spent`). Credit goes back when half of
-//! the window was read. If that half was used up within four round trips, the window and not the
-//! path held the peer back, and it grows
-//! eight times, as far as the session's [`Budget`] allows.
+//! the window was read. If that half was used up within four round trips of a path that is not near,
+//! the window and not the path held the peer back, and it grows eight times, as far as the session's
+//! [`Budget`] allows.
 
 use std::time::{Duration, Instant};
 

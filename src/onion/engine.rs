@@ -117,6 +117,9 @@ impl Engine {
 
     /// Puts bytes that the reader already has before all that it has not.
     pub(super) fn unread(&mut self, early: &[u8]) {
+        if early.is_empty() {
+            return;
+        }
         let input = self.inputs.last_mut().unwrap_or(&mut self.wire_input);
         let behind = input.filled().to_vec();
         input.consume(behind.len());
@@ -208,22 +211,14 @@ impl Engine {
                 let fed = layer.session.feed(below.plaintext());
                 match &fed {
                     Ok(Some(fed)) => below.consume(fed.record),
-                    Ok(None) => {
-                        let part = below.plaintext();
-                        input.extend(part);
-                        let n = part.len();
-                        below.consume(n);
-                    }
+                    Ok(None) => keep_plaintext(below, input),
                     Err(_) => {}
                 }
                 fed
             }
             below => {
                 if let Some(below) = below {
-                    let part = below.plaintext();
-                    input.extend(part);
-                    let n = part.len();
-                    below.consume(n);
+                    keep_plaintext(below, input);
                 }
                 let fed = layer.session.feed(input.filled());
                 if let Ok(Some(fed)) = &fed {
@@ -484,6 +479,14 @@ impl Engine {
     pub(super) fn truncated(&mut self, at: usize) -> TlsError {
         self.fail(at, TlsError::Truncated { layer: at + 1 })
     }
+}
+
+/// Moves the plaintext of the layer below to where the rest of the record is waited for.
+fn keep_plaintext(below: &mut Session, input: &mut Buffer) {
+    let part = below.plaintext();
+    let n = part.len();
+    input.extend(part);
+    below.consume(n);
 }
 
 enum Step {
