@@ -13,7 +13,7 @@
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
 //! `engine/pings.rs`; here
 //! stands what belongs to the session as a whole, and its clock-driven parts. Two engines that are
-//! wired together by hand, with a time that a test makes up, are a complete session: see `tests.rs`.
+//! wired together by hand, with a time that a test makes up, are a complete session: see `tests/`.
 
 mod pings;
 mod receive;

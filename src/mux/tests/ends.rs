@@ -1,0 +1,271 @@
+//! How sessions end, and what everybody is told.
+
+use std::io;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::super::error::{GoAwayCode, MuxError, OpenError};
+use super::super::frame::{Flags, Frame};
+use super::super::store::Key;
+use super::{CLIENT, One, SECOND, SERVER, pair};
+
+#[test]
+fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
+    type End = fn(&mut One, Key);
+    let ends: [(&str, End); 8] = [
+        ("the peer reset the stream (code 7)", |one, key| {
+            one.give(Frame::Window {
+                id: key.id,
+                flags: Flags::RST,
+                value: 7,
+            });
+        }),
+        (
+            "the peer ended the session (go-away code 1, protocol error)",
+            |one, _| {
+                one.give(Frame::GoAway { code: 1 });
+            },
+        ),
+        (
+            "the peer ended the session (go-away code 2, internal error)",
+            |one, _| {
+                one.give(Frame::GoAway { code: 2 });
+            },
+        ),
+        ("the connection failed: connection reset", |one, _| {
+            one.engine
+                .handle_io_error(io::ErrorKind::ConnectionReset.into());
+        }),
+        (
+            "the connection ended without a go-away, so it was cut",
+            |one, _| {
+                one.engine.handle_eof();
+            },
+        ),
+        ("the peer has been silent for 31 s", |one, _| {
+            one.pass(31 * SECOND);
+        }),
+        ("the session was closed at this end", |one, _| {
+            one.engine.close();
+        }),
+        ("the task that drives the session is gone", |one, _| {
+            one.engine.handle_driver_gone();
+        }),
+    ];
+    for (text, end) in ends {
+        let mut one = One::server();
+        let key = one.syn(1);
+        one.give(Frame::Data {
+            id: 1,
+            flags: Flags::NONE,
+            len: 3,
+        });
+        one.give_body(3);
+        let finished = one.syn(3);
+        one.give(Frame::Data {
+            id: 3,
+            flags: Flags::FIN,
+            len: 3,
+        });
+        one.give_body(3);
+        one.take();
+        end(&mut one, key);
+        one.take();
+        let local = text.contains("closed at this end");
+        if !local {
+            assert!(
+                matches!(one.read(key), Poll::Ready(Ok(Some(_)))),
+                "{text}: what came before"
+            );
+        }
+        for _ in 0..2 {
+            match one.read(key) {
+                Poll::Ready(Err(error)) => assert_eq!(error.to_string(), text),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        if !local {
+            assert!(matches!(one.read(finished), Poll::Ready(Ok(Some(_)))));
+            assert!(
+                matches!(one.read(finished), Poll::Ready(Ok(None))),
+                "{text}: a real end"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_in_the_middle_of_a_frame_was_cut_even_after_a_go_away() {
+    let mut one = One::server();
+    one.give(Frame::GoAway { code: 0 });
+    assert!(one.engine.end().is_none());
+    one.engine
+        .handle_input(one.now, Bytes::from_static(&[0, 0, 0]));
+    one.engine.handle_eof();
+    assert!(matches!(one.engine.end(), Some(MuxError::Eof)));
+}
+
+#[test]
+fn after_a_go_away_streams_live_on_and_new_ones_fail() {
+    let mut pair = pair();
+    let (here, there) = pair.open();
+    pair.ends[SERVER].go_away(GoAwayCode::Normal);
+    pair.settle();
+    assert!(matches!(
+        pair.ends[CLIENT].open(pair.now),
+        Err(OpenError::PeerGoneAway {
+            code: GoAwayCode::Normal
+        })
+    ));
+    assert!(matches!(
+        pair.ends[SERVER].open(pair.now),
+        Err(OpenError::Closing)
+    ));
+    pair.ends[CLIENT].write(here, Bytes::from_static(b"still"));
+    pair.ends[CLIENT].shutdown(here).unwrap();
+    pair.settle();
+    assert_eq!(pair.read_all(SERVER, there), (b"still".to_vec(), true));
+    assert!(pair.ends[SERVER].end().is_none());
+    pair.ends[SERVER].shutdown(there).unwrap();
+    pair.settle();
+    assert!(
+        matches!(pair.ends[SERVER].end(), Some(MuxError::Closed)),
+        "the last stream is over"
+    );
+    pair.ends[CLIENT].handle_eof();
+    assert!(pair.ends[CLIENT].end().unwrap().is_clean());
+}
+
+#[test]
+fn an_unknown_go_away_code_is_kept() {
+    let mut one = One::server();
+    one.give(Frame::GoAway { code: 77 });
+    assert!(matches!(
+        one.engine.end(),
+        Some(MuxError::GoAway {
+            code: GoAwayCode::Other(77)
+        })
+    ));
+    assert_eq!(one.take(), []);
+}
+
+#[test]
+fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
+    let mut one = One::server();
+    let done = one.syn(1);
+    let open = one.syn(3);
+    one.take();
+    one.write(done, 1000);
+    one.engine.shutdown(done).unwrap();
+    one.write(open, 1000);
+    one.engine.close();
+    let frames = one.take();
+    assert!(
+        frames.contains(&Frame::Data {
+            id: 1,
+            flags: Flags::NONE,
+            len: 1000
+        }),
+        "{frames:?}"
+    );
+    assert!(frames.contains(&Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0
+    }));
+    assert!(frames.contains(&Frame::Window {
+        id: 3,
+        flags: Flags::RST,
+        value: 0
+    }));
+    assert!(
+        one.engine.end().is_none(),
+        "the peer may still answer on stream 1"
+    );
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
+    assert!(matches!(one.engine.end(), Some(MuxError::Closed)));
+
+    // A peer that does not answer is not waited for long.
+    let mut one = One::server();
+    let done = one.syn(1);
+    one.engine.shutdown(done).unwrap();
+    one.engine.close();
+    one.take();
+    assert_eq!(one.engine.poll_timeout(), Some(one.now + 2 * SECOND));
+    one.pass(2 * SECOND);
+    assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
+}
+
+#[test]
+fn a_session_without_handles_lives_as_long_as_its_streams() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.give(Frame::Window {
+        id: 3,
+        flags: Flags::SYN,
+        value: 0,
+    });
+    one.take();
+    one.engine.abandon();
+    assert_eq!(
+        one.take(),
+        [Frame::Window {
+            id: 3,
+            flags: Flags::RST,
+            value: 0
+        }]
+    );
+    one.give(Frame::Window {
+        id: 5,
+        flags: Flags::SYN,
+        value: 0,
+    });
+    assert_eq!(
+        one.take(),
+        [Frame::Window {
+            id: 5,
+            flags: Flags::RST,
+            value: 0
+        }]
+    );
+    assert_eq!(one.write(key, 10), 10);
+    one.engine.shutdown(key).unwrap();
+    one.engine.release(key);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    assert_eq!(one.take().last(), Some(&Frame::GoAway { code: 0 }));
+    assert!(matches!(one.engine.end(), Some(MuxError::Closed)));
+    assert_eq!(one.engine.stats().streams, 0);
+}
+
+#[test]
+fn what_came_whole_before_the_end_can_still_be_accepted() {
+    let mut one = One::server();
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::SYN,
+        len: 4,
+    });
+    one.give_body(4);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    one.give(Frame::GoAway { code: 0 });
+    one.engine.handle_eof();
+    let key = one.engine.accept().expect("it came before the end");
+    assert!(matches!(one.read(key), Poll::Ready(Ok(Some(piece))) if piece.len() == 4));
+    assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+    one.engine.release(key);
+    assert_eq!(one.engine.stats().streams, 0);
+}

@@ -1,0 +1,350 @@
+//! What passing time does, in a time that is made up.
+
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use cepa_transports::Side;
+
+use super::super::batch::Batch;
+use super::super::config::{Config, StreamTimeouts};
+use super::super::engine::Engine;
+use super::super::error::{MuxError, StreamError, StreamTimeout};
+use super::super::frame::{Flags, Frame, INITIAL_WINDOW};
+use super::{CLIENT, One, Pair, SECOND, bytes_of};
+
+#[test]
+fn a_ping_measures_the_round_trip() {
+    let mut pair = Pair::new(Config::default(), Duration::from_millis(40));
+    let token = pair.ends[CLIENT].ping().unwrap();
+    for _ in 0..100 {
+        pair.step();
+        pair.pass(Duration::from_millis(1));
+    }
+    let pongs = pair.ends[CLIENT].take_notices().pongs;
+    assert_eq!(pongs, [(token, Duration::from_millis(80))]);
+}
+
+#[test]
+fn ping_values_can_not_be_told_in_advance() {
+    let values = |seed| {
+        let now = Instant::now();
+        let mut engine = Engine::new(Side::Client, Config::default(), seed, now);
+        let mut batch = Batch::default();
+        for _ in 0..4 {
+            engine.ping().unwrap();
+        }
+        engine.poll_transmit(now, &mut batch);
+        bytes_of(&mut batch)
+    };
+    assert_ne!(values(1), values(2));
+    let bytes = values(1);
+    let four: std::collections::HashSet<&[u8]> = bytes.chunks(12).collect();
+    assert_eq!(four.len(), 4);
+}
+
+#[test]
+fn silence_is_asked_about_after_15_s_and_ends_the_session_after_30() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    assert_eq!(one.engine.poll_timeout(), Some(one.now + 15 * SECOND));
+    one.pass(14 * SECOND);
+    assert_eq!(one.take(), []);
+    one.pass(SECOND);
+    let asked = one.take();
+    let [Frame::Ping { value }] = asked[..] else {
+        panic!("{asked:?}")
+    };
+    one.pass(10 * SECOND);
+    assert_eq!(one.take(), [], "asked once");
+    one.give(Frame::Pong { value });
+    one.pass(14 * SECOND);
+    assert!(one.engine.end().is_none());
+    one.pass(SECOND);
+    assert!(matches!(one.take()[..], [Frame::Ping { .. }]));
+    one.pass(15 * SECOND);
+    assert!(matches!(
+        one.engine.end(),
+        Some(MuxError::KeepaliveTimeout { .. })
+    ));
+    assert!(matches!(
+        one.read(key),
+        Poll::Ready(Err(StreamError::Session(MuxError::KeepaliveTimeout { .. })))
+    ));
+    assert_eq!(one.take(), []);
+}
+
+/// Runs the clock in small steps, with bytes from the peer so that the session lives.
+fn live(one: &mut One, seconds: u32) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for _ in 0..seconds * 4 {
+        one.pass(SECOND / 4);
+        one.give(Frame::Pong { value: 0 });
+        frames.extend(one.take());
+    }
+    frames
+}
+
+#[test]
+fn a_stream_whose_opening_is_not_answered_is_given_up() {
+    let mut one = One::new(Side::Client, Config::default());
+    let key = one.engine.open(one.now).unwrap().unwrap();
+    one.take();
+    assert_eq!(live(&mut one, 29), []);
+    assert_eq!(
+        live(&mut one, 2),
+        [Frame::Window {
+            id: 1,
+            flags: Flags::RST,
+            value: 0
+        }]
+    );
+    assert!(matches!(
+        one.read(key),
+        Poll::Ready(Err(StreamError::TimedOut(StreamTimeout::Open)))
+    ));
+    // Answered, or with the limit lifted, it stays.
+    let answered = one.engine.open(one.now).unwrap().unwrap();
+    let lifted = one.engine.open(one.now).unwrap().unwrap();
+    one.engine.set_timeouts(lifted, StreamTimeouts::NONE);
+    one.take();
+    one.give(Frame::Window {
+        id: answered.id,
+        flags: Flags::ACK,
+        value: 0,
+    });
+    assert_eq!(live(&mut one, 300), []);
+}
+
+#[test]
+fn a_half_closed_stream_that_is_silent_is_given_up() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.engine.shutdown(key).unwrap();
+    one.take();
+    live(&mut one, 50);
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 1,
+    });
+    one.give_body(1);
+    assert_eq!(
+        live(&mut one, 90),
+        [],
+        "what waits to be read is not the peer's fault"
+    );
+    assert!(matches!(one.read(key), Poll::Ready(Ok(Some(_)))));
+    assert_eq!(
+        live(&mut one, 59),
+        [],
+        "the clock starts when the application has read it"
+    );
+    assert_eq!(
+        live(&mut one, 2),
+        [Frame::Window {
+            id: 1,
+            flags: Flags::RST,
+            value: 0
+        }]
+    );
+    assert!(matches!(
+        one.read(key),
+        Poll::Ready(Err(StreamError::TimedOut(StreamTimeout::HalfClosed)))
+    ));
+    // Nobody waits for this one any more, so its slot is freed in time, whatever the options say.
+    let key = one.syn(3);
+    one.engine.set_timeouts(key, StreamTimeouts::NONE);
+    one.engine.shutdown(key).unwrap();
+    one.engine.release(key);
+    live(&mut one, 62);
+    assert_eq!(
+        one.engine.stats().streams,
+        1,
+        "only the first, which is held"
+    );
+}
+
+#[test]
+fn a_slow_reader_of_a_dropped_stream_still_gets_all_of_it() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    // The limit on stalled writes is the one that this case is for.
+    one.engine.set_timeouts(key, StreamTimeouts::NONE);
+    while one.write(key, 1 << 20) > 0 {
+        one.take();
+    }
+    one.engine.shutdown(key).unwrap();
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    one.engine.release(key);
+    let unsent = one.engine.stats().unsent;
+    assert!(unsent > 0);
+    assert_eq!(live(&mut one, 300), []);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::NONE,
+        value: 1 << 20,
+    });
+    let frames = one.take();
+    let sent: u32 = frames
+        .iter()
+        .map(|frame| match frame {
+            Frame::Data { len, .. } => *len,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(sent as usize, unsent);
+    let end = Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    };
+    assert_eq!(frames.last(), Some(&end));
+}
+
+#[test]
+fn a_dropped_stream_sends_its_rest_before_it_resets_a_peer_that_goes_on() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    assert_eq!(one.write(key, 5), 5);
+    one.engine.shutdown(key).unwrap();
+    one.engine.release(key);
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 1000,
+    });
+    one.give_body(1000);
+    let frames = one.take();
+    assert!(
+        matches!(
+            frames.as_slice(),
+            [
+                Frame::Data { len: 5, .. },
+                Frame::Window {
+                    flags: Flags::FIN,
+                    ..
+                },
+                Frame::Window {
+                    flags: Flags::RST,
+                    ..
+                },
+            ]
+        ),
+        "{frames:?}"
+    );
+    assert_eq!(one.engine.stats().streams, 0);
+}
+
+#[test]
+fn a_reset_behind_a_fin_is_for_the_writer_alone() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    one.take();
+    one.give(Frame::Data {
+        id: 1,
+        flags: Flags::NONE,
+        len: 5,
+    });
+    one.give_body(5);
+    for flags in [Flags::FIN, Flags::RST] {
+        one.give(Frame::Window {
+            id: 1,
+            flags,
+            value: 0,
+        });
+    }
+    assert!(matches!(one.read(key), Poll::Ready(Ok(Some(data))) if data.len() == 5));
+    for _ in 0..2 {
+        assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+    }
+    assert!(matches!(
+        one.engine.write_space(key, Waker::noop()),
+        Poll::Ready(Err(StreamError::ResetByPeer { code: 0 }))
+    ));
+}
+
+#[test]
+fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
+    for fin_sent_before in [false, true] {
+        let mut one = One::server();
+        let key = one.syn(1);
+        one.take();
+        one.give(Frame::Data {
+            id: 1,
+            flags: Flags::NONE,
+            len: INITIAL_WINDOW,
+        });
+        one.give_body(INITIAL_WINDOW as usize);
+        assert_eq!(one.write(key, 5), 5);
+        one.engine.shutdown(key).unwrap();
+        let mut frames = Vec::new();
+        if fin_sent_before {
+            frames = one.take();
+        }
+        one.engine.release(key);
+        frames.extend(one.take());
+        frames.retain(|frame| !matches!(frame, Frame::Ping { .. }));
+        assert!(
+            matches!(
+                frames.as_slice(),
+                [
+                    Frame::Data { len: 5, .. },
+                    Frame::Window {
+                        flags: Flags::FIN,
+                        ..
+                    },
+                    Frame::Window {
+                        flags: Flags::RST,
+                        ..
+                    },
+                ]
+            ),
+            "{frames:?}"
+        );
+        assert_eq!(one.engine.stats().streams, 0);
+    }
+}
+
+#[test]
+fn a_write_without_credit_is_given_up() {
+    let mut one = One::server();
+    let key = one.syn(1);
+    let mut sent = 0;
+    loop {
+        let n = one.write(key, 1 << 20);
+        if n == 0 {
+            break;
+        }
+        sent += n;
+        one.take();
+    }
+    assert!(sent > INITIAL_WINDOW as usize);
+    live(&mut one, 29);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::NONE,
+        value: 1,
+    });
+    live(&mut one, 29);
+    assert_eq!(one.engine.stats().streams, 1);
+    let frames = live(&mut one, 2);
+    assert_eq!(
+        frames,
+        [Frame::Window {
+            id: 1,
+            flags: Flags::RST,
+            value: 0
+        }]
+    );
+    assert!(matches!(
+        one.engine.write_space(key, Waker::noop()),
+        Poll::Ready(Err(StreamError::TimedOut(StreamTimeout::WriteStalled)))
+    ));
+    assert_eq!(one.engine.stats().unsent, 0);
+}
