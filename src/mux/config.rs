@@ -37,11 +37,11 @@ pub struct Config {
     /// that a writer refills while the other half is sent.
     pub send_queue: usize,
     /// Whether what is in flight is bounded by what the path delivers, so that small messages do not
-    /// wait in the path's buffers behind bulk; default off, because its cost on fast local paths has
-    /// not been measured yet. Switch it on for slow links: a serial line, a modem, a throttle. It
-    /// costs a ping every few records while bulk is sent. Peers that do not answer pings get no
+    /// wait in the path's buffers behind bulk; default on. It costs a ping every few records while bulk is
+    /// sent, and a round trip or two until the path is known. Peers that do not answer pings get no
     /// bound, and neither do paths that are so near and fast that their queues are shorter than a
-    /// timer's tick.
+    /// timer's tick. Switch it off where the layer below keeps its own queue short and tells so by
+    /// taking no more.
     pub pacing: bool,
     /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
     /// be refused): so many at once, default 1,000 …
@@ -78,7 +78,7 @@ impl Default for Config {
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
             send_queue: 128 << 10,
-            pacing: false,
+            pacing: true,
             reset_burst: 1000,
             reset_rate: 33,
             queued_pongs: 32,

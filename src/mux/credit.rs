@@ -4,7 +4,9 @@
 //! unread, and what was read and is not yet granted again (`spent`). Credit goes back when half of
 //! the window was read. If that half was used up within four round trips of a path that is not near,
 //! the window and not the path held the peer back, and it grows eight times, as far as the session's
-//! [`Budget`] allows.
+//! [`Budget`] allows. A sender that starts sends eight times as much in each round trip as in the one before,
+//! so an eighth of the window within two round trips is reason enough, and the credit goes back at once:
+//! waiting for the half would cost such a sender a round trip at each step.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,9 @@ const FAST_ROUND_TRIPS: u32 = 4;
 /// A path with a shorter round trip needs no larger window than the first: 256 KiB in 1 ms are 250 MB/s,
 /// and what waits beyond that only falls out of the caches.
 const NEAR: Duration = Duration::from_millis(1);
+
+/// A part of the window that is used up within so many round trips will be the whole in the next.
+const STARTING_ROUND_TRIPS: u32 = 2;
 
 /// How many times larger a window becomes that is too small: 256 KiB to 16 MiB in two steps, for a far
 /// path is idle for most of each.
@@ -70,8 +75,12 @@ pub(crate) struct RecvWindow {
     left: u32,
     /// What the application has read and the peer was not granted again.
     spent: u32,
-    /// When credit last went to the peer.
-    granted_at: Instant,
+    /// When the first byte came after credit last went to the peer.
+    since: Instant,
+    /// Nothing has come since credit last went to the peer.
+    idle: bool,
+    /// The peer will soon need more than the window: credit is due before half of it was read.
+    outgrown: bool,
 }
 
 impl RecvWindow {
@@ -80,7 +89,9 @@ impl RecvWindow {
             max: INITIAL_WINDOW,
             left: INITIAL_WINDOW,
             spent: 0,
-            granted_at: now,
+            since: now,
+            idle: true,
+            outgrown: false,
         }
     }
 
@@ -99,7 +110,10 @@ impl RecvWindow {
     }
 
     /// The peer announced `n` bytes; `None` when that is more than its window.
-    pub(crate) fn take(&mut self, n: u32) -> Option<()> {
+    pub(crate) fn take(&mut self, now: Instant, n: u32) -> Option<()> {
+        if std::mem::take(&mut self.idle) {
+            self.since = now;
+        }
         self.left = self.left.checked_sub(n)?;
         Some(())
     }
@@ -112,9 +126,27 @@ impl RecvWindow {
         debug_assert!(self.spent <= self.max, "nobody reads more than was granted");
     }
 
+    /// Looks whether what was read says that the window will soon be too small.
+    pub(crate) fn look_ahead(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        largest: u32,
+        budget: &Budget,
+    ) {
+        let Some(round_trip) = round_trip.filter(|round_trip| *round_trip >= NEAR) else {
+            return;
+        };
+        let passed = now.saturating_duration_since(self.since);
+        self.outgrown |= self.spent >= self.max / GROWTH
+            && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS)
+            && self.max < largest
+            && budget.has_room();
+    }
+
     /// Whether the peer is to be told of new credit.
     pub(crate) fn is_due(&self) -> bool {
-        self.spent >= self.max / 2
+        self.outgrown || self.spent >= self.max / 2
     }
 
     /// Takes the credit to grant now, having adapted the window first.
@@ -133,7 +165,7 @@ impl RecvWindow {
             self.spent -= shrink;
             budget.give_back(shrink);
         } else if let Some(round_trip) = round_trip {
-            let fast = now.saturating_duration_since(self.granted_at)
+            let fast = now.saturating_duration_since(self.since)
                 < round_trip.saturating_mul(FAST_ROUND_TRIPS);
             if fast && round_trip >= NEAR && self.max < largest {
                 let more = self.max.saturating_mul(GROWTH - 1);
@@ -142,7 +174,8 @@ impl RecvWindow {
                 self.spent += extra;
             }
         }
-        self.granted_at = now;
+        self.idle = true;
+        self.outgrown = false;
         self.left += self.spent;
         std::mem::take(&mut self.spent)
     }
@@ -199,10 +232,18 @@ impl Budget {
         u32::try_from(over).unwrap_or(u32::MAX)
     }
 
+    /// What windows may still grow by.
+    fn free(&self) -> u64 {
+        self.growth_limit().saturating_sub(self.used())
+    }
+
+    fn has_room(&self) -> bool {
+        self.free() > 0
+    }
+
     /// Takes up to `wanted` for a window to grow.
     pub(crate) fn take(&mut self, wanted: u32) -> u32 {
-        let free = self.growth_limit().saturating_sub(self.used());
-        let extra = wanted.min(u32::try_from(free).unwrap_or(u32::MAX));
+        let extra = wanted.min(u32::try_from(self.free()).unwrap_or(u32::MAX));
         self.extra += u64::from(extra);
         extra
     }
@@ -289,7 +330,7 @@ mod tests {
         let mut budget = Budget::new(64 << 20);
         budget.admit_outbound();
         let mut window = RecvWindow::new(now);
-        window.take(200_000).unwrap();
+        window.take(now, 200_000).unwrap();
         window.read(131_071);
         assert!(!window.is_due());
         window.read(1);
@@ -297,7 +338,7 @@ mod tests {
         assert_eq!(window.grant(now, None, 16 * MIB, &mut budget), 131_072);
         assert_eq!(window.left(), INITIAL_WINDOW - 200_000 + 131_072);
         assert!(
-            window.take(INITIAL_WINDOW).is_none(),
+            window.take(now, INITIAL_WINDOW).is_none(),
             "not more than was granted"
         );
     }
@@ -311,12 +352,15 @@ mod tests {
         let mut window = RecvWindow::new(start);
         let use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
             let half = window.max() / 2;
-            window.take(half).unwrap();
+            window.take(now, half).unwrap();
             window.read(half as usize);
             window.grant(now, round_trip, 16 * MIB, budget)
         };
         // Slow use: stays.
-        use_half(&mut window, start + Duration::from_secs(1), &mut budget);
+        window.take(start, window.max() / 2).unwrap();
+        window.read(window.max() as usize / 2);
+        let later = start + Duration::from_secs(1);
+        window.grant(later, round_trip, 16 * MIB, &mut budget);
         assert_eq!(window.max(), INITIAL_WINDOW);
         // Fast use: grows up to the largest.
         let mut now = start + Duration::from_secs(1);
@@ -340,6 +384,35 @@ mod tests {
             budget.release(true, INITIAL_WINDOW);
         }
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_sender_that_starts_gets_a_larger_window_before_half_of_it_is_read() {
+        let now = Instant::now();
+        let round_trip = Some(Duration::from_millis(50));
+        let mut budget = Budget::new(64 << 20);
+        budget.admit_outbound();
+        let after = |passed, round_trip, largest, budget: &mut Budget| {
+            let mut window = RecvWindow::new(now);
+            window.take(now, INITIAL_WINDOW / 8).unwrap();
+            window.read(INITIAL_WINDOW as usize / 8);
+            window.look_ahead(now + passed, round_trip, largest, budget);
+            window.is_due().then(|| {
+                window.grant(now + passed, round_trip, largest, budget);
+                window.max()
+            })
+        };
+        let soon = Duration::from_millis(60);
+        let late = Duration::from_millis(120);
+        let near = Some(Duration::from_micros(200));
+        assert_eq!(after(late, round_trip, 16 * MIB, &mut budget), None);
+        assert_eq!(after(soon, None, 16 * MIB, &mut budget), None);
+        assert_eq!(after(soon, near, 16 * MIB, &mut budget), None);
+        assert_eq!(after(soon, round_trip, INITIAL_WINDOW, &mut budget), None);
+        assert_eq!(
+            after(soon, round_trip, 16 * MIB, &mut budget),
+            Some(2 * MIB)
+        );
     }
 
     #[test]

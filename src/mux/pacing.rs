@@ -52,6 +52,12 @@ const TICK: f64 = 0.002;
 /// Flight before the first answer: a third of a second on the slowest usual serial line.
 const FIRST_FLIGHT: f64 = 4.0 * 1024.0;
 
+/// Most flight after the first answers, where those tell that the path is far and not slow.
+const SECOND_FLIGHT: f64 = 128.0 * 1024.0;
+
+/// Seconds that two round trips may differ by chance.
+const NOISE: f64 = 0.0005;
+
 /// Small messages in flight beyond the bound before they wait like bulk.
 const SMALL_FLIGHT: f64 = 16.0 * 1024.0;
 
@@ -158,6 +164,8 @@ pub(crate) struct Pacer {
     /// What was sent before this position was not held back by anything here.
     idle: u64,
 
+    /// Round trip and size of something small that went before all bulk, until bulk has come back.
+    greeting: Option<(f64, f64)>,
     /// `D` and the size of the record that it was measured with.
     least: Option<(f64, f64)>,
     drains: VecDeque<(f64, f64)>,
@@ -228,6 +236,7 @@ impl Pacer {
             windows: [0.0; 2],
             window_since: now,
             idle: 0,
+            greeting: None,
             least: None,
             drains: VecDeque::new(),
             drain_at: None,
@@ -284,7 +293,7 @@ impl Pacer {
         } else if record < RECORD {
             record
         } else {
-            ((self.rate * TICK) as usize).clamp(RECORD, BATCH_MAX)
+            ((self.rate * TICK) as usize / RECORD * RECORD).clamp(RECORD, BATCH_MAX)
         }
     }
 
@@ -364,7 +373,8 @@ impl Pacer {
         if !self.on {
             return false;
         }
-        if self.fresh || self.marked == 0 && bulk {
+        // The first of all, small as it may be, tells how much longer a full record takes.
+        if self.fresh || self.marked == 0 && (bulk || self.marked_at.is_none()) {
             return true;
         }
         let since = self.sent + bytes as u64 - self.marked;
@@ -463,7 +473,7 @@ impl Pacer {
         let long = after(now, 60.0);
         if self.draining.is_some() {
             let excess = sent - self.delivered - self.rate * self.round_trip() / 2.0;
-            if self.drains.len() < DRAINS || self.prop() < FAR {
+            if self.prop() < FAR {
                 return Some(long);
             } else if excess > 0.5 {
                 return Some(after(now, excess / self.rate));

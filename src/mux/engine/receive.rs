@@ -17,7 +17,7 @@ use cepa_transports::Side;
 
 /// The round trip is measured when so much has come on a stream, so that it is known when its window
 /// is first found too small.
-const EARLY: u64 = 32 << 10;
+const EARLY: u64 = 1 << 10;
 
 impl Engine {
     /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
@@ -76,7 +76,7 @@ impl Engine {
             }
             entry
                 .recv_window
-                .take(len)
+                .take(now, len)
                 .ok_or(Violation::WindowExceeded(id))?;
             // Shut down and dropped by the application: nobody will ever read this. What is still
             // to be sent goes first, as it was promised; meanwhile no credit is granted, so that

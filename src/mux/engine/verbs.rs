@@ -66,6 +66,12 @@ impl Engine {
         };
         if let Some(piece) = entry.recv.pop() {
             entry.recv_window.read(piece.len());
+            entry.recv_window.look_ahead(
+                self.received_at,
+                self.round_trip,
+                self.config.max_receive_window,
+                &self.budget,
+            );
             if entry.state.halves == Halves::SendClosed && entry.recv.is_empty() {
                 entry.caught_up = true;
                 self.watch(key);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{
     Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, FREE_PROP, FREE_QUEUE, FREE_RATE, Mark,
-    Pacer, Phase, RECORD_MIN, SPAN, SPAN_MARKS, TICK, after, seconds,
+    NOISE, Pacer, Phase, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_MARKS, TICK, after, seconds,
 };
 
 impl Pacer {
@@ -29,12 +29,16 @@ impl Pacer {
         let (limit, flight) = (self.limit(), (self.sent - self.acked) as f64);
         self.acked = mark.position;
         self.grow_in_use(limit, flight);
+        let round_trip = seconds(mark.at, now);
+        if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
+            self.greeting = Some((round_trip, mark.size));
+            return true;
+        }
         self.heard_at = Some(now);
         self.probes = 0;
         self.held = false;
         let was_deaf = std::mem::take(&mut self.deaf);
-
-        let round_trip = seconds(mark.at, now);
+        self.leap(&mark, round_trip);
         self.learn_round_trip(&mark, round_trip, now);
         self.learn_rate(&mark, now);
         let own = self.least.map_or(0.0, |(_, size)| {
@@ -70,6 +74,27 @@ impl Pacer {
         {
             *base = most;
             *from = self.acked;
+        }
+    }
+
+    /// The first full record is back. If it took hardly longer than something small before it, the path is
+    /// fast, and if it is far as well, much more fits into it than was dared at first.
+    fn leap(&mut self, mark: &Mark, round_trip: f64) {
+        let Some((small, size)) = self.greeting.take() else {
+            return;
+        };
+        let (longer, more) = (round_trip - small, mark.size - size);
+        // Shorter by much: something else was in the way before, so nothing can be said.
+        if longer < -NOISE.max(small / 8.0) {
+            return;
+        }
+        let fits = more / longer.max(NOISE) * small;
+        if fits > self.limit() {
+            self.phase = Phase::Starting {
+                base: fits.min(SECOND_FLIGHT),
+                from: self.acked,
+                gain: 7.0,
+            };
         }
     }
 
@@ -198,7 +223,11 @@ impl Pacer {
         match self.phase {
             Phase::Starting { .. } => {
                 if queue > (prop / 4.0).max(4.0 * TICK) || self.plateau >= 2 {
-                    let flight = (self.sent - self.acked) as f64;
+                    let mut flight = (self.sent - self.acked) as f64;
+                    if queue < prop {
+                        // On a far path a burst may queue before the whole path is full.
+                        flight *= 1.25;
+                    }
                     self.phase = Phase::Full {
                         flight: flight.max(4.0 * RECORD_MIN),
                         until: self.sent,
