@@ -52,8 +52,9 @@ pub struct Config {
     /// can wait only where the peer pings and does not read, which must not grow us. What is above
     /// is not answered, and counts against a budget like that of the resets.
     pub queued_pongs: usize,
-    /// Bytes for streams that do not exist before the session ends; default 1 MiB, and on top of it
-    /// what can have been on the way to streams that this end reset.
+    /// Bytes for streams that do not exist before the session ends; default 1 MiB, for a whole
+    /// session. Not counted is what a stream might still send when this end reset it: that can have
+    /// been on the way. Stops a peer from keeping us busy with data that is for nobody.
     pub stray_bytes: u64,
     /// A ping is sent when nothing has come for so long; default 15 s. `None`: never, and no end of
     /// the session for silence either.

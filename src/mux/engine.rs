@@ -37,6 +37,7 @@ use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
+use super::stray::Strays;
 use super::stream_entry::Entry;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
@@ -79,8 +80,8 @@ pub(crate) struct Engine {
     inbound: usize,
     resets: Allowance,
     excess_pings: Allowance,
-    /// Bytes that may still come for streams that do not exist.
-    stray_left: u64,
+    /// What may still come for streams that do not exist.
+    strays: Strays,
 
     // Outbound.
     next_id: Option<u32>,
@@ -161,7 +162,14 @@ impl Engine {
             inbound: 0,
             resets: Allowance::new(config.reset_burst, config.reset_rate, now),
             excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
-            stray_left: config.stray_bytes,
+            strays: Strays::new(
+                config.stray_bytes,
+                // All streams at once, and all refusals that may be under way.
+                config
+                    .max_inbound_streams
+                    .saturating_add(config.max_outbound_streams)
+                    .saturating_add(config.reset_burst as usize),
+            ),
             next_id: Some(match side {
                 Side::Client => 1,
                 Side::Server => 2,
@@ -486,9 +494,7 @@ impl Engine {
         if known && self.end.is_none() {
             entry.rst_owed = Some(code);
             // What the peer sends before it sees the RST is no offence.
-            self.stray_left = self
-                .stray_left
-                .saturating_add(entry.recv_window.left().into());
+            self.strays.allow(entry.id, entry.recv_window.left());
             self.schedule(key);
         }
         self.settle(key);

@@ -50,6 +50,7 @@ mod shared;
 mod state;
 mod stats;
 mod store;
+mod stray;
 mod stream;
 mod stream_entry;
 #[cfg(test)]

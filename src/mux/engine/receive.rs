@@ -61,7 +61,7 @@ impl Engine {
     fn on_data(&mut self, now: Instant, id: u32, flags: Flags, len: u32) -> Result<(), Violation> {
         self.body = None;
         let Some(key) = self.stream_of(now, id, flags)? else {
-            return self.on_stray(len);
+            return self.on_stray(id, len);
         };
         let Some(entry) = self.store.get_mut(key) else {
             return Ok(());
@@ -72,7 +72,7 @@ impl Engine {
             entry.state = on(entry, Event::DataReceived)?;
             if !entry.state.can_receive() {
                 // Reset here, and the RST has not reached the peer.
-                return self.on_stray(len);
+                return self.on_stray(id, len);
             }
             entry
                 .recv_window
@@ -170,7 +170,10 @@ impl Engine {
             return Ok(None);
         };
         if let Some(entry) = self.store.get_mut(key) {
-            entry.active_at = now;
+            // Where this end only waits for the peer's end, nothing else from it is progress.
+            if entry.held || entry.has_output() {
+                entry.active_at = now;
+            }
             if flags.has(Flags::ACK) {
                 entry.state = on(entry, Event::AckReceived)?;
             }
@@ -203,13 +206,16 @@ impl Engine {
             && self.backlog.len() < self.config.accept_backlog;
         if !room || !self.budget.admit_inbound() {
             self.resets.take(now).ok_or(Violation::ResetFlood)?;
-            // The list is bounded by the allowance that was just charged.
+            // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
+            if self.control.len() >= self.config.reset_burst as usize {
+                return Err(Violation::ResetFlood);
+            }
             self.control.push_back(Frame::Window {
                 id,
                 flags: Flags::RST,
                 value: 0,
             });
-            self.stray_left = self.stray_left.saturating_add(INITIAL_WINDOW.into());
+            self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
         let key = self
@@ -273,12 +279,8 @@ impl Engine {
 
     /// Data for a stream that does not exist is skipped, within bounds: some is always on the way
     /// when a stream is reset.
-    fn on_stray(&mut self, len: u32) -> Result<(), Violation> {
-        self.stray_left = self
-            .stray_left
-            .checked_sub(len.into())
-            .ok_or(Violation::StrayData)?;
-        Ok(())
+    fn on_stray(&mut self, id: u32, len: u32) -> Result<(), Violation> {
+        self.strays.take(id, len).ok_or(Violation::StrayData)
     }
 
     /// "Type Field", 0x2 Ping.
