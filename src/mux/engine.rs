@@ -11,12 +11,13 @@
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/pings.rs`; here
-//! stands what belongs to the session as a whole, and its clock-driven parts. Two engines that are
-//! wired together by hand, with a time that a test makes up, are a complete session: see `tests/`.
+//! `engine/pings.rs`, `engine/told.rs`; here stands what belongs to the session as a whole, and its
+//! clock-driven parts. Two engines that are wired together by hand, with a time that a test makes up,
+//! are a complete session: see `tests/`.
 
 mod pings;
 mod receive;
+mod told;
 mod transmit;
 mod verbs;
 
@@ -31,6 +32,7 @@ use cepa_transports::Side;
 use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::event::{Event as Told, Record};
 use super::frame::{Decoder, Frame};
 use super::pacing::Pacer;
 use super::scheduler::{Lane, Scheduler};
@@ -56,6 +58,8 @@ pub(crate) struct Notices {
     pub(crate) accept: bool,
     /// An `open` that had to wait may be tried again.
     pub(crate) open: bool,
+    /// Something was recorded for those who watch.
+    pub(crate) event: bool,
     /// The session's end, or a go-away, is known.
     pub(crate) ended: bool,
     /// Pings that were answered: the token of [`Engine::ping`], and the round trip.
@@ -130,6 +134,7 @@ pub(crate) struct Engine {
 
     wakes: Vec<Waker>,
     notices: Notices,
+    record: Record,
     data_in: u64,
     data_out: u64,
     bytes_in: u64,
@@ -200,6 +205,7 @@ impl Engine {
             end: None,
             wakes: Vec::new(),
             notices: Notices::default(),
+            record: Record::new(config.events),
             data_in: 0,
             data_out: 0,
             bytes_in: 0,
@@ -405,6 +411,10 @@ impl Engine {
         }
         // After an error of the wire nothing can be sent.
         self.go_away_owed &= matches!(error, MuxError::GaveUp { .. } | MuxError::Closed);
+        self.record.push_last(Told::Ended {
+            reason: error.clone(),
+        });
+        self.notices.event = true;
         self.end = Some(error);
         self.scheduler.clear();
         self.control.clear();
@@ -531,6 +541,10 @@ impl Engine {
             return;
         };
         self.budget.release(entry.inbound, entry.recv_window.max());
+        let end = self.end.as_ref();
+        let told = self.record.push(|| entry.closed(end));
+        // With the last stream, whoever watches a session that is over is done.
+        self.notices.event |= told || end.is_some();
         if entry.unanswered {
             self.unanswered -= 1;
         }

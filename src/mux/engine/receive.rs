@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
 use super::super::state::{Event, Halves};
 use super::super::store::Key;
@@ -201,10 +202,8 @@ impl Engine {
         if self.store.find(id).is_some() {
             return Err(Violation::DuplicateStream(id));
         }
-        let room = !self.refusing
-            && self.inbound < self.config.max_inbound_streams
-            && self.backlog.len() < self.config.accept_backlog;
-        if !room || !self.budget.admit_inbound() {
+        if let Some(limit) = self.no_room() {
+            self.tell(|| Told::Refused { id, limit });
             self.resets.take(now).ok_or(Violation::ResetFlood)?;
             // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
             if self.control.len() >= self.config.reset_burst as usize {
@@ -224,7 +223,23 @@ impl Engine {
         self.inbound += 1;
         self.backlog.push_back(key);
         self.notices.accept = true;
+        self.tell(|| Told::Opened { id, by_peer: true });
         Ok(Some(key))
+    }
+
+    /// What there is no room in for one more stream of the peer; where there is, it is counted.
+    fn no_room(&mut self) -> Option<Limit> {
+        if self.refusing {
+            Some(Limit::Closing)
+        } else if self.inbound >= self.config.max_inbound_streams {
+            Some(Limit::InboundStreams)
+        } else if self.backlog.len() >= self.config.accept_backlog {
+            Some(Limit::Backlog)
+        } else if !self.budget.admit_inbound() {
+            Some(Limit::ReceiveBudget)
+        } else {
+            None
+        }
     }
 
     fn on_rst(&mut self, now: Instant, id: u32, flags: Flags, code: u32) -> Result<(), Violation> {
@@ -289,6 +304,9 @@ impl Engine {
             self.pongs.push_back(value);
             return Ok(());
         }
+        self.tell(|| Told::LimitReached {
+            limit: Limit::QueuedPongs,
+        });
         self.excess_pings.take(now).ok_or(Violation::PingFlood)
     }
 
