@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cepa::mux::{
-    Config, GoAwayCode, Mux, MuxError, OpenError, StreamError, StreamTimeouts, Substream, mux,
+    Config, Event, GoAwayCode, Mux, MuxError, OpenError, StreamError, StreamTimeouts, Substream,
+    mux,
 };
 use cepa::{ByteStream, Side};
 use tokio::io::{
@@ -676,4 +677,75 @@ async fn ten_thousand_closes_under_load_leave_nothing_behind() {
     assert_eq!(client.stats().windows + server.stats().windows, 0);
     timeout(HANG, client.close()).await.unwrap();
     assert!(timeout(HANG, server.closed()).await.unwrap().is_clean());
+}
+
+/// A watcher sees everything in order, keeps nothing alive, and is done when there is nothing left.
+#[tokio::test]
+async fn whoever_watches_is_told_everything_and_then_that_it_is_over() {
+    let (a, b) = duplex(64 << 10);
+    let mut config = Config::default();
+    config.events = 100;
+    let (server, driver) = mux(b, Side::Server, config);
+    let served = tokio::spawn(driver);
+    let (client, driven) = start(a, Side::Client);
+    let mut events = server.events();
+    let watcher = tokio::spawn(async move {
+        let mut told = Vec::new();
+        while let Some(event) = events.next().await {
+            told.push(match event {
+                Event::Opened { id, by_peer } => format!("opened {id} {by_peer}"),
+                Event::Accepted { id } => format!("accepted {id}"),
+                Event::Closed { id, stats, .. } => format!("closed {id} {}", stats.data_in),
+                Event::Ended { reason } => format!("ended {}", reason.is_clean()),
+                other => format!("{other:?}"),
+            });
+        }
+        told
+    });
+    serve_echo(server.clone());
+    ask(&client, data(5000, 1)).await.unwrap();
+    let kept = client.open().await.unwrap();
+    timeout(HANG, client.ping()).await.unwrap().unwrap();
+    // Nobody but the echo and the watcher knows the session now.
+    drop(server);
+    client.close().await;
+    drop(kept);
+    driven.await.unwrap().unwrap();
+    served.await.unwrap().unwrap();
+    let told = timeout(HANG, watcher).await.unwrap().unwrap();
+    let end = told.iter().position(|line| line == "ended true").unwrap();
+    assert_eq!(
+        told[..6],
+        [
+            "opened 1 true",
+            "accepted 1",
+            "closed 1 5000",
+            "opened 3 true",
+            "accepted 3",
+            told[5].as_str(),
+        ]
+    );
+    assert_eq!(told.len(), 7, "{told:?}");
+    // Which of the two comes first is a race between the echo and the end.
+    assert!(
+        end >= 5 && told.contains(&"closed 3 0".to_owned()),
+        "{told:?}"
+    );
+}
+
+/// Without room for events a watcher is told nothing, and still learns that the session is over.
+#[tokio::test]
+async fn whoever_watches_what_is_not_recorded_waits_for_the_end() {
+    let ((client, driven), (server, served)) = pair();
+    let mut events = client.events();
+    let watcher = tokio::spawn(async move { events.next().await.is_none() });
+    let kept = client.open().await.unwrap();
+    client.close().await;
+    driven.await.unwrap().unwrap();
+    served.await.unwrap().unwrap();
+    tokio::task::yield_now().await;
+    assert!(!watcher.is_finished(), "a stream is held");
+    drop(kept);
+    assert!(timeout(HANG, watcher).await.unwrap().unwrap());
+    drop(server);
 }

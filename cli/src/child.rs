@@ -5,11 +5,13 @@
 
 use std::fmt;
 
+use cepa::identity::PeerId;
 use cepa::transports::Child;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::exit::say;
+use crate::log::say_of;
 
 /// A child whose standard error is being read. Dropping this kills it.
 #[derive(Debug)]
@@ -50,6 +52,14 @@ impl Watched {
     /// Shows the child's lines as `[name] …` until it ends.
     pub(crate) fn start(child: Child, name: String) -> Self {
         Self::follow(child, move |line| say(format_args!("[{name}] {line}")))
+    }
+
+    /// The same for a command that runs for a peer: it may make it say as much as it likes, and is not
+    /// shown more often than other lines about that peer.
+    pub(crate) fn serving(child: Child, name: String, peer: PeerId) -> Self {
+        Self::follow(child, move |line| {
+            say_of(peer, format_args!("[{name}] {line}"));
+        })
     }
 
     /// Keeps the last line and shows none.

@@ -14,6 +14,7 @@ use crate::exit::{Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
 use crate::link::Link;
+use crate::log::{self, say_of};
 use crate::signal::Signals;
 
 /// Pause after a failed accept; what it lacks may come back.
@@ -71,18 +72,22 @@ async fn accept(mut listener: Listener, service: String, link: Arc<Link>) {
 
 /// One connection. Its errors are told and are its own.
 async fn carry(mut near: Stream, service: &str, link: &Link) {
+    let peer = link.session.peer().id();
     let mut far = match link.session.open(service).await {
         Ok(far) => far,
-        Err(e) => return say(format_args!("{}: {e}", near.label())),
+        Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
     };
     match Join::new(&mut near, &mut far).end_with_near().run().await {
         Ended::Both { .. } => {}
         Ended::NearLeft(e) | Ended::Near(e) => {
-            say(format_args!("{}: connection lost: {e}", near.label()));
+            say_of(
+                log::source(near.label()),
+                format_args!("{}: connection lost: {e}", near.label()),
+            );
         }
-        Ended::Far(e) => say(format_args!(
-            "{}: {service} ended abnormally: {e}",
-            near.label()
-        )),
+        Ended::Far(e) => say_of(
+            peer,
+            format_args!("{}: {service} ended abnormally: {e}", near.label()),
+        ),
     }
 }

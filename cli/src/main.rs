@@ -14,6 +14,7 @@ mod gate;
 mod id;
 mod join;
 mod link;
+mod log;
 mod pipe;
 mod serve;
 mod service;
@@ -56,5 +57,6 @@ fn run(command: Command) -> Result<(), Failure> {
     });
     // A read of standard input may still stand in a thread of its own; it must not hold us up.
     runtime.shutdown_background();
+    log::last_words();
     result
 }

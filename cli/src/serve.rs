@@ -23,6 +23,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::gate::{Gate, SESSIONS};
 use crate::id;
 use crate::link::{self, carries_session};
+use crate::log;
 use crate::service::Services;
 use crate::signal::Signals;
 use crate::trust;
@@ -196,7 +197,10 @@ impl Server {
             self.gate.enter(&from),
             Arc::clone(&self.sessions).try_acquire_owned(),
         ) else {
-            self.say(format_args!("turned {from} away: too many at once"));
+            self.say_of(
+                log::source(&from),
+                format_args!("turned {from} away: too many at once"),
+            );
             return Ok(());
         };
         // Of `serve exec:…`: shown, and killed with the session.
@@ -213,12 +217,12 @@ impl Server {
             let failure = refused(e, &from);
             // The one session of `serve stdio:` is the command's own end, and told there.
             if !one_session(&at) {
-                self.say(format_args!("{failure}"));
+                self.say_of(log::source(&from), format_args!("{failure}"));
             }
             failure
         })?;
         let peer = session.peer().id();
-        self.say(format_args!("session with {peer} over {from}"));
+        self.say_of(peer, format_args!("session with {peer} over {from}"));
         let mut substreams = JoinSet::new();
         let end = loop {
             tokio::select! {
@@ -232,12 +236,15 @@ impl Server {
                 Some(_) = substreams.join_next() => {}
                 () = stopped(&mut stop) => {
                     session.close().await;
-                    self.say(format_args!("session with {peer} over {from} closed"));
+                    self.say_of(peer, format_args!("session with {peer} over {from} closed"));
                     return Ok(());
                 }
             }
         };
-        self.say(format_args!("session with {peer} over {from} ended: {end}"));
+        self.say_of(
+            peer,
+            format_args!("session with {peer} over {from} ended: {end}"),
+        );
         // What the peer sent before it left is still being delivered.
         if one_session(&at) {
             while substreams.join_next().await.is_some() {}
@@ -254,6 +261,13 @@ impl Server {
     fn say(&self, line: std::fmt::Arguments<'_>) {
         if self.tell {
             say(line);
+        }
+    }
+
+    /// [`Server::say`], for what a peer can cause: only so often.
+    fn say_of(&self, peer: impl std::fmt::Display, line: std::fmt::Arguments<'_>) {
+        if self.tell {
+            log::say_of(peer, line);
         }
     }
 }

@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::args::{Service, Target};
 use crate::child::Watched;
 use crate::demo;
-use crate::exit::say;
 use crate::join::{Ended, Join, Step};
+use crate::log::say_of;
 
 /// How long after the end of its output a command may take to exit, until the end is passed on
 /// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
@@ -76,6 +76,7 @@ impl Services {
             }
         };
         let name = service.name;
+        let peer = session.peer().id();
         let result = match service.target {
             Target::Echo => match self.accept(incoming).await {
                 Ok(far) => echo(far).await,
@@ -88,7 +89,7 @@ impl Services {
             Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming, &session).await,
         };
         if let Err(e) = result {
-            say(format_args!("service {name}: {e}"));
+            say_of(peer, format_args!("service {name}: {e}"));
         }
     }
 
@@ -120,7 +121,7 @@ impl Services {
         };
         let child = near
             .take_child()
-            .map(|child| Watched::start(child, name.to_owned()));
+            .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
         let mut far = self.accept(incoming).await?;
         let mut join = Join::new(&mut near, &mut far);
         if child.is_some() {

@@ -52,9 +52,14 @@ pub struct Config {
     /// can wait only where the peer pings and does not read, which must not grow us. What is above
     /// is not answered, and counts against a budget like that of the resets.
     pub queued_pongs: usize,
-    /// Bytes for streams that do not exist before the session ends; default 1 MiB, and on top of it
-    /// what can have been on the way to streams that this end reset.
+    /// Bytes for streams that do not exist before the session ends; default 1 MiB, for a whole
+    /// session. Not counted is what a stream might still send when this end reset it: that can have
+    /// been on the way. Stops a peer from keeping us busy with data that is for nobody.
     pub stray_bytes: u64,
+    /// Events that are kept for [`Mux::events`](super::Mux::events) until somebody takes them; default 0: none
+    /// is recorded. About 100 B each. What does not fit is counted, so that a peer that makes much
+    /// happen can not fill memory through a slow watcher; 1,024 is plenty.
+    pub events: usize,
     /// A ping is sent when nothing has come for so long; default 15 s. `None`: never, and no end of
     /// the session for silence either.
     pub keepalive_interval: Option<Duration>,
@@ -83,6 +88,7 @@ impl Default for Config {
             reset_rate: 33,
             queued_pongs: 32,
             stray_bytes: 1 << 20,
+            events: 0,
             keepalive_interval: Some(Duration::from_secs(15)),
             keepalive_timeout: Duration::from_secs(30),
             stream_timeouts: StreamTimeouts::default(),

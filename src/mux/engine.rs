@@ -11,12 +11,13 @@
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/pings.rs`; here
-//! stands what belongs to the session as a whole, and its clock-driven parts. Two engines that are
-//! wired together by hand, with a time that a test makes up, are a complete session: see `tests/`.
+//! `engine/pings.rs`, `engine/told.rs`; here stands what belongs to the session as a whole, and its
+//! clock-driven parts. Two engines that are wired together by hand, with a time that a test makes up,
+//! are a complete session: see `tests/`.
 
 mod pings;
 mod receive;
+mod told;
 mod transmit;
 mod verbs;
 
@@ -31,12 +32,14 @@ use cepa_transports::Side;
 use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::event::{Event as Told, Record};
 use super::frame::{Decoder, Frame};
 use super::pacing::Pacer;
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
+use super::stray::Strays;
 use super::stream_entry::Entry;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
@@ -55,6 +58,8 @@ pub(crate) struct Notices {
     pub(crate) accept: bool,
     /// An `open` that had to wait may be tried again.
     pub(crate) open: bool,
+    /// Something was recorded for those who watch.
+    pub(crate) event: bool,
     /// The session's end, or a go-away, is known.
     pub(crate) ended: bool,
     /// Pings that were answered: the token of [`Engine::ping`], and the round trip.
@@ -79,8 +84,8 @@ pub(crate) struct Engine {
     inbound: usize,
     resets: Allowance,
     excess_pings: Allowance,
-    /// Bytes that may still come for streams that do not exist.
-    stray_left: u64,
+    /// What may still come for streams that do not exist.
+    strays: Strays,
 
     // Outbound.
     next_id: Option<u32>,
@@ -129,6 +134,7 @@ pub(crate) struct Engine {
 
     wakes: Vec<Waker>,
     notices: Notices,
+    record: Record,
     data_in: u64,
     data_out: u64,
     bytes_in: u64,
@@ -161,7 +167,14 @@ impl Engine {
             inbound: 0,
             resets: Allowance::new(config.reset_burst, config.reset_rate, now),
             excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
-            stray_left: config.stray_bytes,
+            strays: Strays::new(
+                config.stray_bytes,
+                // All streams at once, and all refusals that may be under way.
+                config
+                    .max_inbound_streams
+                    .saturating_add(config.max_outbound_streams)
+                    .saturating_add(config.reset_burst as usize),
+            ),
             next_id: Some(match side {
                 Side::Client => 1,
                 Side::Server => 2,
@@ -192,6 +205,7 @@ impl Engine {
             end: None,
             wakes: Vec::new(),
             notices: Notices::default(),
+            record: Record::new(config.events),
             data_in: 0,
             data_out: 0,
             bytes_in: 0,
@@ -397,6 +411,10 @@ impl Engine {
         }
         // After an error of the wire nothing can be sent.
         self.go_away_owed &= matches!(error, MuxError::GaveUp { .. } | MuxError::Closed);
+        self.record.push_last(Told::Ended {
+            reason: error.clone(),
+        });
+        self.notices.event = true;
         self.end = Some(error);
         self.scheduler.clear();
         self.control.clear();
@@ -486,9 +504,7 @@ impl Engine {
         if known && self.end.is_none() {
             entry.rst_owed = Some(code);
             // What the peer sends before it sees the RST is no offence.
-            self.stray_left = self
-                .stray_left
-                .saturating_add(entry.recv_window.left().into());
+            self.strays.allow(entry.id, entry.recv_window.left());
             self.schedule(key);
         }
         self.settle(key);
@@ -525,6 +541,10 @@ impl Engine {
             return;
         };
         self.budget.release(entry.inbound, entry.recv_window.max());
+        let end = self.end.as_ref();
+        let told = self.record.push(|| entry.closed(end));
+        // With the last stream, whoever watches a session that is over is done.
+        self.notices.event |= told || end.is_some();
         if entry.unanswered {
             self.unanswered -= 1;
         }

@@ -20,6 +20,11 @@
 //! sends next by [`Priority`], `engine` all rules without any IO, `driver` the IO without any rules. Every limit is
 //! in [`Config`], with its reason.
 //!
+//! # Watching a session
+//! [`Mux::stats`] and [`Substream::stats`] are counters and gauges at a moment. [`Mux::events`] tells what
+//! happens, in order: streams that open and close, with their last counters; limits that are reached;
+//! why the session ended. It is off until [`Config::events`] gives it room.
+//!
 //! # How a session ends
 //! - [`Mux::close`]: streams that were shut down still send what is queued, the others are reset,
 //!   the peer gets a go-away, the byte stream below is shut down.
@@ -34,6 +39,8 @@ mod credit;
 mod driver;
 mod engine;
 mod error;
+mod event;
+mod events;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -50,6 +57,7 @@ mod shared;
 mod state;
 mod stats;
 mod store;
+mod stray;
 mod stream;
 mod stream_entry;
 #[cfg(test)]
@@ -64,6 +72,8 @@ use cepa_transports::{ByteStream, Side};
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;
 pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
+pub use event::{Event, Limit};
+pub use events::Events;
 pub use priority::Priority;
 pub use stats::{Stats, StreamStats};
 pub use stream::Substream;
@@ -192,6 +202,13 @@ impl Mux {
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         self.handle.shared.with(|engine| engine.stats())
+    }
+
+    /// What happens in the session from its first moment on, for metrics and logs. Recorded only where
+    /// [`Config::events`] has room for it; else this tells nothing and ends with the session. All
+    /// that this returns take from the same queue, so each event is told once.
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.handle.shared))
     }
 
     async fn wait(&self, until: impl Fn(&shared::Inner) -> bool) {

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) accept: Notify,
     /// An open may succeed or fail now.
     pub(crate) open: Notify,
+    /// Something was recorded for those who watch.
+    pub(crate) events: Notify,
     /// The driver is done, or a go-away has left.
     pub(crate) done: Notify,
     pub(crate) pings: Semaphore,
@@ -50,6 +52,7 @@ impl Shared {
             }),
             accept: Notify::new(),
             open: Notify::new(),
+            events: Notify::new(),
             done: Notify::new(),
             pings: Semaphore::new(PINGS_AT_ONCE),
         }
@@ -105,6 +108,9 @@ impl Shared {
         }
         if notices.accept || notices.ended {
             self.accept.notify_waiters();
+        }
+        if notices.event {
+            self.events.notify_waiters();
         }
         if notices.open || notices.ended {
             self.open.notify_waiters();

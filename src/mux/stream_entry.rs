@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::config::{Config, StreamTimeouts};
 use super::credit::{RecvWindow, SendWindow};
-use super::error::{StreamError, StreamTimeout};
+use super::error::{MuxError, StreamError, StreamTimeout};
+use super::event::Event;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
 use super::state::{Greeting, Halves, State};
+use super::stats::StreamStats;
 
 /// One stream, from its opening until it is over on the wire and dropped by the application.
 #[derive(Debug)]
@@ -148,6 +150,30 @@ impl Entry {
         matches!(self.state.greeting, Greeting::SynOwed | Greeting::AckOwed)
             && self.accepted
             && !self.state.is_over()
+    }
+
+    /// Counters and gauges.
+    pub(crate) fn stats(&self) -> StreamStats {
+        StreamStats {
+            data_in: self.data_in,
+            data_out: self.data_out,
+            unsent: self.send.len(),
+            unread: self.recv.len(),
+            send_window: self.send_window.credit(),
+            receive_window: self.recv_window.max(),
+            priority: self.priority,
+        }
+    }
+
+    /// What is told of the stream when its slot becomes free; `end` is why the session is over, if it is.
+    pub(crate) fn closed(&self, end: Option<&MuxError>) -> Event {
+        let cut = || (!self.state.is_over()).then(|| end.cloned().map(StreamError::Session));
+        Event::Closed {
+            id: self.id,
+            by_peer: self.inbound,
+            failure: self.failure.clone().or_else(|| cut().flatten()),
+            stats: self.stats(),
+        }
     }
 
     /// The first time limit that the stream will reach as things stand.

@@ -204,6 +204,19 @@ impl Server {
         }
     }
 
+    /// Waits until so many lines about a peer were shown or counted as not shown, and gives the number
+    /// of lines that took.
+    #[track_caller]
+    pub(crate) fn wait_for_lines(&mut self, peer: &str, all: u64) -> u64 {
+        let (mut counted, mut lines) = (0, 0);
+        while counted < all {
+            counted += stands_for(&self.wait_for(peer), peer);
+            lines += 1;
+        }
+        assert_eq!(counted, all, "each is shown or counted, once");
+        lines
+    }
+
     /// The address of the n-th "listening on ADDR …" line seen.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
@@ -271,6 +284,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How many lines about a peer this one is: `PEER: … and N more` stands for N.
+pub(crate) fn stands_for(line: &str, peer: &str) -> u64 {
+    let more = line.strip_prefix(peer).and_then(|rest| {
+        let rest = rest.strip_prefix(": … and ")?;
+        rest.strip_suffix(" more")
+    });
+    more.map_or(1, |more| more.parse().unwrap())
 }
 
 /// Bytes that no repetition can fake, the same each time.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
 use super::super::state::{Event, Halves};
 use super::super::store::Key;
@@ -61,7 +62,7 @@ impl Engine {
     fn on_data(&mut self, now: Instant, id: u32, flags: Flags, len: u32) -> Result<(), Violation> {
         self.body = None;
         let Some(key) = self.stream_of(now, id, flags)? else {
-            return self.on_stray(len);
+            return self.on_stray(id, len);
         };
         let Some(entry) = self.store.get_mut(key) else {
             return Ok(());
@@ -72,7 +73,7 @@ impl Engine {
             entry.state = on(entry, Event::DataReceived)?;
             if !entry.state.can_receive() {
                 // Reset here, and the RST has not reached the peer.
-                return self.on_stray(len);
+                return self.on_stray(id, len);
             }
             entry
                 .recv_window
@@ -170,7 +171,10 @@ impl Engine {
             return Ok(None);
         };
         if let Some(entry) = self.store.get_mut(key) {
-            entry.active_at = now;
+            // Where this end only waits for the peer's end, nothing else from it is progress.
+            if entry.held || entry.has_output() {
+                entry.active_at = now;
+            }
             if flags.has(Flags::ACK) {
                 entry.state = on(entry, Event::AckReceived)?;
             }
@@ -198,18 +202,19 @@ impl Engine {
         if self.store.find(id).is_some() {
             return Err(Violation::DuplicateStream(id));
         }
-        let room = !self.refusing
-            && self.inbound < self.config.max_inbound_streams
-            && self.backlog.len() < self.config.accept_backlog;
-        if !room || !self.budget.admit_inbound() {
+        if let Some(limit) = self.no_room() {
+            self.tell(|| Told::Refused { id, limit });
             self.resets.take(now).ok_or(Violation::ResetFlood)?;
-            // The list is bounded by the allowance that was just charged.
+            // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
+            if self.control.len() >= self.config.reset_burst as usize {
+                return Err(Violation::ResetFlood);
+            }
             self.control.push_back(Frame::Window {
                 id,
                 flags: Flags::RST,
                 value: 0,
             });
-            self.stray_left = self.stray_left.saturating_add(INITIAL_WINDOW.into());
+            self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
         let key = self
@@ -218,7 +223,23 @@ impl Engine {
         self.inbound += 1;
         self.backlog.push_back(key);
         self.notices.accept = true;
+        self.tell(|| Told::Opened { id, by_peer: true });
         Ok(Some(key))
+    }
+
+    /// What there is no room in for one more stream of the peer; where there is, it is counted.
+    fn no_room(&mut self) -> Option<Limit> {
+        if self.refusing {
+            Some(Limit::Closing)
+        } else if self.inbound >= self.config.max_inbound_streams {
+            Some(Limit::InboundStreams)
+        } else if self.backlog.len() >= self.config.accept_backlog {
+            Some(Limit::Backlog)
+        } else if !self.budget.admit_inbound() {
+            Some(Limit::ReceiveBudget)
+        } else {
+            None
+        }
     }
 
     fn on_rst(&mut self, now: Instant, id: u32, flags: Flags, code: u32) -> Result<(), Violation> {
@@ -273,12 +294,8 @@ impl Engine {
 
     /// Data for a stream that does not exist is skipped, within bounds: some is always on the way
     /// when a stream is reset.
-    fn on_stray(&mut self, len: u32) -> Result<(), Violation> {
-        self.stray_left = self
-            .stray_left
-            .checked_sub(len.into())
-            .ok_or(Violation::StrayData)?;
-        Ok(())
+    fn on_stray(&mut self, id: u32, len: u32) -> Result<(), Violation> {
+        self.strays.take(id, len).ok_or(Violation::StrayData)
     }
 
     /// "Type Field", 0x2 Ping.
@@ -287,6 +304,9 @@ impl Engine {
             self.pongs.push_back(value);
             return Ok(());
         }
+        self.tell(|| Told::LimitReached {
+            limit: Limit::QueuedPongs,
+        });
         self.excess_pings.take(now).ok_or(Violation::PingFlood)
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
+use super::super::event::{Event, Limit};
 use super::super::priority::Priority;
 use super::super::state::Halves;
 use super::super::stats::StreamStats;
@@ -27,9 +28,13 @@ impl Engine {
             return Err(OpenError::Closing);
         }
         let id = self.next_id.ok_or(OpenError::Exhausted)?;
-        if self.unanswered >= self.config.accept_backlog
-            || self.outbound >= self.config.max_outbound_streams
-        {
+        let full = if self.outbound >= self.config.max_outbound_streams {
+            Some(Limit::OutboundStreams)
+        } else {
+            (self.unanswered >= self.config.accept_backlog).then_some(Limit::Unanswered)
+        };
+        if let Some(limit) = full {
+            self.tell(|| Event::LimitReached { limit });
             return Ok(None);
         }
         self.next_id = id.checked_add(2);
@@ -38,6 +43,7 @@ impl Engine {
         self.unanswered += 1;
         let key = self.store.insert(Entry::opened_here(id, &self.config, now));
         self.schedule(key);
+        self.tell(|| Event::Opened { id, by_peer: false });
         Ok(Some(key))
     }
 
@@ -47,6 +53,7 @@ impl Engine {
             if let Some(entry) = self.store.get_mut(key) {
                 entry.accepted = true;
                 self.schedule(key);
+                self.tell(|| Event::Accepted { id: key.id });
                 return Some(key);
             }
         }
@@ -221,18 +228,7 @@ impl Engine {
 
     /// Counters and gauges of a stream.
     pub(crate) fn stream_stats(&self, key: Key) -> StreamStats {
-        self.store
-            .get(key)
-            .map(|entry| StreamStats {
-                data_in: entry.data_in,
-                data_out: entry.data_out,
-                unsent: entry.send.len(),
-                unread: entry.recv.len(),
-                send_window: entry.send_window.credit(),
-                receive_window: entry.recv_window.max(),
-                priority: entry.priority,
-            })
-            .unwrap_or_default()
+        self.store.get(key).map(Entry::stats).unwrap_or_default()
     }
 
     /// Replaces the time limits of a stream.

@@ -3,7 +3,9 @@
 use std::task::Poll;
 
 use bytes::Bytes;
+use cepa_transports::Side;
 
+use super::super::config::Config;
 use super::super::error::{MuxError, StreamError, Violation};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW};
 use super::super::store::Key;
@@ -337,4 +339,71 @@ fn answers_to_nothing_are_ignored() {
     });
     assert!(one.engine.end().is_none());
     assert_eq!(one.take(), []);
+}
+
+/// Opens streams at a pace that is allowed for ever, where every one has to be refused.
+fn refused_for(seconds: u32, read: bool) -> One {
+    let mut one = One::new(
+        Side::Server,
+        Config {
+            max_inbound_streams: 0,
+            ..Config::default()
+        },
+    );
+    for i in 0..seconds * 30 {
+        one.give(Frame::Window {
+            id: 2 * i + 1,
+            flags: Flags::SYN,
+            value: 0,
+        });
+        if one.engine.end().is_some() {
+            break;
+        }
+        if read {
+            one.take();
+        }
+        one.pass(SECOND / 30);
+    }
+    one
+}
+
+#[test]
+fn refusals_that_are_not_read_do_not_pile_up() {
+    assert!(refused_for(600, true).engine.end().is_none());
+    assert_eq!(
+        refused_for(600, false).violation(),
+        Some(Violation::ResetFlood)
+    );
+}
+
+#[test]
+fn resets_of_ours_do_not_add_up_to_a_right_to_send_nonsense() {
+    let give = |one: &mut One, id, len: u32| {
+        one.give(Frame::Data {
+            id,
+            flags: Flags::NONE,
+            len,
+        });
+        one.give_body(len as usize);
+    };
+    let mut one = One::server();
+    for i in 0..10_000 {
+        let key = one.syn(2 * i + 1);
+        one.engine.release(key);
+        one.take();
+    }
+    // What a stream may still send when it is reset is its own.
+    give(&mut one, 19_999, INITIAL_WINDOW);
+    assert!(one.engine.end().is_none());
+    give(&mut one, 19_999, 1 << 20);
+    assert!(
+        one.engine.end().is_none(),
+        "and then what is allowed to all"
+    );
+    one.give(Frame::Data {
+        id: 50_001,
+        flags: Flags::NONE,
+        len: 1,
+    });
+    expect(&mut one, Violation::StrayData);
 }

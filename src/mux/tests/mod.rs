@@ -11,6 +11,7 @@ mod hostile;
 mod life;
 mod limits;
 mod time;
+mod watching;
 mod wire;
 
 use std::io;

@@ -352,3 +352,32 @@ fn a_write_without_credit_is_given_up() {
     ));
     assert_eq!(one.engine.stats().unsent, 0);
 }
+
+#[test]
+fn a_peer_can_not_keep_a_stream_that_nobody_holds_by_frames_without_effect() {
+    let mut one = One::new(Side::Client, Config::default());
+    let key = one.engine.open(one.now).unwrap().unwrap();
+    one.engine.shutdown(key).unwrap();
+    one.take();
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::ACK,
+        value: 0,
+    });
+    one.engine.release(key);
+    for round in 0.. {
+        assert!(round < 3, "still there");
+        live(&mut one, 50);
+        if one.engine.stats().streams == 0 {
+            break;
+        }
+        for (flags, len) in [(Flags::ACK, 0), (Flags::NONE, 0)] {
+            one.give(Frame::Data { id: 1, flags, len });
+        }
+        one.give(Frame::Window {
+            id: 1,
+            flags: Flags::NONE,
+            value: 1,
+        });
+    }
+}

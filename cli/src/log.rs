@@ -1,0 +1,285 @@
+//! Lines on standard error that a peer can cause, bounded: whoever connects, fails and connects again as fast as
+//! it can fills nobody's disk and hides nobody else's lines.
+//!
+//! About one peer at most [`PER_SECOND`] lines are shown in any second. The others are counted, and told in one
+//! line, `PEER: … and N more`, which is one of those of its second. An authenticated peer is known by its id,
+//! a stranger by the host that it comes from (an IPv6 host by its /64, since whoever has one address there has
+//! all of them). [`Bound`] decides, and is told the time; the rest of this file prints.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::exit::say;
+
+/// Lines about one peer in any second.
+const PER_SECOND: usize = 10;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Peers that are counted apart. When so many have been busy within a second, the others share one count:
+/// else a crowd of sources could make the table grow.
+const PEERS: usize = 1024;
+
+/// The count of those who have none of their own.
+const OTHERS: &str = "others";
+
+/// What was shown about one peer, and what was not.
+#[derive(Debug, Default)]
+struct Shown {
+    /// When the last lines were shown: of the last second, and [`PER_SECOND`] at most.
+    at: VecDeque<Instant>,
+    /// Lines that were held back since.
+    held: u64,
+}
+
+impl Shown {
+    fn forget(&mut self, now: Instant) {
+        while self
+            .at
+            .front()
+            .is_some_and(|at| now.saturating_duration_since(*at) >= SECOND)
+        {
+            self.at.pop_front();
+        }
+    }
+
+    /// Counts a line as shown, if one more may be.
+    fn take(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        let room = self.at.len() < PER_SECOND;
+        if room {
+            self.at.push_back(now);
+        }
+        room
+    }
+
+    /// How many lines are to be told as held back, if that may be told now.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        (self.held > 0 && self.take(now)).then(|| std::mem::take(&mut self.held))
+    }
+
+    /// When what was held back can be told.
+    fn due(&self) -> Option<Instant> {
+        let first = self.at.front().copied();
+        (self.held > 0)
+            .then(|| first.map(|at| at + SECOND))
+            .flatten()
+    }
+}
+
+/// Decides which lines are shown.
+#[derive(Debug, Default)]
+struct Bound {
+    peers: HashMap<String, Shown>,
+}
+
+/// What is to be printed now.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    /// First, that so many lines were not shown.
+    more: Option<u64>,
+    /// Then, the line.
+    show: bool,
+}
+
+impl Bound {
+    /// A line about `peer` is to be shown.
+    fn line(&mut self, peer: &str, now: Instant) -> Verdict {
+        let known = self.peers.contains_key(peer);
+        if !known && self.peers.len() >= PEERS {
+            self.peers.retain(|_, shown| {
+                shown.forget(now);
+                shown.held > 0 || !shown.at.is_empty()
+            });
+        }
+        let peer = if known || self.peers.len() < PEERS {
+            peer
+        } else {
+            OTHERS
+        };
+        let shown = self.peers.entry(peer.to_owned()).or_default();
+        let more = shown.tell(now);
+        let show = shown.take(now);
+        shown.held += u64::from(!show);
+        Verdict { more, show }
+    }
+
+    /// The peers of whom lines were held back that can be told now, and how many.
+    fn tell(&mut self, now: Instant) -> Vec<(String, u64)> {
+        self.peers
+            .iter_mut()
+            .filter_map(|(peer, shown)| Some((peer.clone(), shown.tell(now)?)))
+            .collect()
+    }
+
+    /// When [`Bound::tell`] will next have something; `None` while nothing is held back.
+    fn due(&self) -> Option<Instant> {
+        self.peers.values().filter_map(Shown::due).min()
+    }
+}
+
+/// The one of this process, and whether somebody waits for its next [`Bound::due`].
+static LOG: LazyLock<Mutex<(Bound, bool)>> = LazyLock::new(Mutex::default);
+
+fn log() -> MutexGuard<'static, (Bound, bool)> {
+    // Counts are whole after every statement.
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One line on standard error about what `peer` did. To be called inside the runtime.
+pub(crate) fn say_of(peer: impl fmt::Display, line: impl fmt::Display) {
+    let peer = peer.to_string();
+    let mut log = log();
+    let verdict = log.0.line(&peer, Instant::now());
+    let watch = log.0.due().is_some() && !std::mem::replace(&mut log.1, true);
+    drop(log);
+    if watch {
+        tokio::spawn(tell_later());
+    }
+    if let Some(more) = verdict.more {
+        say(format_args!("{peer}: … and {more} more"));
+    }
+    if verdict.show {
+        say(line);
+    }
+}
+
+/// Tells what was held back, until nothing is.
+async fn tell_later() {
+    loop {
+        let due = {
+            let mut log = log();
+            let due = log.0.due();
+            log.1 = due.is_some();
+            due
+        };
+        let Some(due) = due else { return };
+        tokio::time::sleep_until(due.into()).await;
+        let told = log().0.tell(Instant::now());
+        for (peer, more) in told {
+            say(format_args!("{peer}: … and {more} more"));
+        }
+    }
+}
+
+/// Tells what is still held back when the command ends.
+pub(crate) fn last_words() {
+    for (peer, shown) in log().0.peers.drain() {
+        if shown.held > 0 {
+            say(format_args!("{peer}: … and {} more", shown.held));
+        }
+    }
+}
+
+/// Who a stream comes from, by its label (`tcp 192.0.2.1:4711`): the host, without the port.
+pub(crate) fn source(label: &str) -> String {
+    let tcp = label.strip_prefix("tcp ");
+    let Some((host, _port)) = tcp.and_then(|address| address.rsplit_once(':')) else {
+        return label.to_owned();
+    };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) => match ip.to_canonical() {
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                format!("tcp {a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+            IpAddr::V4(ip) => format!("tcp {ip}"),
+        },
+        Err(_) => format!("tcp {host}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOWN: Verdict = Verdict {
+        more: None,
+        show: true,
+    };
+    const HELD: Verdict = Verdict {
+        more: None,
+        show: false,
+    };
+
+    #[test]
+    fn no_second_has_more_than_ten_lines_about_one_peer_and_none_goes_uncounted() {
+        let mut bound = Bound::default();
+        let start = Instant::now();
+        let mut printed = Vec::new();
+        let (mut shown, mut held) = (0, 0);
+        // A flood of two seconds, in which somebody tells what is due.
+        for ms in 0..4000 {
+            let now = start + Duration::from_millis(ms);
+            if bound.due().is_some_and(|due| due <= now) {
+                for (peer, more) in bound.tell(now) {
+                    assert_eq!(peer, "p");
+                    printed.push(ms);
+                    held += more;
+                }
+            }
+            if ms < 2000 {
+                let verdict = bound.line("p", now);
+                held += verdict.more.unwrap_or(0);
+                shown += u64::from(verdict.show);
+                let lines = usize::from(verdict.show) + usize::from(verdict.more.is_some());
+                printed.extend(std::iter::repeat_n(ms, lines));
+            }
+        }
+        assert_eq!(bound.due(), None, "nothing is left untold");
+        assert_eq!(shown + held, 2000);
+        for (i, from) in printed.iter().enumerate() {
+            let within = printed[i..].iter().filter(|ms| **ms < from + 1000).count();
+            assert!(within <= PER_SECOND, "{within} lines from {from} ms on");
+        }
+        assert!(printed.len() > 20, "and it goes on: {}", printed.len());
+    }
+
+    #[test]
+    fn one_peer_does_not_hide_another() {
+        let mut bound = Bound::default();
+        let now = Instant::now();
+        for _ in 0..PER_SECOND {
+            assert_eq!(bound.line("loud", now), SHOWN);
+        }
+        for _ in 0..1000 {
+            assert_eq!(bound.line("loud", now), HELD);
+        }
+        assert_eq!(bound.line("quiet", now), SHOWN);
+        let later = now + SECOND;
+        let verdict = Verdict {
+            more: Some(1000),
+            show: true,
+        };
+        assert_eq!(bound.line("loud", later), verdict, "told before it goes on");
+        assert_eq!(bound.tell(later), []);
+    }
+
+    #[test]
+    fn a_crowd_does_not_make_the_table_grow() {
+        let mut bound = Bound::default();
+        let now = Instant::now();
+        let mut shown = 0;
+        for i in 0..100_000 {
+            shown += usize::from(bound.line(&format!("tcp 10.0.{i}"), now).show);
+            assert!(bound.peers.len() <= PEERS + 1);
+        }
+        assert_eq!(shown, PEERS + PER_SECOND);
+        // Those of whom there is nothing to say any more make room.
+        assert_eq!(bound.line("late", now + 2 * SECOND), SHOWN);
+        assert!(bound.peers.contains_key("late"));
+        assert!(bound.peers.len() <= 3, "{}", bound.peers.len());
+    }
+
+    #[test]
+    fn a_source_is_a_host() {
+        assert_eq!(source("tcp 192.0.2.1:4711"), "tcp 192.0.2.1");
+        assert_eq!(source("tcp [::ffff:192.0.2.1]:4711"), "tcp 192.0.2.1");
+        assert_eq!(source("tcp [2001:db8:1:2:3::1]:9"), "tcp 2001:db8:1:2::/64");
+        assert_eq!(source("unix /run/a:b"), "unix /run/a:b");
+        assert_eq!(source("exec 77"), "exec 77");
+        assert_eq!(source(""), "");
+    }
+}

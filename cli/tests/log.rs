@@ -1,0 +1,56 @@
+//! What peers can cause to be said, they can not cause without end.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use common::{Place, stands_for};
+
+/// Connections that bring nonsense, one after the other, as fast as they are answered.
+#[test]
+fn a_flood_of_failures_is_counted_and_not_all_of_it_shown() {
+    const ALL: u64 = 300;
+    let place = Place::new();
+    let mut server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any"]);
+    let address = server.address();
+    let to = address.strip_prefix("tcp:").unwrap();
+    let begun = Instant::now();
+    for _ in 0..ALL {
+        let mut stream = TcpStream::connect(to).unwrap();
+        // It may be gone before it has all of it.
+        let _ = stream.write_all(b"SSH-2.0-nonsense\r\n");
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let lines = server.wait_for_lines("tcp 127.0.0.1", ALL);
+    // However long that took.
+    let most = 10 * (begun.elapsed().as_secs() + 1);
+    assert!(lines <= most, "{lines} lines, {most} at most");
+}
+
+/// What is held back when the command ends is told then.
+#[test]
+fn nothing_is_left_uncounted_at_the_end() {
+    const ALL: u64 = 40;
+    let place = Place::new();
+    let server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any"]);
+    let address = server.address();
+    let to = address.strip_prefix("tcp:").unwrap();
+    for _ in 0..ALL {
+        let mut stream = TcpStream::connect(to).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    server.signal("TERM");
+    let (code, seen) = server.finish();
+    assert_eq!(code, Some(0), "{seen}");
+    let all: u64 = seen
+        .lines()
+        .filter(|line| line.contains("tcp 127.0.0.1"))
+        .map(|line| stands_for(line, "tcp 127.0.0.1"))
+        .sum();
+    assert_eq!(all, ALL, "{seen}");
+}
