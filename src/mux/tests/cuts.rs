@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::batch::Batch;
 use super::super::config::Config;
 use super::super::store::Key;
-use super::{CLIENT, Pair, SERVER, bytes_of, pair};
+use super::{CLIENT, Pair, SERVER, bytes_of};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -52,13 +52,10 @@ struct One {
 }
 
 impl One {
-    fn new(side: Side, config: Config) -> Self {
+    fn new(side: Side, mut config: Config) -> Self {
         let now = Instant::now();
         // The test answers no pings, so there is nothing to pace by.
-        let config = Config {
-            pacing: false,
-            ..config
-        };
+        config.pacing = false;
         Self {
             engine: Engine::new(side, config, 1, now),
             now,
