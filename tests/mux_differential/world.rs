@@ -152,6 +152,8 @@ impl Session {
         match kind {
             Kind::Ours => {
                 let mut config = Config::default();
+                // Timers do not fire here, and what is held back waits for them.
+                config.pacing = false;
                 if mode & 1 != 0 {
                     config.send_queue = 3000;
                 }
