@@ -31,9 +31,9 @@ fuzz target seconds="20":
 deny:
     cargo deny check
 
-# One substream beside tokio-rustls alone, in one run
+# The whole table, cepa beside its rivals, in one run
 bench:
-    cargo run --release -p cepa-bench
+    cargo run --release -p cepa-bench -- ratios
 
 # Everything, as on the build machine
 ci:

@@ -1,105 +1,82 @@
-//! cepa beside its rivals: one process, both ends in it, peers in turn.
+//! cepa beside its rivals: one machine, one run, peers in turn. BENCHMARKS.md says what the figures mean.
 //!
 //! ```text
-//! cargo run --release -p cepa-bench -- bulk [--mib 512] [--rounds 5] [--workers 1]
+//! cargo run --release -p cepa-bench -- ratios --out DIR      the whole table
+//! cargo run --release -p cepa-bench -- w1-bulk --peer cepa   one measurement, as one line of JSON
 //! ```
 //!
-//! Each measurement is one line of JSON; the medians and their ratios to `tls` (tokio-rustls alone)
-//! come last. Machines are shared and noisy: only ratios inside one run mean anything.
+//! A measurement is one process, so that none colours the next; `ratios` starts them in rounds, every peer once a
+//! round, takes medians over the rounds, and divides. Machines are shared and noisy: only ratios inside one run
+//! mean anything.
 //!
-//! | peer | what carries the bytes over loopback TCP |
+//! | file | holds |
 //! | --- | --- |
-//! | `tls` | one tokio-rustls stream: the mark |
-//! | `onion` | one layer of an onion |
-//! | `cepa` | one substream of a mux over one layer of an onion |
-//! | `nested2` | tokio-rustls inside tokio-rustls |
-//! | `onion2` | two layers of an onion |
+//! | `workloads/` | what is measured, one file for each kind |
+//! | `peers/` | cepa and the rivals behind one face |
+//! | `link/` | slow and far paths inside the process |
+//! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
+mod link;
 mod measure;
 mod peers;
+mod ratios;
+mod workloads;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use measure::{Run, median};
-use peers::Peer;
+use clap::{Parser, Subcommand};
+use workloads::Workload;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// No single measurement takes as long.
+const LONGEST: Duration = Duration::from_secs(300);
 
-struct Options {
-    mib: usize,
-    rounds: usize,
-    workers: usize,
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome<T> = Result<T, Failure>;
+
+/// cepa beside its rivals
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "`cepa-bench WORKLOAD --help` lists the peers and options of one workload."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Options> {
-    let usage = "usage: cepa-bench bulk [--mib N] [--rounds N] [--workers N]";
-    if words.next().as_deref() != Some("bulk") {
-        return Err(usage.into());
-    }
-    let mut options = Options {
-        mib: 512,
-        rounds: 5,
-        workers: 1,
-    };
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(usage)?.parse()?;
-        match word.as_str() {
-            "--mib" => options.mib = value,
-            "--rounds" => options.rounds = value,
-            "--workers" => options.workers = value,
-            _ => return Err(usage.into()),
-        }
-    }
-    Ok(options)
+#[derive(Subcommand)]
+enum Command {
+    /// The whole table: every workload, cepa and its rivals, against the goals
+    Ratios(ratios::Options),
+    #[command(flatten)]
+    Workload(Workload),
 }
 
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)).and_then(|options| bulk(&options)) {
+    let done = match Cli::parse().command {
+        Command::Ratios(options) => ratios::run(&options),
+        Command::Workload(workload) => one(&workload),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("cepa-bench: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Bulk one way in writes of 64 KiB, every peer once a round.
-fn bulk(options: &Options) -> Outcome<()> {
-    let mut runs: Vec<(Peer, Vec<Run>)> = Peer::ALL.iter().map(|p| (*p, Vec::new())).collect();
-    for round in 0..=options.rounds {
-        for (peer, of_peer) in &mut runs {
-            let run = measure::bulk(*peer, options.mib << 20, options.workers)?;
-            // The first round warms up.
-            if round > 0 {
-                println!(
-                    "{{\"workload\":\"bulk\",\"peer\":\"{}\",\"workers\":{},\"mib\":{},\
-                     \"seconds\":{:.4},\"cpu_seconds\":{:.4}}}",
-                    peer.name(),
-                    options.workers,
-                    options.mib,
-                    run.seconds,
-                    run.cpu
-                );
-                of_peer.push(run);
-            }
-        }
-    }
-    let seconds = |of: &[Run]| median(of.iter().map(|run| run.seconds));
-    let cpu = |of: &[Run]| median(of.iter().map(|run| run.cpu));
-    let mark = runs.iter().find(|(peer, _)| *peer == Peer::Tls);
-    let mark = mark.map_or(&[][..], |(_, of)| of);
-    for (peer, of) in &runs {
-        println!(
-            "{:8} {:6.0} MiB/s  rate / tls {:.2}  cpu / tls {:.2}",
-            peer.name(),
-            mib(options.mib) / seconds(of),
-            seconds(mark) / seconds(of),
-            cpu(of) / cpu(mark)
+/// One measurement. It ends in any case: a peer that hangs must not hold up the table.
+fn one(workload: &Workload) -> Outcome<()> {
+    std::thread::spawn(|| {
+        std::thread::sleep(LONGEST);
+        eprintln!(
+            "cepa-bench: nothing after {} s; the peer hangs",
+            LONGEST.as_secs()
         );
-    }
+        std::process::exit(1);
+    });
+    println!("{}", serde_json::to_string(&workload.run()?)?);
     Ok(())
-}
-
-fn mib(n: usize) -> f64 {
-    u32::try_from(n).map_or(f64::INFINITY, f64::from)
 }

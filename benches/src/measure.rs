@@ -1,77 +1,128 @@
-//! One measurement: the time by the clock, and the processor time of the whole process.
+//! What is measured with: the clock, the processor time and the memory of this process, and the middle of many.
+//!
+//! Processor time is what getrusage(2) has for all threads of the process, in user and in system mode; so both
+//! ends of a connection are in it. A median resists the odd round in which the machine did something else.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::Outcome;
-use crate::peers::{Peer, join};
 
-/// One write of the application.
-const WRITE: usize = 64 * 1024;
+/// Time by the clock and by the processor, from a point on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    at: Instant,
+    cpu: Duration,
+}
 
+/// What a [`Stopwatch`] has counted, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) seconds: f64,
-    pub(crate) cpu: f64,
+    pub(crate) cpu_seconds: f64,
 }
 
-/// Sends `bytes` one way, and waits until the far end has read them all.
-pub(crate) fn bulk(peer: Peer, bytes: usize, workers: usize) -> Outcome<Run> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async move {
-        let (mut near, mut far) = join(peer).await?;
-        let (start, cpu) = (Instant::now(), cpu_seconds());
-        let writer = tokio::spawn(async move {
-            let data = vec![0x5A; WRITE];
-            let mut left = bytes;
-            while left > 0 {
-                let n = left.min(WRITE);
-                near.write_all(&data[..n]).await?;
-                left -= n;
-            }
-            near.flush().await?;
-            // The far end's word that all has come.
-            near.read_u8().await
-        });
-        let reader = tokio::spawn(async move {
-            let mut buffer = vec![0; WRITE];
-            let mut left = bytes;
-            while left > 0 {
-                let n = far.read(&mut buffer).await?;
-                if n == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
-                }
-                left -= n;
-            }
-            far.write_u8(1).await?;
-            far.flush().await?;
-            std::io::Result::Ok(far)
-        });
-        let far = reader.await??;
-        writer.await??;
-        let run = Run {
-            seconds: start.elapsed().as_secs_f64(),
-            cpu: cpu_seconds() - cpu,
-        };
-        drop(far);
-        Ok(run)
-    })
+impl Stopwatch {
+    pub(crate) fn start() -> Outcome<Self> {
+        Ok(Self {
+            cpu: cpu_time()?,
+            at: Instant::now(),
+        })
+    }
+
+    pub(crate) fn stop(self) -> Outcome<Run> {
+        Ok(Run {
+            seconds: self.at.elapsed().as_secs_f64(),
+            cpu_seconds: (cpu_time()? - self.cpu).as_secs_f64(),
+        })
+    }
 }
 
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+fn cpu_time() -> Outcome<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(u64::try_from(micros)?))
 }
 
-/// User and system time of this process, all its threads.
-#[allow(clippy::cast_precision_loss)] // a bench runs for minutes, not for years
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+/// Bytes of this process that are in memory now (VmRSS of proc(5); Linux).
+pub(crate) fn resident_bytes() -> Outcome<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let kib = kib.ok_or("no VmRSS in /proc/self/status: memory is measured on Linux only")?;
+    Ok(kib.trim().parse::<f64>()? * 1024.0)
+}
+
+/// The middle of `values`; of an even number of them the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let sorted = sorted(values);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[half],
+        _ => f64::midpoint(sorted[half - 1], sorted[half]),
+    }
+}
+
+/// The least value that at least the share `q` (0 to 1) of `values` does not exceed.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // q is a share, so this is an index
+pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
+    let sorted = sorted(values);
+    let rank = (number(sorted.len()) * q).ceil() as usize;
+    sorted
+        .get(rank.max(1) - 1)
+        .or(sorted.last())
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// A count as a number to divide by.
+#[allow(clippy::cast_precision_loss)] // exact up to 2^53, and no count here comes near
+pub(crate) fn number(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::float_cmp)] // whole numbers
+    fn the_middle_of_odd_and_even() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp)] // whole numbers
+    fn quantiles_are_values_that_were_measured() {
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(quantile(&hundred, 0.99), 99.0);
+        assert_eq!(quantile(&hundred, 0.5), 50.0);
+        assert_eq!(quantile(&hundred, 1.0), 100.0);
+        assert_eq!(quantile(&[7.0], 0.01), 7.0);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn work_takes_processor_time_and_memory_is_there() {
+        let watch = Stopwatch::start().unwrap();
+        let mut sum = 0_u64;
+        while watch.at.elapsed() < Duration::from_millis(50) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let run = watch.stop().unwrap();
+        assert!(run.seconds >= 0.05);
+        assert!(run.cpu_seconds > 0.0);
+        assert!(resident_bytes().unwrap() > 100_000.0);
+    }
 }

@@ -1,0 +1,285 @@
+//! The peers: cepa and its rivals behind one face. One end opens byte streams, the other accepts them.
+//!
+//! | peer | a stream is |
+//! | --- | --- |
+//! | `cepa` | a substream of the mux over one layer of an onion, as [`Config::default`](cepa::mux::Config) has it |
+//! | `tcp` | a connection |
+//! | `tls` | a connection with tokio-rustls: the mark that cepa is measured by |
+//! | `yamux` | a stream of the `yamux` crate over tokio-rustls |
+//! | `tokio-yamux` | a stream of the `tokio-yamux` crate over tokio-rustls |
+//! | `h2` | a request of the `h2` crate over tokio-rustls, its bodies there and back |
+//! | `quinn` | a bidirectional stream of QUIC, over loopback UDP |
+//!
+//! All have the same kind of certificates on both ends (P-256, self-signed), TLS 1.3, the same provider, and with it
+//! the same key exchange and suite. Sockets have `TCP_NODELAY`. The rivals keep their defaults, except where a limit
+//! would end the workload.
+
+mod h2;
+mod quinn;
+mod tls;
+mod tokio_yamux;
+mod yamux;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cepa::mux::{self, Mux};
+use cepa::{ByteStream, Side};
+use clap::ValueEnum;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::Outcome;
+use crate::link::{Knob, Path, Pongs, Tampered, link};
+
+pub(crate) use tls::Credentials;
+
+/// A byte stream of any peer.
+pub(crate) type Io = Box<dyn ByteStream>;
+
+/// Accepted streams that wait: more than any workload opens.
+const QUEUE: usize = 32 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Peer {
+    Cepa,
+    Tcp,
+    Tls,
+    Yamux,
+    TokioYamux,
+    H2,
+    Quinn,
+}
+
+impl Peer {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cepa => "cepa",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Yamux => "yamux",
+            Self::TokioYamux => "tokio-yamux",
+            Self::H2 => "h2",
+            Self::Quinn => "quinn",
+        }
+    }
+}
+
+/// What the two ends are joined by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Between {
+    /// Sockets over loopback.
+    Loopback,
+    /// A path inside this process.
+    Link(Path),
+    /// The same with plain frames, whose pongs the sender gets late or never.
+    Plain(Path, Pongs),
+}
+
+/// Two ends that are joined.
+pub(crate) struct Joined {
+    pub(crate) opener: Opener,
+    pub(crate) accepter: Accepter,
+    /// Where there is a path inside this process.
+    pub(crate) knob: Option<Knob>,
+}
+
+/// Joins two ends that will have up to `streams` streams at once.
+pub(crate) async fn join(
+    peer: Peer,
+    between: Between,
+    streams: usize,
+    credentials: &Arc<Credentials>,
+) -> Outcome<Joined> {
+    match (peer, between) {
+        (Peer::Quinn, Between::Loopback) => quinn::join(streams, credentials).await,
+        (Peer::Tcp | Peer::Tls, Between::Loopback) => connections(peer, credentials).await,
+        (_, Between::Loopback) => {
+            let (near, far) = tcp().await?;
+            secured(peer, near, far, streams, credentials).await
+        }
+        (Peer::Quinn, _) => {
+            Err("quinn runs over loopback only: a link carries bytes, not datagrams".into())
+        }
+        (_, Between::Link(path)) => {
+            let (near, far, knob) = link(path)?;
+            let mut joined = secured(peer, near, far, streams, credentials).await?;
+            joined.knob = Some(knob);
+            Ok(joined)
+        }
+        (_, Between::Plain(path, pongs)) => {
+            let (near, far, knob) = link(path)?;
+            let mut joined = muxed(peer, Tampered::new(near, pongs), far, streams).await?;
+            joined.knob = Some(knob);
+            Ok(joined)
+        }
+    }
+}
+
+/// Puts TLS on, and the peer's mux on top.
+async fn secured<T: ByteStream>(
+    peer: Peer,
+    near: T,
+    far: T,
+    streams: usize,
+    credentials: &Arc<Credentials>,
+) -> Outcome<Joined> {
+    match peer {
+        Peer::Cepa => {
+            let (near, far) = credentials.onions(near, far, 1).await?;
+            muxed(peer, near, far, streams).await
+        }
+        Peer::Tcp => muxed(peer, near, far, streams).await,
+        _ => {
+            let (near, far) = credentials.rustls(near, far).await?;
+            muxed(peer, near, far, streams).await
+        }
+    }
+}
+
+/// The peer's mux over two ends of whatever carries bytes.
+async fn muxed<A: ByteStream, B: ByteStream>(
+    peer: Peer,
+    near: A,
+    far: B,
+    streams: usize,
+) -> Outcome<Joined> {
+    let (opener, accepter) = match peer {
+        Peer::Cepa => ours(near, far, streams),
+        Peer::Yamux => yamux::join(near, far, streams),
+        Peer::TokioYamux => tokio_yamux::join(near, far),
+        Peer::H2 => h2::join(near, far, streams).await?,
+        Peer::Tcp | Peer::Tls => alone(Box::new(near), Box::new(far)),
+        Peer::Quinn => return Err("quinn has no plain frames".into()),
+    };
+    Ok(Joined {
+        opener,
+        accepter,
+        knob: None,
+    })
+}
+
+fn ours(near: impl ByteStream, far: impl ByteStream, streams: usize) -> (Opener, Accepter) {
+    let mut config = mux::Config::default();
+    if streams > config.max_inbound_streams {
+        config.max_inbound_streams = streams;
+        config.max_outbound_streams = streams;
+        config.receive_budget = streams * (256 << 10);
+    }
+    let (client, driver) = mux::mux(near, Side::Client, config.clone());
+    tokio::spawn(driver);
+    let (server, driver) = mux::mux(far, Side::Server, config);
+    tokio::spawn(driver);
+    (Opener::Cepa(client), Accepter::Cepa(server))
+}
+
+/// One stream: the connection itself.
+fn alone(near: Io, far: Io) -> (Opener, Accepter) {
+    let (send, accepted) = mpsc::channel(1);
+    // The channel has room for one and its other end is here.
+    let _ = send.try_send(far);
+    (
+        Opener::Once(Arc::new(Mutex::new(Some(near)))),
+        Accepter::Queue(accepted),
+    )
+}
+
+/// A stream a connection.
+async fn connections(peer: Peer, credentials: &Arc<Credentials>) -> Outcome<Joined> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let (send, accepted) = mpsc::channel::<Io>(QUEUE);
+    let secure = peer == Peer::Tls;
+    let of_server = Arc::clone(credentials);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (send, credentials) = (send.clone(), Arc::clone(&of_server));
+            tokio::spawn(async move {
+                socket.set_nodelay(true)?;
+                let io: Io = if secure {
+                    Box::new(credentials.accept(socket).await?)
+                } else {
+                    Box::new(socket)
+                };
+                let _ = send.send(io).await;
+                Outcome::Ok(())
+            });
+        }
+    });
+    let opener = if secure {
+        Opener::Tls(address, Arc::clone(credentials))
+    } else {
+        Opener::Tcp(address)
+    };
+    Ok(Joined {
+        opener,
+        accepter: Accepter::Queue(accepted),
+        knob: None,
+    })
+}
+
+pub(crate) async fn tcp() -> Outcome<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let near = TcpStream::connect(listener.local_addr()?).await?;
+    let (far, _) = listener.accept().await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+/// The end that opens streams.
+#[derive(Clone)]
+pub(crate) enum Opener {
+    Cepa(Mux),
+    Yamux(yamux::Opener),
+    TokioYamux(tokio_yamux::Opener),
+    H2(h2::Opener),
+    Quinn(quinn::End),
+    Tcp(std::net::SocketAddr),
+    Tls(std::net::SocketAddr, Arc<Credentials>),
+    Once(Arc<Mutex<Option<Io>>>),
+}
+
+impl Opener {
+    pub(crate) async fn open(&self) -> Outcome<Io> {
+        Ok(match self {
+            Self::Cepa(mux) => Box::new(mux.open().await?),
+            Self::Yamux(opener) => opener.open().await?,
+            Self::TokioYamux(opener) => opener.open().await?,
+            Self::H2(opener) => opener.open().await?,
+            Self::Quinn(end) => end.open().await?,
+            Self::Tcp(address) => {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Box::new(socket)
+            }
+            Self::Tls(address, credentials) => {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                Box::new(credentials.connect(socket).await?)
+            }
+            Self::Once(stream) => {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                stream.ok_or("this peer has one stream on a link, and it is taken")?
+            }
+        })
+    }
+}
+
+/// The end that accepts them.
+pub(crate) enum Accepter {
+    Cepa(Mux),
+    Queue(mpsc::Receiver<Io>),
+    Quinn(quinn::End),
+}
+
+impl Accepter {
+    pub(crate) async fn accept(&mut self) -> Outcome<Io> {
+        match self {
+            Self::Cepa(mux) => Ok(Box::new(mux.accept().await?)),
+            Self::Queue(queue) => Ok(queue.recv().await.ok_or("the session ended")?),
+            Self::Quinn(end) => end.accept().await,
+        }
+    }
+}

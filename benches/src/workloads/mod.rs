@@ -1,0 +1,96 @@
+//! The workloads, W1 to W8. Each is one subcommand that measures once in a fresh process and prints one line of JSON.
+
+pub(crate) mod bulk;
+pub(crate) mod churn;
+pub(crate) mod pingpong;
+pub(crate) mod probe;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::Outcome;
+use crate::peers::{Io, Joined};
+
+/// One measurement.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) workload: String,
+    /// The options that it ran with, the peer among them.
+    pub(crate) setup: serde_json::Value,
+    pub(crate) values: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Workload {
+    /// W1: one substream carries bulk in 64 KiB writes over loopback
+    W1Bulk(bulk::Bulk),
+    /// W2: many substreams share bulk; is it shared evenly?
+    W2Share(bulk::Share),
+    /// W3: 64 bytes there and back, on one or many substreams
+    W3Pingpong(pingpong::Pingpong),
+    /// W4: open, 64 bytes there and back, close
+    W4Churn(churn::Churn),
+    /// W5: a 64-byte round trip beside a bulk substream over loopback
+    W5Loopback(probe::Loopback),
+    /// W5: the same over a slow path
+    W5Slow(probe::Slow),
+    /// W8: bulk over a fast and far path
+    W8Far(bulk::Far),
+}
+
+impl Workload {
+    pub(crate) fn run(&self) -> Outcome<Record> {
+        match self {
+            Self::W1Bulk(options) => record("w1-bulk", options, options.run()?),
+            Self::W2Share(options) => record("w2-share", options, options.run()?),
+            Self::W3Pingpong(options) => record("w3-pingpong", options, options.run()?),
+            Self::W4Churn(options) => record("w4-churn", options, options.run()?),
+            Self::W5Loopback(options) => record("w5-loopback", options, options.run()?),
+            Self::W5Slow(options) => record("w5-slow", options, options.run()?),
+            Self::W8Far(options) => record("w8-far", options, options.run()?),
+        }
+    }
+}
+
+/// What a workload measured.
+pub(crate) type Values = Vec<(&'static str, f64)>;
+
+fn record(workload: &str, options: &impl Serialize, values: Values) -> Outcome<Record> {
+    Ok(Record {
+        workload: workload.to_owned(),
+        setup: serde_json::to_value(options)?,
+        values: values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    })
+}
+
+/// Runs `work` on so many workers, as a task, so that the thread that waits for it does none of the work.
+pub(crate) fn on_workers<T: Send + 'static>(
+    workers: usize,
+    work: impl Future<Output = Outcome<T>> + Send + 'static,
+) -> Outcome<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(async move { tokio::spawn(work).await });
+    // The peers' tasks would go on for ever; the process is at its end.
+    runtime.shutdown_background();
+    done?
+}
+
+/// Opens a stream and takes its other end. It is there for the other end with its first byte.
+pub(crate) async fn pair(joined: &mut Joined) -> Outcome<(Io, Io)> {
+    let mut near = joined.opener.open().await?;
+    near.write_u8(0).await?;
+    near.flush().await?;
+    let mut far = joined.accepter.accept().await?;
+    far.read_u8().await?;
+    Ok((near, far))
+}
