@@ -202,7 +202,8 @@ fn paths(tokens: &[Token]) -> (Vec<Mention>, Vec<(String, Vec<String>)>) {
             "mod" if tokens.get(at + 2).is_some_and(|t| t.text == "{") => inline.push(depth),
             _ => {}
         }
-        if word == "use" {
+        // `+ use<'a>` names what a return type captures: no import.
+        if word == "use" && tokens.get(at + 1).is_some_and(|t| t.text != "<") {
             let public = is_public(&tokens[..at]);
             let mut leaves = Vec::new();
             at = use_tree(tokens, at + 1, &[], &mut leaves);
@@ -301,7 +302,7 @@ fn use_tree(
             "::" => {}
             "{" => {
                 at += 1;
-                while tokens.get(at).is_some_and(|t| t.text != "}") {
+                while tokens.get(at).is_some_and(|t| t.text != "}" && t.text != ";") {
                     at = use_tree(tokens, at, &path, leaves);
                     if tokens.get(at).is_some_and(|t| t.text == ",") {
                         at += 1;
@@ -399,6 +400,19 @@ mod tests {
             ("src/m/d.rs", ""),
         ];
         assert_eq!(reached(&sources, "src/m/mod.rs"), ["src/m/d.rs"]);
+    }
+
+    #[test]
+    fn a_use_that_captures_is_no_import() {
+        let sources = [
+            (
+                "src/a.rs",
+                "fn f(x: &X) -> impl Y + use<'_> { let c = || { x; }; m::p::g(); c } use crate::n::h;",
+            ),
+            ("src/m/p.rs", ""),
+            ("src/n.rs", ""),
+        ];
+        assert_eq!(reached(&sources, "src/a.rs"), ["src/n.rs"]);
     }
 
     #[test]
