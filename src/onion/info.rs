@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cepa_transports::Side;
 
-use crate::tls::Peer;
+use crate::tls::{Peer, PeerId};
 
 /// One layer of an onion. A clone goes on counting, wherever the onion went, so the figures can
 /// still be read when it has been moved into a driver.
 #[derive(Clone, Debug)]
 pub struct LayerInfo {
     pub(super) side: Side,
+    pub(super) local_id: PeerId,
     pub(super) peer: Peer,
     pub(super) counters: Counters,
 }
@@ -20,6 +21,11 @@ impl LayerInfo {
     /// Our TLS role in this layer.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// Who we are in this layer.
+    pub fn local_id(&self) -> PeerId {
+        self.local_id
     }
 
     /// The other end of this layer, and what was agreed with it.

@@ -25,6 +25,7 @@ use super::error::TlsError;
 use super::peer::Peer;
 use super::record::{self, Front};
 use super::verifier::Verdict;
+use crate::identity::PeerId;
 
 /// From this length of a record on, keeping rustls's buffer saves more than it costs.
 const WORTH_FEEDING_AHEAD: usize = 4096;
@@ -87,6 +88,11 @@ impl Session {
         }
     }
 
+    /// Who we are.
+    pub(crate) fn local_id(&self) -> PeerId {
+        self.config.identity().peer_id()
+    }
+
     /// Who is at the other end, and what was agreed, once the handshake is done.
     pub(crate) fn peer(&self) -> Result<Peer, TlsError> {
         let name = match &self.conn {
@@ -94,6 +100,13 @@ impl Session {
             Connection::Server(server) => server.server_name(),
         };
         Peer::from_connection(&self.conn, name, &self.config)
+    }
+
+    /// 32 bytes that only the two ends of this connection can know (RFC 8446 section 7.5).
+    pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Result<[u8; 32], TlsError> {
+        self.conn
+            .export_keying_material([0; 32], label, Some(context))
+            .map_err(|error| TlsError::from_rustls(&error, &self.verdict, self.side()))
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
