@@ -126,11 +126,10 @@ impl<T: ByteStream> Onion<T> {
         let (Some(top), Some(counters)) = (self.engine.top(), self.engine.top_counters()) else {
             return Err(misuse("no push is under way"));
         };
-        let (side, local_id, counters) = (top.side(), top.local_id(), counters.clone());
+        let (side, counters) = (top.side(), counters.clone());
         let peer = top.peer().map_err(|error| self.engine.fail(at, error))?;
         self.infos.push(LayerInfo {
             side,
-            local_id,
             peer: peer.clone(),
             counters,
         });

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cepa_transports::Side;
 
-use crate::tls::{Peer, PeerId};
+use crate::tls::Peer;
 
 /// One layer of an onion. A clone goes on counting, wherever the onion went, so the figures can
 /// still be read when it has been moved into a driver.
 #[derive(Clone, Debug)]
 pub struct LayerInfo {
     pub(super) side: Side,
-    pub(super) local_id: PeerId,
     pub(super) peer: Peer,
     pub(super) counters: Counters,
 }
@@ -21,11 +20,6 @@ impl LayerInfo {
     /// Our TLS role in this layer.
     pub fn side(&self) -> Side {
         self.side
-    }
-
-    /// Who we are in this layer.
-    pub fn local_id(&self) -> PeerId {
-        self.local_id
     }
 
     /// The other end of this layer, and what was agreed with it.

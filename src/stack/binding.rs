@@ -150,7 +150,7 @@ fn context(layers: &[LayerInfo], outer: &[[u8; 32]], sender: Side) -> Vec<u8> {
 
 /// Who is the client of a layer, and who the server.
 fn ids(layer: &LayerInfo) -> (PeerId, PeerId) {
-    let (ours, theirs) = (layer.local_id(), layer.peer().id());
+    let (ours, theirs) = (layer.peer().local_id(), layer.peer().id());
     match layer.side() {
         Side::Client => (ours, theirs),
         Side::Server => (theirs, ours),

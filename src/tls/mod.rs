@@ -23,7 +23,5 @@ pub use config::{TlsConfig, TlsConfigError, Version};
 pub use error::TlsError;
 pub use peer::Peer;
 
-pub(crate) use crate::identity::PeerId;
-
 #[cfg(test)]
 mod tests;

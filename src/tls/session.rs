@@ -25,7 +25,6 @@ use super::error::TlsError;
 use super::peer::Peer;
 use super::record::{self, Front};
 use super::verifier::Verdict;
-use crate::identity::PeerId;
 
 /// From this length of a record on, keeping rustls's buffer saves more than it costs.
 const WORTH_FEEDING_AHEAD: usize = 4096;
@@ -86,11 +85,6 @@ impl Session {
             Connection::Client(_) => Side::Client,
             Connection::Server(_) => Side::Server,
         }
-    }
-
-    /// Who we are.
-    pub(crate) fn local_id(&self) -> PeerId {
-        self.config.identity().peer_id()
     }
 
     /// Who is at the other end, and what was agreed, once the handshake is done.
