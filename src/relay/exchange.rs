@@ -11,7 +11,7 @@ use super::message::{Message, MessageError};
 
 /// Sends one message.
 pub(super) async fn send(stream: &mut Onion<Substream>, message: &impl Message) -> io::Result<()> {
-    stream.write_all(&message.encode()).await?;
+    stream.write_all(&message.framed()).await?;
     stream.flush().await
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn receive<M: Message>(stream: &mut Onion<Substream>) -> io::Re
     let length = M::length(head).map_err(fault)?;
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    M::decode(&body).map_err(fault)
+    M::read(&body).map_err(fault)
 }
 
 /// What does not fit, where the other end is at fault and not the way to it.

@@ -204,7 +204,7 @@ pub(crate) trait Message: Sized {
     fn from_cbor(bytes: &[u8]) -> Result<Self, String>;
 
     /// With its length in front.
-    fn encode(&self) -> Vec<u8> {
+    fn framed(&self) -> Vec<u8> {
         let body = self.cbor();
         // Everything of variable length in it is bounded far below.
         let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
@@ -223,7 +223,7 @@ pub(crate) trait Message: Sized {
     }
 
     /// From the bytes behind the length.
-    fn decode(body: &[u8]) -> Result<Self, MessageError> {
+    fn read(body: &[u8]) -> Result<Self, MessageError> {
         let message = Self::from_cbor(body).map_err(MessageError::Cbor)?;
         match message.version() {
             VERSION => Ok(message),
@@ -262,9 +262,9 @@ message!(Register, Circuit, Answer);
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn fuzz(bytes: &[u8]) {
     fn one<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-        if let Ok(message) = M::decode(bytes) {
+        if let Ok(message) = M::read(bytes) {
             assert_eq!(
-                M::decode(&message.cbor()),
+                M::read(&message.cbor()),
                 Ok(message),
                 "a print that parses differently"
             );
@@ -284,18 +284,18 @@ mod tests {
     fn the_wire_is_as_documented() {
         // docs/PROTOCOL.md quotes these.
         assert_eq!(
-            Register::new(3600).encode(),
+            Register::new(3600).framed(),
             [0, 7, 0xa2, 0, 1, 1, 0x19, 0x0e, 0x10]
         );
-        let circuit = Circuit::new(PeerId::from_bytes([7; 32])).encode();
+        let circuit = Circuit::new(PeerId::from_bytes([7; 32])).framed();
         assert_eq!(circuit[..8], [0, 38, 0xa2, 0, 1, 1, 0x58, 0x20]);
         assert_eq!(circuit[8..], [7; 32]);
         assert_eq!(
-            Answer::refused(Status::NotRegistered, "no").encode(),
+            Answer::refused(Status::NotRegistered, "no").framed(),
             [0, 9, 0xa3, 0, 1, 1, 5, 2, 0x62, b'n', b'o']
         );
         assert_eq!(
-            Answer::done(Some(60)).encode(),
+            Answer::done(Some(60)).framed(),
             [0, 10, 0xa4, 0, 1, 1, 0, 2, 0x60, 3, 0x18, 60]
         );
     }
@@ -304,21 +304,21 @@ mod tests {
     fn what_is_not_known_is_skipped() {
         // Key 9 with an array of two maps.
         let bytes = [0xa3, 0, 1, 1, 0x0a, 9, 0x82, 0xa1, 1, 2, 0xa0];
-        assert_eq!(Register::decode(&bytes).unwrap().lifetime, 10);
+        assert_eq!(Register::read(&bytes).unwrap().lifetime, 10);
     }
 
     #[test]
     fn nonsense_is_refused() {
         assert_eq!(
-            Register::decode(&[0xa2, 0, 2, 1, 0x0a]),
+            Register::read(&[0xa2, 0, 2, 1, 0x0a]),
             Err(MessageError::Version(2))
         );
         assert!(matches!(
-            Register::decode(&[0xa2, 0, 1, 1, 0x0a, 0]),
+            Register::read(&[0xa2, 0, 1, 1, 0x0a, 0]),
             Err(MessageError::Cbor(_))
         ));
         assert!(matches!(
-            Circuit::decode(&[0xa2, 0, 1, 1, 0x42, 1, 2]),
+            Circuit::read(&[0xa2, 0, 1, 1, 0x42, 1, 2]),
             Err(MessageError::Cbor(_))
         ));
         assert_eq!(
