@@ -32,6 +32,6 @@ pub use message::Status;
 pub use presence::{InMemory, Presence};
 pub use server::{Allow, Relay, RelayConfig, RelayStats};
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub use message::fuzz;
