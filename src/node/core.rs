@@ -12,9 +12,9 @@ use crate::identity::PeerId;
 use crate::relay::Relay;
 use crate::session::Session;
 
-use super::NodeConfig;
 use super::access::Access;
 use super::call::{Call, Path};
+use super::config::NodeConfig;
 use super::event::{Event, Events};
 use super::table::{Origin, Table};
 

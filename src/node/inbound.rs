@@ -1,21 +1,14 @@
-//! Those who come: through a listener, or through a relay that this node is registered at.
+//! Those who come through a listener.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{self as transports, Endpoint, Layer, Listener, Stream, TransportError};
+use cepa_transports::{self as transports, Endpoint, Listener, TransportError};
 use tokio::time::sleep;
 
-use crate::Side;
-use crate::identity::PeerId;
-use crate::relay;
-use crate::session::{Incoming, Session};
-use crate::stack::{DEFAULT_LAYERS, StackConfig};
-
-use super::call::Path;
 use super::core::Core;
 use super::event::Event;
-use super::live::adopt;
+use super::live::come;
 
 /// Pause after a failed accept, and after a failed session on a line that has only one.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -65,50 +58,4 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
         }
     };
     core.tell(Event::ListenerGone(endpoint, why));
-}
-
-/// A circuit that a relay brings becomes a session like any other.
-pub(super) async fn circuit(core: &Arc<Core>, incoming: Incoming, via: Vec<PeerId>) {
-    let relay = incoming.peer().id();
-    match relay::take(incoming).await {
-        Ok((stream, _from)) => {
-            come(core, stream, DEFAULT_LAYERS, via, &core.config.stack).await;
-        }
-        Err(why) => core.tell(Event::TurnedAway(format!("relay {relay}"), why)),
-    }
-}
-
-/// Makes a session, as server, of a stream that came.
-async fn come(
-    core: &Arc<Core>,
-    stream: Stream,
-    layers: &[Layer],
-    via: Vec<PeerId>,
-    config: &StackConfig,
-) -> Option<Session> {
-    let label = stream.label().to_owned();
-    let place = core.handshakes.try_acquire();
-    if place.is_err() || core.table().len() >= core.config.sessions {
-        core.tell(Event::TurnedAway(label, "too many at once".into()));
-        return None;
-    }
-    let session = tokio::select! {
-        session = Session::over(stream, layers, Side::Server, config) => session,
-        () = core.stopping() => return None,
-    };
-    match session {
-        Ok(session) => {
-            let path = Path {
-                via,
-                dialled: false,
-                label,
-            };
-            adopt(core, session.clone(), path);
-            Some(session)
-        }
-        Err(error) => {
-            core.tell(Event::TurnedAway(label, error.to_string()));
-            None
-        }
-    }
 }

@@ -1,18 +1,21 @@
-//! The life of a session: it is entered in the table, serves what the peer opens, and ends.
+//! The life of a session: it is made of a stream that came, from a listener or a relay, or is handed over by
+//! who dialled; it is entered in the table, serves what the peer opens, and ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::{Layer, Stream};
 use tokio::time::{sleep, timeout};
 
+use crate::Side;
 use crate::identity::PeerId;
-use crate::relay::{Relay, is_circuit};
+use crate::relay::{self, Relay, is_circuit};
 use crate::session::{Incoming, Session};
+use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::call::{Call, Path};
 use super::core::{Core, Live};
 use super::event::Event;
-use super::inbound;
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -20,6 +23,52 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a session may take to answer a ping when another one with the same peer has come up.
 const ALIVE: Duration = Duration::from_secs(5);
+
+/// A circuit that a relay brings becomes a session like any other.
+async fn circuit(core: &Arc<Core>, incoming: Incoming, via: Vec<PeerId>) {
+    let relay = incoming.peer().id();
+    match relay::take(incoming).await {
+        Ok((stream, _from)) => {
+            come(core, stream, DEFAULT_LAYERS, via, &core.config.stack).await;
+        }
+        Err(why) => core.tell(Event::TurnedAway(format!("relay {relay}"), why)),
+    }
+}
+
+/// Makes a session, as server, of a stream that came.
+pub(super) async fn come(
+    core: &Arc<Core>,
+    stream: Stream,
+    layers: &[Layer],
+    via: Vec<PeerId>,
+    config: &StackConfig,
+) -> Option<Session> {
+    let label = stream.label().to_owned();
+    let place = core.handshakes.try_acquire();
+    if place.is_err() || core.table().len() >= core.config.sessions {
+        core.tell(Event::TurnedAway(label, "too many at once".into()));
+        return None;
+    }
+    let session = tokio::select! {
+        session = Session::over(stream, layers, Side::Server, config) => session,
+        () = core.stopping() => return None,
+    };
+    match session {
+        Ok(session) => {
+            let path = Path {
+                via,
+                dialled: false,
+                label,
+            };
+            adopt(core, session.clone(), path);
+            Some(session)
+        }
+        Err(error) => {
+            core.tell(Event::TurnedAway(label, error.to_string()));
+            None
+        }
+    }
+}
 
 /// Takes a new session in, and runs it in a task of its own.
 pub(super) fn adopt(core: &Arc<Core>, session: Session, path: Path) {
@@ -82,7 +131,7 @@ fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
             .collect();
         let core = Arc::clone(core);
         tokio::spawn(async move {
-            inbound::circuit(&core, incoming, via).await;
+            circuit(&core, incoming, via).await;
             drop(busy);
         });
         return;

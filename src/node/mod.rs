@@ -36,9 +36,10 @@
 //! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
 //! | `access.rs` | who may open a service |
 //! | `table.rs` | the sessions, and which of several is used |
+//! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
-//! | `inbound.rs` | listeners, and circuits that a relay brings |
-//! | `live.rs` | a session's life: services, and its end |
+//! | `inbound.rs` | listeners |
+//! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `register.rs` | staying registered at relays |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
@@ -49,16 +50,16 @@ use std::time::Duration;
 
 use cepa_transports::{Endpoint, TransportError};
 
-use crate::identity::{Identity, PeerId, TrustPolicy};
+use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay::{Relay, RelayConfig, RelayStats};
 use crate::session::{OpenError, Session};
-use crate::stack::StackConfig;
 
 mod access;
 mod addr;
 mod call;
+mod config;
 mod core;
 mod dial;
 mod error;
@@ -71,46 +72,11 @@ mod table;
 pub use access::Access;
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
 pub use call::{Call, Path};
+pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
 
 use self::core::Core;
-
-/// Who a node is, whom it lets in, and its limits. Start from [`NodeConfig::new`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct NodeConfig {
-    /// Identity, limits of the mux and time limits of every session. Its trust is for peers that dial this
-    /// node; a peer that this node dials has to be the one that its address names.
-    pub stack: StackConfig,
-    /// Streams that may be on their way to a session at once; default 100.
-    pub handshakes: usize,
-    /// Sessions at once; default 256. Each may use the mux's receive budget.
-    pub sessions: usize,
-    /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms
-    /// (RFC 8305, section 8, has the same).
-    pub stagger: Duration,
-    /// When a direct way is looked for while a session leads through a relay; then at longer and
-    /// longer intervals. Default 10 s.
-    pub upgrade_after: Duration,
-    /// Lifetime that is asked for when registering at a relay; default 1 h.
-    pub registration: Duration,
-}
-
-impl NodeConfig {
-    /// The defaults, for this identity; `trust` decides who may have a session with it.
-    #[must_use]
-    pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {
-        Self {
-            stack: StackConfig::new(identity, trust),
-            handshakes: 100,
-            sessions: 256,
-            stagger: Duration::from_millis(250),
-            upgrade_after: Duration::from_secs(10),
-            registration: Duration::from_secs(3600),
-        }
-    }
-}
 
 /// A node. Clones are handles on the same one.
 #[derive(Clone)]
