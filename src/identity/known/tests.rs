@@ -299,9 +299,9 @@ fn many_writers_lose_nothing() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let known = file.read().unwrap();
     assert_eq!(known.peers().count(), 40);
     assert_eq!(known.damaged().count(), 0);
