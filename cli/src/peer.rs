@@ -17,7 +17,7 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
     let file = file()?;
     match args {
         Peer::Ls => list(&file),
-        Peer::Add(args) => add(&file, args),
+        Peer::Add(args) => add(&file, &args),
         Peer::Rm(args) => {
             let gone = file.edit(|known| known.remove(&args.name))?;
             say(format_args!(
@@ -89,7 +89,7 @@ fn list(file: &KnownPeersFile) -> Result<(), Failure> {
     }
 }
 
-fn add(file: &KnownPeersFile, args: PeerAdd) -> Result<(), Failure> {
+fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     let mut places = Vec::new();
     for address in &args.at {
         places.push(place_of(address).ok_or_else(|| {
@@ -106,7 +106,9 @@ fn add(file: &KnownPeersFile, args: PeerAdd) -> Result<(), Failure> {
                 peer.how = Some(Origin::Added);
                 // What the old key has signed or was good for says nothing about this one.
                 peer.previous.clear();
-                places.iter().for_each(|place| peer.add_place(place));
+                for place in &places {
+                    peer.add_place(place);
+                }
             });
         }
         let mut peer = KnownPeer::new(&args.name, args.id)?;
