@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
+use cepa::node::{self, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Offer services to peers that connect
     Serve(Serve),
+    /// Carry circuits between peers that cannot connect to each other
+    Relay(Relay),
     /// Join standard input and output to a service of a peer
     Connect(Connect),
     /// Listen locally, and carry each connection to a service of a peer
@@ -68,8 +71,12 @@ is only one. `serve stdio:` serves the one session there is, and ends with it.")
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
     /// serial:PATH
-    #[arg(value_name = "ADDR", required = true)]
+    #[arg(value_name = "ADDR", required_unless_present = "register")]
     pub(crate) listen: Vec<Endpoint>,
+    /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
+    /// (repeatable)
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) register: Vec<PeerAddr>,
     /// A service that peers can open by its name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
@@ -82,15 +89,47 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+A node registers with `cepa serve --register cepa://RELAYID@ADDR`; a peer reaches it at
+cepa://NODEID@relay:RELAYID@ADDR/SERVICE. The two have TLS of their own inside, so the relay sees who
+talks to whom and how much, and nothing else. Nobody is served until --allow names them.")]
+pub(crate) struct Relay {
+    /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
+    #[arg(value_name = "ADDR", required_unless_present = "register")]
+    pub(crate) listen: Vec<Endpoint>,
+    /// Who is served: a peer id, or `any` (repeatable)
+    #[arg(long, value_name = "PEERID|any")]
+    pub(crate) allow: Vec<Who>,
+    /// Be reachable through another relay as well (repeatable)
+    #[arg(long, value_name = "RELAY")]
+    pub(crate) register: Vec<PeerAddr>,
+    /// Most registrations
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) registrations: usize,
+    /// Most circuits
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) circuits: usize,
+    /// Most circuits that one peer dials
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) circuits_a_peer: usize,
+    /// Bytes a second of all circuits that one peer dialled, both ways together
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: u64,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
 Standard input and output carry the bytes of the service as they are. The end of standard input is
 passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
 where the end of the service is the end of the command. When the reader of standard output leaves
 first, the command ends quietly with exit code 0.")]
 pub(crate) struct Connect {
-    /// Where the peer listens
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
-    /// The service; may be left out where the peer has only one
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
     #[command(flatten)]
@@ -108,9 +147,9 @@ Example:
   cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
       -L tcp:127.0.0.1:5433=db --expect PEERID")]
 pub(crate) struct Forward {
-    /// Where the peer listens
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
+    pub(crate) address: Whither,
     /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
     #[arg(
         short = 'L',
@@ -148,6 +187,8 @@ pub(crate) enum Id {
     New(IdNew),
     /// Print the peer id
     Show(IdShow),
+    /// Print an address that others can reach this identity at
+    Addr(IdAddr),
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +264,26 @@ pub(crate) struct PeerVerify {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct IdAddr {
+    /// Where it listens, in the order in which to try
+    #[arg(value_name = "ADDR")]
+    pub(crate) at: Vec<Endpoint>,
+    /// A relay that it is registered at, cepa://RELAYID@ADDR (repeatable)
+    #[arg(long = "relay", value_name = "RELAY")]
+    pub(crate) relays: Vec<PeerAddr>,
+    /// The service
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Explain {
     /// The address
     #[arg(value_name = "ADDR")]
@@ -264,6 +325,26 @@ impl From<Kind> for KeyKind {
             Kind::Ed25519 => Self::Ed25519,
             Kind::P256 => Self::P256,
         }
+    }
+}
+
+/// What a command dials.
+#[derive(Clone, Debug)]
+pub(crate) enum Whither {
+    /// A place, and whoever is there.
+    Place(Endpoint),
+    /// A peer, wherever it is.
+    Peer(PeerAddr),
+}
+
+impl FromStr for Whither {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word.starts_with(node::SCHEME) {
+            return word.parse().map(Self::Peer).map_err(|e| format!("{e}"));
+        }
+        word.parse().map(Self::Place).map_err(|e| format!("{e}"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use cepa::mux::StreamError;
 use cepa::transports::{self, Endpoint};
 
-use crate::args;
+use crate::args::{self, Whither};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
@@ -13,8 +13,9 @@ use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
-    let link = Link::dial(&args.address, &args.trust, &identity).await?;
-    let result = joined(&link, &args).await;
+    let service = service(&args)?;
+    let link = Link::to(&args.address, &args.trust, &identity).await?;
+    let result = joined(&link, &args, &service).await;
     if result.is_err() {
         link.close().await;
         return result;
@@ -23,8 +24,31 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     link.finish().await
 }
 
-async fn joined(link: &Link, args: &args::Connect) -> Result<(), Failure> {
-    let mut far = link.session.open(&args.service).await?;
+/// The service, which an address of a peer may name as well.
+fn service(args: &args::Connect) -> Result<String, Failure> {
+    let named = match &args.address {
+        Whither::Peer(address) => address.service(),
+        Whither::Place(_) => "",
+    };
+    if !named.is_empty() && !args.service.is_empty() && named != args.service {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "the address names the service {named} already: leave {} out",
+                args.service
+            ),
+        ));
+    }
+    let given = if named.is_empty() {
+        &args.service
+    } else {
+        named
+    };
+    Ok(given.to_owned())
+}
+
+async fn joined(link: &Link, args: &args::Connect, service: &str) -> Result<(), Failure> {
+    let mut far = link.session.open(service).await?;
     if args.trust.trust.is_some() {
         // Told once it has answered: an error would be all there is to say.
         say(format_args!(

@@ -160,6 +160,17 @@ impl From<TlsError> for Failure {
     }
 }
 
+/// The code of a failed connection, for those who have no use for its text.
+pub(crate) fn connect_code(e: &ConnectError) -> Code {
+    match e {
+        ConnectError::Transport(e) => Failure::from(e.clone()).code,
+        ConnectError::Tls(e) => Failure::from(e.clone()).code,
+        ConnectError::Config(_) => Code::Local,
+        ConnectError::Layers { .. } => Code::Usage,
+        _ => Code::Lost,
+    }
+}
+
 impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
         match e {

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let link = Arc::new(Link::dial(&args.address, &args.trust, &identity).await?);
+    let link = Arc::new(Link::to(&args.address, &args.trust, &identity).await?);
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
     for (listener, service) in listeners {

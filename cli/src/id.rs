@@ -7,9 +7,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use cepa::identity::{Identity, KeyKind};
+use cepa::identity::{Identity, KeyKind, PeerId};
 
-use crate::args::{Id, IdentityFile};
+use cepa::node::{Hint, PeerAddr, PeerAddrError};
+
+use crate::args::{Id, IdAddr, IdentityFile};
 use crate::exit::{self, Code, Failure, say};
 
 pub(crate) fn run(args: Id) -> Result<(), Failure> {
@@ -25,8 +27,51 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
             identity
         }
         Id::Show(args) => load(&args.identity)?,
+        Id::Addr(args) => return addr(&args),
     };
     exit::print(&format!("{}\n", identity.peer_id()))
+}
+
+/// An address of this identity, from where it says that it is.
+fn addr(args: &IdAddr) -> Result<(), Failure> {
+    let mut address = PeerAddr::new(load(&args.identity)?.peer_id())
+        .with_service(&args.service)
+        .map_err(unfit)?;
+    for at in &args.at {
+        address = address.with_hint(Hint::Direct(at.clone())).map_err(unfit)?;
+    }
+    for hint in relay_hints(&args.relays)? {
+        address = address.with_hint(hint).map_err(unfit)?;
+    }
+    exit::print(&format!("{address}\n"))
+}
+
+/// The addresses of a peer that is registered at these relays.
+pub(crate) fn through(peer: PeerId, relays: &[PeerAddr]) -> Result<Vec<PeerAddr>, Failure> {
+    let hints = relay_hints(relays)?;
+    let one = |hint| PeerAddr::new(peer).with_hint(hint).map_err(unfit);
+    hints.into_iter().map(one).collect()
+}
+
+fn relay_hints(relays: &[PeerAddr]) -> Result<Vec<Hint>, Failure> {
+    let mut hints = Vec::new();
+    for relay in relays {
+        if relay.hints().is_empty() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{relay} does not say where the relay is: give cepa://RELAYID@ADDR"),
+            ));
+        }
+        hints.extend(relay.hints().iter().map(|at| Hint::Relay {
+            relay: relay.peer(),
+            at: Box::new(at.clone()),
+        }));
+    }
+    Ok(hints)
+}
+
+fn unfit(e: PeerAddrError) -> Failure {
+    Failure::new(Code::Usage, e.to_string())
 }
 
 /// The identity that a command uses.

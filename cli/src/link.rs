@@ -8,24 +8,53 @@ use std::sync::Arc;
 
 use cepa::Side;
 use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::node::Node;
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer};
 
-use crate::args::Trust;
+use crate::args::{Trust, Whither};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
-use crate::trust;
+use crate::{node, trust};
 
 /// A session and, below it, the subprocess that it may run over.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) session: Session,
     child: Option<Watched>,
+    /// Of a peer that was reached by its id.
+    node: Option<Node>,
 }
 
 impl Link {
+    /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for.
+    pub(crate) async fn to(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+    ) -> Result<Self, Failure> {
+        let address = match whither {
+            Whither::Place(address) => return Self::dial(address, trust, identity).await,
+            Whither::Peer(address) => address,
+        };
+        if let Some(expected) = trust.expect.filter(|expected| *expected != address.peer()) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "{address} names another peer than --expect {expected}: leave --expect out"
+                ),
+            ));
+        }
+        let (session, node) = node::dial(address, identity).await?;
+        Ok(Self {
+            session,
+            child: None,
+            node: Some(node),
+        })
+    }
+
     /// Dials, as [`Trust`] allows it.
     pub(crate) async fn dial(
         address: &Endpoint,
@@ -39,7 +68,11 @@ impl Link {
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
         match Session::over(stream, address.layers(), Side::Client, &config).await {
-            Ok(session) => Ok(Self { session, child }),
+            Ok(session) => Ok(Self {
+                session,
+                child,
+                node: None,
+            }),
             Err(e) => Err(explained(e, address, identity, child).await),
         }
     }
@@ -71,6 +104,9 @@ impl Link {
     /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
     pub(crate) async fn close(&self) {
         let _ = tokio::time::timeout(GOODBYE, self.session.close()).await;
+        if let Some(node) = &self.node {
+            node.shutdown(std::time::Duration::ZERO).await;
+        }
         if let Some(child) = &self.child {
             let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
         }

@@ -15,8 +15,10 @@ mod id;
 mod join;
 mod link;
 mod log;
+mod node;
 mod peer;
 mod pipe;
+mod relay;
 mod serve;
 mod service;
 mod signal;
@@ -49,6 +51,7 @@ fn run(command: Command) -> Result<(), Failure> {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Relay(args) => relay::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::node::{Access, Call, Node, PeerAddr};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
@@ -26,7 +27,7 @@ use crate::link::{self, carries_session};
 use crate::log;
 use crate::service::Services;
 use crate::signal::Signals;
-use crate::trust;
+use crate::{node, trust};
 
 /// How long sessions may take to end in order once the server was asked to.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -61,6 +62,15 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    if !args.register.is_empty() {
+        let node = server.register(&identity, &args.register).await?;
+        let mut stopping = stopping.clone();
+        tasks.spawn(async move {
+            stopped(&mut stopping).await;
+            node.shutdown(GOODBYE).await;
+            Ok(())
+        });
+    }
     for listener in listeners {
         tasks.spawn(Arc::clone(&server).listen(listener, stopping.clone()));
     }
@@ -138,6 +148,23 @@ impl Server {
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             tell,
         }))
+    }
+
+    /// A node that is registered at relays; what they bring gets the same services as what comes through
+    /// a listener.
+    async fn register(&self, identity: &Identity, relays: &[PeerAddr]) -> Result<Node, Failure> {
+        let node = Node::new(node::config(identity, Arc::clone(&self.config.trust)));
+        let services = Arc::clone(&self.services);
+        node.serve_rest(Access::Anyone, move |call: Call| {
+            let session = call.session().clone();
+            Arc::clone(&services).serve(call.into_incoming(), session)
+        });
+        node::register(&node, relays).await?;
+        node::tell(&node);
+        for address in id::through(identity.peer_id(), relays)? {
+            say(format_args!("reachable at {address}"));
+        }
+        Ok(node)
     }
 
     /// Serves all that a listener brings; ends when it brings no more, or when asked to stop. The

@@ -13,6 +13,7 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
     for word in [
         "demo",
         "serve",
+        "relay",
         "connect",
         "forward",
         "pipe",
@@ -37,6 +38,8 @@ fn every_command_has_help_and_says_what_its_options_are() {
     let place = Place::new();
     for (words, option) in [
         (&["serve"][..], "--allow"),
+        (&["relay"], "--circuits"),
+        (&["id", "addr"], "--relay"),
         (&["connect"], "--expect"),
         (&["forward"], "--local"),
         (&["pipe"], "--trust"),

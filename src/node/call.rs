@@ -3,7 +3,7 @@
 use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{AcceptError, Incoming};
+use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
 
 /// How a session came to be.
@@ -25,6 +25,17 @@ impl Path {
     }
 }
 
+impl Path {
+    /// As the end of a sentence: `over tcp …`, or `via relay …`.
+    pub(super) fn phrase(&self) -> String {
+        if self.is_direct() {
+            format!("over {self}")
+        } else {
+            self.to_string()
+        }
+    }
+}
+
 impl std::fmt::Display for Path {
     /// `tcp 127.0.0.1:7000`, or `via relay ID, ID`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,12 +51,17 @@ impl std::fmt::Display for Path {
 #[derive(Debug)]
 pub struct Call {
     incoming: Incoming,
+    session: Session,
     path: Path,
 }
 
 impl Call {
-    pub(super) fn new(incoming: Incoming, path: Path) -> Self {
-        Self { incoming, path }
+    pub(super) fn new(incoming: Incoming, session: Session, path: Path) -> Self {
+        Self {
+            incoming,
+            session,
+            path,
+        }
     }
 
     /// Who asks.
@@ -61,6 +77,16 @@ impl Call {
     /// How the peer's session came to be.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The peer's session, to open something there or to see it end.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The substream alone, as a session brings it.
+    pub fn into_incoming(self) -> Incoming {
+        self.incoming
     }
 
     /// Whether the peer asks for TLS inside the substream.

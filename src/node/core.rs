@@ -33,6 +33,17 @@ pub(super) struct Service {
     pub(super) handler: Handler,
 }
 
+impl Service {
+    fn new<H, F>(access: Access, handler: H) -> Self
+    where
+        H: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
+        Self { access, handler }
+    }
+}
+
 /// A session that is up.
 #[derive(Clone)]
 pub(super) struct Live {
@@ -50,6 +61,8 @@ pub(super) struct Core {
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
     services: Mutex<HashMap<String, Service>>,
+    /// For every name that has no service of its own.
+    rest: Mutex<Option<Service>>,
     table: Mutex<Table<Live>>,
     /// Relays that may bring us circuits.
     relays: Mutex<HashSet<PeerId>>,
@@ -69,6 +82,7 @@ impl Core {
             dialling: Mutex::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
+            rest: Mutex::default(),
             table: Mutex::new(Table::new(id)),
             relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -85,8 +99,15 @@ impl Core {
         H: Fn(Call) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
-        lock(&self.services).insert(name.to_owned(), Service { access, handler });
+        lock(&self.services).insert(name.to_owned(), Service::new(access, handler));
+    }
+
+    pub(super) fn serve_rest<H, F>(&self, access: Access, handler: H)
+    where
+        H: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        *lock(&self.rest) = Some(Service::new(access, handler));
     }
 
     pub(super) fn allow(&self, name: &str, access: Access) -> bool {
@@ -112,6 +133,7 @@ impl Core {
         };
         found
             .cloned()
+            .or_else(|| lock(&self.rest).clone().filter(|rest| open(&rest)))
             .ok_or("no service of this name is open to you")
     }
 

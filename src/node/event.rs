@@ -37,9 +37,9 @@ impl fmt::Display for Event {
             Self::Listening(at) => write!(f, "listening on {at}"),
             Self::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
             Self::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
-            Self::Up(peer, path) => write!(f, "session with {peer} over {path}"),
+            Self::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
             Self::Down(peer, path, how) => {
-                write!(f, "session with {peer} over {path} ended: {how}")
+                write!(f, "session with {peer} {} ended: {how}", path.phrase())
             }
             Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
             Self::Refused(peer, service, why) => {

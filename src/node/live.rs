@@ -148,7 +148,7 @@ fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
     } else {
         core.find(peer, &name)
     };
-    let call = Call::new(incoming, path.clone());
+    let call = Call::new(incoming, session.clone(), path.clone());
     match found {
         Ok(service) => {
             let handled = (service.handler)(call);

@@ -129,6 +129,16 @@ impl Node {
         self.core.serve(name, access, handler);
     }
 
+    /// Offers whatever has no service of its own: the handler looks at [`Call::service`] itself. Otherwise
+    /// as [`serve`](Self::serve).
+    pub fn serve_rest<H, F>(&self, access: Access, handler: H)
+    where
+        H: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.core.serve_rest(access, handler);
+    }
+
     /// Changes who may open a service; says whether there is one of that name. Substreams that are open
     /// go on.
     pub fn allow(&self, name: &str, access: Access) -> bool {

@@ -166,6 +166,12 @@ pub(crate) struct Server {
 impl Server {
     #[track_caller]
     pub(crate) fn start(place: &Place, words: &[&str]) -> Self {
+        Self::start_at(place, words, "listening on ")
+    }
+
+    /// Starts it, and waits for the line that says that it is up.
+    #[track_caller]
+    pub(crate) fn start_at(place: &Place, words: &[&str], up: &str) -> Self {
         let mut child = place.cepa(words).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (tell, lines) = channel();
@@ -181,8 +187,13 @@ impl Server {
             lines,
             seen: Vec::new(),
         };
-        server.wait_for("listening on ");
+        server.wait_for(up);
         server
+    }
+
+    /// The lines on standard error so far.
+    pub(crate) fn seen(&self) -> &[String] {
+        &self.seen
     }
 
     /// The next line on standard error that contains this.

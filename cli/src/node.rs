@@ -1,0 +1,117 @@
+//! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
+//! node tells on standard error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::identity::{Identity, Pinned, TrustPolicy};
+use cepa::node::{AttemptError, DialError, Event, Node, NodeConfig, PeerAddr, RegisterError};
+use cepa::relay::{RelayError, Status};
+use cepa::session::{OpenError, Session};
+
+use crate::exit::{self, Code, Failure, say};
+use crate::link;
+use crate::log::{self, say_of};
+
+/// The configuration of a node with this identity, that lets in whom `trust` says.
+pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
+    let mut config = NodeConfig::new(identity.clone(), trust);
+    config.stack = link::stack(identity, config.stack.trust);
+    config
+}
+
+/// A session with the peer of an address, and the node that it belongs to. Nobody can dial that node.
+pub(crate) async fn dial(
+    address: &PeerAddr,
+    identity: &Identity,
+) -> Result<(Session, Node), Failure> {
+    let nobody = Arc::new(Pinned::new([]));
+    let node = Node::new(config(identity, nobody));
+    let error = match node.session(address).await {
+        Ok(session) => return Ok((session, node)),
+        Err(error) => error,
+    };
+    // There may be a session with a relay.
+    node.shutdown(Duration::ZERO).await;
+    let code = code(&error);
+    let failure = Failure::new(code, error.to_string());
+    Err(if code == Code::Refused {
+        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+    } else {
+        failure
+    })
+}
+
+/// Tells what happens at a node, until it is gone.
+pub(crate) fn tell(node: &Node) {
+    let mut events = node.events();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match &event {
+                Event::Up(peer, _) | Event::Down(peer, ..) | Event::Refused(peer, ..) => {
+                    say_of(peer, &event);
+                }
+                Event::TurnedAway(from, _) => say_of(log::source(from), &event),
+                _ => say(&event),
+            }
+        }
+    });
+}
+
+/// Registers at relays.
+pub(crate) async fn register(node: &Node, relays: &[PeerAddr]) -> Result<(), Failure> {
+    for relay in relays {
+        node.register(relay).await.map_err(|error| {
+            let code = match &error {
+                RegisterError::Dial(error) => code(error),
+                RegisterError::Relay(error) => relay_code(error),
+                _ => Code::Other,
+            };
+            Failure::new(code, error.to_string())
+        })?;
+    }
+    Ok(())
+}
+
+/// Of several attempts the one that tells most: that somebody else answered, then that we were refused.
+fn code(error: &DialError) -> Code {
+    let attempts = match error {
+        DialError::Failed { attempts, .. } => attempts,
+        DialError::Own { .. } | DialError::Loop { .. } => {
+            return Code::Usage;
+        }
+        DialError::NoHints { .. } => return Code::Connect,
+        _ => return Code::Other,
+    };
+    let codes: Vec<Code> = attempts
+        .iter()
+        .map(|(_, error)| match error {
+            AttemptError::Connect(error) => exit::connect_code(error),
+            AttemptError::Relay(error) => relay_code(error),
+            AttemptError::NoRelay { error, .. } => code(error),
+            _ => Code::Connect,
+        })
+        .collect();
+    [Code::Identity, Code::Refused]
+        .into_iter()
+        .find(|telling| codes.contains(telling))
+        .or(codes.first().copied())
+        .unwrap_or(Code::Connect)
+}
+
+fn relay_code(error: &RelayError) -> Code {
+    match error {
+        RelayError::NoRelay {
+            source: OpenError::Session(_),
+            ..
+        }
+        | RelayError::TimedOut { .. }
+        | RelayError::Lost { .. } => Code::Lost,
+        RelayError::Refused {
+            status: Status::NotRegistered | Status::Unreachable,
+            ..
+        } => Code::Connect,
+        RelayError::Refused { .. } | RelayError::NoRelay { .. } => Code::Refused,
+        _ => Code::Other,
+    }
+}

@@ -1,0 +1,62 @@
+//! `cepa relay`: a node whose only service is to carry circuits between others.
+
+use std::time::Duration;
+
+use cepa::node::Node;
+use cepa::relay::RelayConfig;
+
+use crate::args::{self, Who};
+use crate::exit::{Failure, say};
+use crate::link::carries_session;
+use crate::signal::Signals;
+use crate::{id, node, trust};
+
+/// How long sessions may take to end in order once the relay was asked to.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
+    for endpoint in &args.listen {
+        carries_session(endpoint)?;
+    }
+    let identity = id::load(&args.identity)?;
+    let allow = args.allow.clone();
+    let mut relay = RelayConfig::for_peers(move |peer| {
+        allow.iter().any(|who| match who {
+            Who::Any => true,
+            Who::Peer(allowed) => allowed == peer,
+        })
+    });
+    relay.registrations = args.registrations;
+    relay.circuits = args.circuits;
+    relay.circuits_a_peer = args.circuits_a_peer;
+    relay.rate = args.rate;
+    let mut config = node::config(&identity, trust::of_server(&args.allow));
+    // A registered node and a dialler are a session each.
+    config.sessions = args.registrations.saturating_add(args.circuits).max(256);
+    config.stack.mux.max_inbound_streams = config
+        .stack
+        .mux
+        .max_inbound_streams
+        .max(args.circuits_a_peer + 8);
+    config.stack.mux.max_outbound_streams =
+        config.stack.mux.max_outbound_streams.max(args.circuits + 8);
+    let node = Node::with_relay(config, relay);
+    let mut signals = Signals::watch();
+    for endpoint in &args.listen {
+        let at = node.listen(endpoint).await?;
+        say(format_args!(
+            "relaying on {at}; nodes register at cepa://{}@{at}",
+            identity.peer_id()
+        ));
+    }
+    if args.allow.is_empty() {
+        say(
+            "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
+        );
+    }
+    node::tell(&node);
+    node::register(&node, &args.register).await?;
+    signals.asked_to_end().await;
+    node.shutdown(GOODBYE).await;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Relays, nodes without a listener, and addresses of peers, between real processes.
+
+mod common;
+
+use common::{Place, Server, text};
+
+/// A relay for anybody; the process, and its address.
+fn relay(place: &Place) -> (Server, String) {
+    let (file, _) = place.identity("relay.pem");
+    let relay = Server::start_at(
+        place,
+        &[
+            "relay",
+            "tcp:127.0.0.1:0",
+            "--identity",
+            &file,
+            "--allow",
+            "any",
+        ],
+        "relaying on ",
+    );
+    let address = last_word(relay.seen(), "relaying on ");
+    (relay, address)
+}
+
+/// A server without a listener; the process, and its address through the relay.
+fn hidden(place: &Place, at: &str, allow: &str) -> (Server, String) {
+    let (file, _) = place.identity("hidden.pem");
+    let server = Server::start_at(
+        place,
+        &[
+            "serve",
+            "--register",
+            at,
+            "--service",
+            "up=exec:sha256sum",
+            "--allow",
+            allow,
+            "--identity",
+            &file,
+        ],
+        "reachable at ",
+    );
+    let address = last_word(server.seen(), "reachable at ");
+    (server, address)
+}
+
+fn last_word(lines: &[String], begin: &str) -> String {
+    let line = lines.iter().find(|line| line.starts_with(begin)).unwrap();
+    line.split(' ').next_back().unwrap().to_owned()
+}
+
+/// What sha256sum prints for "x\n".
+const SUM: &str = "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac  -\n";
+
+#[test]
+fn a_server_without_a_listener_is_reached_through_a_relay() {
+    let place = Place::new();
+    let (mut relay, at) = relay(&place);
+    let (mut server, address) = hidden(&place, &at, "any");
+    let output = place.run_with(&["connect", &format!("{address}/up")], b"x\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    server.wait_for(" via relay ");
+
+    // The same with the service apart from the address; what contradicts itself is refused.
+    let output = place.run_with(&["connect", &address, "up"], b"x\n");
+    assert_eq!(text(&output.stdout), SUM);
+    let line = place.fails(&["connect", &format!("{address}/up"), "down"], 2);
+    assert!(line.contains("leave down out"), "{line}");
+    let line = place.fails(&["connect", &format!("{address}/down")], 7);
+    assert!(line.contains("there is up"), "{line}");
+
+    // Gone, it is nobody that the relay knows; and the relay gone, it is nobody at all.
+    server.signal("TERM");
+    assert_eq!(server.finish().0, Some(0));
+    let line = place.fails(&["connect", &format!("{address}/up")], 5);
+    assert!(line.contains("registered there?"), "{line}");
+    relay.wait_for("ended");
+    relay.signal("TERM");
+    assert_eq!(relay.finish().0, Some(0));
+    let line = place.fails(&["connect", &format!("{address}/up")], 5);
+    assert!(line.contains("connection refused"), "{line}");
+}
+
+#[test]
+fn who_is_not_allowed_is_refused_behind_a_relay_too() {
+    let place = Place::new();
+    let (_relay, at) = relay(&place);
+    let (friend, friend_id) = place.identity("friend.pem");
+    let (mut server, address) = hidden(&place, &at, &friend_id);
+    let address = format!("{address}/up");
+    let line = place.fails_quietly(&["connect", &address], 7);
+    assert!(line.contains("our peer id is"), "{line}");
+    server.wait_for("turned");
+    let output = place.run_with(&["connect", &address, "--identity", &friend], b"x\n");
+    assert_eq!(text(&output.stdout), SUM);
+}
+
+#[test]
+fn a_relay_serves_whom_it_is_told_to() {
+    let place = Place::new();
+    let (file, _) = place.identity("relay.pem");
+    let relay = Server::start_at(
+        &place,
+        &["relay", "tcp:127.0.0.1:0", "--identity", &file],
+        "relaying on ",
+    );
+    let at = last_word(relay.seen(), "relaying on ");
+    let words = ["serve", "--register", &at, "--allow", "any"];
+    let line = place.fails_quietly(&words, 7);
+    assert!(line.contains("does not accept our identity"), "{line}");
+}
+
+#[test]
+fn an_address_with_a_direct_hint_needs_no_relay_and_no_trust() {
+    let place = Place::new();
+    let (file, _) = place.identity("server.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=echo:",
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ]);
+    let address = format!("cepa://{}@{}/up", server.id(), server.address());
+    let output = place.run_with(&["connect", &address], b"direct");
+    assert_eq!(text(&output.stdout), "direct", "{}", text(&output.stderr));
+
+    // Somebody else at that place is not talked to.
+    let (_, other) = place.identity("other.pem");
+    let wrong = address.replace(&server.id(), &other);
+    let line = place.fails(&["connect", &wrong], 3);
+    assert!(line.contains("not the expected one"), "{line}");
+    let line = place.fails(&["connect", &address, "--expect", &other], 2);
+    assert!(line.contains("another peer"), "{line}");
+}
+
+#[test]
+fn addresses_of_peers_are_made_and_checked() {
+    let place = Place::new();
+    let (file, id) = place.identity("me.pem");
+    let (_, relay) = place.identity("relay.pem");
+    let relay = format!("cepa://{relay}@unix:%2Frun%2Fr.sock");
+    let output = place.run(&[
+        "id",
+        "addr",
+        "tcp:host:7000",
+        "--relay",
+        &relay,
+        "--service",
+        "up",
+        "--identity",
+        &file,
+    ]);
+    let hint = relay.replace("cepa://", "relay:");
+    assert_eq!(
+        text(&output.stdout),
+        format!("cepa://{id}@tcp:host:7000;{hint}/up\n")
+    );
+    let line = place.fails(&["connect", "cepa://nobody"], 2);
+    assert!(line.contains("52 characters"), "{line}");
+    let line = place.fails_quietly(&["connect", &format!("cepa://{id}")], 5);
+    assert!(line.contains("nothing says where"), "{line}");
+    let own = format!("cepa://{id}@tcp:127.0.0.1:1");
+    let line = place.fails(&["connect", &own, "--identity", &file], 2);
+    assert!(line.contains("this node itself"), "{line}");
+}
