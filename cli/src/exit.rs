@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
+use cepa::node::PeerAddrError;
 use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
@@ -124,6 +125,12 @@ impl From<TransportError> for Failure {
             _ => Code::Connect,
         };
         Self::new(code, e.to_string())
+    }
+}
+
+impl From<PeerAddrError> for Failure {
+    fn from(e: PeerAddrError) -> Self {
+        Self::new(Code::Usage, e.to_string())
     }
 }
 

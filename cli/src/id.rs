@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cepa::identity::{Identity, KeyKind, PeerId};
 
-use cepa::node::{Hint, PeerAddr, PeerAddrError};
+use cepa::node::{Hint, PeerAddr};
 
 use crate::args::{Id, IdAddr, IdentityFile};
 use crate::exit::{self, Code, Failure, say};
@@ -36,12 +36,14 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
 fn addr(args: &IdAddr) -> Result<(), Failure> {
     let mut address = PeerAddr::new(load(&args.identity)?.peer_id())
         .with_service(&args.service)
-        .map_err(unfit)?;
+        .map_err(Failure::from)?;
     for at in &args.at {
-        address = address.with_hint(Hint::Direct(at.clone())).map_err(unfit)?;
+        address = address
+            .with_hint(Hint::Direct(at.clone()))
+            .map_err(Failure::from)?;
     }
     for hint in relay_hints(&args.relays)? {
-        address = address.with_hint(hint).map_err(unfit)?;
+        address = address.with_hint(hint).map_err(Failure::from)?;
     }
     exit::print(&format!("{address}\n"))
 }
@@ -49,7 +51,7 @@ fn addr(args: &IdAddr) -> Result<(), Failure> {
 /// The addresses of a peer that is registered at these relays.
 pub(crate) fn through(peer: PeerId, relays: &[PeerAddr]) -> Result<Vec<PeerAddr>, Failure> {
     let hints = relay_hints(relays)?;
-    let one = |hint| PeerAddr::new(peer).with_hint(hint).map_err(unfit);
+    let one = |hint| PeerAddr::new(peer).with_hint(hint).map_err(Failure::from);
     hints.into_iter().map(one).collect()
 }
 
@@ -68,10 +70,6 @@ fn relay_hints(relays: &[PeerAddr]) -> Result<Vec<Hint>, Failure> {
         }));
     }
     Ok(hints)
-}
-
-fn unfit(e: PeerAddrError) -> Failure {
-    Failure::new(Code::Usage, e.to_string())
 }
 
 /// The identity that a command uses.
