@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::config::{Config, StreamTimeouts};
-use super::super::error::GoAwayCode;
+use super::super::engine::Engine;
+use super::super::error::{GoAwayCode, MuxError};
 use super::{CLIENT, Pair, SECOND, SERVER};
 
 fn quiet() -> Config {
@@ -20,7 +21,7 @@ fn until_nothing_happens(pair: &mut Pair) -> Duration {
     loop {
         pair.settle();
         let arrivals = pair.wires.iter().filter_map(|wire| wire.front());
-        let deadlines = pair.ends.iter().filter_map(|end| end.poll_timeout());
+        let deadlines = pair.ends.iter().filter_map(Engine::poll_timeout);
         let next = arrivals.map(|(at, _)| *at).chain(deadlines).min();
         let Some(next) = next else {
             return pair.now - begun;
@@ -74,7 +75,7 @@ fn a_session_ends_though_something_was_held_back() {
             pair.ends[CLIENT].go_away(GoAwayCode::Normal);
         }
         pair.settle();
-        assert!(pair.ends[CLIENT].end().is_some_and(|end| end.is_clean()));
+        assert!(pair.ends[CLIENT].end().is_some_and(MuxError::is_clean));
         assert!(pair.ends[CLIENT].go_away_sent());
     }
 }
