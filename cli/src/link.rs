@@ -4,19 +4,17 @@
 //! command that would work (unknown peer), the id that the other side has to allow (refused by it),
 //! and the last words of a subprocess that died before it could answer.
 
-use std::sync::Arc;
-
 use cepa::Side;
-use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::identity::{Identity, Refusal};
 use cepa::node::Node;
 use cepa::session::{ConnectError, Session};
-use cepa::stack::StackConfig;
 use cepa::tls::TlsError;
-use cepa::transports::{self, Endpoint, Layer};
+use cepa::transports::{self, Endpoint};
 
 use crate::args::{Trust, Whither};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
+use crate::stack::{self, carries_session};
 use crate::{node, trust};
 
 /// A session and, below it, the subprocess that it may run over.
@@ -61,7 +59,7 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
-        let config = stack(identity, trust::of_dialler(trust)).tuned_to(address);
+        let config = stack::of(identity, trust::of_dialler(trust)).tuned_to(address);
         carries_session(address)?;
         let mut stream = transports::dial(address).await?;
         let child = stream
@@ -110,32 +108,6 @@ impl Link {
         if let Some(child) = &self.child {
             let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
         }
-    }
-}
-
-/// The library's defaults, but for two of a substream's time limits. A command may think for hours
-/// between the end of its input and its first word of output, and a reader may stop for as long
-/// (a pager); neither is a fault that data should be cut for. Whether the peer still lives, the
-/// session's own keepalive finds out.
-pub(crate) fn stack(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
-    let mut config = StackConfig::new(identity.clone(), trust);
-    config.mux.stream_timeouts.half_closed = None;
-    config.mux.stream_timeouts.write_stalled = None;
-    config
-}
-
-/// An address whose layers can carry a session: none written, or the mux above TLS. The library
-/// checks this too, but only once the stream is open.
-pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
-    match address.layers() {
-        [] => Ok(()),
-        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) => Ok(()),
-        _ => Err(Failure::new(
-            Code::Usage,
-            format!(
-                "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
-            ),
-        )),
     }
 }
 

@@ -22,6 +22,7 @@ mod relay;
 mod serve;
 mod service;
 mod signal;
+mod stack;
 mod trust;
 
 use std::process::ExitCode;

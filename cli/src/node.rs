@@ -10,13 +10,13 @@ use cepa::relay::{RelayError, Status};
 use cepa::session::{OpenError, Session};
 
 use crate::exit::{self, Code, Failure, say};
-use crate::link;
 use crate::log::{self, say_of};
+use crate::stack;
 
 /// The configuration of a node with this identity, that lets in whom `trust` says.
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
     let mut config = NodeConfig::new(identity.clone(), trust);
-    config.stack = link::stack(identity, config.stack.trust);
+    config.stack = stack::of(identity, config.stack.trust);
     config
 }
 

@@ -7,8 +7,8 @@ use cepa::relay::RelayConfig;
 
 use crate::args::{self, Who};
 use crate::exit::{Failure, say};
-use crate::link::carries_session;
 use crate::signal::Signals;
+use crate::stack::carries_session;
 use crate::{id, node, trust};
 
 /// How long sessions may take to end in order once the relay was asked to.

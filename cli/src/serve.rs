@@ -23,10 +23,10 @@ use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::{Gate, SESSIONS};
 use crate::id;
-use crate::link::{self, carries_session};
 use crate::log;
 use crate::service::Services;
 use crate::signal::Signals;
+use crate::stack::{self, carries_session};
 use crate::{node, trust};
 
 /// How long sessions may take to end in order once the server was asked to.
@@ -142,7 +142,7 @@ impl Server {
     ) -> Result<Arc<Self>, Failure> {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?;
         Ok(Arc::new(Self {
-            config: link::stack(identity, trust),
+            config: stack::of(identity, trust),
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
