@@ -73,8 +73,9 @@ pub(crate) struct Serve {
     /// A service that peers can open by its name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
-    /// Who may connect: a peer id, or `any` (repeatable)
-    #[arg(long, value_name = "PEERID|any")]
+    /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`
+    /// (repeatable)
+    #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
@@ -236,15 +237,45 @@ pub(crate) struct IdentityFile {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Whom to take the other end for.
+/// Whom to take the other end for. Without any of these: whoever is known at that address
+/// (`cepa peer ls`).
 #[derive(Debug, Args)]
+#[allow(clippy::struct_field_names)] // they are the names of the options
 pub(crate) struct Trust {
-    /// The peer id that the other end must prove
-    #[arg(long, value_name = "PEERID", conflicts_with = "trust")]
-    pub(crate) expect: Option<PeerId>,
+    /// The peer id that the other end must prove, or @NAME of a known peer
+    #[arg(long, value_name = "PEERID|@NAME", conflicts_with_all = ["trust", "trust_new"])]
+    pub(crate) expect: Option<Expected>,
     /// `any` takes whoever answers, and tells who it was: open to a man in the middle
-    #[arg(long, value_name = "any")]
+    #[arg(long, value_name = "any", conflicts_with = "trust_new")]
     pub(crate) trust: Option<TrustWord>,
+    /// Trust whoever answers where nobody is known yet, and remember it: open to a man in the middle
+    /// the first time. Another key at that address is refused from then on
+    #[arg(long)]
+    pub(crate) trust_new: bool,
+    /// Or whoever has a certificate for the host of ADDR from an authority in this PEM file (`system`:
+    /// from an authority that the system trusts)
+    #[arg(long, value_name = "FILE|system")]
+    pub(crate) ca: Option<String>,
+}
+
+/// A word of `--expect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Peer(PeerId),
+    Named(String),
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(name) = word.strip_prefix('@') {
+            return Ok(Self::Named(name.to_owned()));
+        }
+        word.parse()
+            .map(Self::Peer)
+            .map_err(|e| format!("{e} (or @NAME for a known peer)"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -268,9 +299,11 @@ impl From<Kind> for KeyKind {
 }
 
 /// A word of `--allow`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Who {
     Any,
+    Known,
+    Named(String),
     Peer(PeerId),
 }
 
@@ -278,12 +311,16 @@ impl FromStr for Who {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        if word == "any" {
-            return Ok(Self::Any);
+        match (word, word.strip_prefix('@')) {
+            ("any", _) => Ok(Self::Any),
+            ("known", _) => Ok(Self::Known),
+            (_, Some(name)) => Ok(Self::Named(name.to_owned())),
+            _ => word.parse().map(Self::Peer).map_err(|e| {
+                format!(
+                    "{e} (or @NAME for a known peer, `known` for all of them, `any` for everyone)"
+                )
+            }),
         }
-        word.parse()
-            .map(Self::Peer)
-            .map_err(|e| format!("{e} (or `any` for everyone)"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
 mod args;
+mod ask;
 mod child;
 mod connect;
 mod demo;
