@@ -149,6 +149,29 @@ pub(crate) enum Id {
     New(IdNew),
     /// Print the peer id
     Show(IdShow),
+    /// Replace the key: the old one names the new one, so that peers that know it follow by themselves
+    Rotate(IdRotate),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The old identity is kept beside the new one, and both are good for the overlap: programs that still
+run with the old one go on. A peer that knows the old key learns the new one at its next connection
+(the statement stands in the certificate), and writes so into its known peers; one that is not met
+before the statement expires has to be told the new id by hand. `cepa id show --statement` prints
+the statement for peers that are told by other means (`cepa peer follow`).")]
+pub(crate) struct IdRotate {
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+    /// What kind of key the new one is
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
+    pub(crate) kind: Kind,
+    /// How long the old key is still good, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub(crate) overlap: u32,
+    /// How long others can learn of the new key, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) expires: u32,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +187,9 @@ pub(crate) struct IdNew {
 pub(crate) struct IdShow {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+    /// The statements by which the keys before this one name it, for `cepa peer follow`
+    #[arg(long)]
+    pub(crate) statement: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,6 +204,15 @@ pub(crate) enum Peer {
     Rename(PeerRename),
     /// Compare a peer's id with what its owner sees (`cepa id show`), and note that they agree
     Verify(PeerVerify),
+    /// Follow known peers to their new keys, by what `cepa id show --statement` prints there
+    Follow(PeerFollow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerFollow {
+    /// The statements: a file, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use crate::args::{Expected, Trust};
 use crate::ask;
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
-use crate::peer;
+use crate::folder;
 use crate::trust;
 
 /// A session and, below it, the subprocess that it may run over.
@@ -47,7 +47,7 @@ impl Link {
                     let message = format!("{address} is answered by peer {id}, and is not trusted");
                     return Err(Failure::new(Code::UnknownPeer, message));
                 }
-                let met = peer::file()?.meet(&place, id, Origin::Asked, peer::now());
+                let met = folder::known_peers()?.meet(&place, id, Origin::Asked, folder::now());
                 if let Some(learned) = met.map_err(|e| refused(&e, address))? {
                     say(learned);
                 }

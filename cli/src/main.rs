@@ -10,6 +10,7 @@ mod connect;
 mod demo;
 mod exit;
 mod explain;
+mod folder;
 mod forward;
 mod gate;
 mod id;

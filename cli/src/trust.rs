@@ -16,7 +16,7 @@ use cepa::transports::{Endpoint, Layer, Target};
 
 use crate::args::{Expected, Trust, Who};
 use crate::exit::{Code, Failure, say};
-use crate::peer;
+use crate::folder;
 
 /// What a dialling command was told about the other end.
 pub(crate) fn of_dialler(
@@ -28,7 +28,7 @@ pub(crate) fn of_dialler(
         (Some(Expected::Peer(id)), ..) => Arc::new(Pinned::one(*id)),
         (Some(Expected::Named(name)), ..) => named(vec![name.clone()])?,
         (None, None, Some(place)) => {
-            let known = told(TrustKnown::at(peer::file()?, place));
+            let known = told(TrustKnown::at(folder::known_peers()?, place));
             Arc::new(if args.trust_new {
                 known.trusting_new()
             } else {
@@ -64,7 +64,7 @@ pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> 
     }
     let mut policies: Vec<Arc<dyn TrustPolicy>> = vec![Arc::new(Pinned::new(ids))];
     if list {
-        policies.push(Arc::new(told(TrustKnown::anyone(peer::file()?))));
+        policies.push(Arc::new(told(TrustKnown::anyone(folder::known_peers()?))));
     } else if !names.is_empty() {
         policies.push(named(names)?);
     }
@@ -94,7 +94,7 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
             "warning: a peer that was named has replaced its key, and is {id} now: name that id from here on"
         ));
     }
-    if peer::now() > peer.not_after() {
+    if folder::now() > peer.not_after() {
         remarks.push(format!(
             "warning: the certificate of peer {id} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
         ));
@@ -113,7 +113,7 @@ pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
 
 /// By name; a name that nobody has is a mistake to be told at once.
 fn named(names: Vec<String>) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    let file = peer::file()?;
+    let file = folder::known_peers()?;
     let known = file.read()?;
     if let Some(name) = names.iter().find(|name| known.named(name).is_none()) {
         return Err(Failure::new(

@@ -46,11 +46,13 @@ pub(crate) use certificate::Facts;
 pub use error::IdentityError;
 pub use key::{Identity, KeyKind};
 pub use known::{
-    DamagedLine, EditError, EntryError, KnownPeer, KnownPeers, KnownPeersError, KnownPeersFile,
-    KnownPeersProblem, Learned, Origin, Previous, TrustKnown, place_of,
+    DamagedLine, EditError, EntryError, FollowError, KnownPeer, KnownPeers, KnownPeersError,
+    KnownPeersFile, KnownPeersProblem, Learned, Origin, Previous, TrustKnown, place_of,
 };
 pub use peer_id::{PeerId, PeerIdError};
-pub use rotation::{Rotation, RotationError, RotationTimes};
+pub use rotation::{
+    Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,
+};
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};

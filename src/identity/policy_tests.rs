@@ -598,13 +598,7 @@ fn a_chain_is_followed_and_a_replay_leads_nowhere() {
     let long = next(&short, KeyKind::Ed25519);
     let refusal = ask_at(&TrustKnown::at(file.clone(), "p"), &long, 4 * DAY).unwrap_err();
     assert!(
-        matches!(
-            &refusal,
-            Refusal::Changed {
-                note: Some(RotationError::Expired { .. }),
-                ..
-            }
-        ),
+        matches!(note(&refusal), Some(RotationError::Expired { .. })),
         "{refusal}"
     );
     know(&file, "short", &short, "q");
@@ -623,22 +617,14 @@ fn a_second_successor_of_one_key_is_refused_as_a_fork() {
     ] {
         assert_eq!(ask_at(&policy, &b, 2 * DAY), Ok(()));
         let refusal = ask_at(&policy, &thief, 2 * DAY).unwrap_err();
-        let Refusal::Changed {
-            note: Some(RotationError::Fork { first, second }),
-            ..
-        } = &refusal
-        else {
-            panic!("{refusal}");
+        let fork = |second| RotationError::Fork {
+            first: b.peer_id(),
+            second,
         };
-        assert_eq!((*first, *second), (b.peer_id(), thief.peer_id()));
+        assert_eq!(note(&refusal), Some(&fork(thief.peer_id())));
         let child = next(&thief, KeyKind::Ed25519);
-        assert!(matches!(
-            ask_at(&policy, &child, 2 * DAY),
-            Err(Refusal::Changed {
-                note: Some(RotationError::Fork { .. }),
-                ..
-            })
-        ));
+        let refusal = ask_at(&policy, &child, 2 * DAY).unwrap_err();
+        assert_eq!(note(&refusal), Some(&fork(child.peer_id())));
     }
     assert_eq!(file.read().unwrap().named("a").unwrap().id, b.peer_id());
 }
@@ -665,7 +651,78 @@ fn nobody_can_name_a_key_of_somebody_else() {
     ));
     // The list itself follows only a key that somebody has.
     let [statement] = stranger.rotations().try_into().unwrap();
-    assert_eq!(file.edit(|known| known.rotate(&statement)).unwrap(), None);
+    let mut known = file.read().unwrap();
+    assert_eq!(known.rotate(&statement, at(2 * DAY)).unwrap(), None);
+    assert_eq!(known, file.read().unwrap());
+}
+
+#[test]
+fn statements_are_followed_from_text_as_from_a_certificate() {
+    let (_folder, file) = file();
+    let a = identity();
+    know(&file, "a", &a, "p");
+    let (b, thief) = (next(&a, KeyKind::Ed25519), next(&a, KeyKind::P256));
+    let c = next(&b, KeyKind::Ed25519);
+    let text = rotations_to_text(&c.rotations());
+    let read = rotations_from_text(&format!(" {text}\n")).unwrap();
+    assert_eq!(read, c.rotations());
+    let follow = |statement: &Rotation, now| file.update(|known| known.rotate(statement, at(now)));
+    let error = follow(&read[0], 101 * DAY).unwrap_err();
+    assert!(matches!(
+        error,
+        FollowError::Rotation(RotationError::Expired { .. })
+    ));
+    for statement in &read {
+        let learned = follow(statement, 2 * DAY).unwrap();
+        assert!(matches!(learned, Some(Learned::Rotated { .. })));
+        assert_eq!(
+            follow(statement, 2 * DAY).unwrap(),
+            None,
+            "a replay changes nothing"
+        );
+    }
+    let peer = file.read().unwrap().named("a").unwrap().clone();
+    assert_eq!((peer.id, peer.previous.len()), (c.peer_id(), 2));
+    let error = follow(&thief.rotations()[0], 2 * DAY).unwrap_err();
+    assert!(
+        matches!(error, FollowError::Rotation(RotationError::Fork { .. })),
+        "{error}"
+    );
+    for text in ["", "cepa-rotation:!", "cepa-rotation:AAAA", "x"] {
+        let error = rotations_from_text(text).map(|statements| statements.len());
+        assert!(error.is_err(), "{text}: {error:?}");
+    }
+}
+
+#[test]
+fn a_new_identity_takes_the_old_ones_file_and_the_old_one_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, keep) = (folder.path().join("id"), folder.path().join("old"));
+    let a = identity();
+    let b = next(&a, KeyKind::Ed25519);
+    assert!(
+        b.save_over(&a, &path, &keep).is_err(),
+        "there is nothing to replace"
+    );
+    assert!(!path.exists() && !keep.exists());
+    a.save(&path).unwrap();
+    b.save_over(&a, &path, &keep).unwrap();
+    assert_eq!(Identity::load(&path).unwrap().peer_id(), b.peer_id());
+    assert_eq!(Identity::load(&keep).unwrap().peer_id(), a.peer_id());
+    // Somebody else was first.
+    let other = next(&a, KeyKind::Ed25519);
+    let error = other.save_over(&a, &path, &keep).unwrap_err();
+    assert!(matches!(error.problem(), IdentityError::Exists), "{error}");
+    assert_eq!(Identity::load(&path).unwrap().peer_id(), b.peer_id());
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let c = next(&b, KeyKind::Ed25519);
+        c.save_over(&b, &link, folder.path().join("old-2")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(Identity::load(&path).unwrap().peer_id(), c.peer_id());
+    }
 }
 
 #[test]

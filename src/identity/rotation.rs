@@ -30,6 +30,7 @@
 
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
@@ -325,6 +326,27 @@ pub(super) fn path(
         }
     }
     Ok(Vec::new())
+}
+
+/// The word before statements as text.
+const TEXT: &str = "cepa-rotation:";
+
+/// Statements as one line of text, for peers that are told by other means than a certificate.
+#[must_use]
+pub fn rotations_to_text(statements: &[Rotation]) -> String {
+    format!("{TEXT}{}", BASE64.encode(&write_all(statements)))
+}
+
+/// Reads what [`rotations_to_text`] writes; white space around it does not matter.
+pub fn rotations_from_text(text: &str) -> Result<Vec<Rotation>, RotationError> {
+    let base64 = text
+        .trim()
+        .strip_prefix(TEXT)
+        .ok_or(malformed("it begins with cepa-rotation:"))?;
+    let bytes = BASE64
+        .decode(base64.as_bytes())
+        .map_err(|_| malformed("what follows is base64"))?;
+    read_all(&bytes)
 }
 
 fn spki(key: &dyn SigningKey) -> Result<Vec<u8>, RotationError> {

@@ -14,7 +14,7 @@ mod store;
 
 pub use document::{DamagedLine, EditError, KnownPeers};
 pub use entry::{EntryError, KnownPeer, Origin, Previous, place_of};
-pub use policy::{Learned, TrustKnown};
+pub use policy::{FollowError, Learned, TrustKnown};
 pub use store::{KnownPeersError, KnownPeersFile, KnownPeersProblem};
 
 #[cfg(test)]

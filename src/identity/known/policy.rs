@@ -329,18 +329,49 @@ impl KnownPeersFile {
 }
 
 impl KnownPeers {
-    /// Follows checked statements from a known peer's key to its new one. They must begin at a key that
-    /// a peer has now; see [`Rotation::check`].
-    pub fn rotate(&mut self, rotation: &Rotation) -> Result<Option<Learned>, EditError> {
-        let name = self
-            .peers()
-            .find(|peer| peer.id == rotation.old())
-            .map(|peer| peer.name().to_owned());
-        match name {
-            Some(name) => follow(self, &name, std::slice::from_ref(rotation)),
-            None => Ok(None),
+    /// Follows a statement that came by other means than a handshake: it is checked, and the peer that
+    /// has the old key gets the new one. None where no peer has it, or it was followed before.
+    pub fn rotate(
+        &mut self,
+        rotation: &Rotation,
+        now: UnixTime,
+    ) -> Result<Option<Learned>, FollowError> {
+        rotation.check(now)?;
+        let (from, to) = (rotation.old(), rotation.new_id());
+        let had = |peer: &KnownPeer, id| peer.previous.iter().any(|old| old.id == id);
+        let name = {
+            let mut peers = self.peers();
+            peers
+                .find(|peer| peer.id == from)
+                .map(|peer| peer.name().to_owned())
+        };
+        if let Some(name) = name {
+            return Ok(follow(self, &name, std::slice::from_ref(rotation))?);
+        }
+        match self.peers().find(|peer| had(peer, from)) {
+            Some(peer) if peer.id != to && !had(peer, to) => Err(RotationError::Fork {
+                first: peer.id,
+                second: to,
+            }
+            .into()),
+            _ => Ok(None),
         }
     }
+}
+
+/// A statement that was not followed. Each text is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// It does not count.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// The list can't be changed so.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The list can't be read or written.
+    #[error(transparent)]
+    Store(#[from] KnownPeersError),
 }
 
 fn meet(
