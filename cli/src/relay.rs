@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use cepa::node::Node;
+use cepa::identity::PeerId;
+use cepa::node::{Node, PeerAddr};
 use cepa::relay::RelayConfig;
 
-use crate::args::{self, Who};
+use crate::args;
 use crate::exit::{Failure, say};
 use crate::signal::Signals;
 use crate::stack::carries_session;
@@ -19,18 +20,16 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         carries_session(endpoint)?;
     }
     let identity = id::load(&args.identity)?;
-    let allow = args.allow.clone();
-    let mut relay = RelayConfig::for_peers(move |peer| {
-        allow.iter().any(|who| match who {
-            Who::Any => true,
-            Who::Peer(allowed) => allowed == peer,
-        })
-    });
+    // Whoever is let in is served; the relays that this one registers at itself are not let in, but dialled.
+    let above: Vec<PeerId> = args.register.iter().map(PeerAddr::peer).collect();
+    let named: Vec<PeerId> = trust::named_ids(&args.allow);
+    let mut relay =
+        RelayConfig::for_peers(move |peer| !above.contains(peer) || named.contains(peer));
     relay.registrations = args.registrations;
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
-    let mut config = node::config(&identity, trust::of_server(&args.allow));
+    let mut config = node::config(&identity, trust::of_server(&args.allow)?);
     // A registered node and a dialler are a session each.
     config.sessions = args.registrations.saturating_add(args.circuits).max(256);
     config.stack.mux.max_inbound_streams = config
