@@ -268,9 +268,10 @@ impl TlsConfig {
                 name: asked.name.clone().unwrap_or_default(),
             });
         };
-        let (own_form, peer_form) = match settings.versions.contains(&Version::Tls13) {
-            true => asked.forms(settings.key_form),
-            false => Default::default(),
+        let (own_form, peer_form) = if settings.versions.contains(&Version::Tls13) {
+            asked.forms(settings.key_form)
+        } else {
+            Default::default()
         };
         let verdict = Verdict::new(Asks {
             alpn: Arc::clone(&settings.alpn),

@@ -167,12 +167,7 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("TCP:a:1", 1, "a scheme", Some("tcp")),
         ("mux+tsl+tcp:a:1", 5, "a layer (mux, tls, ", Some("tls")),
         ("tls?key=rwa+tcp:a:1", 1, "tls?key=raw", Some("tls?key=raw")),
-        (
-            "tls?kind=raw+tcp:a:1",
-            1,
-            "tls?key=raw",
-            Some("tls?key=raw"),
-        ),
+        ("tls?kind=raw+tcp:a:1", 1, "tls?key=raw", None),
         ("mux+tls+tpc:a:1", 9, "a scheme", Some("tcp")),
         ("tcp+mux:a:1", 1, "a layer", None),
         ("+tcp:a:1", 1, "a layer", None),
