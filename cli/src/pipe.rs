@@ -79,7 +79,8 @@ async fn open(
         .map(|c| Watched::start(c, address.to_string()));
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let config = StackConfig::new(identity.clone(), trust::of_dialler(trust)).tuned_to(address);
+        let trust = trust::of_dialler(trust, address)?;
+        let config = StackConfig::new(identity.clone(), trust).tuned_to(address);
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for layer in address.layers().iter().rev() {
             let tls = config.tls(*layer)?;

@@ -3,9 +3,11 @@
 //! The same questions are put to both roles, in this order, and each of them can only refuse:
 //!
 //! 1. Can the certificate be read, and is an RSA key of 2,048 to 4,096 bits?
-//! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it.
+//! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it. It can
+//!    overlook them, for a peer whose very key it trusts.
 //! 3. Is it the one peer that was asked for, where one was?
 //! 4. Does the trust policy accept the key?
+//! 5. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
 //!
 //! A raw public key (RFC 7250) comes the same way; it has no dates, and all else is the same.
 //!
@@ -94,6 +96,8 @@ pub(super) struct Verifier {
     /// The peer's role.
     role: Side,
     verdict: Verdict,
+    /// What came beside the certificate, and when it was judged.
+    judged: OnceLock<(Vec<CertificateDer<'static>>, UnixTime)>,
 }
 
 impl Verifier {
@@ -110,6 +114,7 @@ impl Verifier {
             tls12,
             role,
             verdict,
+            judged: OnceLock::new(),
         }
     }
 
@@ -119,19 +124,45 @@ impl Verifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let asked = match self.verdict.asks.peer_form {
-            KeyForm::Certificate => Question::of_certificate(certificate, chain),
-            // rustls hands a raw key over where a certificate would be.
-            KeyForm::RawPublicKey => Question::of_key(certificate),
+        let answer = self.shown(certificate, chain).and_then(|shown| {
+            let asked = self.verdict.asks.peer;
+            decide(&*self.trust, &shown, asked, now, self.role)
+        });
+        // Only the first counts; rustls asks once.
+        let _ = self
+            .judged
+            .set((chain.iter().map(|c| c.clone().into_owned()).collect(), now));
+        self.answer(answer)
+    }
+
+    /// The signature over the handshake is right: the peer holds the key.
+    fn proven(
+        &self,
+        certificate: &CertificateDer<'_>,
+        valid: HandshakeSignatureValid,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // rustls asks about the certificate first; a signature without that is of no use.
+        let Some((chain, now)) = self.judged.get() else {
+            return Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            ));
         };
-        let decided = asked
-            .and_then(|asked| asked.decide(&*self.trust, self.verdict.asks.peer, now, self.role));
-        decided.map_err(|refusal| {
-            let error = to_rustls(&refusal);
-            // Only the first counts; rustls asks once.
-            let _ = self.verdict.refusal.set(refusal);
-            error
-        })
+        let answer = self
+            .shown(certificate, chain)
+            .and_then(|shown| proven(&*self.trust, &shown, *now, self.role));
+        self.answer(answer).map(|()| valid)
+    }
+
+    /// rustls hands a raw key over where a certificate would be.
+    fn shown<'a>(
+        &self,
+        certificate: &'a CertificateDer<'a>,
+        chain: &'a [CertificateDer<'a>],
+    ) -> Result<Shown<'a>, Refusal> {
+        match self.verdict.asks.peer_form {
+            KeyForm::Certificate => Shown::certificate(certificate, chain),
+            KeyForm::RawPublicKey => Shown::key(certificate),
+        }
     }
 
     fn check_tls13_signature(
@@ -140,13 +171,14 @@ impl Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match self.verdict.asks.peer_form {
+        let valid = match self.verdict.asks.peer_form {
             KeyForm::Certificate => verify_tls13_signature(message, cert, dss, &self.algorithms),
             KeyForm::RawPublicKey => {
                 let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
                 verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
             }
-        }
+        };
+        valid.and_then(|valid| self.proven(cert, valid))
     }
 
     /// The signatures that we can check. PKCS #1 v1.5 ones are for TLS 1.2 (RFC 8446 section 4.2.3);
@@ -169,17 +201,25 @@ impl Verifier {
     fn wants_raw(&self) -> bool {
         self.verdict.asks.peer_form == KeyForm::RawPublicKey
     }
+
+    fn answer(&self, answer: Result<(), Refusal>) -> Result<(), Error> {
+        answer.map_err(|refusal| {
+            let error = to_rustls(&refusal);
+            let _ = self.verdict.refusal.set(refusal);
+            error
+        })
+    }
 }
 
 /// What a peer has shown.
-pub(super) struct Question<'a> {
+pub(super) struct Shown<'a> {
     facts: Facts,
     certificate: Option<&'a CertificateDer<'a>>,
     chain: &'a [CertificateDer<'a>],
 }
 
-impl<'a> Question<'a> {
-    pub(super) fn of_certificate(
+impl<'a> Shown<'a> {
+    pub(super) fn certificate(
         certificate: &'a CertificateDer<'a>,
         chain: &'a [CertificateDer<'a>],
     ) -> Result<Self, Refusal> {
@@ -190,7 +230,7 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn of_key(key: &[u8]) -> Result<Self, Refusal> {
+    fn key(key: &[u8]) -> Result<Self, Refusal> {
         Ok(Self {
             facts: Facts::of_key(key).map_err(|problem| Refusal::Unusable { problem })?,
             certificate: None,
@@ -198,52 +238,84 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// All further questions, in their order.
-    pub(super) fn decide(
-        &self,
-        trust: &dyn TrustPolicy,
-        asked_for: Option<PeerId>,
-        now: UnixTime,
-        role: Side,
-    ) -> Result<(), Refusal> {
-        let facts = &self.facts;
-        // Both ends belong to the period (RFC 5280 section 4.1.2.5).
-        if now > facts.not_after {
-            return Err(Refusal::Expired {
-                presented: facts.id,
-                not_after: facts.not_after,
-            });
-        }
-        if now < facts.not_before {
-            return Err(Refusal::NotYetValid {
-                presented: facts.id,
-                not_before: facts.not_before,
-                now,
-            });
-        }
-        if let Some(expected) = asked_for.filter(|asked| *asked != facts.id) {
-            return Err(Refusal::WrongPeer {
-                expected: vec![expected],
-                presented: facts.id,
-            });
-        }
-        let presented = Presented::new(
-            facts.id,
+    fn presented(&self, now: UnixTime, role: Side) -> Presented<'a> {
+        let dates = (self.facts.not_before, self.facts.not_after);
+        Presented::new(
+            self.facts.id,
             self.certificate,
             self.chain,
-            (facts.not_before, facts.not_after),
+            dates,
             now,
             role,
-        );
-        // A panic must not pass for consent, nor tear down a task that serves other peers too. What the
-        // policy leaves behind half-done is its own; we only take note that it did not consent.
-        catch_unwind(AssertUnwindSafe(|| trust.decide(&presented))).unwrap_or_else(|_| {
-            Err(Refusal::PolicyFailed {
-                presented: facts.id,
-                reason: "the trust policy panicked".into(),
-            })
-        })
+        )
     }
+}
+
+/// All questions about what was shown, in their order.
+pub(super) fn decide(
+    trust: &dyn TrustPolicy,
+    shown: &Shown<'_>,
+    asked_for: Option<PeerId>,
+    now: UnixTime,
+    role: Side,
+) -> Result<(), Refusal> {
+    let facts = &shown.facts;
+    let presented = shown.presented(now, role);
+    // Both ends belong to the period (RFC 5280 section 4.1.2.5).
+    let dates = if now > facts.not_after {
+        Err(Refusal::Expired {
+            presented: facts.id,
+            not_after: facts.not_after,
+        })
+    } else if now < facts.not_before {
+        Err(Refusal::NotYetValid {
+            presented: facts.id,
+            not_before: facts.not_before,
+            now,
+        })
+    } else {
+        Ok(())
+    };
+    if dates.is_err() && !guarded(|| trust.overlooks_dates(&presented)).unwrap_or(false) {
+        return dates;
+    }
+    if let Some(expected) = asked_for.filter(|asked| *asked != facts.id) {
+        return Err(Refusal::WrongPeer {
+            expected: vec![expected],
+            presented: facts.id,
+        });
+    }
+    ask(&presented, || trust.decide(&presented))
+}
+
+/// The last question, when the peer has proven that it holds the key.
+pub(super) fn proven(
+    trust: &dyn TrustPolicy,
+    shown: &Shown<'_>,
+    now: UnixTime,
+    role: Side,
+) -> Result<(), Refusal> {
+    let presented = shown.presented(now, role);
+    ask(&presented, || trust.proven(&presented))
+}
+
+fn ask(
+    presented: &Presented<'_>,
+    question: impl FnOnce() -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    guarded(question).unwrap_or_else(|| {
+        Err(Refusal::PolicyFailed {
+            presented: presented.id,
+            reason: "the trust policy panicked".into(),
+        })
+    })
+}
+
+/// The policy's answer, if it did not panic. A panic must not pass for consent, nor tear down a task
+/// that serves other peers too. What the policy leaves behind half-done is its own; we only take note
+/// that it did not consent.
+fn guarded<T>(question: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(question)).ok()
 }
 
 /// The error that makes rustls send the alert that fits best.
@@ -281,6 +353,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn verify_tls13_signature(
@@ -332,6 +405,7 @@ impl ClientCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn verify_tls13_signature(
