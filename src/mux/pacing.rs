@@ -198,8 +198,10 @@ pub(crate) struct Pacer {
     free_after: Option<Instant>,
     free_penalty: f64,
 
-    /// Bulk waits, until this time or the next answer.
+    /// Bulk waits, until `wake` or the next answer.
     held: bool,
+    /// Small messages wait, too.
+    small_held: bool,
     wake: Option<Instant>,
 }
 
@@ -257,6 +259,7 @@ impl Pacer {
             free_after: None,
             free_penalty: DRAIN,
             held: false,
+            small_held: false,
             wake: None,
         }
     }
@@ -329,27 +332,36 @@ impl Pacer {
         !self.held
     }
 
-    /// Whether small messages may go: they need not wait, but many of them are bulk.
-    pub(crate) fn may_send_small(&mut self, now: Instant) -> bool {
-        if self.is_open() {
+    /// Whether small messages may go, `pending` bytes behind what was sent: they need not wait, but many of them
+    /// are bulk. With no mark on its way they go in any case, since nothing would come that could let them go;
+    /// [`Pacer::wants_mark`] sees to it that one goes with them in time.
+    pub(crate) fn may_send_small(&mut self, now: Instant, pending: usize) -> bool {
+        self.small_held = false;
+        if self.is_open() || self.marks.is_empty() {
             return true;
         }
         self.advance(now);
-        let over = self.sent as f64 - self.delivered - self.limit() - SMALL_FLIGHT;
+        let over = self.small_excess(pending);
         if over <= 0.0 {
             return true;
         }
-        self.held = true;
+        if self.silent_too_long(now) {
+            self.deaf = true;
+            return true;
+        }
+        self.small_held = true;
         let pause = if self.rate > 0.0 {
             over / self.rate
         } else {
             SPAN
         };
         self.wake = Some(after(now, pause.max(TICK / 2.0)));
-        if self.silent_too_long(now) {
-            self.deaf = true;
-        }
-        self.deaf
+        false
+    }
+
+    /// Bytes above the bound of small messages, once `pending` more are sent.
+    fn small_excess(&self, pending: usize) -> f64 {
+        (self.sent as f64 + pending as f64) - self.delivered - self.limit() - SMALL_FLIGHT
     }
 
     /// Whether bulk waits, and nothing has happened since that could let it go.
@@ -357,14 +369,25 @@ impl Pacer {
         self.held
     }
 
+    /// The same for small messages.
+    pub(crate) fn small_held(&self) -> bool {
+        self.small_held
+    }
+
+    /// No small message waits.
+    pub(crate) fn forget_small(&mut self) {
+        self.small_held = false;
+    }
+
     /// When [`Pacer::on_timeout`] is to be called.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.wake.filter(|_| self.held)
+        self.wake.filter(|_| self.held || self.small_held)
     }
 
     pub(crate) fn on_timeout(&mut self, now: Instant) {
-        if self.held && self.wake.is_some_and(|at| at <= now) {
+        if self.timeout().is_some_and(|at| at <= now) {
             self.held = false;
+            self.small_held = false;
         }
     }
 
@@ -386,7 +409,9 @@ impl Pacer {
             return false;
         }
         if !bulk {
-            return since >= 16 << 10 && passed >= SPAN;
+            // Before the bound of small messages is reached, its mark is on the way.
+            let soon = self.marks.is_empty() && self.small_excess(bytes) > -SMALL_FLIGHT / 2.0;
+            return soon || since >= 16 << 10 && passed >= SPAN;
         }
         match self.phase {
             Phase::Starting { .. } | Phase::Full { .. } | Phase::Bounded => {

@@ -219,7 +219,16 @@ impl Scheduler {
 
     /// Whether something small waits: control or sparse.
     pub(crate) fn has_small(&self) -> bool {
-        !self.control.is_empty() || self.urgent > 0
+        self.has_control() || self.has_sparse()
+    }
+
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Whether a stream with little queued waits.
+    pub(crate) fn has_sparse(&self) -> bool {
+        self.urgent > 0
     }
 
     /// Whether a bulk stream waits.

@@ -38,7 +38,8 @@ impl Engine {
             || (self.end.is_none()
                 && (!self.control.is_empty()
                     || !self.pongs.is_empty()
-                    || self.scheduler.has_small()
+                    || self.scheduler.has_control()
+                    || (self.scheduler.has_sparse() && !self.pacer.small_held())
                     || (self.scheduler.has_bulk() && !self.pacer.held())
                     || self.pings.iter().any(|ping| ping.sent.is_none())
                     || self.may_end()))
@@ -105,10 +106,12 @@ impl Engine {
         let record = self.pacer.record();
         self.scheduler.set_frame(record);
         let most = self.pacer.batch();
+        self.pacer.forget_small();
         while batch.has_room() && batch.filled() < most {
             // On a slow path what is small goes alone: it has arrived when its record has.
             let alone = record < RECORD && !batch.is_empty();
-            let last = if self.scheduler.has_small() && !self.pacer.may_send_small(now) {
+            let small = self.scheduler.has_small();
+            let last = if small && !self.pacer.may_send_small(now, batch.filled()) {
                 Lane::Control
             } else if self.scheduler.has_bulk()
                 && !alone
