@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Make an identity, or show the peer id of one
     #[command(subcommand)]
     Id(Id),
+    /// List and change the peers that are known here
+    #[command(subcommand)]
+    Peer(Peer),
     /// Tell what an address means, layer by layer, and check it
     Explain(Explain),
 }
@@ -160,6 +163,63 @@ pub(crate) struct IdNew {
 pub(crate) struct IdShow {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// List them, as they stand in the file `known_peers` of the configuration folder
+    Ls,
+    /// Add one
+    Add(PeerAdd),
+    /// Forget one
+    Rm(PeerName),
+    /// Call one something else
+    Rename(PeerRename),
+    /// Compare a peer's id with what its owner sees (`cepa id show`), and note that they agree
+    Verify(PeerVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerAdd {
+    /// What to call it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its peer id
+    #[arg(value_name = "PEERID")]
+    pub(crate) id: PeerId,
+    /// Where it is met (repeatable): whoever answers there must prove that id
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) at: Vec<Endpoint>,
+    /// If there is a peer of that name, give it this id
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerName {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerRename {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What to call it
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerVerify {
+    /// What it is called here
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The id that its owner sees
+    #[arg(value_name = "PEERID")]
+    pub(crate) id: PeerId,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
+use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::{TransportError, TransportErrorKind};
 
@@ -165,6 +166,10 @@ impl From<ConnectError> for Failure {
             ConnectError::Transport(e) => e.into(),
             ConnectError::Tls(e) => e.into(),
             ConnectError::Config(e) => e.into(),
+            ConnectError::Binding(BindingError::Mismatch) => {
+                Self::new(Code::Identity, e.to_string())
+            }
+            ConnectError::Binding(_) => Self::new(Code::Connect, e.to_string()),
             ConnectError::Layers { .. } => Self::new(Code::Usage, e.to_string()),
             _ => Self::new(Code::Lost, e.to_string()),
         }

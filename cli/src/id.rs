@@ -60,9 +60,14 @@ fn is_missing(path: &Path) -> bool {
 }
 
 fn default_path() -> Result<PathBuf, Failure> {
+    Ok(folder()?.join("identity.pem"))
+}
+
+/// The configuration folder of this user, which need not exist yet.
+pub(crate) fn folder() -> Result<PathBuf, Failure> {
     let set = |name: &str| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
-    let folder = match set("CEPA_CONFIG_DIR") {
-        Some(folder) => PathBuf::from(folder),
+    match set("CEPA_CONFIG_DIR") {
+        Some(folder) => Ok(PathBuf::from(folder)),
         None => directories::ProjectDirs::from("", "", "cepa")
             .map(|dirs| dirs.config_dir().to_owned())
             .ok_or_else(|| {
@@ -70,7 +75,6 @@ fn default_path() -> Result<PathBuf, Failure> {
                     Code::Local,
                     "this user has no home folder; set CEPA_CONFIG_DIR, or name a file with --identity",
                 )
-            })?,
-    };
-    Ok(folder.join("identity.pem"))
+            }),
+    }
 }

@@ -15,6 +15,7 @@ mod id;
 mod join;
 mod link;
 mod log;
+mod peer;
 mod pipe;
 mod serve;
 mod service;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
+            Command::Peer(args) => peer::run(args),
             Command::Explain(args) => explain::run(&args),
         }
     });

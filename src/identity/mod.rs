@@ -14,13 +14,17 @@
 //! | `key.rs` | `Identity`: key and certificate that belong together, making new ones |
 //! | `pem.rs` | the text form of an identity |
 //! | `store.rs` | identity files: mode 0600, never over an existing file |
+//! | `files.rs` | files that are their owner's alone |
+//! | `known/` | the known-peers file |
 //! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
 //! | `backend.rs` | which cryptographic provider is the default |
 
 mod backend;
 mod certificate;
 mod error;
+mod files;
 mod key;
+mod known;
 mod peer_id;
 mod pem;
 mod store;
@@ -31,6 +35,10 @@ pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use error::IdentityError;
 pub use key::{Identity, KeyKind};
+pub use known::{
+    DamagedLine, EditError, EntryError, KnownPeer, KnownPeers, KnownPeersError, KnownPeersFile,
+    KnownPeersProblem, Origin, Previous, place_of,
+};
 pub use peer_id::{PeerId, PeerIdError};
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 

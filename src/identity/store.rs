@@ -11,13 +11,14 @@
 //! default identity at first use end up with one. Where the file system has no links (FAT), the
 //! target itself is opened with O_EXCL.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::error::IdentityError;
+use super::files::{self, Draft};
 use super::key::{Identity, KeyKind};
 
 /// No identity is larger; a file that is must be something else.
@@ -81,9 +82,9 @@ fn is_missing(error: &IdentityError) -> bool {
 
 /// Reads a file that must be private.
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
-    let (file, mode) = open(path)?;
+    let (file, metadata) = open(path)?;
     // Write permission counts too: who can change the file can make us be someone else.
-    if let Some(mode) = mode.filter(|mode| mode & 0o077 != 0) {
+    if let Some(mode) = files::loose(&metadata) {
         return Err(IdentityError::Permissions {
             path: path.to_owned(),
             mode,
@@ -92,8 +93,8 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     read_bounded(file)
 }
 
-/// Opens a file for reading, and tells the mode of what was opened (where modes exist).
-fn open(path: &Path) -> Result<(File, Option<u32>), IdentityError> {
+/// Opens a file for reading, and tells what was opened.
+fn open(path: &Path) -> Result<(File, fs::Metadata), IdentityError> {
     let file = File::open(path).map_err(IdentityError::Read)?;
     let metadata = file.metadata().map_err(IdentityError::Read)?;
     if metadata.is_dir() {
@@ -101,19 +102,7 @@ fn open(path: &Path) -> Result<(File, Option<u32>), IdentityError> {
             what: "it is a folder",
         });
     }
-    Ok((file, mode(&metadata)))
-}
-
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // the other branch has none
-fn mode(metadata: &fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Some(metadata.permissions().mode() & 0o7777)
-}
-
-#[cfg(not(unix))]
-fn mode(_: &fs::Metadata) -> Option<u32> {
-    None
+    Ok((file, metadata))
 }
 
 fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
@@ -137,14 +126,16 @@ fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_folder(folder).map_err(IdentityError::Write)?;
-    let draft = Draft::new(folder, path)?;
+    let folder = files::folder_of(path);
+    files::make_folder(folder).map_err(IdentityError::Write)?;
+    if path.file_name().is_none() {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it is a folder",
+        });
+    }
+    let draft = Draft::beside(path).map_err(IdentityError::Write)?;
     draft.fill(content).map_err(IdentityError::Write)?;
-    match fs::hard_link(&draft.path, path) {
+    match draft.link_to(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(IdentityError::Exists);
@@ -152,13 +143,12 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
         // Told apart from a folder that can't be written: the draft could.
         Err(_) => write_directly(path, content)?,
     }
-    // The name must outlive a power cut as well; not every file system can promise that.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    files::sync_folder(folder);
     Ok(())
 }
 
 fn write_directly(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let mut file = create_private(path).map_err(|error| match error.kind() {
+    let mut file = files::create_private(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => IdentityError::Exists,
         _ => IdentityError::Write(error),
     })?;
@@ -169,66 +159,4 @@ fn write_directly(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
             let _ = fs::remove_file(path);
             IdentityError::Write(error)
         })
-}
-
-/// A file under a passing name, removed when this goes.
-struct Draft {
-    path: PathBuf,
-    file: File,
-}
-
-impl Draft {
-    fn new(folder: &Path, target: &Path) -> Result<Self, IdentityError> {
-        let name = target
-            .file_name()
-            .ok_or(IdentityError::NotAnIdentityFile {
-                what: "it is a folder",
-            })?
-            .to_string_lossy();
-        // A name left over by a process of the same number that was killed is stepped over.
-        let mut number = 0_u32;
-        loop {
-            let path = folder.join(format!(".{name}.{}-{number}.new", std::process::id()));
-            match create_private(&path) {
-                Ok(file) => return Ok(Self { path, file }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => {
-                    number += 1;
-                }
-                Err(error) => return Err(IdentityError::Write(error)),
-            }
-        }
-    }
-
-    fn fill(&self, content: &[u8]) -> io::Result<()> {
-        (&self.file).write_all(content)?;
-        self.file.sync_all()
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(folder)
 }

@@ -198,9 +198,9 @@ pub(crate) struct Pacer {
     free_after: Option<Instant>,
     free_penalty: f64,
 
-    /// Bulk waits, until `wake` or the next answer.
+    /// Bulk waits, until this time or the next answer.
     held: bool,
-    /// Small messages wait, too.
+    /// So do small messages. Then bulk waits, too.
     small_held: bool,
     wake: Option<Instant>,
 }
@@ -320,7 +320,7 @@ impl Pacer {
                 self.probed_at = Some(now);
                 self.draining = None;
                 self.marked = 0;
-                self.held = false;
+                self.let_go();
                 if self.probes > DEAF_PROBES {
                     self.deaf = true;
                 }
@@ -332,36 +332,35 @@ impl Pacer {
         !self.held
     }
 
-    /// Whether small messages may go, `pending` bytes behind what was sent: they need not wait, but many of them
-    /// are bulk. With no mark on its way they go in any case, since nothing would come that could let them go;
-    /// [`Pacer::wants_mark`] sees to it that one goes with them in time.
-    pub(crate) fn may_send_small(&mut self, now: Instant, pending: usize) -> bool {
-        self.small_held = false;
-        if self.is_open() || self.marks.is_empty() {
+    /// Whether small messages may go: they need not wait, but many of them are bulk.
+    pub(crate) fn may_send_small(&mut self, now: Instant) -> bool {
+        if self.is_open() {
             return true;
         }
         self.advance(now);
-        let over = self.small_excess(pending);
-        if over <= 0.0 {
+        let over = self.over(0);
+        // Where no answer is to come, nothing would ever let go: more is sent, and a mark with it.
+        self.small_held = over > 0.0 && !self.marks.is_empty();
+        if !self.small_held {
             return true;
         }
-        if self.silent_too_long(now) {
-            self.deaf = true;
-            return true;
-        }
-        self.small_held = true;
+        self.held = true;
         let pause = if self.rate > 0.0 {
             over / self.rate
         } else {
             SPAN
         };
         self.wake = Some(after(now, pause.max(TICK / 2.0)));
-        false
+        if self.silent_too_long(now) {
+            self.deaf = true;
+            self.let_go();
+        }
+        self.deaf
     }
 
-    /// Bytes above the bound of small messages, once `pending` more are sent.
-    fn small_excess(&self, pending: usize) -> f64 {
-        (self.sent as f64 + pending as f64) - self.delivered - self.limit() - SMALL_FLIGHT
+    /// By how much small messages are more than may be in flight, `pending` bytes behind what was sent.
+    fn over(&self, pending: usize) -> f64 {
+        self.sent as f64 + pending as f64 - self.delivered - self.limit() - SMALL_FLIGHT
     }
 
     /// Whether bulk waits, and nothing has happened since that could let it go.
@@ -369,25 +368,25 @@ impl Pacer {
         self.held
     }
 
-    /// The same for small messages.
+    /// The same of small messages.
     pub(crate) fn small_held(&self) -> bool {
         self.small_held
     }
 
-    /// No small message waits.
-    pub(crate) fn forget_small(&mut self) {
+    /// Something happened that could let go what waits: it is to be asked for again.
+    fn let_go(&mut self) {
+        self.held = false;
         self.small_held = false;
     }
 
     /// When [`Pacer::on_timeout`] is to be called.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        self.wake.filter(|_| self.held || self.small_held)
+        self.wake.filter(|_| self.held)
     }
 
     pub(crate) fn on_timeout(&mut self, now: Instant) {
-        if self.timeout().is_some_and(|at| at <= now) {
-            self.held = false;
-            self.small_held = false;
+        if self.held && self.wake.is_some_and(|at| at <= now) {
+            self.let_go();
         }
     }
 
@@ -405,13 +404,15 @@ impl Pacer {
         if self.deaf {
             return passed >= DEAF;
         }
+        // Its answer is to come before small messages have to wait for it.
+        if self.marks.is_empty() && self.over(bytes) > -SMALL_FLIGHT / 2.0 {
+            return true;
+        }
         if self.marks.len() >= MARKS_MAX || since < MARK_BYTES {
             return false;
         }
         if !bulk {
-            // Before the bound of small messages is reached, its mark is on the way.
-            let soon = self.marks.is_empty() && self.small_excess(bytes) > -SMALL_FLIGHT / 2.0;
-            return soon || since >= 16 << 10 && passed >= SPAN;
+            return since >= 16 << 10 && passed >= SPAN;
         }
         match self.phase {
             Phase::Starting { .. } | Phase::Full { .. } | Phase::Bounded => {

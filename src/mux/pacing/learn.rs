@@ -29,19 +29,15 @@ impl Pacer {
         let (limit, flight) = (self.limit(), (self.sent - self.acked) as f64);
         self.acked = mark.position;
         self.grow_in_use(limit, flight);
+        self.let_go();
         let round_trip = seconds(mark.at, now);
         if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
             self.greeting = Some((round_trip, mark.size));
-            self.delivered = self.delivered.max(mark.position as f64);
-            self.let_go();
-            if std::mem::take(&mut self.deaf) {
-                self.start_again(FIRST_FLIGHT, 7.0);
-            }
+            self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
         self.heard_at = Some(now);
         self.probes = 0;
-        self.let_go();
         let was_deaf = std::mem::take(&mut self.deaf);
         self.leap(&mark, round_trip);
         self.learn_round_trip(&mark, round_trip, now);
@@ -67,12 +63,6 @@ impl Pacer {
         }
         self.change_phase(now, queue);
         true
-    }
-
-    /// An answer came: what waits is to be looked at again.
-    fn let_go(&mut self) {
-        self.held = false;
-        self.small_held = false;
     }
 
     /// While starting, the flight grows only as far as it is used: where something else holds bulk
