@@ -78,7 +78,7 @@ async fn open(
         .map(|c| Watched::start(c, address.to_string()));
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let config = TlsConfig::new(identity, trust::of_dialler(trust))?;
+        let config = TlsConfig::new(identity, trust::of_dialler(trust, address)?)?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for _ in address.layers() {
             match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
