@@ -24,7 +24,7 @@ pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfi
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
     match address.layers() {
         [] => Ok(()),
-        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) => Ok(()),
+        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) => Ok(()),
         _ => Err(Failure::new(
             Code::Usage,
             format!(
