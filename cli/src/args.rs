@@ -6,15 +6,15 @@
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, PeerAddr};
+use cepa::identity::PeerId;
+use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
+pub(crate) use crate::words::{Expected, Kind, Local, Service, Target, TrustWord, Whither, Who};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -359,185 +359,6 @@ impl Trust {
     pub(crate) fn says_something(&self) -> bool {
         self.expect.is_some() || self.trust.is_some() || self.trust_new || self.ca.is_some()
     }
-}
-
-/// A word of `--expect`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Peer(PeerId),
-    Named(String),
-}
-
-impl FromStr for Expected {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        if let Some(name) = word.strip_prefix('@') {
-            return Ok(Self::Named(name.to_owned()));
-        }
-        word.parse()
-            .map(Self::Peer)
-            .map_err(|e| format!("{e} (or @NAME for a known peer)"))
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum TrustWord {
-    Any,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Kind {
-    Ed25519,
-    P256,
-}
-
-impl From<Kind> for KeyKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Ed25519 => Self::Ed25519,
-            Kind::P256 => Self::P256,
-        }
-    }
-}
-
-/// What a command dials.
-#[derive(Clone, Debug)]
-pub(crate) enum Whither {
-    /// A place, and whoever is there.
-    Place(Endpoint),
-    /// A peer, wherever it is.
-    Peer(PeerAddr),
-}
-
-impl FromStr for Whither {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        if word.starts_with(node::SCHEME) {
-            return word.parse().map(Self::Peer).map_err(|e| format!("{e}"));
-        }
-        word.parse().map(Self::Place).map_err(|e| format!("{e}"))
-    }
-}
-
-/// A word of `--allow`.
-#[derive(Clone, Debug)]
-pub(crate) enum Who {
-    Any,
-    Known,
-    Named(String),
-    Peer(PeerId),
-}
-
-impl FromStr for Who {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match (word, word.strip_prefix('@')) {
-            ("any", _) => Ok(Self::Any),
-            ("known", _) => Ok(Self::Known),
-            (_, Some(name)) => Ok(Self::Named(name.to_owned())),
-            _ => word.parse().map(Self::Peer).map_err(|e| {
-                format!(
-                    "{e} (or @NAME for a known peer, `known` for all of them, `any` for everyone)"
-                )
-            }),
-        }
-    }
-}
-
-/// A named service of `--service`.
-#[derive(Clone, Debug)]
-pub(crate) struct Service {
-    pub(crate) name: String,
-    pub(crate) target: Target,
-}
-
-/// What a service is joined to.
-#[derive(Clone, Debug)]
-pub(crate) enum Target {
-    /// An address, opened anew for each substream.
-    Dial(Endpoint),
-    /// Sends back what it gets.
-    Echo,
-    /// The far side of the demo: takes offered TLS layers on and off mid-stream.
-    Demo,
-}
-
-impl FromStr for Service {
-    type Err = String;
-
-    /// `NAME=ADDR`; the name ends at the first `=`, an address may have more of them.
-    fn from_str(word: &str) -> Result<Self, String> {
-        let (name, address) = word
-            .split_once('=')
-            .ok_or("expected NAME=ADDR, as in up=exec:sha256sum")?;
-        let target = match address {
-            "echo:" => Target::Echo,
-            "demo:" => Target::Demo,
-            _ => {
-                let endpoint: Endpoint = address.parse().map_err(|e| format!("{e}"))?;
-                if !endpoint.layers().is_empty() {
-                    return Err(
-                        "a service's address takes no layers: give the plain address".into(),
-                    );
-                }
-                Target::Dial(endpoint)
-            }
-        };
-        Ok(Self {
-            name: service_name(name)?,
-            target,
-        })
-    }
-}
-
-/// A listener of `cepa forward`, and the service it leads to.
-#[derive(Clone, Debug)]
-pub(crate) struct Local {
-    pub(crate) listen: Endpoint,
-    pub(crate) service: String,
-}
-
-impl FromStr for Local {
-    type Err = String;
-
-    /// `LISTEN=SERVICE`; the address ends at the last `=`, it may have options of its own.
-    fn from_str(word: &str) -> Result<Self, String> {
-        let (listen, service) = word
-            .rsplit_once('=')
-            .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
-        let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
-        if !matches!(listen.scheme(), "tcp" | "unix") {
-            return Err(format!(
-                "cannot listen on {}: here: use tcp: or unix:",
-                listen.scheme()
-            ));
-        }
-        if !listen.layers().is_empty() {
-            return Err("a local listener takes no layers: give the plain address".into());
-        }
-        Ok(Self {
-            listen,
-            service: service_name(service)?,
-        })
-    }
-}
-
-/// Longest name of a service in bytes; the header of a substream must stay small.
-const MAX_NAME: usize = 128;
-
-fn service_name(name: &str) -> Result<String, String> {
-    if name.is_empty() {
-        return Err("the service's name is missing".into());
-    }
-    if name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(format!(
-            "a service's name has up to {MAX_NAME} bytes, without spaces and control characters"
-        ));
-    }
-    Ok(name.to_owned())
 }
 
 /// What a command line can be instead of a command.

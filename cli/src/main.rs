@@ -26,6 +26,7 @@ mod service;
 mod signal;
 mod stack;
 mod trust;
+mod words;
 
 use std::process::ExitCode;
 
