@@ -58,6 +58,8 @@ impl Driver {
             go_away_sent: false,
             timer: None,
             armed: None,
+            end: None,
+            deadline: None,
         };
         Self {
             run: Box::pin(shell.run(close_timeout)),
@@ -110,6 +112,9 @@ struct Shell<T> {
     timer: Option<Pin<Box<Sleep>>>,
     /// What `timer` is set to.
     armed: Option<Instant>,
+    /// Why the session is over, and the next deadline, as the engine had them when it was last asked or told.
+    end: Option<MuxError>,
+    deadline: Option<Instant>,
 }
 
 impl<T: ByteStream> Shell<T> {
@@ -131,32 +136,40 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Works until the session is over.
+    ///
+    /// What had nothing has put down the task's waker, so it is not asked again before it may have something:
+    /// a message costs two or three turns of the lock, and most of a small message's time is such overhead.
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
-        self.tell(|_| {});
+        let mut reading = true;
+        // There was nothing to send, and nothing has happened since.
+        let mut parked = false;
         for _ in 0..ROUNDS {
-            let read = self.poll_read(cx);
-            let wrote = match self.poll_write(cx) {
-                Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(error)) => {
-                    self.guard
-                        .shared
-                        .with(|engine| engine.handle_io_error(error));
-                    true
-                }
-                Poll::Pending => false,
-            };
-            let (end, deadline) = self
-                .guard
-                .shared
-                .with(|engine| (engine.end().cloned(), engine.poll_timeout()));
-            if let Some(end) = end {
+            reading = reading && self.poll_read(cx).is_ready();
+            parked = parked && !reading;
+            let wrote = !parked
+                && match self.poll_write(cx) {
+                    Poll::Ready(Ok(())) => true,
+                    Poll::Ready(Err(error)) => {
+                        self.tell(|engine| engine.handle_io_error(error));
+                        true
+                    }
+                    Poll::Pending => {
+                        parked = self.batch.is_empty() && !self.needs_flush;
+                        false
+                    }
+                };
+            if let Some(end) = self.end.take() {
                 return Poll::Ready(end);
             }
-            let late = self.poll_timer(cx, deadline);
-            if read.is_pending() && !wrote && late.is_pending() {
-                return Poll::Pending;
+            if !reading && !wrote {
+                if self.poll_timer(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                parked = false;
             }
         }
+        // With bytes to move all the time, deadlines are looked at here.
+        let _ = self.poll_timer(cx);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -180,10 +193,11 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Tells the engine what happened. We are awake, so nothing of it need wake us.
-    fn tell(&self, what: impl FnOnce(&mut Engine)) {
-        self.guard.shared.with_inner(|inner| {
+    fn tell(&mut self, what: impl FnOnce(&mut Engine)) {
+        (self.end, self.deadline) = self.guard.shared.with_inner(|inner| {
             inner.driver = None;
             what(&mut inner.engine);
+            (inner.engine.end().cloned(), inner.engine.poll_timeout())
         });
     }
 
@@ -192,12 +206,18 @@ impl<T: ByteStream> Shell<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
             let batch = &mut self.batch;
-            self.go_away_sent = self.guard.shared.with_inner(|inner| {
+            (self.go_away_sent, self.end, self.deadline) = self.guard.shared.with_inner(|inner| {
+                inner.driver = None;
                 inner.engine.poll_transmit(now(), batch);
                 if batch.is_empty() {
                     inner.driver = Some(cx.waker().clone());
                 }
-                inner.engine.go_away_sent()
+                let engine = &inner.engine;
+                (
+                    engine.go_away_sent(),
+                    engine.end().cloned(),
+                    engine.poll_timeout(),
+                )
             });
             if self.batch.is_empty() {
                 return Poll::Pending;
@@ -238,8 +258,8 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else {
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
         // A timer that is early does no harm: a deadline that moved away needs no new timer.
@@ -253,9 +273,7 @@ impl<T: ByteStream> Shell<T> {
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
-        self.guard
-            .shared
-            .with(|engine| engine.handle_timeout(now()));
+        self.tell(|engine| engine.handle_timeout(now()));
         Poll::Ready(())
     }
 

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cepa::mux::{self, Mux};
 use cepa::{ByteStream, Side};
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
@@ -40,7 +40,7 @@ pub(crate) type Io = Box<dyn ByteStream>;
 /// Accepted streams that wait: more than any workload opens.
 const QUEUE: usize = 32 << 10;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
     Cepa,

@@ -15,6 +15,7 @@ use clap::Args;
 use crate::Outcome;
 use crate::peers::Peer;
 use goals::{ROWS, Row};
+use rounds::Results;
 use runs::{SPECS, Spec};
 
 #[derive(Args, Debug)]
@@ -25,6 +26,10 @@ pub(crate) struct Options {
     /// Only these workloads, as W1,W5; or runs by name, as w5-16k
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Keep what the folder has of other workloads: the table in several runs, where the machine is free only for
+    /// some minutes at a time
+    #[arg(long, requires = "out")]
+    add: bool,
     /// One round, and a quarter of the work: shows whether everything runs, not how fast
     #[arg(long)]
     quick: bool,
@@ -33,15 +38,20 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let specs = chosen(&options.only)?;
     let begun = Instant::now();
-    let results = rounds::run(&specs, options.quick)?;
+    let mut results = match &options.out {
+        Some(folder) if options.add => report::read(folder, &specs)?,
+        _ => Results::default(),
+    };
+    rounds::run(&specs, options.quick, &mut results)?;
     let took = begun.elapsed();
-    let rows: Vec<&Row> = rows(&specs).collect();
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| results.has(row.spec)).collect();
     for row in &rows {
         let value = row.of(Peer::Cepa, &results);
         let goal = row.goal.to_string().replace(' ', "");
         println!("{} {value:.4} {goal} {}", row.name, row.verdict(value));
     }
     if let Some(folder) = &options.out {
+        let took = (!options.add).then_some(took);
         report::write(folder, &rows, &results, took)?;
         eprintln!("cepa-bench: the table is in {}", folder.display());
     }
@@ -64,10 +74,4 @@ fn chosen(only: &[String]) -> Outcome<Vec<&'static Spec>> {
     }
     let wanted = |spec: &&Spec| only.is_empty() || only.iter().any(|name| names(spec, name));
     Ok(SPECS.iter().filter(wanted).collect())
-}
-
-/// The rows of the table that these runs fill.
-fn rows(specs: &[&'static Spec]) -> impl Iterator<Item = &'static Row> {
-    ROWS.iter()
-        .filter(|row| specs.iter().any(|spec| spec.id == row.spec))
 }

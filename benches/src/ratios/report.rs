@@ -11,16 +11,18 @@ use time::macros::format_description;
 use super::goals::Row;
 use super::plot;
 use super::rounds::Results;
+use super::runs::Spec;
 use crate::Outcome;
 use crate::peers::Peer;
 
 const PLOT: &str = "ratios.svg";
+const MEASUREMENTS: &str = "measurements.jsonl";
 
 pub(crate) fn write(
     folder: &Path,
     rows: &[&Row],
     results: &Results,
-    took: Duration,
+    took: Option<Duration>,
 ) -> Outcome<()> {
     fs::create_dir_all(folder)?;
     fs::write(
@@ -28,17 +30,21 @@ pub(crate) fn write(
         markdown(rows, results, &about(took)?)?,
     )?;
     fs::write(folder.join(PLOT), plot::svg(rows, results)?)?;
-    let mut lines = String::new();
-    for record in results.records() {
-        lines.push_str(&serde_json::to_string(record)?);
-        lines.push('\n');
-    }
-    fs::write(folder.join("measurements.jsonl"), lines)?;
+    fs::write(folder.join(MEASUREMENTS), results.lines()?)?;
     Ok(())
 }
 
-/// Where, when, and for how long.
-fn about(took: Duration) -> Outcome<String> {
+/// What the folder has of other runs than these; nothing where there is no folder yet.
+pub(crate) fn read(folder: &Path, anew: &[&'static Spec]) -> Outcome<Results> {
+    match fs::read_to_string(folder.join(MEASUREMENTS)) {
+        Ok(lines) => Results::from_lines(&lines, anew),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where, when, and for how long if it was one run.
+fn about(took: Option<Duration>) -> Outcome<String> {
     let day = OffsetDateTime::now_utc().format(format_description!("[year]-[month]-[day]"))?;
     let workers = std::thread::available_parallelism()?;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -47,12 +53,14 @@ fn about(took: Duration) -> Outcome<String> {
     let model = model.map_or("unknown processor", |(_, model)| model);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let os = std::env::consts::OS;
-    let seconds = took.as_secs();
+    let took = took.map(|took| (took.as_secs() / 60, took.as_secs() % 60));
+    let took = took.map_or_else(
+        || "in several runs".to_owned(),
+        |(minutes, seconds)| format!("in {minutes} min {seconds} s"),
+    );
     Ok(format!(
-        "Measured on {day}, on {workers} cores of {model}, {os} {}, in {} min {} s.",
+        "Measured on {day}, on {workers} cores of {model}, {os} {}, {took}.",
         kernel.trim(),
-        seconds / 60,
-        seconds % 60
     ))
 }
 
@@ -101,6 +109,7 @@ pub(crate) fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::goals::ROWS;
+    use super::super::runs::SPECS;
     use super::*;
     use crate::workloads::Record;
 
@@ -116,6 +125,17 @@ mod tests {
     fn figures_have_three_digits() {
         let shown = [123.4, 12.34, 1.234, 0.1234, 0.012_34, f64::NAN].map(figure);
         assert_eq!(shown, ["123", "12.3", "1.23", "0.123", "0.0123", "-"]);
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_again_but_for_what_is_measured_anew() {
+        let mut results = Results::default();
+        results.add("w1-cpu", Peer::Cepa, record("v", 1.0));
+        results.add("w2", Peer::Tls, record("v", 2.0));
+        let anew: Vec<_> = SPECS.iter().filter(|spec| spec.id == "w1-cpu").collect();
+        let kept = Results::from_lines(&results.lines().unwrap(), &anew).unwrap();
+        assert!(kept.has("w2") && !kept.has("w1-cpu"));
+        assert!((kept.median("w2", Peer::Tls, "v") - 2.0).abs() < 1e-9);
     }
 
     #[test]

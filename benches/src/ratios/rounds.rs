@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 use super::runs::{Load, Spec};
 use crate::Outcome;
 use crate::measure::median;
@@ -14,18 +16,57 @@ use crate::workloads::Record;
 
 /// All measurements of one run.
 #[derive(Default)]
-pub(crate) struct Results(Vec<(&'static str, Peer, Record)>);
+pub(crate) struct Results(Vec<Measured>);
+
+/// One measurement, and for which run it was made.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Measured {
+    run: String,
+    peer: Peer,
+    #[serde(flatten)]
+    record: Record,
+}
 
 impl Results {
-    pub(crate) fn add(&mut self, spec: &'static str, peer: Peer, record: Record) {
-        self.0.push((spec, peer, record));
+    pub(crate) fn add(&mut self, run: &str, peer: Peer, record: Record) {
+        self.0.push(Measured {
+            run: run.to_owned(),
+            peer,
+            record,
+        });
+    }
+
+    /// The lines that [`Results::lines`] wrote, without those of the runs that are measured anew.
+    pub(crate) fn from_lines(lines: &str, anew: &[&'static Spec]) -> Outcome<Self> {
+        let mut results = Self::default();
+        for line in lines.lines() {
+            let measured: Measured = serde_json::from_str(line)?;
+            if anew.iter().all(|spec| spec.id != measured.run) {
+                results.0.push(measured);
+            }
+        }
+        Ok(results)
+    }
+
+    /// All measurements, each as one line of JSON.
+    pub(crate) fn lines(&self) -> Outcome<String> {
+        let mut lines = String::new();
+        for measured in &self.0 {
+            lines.push_str(&serde_json::to_string(measured)?);
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
+
+    pub(crate) fn has(&self, run: &str) -> bool {
+        self.0.iter().any(|measured| measured.run == run)
     }
 
     /// The middle of what the rounds gave; NaN where there is nothing.
     pub(crate) fn median(&self, spec: &str, peer: Peer, value: &str) -> f64 {
-        let of = self.0.iter().filter(|(s, p, _)| *s == spec && *p == peer);
+        let of = self.0.iter().filter(|m| m.run == spec && m.peer == peer);
         let values: Vec<f64> = of
-            .filter_map(|(_, _, r)| r.values.get(value))
+            .filter_map(|measured| measured.record.values.get(value))
             .copied()
             .collect();
         median(&values)
@@ -33,13 +74,9 @@ impl Results {
 
     /// Who was measured, each once, in a fixed order.
     pub(crate) fn peers(&self, spec: &str) -> impl Iterator<Item = Peer> + use<> {
-        let of = self.0.iter().filter(|(s, _, _)| *s == spec);
-        let peers: BTreeSet<Peer> = of.map(|(_, peer, _)| *peer).collect();
+        let of = self.0.iter().filter(|measured| measured.run == spec);
+        let peers: BTreeSet<Peer> = of.map(|measured| measured.peer).collect();
         peers.into_iter()
-    }
-
-    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.0.iter().map(|(_, _, record)| record)
     }
 }
 
@@ -80,13 +117,12 @@ impl Running {
     }
 }
 
-/// Runs all of `specs`.
-pub(crate) fn run(specs: &[&'static Spec], quick: bool) -> Outcome<Results> {
-    let mut results = Results::default();
+/// Runs all of `specs`, and adds what they say to `results`.
+pub(crate) fn run(specs: &[&'static Spec], quick: bool, results: &mut Results) -> Outcome<()> {
     for spec in specs.iter().filter(|spec| spec.load == Load::Full) {
         for round in 0..rounds(spec, quick) {
             for peer in of_round(spec, round, quick) {
-                Running::start(spec, peer, quick)?.finish(&mut results)?;
+                Running::start(spec, peer, quick)?.finish(results)?;
             }
         }
     }
@@ -98,10 +134,10 @@ pub(crate) fn run(specs: &[&'static Spec], quick: bool) -> Outcome<Results> {
             }
         }
         for one in running {
-            one.finish(&mut results)?;
+            one.finish(results)?;
         }
     }
-    Ok(results)
+    Ok(())
 }
 
 fn rounds(spec: &Spec, quick: bool) -> usize {

@@ -1,6 +1,6 @@
 //! W6: memory of what is open and idle.
 //!
-//! Each stream has carried a byte there, so that it is open on both ends, and nothing since. Both ends are in this
+//! Each stream has carried a byte there and one back, so that it is open on both ends, and nothing since. Both ends are in this
 //! process, so a figure is for both together. Some are opened before the measurement begins, so that what the first
 //! one costs alone is not in it.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Values, on_workers, pair};
 use crate::Outcome;
@@ -49,9 +50,19 @@ impl Substreams {
 
 async fn open(joined: &mut Joined, pairs: &mut Vec<(Io, Io)>, streams: usize) -> Outcome<()> {
     for _ in 0..streams {
-        pairs.push(pair(joined).await?);
+        pairs.push(used(joined).await?);
     }
     Ok(())
+}
+
+async fn used(joined: &mut Joined) -> Outcome<(Io, Io)> {
+    let (mut near, mut far) = pair(joined).await?;
+    // The yamux crate acknowledges a stream with the first byte that it sends there, and opens no more than 256
+    // that are not acknowledged.
+    far.write_u8(0).await?;
+    far.flush().await?;
+    near.read_u8().await?;
+    Ok((near, far))
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -76,7 +87,7 @@ impl Connections {
                     before = settled().await?;
                 }
                 let mut joined = connect(peer, &credentials).await?;
-                let pair = pair(&mut joined).await?;
+                let pair = used(&mut joined).await?;
                 open.push((joined, pair));
             }
             Ok(each(before, settled().await?, connections))
