@@ -33,8 +33,9 @@ pub struct Config {
     /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. Stops a
     /// peer from filling memory through streams that nobody reads.
     pub receive_budget: usize,
-    /// Bytes that one stream holds for sending before writes wait; default 128 KiB: two batches, so
-    /// that a writer refills while the other half is sent.
+    /// Bytes that one stream holds for sending before writes wait; default eight full TLS records (almost
+    /// 128 KiB): two batches, so that a writer refills while the other half is sent, and no crumbs
+    /// behind them.
     pub send_queue: usize,
     /// Whether what is in flight is bounded by what the path delivers, so that small messages do not
     /// wait in the path's buffers behind bulk; default on. It costs a ping every few records while bulk is
@@ -82,7 +83,7 @@ impl Default for Config {
             receive_window: super::frame::INITIAL_WINDOW,
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
-            send_queue: 128 << 10,
+            send_queue: 8 * (super::batch::RECORD - super::frame::HEADER_LEN),
             pacing: true,
             reset_burst: 1000,
             reset_rate: 33,

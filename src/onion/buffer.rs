@@ -1,8 +1,8 @@
 //! Bytes that have arrived and wait to be used: filled at the end, consumed at the front.
 //!
 //! It starts without memory, grows only when it was found full, up to a bound that its owner
-//! names, and gives large memory back when it runs empty, so that an idle layer costs next to
-//! nothing.
+//! names, and gives large memory back when it runs empty after little has come, so that an idle layer
+//! costs next to nothing, and a busy one does not begin anew whenever it has caught up.
 
 /// The first allocation, and what is kept of an empty buffer.
 const SMALL: usize = 4096;
@@ -12,6 +12,10 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes that came since [`Buffer::shrink`] was last asked for.
+    came: usize,
+    /// It was filled to its end.
+    full: bool,
 }
 
 impl Buffer {
@@ -36,13 +40,15 @@ impl Buffer {
     /// Room behind the filled bytes, at least one byte unless `most` bytes are waiting.
     pub(super) fn room(&mut self, most: usize) -> &mut [u8] {
         // Move the rest to the front when less than half of the memory is left behind it, and grow
-        // when that was not enough: many small reads cost more than one move.
+        // when that was not enough, or when it had been filled to its end: many small reads cost more
+        // than one move, and whoever filled it has more.
+        let full = std::mem::take(&mut self.full);
         if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        if self.bytes.len() - self.end <= self.bytes.len() / 4 {
+        if full || self.bytes.len() - self.end <= self.bytes.len() / 4 {
             let grown = (self.bytes.len() * 2).clamp(SMALL, most.max(SMALL));
             if grown > self.bytes.len() {
                 self.bytes.resize(grown, 0);
@@ -56,6 +62,8 @@ impl Buffer {
     pub(super) fn fill(&mut self, n: usize) {
         debug_assert!(self.end + n <= self.bytes.len(), "filled within the room");
         self.end = self.bytes.len().min(self.end + n);
+        self.came += n;
+        self.full = self.end == self.bytes.len();
     }
 
     /// Appends a copy of `bytes`.
@@ -70,9 +78,11 @@ impl Buffer {
         self.end = self.bytes.len();
     }
 
-    /// Gives back what an empty buffer does not need.
+    /// Nothing more is there to fill it with. Gives back what an empty buffer does not need, if it was
+    /// hardly used since this was last asked for.
     pub(super) fn shrink(&mut self) {
-        if self.is_empty() && self.bytes.len() > SMALL {
+        let came = std::mem::take(&mut self.came);
+        if self.is_empty() && self.bytes.len() > SMALL && came < self.bytes.len() / 4 {
             self.bytes = Vec::new();
         }
     }
@@ -132,6 +142,11 @@ mod tests {
         assert_eq!(buffer.filled().len(), 20_000);
         buffer.consume(20_000);
         buffer.shrink();
-        assert_eq!(buffer.bytes.capacity(), 0);
+        assert_eq!(buffer.bytes.len(), 20_000, "it was used");
+        buffer.room(20_000);
+        buffer.fill(100);
+        buffer.consume(100);
+        buffer.shrink();
+        assert_eq!(buffer.bytes.capacity(), 0, "hardly used");
     }
 }
