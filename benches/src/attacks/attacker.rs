@@ -3,11 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::victim::Progress;
 use super::wire::{ACK, DATA, GO_AWAY, HEADER_LEN, PING, RST, SYN, WINDOW, header, parse};
 use crate::Outcome;
 
@@ -28,8 +29,8 @@ pub(super) struct Heard {
 pub(super) enum Went {
     /// All of it was taken.
     Through,
-    /// The victim closed the connection after so many bytes, or a little fewer.
-    Closed { after: u64 },
+    /// The victim ended the session.
+    Closed,
     /// It took no more, and did not close.
     Stalled,
     /// It was told to stop, because the victim had grown too large.
@@ -40,12 +41,11 @@ pub(super) struct Attacker {
     socket: TcpStream,
     heard: Arc<Mutex<Heard>>,
     listening: bool,
-    stop: Arc<AtomicBool>,
-    sent: u64,
+    progress: Arc<Progress>,
 }
 
 impl Attacker {
-    pub(super) fn connect(port: u16, stop: Arc<AtomicBool>) -> Outcome<Self> {
+    pub(super) fn connect(port: u16, progress: &Arc<Progress>) -> Outcome<Self> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(STANDS_STILL))?;
@@ -53,8 +53,7 @@ impl Attacker {
             socket,
             heard: Arc::default(),
             listening: false,
-            stop,
-            sent: 0,
+            progress: Arc::clone(progress),
         })
     }
 
@@ -78,12 +77,13 @@ impl Attacker {
     pub(super) fn send(&mut self, bytes: &[u8]) -> Went {
         match self.socket.write_all(bytes) {
             Ok(()) => {
-                self.sent += bytes.len() as u64;
+                let bytes = bytes.len() as u64;
+                self.progress.sent.fetch_add(bytes, Ordering::Relaxed);
                 Went::Through
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Went::Stalled,
-                _ => Went::Closed { after: self.sent },
+                _ => Went::Closed,
             },
         }
     }
@@ -99,8 +99,11 @@ impl Attacker {
                 more = frame(number, &mut wire);
                 number += 1;
             }
-            if self.stop.load(Ordering::Relaxed) {
+            if self.progress.too_large.load(Ordering::Relaxed) {
                 return Went::Stopped;
+            }
+            if self.progress.ended.get().is_some() {
+                return Went::Closed;
             }
             match self.send(&wire) {
                 Went::Through if more => {}
@@ -143,10 +146,6 @@ impl Attacker {
     pub(super) fn abort(mut self) {
         self.send(&header(PING, SYN, 0, 7));
         thread::sleep(Duration::from_millis(200));
-    }
-
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
     }
 }
 

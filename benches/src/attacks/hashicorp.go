@@ -63,15 +63,15 @@ func serve(mode string, connection net.Conn) {
 			fmt.Fprintln(os.Stderr, "stream total 0 end=ERR dropped here")
 		}
 	}
-	for _, stream := range held {
-		read(stream)
-	}
-	reading.Wait()
 	if errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "session end=clean")
 	} else {
 		fmt.Fprintln(os.Stderr, "session end=ERR", err)
 	}
+	for _, stream := range held {
+		read(stream)
+	}
+	reading.Wait()
 }
 
 func read(stream net.Conn) {

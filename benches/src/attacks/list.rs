@@ -1,6 +1,7 @@
 //! The attacks. Each one is run against a fresh victim, and is the same for all of them.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attacker::{Attacker, Heard, Went};
@@ -12,7 +13,10 @@ use crate::Outcome;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a victim has to close a connection on which a rule was broken.
-const TO_CLOSE: Duration = Duration::from_secs(2);
+const TO_CLOSE: Duration = Duration::from_secs(5);
+
+/// In so long a stream was accepted.
+const ACCEPTED: Duration = Duration::from_millis(300);
 
 /// How long it floods, where the attack would go on for ever.
 const FLOOD: Duration = Duration::from_secs(10);
@@ -109,7 +113,7 @@ impl Flood {
     /// Runs it, and says what it came to in a few words.
     pub(super) fn against(&self, command: &[String]) -> Outcome<String> {
         let victim = Victim::start(command, self.mode)?;
-        let mut attacker = Attacker::connect(victim.port, victim.stop.clone())?;
+        let mut attacker = Attacker::connect(victim.port, &victim.progress)?;
         let begun = Instant::now();
         if self.listens {
             attacker.listen()?;
@@ -125,15 +129,16 @@ impl Flood {
                 write!(told, "stopped at {} MiB", TOO_LARGE / MIB)?;
             }
             Went::Stalled => told.push_str("stands still"),
-            Went::Through | Went::Closed { .. } => {
-                let seconds = begun.elapsed().as_secs_f64();
-                let sent = match went {
-                    Went::Closed { after } => after,
-                    _ => attacker.sent(),
-                };
-                write!(told, "closed after {}, {seconds:.1} s", size(sent))?;
+            Went::Through | Went::Closed => {
                 attacker.listen()?;
-                attacker.wait(TO_CLOSE, |_| false);
+                attacker.wait(TO_CLOSE, |heard| heard.go_away.is_some());
+                match victim.progress.ended.get() {
+                    Some((at, sent)) => {
+                        let seconds = at.saturating_duration_since(begun).as_secs_f64();
+                        write!(told, "closed after {}, {seconds:.1} s", size(*sent))?;
+                    }
+                    None => told.push_str("closed"),
+                }
                 told.push_str(&code(&attacker.heard()));
             }
         }
@@ -210,7 +215,7 @@ pub(super) const FAULTS: &[Fault] = &[
 impl Fault {
     pub(super) fn against(&self, command: &[String]) -> Outcome<String> {
         let victim = Victim::start(command, Mode::Hold)?;
-        let mut attacker = Attacker::connect(victim.port, victim.stop.clone())?;
+        let mut attacker = Attacker::connect(victim.port, &victim.progress)?;
         attacker.send(&data(SYN, 1, b"abc"));
         attacker.settle(TO_CLOSE)?;
         attacker.send(&(self.wire)());
@@ -284,8 +289,10 @@ pub(super) const ENDINGS: &[Ending] = &[
 impl Ending {
     pub(super) fn against(&self, command: &[String]) -> Outcome<String> {
         let victim = Victim::start(command, Mode::Discard)?;
-        let mut attacker = Attacker::connect(victim.port, victim.stop.clone())?;
+        let mut attacker = Attacker::connect(victim.port, &victim.progress)?;
         attacker.send(&data(SYN, 1, b"abc"));
+        // So that it is accepted: what was reset before need not be.
+        thread::sleep(ACCEPTED);
         let kept = match self.how {
             How::Send(bytes) => {
                 attacker.send(bytes);

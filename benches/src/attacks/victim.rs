@@ -2,16 +2,15 @@
 //!
 //! A victim is a command that takes `hold|discard|drop PORT`, as cepa's example `mux_victim` does, and speaks as that
 //! one does: `ready` and `port N` on stdout, and on stderr `stream total BYTES end=clean EOF` or
-//! `stream total BYTES end=ERR reason` for each stream. What else comes on stderr is its log. [`Victim`] starts one
+//! `stream total BYTES end=ERR reason` for each stream, and `session end=…` once nothing more is taken. What else comes on stderr is its log. [`Victim`] starts one
 //! and watches it; [`serve`] is cepa, and the rivals that are written in Rust, as such a command.
 
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
-use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +82,19 @@ pub(super) fn stream_end(line: &str) -> Option<StreamEnd> {
     })
 }
 
+/// What is known of an attack while it goes on.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Bytes that the attacker has sent.
+    pub(super) sent: AtomicU64,
+    /// The victim has grown by [`TOO_LARGE`].
+    pub(super) too_large: AtomicBool,
+    /// When the victim ended the session, and how much had been sent then, what lay in sockets included.
+    pub(super) ended: OnceLock<(Instant, u64)>,
+    /// Nobody asks any more.
+    over: AtomicBool,
+}
+
 #[derive(Debug, Default)]
 struct Told {
     ends: Vec<StreamEnd>,
@@ -94,9 +106,7 @@ pub(super) struct Victim {
     pub(super) port: u16,
     told: Arc<Mutex<Told>>,
     before: u64,
-    /// Set when it is [`TOO_LARGE`].
-    pub(super) stop: Arc<AtomicBool>,
-    over: Arc<AtomicBool>,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl Victim {
@@ -119,24 +129,27 @@ impl Victim {
         let port = port.strip_prefix("port ").unwrap_or_default().parse()?;
         let told: Arc<Mutex<Told>> = Arc::default();
         let stderr = child.stderr.take().ok_or("no stderr")?;
-        let into = Arc::clone(&told);
+        let progress = Arc::<Progress>::default();
+        let (into, of) = (Arc::clone(&told), Arc::clone(&progress));
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut told = lock(&into);
                 match stream_end(&line) {
                     Some(end) => told.ends.push(end),
-                    None if line.starts_with("session end=") => {}
+                    None if line.starts_with("session end=") => {
+                        of.ended
+                            .get_or_init(|| (Instant::now(), of.sent.load(Ordering::Relaxed)));
+                    }
                     None => told.logged += 1,
                 }
             }
         });
-        let (stop, over) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let before = memory(child.id(), "VmHWM:")?;
-        let (id, flags) = (child.id(), (Arc::clone(&stop), Arc::clone(&over)));
+        let (id, of) = (child.id(), Arc::clone(&progress));
         thread::spawn(move || {
-            while !flags.1.load(Ordering::Relaxed) {
+            while !of.over.load(Ordering::Relaxed) {
                 if memory(id, "VmRSS:").unwrap_or(0) > before + TOO_LARGE {
-                    flags.0.store(true, Ordering::Relaxed);
+                    of.too_large.store(true, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_millis(20));
             }
@@ -146,8 +159,7 @@ impl Victim {
             port,
             told,
             before,
-            stop,
-            over,
+            progress,
         })
     }
 
@@ -176,7 +188,7 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.progress.over.store(true, Ordering::Relaxed);
         // It may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -253,14 +265,14 @@ impl<S: AsyncRead + Unpin + Send + 'static> Streams<S> {
 
     /// The session is over.
     async fn over(self, end: Result<(), String>) {
-        for stream in self.held {
-            read(stream).await;
-        }
-        self.reading.join_all().await;
         match end {
             Ok(()) => eprintln!("session end=clean"),
             Err(reason) => eprintln!("session end=ERR {reason}"),
         }
+        for stream in self.held {
+            read(stream).await;
+        }
+        self.reading.join_all().await;
     }
 }
 
@@ -280,16 +292,16 @@ async fn cepa(mode: Mode, connection: TcpStream) {
     // What ends a stream here shall be the attack.
     config.stream_timeouts = StreamTimeouts::NONE;
     let (session, driver) = mux::mux(connection, Side::Server, config);
-    let driver = tokio::spawn(driver);
+    tokio::spawn(driver);
     let mut streams = Streams::new(mode);
     while let Ok(stream) = session.accept().await {
         streams.add(stream);
     }
-    let end = match driver.await {
-        Ok(end) => end.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    streams.over(end).await;
+    let end = session.closed().await;
+    let clean = end.is_clean();
+    streams
+        .over(clean.then_some(()).ok_or(end.to_string()))
+        .await;
 }
 
 async fn yamux(mode: Mode, connection: TcpStream) {
@@ -309,8 +321,8 @@ async fn yamux(mode: Mode, connection: TcpStream) {
 }
 
 async fn tokio_yamux(mode: Mode, connection: TcpStream) {
-    let session = tokio_yamux::Session::new_server(connection, tokio_yamux::Config::default());
-    let mut session = pin!(session);
+    let config = tokio_yamux::Config::default();
+    let mut session = Box::pin(tokio_yamux::Session::new_server(connection, config));
     let mut streams = Streams::new(mode);
     let end = loop {
         match session.next().await {
@@ -319,5 +331,6 @@ async fn tokio_yamux(mode: Mode, connection: TcpStream) {
             None => break Ok(()),
         }
     };
+    drop(session);
     streams.over(end).await;
 }
