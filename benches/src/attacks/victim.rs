@@ -294,14 +294,14 @@ async fn cepa(mode: Mode, connection: TcpStream) {
     let (session, driver) = mux::mux(connection, Side::Server, config);
     tokio::spawn(driver);
     let mut streams = Streams::new(mode);
-    while let Ok(stream) = session.accept().await {
-        streams.add(stream);
-    }
-    let end = session.closed().await;
-    let clean = end.is_clean();
-    streams
-        .over(clean.then_some(()).ok_or(end.to_string()))
-        .await;
+    let end = loop {
+        match session.accept().await {
+            Ok(stream) => streams.add(stream),
+            Err(end) if end.is_clean() => break Ok(()),
+            Err(end) => break Err(end.to_string()),
+        }
+    };
+    streams.over(end).await;
 }
 
 async fn yamux(mode: Mode, connection: TcpStream) {
