@@ -132,6 +132,8 @@ impl Flood {
             Went::Through | Went::Closed => {
                 attacker.listen()?;
                 attacker.wait(TO_CLOSE, |heard| heard.go_away.is_some());
+                // What it says of it comes by another way.
+                thread::sleep(ACCEPTED);
                 match victim.progress.ended.get() {
                     Some((at, sent)) => {
                         let seconds = at.saturating_duration_since(begun).as_secs_f64();
