@@ -20,7 +20,7 @@ Exit codes:
   1  anything else
   2  usage: an option or an address is wrong
   3  identity: the peer is not who it should be, or its certificate is expired or foreign
-  4  unknown peer, and nobody to ask: neither --expect nor --trust was given
+  4  unknown peer, and nobody to ask: give --expect, --trust-new or --trust any
   5  cannot connect: nothing there, the command failed, or what answers does not speak TLS
   6  link lost or timed out, in the handshake or later
   7  refused by the peer: it does not allow this identity, or has no such service

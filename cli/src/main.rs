@@ -4,11 +4,13 @@
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
 mod args;
+mod ask;
 mod child;
 mod connect;
 mod demo;
 mod exit;
 mod explain;
+mod folder;
 mod forward;
 mod gate;
 mod id;

@@ -2,19 +2,21 @@
 //! folder; the commands do nothing that an editor could not do as well, but lock it meanwhile.
 
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use cepa::identity::{
-    EditError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin, UnixTime,
-    place_of,
+    EditError, FollowError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin,
+    place_of, rotations_from_text,
 };
 
 use crate::args::{Peer, PeerAdd, PeerVerify};
 use crate::exit::{self, Code, Failure, say};
-use crate::id;
+use crate::folder;
 
 pub(crate) fn run(args: Peer) -> Result<(), Failure> {
-    let file = file()?;
+    let file = folder::known_peers()?;
     match args {
         Peer::Ls => list(&file),
         Peer::Add(args) => add(&file, &args),
@@ -29,17 +31,8 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
         }
         Peer::Rename(args) => Ok(file.edit(|known| known.rename(&args.name, &args.new))?),
         Peer::Verify(args) => verify(&file, &args),
+        Peer::Follow(args) => follow(&file, &args.file),
     }
-}
-
-/// The file of this user.
-pub(crate) fn file() -> Result<KnownPeersFile, Failure> {
-    Ok(KnownPeersFile::new(id::folder()?.join("known_peers")))
-}
-
-pub(crate) fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixTime::since_unix_epoch(since.unwrap_or_default())
 }
 
 impl From<KnownPeersError> for Failure {
@@ -112,7 +105,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
             });
         }
         let mut peer = KnownPeer::new(&args.name, args.id)?;
-        peer.first_seen = Some(now());
+        peer.first_seen = Some(folder::now());
         peer.how = Some(Origin::Added);
         peer.places.append(&mut places);
         known.add(peer)
@@ -146,4 +139,47 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
             args.name, args.id, args.id
         ),
     ))
+}
+
+/// More than eight statements of the largest keys take.
+const MAX_STATEMENTS: u64 = 64 << 10;
+
+/// Follows statements that came by hand. One that is forged, too old or a fork stops it.
+fn follow(file: &KnownPeersFile, from: &Path) -> Result<(), Failure> {
+    let mut text = String::new();
+    let read = if from.as_os_str() == "-" {
+        io::stdin().take(MAX_STATEMENTS).read_to_string(&mut text)
+    } else {
+        File::open(from).and_then(|f| f.take(MAX_STATEMENTS).read_to_string(&mut text))
+    };
+    read.map_err(|e| Failure::new(Code::Local, format!("{}: {e}", from.display())))?;
+    let statements = rotations_from_text(&text)
+        .map_err(|e| Failure::new(Code::Usage, format!("{}: {e}", from.display())))?;
+    let learned = file.update(|known| {
+        let steps = statements
+            .iter()
+            .map(|step| known.rotate(step, folder::now()));
+        steps.collect::<Result<Vec<_>, _>>()
+    });
+    let learned: Vec<_> = learned?.into_iter().flatten().collect();
+    for learned in &learned {
+        say(learned);
+    }
+    if learned.is_empty() {
+        return Err(Failure::new(
+            Code::Other,
+            "no known peer has one of these old keys; `cepa peer ls` lists them",
+        ));
+    }
+    Ok(())
+}
+
+impl From<FollowError> for Failure {
+    fn from(e: FollowError) -> Self {
+        match e {
+            FollowError::Store(e) => e.into(),
+            FollowError::Rotation(e) => Self::new(Code::Identity, e.to_string()),
+            e => Self::new(Code::Local, e.to_string()),
+        }
+    }
 }

@@ -10,7 +10,8 @@
 //!   certificate must not lock it out. What is trusted is the key; taking trust away is done by
 //!   taking its id off a list, not by waiting for a date;
 //! - subject alternative name `<peer id>.cepa.alt` (RFC 9476 keeps `.alt` out of the DNS): the name
-//!   by which one of several identities behind a listener can be asked for.
+//!   by which one of several identities behind a listener can be asked for;
+//! - after a change of keys, the statements that led to this one (`rotation.rs`).
 //!
 //! The private key lies in memory that is overwritten when the last clone goes. The copy that the
 //! cryptographic backend makes for signing is the backend's to clear (aws-lc does).
@@ -19,11 +20,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime,
+};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
@@ -31,6 +34,7 @@ use super::backend::default_provider;
 use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
+use super::rotation::{self, MAX_STATEMENTS, Rotation, RotationTimes};
 
 /// The kind of key that a new identity gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,6 +66,8 @@ pub struct Identity {
 struct Inner {
     /// As it was brought or made; overwritten on drop.
     key: PrivateKeyDer<'static>,
+    /// The public key, as a SubjectPublicKeyInfo.
+    public_key: SubjectPublicKeyInfoDer<'static>,
     /// The chain, and the key as the default provider loaded it.
     certified: Arc<CertifiedKey>,
     /// The first certificate of the chain.
@@ -80,6 +86,34 @@ impl Identity {
     ///
     /// Fails when the random source does; a key is never made from anything weaker.
     pub fn generate(kind: KeyKind) -> Result<Self, IdentityError> {
+        Self::make(kind, |_| Ok(Vec::new()))
+    }
+
+    /// Makes the successor of this identity: a new key, which the old one names as the next, in a
+    /// certificate that says so to everyone who knows the old key or one before it.
+    ///
+    /// The old identity is still good until `times.overlap`, and must be kept until the new one is in
+    /// use. Eight changes are carried along; who knows only a key older than that learns nothing.
+    pub fn rotate(&self, kind: KeyKind, times: RotationTimes) -> Result<Self, IdentityError> {
+        let mut statements = self.rotations();
+        Self::make(kind, |new| {
+            let statement = Rotation::sign(&*self.inner.certified.key, new, times)?;
+            statements.push(statement);
+            let surplus = statements.len().saturating_sub(MAX_STATEMENTS);
+            statements.drain(..surplus);
+            Ok(statements)
+        })
+    }
+
+    /// The statements by which the keys before this one have named their successors, oldest first.
+    pub fn rotations(&self) -> Vec<Rotation> {
+        rotation::in_certificate(self.certificate()).unwrap_or_default()
+    }
+
+    fn make(
+        kind: KeyKind,
+        statements: impl FnOnce(&dyn SigningKey) -> Result<Vec<Rotation>, IdentityError>,
+    ) -> Result<Self, IdentityError> {
         let algorithm = match kind {
             KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -89,9 +123,12 @@ impl Identity {
                 reason: error.to_string(),
             })?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(readable_by_all(&pair)));
-        let certificate = self_signed(&pair);
+        let key = Guarded(Some(key));
+        let certificate = load_key(key.get()?)
+            .and_then(|signing| statements(&*signing))
+            .and_then(|statements| self_signed(&pair, &statements));
         pair.zeroize();
-        Self::from_der(vec![certificate?], key)
+        Self::from_der(vec![certificate?], key.take()?)
     }
 
     /// An identity from a key and its certificate chain, the key's own certificate first.
@@ -107,18 +144,20 @@ impl Identity {
         let certificate = chain.first().ok_or(IdentityError::NoCertificate)?.clone();
         let facts = Facts::read(&certificate)?;
         let signing = load_key(key.get()?)?;
-        if let Some(spki) = signing.public_key() {
-            let id = PeerId::from_spki(&spki);
-            if id != facts.id {
-                return Err(IdentityError::Mismatch {
-                    certificate: facts.id,
-                    key: id,
-                });
-            }
-        } else {
-            // Both providers that we build with can tell; one that can't must not get past this.
+        // Both providers that we build with can tell; one that can't must not get past this.
+        let Some(public_key) = signing
+            .public_key()
+            .map(SubjectPublicKeyInfoDer::into_owned)
+        else {
             return Err(IdentityError::Key {
                 reason: "its public half can't be told".into(),
+            });
+        };
+        let id = PeerId::from_spki(&public_key);
+        if id != facts.id {
+            return Err(IdentityError::Mismatch {
+                certificate: facts.id,
+                key: id,
             });
         }
         let certified = Arc::new(CertifiedKey::new(chain, signing));
@@ -126,6 +165,7 @@ impl Identity {
         Ok(Self {
             inner: Arc::new(Inner {
                 key,
+                public_key,
                 certified,
                 certificate,
                 facts,
@@ -142,7 +182,20 @@ impl Identity {
         let mut pair = KeyPair::try_from(key.get()?).map_err(|error| IdentityError::Key {
             reason: format!("no certificate can be made for it: {error}"),
         })?;
-        let certificate = self_signed(&pair);
+        let certificate = self_signed(&pair, &[]);
+        pair.zeroize();
+        Self::from_der(vec![certificate?], key.take()?)
+    }
+
+    /// The same key, and so the same peer, with the smallest certificate that X.509 allows instead of
+    /// the one it has: no extensions, and a name that names nobody. It saves a third of the bytes of
+    /// a handshake, for lines where those are few and the peer can't do raw public keys.
+    pub fn with_minimal_certificate(&self) -> Result<Self, IdentityError> {
+        let key = Guarded(Some(self.inner.key.clone_key()));
+        let mut pair = KeyPair::try_from(key.get()?).map_err(|error| IdentityError::Key {
+            reason: format!("no certificate can be made for it: {error}"),
+        })?;
+        let certificate = minimal(&pair);
         pair.zeroize();
         Self::from_der(vec![certificate?], key.take()?)
     }
@@ -150,6 +203,12 @@ impl Identity {
     /// Our own id, as peers see it.
     pub fn peer_id(&self) -> PeerId {
         self.inner.facts.id
+    }
+
+    /// Our public key, as the DER of its SubjectPublicKeyInfo: what a peer sees of us where raw
+    /// public keys (RFC 7250) are used, and what [`peer_id`](Self::peer_id) is the hash of.
+    pub fn public_key(&self) -> &[u8] {
+        &self.inner.public_key
     }
 
     /// Our certificate: the one for the key, first of the chain.
@@ -249,27 +308,55 @@ fn readable_by_all(pair: &KeyPair) -> Vec<u8> {
     }
 }
 
-/// The certificate that this file's head describes.
-fn self_signed(pair: &KeyPair) -> Result<CertificateDer<'static>, IdentityError> {
-    let made = |error: rcgen::Error| IdentityError::Generate {
+fn made(error: &rcgen::Error) -> IdentityError {
+    IdentityError::Generate {
         reason: error.to_string(),
-    };
-    let id = PeerId::from_spki(&pair.subject_public_key_info());
-    let name = format!("{id}.cepa.alt");
+    }
+}
+
+/// What both of our kinds of certificates have: a name, and no end.
+fn lasting(name: String) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(1970, 1, 1);
     params.not_after =
         rcgen::date_time_ymd(9999, 12, 31) + time::Duration::seconds(24 * 60 * 60 - 1);
     let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, id.short());
+    subject.push(DnType::CommonName, name);
     params.distinguished_name = subject;
-    params.subject_alt_names = vec![SanType::DnsName(name.try_into().map_err(made)?)];
+    params
+}
+
+/// As little as possible; an issuer must not be empty (RFC 5280 section 4.1.2.4).
+fn minimal(pair: &KeyPair) -> Result<CertificateDer<'static>, IdentityError> {
+    let mut params = lasting("-".into());
+    params.serial_number = Some(vec![1].into());
+    let certificate = params.self_signed(pair).map_err(|error| made(&error))?;
+    Ok(certificate.der().clone())
+}
+
+/// The certificate that this file's head describes.
+fn self_signed(
+    pair: &KeyPair,
+    statements: &[Rotation],
+) -> Result<CertificateDer<'static>, IdentityError> {
+    let id = PeerId::from_spki(&pair.subject_public_key_info());
+    let name = format!("{id}.cepa.alt");
+    let mut params = lasting(id.short());
+    params.subject_alt_names = vec![SanType::DnsName(
+        name.try_into().map_err(|error| made(&error))?,
+    )];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    let certificate = params.self_signed(pair).map_err(made)?;
+    if !statements.is_empty() {
+        params.custom_extensions = vec![CustomExtension::from_oid_content(
+            &rotation::EXTENSION,
+            rotation::write_all(statements),
+        )];
+    }
+    let certificate = params.self_signed(pair).map_err(|error| made(&error))?;
     Ok(certificate.der().clone())
 }

@@ -60,6 +60,29 @@ impl Identity {
         write_new(path, self.to_pem().as_bytes()).map_err(|error| error.in_file(path))
     }
 
+    /// Puts this identity in the place of another one, whose key it replaces, in one step: who reads the
+    /// file meanwhile gets the one or the other. The old one is kept in `keep` first, a new file; if
+    /// that is there already, somebody else is doing the same, and nothing is changed.
+    pub fn save_over(
+        &self,
+        old: &Self,
+        path: impl AsRef<Path>,
+        keep: impl AsRef<Path>,
+    ) -> Result<(), IdentityError> {
+        let (path, keep) = (path.as_ref(), keep.as_ref());
+        // Through a symbolic link, so that the file at its end is replaced and not the link.
+        let real =
+            fs::canonicalize(path).map_err(|error| IdentityError::Read(error).in_file(path))?;
+        old.save(keep)?;
+        let draft = Draft::beside(&real);
+        draft
+            .and_then(|draft| {
+                draft.fill(self.to_pem().as_bytes())?;
+                draft.replace(&real)
+            })
+            .map_err(|error| IdentityError::Write(error).in_file(path))
+    }
+
     /// Reads the identity file, or makes it when there is none: for a default identity that comes
     /// to be at first use. The second of two processes that do this at once gets the first's.
     pub fn load_or_create(path: impl AsRef<Path>, kind: KeyKind) -> Result<Self, IdentityError> {
