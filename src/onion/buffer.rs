@@ -5,7 +5,10 @@
 //! nothing.
 
 /// The first allocation, and what is kept of an empty buffer.
-const SMALL: usize = 4096;
+const SMALL: usize = 1024;
+
+/// By how much a full one grows: bulk is read in full after two short reads.
+const GROWTH: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
@@ -43,7 +46,7 @@ impl Buffer {
             self.start = 0;
         }
         if self.bytes.len() - self.end <= self.bytes.len() / 4 {
-            let grown = (self.bytes.len() * 2).clamp(SMALL, most.max(SMALL));
+            let grown = (self.bytes.len() * GROWTH).clamp(SMALL, most.max(SMALL));
             if grown > self.bytes.len() {
                 self.bytes.resize(grown, 0);
             }
