@@ -31,9 +31,9 @@ fuzz target seconds="20":
 deny:
     cargo deny check
 
-# The whole table, cepa beside its rivals, in one run
+# The whole table, cepa beside its rivals, in one run, as text and plot in target/bench
 bench:
-    cargo run --release -p cepa-bench -- ratios
+    cargo run --release -p cepa-bench -- ratios --out target/bench
 
 # Everything, as on the build machine
 ci:

@@ -1,7 +1,7 @@
 //! The thin shell between the engine and a byte stream: one future that owns the stream.
 //!
 //! ```text
-//!   read about 32 KiB --> engine.handle_input          (streams wake their readers)
+//!   read up to 32 KiB --> engine.handle_input          (streams wake their readers)
 //!   engine.poll_transmit --> one write --> flush       (a batch; the next one is asked for only
 //!                                                       when this one is flushed)
 //!   timer --> engine.handle_timeout
@@ -28,11 +28,11 @@ use super::engine::Engine;
 use super::error::MuxError;
 use super::shared::{Shared, now};
 
-/// Read at once: two TLS records. Larger reads were measured to be slower.
-const READ_CHUNK: usize = 32 << 10;
+/// Read at once, at most: two TLS records. Larger reads were measured to be slower.
+const READ_MOST: usize = 32 << 10;
 
-/// A read buffer with less room than this is replaced.
-const READ_LEAST: usize = 16 << 10;
+/// Room for the first read, and while little comes: what an idle session holds.
+const READ_FIRST: usize = 2 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn.
 const ROUNDS: usize = 16;
@@ -54,6 +54,7 @@ impl Driver {
             guard: Guard { shared },
             batch: Batch::default(),
             chunk: BytesMut::new(),
+            room: READ_FIRST,
             needs_flush: false,
             go_away_sent: false,
             timer: None,
@@ -101,8 +102,10 @@ struct Shell<T> {
     guard: Guard,
     /// What is being written.
     batch: Batch,
-    /// Room for the next read.
+    /// Where the next read goes.
     chunk: BytesMut,
+    /// How much room a fresh `chunk` gets: twice as much when a read filled it, half when one hardly used it.
+    room: usize,
     /// Something was written that is not known to have left the stream below.
     needs_flush: bool,
     /// A go-away is in what was written and not flushed, or was before.
@@ -176,13 +179,19 @@ impl<T: ByteStream> Shell<T> {
 
     /// Reads one chunk and hands it to the engine.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.chunk.capacity() < READ_LEAST {
-            self.chunk.reserve(READ_CHUNK);
+        if self.chunk.capacity() < self.room / 2 {
+            self.chunk.reserve(self.room);
         }
+        let room = self.chunk.capacity();
         let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));
         match read {
             Ok(0) => self.tell(Engine::handle_eof),
-            Ok(_) => {
+            Ok(n) => {
+                if n == room {
+                    self.room = (2 * self.room).min(READ_MOST);
+                } else if n < self.room / 8 {
+                    self.room = (self.room / 2).max(READ_FIRST);
+                }
                 let chunk = self.chunk.split().freeze();
                 self.tell(|engine| engine.handle_input(now(), chunk));
             }
@@ -294,7 +303,7 @@ impl<T: ByteStream> Shell<T> {
         self.io.flush().await?;
         self.flushed();
         self.io.shutdown().await?;
-        let mut unread = BytesMut::with_capacity(READ_LEAST);
+        let mut unread = BytesMut::with_capacity(READ_FIRST);
         while self.io.read_buf(&mut unread).await? > 0 {
             unread.clear();
         }

@@ -5,7 +5,10 @@
 //! costs next to nothing, and a busy one does not begin anew whenever it has caught up.
 
 /// The first allocation, and what is kept of an empty buffer.
-const SMALL: usize = 4096;
+const SMALL: usize = 1024;
+
+/// By how much a full one grows: bulk is read in full after two short reads.
+const GROWTH: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
@@ -49,7 +52,7 @@ impl Buffer {
             self.start = 0;
         }
         if full || self.bytes.len() - self.end <= self.bytes.len() / 4 {
-            let grown = (self.bytes.len() * 2).clamp(SMALL, most.max(SMALL));
+            let grown = (self.bytes.len() * GROWTH).clamp(SMALL, most.max(SMALL));
             if grown > self.bytes.len() {
                 self.bytes.resize(grown, 0);
             }

@@ -409,6 +409,8 @@ impl Engine {
             self.raw.extend_from_slice(&held);
             held.clear();
         }
+        // One layer is usual; the four that a Vec begins with would be most of an idle onion.
+        self.layers.reserve_exact(1);
         self.layers.push(Layer { session, counters });
         self.inputs.push(Buffer::default());
         let top = self.layers.len() - 1;
