@@ -35,9 +35,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
-    let identity = id::load(&args.identity)?;
+    let (identity, more) = id::load_all(&args.identities)?;
     let server = Server::new(
-        &identity,
+        (&identity, &more),
         trust::of_server(&args.allow)?,
         trust::pins(&args.allow),
         args.services,
@@ -53,6 +53,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "listening on {} as {}",
             listener.endpoint(),
             identity.peer_id()
+        ));
+    }
+    for other in &more {
+        say(format_args!(
+            "also as {}, for who asks for it",
+            other.peer_id()
         ));
     }
     if args.allow.is_empty() {
@@ -128,15 +134,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(
-        identity: &Identity,
+        (identity, more): (&Identity, &[Identity]),
         trust: Arc<dyn TrustPolicy>,
         pins: Vec<PeerId>,
         services: Vec<Service>,
         tell: bool,
     ) -> Result<Arc<Self>, Failure> {
-        let inner = TlsConfig::new(identity, Arc::clone(&trust))?;
+        let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
+        let mut config = link::stack(identity, trust);
+        config.more_identities = more.to_vec();
         Ok(Arc::new(Self {
-            config: link::stack(identity, trust),
+            config,
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
