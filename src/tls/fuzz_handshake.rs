@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use super::config::TlsConfig;
 use super::record::{Front, front};
 use super::session::Session;
-use super::shown::{KeyForm, SERVED_WITH, asked_for};
+use super::shown::{KeyForm, SERVED_WITH, Shown, asked_for};
 use crate::Side;
 use crate::identity::{AcceptAny, CertificateDer, Facts, Identity, KeyKind, PeerId};
 
@@ -36,7 +36,9 @@ fn world() -> &'static World {
         let second = Identity::generate(KeyKind::P256).unwrap();
         let config = TlsConfig::new(&first, Arc::new(AcceptAny)).unwrap();
         let config = config.with_groups(&[0x001d]).unwrap();
-        let several = config.clone().with_more_identities(&[second.clone()]);
+        let several = config
+            .clone()
+            .with_more_identities(std::slice::from_ref(&second));
         let several = several.unwrap();
         let raw = config.clone().with_key_form(KeyForm::RawPublicKey).unwrap();
         let asks = config.with_server_peer(second.peer_id()).unwrap();
@@ -150,7 +152,7 @@ fn name(text: &str) {
     let shown = world.several.shown();
     let texts = [text.to_owned(), format!("{}.{text}", world.ids[1])];
     for text in texts {
-        let found = asked_for(shown, Some(&text)).map(|one| one.id());
+        let found = asked_for(shown, Some(&text)).map(Shown::id);
         match found {
             Some(id) if id == world.ids[0] && text == SERVED_WITH => {}
             Some(id) => assert_eq!(text.to_ascii_lowercase(), format!("{id}.{SERVED_WITH}")),
