@@ -10,7 +10,7 @@ pub struct Source(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     V4(Ipv4Addr),
-    V6([u8; 8]),
+    V6(u128),
     Here,
 }
 
@@ -49,9 +49,9 @@ impl From<IpAddr> for Source {
     }
 }
 
-fn network(ip: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-    [a, b, c, d, e, f, g, h]
+/// The first 64 bits.
+fn network(ip: Ipv6Addr) -> u128 {
+    u128::from(ip) >> 64
 }
 
 #[cfg(test)]
