@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod gate;
 pub mod identity;
 pub mod mux;
 pub mod node;

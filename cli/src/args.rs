@@ -84,8 +84,11 @@ pub(crate) struct Serve {
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    /// The identity to use, a PEM file; without it the default one, which is made at first use.
+    /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
+    /// particular the first
+    #[arg(long = "identity", value_name = "FILE")]
+    pub(crate) identities: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -158,6 +158,7 @@ impl From<TlsError> for Failure {
     fn from(e: TlsError) -> Self {
         let code = match e.root() {
             TlsError::Refused(refusal) => refusal_code(refusal),
+            TlsError::NotHere { .. } => Code::Identity,
             TlsError::RefusedByPeer { .. } => Code::Refused,
             TlsError::Truncated { .. } | TlsError::TimedOut | TlsError::Io { .. } => Code::Lost,
             TlsError::Local { .. } => Code::Local,

@@ -123,6 +123,18 @@ fn show_statements(identity: &Identity) -> Result<(), Failure> {
     exit::print(&format!("{}\n", rotations_to_text(&statements)))
 }
 
+/// The identities of a server, of which the first is shown to who asks for nobody in particular.
+pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Vec<Identity>), Failure> {
+    let one = |path: Option<&PathBuf>| {
+        load(&IdentityFile {
+            path: path.cloned(),
+        })
+    };
+    let first = one(files.first())?;
+    let more = files.iter().skip(1).map(|path| one(Some(path)));
+    Ok((first, more.collect::<Result<_, _>>()?))
+}
+
 /// The identity that a command uses.
 pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
     if let Some(path) = &file.path {

@@ -67,7 +67,8 @@ impl Link {
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
-        let link = match Self::attempt(address, &policy, identity).await {
+        let asked = trust::asked_for(trust);
+        let link = match Self::attempt(address, &policy, asked, identity).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -81,7 +82,7 @@ impl Link {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, identity).await;
+                let second = Self::attempt(address, &policy, asked, identity).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -100,9 +101,11 @@ impl Link {
     async fn attempt(
         address: &Endpoint,
         policy: &Arc<dyn TrustPolicy>,
+        asked: Option<PeerId>,
         identity: &Identity,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
-        let config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
+        let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
+        config.ask_for = asked;
         let dialled = transports::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         let child = stream

@@ -12,7 +12,6 @@ mod exit;
 mod explain;
 mod folder;
 mod forward;
-mod gate;
 mod id;
 mod join;
 mod link;

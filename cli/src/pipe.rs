@@ -79,8 +79,9 @@ async fn open(
         .map(|c| Watched::start(c, address.to_string()));
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let trust = trust::of_dialler(trust, address)?;
-        let config = StackConfig::new(identity.clone(), trust).tuned_to(address);
+        let policy = trust::of_dialler(trust, address)?;
+        let mut config = StackConfig::new(identity.clone(), policy).tuned_to(address);
+        config.ask_for = trust::asked_for(trust);
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for layer in address.layers().iter().rev() {
             let tls = config.tls(*layer)?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::Side;
+use cepa::gate::{Failing, Gate, Pass, Source};
 use cepa::identity::{Identity, PeerId, Refusal, TrustPolicy};
 use cepa::node::{Access, Call, Node, PeerAddr};
 use cepa::session::{ConnectError, Session};
@@ -21,7 +22,6 @@ use tokio::task::JoinSet;
 use crate::args::{self, Service};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
-use crate::gate::{Gate, SESSIONS};
 use crate::id;
 use crate::log;
 use crate::service::Services;
@@ -34,11 +34,14 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// Pause after a failed session on a line that has only one: noise must not make us spin.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Sessions at once. Each may use the mux's receive budget (64 MiB), whoever the peer is.
+const SESSIONS: usize = 256;
+
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
-    let identity = id::load(&args.identity)?;
+    let (identity, more) = id::load_all(&args.identities)?;
     let server = Server::new(
-        &identity,
+        (&identity, &more),
         trust::of_server(&args.allow)?,
         trust::pins(&args.allow),
         args.services,
@@ -54,6 +57,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "listening on {} as {}",
             listener.endpoint(),
             identity.peer_id()
+        ));
+    }
+    for other in &more {
+        say(format_args!(
+            "also as {}, for who asks for it",
+            other.peer_id()
         ));
     }
     if args.allow.is_empty() {
@@ -138,15 +147,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(
-        identity: &Identity,
+        (identity, more): (&Identity, &[Identity]),
         trust: Arc<dyn TrustPolicy>,
         pins: Vec<PeerId>,
         services: Vec<Service>,
         tell: bool,
     ) -> Result<Arc<Self>, Failure> {
-        let inner = TlsConfig::new(identity, Arc::clone(&trust))?;
+        let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
+        let mut config = stack::of(identity, trust);
+        config.more_identities = more.to_vec();
         Ok(Arc::new(Self {
-            config: stack::of(identity, trust),
+            config,
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
@@ -225,14 +236,21 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
         let from = stream.label().to_owned();
-        let (Some(pass), Ok(_place)) = (
-            self.gate.enter(&from),
-            Arc::clone(&self.sessions).try_acquire_owned(),
-        ) else {
+        let turned = |why: &dyn std::fmt::Display| {
             self.say_of(
                 log::source(&from),
-                format_args!("turned {from} away: too many at once"),
+                format_args!("turned {from} away: {why}"),
             );
+        };
+        let pass = match self.gate.enter(Source::of(&from)) {
+            Ok(pass) => pass,
+            Err(why) => {
+                turned(&why);
+                return Ok(());
+            }
+        };
+        let Ok(_place) = Arc::clone(&self.sessions).try_acquire_owned() else {
+            turned(&"too many sessions at once");
             return Ok(());
         };
         // Of `serve exec:…`: shown, and killed with the session.
@@ -244,7 +262,7 @@ impl Server {
             session = handshake => session,
             () = stopped(&mut stop) => return Ok(()),
         };
-        drop(pass);
+        note(pass, &session);
         let session = session.map_err(|e| {
             let failure = refused(e, &from);
             // The one session of `serve stdio:` is the command's own end, and told there.
@@ -304,6 +322,21 @@ impl Server {
         if self.tell {
             log::say_of(peer, line);
         }
+    }
+}
+
+/// Tells the gate what became of a handshake.
+fn note(pass: Pass, session: &Result<Session, ConnectError>) {
+    match session {
+        Ok(_) => pass.let_in(),
+        Err(ConnectError::TimedOut { .. } | ConnectError::Tls(TlsError::TimedOut)) => {
+            pass.failed(Failing::TimedOut);
+        }
+        Err(ConnectError::Tls(_) | ConnectError::Binding(_) | ConnectError::Mux(_)) => {
+            pass.failed(Failing::Refused);
+        }
+        // Our own side's fault.
+        Err(_) => {}
     }
 }
 

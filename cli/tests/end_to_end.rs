@@ -71,6 +71,39 @@ fn the_peer_can_be_expected_by_its_id_on_both_sides() {
 }
 
 #[test]
+fn one_listener_has_several_identities() {
+    let place = Place::new();
+    let (first, first_id) = place.identity("first.pem");
+    let (second, second_id) = place.identity("second.pem");
+    let (_, stranger) = place.identity("stranger.pem");
+    let words = ["--allow", "any", "--service", "up=echo:"];
+    let identities = ["--identity", &first, "--identity", &second];
+    let link = place.text("line");
+    let pty = format!("pty:{link}");
+    let listen = ["tcp:127.0.0.1:0", &pty];
+    let mut server = place.serve(&[&listen[..], &words, &identities].concat());
+    server.wait_for(&format!("also as {second_id}"));
+    let exec = format!(
+        "exec:{} serve stdio: --allow any --service up=echo: --identity {first} --identity {second}",
+        bin().display()
+    );
+    for address in [server.address(), format!("serial:{link}"), exec] {
+        for id in [&first_id, &second_id] {
+            let output = place.run_with(&["connect", &address, "up", "--expect", id], b"hello");
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+            assert_eq!(text(&output.stdout), "hello");
+        }
+    }
+    let words = ["connect", &server.address(), "up", "--expect", &stranger];
+    let line = place.fails_quietly(&words, 3);
+    assert!(
+        line.contains(&format!("{stranger} is not at this address")),
+        "{line}"
+    );
+    server.wait_for("no identity here has that name");
+}
+
+#[test]
 fn large_binary_data_goes_both_ways_uncut() {
     let place = Place::new();
     let server = serve(&place, "tcp:127.0.0.1:0", &["echo=exec:cat"]);

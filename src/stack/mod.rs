@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
-use crate::identity::{Identity, TrustPolicy};
+use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
 use crate::{mux, transports};
@@ -54,6 +54,12 @@ pub const ALPN_LAYER: &[u8] = b"cepa-layer/1";
 pub struct StackConfig {
     /// Who we are, in every TLS layer of the stack.
     pub identity: Identity,
+    /// Who we can be as well, for a client that asks for it by name; default none. See
+    /// [`TlsConfig::with_more_identities`].
+    pub more_identities: Vec<Identity>,
+    /// Whom a client asks for by name in every TLS layer, where there may be several behind one
+    /// address; default nobody. Who may answer is up to `trust`. See [`TlsConfig::asking_for`].
+    pub ask_for: Option<PeerId>,
     /// Whom we accept, in every TLS layer of the stack.
     pub trust: Arc<dyn TrustPolicy>,
     /// The mux's limits.
@@ -84,6 +90,8 @@ impl StackConfig {
     pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {
         Self {
             identity,
+            more_identities: Vec::new(),
+            ask_for: None,
             trust,
             mux: mux::Config::default(),
             groups: None,
@@ -148,6 +156,12 @@ impl StackConfig {
         }
         if let Some(suites) = &self.suites {
             tls = tls.with_suites(suites)?;
+        }
+        if !self.more_identities.is_empty() {
+            tls = tls.with_more_identities(&self.more_identities)?;
+        }
+        if let Some(peer) = self.ask_for {
+            tls = tls.asking_for(peer)?;
         }
         Ok(tls)
     }

@@ -70,7 +70,9 @@ struct Settings {
     alpn: Arc<[Vec<u8>]>,
     alpn_required: bool,
     server_name: Option<ServerName<'static>>,
-    server_peer: Option<PeerId>,
+    /// Whom a client asks for by that name, and whether it takes nobody else.
+    asked: Option<PeerId>,
+    only_asked: bool,
     max_fragment: Option<usize>,
     clock: Arc<dyn TimeProvider>,
 }
@@ -90,7 +92,8 @@ impl TlsConfig {
             alpn: Arc::new([]),
             alpn_required: false,
             server_name: None,
-            server_peer: None,
+            asked: None,
+            only_asked: false,
             max_fragment: None,
             clock: Arc::new(DefaultTimeProvider),
         }
@@ -181,16 +184,26 @@ impl TlsConfig {
     pub fn with_server_name(self, server_name: &str) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
         settings.server_name = Some(name(server_name)?);
-        settings.server_peer = None;
+        settings.asked = None;
+        settings.only_asked = false;
         settings.build()
     }
 
     /// Asks for one peer by its id, by the name `<peer id>.cepa.alt`, and refuses any other server,
     /// whatever the trust policy says to it.
     pub fn with_server_peer(self, peer: PeerId) -> Result<Self, TlsConfigError> {
+        let mut settings = self.asking_for(peer)?.into_settings();
+        settings.only_asked = true;
+        settings.build()
+    }
+
+    /// Asks for one peer by its id, and leaves it to the trust policy who may answer: the holder of a
+    /// key that has replaced the one that we know, say.
+    pub fn asking_for(self, peer: PeerId) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
         settings.server_name = Some(name(&name_of(peer))?);
-        settings.server_peer = Some(peer);
+        settings.asked = Some(peer);
+        settings.only_asked = false;
         settings.build()
     }
 
@@ -235,6 +248,12 @@ impl TlsConfig {
         self.inner.settings.max_fragment.unwrap_or(*FRAGMENTS.end())
     }
 
+    /// Our identities, as a server shows them.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn shown(&self) -> &[Shown] {
+        &self.inner.shown
+    }
+
     fn into_settings(self) -> Settings {
         match Arc::try_unwrap(self.inner) {
             Ok(inner) => inner.settings,
@@ -247,7 +266,8 @@ impl TlsConfig {
         let settings = &self.inner.settings;
         let verdict = Verdict::new(Asks {
             alpn: Arc::clone(&settings.alpn),
-            peer: settings.server_peer,
+            asked: settings.asked,
+            peer: settings.asked.filter(|_| settings.only_asked),
             local_id: settings.identity.peer_id(),
             peer_form: settings.key_form,
         });
@@ -275,6 +295,7 @@ impl TlsConfig {
         };
         let verdict = Verdict::new(Asks {
             alpn: Arc::clone(&settings.alpn),
+            asked: None,
             peer: None,
             local_id: shown.id(),
             peer_form,

@@ -166,7 +166,7 @@ impl TlsError {
         }
         match error {
             rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
-                match verdict.asks().peer {
+                match verdict.asks().asked {
                     Some(asked) => Self::NotHere { asked },
                     None => Self::from_alert(u8::from(AlertDescription::UnrecognisedName)),
                 }

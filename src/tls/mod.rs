@@ -16,6 +16,9 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz_handshake;
 mod peer;
 pub(crate) mod record;
 pub(crate) mod session;

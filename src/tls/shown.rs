@@ -18,7 +18,7 @@ use crate::identity::{Identity, PeerId};
 
 /// What the names of peers end with; `.alt` is no part of the DNS (RFC 9476), so it can't be
 /// mistaken for a name that someone owns.
-const SUFFIX: &str = "cepa.alt";
+pub(super) const SERVED_WITH: &str = "cepa.alt";
 
 /// How a key is shown in a handshake. The peer id is the same in either form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub enum KeyForm {
 
 /// The name by which a server is asked for one peer (SNI).
 pub(super) fn name_of(peer: PeerId) -> String {
-    format!("{peer}.{SUFFIX}")
+    format!("{peer}.{SERVED_WITH}")
 }
 
 /// What a client's hello asks for.
@@ -137,10 +137,10 @@ impl Shown {
 /// dialler that expected somebody else learns who is there. (A name proves nothing either way.)
 pub(super) fn asked_for<'a>(shown: &'a [Shown], name: Option<&str>) -> Option<&'a Shown> {
     let (first, more) = shown.split_first()?;
-    let Some(name) = name.filter(|name| !more.is_empty() && *name != SUFFIX) else {
+    let Some(name) = name.filter(|name| !more.is_empty() && *name != SERVED_WITH) else {
         return Some(first);
     };
-    let label = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
+    let label = name.strip_suffix(SERVED_WITH)?.strip_suffix('.')?;
     let id: PeerId = label.to_ascii_lowercase().parse().ok()?;
     shown.iter().find(|one| one.id() == id)
 }

@@ -41,7 +41,9 @@ use crate::identity::{Facts, PeerId, Presented, Refusal, TrustPolicy};
 pub(crate) struct Asks {
     /// The protocols that we would speak inside this layer.
     pub(super) alpn: Arc<[Vec<u8>]>,
-    /// The one peer that we asked for.
+    /// The peer that we asked for by name.
+    pub(super) asked: Option<PeerId>,
+    /// The one peer that will do.
     pub(super) peer: Option<PeerId>,
     /// Who we are in this connection.
     pub(super) local_id: PeerId,
@@ -60,6 +62,7 @@ impl Default for Verdict {
     fn default() -> Self {
         Self::new(Asks {
             alpn: Arc::default(),
+            asked: None,
             peer: None,
             local_id: PeerId::from_bytes([0; 32]),
             peer_form: KeyForm::Certificate,

@@ -136,7 +136,7 @@ async fn listen(
         },
     ];
     let server = Server::new(
-        identity,
+        (identity, &[]),
         Arc::new(Pinned::new(allowed)),
         Vec::new(),
         services,
