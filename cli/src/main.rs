@@ -14,11 +14,14 @@ mod folder;
 mod forward;
 mod gate;
 mod id;
+mod invite;
 mod join;
 mod link;
 mod log;
+mod passphrase;
 mod peer;
 mod pipe;
+mod qr;
 mod serve;
 mod service;
 mod signal;
@@ -55,6 +58,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
+            Command::Invite(args) => invite::invite(args).await,
+            Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
             Command::Explain(args) => explain::run(&args),
         }

@@ -44,6 +44,7 @@
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
+//! | `pairing.rs` | using an invitation |
 //! | `error.rs` | ends and errors |
 
 use std::fmt;
@@ -66,11 +67,13 @@ mod bound;
 mod error;
 mod header;
 mod incoming;
+mod pairing;
 mod witness;
 
 pub use crate::stack::ConnectError;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
+pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
 
 use bound::Bound;
 use error::Sub;
