@@ -140,7 +140,7 @@ pub(crate) fn stack(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackCo
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
     match address.layers() {
         [] => Ok(()),
-        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) => Ok(()),
+        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) => Ok(()),
         _ => Err(Failure::new(
             Code::Usage,
             format!(

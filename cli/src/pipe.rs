@@ -5,7 +5,8 @@ use std::time::Duration;
 use cepa::Side;
 use cepa::identity::Identity;
 use cepa::onion::Onion;
-use cepa::tls::{TlsConfig, TlsError};
+use cepa::stack::StackConfig;
+use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream};
 
 use crate::args::{self, Trust};
@@ -78,10 +79,12 @@ async fn open(
         .map(|c| Watched::start(c, address.to_string()));
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let config = TlsConfig::new(identity, trust::of_dialler(trust, address)?)?;
+        let trust = trust::of_dialler(trust, address)?;
+        let config = StackConfig::new(identity.clone(), trust).tuned_to(address);
         // Written top of the stack first, so the last one is next to the wire and goes on first.
-        for _ in address.layers() {
-            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
+        for layer in address.layers().iter().rev() {
+            let tls = config.tls(*layer)?;
+            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &tls)).await {
                 Ok(pushed) => pushed.map(|_peer| ())?,
                 Err(_) => return Err(TlsError::TimedOut.into()),
             }

@@ -8,8 +8,9 @@ use crate::onion::MAX_LAYERS;
 /// What an address means that names no layers.
 pub const DEFAULT_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls];
 
-/// How many TLS layers a stack has below its mux; an error for a stack that can't carry a session.
-pub(super) fn tls_layers(layers: &[Layer]) -> Result<usize, ConnectError> {
+/// The TLS layers that a stack has below its mux, topmost first; an error for a stack that can't
+/// carry a session.
+pub(super) fn tls_layers(layers: &[Layer]) -> Result<&[Layer], ConnectError> {
     let layers = if layers.is_empty() {
         DEFAULT_LAYERS
     } else {
@@ -27,13 +28,13 @@ pub(super) fn tls_layers(layers: &[Layer]) -> Result<usize, ConnectError> {
     if below.is_empty() {
         return refused("the mux needs a TLS layer below it, or strangers could speak to it");
     }
-    if below.iter().any(|layer| *layer != Layer::Tls) {
+    if below.iter().any(|layer| !layer.is_tls()) {
         return refused("only TLS layers can stand below the mux");
     }
     if below.len() > MAX_LAYERS {
         return refused("there are more than 8 TLS layers");
     }
-    Ok(below.len())
+    Ok(below)
 }
 
 /// Layers as an address writes them.

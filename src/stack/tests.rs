@@ -15,14 +15,13 @@ fn refusal(layers: &[Layer]) -> String {
 
 #[test]
 fn a_session_needs_the_mux_on_top_of_tls() {
-    use Layer::{Mux, Tls};
-    assert_eq!(tls_layers(&[]).unwrap(), 1);
-    assert_eq!(tls_layers(&[Mux, Tls]).unwrap(), 1);
-    assert_eq!(tls_layers(&[Mux, Tls, Tls, Tls]).unwrap(), 3);
-    assert_eq!(
-        tls_layers(&[[Mux].as_slice(), &[Tls; 8]].concat()).unwrap(),
-        8
-    );
+    use Layer::{Mux, Tls, TlsRaw, TlsX509};
+    assert_eq!(tls_layers(&[]).unwrap(), [Tls]);
+    assert_eq!(tls_layers(&[Mux, Tls]).unwrap(), [Tls]);
+    let mixed = [Mux, TlsRaw, Tls, TlsX509];
+    assert_eq!(tls_layers(&mixed).unwrap(), [TlsRaw, Tls, TlsX509]);
+    let eight = [[Mux].as_slice(), &[Tls; 8]].concat();
+    assert_eq!(tls_layers(&eight).unwrap(), [Tls; 8]);
 
     assert!(refusal(&[Tls]).contains("needs the mux as its topmost"));
     assert!(refusal(&[Tls, Mux]).contains("the layers tls+mux can't"));
@@ -44,6 +43,13 @@ fn an_address_is_explained_from_the_top() {
          tls  TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1\n\
          tls  TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1\n\
          tcp  TCP to localhost, port 7000"
+    );
+    assert_eq!(
+        explained("mux+tls?key=raw+tls?key=x509+stdio:"),
+        "mux           many streams in one, each opened by the name of a service; yamux on the wire\n\
+         tls?key=raw   TLS 1.3, both sides show their identity as a raw public key and check the other's; ALPN cepa/1\n\
+         tls?key=x509  TLS 1.3 around the layer above, both sides show their identity in a certificate; ALPN cepa-layer/1\n\
+         stdio         standard input and output of this process"
     );
     let default = explained("unix:/run/x");
     assert_eq!(default.lines().count(), 3);
@@ -92,10 +98,16 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         (277, 831)
     );
     assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
-    assert_eq!(tuned("serial:/dev/ttyS9").groups, Some(vec![X25519]));
+    assert_eq!(tuned("tcp:localhost:1").key_form, None);
+    let serial = tuned("serial:/dev/ttyS9");
+    assert_eq!(serial.groups, Some(vec![X25519]));
+    assert_eq!(serial.key_form, Some(KeyForm::RawPublicKey));
+    assert_eq!(serial.suites, Some(SHORT_SUITES.to_vec()));
     // What the caller has set stays.
     let mut own = config.clone();
     own.groups = Some(vec![0x11ec]);
+    own.key_form = Some(KeyForm::Certificate);
     let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
     assert_eq!(own.groups, Some(vec![0x11ec]));
+    assert_eq!(own.key_form, Some(KeyForm::Certificate));
 }
