@@ -164,8 +164,13 @@ fn read(pem: &[u8]) -> Result<Sections, IdentityError> {
         certificates: Vec::new(),
     };
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-        let (kind, der) = section.map_err(|error| IdentityError::Pem {
-            reason: explain(&error),
+        let (kind, der) = section.map_err(|error| {
+            if contains(pem, b"Proc-Type: 4,ENCRYPTED") {
+                return IdentityError::EncryptedOldWay;
+            }
+            IdentityError::Pem {
+                reason: explain(&error),
+            }
         })?;
         match kind {
             SectionKind::PrivateKey => sections.keys.push(PrivatePkcs8KeyDer::from(der).into()),
@@ -184,9 +189,6 @@ fn only_key(sections: &mut Sections, pem: &[u8]) -> Result<PrivateKeyDer<'static
     match (sections.keys.pop(), count) {
         (Some(key), 1) => Ok(key),
         (None, _) if contains(pem, b"BEGIN ENCRYPTED PRIVATE KEY") => Err(IdentityError::Encrypted),
-        (None, _) if contains(pem, b"Proc-Type: 4,ENCRYPTED") => {
-            Err(IdentityError::EncryptedOldWay)
-        }
         (None, _) => Err(IdentityError::NoKey),
         (Some(mut key), count) => {
             key.zeroize();
