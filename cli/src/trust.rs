@@ -12,7 +12,7 @@ use cepa::identity::{
     AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
 };
 use cepa::tls::Peer;
-use cepa::transports::{Endpoint, Layer, Target};
+use cepa::transports::{Endpoint, Target};
 
 use crate::args::{Expected, Trust, Who};
 use crate::exit::{Code, Failure, say};
@@ -77,10 +77,7 @@ pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> 
 /// What an address is remembered by. With several TLS layers there are several peers behind it, and
 /// none of them is the address's own.
 pub(crate) fn place(address: &Endpoint) -> Option<String> {
-    let tls = address
-        .layers()
-        .iter()
-        .filter(|layer| **layer == Layer::Tls);
+    let tls = address.layers().iter().filter(|layer| layer.is_tls());
     place_of(address).filter(|_| tls.count() <= 1)
 }
 

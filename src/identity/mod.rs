@@ -12,6 +12,7 @@
 //! | `peer_id.rs` | `PeerId`: from a key or a certificate, text form, strict parser |
 //! | `compare.rs` | a peer id as words, and as a picture |
 //! | `invitation.rs` | a code that brings two peers together, once |
+//! | `certificate_info.rs` | what an application wants to know of a certificate |
 //! | `certificate.rs` | what is read out of an X.509 certificate: key, dates, size of an RSA key |
 //! | `key.rs` | `Identity`: key and certificate that belong together, making new ones |
 //! | `pem.rs` | the text form of an identity |
@@ -29,6 +30,7 @@ mod any_of;
 mod backend;
 mod ca;
 mod certificate;
+mod certificate_info;
 mod compare;
 mod error;
 mod files;
@@ -49,6 +51,7 @@ pub use ca::PlatformRoots;
 pub use ca::{CaError, CaRoots};
 pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
+pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};

@@ -688,7 +688,8 @@ fn statements_are_followed_from_text_as_from_a_certificate() {
         matches!(error, FollowError::Rotation(RotationError::Fork { .. })),
         "{error}"
     );
-    for text in ["", "cepa-rotation:!", "cepa-rotation:AAAA", "x"] {
+    let padded = format!("{}{}", rotations_to_text(&[]), "AA==AA==");
+    for text in ["", &padded, "cepa-rotation:!", "cepa-rotation:AAAA", "x"] {
         let error = rotations_from_text(text).map(|statements| statements.len());
         assert!(error.is_err(), "{text}: {error:?}");
     }

@@ -58,6 +58,7 @@ use tokio::sync::Mutex;
 use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
+use crate::identity::Refusal;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
 use crate::stack::{self, Binding, Built, StackConfig};
@@ -328,6 +329,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         }
         .into());
     };
+    // Who a session is with is never open, whatever a layer's configuration allows.
+    if layers.iter().any(|layer| layer.peer().is_anonymous()) {
+        return Err(TlsError::Refused(Refusal::NoCertificate).into());
+    }
     let announced = Announced::default();
     let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
     // Held back until the mux flushes its first frames, so that both leave as one.
