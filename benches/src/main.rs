@@ -11,11 +11,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `attacks/` | what a hostile peer can do to each |
 //! | `workloads/` | what is measured, one file for each kind |
 //! | `peers/` | cepa and the rivals behind one face |
 //! | `link/` | slow and far paths inside the process |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
+mod attacks;
 mod link;
 mod measure;
 mod peers;
@@ -49,6 +51,11 @@ struct Cli {
 enum Command {
     /// The whole table: every workload, cepa and its rivals, against the goals
     Ratios(ratios::Options),
+    /// The attacks of a hostile peer, on cepa and its rivals
+    Attacks(attacks::Options),
+    /// What `attacks` attacks: one end of plain yamux on loopback
+    #[command(hide = true)]
+    Victim(attacks::victim::Options),
     #[command(flatten)]
     Workload(Workload),
 }
@@ -56,6 +63,8 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Ratios(options) => ratios::run(&options),
+        Command::Attacks(options) => attacks::run(&options),
+        Command::Victim(options) => attacks::victim::serve(&options),
         Command::Workload(workload) => one(&workload),
     };
     match done {

@@ -1,4 +1,5 @@
-//! Every limit of the mux, with its default, the reason for it, and the attack it stops.
+//! Every limit of the mux, with its default, the reason for it, and the attack it stops. `docs/HOSTILE.md` has them
+//! as one table, beside the attacks; a test below holds it to the defaults here.
 
 use std::time::Duration;
 
@@ -128,6 +129,77 @@ impl Default for StreamTimeouts {
             open: Some(Duration::from_secs(30)),
             half_closed: Some(Duration::from_secs(60)),
             write_stalled: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(n: u64) -> String {
+        if n >= 1 << 20 {
+            format!("{} MiB", n >> 20)
+        } else {
+            format!("{} KiB", n >> 10)
+        }
+    }
+
+    fn time(time: impl Into<Option<Duration>>) -> String {
+        format!("{} s", time.into().unwrap().as_secs())
+    }
+
+    /// Each field is taken by name, so that a new one is missed here before it is missed there.
+    #[test]
+    fn the_page_about_hostile_peers_has_every_limit_and_its_default() {
+        let Config {
+            max_inbound_streams,
+            max_outbound_streams,
+            accept_backlog,
+            receive_window,
+            max_receive_window,
+            receive_budget,
+            send_queue,
+            pacing,
+            reset_burst,
+            reset_rate,
+            queued_pongs,
+            stray_bytes,
+            events,
+            keepalive_interval,
+            keepalive_timeout,
+            stream_timeouts:
+                StreamTimeouts {
+                    open,
+                    half_closed,
+                    write_stalled,
+                },
+            close_timeout,
+        } = Config::default();
+        let page = include_str!("../../docs/HOSTILE.md");
+        for (name, value) in [
+            ("max_inbound_streams", max_inbound_streams.to_string()),
+            ("max_outbound_streams", max_outbound_streams.to_string()),
+            ("accept_backlog", accept_backlog.to_string()),
+            ("receive_window", bytes(receive_window.into())),
+            ("max_receive_window", bytes(max_receive_window.into())),
+            ("receive_budget", bytes(receive_budget as u64)),
+            ("send_queue", bytes(send_queue as u64)),
+            ("pacing", pacing.to_string()),
+            ("reset_burst", reset_burst.to_string()),
+            ("reset_rate", reset_rate.to_string()),
+            ("queued_pongs", queued_pongs.to_string()),
+            ("stray_bytes", bytes(stray_bytes)),
+            ("events", events.to_string()),
+            ("keepalive_interval", time(keepalive_interval)),
+            ("keepalive_timeout", time(keepalive_timeout)),
+            ("stream_timeouts.open", time(open)),
+            ("stream_timeouts.half_closed", time(half_closed)),
+            ("stream_timeouts.write_stalled", time(write_stalled)),
+            ("close_timeout", time(close_timeout)),
+        ] {
+            let row = format!("| `{name}` | {value} |");
+            assert!(page.contains(&row), "docs/HOSTILE.md lacks {row}");
         }
     }
 }

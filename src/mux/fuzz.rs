@@ -116,6 +116,8 @@ fn hostile(script: &[u8], pacing: bool) {
     let mut keys: Vec<Key> = Vec::new();
     let mut decoder = Decoder::default();
     let mut batch = Batch::default();
+    // Pings of ours, which the script may answer in any order and at any time.
+    let mut asked = VecDeque::new();
     let mut ops = script.chunks_exact(4);
     for op in &mut ops {
         let [what, id, flags, value] = *op else { break };
@@ -150,7 +152,15 @@ fn hostile(script: &[u8], pacing: bool) {
             }
             4..=5 => wire.extend_from_slice(&header(1, size << (what >> 4))),
             6 => wire.extend_from_slice(&Frame::Ping { value: size }.emit()),
-            7 => wire.extend_from_slice(&Frame::Pong { value: size }.emit()),
+            7 => {
+                let answered = match id % 3 {
+                    0 => asked.pop_front(),
+                    1 => asked.pop_back(),
+                    _ => None,
+                };
+                let value = answered.unwrap_or(size);
+                wire.extend_from_slice(&Frame::Pong { value }.emit());
+            }
             8 if what > 0xf0 => wire.extend_from_slice(&Frame::GoAway { code: size }.emit()),
             8 => wire.extend_from_slice(op),
             9 => keys.extend(engine.open(now).ok().flatten()),
@@ -198,11 +208,14 @@ fn hostile(script: &[u8], pacing: bool) {
             engine.poll_transmit(now, &mut batch);
             let mut sent = Bytes::from(written(&mut batch));
             assert!(!sent.is_empty() || !engine.wants_transmit(), "{IN_VAIN}");
-            while decoder
+            while let Some(item) = decoder
                 .next(&mut sent)
                 .expect("the engine sends what it would take")
-                .is_some()
-            {}
+            {
+                if let Item::Frame(Frame::Ping { value }) = item {
+                    asked.push_back(value);
+                }
+            }
         }
         let stats = engine.stats();
         assert!(stats.inbound <= 4, "{stats:?}");
