@@ -9,8 +9,8 @@
 //!   drop      drops every stream at once, which resets it
 //! ```
 //!
-//! PORT 0 takes a free one. On stdout the line `ready` says that it listens, and the next one,
-//! `port N`, where. Connections are served side by side, each as a session of its own with the
+//! On stdout the line `ready` says that it listens. PORT 0 takes a free one, and the next line,
+//! `port N`, says which. Connections are served side by side, each as a session of its own with the
 //! library's default limits, until the process is killed. Nothing is ever written to a stream, and
 //! none is shut down. On stderr one line tells how each stream ended:
 //!
@@ -20,8 +20,8 @@
 //! stream total 0 end=ERR dropped here            `drop`: it was not looked at
 //! ```
 //!
-//! and one how each session ended, `session end=clean` or `session end=ERR reason`. With `hold`, the
-//! lines of the streams come when their session is over.
+//! and nothing else comes there. How each session ended is told on stdout, `session end=clean` or
+//! `session end=ERR reason`. With `hold`, the lines of the streams come when their session is over.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -67,8 +67,9 @@ fn usage() -> ExitCode {
 async fn serve(mode: Mode, port: u16) -> std::io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     println!("ready");
-    println!("port {}", listener.local_addr()?.port());
-    std::io::stdout().flush()?;
+    if port == 0 {
+        println!("port {}", listener.local_addr()?.port());
+    }
     loop {
         let (connection, _) = listener.accept().await?;
         tokio::spawn(session(mode, connection));
@@ -100,11 +101,13 @@ async fn session(mode: Mode, connection: TcpStream) {
         read(stream).await;
     }
     reading.join_all().await;
-    match driver.await {
-        Ok(Ok(())) => eprintln!("session end=clean"),
-        Ok(Err(error)) => eprintln!("session end=ERR {error}"),
-        Err(error) => eprintln!("session end=ERR {error}"),
-    }
+    let end = match driver.await {
+        Ok(Ok(())) => "clean".to_owned(),
+        Ok(Err(error)) => format!("ERR {error}"),
+        Err(error) => format!("ERR {error}"),
+    };
+    // Whoever only wanted to know that it listens may have closed this.
+    let _ = writeln!(std::io::stdout(), "session end={end}");
 }
 
 /// Reads a stream to its end, and tells which it was.

@@ -2,7 +2,7 @@
 //!
 //! A victim is a command that takes `hold|discard|drop PORT`, as cepa's example `mux_victim` does, and speaks as that
 //! one does: `ready` and `port N` on stdout, and on stderr `stream total BYTES end=clean EOF` or
-//! `stream total BYTES end=ERR reason` for each stream, and `session end=…` once nothing more is taken. What else comes on stderr is its log. [`Victim`] starts one
+//! `stream total BYTES end=ERR reason` for each stream. Those here also say `session end=…` there, once nothing more is taken. What else comes on stderr is its log. [`Victim`] starts one
 //! and watches it; [`serve`] is cepa, and the rivals that are written in Rust, as such a command.
 
 use std::future::poll_fn;
