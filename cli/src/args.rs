@@ -42,6 +42,10 @@ pub(crate) enum Command {
     /// Make an identity, or show the peer id of one
     #[command(subcommand)]
     Id(Id),
+    /// Make a code by which another machine and this one come to know each other, and wait for it
+    Invite(Invite),
+    /// Use such a code
+    Join(Join),
     /// List and change the peers that are known here
     #[command(subcommand)]
     Peer(Peer),
@@ -225,15 +229,67 @@ pub(crate) struct IdNew {
     /// What kind of key
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
     pub(crate) kind: Kind,
+    /// Put the private key under a passphrase, typed at the terminal or from the file that
+    /// CEPA_PASSPHRASE_FILE names
+    #[arg(long)]
+    pub(crate) passphrase: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdShow {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+    /// As sixteen words, to read aloud
+    #[arg(long, group = "form")]
+    pub(crate) words: bool,
+    /// With a picture: one that has changed shows another id, one that has not proves nothing
+    #[arg(long, group = "form")]
+    pub(crate) art: bool,
+    /// With a QR code
+    #[arg(long, group = "form")]
+    pub(crate) qr: bool,
     /// The statements by which the keys before this one name it, for `cepa peer follow`
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub(crate) statement: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The code is printed on standard output: it carries this machine's peer id, the address, and a secret
+that works once. Give it to the other side over a way that is private; who has it first can join in
+its place. The command ends when somebody has joined, and each side is then among the other's known
+peers. Whoever connects meanwhile gets nothing else.")]
+pub(crate) struct Invite {
+    /// Where to wait: tcp:HOST:PORT (port 0 takes a free one) or unix:PATH
+    #[arg(value_name = "ADDR")]
+    pub(crate) listen: Endpoint,
+    /// The address for the code, where the other side reaches this machine by another one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) at: Option<Endpoint>,
+    /// What to call the one who joins
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How long to wait
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub(crate) minutes: u32,
+    /// Show the code as a QR code too
+    #[arg(long)]
+    pub(crate) qr: bool,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// What `cepa invite` printed, or `-` to read it from standard input (a command line can be seen by
+    /// other users of the machine)
+    #[arg(value_name = "CODE")]
+    pub(crate) code: String,
+    /// Dial this in place of the code's address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) at: Option<Endpoint>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
 }
 
 #[derive(Debug, Subcommand)]

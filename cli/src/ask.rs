@@ -33,8 +33,10 @@ pub(crate) async fn first_contact(
 ) -> Result<bool, Failure> {
     let question = format!(
         "{} is answered by a peer that is not known here. Its peer id is\n    {id}\n\
-         Compare it with what its owner sees (`cepa id show`). Trust it from now on? [yes/no] ",
-        one_line(&address.to_string())
+         or in words\n    {}\n\
+         Compare it with what its owner sees (`cepa id show`, or with --words). Trust it from now on? [yes/no] ",
+        one_line(&address.to_string()),
+        id.words()
     );
     let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;
     answer

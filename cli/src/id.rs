@@ -7,12 +7,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cepa::identity::{Identity, KeyKind, PeerId, RotationTimes, UnixTime, rotations_to_text};
+use cepa::identity::{
+    Identity, IdentityError, KeyKind, PeerId, RotationTimes, UnixTime, rotations_to_text,
+};
 use cepa::node::{Hint, PeerAddr};
+use zeroize::Zeroizing;
 
 use crate::args::{Id, IdAddr, IdRotate, IdentityFile};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
+use crate::passphrase;
+use crate::qr;
 
 pub(crate) fn run(args: Id) -> Result<(), Failure> {
     let identity = match args {
@@ -21,8 +26,22 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
                 Some(path) => path,
                 None => default_path()?,
             };
+            // Before anybody types anything.
+            if !is_missing(&path) {
+                return Err(Failure::new(
+                    Code::Local,
+                    format!(
+                        "{}: exists already and is never overwritten: choose another name, or move it away",
+                        path.display()
+                    ),
+                ));
+            }
             let identity = Identity::generate(args.kind.into())?;
-            identity.save(&path)?;
+            if args.passphrase {
+                identity.save_encrypted(&path, passphrase::new(&path)?.as_bytes())?;
+            } else {
+                identity.save(&path)?;
+            }
             say(format_args!("made {}", path.display()));
             identity
         }
@@ -32,7 +51,16 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
             if args.statement {
                 return show_statements(&identity);
             }
-            identity
+            let id = identity.peer_id();
+            return exit::print(&if args.words {
+                format!("{}\n", id.words())
+            } else if args.art {
+                format!("{id}\n{}", id.picture())
+            } else if args.qr {
+                format!("{id}\n{}", qr::of(&id.to_string())?)
+            } else {
+                format!("{id}\n")
+            });
         }
         Id::Rotate(args) => rotate(&args)?,
     };
@@ -85,7 +113,7 @@ fn rotate(args: &IdRotate) -> Result<Identity, Failure> {
         Some(path) => path.clone(),
         None => default_path()?,
     };
-    let old = Identity::load(&path)?;
+    let (old, passphrase) = open(&path, Identity::load(&path))?;
     let issued = folder::now();
     let after = |days: u32| {
         UnixTime::since_unix_epoch(Duration::from_secs(
@@ -101,7 +129,8 @@ fn rotate(args: &IdRotate) -> Result<Identity, Failure> {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(format!(".old-{}.pem", old.peer_id().short()));
     let keep = path.with_file_name(name);
-    new.save_over(&old, &path, &keep)?;
+    let passphrase = passphrase.as_ref().map(|text| text.as_bytes());
+    new.save_over(&old, &path, &keep, passphrase)?;
     say(format_args!(
         "{} holds the new key; the old one, {}, is in {} and is good for {} days; start what runs with it anew",
         path.display(),
@@ -138,19 +167,20 @@ pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Vec<Identity>), F
 /// The identity that a command uses.
 pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
     if let Some(path) = &file.path {
-        return Identity::load(path).map_err(|e| {
-            let failure = Failure::from(e);
-            if is_missing(path) {
-                let file = exit::quoted(&path.to_string_lossy());
-                failure.with(format_args!("make it: cepa id new --identity {file}"))
-            } else {
-                failure
-            }
-        });
+        return open(path, Identity::load(path))
+            .map(|(identity, _)| identity)
+            .map_err(|failure| {
+                if is_missing(path) {
+                    let file = exit::quoted(&path.to_string_lossy());
+                    failure.with(format_args!("make it: cepa id new --identity {file}"))
+                } else {
+                    failure
+                }
+            });
     }
     let path = default_path()?;
     let first = is_missing(&path);
-    let identity = Identity::load_or_create(&path, KeyKind::default())?;
+    let (identity, _) = open(&path, Identity::load_or_create(&path, KeyKind::default()))?;
     if first {
         say(format_args!(
             "made the identity {} for this user: peer id {}",
@@ -159,6 +189,21 @@ pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
         ));
     }
     Ok(identity)
+}
+
+/// The identity in a file; where it is under a passphrase, that is asked for, and given back.
+fn open(
+    path: &Path,
+    loaded: Result<Identity, IdentityError>,
+) -> Result<(Identity, Option<Zeroizing<String>>), Failure> {
+    match loaded {
+        Err(e) if matches!(e.problem(), IdentityError::Encrypted) => {
+            let passphrase = passphrase::of(path)?;
+            let identity = Identity::load_encrypted(path, passphrase.as_bytes())?;
+            Ok((identity, Some(passphrase)))
+        }
+        loaded => Ok((loaded?, None)),
+    }
 }
 
 fn is_missing(path: &Path) -> bool {

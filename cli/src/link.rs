@@ -184,7 +184,7 @@ fn askable(
 }
 
 /// A refusal of ours in the user's words, with the command that would mend it.
-fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
+pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
     match refusal {
         Refusal::Changed {
             name, presented, ..

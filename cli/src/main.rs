@@ -13,12 +13,15 @@ mod explain;
 mod folder;
 mod forward;
 mod id;
+mod invite;
 mod join;
 mod link;
 mod log;
 mod node;
+mod passphrase;
 mod peer;
 mod pipe;
+mod qr;
 mod relay;
 mod serve;
 mod service;
@@ -59,6 +62,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
+            Command::Invite(args) => invite::invite(args).await,
+            Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
             Command::Explain(args) => explain::run(&args),
         }

@@ -19,6 +19,8 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "pipe",
         "id",
         "peer",
+        "invite",
+        "join",
         "explain",
         "Exit codes:",
     ] {
@@ -46,6 +48,8 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["id", "new"], "--kind"),
         (&["id", "show"], "--identity"),
         (&["peer", "add"], "--replace"),
+        (&["invite"], "--minutes"),
+        (&["join"], "<CODE>"),
         (&["demo"], "--size"),
         (&["explain"], "<ADDR>"),
     ] {

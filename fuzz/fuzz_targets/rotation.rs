@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     // Several, as a certificate carries them: eight at most.
     let mut text = b"cepa-rotation:".to_vec();
     text.extend_from_slice(bytes);
-    if let Ok(statements) = std::str::from_utf8(&text).map(rotations_from_text) {
-        assert!(statements.is_ok_and(|all| all.len() <= 8) || !bytes.is_empty());
+    if let Ok(Ok(statements)) = std::str::from_utf8(&text).map(rotations_from_text) {
+        assert!(statements.len() <= 8);
     }
 });

@@ -47,6 +47,15 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Of who has shown nothing: the id of an empty key, which no key has.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            id: PeerId::from_spki(&[]),
+            not_before: unix_time(0),
+            not_after: NEVER,
+        }
+    }
+
     /// Reads a certificate and refuses keys of sizes that are not accepted.
     pub(crate) fn read(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let spki = spki(certificate)?;

@@ -70,11 +70,20 @@ pub enum IdentityError {
     /// There is no certificate where one is needed.
     #[error("holds no certificate: expected a `-----BEGIN CERTIFICATE-----` section")]
     NoCertificate,
-    /// The private key is under a passphrase.
-    #[error(
-        "holds an encrypted private key: take the passphrase off first, `openssl pkcs8 -in FILE -out NEWFILE`"
-    )]
+    /// The private key is under a passphrase, and none was given.
+    #[error("holds a private key under a passphrase, and no passphrase was given: give it")]
     Encrypted,
+    /// The private key is under a passphrase in OpenSSL's older way.
+    #[error(
+        "holds a private key encrypted in an old way: rewrite it, `openssl pkcs8 -topk8 -scrypt -in FILE -out NEWFILE`"
+    )]
+    EncryptedOldWay,
+    /// Another passphrase, or a damaged key.
+    #[error("the passphrase is not the one of this key (or the key is damaged): try again")]
+    Passphrase,
+    /// A passphrase of no characters protects nothing.
+    #[error("an empty passphrase protects nothing: choose one, or none at all")]
+    EmptyPassphrase,
     /// The key is of a kind that the backend does not take.
     #[error(
         "holds a private key that can't be used ({reason}): use Ed25519, P-256, P-384 or RSA of 2048 to 4096 bits, as PKCS#8"

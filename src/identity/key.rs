@@ -23,12 +23,13 @@ use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
+use rustls::crypto::SecureRandom;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime,
 };
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::backend::default_provider;
 use super::certificate::Facts;
@@ -86,7 +87,14 @@ impl Identity {
     ///
     /// Fails when the random source does; a key is never made from anything weaker.
     pub fn generate(kind: KeyKind) -> Result<Self, IdentityError> {
-        Self::make(kind, |_| Ok(Vec::new()))
+        Self::generate_from(kind, default_provider().secure_random)
+    }
+
+    pub(super) fn generate_from(
+        kind: KeyKind,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, IdentityError> {
+        Self::make(kind, random, |_| Ok(Vec::new()))
     }
 
     /// Makes the successor of this identity: a new key, which the old one names as the next, in a
@@ -96,7 +104,7 @@ impl Identity {
     /// use. Eight changes are carried along; who knows only a key older than that learns nothing.
     pub fn rotate(&self, kind: KeyKind, times: RotationTimes) -> Result<Self, IdentityError> {
         let mut statements = self.rotations();
-        Self::make(kind, |new| {
+        Self::make(kind, default_provider().secure_random, |new| {
             let statement = Rotation::sign(&*self.inner.certified.key, new, times)?;
             statements.push(statement);
             let surplus = statements.len().saturating_sub(MAX_STATEMENTS);
@@ -112,17 +120,11 @@ impl Identity {
 
     fn make(
         kind: KeyKind,
+        random: &dyn SecureRandom,
         statements: impl FnOnce(&dyn SigningKey) -> Result<Vec<Rotation>, IdentityError>,
     ) -> Result<Self, IdentityError> {
-        let algorithm = match kind {
-            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
-            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        };
-        let mut pair =
-            KeyPair::generate_for(algorithm).map_err(|error| IdentityError::Generate {
-                reason: error.to_string(),
-            })?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(readable_by_all(&pair)));
+        let mut pair = new_pair(kind, random)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.serialized_der().to_vec()));
         let key = Guarded(Some(key));
         let certificate = load_key(key.get()?)
             .and_then(|signing| statements(&*signing))
@@ -285,27 +287,35 @@ fn load_key(key: &PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Identit
         })
 }
 
-/// A new key as PKCS#8 that everyone reads.
+/// A new key, as PKCS#8 that everyone reads.
 ///
-/// The backends write Ed25519 keys as version 2 (RFC 5958), with the public key behind the private
-/// one; OpenSSL 3.0, and Python with it, reads version 1 alone (RFC 8410 section 7). The two differ
-/// in what stands around the 32 bytes.
-fn readable_by_all(pair: &KeyPair) -> Vec<u8> {
-    const SEED: usize = 32;
-    // SEQUENCE of 81 or 46 bytes { INTEGER version, SEQUENCE { OID 1.3.101.112 }, OCTET STRING
-    // { OCTET STRING of 32 bytes, which follow } ..
-    const V2: [u8; 16] = *b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+/// An Ed25519 key is 32 random bytes (RFC 8032 section 5.1.5). The backends would write them as
+/// version 2 (RFC 5958), with the public key behind the private one; OpenSSL 3.0, and Python with it,
+/// reads version 1 alone (RFC 8410 section 7), which differs in what stands around the 32 bytes. A
+/// P-256 key is a number in a range, and is left to the backend, with its own use of the same source;
+/// it is asked only when that source answers.
+fn new_pair(kind: KeyKind, random: &dyn SecureRandom) -> Result<KeyPair, IdentityError> {
+    // SEQUENCE of 46 bytes { INTEGER 0, SEQUENCE { OID 1.3.101.112 }, OCTET STRING { OCTET STRING of
+    // 32 bytes, which follow } }
     const V1: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-    let der = pair.serialized_der();
-    match der.strip_prefix(&V2).and_then(|rest| rest.get(..SEED)) {
-        Some(seed) => {
-            let mut v1 = Vec::with_capacity(V1.len() + SEED);
-            v1.extend_from_slice(&V1);
-            v1.extend_from_slice(seed);
-            v1
-        }
-        None => der.to_vec(),
+    let failed = |reason: String| IdentityError::Generate { reason };
+    let mut seed = Zeroizing::new([0; 32]);
+    random
+        .fill(&mut *seed)
+        .map_err(|_| failed("it gave no bytes".into()))?;
+    // Once in 2^256 times by chance: a source that fills in nothing, and does not say so.
+    if seed.iter().all(|byte| *byte == 0) {
+        return Err(failed("it gave nothing but zeros".into()));
     }
+    let pair = match kind {
+        KeyKind::Ed25519 => {
+            let der = Zeroizing::new([&V1[..], &*seed].concat());
+            let der = PrivatePkcs8KeyDer::from(der.as_slice());
+            KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519)
+        }
+        KeyKind::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+    };
+    pair.map_err(|error| failed(error.to_string()))
 }
 
 fn made(error: &rcgen::Error) -> IdentityError {

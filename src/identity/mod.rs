@@ -10,9 +10,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `peer_id.rs` | `PeerId`: from a key or a certificate, text form, strict parser |
+//! | `compare.rs` | a peer id as words, and as a picture |
+//! | `invitation.rs` | a code that brings two peers together, once |
+//! | `certificate_info.rs` | what an application wants to know of a certificate |
 //! | `certificate.rs` | what is read out of an X.509 certificate: key, dates, size of an RSA key |
 //! | `key.rs` | `Identity`: key and certificate that belong together, making new ones |
 //! | `pem.rs` | the text form of an identity |
+//! | `passphrase.rs` | a private key under a passphrase |
 //! | `store.rs` | identity files: mode 0600, never over an existing file |
 //! | `files.rs` | files that are their owner's alone |
 //! | `known/` | the known-peers file, and trust by it |
@@ -26,10 +30,14 @@ mod any_of;
 mod backend;
 mod ca;
 mod certificate;
+mod certificate_info;
+mod compare;
 mod error;
 mod files;
+mod invitation;
 mod key;
 mod known;
+mod passphrase;
 mod peer_id;
 mod pem;
 mod rotation;
@@ -43,7 +51,9 @@ pub use ca::PlatformRoots;
 pub use ca::{CaError, CaRoots};
 pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
+pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
+pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{
     DamagedLine, EditError, EntryError, FollowError, KnownPeer, KnownPeers, KnownPeersError,

@@ -688,7 +688,8 @@ fn statements_are_followed_from_text_as_from_a_certificate() {
         matches!(error, FollowError::Rotation(RotationError::Fork { .. })),
         "{error}"
     );
-    for text in ["", "cepa-rotation:!", "cepa-rotation:AAAA", "x"] {
+    let padded = format!("{}{}", rotations_to_text(&[]), "AA==AA==");
+    for text in ["", &padded, "cepa-rotation:!", "cepa-rotation:AAAA", "x"] {
         let error = rotations_from_text(text).map(|statements| statements.len());
         assert!(error.is_err(), "{text}: {error:?}");
     }
@@ -701,17 +702,17 @@ fn a_new_identity_takes_the_old_ones_file_and_the_old_one_is_kept() {
     let a = identity();
     let b = next(&a, KeyKind::Ed25519);
     assert!(
-        b.save_over(&a, &path, &keep).is_err(),
+        b.save_over(&a, &path, &keep, None).is_err(),
         "there is nothing to replace"
     );
     assert!(!path.exists() && !keep.exists());
     a.save(&path).unwrap();
-    b.save_over(&a, &path, &keep).unwrap();
+    b.save_over(&a, &path, &keep, None).unwrap();
     assert_eq!(Identity::load(&path).unwrap().peer_id(), b.peer_id());
     assert_eq!(Identity::load(&keep).unwrap().peer_id(), a.peer_id());
     // Somebody else was first.
     let other = next(&a, KeyKind::Ed25519);
-    let error = other.save_over(&a, &path, &keep).unwrap_err();
+    let error = other.save_over(&a, &path, &keep, None).unwrap_err();
     assert!(matches!(error.problem(), IdentityError::Exists), "{error}");
     assert_eq!(Identity::load(&path).unwrap().peer_id(), b.peer_id());
     #[cfg(unix)]
@@ -719,7 +720,8 @@ fn a_new_identity_takes_the_old_ones_file_and_the_old_one_is_kept() {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let c = next(&b, KeyKind::Ed25519);
-        c.save_over(&b, &link, folder.path().join("old-2")).unwrap();
+        c.save_over(&b, &link, folder.path().join("old-2"), None)
+            .unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(Identity::load(&path).unwrap().peer_id(), c.peer_id());
     }

@@ -346,6 +346,10 @@ pub fn rotations_from_text(text: &str) -> Result<Vec<Rotation>, RotationError> {
     let bytes = BASE64
         .decode(base64.as_bytes())
         .map_err(|_| malformed("what follows is base64"))?;
+    // The decoder takes padding in the middle too; one list of statements has one text.
+    if BASE64.encode(&bytes) != base64 {
+        return Err(malformed("what follows is base64 in one piece"));
+    }
     read_all(&bytes)
 }
 

@@ -33,6 +33,18 @@ impl Identity {
             .map_err(|error| error.in_file(path))
     }
 
+    /// [`load`](Self::load), for a private key that is under a passphrase; see
+    /// [`from_encrypted_pem`](Self::from_encrypted_pem).
+    pub fn load_encrypted(
+        path: impl AsRef<Path>,
+        passphrase: &[u8],
+    ) -> Result<Self, IdentityError> {
+        let path = path.as_ref();
+        read_private(path)
+            .and_then(|pem| Self::from_encrypted_pem_bytes(&pem, passphrase))
+            .map_err(|error| error.in_file(path))
+    }
+
     /// Reads a certificate (chain) and its key from two PEM files; the key's must be readable by its
     /// owner alone.
     pub fn load_pair(
@@ -60,24 +72,44 @@ impl Identity {
         write_new(path, self.to_pem().as_bytes()).map_err(|error| error.in_file(path))
     }
 
+    /// [`save`](Self::save), with the private key under a passphrase.
+    pub fn save_encrypted(
+        &self,
+        path: impl AsRef<Path>,
+        passphrase: &[u8],
+    ) -> Result<(), IdentityError> {
+        let path = path.as_ref();
+        self.to_encrypted_pem(passphrase)
+            .and_then(|pem| write_new(path, pem.as_bytes()))
+            .map_err(|error| error.in_file(path))
+    }
+
     /// Puts this identity in the place of another one, whose key it replaces, in one step: who reads the
     /// file meanwhile gets the one or the other. The old one is kept in `keep` first, a new file; if
-    /// that is there already, somebody else is doing the same, and nothing is changed.
+    /// that is there already, somebody else is doing the same, and nothing is changed. With a passphrase
+    /// both private keys are put under it.
     pub fn save_over(
         &self,
         old: &Self,
         path: impl AsRef<Path>,
         keep: impl AsRef<Path>,
+        passphrase: Option<&[u8]>,
     ) -> Result<(), IdentityError> {
         let (path, keep) = (path.as_ref(), keep.as_ref());
         // Through a symbolic link, so that the file at its end is replaced and not the link.
         let real =
             fs::canonicalize(path).map_err(|error| IdentityError::Read(error).in_file(path))?;
-        old.save(keep)?;
+        let pem = if let Some(passphrase) = passphrase {
+            old.save_encrypted(keep, passphrase)?;
+            Zeroizing::new(self.to_encrypted_pem(passphrase)?)
+        } else {
+            old.save(keep)?;
+            self.to_pem()
+        };
         let draft = Draft::beside(&real);
         draft
             .and_then(|draft| {
-                draft.fill(self.to_pem().as_bytes())?;
+                draft.fill(pem.as_bytes())?;
                 draft.replace(&real)
             })
             .map_err(|error| IdentityError::Write(error).in_file(path))

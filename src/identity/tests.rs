@@ -380,7 +380,8 @@ fn bad_pem_is_an_error_that_helps() {
         (fail("hello"), "no private key"),
         (fail(certificate), "no private key"),
         (fail(&format!("{good}{other}")), "2 private keys"),
-        (fail(encrypted), "openssl pkcs8"),
+        (fail(encrypted), "no passphrase was given"),
+        (fail(legacy), "openssl pkcs8"),
         (fail(junk), "can't be used"),
         (fail(&format!("{junk}{certificate}")), "can't be used"),
         (fail(&good[..good.len() - 40]), "damaged PEM"),
@@ -398,8 +399,6 @@ fn bad_pem_is_an_error_that_helps() {
         let text = one_line(&error);
         assert!(text.contains(expected), "{text:?} lacks {expected:?}");
     }
-    // Whatever becomes of this one, it is no panic and no identity.
-    one_line(&fail(legacy));
 }
 
 proptest! {
@@ -776,4 +775,145 @@ fn pem_sections_of_other_kinds_are_passed_over() {
         fixed().peer_id()
     );
     assert!(PrivatePkcs8KeyDer::from_pem_slice(with_parameters.as_bytes()).is_ok());
+}
+
+// ---- keys at rest ------------------------------------------------------------------------------
+
+/// A random source that has nothing to give: it says so, or keeps quiet about it.
+#[derive(Debug)]
+struct Empty {
+    honest: bool,
+}
+
+impl rustls::crypto::SecureRandom for Empty {
+    fn fill(&self, _: &mut [u8]) -> Result<(), rustls::crypto::GetRandomFailed> {
+        if self.honest {
+            Err(rustls::crypto::GetRandomFailed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_failing_random_source_makes_no_key() {
+    for kind in [KeyKind::Ed25519, KeyKind::P256] {
+        for honest in [true, false] {
+            let error = Identity::generate_from(kind, &Empty { honest }).unwrap_err();
+            assert!(matches!(error, IdentityError::Generate { .. }), "{error}");
+            assert!(one_line(&error).contains("random source"));
+        }
+    }
+    let error = fixed().to_encrypted_pem_with(b"x", &Empty { honest: true });
+    assert!(matches!(error, Err(IdentityError::Generate { .. })));
+}
+
+#[test]
+fn a_key_under_a_passphrase_comes_back_with_it_alone() {
+    for kind in [KeyKind::Ed25519, KeyKind::P256] {
+        let identity = Identity::generate(kind).unwrap();
+        let pem = identity.to_encrypted_pem("pässword".as_bytes()).unwrap();
+        assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+        assert!(!pem.contains("BEGIN PRIVATE KEY"));
+        let again = Identity::from_encrypted_pem(&pem, "pässword".as_bytes()).unwrap();
+        assert_eq!(again.peer_id(), identity.peer_id());
+        assert_eq!(again.certificate(), identity.certificate());
+        assert_eq!(*again.to_pem(), *identity.to_pem());
+        assert!(matches!(
+            Identity::from_encrypted_pem(&pem, b"password"),
+            Err(IdentityError::Passphrase)
+        ));
+        assert!(matches!(
+            Identity::from_pem(&pem),
+            Err(IdentityError::Encrypted)
+        ));
+        assert_ne!(
+            identity.to_encrypted_pem(b"x").unwrap(),
+            identity.to_encrypted_pem(b"x").unwrap()
+        );
+    }
+    assert!(matches!(
+        fixed().to_encrypted_pem(b""),
+        Err(IdentityError::EmptyPassphrase)
+    ));
+}
+
+#[test]
+fn what_is_no_key_under_a_passphrase_is_an_error() {
+    let pem = fixed().to_encrypted_pem(b"x").unwrap();
+    let open = fixed().to_pem();
+    let with = |pem: &str| Identity::from_encrypted_pem(pem, b"x").unwrap_err();
+    assert!(matches!(with(&open), IdentityError::Pem { .. }));
+    assert!(matches!(with(""), IdentityError::NoKey));
+    assert!(matches!(
+        with(&format!("{pem}{}", *open)),
+        IdentityError::SeveralKeys { count: 2 }
+    ));
+    assert!(matches!(
+        with(&pem.replace("-----END ENC", "-----END XNC")),
+        IdentityError::Pem { .. }
+    ));
+    let line = pem.lines().nth(1).unwrap();
+    assert!(matches!(
+        with(&pem.replace(line, "!")),
+        IdentityError::Pem { .. }
+    ));
+    assert!(matches!(
+        with(&pem.replace(line, "AAAA")),
+        IdentityError::Pem { .. }
+    ));
+}
+
+#[test]
+fn a_file_can_not_ask_for_all_memory_there_is() {
+    // SEQUENCE { PBES2 { scrypt { salt, N = 2^40, r = 8, p = 1 }, AES-256-CBC }, 16 bytes }
+    let scrypt = b"\x30\x14\x04\x04salt\x02\x06\x01\x00\x00\x00\x00\x00\x02\x01\x08\x02\x01\x01";
+    let wrap = |tag: u8, parts: &[&[u8]]| {
+        let body = parts.concat();
+        [&[tag, u8::try_from(body.len()).unwrap()][..], &body].concat()
+    };
+    let kdf = wrap(
+        0x30,
+        &[b"\x06\x09\x2b\x06\x01\x04\x01\xda\x47\x04\x0b", scrypt],
+    );
+    let aes = wrap(
+        0x30,
+        &[
+            b"\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x2a",
+            &wrap(4, &[&[0; 16]]),
+        ],
+    );
+    let pbes2 = wrap(
+        0x30,
+        &[
+            b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d",
+            &wrap(0x30, &[&kdf, &aes]),
+        ],
+    );
+    let der = wrap(0x30, &[&pbes2, &wrap(4, &[&[0; 16]])]);
+    let base64 = data_encoding::BASE64.encode(&der);
+    let pem = format!(
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\n{base64}\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    );
+    let error = Identity::from_encrypted_pem(&pem, b"x").unwrap_err();
+    assert!(one_line(&error).contains("memory"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_under_a_passphrase_is_as_private_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("id");
+    fixed().save_encrypted(&path, b"x").unwrap();
+    assert_eq!(
+        Identity::load_encrypted(&path, b"x").unwrap().peer_id(),
+        fixed().peer_id()
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o600);
+    let error = fixed().save_encrypted(&path, b"x").unwrap_err();
+    assert!(matches!(error.problem(), IdentityError::Exists));
+    chmod(&path, 0o640);
+    let error = Identity::load_encrypted(&path, b"x").unwrap_err();
+    assert!(matches!(error.problem(), IdentityError::Permissions { .. }));
 }

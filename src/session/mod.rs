@@ -44,6 +44,7 @@
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
+//! | `pairing.rs` | using an invitation |
 //! | `error.rs` | ends and errors |
 
 use std::fmt;
@@ -57,6 +58,7 @@ use tokio::sync::Mutex;
 use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
+use crate::identity::Refusal;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
 use crate::stack::{self, Binding, Built, StackConfig};
@@ -66,11 +68,13 @@ mod bound;
 mod error;
 mod header;
 mod incoming;
+mod pairing;
 mod witness;
 
 pub use crate::stack::ConnectError;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
+pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
 
 use bound::Bound;
 use error::Sub;
@@ -325,6 +329,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         }
         .into());
     };
+    // Who a session is with is never open, whatever a layer's configuration allows.
+    if layers.iter().any(|layer| layer.peer().is_anonymous()) {
+        return Err(TlsError::Refused(Refusal::NoCertificate).into());
+    }
     let announced = Announced::default();
     let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
     // Held back until the mux flushes its first frames, so that both leave as one.

@@ -1,6 +1,7 @@
 //! What a TLS layer offers and demands.
 //!
-//! Not optional, in either role: both sides show a certificate; the trust policy is asked; TLS 1.3
+//! Not optional, in either role: both sides show a certificate, unless a layer's own configuration
+//! lets a client show none; the trust policy is asked; TLS 1.3
 //! unless the layer's own configuration asks for 1.2; no session tickets, no resumption, no early
 //! data (a resumed session would skip the policy, early data can be replayed); no certificate
 //! compression (a small flight must not unpack into a large one); no key log, no extraction of
@@ -62,6 +63,10 @@ struct Settings {
     identity: Identity,
     more_identities: Vec<Identity>,
     key_form: KeyForm,
+    /// As server: a client need not show a certificate.
+    optional_client: bool,
+    /// As client: we show none.
+    anonymous: bool,
     trust: Arc<dyn TrustPolicy>,
     base: Arc<CryptoProvider>,
     versions: Vec<Version>,
@@ -84,6 +89,8 @@ impl TlsConfig {
             identity: identity.clone(),
             more_identities: Vec::new(),
             key_form: KeyForm::default(),
+            optional_client: false,
+            anonymous: false,
             trust,
             base: default_provider(),
             versions: vec![Version::Tls13],
@@ -175,6 +182,23 @@ impl TlsConfig {
     pub fn with_key_form(self, form: KeyForm) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
         settings.key_form = form;
+        settings.build()
+    }
+
+    /// As server: asks for the client's certificate, and also lets in who shows none
+    /// ([`Peer::is_anonymous`](super::Peer::is_anonymous)); the application decides what that one may
+    /// see. Whatever is shown is judged by the policy as ever. No session is made with such a peer.
+    pub fn with_optional_client_certificate(self) -> Result<Self, TlsConfigError> {
+        let mut settings = self.into_settings();
+        settings.optional_client = true;
+        settings.build()
+    }
+
+    /// As client: shows no certificate, even to a server that asks for one. A server of ours refuses
+    /// that, unless it was told [otherwise](Self::with_optional_client_certificate).
+    pub fn without_client_certificate(self) -> Result<Self, TlsConfigError> {
+        let mut settings = self.into_settings();
+        settings.anonymous = true;
         settings.build()
     }
 
@@ -270,6 +294,7 @@ impl TlsConfig {
             peer: settings.asked.filter(|_| settings.only_asked),
             local_id: settings.identity.peer_id(),
             peer_form: settings.key_form,
+            anonymous: false,
         });
         let mut config = self.inner.client.clone();
         config
@@ -299,6 +324,7 @@ impl TlsConfig {
             peer: None,
             local_id: shown.id(),
             peer_form,
+            anonymous: settings.optional_client,
         });
         // A raw key has its place in TLS 1.3 alone.
         let raw = [own_form, peer_form].contains(&KeyForm::RawPublicKey);
@@ -406,15 +432,19 @@ impl Settings {
             Side::Server,
             Verdict::default(),
         ));
-        let mut client =
+        let builder =
             ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&self.clock))
                 .with_protocol_versions(&versions)
                 .map_err(|error| TlsConfigError::Backend {
                     reason: error.to_string(),
                 })?
                 .dangerous()
-                .with_custom_certificate_verifier(verifier)
-                .with_client_cert_resolver(resolver);
+                .with_custom_certificate_verifier(verifier);
+        let mut client = if self.anonymous {
+            builder.with_no_client_auth()
+        } else {
+            builder.with_client_cert_resolver(resolver)
+        };
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
         client.require_ems = true;

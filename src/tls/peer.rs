@@ -15,6 +15,7 @@ use crate::identity::{Facts, PeerId, Refusal};
 #[derive(Clone, Debug)]
 pub struct Peer {
     facts: Facts,
+    anonymous: bool,
     local_id: PeerId,
     /// Its own certificate first; empty where it showed a raw key.
     chain: Vec<CertificateDer<'static>>,
@@ -35,27 +36,28 @@ impl Peer {
         config: &TlsConfig,
         asks: &Asks,
     ) -> Result<Self, TlsError> {
-        let (Some(version), Some(suite), Some(chain)) = (
+        let (Some(version), Some(suite)) = (
             connection.protocol_version().and_then(Version::from_rustls),
             connection.negotiated_cipher_suite(),
-            connection.peer_certificates(),
         ) else {
             return Err(TlsError::Misuse {
                 what: "the TLS handshake has not finished",
             });
         };
-        let shown = chain
-            .first()
-            .ok_or(TlsError::Refused(Refusal::NoCertificate))?;
-        let (facts, chain) = match asks.peer_form {
-            KeyForm::Certificate => (Facts::read(shown), chain.to_vec()),
-            KeyForm::RawPublicKey => (Facts::of_key(shown), Vec::new()),
+        let shown = connection.peer_certificates().unwrap_or_default();
+        let (facts, chain) = match (shown.first(), asks.peer_form) {
+            (Some(first), KeyForm::Certificate) => (Facts::read(first), shown.to_vec()),
+            (Some(key), KeyForm::RawPublicKey) => (Facts::of_key(key), Vec::new()),
+            (None, _) if asks.anonymous => (Ok(Facts::of_nobody()), Vec::new()),
+            (None, _) => return Err(TlsError::Refused(Refusal::NoCertificate)),
         };
+        let anonymous = shown.is_empty();
         let facts = facts.map_err(|problem| TlsError::Refused(Refusal::Unusable { problem }))?;
         let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
         config.check_alpn(alpn.as_deref())?;
         Ok(Self {
             facts,
+            anonymous,
             local_id: asks.local_id,
             chain,
             version,
@@ -68,7 +70,14 @@ impl Peer {
         })
     }
 
-    /// Who it is.
+    /// Whether it has shown no key at all, which only a client may, and only where
+    /// [`with_optional_client_certificate`](TlsConfig::with_optional_client_certificate) says so.
+    pub fn is_anonymous(&self) -> bool {
+        self.anonymous
+    }
+
+    /// Who it is. For an [anonymous](Self::is_anonymous) client this is the id of an empty key, which
+    /// nobody can have and which is no peer's.
     pub fn id(&self) -> PeerId {
         self.facts.id
     }
@@ -81,12 +90,12 @@ impl Peer {
     /// How it showed its key.
     pub fn key_form(&self) -> KeyForm {
         match self.chain.first() {
-            Some(_) => KeyForm::Certificate,
-            None => KeyForm::RawPublicKey,
+            None if !self.anonymous => KeyForm::RawPublicKey,
+            _ => KeyForm::Certificate,
         }
     }
 
-    /// The certificate that it showed; none where it showed a raw public key.
+    /// The certificate that it showed; none where it showed a raw public key, or nothing.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.chain.first()
     }

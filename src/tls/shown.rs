@@ -142,5 +142,8 @@ pub(super) fn asked_for<'a>(shown: &'a [Shown], name: Option<&str>) -> Option<&'
     };
     let label = name.strip_suffix(SERVED_WITH)?.strip_suffix('.')?;
     let id: PeerId = label.to_ascii_lowercase().parse().ok()?;
-    shown.iter().find(|one| one.id() == id)
+    // An old id is answered by the key that has taken its place; the asker checks that.
+    let succeeds = |one: &&Shown| one.identity.rotations().iter().any(|step| step.old() == id);
+    let exact = shown.iter().find(|one| one.id() == id);
+    exact.or_else(|| shown.iter().find(succeeds))
 }

@@ -15,7 +15,8 @@ use super::verifier::{Shown, Verdict};
 use super::*;
 use crate::Side;
 use crate::identity::{
-    AcceptAny, CertificateDer, Identity, KeyKind, PeerId, Pinned, Presented, Refusal, TrustPolicy,
+    AcceptAny, CertificateDer, Identity, KeyKind, PeerId, Pinned, Presented, Refusal,
+    RotationTimes, TrustPolicy,
 };
 
 /// One end of a handshake under test.
@@ -977,4 +978,88 @@ fn a_foreign_certificate_type_is_refused() {
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, Refusal::Unusable { .. }));
+}
+
+#[test]
+fn who_asks_for_a_peer_gets_its_successor_and_nobody_else() {
+    let (client, old, other) = (
+        identity(KeyKind::Ed25519),
+        identity(KeyKind::Ed25519),
+        identity(KeyKind::Ed25519),
+    );
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let now = UnixTime::now().as_secs();
+    let times = |expires| RotationTimes {
+        issued: at(0),
+        expires: at(expires),
+        overlap: at(0),
+    };
+    let asking = config(&client, AcceptAny)
+        .with_server_peer(old.peer_id())
+        .unwrap();
+    let new = old.rotate(KeyKind::Ed25519, times(now + 1000)).unwrap();
+    // Alone behind its listener, and as one of two.
+    let alone = config(&new, AcceptAny);
+    let second = config(&other, AcceptAny)
+        .with_more_identities(std::slice::from_ref(&new))
+        .unwrap();
+    let (of_client, _) = handshake(&asking, &alone);
+    assert_eq!(of_client.unwrap().id(), new.peer_id());
+    let mut asked = Asked::default();
+    for (id, answers) in [
+        (old.peer_id(), Some(new.peer_id())),
+        (new.peer_id(), Some(new.peer_id())),
+        (other.peer_id(), Some(other.peer_id())),
+        (client.peer_id(), None),
+    ] {
+        asked.name = Some(format!("{id}.cepa.alt"));
+        let shown = second.server(&asked).ok();
+        assert_eq!(shown.map(|(_, verdict)| verdict.asks().local_id), answers);
+    }
+    let late = old.rotate(KeyKind::Ed25519, times(now - 1000)).unwrap();
+    for server in [&late, &other] {
+        let (of_client, _) = handshake(&asking, &config(server, AcceptAny));
+        let error = of_client.unwrap_err();
+        assert!(
+            matches!(&error, TlsError::Refused(Refusal::WrongPeer { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_client_without_a_certificate_is_let_in_only_where_that_is_said() {
+    for version in [Version::Tls12, Version::Tls13] {
+        let (a, b) = (identity(KeyKind::P256), identity(KeyKind::P256));
+        let with = |config: TlsConfig| config.with_versions(&[version]).unwrap();
+        let strict = with(config(&b, AcceptAny));
+        let open = strict.clone().with_optional_client_certificate().unwrap();
+        let shows = with(config(&a, AcceptAny));
+        let nobody = shows.clone().without_client_certificate().unwrap();
+        let (of_client, of_server) = handshake(&nobody, &open);
+        assert_eq!(of_client.unwrap().id(), b.peer_id());
+        let peer = of_server.unwrap();
+        assert!(peer.is_anonymous() && peer.certificate().is_none() && peer.chain().is_empty());
+        assert_eq!(peer.id(), PeerId::from_spki(&[]));
+        // Who shows one is judged as ever, and proves it.
+        let (_, of_server) = handshake(&shows, &open);
+        let peer = of_server.unwrap();
+        assert!(!peer.is_anonymous());
+        assert_eq!(peer.id(), a.peer_id());
+        let judging = open.with_trust(Arc::new(Pinned::one(b.peer_id()))).unwrap();
+        assert!(handshake(&shows, &judging).1.is_err());
+        // By default one is required, and the client is told so.
+        let (_, of_server) = handshake(&nobody, &strict);
+        assert!(of_server.is_err());
+    }
+    let (client, server) = pair(KeyKind::Ed25519);
+    let nobody = client.without_client_certificate().unwrap();
+    let (mut client_end, mut server_end) = (End::client(&nobody), End::server(&server));
+    carry(&mut client_end, &mut server_end);
+    let error = client_end.failed.unwrap();
+    // certificate_required, RFC 8446 section 6.2.
+    assert!(
+        matches!(error, TlsError::RefusedByPeer { alert: 116 }),
+        "{error}"
+    );
 }

@@ -5,7 +5,7 @@
 //! 1. Can the certificate be read, and is an RSA key of 2,048 to 4,096 bits?
 //! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it. It can
 //!    overlook them, for a peer whose very key it trusts.
-//! 3. Is it the one peer that was asked for, where one was?
+//! 3. Is it the one peer that was asked for, where one was, or its successor?
 //! 4. Does the trust policy accept the key?
 //! 5. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
 //!
@@ -49,6 +49,8 @@ pub(crate) struct Asks {
     pub(super) local_id: PeerId,
     /// How the peer shows its key.
     pub(super) peer_form: KeyForm,
+    /// A client need not show a key at all.
+    pub(super) anonymous: bool,
 }
 
 /// What one connection's verifier found out: the refusal, if it was one.
@@ -66,6 +68,7 @@ impl Default for Verdict {
             peer: None,
             local_id: PeerId::from_bytes([0; 32]),
             peer_form: KeyForm::Certificate,
+            anonymous: false,
         })
     }
 }
@@ -282,7 +285,12 @@ pub(super) fn decide(
     if dates.is_err() && !guarded(|| trust.overlooks_dates(&presented)).unwrap_or(false) {
         return dates;
     }
-    if let Some(expected) = asked_for.filter(|asked| *asked != facts.id) {
+    // Or the one whom that one has named as its successor.
+    let is = |asked: PeerId| {
+        let path = || presented.path_from(|id| id == asked);
+        asked == facts.id || path().is_ok_and(|path| !path.is_empty())
+    };
+    if let Some(expected) = asked_for.filter(|asked| !is(*asked)) {
         return Err(Refusal::WrongPeer {
             expected: vec![expected],
             presented: facts.id,
@@ -383,7 +391,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        true
+        !self.verdict.asks.anonymous
     }
 
     /// No names of authorities: any self-signed certificate may be shown.

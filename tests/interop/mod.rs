@@ -242,6 +242,11 @@ impl Running {
         });
     }
 
+    /// What has come on standard output so far.
+    pub(crate) fn said(&self) -> String {
+        self.stdout.so_far()
+    }
+
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ended {
         let name = self.name.clone();

@@ -1,0 +1,231 @@
+//! `cepa invite` and `cepa join`: two people bring their machines together without comparing ids by eye.
+//!
+//! The inviter listens, prints a code and waits. Whoever connects is a stranger, and gets one service
+//! only, the pairing; the one who proves to have the code is written into the known peers, and the
+//! command ends. The joiner pins the id in the code, and writes it down under the address in it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cepa::Side;
+use cepa::identity::{
+    AcceptAny, EditError, Invitation, KnownPeer, NotAdmitted, OpenInvitation, Origin, PeerId,
+    Pinned, UnixTime,
+};
+use cepa::session::{PAIRING_SERVICE, PairingError, Session, admit, join as use_invitation};
+use cepa::stack::StackConfig;
+use cepa::transports::{self, Endpoint, Stream};
+use tokio::task::JoinSet;
+
+use crate::args::{Invite, Join};
+use crate::exit::{self, Code, Failure, say};
+use crate::folder;
+use crate::id;
+use crate::link;
+use crate::log::{self, say_of};
+use crate::qr;
+use crate::trust;
+
+/// Strangers that are listened to at once; who waits its turn is a stranger too.
+const STRANGERS: usize = 8;
+/// How long one of them may take from its connection to its proof.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause after a failed accept; what it lacks may come back.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
+    if !matches!(args.listen.scheme(), "tcp" | "unix") {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{}: an invitation waits at tcp: or unix:", args.listen),
+        ));
+    }
+    link::carries_session(&args.listen)?;
+    let name = args.name.clone();
+    let file = folder::known_peers()?;
+    // What would only fail when somebody has come.
+    if let Some(name) = &name {
+        KnownPeer::new(name, PeerId::from_bytes([0; 32]))
+            .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+        if let Some(other) = file.read()?.named(name) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "a peer is named {name} already, its id is {}; choose another name",
+                    other.id
+                ),
+            ));
+        }
+    }
+    let identity = id::load(&args.identity)?;
+    let mut listener = transports::listen(&args.listen).await?;
+    let lasts = Duration::from_secs(u64::from(args.minutes) * 60);
+    let expires = UnixTime::since_unix_epoch(Duration::from_secs(
+        folder::now().as_secs() + lasts.as_secs(),
+    ));
+    let address = args.at.as_ref().unwrap_or(listener.endpoint()).to_string();
+    let invitation = Invitation::new(identity.peer_id(), &address, expires)?;
+    let code = invitation
+        .code()
+        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+    if args.qr {
+        exit::print(&qr::of(&code)?)?;
+    }
+    exit::print(&format!("{}\n", *code))?;
+    say(format_args!(
+        "listening on {} for {} minutes; on the other machine, run: cepa join CODE",
+        listener.endpoint(),
+        args.minutes
+    ));
+    let open = Arc::new(Mutex::new(OpenInvitation::new(invitation)));
+    let config = link::stack(&identity, Arc::new(AcceptAny)).tuned_to(&args.listen);
+    let mut strangers = JoinSet::new();
+    let deadline = tokio::time::sleep(lasts);
+    tokio::pin!(deadline);
+    loop {
+        let room = strangers.len() < STRANGERS;
+        tokio::select! {
+            accepted = listener.accept(), if room => match accepted {
+                Ok(Some(stream)) => {
+                    let (config, open) = (config.clone(), Arc::clone(&open));
+                    strangers.spawn(stranger(stream, args.listen.clone(), config, open));
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    say(format_args!("{e}"));
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            Some(done) = strangers.join_next() => match done {
+                Ok(Some(Ok(joiner))) => {
+                    let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
+                    say(format_args!("{joiner} has joined, and is known as {name}"));
+                    return Ok(());
+                }
+                Ok(Some(Err(NotAdmitted::Void))) => {
+                    return Err(Failure::new(Code::Refused, NotAdmitted::Void.to_string()));
+                }
+                _ => {}
+            },
+            () = &mut deadline => break,
+        }
+    }
+    Err(Failure::new(
+        Code::Lost,
+        "nobody has used the invitation in its time; make another one",
+    ))
+}
+
+/// One who connected: let in, or refused for a reason that ends the invitation, or of no interest.
+async fn stranger(
+    stream: Stream,
+    at: Endpoint,
+    config: StackConfig,
+    open: Arc<Mutex<OpenInvitation>>,
+) -> Option<Result<PeerId, NotAdmitted>> {
+    let from = log::source(stream.label());
+    let paired = async {
+        let session = Session::over(stream, at.layers(), Side::Server, &config)
+            .await
+            .map_err(|e| e.to_string())?;
+        let incoming = session.accept().await.map_err(|e| e.to_string())?;
+        if incoming.service() != PAIRING_SERVICE {
+            let _ = incoming
+                .refuse("there is an invitation here, and nothing else")
+                .await;
+            return Err("it did not come for the invitation".to_owned());
+        }
+        let admitted = admit(&session, incoming, &open, folder::now).await;
+        session.close().await;
+        match admitted {
+            Ok(joiner) => Ok(Ok(joiner)),
+            Err(PairingError::NotAdmitted(why)) => Ok(Err(why)),
+            Err(e) => Err(e.to_string()),
+        }
+    };
+    let problem = match tokio::time::timeout(PATIENCE, paired).await {
+        Ok(Ok(Ok(joiner))) => return Some(Ok(joiner)),
+        Ok(Ok(Err(why))) => {
+            say_of(&from, format_args!("{from}: {why}"));
+            return Some(Err(why));
+        }
+        Ok(Err(problem)) => problem,
+        Err(_) => "it took too long".to_owned(),
+    };
+    say_of(&from, format_args!("{from}: {problem}"));
+    None
+}
+
+/// Writes the joiner down, under a name that is free.
+fn remember(
+    known: &mut cepa::identity::KnownPeers,
+    name: Option<&str>,
+    joiner: PeerId,
+) -> Result<String, EditError> {
+    let there = known.peers().find(|peer| peer.id == joiner);
+    if let Some(there) = there.map(|peer| peer.name().to_owned()) {
+        known.change(&there, |peer| peer.how = Some(Origin::Invited))?;
+        return Ok(there);
+    }
+    let name = name.map_or_else(|| known.free_name("invited"), str::to_owned);
+    let mut peer = KnownPeer::new(&name, joiner)?;
+    peer.first_seen = Some(folder::now());
+    peer.how = Some(Origin::Invited);
+    known.add(peer)?;
+    Ok(name)
+}
+
+pub(crate) async fn join(args: Join) -> Result<(), Failure> {
+    let code = if args.code == "-" {
+        let mut line = String::new();
+        std::io::stdin()
+            .read_line(&mut line)
+            .map_err(|e| Failure::new(Code::Local, format!("cannot read the code: {e}")))?;
+        line
+    } else {
+        args.code
+    };
+    let usage = |e: String| Failure::new(Code::Usage, e);
+    let invitation: Invitation = code.parse().map_err(|e| usage(format!("{e}")))?;
+    if folder::now() > invitation.expires() {
+        return Err(Failure::new(
+            Code::Refused,
+            NotAdmitted::Expired.to_string(),
+        ));
+    }
+    let address: Endpoint = match args.at {
+        Some(address) => address,
+        None => invitation
+            .address()
+            .parse()
+            .map_err(|e| usage(format!("the invitation's address: {e}")))?,
+    };
+    if !matches!(address.scheme(), "tcp" | "unix") {
+        return Err(usage(format!(
+            "{address}: an invitation waits at tcp: or unix:, and must not start anything else here"
+        )));
+    }
+    link::carries_session(&address)?;
+    let identity = id::load(&args.identity)?;
+    let pinned = Arc::new(Pinned::one(invitation.id()));
+    let config = link::stack(&identity, pinned).tuned_to(&address);
+    let session = Session::dial(&address, &config).await?;
+    let joined = use_invitation(&session, &invitation).await;
+    session.close().await;
+    joined.map_err(|e| match e {
+        PairingError::Open(e) => Failure::from(e),
+        e => Failure::new(Code::Refused, e.to_string()),
+    })?;
+    // Where it is served later is another matter; known by name it is from now on.
+    let place = trust::place(&address).unwrap_or_default();
+    let met = folder::known_peers()?.meet(&place, invitation.id(), Origin::Invited, folder::now());
+    match met {
+        Ok(Some(learned)) => say(learned),
+        Ok(None) => say(format_args!(
+            "{address} is peer {}, as before",
+            invitation.id()
+        )),
+        Err(refusal) => return Err(link::refused(&refusal, &address)),
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Two machines that come to know each other by a code, and ids in forms that people compare.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStderr, Stdio};
+
+use common::{Place, failed, finish, text};
+
+/// A running invitation.
+struct Inviter {
+    child: Child,
+    code: String,
+    /// Where it listens, told on standard error.
+    address: String,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Inviter {
+    fn start(place: &Place, more: &[&str]) -> Self {
+        let words = [&["invite", "tcp:127.0.0.1:0"], more].concat();
+        let mut child = place.cepa(&words).stderr(Stdio::piped()).spawn().unwrap();
+        let mut code = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut code).unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("listening on ") {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
+        }
+        Self {
+            child,
+            code: code.trim().to_owned(),
+            address: line.split(' ').nth(2).unwrap().to_owned(),
+            stderr,
+        }
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut stderr = String::new();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        (self.child.wait().unwrap().code(), stderr)
+    }
+}
+
+fn known(place: &Place) -> String {
+    text(&place.run(&["peer", "ls"]).stdout)
+}
+
+fn id(place: &Place) -> String {
+    text(&place.run(&["id", "show"]).stdout).trim().to_owned()
+}
+
+#[test]
+fn a_code_makes_two_peers_known_to_each_other_once() {
+    let (ann, bob, eve) = (Place::new(), Place::new(), Place::new());
+    let ids = [&ann, &bob, &eve].map(id);
+    let inviter = Inviter::start(&ann, &["--name", "bob"]);
+    let code = inviter.code.clone();
+    assert!(code.starts_with("cepa-invitation:"), "{code}");
+    // A slip in the code, or a secret that somebody made up, lets nobody in.
+    let mut typo = code.clone();
+    typo.truncate(code.len() - 1);
+    failed(&eve.run(&["join", &typo]), 2);
+    // By standard input, where nobody sees it in a list of processes.
+    let output = bob.run_with(&["join", "-"], format!("{code}\n").as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, told) = inviter.end();
+    assert_eq!(status, Some(0), "{told}");
+    assert!(
+        told.contains(&ids[1]) && told.contains("known as bob"),
+        "{told}"
+    );
+    assert!(
+        known(&ann).starts_with(&format!("bob {} first=", ids[1])),
+        "{}",
+        known(&ann)
+    );
+    assert!(known(&ann).contains("how=invited"));
+    let of_bob = known(&bob);
+    assert!(
+        of_bob.contains(&ids[0]) && of_bob.contains("how=invited at=tcp:127.0.0.1:"),
+        "{of_bob}"
+    );
+
+    // Each now serves the other, and nobody else, without an id that was typed.
+    let at = of_bob.split("at=").nth(1).unwrap().trim().to_owned();
+    let server = ann.serve(&[&at, "--service", "up=echo:", "--allow", "@bob"]);
+    let output = bob.run_with(&["connect", &server.address()], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    let words = ["connect", &server.address(), "--trust", "any"];
+    failed(&eve.run(&words), 7);
+    drop(server);
+    // The code is of no use any more.
+    let output = eve.run(&["join", &code]);
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(known(&eve), "");
+}
+
+#[test]
+fn who_has_no_code_gets_nothing_and_who_answers_for_another_is_refused() {
+    let (ann, bob, eve) = (Place::new(), Place::new(), Place::new());
+    let _ = [&ann, &bob, &eve].map(id);
+    let inviter = Inviter::start(&ann, &[]);
+    let other = Inviter::start(&eve, &[]);
+    // Another inviter's code at this one's address: another key answers.
+    let line = failed(
+        &bob.run(&["join", &other.code, "--at", &inviter.address]),
+        3,
+    );
+    assert!(
+        line.contains(&id(&ann)) && line.contains(&id(&eve)),
+        "{line}"
+    );
+    assert_eq!(known(&bob), "");
+    // Whoever comes for something else is told so, and nothing is used up.
+    let words = ["connect", &inviter.address, "up", "--trust", "any"];
+    let line = failed(&bob.run(&words), 7);
+    assert!(line.contains("nothing else"), "{line}");
+    failed(&bob.run(&["join", &other.code, "--at", "exec:true"]), 2);
+    failed(&bob.run(&["join", "x"]), 2);
+    let output = bob.run(&["join", &inviter.code]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, _) = inviter.end();
+    assert_eq!(status, Some(0));
+    let mut child = other.child;
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_id_is_shown_in_forms_that_people_compare() {
+    let place = Place::new();
+    let id = id(&place);
+    let show = |form: &str| {
+        let output = finish(place.cepa(&["id", "show", form]).spawn().unwrap());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let words = show("--words");
+    assert_eq!(
+        words
+            .split_whitespace()
+            .filter(|word| word.len() == 5)
+            .count(),
+        16,
+        "{words}"
+    );
+    assert_eq!(words, show("--words"));
+    let art = show("--art");
+    assert!(
+        art.starts_with(&format!("{id}\n+---")) && art.lines().count() == 12,
+        "{art}"
+    );
+    let qr = show("--qr");
+    assert!(
+        qr.starts_with(&id) && qr.lines().count() > 12 && qr.contains('█'),
+        "{qr}"
+    );
+    place.fails(&["id", "show", "--words", "--art"], 2);
+}

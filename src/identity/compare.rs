@@ -1,0 +1,117 @@
+//! A peer id in forms that people compare: words to read aloud, and a picture to look at.
+//!
+//! Words: each 16 bits are five letters, consonant vowel consonant vowel consonant, four bits of the
+//! number for each consonant and two for each vowel, highest first; 256 bits are sixteen words. All of
+//! the id is in them, so words that agree are ids that agree.
+//!
+//! Picture: a walk over a field of 17 by 9 whose edges are joined. Each two bits of the id, lowest first
+//! in each byte, are a diagonal step, and a field is the darker the more often it was trodden. All of
+//! the id goes into it, but pictures that look alike are easily found: it shows that something has
+//! changed, and never that nothing has.
+
+use std::fmt::Write as _;
+
+use super::peer_id::PeerId;
+
+const CONSONANTS: [char; 16] = [
+    'b', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'r', 's', 't', 'v', 'z',
+];
+const VOWELS: [char; 4] = ['a', 'i', 'o', 'u'];
+
+const WIDTH: usize = 17;
+const HEIGHT: usize = 9;
+/// From untrodden to often trodden.
+const SHADES: [char; 9] = [' ', '.', ':', '-', '+', 'x', '%', '#', '@'];
+
+impl PeerId {
+    /// Sixteen words of five letters; ids are the same where all of them are.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut text = String::with_capacity(16 * 6);
+        for pair in self.as_bytes().chunks(2) {
+            let number = pair
+                .iter()
+                .fold(0_usize, |n, byte| n << 8 | usize::from(*byte));
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            let letters = [
+                CONSONANTS.get(number >> 12 & 15),
+                VOWELS.get(number >> 10 & 3),
+                CONSONANTS.get(number >> 6 & 15),
+                VOWELS.get(number >> 4 & 3),
+                CONSONANTS.get(number & 15),
+            ];
+            text.extend(letters.into_iter().flatten());
+        }
+        text
+    }
+
+    /// A picture of eleven lines of nineteen characters. Another picture is another id; the same
+    /// picture proves nothing.
+    #[must_use]
+    pub fn picture(&self) -> String {
+        let mut trodden = [[0_usize; WIDTH]; HEIGHT];
+        let (mut x, mut y) = (WIDTH / 2, HEIGHT / 2);
+        for byte in self.as_bytes() {
+            for step in [0, 2, 4, 6].map(|shift| byte >> shift & 3) {
+                x = (x + if step & 1 == 0 { WIDTH - 1 } else { 1 }) % WIDTH;
+                y = (y + if step & 2 == 0 { HEIGHT - 1 } else { 1 }) % HEIGHT;
+                if let Some(count) = trodden.get_mut(y).and_then(|row| row.get_mut(x)) {
+                    *count += 1;
+                }
+            }
+        }
+        let mut text = String::new();
+        let edge = "-".repeat(WIDTH);
+        let _ = writeln!(text, "+{edge}+");
+        for row in trodden {
+            let shades = row.map(|count| SHADES.get(count).copied().unwrap_or('@'));
+            let _ = writeln!(text, "|{}|", shades.iter().collect::<String>());
+        }
+        let _ = writeln!(text, "+{edge}+");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn words_are_all_of_the_id() {
+        let mut bytes = [0; 32];
+        assert_eq!(PeerId::from_bytes(bytes).words(), ["babab"; 16].join(" "));
+        // 127.0.0.1, as others write it in such words.
+        bytes[..4].copy_from_slice(&[127, 0, 0, 1]);
+        let words = PeerId::from_bytes(bytes).words();
+        assert!(words.starts_with("lusab babad babab"), "{words}");
+        assert_eq!(
+            PeerId::from_bytes([255; 32]).words(),
+            ["zuzuz"; 16].join(" ")
+        );
+        // Each bit counts.
+        let mut seen = BTreeSet::from([PeerId::from_bytes([0; 32]).words()]);
+        for bit in 0..256 {
+            let mut bytes = [0; 32];
+            bytes[bit / 8] = 1 << (bit % 8);
+            assert!(seen.insert(PeerId::from_bytes(bytes).words()), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_picture_shows_every_bit() {
+        let any = PeerId::from_spki(b"any");
+        let mut seen = BTreeSet::from([any.picture()]);
+        for bit in 0..256 {
+            let mut bytes = *any.as_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let picture = PeerId::from_bytes(bytes).picture();
+            assert!(picture.lines().all(|line| line.chars().count() == 19));
+            assert_eq!(picture.lines().count(), 11);
+            seen.insert(picture);
+        }
+        assert!(seen.len() > 250, "{} of 257 differ", seen.len());
+    }
+}
