@@ -14,6 +14,7 @@
 )]
 
 pub mod identity;
+pub mod link;
 pub mod mux;
 pub mod onion;
 pub mod session;

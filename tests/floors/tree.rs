@@ -302,7 +302,10 @@ fn use_tree(
             "::" => {}
             "{" => {
                 at += 1;
-                while tokens.get(at).is_some_and(|t| t.text != "}" && t.text != ";") {
+                while tokens
+                    .get(at)
+                    .is_some_and(|t| t.text != "}" && t.text != ";")
+                {
                     at = use_tree(tokens, at, &path, leaves);
                     if tokens.get(at).is_some_and(|t| t.text == ",") {
                         at += 1;
