@@ -24,7 +24,7 @@ use super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
 use super::config::Config;
 use super::error::LinkError;
 use super::frame::{Ack, Frame, Open, Place, VERSION, WINDOW_BITS, Width};
-use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
+use super::line::{Line, Mark, OPEN, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::{Opening, Verdict};
 use super::receive::Receive;
 use super::send::{Fate, Send};
@@ -307,6 +307,7 @@ impl Engine {
             stalled,
             Some(self.ask_at()),
             self.data_at(now).err().flatten(),
+            self.receive.ack_due().then(|| self.line.ack_at()),
             room,
             self.linger_until,
             Some(self.heard_at + self.give_up),
@@ -324,23 +325,27 @@ impl Engine {
             }
             return out.len() > before;
         }
-        if let Some(open) = self.opening.poll(now, self.line.time_of(40)) {
+        if let Some(open) = self.opening.poll(now, self.line.time_of(OPEN)) {
             self.emit(now, &Frame::Open(open), out);
         }
         if !self.opening.is_established() {
             return out.len() > before;
         }
         while let Some(id) = self.pongs.pop_front() {
-            let ack = self.receive.take_ack();
+            let ack = self.receive.take_ack_from_start();
             self.emit(now, &Frame::Pong(id, ack), out);
         }
         if now >= self.ask_at() {
             self.ask(now, out);
         }
         let data = self.data_at(now);
-        // What waits for the line alone goes behind what is on it anyway; the acknowledgement too.
-        let travels = self.line.payload() <= SHORT && !matches!(data, Err(None));
-        if self.receive.ack_due() && !travels {
+        // Right before the data that goes now, or inside; else when the line is about to be free.
+        let apart = if data.is_ok() {
+            self.line.payload() > SHORT
+        } else {
+            now >= self.line.ack_at()
+        };
+        if self.receive.ack_due() && apart {
             let ack = self.receive.take_ack();
             self.emit(now, &Frame::Ack(ack), out);
         }
@@ -383,7 +388,7 @@ impl Engine {
         let idle = self.heard_at + KEEPALIVE.max(self.line.time_of(80));
         let ping = self.pings.back().map(|ping| {
             let retry = if self.pings.len() > EAGER {
-                RETRY.max(self.line.time_of(40))
+                RETRY.max(self.line.time_of(OPEN))
             } else {
                 Duration::ZERO
             };
@@ -479,7 +484,7 @@ impl Engine {
         };
         if !self.opening.is_established() {
             self.opening.confirm();
-            self.establish();
+            self.establish(now);
         }
         // Sealed right, but not understood: ignored, as a later version may have more kinds.
         let Some(frame) = Frame::parse(body, self.place()) else {
@@ -536,7 +541,7 @@ impl Engine {
         let was = self.opening.is_established();
         match self.opening.handle(open) {
             Verdict::Restarted => self.fail(Some(LinkError::Restarted)),
-            Verdict::Established => self.establish(),
+            Verdict::Established => self.establish(now),
             Verdict::Nothing => {}
         }
         if was {
@@ -559,23 +564,26 @@ impl Engine {
     }
 
     /// Both nonces are known to both: what the other end said of itself holds from now on.
-    fn establish(&mut self) {
+    fn establish(&mut self, now: Instant) {
         if let Some(theirs) = self.opening.theirs() {
             self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
             self.send.set_window(1 << theirs.window);
             self.line.bound_payload(usize::from(theirs.payload));
         }
+        if let Some(sent) = self.opening.sent_at() {
+            self.line.opened(now.saturating_duration_since(sent));
+        }
     }
 
     fn acknowledge(&mut self, now: Instant, ack: &Ack, after: Option<u64>) {
         let mut fates = Vec::new();
-        self.send.acknowledge(ack, after, &mut fates);
+        self.send.acknowledge(now, ack, after, &mut fates);
         let mut newest: Option<Mark> = None;
         for fate in fates {
             match fate {
-                Fate::Arrived(mark) => {
+                Fate::Arrived { mark, first } => {
                     self.line.decided(&mark, false);
-                    newest = Some(mark);
+                    newest = first.then_some(mark).or(newest);
                 }
                 Fate::Lost(mark) => {
                     self.line.decided(&mark, true);

@@ -21,7 +21,7 @@ use std::ops::Range;
 pub(crate) const VERSION: u8 = 1;
 
 /// Most ranges in one acknowledgement. More are told by the next ones.
-pub(crate) const RANGES_MAX: usize = 8;
+pub(crate) const RANGES_MAX: usize = 16;
 
 /// Largest window whose offsets are sent in 16 bits, as a power of two.
 pub(crate) const NARROW: u8 = 15;

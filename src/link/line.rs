@@ -31,6 +31,9 @@ pub(crate) const PAYLOAD_MAX: usize = 1024;
 /// Bytes of a frame beside its payload: flag, control, offset, checksum.
 const OVERHEAD: f64 = 8.0;
 
+/// Bytes of an acknowledgement that another one may have to wait for.
+const ACK: f64 = 32.0;
+
 /// Seconds of line that a frame may take; more, where shorter frames would waste too much ...
 const FRAME_TIME: f64 = 0.05;
 /// ... that is below this payload ...
@@ -41,6 +44,9 @@ const FRAME_TIME_MAX: f64 = 0.6;
 /// Seconds before the line is free at which the next frame is cut: timers and schedulers are late.
 const AHEAD: f64 = 0.02;
 
+/// The same for an acknowledgement: what comes until then is told by it too.
+const ACK_AHEAD: f64 = 0.003;
+
 /// Seconds of queue that a line of unknown rate is filled with, so that its rate can be seen.
 const FILL: f64 = 0.05;
 
@@ -49,6 +55,10 @@ const FIRST_FLIGHT: f64 = 2048.0;
 
 /// Seconds of delay before anything is known.
 const FIRST_DELAY: f64 = 0.1;
+
+/// Least guess of it from the opening, and wire bytes of that.
+const LEAST_DELAY: f64 = 0.005;
+pub(crate) const OPEN: usize = 36;
 
 /// How long a best rate and a least delay are believed: between one and two of these seconds.
 const RATE_SPAN: f64 = 2.0;
@@ -81,6 +91,11 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// Whether it has left the line by now; no, where the rate is not known.
+    pub(crate) fn has_left(&self, now: Instant) -> bool {
+        self.due > self.sent_at && self.due <= now
+    }
+
     /// Whether it went after the other.
     pub(crate) fn is_behind(&self, other: &Self) -> bool {
         self.end > other.end
@@ -131,6 +146,8 @@ pub(crate) struct Line {
     rates: Best,
     /// Negative, so that the largest is the least delay.
     delays: Best,
+    /// Until there is one.
+    first_delay: f64,
     jitter: f64,
     /// Frames that were decided, their wire bytes, and how many of them were lost; all fading.
     frames: f64,
@@ -150,6 +167,7 @@ impl Line {
             before_at: now,
             rates: Best::default(),
             delays: Best::default(),
+            first_delay: FIRST_DELAY,
             jitter: 0.0,
             frames: 0.0,
             bytes: 0.0,
@@ -160,6 +178,13 @@ impl Line {
     /// The peer takes no more in one frame.
     pub(crate) fn bound_payload(&mut self, most: usize) {
         self.payload_max = most.clamp(PAYLOAD_MIN, self.payload_max);
+    }
+
+    /// The openings took so long, there and back.
+    pub(crate) fn opened(&mut self, took: Duration) {
+        let took = took.saturating_sub(self.time_of(2 * OPEN));
+        // The answer may have been one to an earlier opening.
+        self.first_delay = (2.0 * took.as_secs_f64() + LEAST_DELAY).min(FIRST_DELAY);
     }
 
     /// Bytes a second, as far as known.
@@ -175,7 +200,9 @@ impl Line {
     }
 
     fn delay(&self) -> f64 {
-        self.delays.get().map_or(FIRST_DELAY, |(least, _)| -least)
+        self.delays
+            .get()
+            .map_or(self.first_delay, |(least, _)| -least)
     }
 
     /// Seconds that so many bytes take.
@@ -273,7 +300,7 @@ impl Line {
             None => FIRST_FLIGHT,
             Some(rate) => {
                 let slack = if self.known.is_some() { AHEAD } else { FILL };
-                rate * (self.delay() + 2.0 * self.jitter + slack) + frames
+                rate * (self.delay() + 2.0 * self.jitter + slack) + frames + ACK
             }
         }
     }
@@ -297,6 +324,13 @@ impl Line {
             }
         }
         Ok(())
+    }
+
+    /// When an acknowledgement may go that nothing else goes with: a queue of them would only be late.
+    pub(crate) fn ack_at(&self) -> Instant {
+        let queue = self.known.map(|_| Duration::from_secs_f64(ACK_AHEAD));
+        let at = queue.and_then(|queue| self.free_at.checked_sub(queue));
+        at.unwrap_or(self.before_at)
     }
 
     /// When the next frame is to be cut.

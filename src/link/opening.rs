@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use super::frame::Open;
 
 /// Between openings without an answer, at first and at most.
-const FIRST: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_millis(30);
 const LAST: Duration = Duration::from_millis(500);
 
 /// What an opening led to.
@@ -45,6 +45,8 @@ pub(crate) struct Opening {
     speaks: bool,
     /// To be sent as soon as the line takes it.
     answer: Option<Open>,
+    /// When the last one went.
+    sent_at: Option<Instant>,
     retry_at: Instant,
     pause: Duration,
 }
@@ -57,6 +59,7 @@ impl Opening {
             established: false,
             speaks,
             answer: None,
+            sent_at: None,
             retry_at: now,
             pause: FIRST,
         }
@@ -69,6 +72,11 @@ impl Opening {
     /// Our nonce, and the one that was heard last.
     pub(crate) fn nonces(&self) -> Option<(u64, u64)> {
         Some((self.ours.nonce, self.theirs?.nonce))
+    }
+
+    /// When the last opening went out.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.sent_at
     }
 
     /// What the other end said of itself.
@@ -138,6 +146,7 @@ impl Opening {
             None if unasked => self.say(echo, true),
             None => return None,
         };
+        self.sent_at = Some(now);
         // An answer is as good as an opening of our own accord.
         self.retry_at = now + self.pause + takes * 3;
         self.pause = (self.pause * 2).min(LAST);

@@ -8,9 +8,14 @@
 //! A byte is kept once, where it came first; nothing beyond the window is kept at all.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use super::frame::{Ack, RANGES_MAX};
 use super::ranges::Ranges;
+
+/// How often a range is told because it is new, and how many are remembered for that.
+const TOLD: u8 = 2;
+const FRESH: usize = 2 * RANGES_MAX;
 
 #[derive(Debug)]
 pub(crate) struct Receive {
@@ -22,6 +27,8 @@ pub(crate) struct Receive {
     later: BTreeMap<u64, Vec<u8>>,
     /// What is in `later`, and the end if it came early.
     seen: Ranges,
+    /// Where the latest of those begin, and how often the sender was told.
+    fresh: VecDeque<(u64, u8)>,
     end: Option<u64>,
     /// Something has come that the sender is to be told of.
     ack_due: bool,
@@ -37,6 +44,7 @@ impl Receive {
             next: 0,
             later: BTreeMap::new(),
             seen: Ranges::default(),
+            fresh: VecDeque::new(),
             end: None,
             ack_due: false,
             told: window,
@@ -52,14 +60,40 @@ impl Receive {
         self.ack_due
     }
 
-    /// What has arrived, to be sent now.
+    /// What has arrived, to be sent now: what came lately, twice, because an acknowledgement can be
+    /// lost; and as much as fits of the rest.
     pub(crate) fn take_ack(&mut self) -> Ack {
+        let mut picked = Ranges::default();
+        let mut count = 0;
+        let fresh = &self.fresh;
+        let is_fresh = |range: &Range<u64>| fresh.iter().any(|(at, _)| range.contains(at));
+        let news = self.seen.iter().filter(is_fresh);
+        for range in news.chain(self.seen.iter()).take(2 * RANGES_MAX) {
+            if count < RANGES_MAX && !picked.missing(range.clone()).is_empty() {
+                picked.insert(range);
+                count += 1;
+            }
+        }
+        for (_, told) in &mut self.fresh {
+            *told += 1;
+        }
+        self.fresh.retain(|(_, told)| *told < TOLD);
+        self.ack(picked)
+    }
+
+    /// What has arrived, the first of it where not all fits: what is not in there before the end of its
+    /// last range is missing.
+    pub(crate) fn take_ack_from_start(&mut self) -> Ack {
+        self.ack(self.seen.clone())
+    }
+
+    fn ack(&mut self, ranges: Ranges) -> Ack {
         self.ack_due = false;
         self.told = self.limit();
         Ack {
             next: self.next,
             held: self.ready.len() as u64,
-            ranges: self.seen.iter().take(RANGES_MAX).collect(),
+            ranges: ranges.iter().take(RANGES_MAX).collect(),
         }
     }
 
@@ -85,6 +119,10 @@ impl Receive {
                 self.next = gap.end;
             } else {
                 self.later.insert(gap.start, bytes.to_vec());
+                if self.fresh.len() == FRESH {
+                    self.fresh.pop_front();
+                }
+                self.fresh.push_back((gap.start, 0));
                 self.seen.insert(gap);
             }
         }

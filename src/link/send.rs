@@ -11,8 +11,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Instant;
 
-use super::frame::Ack;
+use super::frame::{Ack, RANGES_MAX};
 use super::line::Mark;
 use super::ranges::Ranges;
 
@@ -22,12 +23,18 @@ struct Flight {
     order: u64,
     range: Range<u64>,
     mark: Mark,
+    /// Nothing of it was sent before: that it has come tells that *this* transmission has.
+    first: bool,
 }
 
 /// What an acknowledgement told of one frame.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    Arrived(Mark),
+    /// Where it went twice, an earlier transmission may be the one that came.
+    Arrived {
+        mark: Mark,
+        first: bool,
+    },
     Lost(Mark),
 }
 
@@ -48,6 +55,8 @@ pub(crate) struct Send {
     base: u64,
     /// The first position that was never sent.
     next: u64,
+    /// The first position that no flight ever had: `next`, but for a piece that is just being cut.
+    tried: u64,
     /// Behind the last byte that was written.
     end: u64,
     /// The stream ends there; the end takes one position.
@@ -70,6 +79,7 @@ impl Send {
             buffer: VecDeque::new(),
             base: 0,
             next: 0,
+            tried: 0,
             end: 0,
             fin: false,
             limit: 0,
@@ -197,14 +207,28 @@ impl Send {
     pub(crate) fn sent(&mut self, range: Range<u64>, mark: Mark) {
         let order = self.order;
         self.order += 1;
-        self.flights.push_back(Flight { order, range, mark });
+        let first = range.start >= self.tried;
+        self.tried = self.tried.max(range.end);
+        self.flights.push_back(Flight {
+            order,
+            range,
+            mark,
+            first,
+        });
     }
 
     /// Takes an acknowledgement, and tells of each frame that it decides, lost ones last. One that
     /// makes no sense is ignored.
     ///
-    /// `after`: everything that went before this order would have come by now.
-    pub(crate) fn acknowledge(&mut self, ack: &Ack, after: Option<u64>, tell: &mut Vec<Fate>) {
+    /// `after`: everything that went before this order would have come by now, and the ranges are the
+    /// first of those that came.
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Instant,
+        ack: &Ack,
+        after: Option<u64>,
+        tell: &mut Vec<Fate>,
+    ) {
         let beyond = ack.ranges.iter().any(|range| range.end > self.next);
         if ack.next < self.base || ack.next > self.next || beyond {
             return;
@@ -223,34 +247,45 @@ impl Send {
         self.acked.remove(0..self.base);
         self.lost.remove(0..self.base);
 
-        let mut latest = after;
+        // Nothing is known of what lies behind a list that may have been cut.
+        let listed = match ack.ranges.last() {
+            Some(last) if ack.ranges.len() >= RANGES_MAX => last.end,
+            _ => u64::MAX,
+        };
+        let mut latest = None;
         let (base, acked) = (self.base, &self.acked);
         self.flights.retain(|flight| {
             let rest = flight.range.start.max(base)..flight.range.end;
             let arrived = rest.is_empty() || acked.missing(rest).is_empty();
             if arrived {
-                latest = latest.max(Some(flight.order));
-                tell.push(Fate::Arrived(flight.mark));
+                if flight.first || flight.mark.has_left(now) {
+                    latest = latest.max(Some(flight.order));
+                }
+                tell.push(Fate::Arrived {
+                    mark: flight.mark,
+                    first: flight.first,
+                });
             }
             !arrived
         });
-        let Some(latest) = latest else { return };
-        while self.flights.front().is_some_and(|f| f.order < latest)
-            && let Some(flight) = self.flights.pop_front()
-        {
-            let rest = flight.range.start.max(self.base)..flight.range.end;
-            for gap in self.acked.missing(rest) {
-                self.lost.insert(gap);
+        let (acked, lost) = (&self.acked, &mut self.lost);
+        self.flights.retain(|flight| {
+            let overtaken = latest > Some(flight.order);
+            let asked = after > Some(flight.order) && flight.range.end <= listed;
+            if overtaken || asked {
+                let rest = flight.range.start.max(base)..flight.range.end;
+                for gap in acked.missing(rest) {
+                    lost.insert(gap);
+                }
+                tell.push(Fate::Lost(flight.mark));
             }
-            tell.push(Fate::Lost(flight.mark));
-        }
+            !(overtaken || asked)
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn sent(send: &mut Send, most: usize) -> Segment {
@@ -266,7 +301,7 @@ mod tests {
             ranges: ranges.to_vec(),
         };
         let mut fates = Vec::new();
-        send.acknowledge(&ack, None, &mut fates);
+        send.acknowledge(Instant::now(), &ack, None, &mut fates);
         let lost = fates.iter().filter(|f| matches!(f, Fate::Lost(_))).count();
         (fates.len() - lost, lost)
     }
@@ -286,11 +321,12 @@ mod tests {
         assert_eq!(sent(&mut send, 3).payload, b"aaa");
         assert_eq!(sent(&mut send, 3).payload, b"a");
         assert_eq!(send.cut(9), None);
-        assert_eq!(acknowledge(&mut send, 3, &[4..8]), (1, 1));
-        let end = send.cut(9).unwrap();
-        assert_eq!((end.payload.as_slice(), end.fin), (&b"cccc"[..], true));
-        send.sent(end.range, Mark::for_tests(Instant::now()));
-        assert_eq!(acknowledge(&mut send, 13, &[]), (2, 0));
+        // It came the second time; the first time may be what is acknowledged, so "a" need not be lost.
+        assert_eq!(acknowledge(&mut send, 3, &[4..8]), (1, 0));
+        // The last piece was sent before it.
+        assert_eq!(acknowledge(&mut send, 3, &[4..13]), (1, 0));
+        assert!(!send.is_ready() && send.is_under_way());
+        assert_eq!(acknowledge(&mut send, 13, &[]), (1, 0));
         assert!(send.is_finished());
     }
 
@@ -308,7 +344,7 @@ mod tests {
             held: 8,
             ranges: Vec::new(),
         };
-        send.acknowledge(&full, None, &mut Vec::new());
+        send.acknowledge(Instant::now(), &full, None, &mut Vec::new());
         assert!(send.is_held_back());
         assert_eq!(acknowledge(&mut send, 8, &[]), (0, 0));
         assert!(send.is_ready());
@@ -322,7 +358,7 @@ mod tests {
         sent(&mut send, 100);
         let mut fates = Vec::new();
         let after = send.order();
-        send.acknowledge(&Ack::default(), Some(after), &mut fates);
+        send.acknowledge(Instant::now(), &Ack::default(), Some(after), &mut fates);
         assert!(matches!(fates[..], [Fate::Lost(_)]));
         assert_eq!(sent(&mut send, 100).payload, b"tail");
     }

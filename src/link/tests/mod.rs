@@ -1,11 +1,12 @@
 //! Two engines and a line between them, in virtual time. Every run is the same, on every machine.
+#![allow(clippy::cast_precision_loss)]
 
 mod goodput;
 
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
-use cepa_transports::testkit::{Line, LineSettings, Noise, Rng, fill, verify};
+use cepa_transports::testkit::{Line, LineSettings, Noise, fill, verify};
 
 use super::config::Config;
 use super::engine::Engine;
@@ -153,8 +154,4 @@ pub(super) fn known(rate: f64) -> Config {
         rate: Some(rate),
         ..Config::default()
     }
-}
-
-pub(super) fn random(seed: u64) -> Rng {
-    Rng::new(seed)
 }
