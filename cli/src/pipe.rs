@@ -5,6 +5,7 @@ use std::time::Duration;
 use cepa::Side;
 use cepa::identity::Identity;
 use cepa::onion::Onion;
+use cepa::stack;
 use cepa::tls::{TlsConfig, TlsError};
 use cepa::transports::{self, Endpoint, Layer, Stream};
 
@@ -25,10 +26,20 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
                 ),
             ));
         }
+        let above = address
+            .layers()
+            .split_last()
+            .map_or(&[][..], |(_, above)| above);
+        if above.contains(&Layer::Link) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{address}: a link is the lowest layer; write link+ next to the scheme"),
+            ));
+        }
     }
     let secured = [&args.one, &args.other]
         .iter()
-        .any(|a| !a.layers().is_empty());
+        .any(|a| a.layers().contains(&Layer::Tls));
     let identity = if secured {
         Some(id::load(&args.identity)?)
     } else {
@@ -67,6 +78,16 @@ struct End {
     _child: Option<Watched>,
 }
 
+/// The stream with a link on it.
+fn linked(stream: Stream, address: &Endpoint) -> Stream {
+    let label = stream.label().to_owned();
+    let config = stack::link_config(address, &cepa::link::Config::default());
+    // Both ends of a pipe dial, so both speak.
+    let (link, driver) = cepa::link::link(stream, Side::Client, &config);
+    tokio::spawn(driver);
+    Stream::from_io(link, label)
+}
+
 async fn open(
     address: &Endpoint,
     trust: &Trust,
@@ -76,11 +97,14 @@ async fn open(
     let child = stream
         .take_child()
         .map(|c| Watched::start(c, address.to_string()));
+    if address.layers().contains(&Layer::Link) {
+        stream = linked(stream, address);
+    }
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
         let config = TlsConfig::new(identity, trust::of_dialler(trust))?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
-        for _ in address.layers() {
+        for _ in address.layers().iter().filter(|l| **l == Layer::Tls) {
             match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
                 Ok(pushed) => pushed.map(|_peer| ())?,
                 Err(_) => return Err(TlsError::TimedOut.into()),

@@ -20,7 +20,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::config::ChatterSink;
-use super::engine::Engine;
+use super::engine::{End, Engine};
 use super::error::LinkError;
 use super::shared::{Shared, now};
 
@@ -113,11 +113,14 @@ impl<T: ByteStream> Shell<T> {
         let end = poll_fn(|cx| self.poll_link(cx)).await;
         // Errors change nothing any more.
         let _ = tokio::time::timeout(PARTING, self.part()).await;
-        end.map_or(Ok(()), Err)
+        match end {
+            End::Closed => Ok(()),
+            End::Failed(error) => Err(error),
+        }
     }
 
     /// Works until the link is over.
-    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkError>> {
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS {
             let read = self.poll_read(cx);
             let wrote = self.poll_write(cx);
@@ -145,8 +148,8 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Whether it is over, and when to look again.
-    fn look(&mut self, cx: &mut Context<'_>) -> (Option<Option<LinkError>>, Option<Instant>) {
-        let dropped_at = &mut self.dropped_at;
+    fn look(&mut self, cx: &mut Context<'_>) -> (Option<End>, Option<Instant>) {
+        let (dropped_at, blocked) = (&mut self.dropped_at, !self.out.is_empty());
         self.guard.shared.drive(|inner| {
             let now = now();
             inner.driver = Some(cx.waker().clone());
@@ -159,8 +162,10 @@ impl<T: ByteStream> Shell<T> {
                     inner.engine.abandon();
                 }
             }
-            let end = inner.engine.end().map(Option::<&LinkError>::cloned);
-            let deadline = inner.engine.poll_timeout(now, inner.writer.is_some());
+            let end = inner.engine.end().cloned();
+            let deadline = inner
+                .engine
+                .poll_timeout(now, inner.writer.is_some(), blocked);
             (end, deadline.into_iter().chain(leave_at).min())
         })
     }

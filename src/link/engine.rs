@@ -81,6 +81,14 @@ pub struct Stats {
     pub invalid: u64,
 }
 
+/// How a link ended.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// Both directions had.
+    Closed,
+    Failed(LinkError),
+}
+
 pub(crate) struct Engine {
     opening: Opening,
     /// Ours and theirs, once both nonces are known.
@@ -106,8 +114,7 @@ pub(crate) struct Engine {
     give_up: Duration,
     linger_until: Option<Instant>,
     reset_due: bool,
-    /// `Some(None)`: both directions ended as they should.
-    end: Option<Option<LinkError>>,
+    end: Option<End>,
     stats: Stats,
     body: Vec<u8>,
 }
@@ -218,13 +225,13 @@ impl Engine {
     pub(crate) fn abandon(&mut self) {
         if self.end.is_none() {
             self.reset_due = self.opening.is_established();
-            self.end = Some(Some(LinkError::DriverGone));
+            self.end = Some(End::Failed(LinkError::DriverGone));
         }
     }
 
-    /// Why the link ended, if it has; `Some(None)` when as it should.
-    pub(crate) fn end(&self) -> Option<Option<&LinkError>> {
-        self.end.as_ref().map(Option::as_ref)
+    /// How the link ended, if it has.
+    pub(crate) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
     }
 
     /// What has come that is not of the link.
@@ -264,12 +271,16 @@ impl Engine {
     /// The wire has ended.
     pub(crate) fn handle_eof(&mut self) {
         let done = self.receive.is_ended() && self.send.is_delivered();
-        self.fail((!done).then_some(LinkError::Truncated));
+        self.finished(if done {
+            End::Closed
+        } else {
+            End::Failed(LinkError::Truncated)
+        });
     }
 
     /// The wire has failed, or nobody drives the link any more.
     pub(crate) fn handle_failure(&mut self, error: LinkError) {
-        self.fail(Some(error));
+        self.fail(error);
     }
 
     /// Time has passed.
@@ -279,21 +290,32 @@ impl Engine {
             self.chat(&raw);
         }
         if self.opening.is_established() && now >= self.heard_at + self.give_up {
-            self.fail(Some(LinkError::Silent {
+            self.fail(LinkError::Silent {
                 seconds: self.give_up.as_secs(),
-            }));
+            });
         }
         self.conclude(now);
     }
 
     /// When to ask for something to transmit, and to call `handle_timeout`, at the latest.
     ///
-    /// `writer`: the application waits for room.
-    pub(crate) fn poll_timeout(&self, now: Instant, writer: bool) -> Option<Instant> {
+    /// `writer`: the application waits for room. `blocked`: the wire does not take what it was given, so
+    /// there is nothing to ask for.
+    pub(crate) fn poll_timeout(
+        &self,
+        now: Instant,
+        writer: bool,
+        blocked: bool,
+    ) -> Option<Instant> {
         if self.end.is_some() {
             return None;
         }
         let stalled = self.decoder.is_amid().then(|| self.input_at + STALLED);
+        let give_up = self.heard_at + self.give_up;
+        if blocked {
+            let established = self.opening.is_established();
+            return earliest([stalled, established.then_some(give_up), self.linger_until]);
+        }
         if !self.opening.is_established() {
             return earliest([stalled, self.opening.next()]);
         }
@@ -310,7 +332,7 @@ impl Engine {
             self.receive.ack_due().then(|| self.line.ack_at()),
             room,
             self.linger_until,
-            Some(self.heard_at + self.give_up),
+            Some(give_up),
         ])
     }
 
@@ -375,7 +397,9 @@ impl Engine {
             return Err(None);
         }
         let payload = self.line.payload();
-        self.line.may_send(now, payload, self.send.newest())
+        let partial = self.send.is_partial(payload);
+        self.line
+            .may_send(now, payload, partial, self.send.newest())
     }
 
     /// When to ask the other end what has arrived, or whether it is there.
@@ -520,7 +544,7 @@ impl Engine {
                     self.line.passed_by(now, &ping.mark);
                 }
             }
-            Frame::Reset => self.fail(Some(LinkError::Reset)),
+            Frame::Reset => self.fail(LinkError::Reset),
         }
         true
     }
@@ -531,16 +555,16 @@ impl Engine {
             if let Some(theirs) = Open::version(body).filter(|theirs| *theirs != VERSION)
                 && !self.opening.is_established()
             {
-                self.fail(Some(LinkError::Version {
+                self.fail(LinkError::Version {
                     theirs,
                     ours: VERSION,
-                }));
+                });
             }
             return true;
         };
         let was = self.opening.is_established();
         match self.opening.handle(open) {
-            Verdict::Restarted => self.fail(Some(LinkError::Restarted)),
+            Verdict::Restarted => self.fail(LinkError::Restarted),
             Verdict::Established => self.establish(now),
             Verdict::Nothing => {}
         }
@@ -608,16 +632,20 @@ impl Engine {
         if self.send.is_finished() {
             let until = *self.linger_until.get_or_insert(now + LINGER);
             if now >= until {
-                self.fail(None);
+                self.finished(End::Closed);
             }
         } else if silent {
             // Only the answer to our end is missing, and who would have sent it is done.
-            self.fail(None);
+            self.finished(End::Closed);
         }
     }
 
-    fn fail(&mut self, error: Option<LinkError>) {
-        self.end.get_or_insert(error);
+    fn fail(&mut self, error: LinkError) {
+        self.finished(End::Failed(error));
+    }
+
+    fn finished(&mut self, end: End) {
+        self.end.get_or_insert(end);
     }
 
     fn chat(&mut self, raw: &[u8]) {

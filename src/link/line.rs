@@ -311,13 +311,15 @@ impl Line {
         &self,
         now: Instant,
         payload: usize,
+        partial: bool,
         newest: Option<&Mark>,
     ) -> Result<(), Option<Instant>> {
         let out = newest.map_or(0, |mark| mark.end.saturating_sub(self.passed)) as f64;
         if newest.is_some() && out + payload as f64 + OVERHEAD > self.flight(payload) {
             return Err(None);
         }
-        if self.known.is_some() {
+        // Where the rate is measured, full frames have to run ahead of it, or it would never grow.
+        if self.known.is_some() || partial {
             let at = self.commit_at();
             if at > now {
                 return Err(Some(at));

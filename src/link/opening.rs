@@ -160,8 +160,8 @@ impl Opening {
 
     fn say(&self, echo: u64, unsure: bool) -> Open {
         Open {
-            echo,
             unsure,
+            echo,
             ..self.ours
         }
     }

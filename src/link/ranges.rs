@@ -39,7 +39,7 @@ impl Ranges {
             .first()
             .map_or(new.start, |r| r.start.min(new.start));
         let end = touched.last().map_or(new.end, |r| r.end.max(new.end));
-        self.list.splice(from..to, [start..end]);
+        self.list.splice(from..to, std::iter::once(start..end));
     }
 
     pub(crate) fn remove(&mut self, gone: Range<u64>) {

@@ -78,16 +78,17 @@ impl Receive {
             *told += 1;
         }
         self.fresh.retain(|(_, told)| *told < TOLD);
-        self.ack(picked)
+        self.ack(&picked)
     }
 
     /// What has arrived, the first of it where not all fits: what is not in there before the end of its
     /// last range is missing.
     pub(crate) fn take_ack_from_start(&mut self) -> Ack {
-        self.ack(self.seen.clone())
+        let ranges = self.seen.clone();
+        self.ack(&ranges)
     }
 
-    fn ack(&mut self, ranges: Ranges) -> Ack {
+    fn ack(&mut self, ranges: &Ranges) -> Ack {
         self.ack_due = false;
         self.told = self.limit();
         Ack {

@@ -139,6 +139,11 @@ impl Send {
         !self.lost.is_empty() || self.next < self.total().min(self.limit)
     }
 
+    /// What can be sent does not fill a frame, and none of it is late already.
+    pub(crate) fn is_partial(&self, payload: usize) -> bool {
+        self.lost.is_empty() && self.end.saturating_sub(self.next) < payload as u64
+    }
+
     /// The receiver's window is all that stops us.
     pub(crate) fn is_held_back(&self) -> bool {
         !self.is_ready() && self.flights.is_empty() && self.next < self.total()
@@ -166,28 +171,23 @@ impl Send {
 
     /// Cuts the next piece, of at most `most` bytes: what was lost first.
     pub(crate) fn cut(&mut self, most: usize) -> Option<Segment> {
-        let range = match self.lost.first() {
-            Some(lost) => {
-                let range = lost.start..lost.end.min(lost.start + most as u64);
-                // The end fits in any frame.
-                let range = if range.end == self.end && lost.end > self.end {
-                    range.start..lost.end
-                } else {
-                    range
-                };
-                self.lost.remove(range.clone());
-                range
+        let range = if let Some(lost) = self.lost.first() {
+            let mut range = lost.start..lost.end.min(lost.start + most as u64);
+            if range.end == self.end {
+                // The end of the stream fits in any frame.
+                range.end = lost.end;
             }
-            None => {
-                let most = self.end.min(self.next + most as u64);
-                let to = if most == self.end { self.total() } else { most };
-                let range = self.next..to.min(self.limit);
-                if range.is_empty() {
-                    return None;
-                }
-                self.next = range.end;
-                range
+            self.lost.remove(range.clone());
+            range
+        } else {
+            let to = self.end.min(self.next + most as u64);
+            let to = if to == self.end { self.total() } else { to };
+            let range = self.next..to.min(self.limit);
+            if range.is_empty() {
+                return None;
             }
+            self.next = range.end;
+            range
         };
         let at = |position: u64| {
             let inside = position.min(self.end).saturating_sub(self.base);
@@ -284,7 +284,9 @@ impl Send {
     }
 }
 
+// A list of one range is what it says.
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

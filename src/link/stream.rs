@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::engine::Stats;
+use super::engine::{End, Stats};
 use super::shared::{Shared, now};
 
 /// A reliable byte stream over an unreliable one.
@@ -71,17 +71,15 @@ impl AsyncRead for Link {
             if inner.engine.is_read_out() {
                 return (Poll::Ready(Ok(())), false);
             }
-            let end = inner.engine.end().map(|end| match end {
-                Some(error) => Err(error.clone().into()),
-                None => Ok(()),
-            });
-            match end {
-                Some(end) => (Poll::Ready(end), false),
+            let end = match inner.engine.end() {
+                Some(End::Failed(error)) => Err(error.clone().into()),
+                Some(End::Closed) => Ok(()),
                 None => {
                     inner.reader = Some(cx.waker().clone());
-                    (Poll::Pending, false)
+                    return (Poll::Pending, false);
                 }
-            }
+            };
+            (Poll::Ready(end), false)
         })
     }
 }
@@ -119,8 +117,8 @@ impl AsyncWrite for Link {
                 return (Poll::Ready(Ok(())), true);
             }
             match inner.engine.end() {
-                Some(None) => (Poll::Ready(Ok(())), false),
-                Some(Some(error)) => (Poll::Ready(Err(error.clone().into())), false),
+                Some(End::Closed) => (Poll::Ready(Ok(())), false),
+                Some(End::Failed(error)) => (Poll::Ready(Err(error.clone().into())), false),
                 None => {
                     inner.closer = Some(cx.waker().clone());
                     (Poll::Pending, true)
@@ -131,10 +129,10 @@ impl AsyncWrite for Link {
 }
 
 /// Why nothing can be written any more.
-fn ended(end: Option<Option<&super::LinkError>>, finishing: bool) -> Option<io::Error> {
+fn ended(end: Option<&End>, finishing: bool) -> Option<io::Error> {
     match end {
-        Some(Some(error)) => Some(error.clone().into()),
-        Some(None) => Some(io::ErrorKind::BrokenPipe.into()),
+        Some(End::Failed(error)) => Some(error.clone().into()),
+        Some(End::Closed) => Some(io::ErrorKind::BrokenPipe.into()),
         None if finishing => Some(io::Error::new(
             io::ErrorKind::BrokenPipe,
             "written after shutdown",

@@ -3,7 +3,7 @@
 use super::*;
 
 fn refusal(layers: &[Layer]) -> String {
-    match tls_layers(layers) {
+    match below_mux(layers) {
         Err(error @ ConnectError::Layers { .. }) => {
             let text = error.to_string();
             assert!(!text.contains('\n'));
@@ -15,14 +15,21 @@ fn refusal(layers: &[Layer]) -> String {
 
 #[test]
 fn a_session_needs_the_mux_on_top_of_tls() {
-    use Layer::{Mux, Tls};
-    assert_eq!(tls_layers(&[]).unwrap(), 1);
-    assert_eq!(tls_layers(&[Mux, Tls]).unwrap(), 1);
-    assert_eq!(tls_layers(&[Mux, Tls, Tls, Tls]).unwrap(), 3);
-    assert_eq!(
-        tls_layers(&[[Mux].as_slice(), &[Tls; 8]].concat()).unwrap(),
-        8
-    );
+    use Layer::{Link, Mux, Tls};
+    let below = |layers: &[Layer]| {
+        let below = below_mux(layers).unwrap();
+        (below.tls, below.link)
+    };
+    assert_eq!(below(DEFAULT_LAYERS), (1, false));
+    assert_eq!(below(SERIAL_LAYERS), (1, true));
+    assert_eq!(below(&[Mux, Tls, Tls, Tls]), (3, false));
+    assert_eq!(below(&[[Mux].as_slice(), &[Tls; 8]].concat()), (8, false));
+    assert_eq!(below(&[Mux, Tls, Tls, Link]), (2, true));
+
+    assert!(refusal(&[]).contains("needs the mux as its topmost"));
+    assert!(refusal(&[Mux, Link]).contains("strangers could speak to it"));
+    assert!(refusal(&[Mux, Link, Tls]).contains("a link is the lowest layer"));
+    assert!(refusal(&[Mux, Tls, Link, Link]).contains("a link is the lowest layer"));
 
     assert!(refusal(&[Tls]).contains("needs the mux as its topmost"));
     assert!(refusal(&[Tls, Mux]).contains("the layers tls+mux can't"));
@@ -49,6 +56,10 @@ fn an_address_is_explained_from_the_top() {
     assert_eq!(default.lines().count(), 3);
     assert_eq!(default.matches("this is the default").count(), 2);
     assert!(default.ends_with("unix  Unix socket /run/x"), "{default}");
+    let serial = explained("serial:/dev/ttyS9");
+    assert_eq!(serial.matches("this is the default").count(), 3, "{serial}");
+    assert!(serial.contains("link    a reliable stream"), "{serial}");
+    assert!(explained("tls+link+pty:/tmp/x").contains("check the other's\nlink"));
 }
 
 #[test]
@@ -93,6 +104,14 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     );
     assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
     assert_eq!(tuned("serial:/dev/ttyS9").groups, Some(vec![X25519]));
+    let rate = |address: &str| tuned(address).link.rate.map(f64::round);
+    assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
+    assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
+    assert_eq!(rate("pty:/tmp/x"), None);
+    assert_eq!(
+        tuned("serial:/dev/ttyS9,flow=sw").link.escapes,
+        Escapes::FlowControl
+    );
     // What the caller has set stays.
     let mut own = config.clone();
     own.groups = Some(vec![0x11ec]);

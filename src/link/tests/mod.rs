@@ -1,7 +1,13 @@
 //! Two engines and a line between them, in virtual time. Every run is the same, on every machine.
-#![allow(clippy::cast_precision_loss)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
+mod disturbed;
 mod goodput;
+mod restarts;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +28,10 @@ pub(super) struct Bench {
     pub(super) out: [Vec<u8>; 2],
     /// Timers fire at multiples of this, as a runtime's do.
     pub(super) tick: Duration,
+    /// This end is dead, and what comes for it is lost.
+    pub(super) dead: Option<usize>,
+    /// Steps in a row that took no time.
+    hurried: u32,
 }
 
 impl Bench {
@@ -39,6 +49,8 @@ impl Bench {
             lines: [line(0), line(1)],
             out: [Vec::new(), Vec::new()],
             tick: Duration::from_millis(1),
+            dead: None,
+            hurried: 0,
         }
     }
 
@@ -51,35 +63,54 @@ impl Bench {
         let now = self.now;
         for (end, line) in [(1, 0), (0, 1)] {
             let bytes = self.lines[line].read(now);
-            if !bytes.is_empty() {
+            if !bytes.is_empty() && self.dead != Some(end) {
                 self.ends[end].handle_input(now, &bytes);
             }
         }
-        for end in 0..2 {
-            self.ends[end].handle_timeout(now);
-            loop {
-                let taken = self.lines[end].write(now, &self.out[end]);
-                self.out[end].drain(..taken);
-                if !self.out[end].is_empty()
-                    || !self.ends[end].poll_transmit(now, &mut self.out[end])
-                {
-                    break;
-                }
+        for end in (0..2).filter(|end| self.dead != Some(*end)) {
+            Self::settle_end(
+                now,
+                &mut self.ends[end],
+                &mut self.lines[end],
+                &mut self.out[end],
+            );
+        }
+    }
+
+    /// What one end has to do at this moment by itself.
+    fn settle_end(now: Instant, end: &mut Engine, line: &mut Line, out: &mut Vec<u8>) {
+        end.handle_timeout(now);
+        loop {
+            let taken = line.write(now, out);
+            out.drain(..taken);
+            if !out.is_empty() || !end.poll_transmit(now, out) {
+                break;
             }
         }
     }
 
     /// Goes on to the next moment at which something happens.
     pub(super) fn step(&mut self) {
-        let timers = self.ends.iter().filter_map(|end| {
-            let at = end.poll_timeout(self.now, true)?;
+        let living = (0..2).filter(|end| self.dead != Some(*end));
+        let timers = living.filter_map(|end| {
+            let at = self.ends[end].poll_timeout(self.now, true, !self.out[end].is_empty())?;
             Some(self.whole(at))
         });
         let lines = self.lines.iter().filter_map(Line::next);
         let next = timers.chain(lines).min();
+        let before = self.now;
         self.now = next.map_or(self.now + self.tick, |at| {
             at.max(self.now + Duration::from_micros(1))
         });
+        self.hurried = if self.now - before > Duration::from_micros(2) {
+            0
+        } else {
+            self.hurried + 1
+        };
+        assert!(
+            self.hurried < 1000,
+            "a deadline that is always past: it spins"
+        );
     }
 
     fn whole(&self, at: Instant) -> Instant {

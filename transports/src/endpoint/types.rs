@@ -51,17 +51,20 @@ pub enum Layer {
     Mux,
     /// Mutual TLS.
     Tls,
+    /// A reliable stream over a line that loses or damages bytes.
+    Link,
 }
 
 impl Layer {
     /// Every layer there is, for messages and completions.
-    pub const ALL: &'static [Self] = &[Self::Mux, Self::Tls];
+    pub const ALL: &'static [Self] = &[Self::Mux, Self::Tls, Self::Link];
 
     /// The word that stands for it in an address.
     pub fn word(self) -> &'static str {
         match self {
             Self::Mux => "mux",
             Self::Tls => "tls",
+            Self::Link => "link",
         }
     }
 }

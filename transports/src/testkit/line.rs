@@ -175,7 +175,10 @@ impl Line {
             self.used += piece as f64 / rate;
             self.carried += piece as u64;
             let at = self.start + Duration::from_secs_f64(self.used) + self.settings.delay;
-            let arrived: Vec<u8> = sent.into_iter().flat_map(|byte| self.pass(byte)).collect();
+            let mut arrived = Vec::with_capacity(piece + 1);
+            for byte in sent {
+                self.pass(byte, &mut arrived);
+            }
             if !arrived.is_empty() {
                 self.arriving.push_back((at, arrived));
             }
@@ -183,17 +186,17 @@ impl Line {
     }
 
     /// What becomes of a byte on the line.
-    fn pass(&mut self, byte: u8) -> Vec<u8> {
+    fn pass(&mut self, byte: u8, arrived: &mut Vec<u8>) {
         let at = Duration::from_secs_f64(self.used);
+        let before = arrived.len();
         let Noise {
             bit_errors,
             drops,
             insertions,
             ..
         } = self.settings.noise;
-        let mut passed = Vec::with_capacity(1);
         if self.next_insertion == 0 {
-            passed.push(self.rng.next_u64() as u8);
+            arrived.push(self.rng.next_u64() as u8);
             self.next_insertion = self.gap(insertions).saturating_add(1);
         }
         self.next_insertion -= 1;
@@ -209,10 +212,12 @@ impl Line {
         if self.next_drop == 0 {
             self.next_drop = self.gap(drops).saturating_add(1);
         } else {
-            passed.push(byte);
+            arrived.push(byte);
         }
         self.next_drop -= 1;
-        if self.is_cut(at) { Vec::new() } else { passed }
+        if self.is_cut(at) {
+            arrived.truncate(before);
+        }
     }
 
     fn in_burst(&self, at: Duration) -> bool {
