@@ -76,7 +76,10 @@ impl Peers {
             }
             Kind::Serial => {
                 let line = escaped(&place.join("line"))?;
-                let (at, to) = (format!("pty:{line}"), format!("serial:{line},baud=4000000"));
+                let (at, to) = (
+                    format!("pty:{line}"),
+                    format!("serial:{line},baud=20000000"),
+                );
                 listen(&at, Some(&to), &server, allowed).await?
             }
             Kind::Exec => (subprocess(place, &server, allowed)?, None),
