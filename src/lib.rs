@@ -16,7 +16,9 @@
 pub mod identity;
 pub mod link;
 pub mod mux;
+pub mod node;
 pub mod onion;
+pub mod relay;
 pub mod session;
 pub mod stack;
 pub mod tls;

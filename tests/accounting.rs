@@ -16,7 +16,7 @@ use cepa::identity::{Identity, Pinned};
 use cepa::mux::{Stats, Substream};
 use cepa::onion::{LayerBytes, LayerInfo, Onion};
 use cepa::session::Session;
-use cepa::stack::StackConfig;
+use cepa::stack::{Binding, StackConfig};
 use cepa::transports::meter::{Meter, Metered};
 use cepa::transports::throttle::{Grant, Policy, Throttled, TokenBucket};
 use cepa::transports::{Layer, Stream, memory};
@@ -179,7 +179,9 @@ impl Figures {
             assert_eq!(pair[0].plain_in, pair[1].sealed_in, "layers {self:#?}");
         }
         let innermost = self.layers.last().unwrap();
-        assert_eq!(innermost.plain_in, self.mux.bytes_in, "mux {self:#?}");
+        let binding = Binding::LENGTH as u64;
+        let mux = self.mux.bytes_in;
+        assert_eq!(innermost.plain_in, binding + mux, "mux {self:#?}");
     }
 
     fn agree_outward(&self) {
@@ -188,7 +190,9 @@ impl Figures {
             assert_eq!(pair[0].plain_out, pair[1].sealed_out, "layers {self:#?}");
         }
         let innermost = self.layers.last().unwrap();
-        assert_eq!(innermost.plain_out, self.mux.bytes_out, "mux {self:#?}");
+        let binding = Binding::LENGTH as u64;
+        let mux = self.mux.bytes_out;
+        assert_eq!(innermost.plain_out, binding + mux, "mux {self:#?}");
     }
 
     /// What one end has sent is what the other has received, at every height.

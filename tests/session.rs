@@ -11,7 +11,7 @@ use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned, Refusal, TrustPolicy}
 use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
 use cepa::session::{AcceptError, ConnectError, OpenError, Session, SessionEnd};
-use cepa::stack::{ALPN_MUX, StackConfig};
+use cepa::stack::{ALPN_MUX, Binding, StackConfig};
 use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -532,7 +532,7 @@ async fn a_refused_peer_gets_a_moment_to_read_why() {
         let (near, far) = memory::pair();
         let begun = tokio::time::Instant::now();
         let refused = async {
-            let mut onion = by_hand(near, Side::Client, &peers.client).await;
+            let mut onion = layers_by_hand(near, Side::Client, &peers.client).await;
             // It is not cut off while it still sends: what it has sent could else destroy the alert.
             onion.write_all(b"a ping, say").await.unwrap();
             onion.flush().await.unwrap();
@@ -693,14 +693,26 @@ async fn a_silent_peer_is_given_up() {
     }
 }
 
-/// Makes the layers and the mux by hand, without a session on top.
-async fn by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
+/// Makes the layers by hand, without a session on top.
+async fn layers_by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
     let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust)).unwrap();
     let mut onion = Onion::new(stream);
     onion
         .push(side, &tls.with_alpn(&[ALPN_MUX]).unwrap())
         .await
         .unwrap();
+    onion
+}
+
+/// Makes layers and binding by hand; the mux comes next.
+async fn by_hand(stream: Stream, side: Side, config: &StackConfig) -> Onion<Stream> {
+    let mut onion = layers_by_hand(stream, side, config).await;
+    let binding = Binding::of(&onion, side).unwrap();
+    onion.write_all(binding.ours()).await.unwrap();
+    onion.flush().await.unwrap();
+    let mut said = [0; Binding::LENGTH];
+    onion.read_exact(&mut said).await.unwrap();
+    binding.check(&said).unwrap();
     onion
 }
 
@@ -771,7 +783,7 @@ async fn an_end_of_the_stream_at_any_byte_is_an_error_and_never_a_hang() {
     let peers = Arc::new(Peers::new());
     let (client, server) = peers.sessions().await;
     // The pong that announces a session is 12 bytes of mux in a record of 22 more; the peer's ping
-    // of the same size may stand before it, and need not.
+    // of the same size may stand before it, and need not. (What binds the session comes before both.)
     let needed = |session: &Session| usize::try_from(session.wire().bytes_in()).unwrap() - 2 * 34;
     let needed = [needed(&client), needed(&server)];
     drop((client, server));

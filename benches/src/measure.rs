@@ -35,7 +35,7 @@ impl Stopwatch {
     pub(crate) fn stop(self) -> Outcome<Run> {
         Ok(Run {
             seconds: self.at.elapsed().as_secs_f64(),
-            cpu_seconds: (cpu_time()? - self.cpu).as_secs_f64(),
+            cpu_seconds: cpu_time()?.saturating_sub(self.cpu).as_secs_f64(),
         })
     }
 }

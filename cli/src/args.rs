@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Make an identity, or show the peer id of one
     #[command(subcommand)]
     Id(Id),
+    /// List and change the peers that are known here
+    #[command(subcommand)]
+    Peer(Peer),
     /// Tell what an address means, layer by layer, and check it
     Explain(Explain),
 }
@@ -70,8 +73,9 @@ pub(crate) struct Serve {
     /// A service that peers can open by its name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
-    /// Who may connect: a peer id, or `any` (repeatable)
-    #[arg(long, value_name = "PEERID|any")]
+    /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`
+    /// (repeatable)
+    #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
@@ -145,6 +149,29 @@ pub(crate) enum Id {
     New(IdNew),
     /// Print the peer id
     Show(IdShow),
+    /// Replace the key: the old one names the new one, so that peers that know it follow by themselves
+    Rotate(IdRotate),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The old identity is kept beside the new one, and both are good for the overlap: programs that still
+run with the old one go on. A peer that knows the old key learns the new one at its next connection
+(the statement stands in the certificate), and writes so into its known peers; one that is not met
+before the statement expires has to be told the new id by hand. `cepa id show --statement` prints
+the statement for peers that are told by other means (`cepa peer follow`).")]
+pub(crate) struct IdRotate {
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+    /// What kind of key the new one is
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
+    pub(crate) kind: Kind,
+    /// How long the old key is still good, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub(crate) overlap: u32,
+    /// How long others can learn of the new key, in days
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) expires: u32,
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +187,75 @@ pub(crate) struct IdNew {
 pub(crate) struct IdShow {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+    /// The statements by which the keys before this one name it, for `cepa peer follow`
+    #[arg(long)]
+    pub(crate) statement: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// List them, as they stand in the file `known_peers` of the configuration folder
+    Ls,
+    /// Add one
+    Add(PeerAdd),
+    /// Forget one
+    Rm(PeerName),
+    /// Call one something else
+    Rename(PeerRename),
+    /// Compare a peer's id with what its owner sees (`cepa id show`), and note that they agree
+    Verify(PeerVerify),
+    /// Follow known peers to their new keys, by what `cepa id show --statement` prints there
+    Follow(PeerFollow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerFollow {
+    /// The statements: a file, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerAdd {
+    /// What to call it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its peer id
+    #[arg(value_name = "PEERID")]
+    pub(crate) id: PeerId,
+    /// Where it is met (repeatable): whoever answers there must prove that id
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) at: Vec<Endpoint>,
+    /// If there is a peer of that name, give it this id
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerName {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerRename {
+    /// What it is called
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What to call it
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerVerify {
+    /// What it is called here
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The id that its owner sees
+    #[arg(value_name = "PEERID")]
+    pub(crate) id: PeerId,
 }
 
 #[derive(Debug, Args)]
@@ -176,15 +272,45 @@ pub(crate) struct IdentityFile {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Whom to take the other end for.
+/// Whom to take the other end for. Without any of these: whoever is known at that address
+/// (`cepa peer ls`).
 #[derive(Debug, Args)]
+#[allow(clippy::struct_field_names)] // they are the names of the options
 pub(crate) struct Trust {
-    /// The peer id that the other end must prove
-    #[arg(long, value_name = "PEERID", conflicts_with = "trust")]
-    pub(crate) expect: Option<PeerId>,
+    /// The peer id that the other end must prove, or @NAME of a known peer
+    #[arg(long, value_name = "PEERID|@NAME", conflicts_with_all = ["trust", "trust_new"])]
+    pub(crate) expect: Option<Expected>,
     /// `any` takes whoever answers, and tells who it was: open to a man in the middle
-    #[arg(long, value_name = "any")]
+    #[arg(long, value_name = "any", conflicts_with = "trust_new")]
     pub(crate) trust: Option<TrustWord>,
+    /// Trust whoever answers where nobody is known yet, and remember it: open to a man in the middle
+    /// the first time. Another key at that address is refused from then on
+    #[arg(long)]
+    pub(crate) trust_new: bool,
+    /// Or whoever has a certificate for the host of ADDR from an authority in this PEM file (`system`:
+    /// from an authority that the system trusts)
+    #[arg(long, value_name = "FILE|system")]
+    pub(crate) ca: Option<String>,
+}
+
+/// A word of `--expect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Peer(PeerId),
+    Named(String),
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(name) = word.strip_prefix('@') {
+            return Ok(Self::Named(name.to_owned()));
+        }
+        word.parse()
+            .map(Self::Peer)
+            .map_err(|e| format!("{e} (or @NAME for a known peer)"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -208,9 +334,11 @@ impl From<Kind> for KeyKind {
 }
 
 /// A word of `--allow`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Who {
     Any,
+    Known,
+    Named(String),
     Peer(PeerId),
 }
 
@@ -218,12 +346,16 @@ impl FromStr for Who {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        if word == "any" {
-            return Ok(Self::Any);
+        match (word, word.strip_prefix('@')) {
+            ("any", _) => Ok(Self::Any),
+            ("known", _) => Ok(Self::Known),
+            (_, Some(name)) => Ok(Self::Named(name.to_owned())),
+            _ => word.parse().map(Self::Peer).map_err(|e| {
+                format!(
+                    "{e} (or @NAME for a known peer, `known` for all of them, `any` for everyone)"
+                )
+            }),
         }
-        word.parse()
-            .map(Self::Peer)
-            .map_err(|e| format!("{e} (or `any` for everyone)"))
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
+use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::{TransportError, TransportErrorKind};
 
@@ -19,7 +20,7 @@ Exit codes:
   1  anything else
   2  usage: an option or an address is wrong
   3  identity: the peer is not who it should be, or its certificate is expired or foreign
-  4  unknown peer, and nobody to ask: neither --expect nor --trust was given
+  4  unknown peer, and nobody to ask: give --expect, --trust-new or --trust any
   5  cannot connect: nothing there, the command failed, or what answers does not speak TLS
   6  link lost or timed out, in the handshake or later
   7  refused by the peer: it does not allow this identity, or has no such service
@@ -165,6 +166,10 @@ impl From<ConnectError> for Failure {
             ConnectError::Transport(e) => e.into(),
             ConnectError::Tls(e) => e.into(),
             ConnectError::Config(e) => e.into(),
+            ConnectError::Binding(BindingError::Mismatch) => {
+                Self::new(Code::Identity, e.to_string())
+            }
+            ConnectError::Binding(_) => Self::new(Code::Connect, e.to_string()),
             ConnectError::Layers { .. } => Self::new(Code::Usage, e.to_string()),
             _ => Self::new(Code::Lost, e.to_string()),
         }

@@ -4,13 +4,14 @@
 //! The folder is `CEPA_CONFIG_DIR`, else the platform's own (`XDG_CONFIG_HOME` or `~/.config` on
 //! Linux) with `cepa` in it; the file is `identity.pem`.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use cepa::identity::{Identity, KeyKind};
+use cepa::identity::{Identity, KeyKind, RotationTimes, UnixTime, rotations_to_text};
 
-use crate::args::{Id, IdentityFile};
+use crate::args::{Id, IdRotate, IdentityFile};
 use crate::exit::{self, Code, Failure, say};
+use crate::folder;
 
 pub(crate) fn run(args: Id) -> Result<(), Failure> {
     let identity = match args {
@@ -24,9 +25,60 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
             say(format_args!("made {}", path.display()));
             identity
         }
-        Id::Show(args) => load(&args.identity)?,
+        Id::Show(args) => {
+            let identity = load(&args.identity)?;
+            if args.statement {
+                return show_statements(&identity);
+            }
+            identity
+        }
+        Id::Rotate(args) => rotate(&args)?,
     };
     exit::print(&format!("{}\n", identity.peer_id()))
+}
+
+/// A new key in the place of the old one, which is kept beside it.
+fn rotate(args: &IdRotate) -> Result<Identity, Failure> {
+    let path = match &args.identity.path {
+        Some(path) => path.clone(),
+        None => default_path()?,
+    };
+    let old = Identity::load(&path)?;
+    let issued = folder::now();
+    let after = |days: u32| {
+        UnixTime::since_unix_epoch(Duration::from_secs(
+            issued.as_secs() + u64::from(days) * 24 * 60 * 60,
+        ))
+    };
+    let times = RotationTimes {
+        issued,
+        expires: after(args.expires),
+        overlap: after(args.overlap),
+    };
+    let new = old.rotate(args.kind.into(), times)?;
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".old-{}.pem", old.peer_id().short()));
+    let keep = path.with_file_name(name);
+    new.save_over(&old, &path, &keep)?;
+    say(format_args!(
+        "{} holds the new key; the old one, {}, is in {} and is good for {} days; start what runs with it anew",
+        path.display(),
+        old.peer_id(),
+        keep.display(),
+        args.overlap
+    ));
+    Ok(new)
+}
+
+fn show_statements(identity: &Identity) -> Result<(), Failure> {
+    let statements = identity.rotations();
+    if statements.is_empty() {
+        return Err(Failure::new(
+            Code::Other,
+            "this identity has replaced no other one; `cepa id rotate` makes a new key",
+        ));
+    }
+    exit::print(&format!("{}\n", rotations_to_text(&statements)))
 }
 
 /// The identity that a command uses.
@@ -60,17 +112,5 @@ fn is_missing(path: &Path) -> bool {
 }
 
 fn default_path() -> Result<PathBuf, Failure> {
-    let set = |name: &str| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
-    let folder = match set("CEPA_CONFIG_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => directories::ProjectDirs::from("", "", "cepa")
-            .map(|dirs| dirs.config_dir().to_owned())
-            .ok_or_else(|| {
-                Failure::new(
-                    Code::Local,
-                    "this user has no home folder; set CEPA_CONFIG_DIR, or name a file with --identity",
-                )
-            })?,
-    };
-    Ok(folder.join("identity.pem"))
+    Ok(folder::path()?.join("identity.pem"))
 }

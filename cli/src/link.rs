@@ -1,21 +1,25 @@
 //! A session for a command that dials, and what goes wrong on the way, in the user's words.
 //!
 //! The library says what failed; only here it is known what the person typed. So this adds the
-//! command that would work (unknown peer), the id that the other side has to allow (refused by it),
-//! and the last words of a subprocess that died before it could answer.
+//! command that would work (unknown peer, changed key) or asks the person who would have to run it,
+//! the id that the other side has to allow (refused by it), and the last words of a subprocess that
+//! died before it could answer.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use cepa::Side;
-use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer};
 
-use crate::args::Trust;
+use crate::args::{Expected, Trust};
+use crate::ask;
 use crate::child::Watched;
-use crate::exit::{self, Code, Failure};
+use crate::exit::{self, Code, Failure, say};
+use crate::folder;
 use crate::trust;
 
 /// A session and, below it, the subprocess that it may run over.
@@ -32,15 +36,58 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
-        let config = stack(identity, trust::of_dialler(trust)).tuned_to(address);
         carries_session(address)?;
-        let mut stream = transports::dial(address).await?;
+        let policy = trust::of_dialler(trust, address)?;
+        let link = match Self::attempt(address, &policy, identity).await {
+            Err((failure, stranger)) => {
+                let Some((id, place, terminal)) = askable(trust, address, stranger) else {
+                    return Err(failure);
+                };
+                if !ask::first_contact(terminal, address, id).await? {
+                    let message = format!("{address} is answered by peer {id}, and is not trusted");
+                    return Err(Failure::new(Code::UnknownPeer, message));
+                }
+                let met = folder::known_peers()?.meet(&place, id, Origin::Asked, folder::now());
+                if let Some(learned) = met.map_err(|e| refused(&e, address))? {
+                    say(learned);
+                }
+                // Whoever answers now must be the one that the person was shown.
+                let second = Self::attempt(address, &policy, identity).await;
+                second.map_err(|(failure, _)| failure)?
+            }
+            Ok(link) => link,
+        };
+        let pins: &[PeerId] = match &trust.expect {
+            Some(Expected::Peer(id)) if trust.ca.is_none() => &[*id],
+            _ => &[],
+        };
+        for remark in trust::remarks(link.session.peer(), pins) {
+            say(remark);
+        }
+        Ok(link)
+    }
+
+    /// One connection; when it fails since nobody knows who answered, that peer is told as well.
+    async fn attempt(
+        address: &Endpoint,
+        policy: &Arc<dyn TrustPolicy>,
+        identity: &Identity,
+    ) -> Result<Self, (Failure, Option<PeerId>)> {
+        let config = stack(identity, Arc::clone(policy)).tuned_to(address);
+        let dialled = transports::dial(address).await;
+        let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
         match Session::over(stream, address.layers(), Side::Client, &config).await {
             Ok(session) => Ok(Self { session, child }),
-            Err(e) => Err(explained(e, address, identity, child).await),
+            Err(e) => {
+                let stranger = match exit::tls(&e) {
+                    Some(TlsError::Refused(Refusal::Unknown { presented })) => Some(*presented),
+                    _ => None,
+                };
+                Err((explained(e, address, identity, child).await, stranger))
+            }
         }
     }
 
@@ -114,6 +161,32 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(3);
 /// standard error may be held open by what it left behind (one second).
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// A stranger that a person can be asked about: nothing was said about whom to trust, and the address
+/// is one that somebody can be remembered for.
+fn askable(
+    trust: &Trust,
+    address: &Endpoint,
+    stranger: Option<PeerId>,
+) -> Option<(PeerId, String, File)> {
+    if trust.expect.is_some() || trust.trust.is_some() {
+        return None;
+    }
+    Some((stranger?, trust::place(address)?, ask::terminal()?))
+}
+
+/// A refusal of ours in the user's words, with the command that would mend it.
+fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
+    match refusal {
+        Refusal::Changed {
+            name, presented, ..
+        } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
+            "to enter it, run: cepa peer add {} {presented} --replace",
+            exit::quoted(name)
+        )),
+        refusal => Failure::from(TlsError::Refused(refusal.clone())),
+    }
+}
+
 async fn explained(
     e: ConnectError,
     address: &Endpoint,
@@ -130,6 +203,9 @@ async fn explained(
                      if that is the one you mean, run: {run}"
                 ),
             );
+        }
+        Some(TlsError::Refused(changed @ Refusal::Changed { .. })) => {
+            return refused(changed, address);
         }
         Some(TlsError::RefusedByPeer { .. }) => {
             if let Some(child) = child {

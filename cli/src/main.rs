@@ -4,17 +4,20 @@
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
 mod args;
+mod ask;
 mod child;
 mod connect;
 mod demo;
 mod exit;
 mod explain;
+mod folder;
 mod forward;
 mod gate;
 mod id;
 mod join;
 mod link;
 mod log;
+mod peer;
 mod pipe;
 mod serve;
 mod service;
@@ -52,6 +55,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
+            Command::Peer(args) => peer::run(args),
             Command::Explain(args) => explain::run(&args),
         }
     });

@@ -102,7 +102,7 @@ async fn open(
     }
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let config = TlsConfig::new(identity, trust::of_dialler(trust))?;
+        let config = TlsConfig::new(identity, trust::of_dialler(trust, address)?)?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for _ in address.layers().iter().filter(|l| **l == Layer::Tls) {
             match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {

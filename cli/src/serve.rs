@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::identity::{Identity, Refusal, TrustPolicy};
+use cepa::identity::{Identity, PeerId, Refusal, TrustPolicy};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
@@ -38,7 +38,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let server = Server::new(
         &identity,
-        trust::of_server(&args.allow),
+        trust::of_server(&args.allow)?,
+        trust::pins(&args.allow),
         args.services,
         true,
     )?;
@@ -119,6 +120,8 @@ pub(crate) struct Server {
     services: Arc<Services>,
     gate: Gate,
     sessions: Arc<Semaphore>,
+    /// The ids that were named, where only such are let in.
+    pins: Vec<PeerId>,
     /// Sessions are told on standard error.
     tell: bool,
 }
@@ -127,6 +130,7 @@ impl Server {
     pub(crate) fn new(
         identity: &Identity,
         trust: Arc<dyn TrustPolicy>,
+        pins: Vec<PeerId>,
         services: Vec<Service>,
         tell: bool,
     ) -> Result<Arc<Self>, Failure> {
@@ -136,6 +140,7 @@ impl Server {
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
+            pins,
             tell,
         }))
     }
@@ -223,6 +228,9 @@ impl Server {
         })?;
         let peer = session.peer().id();
         self.say_of(peer, format_args!("session with {peer} over {from}"));
+        for remark in trust::remarks(session.peer(), &self.pins) {
+            self.say_of(peer, format_args!("{remark}"));
+        }
         let mut substreams = JoinSet::new();
         let end = loop {
             tokio::select! {
@@ -287,7 +295,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 fn refused(e: ConnectError, from: &str) -> Failure {
     let tls = exit::tls(&e);
     if let Some(TlsError::Refused(
-        Refusal::Unknown { presented } | Refusal::WrongPeer { presented, .. },
+        Refusal::Unknown { presented }
+        | Refusal::WrongPeer { presented, .. }
+        | Refusal::Changed {
+            presented,
+            note: None,
+            ..
+        },
     )) = tls
     {
         let run = exit::command_with("--allow", &presented.to_string());

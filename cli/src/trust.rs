@@ -1,30 +1,161 @@
-//! Whom the commands take a peer for: the policies behind `--expect`, `--trust` and `--allow`.
+//! Whom the commands take a peer for: the policies behind `--expect`, `--trust`, `--trust-new`, `--ca`
+//! and `--allow`.
 //!
-//! Told nothing, they take nobody: an empty [`Pinned`] answers that the peer is unknown, and the
-//! message for that carries the command that would let it in.
+//! A dialler that is told nothing goes by the known peers: whoever is known at that address must answer
+//! there. Where nobody is known, nobody is trusted; the message for that carries the command that
+//! would let the peer in, and a person at a terminal is asked (`link.rs`). A server that is told nothing
+//! lets nobody in.
 
 use std::sync::Arc;
 
-use cepa::identity::{AcceptAny, Pinned, TrustPolicy};
+use cepa::identity::{
+    AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
+};
+use cepa::tls::Peer;
+use cepa::transports::{Endpoint, Layer, Target};
 
-use crate::args::{Trust, Who};
+use crate::args::{Expected, Trust, Who};
+use crate::exit::{Code, Failure, say};
+use crate::folder;
 
 /// What a dialling command was told about the other end.
-pub(crate) fn of_dialler(args: &Trust) -> Arc<dyn TrustPolicy> {
-    match (args.expect, args.trust) {
-        (_, Some(_any)) => Arc::new(AcceptAny),
-        (expected, None) => Arc::new(Pinned::new(expected)),
+pub(crate) fn of_dialler(
+    args: &Trust,
+    address: &Endpoint,
+) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    let known: Arc<dyn TrustPolicy> = match (&args.expect, args.trust, place(address)) {
+        (_, Some(_any), _) => Arc::new(AcceptAny),
+        (Some(Expected::Peer(id)), ..) => Arc::new(Pinned::one(*id)),
+        (Some(Expected::Named(name)), ..) => named(vec![name.clone()])?,
+        (None, None, Some(place)) => {
+            let known = told(TrustKnown::at(folder::known_peers()?, place));
+            Arc::new(if args.trust_new {
+                known.trusting_new()
+            } else {
+                known
+            })
+        }
+        (None, None, None) if args.trust_new => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "{address} does not say who is there, so nobody can be remembered for it; use --expect"
+                ),
+            ));
+        }
+        (None, None, None) => Arc::new(Pinned::default()),
+    };
+    match &args.ca {
+        None => Ok(known),
+        Some(roots) => Ok(Arc::new(AnyOf::new([known, authority(roots, address)?]))),
     }
 }
 
 /// What a server was told with `--allow`.
-pub(crate) fn of_server(allow: &[Who]) -> Arc<dyn TrustPolicy> {
-    let mut peers = Vec::new();
+pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    let (mut ids, mut names, mut list) = (Vec::new(), Vec::new(), false);
     for who in allow {
         match who {
-            Who::Any => return Arc::new(AcceptAny),
-            Who::Peer(id) => peers.push(*id),
+            Who::Any => return Ok(Arc::new(AcceptAny)),
+            Who::Known => list = true,
+            Who::Named(name) => names.push(name.clone()),
+            Who::Peer(id) => ids.push(*id),
         }
     }
-    Arc::new(Pinned::new(peers))
+    let mut policies: Vec<Arc<dyn TrustPolicy>> = vec![Arc::new(Pinned::new(ids))];
+    if list {
+        policies.push(Arc::new(told(TrustKnown::anyone(folder::known_peers()?))));
+    } else if !names.is_empty() {
+        policies.push(named(names)?);
+    }
+    match policies.as_slice() {
+        [only] => Ok(Arc::clone(only)),
+        _ => Ok(Arc::new(AnyOf::new(policies))),
+    }
+}
+
+/// What an address is remembered by. With several TLS layers there are several peers behind it, and
+/// none of them is the address's own.
+pub(crate) fn place(address: &Endpoint) -> Option<String> {
+    let tls = address
+        .layers()
+        .iter()
+        .filter(|layer| **layer == Layer::Tls);
+    place_of(address).filter(|_| tls.count() <= 1)
+}
+
+/// What there is to say about a peer that was let in: that it is not one of those that were named by
+/// their ids, if such were named; and that its certificate has run out.
+pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
+    let id = peer.id();
+    let mut remarks = Vec::new();
+    if !pins.is_empty() && !pins.contains(&id) {
+        remarks.push(format!(
+            "warning: a peer that was named has replaced its key, and is {id} now: name that id from here on"
+        ));
+    }
+    if folder::now() > peer.not_after() {
+        remarks.push(format!(
+            "warning: the certificate of peer {id} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
+        ));
+    }
+    remarks
+}
+
+/// The ids that were named, where nobody else is let in.
+pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
+    let ids = allow.iter().map(|who| match who {
+        Who::Peer(id) => Some(*id),
+        Who::Any | Who::Known | Who::Named(_) => None,
+    });
+    ids.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// By name; a name that nobody has is a mistake to be told at once.
+fn named(names: Vec<String>) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    let file = folder::known_peers()?;
+    let known = file.read()?;
+    if let Some(name) = names.iter().find(|name| known.named(name).is_none()) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("no known peer is named {name:?}; `cepa peer ls` lists them"),
+        ));
+    }
+    Ok(Arc::new(told(TrustKnown::named(file, names))))
+}
+
+/// What is learned is told.
+fn told(known: TrustKnown) -> TrustKnown {
+    known.observed_by(|learned| say(learned))
+}
+
+/// An authority vouches for the host that was dialled.
+fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    let Target::Tcp { host, .. } = address.target() else {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{address}: an authority vouches for hosts; --ca needs an address with tcp:"),
+        ));
+    };
+    let failed =
+        |e: cepa::identity::CaError| Failure::new(Code::Local, format!("--ca {roots}: {e}"));
+    if roots == "system" {
+        return system(host);
+    }
+    Ok(Arc::new(CaRoots::load(roots, &[host]).map_err(failed)?))
+}
+
+#[cfg(feature = "ca")]
+fn system(host: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    cepa::identity::PlatformRoots::new(host)
+        .map(|roots| Arc::new(roots) as Arc<dyn TrustPolicy>)
+        .map_err(|e| Failure::new(Code::Local, format!("--ca system: {e}")))
+}
+
+#[cfg(not(feature = "ca"))]
+fn system(_: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    Err(Failure::new(
+        Code::Usage,
+        "--ca system: built without the feature `ca`; name a file of CA certificates",
+    ))
 }

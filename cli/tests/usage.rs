@@ -17,6 +17,7 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "forward",
         "pipe",
         "id",
+        "peer",
         "explain",
         "Exit codes:",
     ] {
@@ -41,6 +42,7 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["pipe"], "--trust"),
         (&["id", "new"], "--kind"),
         (&["id", "show"], "--identity"),
+        (&["peer", "add"], "--replace"),
         (&["demo"], "--size"),
         (&["explain"], "<ADDR>"),
     ] {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::certificate::CertificateError;
 use super::peer_id::PeerId;
+use super::rotation::RotationError;
 
 /// Our own identity can't be made, read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,9 @@ pub enum IdentityError {
     /// The certificate can't be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The old key can't sign for the new one.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// Key and certificate are of different pairs.
     #[error(
         "the certificate (peer id {certificate}) is not for this private key (peer id {key}): bring the two that belong together"

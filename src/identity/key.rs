@@ -10,7 +10,8 @@
 //!   certificate must not lock it out. What is trusted is the key; taking trust away is done by
 //!   taking its id off a list, not by waiting for a date;
 //! - subject alternative name `<peer id>.cepa.alt` (RFC 9476 keeps `.alt` out of the DNS): the name
-//!   by which one of several identities behind a listener can be asked for.
+//!   by which one of several identities behind a listener can be asked for;
+//! - after a change of keys, the statements that led to this one (`rotation.rs`).
 //!
 //! The private key lies in memory that is overwritten when the last clone goes. The copy that the
 //! cryptographic backend makes for signing is the backend's to clear (aws-lc does).
@@ -19,8 +20,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -31,6 +32,7 @@ use super::backend::default_provider;
 use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
+use super::rotation::{self, MAX_STATEMENTS, Rotation, RotationTimes};
 
 /// The kind of key that a new identity gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,6 +82,34 @@ impl Identity {
     ///
     /// Fails when the random source does; a key is never made from anything weaker.
     pub fn generate(kind: KeyKind) -> Result<Self, IdentityError> {
+        Self::make(kind, |_| Ok(Vec::new()))
+    }
+
+    /// Makes the successor of this identity: a new key, which the old one names as the next, in a
+    /// certificate that says so to everyone who knows the old key or one before it.
+    ///
+    /// The old identity is still good until `times.overlap`, and must be kept until the new one is in
+    /// use. Eight changes are carried along; who knows only a key older than that learns nothing.
+    pub fn rotate(&self, kind: KeyKind, times: RotationTimes) -> Result<Self, IdentityError> {
+        let mut statements = self.rotations();
+        Self::make(kind, |new| {
+            let statement = Rotation::sign(&*self.inner.certified.key, new, times)?;
+            statements.push(statement);
+            let surplus = statements.len().saturating_sub(MAX_STATEMENTS);
+            statements.drain(..surplus);
+            Ok(statements)
+        })
+    }
+
+    /// The statements by which the keys before this one have named their successors, oldest first.
+    pub fn rotations(&self) -> Vec<Rotation> {
+        rotation::in_certificate(self.certificate()).unwrap_or_default()
+    }
+
+    fn make(
+        kind: KeyKind,
+        statements: impl FnOnce(&dyn SigningKey) -> Result<Vec<Rotation>, IdentityError>,
+    ) -> Result<Self, IdentityError> {
         let algorithm = match kind {
             KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -89,9 +119,12 @@ impl Identity {
                 reason: error.to_string(),
             })?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(readable_by_all(&pair)));
-        let certificate = self_signed(&pair);
+        let key = Guarded(Some(key));
+        let certificate = load_key(key.get()?)
+            .and_then(|signing| statements(&*signing))
+            .and_then(|statements| self_signed(&pair, &statements));
         pair.zeroize();
-        Self::from_der(vec![certificate?], key)
+        Self::from_der(vec![certificate?], key.take()?)
     }
 
     /// An identity from a key and its certificate chain, the key's own certificate first.
@@ -142,7 +175,7 @@ impl Identity {
         let mut pair = KeyPair::try_from(key.get()?).map_err(|error| IdentityError::Key {
             reason: format!("no certificate can be made for it: {error}"),
         })?;
-        let certificate = self_signed(&pair);
+        let certificate = self_signed(&pair, &[]);
         pair.zeroize();
         Self::from_der(vec![certificate?], key.take()?)
     }
@@ -250,7 +283,10 @@ fn readable_by_all(pair: &KeyPair) -> Vec<u8> {
 }
 
 /// The certificate that this file's head describes.
-fn self_signed(pair: &KeyPair) -> Result<CertificateDer<'static>, IdentityError> {
+fn self_signed(
+    pair: &KeyPair,
+    statements: &[Rotation],
+) -> Result<CertificateDer<'static>, IdentityError> {
     let made = |error: rcgen::Error| IdentityError::Generate {
         reason: error.to_string(),
     };
@@ -270,6 +306,12 @@ fn self_signed(pair: &KeyPair) -> Result<CertificateDer<'static>, IdentityError>
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
+    if !statements.is_empty() {
+        params.custom_extensions = vec![CustomExtension::from_oid_content(
+            &rotation::EXTENSION,
+            rotation::write_all(statements),
+        )];
+    }
     let certificate = params.self_signed(pair).map_err(made)?;
     Ok(certificate.der().clone())
 }

@@ -14,27 +14,50 @@
 //! | `key.rs` | `Identity`: key and certificate that belong together, making new ones |
 //! | `pem.rs` | the text form of an identity |
 //! | `store.rs` | identity files: mode 0600, never over an existing file |
+//! | `files.rs` | files that are their owner's alone |
+//! | `known/` | the known-peers file, and trust by it |
+//! | `ca.rs` | trust by certificate authorities |
+//! | `any_of.rs` | several policies as one |
+//! | `rotation.rs` | replacing a key: the statement by which the old one names the new one |
 //! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
 //! | `backend.rs` | which cryptographic provider is the default |
 
+mod any_of;
 mod backend;
+mod ca;
 mod certificate;
 mod error;
+mod files;
 mod key;
+mod known;
 mod peer_id;
 mod pem;
+mod rotation;
 mod store;
 mod trust;
 
+pub use any_of::AnyOf;
 pub use backend::default_provider;
+#[cfg(feature = "ca")]
+pub use ca::PlatformRoots;
+pub use ca::{CaError, CaRoots};
 pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use error::IdentityError;
 pub use key::{Identity, KeyKind};
+pub use known::{
+    DamagedLine, EditError, EntryError, FollowError, KnownPeer, KnownPeers, KnownPeersError,
+    KnownPeersFile, KnownPeersProblem, Learned, Origin, Previous, TrustKnown, place_of,
+};
 pub use peer_id::{PeerId, PeerIdError};
+pub use rotation::{
+    Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,
+};
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod tests;

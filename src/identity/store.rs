@@ -11,13 +11,14 @@
 //! default identity at first use end up with one. Where the file system has no links (FAT), the
 //! target itself is opened with O_EXCL.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::error::IdentityError;
+use super::files::{self, Draft};
 use super::key::{Identity, KeyKind};
 
 /// No identity is larger; a file that is must be something else.
@@ -59,6 +60,29 @@ impl Identity {
         write_new(path, self.to_pem().as_bytes()).map_err(|error| error.in_file(path))
     }
 
+    /// Puts this identity in the place of another one, whose key it replaces, in one step: who reads the
+    /// file meanwhile gets the one or the other. The old one is kept in `keep` first, a new file; if
+    /// that is there already, somebody else is doing the same, and nothing is changed.
+    pub fn save_over(
+        &self,
+        old: &Self,
+        path: impl AsRef<Path>,
+        keep: impl AsRef<Path>,
+    ) -> Result<(), IdentityError> {
+        let (path, keep) = (path.as_ref(), keep.as_ref());
+        // Through a symbolic link, so that the file at its end is replaced and not the link.
+        let real =
+            fs::canonicalize(path).map_err(|error| IdentityError::Read(error).in_file(path))?;
+        old.save(keep)?;
+        let draft = Draft::beside(&real);
+        draft
+            .and_then(|draft| {
+                draft.fill(self.to_pem().as_bytes())?;
+                draft.replace(&real)
+            })
+            .map_err(|error| IdentityError::Write(error).in_file(path))
+    }
+
     /// Reads the identity file, or makes it when there is none: for a default identity that comes
     /// to be at first use. The second of two processes that do this at once gets the first's.
     pub fn load_or_create(path: impl AsRef<Path>, kind: KeyKind) -> Result<Self, IdentityError> {
@@ -81,9 +105,9 @@ fn is_missing(error: &IdentityError) -> bool {
 
 /// Reads a file that must be private.
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
-    let (file, mode) = open(path)?;
+    let (file, metadata) = open(path)?;
     // Write permission counts too: who can change the file can make us be someone else.
-    if let Some(mode) = mode.filter(|mode| mode & 0o077 != 0) {
+    if let Some(mode) = files::loose(&metadata) {
         return Err(IdentityError::Permissions {
             path: path.to_owned(),
             mode,
@@ -92,8 +116,8 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     read_bounded(file)
 }
 
-/// Opens a file for reading, and tells the mode of what was opened (where modes exist).
-fn open(path: &Path) -> Result<(File, Option<u32>), IdentityError> {
+/// Opens a file for reading, and tells what was opened.
+fn open(path: &Path) -> Result<(File, fs::Metadata), IdentityError> {
     let file = File::open(path).map_err(IdentityError::Read)?;
     let metadata = file.metadata().map_err(IdentityError::Read)?;
     if metadata.is_dir() {
@@ -101,19 +125,7 @@ fn open(path: &Path) -> Result<(File, Option<u32>), IdentityError> {
             what: "it is a folder",
         });
     }
-    Ok((file, mode(&metadata)))
-}
-
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // the other branch has none
-fn mode(metadata: &fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Some(metadata.permissions().mode() & 0o7777)
-}
-
-#[cfg(not(unix))]
-fn mode(_: &fs::Metadata) -> Option<u32> {
-    None
+    Ok((file, metadata))
 }
 
 fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
@@ -137,14 +149,16 @@ fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_folder(folder).map_err(IdentityError::Write)?;
-    let draft = Draft::new(folder, path)?;
+    let folder = files::folder_of(path);
+    files::make_folder(folder).map_err(IdentityError::Write)?;
+    if path.file_name().is_none() {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it is a folder",
+        });
+    }
+    let draft = Draft::beside(path).map_err(IdentityError::Write)?;
     draft.fill(content).map_err(IdentityError::Write)?;
-    match fs::hard_link(&draft.path, path) {
+    match draft.link_to(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(IdentityError::Exists);
@@ -152,13 +166,12 @@ fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
         // Told apart from a folder that can't be written: the draft could.
         Err(_) => write_directly(path, content)?,
     }
-    // The name must outlive a power cut as well; not every file system can promise that.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    files::sync_folder(folder);
     Ok(())
 }
 
 fn write_directly(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
-    let mut file = create_private(path).map_err(|error| match error.kind() {
+    let mut file = files::create_private(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => IdentityError::Exists,
         _ => IdentityError::Write(error),
     })?;
@@ -169,66 +182,4 @@ fn write_directly(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
             let _ = fs::remove_file(path);
             IdentityError::Write(error)
         })
-}
-
-/// A file under a passing name, removed when this goes.
-struct Draft {
-    path: PathBuf,
-    file: File,
-}
-
-impl Draft {
-    fn new(folder: &Path, target: &Path) -> Result<Self, IdentityError> {
-        let name = target
-            .file_name()
-            .ok_or(IdentityError::NotAnIdentityFile {
-                what: "it is a folder",
-            })?
-            .to_string_lossy();
-        // A name left over by a process of the same number that was killed is stepped over.
-        let mut number = 0_u32;
-        loop {
-            let path = folder.join(format!(".{name}.{}-{number}.new", std::process::id()));
-            match create_private(&path) {
-                Ok(file) => return Ok(Self { path, file }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => {
-                    number += 1;
-                }
-                Err(error) => return Err(IdentityError::Write(error)),
-            }
-        }
-    }
-
-    fn fill(&self, content: &[u8]) -> io::Result<()> {
-        (&self.file).write_all(content)?;
-        self.file.sync_all()
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(folder)
 }

@@ -1,13 +1,14 @@
-//! Whom to trust: the question, the answers, and two policies that need no memory.
+//! Whom to trust: the question, the answers, and two policies that need no memory. Others stand in
+//! `known/policy.rs`, `ca.rs` and `any_of.rs`.
 //!
 //! The TLS layer asks a [`TrustPolicy`] once per handshake. By then the certificate could be read,
 //! its dates were checked and its key is of an accepted size. The presenter's proof that it holds
 //! the key follows in the same handshake and is not the policy's concern: no handshake succeeds
-//! without it.
+//! without it; [`TrustPolicy::proven`] is called when it has come.
 //!
-//! More policies (known peers, CA roots, combinations) will stand beside these; they need no other
-//! trait. A policy may block for as long as reading a small file takes, and no longer: the
-//! handshake that asks it runs on an async task.
+//! A policy may block for as long as reading or writing a small file takes, and no longer: the
+//! handshake that asks it runs on an async task. So none asks a person; who wants to ask lets the
+//! handshake fail, asks, and dials again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,6 +17,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certificate::{CertificateError, date};
 use super::peer_id::PeerId;
+use super::rotation::{self, Rotation, RotationError};
 use cepa_transports::Side;
 
 /// What a peer has shown, and when.
@@ -60,14 +62,48 @@ impl<'a> Presented<'a> {
             role,
         }
     }
+
+    /// The statements in the certificate by which keys before this one name their successor, oldest
+    /// first. They are not checked; see [`path_from`](Self::path_from).
+    pub fn rotations(&self) -> Result<Vec<Rotation>, RotationError> {
+        rotation::in_certificate(self.certificate)
+    }
+
+    /// The statements that lead from a key that is known to the presented one, checked; none where
+    /// there are none. Fails when there are, and one of them is forged or does not count now.
+    ///
+    /// Only signatures on that path are checked, so strangers can't keep us busy.
+    pub fn path_from(
+        &self,
+        knows: impl Fn(PeerId) -> bool,
+    ) -> Result<Vec<Rotation>, RotationError> {
+        rotation::path(self.rotations()?, self.id, self.now, knows)
+    }
 }
 
 /// Decides whether to talk to a peer.
 ///
 /// Anything but `Ok(())` is a refusal, a panic included.
 pub trait TrustPolicy: fmt::Debug + Send + Sync {
-    /// Decides on what a peer has presented.
+    /// Decides on what a peer has presented. It has not yet proven that it holds the key, so nothing
+    /// may be remembered of it here.
     fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal>;
+
+    /// Called after [`decide`](Self::decide) has said yes and the peer has proven that it holds the
+    /// key: here is the place to remember it. Can still refuse. Does nothing unless overridden.
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        let _ = peer;
+        Ok(())
+    }
+
+    /// Whether this peer is trusted by its key, whatever the dates of its certificate say. Asked only
+    /// when they don't hold; the peer is refused then, unless this is overridden. Expiry must not lock
+    /// out a peer whose very key was pinned; who uses such a policy shall warn, by
+    /// [`Peer::not_after`](crate::tls::Peer::not_after).
+    fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
+        let _ = peer;
+        false
+    }
 }
 
 /// Why we do not talk to a peer. Each text is one line and says what to do.
@@ -85,6 +121,24 @@ pub enum Refusal {
     Unknown {
         /// Who it was.
         presented: PeerId,
+    },
+    /// Somebody is known here by another key, and it is not replaced by this one.
+    Changed {
+        /// What the peer is called here.
+        name: String,
+        /// Its key, as it is known.
+        expected: Vec<PeerId>,
+        /// Who it was.
+        presented: PeerId,
+        /// Why a statement that the new key is the old one's successor was not followed, if one came.
+        note: Option<Box<RotationError>>,
+    },
+    /// No authority that is trusted vouches for this peer under the name that was asked for.
+    NotByCa {
+        /// Who it was.
+        presented: PeerId,
+        /// What was missing.
+        reason: String,
     },
     /// The peer's certificate has run out.
     Expired {
@@ -139,6 +193,8 @@ impl Refusal {
         match self {
             Self::WrongPeer { presented, .. }
             | Self::Unknown { presented }
+            | Self::Changed { presented, .. }
+            | Self::NotByCa { presented, .. }
             | Self::Expired { presented, .. }
             | Self::NotYetValid { presented, .. }
             | Self::NotAuthorised { presented, .. }
@@ -166,6 +222,27 @@ impl fmt::Display for Refusal {
             Self::Unknown { presented } => write!(
                 f,
                 "the peer is unknown here: it is {presented}; compare this with what its owner sees (`cepa id show`), then expect it (`--expect {presented}`)"
+            ),
+            Self::Changed {
+                name,
+                expected,
+                presented,
+                note,
+            } => {
+                write!(f, "the key of {} has changed: it was ", one_line(name))?;
+                list(f, expected)?;
+                write!(f, ", and {presented} answered; ")?;
+                if let Some(note) = note {
+                    write!(f, "{}; ", one_line(&note.to_string()))?;
+                }
+                f.write_str(
+                    "if its owner has changed it, enter the new one, else someone is in between",
+                )
+            }
+            Self::NotByCa { presented, reason } => write!(
+                f,
+                "no trusted authority vouches for peer {presented} ({}): let it show a certificate for the name that was asked for",
+                one_line(reason)
             ),
             Self::Expired {
                 presented,
@@ -230,7 +307,9 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Trusts the peers on a list, and nobody else.
+/// Trusts the peers on a list, and nobody else but a successor that the old key itself has named: who
+/// holds that key is trusted anyway, and a peer that has replaced its key is not locked out. Dates of
+/// certificates do not count: what is pinned is the key.
 ///
 /// An empty list trusts nobody; the refusal is then [`Refusal::Unknown`], since nobody was expected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -256,11 +335,16 @@ impl Pinned {
     pub fn expected(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.expected.iter().copied()
     }
+
+    fn trusts(&self, peer: &Presented<'_>) -> bool {
+        let pinned = |id| self.expected.contains(&id);
+        pinned(peer.id) || peer.path_from(pinned).is_ok_and(|path| !path.is_empty())
+    }
 }
 
 impl TrustPolicy for Pinned {
     fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
-        if self.expected.contains(&peer.id) {
+        if self.trusts(peer) {
             Ok(())
         } else if self.expected.is_empty() {
             Err(Refusal::Unknown { presented: peer.id })
@@ -270,6 +354,10 @@ impl TrustPolicy for Pinned {
                 presented: peer.id,
             })
         }
+    }
+
+    fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
+        self.trusts(peer)
     }
 }
 

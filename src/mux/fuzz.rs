@@ -26,6 +26,9 @@ use super::error::{GoAwayCode, MuxError};
 use super::frame::{Decoder, Frame, INITIAL_WINDOW, Item};
 use super::store::Key;
 
+/// A driver would go round in a circle, and its thread do nothing else.
+const IN_VAIN: &str = "it wants to send, and has nothing";
+
 /// Feeds the decoder `data` in pieces, and checks that what it finds is what is there.
 pub fn fuzz_frame(data: &[u8]) {
     let (cut, data) = match data.split_first() {
@@ -194,6 +197,7 @@ fn hostile(script: &[u8], pacing: bool) {
         if flags & 1 == 0 {
             engine.poll_transmit(now, &mut batch);
             let mut sent = Bytes::from(written(&mut batch));
+            assert!(!sent.is_empty() || !engine.wants_transmit(), "{IN_VAIN}");
             while decoder
                 .next(&mut sent)
                 .expect("the engine sends what it would take")
@@ -270,7 +274,10 @@ impl End {
 
     fn transmit(&mut self, now: Instant) {
         self.engine.poll_transmit(now, &mut self.batch);
-        self.wire.extend(written(&mut self.batch));
+        let sent = written(&mut self.batch);
+        let in_vain = sent.is_empty() && self.engine.wants_transmit();
+        assert!(!in_vain, "{IN_VAIN}");
+        self.wire.extend(sent);
     }
 
     fn pick(&self, n: u8) -> Option<Key> {

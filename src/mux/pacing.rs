@@ -200,6 +200,8 @@ pub(crate) struct Pacer {
 
     /// Bulk waits, until this time or the next answer.
     held: bool,
+    /// So do small messages. Then bulk waits, too.
+    small_held: bool,
     wake: Option<Instant>,
 }
 
@@ -257,6 +259,7 @@ impl Pacer {
             free_after: None,
             free_penalty: DRAIN,
             held: false,
+            small_held: false,
             wake: None,
         }
     }
@@ -317,7 +320,7 @@ impl Pacer {
                 self.probed_at = Some(now);
                 self.draining = None;
                 self.marked = 0;
-                self.held = false;
+                self.let_go();
                 if self.probes > DEAF_PROBES {
                     self.deaf = true;
                 }
@@ -335,8 +338,10 @@ impl Pacer {
             return true;
         }
         self.advance(now);
-        let over = self.sent as f64 - self.delivered - self.limit() - SMALL_FLIGHT;
-        if over <= 0.0 {
+        let over = self.over(0);
+        // Where no answer is to come, nothing would ever let go: more is sent, and a mark with it.
+        self.small_held = over > 0.0 && !self.marks.is_empty();
+        if !self.small_held {
             return true;
         }
         self.held = true;
@@ -348,13 +353,30 @@ impl Pacer {
         self.wake = Some(after(now, pause.max(TICK / 2.0)));
         if self.silent_too_long(now) {
             self.deaf = true;
+            self.let_go();
         }
         self.deaf
+    }
+
+    /// By how much small messages are more than may be in flight, `pending` bytes behind what was sent.
+    fn over(&self, pending: usize) -> f64 {
+        self.sent as f64 + pending as f64 - self.delivered - self.limit() - SMALL_FLIGHT
     }
 
     /// Whether bulk waits, and nothing has happened since that could let it go.
     pub(crate) fn held(&self) -> bool {
         self.held
+    }
+
+    /// The same of small messages.
+    pub(crate) fn small_held(&self) -> bool {
+        self.small_held
+    }
+
+    /// Something happened that could let go what waits: it is to be asked for again.
+    fn let_go(&mut self) {
+        self.held = false;
+        self.small_held = false;
     }
 
     /// When [`Pacer::on_timeout`] is to be called.
@@ -364,7 +386,7 @@ impl Pacer {
 
     pub(crate) fn on_timeout(&mut self, now: Instant) {
         if self.held && self.wake.is_some_and(|at| at <= now) {
-            self.held = false;
+            self.let_go();
         }
     }
 
@@ -381,6 +403,9 @@ impl Pacer {
         let passed = self.marked_at.map_or(f64::MAX, |at| seconds(at, now));
         if self.deaf {
             return passed >= DEAF;
+        }
+        if self.marks.is_empty() && self.over(bytes) > 0.0 {
+            return true;
         }
         if self.marks.len() >= MARKS_MAX || since < MARK_BYTES {
             return false;

@@ -307,6 +307,8 @@ impl Path {
                     self.ends[from].poll_transmit(self.now, &mut batch);
                     let mut bytes = written(&mut batch);
                     moved |= !bytes.is_empty();
+                    let in_vain = bytes.is_empty() && self.ends[from].wants_transmit();
+                    assert!(!in_vain, "it wants to send, and has nothing");
                     if from == SERVER && self.pongs != Pongs::AtOnce {
                         bytes = self.without_pongs(&bytes);
                     }

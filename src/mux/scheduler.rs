@@ -217,9 +217,14 @@ impl Scheduler {
         self.frame = bytes.max(1);
     }
 
-    /// Whether something small waits: control or sparse.
-    pub(crate) fn has_small(&self) -> bool {
-        !self.control.is_empty() || self.urgent > 0
+    /// Whether a stream waits that has more to send than data.
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Whether a sparse stream waits.
+    pub(crate) fn has_urgent(&self) -> bool {
+        self.urgent > 0
     }
 
     /// Whether a bulk stream waits.
@@ -239,6 +244,7 @@ impl Scheduler {
         self.urgent + self.bulk < before
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.urgent == 0 && self.bulk == 0
     }
@@ -290,7 +296,7 @@ mod tests {
         scheduler.push(keys[1], Lane::Urgent, Priority::LOWEST);
         assert_eq!(scheduler.next(Lane::Urgent).unwrap().key, keys[1]);
         assert_eq!(scheduler.next(Lane::Urgent), None);
-        assert!(scheduler.has_bulk() && !scheduler.has_small());
+        assert!(scheduler.has_bulk() && !scheduler.has_urgent());
         assert_eq!(scheduler.next(Lane::Bulk).unwrap().key, keys[0]);
     }
 

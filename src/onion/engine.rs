@@ -92,6 +92,17 @@ impl Engine {
         self.layers.last().map(|layer| &layer.session)
     }
 
+    /// Keying material of one layer, counted from the outermost; none where there is no such layer.
+    pub(super) fn export(
+        &self,
+        layer: usize,
+        label: &[u8],
+        context: &[u8],
+    ) -> Option<Result<[u8; 32], TlsError>> {
+        let layer = self.layers.get(layer)?;
+        Some(layer.session.export(label, context))
+    }
+
     /// The counters of the innermost layer.
     pub(super) fn top_counters(&self) -> Option<&Counters> {
         self.layers.last().map(|layer| &layer.counters)

@@ -45,6 +45,7 @@ mod wakers;
 pub use info::{LayerBytes, LayerInfo};
 pub use offer::{Answer, Offer, OfferError};
 
+use crate::tls::TlsError;
 use engine::Engine;
 use wakers::Wakers;
 
@@ -114,6 +115,34 @@ impl<T> Onion<T> {
     /// The layers whose handshake is done, the outermost first.
     pub fn layers(&self) -> &[LayerInfo] {
         &self.infos
+    }
+
+    /// 32 bytes that follow from the keys of one layer, for `label` and `context`: both ends get the
+    /// same, and nobody else can (RFC 8446 section 7.5, RFC 5705). So what is signed or compared
+    /// with them is bound to this very connection.
+    ///
+    /// `layer` counts from 0, the outermost. Another label is another purpose; one that is not
+    /// registered begins with `EXPERIMENTAL` (RFC 5705 section 4). The client's certificate has no
+    /// part in these bytes: who wants it bound puts its id into `context`.
+    ///
+    /// # Errors
+    /// [`TlsError::Misuse`] where there is no such layer.
+    pub fn export_keying_material(
+        &self,
+        layer: usize,
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<[u8; 32], TlsError> {
+        if layer >= self.infos.len() {
+            return Err(TlsError::Misuse {
+                what: "there is no such layer whose handshake is done",
+            });
+        }
+        self.engine
+            .export(layer, label, context)
+            .unwrap_or(Err(TlsError::Misuse {
+                what: "there is no such layer",
+            }))
     }
 
     /// The stream below all layers.

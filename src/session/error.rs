@@ -5,6 +5,7 @@ use std::io;
 
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
 use crate::onion::Onion;
+use crate::stack::BindingError;
 use crate::tls::TlsError;
 
 /// How a session ended.
@@ -194,6 +195,14 @@ fn cause(error: &io::Error) -> Cause {
 /// The first reason of a TLS layer somewhere in an error's chain.
 pub(super) fn tls_inside(error: &io::Error) -> Option<TlsError> {
     inside::<TlsError>(error).map(|tls| tls.root().clone())
+}
+
+/// The reason for which a session is not bound to its connection, where that ended the mux.
+pub(super) fn binding_inside(error: &MuxError) -> Option<BindingError> {
+    match error {
+        MuxError::Io(error) => inside::<BindingError>(error).copied(),
+        _ => None,
+    }
 }
 
 /// An error of type `E` in the chain of an [`io::Error`].

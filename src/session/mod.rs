@@ -7,7 +7,9 @@
 //!
 //! A session is announced, to either end, only after one ping has come back. A TLS 1.3 client has
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
-//! first thing that tells it that it was let in.
+//! first thing that tells it that it was let in. Before the mux takes a byte, both ends have shown
+//! that they mean the same connection, the same two peers and the same layers (see
+//! [`Binding`](crate::stack::Binding)).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -40,6 +42,7 @@
 //! | --- | --- |
 //! | `header.rs` | the first bytes of a substream, without IO |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
+//! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `error.rs` | ends and errors |
 
@@ -56,9 +59,10 @@ use tokio::time::{timeout, timeout_at};
 use crate::Side;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
-use crate::stack::{self, Built, StackConfig};
+use crate::stack::{self, Binding, Built, StackConfig};
 use crate::tls::{Peer, TlsConfig, TlsError};
 
+mod bound;
 mod error;
 mod header;
 mod incoming;
@@ -68,6 +72,7 @@ pub use crate::stack::ConnectError;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 
+use bound::Bound;
 use error::Sub;
 use header::{Answer, HeaderError, LET_IN, Request, Status};
 use incoming::Arrivals;
@@ -85,6 +90,7 @@ struct Inner {
     layers: Vec<LayerInfo>,
     meter: Meter,
     label: String,
+    tls_exporter: [u8; 32],
     handshake_time: Duration,
     open_timeout: Duration,
     arrivals: Mutex<Arrivals>,
@@ -138,6 +144,13 @@ impl Session {
     /// Where the stream goes or came from, for messages.
     pub fn label(&self) -> &str {
         &self.inner.label
+    }
+
+    /// The channel binding `tls-exporter` of RFC 9266, of the innermost layer: 32 bytes that both ends
+    /// share and nobody else knows, to bind a proof of the application's own (a password, a token)
+    /// to this session.
+    pub fn tls_exporter(&self) -> &[u8; 32] {
+        &self.inner.tls_exporter
     }
 
     /// How long it took from the open stream to the announced session: all handshakes and one ping.
@@ -299,7 +312,7 @@ impl fmt::Debug for Session {
 /// Puts the mux on a stack, and waits for the first ping.
 async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
     let Built {
-        onion,
+        mut onion,
         meter,
         label,
         started,
@@ -313,7 +326,15 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         .into());
     };
     let announced = Announced::default();
-    let io = Witness::new(onion, announced.clone());
+    let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
+    // Held back until the mux flushes its first frames, so that both leave as one.
+    onion.cork();
+    let said = onion.write_all(binding.ours()).await;
+    said.map_err(|error| match error::tls_inside(&error) {
+        Some(tls) => ConnectError::Tls(tls),
+        None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
+    })?;
+    let io = Witness::new(Bound::new(onion, binding), announced.clone());
     let (mux, driver) = mux::mux(io, side, config.mux.clone());
     tokio::spawn(driver);
     let pinged = timeout_at(deadline, mux.ping()).await;
@@ -322,7 +343,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         // What the driver was told is what counts; the ping only hears that there is no more.
         Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
             SessionEnd::Tls(error) => ConnectError::Tls(error),
-            SessionEnd::Lost(error) => ConnectError::Mux(error),
+            SessionEnd::Lost(error) => match error::binding_inside(&error) {
+                Some(reason) => ConnectError::Binding(reason),
+                None => ConnectError::Mux(error),
+            },
             SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
             SessionEnd::ClosedByPeer => ConnectError::Mux(mux::MuxError::GoAway {
                 code: mux::GoAwayCode::Normal,
@@ -343,6 +367,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             layers,
             meter,
             label,
+            tls_exporter,
             handshake_time: started.elapsed(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),

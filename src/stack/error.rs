@@ -2,6 +2,7 @@
 
 use cepa_transports::TransportError;
 
+use super::binding::BindingError;
 use crate::mux::MuxError;
 use crate::tls::{TlsConfigError, TlsError};
 
@@ -18,6 +19,9 @@ pub enum ConnectError {
     /// The mux failed before the first ping had come back.
     #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
+    /// The peer means another connection, another peer or other layers than we do.
+    #[error("no session came about: {0}")]
+    Binding(#[from] BindingError),
     /// It took too long.
     #[error(
         "{during} did not finish in time: is the peer alive, does it expect the same layers, and is the line fast enough?"

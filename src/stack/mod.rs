@@ -32,13 +32,17 @@ use crate::onion::Onion;
 use crate::tls::{TlsConfig, TlsConfigError};
 use crate::{mux, transports};
 
+mod binding;
 mod error;
 mod explain;
 mod layers;
 
+pub use binding::{Binding, BindingError};
 pub use error::ConnectError;
 pub use explain::{Explanation, explain};
 pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
+
+pub(crate) use binding::tls_exporter;
 
 use layers::{below_mux, default_layers};
 

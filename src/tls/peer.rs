@@ -12,6 +12,7 @@ use crate::identity::{Facts, PeerId, Refusal};
 #[derive(Clone, Debug)]
 pub struct Peer {
     facts: Facts,
+    local_id: PeerId,
     chain: Vec<CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     version: Version,
@@ -49,6 +50,7 @@ impl Peer {
         config.check_alpn(alpn.as_deref())?;
         Ok(Self {
             facts,
+            local_id: config.identity().peer_id(),
             chain: chain.to_vec(),
             certificate,
             version,
@@ -64,6 +66,11 @@ impl Peer {
     /// Who it is.
     pub fn id(&self) -> PeerId {
         self.facts.id
+    }
+
+    /// Who we are to it.
+    pub fn local_id(&self) -> PeerId {
+        self.local_id
     }
 
     /// The certificate that it showed.

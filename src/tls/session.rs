@@ -96,6 +96,13 @@ impl Session {
         Peer::from_connection(&self.conn, name, &self.config)
     }
 
+    /// 32 bytes that only the two ends of this connection can know (RFC 8446 section 7.5).
+    pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Result<[u8; 32], TlsError> {
+        self.conn
+            .export_keying_material([0; 32], label, Some(context))
+            .map_err(|error| TlsError::from_rustls(&error, &self.verdict, self.side()))
+    }
+
     pub(crate) fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
     }

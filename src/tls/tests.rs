@@ -262,18 +262,26 @@ fn any_self_signed_certificate_is_accepted_by_accept_any() {
 }
 
 #[test]
-fn expired_certificates_are_refused_by_every_policy_on_both_sides() {
+fn expired_certificates_are_refused_on_both_sides_unless_the_key_itself_is_trusted() {
     let (old, new) = (dated(2000, 2020), identity(KeyKind::Ed25519));
     let not_after = old.not_after();
     let expected = Refusal::Expired {
         presented: old.peer_id(),
         not_after,
     };
+    // A pinned peer is not locked out, and its dates are there to warn by.
+    let holder = config(&old, AcceptAny);
+    let pinning = config(&new, Pinned::one(old.peer_id()));
+    let (of_client, _) = handshake(&pinning, &holder);
+    assert_eq!(of_client.unwrap().not_after(), not_after);
+    let (_, of_server) = handshake(&holder, &pinning);
+    assert_eq!(of_server.unwrap().not_after(), not_after);
+    let other = config(&new, Pinned::one(new.peer_id()));
+    assert!(handshake(&other, &holder).0.is_err());
     for trust in [
         Arc::new(AcceptAny) as Arc<dyn TrustPolicy>,
-        Arc::new(Pinned::one(old.peer_id())),
+        Arc::new(PanicsAboutDates),
     ] {
-        let holder = config(&old, AcceptAny);
         let judge = TlsConfig::new(&new, trust).unwrap();
         for (judged, told) in [handshake(&judge, &holder), {
             let (c, s) = handshake(&holder, &judge);
@@ -323,6 +331,57 @@ fn certificates_of_the_future_are_refused() {
             .0
             .is_ok()
     );
+}
+
+#[derive(Debug)]
+struct PanicsAboutDates;
+
+impl TrustPolicy for PanicsAboutDates {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn overlooks_dates(&self, _: &Presented<'_>) -> bool {
+        panic!("a bug in a user's policy")
+    }
+}
+
+/// Says yes to what is presented, and then refuses the one who has proven it.
+#[derive(Debug)]
+struct SecondThoughts(std::sync::Mutex<Vec<PeerId>>);
+
+impl TrustPolicy for SecondThoughts {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        self.0.lock().unwrap().push(peer.id);
+        Err(Refusal::PolicyFailed {
+            presented: peer.id,
+            reason: "it could not be written down".into(),
+        })
+    }
+}
+
+#[test]
+fn a_policy_has_the_last_word_when_the_key_is_proven_in_either_role_and_version() {
+    for versions in [&[Version::Tls13][..], &[Version::Tls12]] {
+        let (a, b) = (identity(KeyKind::P256), identity(KeyKind::P256));
+        let with = |config: TlsConfig| config.with_versions(versions).unwrap();
+        let thoughts = Arc::new(SecondThoughts(std::sync::Mutex::default()));
+        let judge = with(TlsConfig::new(&a, thoughts.clone()).unwrap());
+        let holder = with(config(&b, AcceptAny));
+        let as_client = handshake(&judge, &holder).0.unwrap_err();
+        let as_server = handshake(&holder, &judge).1.unwrap_err();
+        for error in [as_client, as_server] {
+            assert!(
+                matches!(&error, TlsError::Refused(Refusal::PolicyFailed { presented, .. }) if *presented == b.peer_id()),
+                "{error}"
+            );
+        }
+        assert_eq!(*thoughts.0.lock().unwrap(), [b.peer_id(), b.peer_id()]);
+    }
 }
 
 #[derive(Debug)]

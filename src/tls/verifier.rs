@@ -3,8 +3,10 @@
 //! The same questions are put to both roles, in this order, and each of them can only refuse:
 //!
 //! 1. Can the certificate be read, and is an RSA key of 2,048 to 4,096 bits?
-//! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it.
+//! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it. It can
+//!    overlook them, for a peer whose very key it trusts.
 //! 3. Does the trust policy accept the key?
+//! 4. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
 //!
 //! Names, issuers and signatures *on* the certificate mean nothing here: it is self-signed. What
 //! counts is the signature over the handshake, which rustls has us check right afterwards and which
@@ -61,6 +63,8 @@ pub(super) struct Verifier {
     /// The peer's role.
     role: Side,
     verdict: Verdict,
+    /// What came beside the certificate, and when it was judged.
+    judged: OnceLock<(Vec<CertificateDer<'static>>, UnixTime)>,
 }
 
 impl Verifier {
@@ -75,6 +79,7 @@ impl Verifier {
             algorithms,
             role,
             verdict,
+            judged: OnceLock::new(),
         }
     }
 
@@ -84,9 +89,33 @@ impl Verifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        decide(&*self.trust, certificate, chain, now, self.role).map_err(|refusal| {
+        let answer = decide(&*self.trust, certificate, chain, now, self.role);
+        // Only the first counts; rustls asks once.
+        let _ = self
+            .judged
+            .set((chain.iter().map(|c| c.clone().into_owned()).collect(), now));
+        self.answer(answer)
+    }
+
+    /// The signature over the handshake is right: the peer holds the key.
+    fn proven(
+        &self,
+        certificate: &CertificateDer<'_>,
+        valid: HandshakeSignatureValid,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // rustls asks about the certificate first; a signature without that is of no use.
+        let Some((chain, now)) = self.judged.get() else {
+            return Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            ));
+        };
+        let answer = proven(&*self.trust, certificate, chain, *now, self.role);
+        self.answer(answer).map(|()| valid)
+    }
+
+    fn answer(&self, answer: Result<(), Refusal>) -> Result<(), Error> {
+        answer.map_err(|refusal| {
             let error = to_rustls(&refusal);
-            // Only the first counts; rustls asks once.
             let _ = self.verdict.refusal.set(refusal);
             error
         })
@@ -102,36 +131,69 @@ pub(super) fn decide(
     role: Side,
 ) -> Result<(), Refusal> {
     let facts = Facts::read(certificate).map_err(|problem| Refusal::Unusable { problem })?;
+    let presented = presented(&facts, certificate, chain, now, role);
     // Both ends belong to the period (RFC 5280 section 4.1.2.5).
-    if now > facts.not_after {
-        return Err(Refusal::Expired {
+    let dates = if now > facts.not_after {
+        Err(Refusal::Expired {
             presented: facts.id,
             not_after: facts.not_after,
-        });
-    }
-    if now < facts.not_before {
-        return Err(Refusal::NotYetValid {
+        })
+    } else if now < facts.not_before {
+        Err(Refusal::NotYetValid {
             presented: facts.id,
             not_before: facts.not_before,
             now,
-        });
+        })
+    } else {
+        Ok(())
+    };
+    if dates.is_err() && !guarded(|| trust.overlooks_dates(&presented)).unwrap_or(false) {
+        return dates;
     }
-    let presented = Presented::new(
-        facts.id,
-        certificate,
-        chain,
-        (facts.not_before, facts.not_after),
-        now,
-        role,
-    );
-    // A panic must not pass for consent, nor tear down a task that serves other peers too. What the
-    // policy leaves behind half-done is its own; we only take note that it did not consent.
-    catch_unwind(AssertUnwindSafe(|| trust.decide(&presented))).unwrap_or_else(|_| {
+    ask(&presented, || trust.decide(&presented))
+}
+
+/// The last question, when the peer has proven that it holds the key.
+pub(super) fn proven(
+    trust: &dyn TrustPolicy,
+    certificate: &CertificateDer<'_>,
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+    role: Side,
+) -> Result<(), Refusal> {
+    let facts = Facts::read(certificate).map_err(|problem| Refusal::Unusable { problem })?;
+    let presented = presented(&facts, certificate, chain, now, role);
+    ask(&presented, || trust.proven(&presented))
+}
+
+fn presented<'a>(
+    facts: &Facts,
+    certificate: &'a CertificateDer<'a>,
+    chain: &'a [CertificateDer<'a>],
+    now: UnixTime,
+    role: Side,
+) -> Presented<'a> {
+    let dates = (facts.not_before, facts.not_after);
+    Presented::new(facts.id, certificate, chain, dates, now, role)
+}
+
+fn ask(
+    presented: &Presented<'_>,
+    question: impl FnOnce() -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    guarded(question).unwrap_or_else(|| {
         Err(Refusal::PolicyFailed {
-            presented: facts.id,
+            presented: presented.id,
             reason: "the trust policy panicked".into(),
         })
     })
+}
+
+/// The policy's answer, if it did not panic. A panic must not pass for consent, nor tear down a task
+/// that serves other peers too. What the policy leaves behind half-done is its own; we only take note
+/// that it did not consent.
+fn guarded<T>(question: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(question)).ok()
 }
 
 /// The error that makes rustls send the alert that fits best.
@@ -169,6 +231,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn verify_tls13_signature(
@@ -178,6 +241,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -216,6 +280,7 @@ impl ClientCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn verify_tls13_signature(
@@ -225,6 +290,7 @@ impl ClientCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &self.algorithms)
+            .and_then(|valid| self.proven(cert, valid))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -89,8 +89,9 @@ fn discard_tells_every_end_from_every_other() {
         let mut one = victim.attack(&clean).await;
         assert_eq!(victim.line().await, "stream total 5000 end=clean EOF");
         let mut other = victim.attack(&data(SYN, 1, b"xy")).await;
-        // With an unread answer the kernel would make a reset of its end.
-        other.read_exact(&mut [0; 12]).await.unwrap();
+        // With an unread answer the kernel would make a reset of its end. It is an acknowledgement, and the
+        // ping that measures the path.
+        other.read_exact(&mut [0; 24]).await.unwrap();
         one.write_all(&header(WINDOW, RST, 3, 0)).await.unwrap();
         assert_eq!(
             victim.line().await,

@@ -260,7 +260,7 @@ mod tests {
         let mut wire = Direction::new(path(11_520.0, 4096, Duration::ZERO), start);
         let (mut now, mut out, mut sent) = (start, 0_usize, 0_usize);
         for i in 0..1000_u32 {
-            let data: Vec<u8> = (sent..sent + 4096).map(|i| (i % 251) as u8).collect();
+            let data: Vec<u8> = (0..251).cycle().skip(sent % 251).take(4096).collect();
             sent += wire.push(now, &data);
             // Between 3 and 103 ms late, with a microsecond here and there.
             now += Duration::from_micros(u64::from(3000 + i * 7919 % 100_000));

@@ -117,6 +117,31 @@ pub(crate) async fn join(
     }
 }
 
+/// One connection over loopback, with the peer's mux on top where it has one.
+pub(crate) async fn connect(peer: Peer, credentials: &Arc<Credentials>) -> Outcome<Joined> {
+    let (near, far) = tcp().await?;
+    secured(peer, near, far, 1, credentials).await
+}
+
+/// The two ends of a TCP connection over loopback under so many layers of TLS, without a mux.
+pub(crate) async fn layered(
+    peer: Peer,
+    depth: usize,
+    credentials: &Credentials,
+) -> Outcome<(Io, Io)> {
+    let (near, far) = tcp().await?;
+    if peer == Peer::Cepa {
+        let (near, far) = credentials.onions(near, far, depth).await?;
+        return Ok((Box::new(near), Box::new(far)));
+    }
+    let (mut near, mut far): (Io, Io) = (Box::new(near), Box::new(far));
+    for _ in 0..depth {
+        let (over_near, over_far) = credentials.rustls(near, far).await?;
+        (near, far) = (Box::new(over_near), Box::new(over_far));
+    }
+    Ok((near, far))
+}
+
 /// Puts TLS on, and the peer's mux on top.
 async fn secured<T: ByteStream>(
     peer: Peer,

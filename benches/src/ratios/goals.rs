@@ -31,8 +31,8 @@ impl Goal {
 impl std::fmt::Display for Goal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            AtMost(goal) => write!(f, "<={goal}"),
-            AtLeast(goal) => write!(f, ">={goal}"),
+            AtMost(goal) => write!(f, "≤ {goal}"),
+            AtLeast(goal) => write!(f, "≥ {goal}"),
         }
     }
 }
@@ -57,6 +57,19 @@ impl Row {
         match self.mark {
             Some(mark) => value / results.median(self.spec, mark, self.value),
             None => value,
+        }
+    }
+
+    /// Whether the peer's figure says something: not cepa, whose figure it is, and not the mark, which is 1.
+    pub(crate) fn compares(&self, peer: Peer) -> bool {
+        peer != Peer::Cepa && self.mark != Some(peer)
+    }
+
+    pub(crate) fn verdict(&self, value: f64) -> &'static str {
+        if self.goal.held(value) {
+            "held"
+        } else {
+            "missed"
         }
     }
 }
@@ -135,6 +148,20 @@ pub(crate) static ROWS: &[Row] = &[
         "w5-late-pongs", "bulk_share", None, AtLeast(0.9), AtLeast(0.92)),
     row("w5-no-pongs-bulk", "no pongs at all: works, with bulk at this share of the rate",
         "w5-no-pongs", "bulk_share", None, AtLeast(0.9), AtLeast(0.92)),
+    row("w6-substream-memory", "10,000 idle substreams: memory of one, both ends, to yamux",
+        "w6-substreams", "bytes_each", Some(Yamux), AtMost(0.35), AtMost(0.25)),
+    row("w6-connection-memory", "1,000 idle connections with a substream each: memory of one, both ends, to tls",
+        "w6-connections", "bytes_each", Some(Tls), AtMost(1.3), AtMost(1.1)),
+    row("w7-layer-cpu", "one more layer: CPU a byte, to that of its AEAD alone",
+        "w7-layer", "layer_to_aead", None, AtMost(1.75), AtMost(1.55)),
+    row("w7-bulk-1-cpu", "bulk through one layer, no mux: CPU a byte, to tokio-rustls",
+        "w7-bulk-1", "cpu_ns_per_kib", Some(Tls), AtMost(1.1), AtMost(1.0)),
+    row("w7-bulk-2-cpu", "through two layers: CPU a byte, to tokio-rustls over tokio-rustls",
+        "w7-bulk-2", "cpu_ns_per_kib", Some(Tls), AtMost(1.1), AtMost(1.0)),
+    row("w7-bulk-3-cpu", "through three layers",
+        "w7-bulk-3", "cpu_ns_per_kib", Some(Tls), AtMost(1.1), AtMost(1.0)),
+    row("w7-pingpong-p50", "64 B there and back through one layer, no mux: p50, to tokio-rustls",
+        "w7-pingpong", "p50_us", Some(Tls), AtMost(1.1), AtMost(1.0)),
     row("w8-far-256k-share", "512 MiB at 1 Gbit/s and 50 ms, path buffer 256 KiB: share of the path, ramp included",
         "w8-256k", "share", None, AtLeast(0.93), AtLeast(0.96)),
     row("w8-far-1m-share", "path buffer 1 MiB",

@@ -1,11 +1,14 @@
 //! The whole table in one run: `runs` says what is measured, `rounds` measures it, `goals` says what it is held
-//! against.
+//! against, `report` writes it down, with the picture that `plot` draws.
 
 mod goals;
+mod plot;
+mod report;
 mod rounds;
 mod runs;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -29,15 +32,18 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let specs = chosen(&options.only)?;
+    let begun = Instant::now();
     let results = rounds::run(&specs, options.quick)?;
-    for row in rows(&specs) {
+    let took = begun.elapsed();
+    let rows: Vec<&Row> = rows(&specs).collect();
+    for row in &rows {
         let value = row.of(Peer::Cepa, &results);
-        let verdict = if row.goal.held(value) {
-            "held"
-        } else {
-            "missed"
-        };
-        println!("{} {value:.4} {} {verdict}", row.name, row.goal);
+        let goal = row.goal.to_string().replace(' ', "");
+        println!("{} {value:.4} {goal} {}", row.name, row.verdict(value));
+    }
+    if let Some(folder) = &options.out {
+        report::write(folder, &rows, &results, took)?;
+        eprintln!("cepa-bench: the table is in {}", folder.display());
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Those that take the whole machine run alone, peers in turn in each round, so that whatever changes on the machine
 //! meanwhile meets all of them. Those that mostly wait for a slow path run side by side.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
 use super::runs::{Load, Spec};
@@ -28,6 +29,13 @@ impl Results {
             .copied()
             .collect();
         median(&values)
+    }
+
+    /// Who was measured, each once, in a fixed order.
+    pub(crate) fn peers(&self, spec: &str) -> impl Iterator<Item = Peer> + use<> {
+        let of = self.0.iter().filter(|(s, _, _)| *s == spec);
+        let peers: BTreeSet<Peer> = of.map(|(_, peer, _)| *peer).collect();
+        peers.into_iter()
     }
 
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {

@@ -66,7 +66,7 @@ const fn spec(
 }
 
 use Load::{Full, Idle, Light};
-use Size::{Mib, Seconds};
+use Size::{Fixed, Mib, Seconds};
 
 /// In the order in which they run. Ids begin with the number of the workload.
 #[rustfmt::skip]
@@ -108,6 +108,20 @@ pub(crate) static SPECS: &[Spec] = &[
         &[(Cepa, 1), (Yamux, 1)]),
     spec("w5-no-pongs", "w5-slow --rate 11520 --buffer 16384 --pongs never", Seconds(90.0), Idle,
         &[(Cepa, 1)]),
+    spec("w6-substreams", "w6-substreams --streams 10000", Fixed, Full,
+        &[(Cepa, 1), (Yamux, 1), (H2, 1)]),
+    spec("w6-connections", "w6-connections --connections 1000", Fixed, Full,
+        &[(Cepa, 1), (Tls, 1), (Yamux, 1), (H2, 1)]),
+    spec("w7-layer", "w7-layer", Mib(256), Full,
+        &[(Cepa, 3), (Tls, 1)]),
+    spec("w7-bulk-1", "w7-bulk --depth 1", Mib(1024), Full,
+        &[(Cepa, 3), (Tls, 3)]),
+    spec("w7-bulk-2", "w7-bulk --depth 2", Mib(1024), Full,
+        &[(Cepa, 3), (Tls, 3)]),
+    spec("w7-bulk-3", "w7-bulk --depth 3", Mib(1024), Full,
+        &[(Cepa, 3), (Tls, 3)]),
+    spec("w7-pingpong", "w7-pingpong --depth 1", Seconds(1.0), Full,
+        &[(Cepa, 5), (Tls, 5)]),
     spec("w8-256k", "w8-far --buffer 262144", Mib(512), Full,
         &[(Cepa, 3), (Tls, 1), (Yamux, 1)]),
     spec("w8-1m", "w8-far --buffer 1048576", Mib(512), Full,

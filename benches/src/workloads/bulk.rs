@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use super::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::link::Path;
-use crate::measure::{Run, Stopwatch, number};
+use crate::measure::{Run, Stopwatch};
 use crate::peers::{Between, Credentials, Io, Peer, join};
 
 /// One write of the application, and one read.
 const WRITE: usize = 64 << 10;
 
 /// Sent before anything is measured, so that windows have grown and memory is warm.
-const WARM_UP: u64 = 32 << 20;
+pub(super) const WARM_UP: u64 = 32 << 20;
 
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct Bulk {
@@ -121,11 +121,11 @@ impl Far {
 }
 
 #[allow(clippy::cast_precision_loss)] // exact up to 2^53 bytes
-fn mib(bytes: u64) -> f64 {
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn rates(bytes: u64, run: &Run) -> Values {
+pub(super) fn rates(bytes: u64, run: &Run) -> Values {
     vec![
         ("seconds", run.seconds),
         ("cpu_seconds", run.cpu_seconds),
@@ -137,15 +137,15 @@ fn rates(bytes: u64, run: &Run) -> Values {
     ]
 }
 
-struct Carried {
-    run: Run,
+pub(super) struct Carried {
+    pub(super) run: Run,
     /// Of the bytes that streams had received when the first had all of them.
     least_to_most: f64,
-    pairs: Vec<(Io, Io)>,
+    pub(super) pairs: Vec<(Io, Io)>,
 }
 
 /// Carries `share` bytes on each of `pairs` at once.
-async fn carry(pairs: Vec<(Io, Io)>, share: u64) -> Outcome<Carried> {
+pub(super) async fn carry(pairs: Vec<(Io, Io)>, share: u64) -> Outcome<Carried> {
     let counters: Arc<Vec<AtomicU64>> = Arc::new(pairs.iter().map(|_| AtomicU64::new(0)).collect());
     let watch = Stopwatch::start()?;
     let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());
@@ -175,7 +175,6 @@ async fn carry(pairs: Vec<(Io, Io)>, share: u64) -> Outcome<Carried> {
     }
     near.sort_by_key(|(i, _)| *i);
     far.sort_by_key(|(i, _)| *i);
-    debug_assert_eq!(number(near.len()), number(far.len()));
     Ok(Carried {
         run,
         least_to_most: least_to_most.unwrap_or(f64::NAN),

@@ -2,6 +2,8 @@
 
 pub(crate) mod bulk;
 pub(crate) mod churn;
+pub(crate) mod idle;
+pub(crate) mod layers;
 pub(crate) mod pingpong;
 pub(crate) mod probe;
 
@@ -38,6 +40,16 @@ pub(crate) enum Workload {
     W5Loopback(probe::Loopback),
     /// W5: the same over a slow path
     W5Slow(probe::Slow),
+    /// W6: memory of substreams that are open and idle
+    W6Substreams(idle::Substreams),
+    /// W6: memory of connections that are open and idle
+    W6Connections(idle::Connections),
+    /// W7: bulk through some layers of TLS, without a mux
+    W7Bulk(layers::Bulk),
+    /// W7: what one more layer costs, beside what its AEAD alone costs
+    W7Layer(layers::Layer),
+    /// W7: 64 bytes there and back through some layers of TLS, without a mux
+    W7Pingpong(layers::Pingpong),
     /// W8: bulk over a fast and far path
     W8Far(bulk::Far),
 }
@@ -51,6 +63,11 @@ impl Workload {
             Self::W4Churn(options) => record("w4-churn", options, options.run()?),
             Self::W5Loopback(options) => record("w5-loopback", options, options.run()?),
             Self::W5Slow(options) => record("w5-slow", options, options.run()?),
+            Self::W6Substreams(options) => record("w6-substreams", options, options.run()?),
+            Self::W6Connections(options) => record("w6-connections", options, options.run()?),
+            Self::W7Bulk(options) => record("w7-bulk", options, options.run()?),
+            Self::W7Layer(options) => record("w7-layer", options, options.run()?),
+            Self::W7Pingpong(options) => record("w7-pingpong", options, options.run()?),
             Self::W8Far(options) => record("w8-far", options, options.run()?),
         }
     }

@@ -139,7 +139,13 @@ async fn listen(
             target: Target::Demo,
         },
     ];
-    let server = Server::new(identity, Arc::new(Pinned::new(allowed)), services, false)?;
+    let server = Server::new(
+        identity,
+        Arc::new(Pinned::new(allowed)),
+        Vec::new(),
+        services,
+        false,
+    )?;
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(server.listen(listener, stopped));
     Ok((address, Some((task, stop))))

@@ -38,7 +38,8 @@ impl Engine {
             || (self.end.is_none()
                 && (!self.control.is_empty()
                     || !self.pongs.is_empty()
-                    || self.scheduler.has_small()
+                    || self.scheduler.has_control()
+                    || (self.scheduler.has_urgent() && !self.pacer.small_held())
                     || (self.scheduler.has_bulk() && !self.pacer.held())
                     || self.pings.iter().any(|ping| ping.sent.is_none())
                     || self.may_end()))
@@ -47,7 +48,9 @@ impl Engine {
     /// Whether [`Engine::end_if_done`] has something to do. Not whether the session is ending at all:
     /// the driver, woken for nothing, would ask again at once for as long as the peer takes.
     fn may_end(&self) -> bool {
-        if self.closing {
+        if self.scheduler.has_control() {
+            false
+        } else if self.closing {
             (self.drained_at.is_none() || self.live_streams() == 0)
                 && !self.store.iter().any(|(_, entry)| entry.has_output())
         } else {
@@ -57,8 +60,6 @@ impl Engine {
 
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
-        // Whoever calls this asks for the next deadline, too.
-        self.retime = false;
         if self.end.is_none() {
             self.transmit_session(now, batch);
             let bulk = self.transmit_streams(now, batch);
@@ -69,6 +70,8 @@ impl Engine {
         self.bytes_out += batch.filled() as u64;
         let more = self.scheduler.has_bulk();
         self.pacer.on_sent(now, batch.filled(), more);
+        // Whoever calls this asks for the next deadline, too.
+        self.retime = false;
     }
 
     fn transmit_session(&mut self, now: Instant, batch: &mut Batch) {
@@ -108,7 +111,7 @@ impl Engine {
         while batch.has_room() && batch.filled() < most {
             // On a slow path what is small goes alone: it has arrived when its record has.
             let alone = record < RECORD && !batch.is_empty();
-            let last = if self.scheduler.has_small() && !self.pacer.may_send_small(now) {
+            let last = if self.scheduler.has_urgent() && !self.pacer.may_send_small(now) {
                 Lane::Control
             } else if self.scheduler.has_bulk()
                 && !alone
@@ -311,7 +314,8 @@ impl Engine {
 
     /// Ends the session when it was asked to end and the time has come.
     fn end_if_done(&mut self, now: Instant, batch: &mut Batch) {
-        if !batch.has_room() || !self.scheduler.is_empty() {
+        // The data lanes may hold streams that have nothing to send any more, for as long as pacing says.
+        if !batch.has_room() || self.scheduler.has_control() {
             return;
         }
         let over = if self.closing {

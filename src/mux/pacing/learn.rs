@@ -29,14 +29,15 @@ impl Pacer {
         let (limit, flight) = (self.limit(), (self.sent - self.acked) as f64);
         self.acked = mark.position;
         self.grow_in_use(limit, flight);
+        self.let_go();
         let round_trip = seconds(mark.at, now);
         if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
             self.greeting = Some((round_trip, mark.size));
+            self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
         self.heard_at = Some(now);
         self.probes = 0;
-        self.held = false;
         let was_deaf = std::mem::take(&mut self.deaf);
         self.leap(&mark, round_trip);
         self.learn_round_trip(&mark, round_trip, now);

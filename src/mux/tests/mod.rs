@@ -10,6 +10,7 @@ mod flow;
 mod hostile;
 mod life;
 mod limits;
+mod paced;
 mod time;
 mod watching;
 mod wire;
@@ -27,6 +28,9 @@ use super::engine::Engine;
 use super::error::{MuxError, StreamError, Violation};
 use super::frame::{Decoder, Flags, Frame, Item};
 use super::store::Key;
+
+/// A driver would go round in a circle, and its thread do nothing else.
+const IN_VAIN: &str = "it wants to send, and has nothing";
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -92,6 +96,7 @@ impl One {
         loop {
             self.engine.poll_transmit(self.now, &mut batch);
             if batch.is_empty() {
+                assert!(!self.engine.wants_transmit(), "{IN_VAIN}");
                 return frames;
             }
             let mut bytes = Bytes::from(bytes_of(&mut batch));
@@ -165,6 +170,7 @@ impl Pair {
                 self.ends[from].poll_transmit(self.now, &mut batch);
                 let bytes = bytes_of(&mut batch);
                 if bytes.is_empty() {
+                    assert!(!self.ends[from].wants_transmit(), "{IN_VAIN}");
                     break;
                 }
                 self.wires[from].push_back((self.now + self.delay, bytes.into()));

@@ -1,0 +1,63 @@
+//! A person at a terminal, asked. Only when standard error is a terminal: a program that runs us and
+//! reads what we say there is no person. The question and the answer go by `/dev/tty`, since standard
+//! input and output carry the data of the service.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
+
+use cepa::identity::PeerId;
+use cepa::transports::Endpoint;
+
+use crate::exit::{Code, Failure, one_line};
+
+/// Questions that are put once more when the answer is neither yes nor no.
+const TRIES: usize = 3;
+
+/// The terminal, where there is a person at it.
+pub(crate) fn terminal() -> Option<File> {
+    if !io::stderr().is_terminal() {
+        return None;
+    }
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/tty")
+        .ok()
+}
+
+/// Whether a peer that was never met is to be trusted at this address from now on.
+pub(crate) async fn first_contact(
+    terminal: File,
+    address: &Endpoint,
+    id: PeerId,
+) -> Result<bool, Failure> {
+    let question = format!(
+        "{} is answered by a peer that is not known here. Its peer id is\n    {id}\n\
+         Compare it with what its owner sees (`cepa id show`). Trust it from now on? [yes/no] ",
+        one_line(&address.to_string())
+    );
+    let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;
+    answer
+        .map_err(io::Error::other)
+        .and_then(|answer| answer)
+        .map_err(|e| Failure::new(Code::Other, format!("cannot ask at the terminal: {e}")))
+}
+
+/// The end of input is a no.
+fn ask(mut terminal: &File, question: &str) -> io::Result<bool> {
+    let mut lines = BufReader::new(terminal);
+    let mut text = question;
+    for _ in 0..TRIES {
+        terminal.write_all(text.as_bytes())?;
+        let mut line = String::new();
+        if lines.read_line(&mut line)? == 0 {
+            return Ok(false);
+        }
+        match line.trim() {
+            "yes" => return Ok(true),
+            "no" => return Ok(false),
+            _ => text = "Please write yes or no: ",
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,39 @@
+//! Where this user's files are, and what time it is for what is written into them.
+//!
+//! The folder is `CEPA_CONFIG_DIR`, else the platform's own (`XDG_CONFIG_HOME` or `~/.config` on
+//! Linux) with `cepa` in it: `identity.pem` and `known_peers`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use cepa::identity::{KnownPeersFile, UnixTime};
+
+use crate::exit::{Code, Failure};
+
+/// The known peers of this user.
+pub(crate) fn known_peers() -> Result<KnownPeersFile, Failure> {
+    Ok(KnownPeersFile::new(path()?.join("known_peers")))
+}
+
+/// The time, as certificates and files have it.
+pub(crate) fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since.unwrap_or_default())
+}
+
+/// The configuration folder of this user, which need not exist yet.
+pub(crate) fn path() -> Result<PathBuf, Failure> {
+    let set = |name: &str| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
+    match set("CEPA_CONFIG_DIR") {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => directories::ProjectDirs::from("", "", "cepa")
+            .map(|dirs| dirs.config_dir().to_owned())
+            .ok_or_else(|| {
+                Failure::new(
+                    Code::Local,
+                    "this user has no home folder; set CEPA_CONFIG_DIR, or name a file with --identity",
+                )
+            }),
+    }
+}

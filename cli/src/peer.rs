@@ -1,0 +1,185 @@
+//! `cepa peer`: the known peers, listed and changed. The file is `known_peers` in the configuration
+//! folder; the commands do nothing that an editor could not do as well, but lock it meanwhile.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use cepa::identity::{
+    EditError, FollowError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin,
+    place_of, rotations_from_text,
+};
+
+use crate::args::{Peer, PeerAdd, PeerVerify};
+use crate::exit::{self, Code, Failure, say};
+use crate::folder;
+
+pub(crate) fn run(args: Peer) -> Result<(), Failure> {
+    let file = folder::known_peers()?;
+    match args {
+        Peer::Ls => list(&file),
+        Peer::Add(args) => add(&file, &args),
+        Peer::Rm(args) => {
+            let gone = file.edit(|known| known.remove(&args.name))?;
+            say(format_args!(
+                "{} {} is not known any more",
+                gone.name(),
+                gone.id
+            ));
+            Ok(())
+        }
+        Peer::Rename(args) => Ok(file.edit(|known| known.rename(&args.name, &args.new))?),
+        Peer::Verify(args) => verify(&file, &args),
+        Peer::Follow(args) => follow(&file, &args.file),
+    }
+}
+
+impl From<KnownPeersError> for Failure {
+    fn from(e: KnownPeersError) -> Self {
+        let code = match e.problem() {
+            KnownPeersProblem::Edit(EditError::NoSuchPeer { .. } | EditError::Entry(_)) => {
+                Code::Usage
+            }
+            _ => Code::Local,
+        };
+        Self::new(code, e.to_string())
+    }
+}
+
+/// The peers as they stand in the file; lines that name none are told on standard error.
+fn list(file: &KnownPeersFile) -> Result<(), Failure> {
+    let known = file.read()?;
+    let mut text = String::new();
+    for peer in known.peers() {
+        let _ = writeln!(text, "{peer}");
+    }
+    exit::print(&text)?;
+    let damaged: Vec<_> = known.damaged().collect();
+    for line in &damaged {
+        say(format_args!(
+            "{}: line {}: {}",
+            file.path().display(),
+            line.number,
+            line.problem
+        ));
+    }
+    match damaged.as_slice() {
+        [] => Ok(()),
+        lines => Err(Failure::new(
+            Code::Local,
+            format!(
+                "{}: {} {} be read; until they are mended or removed, no new peer is trusted",
+                file.path().display(),
+                lines.len(),
+                if lines.len() == 1 {
+                    "line can't"
+                } else {
+                    "lines can't"
+                }
+            ),
+        )),
+    }
+}
+
+fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
+    let mut places = Vec::new();
+    for address in &args.at {
+        places.push(place_of(address).ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                format!("{address} does not say who is there; leave it out"),
+            )
+        })?);
+    }
+    file.edit(|known| {
+        if args.replace && known.named(&args.name).is_some() {
+            return known.change(&args.name, |peer| {
+                peer.id = args.id;
+                peer.how = Some(Origin::Added);
+                // What the old key has signed or was good for says nothing about this one.
+                peer.previous.clear();
+                for place in &places {
+                    peer.add_place(place);
+                }
+            });
+        }
+        let mut peer = KnownPeer::new(&args.name, args.id)?;
+        peer.first_seen = Some(folder::now());
+        peer.how = Some(Origin::Added);
+        peer.places.append(&mut places);
+        known.add(peer)
+    })?;
+    Ok(())
+}
+
+/// Compares what its owner reads out with what is known, and notes that they agree.
+fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
+    let known = file.edit(|known| {
+        let peer = known
+            .named(&args.name)
+            .ok_or_else(|| EditError::NoSuchPeer {
+                name: args.name.clone(),
+            })?;
+        let id = peer.id;
+        if id == args.id {
+            known.change(&args.name, |peer| peer.how = Some(Origin::Verified))?;
+        }
+        Ok(id)
+    })?;
+    if known == args.id {
+        return Ok(());
+    }
+    let name = exit::quoted(&args.name);
+    Err(Failure::new(
+        Code::Identity,
+        format!(
+            "the ids differ: {} is known as {known}, and this is {}; do not use it until you know why: \
+             if its owner has changed the key, run: cepa peer add {name} {} --replace",
+            args.name, args.id, args.id
+        ),
+    ))
+}
+
+/// More than eight statements of the largest keys take.
+const MAX_STATEMENTS: u64 = 64 << 10;
+
+/// Follows statements that came by hand. One that is forged, too old or a fork stops it.
+fn follow(file: &KnownPeersFile, from: &Path) -> Result<(), Failure> {
+    let mut text = String::new();
+    let read = if from.as_os_str() == "-" {
+        io::stdin().take(MAX_STATEMENTS).read_to_string(&mut text)
+    } else {
+        File::open(from).and_then(|f| f.take(MAX_STATEMENTS).read_to_string(&mut text))
+    };
+    read.map_err(|e| Failure::new(Code::Local, format!("{}: {e}", from.display())))?;
+    let statements = rotations_from_text(&text)
+        .map_err(|e| Failure::new(Code::Usage, format!("{}: {e}", from.display())))?;
+    let learned = file.update(|known| {
+        let steps = statements
+            .iter()
+            .map(|step| known.rotate(step, folder::now()));
+        steps.collect::<Result<Vec<_>, _>>()
+    });
+    let learned: Vec<_> = learned?.into_iter().flatten().collect();
+    for learned in &learned {
+        say(learned);
+    }
+    if learned.is_empty() {
+        return Err(Failure::new(
+            Code::Other,
+            "no known peer has one of these old keys; `cepa peer ls` lists them",
+        ));
+    }
+    Ok(())
+}
+
+impl From<FollowError> for Failure {
+    fn from(e: FollowError) -> Self {
+        match e {
+            FollowError::Store(e) => e.into(),
+            FollowError::Rotation(e) => Self::new(Code::Identity, e.to_string()),
+            e => Self::new(Code::Local, e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `cepa peer`: the known peers, listed and changed.
+
+mod common;
+
+use std::fs;
+
+use common::{Place, failed, text};
+
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba";
+
+/// Runs it, and it succeeds and says nothing on standard error.
+#[track_caller]
+fn ok(place: &Place, words: &[&str]) -> String {
+    let output = place.run(words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn peers_are_added_listed_renamed_verified_and_removed() {
+    let place = Place::new();
+    assert_eq!(
+        ok(&place, &["peer", "ls"]),
+        "",
+        "none yet, and no file is made"
+    );
+    assert!(!place.path("config").exists());
+    ok(
+        &place,
+        &[
+            "peer",
+            "add",
+            "ann",
+            A,
+            "--at",
+            "mux+tls+tcp:ann:7",
+            "--at",
+            "serial:/dev/a,baud=300",
+        ],
+    );
+    ok(&place, &["peer", "add", "bob", B]);
+    let listed = ok(&place, &["peer", "ls"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with(&format!("ann {A} first=")), "{listed}");
+    assert!(
+        lines[0].ends_with(" how=added at=tcp:ann:7 at=serial:/dev/a"),
+        "{listed}"
+    );
+
+    let line = place.fails(&["peer", "add", "ann", B], 8);
+    assert!(
+        line.contains(A) && line.contains("cepa peer rm ann"),
+        "{line}"
+    );
+    let line = place.fails(&["peer", "verify", "ann", B], 3);
+    assert!(
+        line.contains(A) && line.contains(&format!("cepa peer add ann {B} --replace")),
+        "{line}"
+    );
+    assert!(ok(&place, &["peer", "ls"]).contains("how=added"));
+    ok(&place, &["peer", "verify", "ann", A]);
+    assert!(ok(&place, &["peer", "ls"]).contains("how=verified at=tcp:ann:7"));
+
+    ok(&place, &["peer", "rename", "ann", "anna"]);
+    place.fails(&["peer", "rename", "ann", "anne"], 2);
+    place.fails(&["peer", "rename", "anna", "bob"], 8);
+    place.fails(&["peer", "rename", "anna", "any"], 2);
+    ok(&place, &["peer", "add", "anna", B, "--replace"]);
+    let listed = ok(&place, &["peer", "ls"]);
+    assert!(listed.starts_with(&format!("anna {B} first=")), "{listed}");
+    assert!(
+        listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a\n"),
+        "{listed}"
+    );
+    let output = place.run(&["peer", "rm", "anna"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stderr),
+        format!("anna {B} is not known any more\n")
+    );
+    place.fails(&["peer", "rm", "anna"], 2);
+    place.fails(&["peer", "add", "x", "y"], 2);
+    let line = place.fails(&["peer", "add", "x", A, "--at", "stdio:"], 2);
+    assert!(line.contains("stdio:"), "{line}");
+}
+
+#[test]
+fn damaged_lines_are_told_by_number_and_never_dropped() {
+    let place = Place::new();
+    ok(&place, &["peer", "add", "ann", A]);
+    let file = place.path("config/known_peers");
+    let text_before = fs::read_to_string(&file).unwrap() + "# mine\nbroken\n\x1b[2J evil\n";
+    fs::write(&file, &text_before).unwrap();
+    let output = place.run(&["peer", "ls"]);
+    assert_eq!(output.status.code(), Some(8));
+    assert_eq!(text(&output.stdout).lines().count(), 1);
+    let stderr = text(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), 3, "{stderr}");
+    assert!(
+        lines[0].contains("line 5: the peer id is missing"),
+        "{stderr}"
+    );
+    assert!(lines[1].contains("line 6: "), "{stderr}");
+    assert!(
+        lines[2].starts_with("cepa: ") && lines[2].contains("2 lines"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains('\x1b'), "{stderr:?}");
+    ok(&place, &["peer", "add", "bob", B]);
+    ok(&place, &["peer", "rm", "bob"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text_before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    ok(&place, &["peer", "add", "ann", A]);
+    let file = place.path("config/known_peers");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    for words in [&["peer", "ls"][..], &["peer", "add", "bob", B]] {
+        let line = failed(&place.run(words), 8);
+        assert!(
+            line.contains("chmod 600") && line.contains("0644"),
+            "{line}"
+        );
+    }
+}

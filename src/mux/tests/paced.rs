@@ -1,0 +1,81 @@
+//! What pacing holds back is asked for again when it may go, and not before.
+
+use std::time::Duration;
+
+use super::super::config::{Config, StreamTimeouts};
+use super::super::engine::Engine;
+use super::super::error::{GoAwayCode, MuxError};
+use super::{CLIENT, Pair, SECOND, SERVER};
+
+fn quiet() -> Config {
+    Config {
+        keepalive_interval: None,
+        stream_timeouts: StreamTimeouts::NONE,
+        ..Config::default()
+    }
+}
+
+/// Lets time go on to where something happens, until nothing does any more; how long that took.
+fn until_nothing_happens(pair: &mut Pair) -> Duration {
+    let begun = pair.now;
+    loop {
+        pair.settle();
+        let arrivals = pair.wires.iter().filter_map(|wire| wire.front());
+        let deadlines = pair.ends.iter().filter_map(Engine::poll_timeout);
+        let next = arrivals.map(|(at, _)| *at).chain(deadlines).min();
+        let Some(next) = next else {
+            return pair.now - begun;
+        };
+        assert!(next > pair.now, "a deadline that has passed");
+        assert!(next < begun + 60 * SECOND, "for ever");
+        pair.pass(next - pair.now);
+    }
+}
+
+/// Each one is small, together they are more than may go at once. Nothing is known of the path yet, and
+/// nothing else is sent that a ping could ride on.
+#[test]
+fn a_burst_of_small_messages_waits_for_the_path_and_not_for_ever() {
+    for delay in [1, 10, 300] {
+        let delay = Duration::from_millis(delay);
+        let mut pair = Pair::new(quiet(), delay);
+        let streams: Vec<_> = (0..100)
+            .map(|_| pair.ends[CLIENT].open(pair.now).unwrap().unwrap())
+            .collect();
+        until_nothing_happens(&mut pair);
+        while pair.ends[SERVER].accept().is_some() {}
+        until_nothing_happens(&mut pair);
+        for key in &streams {
+            pair.ends[CLIENT].write(*key, vec![1; 700].into());
+        }
+        // Here it is also seen that an engine that holds something back does not ask to be polled at once.
+        pair.settle();
+        let sent = pair.ends[CLIENT].stats().data_out;
+        assert!(sent < 50_000, "{sent}: it waits");
+        let took = until_nothing_happens(&mut pair);
+        assert_eq!(pair.ends[SERVER].stats().data_in, 70_000);
+        assert!(took <= 12 * delay + Duration::from_millis(500), "{took:?}");
+    }
+}
+
+/// Streams that were reset while they were held back are no reason to go on.
+#[test]
+fn a_session_ends_though_something_was_held_back() {
+    for close in [true, false] {
+        let mut pair = Pair::new(quiet(), Duration::from_millis(10));
+        let bulk = pair.ends[CLIENT].open(pair.now).unwrap().unwrap();
+        until_nothing_happens(&mut pair);
+        pair.ends[CLIENT].write(bulk, vec![1; 100_000].into());
+        pair.settle();
+        assert!(pair.ends[CLIENT].stats().unsent > 0, "held back");
+        pair.ends[CLIENT].release(bulk);
+        if close {
+            pair.ends[CLIENT].close();
+        } else {
+            pair.ends[CLIENT].go_away(GoAwayCode::Normal);
+        }
+        pair.settle();
+        assert!(pair.ends[CLIENT].end().is_some_and(MuxError::is_clean));
+        assert!(pair.ends[CLIENT].go_away_sent());
+    }
+}

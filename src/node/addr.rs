@@ -1,0 +1,424 @@
+//! `cepa://PEERID@HINT;HINT/SERVICE`: who, then where that peer may be found, then what is wanted.
+//!
+//! The peer id is the address; everything else may be wrong or missing without anybody else being
+//! reached by mistake. A hint is an endpoint (`tcp:host:7000`), or a relay that the peer is registered
+//! at: `relay:RELAYID@HINT`, where the inner hint says how to get to the relay, and may be a relay again.
+//!
+//! Hints and the service are percent-encoded (RFC 3986, section 2.1) where a byte would end them, and
+//! where it would not survive being pasted: `%`, `/`, `;`, white space, control characters and everything
+//! outside of ASCII. What is printed parses to the same value, and prints the same again.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+
+use cepa_transports::Endpoint;
+
+use crate::identity::PeerId;
+
+/// Begins every address of a peer.
+pub const SCHEME: &str = "cepa://";
+
+/// Most hints of one address.
+pub const MAX_HINTS: usize = 16;
+
+/// Longest address in bytes.
+pub const MAX_LEN: usize = 4096;
+
+/// Most relays on the way to one peer.
+pub const MAX_RELAYS: usize = 3;
+
+/// Longest name of a service in bytes: what one length byte on the wire can say.
+const MAX_SERVICE: usize = 255;
+
+/// The address of a peer, or of one service of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerAddr {
+    peer: PeerId,
+    hints: Vec<Hint>,
+    service: String,
+}
+
+/// Where a peer may be found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// The peer itself listens here.
+    Direct(Endpoint),
+    /// The peer is registered at a relay.
+    Relay {
+        /// Who the relay is.
+        relay: PeerId,
+        /// How to get to it.
+        at: Box<Hint>,
+    },
+}
+
+impl PeerAddr {
+    /// A peer, without hints and without a service.
+    #[must_use]
+    pub fn new(peer: PeerId) -> Self {
+        Self {
+            peer,
+            hints: Vec::new(),
+            service: String::new(),
+        }
+    }
+
+    /// The same with one more hint, which is tried after those that are there.
+    ///
+    /// # Errors
+    /// [`PeerAddrError::TooMany`] beyond [`MAX_HINTS`] hints or [`MAX_RELAYS`] relays in one.
+    pub fn with_hint(mut self, hint: Hint) -> Result<Self, PeerAddrError> {
+        if self.hints.len() >= MAX_HINTS {
+            return Err(PeerAddrError::TooMany {
+                what: "hints",
+                most: MAX_HINTS,
+            });
+        }
+        hint.check()?;
+        self.hints.push(hint);
+        Ok(self)
+    }
+
+    /// The same for a service of that name; empty means whichever the peer has by default.
+    ///
+    /// # Errors
+    /// [`PeerAddrError::Service`] for a name that could not be sent.
+    pub fn with_service(mut self, service: &str) -> Result<Self, PeerAddrError> {
+        if service.len() > MAX_SERVICE || service.chars().any(char::is_control) {
+            return Err(PeerAddrError::Service {
+                service: service.to_owned(),
+            });
+        }
+        service.clone_into(&mut self.service);
+        Ok(self)
+    }
+
+    /// Who.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Where, in the order in which to try.
+    pub fn hints(&self) -> &[Hint] {
+        &self.hints
+    }
+
+    /// What for; empty leaves the choice to the peer.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+}
+
+impl Hint {
+    /// Whether the way leads through a relay.
+    pub fn is_relay(&self) -> bool {
+        matches!(self, Self::Relay { .. })
+    }
+
+    /// Whether following the hint only opens connections. A hint that came from somebody else must not be
+    /// able to start a command or open a device of this machine.
+    pub fn is_harmless(&self) -> bool {
+        match self {
+            Self::Direct(endpoint) => endpoint.scheme() == "tcp",
+            Self::Relay { at, .. } => at.is_harmless(),
+        }
+    }
+
+    fn relays(&self) -> usize {
+        match self {
+            Self::Direct(_) => 0,
+            Self::Relay { at, .. } => 1 + at.relays(),
+        }
+    }
+
+    fn check(&self) -> Result<(), PeerAddrError> {
+        if self.relays() > MAX_RELAYS {
+            return Err(PeerAddrError::TooMany {
+                what: "relays on one way",
+                most: MAX_RELAYS,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.peer)?;
+        for (at, hint) in self.hints.iter().enumerate() {
+            f.write_char(if at == 0 { '@' } else { ';' })?;
+            encode(f, &hint.to_string())?;
+        }
+        if !self.service.is_empty() {
+            f.write_char('/')?;
+            encode(f, &self.service)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Hint {
+    /// Without the percent-encoding that an address needs around it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(endpoint) => endpoint.fmt(f),
+            Self::Relay { relay, at } => write!(f, "relay:{relay}@{at}"),
+        }
+    }
+}
+
+impl FromStr for Hint {
+    type Err = PeerAddrError;
+
+    fn from_str(text: &str) -> Result<Self, PeerAddrError> {
+        let hint = parse_hint(text, MAX_RELAYS)?;
+        hint.check()?;
+        Ok(hint)
+    }
+}
+
+fn parse_hint(text: &str, relays: usize) -> Result<Hint, PeerAddrError> {
+    let wrong = |reason: String| PeerAddrError::Hint {
+        hint: text.to_owned(),
+        reason,
+    };
+    let Some(rest) = text.strip_prefix("relay:") else {
+        let endpoint = text.parse::<Endpoint>().map_err(|e| wrong(e.to_string()))?;
+        return Ok(Hint::Direct(endpoint));
+    };
+    if relays == 0 {
+        return Err(PeerAddrError::TooMany {
+            what: "relays on one way",
+            most: MAX_RELAYS,
+        });
+    }
+    let (relay, at) = rest
+        .split_once('@')
+        .ok_or_else(|| wrong("expected relay:PEERID@ENDPOINT".into()))?;
+    Ok(Hint::Relay {
+        relay: relay.parse().map_err(|e| wrong(format!("{e}")))?,
+        at: Box::new(parse_hint(at, relays - 1)?),
+    })
+}
+
+impl FromStr for PeerAddr {
+    type Err = PeerAddrError;
+
+    fn from_str(text: &str) -> Result<Self, PeerAddrError> {
+        if text.len() > MAX_LEN {
+            return Err(PeerAddrError::TooLong { found: text.len() });
+        }
+        let rest = text.strip_prefix(SCHEME).ok_or(PeerAddrError::Scheme)?;
+        let (who, service) = match rest.split_once('/') {
+            Some((_, "")) => return Err(PeerAddrError::NoService),
+            Some((who, service)) => (who, decode(service)?),
+            None => (rest, String::new()),
+        };
+        let (peer, hints) = match who.split_once('@') {
+            Some((peer, hints)) => (peer, Some(hints)),
+            None => (who, None),
+        };
+        let peer = peer.parse().map_err(PeerAddrError::Peer)?;
+        let mut address = Self::new(peer).with_service(&service)?;
+        for hint in hints.into_iter().flat_map(|hints| hints.split(';')) {
+            address = address.with_hint(decode(hint)?.parse()?)?;
+        }
+        Ok(address)
+    }
+}
+
+/// Why a text is not the address of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerAddrError {
+    /// It does not begin with `cepa://`.
+    #[error("a peer's address begins with cepa://, as in cepa://PEERID@tcp:HOST:PORT/SERVICE")]
+    Scheme,
+    /// Longer than [`MAX_LEN`].
+    #[error("a peer's address has at most {MAX_LEN} bytes, this has {found}: give fewer hints")]
+    TooLong {
+        /// Bytes found.
+        found: usize,
+    },
+    /// The peer id is none.
+    #[error("behind cepa://: {0}")]
+    Peer(#[source] crate::identity::PeerIdError),
+    /// A hint is neither an endpoint nor a relay.
+    #[error("the hint {hint:?} of a peer's address: {reason}")]
+    Hint {
+        /// The hint, decoded.
+        hint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More of something than an address can have.
+    #[error("a peer's address has at most {most} {what}: leave some out")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A `/` with nothing behind it.
+    #[error(
+        "a service is missing behind the last / of a peer's address: name it, or leave the / out"
+    )]
+    NoService,
+    /// A service's name that could not be sent.
+    #[error("{service:?} can't be the name of a service: at most 255 bytes, no control characters")]
+    Service {
+        /// The name, decoded.
+        service: String,
+    },
+    /// A `%` without two digits, or bytes that are no UTF-8.
+    #[error(
+        "{part:?} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25"
+    )]
+    Escape {
+        /// The part where it stands.
+        part: String,
+    },
+}
+
+/// Whether a byte stands for itself in a hint or a service.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'/' | b';')
+}
+
+fn encode(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            f.write_char(char::from(byte))?;
+        } else {
+            write!(f, "%{byte:02X}")?;
+        }
+    }
+    Ok(())
+}
+
+fn decode(text: &str) -> Result<String, PeerAddrError> {
+    let wrong = || PeerAddrError::Escape {
+        part: text.to_owned(),
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let Some((digits, after)) = rest.split_first_chunk::<2>() else {
+            return Err(wrong());
+        };
+        let digit = |d: u8| {
+            char::from(d)
+                .to_digit(16)
+                .and_then(|d| u8::try_from(d).ok())
+        };
+        let [high, low] = digits.map(digit);
+        let (Some(high), Some(low)) = (high, low) else {
+            return Err(wrong());
+        };
+        bytes.push(high << 4 | low);
+        rest = after;
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const A: &str = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza";
+
+    #[test]
+    fn addresses_print_as_they_parse() {
+        for text in [
+            format!("cepa://{A}"),
+            format!("cepa://{A}/up"),
+            format!("cepa://{A}@tcp:127.0.0.1:7000"),
+            format!("cepa://{A}@tcp:[::1]:7000;tcp:host:1/up"),
+            format!("cepa://{A}@relay:{A}@tcp:127.0.0.1:7000/up"),
+            format!("cepa://{A}@relay:{A}@relay:{A}@tcp:h:1"),
+            format!("cepa://{A}@unix:%2Frun%2Fcepa.sock/a%20b%2Fc"),
+            format!("cepa://{A}@exec:ssh%20host%20cepa%20serve%20stdio:"),
+        ] {
+            let address: PeerAddr = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn parts_come_out_decoded() {
+        let address: PeerAddr = format!("cepa://{A}@unix:%2Frun%2Fa%2525b;tcp:h:1/z%C3%A4h")
+            .parse()
+            .unwrap();
+        assert_eq!(address.peer().to_string(), A);
+        assert_eq!(address.service(), "zäh");
+        assert_eq!(address.hints().len(), 2);
+        assert_eq!(address.hints()[0].to_string(), "unix:/run/a%25b");
+    }
+
+    #[test]
+    fn wrong_addresses_say_what_is_wrong() {
+        let error = |text: &str| text.parse::<PeerAddr>().unwrap_err().to_string();
+        assert!(error("tcp:host:1").contains("begins with cepa://"));
+        assert!(error("cepa://short").contains("52 characters"));
+        assert!(error(&format!("cepa://{A}@")).contains("hint"));
+        assert!(error(&format!("cepa://{A}@tcp:host")).contains("tcp:host"));
+        assert!(error(&format!("cepa://{A}@relay:{A}")).contains("relay:PEERID@ENDPOINT"));
+        assert!(error(&format!("cepa://{A}/")).contains("service is missing"));
+        assert!(error(&format!("cepa://{A}/%0a")).contains("control"));
+        assert!(error(&format!("cepa://{A}/%z1")).contains("%25"));
+        assert!(error(&format!("cepa://{A}/%ff")).contains("UTF-8"));
+        let hints = vec!["tcp:h:1"; MAX_HINTS + 1].join(";");
+        assert!(error(&format!("cepa://{A}@{hints}")).contains("16 hints"));
+        let relays = format!("relay:{A}@").repeat(MAX_RELAYS + 1);
+        assert!(error(&format!("cepa://{A}@{relays}tcp:h:1")).contains("3 relays"));
+        let long = "x".repeat(MAX_LEN);
+        assert!(error(&format!("cepa://{A}/{long}")).contains("4096"));
+    }
+
+    #[test]
+    fn only_what_opens_connections_is_harmless() {
+        let harmless = |text: &str| text.parse::<Hint>().unwrap().is_harmless();
+        assert!(harmless("tcp:h:1"));
+        assert!(harmless(&format!("relay:{A}@tcp:h:1")));
+        assert!(!harmless("exec:reboot"));
+        assert!(!harmless("unix:/run/docker.sock"));
+        assert!(!harmless(&format!("relay:{A}@exec:reboot")));
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_survives_its_print(
+            service in "\\PC{0,40}",
+            paths in prop::collection::vec("[ -~]{1,30}", 0..4),
+            relayed in any::<bool>(),
+        ) {
+            let mut address = PeerAddr::new(A.parse().unwrap()).with_service(&service).unwrap();
+            for path in paths {
+                let text = format!("unix:/{}", path.replace(['%', ',', '?'], "_"));
+                let Ok(endpoint) = text.parse() else { continue };
+                let mut hint = Hint::Direct(endpoint);
+                if relayed {
+                    hint = Hint::Relay { relay: A.parse().unwrap(), at: Box::new(hint) };
+                }
+                address = address.with_hint(hint).unwrap();
+            }
+            let text = address.to_string();
+            prop_assert_eq!(&text.parse::<PeerAddr>().unwrap(), &address);
+            prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}", tail in "[a-z0-9@;:/%]{0,60}") {
+            let _ = text.parse::<PeerAddr>();
+            if let Ok(address) = format!("cepa://{A}{tail}").parse::<PeerAddr>() {
+                prop_assert_eq!(address.to_string().parse::<PeerAddr>().unwrap(), address);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a peer was not reached.
+
+use crate::identity::PeerId;
+use crate::relay::RelayError;
+use crate::session::{ConnectError, OpenError};
+
+use super::addr::{Hint, PeerAddr};
+
+/// Why there is no session with a peer. Each text is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The address is this node's own.
+    #[error("{peer} is this node itself: give the address of another peer")]
+    Own {
+        /// The peer id.
+        peer: PeerId,
+    },
+    /// A peer is to be reached through itself, or through this node.
+    #[error("a way to {peer} leads through the relay {relay}, which can't be: give another relay")]
+    Loop {
+        /// Whom to reach.
+        peer: PeerId,
+        /// Through whom.
+        relay: PeerId,
+    },
+    /// Nothing says where the peer is.
+    #[error("nothing says where {peer} is: give a hint, as in cepa://{peer}@tcp:HOST:PORT")]
+    NoHints {
+        /// Whom to reach.
+        peer: PeerId,
+    },
+    /// No hint led to the peer.
+    #[error("cannot reach {peer}: {}", told(attempts))]
+    Failed {
+        /// Whom to reach.
+        peer: PeerId,
+        /// What was tried, in this order, and what came of it.
+        attempts: Vec<(Hint, AttemptError)>,
+    },
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    ShutDown,
+}
+
+/// Why one hint did not lead to the peer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// No session on the stream that the hint led to, or no stream.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// The relay did not take us to the peer.
+    #[error(transparent)]
+    Relay(RelayError),
+    /// The relay itself was not reached.
+    #[error("the relay {relay} is not reached: {error}")]
+    NoRelay {
+        /// Which.
+        relay: PeerId,
+        /// Why.
+        error: Box<DialError>,
+    },
+}
+
+/// Why a service of a peer was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReachError {
+    /// There is no session with the peer.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The peer did not open the service.
+    #[error("{address}: {error}")]
+    Open {
+        /// What was asked for.
+        address: PeerAddr,
+        /// Why not.
+        error: OpenError,
+    },
+}
+
+/// Why a node is not registered at a relay.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The relay was not reached.
+    #[error("the relay is not reached: {0}")]
+    Dial(#[from] DialError),
+    /// The relay refused, or did not answer.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+fn told(attempts: &[(Hint, AttemptError)]) -> String {
+    let one = |(hint, error): &(Hint, AttemptError)| match error {
+        // It names its address, or its relay, itself.
+        AttemptError::Connect(ConnectError::Transport(error)) => error.to_string(),
+        AttemptError::Relay(_) | AttemptError::NoRelay { .. } => error.to_string(),
+        AttemptError::Connect(_) => format!("{hint}: {error}"),
+    };
+    attempts.iter().map(one).collect::<Vec<_>>().join("; ")
+}

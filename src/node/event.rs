@@ -1,0 +1,86 @@
+//! What happens at a node, for logs and metrics.
+
+use std::fmt;
+
+use cepa_transports::Endpoint;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::identity::PeerId;
+
+use super::call::Path;
+
+/// Something that happened at a node. Its text is one line.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A listener is up; the address has the real port.
+    Listening(Endpoint),
+    /// A listener is gone; the text says why, and is empty where it was a line that has ended.
+    ListenerGone(Endpoint, String),
+    /// A session with a peer is up.
+    Up(PeerId, Path),
+    /// A session with a peer is over; the text says how.
+    Down(PeerId, Path, String),
+    /// Somebody was turned away: from where, and why.
+    TurnedAway(String, String),
+    /// A peer asked for a service that it does not get: which, and why.
+    Refused(PeerId, String, String),
+    /// Registered at a relay.
+    Registered(PeerId),
+    /// No longer registered at a relay; tried again by itself.
+    Unregistered(PeerId, String),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening(at) => write!(f, "listening on {at}"),
+            Self::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
+            Self::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
+            Self::Up(peer, path) => write!(f, "session with {peer} over {path}"),
+            Self::Down(peer, path, how) => {
+                write!(f, "session with {peer} over {path} ended: {how}")
+            }
+            Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
+            Self::Refused(peer, service, why) => {
+                write!(f, "refused {peer} the service {service:?}: {why}")
+            }
+            Self::Registered(relay) => write!(f, "registered at relay {relay}"),
+            Self::Unregistered(relay, why) => {
+                write!(f, "not registered at relay {relay}: {why}; trying again")
+            }
+        }
+    }
+}
+
+/// The events of a node from the moment on at which it was made.
+#[derive(Debug)]
+pub struct Events {
+    queue: broadcast::Receiver<Event>,
+    missed: u64,
+}
+
+impl Events {
+    pub(super) fn new(queue: broadcast::Receiver<Event>) -> Self {
+        Self { queue, missed: 0 }
+    }
+
+    /// The next one; `None` once the node is gone. A slow watcher misses the oldest ones.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.queue.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(missed)) => self.missed += missed,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many were missed so far.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}

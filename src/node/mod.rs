@@ -1,0 +1,218 @@
+//! A peer among peers: an identity with listeners, named services, and one session with each peer.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::identity::{AcceptAny, Identity};
+//! use cepa::node::{Access, Node, NodeConfig, PeerAddr};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::load("me.pem")?;
+//! // Who may have a session at all; what it may open is each service's own question.
+//! let node = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
+//! node.listen(&"tcp:127.0.0.1:7000".parse()?).await?;
+//! node.serve("hello", Access::Anyone, async |call| {
+//!     if let Ok(mut stream) = call.accept().await {
+//!         let _ = stream.write_all(b"hello").await;
+//!         let _ = stream.shutdown().await;
+//!     }
+//! });
+//!
+//! let address: PeerAddr = std::env::args().nth(1).unwrap().parse()?;
+//! let mut stream = node.open(&address).await?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer).await?;
+//! node.shutdown(std::time::Duration::from_secs(3)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! However many dial at once, and from either side, a node uses one session with a peer. Which
+//! one that is when there are several for a moment, `table.rs` says; both ends choose the same.
+//!
+//! A node lives until [`Node::shutdown`]: its listeners and sessions run in tasks of their own.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
+//! | `access.rs` | who may open a service |
+//! | `table.rs` | the sessions, and which of several is used |
+//! | `config.rs` | who a node is, and its limits |
+//! | `core.rs` | what all tasks of a node share |
+//! | `inbound.rs` | listeners |
+//! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
+//! | `dial.rs` | racing hints, upgrading to a direct way |
+//! | `register.rs` | staying registered at relays |
+//! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::{Endpoint, TransportError};
+
+use crate::identity::PeerId;
+use crate::mux::Substream;
+use crate::onion::Onion;
+use crate::relay::{Relay, RelayConfig, RelayStats};
+use crate::session::{OpenError, Session};
+
+mod access;
+mod addr;
+mod call;
+mod config;
+mod core;
+mod dial;
+mod error;
+mod event;
+mod inbound;
+mod live;
+mod register;
+mod table;
+
+pub use access::Access;
+pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
+pub use call::{Call, Path};
+pub use config::NodeConfig;
+pub use error::{AttemptError, DialError, ReachError, RegisterError};
+pub use event::{Event, Events};
+
+use self::core::Core;
+
+/// A node. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Node {
+    core: Arc<Core>,
+}
+
+impl Node {
+    /// A node without listeners and services. Must be used inside a tokio runtime.
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        Self {
+            core: Arc::new(Core::new(config, None)),
+        }
+    }
+
+    /// A node that is also a relay, for the peers that `relay` allows.
+    #[must_use]
+    pub fn with_relay(config: NodeConfig, relay: RelayConfig) -> Self {
+        let relay = Relay::new(config.stack.identity.peer_id(), relay);
+        Self {
+            core: Arc::new(Core::new(config, Some(relay))),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.core.id
+    }
+
+    /// Listens at an address, and serves whoever comes and is trusted. Returns the address with its real
+    /// port.
+    ///
+    /// # Errors
+    /// One line, when the address cannot be listened on, or carries no session.
+    pub async fn listen(&self, endpoint: &Endpoint) -> Result<Endpoint, TransportError> {
+        inbound::listen(&self.core, endpoint).await
+    }
+
+    /// Offers a service. The handler runs in a task of its own for each substream that is opened for
+    /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
+    ///
+    /// Names that begin with `cepa.` are the protocol's own: such a service is never called.
+    pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
+    where
+        H: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.core.serve(name, access, handler);
+    }
+
+    /// Changes who may open a service; says whether there is one of that name. Substreams that are open
+    /// go on.
+    pub fn allow(&self, name: &str, access: Access) -> bool {
+        self.core.allow(name, access)
+    }
+
+    /// A session with the peer of an address: the one there is, or a new one.
+    ///
+    /// # Errors
+    /// Every hint that was tried, and what came of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn session(&self, address: &PeerAddr) -> Result<Session, DialError> {
+        dial::session(&self.core, address).await
+    }
+
+    /// Opens the service of an address.
+    ///
+    /// # Errors
+    /// Why the peer is not reached, or why it did not open the service.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
+        let mut again = true;
+        loop {
+            let session = self.session(address).await?;
+            match session.open(address.service()).await {
+                Ok(stream) => return Ok(stream),
+                // It ended just now, or was being retired: another one will do.
+                Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
+                Err(error) => {
+                    let address = address.clone();
+                    return Err(ReachError::Open { address, error });
+                }
+            }
+        }
+    }
+
+    /// Registers at a relay, and stays registered until the node shuts down: renews in time, and dials the
+    /// relay again when the session with it is lost.
+    ///
+    /// # Errors
+    /// When the first attempt fails; then nothing is tried again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn register(&self, relay: &PeerAddr) -> Result<(), RegisterError> {
+        register::register(&self.core, relay).await
+    }
+
+    /// The peers with whom there are sessions, how each came to be, and its mux's counters.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(PeerId, Path, crate::mux::Stats)> {
+        let all = self.core.sessions();
+        let one = |(peer, live): (PeerId, core::Live)| (peer, live.path, live.session.mux_stats());
+        all.into_iter().map(one).collect()
+    }
+
+    /// The relay's counters, if the node is one.
+    #[must_use]
+    pub fn relay_stats(&self) -> Option<RelayStats> {
+        self.core.relay.as_ref().map(Relay::stats)
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.core.events()
+    }
+
+    /// Ends the node: takes nothing new, waits up to `patience` for handlers that are at work, then closes
+    /// every session in order.
+    pub async fn shutdown(&self, patience: Duration) {
+        self.core.shutdown(patience).await;
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.core.id)
+            .field("sessions", &self.core.sessions().len())
+            .finish_non_exhaustive()
+    }
+}

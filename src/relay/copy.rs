@@ -1,0 +1,177 @@
+//! A circuit: two substreams joined, byte for byte, by a relay that understands none of it.
+//!
+//! What arrives is handed on without a copy, and no more is taken than the other side has room for, so
+//! back-pressure reaches from end to end. An end of stream is passed on as one, a reset as a reset with its
+//! code; a session that is lost resets the other side with [`LOST`]. A [`Policy`] holds both ways to a rate.
+//! Both ways are polled by one task, so nothing is split and no waker is lost.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use cepa_transports::throttle::Policy;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::mux::{StreamError, Substream};
+
+/// Code of the reset that tells one end of a circuit that the other end's session is lost.
+pub(crate) const LOST: u32 = 7;
+
+/// Chunks of one way before the task lets others run; both ends may always be ready.
+const TURNS: u32 = 16;
+
+/// How a circuit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Both ways came to their end.
+    Clean,
+    /// An end reset its substream with this code, which the other one got as well.
+    Reset(u32),
+    /// An end's session was lost.
+    Lost,
+}
+
+/// One end of a circuit, with what was read of it already.
+pub(super) struct End {
+    stream: Substream,
+    held: Bytes,
+    /// Nothing more will come from it.
+    ended: bool,
+    /// Nothing more goes to it.
+    shut: bool,
+}
+
+impl End {
+    pub(super) fn new((stream, held): (Substream, Bytes)) -> Self {
+        Self {
+            stream,
+            held,
+            ended: false,
+            shut: false,
+        }
+    }
+}
+
+/// What may be moved, and when.
+struct Allowance<'a> {
+    policy: &'a dyn Policy,
+    granted: usize,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl Allowance<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+        loop {
+            if let Some(wait) = &mut self.wait {
+                ready!(wait.as_mut().poll(cx));
+                self.wait = None;
+            }
+            if self.granted > 0 {
+                return Poll::Ready(self.granted.min(want));
+            }
+            let now = Instant::now();
+            let grant = self.policy.reserve(want, now);
+            self.granted = grant.bytes;
+            let at = if self.granted == 0 {
+                grant.at.max(now + Duration::from_millis(1))
+            } else {
+                grant.at
+            };
+            if at > now {
+                self.wait = Some(Box::pin(sleep_until(at)));
+            }
+        }
+    }
+}
+
+impl Drop for Allowance<'_> {
+    fn drop(&mut self) {
+        if self.granted > 0 {
+            self.policy.refund(self.granted);
+        }
+    }
+}
+
+/// Carries a circuit to its end. `moved` hears how many bytes each step took on.
+///
+/// # Cancel safety
+/// Dropping the future resets both ends.
+pub(super) async fn copy(
+    mut one: End,
+    mut two: End,
+    policy: &dyn Policy,
+    mut moved: impl FnMut(usize),
+) -> Ended {
+    let allowance = || Allowance {
+        policy,
+        granted: 0,
+        wait: None,
+    };
+    let (mut there, mut back) = (allowance(), allowance());
+    let result = poll_fn(|cx| {
+        let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx)?;
+        let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx)?;
+        ready!(first);
+        ready!(second);
+        Poll::Ready(Ok(()))
+    })
+    .await;
+    let Err(error) = result else {
+        return Ended::Clean;
+    };
+    let (code, ended) = match stream_error(&error) {
+        Some(StreamError::ResetByPeer { code }) => (*code, Ended::Reset(*code)),
+        _ => (LOST, Ended::Lost),
+    };
+    one.stream.reset(code);
+    two.stream.reset(code);
+    ended
+}
+
+/// Moves what can be moved from one end to the other.
+fn poll_way(
+    from: &mut End,
+    to: &mut End,
+    allowance: &mut Allowance<'_>,
+    moved: &mut impl FnMut(usize),
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let mut turns = 0;
+    loop {
+        if from.held.is_empty() && !from.ended {
+            match ready!(from.stream.poll_read_chunk(cx))? {
+                Some(chunk) => from.held = chunk,
+                None => from.ended = true,
+            }
+        }
+        if from.held.is_empty() {
+            if from.ended && !to.shut {
+                ready!(Pin::new(&mut to.stream).poll_shutdown(cx))?;
+                to.shut = true;
+            }
+            if from.ended {
+                return Poll::Ready(Ok(()));
+            }
+            continue;
+        }
+        let most = ready!(allowance.poll(cx, from.held.len()));
+        let mut part = from.held.slice(..most);
+        let n = ready!(to.stream.poll_write_chunk(cx, &mut part))?;
+        from.held.advance(n);
+        allowance.granted -= n;
+        moved(n);
+        turns += 1;
+        if turns >= TURNS {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
+fn stream_error(error: &io::Error) -> Option<&StreamError> {
+    error.get_ref()?.downcast_ref()
+}

@@ -1,0 +1,7 @@
+//! Nodes and relays: services and who may open them, one session a pair, circuits through honest relays and
+//! through others.
+
+mod dishonest;
+mod nodes;
+mod relays;
+mod support;

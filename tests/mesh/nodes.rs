@@ -1,0 +1,205 @@
+//! Nodes that reach each other directly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::node::{Access, DialError, Node, ReachError};
+use cepa::session::OpenError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Barrier;
+
+use crate::support::{address, ask, config, eventually, listening, node, offer_echo, soon};
+
+#[tokio::test]
+async fn a_service_is_opened_by_address() {
+    let (server, client) = (node(), node());
+    offer_echo(&server);
+    let (_, at) = listening(&server).await;
+    let stream = client.open(&at.with_service("echo").unwrap()).await;
+    let path = soon(ask(stream.unwrap(), b"hello")).await.unwrap();
+    assert!(path.starts_with("tcp 127.0.0.1:"), "{path}");
+}
+
+#[tokio::test]
+async fn nobody_gets_what_nobody_allowed() {
+    let (server, friend, stranger) = (node(), node(), node());
+    server.serve("private", Access::default(), crate::support::echo);
+    let (_, at) = listening(&server).await;
+    let private = at.clone().with_service("private").unwrap();
+    let refusal = async |client: &Node, service: &str| {
+        let address = at.clone().with_service(service).unwrap();
+        match client.open(&address).await {
+            Err(ReachError::Open {
+                error: OpenError::Refused { reason, .. },
+                ..
+            }) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let denied = refusal(&friend, "private").await;
+    assert_eq!(
+        denied,
+        refusal(&friend, "no such thing").await,
+        "who may not open it does not learn that it is there"
+    );
+    assert!(server.allow("private", Access::peers([friend.id()])));
+    soon(ask(friend.open(&private).await.unwrap(), b"me"))
+        .await
+        .unwrap();
+    assert_eq!(refusal(&stranger, "private").await, denied);
+    assert!(!server.allow("no such thing", Access::Anyone));
+    // The one that is open to us needs no name.
+    let stream = friend.open(&at).await.unwrap();
+    soon(ask(stream, b"me")).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_of_the_protocol_are_no_services() {
+    let (server, client) = (node(), node());
+    server.serve("cepa.relay.dial", Access::Anyone, crate::support::echo);
+    let (_, at) = listening(&server).await;
+    let at = at.with_service("cepa.relay.dial").unwrap();
+    assert!(client.open(&at).await.is_err());
+}
+
+#[tokio::test]
+async fn the_wrong_peer_is_never_talked_to() {
+    let (server, other, client) = (node(), node(), node());
+    offer_echo(&server);
+    let (at, _) = listening(&server).await;
+    let wrong = address(&format!("cepa://{}@{at}/echo", other.id()));
+    let error = client.open(&wrong).await.unwrap_err();
+    assert!(
+        matches!(error, ReachError::Dial(DialError::Failed { .. })),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains(&server.id().to_string()),
+        "{error}"
+    );
+    assert!(client.sessions().is_empty());
+}
+
+#[tokio::test]
+async fn errors_say_what_was_tried() {
+    let (client, other) = (node(), node());
+    let id = other.id();
+    let own = address(&format!("cepa://{}", client.id()));
+    let error = client.session(&own).await.unwrap_err();
+    assert!(error.to_string().contains("this node itself"), "{error}");
+    let error = client.session(&address(&format!("cepa://{id}"))).await;
+    assert!(matches!(error, Err(DialError::NoHints { .. })), "{error:?}");
+    // Nobody listens on either; both are named.
+    let two = format!("cepa://{id}@tcp:127.0.0.1:1;unix:%2Fno%2Fsuch");
+    let error = client
+        .session(&address(&two))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+    assert!(error.contains("/no/such"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[tokio::test]
+async fn a_dead_hint_does_not_delay_the_next() {
+    let (server, client) = (node(), node());
+    offer_echo(&server);
+    let (at, _) = listening(&server).await;
+    // A listener that takes connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().unwrap();
+    let text = format!("cepa://{}@tcp:{silent};{at}/echo", server.id());
+    soon(ask(client.open(&address(&text)).await.unwrap(), b"x"))
+        .await
+        .unwrap();
+}
+
+/// However many dial at once and from either side: in the end there is one session, the same for both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_session_a_pair_however_many_dial() {
+    for _ in 0..5 {
+        let (a, b) = (node(), node());
+        offer_echo(&a);
+        offer_echo(&b);
+        let (_, at_a) = listening(&a).await;
+        let (_, at_b) = listening(&b).await;
+        let start = Arc::new(Barrier::new(16));
+        let asks = (0..16).map(|i| {
+            let (from, to) = if i % 2 == 0 {
+                (a.clone(), at_b.clone())
+            } else {
+                (b.clone(), at_a.clone())
+            };
+            let start = Arc::clone(&start);
+            tokio::spawn(async move {
+                start.wait().await;
+                let to = to.with_service("echo").unwrap();
+                let stream = from.open(&to).await.unwrap();
+                ask(stream, &vec![7; 100_000]).await.unwrap();
+            })
+        });
+        for asked in soon(futures::future::join_all(asks)).await {
+            asked.unwrap();
+        }
+        eventually(|| a.sessions().len() == 1 && b.sessions().len() == 1).await;
+        let (of_a, of_b) = (&a.sessions()[0].1, &b.sessions()[0].1);
+        assert_ne!(of_a.dialled, of_b.dialled, "it is the same session");
+    }
+}
+
+/// A peer that restarts with the same key is reached again, although its old session was never closed.
+#[tokio::test]
+async fn a_peer_that_restarts_is_reached_again() {
+    let keys = config();
+    let client = node();
+    let first = Node::new(keys.clone());
+    offer_echo(&first);
+    let (_, at) = listening(&first).await;
+    let to = at.with_service("echo").unwrap();
+    soon(ask(client.open(&to).await.unwrap(), b"1"))
+        .await
+        .unwrap();
+    first.shutdown(Duration::ZERO).await;
+    let second = Node::new(keys);
+    offer_echo(&second);
+    let (_, at) = listening(&second).await;
+    let to = at.with_service("echo").unwrap();
+    soon(ask(client.open(&to).await.unwrap(), b"2"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_handlers_finish_and_takes_nothing_new() {
+    let (server, client) = (node(), node());
+    server.serve("slow", Access::Anyone, async |call| {
+        let mut stream = call.accept().await.unwrap();
+        let mut word = [0; 2];
+        stream.read_exact(&mut word).await.unwrap();
+        stream.write_all(b"done").await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let (_, at) = listening(&server).await;
+    let to = at.with_service("slow").unwrap();
+    let mut stream = client.open(&to).await.unwrap();
+    let down = tokio::spawn({
+        let server = server.clone();
+        async move { server.shutdown(Duration::from_secs(60)).await }
+    });
+    // From when on it takes no more is seen by trying.
+    soon(async {
+        while client.open(&to).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!down.is_finished(), "the handler is still at work");
+    stream.write_all(b"go").await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert_eq!(answer, "done");
+    drop(stream);
+    soon(down).await.unwrap();
+    eventually(|| client.sessions().is_empty()).await;
+}

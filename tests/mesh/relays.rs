@@ -1,0 +1,261 @@
+//! Nodes that reach each other through a relay that does what it should.
+
+use std::time::Duration;
+
+use cepa::node::{AttemptError, DialError, Event, Node, ReachError};
+use cepa::relay::{RelayError, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{
+    address, ask, config, eventually, listening, node, offer_echo, relay, soon, through, until,
+};
+
+/// A node without a listener, registered at a relay.
+async fn hidden(at_relay: &cepa::node::PeerAddr) -> Node {
+    let hidden = node();
+    offer_echo(&hidden);
+    hidden.register(at_relay).await.unwrap();
+    hidden
+}
+
+/// With which status the relay refused.
+fn status(error: &ReachError) -> Status {
+    let ReachError::Dial(DialError::Failed { attempts, .. }) = error else {
+        panic!("{error}");
+    };
+    match &attempts[0].1 {
+        AttemptError::Relay(RelayError::Refused { status, .. }) => *status,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_a_listener_is_reached_through_its_relay() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let (hidden, client) = (hidden(&at).await, node());
+    let to = through(hidden.id(), &at, "echo");
+    let path = soon(ask(client.open(&to).await.unwrap(), &vec![3; 300_000])).await;
+    assert_eq!(path.unwrap(), format!("via relay {}", relay.id()));
+    // The second is a substream of the same session.
+    soon(ask(client.open(&to).await.unwrap(), b"again"))
+        .await
+        .unwrap();
+    let stats = relay.relay_stats().unwrap();
+    assert_eq!(
+        (stats.registrations, stats.circuits, stats.carried),
+        (1, 1, 1)
+    );
+    assert!(stats.bytes > 600_000, "{stats:?}");
+    client.shutdown(Duration::ZERO).await;
+    eventually(|| relay.relay_stats().unwrap().circuits == 0).await;
+    hidden.shutdown(Duration::ZERO).await;
+    eventually(|| relay.relay_stats().unwrap().registrations == 0).await;
+}
+
+#[tokio::test]
+async fn two_relays_in_a_row() {
+    let outer = relay(|_| {});
+    let (_, at_outer) = listening(&outer).await;
+    // The inner relay has no listener either: it is registered at the outer one.
+    let inner = relay(|_| {});
+    inner.register(&at_outer).await.unwrap();
+    let inner_way = through(inner.id(), &at_outer, "x");
+    let inner_way = address(inner_way.to_string().strip_suffix("/x").unwrap());
+    let (hidden, client) = (hidden(&inner_way).await, node());
+    let to = through(hidden.id(), &inner_way, "echo");
+    let path = soon(ask(client.open(&to).await.unwrap(), b"far away")).await;
+    assert_eq!(
+        path.unwrap(),
+        format!("via relay {}, {}", inner.id(), outer.id())
+    );
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_reason() {
+    let relay = relay(|config| {
+        config.circuits = 2;
+        config.circuits_a_peer = 1;
+        config.registrations = 3;
+        config.registrations_a_peer = 1;
+    });
+    let (at_relay, at) = listening(&relay).await;
+    let (one, two) = (hidden(&at).await, hidden(&at).await);
+    let client = node();
+    let refusal = async |client: &Node, to: &cepa::node::PeerAddr| {
+        let error = client.open(to).await.unwrap_err();
+        assert!(!error.to_string().contains('\n'), "{error}");
+        (status(&error), error.to_string())
+    };
+
+    let nobody = through(node().id(), &at, "echo");
+    let (is, said) = refusal(&client, &nobody).await;
+    assert_eq!(is, Status::NotRegistered);
+    assert!(said.contains("registered there?"), "{said}");
+
+    let open = client.open(&through(one.id(), &at, "echo")).await.unwrap();
+    let (is, _) = refusal(&client, &through(two.id(), &at, "echo")).await;
+    assert_eq!(is, Status::Quota);
+    let other = node();
+    let second = other.open(&through(two.id(), &at, "echo")).await.unwrap();
+    let (is, _) = refusal(&node(), &through(two.id(), &at, "echo")).await;
+    assert_eq!(is, Status::Full);
+    drop((open, second));
+
+    // Ways that lead nowhere are refused before anything is dialled, or by the relay.
+    let own = through(client.id(), &at, "echo");
+    assert!(matches!(
+        client.open(&own).await,
+        Err(ReachError::Dial(DialError::Own { .. }))
+    ));
+    let itself = address(&format!("cepa://{0}@relay:{0}@{at_relay}/echo", relay.id()));
+    assert!(matches!(
+        client.open(&itself).await,
+        Err(ReachError::Dial(DialError::Loop { .. }))
+    ));
+
+    // One key has one registration here; the third of all is the last.
+    let keys = config();
+    let (third, twin) = (Node::new(keys.clone()), Node::new(keys));
+    third.register(&at).await.unwrap();
+    let said = twin.register(&at).await.unwrap_err().to_string();
+    assert!(said.contains("no room"), "{said}");
+    third.shutdown(Duration::ZERO).await;
+    eventually(|| relay.relay_stats().unwrap().registrations == 2).await;
+    twin.register(&at).await.unwrap();
+    assert!(relay.relay_stats().unwrap().refused >= 4);
+}
+
+#[tokio::test]
+async fn strangers_are_not_served() {
+    let friend = node();
+    let id = friend.id();
+    let relay = relay(move |config| config.allow = std::sync::Arc::new(move |peer| *peer == id));
+    let (_, at) = listening(&relay).await;
+    friend.register(&at).await.unwrap();
+    let stranger = node();
+    let said = stranger.register(&at).await.unwrap_err().to_string();
+    assert!(said.contains("does not serve you"), "{said}");
+    let error = stranger.open(&through(id, &at, "echo")).await.unwrap_err();
+    assert!(error.to_string().contains("does not serve you"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_no_relay_says_so() {
+    let (server, client) = (node(), node());
+    let (_, at) = listening(&server).await;
+    let said = client.register(&at).await.unwrap_err().to_string();
+    assert!(said.contains("does not relay for us"), "{said}");
+}
+
+/// Only a relay that a node is registered at may bring it circuits.
+#[tokio::test]
+async fn circuits_from_anybody_else_are_refused() {
+    let (server, client) = (node(), node());
+    let (_, at) = listening(&server).await;
+    let to = at.with_service("cepa.relay.circuit").unwrap();
+    assert!(client.open(&to).await.is_err());
+}
+
+#[tokio::test]
+async fn a_direct_way_takes_over_when_one_comes_up() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let hidden = hidden(&at).await;
+    let mut impatient = config();
+    impatient.upgrade_after = Duration::from_millis(50);
+    let client = Node::new(impatient);
+    // A port that nobody listens on yet.
+    let port = {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        taken.local_addr().unwrap().port()
+    };
+    let way = through(hidden.id(), &at, "echo").to_string();
+    let way = way.replacen('@', &format!("@tcp:127.0.0.1:{port};"), 1);
+    let to = address(&way);
+    let path = soon(ask(client.open(&to).await.unwrap(), b"1"))
+        .await
+        .unwrap();
+    assert!(path.starts_with("via relay"), "{path}");
+    // What is open stays where it is.
+    let mut long = client.open(&to).await.unwrap();
+    let here = format!("tcp:127.0.0.1:{port}").parse().unwrap();
+    hidden.listen(&here).await.unwrap();
+    soon(async {
+        while ask(client.open(&to).await.unwrap(), b"2")
+            .await
+            .unwrap()
+            .starts_with("via")
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    long.write_all(b"still there").await.unwrap();
+    long.shutdown().await.unwrap();
+    let mut all = String::new();
+    soon(long.read_to_string(&mut all)).await.unwrap();
+    assert!(
+        all.starts_with("via relay") && all.ends_with("still there"),
+        "{all}"
+    );
+    drop(long);
+    // The relayed one goes when nothing uses it; the relay's own session stays.
+    eventually(|| relay.relay_stats().unwrap().circuits == 0).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_comes_back_is_registered_at_again() {
+    let keys = config();
+    let first = Node::with_relay(keys.clone(), cepa::relay::RelayConfig::for_peers(|_| true));
+    let (real, at) = listening(&first).await;
+    let hidden = hidden(&at).await;
+    let mut events = hidden.events();
+    first.shutdown(Duration::ZERO).await;
+    until(&mut events, |event| match event {
+        Event::Unregistered(..) => Some(()),
+        _ => None,
+    })
+    .await;
+    let second = Node::with_relay(keys, cepa::relay::RelayConfig::for_peers(|_| true));
+    soon(async {
+        // The port may be ours a moment later.
+        while second.listen(&real).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    until(&mut events, |event| match event {
+        Event::Registered(_) => Some(()),
+        _ => None,
+    })
+    .await;
+    let to = through(hidden.id(), &at, "echo");
+    soon(ask(node().open(&to).await.unwrap(), b"back"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_registration_is_renewed_before_it_ends() {
+    let relay = relay(|config| config.lifetime = Duration::from_secs(1));
+    let (_, at) = listening(&relay).await;
+    let hidden = hidden(&at).await;
+    let mut events = hidden.events();
+    let client = node();
+    let to = through(hidden.id(), &at, "echo");
+    let lost = until(&mut events, |event| match event {
+        Event::Unregistered(..) => Some(()),
+        _ => None,
+    });
+    // Three lifetimes.
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), lost)
+            .await
+            .is_err(),
+        "it was not renewed in time"
+    );
+    soon(ask(client.open(&to).await.unwrap(), b"x"))
+        .await
+        .unwrap();
+}

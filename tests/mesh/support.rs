@@ -1,0 +1,106 @@
+//! Nodes for tests, and a service that sends back what it gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
+use cepa::mux::Substream;
+use cepa::node::{Access, Call, Event, Events, Node, NodeConfig, PeerAddr};
+use cepa::onion::Onion;
+use cepa::relay::RelayConfig;
+use cepa::transports::Endpoint;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A test that hangs fails with a word instead of standing there.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(120), future)
+        .await
+        .expect("it hung")
+}
+
+pub(crate) fn config() -> NodeConfig {
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    NodeConfig::new(identity, Arc::new(AcceptAny))
+}
+
+pub(crate) fn node() -> Node {
+    Node::new(config())
+}
+
+pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig)) -> Node {
+    let mut relay = RelayConfig::for_peers(|_| true);
+    change(&mut relay);
+    Node::with_relay(config(), relay)
+}
+
+/// Listens on loopback; the address of the node there.
+pub(crate) async fn listening(node: &Node) -> (Endpoint, PeerAddr) {
+    let any = "tcp:127.0.0.1:0".parse().unwrap();
+    let at = node.listen(&any).await.unwrap();
+    (at.clone(), address(&format!("cepa://{}@{at}", node.id())))
+}
+
+pub(crate) fn address(text: &str) -> PeerAddr {
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// `peer`, through the relay at `at`, for a service.
+pub(crate) fn through(peer: PeerId, relay: &PeerAddr, service: &str) -> PeerAddr {
+    let way = relay.to_string().replace("cepa://", "relay:");
+    address(&format!("cepa://{peer}@{way}/{service}"))
+}
+
+/// Sends back what it gets, behind a line that says how the peer came.
+pub(crate) async fn echo(call: Call) {
+    let path = call.path().to_string();
+    let Ok(mut stream) = call.accept().await else {
+        return;
+    };
+    let _ = stream.write_all(format!("{path}\n").as_bytes()).await;
+    let (mut from, mut to) = tokio::io::split(stream);
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+    let _ = to.shutdown().await;
+}
+
+pub(crate) fn offer_echo(node: &Node) {
+    node.serve("echo", Access::Anyone, echo);
+}
+
+/// Sends bytes to the echo and expects them back; returns how it says that we came.
+pub(crate) async fn ask(stream: Onion<Substream>, bytes: &[u8]) -> std::io::Result<String> {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let mut back = Vec::new();
+    let send = async {
+        to.write_all(bytes).await?;
+        to.shutdown().await
+    };
+    let (sent, got) = tokio::join!(send, from.read_to_end(&mut back));
+    sent?;
+    got?;
+    let line = back.iter().position(|b| *b == b'\n').unwrap_or_default();
+    assert_eq!(back[line + 1..], *bytes, "what came back is what was sent");
+    Ok(String::from_utf8_lossy(&back[..line]).into_owned())
+}
+
+/// Waits for an event.
+pub(crate) async fn until<T>(events: &mut Events, mut is: impl FnMut(&Event) -> Option<T>) -> T {
+    soon(async {
+        loop {
+            let event = events.next().await.expect("the node is gone");
+            if let Some(found) = is(&event) {
+                return found;
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until something is so, which another task sees to.
+pub(crate) async fn eventually(mut is: impl FnMut() -> bool) {
+    soon(async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
