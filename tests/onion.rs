@@ -819,5 +819,5 @@ async fn a_policy_that_takes_anybody_reports_whom_it_took() {
     assert_eq!(server.unwrap().id(), right.peer_id());
     let seen = client.unwrap();
     assert_eq!(seen.id(), left.peer_id());
-    assert_eq!(seen.certificate_sha256(), left.certificate_sha256());
+    assert_eq!(seen.certificate_sha256(), Some(left.certificate_sha256()));
 }

@@ -141,7 +141,7 @@ pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
     match address.layers() {
         [] => Ok(()),
         [Layer::Mux, tls @ .., Layer::Link] | [Layer::Mux, tls @ ..]
-            if !tls.is_empty() && tls.iter().all(|l| *l == Layer::Tls) =>
+            if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) =>
         {
             Ok(())
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use cepa::Side;
 use cepa::identity::Identity;
 use cepa::onion::Onion;
-use cepa::stack;
-use cepa::tls::{TlsConfig, TlsError};
+use cepa::stack::{self, StackConfig};
+use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream};
 
 use crate::args::{self, Trust};
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     }
     let secured = [&args.one, &args.other]
         .iter()
-        .any(|a| a.layers().contains(&Layer::Tls));
+        .any(|a| a.layers().iter().any(|l| l.is_tls()));
     let identity = if secured {
         Some(id::load(&args.identity)?)
     } else {
@@ -102,10 +102,12 @@ async fn open(
     }
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
-        let config = TlsConfig::new(identity, trust::of_dialler(trust, address)?)?;
+        let trust = trust::of_dialler(trust, address)?;
+        let config = StackConfig::new(identity.clone(), trust).tuned_to(address);
         // Written top of the stack first, so the last one is next to the wire and goes on first.
-        for _ in address.layers().iter().filter(|l| **l == Layer::Tls) {
-            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &config)).await {
+        for layer in address.layers().iter().rev().filter(|l| l.is_tls()) {
+            let tls = config.tls(*layer)?;
+            match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &tls)).await {
                 Ok(pushed) => pushed.map(|_peer| ())?,
                 Err(_) => return Err(TlsError::TimedOut.into()),
             }

@@ -24,9 +24,10 @@ pub(crate) async fn run(end: &mut End) -> Outcome<()> {
             "ECHO" => end.send(&format!("ECHOED {depth} {argument}\n")).await?,
             "WHO" => {
                 let layers = end.onion.layers();
+                // Each profile shows a certificate.
                 let shown: Vec<_> = layers
                     .iter()
-                    .map(|l| l.peer().certificate_sha256())
+                    .filter_map(|l| l.peer().certificate_sha256())
                     .collect();
                 let view = end.view(|layer| shown.get(layer).map_or_else(String::new, |s| hex(s)));
                 end.send(&format!("WHO {view}\n")).await?;

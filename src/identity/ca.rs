@@ -92,13 +92,21 @@ fn name(given: &str) -> Result<ServerName<'static>, CaError> {
     })
 }
 
+/// The certificate, without which no authority vouches for anybody.
+fn certified<'a>(peer: &Presented<'a>) -> Result<&'a CertificateDer<'a>, Refusal> {
+    peer.certificate.ok_or_else(|| Refusal::NotByCa {
+        presented: peer.id,
+        reason: "it showed a raw public key, and no certificate".into(),
+    })
+}
+
 impl TrustPolicy for CaRoots {
     fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
         let refused = |error: webpki::Error| Refusal::NotByCa {
             presented: peer.id,
             reason: format!("{error:?}"),
         };
-        let certificate = EndEntityCert::try_from(peer.certificate).map_err(refused)?;
+        let certificate = EndEntityCert::try_from(certified(peer)?).map_err(refused)?;
         let usage = match peer.role {
             Side::Server => KeyUsage::server_auth(),
             Side::Client => KeyUsage::client_auth(),
@@ -163,7 +171,7 @@ impl TrustPolicy for PlatformRoots {
             ));
         }
         self.verifier
-            .verify_server_cert(peer.certificate, peer.chain, &self.name, &[], peer.now)
+            .verify_server_cert(certified(peer)?, peer.chain, &self.name, &[], peer.now)
             .map(|_| ())
             .map_err(|error| refused(error.to_string()))
     }

@@ -8,6 +8,7 @@
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::peer_id::PeerId;
 
@@ -18,6 +19,12 @@ pub enum CertificateError {
     /// Not an X.509 version 3 certificate in DER, or one with parts that no one can read.
     #[error("the certificate can't be read ({reason}): make a new one, X.509 version 3")]
     Malformed {
+        /// What the parser stumbled over.
+        reason: String,
+    },
+    /// A raw public key that is no SubjectPublicKeyInfo in DER.
+    #[error("the raw public key can't be read ({reason}): use another key")]
+    MalformedKey {
         /// What the parser stumbled over.
         reason: String,
     },
@@ -53,18 +60,49 @@ impl Facts {
                 reason: "bytes follow its end".into(),
             });
         }
-        if let Ok(PublicKey::RSA(key)) = parsed.public_key().parsed() {
-            let bits = bit_length(key.modulus);
-            if !(2048..=4096).contains(&bits) {
-                return Err(CertificateError::RsaSize { bits });
-            }
-        }
+        acceptable(parsed.public_key())?;
         Ok(Self {
             id: PeerId::from_spki(&spki),
             not_before: unix_time(parsed.validity().not_before.timestamp()),
             not_after: unix_time(parsed.validity().not_after.timestamp()),
         })
     }
+}
+
+impl Facts {
+    /// Reads a raw public key (RFC 7250: a SubjectPublicKeyInfo in DER), which has no dates, and
+    /// refuses the same keys as [`read`](Self::read) does.
+    pub(crate) fn of_key(key: &[u8]) -> Result<Self, CertificateError> {
+        let malformed = |reason: String| CertificateError::MalformedKey { reason };
+        let der = SubjectPublicKeyInfoDer::from(key);
+        webpki::RawPublicKeyEntity::try_from(&der)
+            .map_err(|error| malformed(format!("{error:?}")))?;
+        let (rest, parsed) =
+            SubjectPublicKeyInfo::from_der(key).map_err(|error| malformed(error.to_string()))?;
+        if !rest.is_empty() {
+            return Err(malformed("bytes follow its end".into()));
+        }
+        acceptable(&parsed)?;
+        Ok(Self {
+            id: PeerId::from_spki(key),
+            not_before: UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+            not_after: NEVER,
+        })
+    }
+}
+
+/// 9999-12-31 23:59:59, "no well-defined expiration date" (RFC 5280 section 4.1.2.5).
+const NEVER: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(253_402_300_799));
+
+/// Refuses keys of sizes that are not accepted.
+fn acceptable(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
+    if let Ok(PublicKey::RSA(key)) = key.parsed() {
+        let bits = bit_length(key.modulus);
+        if !(2048..=4096).contains(&bits) {
+            return Err(CertificateError::RsaSize { bits });
+        }
+    }
+    Ok(())
 }
 
 impl PeerId {

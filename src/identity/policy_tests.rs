@@ -45,7 +45,7 @@ fn show(
     now: u64,
 ) -> Result<(), Refusal> {
     let dates = (at(0), at(u64::MAX));
-    let peer = Presented::new(id, certificate, &[], dates, at(now), Side::Server);
+    let peer = Presented::new(id, Some(certificate), &[], dates, at(now), Side::Server);
     policy.decide(&peer)?;
     policy.proven(&peer)
 }
@@ -152,7 +152,7 @@ fn nothing_is_learned_before_the_key_is_proven() {
     let dates = (at(0), at(9));
     let peer = Presented::new(
         a.peer_id(),
-        a.certificate(),
+        Some(a.certificate()),
         &[],
         dates,
         at(1),
@@ -175,8 +175,8 @@ fn of_two_at_first_contact_the_second_is_refused() {
         (i.peer_id(), certificate)
     };
     let ((id_a, cert_a), (id_b, cert_b)) = (of(&a), of(&b));
-    let first = Presented::new(id_a, &cert_a, &[], dates, at(1), Side::Server);
-    let second = Presented::new(id_b, &cert_b, &[], dates, at(1), Side::Server);
+    let first = Presented::new(id_a, Some(&cert_a), &[], dates, at(1), Side::Server);
+    let second = Presented::new(id_b, Some(&cert_b), &[], dates, at(1), Side::Server);
     // Both are new when they are looked at.
     assert_eq!(policy.decide(&first), Ok(()));
     assert_eq!(policy.decide(&second), Ok(()));
@@ -381,7 +381,7 @@ fn an_authority_vouches_for_a_name() {
         ));
     }
     // A client certificate it is not, its time is not for ever, and others have other roots.
-    let client = Presented::new(id, &leaf, &[], (at(0), at(9)), at(now), Side::Client);
+    let client = Presented::new(id, Some(&leaf), &[], (at(0), at(9)), at(now), Side::Client);
     assert!(matches!(
         trust(&["good.example"]).decide(&client),
         Err(Refusal::NotByCa { .. })

@@ -672,7 +672,7 @@ fn a_damaged_identity_is_not_replaced() {
 fn ask(policy: &dyn TrustPolicy, identity: &Identity) -> Result<(), Refusal> {
     policy.decide(&Presented::new(
         identity.peer_id(),
-        identity.certificate(),
+        Some(identity.certificate()),
         &[],
         (identity.not_before(), identity.not_after()),
         UnixTime::now(),

@@ -26,11 +26,12 @@ use cepa_transports::Side;
 pub struct Presented<'a> {
     /// Id of the key in the certificate.
     pub id: PeerId,
-    /// The certificate for that key.
-    pub certificate: &'a CertificateDer<'a>,
+    /// The certificate for that key; none where the peer showed the key alone (a raw public key, RFC
+    /// 7250). A policy that goes by anything but the key refuses then.
+    pub certificate: Option<&'a CertificateDer<'a>>,
     /// What was sent beside it, in the order it came. Nothing is proven about these.
     pub chain: &'a [CertificateDer<'a>],
-    /// The certificate's dates.
+    /// The certificate's dates; 1970 to 9999 where there is none.
     pub not_before: UnixTime,
     /// The certificate's dates.
     pub not_after: UnixTime,
@@ -45,7 +46,7 @@ impl<'a> Presented<'a> {
     #[must_use]
     pub fn new(
         id: PeerId,
-        certificate: &'a CertificateDer<'a>,
+        certificate: Option<&'a CertificateDer<'a>>,
         chain: &'a [CertificateDer<'a>],
         validity: (UnixTime, UnixTime),
         now: UnixTime,
@@ -66,7 +67,8 @@ impl<'a> Presented<'a> {
     /// The statements in the certificate by which keys before this one name their successor, oldest
     /// first. They are not checked; see [`path_from`](Self::path_from).
     pub fn rotations(&self) -> Result<Vec<Rotation>, RotationError> {
-        rotation::in_certificate(self.certificate)
+        self.certificate
+            .map_or_else(|| Ok(Vec::new()), rotation::in_certificate)
     }
 
     /// The statements that lead from a key that is known to the presented one, checked; none where

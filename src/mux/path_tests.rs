@@ -555,3 +555,60 @@ fn bulk_on_a_far_and_fast_path() {
         assert!(share >= 0.95, "{buffer}: {share}");
     }
 }
+
+/// A thousand echoes are ten times what may go before an answer teaches something.
+#[test]
+fn echoes_without_bulk_go_on() {
+    for (rate, delay) in [(SERIAL, Duration::ZERO), (1e6, MS / 10), (1e9, MS / 100)] {
+        let mut path = Path::new(rate, 64 << 10, delay, config()).gap(MS / 100);
+        path.bulk = [None, None];
+        while path.trips.len() < 1000 {
+            path.step();
+        }
+        let whole = 2.0 * (64 + HEADER_LEN + RECORD_EXTRA) as f64 / rate;
+        let least = Duration::from_secs_f64(whole) + 2 * delay;
+        let longest = path.trips.iter().max().unwrap();
+        // A mark and its answer may be on the way before it.
+        assert!(*longest < 2 * least, "{longest:?} of {least:?} at {rate}");
+    }
+}
+
+/// Many small messages are bulk, but not for longer than a round trip.
+#[test]
+fn a_burst_of_small_messages_without_bulk() {
+    let mut path = Path::new(1e8, 64 << 10, MS / 10, config());
+    path.bulk = [None, None];
+    path.next_probe = None;
+    path.run(SECOND);
+    let mut pairs = Vec::new();
+    for _ in 0..200 {
+        let here = path.ends[CLIENT].open(path.now).unwrap().unwrap();
+        let there = loop {
+            path.step();
+            if let Some(key) = path.ends[SERVER].accept() {
+                break key;
+            }
+        };
+        pairs.push((here, there));
+    }
+    let from = path.now;
+    for _ in 0..50 {
+        for (here, _) in &pairs {
+            path.write(CLIENT, *here, 500);
+        }
+        let mut got = 0;
+        loop {
+            path.settle();
+            for (_, there) in &pairs {
+                got += path.read(SERVER, *there);
+            }
+            if got == 200 * 500 {
+                break;
+            }
+            path.step();
+        }
+    }
+    // 1 ms each on the wire.
+    let took = path.now - from;
+    assert!(took < 50 * 3 * MS, "{took:?}");
+}

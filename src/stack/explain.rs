@@ -65,15 +65,23 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
         (Layer::Mux, _) => {
             "many streams in one, each opened by the name of a service; yamux on the wire".into()
         }
-        (Layer::Tls, Some(Layer::Mux)) => {
-            "TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1".into()
-        }
-        (Layer::Tls, Some(Layer::Tls)) => {
-            "TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1"
-                .into()
-        }
-        (Layer::Tls, _) => {
-            "TLS 1.3, both sides show their identity and check the other's".into()
+        (tls, inside) if tls.is_tls() => {
+            let keys = match tls {
+                Layer::TlsRaw => " as a raw public key",
+                Layer::TlsX509 => " in a certificate",
+                _ => "",
+            };
+            match inside {
+                Some(Layer::Mux) => format!(
+                    "TLS 1.3, both sides show their identity{keys} and check the other's; ALPN cepa/1"
+                ),
+                Some(_) => format!(
+                    "TLS 1.3 around the layer above, both sides show their identity{keys}; ALPN cepa-layer/1"
+                ),
+                None => {
+                    format!("TLS 1.3, both sides show their identity{keys} and check the other's")
+                }
+            }
         }
         (Layer::Link, _) => {
             "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".into()

@@ -21,15 +21,15 @@ pub(super) fn default_layers(target: &Target) -> &'static [Layer] {
 
 /// The layers of a stack below its mux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Below {
-    /// How many are TLS.
-    pub(super) tls: usize,
+pub(super) struct Below<'a> {
+    /// The TLS layers, topmost first.
+    pub(super) tls: &'a [Layer],
     /// A link is the lowest.
     pub(super) link: bool,
 }
 
 /// What is below the mux; an error for layers that can't carry a session.
-pub(super) fn below_mux(layers: &[Layer]) -> Result<Below, ConnectError> {
+pub(super) fn below_mux(layers: &[Layer]) -> Result<Below<'_>, ConnectError> {
     let refused = |reason| {
         Err(ConnectError::Layers {
             layers: written(layers),
@@ -49,16 +49,13 @@ pub(super) fn below_mux(layers: &[Layer]) -> Result<Below, ConnectError> {
     if tls.contains(&Layer::Link) {
         return refused("a link is the lowest layer, next to the line");
     }
-    if tls.iter().any(|layer| *layer != Layer::Tls) {
+    if tls.iter().any(|layer| !layer.is_tls()) {
         return refused("only TLS layers, and a link as the lowest, can stand below the mux");
     }
     if tls.len() > MAX_LAYERS {
         return refused("there are more than 8 TLS layers");
     }
-    Ok(Below {
-        tls: tls.len(),
-        link,
-    })
+    Ok(Below { tls, link })
 }
 
 /// Layers as an address writes them.

@@ -29,7 +29,7 @@ use crate::Side;
 use crate::identity::{Identity, TrustPolicy};
 use crate::link::{self, Escapes};
 use crate::onion::Onion;
-use crate::tls::{TlsConfig, TlsConfigError};
+use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
 use crate::{mux, transports};
 
 mod binding;
@@ -69,6 +69,12 @@ pub struct StackConfig {
     /// Key exchange groups of every TLS layer, by IANA code, best first; default none, which means
     /// those of the backend (X25519MLKEM768 first).
     pub groups: Option<Vec<u16>>,
+    /// Cipher suites of every TLS layer, by IANA code, best first; default none, which means those of
+    /// the backend (AES-256 first).
+    pub suites: Option<Vec<u16>>,
+    /// How keys are shown in every TLS layer that the address does not say it of; default
+    /// certificates. See [`TlsConfig::with_key_form`].
+    pub key_form: Option<KeyForm>,
     /// Time for the handshake of one layer; default 10 s.
     pub layer_timeout: Duration,
     /// Time for all layers and the first ping together; default 30 s.
@@ -91,6 +97,8 @@ impl StackConfig {
             link: link::Config::default(),
             default_layers: DEFAULT_LAYERS,
             groups: None,
+            suites: None,
+            key_form: None,
             layer_timeout: Duration::from_secs(10),
             stack_timeout: Duration::from_secs(30),
             open_timeout: Duration::from_secs(30),
@@ -102,8 +110,12 @@ impl StackConfig {
 /// The X25519 group alone, by its IANA code.
 const X25519: u16 = 0x001d;
 
-/// More bytes than one handshake puts on a line, both ways together: 2.6 kB with X25519 and our own
-/// certificates, and room for larger ones.
+/// The suites whose hash is SHA-256, by their IANA codes: `TLS_AES_128_GCM_SHA256` and
+/// `TLS_CHACHA20_POLY1305_SHA256`.
+const SHORT_SUITES: [u16; 2] = [0x1301, 0x1303];
+
+/// More bytes than one handshake puts on a line, both ways together: 0.8 kB with X25519 and raw keys,
+/// and room for a peer's certificates.
 const HANDSHAKE_BYTES: u64 = 8_000;
 
 /// Bits on a line for one byte: a start bit, eight data bits, a stop bit.
@@ -131,8 +143,9 @@ fn rate_of(settings: &SerialSettings) -> f64 {
 
 impl StackConfig {
     /// The same for what an address stands for: its own default layers; and a serial line gets the time
-    /// that its speed needs on top of the limits, X25519 alone, which saves 2.3 kB a layer, unless groups
-    /// are set, and a link that knows its rate and its flow control.
+    /// that its speed needs on top of the limits, a link that knows its rate and its flow control, and what
+    /// makes handshakes small, where nothing else is set: X25519 alone saves 2.3 kB a layer, raw public
+    /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes.
     /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
     #[must_use]
     pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
@@ -148,8 +161,28 @@ impl StackConfig {
                 .stack_timeout
                 .saturating_add(slow.saturating_mul(layers));
             tuned.groups.get_or_insert_with(|| vec![X25519]);
+            tuned.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
+            tuned.key_form.get_or_insert(KeyForm::RawPublicKey);
         }
         tuned
+    }
+
+    /// The configuration of one TLS layer of a stack, as an address names it; without ALPN.
+    pub fn tls(&self, layer: Layer) -> Result<TlsConfig, TlsConfigError> {
+        let form = match layer {
+            Layer::TlsRaw => KeyForm::RawPublicKey,
+            Layer::TlsX509 => KeyForm::Certificate,
+            _ => self.key_form.unwrap_or_default(),
+        };
+        let mut tls =
+            TlsConfig::new(&self.identity, Arc::clone(&self.trust))?.with_key_form(form)?;
+        if let Some(groups) = &self.groups {
+            tls = tls.with_groups(groups)?;
+        }
+        if let Some(suites) = &self.suites {
+            tls = tls.with_suites(suites)?;
+        }
+        Ok(tls)
     }
 }
 
@@ -193,8 +226,12 @@ pub(crate) async fn build(
     config: &StackConfig,
 ) -> Result<Built, ConnectError> {
     let below = below_mux(config.layers(layers))?;
-    let count = below.tls;
-    let (inside_mux, inside_tls) = (tls(config, ALPN_MUX)?, tls(config, ALPN_LAYER)?);
+    let count = below.tls.len();
+    let mut configs = Vec::with_capacity(count);
+    for (above, layer) in below.tls.iter().enumerate() {
+        let alpn = if above == 0 { ALPN_MUX } else { ALPN_LAYER };
+        configs.push(config.tls(*layer)?.with_alpn(&[alpn])?);
+    }
     let started = Instant::now();
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();
@@ -209,12 +246,8 @@ pub(crate) async fn build(
         wire
     };
     let mut onion = Onion::new(wire);
-    for layer in 1..=count {
-        let tls = if layer == count {
-            &inside_mux
-        } else {
-            &inside_tls
-        };
+    // Written topmost first, put on from below.
+    for (layer, tls) in (1..=count).zip(configs.iter().rev()) {
         let until = deadline.min(Instant::now() + config.layer_timeout);
         let pushed = timeout_at(until, onion.push(side, tls)).await;
         let error = match pushed {
@@ -234,14 +267,6 @@ pub(crate) async fn build(
         started,
         deadline,
     })
-}
-
-fn tls(config: &StackConfig, alpn: &[u8]) -> Result<TlsConfig, TlsConfigError> {
-    let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust))?.with_alpn(&[alpn])?;
-    match &config.groups {
-        Some(groups) => tls.with_groups(groups),
-        None => Ok(tls),
-    }
 }
 
 /// How long a refused peer gets to read why, and how much of what it still sends is read for that.

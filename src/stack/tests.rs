@@ -15,16 +15,17 @@ fn refusal(layers: &[Layer]) -> String {
 
 #[test]
 fn a_session_needs_the_mux_on_top_of_tls() {
-    use Layer::{Link, Mux, Tls};
+    use Layer::{Link, Mux, Tls, TlsRaw, TlsX509};
     let below = |layers: &[Layer]| {
         let below = below_mux(layers).unwrap();
-        (below.tls, below.link)
+        (below.tls.to_vec(), below.link)
     };
-    assert_eq!(below(DEFAULT_LAYERS), (1, false));
-    assert_eq!(below(SERIAL_LAYERS), (1, true));
-    assert_eq!(below(&[Mux, Tls, Tls, Tls]), (3, false));
-    assert_eq!(below(&[[Mux].as_slice(), &[Tls; 8]].concat()), (8, false));
-    assert_eq!(below(&[Mux, Tls, Tls, Link]), (2, true));
+    assert_eq!(below(DEFAULT_LAYERS), (vec![Tls], false));
+    assert_eq!(below(SERIAL_LAYERS), (vec![Tls], true));
+    let mixed = [Mux, TlsRaw, Tls, TlsX509, Link];
+    assert_eq!(below(&mixed), (vec![TlsRaw, Tls, TlsX509], true));
+    let eight = [[Mux].as_slice(), &[Tls; 8]].concat();
+    assert_eq!(below(&eight), (vec![Tls; 8], false));
 
     assert!(refusal(&[]).contains("needs the mux as its topmost"));
     assert!(refusal(&[Mux, Link]).contains("strangers could speak to it"));
@@ -51,6 +52,13 @@ fn an_address_is_explained_from_the_top() {
          tls  TLS 1.3, both sides show their identity and check the other's; ALPN cepa/1\n\
          tls  TLS 1.3 around the layer above, both sides show their identity; ALPN cepa-layer/1\n\
          tcp  TCP to localhost, port 7000"
+    );
+    assert_eq!(
+        explained("mux+tls?key=raw+tls?key=x509+stdio:"),
+        "mux           many streams in one, each opened by the name of a service; yamux on the wire\n\
+         tls?key=raw   TLS 1.3, both sides show their identity as a raw public key and check the other's; ALPN cepa/1\n\
+         tls?key=x509  TLS 1.3 around the layer above, both sides show their identity in a certificate; ALPN cepa-layer/1\n\
+         stdio         standard input and output of this process"
     );
     let default = explained("unix:/run/x");
     assert_eq!(default.lines().count(), 3);
@@ -103,7 +111,6 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         (277, 831)
     );
     assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
-    assert_eq!(tuned("serial:/dev/ttyS9").groups, Some(vec![X25519]));
     let rate = |address: &str| tuned(address).link.rate.map(f64::round);
     assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
     assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
@@ -112,9 +119,16 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         tuned("serial:/dev/ttyS9,flow=sw").link.escapes,
         Escapes::FlowControl
     );
+    assert_eq!(tuned("tcp:localhost:1").key_form, None);
+    let serial = tuned("serial:/dev/ttyS9");
+    assert_eq!(serial.groups, Some(vec![X25519]));
+    assert_eq!(serial.key_form, Some(KeyForm::RawPublicKey));
+    assert_eq!(serial.suites, Some(SHORT_SUITES.to_vec()));
     // What the caller has set stays.
     let mut own = config.clone();
     own.groups = Some(vec![0x11ec]);
+    own.key_form = Some(KeyForm::Certificate);
     let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
     assert_eq!(own.groups, Some(vec![0x11ec]));
+    assert_eq!(own.key_form, Some(KeyForm::Certificate));
 }

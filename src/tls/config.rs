@@ -17,69 +17,28 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SigningKey;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
+use super::config_error::TlsConfigError;
 use super::error::{TlsError, quote};
-use super::verifier::{Verdict, Verifier};
+use super::shown::{Asked, KeyForm, Shown, asked_for, name_of};
+use super::verifier::{Asks, Verdict, Verifier};
+use super::version::Version;
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy, default_provider};
 
-/// Sent as server name where none was set. `.alt` is no part of the DNS (RFC 9476), so it can't be
-/// mistaken for a name that someone owns.
-const DEFAULT_SERVER_NAME: &str = "cepa.alt";
+/// Stands where rustls wants a name and none is sent.
+const NO_NAME: &str = "cepa.alt";
 
 /// The largest payload of a record, RFC 8446 section 5.1; and the least that rustls can be set to.
 const FRAGMENTS: std::ops::RangeInclusive<usize> = 32..=16_384;
 
+const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
 /// rustls counts a record's header into its fragment size.
 const RECORD_HEADER: usize = 5;
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Version {
-    /// TLS 1.2 (RFC 5246), for peers that have nothing better.
-    Tls12,
-    /// TLS 1.3 (RFC 8446).
-    Tls13,
-}
-
-impl Version {
-    /// The number on the wire: 0x0303 or 0x0304.
-    #[must_use]
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Tls12 => 0x0303,
-            Self::Tls13 => 0x0304,
-        }
-    }
-
-    pub(super) fn from_rustls(version: rustls::ProtocolVersion) -> Option<Self> {
-        match version {
-            rustls::ProtocolVersion::TLSv1_2 => Some(Self::Tls12),
-            rustls::ProtocolVersion::TLSv1_3 => Some(Self::Tls13),
-            _ => None,
-        }
-    }
-
-    fn to_rustls(self) -> &'static SupportedProtocolVersion {
-        match self {
-            Self::Tls12 => &rustls::version::TLS12,
-            Self::Tls13 => &rustls::version::TLS13,
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tls12 => "TLS 1.2",
-            Self::Tls13 => "TLS 1.3",
-        })
-    }
-}
 
 /// The configuration of a TLS layer, for either role. Cheap to clone.
 #[derive(Clone)]
@@ -87,13 +46,13 @@ pub struct TlsConfig {
     inner: Arc<Inner>,
 }
 
-#[derive(Clone)]
 struct Inner {
     settings: Settings,
     /// The provider, cut down to the suites and groups that were asked for.
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
-    resolver: Arc<SingleCertAndKey>,
+    /// Our identities; a client shows the first.
+    shown: Vec<Shown>,
     /// Complete but for the verifier.
     client: ClientConfig,
 }
@@ -101,6 +60,8 @@ struct Inner {
 #[derive(Clone)]
 struct Settings {
     identity: Identity,
+    more_identities: Vec<Identity>,
+    key_form: KeyForm,
     trust: Arc<dyn TrustPolicy>,
     base: Arc<CryptoProvider>,
     versions: Vec<Version>,
@@ -108,7 +69,8 @@ struct Settings {
     groups: Option<Vec<u16>>,
     alpn: Arc<[Vec<u8>]>,
     alpn_required: bool,
-    server_name: ServerName<'static>,
+    server_name: Option<ServerName<'static>>,
+    server_peer: Option<PeerId>,
     max_fragment: Option<usize>,
     clock: Arc<dyn TimeProvider>,
 }
@@ -118,6 +80,8 @@ impl TlsConfig {
     pub fn new(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> Result<Self, TlsConfigError> {
         Settings {
             identity: identity.clone(),
+            more_identities: Vec::new(),
+            key_form: KeyForm::default(),
             trust,
             base: default_provider(),
             versions: vec![Version::Tls13],
@@ -125,7 +89,8 @@ impl TlsConfig {
             groups: None,
             alpn: Arc::new([]),
             alpn_required: false,
-            server_name: name(DEFAULT_SERVER_NAME)?,
+            server_name: None,
+            server_peer: None,
             max_fragment: None,
             clock: Arc::new(DefaultTimeProvider),
         }
@@ -191,18 +156,42 @@ impl TlsConfig {
         settings.build()
     }
 
-    /// The name that we ask a server for (SNI, RFC 6066). It picks one of several identities behind
-    /// a listener; it proves nothing, and is not compared with the certificate. An IP address is not
-    /// sent. It goes over the wire in the clear.
-    pub fn with_server_name(self, server_name: &str) -> Result<Self, TlsConfigError> {
+    /// Further identities of a server behind the same listener. A client chooses by the name that it
+    /// asks for: `<peer id>.cepa.alt` gets that identity, and no name the first one, given to
+    /// [`new`](Self::new). With more than one identity, any other name is refused (alert
+    /// unrecognized_name). A client shows the first identity.
+    pub fn with_more_identities(self, identities: &[Identity]) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
-        settings.server_name = name(server_name)?;
+        settings.more_identities = identities.to_vec();
         settings.build()
     }
 
-    /// Asks for one peer by its id: `<peer id>.cepa.alt`.
+    /// How keys are shown: a client shows its own in this form, and asks for the server's in it. A
+    /// server takes what the client offers, and prefers this form where it is offered both (RFC 7250
+    /// section 4). TLS 1.3 only.
+    pub fn with_key_form(self, form: KeyForm) -> Result<Self, TlsConfigError> {
+        let mut settings = self.into_settings();
+        settings.key_form = form;
+        settings.build()
+    }
+
+    /// The name that we ask a server for (SNI, RFC 6066). It picks one of several identities behind
+    /// a listener; it proves nothing, and is not compared with the certificate. It goes over the wire
+    /// in the clear. Without one, and for an IP address, no name is sent.
+    pub fn with_server_name(self, server_name: &str) -> Result<Self, TlsConfigError> {
+        let mut settings = self.into_settings();
+        settings.server_name = Some(name(server_name)?);
+        settings.server_peer = None;
+        settings.build()
+    }
+
+    /// Asks for one peer by its id, by the name `<peer id>.cepa.alt`, and refuses any other server,
+    /// whatever the trust policy says to it.
     pub fn with_server_peer(self, peer: PeerId) -> Result<Self, TlsConfigError> {
-        self.with_server_name(&format!("{peer}.cepa.alt"))
+        let mut settings = self.into_settings();
+        settings.server_name = Some(name(&name_of(peer))?);
+        settings.server_peer = Some(peer);
+        settings.build()
     }
 
     /// The most bytes of payload in one record that we send, from 32 to 16,384 (the default).
@@ -247,12 +236,21 @@ impl TlsConfig {
     }
 
     fn into_settings(self) -> Settings {
-        Arc::unwrap_or_clone(self.inner).settings
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => inner.settings,
+            Err(shared) => shared.settings.clone(),
+        }
     }
 
     /// For one connection as client: the configuration, and where its verdict will stand.
     pub(crate) fn client(&self) -> (Arc<ClientConfig>, Verdict) {
-        let verdict = Verdict::new(Arc::clone(&self.inner.settings.alpn));
+        let settings = &self.inner.settings;
+        let verdict = Verdict::new(Asks {
+            alpn: Arc::clone(&settings.alpn),
+            peer: settings.server_peer,
+            local_id: settings.identity.peer_id(),
+            peer_form: settings.key_form,
+        });
         let mut config = self.inner.client.clone();
         config
             .dangerous()
@@ -260,20 +258,40 @@ impl TlsConfig {
         (Arc::new(config), verdict)
     }
 
-    /// For one connection as server: the configuration, and where its verdict will stand.
-    pub(crate) fn server(&self) -> Result<(Arc<ServerConfig>, Verdict), TlsError> {
-        let settings = &self.inner.settings;
-        let verdict = Verdict::new(Arc::clone(&settings.alpn));
+    /// For one connection as server, whose client asks for this: the configuration, and where its
+    /// verdict will stand.
+    pub(crate) fn server(&self, asked: &Asked) -> Result<(Arc<ServerConfig>, Verdict), TlsError> {
+        let inner = &self.inner;
+        let settings = &inner.settings;
+        let Some(shown) = asked_for(&inner.shown, asked.name.as_deref()) else {
+            return Err(TlsError::UnknownName {
+                name: asked.name.clone().unwrap_or_default(),
+            });
+        };
+        let (own_form, peer_form) = if settings.versions.contains(&Version::Tls13) {
+            asked.forms(settings.key_form)
+        } else {
+            Default::default()
+        };
+        let verdict = Verdict::new(Asks {
+            alpn: Arc::clone(&settings.alpn),
+            peer: None,
+            local_id: shown.id(),
+            peer_form,
+        });
+        // A raw key has its place in TLS 1.3 alone.
+        let raw = [own_form, peer_form].contains(&KeyForm::RawPublicKey);
+        let versions = if raw { TLS13_ALONE } else { &inner.versions };
         let mut config = ServerConfig::builder_with_details(
-            Arc::clone(&self.inner.provider),
+            Arc::clone(&inner.provider),
             Arc::clone(&settings.clock),
         )
-        .with_protocol_versions(&self.inner.versions)
+        .with_protocol_versions(versions)
         .map_err(|error| TlsError::Local {
             detail: error.to_string(),
         })?
         .with_client_cert_verifier(self.verifier(Side::Client, &verdict))
-        .with_cert_resolver(Arc::clone(&self.inner.resolver) as _);
+        .with_cert_resolver(shown.to_client(own_form));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         // The order of suites is part of a layer's configuration, and ours holds.
@@ -287,9 +305,14 @@ impl TlsConfig {
         Ok((Arc::new(config), verdict))
     }
 
-    /// The name that a client asks for.
-    pub(crate) fn server_name(&self) -> ServerName<'static> {
-        self.inner.settings.server_name.clone()
+    /// The name that a client asks for, for rustls; whether it is sent stands in the configuration.
+    pub(crate) fn server_name(&self) -> Result<ServerName<'static>, TlsError> {
+        match &self.inner.settings.server_name {
+            Some(name) => Ok(name.clone()),
+            None => name(NO_NAME).map_err(|error| TlsError::Local {
+                detail: error.to_string(),
+            }),
+        }
     }
 
     /// Is the protocol that was agreed on (or not) in order?
@@ -312,6 +335,7 @@ impl TlsConfig {
         Arc::new(Verifier::new(
             Arc::clone(&self.inner.settings.trust),
             self.inner.provider.signature_verification_algorithms,
+            self.inner.settings.versions.contains(&Version::Tls12),
             role,
             verdict.clone(),
         ))
@@ -330,6 +354,8 @@ impl fmt::Debug for TlsConfig {
             .field("groups", &settings.groups)
             .field("alpn", &alpn)
             .field("server_name", &settings.server_name)
+            .field("key_form", &settings.key_form)
+            .field("more_identities", &settings.more_identities)
             .finish_non_exhaustive()
     }
 }
@@ -337,17 +363,27 @@ impl fmt::Debug for TlsConfig {
 impl Settings {
     fn build(self) -> Result<TlsConfig, TlsConfigError> {
         let provider = self.provider()?;
+        if self.key_form == KeyForm::RawPublicKey && self.versions != [Version::Tls13] {
+            return Err(TlsConfigError::RawKeyVersion);
+        }
         let versions: Vec<_> = self
             .versions
             .iter()
             .map(|version| version.to_rustls())
             .collect();
-        let resolver = Arc::new(SingleCertAndKey::from(self.certified()?));
+        let first = self.shown(&self.identity)?;
+        let resolver = first.to_server(self.key_form);
+        let mut shown = vec![first];
+        for identity in &self.more_identities {
+            shown.push(self.shown(identity)?);
+        }
+        // Each connection gets a verifier of its own in place of this one.
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&self.trust),
             provider.signature_verification_algorithms,
+            self.versions.contains(&Version::Tls12),
             Side::Server,
-            Verdict::new(Arc::clone(&self.alpn)),
+            Verdict::default(),
         ));
         let mut client =
             ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(&self.clock))
@@ -357,10 +393,11 @@ impl Settings {
                 })?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
-                .with_client_cert_resolver(Arc::clone(&resolver) as _);
+                .with_client_cert_resolver(resolver);
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
         client.require_ems = true;
+        client.enable_sni = self.server_name.is_some();
         client.cert_compressors = Vec::new();
         client.cert_decompressors = Vec::new();
         client.alpn_protocols = self.alpn.to_vec();
@@ -370,28 +407,26 @@ impl Settings {
                 settings: self,
                 provider,
                 versions,
-                resolver,
+                shown,
                 client,
             }),
         })
     }
 
-    /// Our chain, with the key as the provider in use wants it.
-    fn certified(&self) -> Result<Arc<CertifiedKey>, TlsConfigError> {
-        if Arc::ptr_eq(&self.base, &default_provider()) {
-            return Ok(Arc::clone(self.identity.certified()));
-        }
-        let key = self
-            .base
-            .key_provider
-            .load_private_key(self.identity.private_key().clone_key())
-            .map_err(|error| TlsConfigError::Backend {
+    /// An identity of ours, with its key as the provider in use wants it.
+    fn shown(&self, identity: &Identity) -> Result<Shown, TlsConfigError> {
+        let key: Arc<dyn SigningKey> = if Arc::ptr_eq(&self.base, &default_provider()) {
+            Arc::clone(&identity.certified().key)
+        } else {
+            let loaded = self
+                .base
+                .key_provider
+                .load_private_key(identity.private_key().clone_key());
+            loaded.map_err(|error| TlsConfigError::Backend {
                 reason: error.to_string(),
-            })?;
-        Ok(Arc::new(CertifiedKey::new(
-            self.identity.chain().to_vec(),
-            key,
-        )))
+            })?
+        };
+        Ok(Shown::new(identity, key))
     }
 
     /// The provider with the suites and groups that were asked for, in that order.
@@ -460,72 +495,4 @@ fn name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
     ServerName::try_from(text.to_owned()).map_err(|_| TlsConfigError::ServerName {
         name: text.to_owned(),
     })
-}
-
-/// A layer's configuration that can't work. Each text is one line and says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsConfigError {
-    /// No version at all.
-    #[error("a TLS layer needs a version: name TLS 1.3, or TLS 1.2 for old peers")]
-    NoVersion,
-    /// A cipher suite that the provider lacks.
-    #[error(
-        "cipher suite 0x{code:04x} is not available: choose another one, or another cryptographic backend"
-    )]
-    UnknownSuite {
-        /// Its IANA code.
-        code: u16,
-    },
-    /// A cipher suite of a version that is not enabled.
-    #[error(
-        "cipher suite 0x{code:04x} belongs to a TLS version that this layer does not enable: set the versions first"
-    )]
-    SuiteVersion {
-        /// Its IANA code.
-        code: u16,
-    },
-    /// A version for which no suite is left.
-    #[error("no cipher suite is left for {version}: name one, or leave that version out")]
-    NoSuite {
-        /// The version.
-        version: Version,
-    },
-    /// A key exchange group that the provider lacks.
-    #[error(
-        "key exchange group 0x{code:04x} is not available: choose another one, or another cryptographic backend"
-    )]
-    UnknownGroup {
-        /// Its IANA code.
-        code: u16,
-    },
-    /// No key exchange group at all.
-    #[error("a TLS layer needs a key exchange group: name one, 0x001d is X25519")]
-    NoGroup,
-    /// A protocol name of a length that ALPN can't carry.
-    #[error("an ALPN name has 1 to 255 bytes, this has {length}")]
-    Alpn {
-        /// Its length in bytes.
-        length: usize,
-    },
-    /// Neither a host name nor an IP address.
-    #[error("{name:?} can't be asked for as a server name: use a host name or an IP address")]
-    ServerName {
-        /// What was given.
-        name: String,
-    },
-    /// A fragment size out of range.
-    #[error("a record carries 32 to 16384 bytes, not {bytes}")]
-    Fragment {
-        /// What was given.
-        bytes: usize,
-    },
-    /// The cryptographic provider does not take the settings or the key.
-    #[error(
-        "the cryptographic backend does not take these settings ({reason}): use another key, suite or backend"
-    )]
-    Backend {
-        /// What it says.
-        reason: String,
-    },
 }

@@ -14,7 +14,7 @@ use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::verifier::Verdict;
 use crate::Side;
-use crate::identity::Refusal;
+use crate::identity::{PeerId, Refusal};
 
 /// Bytes of foreign data that an error quotes.
 const QUOTED: usize = 64;
@@ -76,6 +76,25 @@ pub enum TlsError {
     Incompatible {
         /// What is lacking.
         detail: String,
+    },
+
+    /// A client asked for a name that none of our identities has.
+    #[error(
+        "the client asked for {}, and no identity here has that name: it asks with a wrong peer id, or at the wrong address",
+        quote(name.as_bytes())
+    )]
+    UnknownName {
+        /// The name (SNI).
+        name: String,
+    },
+
+    /// The peer that we asked for is not one of those behind this address.
+    #[error(
+        "peer {asked} is not at this address, others are: check its id (`cepa id show` over there) and the address"
+    )]
+    NotHere {
+        /// Whom we asked for.
+        asked: PeerId,
     },
 
     /// The two sides did not agree on the protocol inside this layer.
@@ -146,6 +165,12 @@ impl TlsError {
             return Self::Refused(refusal);
         }
         match error {
+            rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+                match verdict.asks().peer {
+                    Some(asked) => Self::NotHere { asked },
+                    None => Self::from_alert(u8::from(AlertDescription::UnrecognisedName)),
+                }
+            }
             rustls::Error::AlertReceived(alert) => Self::from_alert(u8::from(*alert)),
             rustls::Error::NoCertificatesPresented => Self::Refused(Refusal::NoCertificate),
             rustls::Error::DecryptError | rustls::Error::PeerSentOversizedRecord => Self::BadRecord,
@@ -164,7 +189,7 @@ impl TlsError {
             // rustls means here: of the protocols offered to us we speak none. Which ones they were
             // it does not tell.
             rustls::Error::NoApplicationProtocol => Self::Alpn {
-                required: verdict.alpn().to_vec(),
+                required: verdict.asks().alpn.to_vec(),
                 got: None,
             },
             rustls::Error::FailedToGetCurrentTime
@@ -244,9 +269,10 @@ impl TlsError {
 impl From<TlsError> for io::Error {
     fn from(error: TlsError) -> Self {
         let kind = match error.root() {
-            TlsError::Refused(_) | TlsError::RefusedByPeer { .. } => {
-                io::ErrorKind::PermissionDenied
-            }
+            TlsError::Refused(_)
+            | TlsError::RefusedByPeer { .. }
+            | TlsError::UnknownName { .. }
+            | TlsError::NotHere { .. } => io::ErrorKind::PermissionDenied,
             TlsError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             TlsError::TimedOut => io::ErrorKind::TimedOut,
             TlsError::Closed => io::ErrorKind::BrokenPipe,
@@ -294,9 +320,11 @@ fn refused_by_peer(alert: u8) -> String {
             "it knows no identity of the name we asked for",
             "check the server name",
         ),
-        AlertDescription::ProtocolVersion
-        | AlertDescription::HandshakeFailure
-        | AlertDescription::InsufficientSecurity => (
+        AlertDescription::HandshakeFailure => (
+            "it has no cipher suite, key or form of keys in common with us",
+            "compare the layers' settings on both sides; a peer that knows no raw public keys (RFC 7250) needs certificates (`tls?key=x509`)",
+        ),
+        AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => (
             "it has no TLS version, cipher suite or key in common with us",
             "compare the layers' settings on both sides",
         ),
@@ -349,6 +377,10 @@ fn incompatible(what: &PeerIncompatible) -> String {
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled => "no TLS version".into(),
+        PeerIncompatible::IncorrectCertificateTypeExtension
+        | PeerIncompatible::UnsolicitedCertificateTypeExtension => {
+            "one side takes raw public keys (RFC 7250) only, the other certificates only".into()
+        }
         other => format!("{other:?}"),
     }
 }

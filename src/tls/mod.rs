@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `config.rs` | `TlsConfig`: identity, trust, versions, suites, ALPN, and the hardening that is not optional |
+//! | `shown.rs` | `KeyForm`, and which identity a client's hello gets to see, in which form |
 //! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
 //! | `peer.rs` | `Peer`: what a finished handshake tells |
 //! | `error.rs` | `TlsError`, and the alert or the bytes behind it in words |
@@ -10,6 +11,7 @@
 //! | `session.rs` | one TLS connection, fed one record at a time; the only file that names rustls's connections |
 
 mod config;
+mod config_error;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -17,11 +19,16 @@ pub mod fuzz;
 mod peer;
 pub(crate) mod record;
 pub(crate) mod session;
+mod shown;
 mod verifier;
+mod version;
 
-pub use config::{TlsConfig, TlsConfigError, Version};
+pub use config::TlsConfig;
+pub use config_error::TlsConfigError;
 pub use error::TlsError;
 pub use peer::Peer;
+pub use shown::KeyForm;
+pub use version::Version;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,11 @@ use rustls::CommonState;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 
-use super::config::{TlsConfig, Version};
+use super::config::TlsConfig;
 use super::error::TlsError;
+use super::shown::KeyForm;
+use super::verifier::Asks;
+use super::version::Version;
 use crate::identity::{Facts, PeerId, Refusal};
 
 /// The peer of one TLS layer, authenticated, and what was agreed with it.
@@ -13,8 +16,8 @@ use crate::identity::{Facts, PeerId, Refusal};
 pub struct Peer {
     facts: Facts,
     local_id: PeerId,
+    /// Its own certificate first; empty where it showed a raw key.
     chain: Vec<CertificateDer<'static>>,
-    certificate: CertificateDer<'static>,
     version: Version,
     suite: u16,
     group: Option<u16>,
@@ -30,6 +33,7 @@ impl Peer {
         connection: &CommonState,
         server_name: Option<&str>,
         config: &TlsConfig,
+        asks: &Asks,
     ) -> Result<Self, TlsError> {
         let (Some(version), Some(suite), Some(chain)) = (
             connection.protocol_version().and_then(Version::from_rustls),
@@ -40,19 +44,20 @@ impl Peer {
                 what: "the TLS handshake has not finished",
             });
         };
-        let certificate = chain
+        let shown = chain
             .first()
-            .ok_or(TlsError::Refused(Refusal::NoCertificate))?
-            .clone();
-        let facts = Facts::read(&certificate)
-            .map_err(|problem| TlsError::Refused(Refusal::Unusable { problem }))?;
+            .ok_or(TlsError::Refused(Refusal::NoCertificate))?;
+        let (facts, chain) = match asks.peer_form {
+            KeyForm::Certificate => (Facts::read(shown), chain.to_vec()),
+            KeyForm::RawPublicKey => (Facts::of_key(shown), Vec::new()),
+        };
+        let facts = facts.map_err(|problem| TlsError::Refused(Refusal::Unusable { problem }))?;
         let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
         config.check_alpn(alpn.as_deref())?;
         Ok(Self {
             facts,
-            local_id: config.identity().peer_id(),
-            chain: chain.to_vec(),
-            certificate,
+            local_id: asks.local_id,
+            chain,
             version,
             suite: u16::from(suite.suite()),
             group: connection
@@ -73,9 +78,17 @@ impl Peer {
         self.local_id
     }
 
-    /// The certificate that it showed.
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    /// How it showed its key.
+    pub fn key_form(&self) -> KeyForm {
+        match self.chain.first() {
+            Some(_) => KeyForm::Certificate,
+            None => KeyForm::RawPublicKey,
+        }
+    }
+
+    /// The certificate that it showed; none where it showed a raw public key.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
     }
 
     /// All that it showed, its own certificate first. Nothing is proven about the rest.
@@ -83,17 +96,19 @@ impl Peer {
         &self.chain
     }
 
-    /// SHA-256 of its certificate (DER): what other programs call the fingerprint.
-    pub fn certificate_sha256(&self) -> [u8; 32] {
-        Sha256::digest(&self.certificate).into()
+    /// SHA-256 of its certificate (DER): what other programs call the fingerprint. None where it
+    /// showed a raw public key; [`id`](Self::id) is there in any case.
+    pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        self.certificate()
+            .map(|certificate| Sha256::digest(certificate).into())
     }
 
-    /// From when its certificate is valid.
+    /// From when its certificate is valid; 1970 for a raw public key.
     pub fn not_before(&self) -> UnixTime {
         self.facts.not_before
     }
 
-    /// Until when its certificate is valid.
+    /// Until when its certificate is valid; the end of 9999 for a raw public key.
     pub fn not_after(&self) -> UnixTime {
         self.facts.not_after
     }

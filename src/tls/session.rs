@@ -10,6 +10,10 @@
 //!   below. [`Session::close`] notes how many bytes may still leave; the rest is discarded.
 //! - **The peer's close is kept.** rustls tells it only in the state that it returns once.
 //!
+//! A server's connection comes about only when the client's hello has come whole: which of our
+//! identities it shows, and in which form, depends on what the hello asks for. Until then there is
+//! hardly anything in memory for a client that says nothing.
+//!
 //! One record at a time costs a reallocation a record, because rustls shrinks its buffer whenever
 //! it is empty. The five header bytes of the record behind are therefore handed over early where
 //! they are at hand. They still count as unread here: should the record turn out to be the last of
@@ -18,12 +22,14 @@
 use std::io::{self, BufRead, IoSlice, Write};
 
 use cepa_transports::Side;
-use rustls::{ClientConnection, Connection, ProtocolVersion, ServerConnection};
+use rustls::server::Acceptor;
+use rustls::{ClientConnection, Connection, ProtocolVersion};
 
 use super::config::TlsConfig;
 use super::error::TlsError;
 use super::peer::Peer;
 use super::record::{self, Front};
+use super::shown::Asked;
 use super::verifier::Verdict;
 
 /// From this length of a record on, keeping rustls's buffer saves more than it costs.
@@ -31,9 +37,9 @@ const WORTH_FEEDING_AHEAD: usize = 4096;
 
 /// One TLS session, without IO.
 pub(crate) struct Session {
-    conn: Connection,
+    stage: Stage,
     config: TlsConfig,
-    /// Why the peer was refused, if it was.
+    /// Why the peer was refused, if it was, and what else rustls does not keep.
     verdict: Verdict,
     /// Not a record has come yet.
     untouched: bool,
@@ -47,28 +53,32 @@ pub(crate) struct Session {
     left_to_close: Option<usize>,
 }
 
+enum Stage {
+    /// A server that has not seen a whole hello.
+    Hello(Acceptor),
+    /// A server that will not see one, or has refused it: what is left to say.
+    Over(Vec<u8>),
+    Live(Connection),
+}
+
+/// Alerts in the clear (RFC 8446 sections 5.1 and 6), for what is refused before there is a key.
+const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 impl Session {
     /// A session before its handshake: as client it has a ClientHello to send.
     pub(crate) fn new(side: Side, config: &TlsConfig) -> Result<Self, TlsError> {
-        let (conn, verdict) = match side {
+        let (stage, verdict) = match side {
             Side::Client => {
                 let (client, verdict) = config.client();
-                let conn = ClientConnection::new(client, config.server_name());
-                (conn.map(Connection::Client), verdict)
+                let conn = ClientConnection::new(client, config.server_name()?)
+                    .map_err(|error| TlsError::from_rustls(&error, &verdict, side))?;
+                (live(Connection::Client(conn)), verdict)
             }
-            Side::Server => {
-                let (server, verdict) = config.server()?;
-                (
-                    ServerConnection::new(server).map(Connection::Server),
-                    verdict,
-                )
-            }
+            Side::Server => (Stage::Hello(Acceptor::default()), Verdict::default()),
         };
-        let mut conn = conn.map_err(|error| TlsError::from_rustls(&error, &verdict, side))?;
-        // The onion bounds what waits, over all its layers; a second limit here would cut records.
-        conn.set_buffer_limit(None);
         Ok(Self {
-            conn,
+            stage,
             config: config.clone(),
             verdict,
             untouched: true,
@@ -81,30 +91,45 @@ impl Session {
 
     /// Our role.
     pub(crate) fn side(&self) -> Side {
-        match self.conn {
-            Connection::Client(_) => Side::Client,
-            Connection::Server(_) => Side::Server,
+        match self.stage {
+            Stage::Live(Connection::Client(_)) => Side::Client,
+            _ => Side::Server,
+        }
+    }
+
+    fn live(&self) -> Option<&Connection> {
+        match &self.stage {
+            Stage::Live(conn) => Some(conn),
+            Stage::Hello(_) | Stage::Over(_) => None,
+        }
+    }
+
+    fn live_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.stage {
+            Stage::Live(conn) => Some(conn),
+            Stage::Hello(_) | Stage::Over(_) => None,
         }
     }
 
     /// Who is at the other end, and what was agreed, once the handshake is done.
     pub(crate) fn peer(&self) -> Result<Peer, TlsError> {
-        let name = match &self.conn {
+        let conn = self.live().ok_or(UNFINISHED)?;
+        let name = match conn {
             Connection::Client(_) => None,
             Connection::Server(server) => server.server_name(),
         };
-        Peer::from_connection(&self.conn, name, &self.config)
+        Peer::from_connection(conn, name, &self.config, self.verdict.asks())
     }
 
     /// 32 bytes that only the two ends of this connection can know (RFC 8446 section 7.5).
     pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Result<[u8; 32], TlsError> {
-        self.conn
-            .export_keying_material([0; 32], label, Some(context))
+        let conn = self.live().ok_or(UNFINISHED)?;
+        conn.export_keying_material([0; 32], label, Some(context))
             .map_err(|error| TlsError::from_rustls(&error, &self.verdict, self.side()))
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.conn.is_handshaking()
+        self.live().is_none_or(|conn| conn.is_handshaking())
     }
 
     /// The peer has said that it sends nothing more in this layer.
@@ -117,8 +142,12 @@ impl Session {
         // TLS 1.3: header 5, content type 1, tag 16 (RFC 8446 section 5.2). TLS 1.2: header 5, tag
         // 16, and 8 of explicit nonce with AES-GCM (RFC 5288 section 3), none with ChaCha20
         // (RFC 7905 section 2).
-        let tls12 = self.conn.protocol_version() == Some(ProtocolVersion::TLSv1_2);
-        let suite = self.conn.negotiated_cipher_suite().map(|s| s.suite());
+        let conn = self.live();
+        let version = conn.and_then(|conn| conn.protocol_version());
+        let tls12 = version == Some(ProtocolVersion::TLSv1_2);
+        let suite = conn
+            .and_then(|conn| conn.negotiated_cipher_suite())
+            .map(|s| s.suite());
         let chacha = suite
             .and_then(|s| s.as_str())
             .is_some_and(|name| name.contains("CHACHA20"));
@@ -145,30 +174,52 @@ impl Session {
         if front == Front::Invalid {
             return Err(match fed {
                 _ if self.untouched => TlsError::not_tls(input),
-                Err(error) => TlsError::from_rustls(&error, &self.verdict, self.side()),
+                Err(error) => error,
                 Ok(_) => TlsError::BadRecord,
             });
         }
         self.untouched = false;
-        let plaintext =
-            fed.map_err(|error| TlsError::from_rustls(&error, &self.verdict, self.side()))?;
         Ok(Some(Fed {
             record: len,
-            plaintext,
+            plaintext: fed?,
         }))
     }
 
-    fn process(&mut self, one: &[u8], behind: &[u8]) -> Result<usize, rustls::Error> {
-        self.hand_over(one.get(self.ahead..).unwrap_or_default())?;
+    fn process(&mut self, one: &[u8], behind: &[u8]) -> Result<usize, TlsError> {
+        let rest = one.get(self.ahead..).unwrap_or_default();
         self.ahead = 0;
-        if one.len() >= WORTH_FEEDING_AHEAD && !self.conn.is_handshaking() {
-            let header = behind.get(..record::HEADER);
-            if let (Some(header), false) = (header, record::front(behind) == Front::Invalid) {
-                self.hand_over(header)?;
-                self.ahead = record::HEADER;
+        match &mut self.stage {
+            Stage::Hello(acceptor) => match hand_over(rest, |bytes| acceptor.read_tls(bytes)) {
+                Ok(()) => self.accept(),
+                Err(error) => Err(self.failed(&error)),
+            },
+            Stage::Over(_) => Err(UNFINISHED),
+            Stage::Live(conn) => {
+                let mut handed = hand_over(rest, |bytes| conn.read_tls(bytes));
+                let early = one.len() >= WORTH_FEEDING_AHEAD
+                    && !conn.is_handshaking()
+                    && record::front(behind) != Front::Invalid;
+                if let Some(header) = behind.get(..record::HEADER).filter(|_| early) {
+                    handed = handed.and_then(|()| hand_over(header, |bytes| conn.read_tls(bytes)));
+                    self.ahead = record::HEADER;
+                }
+                match handed {
+                    Ok(()) => self.process_new(),
+                    Err(error) => Err(self.failed(&error)),
+                }
             }
         }
-        let state = self.conn.process_new_packets()?;
+    }
+
+    /// Lets rustls look at what it was handed.
+    fn process_new(&mut self) -> Result<usize, TlsError> {
+        let Stage::Live(conn) = &mut self.stage else {
+            return Ok(0);
+        };
+        let state = match conn.process_new_packets() {
+            Ok(state) => state,
+            Err(error) => return Err(self.failed(&error)),
+        };
         self.queued = state.tls_bytes_to_write();
         if state.peer_has_closed() {
             self.peer_closed = true;
@@ -177,57 +228,104 @@ impl Session {
         Ok(state.plaintext_bytes_to_read())
     }
 
-    fn hand_over(&mut self, mut bytes: &[u8]) -> Result<(), rustls::Error> {
-        // rustls takes at most 4 KiB a call from an empty buffer.
-        while !bytes.is_empty() {
-            match self.conn.read_tls(&mut bytes) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
+    /// Makes the connection once the hello is whole.
+    fn accept(&mut self) -> Result<usize, TlsError> {
+        let Stage::Hello(acceptor) = &mut self.stage else {
+            return Ok(0);
+        };
+        let accepted = match acceptor.accept() {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return Ok(0),
+            Err((error, mut alert)) => {
+                self.stage = Stage::Over(words(|out| alert.write_all(out)));
+                return Err(self.failed(&error));
+            }
+        };
+        let (config, verdict) = match self.config.server(&Asked::of(&accepted.client_hello())) {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                self.stage = Stage::Over(UNRECOGNIZED_NAME.to_vec());
+                return Err(error);
+            }
+        };
+        self.verdict = verdict;
+        match accepted.into_connection(config) {
+            Ok(conn) => {
+                self.stage = live(Connection::Server(conn));
+                self.process_new()
+            }
+            Err((error, mut alert)) => {
+                self.stage = Stage::Over(words(|out| alert.write_all(out)));
+                Err(self.failed(&error))
             }
         }
-        Ok(())
+    }
+
+    fn failed(&self, error: &rustls::Error) -> TlsError {
+        TlsError::from_rustls(error, &self.verdict, self.side())
     }
 
     /// The plaintext at hand, the first piece of it.
     pub(crate) fn plaintext(&mut self) -> &[u8] {
-        self.conn.reader().into_first_chunk().unwrap_or_default()
+        self.live_mut()
+            .and_then(|conn| conn.reader().into_first_chunk().ok())
+            .unwrap_or_default()
     }
 
     /// Marks the first `n` bytes of [`plaintext`](Self::plaintext) as read.
     pub(crate) fn consume(&mut self, n: usize) {
-        self.conn.reader().consume(n);
+        if let Some(conn) = self.live_mut() {
+            conn.reader().consume(n);
+        }
     }
 
     /// Seals all of `parts`, as few records as they fit in; returns how many bytes that were.
     pub(crate) fn seal(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let n = self.conn.writer().write_vectored(parts)?;
+        let conn = self.live_mut().ok_or(UNFINISHED)?;
+        let n = conn.writer().write_vectored(parts)?;
         self.queued += n + n.div_ceil(record::MAX_PLAINTEXT) * self.overhead();
         Ok(n)
     }
 
     /// Whether sealed bytes wait to leave.
     pub(crate) fn wants_write(&self) -> bool {
-        self.left_to_close != Some(0) && self.conn.wants_write()
+        match &self.stage {
+            Stage::Hello(_) => false,
+            Stage::Over(words) => !words.is_empty(),
+            Stage::Live(conn) => self.left_to_close != Some(0) && conn.wants_write(),
+        }
     }
 
     /// About how many bytes wait to leave.
     pub(crate) fn queued(&self) -> usize {
-        if self.wants_write() { self.queued } else { 0 }
+        match &self.stage {
+            Stage::Over(words) => words.len(),
+            _ if self.wants_write() => self.queued,
+            _ => 0,
+        }
     }
 
     /// Writes sealed bytes to `out` with one vectored write.
     pub(crate) fn emit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
+        let conn = match &mut self.stage {
+            Stage::Hello(_) => return Ok(0),
+            Stage::Over(words) => {
+                let n = out.write(words)?;
+                words.drain(..n.min(words.len()));
+                return Ok(n);
+            }
+            Stage::Live(conn) => conn,
+        };
         let n = match &mut self.left_to_close {
-            None => self.conn.write_tls(out)?,
+            None => conn.write_tls(out)?,
             Some(left) => {
-                let n = self.conn.write_tls(&mut UpTo { out, limit: *left })?;
+                let n = conn.write_tls(&mut UpTo { out, limit: *left })?;
                 *left -= n.min(*left);
                 n
             }
         };
         self.queued = self.queued.saturating_sub(n);
-        if !self.conn.wants_write() {
+        if !conn.wants_write() {
             self.queued = 0;
         }
         Ok(n)
@@ -238,13 +336,55 @@ impl Session {
         if self.left_to_close.is_some() {
             return;
         }
-        self.conn.send_close_notify();
-        // A session that has failed gives no state any more; its alert is its last word anyway.
-        if let Ok(state) = self.conn.process_new_packets() {
-            self.left_to_close = Some(state.tls_bytes_to_write());
-            self.queued = state.tls_bytes_to_write();
+        match &mut self.stage {
+            Stage::Hello(_) => {
+                self.stage = Stage::Over(CLOSE_NOTIFY.to_vec());
+                self.left_to_close = Some(CLOSE_NOTIFY.len());
+            }
+            Stage::Over(_) => {}
+            Stage::Live(conn) => {
+                conn.send_close_notify();
+                // A session that has failed gives no state any more; its alert is its last word
+                // anyway.
+                if let Ok(state) = conn.process_new_packets() {
+                    self.left_to_close = Some(state.tls_bytes_to_write());
+                    self.queued = state.tls_bytes_to_write();
+                }
+            }
         }
     }
+}
+
+const UNFINISHED: TlsError = TlsError::Misuse {
+    what: "the TLS handshake has not finished",
+};
+
+fn live(mut conn: Connection) -> Stage {
+    // The onion bounds what waits, over all its layers; a second limit here would cut records.
+    conn.set_buffer_limit(None);
+    Stage::Live(conn)
+}
+
+/// Hands all bytes to rustls, which takes at most 4 KiB a call from an empty buffer.
+fn hand_over(
+    mut bytes: &[u8],
+    mut read: impl FnMut(&mut &[u8]) -> io::Result<usize>,
+) -> Result<(), rustls::Error> {
+    while !bytes.is_empty() {
+        match read(&mut bytes) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => return Err(rustls::Error::General(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// What `write` writes; memory takes everything.
+fn words(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Vec<u8> {
+    let mut words = Vec::new();
+    let _ = write(&mut words);
+    words
 }
 
 /// What one record came to.

@@ -10,7 +10,8 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
 
 use super::error::quote;
-use super::verifier::Verdict;
+use super::shown::Asked;
+use super::verifier::{Shown, Verdict};
 use super::*;
 use crate::Side;
 use crate::identity::{
@@ -29,7 +30,7 @@ struct End {
 impl End {
     fn client(config: &TlsConfig) -> Self {
         let (client, verdict) = config.client();
-        let connection = ClientConnection::new(client, config.server_name())
+        let connection = ClientConnection::new(client, config.server_name().unwrap())
             .unwrap()
             .into();
         Self {
@@ -42,7 +43,7 @@ impl End {
     }
 
     fn server(config: &TlsConfig) -> Self {
-        let (server, verdict) = config.server().unwrap();
+        let (server, verdict) = config.server(&Asked::default()).unwrap();
         let connection = ServerConnection::new(server).unwrap().into();
         Self {
             connection,
@@ -78,7 +79,7 @@ impl End {
             Connection::Client(_) => None,
             Connection::Server(server) => server.server_name(),
         };
-        Peer::from_connection(&self.connection, name, &self.config)
+        Peer::from_connection(&self.connection, name, &self.config, self.verdict.asks())
     }
 }
 
@@ -159,10 +160,11 @@ fn both_sides_learn_who_the_other_is() {
         let (of_client, of_server) = (of_client.unwrap(), of_server.unwrap());
         assert_eq!(of_client.id(), server.identity().peer_id());
         assert_eq!(of_server.id(), client.identity().peer_id());
-        assert_eq!(of_server.certificate(), client.identity().certificate());
+        let shown = client.identity().certificate();
+        assert_eq!(of_server.certificate(), Some(shown));
         assert_eq!(
             of_server.certificate_sha256(),
-            client.identity().certificate_sha256()
+            Some(client.identity().certificate_sha256())
         );
         assert_eq!(of_server.not_after(), client.identity().not_after());
         for peer in [&of_client, &of_server] {
@@ -171,7 +173,7 @@ fn both_sides_learn_who_the_other_is() {
             assert_eq!(peer.alpn(), None);
         }
         assert_eq!(of_client.server_name(), None);
-        assert_eq!(of_server.server_name(), Some("cepa.alt"));
+        assert_eq!(of_server.server_name(), None);
     }
 }
 
@@ -414,7 +416,10 @@ struct Notes {
 
 impl TrustPolicy for Notes {
     fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
-        assert_eq!(PeerId::from_certificate(peer.certificate).unwrap(), peer.id);
+        assert_eq!(
+            PeerId::from_certificate(peer.certificate.unwrap()).unwrap(),
+            peer.id
+        );
         assert!(peer.not_before <= peer.now && peer.now <= peer.not_after);
         self.asked
             .lock()
@@ -488,7 +493,7 @@ fn a_client_without_a_certificate_is_refused() {
     let (with, _) = own.client();
     let mut without = rustls::ClientConfig::clone(&with);
     without.client_auth_cert_resolver = Arc::new(Shows(None));
-    client.connection = ClientConnection::new(Arc::new(without), own.server_name())
+    client.connection = ClientConnection::new(Arc::new(without), own.server_name().unwrap())
         .unwrap()
         .into();
     let mut server = End::server(&server);
@@ -529,7 +534,7 @@ fn somebody_else_s_certificate_is_of_no_use_without_its_key() {
         let mut forged = rustls::ClientConfig::clone(&own.client().0);
         let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
         forged.client_auth_cert_resolver = Arc::new(Shows(Some(Arc::new(stolen))));
-        client.connection = ClientConnection::new(Arc::new(forged), own.server_name())
+        client.connection = ClientConnection::new(Arc::new(forged), own.server_name().unwrap())
             .unwrap()
             .into();
         let mut server = End::server(&server);
@@ -550,7 +555,7 @@ fn nor_is_it_to_a_server() {
             .with_versions(&versions)
             .unwrap();
         let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
-        let mut forged = rustls::ServerConfig::clone(&own.server().unwrap().0);
+        let mut forged = rustls::ServerConfig::clone(&own.server(&Asked::default()).unwrap().0);
         let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
         forged.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
         let mut server = End::server(&own);
@@ -967,13 +972,9 @@ fn damaged_handshakes_are_errors_and_never_panics() {
 
 #[test]
 fn a_foreign_certificate_type_is_refused() {
-    let error = super::verifier::decide(
-        &AcceptAny,
-        &CertificateDer::from(vec![0x30, 0x00]),
-        &[],
-        UnixTime::now(),
-        Side::Client,
-    )
-    .unwrap_err();
+    let certificate = CertificateDer::from(vec![0x30, 0x00]);
+    let error = Shown::certificate(&certificate, &[])
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, Refusal::Unusable { .. }));
 }

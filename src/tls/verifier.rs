@@ -5,8 +5,11 @@
 //! 1. Can the certificate be read, and is an RSA key of 2,048 to 4,096 bits?
 //! 2. Do its dates hold? They are checked before the policy is asked: no policy may forget it. It can
 //!    overlook them, for a peer whose very key it trusts.
-//! 3. Does the trust policy accept the key?
-//! 4. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
+//! 3. Is it the one peer that was asked for, where one was?
+//! 4. Does the trust policy accept the key?
+//! 5. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
+//!
+//! A raw public key (RFC 7250) comes the same way; it has no dates, and all else is the same.
 //!
 //! Names, issuers and signatures *on* the certificate mean nothing here: it is self-signed. What
 //! counts is the signature over the handshake, which rustls has us check right afterwards and which
@@ -19,28 +22,56 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
+use super::shown::KeyForm;
 use crate::Side;
-use crate::identity::{Facts, Presented, Refusal, TrustPolicy};
+use crate::identity::{Facts, PeerId, Presented, Refusal, TrustPolicy};
+
+/// What one connection is about, beside what rustls keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Asks {
+    /// The protocols that we would speak inside this layer.
+    pub(super) alpn: Arc<[Vec<u8>]>,
+    /// The one peer that we asked for.
+    pub(super) peer: Option<PeerId>,
+    /// Who we are in this connection.
+    pub(super) local_id: PeerId,
+    /// How the peer shows its key.
+    pub(super) peer_form: KeyForm,
+}
 
 /// What one connection's verifier found out: the refusal, if it was one.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     refusal: Arc<OnceLock<Refusal>>,
-    alpn: Arc<[Vec<u8>]>,
+    asks: Asks,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self::new(Asks {
+            alpn: Arc::default(),
+            peer: None,
+            local_id: PeerId::from_bytes([0; 32]),
+            peer_form: KeyForm::Certificate,
+        })
+    }
 }
 
 impl Verdict {
-    pub(super) fn new(alpn: Arc<[Vec<u8>]>) -> Self {
+    pub(super) fn new(asks: Asks) -> Self {
         Self {
             refusal: Arc::default(),
-            alpn,
+            asks,
         }
     }
 
@@ -49,9 +80,9 @@ impl Verdict {
         self.refusal.get().cloned()
     }
 
-    /// The protocols that we would have spoken inside this layer.
-    pub(crate) fn alpn(&self) -> &[Vec<u8>] {
-        &self.alpn
+    /// What the connection is about.
+    pub(crate) fn asks(&self) -> &Asks {
+        &self.asks
     }
 }
 
@@ -60,6 +91,8 @@ impl Verdict {
 pub(super) struct Verifier {
     trust: Arc<dyn TrustPolicy>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Whether the layer speaks TLS 1.2 as well.
+    tls12: bool,
     /// The peer's role.
     role: Side,
     verdict: Verdict,
@@ -71,12 +104,14 @@ impl Verifier {
     pub(super) fn new(
         trust: Arc<dyn TrustPolicy>,
         algorithms: WebPkiSupportedAlgorithms,
+        tls12: bool,
         role: Side,
         verdict: Verdict,
     ) -> Self {
         Self {
             trust,
             algorithms,
+            tls12,
             role,
             verdict,
             judged: OnceLock::new(),
@@ -89,7 +124,10 @@ impl Verifier {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let answer = decide(&*self.trust, certificate, chain, now, self.role);
+        let answer = self.shown(certificate, chain).and_then(|shown| {
+            let asked = self.verdict.asks.peer;
+            decide(&*self.trust, &shown, asked, now, self.role)
+        });
         // Only the first counts; rustls asks once.
         let _ = self
             .judged
@@ -109,8 +147,59 @@ impl Verifier {
                 CertificateError::ApplicationVerificationFailure,
             ));
         };
-        let answer = proven(&*self.trust, certificate, chain, *now, self.role);
+        let answer = self
+            .shown(certificate, chain)
+            .and_then(|shown| proven(&*self.trust, &shown, *now, self.role));
         self.answer(answer).map(|()| valid)
+    }
+
+    /// rustls hands a raw key over where a certificate would be.
+    fn shown<'a>(
+        &self,
+        certificate: &'a CertificateDer<'a>,
+        chain: &'a [CertificateDer<'a>],
+    ) -> Result<Shown<'a>, Refusal> {
+        match self.verdict.asks.peer_form {
+            KeyForm::Certificate => Shown::certificate(certificate, chain),
+            KeyForm::RawPublicKey => Shown::key(certificate),
+        }
+    }
+
+    fn check_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let valid = match self.verdict.asks.peer_form {
+            KeyForm::Certificate => verify_tls13_signature(message, cert, dss, &self.algorithms),
+            KeyForm::RawPublicKey => {
+                let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+                verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+            }
+        };
+        valid.and_then(|valid| self.proven(cert, valid))
+    }
+
+    /// The signatures that we can check. PKCS #1 v1.5 ones are for TLS 1.2 (RFC 8446 section 4.2.3);
+    /// naming them where that is not spoken would only be bytes.
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        let mut schemes = self.algorithms.supported_schemes();
+        if !self.tls12 {
+            schemes.retain(|scheme| {
+                !matches!(
+                    scheme,
+                    SignatureScheme::RSA_PKCS1_SHA256
+                        | SignatureScheme::RSA_PKCS1_SHA384
+                        | SignatureScheme::RSA_PKCS1_SHA512
+                )
+            });
+        }
+        schemes
+    }
+
+    fn wants_raw(&self) -> bool {
+        self.verdict.asks.peer_form == KeyForm::RawPublicKey
     }
 
     fn answer(&self, answer: Result<(), Refusal>) -> Result<(), Error> {
@@ -122,16 +211,56 @@ impl Verifier {
     }
 }
 
-/// All questions about a presented certificate, in their order.
+/// What a peer has shown.
+pub(super) struct Shown<'a> {
+    facts: Facts,
+    certificate: Option<&'a CertificateDer<'a>>,
+    chain: &'a [CertificateDer<'a>],
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn certificate(
+        certificate: &'a CertificateDer<'a>,
+        chain: &'a [CertificateDer<'a>],
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            facts: Facts::read(certificate).map_err(|problem| Refusal::Unusable { problem })?,
+            certificate: Some(certificate),
+            chain,
+        })
+    }
+
+    fn key(key: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self {
+            facts: Facts::of_key(key).map_err(|problem| Refusal::Unusable { problem })?,
+            certificate: None,
+            chain: &[],
+        })
+    }
+
+    fn presented(&self, now: UnixTime, role: Side) -> Presented<'a> {
+        let dates = (self.facts.not_before, self.facts.not_after);
+        Presented::new(
+            self.facts.id,
+            self.certificate,
+            self.chain,
+            dates,
+            now,
+            role,
+        )
+    }
+}
+
+/// All questions about what was shown, in their order.
 pub(super) fn decide(
     trust: &dyn TrustPolicy,
-    certificate: &CertificateDer<'_>,
-    chain: &[CertificateDer<'_>],
+    shown: &Shown<'_>,
+    asked_for: Option<PeerId>,
     now: UnixTime,
     role: Side,
 ) -> Result<(), Refusal> {
-    let facts = Facts::read(certificate).map_err(|problem| Refusal::Unusable { problem })?;
-    let presented = presented(&facts, certificate, chain, now, role);
+    let facts = &shown.facts;
+    let presented = shown.presented(now, role);
     // Both ends belong to the period (RFC 5280 section 4.1.2.5).
     let dates = if now > facts.not_after {
         Err(Refusal::Expired {
@@ -150,31 +279,24 @@ pub(super) fn decide(
     if dates.is_err() && !guarded(|| trust.overlooks_dates(&presented)).unwrap_or(false) {
         return dates;
     }
+    if let Some(expected) = asked_for.filter(|asked| *asked != facts.id) {
+        return Err(Refusal::WrongPeer {
+            expected: vec![expected],
+            presented: facts.id,
+        });
+    }
     ask(&presented, || trust.decide(&presented))
 }
 
 /// The last question, when the peer has proven that it holds the key.
 pub(super) fn proven(
     trust: &dyn TrustPolicy,
-    certificate: &CertificateDer<'_>,
-    chain: &[CertificateDer<'_>],
+    shown: &Shown<'_>,
     now: UnixTime,
     role: Side,
 ) -> Result<(), Refusal> {
-    let facts = Facts::read(certificate).map_err(|problem| Refusal::Unusable { problem })?;
-    let presented = presented(&facts, certificate, chain, now, role);
+    let presented = shown.presented(now, role);
     ask(&presented, || trust.proven(&presented))
-}
-
-fn presented<'a>(
-    facts: &Facts,
-    certificate: &'a CertificateDer<'a>,
-    chain: &'a [CertificateDer<'a>],
-    now: UnixTime,
-    role: Side,
-) -> Presented<'a> {
-    let dates = (facts.not_before, facts.not_after);
-    Presented::new(facts.id, certificate, chain, dates, now, role)
 }
 
 fn ask(
@@ -240,12 +362,15 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-            .and_then(|valid| self.proven(cert, valid))
+        self.check_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.wants_raw()
     }
 }
 
@@ -289,11 +414,14 @@ impl ClientCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-            .and_then(|valid| self.proven(cert, valid))
+        self.check_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.wants_raw()
     }
 }

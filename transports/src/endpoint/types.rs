@@ -49,23 +49,40 @@ impl Endpoint {
 pub enum Layer {
     /// Substreams over one pipe, yamux on the wire.
     Mux,
-    /// Mutual TLS.
+    /// Mutual TLS; keys are shown as suits the transport.
     Tls,
+    /// Mutual TLS with raw public keys (RFC 7250).
+    TlsRaw,
+    /// Mutual TLS with X.509 certificates.
+    TlsX509,
     /// A reliable stream over a line that loses or damages bytes.
     Link,
 }
 
 impl Layer {
     /// Every layer there is, for messages and completions.
-    pub const ALL: &'static [Self] = &[Self::Mux, Self::Tls, Self::Link];
+    pub const ALL: &'static [Self] = &[
+        Self::Mux,
+        Self::Tls,
+        Self::TlsRaw,
+        Self::TlsX509,
+        Self::Link,
+    ];
 
     /// The word that stands for it in an address.
     pub fn word(self) -> &'static str {
         match self {
             Self::Mux => "mux",
             Self::Tls => "tls",
+            Self::TlsRaw => "tls?key=raw",
+            Self::TlsX509 => "tls?key=x509",
             Self::Link => "link",
         }
+    }
+
+    /// Whether it is TLS, however keys are shown in it.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsRaw | Self::TlsX509)
     }
 }
 
