@@ -15,6 +15,7 @@
 
 pub mod gate;
 pub mod identity;
+pub mod link;
 pub mod mux;
 pub mod node;
 pub mod onion;

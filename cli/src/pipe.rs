@@ -5,7 +5,7 @@ use std::time::Duration;
 use cepa::Side;
 use cepa::identity::Identity;
 use cepa::onion::Onion;
-use cepa::stack::StackConfig;
+use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream};
 
@@ -26,10 +26,20 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
                 ),
             ));
         }
+        let above = address
+            .layers()
+            .split_last()
+            .map_or(&[][..], |(_, above)| above);
+        if above.contains(&Layer::Link) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{address}: a link is the lowest layer; write link+ next to the scheme"),
+            ));
+        }
     }
     let secured = [&args.one, &args.other]
         .iter()
-        .any(|a| !a.layers().is_empty());
+        .any(|a| a.layers().iter().any(|l| l.is_tls()));
     let identity = if secured {
         Some(id::load(&args.identity)?)
     } else {
@@ -68,6 +78,16 @@ struct End {
     _child: Option<Watched>,
 }
 
+/// The stream with a link on it.
+fn linked(stream: Stream, address: &Endpoint) -> Stream {
+    let label = stream.label().to_owned();
+    let config = stack::link_config(address, &cepa::link::Config::default());
+    // Both ends of a pipe dial, so both speak.
+    let (link, driver) = cepa::link::link(stream, Side::Client, &config);
+    tokio::spawn(driver);
+    Stream::from_io(link, label)
+}
+
 async fn open(
     address: &Endpoint,
     trust: &Trust,
@@ -77,13 +97,16 @@ async fn open(
     let child = stream
         .take_child()
         .map(|c| Watched::start(c, address.to_string()));
+    if address.layers().contains(&Layer::Link) {
+        stream = linked(stream, address);
+    }
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
         let policy = trust::of_dialler(trust, address)?;
         let mut config = StackConfig::new(identity.clone(), policy).tuned_to(address);
         config.ask_for = trust::asked_for(trust);
         // Written top of the stack first, so the last one is next to the wire and goes on first.
-        for layer in address.layers().iter().rev() {
+        for layer in address.layers().iter().rev().filter(|l| l.is_tls()) {
             let tls = config.tls(*layer)?;
             match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &tls)).await {
                 Ok(pushed) => pushed.map(|_peer| ())?,

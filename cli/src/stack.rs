@@ -19,12 +19,17 @@ pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfi
     config
 }
 
-/// An address whose layers can carry a session: none written, or the mux above TLS. The library
+/// An address whose layers can carry a session: none written, or the mux above TLS, which may
+/// stand on a link. The library
 /// checks this too, but only once the stream is open.
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
     match address.layers() {
         [] => Ok(()),
-        [Layer::Mux, tls @ ..] if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) => Ok(()),
+        [Layer::Mux, tls @ .., Layer::Link] | [Layer::Mux, tls @ ..]
+            if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) =>
+        {
+            Ok(())
+        }
         _ => Err(Failure::new(
             Code::Usage,
             format!(

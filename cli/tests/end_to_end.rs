@@ -147,7 +147,7 @@ fn a_serial_line_carries_the_same() {
     for _ in 0..2 {
         let words = [
             "connect",
-            &format!("serial:{line}"),
+            &format!("serial:{line},baud=4000000"),
             "echo",
             "--trust",
             "any",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cepa_transports::{Endpoint, Layer, Target};
 
-use super::layers::DEFAULT_LAYERS;
+use super::layers::default_layers;
 
 /// What an address means; its text has one line a layer, top of the stack first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl fmt::Display for Explanation {
 pub fn explain(endpoint: &Endpoint) -> Explanation {
     let written = endpoint.layers();
     let layers = if written.is_empty() {
-        DEFAULT_LAYERS
+        default_layers(endpoint.target())
     } else {
         written
     };
@@ -82,6 +82,9 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
                     format!("TLS 1.3, both sides show their identity{keys} and check the other's")
                 }
             }
+        }
+        (Layer::Link, _) => {
+            "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".into()
         }
         (other, _) => other.word().into(),
     }

@@ -1,21 +1,35 @@
 //! Which layers can carry a session.
 
-use cepa_transports::Layer;
+use cepa_transports::{Layer, Target};
 
 use super::error::ConnectError;
 use crate::onion::MAX_LAYERS;
 
-/// What an address means that names no layers.
+/// What an address means that names no layers ...
 pub const DEFAULT_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls];
 
-/// The TLS layers that a stack has below its mux, topmost first; an error for a stack that can't
-/// carry a session.
-pub(super) fn tls_layers(layers: &[Layer]) -> Result<&[Layer], ConnectError> {
-    let layers = if layers.is_empty() {
-        DEFAULT_LAYERS
-    } else {
-        layers
-    };
+/// ... where it is a serial line, or a pty, which stands for one: TLS dies of the first damaged bit.
+pub const SERIAL_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls, Layer::Link];
+
+/// What an address means that names no layers.
+pub(super) fn default_layers(target: &Target) -> &'static [Layer] {
+    match target {
+        Target::Serial { .. } | Target::Pty { .. } => SERIAL_LAYERS,
+        _ => DEFAULT_LAYERS,
+    }
+}
+
+/// The layers of a stack below its mux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Below<'a> {
+    /// The TLS layers, topmost first.
+    pub(super) tls: &'a [Layer],
+    /// A link is the lowest.
+    pub(super) link: bool,
+}
+
+/// What is below the mux; an error for layers that can't carry a session.
+pub(super) fn below_mux(layers: &[Layer]) -> Result<Below<'_>, ConnectError> {
     let refused = |reason| {
         Err(ConnectError::Layers {
             layers: written(layers),
@@ -25,16 +39,23 @@ pub(super) fn tls_layers(layers: &[Layer]) -> Result<&[Layer], ConnectError> {
     let [Layer::Mux, below @ ..] = layers else {
         return refused("a session needs the mux as its topmost layer");
     };
-    if below.is_empty() {
+    let (tls, link) = match below {
+        [tls @ .., Layer::Link] => (tls, true),
+        tls => (tls, false),
+    };
+    if tls.is_empty() {
         return refused("the mux needs a TLS layer below it, or strangers could speak to it");
     }
-    if below.iter().any(|layer| !layer.is_tls()) {
-        return refused("only TLS layers can stand below the mux");
+    if tls.contains(&Layer::Link) {
+        return refused("a link is the lowest layer, next to the line");
     }
-    if below.len() > MAX_LAYERS {
+    if tls.iter().any(|layer| !layer.is_tls()) {
+        return refused("only TLS layers, and a link as the lowest, can stand below the mux");
+    }
+    if tls.len() > MAX_LAYERS {
         return refused("there are more than 8 TLS layers");
     }
-    Ok(below)
+    Ok(Below { tls, link })
 }
 
 /// Layers as an address writes them.

@@ -1,13 +1,15 @@
 //! Builds the layers that an address names, and explains them.
 //!
 //! `mux+tls+tls+tcp:host:7000` is read from its right: the stream of the transport, a TLS layer on
-//! it, another on that, and the mux on top. This floor dials, meters the wire, and puts the TLS
-//! layers on; the mux, which makes a session of them, is put on by the floor above.
+//! it, another on that, and the mux on top. This floor dials, meters the wire, and puts on the link
+//! and the TLS layers; the mux, which makes a session of them, is put on by the floor above.
 //!
 //! Rules that keep a stack honest:
 //!
 //! - The mux is the topmost layer and has at least one TLS layer below it: no stranger gets to speak
-//!   to the mux, the part with the most state. An address that names no layers means `mux+tls`.
+//!   to the mux, the part with the most state. An address that names no layers means `mux+tls`; a serial
+//!   line or a pty, `mux+tls+link`.
+//! - A link is the lowest layer. It is no secret and proves nothing, so TLS is always above it.
 //! - Each TLS layer says by ALPN what is inside it, [`ALPN_MUX`] or [`ALPN_LAYER`], and demands the
 //!   same of the peer. So a handshake meant for one place in the stack can't be led to another, nor
 //!   to another protocol's server that shares the key.
@@ -17,13 +19,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::endpoint::{FlowControl, Parity, StopBits};
 use cepa_transports::meter::{Meter, Metered};
-use cepa_transports::{Endpoint, Layer, Stream, Target};
+use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
+use crate::link::{self, Escapes};
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
 use crate::{mux, transports};
@@ -36,11 +40,11 @@ mod layers;
 pub use binding::{Binding, BindingError};
 pub use error::ConnectError;
 pub use explain::{Explanation, explain};
-pub use layers::DEFAULT_LAYERS;
+pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
 
-use layers::tls_layers;
+use layers::{below_mux, default_layers};
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
@@ -64,6 +68,10 @@ pub struct StackConfig {
     pub trust: Arc<dyn TrustPolicy>,
     /// The mux's limits.
     pub mux: mux::Config,
+    /// The link, in stacks that have one. The rate of a serial line is filled in from its address.
+    pub link: link::Config,
+    /// What is built where no layers are named; default [`DEFAULT_LAYERS`].
+    pub default_layers: &'static [Layer],
     /// Key exchange groups of every TLS layer, by IANA code, best first; default none, which means
     /// those of the backend (X25519MLKEM768 first).
     pub groups: Option<Vec<u16>>,
@@ -94,6 +102,8 @@ impl StackConfig {
             ask_for: None,
             trust,
             mux: mux::Config::default(),
+            link: link::Config::default(),
+            default_layers: DEFAULT_LAYERS,
             groups: None,
             suites: None,
             key_form: None,
@@ -119,14 +129,37 @@ const HANDSHAKE_BYTES: u64 = 8_000;
 /// Bits on a line for one byte: a start bit, eight data bits, a stop bit.
 const BITS_A_BYTE: u64 = 10;
 
+/// A link's configuration, with what an address tells: the rate of a serial line, unless one is set, and
+/// what its flow control takes for itself.
+pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
+    let mut tuned = config.clone();
+    if let Target::Serial { settings, .. } = endpoint.target() {
+        tuned.rate.get_or_insert_with(|| rate_of(settings));
+        if settings.flow == FlowControl::Software {
+            tuned.escapes = tuned.escapes.max(Escapes::FlowControl);
+        }
+    }
+    tuned
+}
+
+/// Bytes a second of a serial line.
+fn rate_of(settings: &SerialSettings) -> f64 {
+    let parity = u32::from(settings.parity != Parity::None);
+    let stop = if settings.stop == StopBits::Two { 2 } else { 1 };
+    f64::from(settings.baud) / f64::from(1 + 8 + parity + stop)
+}
+
 impl StackConfig {
-    /// The same for what an address stands for: a serial line gets the time that its speed needs on
-    /// top of the limits, and what makes handshakes small, where nothing else is set: X25519 alone
-    /// saves 2.3 kB a layer, raw public keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes.
+    /// The same for what an address stands for: its own default layers; and a serial line gets the time
+    /// that its speed needs on top of the limits, a link that knows its rate and its flow control, and what
+    /// makes handshakes small, where nothing else is set: X25519 alone saves 2.3 kB a layer, raw public
+    /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes.
     /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
     #[must_use]
     pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
+        tuned.default_layers = default_layers(endpoint.target());
+        tuned.link = link_config(endpoint, &self.link);
         if let Target::Serial { settings, .. } = endpoint.target() {
             let bits = HANDSHAKE_BYTES * BITS_A_BYTE;
             let slow = Duration::from_secs(bits.div_ceil(u64::from(settings.baud.max(1))));
@@ -167,6 +200,17 @@ impl StackConfig {
     }
 }
 
+impl StackConfig {
+    /// The layers as written, or what none means.
+    fn layers<'a>(&self, written: &'a [Layer]) -> &'a [Layer] {
+        if written.is_empty() {
+            self.default_layers
+        } else {
+            written
+        }
+    }
+}
+
 /// A stream with its TLS layers on, ready for the mux.
 pub(crate) struct Built {
     pub(crate) onion: Onion<Metered<Stream>>,
@@ -180,18 +224,13 @@ pub(crate) struct Built {
 /// Dials an address and puts its TLS layers on, as client.
 pub(crate) async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Built, ConnectError> {
     // Checked first: no connection is made for an address that can't work.
-    tls_layers(endpoint.layers())?;
+    let tuned = config.tuned_to(endpoint);
+    below_mux(tuned.layers(endpoint.layers()))?;
     let stream = transports::dial(endpoint).await?;
-    build(
-        stream,
-        endpoint.layers(),
-        Side::Client,
-        &config.tuned_to(endpoint),
-    )
-    .await
+    build(stream, endpoint.layers(), Side::Client, &tuned).await
 }
 
-/// Puts the TLS layers on a stream.
+/// Puts the link and the TLS layers on a stream.
 ///
 /// On an error the peer is told (by alert), and given a moment to read it.
 pub(crate) async fn build(
@@ -200,10 +239,10 @@ pub(crate) async fn build(
     side: Side,
     config: &StackConfig,
 ) -> Result<Built, ConnectError> {
-    let layers = tls_layers(layers)?;
-    let count = layers.len();
+    let below = below_mux(config.layers(layers))?;
+    let count = below.tls.len();
     let mut configs = Vec::with_capacity(count);
-    for (above, layer) in layers.iter().enumerate() {
+    for (above, layer) in below.tls.iter().enumerate() {
         let alpn = if above == 0 { ALPN_MUX } else { ALPN_LAYER };
         configs.push(config.tls(*layer)?.with_alpn(&[alpn])?);
     }
@@ -211,7 +250,16 @@ pub(crate) async fn build(
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();
     let meter = Meter::default();
-    let mut onion = Onion::new(Metered::new(stream, meter.clone()));
+    let wire = Metered::new(stream, meter.clone());
+    let wire = if below.link {
+        let (link, driver) = link::link(wire, side, &config.link);
+        tokio::spawn(driver);
+        // Metered below; what the link carries is not counted.
+        Metered::new(Stream::from_io(link, label.clone()), Meter::default())
+    } else {
+        wire
+    };
+    let mut onion = Onion::new(wire);
     // Written topmost first, put on from below.
     for (layer, tls) in (1..=count).zip(configs.iter().rev()) {
         let until = deadline.min(Instant::now() + config.layer_timeout);

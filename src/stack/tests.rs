@@ -3,7 +3,7 @@
 use super::*;
 
 fn refusal(layers: &[Layer]) -> String {
-    match tls_layers(layers) {
+    match below_mux(layers) {
         Err(error @ ConnectError::Layers { .. }) => {
             let text = error.to_string();
             assert!(!text.contains('\n'));
@@ -15,13 +15,22 @@ fn refusal(layers: &[Layer]) -> String {
 
 #[test]
 fn a_session_needs_the_mux_on_top_of_tls() {
-    use Layer::{Mux, Tls, TlsRaw, TlsX509};
-    assert_eq!(tls_layers(&[]).unwrap(), [Tls]);
-    assert_eq!(tls_layers(&[Mux, Tls]).unwrap(), [Tls]);
-    let mixed = [Mux, TlsRaw, Tls, TlsX509];
-    assert_eq!(tls_layers(&mixed).unwrap(), [TlsRaw, Tls, TlsX509]);
+    use Layer::{Link, Mux, Tls, TlsRaw, TlsX509};
+    let below = |layers: &[Layer]| {
+        let below = below_mux(layers).unwrap();
+        (below.tls.to_vec(), below.link)
+    };
+    assert_eq!(below(DEFAULT_LAYERS), (vec![Tls], false));
+    assert_eq!(below(SERIAL_LAYERS), (vec![Tls], true));
+    let mixed = [Mux, TlsRaw, Tls, TlsX509, Link];
+    assert_eq!(below(&mixed), (vec![TlsRaw, Tls, TlsX509], true));
     let eight = [[Mux].as_slice(), &[Tls; 8]].concat();
-    assert_eq!(tls_layers(&eight).unwrap(), [Tls; 8]);
+    assert_eq!(below(&eight), (vec![Tls; 8], false));
+
+    assert!(refusal(&[]).contains("needs the mux as its topmost"));
+    assert!(refusal(&[Mux, Link]).contains("strangers could speak to it"));
+    assert!(refusal(&[Mux, Link, Tls]).contains("a link is the lowest layer"));
+    assert!(refusal(&[Mux, Tls, Link, Link]).contains("a link is the lowest layer"));
 
     assert!(refusal(&[Tls]).contains("needs the mux as its topmost"));
     assert!(refusal(&[Tls, Mux]).contains("the layers tls+mux can't"));
@@ -55,6 +64,10 @@ fn an_address_is_explained_from_the_top() {
     assert_eq!(default.lines().count(), 3);
     assert_eq!(default.matches("this is the default").count(), 2);
     assert!(default.ends_with("unix  Unix socket /run/x"), "{default}");
+    let serial = explained("serial:/dev/ttyS9");
+    assert_eq!(serial.matches("this is the default").count(), 3, "{serial}");
+    assert!(serial.contains("link    a reliable stream"), "{serial}");
+    assert!(explained("tls+link+pty:/tmp/x").contains("check the other's\nlink"));
 }
 
 #[test]
@@ -98,6 +111,14 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         (277, 831)
     );
     assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
+    let rate = |address: &str| tuned(address).link.rate.map(f64::round);
+    assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
+    assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
+    assert_eq!(rate("pty:/tmp/x"), None);
+    assert_eq!(
+        tuned("serial:/dev/ttyS9,flow=sw").link.escapes,
+        Escapes::FlowControl
+    );
     assert_eq!(tuned("tcp:localhost:1").key_form, None);
     let serial = tuned("serial:/dev/ttyS9");
     assert_eq!(serial.groups, Some(vec![X25519]));

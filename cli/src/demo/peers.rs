@@ -76,13 +76,17 @@ impl Peers {
             }
             Kind::Serial => {
                 let line = escaped(&place.join("line"))?;
-                let (at, to) = (format!("pty:{line}"), format!("serial:{line}"));
+                let (at, to) = (
+                    format!("pty:{line}"),
+                    format!("serial:{line},baud=20000000"),
+                );
                 listen(&at, Some(&to), &server, allowed).await?
             }
             Kind::Exec => (subprocess(place, &server, allowed)?, None),
         };
         let mut stream = transports::dial(&address).await?;
         let child = stream.take_child().map(Watched::quiet);
+        let config = config.tuned_to(&address);
         match Session::over(stream, address.layers(), Side::Client, &config).await {
             Ok(session) => Ok(Self {
                 session,

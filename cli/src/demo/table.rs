@@ -27,7 +27,7 @@ impl Row {
             Kind::Tcp => "tcp",
             Kind::Unix => "unix",
             Kind::Exec => "exec",
-            Kind::Serial => "serial",
+            Kind::Serial => "link+serial",
         };
         let tls_layers = session.layers();
         let (mut mux, mut tls) = (0, 0);

@@ -55,11 +55,19 @@ pub enum Layer {
     TlsRaw,
     /// Mutual TLS with X.509 certificates.
     TlsX509,
+    /// A reliable stream over a line that loses or damages bytes.
+    Link,
 }
 
 impl Layer {
     /// Every layer there is, for messages and completions.
-    pub const ALL: &'static [Self] = &[Self::Mux, Self::Tls, Self::TlsRaw, Self::TlsX509];
+    pub const ALL: &'static [Self] = &[
+        Self::Mux,
+        Self::Tls,
+        Self::TlsRaw,
+        Self::TlsX509,
+        Self::Link,
+    ];
 
     /// The word that stands for it in an address.
     pub fn word(self) -> &'static str {
@@ -68,6 +76,7 @@ impl Layer {
             Self::Tls => "tls",
             Self::TlsRaw => "tls?key=raw",
             Self::TlsX509 => "tls?key=x509",
+            Self::Link => "link",
         }
     }
 

@@ -1,0 +1,61 @@
+//! What a link can be told, each with its reason.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::codec::Escapes;
+
+/// Takes what is not of the link: boot messages, a login prompt, garbage.
+///
+/// Called with the bytes as they came, in order, by the link's driver; it must not block.
+pub type ChatterSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// How a link behaves.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Bytes a second that the line carries one way, where that is known: a serial line's baud rate by
+    /// the bits of a character. Default unknown; then it is measured, and up to 50 ms more wait in the
+    /// buffers below.
+    pub rate: Option<f64>,
+    /// Bytes that the line does not carry as they are; the larger set of the two ends is used. Default
+    /// [`Escapes::Least`].
+    pub escapes: Escapes,
+    /// Largest payload of a frame in either direction, 24 to 1,024 bytes. Default 1,024. Radio modems
+    /// have a packet size that a frame, 16 bytes longer, should not exceed.
+    pub payload_max: u16,
+    /// Bytes that are kept for a reader, as a power of two from 10 to 24. Default 15 (32 KiB), the
+    /// largest whose positions fit in two bytes; a path that is fast and far needs more.
+    pub window: u8,
+    /// The link is given up when nothing valid was heard for so long. Default 60 s.
+    pub give_up: Duration,
+    /// Where bytes go that are not of the link. Default nowhere.
+    pub chatter: Option<ChatterSink>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rate: None,
+            escapes: Escapes::Least,
+            payload_max: 1024,
+            window: 15,
+            give_up: Duration::from_secs(60),
+            chatter: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("rate", &self.rate)
+            .field("escapes", &self.escapes)
+            .field("payload_max", &self.payload_max)
+            .field("window", &self.window)
+            .field("give_up", &self.give_up)
+            .field("chatter", &self.chatter.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,665 @@
+//! All rules of the link, without any IO: bytes of the wire in, bytes of the wire out, time as an
+//! argument.
+//!
+//! - `handle_*` tell what happened: input, the end of the wire, its failure, a timer.
+//! - [`poll_transmit`](Engine::poll_transmit) gives what is to be written now, one frame of data at
+//!   most; it is asked again when all of that was taken. [`poll_timeout`](Engine::poll_timeout) says when
+//!   to ask at the latest.
+//! - Plain verbs are the application's: read, write, finish, abandon.
+//!
+//! What goes first: openings, answers to pings, acknowledgements, then what was lost, then what is new.
+//! A frame that is lost is noticed by what comes behind it; when nothing does, a *ping* is sent, whose
+//! answer tells what has arrived. A silent line is pinged four times a second, so that it is noticed
+//! soon when a cut ends, and after a while asked by an opening, which a new instance can answer too.
+//!
+//! The opening is in `opening`, the two directions in `send` and `receive`, what is known of the line in
+//! `line`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use cepa_transports::Side;
+
+use super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
+use super::config::Config;
+use super::error::LinkError;
+use super::frame::{Ack, Frame, Open, Place, VERSION, WINDOW_BITS, Width};
+use super::line::{Line, Mark, OPEN, PAYLOAD_MAX, PAYLOAD_MIN};
+use super::opening::{Opening, Verdict};
+use super::receive::Receive;
+use super::send::{Fate, Send};
+
+/// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Silence after which a ping is not enough, and an opening asks whether the other end is still the same.
+const DOUBT: Duration = Duration::from_millis(1600);
+
+/// Between pings that get no answer: a cut that ends is noticed that soon. The first ones are faster.
+const RETRY: Duration = Duration::from_millis(250);
+const EAGER: usize = 2;
+
+/// Between pings while the other end's window is closed.
+const CLOSED: Duration = Duration::from_millis(500);
+
+/// A frame that stops in its middle for so long will not go on.
+const STALLED: Duration = Duration::from_millis(250);
+
+/// How long an end that is done answers repetitions.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Unanswered pings that are remembered, and answers that wait.
+const PINGS: usize = 16;
+const PONGS: usize = 4;
+
+/// Chatter that is kept until it is taken; more is dropped.
+const CHATTER: usize = 16 << 10;
+
+/// Payload up to which an acknowledgement travels with data; with longer ones it would come late.
+const SHORT: usize = 256;
+
+#[derive(Debug)]
+struct Ping {
+    id: u8,
+    /// What was sent before has come or is lost when the answer comes.
+    order: u64,
+    mark: Mark,
+    sent_at: Instant,
+}
+
+/// Counters of a link since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames of data that were sent, repetitions included.
+    pub sent: u64,
+    /// Frames of data that were lost.
+    pub lost: u64,
+    /// Valid frames that came.
+    pub received: u64,
+    /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
+    pub invalid: u64,
+}
+
+/// How a link ended.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// Both directions had.
+    Closed,
+    Failed(LinkError),
+}
+
+pub(crate) struct Engine {
+    opening: Opening,
+    /// Ours and theirs, once both nonces are known.
+    seals: Option<(Seal, Seal)>,
+    escapes: Escapes,
+    window: u8,
+    send: Send,
+    receive: Receive,
+    line: Line,
+    decoder: Decoder,
+    /// When input came last.
+    input_at: Instant,
+    /// When a valid frame came last.
+    heard_at: Instant,
+    /// Wire bytes of the largest recent data frame of the peer.
+    peer_frame: usize,
+    pings: VecDeque<Ping>,
+    next_ping: u8,
+    pongs: VecDeque<u8>,
+    /// The next question is an opening.
+    probe_next: bool,
+    chatter: Vec<u8>,
+    give_up: Duration,
+    linger_until: Option<Instant>,
+    reset_due: bool,
+    end: Option<End>,
+    stats: Stats,
+    body: Vec<u8>,
+}
+
+impl Engine {
+    /// One end of a link. `nonce` is to be random, and is not 0.
+    pub(crate) fn new(side: Side, config: &Config, nonce: u64, now: Instant) -> Self {
+        let window = config
+            .window
+            .clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end());
+        let payload = usize::from(config.payload_max).clamp(PAYLOAD_MIN, PAYLOAD_MAX);
+        let ours = Open {
+            busy: false,
+            unsure: true,
+            escapes: config.escapes.code(),
+            window,
+            payload: u16::try_from(payload).unwrap_or(u16::MAX),
+            nonce: nonce.max(1),
+            echo: 0,
+        };
+        Self {
+            opening: Opening::new(now, ours, side == Side::Client),
+            seals: None,
+            escapes: config.escapes,
+            window,
+            send: Send::new(),
+            receive: Receive::new(1 << window),
+            line: Line::new(now, config.rate, payload),
+            decoder: Decoder::default(),
+            input_at: now,
+            heard_at: now,
+            peer_frame: 0,
+            pings: VecDeque::new(),
+            next_ping: 0,
+            pongs: VecDeque::new(),
+            probe_next: false,
+            chatter: Vec::new(),
+            give_up: config.give_up,
+            linger_until: None,
+            reset_due: false,
+            end: None,
+            stats: Stats::default(),
+            body: Vec::new(),
+        }
+    }
+
+    // What the application does.
+
+    /// Bytes that [`write`](Self::write) would take now.
+    pub(crate) fn room(&self, now: Instant) -> usize {
+        if self.end.is_some() || !self.opening.is_established() || self.send.is_finishing() {
+            return 0;
+        }
+        self.line.room(now, self.send.waiting())
+    }
+
+    /// Takes some of the bytes.
+    pub(crate) fn write(&mut self, now: Instant, bytes: &[u8]) -> usize {
+        let taken = bytes.get(..self.room(now)).unwrap_or(bytes);
+        self.send.write(taken);
+        taken.len()
+    }
+
+    /// Whether there is room for what is worth a call of the application, or will not be any more.
+    pub(crate) fn is_writable(&self, now: Instant) -> bool {
+        self.end.is_some() || self.room(now) >= self.worth()
+    }
+
+    /// Bytes that are worth waking a writer for.
+    fn worth(&self) -> usize {
+        self.line.payload() / 4
+    }
+
+    /// Ends our direction behind what was written.
+    pub(crate) fn finish(&mut self) {
+        self.send.finish();
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.send.is_finishing()
+    }
+
+    /// Something has become worth telling the other end.
+    pub(crate) fn wants_ack(&self) -> bool {
+        self.receive.ack_due()
+    }
+
+    /// Our end, and all before it, has arrived.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.send.is_finished()
+    }
+
+    /// Takes what can be read.
+    pub(crate) fn read(&mut self, room: usize, put: impl FnMut(&[u8])) -> usize {
+        self.receive.read(room, put)
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.receive.is_readable()
+    }
+
+    /// The peer's stream has ended, and all of it was read.
+    pub(crate) fn is_read_out(&self) -> bool {
+        self.receive.is_ended() && !self.receive.is_readable()
+    }
+
+    /// Gives the link up at once; the peer is told, as far as one frame can.
+    pub(crate) fn abandon(&mut self) {
+        if self.end.is_none() {
+            self.reset_due = self.opening.is_established();
+            self.end = Some(End::Failed(LinkError::DriverGone));
+        }
+    }
+
+    /// How the link ended, if it has.
+    pub(crate) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// What has come that is not of the link.
+    pub(crate) fn take_chatter(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.chatter)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    // What happened.
+
+    /// Bytes came from the wire.
+    pub(crate) fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) {
+        self.input_at = now;
+        while self.end.is_none()
+            && let Some(piece) = self.decoder.next(&mut bytes)
+        {
+            let raw = match piece {
+                Piece::Chatter(raw) => raw,
+                Piece::Candidate(raw) => {
+                    let body = unescape(&raw, self.escapes);
+                    if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
+                        self.stats.received += 1;
+                        continue;
+                    }
+                    self.stats.invalid += 1;
+                    raw
+                }
+            };
+            self.chat(&raw);
+        }
+        self.conclude(now);
+    }
+
+    /// The wire has ended.
+    pub(crate) fn handle_eof(&mut self) {
+        let done = self.receive.is_ended() && self.send.is_delivered();
+        self.finished(if done {
+            End::Closed
+        } else {
+            End::Failed(LinkError::Truncated)
+        });
+    }
+
+    /// The wire has failed, or nobody drives the link any more.
+    pub(crate) fn handle_failure(&mut self, error: LinkError) {
+        self.fail(error);
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.decoder.is_amid() && now >= self.input_at + STALLED {
+            let raw = self.decoder.give_up();
+            self.chat(&raw);
+        }
+        if self.opening.is_established() && now >= self.heard_at + self.give_up {
+            self.fail(LinkError::Silent {
+                seconds: self.give_up.as_secs(),
+            });
+        }
+        self.conclude(now);
+    }
+
+    /// When to ask for something to transmit, and to call `handle_timeout`, at the latest.
+    ///
+    /// `writer`: the application waits for room. `blocked`: the wire does not take what it was given, so
+    /// there is nothing to ask for.
+    pub(crate) fn poll_timeout(
+        &self,
+        now: Instant,
+        writer: bool,
+        blocked: bool,
+    ) -> Option<Instant> {
+        if self.end.is_some() {
+            return None;
+        }
+        let stalled = self.decoder.is_amid().then(|| self.input_at + STALLED);
+        let give_up = self.heard_at + self.give_up;
+        if blocked {
+            let established = self.opening.is_established();
+            return earliest([stalled, established.then_some(give_up), self.linger_until]);
+        }
+        if !self.opening.is_established() {
+            return earliest([stalled, self.opening.next()]);
+        }
+        // Room comes by itself only while the line drains.
+        let drains = writer && !self.line.is_idle(now) && !self.is_writable(now);
+        let room = drains.then(|| {
+            let lacks = self.worth().saturating_sub(self.room(now));
+            now + self.line.time_of(lacks).max(Duration::from_millis(1))
+        });
+        earliest([
+            stalled,
+            Some(self.ask_at()),
+            self.data_at(now).err().flatten(),
+            self.receive.ack_due().then(|| self.line.ack_at()),
+            room,
+            self.linger_until,
+            Some(give_up),
+        ])
+    }
+
+    // What is sent.
+
+    /// Appends to `out` what is to be written now, and says whether that is anything.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
+        if self.end.is_some() {
+            if std::mem::take(&mut self.reset_due) {
+                self.emit(now, &Frame::Reset, out);
+            }
+            return out.len() > before;
+        }
+        if let Some(open) = self.opening.poll(now, self.line.time_of(OPEN)) {
+            self.emit(now, &Frame::Open(open), out);
+        }
+        if !self.opening.is_established() {
+            return out.len() > before;
+        }
+        while let Some(id) = self.pongs.pop_front() {
+            let ack = self.receive.take_ack_from_start();
+            self.emit(now, &Frame::Pong(id, ack), out);
+        }
+        if now >= self.ask_at() {
+            self.ask(now, out);
+        }
+        let data = self.data_at(now);
+        // Right before the data that goes now, or inside; else when the line is about to be free.
+        let apart = if data.is_ok() {
+            self.line.payload() > SHORT
+        } else {
+            now >= self.line.ack_at()
+        };
+        if self.receive.ack_due() && apart {
+            let ack = self.receive.take_ack();
+            self.emit(now, &Frame::Ack(ack), out);
+        }
+        if data.is_ok()
+            && let Some(segment) = self.send.cut(self.line.payload())
+        {
+            let ack = self.receive.ack_due().then(|| self.receive.take_ack());
+            let (alone, full) = (!self.send.is_under_way(), self.send.is_ready());
+            let frame = Frame::Data {
+                offset: segment.range.start,
+                payload: &segment.payload,
+                fin: segment.fin,
+                ack,
+            };
+            let start = out.len();
+            self.put(now, &frame, out);
+            let mark = self.line.write(now, out.len() - start, alone, full);
+            self.send.sent(segment.range, mark);
+            self.stats.sent += 1;
+        }
+        out.len() > before
+    }
+
+    /// Whether a frame of data is to go now; if not, when, unless something comes before.
+    fn data_at(&self, now: Instant) -> Result<(), Option<Instant>> {
+        if !self.send.is_ready() {
+            return Err(None);
+        }
+        let payload = self.line.payload();
+        let partial = self.send.is_partial(payload);
+        self.line
+            .may_send(now, payload, partial, self.send.newest())
+    }
+
+    /// When to ask the other end what has arrived, or whether it is there.
+    fn ask_at(&self) -> Instant {
+        let other = if self.input_at <= self.heard_at + KEEPALIVE {
+            self.peer_frame
+        } else {
+            0
+        };
+        let idle = self.heard_at + KEEPALIVE.max(self.line.time_of(80));
+        let ping = self.pings.back().map(|ping| {
+            let retry = if self.pings.len() > EAGER {
+                RETRY.max(self.line.time_of(OPEN))
+            } else {
+                Duration::ZERO
+            };
+            self.line
+                .overdue(&ping.mark, other)
+                .max(ping.sent_at + retry)
+        });
+        let data = self
+            .send
+            .newest()
+            .map(|mark| self.line.overdue(mark, other));
+        match ping.max(data) {
+            Some(at) => at,
+            None if self.send.is_held_back() => idle.min(self.heard_at + CLOSED),
+            None => idle,
+        }
+    }
+
+    /// Sends a ping; or, after some silence, every other time an opening.
+    fn ask(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.probe_next = !self.probe_next && now >= self.heard_at + DOUBT;
+        if self.probe_next {
+            self.opening.probe();
+            if let Some(open) = self.opening.poll(now, Duration::ZERO) {
+                self.emit(now, &Frame::Open(open), out);
+            }
+        }
+        let (id, order) = (self.next_ping, self.send.order());
+        self.next_ping = id.wrapping_add(1);
+        let start = out.len();
+        self.put(now, &Frame::Ping(id), out);
+        let alone = !self.send.is_under_way();
+        let mark = self.line.write(now, out.len() - start, alone, false);
+        if self.pings.len() == PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back(Ping {
+            id,
+            order,
+            mark,
+            sent_at: now,
+        });
+    }
+
+    /// A frame that nobody waits for.
+    fn emit(&mut self, now: Instant, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.put(now, frame, out);
+        self.line.write(now, out.len() - start, false, false);
+    }
+
+    fn put(&mut self, now: Instant, frame: &Frame<'_>, out: &mut Vec<u8>) {
+        // Behind a pause there may be anything on the line; behind a frame there is its flag.
+        let lead = out.is_empty() && self.line.is_idle(now);
+        self.body.clear();
+        frame.emit(self.place(), &mut self.body);
+        let opening = Seal::opening();
+        let (seal, escapes) = match (frame, &self.seals) {
+            (Frame::Open(_), _) | (_, None) => (&opening, Escapes::Control),
+            (_, Some((ours, _))) => (ours, self.escapes),
+        };
+        encode(&self.body, seal, escapes, lead, out);
+    }
+
+    fn place(&self) -> Place {
+        let theirs = self
+            .opening
+            .theirs()
+            .map_or(self.window, |open| open.window);
+        Place {
+            receive_next: self.receive.next(),
+            receive_width: Width::of_window(self.window),
+            send_base: self.send.base(),
+            send_width: Width::of_window(theirs),
+        }
+    }
+
+    // What comes.
+
+    /// A candidate without its escapes. Says whether it was a valid frame.
+    fn handle_body(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
+        if let Some(body) = Seal::opening().check(body)
+            && Open::is_one(body)
+        {
+            return self.handle_opening(now, body);
+        }
+        let Some(body) = self
+            .seals
+            .as_ref()
+            .and_then(|(_, theirs)| theirs.check(body))
+        else {
+            return false;
+        };
+        if !self.opening.is_established() {
+            self.opening.confirm();
+            self.establish(now);
+        }
+        // Sealed right, but not understood: ignored, as a later version may have more kinds.
+        let Some(frame) = Frame::parse(body, self.place()) else {
+            return true;
+        };
+        self.heard_at = now;
+        match frame {
+            Frame::Open(_) => {}
+            Frame::Data {
+                offset,
+                payload,
+                fin,
+                ack,
+            } => {
+                if let Some(ack) = ack {
+                    self.acknowledge(now, &ack, None);
+                }
+                self.peer_frame = wire_len.max(self.peer_frame / 2);
+                self.receive.data(offset, payload, fin);
+            }
+            Frame::Ack(ack) => self.acknowledge(now, &ack, None),
+            Frame::Ping(id) => {
+                if self.pongs.len() < PONGS {
+                    self.pongs.push_back(id);
+                }
+            }
+            Frame::Pong(id, ack) => {
+                let answered = self.pings.iter().position(|ping| ping.id == id);
+                let ping = answered.and_then(|at| self.pings.drain(..=at).next_back());
+                let order = ping.as_ref().map(|ping| ping.order);
+                self.acknowledge(now, &ack, order);
+                if let Some(ping) = ping {
+                    self.line.passed_by(now, &ping.mark);
+                }
+            }
+            Frame::Reset => self.fail(LinkError::Reset),
+        }
+        true
+    }
+
+    fn handle_opening(&mut self, now: Instant, body: &[u8]) -> bool {
+        let place = self.place();
+        let Some(Frame::Open(open)) = Frame::parse(body, place) else {
+            if let Some(theirs) = Open::version(body).filter(|theirs| *theirs != VERSION)
+                && !self.opening.is_established()
+            {
+                self.fail(LinkError::Version {
+                    theirs,
+                    ours: VERSION,
+                });
+            }
+            return true;
+        };
+        let was = self.opening.is_established();
+        match self.opening.handle(open) {
+            Verdict::Restarted => self.fail(LinkError::Restarted),
+            Verdict::Established => self.establish(now),
+            Verdict::Nothing => {}
+        }
+        if was {
+            if self
+                .opening
+                .nonces()
+                .is_some_and(|(_, theirs)| theirs == open.nonce)
+            {
+                self.heard_at = now;
+            }
+        } else {
+            self.heard_at = now;
+            // Frames of the other end may come before it is sure that we know it.
+            self.seals = self
+                .opening
+                .nonces()
+                .map(|(ours, theirs)| (Seal::epoch(ours, theirs), Seal::epoch(theirs, ours)));
+        }
+        true
+    }
+
+    /// Both nonces are known to both: what the other end said of itself holds from now on.
+    fn establish(&mut self, now: Instant) {
+        if let Some(theirs) = self.opening.theirs() {
+            self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
+            self.send.set_window(1 << theirs.window);
+            self.line.bound_payload(usize::from(theirs.payload));
+        }
+        if let Some(sent) = self.opening.sent_at() {
+            self.line.opened(now.saturating_duration_since(sent));
+        }
+    }
+
+    fn acknowledge(&mut self, now: Instant, ack: &Ack, after: Option<u64>) {
+        let mut fates = Vec::new();
+        self.send.acknowledge(now, ack, after, &mut fates);
+        let mut newest: Option<Mark> = None;
+        for fate in fates {
+            match fate {
+                Fate::Arrived { mark, first } => {
+                    self.line.decided(&mark, false);
+                    newest = first.then_some(mark).or(newest);
+                }
+                Fate::Lost(mark) => {
+                    self.line.decided(&mark, true);
+                    self.stats.lost += 1;
+                }
+            }
+        }
+        if let Some(mark) = newest {
+            self.line.passed_by(now, &mark);
+            // What went before it would have been answered by now.
+            self.pings.retain(|ping| ping.mark.is_behind(&mark));
+        }
+    }
+
+    /// Looks whether all is done.
+    fn conclude(&mut self, now: Instant) {
+        if self.end.is_some() || !self.receive.is_ended() {
+            return;
+        }
+        let silent =
+            self.send.is_finishing() && self.send.is_delivered() && now >= self.heard_at + DOUBT;
+        if self.send.is_finished() {
+            let until = *self.linger_until.get_or_insert(now + LINGER);
+            if now >= until {
+                self.finished(End::Closed);
+            }
+        } else if silent {
+            // Only the answer to our end is missing, and who would have sent it is done.
+            self.finished(End::Closed);
+        }
+    }
+
+    fn fail(&mut self, error: LinkError) {
+        self.finished(End::Failed(error));
+    }
+
+    fn finished(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    fn chat(&mut self, raw: &[u8]) {
+        let room = CHATTER.saturating_sub(self.chatter.len());
+        self.chatter.extend(raw.get(..room).unwrap_or(raw));
+    }
+
+    /// Bytes that are kept for the application and for the wire.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn kept(&self) -> (usize, u64) {
+        (self.receive.kept(), self.send.kept())
+    }
+}
+
+fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {
+    times.into_iter().flatten().min()
+}

@@ -1,0 +1,67 @@
+//! A reliable byte stream over anything that loses, damages or interrupts bytes: a serial line, above
+//! all.
+//!
+//! TLS dies of one flipped bit, so on a noisy line something has to stand below it that repeats what was
+//! lost. The two ends agree on an epoch (`opening`), cut the stream into frames with a checksum
+//! (`frame`, `codec`), and send again what the other end has not seen (`send`, `receive`), paced by
+//! what is known of the line (`line`). `engine` has the rules without any IO, `driver` the IO without
+//! any rules. On the wire it looks as docs/PROTOCOL.md has it.
+//!
+//! Nothing here is secret or authentic: whoever can write to the line can end a link, or make it
+//! repeat itself. What passes is protected by the TLS layer above.
+//!
+//! ```no_run
+//! # async fn example(line: tokio::io::DuplexStream) -> std::io::Result<()> {
+//! use cepa::{Side, link};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let mut config = link::Config::default();
+//! config.rate = Some(11_520.0); // 115,200 baud, ten bits a byte
+//! let (mut stream, driver) = link::link(line, Side::Client, &config);
+//! tokio::spawn(driver);
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?; // returns when all has arrived
+//! # Ok(()) }
+//! ```
+
+mod codec;
+mod config;
+mod driver;
+mod engine;
+mod error;
+mod frame;
+mod line;
+mod opening;
+mod ranges;
+mod receive;
+mod send;
+mod shared;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use cepa_transports::{ByteStream, Side};
+
+pub use codec::Escapes;
+pub use config::{ChatterSink, Config};
+pub use driver::Driver;
+pub use engine::Stats;
+pub use error::LinkError;
+pub use stream::Link;
+
+use engine::Engine;
+use shared::Shared;
+
+/// Starts a link over `io`. The client speaks first; two clients find each other too, two servers do
+/// not. Nothing happens until the driver is polled, which has to be inside a tokio runtime with time
+/// enabled.
+pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) {
+    // Keyed anew for every call by the system's random numbers: two starts must not draw the same.
+    let nonce = RandomState::new().hash_one(0);
+    let shared = Arc::new(Shared::new(Engine::new(side, config, nonce, shared::now())));
+    let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
+    (Link::new(shared), driver)
+}

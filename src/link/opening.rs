@@ -1,0 +1,168 @@
+//! How two ends agree on an epoch, and how one notices that the other began anew.
+//!
+//! Each end draws a number when it starts, its *nonce*. An opening carries the sender's nonce and
+//! echoes the one that it has heard. The epoch is the pair, and all other frames are sealed with it.
+//!
+//! ```text
+//!              the client speaks first; a server is silent until it hears a valid opening
+//!  Opening --+-- an opening that echoes our nonce -----------------------> Established
+//!            +-- a frame that is sealed with both nonces ----------------> Established
+//!            +-- another opening: note its nonce, answer with ours ------> Opening
+//!
+//!  Established
+//!            +-- an opening of our peer that waits for an answer: answer
+//!            +-- an opening with another nonce: it may be years old, or a newcomer. Answer "busy",
+//!            |   echoing it; the epoch goes on
+//!            +-- ... with another nonce that echoes ours: a newcomer that is alive --> Restarted
+//! ```
+//!
+//! Whoever gets a "busy" echoes the nonce in it, and goes on opening: the other end will have ended the
+//! old epoch by then. Each answer is caused by one opening of the same length, so no flood comes of it.
+
+use std::time::{Duration, Instant};
+
+use super::frame::Open;
+
+/// Between openings without an answer, at first and at most.
+const FIRST: Duration = Duration::from_millis(30);
+const LAST: Duration = Duration::from_millis(500);
+
+/// What an opening led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Nothing,
+    Established,
+    Restarted,
+}
+
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// What we say of ourselves; nonce and parameters are filled in, the rest differs.
+    ours: Open,
+    theirs: Option<Open>,
+    established: bool,
+    /// We may send openings unasked.
+    speaks: bool,
+    /// To be sent as soon as the line takes it.
+    answer: Option<Open>,
+    /// When the last one went.
+    sent_at: Option<Instant>,
+    retry_at: Instant,
+    pause: Duration,
+}
+
+impl Opening {
+    pub(crate) fn new(now: Instant, ours: Open, speaks: bool) -> Self {
+        Self {
+            ours,
+            theirs: None,
+            established: false,
+            speaks,
+            answer: None,
+            sent_at: None,
+            retry_at: now,
+            pause: FIRST,
+        }
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Our nonce, and the one that was heard last.
+    pub(crate) fn nonces(&self) -> Option<(u64, u64)> {
+        Some((self.ours.nonce, self.theirs?.nonce))
+    }
+
+    /// When the last opening went out.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.sent_at
+    }
+
+    /// What the other end said of itself.
+    pub(crate) fn theirs(&self) -> Option<Open> {
+        self.theirs
+    }
+
+    /// A frame was sealed with both nonces, so the other end knows ours.
+    pub(crate) fn confirm(&mut self) {
+        self.established = true;
+    }
+
+    /// An opening has come.
+    pub(crate) fn handle(&mut self, open: Open) -> Verdict {
+        let ours = self.ours.nonce;
+        if open.nonce == ours {
+            // The line reflects what we send.
+            return Verdict::Nothing;
+        }
+        let echoed = open.echo == ours;
+        if self.established {
+            if self.theirs.is_some_and(|theirs| theirs.nonce == open.nonce) {
+                if open.unsure {
+                    self.answer = Some(self.say(open.nonce, false));
+                }
+                return Verdict::Nothing;
+            }
+            if echoed {
+                return Verdict::Restarted;
+            }
+            let busy = self.say(open.nonce, false);
+            self.answer = Some(Open { busy: true, ..busy });
+            return Verdict::Nothing;
+        }
+        if open.busy {
+            if echoed {
+                self.answer = Some(self.say(open.nonce, true));
+            }
+            return Verdict::Nothing;
+        }
+        self.theirs = Some(open);
+        self.speaks = true;
+        self.established = echoed;
+        if !echoed || open.unsure {
+            self.answer = Some(self.say(open.nonce, !echoed));
+        }
+        if echoed {
+            Verdict::Established
+        } else {
+            Verdict::Nothing
+        }
+    }
+
+    /// Asks the other end of an epoch whether it is still the same.
+    pub(crate) fn probe(&mut self) {
+        if let Some(theirs) = self.theirs {
+            self.answer = Some(self.say(theirs.nonce, true));
+        }
+    }
+
+    /// The opening to be sent now, if one is due. `takes`: how long the line is busy with it.
+    pub(crate) fn poll(&mut self, now: Instant, takes: Duration) -> Option<Open> {
+        let unasked = self.next().is_some_and(|at| at <= now);
+        let echo = self.theirs.map_or(0, |theirs| theirs.nonce);
+        let open = match self.answer.take() {
+            Some(answer) => answer,
+            None if unasked => self.say(echo, true),
+            None => return None,
+        };
+        self.sent_at = Some(now);
+        // An answer is as good as an opening of our own accord.
+        self.retry_at = now + self.pause + takes * 3;
+        self.pause = (self.pause * 2).min(LAST);
+        Some(open)
+    }
+
+    /// When an opening is due that nobody asked for.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        (self.speaks && !self.established).then_some(self.retry_at)
+    }
+
+    fn say(&self, echo: u64, unsure: bool) -> Open {
+        Open {
+            unsure,
+            echo,
+            ..self.ours
+        }
+    }
+}
