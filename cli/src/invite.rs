@@ -24,6 +24,7 @@ use crate::id;
 use crate::link;
 use crate::log::{self, say_of};
 use crate::qr;
+use crate::stack;
 use crate::trust;
 
 /// Strangers that are listened to at once; who waits its turn is a stranger too.
@@ -40,7 +41,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
             format!("{}: an invitation waits at tcp: or unix:", args.listen),
         ));
     }
-    link::carries_session(&args.listen)?;
+    stack::carries_session(&args.listen)?;
     let name = args.name.clone();
     let file = folder::known_peers()?;
     // What would only fail when somebody has come.
@@ -78,7 +79,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         args.minutes
     ));
     let open = Arc::new(Mutex::new(OpenInvitation::new(invitation)));
-    let config = link::stack(&identity, Arc::new(AcceptAny)).tuned_to(&args.listen);
+    let config = stack::of(&identity, Arc::new(AcceptAny)).tuned_to(&args.listen);
     let mut strangers = JoinSet::new();
     let deadline = tokio::time::sleep(lasts);
     tokio::pin!(deadline);
@@ -205,10 +206,10 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             "{address}: an invitation waits at tcp: or unix:, and must not start anything else here"
         )));
     }
-    link::carries_session(&address)?;
+    stack::carries_session(&address)?;
     let identity = id::load(&args.identity)?;
     let pinned = Arc::new(Pinned::one(invitation.id()));
-    let config = link::stack(&identity, pinned).tuned_to(&address);
+    let config = stack::of(&identity, pinned).tuned_to(&address);
     let session = Session::dial(&address, &config).await?;
     let joined = use_invitation(&session, &invitation).await;
     session.close().await;
