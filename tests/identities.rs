@@ -130,7 +130,7 @@ async fn pushed(
 ) -> (Result<PeerId, TlsError>, Result<PeerId, TlsError>) {
     let server = TlsConfig::new(&world.first, Arc::new(AcceptAny)).unwrap();
     let server = server
-        .with_more_identities(&[world.second.clone()])
+        .with_more_identities(std::slice::from_ref(&world.second))
         .unwrap();
     let (a, b) = memory::pair();
     let (mut a, mut b) = (Onion::new(a), Onion::new(b));
