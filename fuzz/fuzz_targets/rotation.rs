@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .check(UnixTime::since_unix_epoch(Duration::ZERO))
                 .is_err()
         );
-        let text = rotations_to_text(&[statement.clone()]);
+        let text = rotations_to_text(std::slice::from_ref(&statement));
         assert_eq!(rotations_from_text(&text), Ok(vec![statement]));
     }
     if let Ok(text) = std::str::from_utf8(bytes) {

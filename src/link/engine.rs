@@ -15,6 +15,8 @@
 //! The opening is in `opening`, the two directions in `send` and `receive`, what is known of the line in
 //! `line`.
 
+mod inbound;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -23,11 +25,11 @@ use cepa_transports::Side;
 use super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
 use super::config::Config;
 use super::error::LinkError;
-use super::frame::{Ack, Frame, Open, Place, VERSION, WINDOW_BITS, Width};
+use super::frame::{Frame, Open, Place, WINDOW_BITS, Width};
 use super::line::{Line, Mark, OPEN, PAYLOAD_MAX, PAYLOAD_MIN};
-use super::opening::{Opening, Verdict};
+use super::opening::Opening;
 use super::receive::Receive;
-use super::send::{Fate, Send};
+use super::send::Send;
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -490,138 +492,6 @@ impl Engine {
         }
     }
 
-    // What comes.
-
-    /// A candidate without its escapes. Says whether it was a valid frame.
-    fn handle_body(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
-        if let Some(body) = Seal::opening().check(body)
-            && Open::is_one(body)
-        {
-            return self.handle_opening(now, body);
-        }
-        let Some(body) = self
-            .seals
-            .as_ref()
-            .and_then(|(_, theirs)| theirs.check(body))
-        else {
-            return false;
-        };
-        if !self.opening.is_established() {
-            self.opening.confirm();
-            self.establish(now);
-        }
-        // Sealed right, but not understood: ignored, as a later version may have more kinds.
-        let Some(frame) = Frame::parse(body, self.place()) else {
-            return true;
-        };
-        self.heard_at = now;
-        match frame {
-            Frame::Open(_) => {}
-            Frame::Data {
-                offset,
-                payload,
-                fin,
-                ack,
-            } => {
-                if let Some(ack) = ack {
-                    self.acknowledge(now, &ack, None);
-                }
-                self.peer_frame = wire_len.max(self.peer_frame / 2);
-                self.receive.data(offset, payload, fin);
-            }
-            Frame::Ack(ack) => self.acknowledge(now, &ack, None),
-            Frame::Ping(id) => {
-                if self.pongs.len() < PONGS {
-                    self.pongs.push_back(id);
-                }
-            }
-            Frame::Pong(id, ack) => {
-                let answered = self.pings.iter().position(|ping| ping.id == id);
-                let ping = answered.and_then(|at| self.pings.drain(..=at).next_back());
-                let order = ping.as_ref().map(|ping| ping.order);
-                self.acknowledge(now, &ack, order);
-                if let Some(ping) = ping {
-                    self.line.passed_by(now, &ping.mark);
-                }
-            }
-            Frame::Reset => self.fail(LinkError::Reset),
-        }
-        true
-    }
-
-    fn handle_opening(&mut self, now: Instant, body: &[u8]) -> bool {
-        let place = self.place();
-        let Some(Frame::Open(open)) = Frame::parse(body, place) else {
-            if let Some(theirs) = Open::version(body).filter(|theirs| *theirs != VERSION)
-                && !self.opening.is_established()
-            {
-                self.fail(LinkError::Version {
-                    theirs,
-                    ours: VERSION,
-                });
-            }
-            return true;
-        };
-        let was = self.opening.is_established();
-        match self.opening.handle(open) {
-            Verdict::Restarted => self.fail(LinkError::Restarted),
-            Verdict::Established => self.establish(now),
-            Verdict::Nothing => {}
-        }
-        if was {
-            if self
-                .opening
-                .nonces()
-                .is_some_and(|(_, theirs)| theirs == open.nonce)
-            {
-                self.heard_at = now;
-            }
-        } else {
-            self.heard_at = now;
-            // Frames of the other end may come before it is sure that we know it.
-            self.seals = self
-                .opening
-                .nonces()
-                .map(|(ours, theirs)| (Seal::epoch(ours, theirs), Seal::epoch(theirs, ours)));
-        }
-        true
-    }
-
-    /// Both nonces are known to both: what the other end said of itself holds from now on.
-    fn establish(&mut self, now: Instant) {
-        if let Some(theirs) = self.opening.theirs() {
-            self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
-            self.send.set_window(1 << theirs.window);
-            self.line.bound_payload(usize::from(theirs.payload));
-        }
-        if let Some(sent) = self.opening.sent_at() {
-            self.line.opened(now.saturating_duration_since(sent));
-        }
-    }
-
-    fn acknowledge(&mut self, now: Instant, ack: &Ack, after: Option<u64>) {
-        let mut fates = Vec::new();
-        self.send.acknowledge(now, ack, after, &mut fates);
-        let mut newest: Option<Mark> = None;
-        for fate in fates {
-            match fate {
-                Fate::Arrived { mark, first } => {
-                    self.line.decided(&mark, false);
-                    newest = first.then_some(mark).or(newest);
-                }
-                Fate::Lost(mark) => {
-                    self.line.decided(&mark, true);
-                    self.stats.lost += 1;
-                }
-            }
-        }
-        if let Some(mark) = newest {
-            self.line.passed_by(now, &mark);
-            // What went before it would have been answered by now.
-            self.pings.retain(|ping| ping.mark.is_behind(&mark));
-        }
-    }
-
     /// Looks whether all is done.
     fn conclude(&mut self, now: Instant) {
         if self.end.is_some() || !self.receive.is_ended() {
@@ -654,7 +524,7 @@ impl Engine {
     }
 
     /// Bytes that are kept for the application and for the wire.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(test)]
     pub(crate) fn kept(&self) -> (usize, u64) {
         (self.receive.kept(), self.send.kept())
     }

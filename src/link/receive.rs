@@ -168,7 +168,7 @@ impl Receive {
     }
 
     /// Bytes that are kept.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.ready.len() + self.later.values().map(Vec::len).sum::<usize>()
     }

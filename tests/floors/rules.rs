@@ -197,6 +197,13 @@ const NOT_IN_ENGINES_AT_ALL: [&[&str]; 6] = [
     &["io", "stderr"],
 ];
 
+/// Values that live beside IO in std: an address opens nothing.
+const IN_ENGINES: [&[&str]; 3] = [
+    &["std", "net", "IpAddr"],
+    &["std", "net", "Ipv4Addr"],
+    &["std", "net", "Ipv6Addr"],
+];
+
 /// Engines have no IO, no runtime and no clock, and can not borrow them from a file beside them.
 pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
     let mut broken = BTreeMap::new();
@@ -225,7 +232,8 @@ pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
             };
             for mention in &file.mentions {
                 let path: Vec<&str> = mention.path.iter().map(String::as_str).collect();
-                let first = NOT_IN_ENGINES.iter().any(|bad| path.starts_with(bad));
+                let first = NOT_IN_ENGINES.iter().any(|bad| path.starts_with(bad))
+                    && !IN_ENGINES.iter().any(|good| path.starts_with(good));
                 let within = |bad: &&[&str]| path.windows(bad.len()).any(|part| part == *bad);
                 if first || NOT_IN_ENGINES_AT_ALL.iter().any(within) {
                     tell(mention.line, &format!("names {}", path.join("::")));
@@ -440,7 +448,7 @@ mod tests {
         };
         one(&engine("use tokio::io::AsyncRead;"), "names tokio");
         one(
-            &engine("use std::{net::IpAddr, time::Duration};"),
+            &engine("use std::{net::TcpStream, time::Duration};"),
             "names std::net",
         );
         one(
@@ -448,6 +456,7 @@ mod tests {
             "io::stdout",
         );
         one(&engine("use std::thread::sleep;"), "names std::thread");
+        assert!(engine("use std::net::TcpStream; fn f(a: IpAddr) {}").is_empty());
         assert!(engine("use std::io::{self, IoSlice}; fn f() -> io::Result<()> {}").is_empty());
         one(
             &engine("fn f() { let now = std::time::Instant::now(); }"),
