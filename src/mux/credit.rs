@@ -195,8 +195,9 @@ pub(crate) struct Budget {
     extra: u64,
 }
 
-/// Streams that growing windows leave room for.
-const ROOM_FOR_STREAMS: u64 = 64;
+/// Streams that growing windows leave room for, in half of the budget: peers open a hundred at once, and a
+/// window that has grown can not be taken back before they arrive.
+const ROOM_FOR_STREAMS: u64 = 128;
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Self {
@@ -219,7 +220,7 @@ impl Budget {
 
     /// What growing windows may use at most, for the present number of streams.
     fn growth_limit(&self) -> u64 {
-        let room = Self::first_windows(ROOM_FOR_STREAMS).min(self.limit / 4);
+        let room = Self::first_windows(ROOM_FOR_STREAMS).min(self.limit / 2);
         self.limit - room
     }
 
@@ -425,6 +426,27 @@ mod tests {
             assert!(budget.admit_inbound());
         }
         assert!(!budget.admit_inbound());
+    }
+
+    #[test]
+    fn grown_windows_leave_room_for_a_hundred_openings_at_once() {
+        let mut budget = Budget::new(64 << 20);
+        assert!(budget.admit_inbound());
+        let mut grown = 0;
+        loop {
+            let more = budget.take(8 << 20);
+            if more == 0 {
+                break;
+            }
+            grown += more;
+        }
+        assert!(
+            grown >= 16 << 20,
+            "{grown}: one far stream has all it may use"
+        );
+        for opened in 0..128 {
+            assert!(budget.admit_inbound(), "the one after {opened}");
+        }
     }
 
     #[test]
