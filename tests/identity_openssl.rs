@@ -112,7 +112,7 @@ fn keys_and_certificates_of_openssl_are_taken() {
         let other = Identity::load_pair(at("crt"), at("other")).unwrap();
         assert_eq!(read.peer_id(), other.peer_id());
         assert_eq!(read.certificate(), other.certificate());
-        // Under a passphrase it is refused with the command that takes it off.
+        // Under a passphrase that nobody gave it is refused.
         openssl(
             folder.path(),
             "pkcs8 -topk8 -in key -out locked -passout pass:x",
@@ -124,7 +124,7 @@ fn keys_and_certificates_of_openssl_are_taken() {
             matches!(error.problem(), IdentityError::Encrypted),
             "{error}"
         );
-        assert!(error.to_string().contains("openssl pkcs8 -in"), "{error}");
+        assert!(error.to_string().contains("passphrase"), "{error}");
     }
 }
 

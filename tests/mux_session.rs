@@ -35,6 +35,17 @@ fn pair_over(a: impl ByteStream, b: impl ByteStream) -> ((Mux, Ended), (Mux, End
     (start(a, Side::Client), start(b, Side::Server))
 }
 
+/// Where what goes into a write is looked at: nothing is held back.
+fn pair_unpaced(a: impl ByteStream, b: impl ByteStream) -> ((Mux, Ended), (Mux, Ended)) {
+    let one = |session: (Mux, cepa::mux::Driver)| (session.0, tokio::spawn(session.1));
+    let mut config = Config::default();
+    config.pacing = false;
+    (
+        one(mux(a, Side::Client, config.clone())),
+        one(mux(b, Side::Server, config)),
+    )
+}
+
 fn pair() -> ((Mux, Ended), (Mux, Ended)) {
     let (a, b) = duplex(64 << 10);
     pair_over(a, b)
@@ -557,7 +568,7 @@ async fn small_frames_of_many_streams_share_one_write_and_one_flush() {
         let (a, b) = duplex(1 << 20);
         let a = watched(a, vectored);
         let (writes, flushes) = (Arc::clone(&a.writes), Arc::clone(&a.flushes));
-        let ((client, _), (server, _)) = pair_over(a, b);
+        let ((client, _), (server, _)) = pair_unpaced(a, b);
         // Nothing runs between these: the test is on one thread and does not wait.
         let mut streams = Vec::new();
         for i in 0..100 {
@@ -586,7 +597,7 @@ async fn bulk_goes_out_in_writes_that_fill_tls_records() {
     let (a, b) = duplex(1 << 20);
     let a = watched(a, true);
     let wrote = Arc::clone(&a.wrote);
-    let ((client, _), (server, _)) = pair_over(a, b);
+    let ((client, _), (server, _)) = pair_unpaced(a, b);
     let mut stream = client.open().await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let mut there = server.accept().await.unwrap();

@@ -451,7 +451,7 @@ fn streams_that_prove_nothing_are_bounded() {
     let silent: Vec<TcpStream> = (0..101)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    server.wait_for("too many at once");
+    server.wait_for("too many handshakes at once");
     drop(silent);
     server.wait_for_lines("tcp 127.0.0.1", 100);
     let words = ["connect", &server.address(), "--expect", &server.id()];
