@@ -10,7 +10,7 @@
 //!   [`pop`](Onion::pop) takes the layer off. What the peer sent behind it belongs to the layer
 //!   below and is read after the pop; not a byte of it is lost.
 //! - The wire ends, or an outer layer is closed, with a layer still open: reading fails with
-//!   [`TlsError::Truncated`](crate::tls::TlsError::Truncated), for good. An end that was not said
+//!   [`TlsError::Truncated`], for good. An end that was not said
 //!   under TLS is never a clean end, since anybody on the path can cut a wire.
 //! - Any other fault fails for good too. What was decrypted before it can still be read first.
 //!

@@ -9,7 +9,7 @@
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
 //! first thing that tells it that it was let in. Before the mux takes a byte, both ends have shown
 //! that they mean the same connection, the same two peers and the same layers (see
-//! [`Binding`](crate::stack::Binding)).
+//! [`Binding`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
