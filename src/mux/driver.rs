@@ -179,8 +179,9 @@ impl<T: ByteStream> Shell<T> {
 
     /// Reads one chunk and hands it to the engine.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.chunk.capacity() < self.room / 2 {
-            self.chunk.reserve(self.room);
+        // Reclaimed or made anew, never grown: `reserve` would add the room to what is used up already, and move it.
+        if self.chunk.capacity() < self.room / 2 && !self.chunk.try_reclaim(self.room) {
+            self.chunk = BytesMut::with_capacity(self.room);
         }
         let room = self.chunk.capacity();
         let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));

@@ -432,8 +432,7 @@ fn frames_without_effect_cost_nothing() {
             "frames without effect: {} KiB at the peak",
             since.peak() / KIB
         );
-        // The room for reads has grown to its most, 32 KiB, and a few of its pieces are about.
-        assert!(since.peak() <= 192 * KIB, "{} bytes", since.peak());
+        assert!(since.peak() <= 128 * KIB, "{} bytes", since.peak());
         keeper.abort();
     });
 }
