@@ -168,12 +168,14 @@ impl From<TlsError> for Failure {
     }
 }
 
-/// The code of a failed connection, for those who have no use for its text.
+/// The code of a failed connection.
 pub(crate) fn connect_code(e: &ConnectError) -> Code {
     match e {
         ConnectError::Transport(e) => Failure::from(e.clone()).code,
         ConnectError::Tls(e) => Failure::from(e.clone()).code,
         ConnectError::Config(_) => Code::Local,
+        ConnectError::Binding(BindingError::Mismatch) => Code::Identity,
+        ConnectError::Binding(_) => Code::Connect,
         ConnectError::Layers { .. } => Code::Usage,
         _ => Code::Lost,
     }
@@ -181,17 +183,7 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
 
 impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
-        match e {
-            ConnectError::Transport(e) => e.into(),
-            ConnectError::Tls(e) => e.into(),
-            ConnectError::Config(e) => e.into(),
-            ConnectError::Binding(BindingError::Mismatch) => {
-                Self::new(Code::Identity, e.to_string())
-            }
-            ConnectError::Binding(_) => Self::new(Code::Connect, e.to_string()),
-            ConnectError::Layers { .. } => Self::new(Code::Usage, e.to_string()),
-            _ => Self::new(Code::Lost, e.to_string()),
-        }
+        Self::new(connect_code(&e), e.to_string())
     }
 }
 

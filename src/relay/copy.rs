@@ -8,13 +8,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use cepa_transports::throttle::Policy;
+use cepa_transports::throttle::{Allowance, Policy};
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::mux::{StreamError, Substream};
 
@@ -23,17 +22,6 @@ pub(crate) const LOST: u32 = 7;
 
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
-
-/// How a circuit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Both ways came to their end.
-    Clean,
-    /// An end reset its substream with this code, which the other one got as well.
-    Reset(u32),
-    /// An end's session was lost.
-    Lost,
-}
 
 /// One end of a circuit, with what was read of it already.
 pub(super) struct End {
@@ -56,46 +44,6 @@ impl End {
     }
 }
 
-/// What may be moved, and when.
-struct Allowance<'a> {
-    policy: &'a dyn Policy,
-    granted: usize,
-    wait: Option<Pin<Box<Sleep>>>,
-}
-
-impl Allowance<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
-        loop {
-            if let Some(wait) = &mut self.wait {
-                ready!(wait.as_mut().poll(cx));
-                self.wait = None;
-            }
-            if self.granted > 0 {
-                return Poll::Ready(self.granted.min(want));
-            }
-            let now = Instant::now();
-            let grant = self.policy.reserve(want, now);
-            self.granted = grant.bytes;
-            let at = if self.granted == 0 {
-                grant.at.max(now + Duration::from_millis(1))
-            } else {
-                grant.at
-            };
-            if at > now {
-                self.wait = Some(Box::pin(sleep_until(at)));
-            }
-        }
-    }
-}
-
-impl Drop for Allowance<'_> {
-    fn drop(&mut self) {
-        if self.granted > 0 {
-            self.policy.refund(self.granted);
-        }
-    }
-}
-
 /// Carries a circuit to its end. `moved` hears how many bytes each step took on.
 ///
 /// # Cancel safety
@@ -103,15 +51,11 @@ impl Drop for Allowance<'_> {
 pub(super) async fn copy(
     mut one: End,
     mut two: End,
-    policy: &dyn Policy,
+    policy: Arc<dyn Policy>,
     mut moved: impl FnMut(usize),
-) -> Ended {
-    let allowance = || Allowance {
-        policy,
-        granted: 0,
-        wait: None,
-    };
-    let (mut there, mut back) = (allowance(), allowance());
+) {
+    let mut there = Allowance::new(Arc::clone(&policy));
+    let mut back = Allowance::new(policy);
     let result = poll_fn(|cx| {
         let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx)?;
         let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx)?;
@@ -121,22 +65,21 @@ pub(super) async fn copy(
     })
     .await;
     let Err(error) = result else {
-        return Ended::Clean;
+        return;
     };
-    let (code, ended) = match stream_error(&error) {
-        Some(StreamError::ResetByPeer { code }) => (*code, Ended::Reset(*code)),
-        _ => (LOST, Ended::Lost),
+    let code = match stream_error(&error) {
+        Some(StreamError::ResetByPeer { code }) => *code,
+        _ => LOST,
     };
     one.stream.reset(code);
     two.stream.reset(code);
-    ended
 }
 
 /// Moves what can be moved from one end to the other.
 fn poll_way(
     from: &mut End,
     to: &mut End,
-    allowance: &mut Allowance<'_>,
+    allowance: &mut Allowance,
     moved: &mut impl FnMut(usize),
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
@@ -162,7 +105,7 @@ fn poll_way(
         let mut part = from.held.slice(..most);
         let n = ready!(to.stream.poll_write_chunk(cx, &mut part))?;
         from.held.advance(n);
-        allowance.granted -= n;
+        allowance.used(n);
         moved(n);
         turns += 1;
         if turns >= TURNS {

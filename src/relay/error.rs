@@ -63,7 +63,6 @@ fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
         Status::Refused => "passed it on, and the peer refused".into(),
         Status::Unreachable => "passed it on, and the peer does not answer; try later".into(),
         Status::Loop => "would lead back to where it came from; give another way".into(),
-        Status::Busy => "says that the peer has too many circuits; try later".into(),
         Status::Malformed | Status::Done => "did not understand us; is it of our version?".into(),
         Status::Other(number) => format!("refused with status {number}"),
     };

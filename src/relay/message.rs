@@ -86,8 +86,6 @@ pub enum Status {
     Unreachable,
     /// 8: the way would lead back to where it came from.
     Loop,
-    /// 9: the registered peer has as many circuits as one peer may have.
-    Busy,
     /// Any other number: a later version's.
     Other(u32),
 }
@@ -104,7 +102,6 @@ impl Status {
             Self::Refused => 6,
             Self::Unreachable => 7,
             Self::Loop => 8,
-            Self::Busy => 9,
             Self::Other(number) => number,
         }
     }
@@ -120,7 +117,6 @@ impl Status {
             6 => Self::Refused,
             7 => Self::Unreachable,
             8 => Self::Loop,
-            9 => Self::Busy,
             other => Self::Other(other),
         }
     }

@@ -401,7 +401,7 @@ async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &Open) {
         // How long the two may be silent is for them to say.
         stream.set_timeouts(StreamTimeouts::NONE);
     }
-    copy(End::new(near), End::new(far), &rate, |moved| {
+    copy(End::new(near), End::new(far), Arc::new(rate), |moved| {
         relay.bytes.fetch_add(moved as u64, Ordering::Relaxed);
     })
     .await;

@@ -142,17 +142,27 @@ fn time_for(bytes: u64, rate: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// One direction's policy, and what it holds.
-struct Direction {
+/// What one direction may move by its [`Policy`], and when: what [`Throttled`] asks, for those who move bytes
+/// otherwise. What was granted and not used goes back to the policy when this is dropped.
+pub struct Allowance {
     policy: Arc<dyn Policy>,
     /// Granted and not used yet; may be used once `wait` is over.
     granted: usize,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl Direction {
-    /// How many of `want` bytes may be moved now.
-    fn poll(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+impl Allowance {
+    /// Nothing is granted yet.
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        Self {
+            policy,
+            granted: 0,
+            wait: None,
+        }
+    }
+
+    /// How many of `want` bytes may be moved now; [`used`](Self::used) tells what was.
+    pub fn poll(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
         loop {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(cx));
@@ -175,16 +185,25 @@ impl Direction {
         }
     }
 
-    fn used(&mut self, bytes: usize) {
+    /// So many of the bytes that may be moved were.
+    pub fn used(&mut self, bytes: usize) {
         self.granted = self.granted.saturating_sub(bytes);
     }
 }
 
-impl Drop for Direction {
+impl Drop for Allowance {
     fn drop(&mut self) {
         if self.granted > 0 {
             self.policy.refund(self.granted);
         }
+    }
+}
+
+impl fmt::Debug for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allowance")
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,8 +213,8 @@ impl Drop for Direction {
 /// read one byte.
 pub struct Throttled<T> {
     inner: T,
-    read: Option<Direction>,
-    write: Option<Direction>,
+    read: Option<Allowance>,
+    write: Option<Allowance>,
 }
 
 impl<T> Throttled<T> {
@@ -211,28 +230,20 @@ impl<T> Throttled<T> {
     /// Holds reading to a policy.
     #[must_use]
     pub fn with_read(mut self, policy: impl Policy) -> Self {
-        self.read = Some(direction(Arc::new(policy)));
+        self.read = Some(Allowance::new(Arc::new(policy)));
         self
     }
 
     /// Holds writing to a policy.
     #[must_use]
     pub fn with_write(mut self, policy: impl Policy) -> Self {
-        self.write = Some(direction(Arc::new(policy)));
+        self.write = Some(Allowance::new(Arc::new(policy)));
         self
     }
 
     /// The stream inside.
     pub fn into_inner(self) -> T {
         self.inner
-    }
-}
-
-fn direction(policy: Arc<dyn Policy>) -> Direction {
-    Direction {
-        policy,
-        granted: 0,
-        wait: None,
     }
 }
 
