@@ -1,6 +1,8 @@
 //! Sessions are bound to their connection, their peers and their layers: every attacker here holds
 //! good keys and breaks no cryptography, and is found out all the same.
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +16,7 @@ use cepa::tls::TlsConfig;
 use cepa::transports::{Layer, Stream, memory};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), future)
-        .await
-        .expect("it hung")
-}
-
-fn identity() -> Identity {
-    Identity::generate(KeyKind::Ed25519).unwrap()
-}
+use support::{identity, soon};
 
 /// Takes anybody: all that stands between the attackers and a session is the binding.
 fn trusting(identity: &Identity) -> StackConfig {

@@ -1,6 +1,8 @@
 //! Several identities behind one listener: whoever asks for one gets that one or nobody, over whatever
 //! carries the bytes.
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +14,7 @@ use cepa::stack::StackConfig;
 use cepa::tls::{KeyForm, TlsConfig, TlsError};
 use cepa::transports::{Layer, Stream, dial, listen, memory};
 
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), future)
-        .await
-        .expect("it hung")
-}
-
-fn identity() -> Identity {
-    Identity::generate(KeyKind::Ed25519).unwrap()
-}
+use support::{identity, soon};
 
 fn taking_anyone(identity: &Identity) -> StackConfig {
     StackConfig::new(identity.clone(), Arc::new(AcceptAny))

@@ -11,17 +11,10 @@ use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
 use cepa::onion::{Answer, OfferError, Onion};
 use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::ByteStream;
-use support::{Cuts, Pair, Random, anyone, onions, wires};
+use support::{Cuts, Pair, Random, anyone, onions, soon, wires};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
 const CUTS: [Cuts; 3] = [Cuts::None, Cuts::Single, Cuts::Random(7)];
-
-/// A test that hangs fails with a word instead of standing there.
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), future)
-        .await
-        .expect("it hung")
-}
 
 /// Pushes on both ends at once, the left one as TLS client.
 async fn push<A: ByteStream, B: ByteStream>(a: &mut Onion<A>, b: &mut Onion<B>, pair: &Pair) {

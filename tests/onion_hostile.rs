@@ -3,7 +3,6 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{Identity, KeyKind};
@@ -12,7 +11,7 @@ use cepa::tls::TlsError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
-use support::{Cut, Cuts, anyone, wires};
+use support::{Cut, Cuts, anyone, soon, wires};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[derive(Debug)]
@@ -142,12 +141,6 @@ async fn against(cuts: Cuts) -> (Onion<Cut>, Raw) {
     let (pushed, raw) = tokio::join!(onion.push(Side::Server, &config), Raw::connect(far));
     pushed.unwrap();
     (onion, raw)
-}
-
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), future)
-        .await
-        .expect("it hung")
 }
 
 #[tokio::test]

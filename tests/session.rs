@@ -1,5 +1,7 @@
 //! Sessions: two peers over one stream, services by name, and every way in which that goes wrong.
 
+mod support;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned, Refusal, TrustPolicy};
+use cepa::identity::{AcceptAny, Identity, Pinned, Refusal, TrustPolicy};
 use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
 use cepa::session::{AcceptError, ConnectError, OpenError, Session, SessionEnd};
@@ -16,16 +18,7 @@ use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// A test that hangs fails with a word instead of standing there.
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), future)
-        .await
-        .expect("it hung")
-}
-
-fn identity() -> Identity {
-    Identity::generate(KeyKind::Ed25519).unwrap()
-}
+use support::{identity, soon};
 
 /// Two peers that expect each other.
 struct Peers {

@@ -4,11 +4,24 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
 use cepa::onion::Onion;
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+/// A test that hangs fails with a word instead of standing there.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(120), future)
+        .await
+        .expect("it hung")
+}
+
+/// A new one.
+pub fn identity() -> Identity {
+    Identity::generate(KeyKind::Ed25519).unwrap()
+}
 
 /// Two identities and a configuration of each side that pins the other.
 pub struct Pair {
