@@ -4,7 +4,6 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, Refusal};
