@@ -4,10 +4,9 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa::Side;
-use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
+use cepa::identity::{AcceptAny, Identity, PeerId};
 use cepa::mux;
 use cepa::onion::Onion;
 use cepa::session::{ConnectError, Session};
