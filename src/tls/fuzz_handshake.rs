@@ -175,6 +175,14 @@ mod tests {
         }
     }
 
+    /// rustls takes some headers for the beginning of a record that we know for nonsense.
+    #[test]
+    fn what_is_not_tls_stays_refused() {
+        let world = world();
+        handshake(Side::Server, &world.several, &[24, 254, 255, 45, 45, 45]);
+        handshake(Side::Client, &world.raw, &[24, 254, 255, 45, 45, 45]);
+    }
+
     #[test]
     fn a_hello_without_edits_is_answered() {
         let world = world();

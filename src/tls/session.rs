@@ -43,6 +43,9 @@ pub(crate) struct Session {
     verdict: Verdict,
     /// Not a record has come yet.
     untouched: bool,
+    /// Something came that is no record: nothing behind it is looked at. rustls may still wait for
+    /// the rest of it.
+    nonsense: bool,
     /// How many bytes of the next record rustls has been given early.
     ahead: usize,
     /// About how many sealed bytes wait in rustls; exact after `feed` and at zero.
@@ -82,6 +85,7 @@ impl Session {
             config: config.clone(),
             verdict,
             untouched: true,
+            nonsense: false,
             ahead: 0,
             queued: 0,
             peer_closed: false,
@@ -162,6 +166,9 @@ impl Session {
     /// plaintext it brought, or `None` while it is not whole. The caller keeps what stands behind
     /// it, and has read all plaintext of the record before.
     pub(crate) fn feed(&mut self, input: &[u8]) -> Result<Option<Fed>, TlsError> {
+        if self.nonsense {
+            return Err(TlsError::BadRecord);
+        }
         let front = record::front(input);
         let len = match front {
             Front::Whole(len) => len,
@@ -172,6 +179,7 @@ impl Session {
         let (one, behind) = input.split_at_checked(len).unwrap_or((input, &[]));
         let fed = self.process(one, behind);
         if front == Front::Invalid {
+            self.nonsense = true;
             return Err(match fed {
                 _ if self.untouched => TlsError::not_tls(input),
                 Err(error) => error,
