@@ -66,7 +66,8 @@ impl PeerAddr {
     /// The same with one more hint, which is tried after those that are there.
     ///
     /// # Errors
-    /// [`PeerAddrError::TooMany`] beyond [`MAX_HINTS`] hints or [`MAX_RELAYS`] relays in one.
+    /// [`PeerAddrError::TooMany`] beyond [`MAX_HINTS`] hints or [`MAX_RELAYS`] relays in one, and
+    /// [`PeerAddrError::TooLong`] where the address would be printed with more than [`MAX_LEN`] bytes.
     pub fn with_hint(mut self, hint: Hint) -> Result<Self, PeerAddrError> {
         if self.hints.len() >= MAX_HINTS {
             return Err(PeerAddrError::TooMany {
@@ -76,13 +77,14 @@ impl PeerAddr {
         }
         hint.check()?;
         self.hints.push(hint);
-        Ok(self)
+        self.short_enough()
     }
 
     /// The same for a service of that name; empty means whichever the peer has by default.
     ///
     /// # Errors
-    /// [`PeerAddrError::Service`] for a name that could not be sent.
+    /// [`PeerAddrError::Service`] for a name that could not be sent, and [`PeerAddrError::TooLong`] where
+    /// the address would be printed with more than [`MAX_LEN`] bytes.
     pub fn with_service(mut self, service: &str) -> Result<Self, PeerAddrError> {
         if service.len() > MAX_SERVICE || service.chars().any(char::is_control) {
             return Err(PeerAddrError::Service {
@@ -90,6 +92,15 @@ impl PeerAddr {
             });
         }
         service.clone_into(&mut self.service);
+        self.short_enough()
+    }
+
+    /// What is printed has to parse, and printing may encode what came without.
+    fn short_enough(self) -> Result<Self, PeerAddrError> {
+        let found = self.to_string().len();
+        if found > MAX_LEN {
+            return Err(PeerAddrError::TooLong { found });
+        }
         Ok(self)
     }
 
@@ -379,6 +390,10 @@ mod tests {
         assert!(error(&format!("cepa://{A}@{relays}tcp:h:1")).contains("3 relays"));
         let long = "x".repeat(MAX_LEN);
         assert!(error(&format!("cepa://{A}/{long}")).contains("4096"));
+        // Short enough as it stands, and too long as it would be printed.
+        let hints = vec![format!("unix:{}", "\u{e4}".repeat(100)); 10].join(";");
+        let unencoded = format!("cepa://{A}@{hints}/up");
+        assert!(unencoded.len() < MAX_LEN && error(&unencoded).contains("4096"));
     }
 
     #[test]
