@@ -256,7 +256,7 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Config;
+    use super::super::moment::Moment;
     use super::super::store::Store;
     use super::super::stream_entry::Entry;
     use super::*;
@@ -266,8 +266,9 @@ mod tests {
     fn keys(n: u32) -> Vec<Key> {
         let mut store = Store::default();
         let now = std::time::Instant::now();
+        let now = Moment::new(now, now);
         (1..=n)
-            .map(|id| store.insert(Entry::opened_here(id, &Config::default(), now)))
+            .map(|id| store.insert(Entry::opened_here(id, now)))
             .collect()
     }
 
