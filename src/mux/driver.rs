@@ -31,7 +31,7 @@ use super::shared::{Shared, now};
 /// Read at once, at most: two TLS records. Larger reads were measured to be slower.
 const READ_MOST: usize = 32 << 10;
 
-/// Room for the first read, and while little comes: what an idle session holds.
+/// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn.
@@ -48,7 +48,7 @@ pub struct Driver {
 
 impl Driver {
     pub(crate) fn new(io: impl ByteStream, shared: Arc<Shared>, close_timeout: Duration) -> Self {
-        let shell = Shell {
+        let mut shell = Shell {
             vectored: io.is_write_vectored(),
             io,
             guard: Guard { shared },
@@ -64,7 +64,8 @@ impl Driver {
             deadline: None,
         };
         Self {
-            run: Box::pin(shell.run(close_timeout)),
+            // By reference: an `async fn` that takes the shell itself would hold it twice.
+            run: Box::pin(async move { shell.run(close_timeout).await }),
         }
     }
 }
@@ -124,7 +125,7 @@ struct Shell<T> {
 }
 
 impl<T: ByteStream> Shell<T> {
-    async fn run(mut self, close_timeout: Duration) -> Result<(), MuxError> {
+    async fn run(&mut self, close_timeout: Duration) -> Result<(), MuxError> {
         let end = poll_fn(|cx| self.poll_session(cx)).await;
         match &end {
             // Nothing can be sent, or nobody listens.
@@ -178,7 +179,13 @@ impl<T: ByteStream> Shell<T> {
             self.chunk = BytesMut::with_capacity(self.room);
         }
         let room = self.chunk.capacity();
-        let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));
+        let Poll::Ready(read) = pin!(self.io.read_buf(&mut self.chunk)).poll(cx) else {
+            if self.room == READ_FIRST {
+                // Little comes: what waits for it holds nothing.
+                self.chunk = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
         match read {
             Ok(0) => self.tell(cx, Engine::handle_eof),
             Ok(n) => {

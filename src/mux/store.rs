@@ -25,6 +25,10 @@ impl Store {
     pub(crate) fn insert(&mut self, entry: Entry) -> Key {
         let id = entry.id;
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.is_empty() {
+                // Many sessions hold one stream; a Vec would begin with room for four.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
             // Limits on streams are far below what the type can say.
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
