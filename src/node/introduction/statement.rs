@@ -519,7 +519,7 @@ mod tests {
     fn links_can_not_be_taken_apart() {
         let (one, other) = (chain(), chain());
         let with = |links: &[&Link]| {
-            let links = links.iter().map(|link| Link::clone(link)).collect();
+            let links = links.iter().copied().cloned().collect();
             Introduction { links }.hangs_together()
         };
         assert_eq!(with(&[&one.links[0], &one.links[1]]), Ok(()));
