@@ -320,7 +320,7 @@ async fn a_cable_is_as_noisy_as_told_and_a_seed_repeats_it() {
         };
         let (mut near, mut far) = cable(&noisy, &LineSettings::new(1e6), seed);
         tokio::spawn(async move {
-            near.write_all(&[0; 50_000]).await.unwrap();
+            near.write_all(&vec![0; 50_000]).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
             near.cut_off();
         });
