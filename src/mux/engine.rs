@@ -184,7 +184,7 @@ impl Engine {
             unanswered: 0,
             control: VecDeque::new(),
             pongs: VecDeque::new(),
-            pacer: Pacer::new(config.pacing, now),
+            pacer: Pacer::new(config.pacing, config.line_rate, now),
             pings: VecDeque::new(),
             ping_seed: seed,
             ping_count: 0,
