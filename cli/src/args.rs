@@ -14,7 +14,9 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
-pub(crate) use crate::words::{Expected, Kind, Local, Service, Target, TrustWord, Whither, Who};
+pub(crate) use crate::words::{
+    Escape, Expected, Kind, Local, Service, Target, TrustWord, Whither, Who,
+};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Relay(Relay),
     /// Join standard input and output to a service of a peer
     Connect(Connect),
+    /// Sit down at a service of a peer, with this terminal
+    Console(Console),
     /// Listen locally, and carry each connection to a service of a peer
     Forward(Forward),
     /// Join two streams
@@ -64,8 +68,9 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A service is an address that is opened anew for each substream: exec:COMMAND gets the substream as
-its standard input and output, tcp:HOST:PORT and unix:PATH are connected to it. `echo:` is built in:
-it sends back what it gets.
+its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
+size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
+terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
 
 Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
 and the command that would allow it are printed.
@@ -140,6 +145,33 @@ pub(crate) struct Connect {
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every key goes to the service, ^C too; the size of the window goes along, and `serve --service
+NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
+  ~.   leave; a command on a terminal of the other end is hung up
+  ~B   send a break, where a serial line is below the service
+  ~^Z  suspend this program
+  ~~   the character itself
+  ~?   help
+What a serial line says beside the session (boot messages) is shown on standard error, in another
+colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.")]
+pub(crate) struct Console {
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    /// The escape character, or `none`
+    #[arg(long, value_name = "CHAR", default_value = "~")]
+    pub(crate) escape: Escape,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod child;
 mod connect;
+mod console;
 mod demo;
 mod exit;
 mod explain;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Serve(args) => serve::run(args).await,
             Command::Relay(args) => relay::run(args).await,
             Command::Connect(args) => connect::run(args).await,
+            Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),

@@ -37,6 +37,7 @@ mod side;
 mod stdio;
 mod stream;
 mod tcp;
+mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod throttle;
@@ -44,9 +45,10 @@ mod unix;
 mod watch;
 
 pub use child::{Child, Stderr};
-pub use dial::dial;
+pub use dial::{dial, dial_for};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use listen::{Listener, listen};
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
+pub use terminal::{Control, Terminal, WindowSize};

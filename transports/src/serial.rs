@@ -29,11 +29,14 @@ use tokio_serial::SerialPort;
 use crate::endpoint::{DataBits, Endpoint, FlowControl, Parity, SerialSettings, StopBits};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
 use crate::stream::Stream;
+use crate::terminal::{Breaks, Control};
 
 /// How long shutdown waits for the line: the kernel's own default at close.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How often it looks.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// What tcsendbreak takes at least: long enough for every baud rate.
+const BREAK: Duration = Duration::from_millis(250);
 /// Slices that are gathered into one write: one frame of a small line. More saves nothing there.
 const GATHER: usize = 4096;
 
@@ -43,7 +46,7 @@ pub(crate) fn dial(
     settings: &SerialSettings,
 ) -> Result<Stream, TransportError> {
     let line = Line::open(Action::Dial, endpoint, path, settings)?;
-    Ok(Stream::from_io(line, format!("serial {}", path.display())))
+    Ok(line.into_stream(path))
 }
 
 /// Waits for the first byte on a line, because that is all the sign of a peer there is.
@@ -98,10 +101,7 @@ impl SerialListener {
         match self.waiting.take() {
             Some(mut line) => {
                 line.permit = permit;
-                Ok(Stream::from_io(
-                    line,
-                    format!("serial {}", self.path.display()),
-                ))
+                Ok(line.into_stream(&self.path))
             }
             None => Err(TransportError::new(
                 Action::Accept,
@@ -122,6 +122,9 @@ struct Line {
     shut: bool,
     drain: Option<(Instant, Pin<Box<Sleep>>)>,
     gathered: Vec<u8>,
+    breaks: Arc<Breaks>,
+    /// Until when the line is held in a break.
+    breaking: Option<Pin<Box<Sleep>>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -196,8 +199,36 @@ impl Line {
             shut: false,
             drain: None,
             gathered: Vec::new(),
+            breaks: Arc::default(),
+            breaking: None,
             permit: None,
         })
+    }
+
+    fn into_stream(self, path: &Path) -> Stream {
+        let control = Control::of_line(Arc::clone(&self.breaks));
+        Stream::from_io(self, format!("serial {}", path.display())).with_control(control)
+    }
+
+    /// Begins a break that was asked for, and ends it in time. A device that has none goes on without.
+    fn poll_break(&mut self, cx: &mut Context<'_>) {
+        if self.breaks.poll_wanted(cx) && self.breaking.is_none() && self.port.set_break().is_ok() {
+            self.breaking = Some(Box::pin(tokio::time::sleep(BREAK)));
+        }
+        if let Some(sleep) = &mut self.breaking
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            let _ = self.port.clear_break();
+            self.breaking = None;
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.breaking.is_some() {
+            let _ = self.port.clear_break();
+        }
     }
 }
 
@@ -275,6 +306,7 @@ impl AsyncRead for Line {
         if self.hung_up {
             return Poll::Ready(Err(hang_up()));
         }
+        self.poll_break(cx);
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.port).poll_read(cx, buf));
         let gone = match &result {

@@ -8,7 +8,7 @@ pub(super) const SCHEMES: &[&str] = &[
 /// The keys that a scheme's option list can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
-        "exec" => &["dir"],
+        "exec" => &["dir", "pty"],
         "serial" => &["baud", "data", "parity", "stop", "flow", "exclusive"],
         _ => &[],
     }

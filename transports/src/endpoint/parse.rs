@@ -300,16 +300,19 @@ fn exec(text: &str, start: usize) -> Result<Target, Wrong> {
     if argv.first().is_none_or(String::is_empty) {
         return wrong(start, "a command, as in exec:ssh host cepa serve stdio:");
     }
-    let mut dir = None;
+    let (mut dir, mut pty) = (None, false);
     for option in option_list(options, start + end, "exec")? {
-        // There is only one key; a second one will need a match here.
+        if option.key == "pty" {
+            pty = option.word(YES_NO)? == "yes";
+            continue;
+        }
         let value = unescape(option.value, option.value_at)?;
         if value.is_empty() {
             return wrong(option.value_at, "a directory");
         }
         dir = Some(PathBuf::from(OsString::from_vec(value)));
     }
-    Ok(Target::Exec { argv, dir })
+    Ok(Target::Exec { argv, dir, pty })
 }
 
 /// Where a command line ends and its option list begins; see the grammar in `mod.rs`.

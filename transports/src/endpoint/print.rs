@@ -32,19 +32,21 @@ impl fmt::Display for Target {
             Self::Stdio => Ok(()),
             Self::Fd { read, write } if read == write => write!(f, "{read}"),
             Self::Fd { read, write } => write!(f, "{read},{write}"),
-            Self::Exec { argv, dir } => {
+            Self::Exec { argv, dir, pty } => {
                 for (i, word) in argv.iter().enumerate() {
                     if i > 0 {
                         f.write_str(" ")?;
                     }
                     quote(f, word)?;
                 }
-                match dir {
-                    Some(dir) => {
-                        f.write_str(",dir=")?;
-                        escape_path(f, dir)
-                    }
-                    None => Ok(()),
+                if let Some(dir) = dir {
+                    f.write_str(",dir=")?;
+                    escape_path(f, dir)?;
+                }
+                if *pty {
+                    f.write_str(",pty=yes")
+                } else {
+                    Ok(())
                 }
             }
             Self::Serial { path, settings } => {

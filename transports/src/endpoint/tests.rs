@@ -22,6 +22,7 @@ fn exec(words: &[&str]) -> Target {
     Target::Exec {
         argv: words.iter().map(|w| (*w).to_owned()).collect(),
         dir: None,
+        pty: false,
     }
 }
 
@@ -43,6 +44,8 @@ fn canonical_texts() {
         "exec:cepa serve stdio: --service db=unix:/x/y",
         "exec:sh -c 'cat; exit 3'",
         "exec:cat,dir=/tmp",
+        "exec:sh -i,pty=yes",
+        "exec:sh -i,dir=/tmp,pty=yes",
         "serial:/dev/ttyUSB0,baud=115200",
         "serial:/dev/ttyUSB0,baud=9600,data=7,parity=even,stop=2,flow=hw,exclusive=no",
         "pty:/tmp/line",
@@ -90,7 +93,11 @@ fn command_lines_keep_their_commas_and_question_marks() {
     // In quotes even the key's own text is the command's.
     let quoted = "exec:cepa connect 'exec:cat,dir=/inner' \"?dir=x\",dir=/outer";
     match parse(quoted).target() {
-        Target::Exec { argv, dir } => {
+        Target::Exec {
+            argv,
+            dir,
+            pty: false,
+        } => {
             assert_eq!(argv[2], "exec:cat,dir=/inner");
             assert_eq!(argv[3], "?dir=x");
             assert_eq!(dir.as_deref(), Some("/outer".as_ref()));
@@ -368,7 +375,8 @@ fn any_target() -> impl Strategy<Value = Target> {
         any_path().prop_map(|path| Target::Unix { path }),
         Just(Target::Stdio),
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
-        (argv, prop::option::of(any_path())).prop_map(|(argv, dir)| Target::Exec { argv, dir }),
+        (argv, prop::option::of(any_path()), any::<bool>())
+            .prop_map(|(argv, dir, pty)| Target::Exec { argv, dir, pty }),
         (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
         any_path().prop_map(|path| Target::Pty { path }),
         any_text()

@@ -117,6 +117,8 @@ pub enum Target {
         argv: Vec<String>,
         /// The directory it is started in; this process's own when absent.
         dir: Option<PathBuf>,
+        /// It gets a terminal of its own (a pty) instead of pipes.
+        pty: bool,
     },
     /// A serial line.
     Serial {
