@@ -163,9 +163,7 @@ impl<T: ByteStream> Shell<T> {
                 }
             }
             let end = inner.engine.end().cloned();
-            let deadline = inner
-                .engine
-                .poll_timeout(now, inner.writer.is_some(), blocked);
+            let deadline = inner.engine.poll_timeout(now, inner.waits(), blocked);
             (end, deadline.into_iter().chain(leave_at).min())
         })
     }

@@ -25,7 +25,7 @@ use cepa_transports::Side;
 use super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
 use super::config::Config;
 use super::error::LinkError;
-use super::frame::{Frame, Open, Place, WINDOW_BITS, Width};
+use super::frame::{Ack, Frame, Open, Place, WINDOW_BITS, Width};
 use super::line::{Line, Mark, OPEN, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::Receive;
@@ -47,6 +47,11 @@ const CLOSED: Duration = Duration::from_millis(500);
 /// A frame that stops in its middle for so long will not go on.
 const STALLED: Duration = Duration::from_millis(250);
 
+/// Within a frame bytes come one after the other, but for what adapters and timers hold back: bytes of a
+/// UART's buffer, and the time that a USB adapter waits for more.
+const FIFO: usize = 64;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// How long an end that is done answers repetitions.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -58,7 +63,7 @@ const PONGS: usize = 4;
 const CHATTER: usize = 16 << 10;
 
 /// Payload up to which an acknowledgement travels with data; with longer ones it would come late.
-const SHORT: usize = 256;
+const SHORT: u64 = 256;
 
 #[derive(Debug)]
 struct Ping {
@@ -83,6 +88,15 @@ pub struct Stats {
     pub invalid: u64,
 }
 
+/// What the application waits for, beside bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waits {
+    /// To write more.
+    pub(crate) room: bool,
+    /// For all to have gone.
+    pub(crate) flush: bool,
+}
+
 /// How a link ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -105,6 +119,8 @@ pub(crate) struct Engine {
     input_at: Instant,
     /// When a valid frame came last.
     heard_at: Instant,
+    /// Since when something is to be acknowledged.
+    ack_since: Option<Instant>,
     /// Wire bytes of the largest recent data frame of the peer.
     peer_frame: usize,
     pings: VecDeque<Ping>,
@@ -148,6 +164,7 @@ impl Engine {
             decoder: Decoder::default(),
             input_at: now,
             heard_at: now,
+            ack_since: None,
             peer_frame: 0,
             pings: VecDeque::new(),
             next_ping: 0,
@@ -183,6 +200,11 @@ impl Engine {
     /// Whether there is room for what is worth a call of the application, or will not be any more.
     pub(crate) fn is_writable(&self, now: Instant) -> bool {
         self.end.is_some() || self.room(now) >= self.worth()
+    }
+
+    /// All that was written has gone to the line, and the line is about to be free.
+    pub(crate) fn is_flushed(&self, now: Instant) -> bool {
+        self.end.is_some() || (self.send.waiting() == 0 && self.line.drained_at() <= now)
     }
 
     /// Bytes that are worth waking a writer for.
@@ -301,12 +323,12 @@ impl Engine {
 
     /// When to ask for something to transmit, and to call `handle_timeout`, at the latest.
     ///
-    /// `writer`: the application waits for room. `blocked`: the wire does not take what it was given, so
+    /// `waits`: what the application waits for. `blocked`: the wire does not take what it was given, so
     /// there is nothing to ask for.
     pub(crate) fn poll_timeout(
         &self,
         now: Instant,
-        writer: bool,
+        waits: Waits,
         blocked: bool,
     ) -> Option<Instant> {
         if self.end.is_some() {
@@ -319,20 +341,23 @@ impl Engine {
             return earliest([stalled, established.then_some(give_up), self.linger_until]);
         }
         if !self.opening.is_established() {
-            return earliest([stalled, self.opening.next()]);
+            let next = self.opening.next();
+            return earliest([stalled, next.map(|at| at.max(self.amid_until()))]);
         }
         // Room comes by itself only while the line drains.
-        let drains = writer && !self.line.is_idle(now) && !self.is_writable(now);
+        let drains = waits.room && !self.line.is_idle(now) && !self.is_writable(now);
         let room = drains.then(|| {
             let lacks = self.worth().saturating_sub(self.room(now));
             now + self.line.time_of(lacks).max(Duration::from_millis(1))
         });
+        let flushed = waits.flush && self.send.waiting() == 0 && !self.is_flushed(now);
         earliest([
             stalled,
             Some(self.ask_at()),
             self.data_at(now).err().flatten(),
-            self.receive.ack_due().then(|| self.line.ack_at()),
+            self.ack_at(),
             room,
+            flushed.then(|| self.line.drained_at()),
             self.linger_until,
             Some(give_up),
         ])
@@ -349,13 +374,17 @@ impl Engine {
             }
             return out.len() > before;
         }
-        if let Some(open) = self.opening.poll(now, self.line.time_of(OPEN)) {
+        if let Some(open) = self
+            .opening
+            .poll(now, self.line.time_of(OPEN), self.amid_until() > now)
+        {
             self.emit(now, &Frame::Open(open), out);
         }
         if !self.opening.is_established() {
             return out.len() > before;
         }
         while let Some(id) = self.pongs.pop_front() {
+            self.ack_since = None;
             let ack = self.receive.take_ack_from_start();
             self.emit(now, &Frame::Pong(id, ack), out);
         }
@@ -363,21 +392,26 @@ impl Engine {
             self.ask(now, out);
         }
         let data = self.data_at(now);
-        // Right before the data that goes now, or inside; else when the line is about to be free.
-        let apart = if data.is_ok() {
-            self.line.payload() > SHORT
-        } else {
-            now >= self.line.ack_at()
-        };
-        if self.receive.ack_due() && apart {
-            let ack = self.receive.take_ack();
-            self.emit(now, &Frame::Ack(ack), out);
+        if self.receive.ack_due() {
+            self.ack_since.get_or_insert(now);
+            // Right before the data that goes now, or inside; else when the line is about to be free.
+            let apart = if data.is_ok() {
+                self.send.waiting().min(self.line.payload() as u64) > SHORT
+            } else {
+                self.ack_at().is_some_and(|at| at <= now)
+            };
+            if apart {
+                let ack = self.take_ack();
+                self.emit(now, &Frame::Ack(ack), out);
+            }
         }
         if data.is_ok()
             && let Some(segment) = self.send.cut(self.line.payload())
         {
-            let ack = self.receive.ack_due().then(|| self.receive.take_ack());
-            let (alone, full) = (!self.send.is_under_way(), self.send.is_ready());
+            let ack = self.receive.ack_due().then(|| self.take_ack());
+            let alone = !self.send.is_under_way();
+            // One that went to an empty line tells its delay as well, which is no rate.
+            let full = self.send.is_ready() && !alone;
             let frame = Frame::Data {
                 offset: segment.range.start,
                 payload: &segment.payload,
@@ -393,6 +427,17 @@ impl Engine {
         out.len() > before
     }
 
+    fn take_ack(&mut self) -> Ack {
+        self.ack_since = None;
+        self.receive.take_ack()
+    }
+
+    /// When an acknowledgement goes by itself, if one is due.
+    fn ack_at(&self) -> Option<Instant> {
+        let since = self.ack_since.filter(|_| self.receive.ack_due())?;
+        Some(self.line.ack_at(since))
+    }
+
     /// Whether a frame of data is to go now; if not, when, unless something comes before.
     fn data_at(&self, now: Instant) -> Result<(), Option<Instant>> {
         if !self.send.is_ready() {
@@ -402,6 +447,15 @@ impl Engine {
         let partial = self.send.is_partial(payload);
         self.line
             .may_send(now, payload, partial, self.send.newest())
+    }
+
+    /// Until when the rest of a frame that has begun is to be waited for: it may be the answer.
+    fn amid_until(&self) -> Instant {
+        if self.decoder.is_amid() {
+            self.input_at + PAUSE.max(self.line.time_of(2 * FIFO))
+        } else {
+            self.input_at
+        }
     }
 
     /// When to ask the other end what has arrived, or whether it is there.
@@ -427,6 +481,8 @@ impl Engine {
             .newest()
             .map(|mark| self.line.overdue(mark, other));
         match ping.max(data) {
+            // Once something has come, it is known how long the other end's frames are.
+            Some(at) if self.peer_frame == 0 => at.max(self.amid_until()),
             Some(at) => at,
             None if self.send.is_held_back() => idle.min(self.heard_at + CLOSED),
             None => idle,
@@ -438,7 +494,7 @@ impl Engine {
         self.probe_next = !self.probe_next && now >= self.heard_at + DOUBT;
         if self.probe_next {
             self.opening.probe();
-            if let Some(open) = self.opening.poll(now, Duration::ZERO) {
+            if let Some(open) = self.opening.poll(now, Duration::ZERO, false) {
                 self.emit(now, &Frame::Open(open), out);
             }
         }

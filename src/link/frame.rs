@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control  kind in the upper three bits, flags in the lower five
-//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), echo(8)
+//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), [echo(8)]
 //!   DATA     offset, [acknowledgement], payload
 //!   ACK      acknowledgement
 //!   PING     id
@@ -242,7 +242,11 @@ impl Open {
         let [version, flags, escapes, window] = take(&mut rest)?;
         let payload = u16::from_be_bytes(take(&mut rest)?);
         let nonce = u64::from_be_bytes(take(&mut rest)?);
-        let echo = u64::from_be_bytes(take(&mut rest)?);
+        let echo = if rest.is_empty() {
+            0
+        } else {
+            u64::from_be_bytes(take(&mut rest)?)
+        };
         // Later versions may append; this one reads what it knows.
         let known = version == VERSION && nonce != 0 && WINDOW_BITS.contains(&window);
         known.then_some(Self {
@@ -262,7 +266,9 @@ impl Open {
         out.extend([OPEN << 5, VERSION, busy | unsure, self.escapes, self.window]);
         out.extend(self.payload.to_be_bytes());
         out.extend(self.nonce.to_be_bytes());
-        out.extend(self.echo.to_be_bytes());
+        if self.echo != 0 {
+            out.extend(self.echo.to_be_bytes());
+        }
     }
 }
 

@@ -47,6 +47,9 @@ const AHEAD: f64 = 0.02;
 /// The same for an acknowledgement: what comes until then is told by it too.
 const ACK_AHEAD: f64 = 0.003;
 
+/// Seconds that an application has to answer what has come, before it is acknowledged apart.
+const ANSWER: f64 = 0.002;
+
 /// Seconds of queue that a line of unknown rate is filled with, so that its rate can be seen.
 const FILL: f64 = 0.05;
 
@@ -180,9 +183,9 @@ impl Line {
         self.payload_max = most.clamp(PAYLOAD_MIN, self.payload_max);
     }
 
-    /// The openings took so long, there and back.
-    pub(crate) fn opened(&mut self, took: Duration) {
-        let took = took.saturating_sub(self.time_of(2 * OPEN));
+    /// An opening and so many bytes of an answer took so long, there and back.
+    pub(crate) fn opened(&mut self, took: Duration, answer: usize) {
+        let took = took.saturating_sub(self.time_of(OPEN + answer));
         // The answer may have been one to an earlier opening.
         self.first_delay = (2.0 * took.as_secs_f64() + LEAST_DELAY).min(FIRST_DELAY);
     }
@@ -271,6 +274,11 @@ impl Line {
         }
     }
 
+    /// When the line has so little left to do that more should be written to it.
+    pub(crate) fn drained_at(&self) -> Instant {
+        self.commit_at()
+    }
+
     /// Nothing is on the line, by all that is known.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         self.free_at <= now
@@ -328,11 +336,13 @@ impl Line {
         Ok(())
     }
 
-    /// When an acknowledgement may go that nothing else goes with: a queue of them would only be late.
-    pub(crate) fn ack_at(&self) -> Instant {
+    /// When an acknowledgement may go that nothing else goes with, and that is due since then: a queue of
+    /// them would only be late, and what the application answers may carry it.
+    pub(crate) fn ack_at(&self, since: Instant) -> Instant {
         let queue = self.known.map(|_| Duration::from_secs_f64(ACK_AHEAD));
-        let at = queue.and_then(|queue| self.free_at.checked_sub(queue));
-        at.unwrap_or(self.before_at)
+        let free = queue.and_then(|queue| self.free_at.checked_sub(queue));
+        let answered = since + Duration::from_secs_f64(ANSWER);
+        free.map_or(since, |free| free.max(answered))
     }
 
     /// When the next frame is to be cut.

@@ -7,6 +7,7 @@
 //!              the client speaks first; a server is silent until it hears a valid opening
 //!  Opening --+-- an opening that echoes our nonce -----------------------> Established
 //!            +-- a frame that is sealed with both nonces ----------------> Established
+//!            |   (whoever is established by an opening sends one at once: it is shorter than an answer)
 //!            +-- another opening: note its nonce, answer with ours ------> Opening
 //!
 //!  Established
@@ -45,6 +46,8 @@ pub(crate) struct Opening {
     speaks: bool,
     /// To be sent as soon as the line takes it.
     answer: Option<Open>,
+    /// The other end waits for a sign that we know it, and any frame of the epoch is one.
+    proof_due: bool,
     /// When the last one went.
     sent_at: Option<Instant>,
     retry_at: Instant,
@@ -59,6 +62,7 @@ impl Opening {
             established: false,
             speaks,
             answer: None,
+            proof_due: false,
             sent_at: None,
             retry_at: now,
             pause: FIRST,
@@ -120,14 +124,21 @@ impl Opening {
         self.theirs = Some(open);
         self.speaks = true;
         self.established = echoed;
-        if !echoed || open.unsure {
-            self.answer = Some(self.say(open.nonce, !echoed));
+        if !echoed {
+            self.answer = Some(self.say(open.nonce, true));
         }
+        self.proof_due = echoed && open.unsure;
         if echoed {
             Verdict::Established
         } else {
             Verdict::Nothing
         }
+    }
+
+    /// Whether the other end has to hear something of the epoch, to know that it has begun. Said once; if
+    /// that is lost, the other end's next opening gets an answer.
+    pub(crate) fn take_proof_due(&mut self) -> bool {
+        std::mem::take(&mut self.proof_due)
     }
 
     /// Asks the other end of an epoch whether it is still the same.
@@ -137,9 +148,10 @@ impl Opening {
         }
     }
 
-    /// The opening to be sent now, if one is due. `takes`: how long the line is busy with it.
-    pub(crate) fn poll(&mut self, now: Instant, takes: Duration) -> Option<Open> {
-        let unasked = self.next().is_some_and(|at| at <= now);
+    /// The opening to be sent now, if one is due. `takes`: how long the line is busy with it. `listen`:
+    /// something is coming that may be an answer.
+    pub(crate) fn poll(&mut self, now: Instant, takes: Duration, listen: bool) -> Option<Open> {
+        let unasked = !listen && self.next().is_some_and(|at| at <= now);
         let echo = self.theirs.map_or(0, |theirs| theirs.nonce);
         let open = match self.answer.take() {
             Some(answer) => answer,

@@ -56,6 +56,11 @@ impl Receive {
         self.next
     }
 
+    /// The sender is to hear from us, even if there is no news.
+    pub(crate) fn say_something(&mut self) {
+        self.ack_due = true;
+    }
+
     pub(crate) fn ack_due(&self) -> bool {
         self.ack_due
     }

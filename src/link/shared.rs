@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use super::engine::Engine;
+use super::engine::{Engine, Waits};
 
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
@@ -18,6 +18,8 @@ pub(crate) struct Inner {
     pub(crate) reader: Option<Waker>,
     /// Waits for room.
     pub(crate) writer: Option<Waker>,
+    /// Waits for all that was written to have gone.
+    pub(crate) flusher: Option<Waker>,
     /// Waits for the arrival of all that was written.
     pub(crate) closer: Option<Waker>,
     /// Has nothing to do.
@@ -33,6 +35,7 @@ impl Shared {
                 engine,
                 reader: None,
                 writer: None,
+                flusher: None,
                 closer: None,
                 driver: None,
                 dropped: false,
@@ -68,16 +71,25 @@ impl Shared {
 }
 
 impl Inner {
-    fn take_wakes(&mut self) -> [Option<Waker>; 3] {
+    pub(crate) fn waits(&self) -> Waits {
+        Waits {
+            room: self.writer.is_some(),
+            flush: self.flusher.is_some(),
+        }
+    }
+
+    fn take_wakes(&mut self) -> [Option<Waker>; 4] {
         let engine = &self.engine;
         let ended = engine.end().is_some();
         let take = |waker: &mut Option<Waker>, when: bool| when.then(|| waker.take()).flatten();
         let readable = ended || engine.is_readable() || engine.is_read_out();
         let writable = ended || (self.writer.is_some() && engine.is_writable(now()));
+        let flushed = ended || (self.flusher.is_some() && engine.is_flushed(now()));
         let closed = ended || engine.is_finished();
         [
             take(&mut self.reader, readable),
             take(&mut self.writer, writable),
+            take(&mut self.flusher, flushed),
             take(&mut self.closer, closed),
         ]
     }

@@ -15,7 +15,9 @@ use super::shared::{Shared, now};
 /// - Reads end when the other end has shut its stream down and all of it was read. Any other end is an
 ///   error, whose source is a [`LinkError`](super::LinkError): nothing is ever missing before an end.
 /// - Writes wait for the opening, and while the line has enough to do: about 70 ms of it, so that what
-///   is written next is not late. There is nothing to flush.
+///   is written next is not late.
+/// - What is written goes by itself. Flushing waits until it has, and the line is free within 20 ms: who
+///   decides what to write only then never has it wait behind what was written before.
 /// - Shutting down returns when all that was written has arrived.
 /// - Dropping the stream tells the other end, which reads an error, unless it was shut down before;
 ///   then the driver delivers what is under way, for up to 3 s.
@@ -105,9 +107,17 @@ impl AsyncWrite for Link {
         })
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was taken goes as fast as the line can take it.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.command(|inner| {
+            if let Some(End::Failed(error)) = inner.engine.end() {
+                return (Poll::Ready(Err(error.clone().into())), false);
+            }
+            if inner.engine.is_flushed(now()) {
+                return (Poll::Ready(Ok(())), false);
+            }
+            inner.flusher = Some(cx.waker().clone());
+            (Poll::Pending, true)
+        })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -45,6 +45,10 @@ pub struct Config {
     /// timer's tick. Switch it off where the layer below keeps its own queue short and tells so by
     /// taking no more.
     pub pacing: bool,
+    /// Bytes a second of a layer below whose flush waits until its queue is short; default none. Then that is
+    /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B and 16 KiB, each when the
+    /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
+    pub line_rate: Option<f64>,
     /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
     /// be refused): so many at once, default 1,000 …
     pub reset_burst: u32,
@@ -86,6 +90,7 @@ impl Default for Config {
             receive_budget: 64 << 20,
             send_queue: 8 * (super::batch::RECORD - super::frame::HEADER_LEN),
             pacing: true,
+            line_rate: None,
             reset_burst: 1000,
             reset_rate: 33,
             queued_pongs: 32,
@@ -162,6 +167,7 @@ mod tests {
             receive_budget,
             send_queue,
             pacing,
+            line_rate,
             reset_burst,
             reset_rate,
             queued_pongs,
@@ -187,6 +193,10 @@ mod tests {
             ("receive_budget", bytes(receive_budget as u64)),
             ("send_queue", bytes(send_queue as u64)),
             ("pacing", pacing.to_string()),
+            (
+                "line_rate",
+                line_rate.map_or("none".into(), |rate| rate.to_string()),
+            ),
             ("reset_burst", reset_burst.to_string()),
             ("reset_rate", reset_rate.to_string()),
             ("queued_pongs", queued_pongs.to_string()),

@@ -31,7 +31,7 @@ const GROWTH: u32 = 8;
 pub(crate) struct SendWindow {
     credit: u32,
     /// Bytes sent since credit last came: how much the peer may not have read.
-    since_credit: u64,
+    since_credit: u32,
 }
 
 impl SendWindow {
@@ -46,7 +46,7 @@ impl SendWindow {
         self.credit
     }
 
-    pub(crate) fn since_credit(&self) -> u64 {
+    pub(crate) fn since_credit(&self) -> u32 {
         self.since_credit
     }
 
@@ -62,7 +62,7 @@ impl SendWindow {
     pub(crate) fn spend(&mut self, n: u32) {
         debug_assert!(n <= self.credit, "no frame is longer than the credit");
         self.credit = self.credit.saturating_sub(n);
-        self.since_credit += u64::from(n);
+        self.since_credit = self.since_credit.saturating_add(n);
     }
 }
 
@@ -75,22 +75,19 @@ pub(crate) struct RecvWindow {
     left: u32,
     /// What the application has read and the peer was not granted again.
     spent: u32,
-    /// When the first byte came after credit last went to the peer.
-    since: Instant,
-    /// Nothing has come since credit last went to the peer.
-    idle: bool,
+    /// When the first byte came after credit last went to the peer, if one has.
+    since: Option<Instant>,
     /// The peer will soon need more than the window: credit is due before half of it was read.
     outgrown: bool,
 }
 
 impl RecvWindow {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             max: INITIAL_WINDOW,
             left: INITIAL_WINDOW,
             spent: 0,
-            since: now,
-            idle: true,
+            since: None,
             outgrown: false,
         }
     }
@@ -111,9 +108,7 @@ impl RecvWindow {
 
     /// The peer announced `n` bytes; `None` when that is more than its window.
     pub(crate) fn take(&mut self, now: Instant, n: u32) -> Option<()> {
-        if std::mem::take(&mut self.idle) {
-            self.since = now;
-        }
+        self.since.get_or_insert(now);
         self.left = self.left.checked_sub(n)?;
         Some(())
     }
@@ -137,11 +132,17 @@ impl RecvWindow {
         let Some(round_trip) = round_trip.filter(|round_trip| *round_trip >= NEAR) else {
             return;
         };
-        let passed = now.saturating_duration_since(self.since);
+        let passed = self.passed(now);
         self.outgrown |= self.spent >= self.max / GROWTH
             && passed <= round_trip.saturating_mul(STARTING_ROUND_TRIPS)
             && self.max < largest
             && budget.has_room();
+    }
+
+    /// Since the first byte came after credit last went to the peer.
+    fn passed(&self, now: Instant) -> Duration {
+        self.since
+            .map_or(Duration::MAX, |since| now.saturating_duration_since(since))
     }
 
     /// Whether the peer is to be told of new credit.
@@ -165,8 +166,7 @@ impl RecvWindow {
             self.spent -= shrink;
             budget.give_back(shrink);
         } else if let Some(round_trip) = round_trip {
-            let fast = now.saturating_duration_since(self.since)
-                < round_trip.saturating_mul(FAST_ROUND_TRIPS);
+            let fast = self.passed(now) < round_trip.saturating_mul(FAST_ROUND_TRIPS);
             if fast && round_trip >= NEAR && self.max < largest {
                 let more = self.max.saturating_mul(GROWTH - 1);
                 let extra = budget.take(more.min(largest - self.max));
@@ -174,7 +174,7 @@ impl RecvWindow {
                 self.spent += extra;
             }
         }
-        self.idle = true;
+        self.since = None;
         self.outgrown = false;
         self.left += self.spent;
         std::mem::take(&mut self.spent)
@@ -330,7 +330,7 @@ mod tests {
         let now = Instant::now();
         let mut budget = Budget::new(64 << 20);
         budget.admit_outbound();
-        let mut window = RecvWindow::new(now);
+        let mut window = RecvWindow::new();
         window.take(now, 200_000).unwrap();
         window.read(131_071);
         assert!(!window.is_due());
@@ -350,7 +350,7 @@ mod tests {
         let round_trip = Some(Duration::from_millis(50));
         let mut budget = Budget::new(64 << 20);
         budget.admit_outbound();
-        let mut window = RecvWindow::new(start);
+        let mut window = RecvWindow::new();
         let use_half = |window: &mut RecvWindow, now, budget: &mut Budget| {
             let half = window.max() / 2;
             window.take(now, half).unwrap();
@@ -394,7 +394,7 @@ mod tests {
         let mut budget = Budget::new(64 << 20);
         budget.admit_outbound();
         let after = |passed, round_trip, largest, budget: &mut Budget| {
-            let mut window = RecvWindow::new(now);
+            let mut window = RecvWindow::new();
             window.take(now, INITIAL_WINDOW / 8).unwrap();
             window.read(INITIAL_WINDOW as usize / 8);
             window.look_ahead(now + passed, round_trip, largest, budget);

@@ -31,7 +31,7 @@ use super::shared::{Shared, now};
 /// Read at once, at most: two TLS records. Larger reads were measured to be slower.
 const READ_MOST: usize = 32 << 10;
 
-/// Room for the first read, and while little comes: what an idle session holds.
+/// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn.
@@ -48,7 +48,7 @@ pub struct Driver {
 
 impl Driver {
     pub(crate) fn new(io: impl ByteStream, shared: Arc<Shared>, close_timeout: Duration) -> Self {
-        let shell = Shell {
+        let mut shell = Shell {
             vectored: io.is_write_vectored(),
             io,
             guard: Guard { shared },
@@ -56,6 +56,7 @@ impl Driver {
             chunk: BytesMut::new(),
             room: READ_FIRST,
             needs_flush: false,
+            parked: false,
             go_away_sent: false,
             timer: None,
             armed: None,
@@ -63,7 +64,8 @@ impl Driver {
             deadline: None,
         };
         Self {
-            run: Box::pin(shell.run(close_timeout)),
+            // By reference: an `async fn` that takes the shell itself would hold it twice.
+            run: Box::pin(async move { shell.run(close_timeout).await }),
         }
     }
 }
@@ -108,6 +110,8 @@ struct Shell<T> {
     room: usize,
     /// Something was written that is not known to have left the stream below.
     needs_flush: bool,
+    /// The engine has nothing to send, and our waker for when it has.
+    parked: bool,
     /// A go-away is in what was written and not flushed, or was before.
     go_away_sent: bool,
     /// Whether `io` takes several slices at once.
@@ -121,7 +125,7 @@ struct Shell<T> {
 }
 
 impl<T: ByteStream> Shell<T> {
-    async fn run(mut self, close_timeout: Duration) -> Result<(), MuxError> {
+    async fn run(&mut self, close_timeout: Duration) -> Result<(), MuxError> {
         let end = poll_fn(|cx| self.poll_session(cx)).await;
         match &end {
             // Nothing can be sent, or nobody listens.
@@ -140,35 +144,26 @@ impl<T: ByteStream> Shell<T> {
 
     /// Works until the session is over.
     ///
-    /// What had nothing has put down the task's waker, so it is not asked again before it may have something:
-    /// a message costs two or three turns of the lock, and most of a small message's time is such overhead.
+    /// Most of a small message's time is such overhead as turns of the engine's lock, so there is one for what
+    /// was read and what is to be written then, and none to ask again when there was nothing more to send.
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<MuxError> {
         let mut reading = true;
-        // There was nothing to send, and nothing has happened since.
-        let mut parked = false;
+        self.parked = false;
         for _ in 0..ROUNDS {
             reading = reading && self.poll_read(cx).is_ready();
-            parked = parked && !reading;
-            let wrote = !parked
-                && match self.poll_write(cx) {
-                    Poll::Ready(Ok(())) => true,
-                    Poll::Ready(Err(error)) => {
-                        self.tell(|engine| engine.handle_io_error(error));
-                        true
-                    }
-                    Poll::Pending => {
-                        parked = self.batch.is_empty() && !self.needs_flush;
-                        false
-                    }
-                };
+            let wrote = match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(error)) => {
+                    self.tell(cx, |engine| engine.handle_io_error(error));
+                    true
+                }
+                Poll::Pending => false,
+            };
             if let Some(end) = self.end.take() {
                 return Poll::Ready(end);
             }
-            if !reading && !wrote {
-                if self.poll_timer(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                parked = false;
+            if !reading && !wrote && self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
             }
         }
         // With bytes to move all the time, deadlines are looked at here.
@@ -184,9 +179,15 @@ impl<T: ByteStream> Shell<T> {
             self.chunk = BytesMut::with_capacity(self.room);
         }
         let room = self.chunk.capacity();
-        let read = ready!(pin!(self.io.read_buf(&mut self.chunk)).poll(cx));
+        let Poll::Ready(read) = pin!(self.io.read_buf(&mut self.chunk)).poll(cx) else {
+            if self.room == READ_FIRST {
+                // Little comes: what waits for it holds nothing.
+                self.chunk = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
         match read {
-            Ok(0) => self.tell(Engine::handle_eof),
+            Ok(0) => self.tell(cx, Engine::handle_eof),
             Ok(n) => {
                 if n == room {
                     self.room = (2 * self.room).min(READ_MOST);
@@ -194,46 +195,57 @@ impl<T: ByteStream> Shell<T> {
                     self.room = (self.room / 2).max(READ_FIRST);
                 }
                 let chunk = self.chunk.split().freeze();
-                self.tell(|engine| engine.handle_input(now(), chunk));
+                self.tell(cx, |engine| engine.handle_input(now(), chunk));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.tell(|engine| engine.handle_io_error(error)),
+            Err(error) => self.tell(cx, |engine| engine.handle_io_error(error)),
         }
         Poll::Ready(())
     }
 
-    /// Tells the engine what happened. We are awake, so nothing of it need wake us.
-    fn tell(&mut self, what: impl FnOnce(&mut Engine)) {
-        (self.end, self.deadline) = self.guard.shared.with_inner(|inner| {
+    /// Tells the engine what happened, and asks what is to be sent then, unless the last batch is still on its way.
+    fn tell(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
+        let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
+        let asked = batch.is_some();
+        let (parked, end, deadline, go_away_sent) = self.guard.shared.with_inner(|inner| {
+            // We are awake, so nothing of it need wake us.
             inner.driver = None;
             what(&mut inner.engine);
-            (inner.engine.end().cloned(), inner.engine.poll_timeout())
+            let engine = &mut inner.engine;
+            let mut parked = false;
+            if let Some(batch) = batch {
+                engine.poll_transmit(now(), batch);
+                parked = batch.is_empty() || !engine.wants_transmit();
+            }
+            let told = (
+                parked,
+                engine.end().cloned(),
+                engine.poll_timeout(),
+                engine.go_away_sent(),
+            );
+            if parked {
+                inner.driver = Some(cx.waker().clone());
+            }
+            told
         });
+        (self.parked, self.end, self.deadline) = (parked, end, deadline);
+        if asked {
+            self.go_away_sent = go_away_sent;
+            if !self.vectored {
+                self.batch.join();
+            }
+        }
     }
 
-    /// Writes and flushes batches, until there is nothing to send or the stream takes no more.
+    /// Writes and flushes a batch, unless there is nothing to send or the stream takes no more.
     /// Ready means progress was made.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
-            let batch = &mut self.batch;
-            (self.go_away_sent, self.end, self.deadline) = self.guard.shared.with_inner(|inner| {
-                inner.driver = None;
-                inner.engine.poll_transmit(now(), batch);
-                if batch.is_empty() {
-                    inner.driver = Some(cx.waker().clone());
-                }
-                let engine = &inner.engine;
-                (
-                    engine.go_away_sent(),
-                    engine.end().cloned(),
-                    engine.poll_timeout(),
-                )
-            });
+            if !self.parked {
+                self.tell(cx, |_| {});
+            }
             if self.batch.is_empty() {
                 return Poll::Pending;
-            }
-            if !self.vectored {
-                self.batch.join();
             }
         }
         while !self.batch.is_empty() {
@@ -283,7 +295,7 @@ impl<T: ByteStream> Shell<T> {
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
-        self.tell(|engine| engine.handle_timeout(now()));
+        self.tell(cx, |engine| engine.handle_timeout(now()));
         Poll::Ready(())
     }
 

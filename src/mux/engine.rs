@@ -24,7 +24,6 @@ mod verbs;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
@@ -34,13 +33,14 @@ use super::credit::{Allowance, Budget};
 use super::error::{GoAwayCode, MuxError, StreamError, Violation};
 use super::event::{Event as Told, Record};
 use super::frame::{Decoder, Frame};
+use super::moment::Moment;
 use super::pacing::Pacer;
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
-use super::stream_entry::Entry;
+use super::wakes::Wakes;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
 const ABANDONED: Duration = Duration::from_secs(60);
@@ -108,6 +108,7 @@ pub(crate) struct Engine {
     round_trip_at: Option<Instant>,
 
     // Deadlines.
+    started_at: Instant,
     received_at: Instant,
     /// A ping was sent because nothing came since `received_at`.
     keepalive_asked: bool,
@@ -132,7 +133,7 @@ pub(crate) struct Engine {
     remote_go_away: Option<GoAwayCode>,
     end: Option<MuxError>,
 
-    wakes: Vec<Waker>,
+    wakes: Wakes,
     notices: Notices,
     record: Record,
     data_in: u64,
@@ -183,12 +184,13 @@ impl Engine {
             unanswered: 0,
             control: VecDeque::new(),
             pongs: VecDeque::new(),
-            pacer: Pacer::new(config.pacing, now),
+            pacer: Pacer::new(config.pacing, config.line_rate, now),
             pings: VecDeque::new(),
             ping_seed: seed,
             ping_count: 0,
             round_trip: None,
             round_trip_at: None,
+            started_at: now,
             received_at: now,
             keepalive_asked: false,
             next_scan: None,
@@ -203,7 +205,7 @@ impl Engine {
             go_away_sent: false,
             remote_go_away: None,
             end: None,
-            wakes: Vec::new(),
+            wakes: Wakes::default(),
             notices: Notices::default(),
             record: Record::new(config.events),
             data_in: 0,
@@ -285,7 +287,7 @@ impl Engine {
     }
 
     /// Tasks that wait for a stream that is ready now. To be woken without the engine's lock.
-    pub(crate) fn take_wakes(&mut self) -> Vec<Waker> {
+    pub(crate) fn take_wakes(&mut self) -> Wakes {
         std::mem::take(&mut self.wakes)
     }
 
@@ -376,6 +378,11 @@ impl Engine {
     /// The task that drives the session is gone.
     pub(crate) fn handle_driver_gone(&mut self) {
         self.finish(MuxError::DriverGone);
+    }
+
+    /// As streams keep times.
+    fn moment(&self, now: Instant) -> Moment {
+        Moment::new(self.started_at, now)
     }
 
     // ---- helpers ------------------------------------------------------------------------------
@@ -498,7 +505,7 @@ impl Engine {
         entry.recv.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;
-        entry.failure = Some(failure);
+        entry.failure = Some(Box::new(failure));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
         if known && self.end.is_none() {
@@ -560,11 +567,12 @@ impl Engine {
     fn scan(&mut self, now: Instant) {
         let mut next: Option<Instant> = None;
         let mut late = Vec::new();
+        let moment = self.moment(now);
         for (key, entry) in self.store.iter_mut() {
             if std::mem::take(&mut entry.caught_up) {
-                entry.active_at = now;
+                entry.active_at = moment;
             }
-            match entry.deadline() {
+            match entry.deadline(&self.config.stream_timeouts, self.started_at) {
                 Some((at, which)) if at <= now => late.push((key, which)),
                 Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),
                 None => {}
@@ -578,7 +586,11 @@ impl Engine {
 
     /// Sees to it that the stream's time limits are looked at in time.
     fn watch(&mut self, key: Key) {
-        if let Some((at, _)) = self.store.get(key).and_then(Entry::deadline)
+        let usual = &self.config.stream_timeouts;
+        if let Some((at, _)) = self
+            .store
+            .get(key)
+            .and_then(|entry| entry.deadline(usual, self.started_at))
             && self.next_scan.is_none_or(|next| at < next)
         {
             self.next_scan = Some(at);

@@ -47,6 +47,7 @@ mod frame;
 pub mod fuzz;
 #[cfg(test)]
 mod model;
+mod moment;
 mod pacing;
 #[cfg(test)]
 mod path_tests;
@@ -62,6 +63,7 @@ mod stream;
 mod stream_entry;
 #[cfg(test)]
 mod tests;
+mod wakes;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

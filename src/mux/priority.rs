@@ -16,7 +16,6 @@ pub struct Priority {
 }
 
 impl Priority {
-    pub(crate) const CLASSES: usize = 8;
     const LAST: u8 = 7;
 
     /// The weight of streams that were given none.

@@ -1,8 +1,8 @@
 //! The two byte queues of a stream: what has arrived and is not read, what is written and not sent.
 //!
 //! Both hold [`Bytes`], so that bulk moves by reference, and both gather small pieces in a tail
-//! buffer, so that a million one-byte pieces cost a megabyte and not a hundred. A queue holds
-//! nothing when it is empty.
+//! buffer, so that a million one-byte pieces cost a megabyte and not a hundred. A queue holds no
+//! bytes when it is empty, and most are a single piece long at most.
 
 use std::collections::VecDeque;
 
@@ -20,20 +20,109 @@ const TAIL_MAX: usize = 16 << 10;
 /// read chunk of 32 KiB in memory, so four times its size at most.
 const SLICE_MIN: usize = 8 << 10;
 
+/// An empty list with room for more pieces than this is given back.
+const KEPT_PIECES: usize = 64;
+
 /// Received pieces are copied when the queue is longer than this: who reads slowly pays with a copy,
 /// and can not pin more than four times this many bytes a stream.
 const SLICE_QUEUE_MAX: usize = 64 << 10;
 
+/// What is queued. Most queues hold one piece or none at a time, and a session may have thousands of
+/// them, so that costs nothing beyond the piece; a queue that has held more keeps its list.
+#[derive(Debug)]
+enum Pieces {
+    /// One piece; none, if it is empty.
+    One(Bytes),
+    Many(Box<List>),
+}
+
 /// A list of pieces and a tail that gathers small ones.
 #[derive(Debug, Default)]
-struct Pieces {
+struct List {
     sealed: VecDeque<Bytes>,
     tail: BytesMut,
     /// Bytes in both.
     len: usize,
 }
 
+impl Default for Pieces {
+    fn default() -> Self {
+        Self::One(Bytes::new())
+    }
+}
+
 impl Pieces {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(piece) => piece.len(),
+            Self::Many(list) => list.len,
+        }
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        match self {
+            Self::One(one) if one.is_empty() => *one = piece,
+            _ => self.with_list(|list| list.push(piece)),
+        }
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        match self {
+            // The usual small message: one exact allocation.
+            Self::One(one) if one.is_empty() && data.len() <= TAIL_MAX => {
+                *one = Bytes::copy_from_slice(data);
+            }
+            _ => self.with_list(|list| list.copy(data)),
+        }
+    }
+
+    /// Does something with the list, which is made where there is none.
+    fn with_list(&mut self, f: impl FnOnce(&mut List)) {
+        match self {
+            Self::Many(list) => f(list),
+            Self::One(one) => {
+                let mut list = Box::<List>::default();
+                if !one.is_empty() {
+                    list.push(std::mem::take(one));
+                }
+                f(&mut list);
+                *self = Self::Many(list);
+            }
+        }
+    }
+
+    fn pop(&mut self, max: usize) -> Option<Bytes> {
+        match self {
+            Self::One(one) if one.is_empty() => None,
+            Self::One(one) if one.len() > max => Some(one.split_to(max)),
+            Self::One(one) => Some(std::mem::take(one)),
+            Self::Many(list) => {
+                let piece = list.pop(max);
+                if list.len == 0 && list.sealed.capacity() > KEPT_PIECES {
+                    *self = Self::default();
+                }
+                piece
+            }
+        }
+    }
+
+    fn pieces(&self) -> usize {
+        match self {
+            Self::One(one) => usize::from(!one.is_empty()),
+            Self::Many(list) => list.sealed.len() + usize::from(!list.tail.is_empty()),
+        }
+    }
+
+    fn charge(&self) -> usize {
+        self.len().max(self.pieces() * LEAST_CHARGE)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl List {
     fn push(&mut self, piece: Bytes) {
         self.seal();
         self.len += piece.len();
@@ -43,7 +132,6 @@ impl Pieces {
     fn copy(&mut self, mut data: &[u8]) {
         self.len += data.len();
         if self.len == data.len() && data.len() <= TAIL_MAX {
-            // The usual small message: one exact allocation.
             self.sealed.push_back(Bytes::copy_from_slice(data));
             return;
         }
@@ -78,19 +166,7 @@ impl Pieces {
             self.sealed.pop_front()?
         };
         self.len -= piece.len();
-        if self.sealed.is_empty() && self.sealed.capacity() > 64 {
-            self.sealed = VecDeque::new();
-        }
         Some(piece)
-    }
-
-    fn charge(&self) -> usize {
-        let pieces = self.sealed.len() + usize::from(!self.tail.is_empty());
-        self.len.max(pieces * LEAST_CHARGE)
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -104,7 +180,7 @@ impl RecvQueue {
         if piece.is_empty() {
             return;
         }
-        if piece.len() >= SLICE_MIN && self.0.len < SLICE_QUEUE_MAX {
+        if piece.len() >= SLICE_MIN && self.0.len() < SLICE_QUEUE_MAX {
             self.0.push(piece);
         } else {
             self.0.copy(&piece);
@@ -117,11 +193,11 @@ impl RecvQueue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.len == 0
+        self.0.len() == 0
     }
 
     /// About what the queue costs in memory: at least [`LEAST_CHARGE`] a piece.
@@ -166,11 +242,11 @@ impl SendQueue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.len == 0
+        self.0.len() == 0
     }
 
     pub(crate) fn clear(&mut self) {
@@ -192,11 +268,7 @@ mod tests {
         }
         assert_eq!(queue.len(), 256 << 10);
         // 16 sealed tails, and the first byte, which came into an empty queue.
-        assert!(
-            queue.0.sealed.len() <= 18,
-            "{} pieces",
-            queue.0.sealed.len()
-        );
+        assert!(queue.0.pieces() <= 18, "{} pieces", queue.0.pieces());
         assert!(queue.charge() <= (256 << 10) + 18 * LEAST_CHARGE);
     }
 
@@ -226,13 +298,13 @@ mod tests {
                 want.extend_from_slice(&data);
                 if i % 2 == 0 { queue.copy(&data) } else if *n > 0 { queue.push(data.into()) }
             }
-            prop_assert_eq!(queue.len, want.len());
+            prop_assert_eq!(queue.len(), want.len());
             let mut got = Vec::new();
             let mut takes = takes.iter().cycle();
             while let Some(piece) = queue.pop(*takes.next().unwrap()) {
                 got.extend_from_slice(&piece);
             }
-            prop_assert_eq!(queue.len, 0);
+            prop_assert_eq!(queue.len(), 0);
             prop_assert!(got == want);
         }
     }

@@ -76,7 +76,8 @@ pub(crate) struct Turn {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     control: VecDeque<Key>,
-    classes: [Class; Priority::CLASSES],
+    /// By the number of the class, and no more of them than were ever used: most sessions use one.
+    classes: Vec<(usize, Class)>,
     /// Streams in the bulk lanes.
     bulk: usize,
     /// Streams in the sparse lanes.
@@ -91,7 +92,7 @@ impl Default for Scheduler {
     fn default() -> Self {
         Self {
             control: VecDeque::new(),
-            classes: Default::default(),
+            classes: Vec::new(),
             bulk: 0,
             urgent: 0,
             turn: None,
@@ -103,7 +104,16 @@ impl Default for Scheduler {
 impl Scheduler {
     /// Puts a stream into a lane. The caller sees to it that it is there only once.
     pub(crate) fn push(&mut self, key: Key, lane: Lane, priority: Priority) {
-        let Some(class) = self.classes.get_mut(priority.class_index()) else {
+        let number = priority.class_index();
+        let at = match self.classes.binary_search_by_key(&number, |(of, _)| *of) {
+            Ok(at) => at,
+            Err(at) => {
+                self.classes.reserve_exact(1);
+                self.classes.insert(at, (number, Class::default()));
+                at
+            }
+        };
+        let Some((_, class)) = self.classes.get_mut(at) else {
             return;
         };
         match lane {
@@ -151,9 +161,12 @@ impl Scheduler {
         let at = self
             .classes
             .iter()
-            .rposition(|class| class.starved >= enough && !class.is_empty(bulk))
-            .or_else(|| self.classes.iter().position(|class| !class.is_empty(bulk)))?;
-        let class = self.classes.get_mut(at)?;
+            .rposition(|(_, class)| class.starved >= enough && !class.is_empty(bulk))
+            .or_else(|| {
+                let mut classes = self.classes.iter();
+                classes.position(|(_, class)| !class.is_empty(bulk))
+            })?;
+        let (number, class) = self.classes.get_mut(at)?;
         let may_bulk = bulk && !class.bulk.is_empty();
         if (class.urgent_run < URGENT_RUN || !may_bulk)
             && let Some(key) = class.urgent.pop_front()
@@ -162,7 +175,7 @@ impl Scheduler {
             return Some(Turn {
                 key,
                 lane: Lane::Urgent,
-                class: at,
+                class: *number,
             });
         }
         class.urgent_run = 0;
@@ -178,7 +191,7 @@ impl Scheduler {
                 return Some(Turn {
                     key: waiting.key,
                     lane: Lane::Bulk,
-                    class: at,
+                    class: *number,
                 });
             }
             class.bulk.push_back(waiting);
@@ -199,14 +212,14 @@ impl Scheduler {
                 }
             }
         }
-        for (at, class) in self.classes.iter_mut().enumerate() {
-            if at == turn.class {
+        for (number, class) in &mut self.classes {
+            if *number == turn.class {
                 let worth = sent.saturating_mul(STARVE_TURNS);
                 class.starved = class.starved.saturating_sub(worth).max(-worth);
                 if turn.lane == Lane::Urgent {
                     class.urgent_run = class.urgent_run.saturating_add(bytes);
                 }
-            } else if at > turn.class && !class.is_empty(true) {
+            } else if *number > turn.class && !class.is_empty(true) {
                 class.starved = class.starved.saturating_add(sent);
             }
         }
@@ -235,12 +248,16 @@ impl Scheduler {
     /// Takes a stream out of the data lanes, wherever it is. Says whether it was there.
     pub(crate) fn remove_data(&mut self, key: Key) -> bool {
         let before = self.urgent + self.bulk;
-        for class in &mut self.classes {
+        for (_, class) in &mut self.classes {
             class.urgent.retain(|other| *other != key);
             class.bulk.retain(|waiting| waiting.key != key);
         }
-        self.urgent = self.classes.iter().map(|class| class.urgent.len()).sum();
-        self.bulk = self.classes.iter().map(|class| class.bulk.len()).sum();
+        self.urgent = self
+            .classes
+            .iter()
+            .map(|(_, class)| class.urgent.len())
+            .sum();
+        self.bulk = self.classes.iter().map(|(_, class)| class.bulk.len()).sum();
         self.urgent + self.bulk < before
     }
 
@@ -256,7 +273,7 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Config;
+    use super::super::moment::Moment;
     use super::super::store::Store;
     use super::super::stream_entry::Entry;
     use super::*;
@@ -266,8 +283,9 @@ mod tests {
     fn keys(n: u32) -> Vec<Key> {
         let mut store = Store::default();
         let now = std::time::Instant::now();
+        let now = Moment::new(now, now);
         (1..=n)
-            .map(|id| store.insert(Entry::opened_here(id, &Config::default(), now)))
+            .map(|id| store.insert(Entry::opened_here(id, now)))
             .collect()
     }
 

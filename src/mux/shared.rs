@@ -99,9 +99,7 @@ impl Shared {
         if let Some(driver) = driver {
             driver.wake();
         }
-        for waker in wakes {
-            waker.wake();
-        }
+        wakes.wake();
         for (waiter, round_trip) in answered {
             // Whoever asked may have stopped waiting.
             let _ = waiter.send(round_trip);

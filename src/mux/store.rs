@@ -10,27 +10,30 @@ use super::stream_entry::Entry;
 /// Names one stream of one session, for as long as that stream exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    slot: usize,
+    slot: u32,
     pub(crate) id: u32,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     slots: Vec<Option<Entry>>,
-    free: Vec<usize>,
-    by_id: HashMap<u32, usize>,
+    free: Vec<u32>,
+    by_id: HashMap<u32, u32>,
 }
 
 impl Store {
     pub(crate) fn insert(&mut self, entry: Entry) -> Key {
         let id = entry.id;
-        let slot = if let Some(slot) = self.free.pop() {
-            slot
-        } else {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.is_empty() {
+                // Many sessions hold one stream; a Vec would begin with room for four.
+                self.slots.reserve_exact(1);
+            }
             self.slots.push(None);
-            self.slots.len() - 1
-        };
-        if let Some(place) = self.slots.get_mut(slot) {
+            // Limits on streams are far below what the type can say.
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(place) = self.slots.get_mut(slot as usize) {
             debug_assert!(place.is_none(), "a free slot is empty");
             *place = Some(entry);
         }
@@ -44,21 +47,21 @@ impl Store {
 
     pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
         self.slots
-            .get(key.slot)?
+            .get(key.slot as usize)?
             .as_ref()
             .filter(|entry| entry.id == key.id)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
         self.slots
-            .get_mut(key.slot)?
+            .get_mut(key.slot as usize)?
             .as_mut()
             .filter(|entry| entry.id == key.id)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Entry> {
         self.get(key)?;
-        let entry = self.slots.get_mut(key.slot)?.take();
+        let entry = self.slots.get_mut(key.slot as usize)?.take();
         self.by_id.remove(&key.id);
         self.free.push(key.slot);
         if self.by_id.is_empty() {
@@ -73,20 +76,17 @@ impl Store {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
-        self.slots.iter().enumerate().filter_map(|(slot, entry)| {
+        (0..).zip(&self.slots).filter_map(|(slot, entry)| {
             let entry = entry.as_ref()?;
             Some((Key { slot, id: entry.id }, entry))
         })
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Entry)> {
-        self.slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, entry)| {
-                let entry = entry.as_mut()?;
-                Some((Key { slot, id: entry.id }, entry))
-            })
+        (0..).zip(&mut self.slots).filter_map(|(slot, entry)| {
+            let entry = entry.as_mut()?;
+            Some((Key { slot, id: entry.id }, entry))
+        })
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {

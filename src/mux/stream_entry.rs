@@ -3,10 +3,11 @@
 use std::task::Waker;
 use std::time::Instant;
 
-use super::config::{Config, StreamTimeouts};
+use super::config::StreamTimeouts;
 use super::credit::{RecvWindow, SendWindow};
 use super::error::{MuxError, StreamError, StreamTimeout};
 use super::event::Event;
+use super::moment::Moment;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
 use super::state::{Greeting, Halves, State};
@@ -56,23 +57,24 @@ pub(crate) struct Entry {
     pub(crate) writer: Option<Waker>,
 
     /// Why the stream ended without a FIN, once it has.
-    pub(crate) failure: Option<StreamError>,
+    pub(crate) failure: Option<Box<StreamError>>,
 
-    pub(crate) timeouts: StreamTimeouts,
+    /// The stream's own time limits, where they are not those of the session.
+    pub(crate) timeouts: Option<Box<StreamTimeouts>>,
     /// When the SYN went out or came.
-    pub(crate) opened_at: Instant,
+    pub(crate) opened_at: Moment,
     /// When a frame last came or went.
-    pub(crate) active_at: Instant,
+    pub(crate) active_at: Moment,
     /// The application has just read what kept a half-closed stream from being silent; the clock
     /// starts when the engine is next told the time.
     pub(crate) caught_up: bool,
     /// Since when data waits without credit.
-    pub(crate) stalled_since: Option<Instant>,
+    pub(crate) stalled_since: Option<Moment>,
 }
 
 impl Entry {
     /// A stream that this end opens.
-    pub(crate) fn opened_here(id: u32, config: &Config, now: Instant) -> Self {
+    pub(crate) fn opened_here(id: u32, now: Moment) -> Self {
         Self {
             id,
             inbound: false,
@@ -86,7 +88,7 @@ impl Entry {
             unwanted: false,
             rst_owed: None,
             recv: RecvQueue::default(),
-            recv_window: RecvWindow::new(now),
+            recv_window: RecvWindow::new(),
             send: SendQueue::default(),
             send_window: SendWindow::new(),
             priority: Priority::NORMAL,
@@ -97,7 +99,7 @@ impl Entry {
             reader: None,
             writer: None,
             failure: None,
-            timeouts: config.stream_timeouts,
+            timeouts: None,
             opened_at: now,
             active_at: now,
             caught_up: false,
@@ -106,13 +108,13 @@ impl Entry {
     }
 
     /// A stream that the peer opened.
-    pub(crate) fn opened_there(id: u32, config: &Config, now: Instant) -> Self {
+    pub(crate) fn opened_there(id: u32, now: Moment) -> Self {
         Self {
             inbound: true,
             state: State::OPENED_THERE,
             unanswered: false,
             accepted: false,
-            ..Self::opened_here(id, config, now)
+            ..Self::opened_here(id, now)
         }
     }
 
@@ -171,18 +173,29 @@ impl Entry {
         Event::Closed {
             id: self.id,
             by_peer: self.inbound,
-            failure: self.failure.clone().or_else(|| cut().flatten()),
+            failure: self.failure.as_deref().cloned().or_else(|| cut().flatten()),
             stats: self.stats(),
         }
     }
 
-    /// The first time limit that the stream will reach as things stand.
-    pub(crate) fn deadline(&self) -> Option<(Instant, StreamTimeout)> {
+    /// The first time limit that the stream will reach as things stand; `usual` are those of the
+    /// session, which began at `start`.
+    pub(crate) fn deadline(
+        &self,
+        usual: &StreamTimeouts,
+        start: Instant,
+    ) -> Option<(Instant, StreamTimeout)> {
         if self.state.is_over() {
             return None;
         }
+        let limits = self.timeouts.as_deref().unwrap_or(usual);
         let open = (self.state.greeting == Greeting::AckAwaited)
-            .then(|| Some((self.opened_at + self.timeouts.open?, StreamTimeout::Open)))
+            .then(|| {
+                Some((
+                    self.opened_at.instant(start) + limits.open?,
+                    StreamTimeout::Open,
+                ))
+            })
             .flatten();
         // Data that nobody reads here is not the peer's fault, and data that it does not take is
         // for the other limit to judge.
@@ -191,14 +204,14 @@ impl Entry {
             && self.send.is_empty())
         .then(|| {
             Some((
-                self.active_at + self.timeouts.half_closed?,
+                self.active_at.instant(start) + limits.half_closed?,
                 StreamTimeout::HalfClosed,
             ))
         })
         .flatten();
         let stalled = self.stalled_since.and_then(|since| {
             Some((
-                since + self.timeouts.write_stalled?,
+                since.instant(start) + limits.write_stalled?,
                 StreamTimeout::WriteStalled,
             ))
         });
@@ -206,5 +219,16 @@ impl Entry {
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sessions hold thousands of these, most of them idle. What is rare has a box of its own.
+    #[test]
+    fn an_idle_stream_is_small() {
+        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
     }
 }

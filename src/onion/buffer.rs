@@ -1,10 +1,10 @@
 //! Bytes that have arrived and wait to be used: filled at the end, consumed at the front.
 //!
 //! It starts without memory, grows only when it was found full, up to a bound that its owner
-//! names, and gives large memory back when it runs empty after little has come, so that an idle layer
-//! costs next to nothing, and a busy one does not begin anew whenever it has caught up.
+//! names, and gives its memory back when it runs empty after little has come, so that an idle layer
+//! costs nothing, and a busy one does not begin anew whenever it has caught up.
 
-/// The first allocation, and what is kept of an empty buffer.
+/// The first allocation.
 const SMALL: usize = 1024;
 
 /// By how much a full one grows: bulk is read in full after two short reads.
@@ -85,7 +85,7 @@ impl Buffer {
     /// hardly used since this was last asked for.
     pub(super) fn shrink(&mut self) {
         let came = std::mem::take(&mut self.came);
-        if self.is_empty() && self.bytes.len() > SMALL && came < self.bytes.len() / 4 {
+        if self.is_empty() && came < self.bytes.len() / 4 {
             self.bytes = Vec::new();
         }
     }

@@ -128,6 +128,7 @@ impl<T: ByteStream> Onion<T> {
         };
         let (side, counters) = (top.side(), counters.clone());
         let peer = top.peer().map_err(|error| self.engine.fail(at, error))?;
+        self.infos.reserve_exact(1);
         self.infos.push(LayerInfo {
             side,
             peer: peer.clone(),

@@ -321,6 +321,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         label,
         started,
         deadline,
+        line_rate,
     } = built;
     let layers = onion.layers().to_vec();
     let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
@@ -343,7 +344,9 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
     })?;
     let io = Witness::new(Bound::new(onion, binding), announced.clone());
-    let (mux, driver) = mux::mux(io, side, config.mux.clone());
+    let mut limits = config.mux.clone();
+    limits.line_rate = limits.line_rate.or(line_rate);
+    let (mux, driver) = mux::mux(io, side, limits);
     tokio::spawn(driver);
     let pinged = timeout_at(deadline, mux.ping()).await;
     let failed = match pinged {

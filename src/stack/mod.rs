@@ -219,6 +219,8 @@ pub(crate) struct Built {
     pub(crate) started: Instant,
     /// When the whole stack must stand.
     pub(crate) deadline: Instant,
+    /// Of the link below, where it is known.
+    pub(crate) line_rate: Option<f64>,
 }
 
 /// Dials an address and puts its TLS layers on, as client.
@@ -280,6 +282,7 @@ pub(crate) async fn build(
         label,
         started,
         deadline,
+        line_rate: config.link.rate.filter(|_| below.link),
     })
 }
 

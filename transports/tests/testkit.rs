@@ -5,7 +5,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cepa_transports::memory;
-use cepa_transports::testkit::{Fault, Faulty, Options, Rng, check_streams, fill, verify};
+use cepa_transports::testkit::{
+    Fault, Faulty, LineSettings, Noise, Options, Rng, cable, check_streams, fill, verify,
+};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
@@ -271,4 +273,64 @@ async fn a_seed_repeats_its_faults() {
     let mut rng = Rng::new(3);
     assert!((0..1000).all(|_| (5..=9).contains(&rng.between(5, 9))));
     assert_eq!(rng.between(9, 5), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cable_has_a_rate_a_driver_and_no_end() {
+    let settings = LineSettings {
+        buffer: 100,
+        delay: Duration::from_millis(50),
+        ..LineSettings::new(1000.0)
+    };
+    let (mut near, mut far) = cable(&settings, &settings, 1);
+    let watch = near.watch();
+    let started = tokio::time::Instant::now();
+    let writing = tokio::spawn(async move {
+        near.write_all(&[7; 1000]).await.unwrap();
+        // All but what the driver holds has gone.
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(890), "{took:?}");
+        near
+    });
+    let mut got = vec![0; 1000];
+    far.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [7; 1000]);
+    let took = started.elapsed().as_millis();
+    assert!((1050..1060).contains(&took), "{took}");
+    let near = writing.await.unwrap();
+    assert_eq!((watch.queued(), watch.carried()), (0, 1000));
+    let silent = tokio::time::timeout(Duration::from_secs(60), far.read(&mut got));
+    assert!(silent.await.is_err(), "nothing is no end");
+    near.cut_off();
+    assert_eq!(far.read(&mut got).await.unwrap(), 0);
+    assert!(far.write_all(b"x").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cable_is_as_noisy_as_told_and_a_seed_repeats_it() {
+    let run = async |seed| {
+        let noise = Noise {
+            bit_errors: 1e-3,
+            drops: 1e-3,
+            ..Noise::default()
+        };
+        let noisy = LineSettings {
+            noise,
+            ..LineSettings::new(1e6)
+        };
+        let (mut near, mut far) = cable(&noisy, &LineSettings::new(1e6), seed);
+        tokio::spawn(async move {
+            near.write_all(&vec![0; 50_000]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            near.cut_off();
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let got = run(1).await;
+    assert!(got == run(1).await && got != run(2).await);
+    let flipped: u32 = got.iter().map(|byte| byte.count_ones()).sum();
+    assert!((300..500).contains(&flipped), "{flipped} bits");
+    assert!((49_920..49_980).contains(&got.len()), "{}", got.len());
 }

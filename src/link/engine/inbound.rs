@@ -16,7 +16,7 @@ impl Engine {
         if let Some(body) = Seal::opening().check(body)
             && Open::is_one(body)
         {
-            return self.handle_opening(now, body);
+            return self.handle_opening(now, body, wire_len);
         }
         let Some(body) = self
             .seals
@@ -27,7 +27,7 @@ impl Engine {
         };
         if !self.opening.is_established() {
             self.opening.confirm();
-            self.establish(now);
+            self.establish(now, wire_len);
         }
         // Sealed right, but not understood: ignored, as a later version may have more kinds.
         let Some(frame) = Frame::parse(body, self.place()) else {
@@ -68,7 +68,7 @@ impl Engine {
         true
     }
 
-    fn handle_opening(&mut self, now: Instant, body: &[u8]) -> bool {
+    fn handle_opening(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
         let place = self.place();
         let Some(Frame::Open(open)) = Frame::parse(body, place) else {
             if let Some(theirs) = Open::version(body).filter(|theirs| *theirs != VERSION)
@@ -84,7 +84,7 @@ impl Engine {
         let was = self.opening.is_established();
         match self.opening.handle(open) {
             Verdict::Restarted => self.fail(LinkError::Restarted),
-            Verdict::Established => self.establish(now),
+            Verdict::Established => self.establish(now, wire_len),
             Verdict::Nothing => {}
         }
         if was {
@@ -107,14 +107,18 @@ impl Engine {
     }
 
     /// Both nonces are known to both: what the other end said of itself holds from now on.
-    fn establish(&mut self, now: Instant) {
+    fn establish(&mut self, now: Instant, wire_len: usize) {
         if let Some(theirs) = self.opening.theirs() {
             self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
             self.send.set_window(1 << theirs.window);
             self.line.bound_payload(usize::from(theirs.payload));
         }
+        if self.opening.take_proof_due() {
+            self.receive.say_something();
+        }
         if let Some(sent) = self.opening.sent_at() {
-            self.line.opened(now.saturating_duration_since(sent));
+            self.line
+                .opened(now.saturating_duration_since(sent), wire_len);
         }
     }
 

@@ -15,7 +15,7 @@ use cepa_transports::Side;
 use cepa_transports::testkit::{Line, LineSettings, Noise, fill, verify};
 
 use super::config::Config;
-use super::engine::Engine;
+use super::engine::{Engine, Waits};
 
 /// A line with both its directions, and an engine at each end.
 pub(super) struct Bench {
@@ -92,8 +92,12 @@ impl Bench {
     /// Goes on to the next moment at which something happens.
     pub(super) fn step(&mut self) {
         let living = (0..2).filter(|end| self.dead != Some(*end));
+        let waits = Waits {
+            room: true,
+            flush: false,
+        };
         let timers = living.filter_map(|end| {
-            let at = self.ends[end].poll_timeout(self.now, true, !self.out[end].is_empty())?;
+            let at = self.ends[end].poll_timeout(self.now, waits, !self.out[end].is_empty())?;
             Some(self.whole(at))
         });
         let lines = self.lines.iter().filter_map(Line::next);

@@ -159,6 +159,7 @@ impl Engine {
     /// Does what SYN, ACK and RST of a frame say, and finds the stream that the rest is for.
     /// `None`: there is none, or none any more.
     fn stream_of(&mut self, now: Instant, id: u32, flags: Flags) -> Result<Option<Key>, Violation> {
+        let moment = self.moment(now);
         if flags.has(Flags::RST) {
             self.on_rst(now, id, flags, 0)?;
             return Ok(None);
@@ -173,7 +174,7 @@ impl Engine {
         if let Some(entry) = self.store.get_mut(key) {
             // Where this end only waits for the peer's end, nothing else from it is progress.
             if entry.held || entry.has_output() {
-                entry.active_at = now;
+                entry.active_at = moment;
             }
             if flags.has(Flags::ACK) {
                 entry.state = on(entry, Event::AckReceived)?;
@@ -217,9 +218,7 @@ impl Engine {
             self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
-        let key = self
-            .store
-            .insert(Entry::opened_there(id, &self.config, now));
+        let key = self.store.insert(Entry::opened_there(id, self.moment(now)));
         self.inbound += 1;
         self.backlog.push_back(key);
         self.notices.accept = true;
@@ -266,7 +265,7 @@ impl Engine {
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;
-        entry.failure = Some(StreamError::ResetByPeer { code });
+        entry.failure = Some(Box::new(StreamError::ResetByPeer { code }));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
         let (inbound, waiting) = (entry.inbound, !entry.accepted);

@@ -25,7 +25,7 @@ const UNREAD_FRAME_BODY: usize = 4 * RECORD - HEADER_LEN;
 const FRAME_BODY_MAX: usize = 4 * RECORD;
 
 /// What is on the way without new credit when larger frames begin.
-const UNREAD: u64 = 64 << 10;
+const UNREAD: u32 = 64 << 10;
 
 /// A frame is not cut shorter than this for the sake of a full record.
 const CUT_MIN: usize = 1 << 10;
@@ -144,11 +144,12 @@ impl Engine {
 
     /// What a stream has to send besides data.
     fn transmit_control(&mut self, now: Instant, key: Key, batch: &mut Batch) {
+        let moment = self.moment(now);
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
         entry.in_control = false;
-        entry.active_at = now;
+        entry.active_at = moment;
         let id = entry.id;
         if let Some(code) = entry.rst_owed.take() {
             batch.push_frame(Frame::Window {
@@ -211,6 +212,7 @@ impl Engine {
     /// SYN or ACK, together with the first data or with a larger window. It is sent from the
     /// control lane, so streams appear at the peer in the order of their numbers.
     fn transmit_greeting(&mut self, now: Instant, key: Key, batch: &mut Batch) {
+        let moment = self.moment(now);
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
@@ -223,7 +225,7 @@ impl Engine {
             return;
         };
         entry.state = state;
-        entry.opened_at = now;
+        entry.opened_at = moment;
         let extra = self
             .budget
             .take(self.config.receive_window - INITIAL_WINDOW);
@@ -243,6 +245,7 @@ impl Engine {
     }
 
     fn transmit_data(&mut self, now: Instant, turn: Turn, batch: &mut Batch) {
+        let moment = self.moment(now);
         let key = turn.key;
         let Some(entry) = self.store.get_mut(key) else {
             return;
@@ -254,7 +257,7 @@ impl Engine {
             return;
         }
         if entry.can_send_data() {
-            entry.active_at = now;
+            entry.active_at = moment;
             let unread = entry.send_window.since_credit() >= UNREAD;
             let record = self.pacer.record();
             let most = if record < RECORD {
@@ -273,7 +276,7 @@ impl Engine {
             self.wakes.extend(entry.writer.take());
         }
         if entry.stall_unnoticed() {
-            entry.stalled_since = Some(now);
+            entry.stalled_since = Some(moment);
             self.watch(key);
         }
         self.schedule(key);

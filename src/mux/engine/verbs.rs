@@ -41,7 +41,7 @@ impl Engine {
         self.budget.admit_outbound();
         self.outbound += 1;
         self.unanswered += 1;
-        let key = self.store.insert(Entry::opened_here(id, &self.config, now));
+        let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
         self.schedule(key);
         self.tell(|| Event::Opened { id, by_peer: false });
         Ok(Some(key))
@@ -91,7 +91,7 @@ impl Engine {
         if entry.ended || matches!(entry.state.halves, Halves::RecvClosed | Halves::Closed) {
             return Poll::Ready(Ok(None));
         }
-        if let Some(failure) = &entry.failure {
+        if let Some(failure) = entry.failure.as_deref() {
             return Poll::Ready(Err(failure.clone()));
         }
         if let Some(end) = end {
@@ -111,7 +111,7 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return Poll::Ready(Err(gone(end)));
         };
-        if let Some(failure) = &entry.failure {
+        if let Some(failure) = entry.failure.as_deref() {
             return Poll::Ready(Err(failure.clone()));
         }
         if entry.fin_wanted || !entry.state.can_send() {
@@ -159,13 +159,13 @@ impl Engine {
         if entry.fin_wanted || matches!(entry.state.halves, Halves::SendClosed | Halves::Closed) {
             // Done, or as good as done. If the session ended before the FIN left, that is told.
             let unsent = entry.state.can_send();
-            return match (end, &entry.failure) {
+            return match (end, entry.failure.as_deref()) {
                 (_, Some(failure)) => Err(failure.clone()),
                 (Some(end), None) if unsent => Err(end.clone().into()),
                 _ => Ok(()),
             };
         }
-        if let Some(failure) = &entry.failure {
+        if let Some(failure) = entry.failure.as_deref() {
             return Err(failure.clone());
         }
         if let Some(end) = end {
@@ -194,7 +194,17 @@ impl Engine {
             self.remove(key);
         } else if entry.fin_wanted {
             entry.recv.clear();
-            entry.timeouts.half_closed = Some(entry.timeouts.half_closed.unwrap_or(ABANDONED));
+            let limits = entry
+                .timeouts
+                .as_deref()
+                .unwrap_or(&self.config.stream_timeouts);
+            if limits.half_closed.is_none() {
+                let half_closed = Some(ABANDONED);
+                entry.timeouts = Some(Box::new(StreamTimeouts {
+                    half_closed,
+                    ..*limits
+                }));
+            }
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
@@ -234,7 +244,7 @@ impl Engine {
     /// Replaces the time limits of a stream.
     pub(crate) fn set_timeouts(&mut self, key: Key, timeouts: StreamTimeouts) {
         if let Some(entry) = self.store.get_mut(key) {
-            entry.timeouts = timeouts;
+            entry.timeouts = Some(Box::new(timeouts));
             self.watch(key);
         }
     }

@@ -123,6 +123,12 @@ impl Line {
         self.queue.len()
     }
 
+    /// Bytes that the driver would take now.
+    pub fn room(&mut self, now: Instant) -> usize {
+        let queued = self.queued(now);
+        self.settings.buffer.saturating_sub(queued)
+    }
+
     /// Throws away what is in the driver and on the way, as closing and opening a port does.
     pub fn flush(&mut self) {
         self.queue.clear();

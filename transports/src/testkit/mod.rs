@@ -6,17 +6,20 @@
 //! - [`Chopped`] cuts reads and writes to given or random sizes and says "pending" without need, which
 //!   finds whoever believes that a read fills its buffer or that a write takes all;
 //! - [`Faulty`] ends, fails or stalls a stream after an exact number of bytes;
-//! - [`Line`] is one direction of a noisy serial line, in virtual time;
+//! - [`Line`] is one direction of a noisy serial line, time being an argument; [`cable`] joins two streams by two
+//!   of them, in tokio's time;
 //! - [`Rng`], [`fill`] and [`verify`]: bytes that are random, but known by their position.
 //!
 //! Nothing here panics: a check returns what it found, so that it can run anywhere.
 
+mod cable;
 mod chopped;
 mod conformance;
 mod faults;
 mod line;
 mod pattern;
 
+pub use cable::{CableEnd, CableWatch, cable};
 pub use chopped::{Chopped, Cuts};
 pub use conformance::{Failure, Options, check_streams};
 pub use faults::{Fault, Faulty};
