@@ -53,6 +53,8 @@ pub(crate) enum Command {
     /// List and change the peers that are known here
     #[command(subcommand)]
     Peer(Peer),
+    /// List the serial ports of this machine
+    Ports(Ports),
     /// Tell what an address means, layer by layer, and check it
     Explain(Explain),
 }
@@ -408,6 +410,16 @@ pub(crate) struct IdAddr {
     pub(crate) service: String,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The name under BY-ID stays with an adapter when others are plugged in: it is the one to write into an
+address, as in serial:/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0,baud=115200")]
+pub(crate) struct Ports {
+    /// As a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

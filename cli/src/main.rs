@@ -16,12 +16,14 @@ mod forward;
 mod id;
 mod invite;
 mod join;
+mod json;
 mod link;
 mod log;
 mod node;
 mod passphrase;
 mod peer;
 mod pipe;
+mod ports;
 mod qr;
 mod relay;
 mod serve;
@@ -67,6 +69,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Invite(args) => invite::invite(args).await,
             Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
+            Command::Ports(args) => ports::run(&args),
             Command::Explain(args) => explain::run(&args),
         }
     });

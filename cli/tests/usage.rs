@@ -22,6 +22,7 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "peer",
         "invite",
         "join",
+        "ports",
         "explain",
         "Exit codes:",
     ] {
@@ -53,6 +54,7 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["invite"], "--minutes"),
         (&["join"], "<CODE>"),
         (&["demo"], "--size"),
+        (&["ports"], "--json"),
         (&["explain"], "<ADDR>"),
     ] {
         let output = place.run(&[words, &["--help"]].concat());
@@ -295,4 +297,25 @@ fn output_whose_reader_has_left_is_no_error() {
     let output = common::finish(child);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn ports_are_listed_or_one_line_says_that_there_are_none() {
+    let place = Place::new();
+    let (table, json) = (place.run(&["ports"]), place.run(&["ports", "--json"]));
+    assert_eq!(
+        (table.status.code(), json.status.code()),
+        (Some(0), Some(0))
+    );
+    let list = text(&json.stdout);
+    assert!(list.starts_with('[') && list.ends_with("]\n"), "{list}");
+    if list == "[]\n" {
+        assert_eq!(text(&table.stdout), "");
+        let told = text(&table.stderr);
+        assert!(told.contains("no serial ports here"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    } else {
+        assert!(text(&table.stdout).starts_with("PORT "));
+        assert!(text(&table.stdout).lines().count() > 1);
+    }
 }

@@ -27,6 +27,7 @@ mod fd;
 mod listen;
 pub mod memory;
 pub mod meter;
+mod ports;
 mod pty;
 #[cfg(feature = "serial")]
 mod serial;
@@ -49,6 +50,7 @@ pub use dial::{dial, dial_for};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use listen::{Listener, listen};
+pub use ports::{Port, ports};
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};

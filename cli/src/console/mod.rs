@@ -105,6 +105,11 @@ async fn attached(
         join(near, far, &raw, &outbox, escape).await
     };
     chatter.raw(false);
+    if let Outcome::Left = outcome {
+        // The cursor stands behind what the service said last.
+        raw::new_line();
+        say(format_args!("left {name}"));
+    }
     let status = status.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (outcome, status) {
         (Outcome::Left, _)

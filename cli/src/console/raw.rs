@@ -75,6 +75,11 @@ pub(crate) fn describe() -> Terminal {
     Terminal { kind, size }
 }
 
+/// Goes to the start of a line.
+pub(crate) fn new_line() {
+    let _ = io::stderr().write_all(b"\r\n");
+}
+
 /// Lines on standard error while the terminal is raw.
 pub(crate) fn tell(lines: &[&str]) {
     let mut text = String::from("\r\n");
