@@ -36,6 +36,7 @@ use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
 use super::rotation::{self, MAX_STATEMENTS, Rotation, RotationTimes};
+use super::signature::{self, Signature};
 
 /// The kind of key that a new identity gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -241,6 +242,12 @@ impl Identity {
     /// The private key. Whoever calls this answers for the bytes.
     pub(crate) fn private_key(&self) -> &PrivateKeyDer<'static> {
         &self.inner.key
+    }
+
+    /// Signs a statement, which begins with a name of its own (`signature.rs`).
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Signature, IdentityError> {
+        signature::sign(&*self.inner.certified.key, message)
+            .map_err(|reason| IdentityError::Key { reason })
     }
 
     /// Chain and key, ready for the default provider.

@@ -23,6 +23,7 @@
 //! | `ca.rs` | trust by certificate authorities |
 //! | `any_of.rs` | several policies as one |
 //! | `rotation.rs` | replacing a key: the statement by which the old one names the new one |
+//! | `signature.rs` | signing statements with an identity's key |
 //! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
 //! | `backend.rs` | which cryptographic provider is the default |
 
@@ -41,6 +42,7 @@ mod passphrase;
 mod peer_id;
 mod pem;
 mod rotation;
+mod signature;
 mod store;
 mod trust;
 
@@ -63,6 +65,7 @@ pub use peer_id::{PeerId, PeerIdError};
 pub use rotation::{
     Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,
 };
+pub(crate) use signature::Signature;
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};

@@ -31,13 +31,12 @@
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
-use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::backend::default_provider;
 use super::peer_id::PeerId;
+use super::signature::{self, Signature};
 
 const VERSION: u8 = 1;
 const DOMAIN: &[u8] = b"cepa key rotation\0";
@@ -54,14 +53,6 @@ const MAX_PART: usize = 1024;
 /// no larger ones.
 pub(super) const EXTENSION: [u64; 3] = [2, 25, 7_318_604_329_182_755_093];
 
-/// The schemes with which statements are signed, those of TLS 1.3.
-const SCHEMES: [SignatureScheme; 4] = [
-    SignatureScheme::ED25519,
-    SignatureScheme::ECDSA_NISTP256_SHA256,
-    SignatureScheme::ECDSA_NISTP384_SHA384,
-    SignatureScheme::RSA_PSS_SHA256,
-];
-
 /// One key replaced by another, as both keys have said.
 ///
 /// A value of this type was read, but need not have been [checked](Self::check).
@@ -74,12 +65,6 @@ pub struct Rotation {
     overlap: UnixTime,
     by_old: Signature,
     by_new: Signature,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Signature {
-    scheme: u16,
-    bytes: Vec<u8>,
 }
 
 /// When a statement counts.
@@ -242,7 +227,7 @@ impl Rotation {
             ("old", &self.old, OLD, &self.by_old),
             ("new", &self.new, NEW, &self.by_new),
         ] {
-            if !verifies(key, &self.signed(role), signature) {
+            if !signature.verifies(key, &self.signed(role)) {
                 return Err(RotationError::Signature { which });
             }
         }
@@ -361,47 +346,7 @@ fn spki(key: &dyn SigningKey) -> Result<Vec<u8>, RotationError> {
 }
 
 fn sign(key: &dyn SigningKey, message: &[u8]) -> Result<Signature, RotationError> {
-    let failed = |reason: String| RotationError::Sign { reason };
-    let signer = key
-        .choose_scheme(&SCHEMES)
-        .ok_or_else(|| failed("it has no scheme in common with TLS 1.3".into()))?;
-    let bytes = signer
-        .sign(message)
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(Signature {
-        scheme: u16::from(signer.scheme()),
-        bytes,
-    })
-}
-
-fn verifies(key: &[u8], message: &[u8], signature: &Signature) -> bool {
-    let scheme = SignatureScheme::from(signature.scheme);
-    if !SCHEMES.contains(&scheme) {
-        return false;
-    }
-    let key = SubjectPublicKeyInfoDer::from(key);
-    let Ok(key) = webpki::RawPublicKeyEntity::try_from(&key) else {
-        return false;
-    };
-    let provider = default_provider();
-    let algorithms = provider.signature_verification_algorithms.mapping;
-    algorithms
-        .iter()
-        .filter(|(known, _)| *known == scheme)
-        .flat_map(|(_, algorithms)| *algorithms)
-        .any(|algorithm| {
-            key.verify_signature(*algorithm, message, &signature.bytes)
-                .is_ok()
-        })
-}
-
-impl Signature {
-    fn none() -> Self {
-        Self {
-            scheme: 0,
-            bytes: Vec::new(),
-        }
-    }
+    signature::sign(key, message).map_err(|reason| RotationError::Sign { reason })
 }
 
 fn malformed(reason: &'static str) -> RotationError {

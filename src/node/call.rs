@@ -53,6 +53,7 @@ pub struct Call {
     incoming: Incoming,
     session: Session,
     path: Path,
+    introduced_by: Vec<PeerId>,
 }
 
 impl Call {
@@ -61,7 +62,13 @@ impl Call {
             incoming,
             session,
             path,
+            introduced_by: Vec::new(),
         }
+    }
+
+    pub(super) fn introduced(mut self, by: Vec<PeerId>) -> Self {
+        self.introduced_by = by;
+        self
     }
 
     /// Who asks.
@@ -77,6 +84,12 @@ impl Call {
     /// How the peer's session came to be.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who introduced the peer: the first who did, then whoever passed the introduction on. Empty where the
+    /// peer opened the service in its own right.
+    pub fn introduced_by(&self) -> &[PeerId] {
+        &self.introduced_by
     }
 
     /// The peer's session, to open something there or to see it end.

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::time::timeout;
 
-use crate::identity::PeerId;
+use crate::identity::{PeerId, UnixTime};
 use crate::relay::Relay;
 use crate::session::Session;
 
@@ -16,6 +16,7 @@ use super::access::Access;
 use super::call::{Call, Path};
 use super::config::NodeConfig;
 use super::event::{Event, Events};
+use super::introduction::book::Book;
 use super::table::{Origin, Table};
 
 /// Events that a slow watcher may be behind.
@@ -63,6 +64,9 @@ pub(super) struct Core {
     services: Mutex<HashMap<String, Service>>,
     /// For every name that has no service of its own.
     rest: Mutex<Option<Service>>,
+    /// Who may introduce others to a service.
+    introducers: Mutex<HashMap<String, Access>>,
+    book: Mutex<Book>,
     table: Mutex<Table<Live>>,
     /// Relays that may bring us circuits.
     relays: Mutex<HashSet<PeerId>>,
@@ -83,6 +87,8 @@ impl Core {
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),
+            introducers: Mutex::default(),
+            book: Mutex::new(Book::new(UnixTime::now())),
             table: Mutex::new(Table::new(id)),
             relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -135,6 +141,26 @@ impl Core {
             .cloned()
             .or_else(|| lock(&self.rest).clone().filter(|rest| open(&rest)))
             .ok_or("no service of this name is open to you")
+    }
+
+    /// The service of that name, whoever asks.
+    pub(super) fn service(&self, name: &str) -> Option<Service> {
+        lock(&self.services).get(name).cloned()
+    }
+
+    // ---- introductions -------------------------------------------------------------------------
+
+    pub(super) fn introducers(&self, name: &str, who: Access) {
+        lock(&self.introducers).insert(name.to_owned(), who);
+    }
+
+    pub(super) fn may_introduce(&self, name: &str, issuer: &PeerId) -> bool {
+        let introducers = lock(&self.introducers);
+        introducers.get(name).is_some_and(|who| who.allows(issuer))
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
     }
 
     // ---- sessions ------------------------------------------------------------------------------

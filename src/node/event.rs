@@ -25,6 +25,10 @@ pub enum Event {
     TurnedAway(String, String),
     /// A peer asked for a service that it does not get: which, and why.
     Refused(PeerId, String, String),
+    /// A peer got a service because somebody introduced it: which, and who did, the first one first.
+    Introduced(PeerId, String, Vec<PeerId>),
+    /// A peer took an introduction to a service back.
+    Revoked(PeerId, String),
     /// Registered at a relay.
     Registered(PeerId),
     /// No longer registered at a relay; tried again by itself.
@@ -44,6 +48,17 @@ impl fmt::Display for Event {
             Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
             Self::Refused(peer, service, why) => {
                 write!(f, "refused {peer} the service {service:?}: {why}")
+            }
+            Self::Introduced(peer, service, by) => {
+                let by: Vec<String> = by.iter().rev().map(PeerId::to_string).collect();
+                let by = by.join(", who was introduced by ");
+                write!(f, "{peer} gets the service {service:?}, introduced by {by}")
+            }
+            Self::Revoked(peer, service) => {
+                write!(
+                    f,
+                    "{peer} took an introduction to the service {service:?} back"
+                )
             }
             Self::Registered(relay) => write!(f, "registered at relay {relay}"),
             Self::Unregistered(relay, why) => {

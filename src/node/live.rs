@@ -16,6 +16,8 @@ use crate::stack::{DEFAULT_LAYERS, StackConfig};
 use super::call::{Call, Path};
 use super::core::{Core, Live};
 use super::event::Event;
+use super::introduction::owner;
+use super::introduction::wire::SERVICE as INTRODUCTION;
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -141,6 +143,14 @@ fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
         // Circuits of others keep nobody from shutting down.
         drop(busy);
         tokio::spawn(async move { relay.serve(incoming, &session).await });
+        return;
+    }
+    if name == INTRODUCTION {
+        let (core, session, path) = (Arc::clone(core), session.clone(), path.clone());
+        tokio::spawn(async move {
+            owner::serve(&core, incoming, session, path).await;
+            drop(busy);
+        });
         return;
     }
     let found = if name.starts_with("cepa.") {

@@ -1,4 +1,4 @@
-//! A peer among peers: an identity with listeners, named services, and one session with each peer.
+//! A peer among peers: an identity with listeners, named services, one session with each peer, and introductions.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,6 +41,7 @@
 //! | `inbound.rs` | listeners |
 //! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
+//! | `introduction/` | references to services that peers give each other |
 //! | `register.rs` | staying registered at relays |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
@@ -50,7 +51,7 @@ use std::time::Duration;
 
 use cepa_transports::{Endpoint, TransportError};
 
-use crate::identity::PeerId;
+use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay::{Relay, RelayConfig, RelayStats};
@@ -65,6 +66,7 @@ mod dial;
 mod error;
 mod event;
 mod inbound;
+mod introduction;
 mod live;
 mod register;
 mod table;
@@ -75,6 +77,10 @@ pub use call::{Call, Path};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use introduction::fuzz;
+pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
 
 use self::core::Core;
 
@@ -143,6 +149,59 @@ impl Node {
     /// go on.
     pub fn allow(&self, name: &str, access: Access) -> bool {
         self.core.allow(name, access)
+    }
+
+    /// Sets who may introduce others to a service: nobody, until said otherwise, but this node itself.
+    ///
+    /// Whoever is introduced must be able to have a session: the node's trust has to let strangers in
+    /// ([`AcceptAny`](crate::identity::AcceptAny)), who can then open nothing but what they are introduced to, and
+    /// what is open to [`Access::Anyone`].
+    pub fn introducers(&self, name: &str, who: Access) {
+        self.core.introducers(name, who);
+    }
+
+    /// Signs an introduction to a service, this node's own or another's.
+    ///
+    /// # Errors
+    /// [`Flaw`]: the address names no service or is too long, or the key cannot sign.
+    pub fn introduce(&self, to: &PeerAddr, terms: Terms) -> Result<Introduction, Flaw> {
+        let identity = &self.core.config.stack.identity;
+        Introduction::new(identity, to, terms, UnixTime::now())
+    }
+
+    /// Passes an introduction on that this node was given.
+    ///
+    /// # Errors
+    /// [`Flaw::Chain`] when it was not given to this node, or may not be passed on.
+    pub fn pass_on(&self, it: &Introduction, terms: Terms) -> Result<Introduction, Flaw> {
+        it.pass_on(&self.core.config.stack.identity, terms, UnixTime::now())
+    }
+
+    /// Opens the service that an introduction is for. Of its hints only those are followed that open
+    /// network connections.
+    ///
+    /// # Errors
+    /// Which step failed: the introduction itself, the way to the owner, the owner's verdict, or the service.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream; a use may have been counted.
+    pub async fn open_introduced(
+        &self,
+        introduction: &Introduction,
+    ) -> Result<Onion<Substream>, IntroducedError> {
+        introduction::recipient::open(&self.core, introduction).await
+    }
+
+    /// Takes an introduction back that this node has issued, or that is for a service of its own; and with it
+    /// all that was passed on from it. What is open goes on.
+    ///
+    /// # Errors
+    /// As [`open_introduced`](Self::open_introduced): the owner of the service has to be told.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up; it may have been taken back all the same.
+    pub async fn revoke(&self, introduction: &Introduction) -> Result<(), IntroducedError> {
+        introduction::recipient::revoke(&self.core, introduction).await
     }
 
     /// A session with the peer of an address: the one there is, or a new one.

@@ -10,7 +10,7 @@ use crate::onion::Onion;
 use super::message::{Message, MessageError};
 
 /// Sends one message.
-pub(super) async fn send(stream: &mut Onion<Substream>, message: &impl Message) -> io::Result<()> {
+pub(crate) async fn send(stream: &mut Onion<Substream>, message: &impl Message) -> io::Result<()> {
     stream.write_all(&message.framed()).await?;
     stream.flush().await
 }
@@ -18,7 +18,7 @@ pub(super) async fn send(stream: &mut Onion<Substream>, message: &impl Message) 
 /// Reads one message and not a byte more. Not cancel safe.
 ///
 /// A [`MessageError`] comes inside the [`io::Error`].
-pub(super) async fn receive<M: Message>(stream: &mut Onion<Substream>) -> io::Result<M> {
+pub(crate) async fn receive<M: Message>(stream: &mut Onion<Substream>) -> io::Result<M> {
     let fault = |fault: MessageError| io::Error::new(io::ErrorKind::InvalidData, fault);
     let mut head = [0; 2];
     stream.read_exact(&mut head).await?;
@@ -29,7 +29,7 @@ pub(super) async fn receive<M: Message>(stream: &mut Onion<Substream>) -> io::Re
 }
 
 /// What does not fit, where the other end is at fault and not the way to it.
-pub(super) fn fault(error: &io::Error) -> Option<String> {
+pub(crate) fn fault(error: &io::Error) -> Option<String> {
     let fault = error.get_ref()?.downcast_ref::<MessageError>()?;
     Some(fault.to_string())
 }

@@ -18,10 +18,10 @@ pub(crate) const DIAL: &str = "cepa.relay.dial";
 pub(crate) const CIRCUIT: &str = "cepa.relay.circuit";
 
 /// The version that we speak.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
-/// Longest message in bytes, without its length.
-pub(crate) const MAX_MESSAGE: usize = 4096;
+/// Longest message in bytes, without its length, unless it says otherwise.
+const MAX_MESSAGE: usize = 4096;
 
 /// Longest reason in bytes; what is longer is cut.
 const MAX_REASON: usize = 255;
@@ -125,8 +125,8 @@ impl Status {
 /// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MessageError {
-    #[error("a message of {0} bytes, at most {MAX_MESSAGE} are allowed")]
-    TooLong(usize),
+    #[error("a message of {0} bytes, at most {1} are allowed")]
+    TooLong(usize, usize),
     #[error("a message that is not the CBOR of one ({0})")]
     Cbor(String),
     #[error("version {0} instead of 1: are both ends of the same version?")]
@@ -199,6 +199,9 @@ pub(crate) trait Message: Sized {
     fn cbor(&self) -> Vec<u8>;
     fn from_cbor(bytes: &[u8]) -> Result<Self, String>;
 
+    /// Longest message in bytes, without its length.
+    const MAX: usize = MAX_MESSAGE;
+
     /// With its length in front.
     fn framed(&self) -> Vec<u8> {
         let body = self.cbor();
@@ -212,8 +215,8 @@ pub(crate) trait Message: Sized {
     /// The length of a message that begins with these two bytes.
     fn length(head: [u8; 2]) -> Result<usize, MessageError> {
         let length = usize::from(u16::from_be_bytes(head));
-        if length > MAX_MESSAGE {
-            return Err(MessageError::TooLong(length));
+        if length > Self::MAX {
+            return Err(MessageError::TooLong(length, Self::MAX));
         }
         Ok(length)
     }
@@ -228,9 +231,13 @@ pub(crate) trait Message: Sized {
     }
 }
 
+/// Makes messages of types that derive their CBOR and have a `version`; the number is their `MAX`.
 macro_rules! message {
-    ($($type:ty),*) => { $(
-        impl Message for $type {
+    ($($type:ty $(: $max:expr)?),*) => { $(
+        impl $crate::relay::Message for $type {
+            $(const MAX: usize = $max;)?
+
+
             fn version(&self) -> u8 {
                 self.version
             }
@@ -253,6 +260,7 @@ macro_rules! message {
 }
 
 message!(Register, Circuit, Answer);
+pub(crate) use message;
 
 /// For the fuzz target: decodes as each message; what decodes must encode to the same message again.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -319,7 +327,7 @@ mod tests {
         ));
         assert_eq!(
             Register::length([0x10, 0x01]),
-            Err(MessageError::TooLong(4097))
+            Err(MessageError::TooLong(4097, 4096))
         );
         assert_eq!(Register::length([0x10, 0x00]), Ok(4096));
     }

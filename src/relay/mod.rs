@@ -28,7 +28,10 @@ mod server;
 
 pub use client::{Registration, dial, is_circuit, take};
 pub use error::RelayError;
+// Other rooms' messages have the same form.
+pub(crate) use exchange::{fault, receive, send};
 pub use message::Status;
+pub(crate) use message::{Message, VERSION, message};
 pub use presence::{InMemory, Presence};
 pub use server::{Allow, Relay, RelayConfig, RelayStats};
 

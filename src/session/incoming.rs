@@ -60,7 +60,7 @@ impl Arrivals {
                     }
                 }
                 accepted = mux.accept(), if self.pending.len() < DAWDLING => {
-                    let arriving = arrive(accepted?, self.header_timeout);
+                    let arriving = arrive(Onion::new(accepted?), self.header_timeout);
                     self.pending.push(Box::pin(arriving));
                 }
             }
@@ -69,6 +69,11 @@ impl Arrivals {
 }
 
 impl Arrived {
+    /// The next header on a substream that was accepted for something that came before it.
+    pub(super) async fn on(onion: Sub, header_timeout: Duration) -> Option<Self> {
+        arrive(onion, header_timeout).await
+    }
+
     pub(super) fn into_incoming(self, peer: Peer, time: Duration) -> Incoming {
         Incoming {
             onion: self.onion,
@@ -80,8 +85,7 @@ impl Arrived {
 }
 
 /// Reads the header of a new substream. None when it does not come, or makes no sense.
-async fn arrive(substream: Substream, limit: Duration) -> Option<Arrived> {
-    let mut onion = Onion::new(substream);
+async fn arrive(mut onion: Sub, limit: Duration) -> Option<Arrived> {
     match timeout(limit, read_header(&mut onion, Request::decode)).await {
         Ok(Ok(request)) => Some(Arrived { onion, request }),
         Ok(Err(error)) => {

@@ -79,7 +79,7 @@ pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
 use bound::Bound;
 use error::Sub;
 use header::{Answer, HeaderError, LET_IN, Request, Status};
-use incoming::Arrivals;
+use incoming::{Arrivals, Arrived};
 use witness::{Announced, Witness};
 
 /// A session with one peer. Clones are handles on the same session.
@@ -248,8 +248,39 @@ impl Session {
         SessionEnd::from_mux(self.inner.mux.closed().await)
     }
 
+    /// Opens a service on a substream that the peer has accepted already, for something that came before it.
+    pub(crate) async fn open_on(
+        &self,
+        onion: Onion<mux::Substream>,
+        service: &str,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let asking = self.ask(async { Ok(onion) }, service, false);
+        self.within(service, asking).await
+    }
+
+    /// Waits for the peer to ask for a service on a substream that was accepted for something that came
+    /// before it. None when it does not, in time, or speaks nonsense.
+    pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {
+        let time = self.inner.open_timeout;
+        let arrived = Arrived::on(onion, time).await?;
+        Some(arrived.into_incoming(self.inner.peer.clone(), time))
+    }
+
     /// Opens a substream, says what for, and reads the answer.
     async fn start(&self, service: &str, inner_tls: bool) -> Result<Sub, OpenError> {
+        let opening = async {
+            let substream = self.inner.mux.open().await;
+            Ok(Onion::new(substream.map_err(OpenError::from_mux)?))
+        };
+        self.ask(opening, service, inner_tls).await
+    }
+
+    async fn ask(
+        &self,
+        opening: impl Future<Output = Result<Sub, OpenError>>,
+        service: &str,
+        inner_tls: bool,
+    ) -> Result<Sub, OpenError> {
         let request = Request {
             service: service.into(),
             inner_tls,
@@ -258,7 +289,7 @@ impl Session {
         .map_err(|_| OpenError::Name {
             service: service.into(),
         })?;
-        let mut onion = Onion::new(self.inner.mux.open().await.map_err(OpenError::from_mux)?);
+        let mut onion = opening.await?;
         let answer = async {
             onion.write_all(&request).await?;
             onion.flush().await?;

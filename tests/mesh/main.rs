@@ -2,6 +2,7 @@
 //! through others.
 
 mod dishonest;
+mod introductions;
 mod nodes;
 mod relays;
 mod support;

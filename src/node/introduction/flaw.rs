@@ -1,0 +1,91 @@
+//! What is wrong with an introduction: one value for each step that can fail, with its number on the wire.
+
+use crate::identity::PeerId;
+
+/// Why an introduction does not hold. Each text is one line that names the step, and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// The bytes are no introduction.
+    #[error("the introduction can't be read ({0}): ask for a whole one")]
+    Malformed(String),
+    /// It could not be signed.
+    #[error("the introduction can't be signed ({0}): use another key")]
+    Sign(String),
+    /// It is for a service of another peer.
+    #[error("the introduction is for a service of {owner}: use it there")]
+    WrongOwner {
+        /// Whose.
+        owner: PeerId,
+    },
+    /// The links do not follow from each other.
+    #[error("the introduction does not hold together, {0}: ask for another one")]
+    Chain(&'static str),
+    /// A link is not signed by its issuer.
+    #[error("the introduction is not signed by {issuer}: it was altered, ask for another one")]
+    Signature {
+        /// Who should have signed it.
+        issuer: PeerId,
+    },
+    /// The first issuer may not introduce anybody to this service.
+    #[error("{issuer} may not introduce anybody to this service: ask its owner")]
+    NotPermitted {
+        /// Who introduced.
+        issuer: PeerId,
+    },
+    /// It is for another peer, or was used by another one first.
+    #[error("the introduction is for another peer: ask for one of your own")]
+    NotYours,
+    /// Its time is over.
+    #[error("the introduction has expired: ask for another one")]
+    Expired,
+    /// It says that it was made in the future.
+    #[error("the introduction was made in the future: set the clock that is wrong")]
+    NotYet,
+    /// It was used as often as it may be.
+    #[error("the introduction was used as often as it may be: ask for another one")]
+    UsedUp,
+    /// An issuer has taken it back.
+    #[error("the introduction was revoked by {by}: ask who gave it to you")]
+    Revoked {
+        /// Who took it back.
+        by: PeerId,
+    },
+    /// It is older than what its owner remembers, which may be that it was used or revoked.
+    #[error(
+        "the introduction is older than its service, which has started anew: ask for another one"
+    )]
+    Forgotten,
+    /// The owner can't remember more.
+    #[error("the owner of the service has too many introductions in use: try later")]
+    Full,
+    /// The owner offers no such service (any more).
+    #[error("the owner no longer offers this service: ask for another introduction")]
+    NoService,
+    /// A reason that is not known here.
+    #[error("the introduction was refused with status {0}: are both ends of the same version?")]
+    Other(u32),
+}
+
+impl Flaw {
+    /// Its number in docs/PROTOCOL.md.
+    pub(super) fn number(&self) -> u32 {
+        match self {
+            Self::Malformed(_) => 1,
+            Self::WrongOwner { .. } => 2,
+            Self::Chain(_) => 3,
+            Self::Signature { .. } => 4,
+            Self::NotPermitted { .. } => 5,
+            Self::NotYours => 6,
+            Self::Expired => 7,
+            Self::NotYet => 8,
+            Self::UsedUp => 9,
+            Self::Revoked { .. } => 10,
+            Self::Forgotten => 11,
+            Self::Full => 12,
+            Self::NoService => 13,
+            Self::Sign(_) => 14,
+            Self::Other(number) => *number,
+        }
+    }
+}

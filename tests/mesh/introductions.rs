@@ -1,0 +1,285 @@
+//! References that peers give each other: who gets in, and which step keeps the others out.
+
+use std::time::Duration;
+
+use cepa::identity::UnixTime;
+use cepa::node::{Access, Event, Flaw, IntroducedError, Introduction, Node, PeerAddr, Terms};
+use cepa::session::OpenError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{address, ask, echo, listening, node, relay, soon, through, until};
+
+fn in_seconds(seconds: u64) -> UnixTime {
+    let now = UnixTime::now().as_secs();
+    UnixTime::since_unix_epoch(Duration::from_secs(now + seconds))
+}
+
+fn an_hour() -> Terms {
+    Terms::until(in_seconds(3600))
+}
+
+/// An owner of a service that nobody may open, and its address.
+async fn owner() -> (Node, PeerAddr) {
+    let owner = node();
+    owner.serve("echo", Access::Nobody, echo);
+    owner.serve("other", Access::Nobody, echo);
+    let (_, at) = listening(&owner).await;
+    (owner, at.with_service("echo").unwrap())
+}
+
+async fn flaw(node: &Node, introduction: &Introduction) -> Flaw {
+    match soon(node.open_introduced(introduction)).await {
+        Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => flaw,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn gets_in(node: &Node, introduction: &Introduction) -> String {
+    let stream = soon(node.open_introduced(introduction)).await;
+    soon(ask(stream.unwrap(), b"hello")).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_third_party_introduces_and_the_owner_sees_who() {
+    let (owner, at) = owner().await;
+    let (alice, bob, carol) = (node(), node(), node());
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let mut events = owner.events();
+    let to_bob = an_hour().for_peer(bob.id()).uses(None).further(1);
+    let to_bob = alice.introduce(&at, to_bob).unwrap();
+    gets_in(&bob, &to_bob).await;
+    gets_in(&bob, &to_bob).await;
+    let introduced = |event: &Event| match event {
+        Event::Introduced(peer, service, by) => Some((*peer, service.clone(), by.clone())),
+        _ => None,
+    };
+    let seen = until(&mut events, introduced).await;
+    assert_eq!(seen, (bob.id(), "echo".into(), vec![alice.id()]));
+    until(&mut events, introduced).await;
+
+    // And Bob introduces Carol, by text.
+    let to_carol = bob
+        .pass_on(&to_bob, an_hour().for_peer(carol.id()))
+        .unwrap();
+    let to_carol: Introduction = to_carol.to_string().parse().unwrap();
+    gets_in(&carol, &to_carol).await;
+    let seen = until(&mut events, introduced).await;
+    assert_eq!(
+        seen,
+        (carol.id(), "echo".into(), vec![alice.id(), bob.id()])
+    );
+
+    // It is for this service and for nothing else: not by its name, and not by another introduction.
+    for service in ["echo", "other"] {
+        let plain = at.clone().with_service(service).unwrap();
+        assert!(carol.open(&plain).await.is_err());
+    }
+    let other = at.clone().with_service("other").unwrap();
+    let other = alice.introduce(&other, an_hour()).unwrap();
+    let found = flaw(&bob, &other).await;
+    assert_eq!(found, Flaw::NotPermitted { issuer: alice.id() });
+}
+
+/// As a value in an answer, and with no hint but a relay.
+#[tokio::test]
+async fn a_server_introduces_its_guests_to_each_other_through_its_relay() {
+    let server = relay(|_| {});
+    let (_, at) = listening(&server).await;
+    let (hidden, guest) = (node(), node());
+    hidden.serve("echo", Access::Nobody, echo);
+    hidden.introducers("echo", Access::peers([server.id()]));
+    hidden.register(&at).await.unwrap();
+    let way = through(hidden.id(), &at, "echo");
+    let introducer = server.clone();
+    server.serve("who", Access::Anyone, move |call| {
+        let terms = an_hour().for_peer(call.peer().id());
+        let answer = introducer.introduce(&way, terms).unwrap().to_bytes();
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    let mut answer = Vec::new();
+    let asked = guest.open(&at.with_service("who").unwrap()).await;
+    soon(asked.unwrap().read_to_end(&mut answer)).await.unwrap();
+    let introduction = Introduction::from_bytes(&answer).unwrap();
+    let path = gets_in(&guest, &introduction).await;
+    assert_eq!(path, format!("via relay {}", server.id()));
+}
+
+#[tokio::test]
+async fn uses_are_counted_and_thieves_get_nothing() {
+    let (owner, at) = owner().await;
+    let (bob, thief) = (node(), node());
+    // The owner itself may always introduce.
+    let bound = owner
+        .introduce(&at, an_hour().for_peer(bob.id()).uses(Some(2)))
+        .unwrap();
+    assert_eq!(flaw(&thief, &bound).await, Flaw::NotYours);
+    gets_in(&bob, &bound).await;
+    gets_in(&bob, &bound).await;
+    assert_eq!(flaw(&bob, &bound).await, Flaw::UsedUp);
+
+    // Without a recipient it is the first one's.
+    let bearer = owner.introduce(&at, an_hour().uses(Some(2))).unwrap();
+    gets_in(&bob, &bearer).await;
+    assert_eq!(flaw(&thief, &bearer).await, Flaw::NotYours);
+    gets_in(&bob, &bearer).await;
+    assert_eq!(flaw(&bob, &bearer).await, Flaw::UsedUp);
+
+    // Two links: what is passed on counts as a use of what it came from.
+    let carol = node();
+    let root = an_hour().for_peer(bob.id()).uses(Some(2)).further(1);
+    let root = owner.introduce(&at, root).unwrap();
+    let passed = bob
+        .pass_on(&root, an_hour().for_peer(carol.id()).uses(None))
+        .unwrap();
+    gets_in(&bob, &root).await;
+    gets_in(&carol, &passed).await;
+    assert_eq!(flaw(&carol, &passed).await, Flaw::UsedUp);
+    assert_eq!(flaw(&bob, &root).await, Flaw::UsedUp);
+}
+
+/// A recipient that does not check anything itself is kept out by the owner, which names the step.
+#[tokio::test]
+async fn a_thief_that_skips_its_own_checks_is_refused_by_the_owner() {
+    let (owner, at) = owner().await;
+    let (bob, thief) = (node(), node());
+    let bound = owner.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let session = thief.session(&at).await.unwrap();
+    let present = async |bytes: &[u8]| {
+        let mut stream = session.open("cepa.introduction").await.unwrap();
+        // {0: 1, 1: 0, 2: bytes}
+        let mut message = vec![0xa3, 0, 1, 1, 0, 2, 0x59];
+        message.extend(u16::try_from(bytes.len()).unwrap().to_be_bytes());
+        message.extend(bytes);
+        stream
+            .write_u16(u16::try_from(message.len()).unwrap())
+            .await
+            .unwrap();
+        stream.write_all(&message).await.unwrap();
+        let mut answer = Vec::new();
+        soon(stream.read_to_end(&mut answer)).await.unwrap();
+        // {0: 1, 1: status, …}
+        assert_eq!(answer[3..6], [0, 1, 1], "{answer:?}");
+        answer[6]
+    };
+    let bytes = bound.to_bytes();
+    assert_eq!(present(&bytes).await, 6, "not yours");
+    let mut altered = bytes.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    assert_eq!(present(&altered).await, 4, "signature");
+    assert_eq!(present(&bytes[..40]).await, 1, "malformed");
+    let (_, elsewhere) = self::owner().await;
+    let wrong = owner.introduce(&elsewhere, an_hour()).unwrap();
+    assert_eq!(present(&wrong.to_bytes()).await, 2, "of another owner");
+    let stranger = thief.introduce(&at, an_hour()).unwrap();
+    assert_eq!(present(&stranger.to_bytes()).await, 5, "not permitted");
+    let late = owner.introduce(&at, Terms::until(in_seconds(0))).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(present(&late.to_bytes()).await, 7, "expired");
+    assert_eq!(flaw(&bob, &late).await, Flaw::Expired);
+    // A message that claims more than it may have.
+    let mut stream = session.open("cepa.introduction").await.unwrap();
+    stream.write_all(&[0xff; 2]).await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("65535 bytes"));
+    gets_in(&bob, &bound).await;
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_over_for_all_whom_it_was_passed_on_to() {
+    let (owner, at) = owner().await;
+    let (alice, bob, carol) = (node(), node(), node());
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let to_bob = an_hour().for_peer(bob.id()).uses(None).further(1);
+    let to_bob = alice.introduce(&at, to_bob).unwrap();
+    let to_carol = bob
+        .pass_on(&to_bob, an_hour().for_peer(carol.id()).uses(None))
+        .unwrap();
+    gets_in(&carol, &to_carol).await;
+    // Nobody but an issuer, or the owner, can.
+    let refused = carol.revoke(&to_carol).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        IntroducedError::Refused {
+            flaw: Flaw::NotYours,
+            ..
+        }
+    ));
+    gets_in(&carol, &to_carol).await;
+    bob.revoke(&to_carol).await.unwrap();
+    assert_eq!(
+        flaw(&carol, &to_carol).await,
+        Flaw::Revoked { by: bob.id() }
+    );
+    gets_in(&bob, &to_bob).await;
+    let again = bob
+        .pass_on(&to_bob, an_hour().for_peer(carol.id()))
+        .unwrap();
+    alice.revoke(&to_bob).await.unwrap();
+    assert_eq!(flaw(&bob, &to_bob).await, Flaw::Revoked { by: alice.id() });
+    assert_eq!(flaw(&carol, &again).await, Flaw::Revoked { by: alice.id() });
+    // The owner's own word.
+    let own = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    owner.revoke(&own).await.unwrap();
+    assert_eq!(flaw(&bob, &own).await, Flaw::Revoked { by: owner.id() });
+    // An introducer that is one no longer.
+    let own = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    owner.introducers("echo", Access::Nobody);
+    assert_eq!(
+        flaw(&bob, &own).await,
+        Flaw::NotPermitted { issuer: alice.id() }
+    );
+}
+
+#[tokio::test]
+async fn each_step_that_fails_says_which_it_is() {
+    let (owner, at) = owner().await;
+    let bob = node();
+    let nowhere = format!("cepa://{}@tcp:127.0.0.1:1/echo", owner.id());
+    let it = owner.introduce(&address(&nowhere), an_hour()).unwrap();
+    let error = bob.open_introduced(&it).await.unwrap_err();
+    assert!(matches!(error, IntroducedError::Dial(_)), "{error}");
+    assert!(error.to_string().contains("not connected"), "{error}");
+    // A hint that would run a command here is not followed.
+    let marker = std::env::temp_dir().join(format!("cepa-hint-{}", bob.id().short()));
+    let command = format!("exec:touch {}", marker.display()).parse().unwrap();
+    let trap = PeerAddr::new(owner.id()).with_hint(cepa::node::Hint::Direct(command));
+    let trap = trap.unwrap().with_service("echo").unwrap();
+    let it = owner.introduce(&trap, an_hour()).unwrap();
+    let error = bob.open_introduced(&it).await.unwrap_err();
+    assert!(error.to_string().contains("nothing says where"), "{error}");
+    assert!(!marker.exists());
+
+    let gone = at.clone().with_service("gone").unwrap();
+    let it = owner.introduce(&gone, an_hour()).unwrap();
+    assert_eq!(flaw(&bob, &it).await, Flaw::NoService);
+    // The service itself may refuse.
+    owner.serve("shy", Access::Nobody, async |call| {
+        let _ = call.refuse("not today").await;
+    });
+    let shy = at.clone().with_service("shy").unwrap();
+    let it = owner.introduce(&shy, an_hour()).unwrap();
+    let error = bob.open_introduced(&it).await.unwrap_err();
+    assert!(
+        matches!(&error, IntroducedError::Open(OpenError::Refused { reason, .. }) if reason == "not today"),
+        "{error}"
+    );
+}
+
+/// A limited introduction can't be used more often by many at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uses_are_counted_however_many_come_at_once() {
+    let (owner, at) = owner().await;
+    let bob = node();
+    let it = owner
+        .introduce(&at, an_hour().for_peer(bob.id()).uses(Some(3)))
+        .unwrap();
+    bob.session(&at).await.unwrap();
+    let opening = (0..12).map(|_| bob.open_introduced(&it));
+    let opened = soon(futures::future::join_all(opening)).await;
+    assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 3);
+}
