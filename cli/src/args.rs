@@ -53,6 +53,8 @@ pub(crate) enum Command {
     /// List and change the peers that are known here
     #[command(subcommand)]
     Peer(Peer),
+    /// Find out what a line does to bytes: rate, errors, round trip, which bytes it eats
+    Probe(Probe),
     /// List the serial ports of this machine
     Ports(Ports),
     /// Tell what an address means, layer by layer, and check it
@@ -410,6 +412,23 @@ pub(crate) struct IdAddr {
     pub(crate) service: String,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two data lines joined). The
+probe takes about 4 s of line in each direction, and nothing else may use the line meanwhile. It is the
+line alone that is looked at: no link, no TLS.")]
+pub(crate) struct Probe {
+    /// The line, without layers: serial:PATH, or anything else that carries bytes
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+    /// Answer probes from the other end, until stopped
+    #[arg(long)]
+    pub(crate) answer: bool,
+    /// The findings as a JSON object
+    #[arg(long, conflicts_with = "answer")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

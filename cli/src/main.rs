@@ -24,6 +24,7 @@ mod passphrase;
 mod peer;
 mod pipe;
 mod ports;
+mod probe;
 mod qr;
 mod relay;
 mod serve;
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
             Command::Ports(args) => ports::run(&args),
+            Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),
         }
     });

@@ -99,3 +99,25 @@ fn a_command_on_a_terminal_is_a_service_for_pipes_too() {
     let shown = text(&output.stdout);
     assert!(shown.ends_with("a\r\nb\r\n"), "{shown:?}");
 }
+
+#[test]
+fn a_server_on_a_serial_line_outlives_its_adapter() {
+    let place = Place::new();
+    let line = place.text("line");
+    let pty = format!("pty:{line}");
+    let mut device = place
+        .cepa(&["pipe", &pty, "exec:cat"])
+        .spawn()
+        .unwrap();
+    drop(open(&place.path("line")));
+    let serial = format!("serial:{line}");
+    let mut server = place.serve(&[&serial, "--allow", "any", "--service", "up=echo:"]);
+    device.kill().unwrap();
+    device.wait().unwrap();
+    server.wait_for("waiting for it to come back");
+    // The adapter is there again, and somebody dials over it.
+    let output = place.run_with(&["connect", &pty, "up", "--trust", "any"], b"hello");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "hello");
+    server.wait_for("session with");
+}

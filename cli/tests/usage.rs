@@ -22,6 +22,7 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "peer",
         "invite",
         "join",
+        "probe",
         "ports",
         "explain",
         "Exit codes:",
@@ -54,6 +55,7 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["invite"], "--minutes"),
         (&["join"], "<CODE>"),
         (&["demo"], "--size"),
+        (&["probe"], "--answer"),
         (&["ports"], "--json"),
         (&["explain"], "<ADDR>"),
     ] {

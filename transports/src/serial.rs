@@ -1,7 +1,8 @@
 //! `serial:`: a serial line through tokio-serial.
 //!
-//! tokio-serial opens and sets up the device (any baud rate, without libudev). Three things are done
-//! differently here than its stream does them:
+//! tokio-serial opens, locks (`TIOCEXCL` and flock) and sets up the device (any baud rate, without libudev).
+//! What came in before is thrown away: it is of another conversation, or was read at another rate. Three
+//! things are done differently here than its stream does them:
 //! - **flush** returns at once: every write is in the driver before it is reported, and the drain that
 //!   tokio-serial calls blocks the whole thread until the last bit has left the line;
 //! - **shutdown** waits, without blocking, until the driver has sent everything (at most 30 s, what the kernel
@@ -12,6 +13,7 @@
 //!
 //! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure.
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,14 +21,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_serial::SerialPort;
 
-use crate::endpoint::{DataBits, Endpoint, FlowControl, Parity, SerialSettings, StopBits};
+use crate::endpoint::{
+    DataBits, Endpoint, FlowControl, ModemLine, Parity, SerialSettings, StopBits,
+};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
 use crate::stream::Stream;
 use crate::terminal::{Breaks, Control};
@@ -190,8 +195,21 @@ impl Line {
                 FlowControl::Software => tokio_serial::FlowControl::Software,
             })
             .exclusive(s.exclusive);
-        let port = tokio_serial::SerialStream::open(&builder)
+        // Held until the port is open for good, so that no line falls meanwhile.
+        let kept = (s.dtr == ModemLine::Keep).then(|| keep_lines(path));
+        let mut port = tokio_serial::SerialStream::open(&builder)
             .map_err(|error| explain(action, endpoint, path, error))?;
+        drop(kept);
+        // What a device cannot do (a pty has no lines) is no failure: nothing is lost by it.
+        let _ = port.clear(tokio_serial::ClearBuffer::Input);
+        let _ = match s.dtr {
+            ModemLine::Keep => Ok(()),
+            line => port.write_data_terminal_ready(line == ModemLine::On),
+        };
+        let _ = match s.rts {
+            ModemLine::Keep => Ok(()),
+            line => port.write_request_to_send(line == ModemLine::On),
+        };
         Ok(Self {
             port,
             early: Vec::new(),
@@ -230,6 +248,23 @@ impl Drop for Line {
             let _ = self.port.clear_break();
         }
     }
+}
+
+/// Has the lines stay as they are when the port is closed: no hang-up on close (`HUPCL`). Opening a port
+/// raises them where they are low, and an edge resets many a board; so the next opening finds them high.
+///
+/// Done on a descriptor of our own, for a port that nobody else has locked.
+fn keep_lines(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let port = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&port, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if let Ok(mut mode) = tcgetattr(&port) {
+        mode.control_modes.remove(ControlModes::HUPCL);
+        let _ = tcsetattr(&port, OptionalActions::Now, &mode);
+    }
+    // The port's own lock comes next.
+    rustix::fs::flock(&port, FlockOperation::Unlock).ok()?;
+    Some(port)
 }
 
 /// Why a device that exists could not be opened. serialport's error keeps little of the reason, so

@@ -9,7 +9,16 @@ pub(super) const SCHEMES: &[&str] = &[
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
         "exec" => &["dir", "pty"],
-        "serial" => &["baud", "data", "parity", "stop", "flow", "exclusive"],
+        "serial" => &[
+            "baud",
+            "data",
+            "parity",
+            "stop",
+            "flow",
+            "exclusive",
+            "dtr",
+            "rts",
+        ],
         _ => &[],
     }
 }
@@ -19,6 +28,7 @@ pub(super) const DATA: &[&str] = &["5", "6", "7", "8"];
 pub(super) const PARITY: &[&str] = &["none", "odd", "even"];
 pub(super) const STOP: &[&str] = &["1", "2"];
 pub(super) const FLOW: &[&str] = &["none", "hw", "sw"];
+pub(super) const LINE: &[&str] = &["keep", "on", "off"];
 pub(super) const YES_NO: &[&str] = &["yes", "no"];
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.

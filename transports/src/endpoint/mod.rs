@@ -14,7 +14,7 @@
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
-//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -43,7 +43,9 @@ mod print;
 mod types;
 
 pub use parse::ParseError;
-pub use types::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+pub use types::{
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+};
 
 #[cfg(test)]
 mod tests;

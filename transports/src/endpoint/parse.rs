@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{DATA, FLOW, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
+use super::keys::{DATA, FLOW, LINE, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
 };
 
 /// Why a text is no address. Printed as one line.
@@ -403,8 +403,16 @@ fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                     _ => FlowControl::None,
                 }
             }
-            // option_list lets only the scheme's keys through: this is "exclusive".
-            _ => s.exclusive = option.word(YES_NO)? == "yes",
+            "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
+            // option_list lets only the scheme's keys through: this is "dtr" or "rts".
+            key => {
+                let line = match option.word(LINE)? {
+                    "on" => ModemLine::On,
+                    "off" => ModemLine::Off,
+                    _ => ModemLine::Keep,
+                };
+                *(if key == "dtr" { &mut s.dtr } else { &mut s.rts }) = line;
+            }
         }
     }
     Ok(Target::Serial { path, settings: s })

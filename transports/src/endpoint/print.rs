@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
 };
 
 impl fmt::Display for Layer {
@@ -95,6 +95,16 @@ fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
     }
     if s.exclusive != default.exclusive {
         write!(f, ",exclusive={}", if s.exclusive { "yes" } else { "no" })?;
+    }
+    for (name, line, usual) in [("dtr", s.dtr, default.dtr), ("rts", s.rts, default.rts)] {
+        if line != usual {
+            let word = match line {
+                ModemLine::Keep => "keep",
+                ModemLine::On => "on",
+                ModemLine::Off => "off",
+            };
+            write!(f, ",{name}={word}")?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+use super::{
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+};
 
 fn parse(text: &str) -> Endpoint {
     text.parse().unwrap_or_else(|e| panic!("{e}"))
@@ -265,7 +267,7 @@ fn errors_are_one_short_line() {
             .unwrap_err()
             .to_string(),
         "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
-         (baud, data, parity, stop, flow, exclusive); did you mean \"baud\"?"
+         (baud, data, parity, stop, flow, exclusive, dtr, rts); did you mean \"baud\"?"
     );
 }
 
@@ -337,6 +339,7 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         FlowControl::Hardware,
         FlowControl::Software,
     ];
+    let lines = [ModemLine::Keep, ModemLine::On, ModemLine::Off];
     let choices = (
         50..=20_000_000u32,
         prop::sample::select(data.to_vec()),
@@ -344,15 +347,19 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         prop::sample::select(stop.to_vec()),
         prop::sample::select(flow.to_vec()),
         any::<bool>(),
+        prop::sample::select(lines.to_vec()),
+        prop::sample::select(lines.to_vec()),
     );
     choices.prop_map(
-        |(baud, data, parity, stop, flow, exclusive)| SerialSettings {
+        |(baud, data, parity, stop, flow, exclusive, dtr, rts)| SerialSettings {
             baud,
             data,
             parity,
             stop,
             flow,
             exclusive,
+            dtr,
+            rts,
         },
     )
 }
