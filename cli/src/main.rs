@@ -8,17 +8,19 @@ mod ask;
 mod child;
 mod connect;
 mod console;
+mod daemon;
 mod demo;
 mod exit;
 mod explain;
 mod folder;
 mod forward;
 mod id;
+mod introduce;
 mod invite;
 mod join;
-mod json;
 mod link;
 mod log;
+mod mesh;
 mod node;
 mod passphrase;
 mod peer;
@@ -62,6 +64,9 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Relay(args) => relay::run(args).await,
+            Command::Node(args) => daemon::run(args).await,
+            Command::Introduce(args) => introduce::run(args).await,
+            Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,

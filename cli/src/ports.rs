@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use cepa::transports::{self, Port};
+use serde_json::{Value, json};
 
 use crate::args;
 use crate::exit::{self, Code, Failure, one_line, say};
-use crate::json::Json;
 
 pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
     let ports = transports::ports().map_err(|e| {
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
     if args.json {
         return exit::print(&format!(
             "{}\n",
-            Json::List(ports.iter().map(json).collect())
+            Value::Array(ports.iter().map(json).collect())
         ));
     }
     if ports.is_empty() {
@@ -74,17 +74,16 @@ fn table(ports: &[Port]) -> String {
     out
 }
 
-fn json(port: &Port) -> Json {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    Json::Object(vec![
-        ("path", Json::text(text(&port.path))),
-        ("by_id", Json::or_null(port.by_id.as_deref().map(text))),
-        ("driver", Json::or_null(port.driver.clone())),
-        ("usb_id", Json::or_null(port.usb_id.clone())),
-        ("manufacturer", Json::or_null(port.manufacturer.clone())),
-        ("product", Json::or_null(port.product.clone())),
-        ("serial_number", Json::or_null(port.serial_number.clone())),
-    ])
+fn json(port: &Port) -> Value {
+    json!({
+        "path": port.path.to_string_lossy(),
+        "by_id": port.by_id.as_deref().map(Path::to_string_lossy),
+        "driver": port.driver,
+        "usb_id": port.usb_id,
+        "manufacturer": port.manufacturer,
+        "product": port.product,
+        "serial_number": port.serial_number,
+    })
 }
 
 #[cfg(test)]
@@ -116,9 +115,16 @@ mod tests {
     #[test]
     fn json_has_every_field() {
         assert_eq!(
-            json(&adapter()).to_string(),
-            "{\"path\":\"/dev/ttyUSB0\",\"by_id\":\"/dev/serial/by-id/usb-A\",\"driver\":\"ftdi_sio\",\
-             \"usb_id\":\"0403:6001\",\"manufacturer\":null,\"product\":\"evil\\u001b[2J\",\"serial_number\":null}"
+            json(&adapter()),
+            json!({
+                "path": "/dev/ttyUSB0",
+                "by_id": "/dev/serial/by-id/usb-A",
+                "driver": "ftdi_sio",
+                "usb_id": "0403:6001",
+                "manufacturer": null,
+                "product": "evil\u{1b}[2J",
+                "serial_number": null,
+            })
         );
     }
 }

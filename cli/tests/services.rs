@@ -105,10 +105,7 @@ fn a_server_on_a_serial_line_outlives_its_adapter() {
     let place = Place::new();
     let line = place.text("line");
     let pty = format!("pty:{line}");
-    let mut device = place
-        .cepa(&["pipe", &pty, "exec:cat"])
-        .spawn()
-        .unwrap();
+    let mut device = place.cepa(&["pipe", &pty, "exec:cat"]).spawn().unwrap();
     drop(open(&place.path("line")));
     let serial = format!("serial:{line}");
     let mut server = place.serve(&[&serial, "--allow", "any", "--service", "up=echo:"]);

@@ -87,13 +87,19 @@ fn port(entry: &Path) -> Option<Port> {
     if text(&entry.join("type")).as_deref() == Some("0") {
         return None;
     }
-    // A port of the PC's driver may stand one device lower; without any driver it is no port.
-    let driver = device
+    // Since Linux 6.5 a port of a UART stands two devices lower, whose drivers say nothing. Without any
+    // driver it is no port.
+    let drivers: Vec<String> = device
         .ancestors()
-        .take(2)
-        .find_map(|folder| fs::read_link(folder.join("driver")).ok())?;
+        .take(3)
+        .filter_map(|folder| fs::read_link(folder.join("driver")).ok())
+        .filter_map(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    let telling = drivers
+        .iter()
+        .find(|d| !matches!(d.as_str(), "port" | "ctrl"));
     let mut port = Port {
-        driver: driver.file_name().map(|n| n.to_string_lossy().into_owned()),
+        driver: Some(telling.or(drivers.first())?.clone()),
         ..Port::default()
     };
     let usb = device

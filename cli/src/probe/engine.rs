@@ -227,6 +227,7 @@ impl Asker {
             (Step::Arm, ["arm"]) => {
                 self.meter = Meter::default();
                 self.out.push_back(Out::Bytes(wire::alphabet()));
+                self.out.push_back(Out::Bytes(wire::alphabet()));
                 self.out.push_back(Out::Blocks(0..self.blocks));
                 self.out.push_back(Out::Bytes(wire::PADDING.to_vec()));
                 let next = if self.findings.loopback {
@@ -235,7 +236,7 @@ impl Asker {
                     Step::Row(0)
                 };
                 self.go(now, next);
-                let bytes = usize::from(self.blocks) * BLOCK;
+                let bytes = usize::from(self.blocks) * BLOCK + 4400;
                 self.deadline = now + self.time_for(bytes);
             }
             (Step::Row(row), ["row", k, fates]) if number(k) == Some(u64::from(row)) => {
@@ -302,7 +303,7 @@ impl Asker {
         self.asked = Some(now);
         self.tries += 1;
         let answer = match self.step {
-            Step::AskAlphabet => 2200,
+            Step::AskAlphabet => 4400,
             Step::AskBlocks => usize::from(self.blocks) * BLOCK,
             _ => 0,
         };
@@ -382,7 +383,11 @@ impl Answerer {
                     format!("{:x}", span.as_micros()),
                 ]);
             }
-            "alphabet" => self.out.push_back(Out::Bytes(wire::alphabet())),
+            "alphabet" => {
+                // Twice, for noise may hide a value.
+                self.out.push_back(Out::Bytes(wire::alphabet()));
+                self.out.push_back(Out::Bytes(wire::alphabet()));
+            }
             "blocks" => {
                 let blocks = u16::from_str_radix(word(1), 16)
                     .unwrap_or(0)

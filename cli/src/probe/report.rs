@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::engine::{Findings, ranges};
 use super::meter::Meter;
 use super::wire::Fate;
-use crate::json::Json;
 
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
@@ -119,43 +120,30 @@ fn advice(findings: &Findings) -> Vec<&'static str> {
     lines
 }
 
-pub(super) fn json(findings: &Findings) -> Json {
-    let list = |values: Vec<u8>| {
-        Json::List(
-            values
-                .into_iter()
-                .map(|v| Json::Number(f64::from(v)))
-                .collect(),
-        )
-    };
+pub(super) fn json(findings: &Findings) -> Value {
     let direction = |m: &Meter| {
-        Json::Object(vec![
-            ("bytes_per_second", Json::or_null(m.rate().map(f64::round))),
-            ("bits_compared", Json::Number(m.bits() as f64)),
-            ("bits_flipped", Json::Number(m.flips as f64)),
-            ("bit_error_rate", Json::Number(m.bit_errors())),
-            ("lost_bytes_rate", Json::Number(m.lost_bytes())),
-            ("clean", Json::Number(m.values(Fate::Clean).len() as f64)),
-            ("eaten", list(m.values(Fate::Eaten))),
-            ("stripped", list(m.values(Fate::Stripped))),
-            ("changed", list(m.values(Fate::Changed))),
-            ("unknown", list(m.values(Fate::Unknown))),
-            ("best_frame", Json::Number(m.best_frame() as f64)),
-        ])
+        json!({
+            "bytes_per_second": m.rate().map(f64::round),
+            "bits_compared": m.bits(),
+            "bits_flipped": m.flips,
+            "bit_error_rate": m.bit_errors(),
+            "lost_bytes_rate": m.lost_bytes(),
+            "clean": m.values(Fate::Clean).len(),
+            "eaten": m.values(Fate::Eaten),
+            "stripped": m.values(Fate::Stripped),
+            "changed": m.values(Fate::Changed),
+            "unknown": m.values(Fate::Unknown),
+            "best_frame": m.best_frame(),
+        })
     };
     let times = round_trip(findings).map(|all| {
-        let [least, median, most] = all.map(|time| Json::Number(milliseconds(time)));
-        Json::Object(vec![("least", least), ("median", median), ("most", most)])
+        let [least, median, most] = all.map(milliseconds);
+        json!({ "least": least, "median": median, "most": most })
     });
-    let kind = if findings.loopback {
-        "loopback"
-    } else {
-        "answered"
-    };
-    Json::Object(vec![
-        ("kind", Json::text(kind)),
-        ("round_trip_ms", Json::or_null(times)),
-        ("there", direction(&findings.there)),
-        ("back", direction(&findings.back)),
-    ])
+    json!({
+        "kind": if findings.loopback { "loopback" } else { "answered" },
+        "round_trip_ms": times,
+        "there": direction(&findings.there),
+        "back": direction(&findings.back),
+    })
 }
