@@ -2,10 +2,12 @@
 # Runs peers that others wrote (the folder given, which has their README) against this build's examples, and
 # prints the last line of each end. It fails when one of them does.
 #
-#   tests/interop/run-shared.sh FOLDER [onion|serial|yamux]…       all three without a word
+#   tests/interop/run-shared.sh FOLDER [onion|serial|link|yamux]…  all of them without a word
 #
 #   onion   OLP/1 in both roles over TCP, a pty opened by either side, and a child's standard input and output
 #   serial  the same over two ptys joined by a paced line (921,600 baud, no noise), both roles at once
+#   link    serve and forward over two ptys joined at 115,200 baud with noise: a transfer with its SHA-256, and a
+#           conversation beside it; SEEDS="1 2 3" and BER=1e-5 choose others
 #   yamux   YTP/1 as client and as server against each peer: plain and over TLS, usual and 16 MiB windows
 #
 # Only loopback is used; each program has a time limit of its own.
@@ -121,6 +123,22 @@ serial() {
     done
 }
 
+# All seeds at once: each takes what its line takes.
+link() {
+    local seed pids=()
+    cargo build --quiet --release -p cepa-cli || { failures=$((failures + 1)); return; }
+    for seed in ${SEEDS:-1 2 3}; do
+        python3 tests/interop/serial_link.py --cepa "$target/release/cepa" --seed "$seed" \
+            --line "python3 $shared/noisy_line.py --baud 115200 --ber ${BER:-1e-5} --seed $seed" \
+            >"$work/link-$seed" 2>&1 &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    for seed in ${SEEDS:-1 2 3}; do
+        verdict "noisy line, bit errors ${BER:-1e-5}, seed $seed" "$work/link-$seed"
+    done
+}
+
 yamux() {
     bash "$shared/yamux/build.sh" "$built" || { failures=$((failures + 1)); return; }
     local peers=go,rust-yamux,tokio-yamux tls window options
@@ -143,11 +161,11 @@ yamux() {
 }
 
 if [ $# = 0 ]; then
-    set -- onion serial yamux
+    set -- onion serial link yamux
 fi
 for part in "$@"; do
     case $part in
-        onion | serial | yamux) "$part" ;;
+        onion | serial | link | yamux) "$part" ;;
         *) echo "unknown part: $part"; exit 2 ;;
     esac
 done

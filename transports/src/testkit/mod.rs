@@ -7,7 +7,7 @@
 //!   finds whoever believes that a read fills its buffer or that a write takes all;
 //! - [`Faulty`] ends, fails or stalls a stream after an exact number of bytes;
 //! - [`Line`] is one direction of a noisy serial line, time being an argument; [`cable`] joins two streams by two
-//!   of them, in tokio's time;
+//!   of them, in tokio's time, and [`plug`] gives each end a pty;
 //! - [`Rng`], [`fill`] and [`verify`]: bytes that are random, but known by their position.
 //!
 //! Nothing here panics: a check returns what it found, so that it can run anywhere.
@@ -18,6 +18,7 @@ mod conformance;
 mod faults;
 mod line;
 mod pattern;
+mod plug;
 
 pub use cable::{CableEnd, CableWatch, cable};
 pub use chopped::{Chopped, Cuts};
@@ -25,3 +26,4 @@ pub use conformance::{Failure, Options, check_streams};
 pub use faults::{Fault, Faulty};
 pub use line::{Line, LineSettings, Noise};
 pub use pattern::{Rng, fill, verify};
+pub use plug::plug;
