@@ -70,6 +70,6 @@ async fn join(node: &Node, members: &Members, call: Call) -> Outcome<()> {
     stream.flush().await?;
     // It is there until its stream ends.
     let mut more = [0];
-    stream.read(&mut more).await?;
+    let _end = stream.read(&mut more).await?;
     Ok(())
 }
