@@ -580,7 +580,7 @@ impl Engine {
     }
 
     /// Bytes that are kept for the application and for the wire.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn kept(&self) -> (usize, u64) {
         (self.receive.kept(), self.send.kept())
     }

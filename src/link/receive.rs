@@ -173,7 +173,7 @@ impl Receive {
     }
 
     /// Bytes that are kept.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn kept(&self) -> usize {
         self.ready.len() + self.later.values().map(Vec::len).sum::<usize>()
     }
