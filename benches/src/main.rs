@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p cepa-bench -- ratios --out DIR      the whole table
+//! cargo run --release -p cepa-bench -- link                  the link on noisy serial lines
 //! cargo run --release -p cepa-bench -- w1-bulk --peer cepa   one measurement, as one line of JSON
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! | `attacks/` | what a hostile peer can do to each |
 //! | `workloads/` | what is measured, one file for each kind |
 //! | `peers/` | cepa and the rivals behind one face |
+//! | `serial/` | the link on noisy lines, in virtual time |
 //! | `link/` | slow and far paths inside the process |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
@@ -22,6 +24,7 @@ mod link;
 mod measure;
 mod peers;
 mod ratios;
+mod serial;
 mod workloads;
 
 use std::process::ExitCode;
@@ -53,6 +56,8 @@ enum Command {
     Ratios(ratios::Options),
     /// The attacks of a hostile peer, on cepa and its rivals
     Attacks(attacks::Options),
+    /// The link on simulated noisy lines, against its goals
+    Link(serial::Options),
     /// What `attacks` attacks: one end of plain yamux on loopback
     #[command(hide = true)]
     Victim(attacks::victim::Options),
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Ratios(options) => ratios::run(&options),
         Command::Attacks(options) => attacks::run(&options),
+        Command::Link(options) => serial::run(&options),
         Command::Victim(options) => attacks::victim::serve(&options),
         Command::Workload(workload) => one(&workload),
     };

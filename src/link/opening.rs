@@ -198,6 +198,8 @@ impl Opening {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const OURS: u64 = 1;
@@ -247,7 +249,7 @@ mod tests {
         let now = Instant::now();
         let mut table = String::new();
         for state in 0..states(now).len() {
-            table += &format!("{}\n", states(now)[state].0);
+            writeln!(table, "{}", states(now)[state].0).unwrap();
             for nonce in [OURS, PEER, STRANGER] {
                 for echo in [0, OURS, PEER] {
                     for (unsure, busy) in [(true, false), (false, false), (true, true)] {
@@ -261,8 +263,9 @@ mod tests {
                                 name(answer.echo)
                             )
                         });
-                        table += &format!(
-                            "    {} echoes {}{}{}: {verdict:?}, {answer}{}; {}\n",
+                        writeln!(
+                            table,
+                            "    {} echoes {}{}{}: {verdict:?}, {answer}{}; {}",
                             name(nonce),
                             name(echo),
                             if unsure { ", unsure" } else { "" },
@@ -274,7 +277,8 @@ mod tests {
                                 Some(theirs) => format!("heard {}", name(theirs.nonce)),
                                 None => "heard nobody".to_owned(),
                             }
-                        );
+                        )
+                        .unwrap();
                     }
                 }
             }

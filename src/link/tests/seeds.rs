@@ -19,7 +19,7 @@ pub(super) fn from_environment(name: &str, usual: u64) -> u64 {
 fn line(rng: &mut Rng) -> LineSettings {
     let mut chance = |most: f64| {
         if rng.percent(40) {
-            most / 10f64.powi(rng.between(0, 3) as i32)
+            most / [1.0, 10.0, 100.0, 1000.0][rng.between(0, 3)]
         } else {
             0.0
         }

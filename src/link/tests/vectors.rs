@@ -1,5 +1,7 @@
 //! The examples of docs/PROTOCOL.md: every row there is made here, and read back from there.
 
+use std::fmt::Write as _;
+
 use super::super::codec::{Decoder, Escapes, FLAG, Piece, Seal, encode, unescape};
 use super::super::frame::{Ack, Frame, Open, Place, Width};
 
@@ -106,7 +108,7 @@ fn the_page_has_every_frame_and_its_bytes() {
         let (seal, escapes) = seal(&frame, sender);
         encode(&body, &seal, escapes, true, &mut wire);
         let hex: Vec<String> = wire.iter().map(|byte| format!("{byte:02x}")).collect();
-        table += &format!("| {what} | `{}` |\n", hex.join(" "));
+        writeln!(table, "| {what} | `{}` |", hex.join(" ")).unwrap();
     }
     assert!(PAGE.contains(&table), "docs/PROTOCOL.md lacks\n{table}");
 }
