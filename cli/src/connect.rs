@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 
-use cepa::mux::StreamError;
+use cepa::mux::{StreamError, Substream};
+use cepa::onion::Onion;
 use cepa::transports::{self, Endpoint};
 
 use crate::args::{self, Whither};
@@ -14,8 +15,14 @@ use crate::link::Link;
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let service = service(&args)?;
-    let link = Link::to(&args.address, &args.trust, &identity).await?;
-    let result = joined(&link, &args, &service).await;
+    let (link, far) = match &args.address {
+        Whither::Introduced(it) => {
+            let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
+            (link, Some(far))
+        }
+        whither => (Link::to(whither, &args.trust, &identity).await?, None),
+    };
+    let result = joined(&link, &args, &service, far).await;
     if result.is_err() {
         link.close().await;
         return result;
@@ -28,6 +35,7 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 fn service(args: &args::Connect) -> Result<String, Failure> {
     let named = match &args.address {
         Whither::Peer(address) => address.service(),
+        Whither::Introduced(it) => it.address().map_or("", |address| address.service()),
         Whither::Place(_) => "",
     };
     if !named.is_empty() && !args.service.is_empty() && named != args.service {
@@ -47,8 +55,16 @@ fn service(args: &args::Connect) -> Result<String, Failure> {
     Ok(given.to_owned())
 }
 
-async fn joined(link: &Link, args: &args::Connect, service: &str) -> Result<(), Failure> {
-    let mut far = link.session.open(service).await?;
+async fn joined(
+    link: &Link,
+    args: &args::Connect,
+    service: &str,
+    opened: Option<Onion<Substream>>,
+) -> Result<(), Failure> {
+    let mut far = match opened {
+        Some(far) => far,
+        None => link.session.open(service).await?,
+    };
     if args.trust.trust.is_some() {
         // Told once it has answered: an error would be all there is to say.
         say(format_args!(

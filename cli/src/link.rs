@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use cepa::Side;
 use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
-use cepa::node::Node;
+use cepa::mux::Substream;
+use cepa::node::{Introduction, Node};
+use cepa::onion::Onion;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint};
@@ -42,6 +44,12 @@ impl Link {
         let address = match whither {
             Whither::Place(address) => return Self::dial(address, trust, identity).await,
             Whither::Peer(address) => address,
+            Whither::Introduced(_) => {
+                return Err(Failure::new(
+                    Code::Usage,
+                    "an introduction opens one service: use it with `cepa connect`",
+                ));
+            }
         };
         if trust.says_something() {
             return Err(Failure::new(
@@ -57,6 +65,25 @@ impl Link {
             child: None,
             node: Some(node),
         })
+    }
+
+    /// The service of an introduction, which says itself who has it.
+    pub(crate) async fn introduced(
+        it: &Introduction,
+        trust: &Trust,
+        identity: &Identity,
+    ) -> Result<(Self, Onion<Substream>), Failure> {
+        if trust.says_something() {
+            let why = "an introduction says itself which peer it is for: leave --expect, --trust and the like out";
+            return Err(Failure::new(Code::Usage, why));
+        }
+        let (stream, session, node) = node::open_introduced(it, identity).await?;
+        let link = Self {
+            session,
+            child: None,
+            node: Some(node),
+        };
+        Ok((link, stream))
     }
 
     /// Dials, as [`Trust`] allows it.

@@ -7,16 +7,19 @@ mod args;
 mod ask;
 mod child;
 mod connect;
+mod daemon;
 mod demo;
 mod exit;
 mod explain;
 mod folder;
 mod forward;
 mod id;
+mod introduce;
 mod invite;
 mod join;
 mod link;
 mod log;
+mod mesh;
 mod node;
 mod passphrase;
 mod peer;
@@ -58,6 +61,9 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Relay(args) => relay::run(args).await,
+            Command::Node(args) => daemon::run(args).await,
+            Command::Introduce(args) => introduce::run(args).await,
+            Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,

@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, PeerAddr};
+use cepa::node::{self, Introduction, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;
 
@@ -56,6 +56,8 @@ pub(crate) enum Whither {
     Place(Endpoint),
     /// A peer, wherever it is.
     Peer(PeerAddr),
+    /// What somebody gave us a reference to.
+    Introduced(Introduction),
 }
 
 impl FromStr for Whither {
@@ -65,7 +67,36 @@ impl FromStr for Whither {
         if word.starts_with(node::SCHEME) {
             return word.parse().map(Self::Peer).map_err(|e| format!("{e}"));
         }
+        if word.starts_with(INTRODUCTION) {
+            return word
+                .parse()
+                .map(Self::Introduced)
+                .map_err(|e| format!("{e}"));
+        }
         word.parse().map(Self::Place).map_err(|e| format!("{e}"))
+    }
+}
+
+/// Begins what `cepa introduce` prints.
+const INTRODUCTION: &str = "cepa-introduction:";
+
+/// What somebody is introduced to.
+#[derive(Clone, Debug)]
+pub(crate) enum Reference {
+    Address(PeerAddr),
+    /// One that may be passed on.
+    Introduction(Introduction),
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word.starts_with(INTRODUCTION) {
+            let it = word.parse().map(Self::Introduction);
+            return it.map_err(|e| format!("{e}"));
+        }
+        word.parse().map(Self::Address).map_err(|e| format!("{e}"))
     }
 }
 

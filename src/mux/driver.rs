@@ -18,21 +18,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use cepa_transports::ByteStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
 use super::batch::{Batch, MAX_SLICES};
+use super::chunk::{self, CHUNK};
 use super::engine::Engine;
 use super::error::MuxError;
 use super::shared::{Shared, now};
 
-/// Read at once, at most: two TLS records. Larger reads were measured to be slower.
-const READ_MOST: usize = 32 << 10;
-
 /// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
+
+/// Reads shorter than this are copied, since they would keep a whole chunk in memory.
+const SHARE_MIN: usize = 8 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn.
 const ROUNDS: usize = 16;
@@ -53,7 +54,7 @@ impl Driver {
             io,
             guard: Guard { shared },
             batch: Batch::default(),
-            chunk: BytesMut::new(),
+            chunk: Vec::new(),
             room: READ_FIRST,
             needs_flush: false,
             parked: false,
@@ -105,7 +106,7 @@ struct Shell<T> {
     /// What is being written.
     batch: Batch,
     /// Where the next read goes.
-    chunk: BytesMut,
+    chunk: Vec<u8>,
     /// How much room a fresh `chunk` gets: twice as much when a read filled it, half when one hardly used it.
     room: usize,
     /// Something was written that is not known to have left the stream below.
@@ -174,28 +175,36 @@ impl<T: ByteStream> Shell<T> {
 
     /// Reads one chunk and hands it to the engine.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Reclaimed or made anew, never grown: `reserve` would add the room to what is used up already, and move it.
-        if self.chunk.capacity() < self.room / 2 && !self.chunk.try_reclaim(self.room) {
-            self.chunk = BytesMut::with_capacity(self.room);
+        if self.chunk.capacity() != self.room {
+            self.chunk = if self.room == CHUNK {
+                chunk::take()
+            } else {
+                Vec::with_capacity(self.room)
+            };
         }
-        let room = self.chunk.capacity();
         let Poll::Ready(read) = pin!(self.io.read_buf(&mut self.chunk)).poll(cx) else {
             if self.room == READ_FIRST {
                 // Little comes: what waits for it holds nothing.
-                self.chunk = BytesMut::new();
+                self.chunk = Vec::new();
             }
             return Poll::Pending;
         };
         match read {
             Ok(0) => self.tell(cx, Engine::handle_eof),
             Ok(n) => {
-                if n == room {
-                    self.room = (2 * self.room).min(READ_MOST);
+                if n == self.room {
+                    self.room = (2 * self.room).min(CHUNK);
                 } else if n < self.room / 8 {
                     self.room = (self.room / 2).max(READ_FIRST);
                 }
-                let chunk = self.chunk.split().freeze();
-                self.tell(cx, |engine| engine.handle_input(now(), chunk));
+                let bytes = if n < SHARE_MIN {
+                    let bytes = Bytes::copy_from_slice(&self.chunk);
+                    self.chunk.clear();
+                    bytes
+                } else {
+                    chunk::share(std::mem::take(&mut self.chunk))
+                };
+                self.tell(cx, |engine| engine.handle_input(now(), bytes));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => self.tell(cx, |engine| engine.handle_io_error(error)),
@@ -316,7 +325,7 @@ impl<T: ByteStream> Shell<T> {
         self.io.flush().await?;
         self.flushed();
         self.io.shutdown().await?;
-        let mut unread = BytesMut::with_capacity(READ_FIRST);
+        let mut unread = Vec::with_capacity(READ_FIRST);
         while self.io.read_buf(&mut unread).await? > 0 {
             unread.clear();
         }

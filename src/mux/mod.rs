@@ -34,6 +34,7 @@
 //! - By the peer, or by a failure: [`MuxError`] says which.
 
 mod batch;
+mod chunk;
 mod config;
 mod credit;
 mod driver;

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
+use super::chunk;
 use super::config::StreamTimeouts;
 use super::priority::Priority;
 use super::shared::Shared;
@@ -173,13 +174,18 @@ impl Substream {
                 .with(|engine| engine.write_space(self.key, cx.waker()))
         )?;
         let n = space.min(total);
-        let mut copy = BytesMut::with_capacity(n);
+        let mut left = n;
+        let mut pieces = Vec::new();
         for slice in slices {
-            let (now, _) = slice.split_at(slice.len().min(n - copy.len()));
-            copy.extend_from_slice(now);
+            let (now, _) = slice.split_at(slice.len().min(left));
+            pieces.extend(chunk::copy(now));
+            left -= now.len();
         }
-        self.shared
-            .with(|engine| engine.write(self.key, copy.freeze()));
+        self.shared.with(|engine| {
+            for piece in pieces {
+                engine.write(self.key, piece);
+            }
+        });
         Poll::Ready(Ok(n))
     }
 }

@@ -116,6 +116,17 @@ impl Core {
         *lock(&self.rest) = Some(Service::new(access, handler));
     }
 
+    pub(super) fn withdraw(&self, name: &str) -> bool {
+        lock(&self.introducers).remove(name);
+        lock(&self.services).remove(name).is_some()
+    }
+
+    pub(super) fn service_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = lock(&self.services).keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     pub(super) fn allow(&self, name: &str, access: Access) -> bool {
         let mut services = lock(&self.services);
         let service = services.get_mut(name);
