@@ -13,6 +13,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `attacks/` | what a hostile peer can do to each |
+//! | `handshakes/` | what a handshake takes, and what strangers' handshakes cost |
 //! | `workloads/` | what is measured, one file for each kind |
 //! | `peers/` | cepa and the rivals behind one face |
 //! | `serial/` | the link on noisy lines, in virtual time |
@@ -20,6 +21,7 @@
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
 mod attacks;
+mod handshakes;
 mod link;
 mod measure;
 mod peers;
@@ -61,6 +63,13 @@ enum Command {
     /// What `attacks` attacks: one end of plain yamux on loopback
     #[command(hide = true)]
     Victim(attacks::victim::Options),
+    /// Strangers that hold handshakes open, and an honest dialler among them
+    HandshakeFlood(handshakes::flood::Options),
+    /// What `handshake-flood` floods
+    #[command(hide = true)]
+    HandshakeListener(handshakes::listener::Options),
+    /// Bytes of a mutual handshake, against the goals
+    HandshakeBytes,
     #[command(flatten)]
     Workload(Workload),
 }
@@ -71,6 +80,9 @@ fn main() -> ExitCode {
         Command::Attacks(options) => attacks::run(&options),
         Command::Link(options) => serial::run(&options),
         Command::Victim(options) => attacks::victim::serve(&options),
+        Command::HandshakeFlood(options) => handshakes::flood::run(&options),
+        Command::HandshakeListener(options) => handshakes::listener::serve(&options),
+        Command::HandshakeBytes => handshakes::bytes::run(),
         Command::Workload(workload) => one(&workload),
     };
     match done {

@@ -213,6 +213,16 @@ fn askable(
 /// A refusal of ours in the user's words, with the command that would mend it.
 pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
     match refusal {
+        Refusal::Unknown { presented } => {
+            let run = exit::command_with("--expect", &presented.to_string());
+            Failure::new(
+                Code::UnknownPeer,
+                format!(
+                    "{address} is answered by peer {presented}, which nobody has vouched for; \
+                     if that is the one you mean, run: {run}"
+                ),
+            )
+        }
         Refusal::Changed {
             name, presented, ..
         } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
@@ -230,18 +240,8 @@ async fn explained(
     child: Option<Watched>,
 ) -> Failure {
     let child_may_tell = match exit::tls(&e) {
-        Some(TlsError::Refused(Refusal::Unknown { presented })) => {
-            let run = exit::command_with("--expect", &presented.to_string());
-            return Failure::new(
-                Code::UnknownPeer,
-                format!(
-                    "{address} is answered by peer {presented}, which nobody has vouched for; \
-                     if that is the one you mean, run: {run}"
-                ),
-            );
-        }
-        Some(TlsError::Refused(changed @ Refusal::Changed { .. })) => {
-            return refused(changed, address);
+        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
+            return refused(mendable, address);
         }
         Some(TlsError::RefusedByPeer { .. }) => {
             if let Some(child) = child {
