@@ -28,7 +28,10 @@ fn program(name: &str) -> PathBuf {
 
 /// The arguments that the header's command line has for it.
 fn arguments(name: &str) -> Vec<String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.rs"));
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let (file, folder) = (format!("{name}.rs"), format!("{name}/main.rs"));
+    let file = [file, folder].map(|file| examples.join(file));
+    let file = file.into_iter().find(|file| file.is_file()).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     let command = format!("//! cargo run --example {name}");
     let mut lines = text.lines().take_while(|line| line.starts_with("//!"));
@@ -169,4 +172,41 @@ async fn http_over_substream() {
     );
     let greeted = "client: GET /: 200 OK: hello, ";
     assert_eq!(lines.iter().filter(|l| l.starts_with(greeted)).count(), 2);
+}
+
+/// The server only introduces: what clients say is in their memory, and not in its own.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn chat() {
+    let lines = run("chat").await;
+    expect(
+        &lines,
+        &[
+            "bartholomew: introduced to ann, directly",
+            "cat: introduced to ann, directly",
+            "cat: introduced to bartholomew, through the relay",
+            "ann: bartholomew says, directly: …",
+            "cat: bartholomew says, through the relay: …",
+            "the line is in a client's memory: true",
+            "bartholomew is in the server's memory: true",
+            "the line is in the server's memory: false",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn mesh() {
+    let lines = run("mesh").await;
+    expect(
+        &lines,
+        &[
+            "both relays carry: 1 and 1",
+            "ann: it broke off: true",
+            "bob: goes on",
+            "ann: goes on through relay two, which carries 2",
+            "relay one is back, and the worker is registered there again",
+        ],
+    );
+    let called = lines.iter().filter(|line| *line == "worker: called via");
+    assert_eq!(called.count(), 3, "{lines:#?}");
 }

@@ -46,12 +46,17 @@ fn cpu_time() -> Outcome<Duration> {
     Ok(Duration::from_micros(u64::try_from(micros)?))
 }
 
-/// Bytes of this process that are in memory now (VmRSS of proc(5); Linux).
+/// Bytes of this process that are in memory now.
 pub(crate) fn resident_bytes() -> Outcome<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    resident_bytes_of(std::process::id())
+}
+
+/// The same of another process (VmRSS of proc(5); Linux).
+pub(crate) fn resident_bytes_of(process: u32) -> Outcome<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let kib = kib.ok_or("no VmRSS in /proc/self/status: memory is measured on Linux only")?;
+    let kib = kib.ok_or("no VmRSS in its status: memory is measured on Linux only")?;
     Ok(kib.trim().parse::<f64>()? * 1024.0)
 }
 

@@ -3,18 +3,23 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+mod plain;
+
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use cepa::identity::PeerId;
-use cepa::node::PeerAddr;
+use cepa::node::{Introduction, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
-pub(crate) use crate::words::{Expected, Kind, Local, Service, Target, TrustWord, Whither, Who};
+pub(crate) use crate::words::{
+    Escape, Expected, Kind, Local, Reference, Service, Target, TrustWord, Whither, Who,
+};
+pub(crate) use plain::{Demo, Explain, Ports, Probe};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -33,8 +38,17 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Carry circuits between peers that cannot connect to each other
     Relay(Relay),
+    /// Run a node by a configuration file; SIGHUP reads it again
+    Node(NodeRun),
+    /// Give a peer a reference to a service of another one
+    Introduce(Introduce),
+    /// Look at a running node
+    #[command(subcommand)]
+    Mesh(Mesh),
     /// Join standard input and output to a service of a peer
     Connect(Connect),
+    /// Sit down at a service of a peer, with this terminal
+    Console(Console),
     /// Listen locally, and carry each connection to a service of a peer
     Forward(Forward),
     /// Join two streams
@@ -49,23 +63,20 @@ pub(crate) enum Command {
     /// List and change the peers that are known here
     #[command(subcommand)]
     Peer(Peer),
+    /// Find out what a line does to bytes: rate, errors, round trip, which bytes it eats
+    Probe(Probe),
+    /// List the serial ports of this machine
+    Ports(Ports),
     /// Tell what an address means, layer by layer, and check it
     Explain(Explain),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// How much each substream carries, each way, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) size: u32,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = "\
 A service is an address that is opened anew for each substream: exec:COMMAND gets the substream as
-its standard input and output, tcp:HOST:PORT and unix:PATH are connected to it. `echo:` is built in:
-it sends back what it gets.
+its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
+size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
+terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
 
 Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
 and the command that would allow it are printed.
@@ -129,17 +140,119 @@ pub(crate) struct Relay {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
+The file is TOML; paths in it are relative to it. SIGHUP reads it again: services, permissions, further
+listeners and further relays are taken on, and sessions go on. docs/MESH.md has every key.
+
+  identity = \"node.pem\"                     # without it the default one
+  control = \"node.sock\"                     # for `cepa mesh status`
+  listen = [\"tcp:0.0.0.0:7000\"]
+  register = [\"cepa://RELAYID@tcp:HOST:7711\"]
+  [services.up]
+  to = \"exec:sha256sum\"                     # as with `cepa serve --service`
+  allow = [\"PEERID\", \"@NAME\"]              # nobody, where it is left out
+  introducers = [\"PEERID\"]                  # who may introduce others; [] for this node alone
+  [relay]
+  allow = [\"any\"]")]
+pub(crate) struct NodeRun {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only read the file, and say what is wrong with it
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must let this identity
+introduce others (`introducers` in the configuration of its node), or be this identity itself.
+
+`cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke INTRODUCTION` takes one back.")]
+pub(crate) struct Introduce {
+    /// Whom to introduce: a peer id, @NAME of a known peer, or `@` for whoever uses it first
+    #[arg(value_name = "A", required_unless_present = "revoke")]
+    pub(crate) recipient: Option<Expected>,
+    /// To whom: cepa://PEERID@HINT;HINT, or an introduction that may be passed on
+    #[arg(value_name = "B", required_unless_present = "revoke")]
+    pub(crate) to: Option<Reference>,
+    /// The service of B; may be left out where B names it
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
+    /// How many connections it is for; 0 for any number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) uses: u32,
+    /// How long it is good
+    #[arg(long, value_name = "MINUTES", default_value_t = 1440,
+          value_parser = clap::value_parser!(u32).range(1..=5_256_000))]
+    pub(crate) minutes: u32,
+    /// How many times it may be passed on
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) further: u8,
+    /// Take this introduction back, which this identity has issued
+    #[arg(long, value_name = "INTRODUCTION", conflicts_with_all = ["recipient", "to", "service"])]
+    pub(crate) revoke: Option<Introduction>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mesh {
+    /// Show its sessions, services and relays
+    Status(MeshStatus),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MeshStatus {
+    /// The control socket of the node, `control` in its configuration file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
 Standard input and output carry the bytes of the service as they are. The end of standard input is
 passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
 where the end of the service is the end of the command. When the reader of standard output leaves
 first, the command ends quietly with exit code 0.")]
 pub(crate) struct Connect {
+    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
+    /// printed
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every key goes to the service, ^C too; the size of the window goes along, and `serve --service
+NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
+  ~.   leave; a command on a terminal of the other end is hung up
+  ~B   send a break, where a serial line is below the service
+  ~^Z  suspend this program
+  ~~   the character itself
+  ~?   help
+What a serial line says beside the session (boot messages) is shown on standard error, in another
+colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.")]
+pub(crate) struct Console {
     /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
+    /// The escape character, or `none`
+    #[arg(long, value_name = "CHAR", default_value = "~")]
+    pub(crate) escape: Escape,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -376,13 +489,6 @@ pub(crate) struct IdAddr {
     pub(crate) service: String,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Explain {
-    /// The address
-    #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
 }
 
 #[derive(Debug, Args)]

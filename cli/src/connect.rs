@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 
-use cepa::mux::StreamError;
+use cepa::mux::{StreamError, Substream};
+use cepa::onion::Onion;
 use cepa::transports::{self, Endpoint};
 
 use crate::args::{self, Whither};
@@ -13,9 +14,15 @@ use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
-    let service = service(&args)?;
-    let link = Link::to(&args.address, &args.trust, &identity).await?;
-    let result = joined(&link, &args, &service).await;
+    let service = service(&args.address, &args.service)?;
+    let (link, far) = match &args.address {
+        Whither::Introduced(it) => {
+            let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
+            (link, Some(far))
+        }
+        whither => (Link::to(whither, &args.trust, &identity).await?, None),
+    };
+    let result = joined(&link, &args, &service, far).await;
     if result.is_err() {
         link.close().await;
         return result;
@@ -25,30 +32,32 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 }
 
 /// The service, which an address of a peer may name as well.
-fn service(args: &args::Connect) -> Result<String, Failure> {
-    let named = match &args.address {
+pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure> {
+    let named = match address {
         Whither::Peer(address) => address.service(),
+        Whither::Introduced(it) => it.address().map_or("", |address| address.service()),
         Whither::Place(_) => "",
     };
-    if !named.is_empty() && !args.service.is_empty() && named != args.service {
+    if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(
             Code::Usage,
-            format!(
-                "the address names the service {named} already: leave {} out",
-                args.service
-            ),
+            format!("the address names the service {named} already: leave {given} out"),
         ));
     }
-    let given = if named.is_empty() {
-        &args.service
-    } else {
-        named
-    };
-    Ok(given.to_owned())
+    let service = if named.is_empty() { given } else { named };
+    Ok(service.to_owned())
 }
 
-async fn joined(link: &Link, args: &args::Connect, service: &str) -> Result<(), Failure> {
-    let mut far = link.session.open(service).await?;
+async fn joined(
+    link: &Link,
+    args: &args::Connect,
+    service: &str,
+    opened: Option<Onion<Substream>>,
+) -> Result<(), Failure> {
+    let mut far = match opened {
+        Some(far) => far,
+        None => link.session.open(service).await?,
+    };
     if args.trust.trust.is_some() {
         // Told once it has answered: an error would be all there is to say.
         say(format_args!(
@@ -105,7 +114,7 @@ async fn joined(link: &Link, args: &args::Connect, service: &str) -> Result<(), 
 }
 
 /// Whether it was this substream alone that the other end dropped; the session goes on then.
-fn reset_by_peer(e: &io::Error) -> bool {
+pub(crate) fn reset_by_peer(e: &io::Error) -> bool {
     let cause = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
     matches!(cause, Some(StreamError::ResetByPeer { .. }))
 }

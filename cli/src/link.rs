@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use cepa::Side;
 use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
-use cepa::node::Node;
+use cepa::link::ChatterSink;
+use cepa::mux::Substream;
+use cepa::node::{Introduction, Node};
+use cepa::onion::Onion;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint};
@@ -39,9 +42,36 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
+        Self::hearing(whither, trust, identity, None).await
+    }
+
+    /// The same for who wants to hear what a line says that is not of its link.
+    pub(crate) async fn to_hearing(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+        chatter: ChatterSink,
+    ) -> Result<Self, Failure> {
+        Self::hearing(whither, trust, identity, Some(chatter)).await
+    }
+
+    async fn hearing(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+        chatter: Option<ChatterSink>,
+    ) -> Result<Self, Failure> {
         let address = match whither {
-            Whither::Place(address) => return Self::dial(address, trust, identity).await,
+            Whither::Place(address) => {
+                return Self::dial(address, trust, identity, chatter.as_ref()).await;
+            }
             Whither::Peer(address) => address,
+            Whither::Introduced(_) => {
+                return Err(Failure::new(
+                    Code::Usage,
+                    "an introduction opens one service: use it with `cepa connect`",
+                ));
+            }
         };
         if trust.says_something() {
             return Err(Failure::new(
@@ -59,16 +89,36 @@ impl Link {
         })
     }
 
+    /// The service of an introduction, which says itself who has it.
+    pub(crate) async fn introduced(
+        it: &Introduction,
+        trust: &Trust,
+        identity: &Identity,
+    ) -> Result<(Self, Onion<Substream>), Failure> {
+        if trust.says_something() {
+            let why = "an introduction says itself which peer it is for: leave --expect, --trust and the like out";
+            return Err(Failure::new(Code::Usage, why));
+        }
+        let (stream, session, node) = node::open_introduced(it, identity).await?;
+        let link = Self {
+            session,
+            child: None,
+            node: Some(node),
+        };
+        Ok((link, stream))
+    }
+
     /// Dials, as [`Trust`] allows it.
-    pub(crate) async fn dial(
+    async fn dial(
         address: &Endpoint,
         trust: &Trust,
         identity: &Identity,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust);
-        let link = match Self::attempt(address, &policy, asked, identity).await {
+        let link = match Self::attempt(address, &policy, asked, identity, chatter).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -82,7 +132,7 @@ impl Link {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, asked, identity).await;
+                let second = Self::attempt(address, &policy, asked, identity, chatter).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -103,9 +153,11 @@ impl Link {
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         identity: &Identity,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
         let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
         config.ask_for = asked;
+        config.link.chatter = chatter.cloned();
         let dialled = transports::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         let child = stream
@@ -186,6 +238,16 @@ fn askable(
 /// A refusal of ours in the user's words, with the command that would mend it.
 pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
     match refusal {
+        Refusal::Unknown { presented } => {
+            let run = exit::command_with("--expect", &presented.to_string());
+            Failure::new(
+                Code::UnknownPeer,
+                format!(
+                    "{address} is answered by peer {presented}, which nobody has vouched for; \
+                     if that is the one you mean, run: {run}"
+                ),
+            )
+        }
         Refusal::Changed {
             name, presented, ..
         } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
@@ -203,18 +265,8 @@ async fn explained(
     child: Option<Watched>,
 ) -> Failure {
     let child_may_tell = match exit::tls(&e) {
-        Some(TlsError::Refused(Refusal::Unknown { presented })) => {
-            let run = exit::command_with("--expect", &presented.to_string());
-            return Failure::new(
-                Code::UnknownPeer,
-                format!(
-                    "{address} is answered by peer {presented}, which nobody has vouched for; \
-                     if that is the one you mean, run: {run}"
-                ),
-            );
-        }
-        Some(TlsError::Refused(changed @ Refusal::Changed { .. })) => {
-            return refused(changed, address);
+        Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
+            return refused(mendable, address);
         }
         Some(TlsError::RefusedByPeer { .. }) => {
             if let Some(child) = child {

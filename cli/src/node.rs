@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{Identity, Pinned, TrustPolicy};
-use cepa::node::{AttemptError, DialError, Event, Node, NodeConfig, PeerAddr, RegisterError};
-use cepa::relay::{RelayError, Status};
+use cepa::mux::Substream;
+use cepa::node::{
+    AttemptError, DialError, Event, Flaw, IntroducedError, Introduction, Node, NodeConfig,
+    PeerAddr, RegisterError,
+};
+use cepa::onion::Onion;
+use cepa::relay::{RelayConfig, RelayError, Status};
 use cepa::session::{OpenError, Session};
 
 use crate::exit::{self, Code, Failure, say};
@@ -18,6 +23,67 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
     let mut config = NodeConfig::new(identity.clone(), trust);
     config.stack = stack::of(identity, config.stack.trust);
     config
+}
+
+/// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
+pub(crate) fn room_for_relay(config: &mut NodeConfig, relay: &RelayConfig) {
+    let sessions = relay.registrations.saturating_add(relay.circuits);
+    config.sessions = sessions.max(config.sessions);
+    let mux = &mut config.stack.mux;
+    mux.max_inbound_streams = mux
+        .max_inbound_streams
+        .max(relay.circuits_a_peer.saturating_add(8));
+    mux.max_outbound_streams = mux
+        .max_outbound_streams
+        .max(relay.circuits.saturating_add(8));
+}
+
+/// What an introduction opens, the session below it, and the node that both belong to.
+pub(crate) async fn open_introduced(
+    it: &Introduction,
+    identity: &Identity,
+) -> Result<(Onion<Substream>, Session, Node), Failure> {
+    let node = Node::new(config(identity, Arc::new(Pinned::new([]))));
+    let failure = match node.open_introduced(it).await {
+        Ok(stream) => {
+            // The session that the stream is in; its hints were followed as far as they are harmless.
+            let owner = it.address().map(|address| PeerAddr::new(address.peer()));
+            match owner.ok_or(Code::Usage) {
+                Ok(owner) => match node.session(&owner).await {
+                    Ok(session) => return Ok((stream, session, node)),
+                    Err(error) => Failure::new(Code::Lost, error.to_string()),
+                },
+                Err(code) => Failure::new(code, "the introduction has no address"),
+            }
+        }
+        Err(error) => introduced(&error, identity),
+    };
+    node.shutdown(Duration::ZERO).await;
+    Err(failure)
+}
+
+/// Why an introduction was of no use, with our id where the other side has to know it.
+pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failure {
+    let (code, told) = match error {
+        IntroducedError::Flaw(Flaw::NotYours) | IntroducedError::Refused { .. } => {
+            (Code::Refused, true)
+        }
+        IntroducedError::Flaw(_) => (Code::Usage, false),
+        IntroducedError::Dial(error) => {
+            let code = code(error);
+            (code, code == Code::Refused)
+        }
+        IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
+            (Failure::from(error.clone()).code, false)
+        }
+        _ => (Code::Other, false),
+    };
+    let failure = Failure::new(code, error.to_string());
+    if told {
+        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+    } else {
+        failure
+    }
 }
 
 /// A session with the peer of an address, and the node that it belongs to. Nobody can dial that node.
@@ -48,7 +114,11 @@ pub(crate) fn tell(node: &Node) {
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             match &event {
-                Event::Up(peer, _) | Event::Down(peer, ..) | Event::Refused(peer, ..) => {
+                Event::Up(peer, _)
+                | Event::Down(peer, ..)
+                | Event::Refused(peer, ..)
+                | Event::Introduced(peer, ..)
+                | Event::Revoked(peer, _) => {
                     say_of(peer, &event);
                 }
                 Event::TurnedAway(from, _) => say_of(log::source(from), &event),

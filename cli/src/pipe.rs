@@ -14,6 +14,7 @@ use crate::child::Watched;
 use crate::exit::{Code, Failure};
 use crate::id;
 use crate::join::{Ended, Join};
+use crate::link::refused;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
@@ -109,7 +110,13 @@ async fn open(
         for layer in address.layers().iter().rev().filter(|l| l.is_tls()) {
             let tls = config.tls(*layer)?;
             match tokio::time::timeout(HANDSHAKE, onion.push(Side::Client, &tls)).await {
-                Ok(pushed) => pushed.map(|_peer| ())?,
+                Ok(Ok(_peer)) => {}
+                Ok(Err(e)) => {
+                    return Err(match e.root() {
+                        TlsError::Refused(refusal) => refused(refusal, address),
+                        _ => e.into(),
+                    });
+                }
                 Err(_) => return Err(TlsError::TimedOut.into()),
             }
         }

@@ -30,15 +30,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
     let mut config = node::config(&identity, trust::of_server(&args.allow)?);
-    // A registered node and a dialler are a session each.
-    config.sessions = args.registrations.saturating_add(args.circuits).max(256);
-    config.stack.mux.max_inbound_streams = config
-        .stack
-        .mux
-        .max_inbound_streams
-        .max(args.circuits_a_peer + 8);
-    config.stack.mux.max_outbound_streams =
-        config.stack.mux.max_outbound_streams.max(args.circuits + 8);
+    node::room_for_relay(&mut config, &relay);
     let node = Node::with_relay(config, relay);
     let mut signals = Signals::watch();
     for endpoint in &args.listen {

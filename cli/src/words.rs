@@ -5,9 +5,11 @@
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, PeerAddr};
+use cepa::node::{self, Introduction, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;
+
+use crate::console::wire;
 
 /// A word of `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,29 @@ pub(crate) enum TrustWord {
     Any,
 }
 
+/// The word of `--escape`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Escape(Option<u8>);
+
+impl Escape {
+    /// The character; without one everything typed is for the service.
+    pub(crate) fn byte(self) -> Option<u8> {
+        self.0
+    }
+}
+
+impl FromStr for Escape {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word.as_bytes() {
+            _ if word == "none" => Ok(Self(None)),
+            [byte] if byte.is_ascii_graphic() => Ok(Self(Some(*byte))),
+            _ => Err("expected one character that can be typed, or `none`".into()),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Kind {
     Ed25519,
@@ -56,6 +81,8 @@ pub(crate) enum Whither {
     Place(Endpoint),
     /// A peer, wherever it is.
     Peer(PeerAddr),
+    /// What somebody gave us a reference to.
+    Introduced(Introduction),
 }
 
 impl FromStr for Whither {
@@ -65,7 +92,36 @@ impl FromStr for Whither {
         if word.starts_with(node::SCHEME) {
             return word.parse().map(Self::Peer).map_err(|e| format!("{e}"));
         }
+        if word.starts_with(INTRODUCTION) {
+            return word
+                .parse()
+                .map(Self::Introduced)
+                .map_err(|e| format!("{e}"));
+        }
         word.parse().map(Self::Place).map_err(|e| format!("{e}"))
+    }
+}
+
+/// Begins what `cepa introduce` prints.
+const INTRODUCTION: &str = "cepa-introduction:";
+
+/// What somebody is introduced to.
+#[derive(Clone, Debug)]
+pub(crate) enum Reference {
+    Address(PeerAddr),
+    /// One that may be passed on.
+    Introduction(Introduction),
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word.starts_with(INTRODUCTION) {
+            let it = word.parse().map(Self::Introduction);
+            return it.map_err(|e| format!("{e}"));
+        }
+        word.parse().map(Self::Address).map_err(|e| format!("{e}"))
     }
 }
 
@@ -179,6 +235,9 @@ const MAX_NAME: usize = 128;
 fn service_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err("the service's name is missing".into());
+    }
+    if name.starts_with(wire::PREFIX) {
+        return Err(format!("names that begin with {} are taken", wire::PREFIX));
     }
     if name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(format!(

@@ -130,6 +130,57 @@ fn trust_new_remembers_and_a_changed_key_is_3_with_the_command_that_accepts_it()
 }
 
 #[test]
+fn every_command_that_dials_names_the_command_that_accepts_a_changed_key() {
+    let place = Place::new();
+    let (other_file, other_id) = place.identity("other");
+    let first = server(&place, &["--allow", "any"]);
+    let second = server(&place, &["--allow", "any", "--identity", &other_file]);
+    let switch = Switch::new(1, &[&first.address()]);
+    let at = switch.address.as_str();
+    let layered = format!("tls+{at}");
+    let commands = [
+        vec!["connect", at, "up"],
+        vec!["forward", at, "-L", "tcp:127.0.0.1:0=up"],
+        vec!["pipe", &layered, "exec:cat"],
+    ];
+    // Who has not been met is one to vouch for, by the very command that was typed.
+    for words in &commands {
+        let line = place.fails(words, 4);
+        let run = line.split("run: ").nth(1).unwrap();
+        assert!(
+            run.starts_with(&format!("cepa {} ", words[0]))
+                && run
+                    .trim_end()
+                    .ends_with(&format!("--expect {}", first.id())),
+            "{line}"
+        );
+    }
+    let output = place.run_with(&["connect", at, "--trust-new"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    switch.lead_to(&second.address());
+    for words in &commands {
+        let line = place.fails(words, 3);
+        assert!(
+            line.contains(&first.id()) && line.contains(&other_id),
+            "both ids: {line}"
+        );
+        let run = line.split("run: ").nth(1).unwrap().trim_end();
+        assert!(
+            run.starts_with("cepa peer add ") && run.ends_with(&format!(" {other_id} --replace")),
+            "{line}"
+        );
+    }
+    // It is the command that mends it, for all of them.
+    let line = place.fails(&commands[2], 3);
+    let run = line.split("run: ").nth(1).unwrap().trim_end();
+    let words: Vec<&str> = run.split(' ').skip(1).collect();
+    let output = place.run(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = place.run_with(&["connect", at], b"again");
+    assert_eq!(text(&output.stdout), "again", "{}", text(&output.stderr));
+}
+
+#[test]
 fn of_two_processes_at_first_contact_one_learns_and_the_other_is_refused() {
     let place = Place::new();
     let (other_file, other_id) = place.identity("other");

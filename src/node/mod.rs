@@ -145,6 +145,17 @@ impl Node {
         self.core.serve_rest(access, handler);
     }
 
+    /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
+    pub fn withdraw(&self, name: &str) -> bool {
+        self.core.withdraw(name)
+    }
+
+    /// The names of the services, in order.
+    #[must_use]
+    pub fn services(&self) -> Vec<String> {
+        self.core.service_names()
+    }
+
     /// Changes who may open a service; says whether there is one of that name. Substreams that are open
     /// go on.
     pub fn allow(&self, name: &str, access: Access) -> bool {

@@ -44,7 +44,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
 
-use layers::{below_mux, default_layers};
+use layers::{Below, below_mux, default_layers};
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
@@ -78,8 +78,9 @@ pub struct StackConfig {
     /// Cipher suites of every TLS layer, by IANA code, best first; default none, which means those of
     /// the backend (AES-256 first).
     pub suites: Option<Vec<u16>>,
-    /// How keys are shown in every TLS layer that the address does not say it of; default
-    /// certificates. See [`TlsConfig::with_key_form`].
+    /// How keys are shown in every TLS layer that the address does not say it of; default none, which
+    /// means certificates, and raw public keys on a link or a serial line. See
+    /// [`TlsConfig::with_key_form`].
     pub key_form: Option<KeyForm>,
     /// Time for the handshake of one layer; default 10 s.
     pub layer_timeout: Duration,
@@ -153,7 +154,8 @@ impl StackConfig {
     /// The same for what an address stands for: its own default layers; and a serial line gets the time
     /// that its speed needs on top of the limits, a link that knows its rate and its flow control, and what
     /// makes handshakes small, where nothing else is set: X25519 alone saves 2.3 kB a layer, raw public
-    /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes.
+    /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes. Raw public keys are for every stack on a
+    /// link, whatever is below it.
     /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
     #[must_use]
     pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
@@ -170,9 +172,17 @@ impl StackConfig {
                 .saturating_add(slow.saturating_mul(layers));
             tuned.groups.get_or_insert_with(|| vec![X25519]);
             tuned.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
-            tuned.key_form.get_or_insert(KeyForm::RawPublicKey);
+            tuned.raw_keys_by_default();
+        }
+        if tuned.layers(endpoint.layers()).contains(&Layer::Link) {
+            tuned.raw_keys_by_default();
         }
         tuned
+    }
+
+    /// Where bytes are few, a key is shown without a certificate around it, if nothing else is set.
+    fn raw_keys_by_default(&mut self) {
+        self.key_form.get_or_insert(KeyForm::RawPublicKey);
     }
 
     /// The configuration of one TLS layer of a stack, as an address names it; without ALPN.
@@ -201,6 +211,19 @@ impl StackConfig {
 }
 
 impl StackConfig {
+    /// The configurations of the TLS layers of a stack, topmost first.
+    fn each_layer(&self, below: Below<'_>) -> Result<Vec<TlsConfig>, TlsConfigError> {
+        let mut config = self.clone();
+        if below.link {
+            config.raw_keys_by_default();
+        }
+        let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
+        let layers = below.tls.iter().enumerate();
+        layers
+            .map(|(above, layer)| config.tls(*layer)?.with_alpn(&[alpn(above)]))
+            .collect()
+    }
+
     /// The layers as written, or what none means.
     fn layers<'a>(&self, written: &'a [Layer]) -> &'a [Layer] {
         if written.is_empty() {
@@ -242,12 +265,8 @@ pub(crate) async fn build(
     config: &StackConfig,
 ) -> Result<Built, ConnectError> {
     let below = below_mux(config.layers(layers))?;
-    let count = below.tls.len();
-    let mut configs = Vec::with_capacity(count);
-    for (above, layer) in below.tls.iter().enumerate() {
-        let alpn = if above == 0 { ALPN_MUX } else { ALPN_LAYER };
-        configs.push(config.tls(*layer)?.with_alpn(&[alpn])?);
-    }
+    let configs = config.each_layer(below)?;
+    let count = configs.len();
     let started = Instant::now();
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();

@@ -124,10 +124,22 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     assert_eq!(serial.groups, Some(vec![X25519]));
     assert_eq!(serial.key_form, Some(KeyForm::RawPublicKey));
     assert_eq!(serial.suites, Some(SHORT_SUITES.to_vec()));
+    // A link is for lines where bytes are few, wherever it stands; the rest is up to the line.
+    for address in [
+        "pty:/tmp/x",
+        "mux+tls+link+tcp:localhost:1",
+        "tls+link+unix:/tmp/x",
+    ] {
+        let linked = tuned(address);
+        assert_eq!(linked.key_form, Some(KeyForm::RawPublicKey), "{address}");
+        assert_eq!(linked.groups, None, "{address}");
+    }
     // What the caller has set stays.
     let mut own = config.clone();
     own.groups = Some(vec![0x11ec]);
     own.key_form = Some(KeyForm::Certificate);
+    let linked = own.tuned_to(&"mux+tls+link+tcp:localhost:1".parse().unwrap());
+    assert_eq!(linked.key_form, Some(KeyForm::Certificate));
     let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
     assert_eq!(own.groups, Some(vec![0x11ec]));
     assert_eq!(own.key_form, Some(KeyForm::Certificate));

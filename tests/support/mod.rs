@@ -9,6 +9,9 @@ use std::time::Duration;
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
 use cepa::onion::Onion;
 use cepa::tls::TlsConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 /// A test that hangs fails with a word instead of standing there.
@@ -184,4 +187,45 @@ pub fn wires(buffer: usize, cuts: Cuts) -> (Cut, Cut) {
 pub fn onions(buffer: usize, cuts: Cuts) -> (Onion<Cut>, Onion<Cut>) {
     let (left, right) = wires(buffer, cuts);
     (Onion::new(left), Onion::new(right))
+}
+
+/// For a client of rustls as it comes: any server will do that holds its key.
+#[derive(Debug)]
+pub struct TakesAnyone(pub Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for TakesAnyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -1,0 +1,302 @@
+//! The configuration file of a node: TOML, read into types that nothing wrong gets into.
+//!
+//! Whatever is wrong is told with the line where it stands. A word that is not known is an error: a
+//! permission that was misspelt must not look as if it had been given. Paths are relative to the file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use cepa::identity::PeerId;
+use cepa::node::{Access, PeerAddr};
+use cepa::transports::Endpoint;
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::args::{Service, Who};
+use crate::exit::{Code, Failure};
+use crate::folder;
+use crate::stack::carries_session;
+
+/// A file, read and judged.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) identity: Option<PathBuf>,
+    pub(super) control: Option<PathBuf>,
+    pub(super) listen: Vec<Endpoint>,
+    pub(super) register: Vec<PeerAddr>,
+    pub(super) services: BTreeMap<String, Offer>,
+    pub(super) relay: Option<Relay>,
+}
+
+/// A service, and who gets it.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) service: Service,
+    pub(super) access: Access,
+    /// None where nobody is introduced, not even by this node itself.
+    pub(super) introducers: Option<Access>,
+}
+
+/// What a relay carries, and for whom.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) access: Access,
+    pub(super) limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) registrations: usize,
+    pub(super) circuits: usize,
+    pub(super) circuits_a_peer: usize,
+    pub(super) rate: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    identity: Option<PathBuf>,
+    control: Option<PathBuf>,
+    #[serde(default)]
+    listen: Vec<Spanned<String>>,
+    #[serde(default)]
+    register: Vec<Spanned<String>>,
+    #[serde(default)]
+    services: BTreeMap<String, FileService>,
+    relay: Option<FileRelay>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileService {
+    to: Spanned<String>,
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    introducers: Option<Vec<Spanned<String>>>,
+}
+
+// The defaults are those of `cepa relay`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRelay {
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    registrations: Option<usize>,
+    circuits: Option<usize>,
+    circuits_a_peer: Option<usize>,
+    rate: Option<u64>,
+}
+
+/// Says what is wrong at a place.
+type Wrong<'a> = &'a dyn Fn(Option<Range<usize>>, String) -> Failure;
+
+/// A value that is written as a string. Read apart from the file, since TOML would name the line where its
+/// list begins.
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    word: &Spanned<String>,
+    wrong: Wrong<'_>,
+) -> Result<T, Failure> {
+    let parsed = word.get_ref().parse();
+    parsed.map_err(|e: T::Err| wrong(Some(word.span()), e.to_string()))
+}
+
+impl Config {
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::new(Code::Local, format!("{}: {e}", path.display())))?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let wrong = |at: Option<Range<usize>>, why: String| {
+            let before = at.and_then(|at| text.get(..at.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            Failure::new(Code::Usage, format!("{}:{line}: {why}", path.display()))
+        };
+        let file: File = toml::from_str(text).map_err(|e| wrong(e.span(), e.message().into()))?;
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        let place = |path: PathBuf| folder.join(path);
+        let mut listen = Vec::new();
+        for word in file.listen {
+            let at: Endpoint = parsed(&word, &wrong)?;
+            carries_session(&at).map_err(|e| wrong(Some(word.span()), e.message))?;
+            listen.push(at);
+        }
+        let mut register = Vec::new();
+        for word in file.register {
+            let relay: PeerAddr = parsed(&word, &wrong)?;
+            if relay.hints().is_empty() {
+                let why = "a relay's address says where it is: cepa://RELAYID@ADDR";
+                return Err(wrong(Some(word.span()), why.into()));
+            }
+            register.push(relay);
+        }
+        let access = |words: Vec<Spanned<String>>| access(words, &wrong);
+        let mut services = BTreeMap::new();
+        for (name, entry) in file.services {
+            let at = entry.to.span();
+            let service: Service = format!("{name}={}", entry.to.get_ref())
+                .parse()
+                .map_err(|e| wrong(Some(at), e))?;
+            let offer = Offer {
+                service,
+                access: access(entry.allow)?,
+                introducers: entry.introducers.map(access).transpose()?,
+            };
+            services.insert(name, offer);
+        }
+        let relay = file.relay.map(|relay| {
+            let limits = Limits {
+                registrations: relay.registrations.unwrap_or(128),
+                circuits: relay.circuits.unwrap_or(16),
+                circuits_a_peer: relay.circuits_a_peer.unwrap_or(4),
+                rate: relay.rate.unwrap_or(10 << 20).max(1),
+            };
+            let access = access(relay.allow)?;
+            Ok::<_, Failure>(Relay { access, limits })
+        });
+        let relay = relay.transpose()?;
+        if listen.is_empty() && register.is_empty() {
+            let why = "a node listens, or is registered at a relay: give `listen` or `register`";
+            return Err(wrong(None, why.into()));
+        }
+        Ok(Self {
+            identity: file.identity.map(place),
+            control: file.control.map(place),
+            listen,
+            register,
+            services,
+            relay,
+        })
+    }
+
+    /// Who may have a session at all.
+    pub(super) fn sessions(&self) -> Access {
+        let mut ids = Vec::new();
+        let services = self.services.values();
+        if services.clone().any(|offer| offer.introducers.is_some()) {
+            return Access::Anyone;
+        }
+        let relay = self.relay.iter().map(|relay| &relay.access);
+        for access in services.map(|offer| &offer.access).chain(relay) {
+            match access {
+                Access::Anyone => return Access::Anyone,
+                Access::Peers(peers) => ids.extend(peers.iter().copied()),
+                Access::Nobody => {}
+            }
+        }
+        Access::peers(ids)
+    }
+}
+
+fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
+    let (mut ids, mut anyone): (Vec<PeerId>, bool) = (Vec::new(), false);
+    for word in words {
+        match parsed(&word, wrong)? {
+            Who::Any => anyone = true,
+            Who::Peer(id) => ids.push(id),
+            Who::Known => {
+                let known = folder::known_peers()?.read()?;
+                ids.extend(known.peers().map(|peer| peer.id));
+            }
+            Who::Named(name) => {
+                let known = folder::known_peers()?.read()?;
+                let peer = known.named(&name).ok_or_else(|| {
+                    let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
+                    wrong(Some(word.span()), why)
+                })?;
+                ids.push(peer.id);
+            }
+        }
+    }
+    Ok(if anyone {
+        Access::Anyone
+    } else if ids.is_empty() {
+        Access::Nobody
+    } else {
+        Access::peers(ids)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza";
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/n.toml")).map_err(|e| e.message)
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let text = format!(
+            r#"
+identity = "me.pem"
+control = "/run/c.sock"
+listen = ["tcp:127.0.0.1:7000"]
+register = ["cepa://{ID}@tcp:r:7711"]
+[services.up]
+to = "exec:sha256sum"
+allow = ["{ID}"]
+introducers = []
+[services.all]
+to = "echo:"
+allow = ["any"]
+[relay]
+allow = ["any"]
+circuits = 5
+"#
+        );
+        let config = parse(&text).unwrap();
+        assert_eq!(config.identity.as_deref(), Some(Path::new("/etc/me.pem")));
+        assert_eq!(config.control.as_deref(), Some(Path::new("/run/c.sock")));
+        assert_eq!(config.services["up"].introducers, Some(Access::Nobody));
+        assert_eq!(config.services["all"].access, Access::Anyone);
+        assert_eq!(config.services["all"].introducers, None);
+        let relay = config.relay.as_ref().unwrap();
+        assert_eq!(
+            (relay.limits.circuits, relay.limits.circuits_a_peer),
+            (5, 4)
+        );
+        assert_eq!(config.sessions(), Access::Anyone);
+        let few =
+            format!("listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\nallow = [\"{ID}\"]");
+        let few = parse(&few).unwrap();
+        assert_eq!(few.sessions(), Access::peers([ID.parse().unwrap()]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let up = "listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\n";
+        for (text, line, what) in [
+            ("", 1, "listens"),
+            ("listen = [\n\"tcp:h:1\",\n\"nothing\"\n]", 3, "nothing"),
+            ("listen = [\"tcp:h:1\"]\nlisten = []", 2, "duplicate"),
+            ("\n\nx = 1", 3, "unknown field"),
+            ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
+            ("register = [\n\"cepa://x\"]", 2, "52 characters"),
+            (&format!("register = [\n\"cepa://{ID}\"]"), 2, "where it is"),
+            (&format!("{up}alow = []"), 4, "unknown field"),
+            (
+                &format!("{up}allow = [\n\"any\",\n\"a\"]"),
+                6,
+                "52 characters",
+            ),
+            (
+                &format!("{up}[services.\"a b\"]\nto = \"echo:\""),
+                5,
+                "name",
+            ),
+            (&format!("{up}[services.x]\nto = \"exec\""), 5, ""),
+            (&format!("{up}[relay]\ncircuits = -1"), 5, ""),
+        ] {
+            let error = parse(text).expect_err(text);
+            let begin = format!("/etc/n.toml:{line}: ");
+            assert!(error.starts_with(&begin), "{text:?}: {error}");
+            assert!(error.contains(what), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The control socket of a running node: a Unix socket for its owner alone (mode 0600). Whoever connects gets the
+//! node's status, one JSON document, and then the end. There is nothing to ask for and nothing to change, so
+//! nothing is read.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cepa::identity::PeerId;
+use cepa::node::{Event, Node};
+use cepa::transports;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+
+use crate::exit::{Code, Failure, say};
+
+/// Time for a reader to take the status.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Open until it is closed.
+pub(super) struct Control {
+    serving: JoinHandle<()>,
+    watching: JoinHandle<()>,
+}
+
+impl Control {
+    /// The socket's file is gone when this returns.
+    pub(super) async fn close(self) {
+        for task in [self.serving, self.watching] {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    pub(super) async fn open(path: &Path, node: &Node) -> Result<Self, Failure> {
+        let unusable =
+            |why: String| Failure::new(Code::Usage, format!("control {}: {why}", path.display()));
+        let path = path.to_str().ok_or_else(|| unusable("no UTF-8".into()))?;
+        let at = format!("unix:{path}").parse();
+        let at = at.map_err(|e| unusable(format!("{e}")))?;
+        let mut listener = transports::listen(&at).await?;
+        let relays = Arc::new(Mutex::new(Vec::new()));
+        let watching = tokio::spawn(watch(node.clone(), Arc::clone(&relays)));
+        let node = node.clone();
+        let serving = tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(Some(mut stream)) => {
+                        let mut status = status(&node, &relays).to_string();
+                        status.push('\n');
+                        tokio::spawn(tokio::time::timeout(PATIENCE, async move {
+                            stream.write_all(status.as_bytes()).await?;
+                            stream.shutdown().await
+                        }));
+                    }
+                    Ok(None) => return,
+                    Err(e) => {
+                        say(e);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(Self { serving, watching })
+    }
+}
+
+/// At which relays the node is registered, by what it tells.
+async fn watch(node: Node, relays: Arc<Mutex<Vec<PeerId>>>) {
+    let mut events = node.events();
+    drop(node);
+    while let Some(event) = events.next().await {
+        let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Registered(relay) if !relays.contains(&relay) => relays.push(relay),
+            Event::Unregistered(relay, _) => relays.retain(|known| *known != relay),
+            _ => {}
+        }
+    }
+}
+
+fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
+    let sessions: Vec<Value> = node
+        .sessions()
+        .into_iter()
+        .map(|(peer, path, stats)| {
+            json!({
+                "peer": peer.to_string(),
+                "path": path.to_string(),
+                "relays": path.via.iter().map(PeerId::to_string).collect::<Vec<_>>(),
+                "dialled": path.dialled,
+                "streams": stats.streams,
+            })
+        })
+        .collect();
+    let relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = node.relay_stats().map(|stats| {
+        json!({
+            "registrations": stats.registrations,
+            "circuits": stats.circuits,
+            "carried": stats.carried,
+            "refused": stats.refused,
+            "bytes": stats.bytes,
+        })
+    });
+    json!({
+        "version": 1,
+        "peer": node.id().to_string(),
+        "services": node.services(),
+        "registered": relays.iter().map(PeerId::to_string).collect::<Vec<_>>(),
+        "sessions": sessions,
+        "relay": relay,
+    })
+}

@@ -1,0 +1,84 @@
+//! `cepa introduce`: signs a reference to a service, passes one on, or takes one back.
+
+use std::time::Duration;
+
+use cepa::identity::{Pinned, UnixTime};
+use cepa::node::{Introduction, Node, Terms};
+use std::sync::Arc;
+
+use crate::args::{self, Expected, Reference};
+use crate::exit::{self, Code, Failure, say};
+use crate::{folder, id, node};
+
+pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
+    let identity = id::load(&args.identity)?;
+    let node = Node::new(node::config(&identity, Arc::new(Pinned::new([]))));
+    if let Some(introduction) = &args.revoke {
+        let result = node.revoke(introduction).await;
+        node.shutdown(Duration::ZERO).await;
+        return result.map_err(|e| node::introduced(&e, &identity));
+    }
+    let (Some(recipient), Some(to)) = (&args.recipient, &args.to) else {
+        return Err(Failure::new(Code::Usage, "name a recipient and an address"));
+    };
+    let introduction = introduce(&node, &args, recipient, to)?;
+    exit::print(&format!("{introduction}\n"))
+}
+
+fn introduce(
+    node: &Node,
+    args: &args::Introduce,
+    recipient: &Expected,
+    to: &Reference,
+) -> Result<Introduction, Failure> {
+    let life = Duration::from_secs(60 * u64::from(args.minutes));
+    let now = Duration::from_secs(folder::now().as_secs());
+    let mut terms = Terms::until(UnixTime::since_unix_epoch(now + life))
+        .uses((args.uses > 0).then_some(args.uses))
+        .further(args.further);
+    terms.recipient = match recipient {
+        Expected::Peer(id) => Some(*id),
+        Expected::Named(name) if name.is_empty() => None,
+        Expected::Named(name) => {
+            let known = folder::known_peers()?.read()?;
+            let peer = known.named(name).ok_or_else(|| {
+                let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
+                Failure::new(Code::Usage, why)
+            })?;
+            Some(peer.id)
+        }
+    };
+    let flawed = |e: cepa::node::Flaw| Failure::new(Code::Usage, e.to_string());
+    match to {
+        Reference::Address(address) => {
+            let named = address.service();
+            let service = args.service.as_deref().unwrap_or(named);
+            if !named.is_empty() && service != named {
+                let why =
+                    format!("the address names the service {named} already: leave {service} out");
+                return Err(Failure::new(Code::Usage, why));
+            }
+            let address = address.clone().with_service(service)?;
+            if address.hints().is_empty() {
+                say(
+                    "the address has no hints: the recipient must know by itself where the peer is",
+                );
+            }
+            node.introduce(&address, terms).map_err(flawed)
+        }
+        Reference::Introduction(it) => {
+            let named = it.address().map_or("", |address| address.service());
+            if args
+                .service
+                .as_deref()
+                .is_some_and(|service| service != named)
+            {
+                let why = format!(
+                    "the introduction is for the service {named}, and can be passed on for that alone"
+                );
+                return Err(Failure::new(Code::Usage, why));
+            }
+            node.pass_on(it, terms).map_err(flawed)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `cepa mesh status`: asks a running node, through its control socket, and shows what it says.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use cepa::transports;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+
+use crate::args::{Mesh, MeshStatus};
+use crate::exit::{self, Code, Failure};
+
+/// Time for the node to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest answer in bytes: about what 10,000 sessions take.
+const MOST: u64 = 4 << 20;
+
+pub(crate) async fn run(args: Mesh) -> Result<(), Failure> {
+    let Mesh::Status(args) = args;
+    status(&args).await
+}
+
+async fn status(args: &MeshStatus) -> Result<(), Failure> {
+    let at = args.control.display();
+    let failed = |code, why: String| {
+        Failure::new(
+            code,
+            format!("{at}: {why}; is a node running with `control = \"{at}\"`?"),
+        )
+    };
+    let endpoint = format!("unix:{at}").parse();
+    let endpoint = endpoint.map_err(|e| Failure::new(Code::Usage, format!("{e}")))?;
+    let stream = transports::dial(&endpoint).await;
+    let stream = stream.map_err(|e| {
+        let failure = Failure::from(e);
+        failed(failure.code, failure.message)
+    })?;
+    let mut text = String::new();
+    let mut answer = stream.take(MOST);
+    match tokio::time::timeout(PATIENCE, answer.read_to_string(&mut text)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(e)) => return Err(failed(Code::Lost, e.to_string())),
+        Err(_) => return Err(failed(Code::Lost, "no answer in time".into())),
+    }
+    let status: Value = serde_json::from_str(&text)
+        .map_err(|_| failed(Code::Connect, "what answers there is no node".into()))?;
+    if args.json {
+        return exit::print(&text);
+    }
+    exit::print(&table(&status))
+}
+
+/// For a person: what the node is, then a line a session.
+fn table(status: &Value) -> String {
+    let word = |value: &Value| value.as_str().map(exit::one_line).unwrap_or_default();
+    let words = |value: &Value| {
+        let all = value.as_array().into_iter().flatten();
+        let all: Vec<String> = all.map(word).collect();
+        if all.is_empty() {
+            "-".to_owned()
+        } else {
+            all.join(", ")
+        }
+    };
+    let mut out = String::new();
+    let _ = writeln!(out, "peer        {}", word(&status["peer"]));
+    let _ = writeln!(out, "services    {}", words(&status["services"]));
+    let _ = writeln!(out, "registered  {}", words(&status["registered"]));
+    if let Some(relay) = status["relay"].as_object() {
+        let all: Vec<String> = relay
+            .iter()
+            .map(|(name, n)| format!("{n} {name}"))
+            .collect();
+        let _ = writeln!(out, "relay       {}", all.join(", "));
+    }
+    let sessions = status["sessions"].as_array().map_or(&[][..], Vec::as_slice);
+    let _ = writeln!(out, "sessions    {}", sessions.len());
+    if !sessions.is_empty() {
+        let _ = writeln!(out, "\n{:52}  {:7}  {:7}  PATH", "PEER", "BY", "STREAMS");
+    }
+    for session in sessions {
+        let by = if session["dialled"] == Value::Bool(true) {
+            "us"
+        } else {
+            "them"
+        };
+        let _ = writeln!(
+            out,
+            "{:52}  {by:7}  {:7}  {}",
+            word(&session["peer"]),
+            session["streams"].to_string(),
+            word(&session["path"]),
+        );
+    }
+    out
+}

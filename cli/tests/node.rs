@@ -1,0 +1,226 @@
+//! Nodes that run by a configuration file, introductions to their services, and looking at them.
+
+mod common;
+
+use std::fs;
+
+use common::{Place, Server, text};
+
+/// Writes a configuration for the identity `NAME.pem`, and starts the node.
+fn node(place: &Place, name: &str, config: &str) -> (Server, String) {
+    let (_, id) = place.identity(&format!("{name}.pem"));
+    let file = place.text(&format!("{name}.toml"));
+    fs::write(&file, format!("identity = \"{name}.pem\"\n{config}")).unwrap();
+    let server = Server::start(place, &["node", "--config", &file]);
+    let address = format!("cepa://{id}@{}", server.address());
+    (server, address)
+}
+
+#[test]
+fn a_node_runs_by_its_file_and_follows_its_changes() {
+    let place = Place::new();
+    let (friend, friend_id) = place.identity("friend.pem");
+    let (other, other_id) = place.identity("other.pem");
+    let begin = "control = \"node.sock\"\nlisten = [\"tcp:127.0.0.1:0\"]\n";
+    let config = |rest: &str| format!("{begin}{rest}");
+    let up = format!("[services.up]\nto = \"echo:\"\nallow = [\"{friend_id}\"]\n");
+    let (mut server, at) = node(&place, "node", &config(&up));
+    let to = format!("{at}/up");
+    let output = place.run_with(&["connect", &to, "--identity", &friend], b"one");
+    assert_eq!(text(&output.stdout), "one", "{}", text(&output.stderr));
+    place.fails(&["connect", &to, "--identity", &other], 7);
+
+    // A connection that is open stays open through all of this.
+    let mut held = place
+        .cepa(&["connect", &to, "--identity", &friend])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    server.wait_for("session with");
+    let status = |words: &[&str]| {
+        let control = place.text("node.sock");
+        let output = place.run(&[&["mesh", "status", "--control", &control], words].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let table = status(&[]);
+    assert!(table.contains("services    up\n"), "{table}");
+    // It may not have been announced at this moment.
+    let start = std::time::Instant::now();
+    while !status(&[]).contains(&friend_id) {
+        assert!(start.elapsed() < common::PATIENCE);
+    }
+    let json = status(&["--json"]);
+    assert!(json.contains("\"version\":1"), "{json}");
+    assert!(
+        json.contains(&format!("\"peer\":\"{friend_id}\"")),
+        "{json}"
+    );
+
+    // Something wrong changes nothing.
+    let file = place.text("node.toml");
+    let write = |text: &str| fs::write(&file, format!("identity = \"node.pem\"\n{text}")).unwrap();
+    write(&config("[services.up]\nto = 7\n"));
+    server.signal("HUP");
+    let line = server.wait_for("nothing has changed");
+    assert!(line.contains("node.toml:5: "), "{line}");
+    let output = place.run_with(&["connect", &to, "--identity", &friend], b"two");
+    assert_eq!(text(&output.stdout), "two");
+
+    // Another one may, one may no longer, and there is a new service.
+    write(&config(&format!(
+        "[services.up]\nto = \"echo:\"\nallow = [\"{other_id}\"]\n\
+         [services.sum]\nto = \"exec:sha256sum\"\nallow = [\"{friend_id}\"]\n"
+    )));
+    server.signal("HUP");
+    let line = server.wait_for("again");
+    assert!(!line.contains("anew"), "{line}");
+    let output = place.run_with(&["connect", &to, "--identity", &other], b"three");
+    assert_eq!(text(&output.stdout), "three", "{}", text(&output.stderr));
+    let line = place.fails(&["connect", &to, "--identity", &friend], 7);
+    assert!(line.contains("open to you"), "{line}");
+    let sum = format!("{at}/sum");
+    let output = place.run_with(&["connect", &sum, "--identity", &friend], b"x\n");
+    assert!(text(&output.stdout).starts_with("73cb3858"));
+
+    // What was open is open still, though its peer may not open it any more.
+    let mut input = held.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"still here").unwrap();
+    drop(input);
+    let output = common::finish(held);
+    assert_eq!(
+        text(&output.stdout),
+        "still here",
+        "{}",
+        text(&output.stderr)
+    );
+
+    write(
+        "listen = [\"tcp:127.0.0.1:0\", \"unix:x.sock\"]\n"
+            .replace("unix:", &format!("unix:{}/", place.text("")))
+            .as_str(),
+    );
+    server.signal("HUP");
+    let line = server.wait_for("again");
+    assert!(line.contains("anew for what changed in control"), "{line}");
+    place.fails(&["connect", &to, "--identity", &other], 7);
+    server.signal("TERM");
+    assert_eq!(server.finish().0, Some(0));
+    assert!(
+        !place.path("node.sock").exists(),
+        "the socket goes with the node"
+    );
+    let line = place.fails(
+        &["mesh", "status", "--control", &place.text("node.sock")],
+        5,
+    );
+    assert!(line.contains("is a node running"), "{line}");
+}
+
+#[test]
+fn a_file_is_checked() {
+    let place = Place::new();
+    let (_, id) = place.identity("node.pem");
+    let file = place.text("node.toml");
+    let check = ["node", "--config", &file, "--check"];
+    let line = place.fails(&check, 8);
+    assert!(line.contains("node.toml"), "{line}");
+    fs::write(
+        &file,
+        "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n",
+    )
+    .unwrap();
+    let output = place.run(&check);
+    assert!(text(&output.stdout).contains(&format!("good, for peer {id}")));
+    fs::write(&file, "listen = [\"tcp:127.0.0.1:0\"]\n\nlisen = 1\n").unwrap();
+    let line = place.fails(&check, 2);
+    assert!(
+        line.contains("node.toml:3: unknown field `lisen`"),
+        "{line}"
+    );
+    fs::write(
+        &file,
+        "listen = [\"tcp:127.0.0.1:0\"]\n[services.x]\nto = \"echo:\"\nallow = [\n  \"@nobody\"]\n",
+    )
+    .unwrap();
+    let line = place.fails(&check, 2);
+    assert!(
+        line.contains("node.toml:5: no known peer is named"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_peer_is_introduced_to_a_service_of_a_third_one() {
+    let place = Place::new();
+    let (alice, alice_id) = place.identity("alice.pem");
+    let (bob, bob_id) = place.identity("bob.pem");
+    let (carol, carol_id) = place.identity("carol.pem");
+    let (_, dave_id) = place.identity("dave.pem");
+    let config = format!(
+        "listen = [\"tcp:127.0.0.1:0\"]\n[services.up]\nto = \"exec:sha256sum\"\n\
+         introducers = [\"{alice_id}\"]\n[services.private]\nto = \"echo:\"\nallow = [\"{alice_id}\"]\n"
+    );
+    let (mut server, at) = node(&place, "owner", &config);
+    let introduce = |words: &[&str]| {
+        let output = place.run(&[&["introduce"], words].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let up = [&bob_id[..], &at, "up"];
+    let it = introduce(
+        &[
+            &up[..],
+            &["--uses", "2", "--further", "1", "--identity", &alice],
+        ]
+        .concat(),
+    );
+    let output = place.run_with(&["connect", &it, "--identity", &bob], b"x\n");
+    assert!(
+        text(&output.stdout).starts_with("73cb3858"),
+        "{}",
+        text(&output.stderr)
+    );
+    server.wait_for(&format!("introduced by {alice_id}"));
+
+    // Theft, and what else does not work; each says which step.
+    let line = place.fails(&["connect", &it, "--identity", &carol], 7);
+    assert!(line.contains("for another peer"), "{line}");
+    let line = place.fails(&["connect", &format!("{at}/up"), "--identity", &bob], 7);
+    assert!(line.contains("open to you"), "{line}");
+    let line = place.fails(&["introduce", &dave_id, &it, "--identity", &carol], 2);
+    assert!(line.contains("not for"), "{line}");
+    let private = introduce(&[&bob_id, &at, "private", "--identity", &alice]);
+    let line = place.fails(&["connect", &private, "--identity", &bob], 7);
+    assert!(line.contains("may not introduce"), "{line}");
+    let line = place.fails(&["connect", &it[..it.len() - 3], "--identity", &bob], 2);
+    assert!(line.contains("introduction"), "{line}");
+
+    // Passed on, and used up with the second use.
+    let on = introduce(&[&carol_id, &it, "--identity", &bob]);
+    let output = place.run_with(&["connect", &on, "--identity", &carol], b"x\n");
+    assert!(
+        text(&output.stdout).starts_with("73cb3858"),
+        "{}",
+        text(&output.stderr)
+    );
+    server.wait_for(&format!(
+        "introduced by {bob_id}, who was introduced by {alice_id}"
+    ));
+    let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+    assert!(line.contains("as often as it may be"), "{line}");
+
+    // Taken back.
+    let it = introduce(&[&up[..], &["--uses", "0", "--identity", &alice]].concat());
+    let output = place.run(&["introduce", "--revoke", &it, "--identity", &alice]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+    assert!(line.contains(&format!("revoked by {alice_id}")), "{line}");
+
+    // Nobody there: the step that failed is the connection.
+    server.signal("TERM");
+    assert_eq!(server.finish().0, Some(0));
+    let it = introduce(&[&up[..], &["--identity", &alice]].concat());
+    let line = place.fails(&["connect", &it, "--identity", &bob], 5);
+    assert!(line.contains("not connected"), "{line}");
+}
