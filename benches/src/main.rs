@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p cepa-bench -- ratios --out DIR      the whole table
+//! cargo run --release -p cepa-bench -- link                  the link on noisy serial lines
 //! cargo run --release -p cepa-bench -- w1-bulk --peer cepa   one measurement, as one line of JSON
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! | `handshakes/` | what a handshake takes, and what strangers' handshakes cost |
 //! | `workloads/` | what is measured, one file for each kind |
 //! | `peers/` | cepa and the rivals behind one face |
+//! | `serial/` | the link on noisy lines, in virtual time |
 //! | `link/` | slow and far paths inside the process |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
@@ -24,6 +26,7 @@ mod link;
 mod measure;
 mod peers;
 mod ratios;
+mod serial;
 mod workloads;
 
 use std::process::ExitCode;
@@ -55,6 +58,8 @@ enum Command {
     Ratios(ratios::Options),
     /// The attacks of a hostile peer, on cepa and its rivals
     Attacks(attacks::Options),
+    /// The link on simulated noisy lines, against its goals
+    Link(serial::Options),
     /// What `attacks` attacks: one end of plain yamux on loopback
     #[command(hide = true)]
     Victim(attacks::victim::Options),
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Ratios(options) => ratios::run(&options),
         Command::Attacks(options) => attacks::run(&options),
+        Command::Link(options) => serial::run(&options),
         Command::Victim(options) => attacks::victim::serve(&options),
         Command::HandshakeFlood(options) => handshakes::flood::run(&options),
         Command::HandshakeListener(options) => handshakes::listener::serve(&options),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::gate::{Failing, Gate, Pass, Source};
+use cepa::gate::{Gate, Pass, Source};
 use cepa::identity::{Identity, PeerId, Refusal, TrustPolicy};
 use cepa::node::{Access, Call, Node, PeerAddr};
 use cepa::session::{ConnectError, Session};
@@ -329,14 +329,11 @@ impl Server {
 fn note(pass: Pass, session: &Result<Session, ConnectError>) {
     match session {
         Ok(_) => pass.let_in(),
-        Err(ConnectError::TimedOut { .. } | ConnectError::Tls(TlsError::TimedOut)) => {
-            pass.failed(Failing::TimedOut);
+        Err(error) => {
+            if let Some(failing) = error.failing() {
+                pass.failed(failing);
+            }
         }
-        Err(ConnectError::Tls(_) | ConnectError::Binding(_) | ConnectError::Mux(_)) => {
-            pass.failed(Failing::Refused);
-        }
-        // Our own side's fault.
-        Err(_) => {}
     }
 }
 

@@ -209,7 +209,7 @@ impl Engine {
 
     /// Bytes that are worth waking a writer for.
     fn worth(&self) -> usize {
-        self.line.payload() / 4
+        self.line.payload() / Line::WORTH
     }
 
     /// Ends our direction behind what was written.
@@ -435,7 +435,7 @@ impl Engine {
     /// When an acknowledgement goes by itself, if one is due.
     fn ack_at(&self) -> Option<Instant> {
         let since = self.ack_since.filter(|_| self.receive.ack_due())?;
-        Some(self.line.ack_at(since))
+        Some(self.line.ack_at(since, self.receive.has_gaps()))
     }
 
     /// Whether a frame of data is to go now; if not, when, unless something comes before.
@@ -580,7 +580,7 @@ impl Engine {
     }
 
     /// Bytes that are kept for the application and for the wire.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn kept(&self) -> (usize, u64) {
         (self.receive.kept(), self.send.kept())
     }

@@ -159,6 +159,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// Part of a frame that is worth waking a writer for.
+    pub(crate) const WORTH: usize = 8;
+
     pub(crate) fn new(now: Instant, known: Option<f64>, payload_max: usize) -> Self {
         Self {
             known: known.map(|rate| rate.max(1.0)),
@@ -337,11 +340,12 @@ impl Line {
     }
 
     /// When an acknowledgement may go that nothing else goes with, and that is due since then: a queue of
-    /// them would only be late, and what the application answers may carry it.
-    pub(crate) fn ack_at(&self, since: Instant) -> Instant {
+    /// them would only be late, and what the application answers may carry it; unless something is missing.
+    pub(crate) fn ack_at(&self, since: Instant, gaps: bool) -> Instant {
         let queue = self.known.map(|_| Duration::from_secs_f64(ACK_AHEAD));
         let free = queue.and_then(|queue| self.free_at.checked_sub(queue));
-        let answered = since + Duration::from_secs_f64(ANSWER);
+        let answer = if gaps { 0.0 } else { ANSWER };
+        let answered = since + Duration::from_secs_f64(answer);
         free.map_or(since, |free| free.max(answered))
     }
 
@@ -353,13 +357,15 @@ impl Line {
 
     /// How many bytes may wait here to be cut into frames, of which so many wait already.
     ///
-    /// What is on the line and what waits are together one frame and what the line takes 20 ms for.
+    /// What is on the line and what waits are together one frame and what the line takes 20 ms for, and the
+    /// part of a frame that a writer is woken for: so when a frame is cut, there is a full one.
     pub(crate) fn room(&self, now: Instant, waiting: u64) -> usize {
         let (most, below) = match self.rate() {
             Some(rate) => {
                 let frame = self.payload() as f64 + OVERHEAD;
                 let queue = rate * seconds(self.free_at, now);
-                (frame + rate * AHEAD.max(2.0 * self.jitter), queue)
+                let most = frame + frame / Self::WORTH as f64;
+                (most + rate * AHEAD.max(2.0 * self.jitter), queue)
             }
             None => (FIRST_FLIGHT, 0.0),
         };

@@ -30,6 +30,9 @@ mod driver;
 mod engine;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod line;
 mod opening;
 mod ranges;

@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Whoever gets a "busy" echoes the nonce in it, and goes on opening: the other end will have ended the
-//! old epoch by then. Each answer is caused by one opening of the same length, so no flood comes of it.
+//! old epoch by then. Each answer is caused by one opening of the same length, and there are at most ten a
+//! second, so no flood comes of it. `opening_table.txt` has what every opening does in every state.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,10 @@ use super::frame::Open;
 /// Between openings without an answer, at first and at most.
 const FIRST: Duration = Duration::from_millis(30);
 const LAST: Duration = Duration::from_millis(500);
+
+/// Between answers of an established end: whoever floods it with openings, or plays old ones again, gets
+/// ten answers a second.
+const ANSWERS: Duration = Duration::from_millis(100);
 
 /// What an opening led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub(crate) struct Opening {
     answer: Option<Open>,
     /// The other end waits for a sign that we know it, and any frame of the epoch is one.
     proof_due: bool,
+    /// When an established end last answered.
+    answered_at: Option<Instant>,
     /// When the last one went.
     sent_at: Option<Instant>,
     retry_at: Instant,
@@ -63,6 +70,7 @@ impl Opening {
             speaks,
             answer: None,
             proof_due: false,
+            answered_at: None,
             sent_at: None,
             retry_at: now,
             pause: FIRST,
@@ -94,7 +102,7 @@ impl Opening {
     }
 
     /// An opening has come.
-    pub(crate) fn handle(&mut self, open: Open) -> Verdict {
+    pub(crate) fn handle(&mut self, now: Instant, open: Open) -> Verdict {
         let ours = self.ours.nonce;
         if open.nonce == ours {
             // The line reflects what we send.
@@ -104,7 +112,8 @@ impl Opening {
         if self.established {
             if self.theirs.is_some_and(|theirs| theirs.nonce == open.nonce) {
                 if open.unsure {
-                    self.answer = Some(self.say(open.nonce, false));
+                    let answer = self.say(open.nonce, false);
+                    self.answer_rarely(now, answer);
                 }
                 return Verdict::Nothing;
             }
@@ -112,7 +121,7 @@ impl Opening {
                 return Verdict::Restarted;
             }
             let busy = self.say(open.nonce, false);
-            self.answer = Some(Open { busy: true, ..busy });
+            self.answer_rarely(now, Open { busy: true, ..busy });
             return Verdict::Nothing;
         }
         if open.busy {
@@ -132,6 +141,14 @@ impl Opening {
             Verdict::Established
         } else {
             Verdict::Nothing
+        }
+    }
+
+    /// Answers unless that was done just before.
+    fn answer_rarely(&mut self, now: Instant, answer: Open) {
+        if self.answered_at.is_none_or(|at| now >= at + ANSWERS) {
+            self.answered_at = Some(now);
+            self.answer = Some(answer);
         }
     }
 
@@ -176,5 +193,115 @@ impl Opening {
             echo,
             ..self.ours
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const OURS: u64 = 1;
+    const PEER: u64 = 2;
+    const STRANGER: u64 = 3;
+
+    fn open(nonce: u64, echo: u64, unsure: bool, busy: bool) -> Open {
+        Open {
+            busy,
+            unsure,
+            escapes: 0,
+            window: 15,
+            payload: 1024,
+            nonce,
+            echo,
+        }
+    }
+
+    fn name(nonce: u64) -> &'static str {
+        match nonce {
+            0 => "nobody",
+            OURS => "ours",
+            PEER => "peer",
+            _ => "stranger",
+        }
+    }
+
+    /// Every state, reached from the start.
+    fn states(now: Instant) -> Vec<(&'static str, Opening)> {
+        let new = |speaks| Opening::new(now, open(OURS, 0, true, false), speaks);
+        let mut heard = new(false);
+        heard.handle(now, open(PEER, 0, true, false));
+        heard.poll(now, Duration::ZERO, false);
+        let mut established = new(true);
+        established.handle(now, open(PEER, OURS, false, false));
+        established.poll(now, Duration::ZERO, false);
+        vec![
+            ("speaking", new(true)),
+            ("silent", new(false)),
+            ("heard peer", heard),
+            ("established with peer", established),
+        ]
+    }
+
+    #[test]
+    fn what_an_opening_does_is_what_the_table_says() {
+        let now = Instant::now();
+        let mut table = String::new();
+        for state in 0..states(now).len() {
+            writeln!(table, "{}", states(now)[state].0).unwrap();
+            for nonce in [OURS, PEER, STRANGER] {
+                for echo in [0, OURS, PEER] {
+                    for (unsure, busy) in [(true, false), (false, false), (true, true)] {
+                        let mut opening = states(now).swap_remove(state).1;
+                        let verdict = opening.handle(now, open(nonce, echo, unsure, busy));
+                        let answer = opening.answer.map_or("no answer".to_owned(), |answer| {
+                            format!(
+                                "answer{}{} to {}",
+                                if answer.busy { " busy" } else { "" },
+                                if answer.unsure { " unsure" } else { "" },
+                                name(answer.echo)
+                            )
+                        });
+                        writeln!(
+                            table,
+                            "    {} echoes {}{}{}: {verdict:?}, {answer}{}; {}",
+                            name(nonce),
+                            name(echo),
+                            if unsure { ", unsure" } else { "" },
+                            if busy { ", busy" } else { "" },
+                            if opening.proof_due { ", proof" } else { "" },
+                            match opening.theirs {
+                                Some(theirs) if opening.established =>
+                                    format!("established with {}", name(theirs.nonce)),
+                                Some(theirs) => format!("heard {}", name(theirs.nonce)),
+                                None => "heard nobody".to_owned(),
+                            }
+                        )
+                        .unwrap();
+                    }
+                }
+            }
+        }
+        assert_eq!(
+            table,
+            include_str!("opening_table.txt"),
+            "the table that was made is:\n{table}"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_openings_gets_ten_answers_a_second() {
+        let start = Instant::now();
+        let mut opening = states(start).swap_remove(3).1;
+        let mut answers = 0;
+        for step in 0..2000 {
+            let now = start + Duration::from_millis(step);
+            for nonce in [PEER, STRANGER, 4 + step] {
+                let _ = opening.handle(now, open(nonce, 0, true, false));
+                answers += u32::from(opening.poll(now, Duration::ZERO, false).is_some());
+            }
+        }
+        assert_eq!(answers, 20);
     }
 }

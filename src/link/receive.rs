@@ -61,6 +61,11 @@ impl Receive {
         self.ack_due = true;
     }
 
+    /// Something has come out of order.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.later.is_empty()
+    }
+
     pub(crate) fn ack_due(&self) -> bool {
         self.ack_due
     }
@@ -173,7 +178,7 @@ impl Receive {
     }
 
     /// Bytes that are kept.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn kept(&self) -> usize {
         self.ready.len() + self.later.values().map(Vec::len).sum::<usize>()
     }

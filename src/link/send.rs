@@ -164,7 +164,7 @@ impl Send {
     }
 
     /// Bytes that are kept.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn kept(&self) -> u64 {
         self.buffer.len() as u64
     }

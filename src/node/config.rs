@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::gate;
 use crate::identity::{Identity, TrustPolicy};
 use crate::stack::StackConfig;
 
@@ -13,8 +14,9 @@ pub struct NodeConfig {
     /// Identity, limits of the mux and time limits of every session. Its trust is for peers that dial this
     /// node; a peer that this node dials has to be the one that its address names.
     pub stack: StackConfig,
-    /// Streams that may be on their way to a session at once; default 100.
-    pub handshakes: usize,
+    /// Streams that may be on their way to a session at once, and what those that fail bring upon where they
+    /// came from. A circuit of a relay counts as one from this machine: its bytes do not say from where.
+    pub gate: gate::Config,
     /// Sessions at once; default 256. Each may use the mux's receive budget.
     pub sessions: usize,
     /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms
@@ -33,7 +35,7 @@ impl NodeConfig {
     pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {
         Self {
             stack: StackConfig::new(identity, trust),
-            handshakes: 100,
+            gate: gate::Config::default(),
             sessions: 256,
             stagger: Duration::from_millis(250),
             upgrade_after: Duration::from_secs(10),

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
+use crate::gate::Gate;
 use crate::identity::{PeerId, UnixTime};
 use crate::relay::Relay;
 use crate::session::Session;
@@ -56,7 +57,7 @@ pub(super) struct Core {
     pub(super) config: NodeConfig,
     pub(super) id: PeerId,
     pub(super) relay: Option<Relay>,
-    pub(super) handshakes: Semaphore,
+    pub(super) gate: Gate,
     /// Turns at dialling a peer.
     pub(super) dialling: Mutex<HashMap<PeerId, Arc<tokio::sync::Mutex<()>>>>,
     /// Peers that a direct way is looked for to.
@@ -82,7 +83,7 @@ impl Core {
         Self {
             id,
             relay,
-            handshakes: Semaphore::new(config.handshakes),
+            gate: Gate::new(config.gate.clone()),
             dialling: Mutex::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),

@@ -8,6 +8,7 @@ use cepa_transports::{Layer, Stream};
 use tokio::time::{sleep, timeout};
 
 use crate::Side;
+use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::relay::{self, Relay, is_circuit};
 use crate::session::{Incoming, Session};
@@ -46,9 +47,16 @@ pub(super) async fn come(
     config: &StackConfig,
 ) -> Option<Session> {
     let label = stream.label().to_owned();
-    let place = core.handshakes.try_acquire();
-    if place.is_err() || core.table().len() >= core.config.sessions {
-        core.tell(Event::TurnedAway(label, "too many at once".into()));
+    let turned = |why: String| core.tell(Event::TurnedAway(label.clone(), why));
+    let pass = match core.gate.enter(Source::of(&label)) {
+        Ok(pass) => pass,
+        Err(why) => {
+            turned(why.to_string());
+            return None;
+        }
+    };
+    if core.table().len() >= core.config.sessions {
+        turned("too many sessions at once".into());
         return None;
     }
     let session = tokio::select! {
@@ -57,6 +65,7 @@ pub(super) async fn come(
     };
     match session {
         Ok(session) => {
+            pass.let_in();
             let path = Path {
                 via,
                 dialled: false,
@@ -66,7 +75,10 @@ pub(super) async fn come(
             Some(session)
         }
         Err(error) => {
-            core.tell(Event::TurnedAway(label, error.to_string()));
+            if let Some(failing) = error.failing() {
+                pass.failed(failing);
+            }
+            turned(error.to_string());
             None
         }
     }

@@ -3,6 +3,7 @@
 use cepa_transports::TransportError;
 
 use super::binding::BindingError;
+use crate::gate::Failing;
 use crate::mux::MuxError;
 use crate::tls::{TlsConfigError, TlsError};
 
@@ -43,4 +44,17 @@ pub enum ConnectError {
     /// The identity can't be used for TLS.
     #[error(transparent)]
     Config(#[from] TlsConfigError),
+}
+
+impl ConnectError {
+    /// How the stranger at the other end has failed, for the [gate](crate::gate) that it came through; `None`
+    /// where it is not to blame.
+    #[must_use]
+    pub fn failing(&self) -> Option<Failing> {
+        match self {
+            Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
+            Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
+            Self::Transport(_) | Self::Layers { .. } | Self::Config(_) => None,
+        }
+    }
 }

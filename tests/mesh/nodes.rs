@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::node::{Access, DialError, Node, ReachError};
+use cepa::node::{Access, DialError, Event, Node, ReachError};
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
 
-use crate::support::{address, ask, config, eventually, listening, node, offer_echo, soon};
+use crate::support::{address, ask, config, eventually, listening, node, offer_echo, soon, until};
 
 #[tokio::test]
 async fn a_service_is_opened_by_address() {
@@ -202,4 +202,28 @@ async fn a_shutdown_lets_handlers_finish_and_takes_nothing_new() {
     drop(stream);
     soon(down).await.unwrap();
     eventually(|| client.sessions().is_empty()).await;
+}
+
+/// Strangers that hold a handshake open take places, and give them back.
+#[tokio::test]
+async fn handshakes_at_once_have_their_bound() {
+    let mut narrow = config();
+    narrow.gate.all = 1;
+    let server = Node::new(narrow);
+    offer_echo(&server);
+    let (endpoint, at) = listening(&server).await;
+    let mut events = server.events();
+    let place = endpoint.to_string().replace("tcp:", "");
+    let silent = tokio::net::TcpStream::connect(place).await.unwrap();
+    let to = at.with_service("echo").unwrap();
+    // Its place may not be taken yet at this moment.
+    soon(async { while node().open(&to).await.is_ok() {} }).await;
+    let why = until(&mut events, |event| match event {
+        Event::TurnedAway(_, why) => Some(why.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!(why, "too many handshakes at once");
+    drop(silent);
+    soon(async { while node().open(&to).await.is_err() {} }).await;
 }

@@ -82,7 +82,7 @@ impl Engine {
             return true;
         };
         let was = self.opening.is_established();
-        match self.opening.handle(open) {
+        match self.opening.handle(now, open) {
             Verdict::Restarted => self.fail(LinkError::Restarted),
             Verdict::Established => self.establish(now, wire_len),
             Verdict::Nothing => {}

@@ -8,6 +8,8 @@
 mod disturbed;
 mod goodput;
 mod restarts;
+mod seeds;
+mod vectors;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use cepa_transports::Side;
 use cepa_transports::testkit::{Line, LineSettings, Noise, fill, verify};
 
 use super::config::Config;
-use super::engine::{Engine, Waits};
+use super::engine::{End, Engine, Waits};
 
 /// A line with both its directions, and an engine at each end.
 pub(super) struct Bench {

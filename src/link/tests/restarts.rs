@@ -1,7 +1,6 @@
 //! Either end is killed and started again, at any moment: nothing of an old stream gets into a new one,
 //! and the end that lived on learns it soon.
 
-use super::super::engine::End;
 use super::super::error::LinkError;
 use super::*;
 use cepa_transports::testkit::Rng;
