@@ -77,7 +77,14 @@ fn child_command(program: PathBuf, parent: PeerId) -> Outcome<Endpoint> {
     let program = program.into_os_string().into_string();
     let program = program.map_err(|_| "the program's path is not Unicode")?;
     let argv = vec![program, "child".to_owned(), parent.to_string()];
-    Ok(Endpoint::new(&[], Target::Exec { argv, dir: None })?)
+    Ok(Endpoint::new(
+        &[],
+        Target::Exec {
+            argv,
+            dir: None,
+            pty: false,
+        },
+    )?)
 }
 
 /// Sends a whole request, ends that direction, and reads the whole answer.

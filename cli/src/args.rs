@@ -3,6 +3,8 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+mod plain;
+
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,8 +17,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::words::{
-    Expected, Kind, Local, Reference, Service, Target, TrustWord, Whither, Who,
+    Escape, Expected, Kind, Local, Reference, Service, Target, TrustWord, Whither, Who,
 };
+pub(crate) use plain::{Demo, Explain, Ports, Probe};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -44,6 +47,8 @@ pub(crate) enum Command {
     Mesh(Mesh),
     /// Join standard input and output to a service of a peer
     Connect(Connect),
+    /// Sit down at a service of a peer, with this terminal
+    Console(Console),
     /// Listen locally, and carry each connection to a service of a peer
     Forward(Forward),
     /// Join two streams
@@ -58,23 +63,20 @@ pub(crate) enum Command {
     /// List and change the peers that are known here
     #[command(subcommand)]
     Peer(Peer),
+    /// Find out what a line does to bytes: rate, errors, round trip, which bytes it eats
+    Probe(Probe),
+    /// List the serial ports of this machine
+    Ports(Ports),
     /// Tell what an address means, layer by layer, and check it
     Explain(Explain),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// How much each substream carries, each way, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) size: u32,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = "\
 A service is an address that is opened anew for each substream: exec:COMMAND gets the substream as
-its standard input and output, tcp:HOST:PORT and unix:PATH are connected to it. `echo:` is built in:
-it sends back what it gets.
+its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
+size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
+terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
 
 Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
 and the command that would allow it are printed.
@@ -224,6 +226,33 @@ pub(crate) struct Connect {
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every key goes to the service, ^C too; the size of the window goes along, and `serve --service
+NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
+  ~.   leave; a command on a terminal of the other end is hung up
+  ~B   send a break, where a serial line is below the service
+  ~^Z  suspend this program
+  ~~   the character itself
+  ~?   help
+What a serial line says beside the session (boot messages) is shown on standard error, in another
+colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.")]
+pub(crate) struct Console {
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    /// The escape character, or `none`
+    #[arg(long, value_name = "CHAR", default_value = "~")]
+    pub(crate) escape: Escape,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -460,13 +489,6 @@ pub(crate) struct IdAddr {
     pub(crate) service: String,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Explain {
-    /// The address
-    #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! ends early (`ssh: connect to host …`), it is the best explanation there is.
 
 use std::fmt;
+use std::process::ExitStatus;
 
 use cepa::identity::PeerId;
 use cepa::transports::Child;
@@ -31,6 +32,8 @@ impl Drop for Watched {
 pub(crate) struct End {
     /// Exit status as the system words it, or why it is not known.
     status: String,
+    /// The same for a program; None where it is not known.
+    pub(crate) exit: Option<ExitStatus>,
     /// Ended by a signal or with a status other than 0.
     pub(crate) failed: bool,
     /// Ended by a signal.
@@ -83,6 +86,7 @@ impl Watched {
             .and_then(|end| end.clone())
             .unwrap_or_else(|| End {
                 status: "an unknown status".to_owned(),
+                exit: None,
                 failed: true,
                 killed: true,
                 last_line: None,
@@ -106,12 +110,14 @@ async fn follow(mut child: Child, show: impl Fn(&str)) -> End {
     match status {
         Ok(status) => End {
             status: status.to_string(),
+            exit: Some(status),
             failed: !status.success(),
             killed: status.code().is_none(),
             last_line,
         },
         Err(e) => End {
             status: format!("an unknown status ({e})"),
+            exit: None,
             failed: true,
             killed: true,
             last_line,

@@ -14,7 +14,7 @@ use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
-    let service = service(&args)?;
+    let service = service(&args.address, &args.service)?;
     let (link, far) = match &args.address {
         Whither::Introduced(it) => {
             let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
@@ -32,27 +32,20 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 }
 
 /// The service, which an address of a peer may name as well.
-fn service(args: &args::Connect) -> Result<String, Failure> {
-    let named = match &args.address {
+pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure> {
+    let named = match address {
         Whither::Peer(address) => address.service(),
         Whither::Introduced(it) => it.address().map_or("", |address| address.service()),
         Whither::Place(_) => "",
     };
-    if !named.is_empty() && !args.service.is_empty() && named != args.service {
+    if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(
             Code::Usage,
-            format!(
-                "the address names the service {named} already: leave {} out",
-                args.service
-            ),
+            format!("the address names the service {named} already: leave {given} out"),
         ));
     }
-    let given = if named.is_empty() {
-        &args.service
-    } else {
-        named
-    };
-    Ok(given.to_owned())
+    let service = if named.is_empty() { given } else { named };
+    Ok(service.to_owned())
 }
 
 async fn joined(
@@ -121,7 +114,7 @@ async fn joined(
 }
 
 /// Whether it was this substream alone that the other end dropped; the session goes on then.
-fn reset_by_peer(e: &io::Error) -> bool {
+pub(crate) fn reset_by_peer(e: &io::Error) -> bool {
     let cause = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
     matches!(cause, Some(StreamError::ResetByPeer { .. }))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cepa::Side;
 use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
+use cepa::link::ChatterSink;
 use cepa::mux::Substream;
 use cepa::node::{Introduction, Node};
 use cepa::onion::Onion;
@@ -41,8 +42,29 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
     ) -> Result<Self, Failure> {
+        Self::hearing(whither, trust, identity, None).await
+    }
+
+    /// The same for who wants to hear what a line says that is not of its link.
+    pub(crate) async fn to_hearing(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+        chatter: ChatterSink,
+    ) -> Result<Self, Failure> {
+        Self::hearing(whither, trust, identity, Some(chatter)).await
+    }
+
+    async fn hearing(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+        chatter: Option<ChatterSink>,
+    ) -> Result<Self, Failure> {
         let address = match whither {
-            Whither::Place(address) => return Self::dial(address, trust, identity).await,
+            Whither::Place(address) => {
+                return Self::dial(address, trust, identity, chatter.as_ref()).await;
+            }
             Whither::Peer(address) => address,
             Whither::Introduced(_) => {
                 return Err(Failure::new(
@@ -87,15 +109,16 @@ impl Link {
     }
 
     /// Dials, as [`Trust`] allows it.
-    pub(crate) async fn dial(
+    async fn dial(
         address: &Endpoint,
         trust: &Trust,
         identity: &Identity,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust);
-        let link = match Self::attempt(address, &policy, asked, identity).await {
+        let link = match Self::attempt(address, &policy, asked, identity, chatter).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -109,7 +132,7 @@ impl Link {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, asked, identity).await;
+                let second = Self::attempt(address, &policy, asked, identity, chatter).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -130,9 +153,11 @@ impl Link {
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         identity: &Identity,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
         let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
         config.ask_for = asked;
+        config.link.chatter = chatter.cloned();
         let dialled = transports::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         let child = stream

@@ -7,6 +7,7 @@ mod args;
 mod ask;
 mod child;
 mod connect;
+mod console;
 mod daemon;
 mod demo;
 mod exit;
@@ -24,6 +25,8 @@ mod node;
 mod passphrase;
 mod peer;
 mod pipe;
+mod ports;
+mod probe;
 mod qr;
 mod relay;
 mod serve;
@@ -65,12 +68,15 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Introduce(args) => introduce::run(args).await,
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
+            Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,
             Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
+            Command::Ports(args) => ports::run(&args),
+            Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),
         }
     });

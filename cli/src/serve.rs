@@ -34,6 +34,9 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// Pause after a failed session on a line that has only one: noise must not make us spin.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Longest pause between two looks whether a serial line is back: nobody waits long, and it costs nothing.
+const BACK: Duration = Duration::from_secs(2);
+
 /// Sessions at once. Each may use the mux's receive budget (64 MiB), whoever the peer is.
 const SESSIONS: usize = 256;
 
@@ -194,6 +197,7 @@ impl Server {
         let many = matches!(endpoint.scheme(), "tcp" | "unix");
         let mut sessions = JoinSet::new();
         let mut last = Ok(());
+        let mut absent = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -209,8 +213,23 @@ impl Server {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
+                // An adapter that was unplugged comes back, by a path under by-id the same one.
+                Err(e) if endpoint.scheme() == "serial" => {
+                    if absent.is_none() {
+                        self.say(format_args!("{e}; waiting for it to come back"));
+                    }
+                    let pause = absent.map_or(PAUSE / 2, |before: Duration| (before * 2).min(BACK));
+                    absent = Some(pause);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => continue,
+                        () = stopped(&mut stop) => break,
+                    }
+                }
                 Err(e) => return Err(e.into()),
             };
+            if absent.take().is_some() {
+                self.say(format_args!("{endpoint} is back"));
+            }
             let session = Arc::clone(&self).session(stream, endpoint.clone(), stop.clone());
             if many {
                 sessions.spawn(session);

@@ -1,6 +1,8 @@
 //! What a peer gets when it opens a service: the substream joined to an address that is opened anew
 //! for it, or one of the two that are built in.
 //!
+//! A service can be had on a console too, with messages beside its data (`console/`).
+//!
 //! A command (`exec:`) gets the substream as standard input and output, half-close included. Its
 //! exit status has no place on the wire; so that a failure is not taken for a short but whole
 //! output, a command that was killed, or that failed with input left untaken, ends its substream
@@ -14,11 +16,14 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::{Incoming, Session};
 use cepa::tls::TlsConfig;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
 use crate::child::Watched;
+use crate::console::framed::Outbox;
+use crate::console::served::{self, Served};
+use crate::console::wire::{self, Message, Status};
 use crate::demo;
 use crate::join::{Ended, Join, Step};
 use crate::log::say_of;
@@ -29,6 +34,9 @@ const EXIT: Duration = Duration::from_secs(1);
 
 /// A reset throws away what is queued in front of it; this lets the output so far leave first.
 const PARTING: Duration = Duration::from_millis(500);
+
+/// How long a command on a terminal may take to end once that was hung up; then it is killed.
+const HANG_UP: Duration = Duration::from_secs(2);
 
 /// The services of a server.
 #[derive(Debug)]
@@ -68,7 +76,9 @@ impl Services {
 
     /// Serves one substream to its end. Errors are told here, and are nobody else's.
     pub(crate) async fn serve(self: Arc<Self>, incoming: Incoming, session: Session) {
-        let service = match self.find(incoming.service()) {
+        let plain = incoming.service().strip_prefix(wire::PREFIX);
+        let on_console = plain.is_some();
+        let service = match self.find(plain.unwrap_or(incoming.service())) {
             Ok(service) => service.clone(),
             Err(reason) => {
                 let _ = incoming.refuse(&reason).await;
@@ -78,6 +88,11 @@ impl Services {
         let name = service.name;
         let peer = session.peer().id();
         let result = match service.target {
+            Target::Demo if on_console => {
+                let _ = incoming.refuse("this service has no console").await;
+                return;
+            }
+            target if on_console => self.console(&name, &target, incoming, &session).await,
             Target::Echo => match self.accept(incoming).await {
                 Ok(far) => echo(far).await,
                 Err(e) => Err(e),
@@ -122,14 +137,15 @@ impl Services {
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
+        let on_terminal = near.control().is_some();
         let mut far = self.accept(incoming).await?;
         let mut join = Join::new(&mut near, &mut far);
         if child.is_some() {
             join = join.hold_near_end();
         }
-        let ended = to_the_end(&mut join, child.as_ref(), session).await?;
+        let ended = to_the_end(&mut join, child.as_ref(), session, None).await;
         match ended {
-            Ended::Both { far_left: None, .. } => {
+            Ok(Ended::Both { far_left: None, .. }) => {
                 // What is queued still leaves; input that goes on coming is answered by a reset.
                 drop(far);
                 // Dropped, a command is killed. One whose input and output have ended in order may
@@ -139,10 +155,68 @@ impl Services {
                 }
                 Ok(())
             }
-            Ended::Near(e) => Err(format!("{to}: {e}")),
+            Ok(Ended::Near(e)) => Err(format!("{to}: {e}")),
             // The peer has reset its substream or is gone; its session tells of that.
-            _ => Ok(()),
+            Ok(_) => {
+                if on_terminal {
+                    hang_up(near, child).await;
+                }
+                Ok(())
+            }
+            Err(e) => Err(e),
         }
+    }
+
+    /// A service at somebody's terminal.
+    async fn console(
+        &self,
+        name: &str,
+        target: &Target,
+        incoming: Incoming,
+        session: &Session,
+    ) -> Result<(), String> {
+        let mut served = Served::new(self.accept(incoming).await?);
+        let terminal = served.terminal().await.map_err(|e| e.to_string())?;
+        let Target::Dial(to) = target else {
+            return echo(served.far).await;
+        };
+        let mut near = match transports::dial_for(to, &terminal).await {
+            Ok(near) => near,
+            Err(e) => {
+                // What exactly is wrong here is for the operator, not for the peer.
+                let why = "the service cannot be reached at the moment".to_owned();
+                served.outbox().push(Message::Ended(Status::Failed(why)));
+                let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
+                return Err(e.to_string());
+            }
+        };
+        served.joined_to(&near);
+        let child = near
+            .take_child()
+            .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
+        let outbox = served.outbox();
+        let mut join = Join::new(&mut near, &mut served.far);
+        if child.is_some() {
+            join = join.hold_near_end();
+        }
+        let ended = to_the_end(&mut join, child.as_ref(), session, Some(&outbox)).await;
+        if let Ok(Ended::Near(e)) = &ended {
+            let why = "the service broke off".to_owned();
+            outbox.push(Message::Ended(Status::Failed(why)));
+            let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
+            return Err(format!("{to}: {e}"));
+        }
+        // Whoever sat there has left: nothing that belongs to the terminal may stay.
+        hang_up(near, child).await;
+        ended.map(|_| ())
+    }
+}
+
+/// Closes a terminal, and gives the command that had it a moment to go by itself.
+async fn hang_up(near: Stream, child: Option<Watched>) {
+    drop(near);
+    if let Some(child) = child {
+        let _ = tokio::time::timeout(HANG_UP, child.ended()).await;
     }
 }
 
@@ -152,6 +226,7 @@ async fn to_the_end<N, F>(
     join: &mut Join<'_, N, F>,
     child: Option<&Watched>,
     session: &Session,
+    console: Option<&Outbox>,
 ) -> Result<Ended, String>
 where
     N: AsyncRead + AsyncWrite + Unpin,
@@ -182,7 +257,10 @@ where
         match (step, child) {
             (Step::Over(ended), _) => return Ok(ended),
             (Step::NearEnded, Some(child)) => {
-                if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
+                if let Some(console) = console {
+                    let end = tokio::time::timeout(EXIT, child.ended()).await;
+                    console.push(served::ended(end.ok().and_then(|end| end.exit)));
+                } else if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
                     && (end.killed || (end.failed && join.near_left_bytes()))
                 {
                     tokio::time::sleep(PARTING).await;
@@ -196,7 +274,7 @@ where
 }
 
 /// Sends back what comes, until it ends.
-async fn echo(mut far: Onion<Substream>) -> Result<(), String> {
+async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
     let mut buffer = vec![0; 64 * 1024];
     let copied = async {
         loop {

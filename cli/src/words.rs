@@ -9,6 +9,8 @@ use cepa::node::{self, Introduction, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;
 
+use crate::console::wire;
+
 /// A word of `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -32,6 +34,29 @@ impl FromStr for Expected {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum TrustWord {
     Any,
+}
+
+/// The word of `--escape`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Escape(Option<u8>);
+
+impl Escape {
+    /// The character; without one everything typed is for the service.
+    pub(crate) fn byte(self) -> Option<u8> {
+        self.0
+    }
+}
+
+impl FromStr for Escape {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word.as_bytes() {
+            _ if word == "none" => Ok(Self(None)),
+            [byte] if byte.is_ascii_graphic() => Ok(Self(Some(*byte))),
+            _ => Err("expected one character that can be typed, or `none`".into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -210,6 +235,9 @@ const MAX_NAME: usize = 128;
 fn service_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err("the service's name is missing".into());
+    }
+    if name.starts_with(wire::PREFIX) {
+        return Err(format!("names that begin with {} are taken", wire::PREFIX));
     }
     if name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(format!(

@@ -15,12 +15,15 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "serve",
         "relay",
         "connect",
+        "console",
         "forward",
         "pipe",
         "id",
         "peer",
         "invite",
         "join",
+        "probe",
+        "ports",
         "explain",
         "Exit codes:",
     ] {
@@ -43,6 +46,7 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["relay"], "--circuits"),
         (&["id", "addr"], "--relay"),
         (&["connect"], "--expect"),
+        (&["console"], "--escape"),
         (&["forward"], "--local"),
         (&["pipe"], "--trust"),
         (&["id", "new"], "--kind"),
@@ -51,6 +55,8 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["invite"], "--minutes"),
         (&["join"], "<CODE>"),
         (&["demo"], "--size"),
+        (&["probe"], "--answer"),
+        (&["ports"], "--json"),
         (&["explain"], "<ADDR>"),
     ] {
         let output = place.run(&[words, &["--help"]].concat());
@@ -293,4 +299,25 @@ fn output_whose_reader_has_left_is_no_error() {
     let output = common::finish(child);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn ports_are_listed_or_one_line_says_that_there_are_none() {
+    let place = Place::new();
+    let (table, json) = (place.run(&["ports"]), place.run(&["ports", "--json"]));
+    assert_eq!(
+        (table.status.code(), json.status.code()),
+        (Some(0), Some(0))
+    );
+    let list = text(&json.stdout);
+    assert!(list.starts_with('[') && list.ends_with("]\n"), "{list}");
+    if list == "[]\n" {
+        assert_eq!(text(&table.stdout), "");
+        let told = text(&table.stderr);
+        assert!(told.contains("no serial ports here"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    } else {
+        assert!(text(&table.stdout).starts_with("PORT "));
+        assert!(text(&table.stdout).lines().count() > 1);
+    }
 }

@@ -100,20 +100,20 @@ fn of_target(target: &Target) -> String {
         Target::Fd { read, write } => {
             format!("open descriptors, {read} to read and {write} to write")
         }
-        Target::Exec { argv, dir } => {
+        Target::Exec { argv, dir, pty } => {
             let command = argv
                 .iter()
                 .map(|word| format!("{word:?}"))
                 .collect::<Vec<_>>()
                 .join(" ");
+            let what = if *pty {
+                "a terminal of its own for the command"
+            } else {
+                "standard input and output of the command"
+            };
             match dir {
-                None => format!("standard input and output of the command {command}"),
-                Some(dir) => {
-                    format!(
-                        "standard input and output of the command {command} in {}",
-                        dir.display()
-                    )
-                }
+                None => format!("{what} {command}"),
+                Some(dir) => format!("{what} {command} in {}", dir.display()),
             }
         }
         Target::Serial { path, settings } => format!(

@@ -35,11 +35,14 @@ impl Child {
     /// Takes over a process that was spawned with `kill_on_drop`, and drains its standard error.
     pub(crate) fn new(mut process: process::Child) -> Self {
         let stderr = Stderr::default();
-        // The pipe is there: `exec` asks for it.
+        // There is none where the command has a terminal: that gets it all.
         let drain = process
             .stderr
             .take()
             .map(|pipe| tokio::spawn(drain(pipe, stderr.clone())));
+        if drain.is_none() {
+            stderr.end();
+        }
         Self {
             process,
             stderr,

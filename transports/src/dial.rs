@@ -2,6 +2,7 @@
 use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError};
 use crate::stream::Stream;
+use crate::terminal::Terminal;
 use crate::{exec, fd, memory, pty, serial, stdio, tcp, unix};
 
 /// Opens what the address names; its layers are not built here.
@@ -14,12 +15,28 @@ use crate::{exec, fd, memory, pty, serial, stdio, tcp, unix};
 /// # Errors
 /// One line: what was dialled, why it failed, what to do.
 pub async fn dial(endpoint: &Endpoint) -> Result<Stream, TransportError> {
+    dial_for(endpoint, &Terminal::default()).await
+}
+
+/// As [`dial`], for somebody at a terminal: a command that gets a pty (`exec:…,pty=yes`) is told what
+/// that terminal is and how large. Other addresses have no use for it.
+///
+/// # Errors
+/// As for [`dial`].
+pub async fn dial_for(endpoint: &Endpoint, terminal: &Terminal) -> Result<Stream, TransportError> {
     match endpoint.target() {
         Target::Tcp { host, port } => tcp::dial(endpoint, host, *port).await,
         Target::Unix { path } => unix::dial(endpoint, path).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
         Target::Fd { read, write } => fd::open(Action::Dial, endpoint, *read, *write),
-        Target::Exec { argv, dir } => exec::start(Action::Dial, endpoint, argv, dir.as_deref()),
+        Target::Exec { argv, dir, pty } => {
+            let command = exec::Command {
+                argv,
+                dir: dir.as_deref(),
+                terminal: pty.then_some(terminal),
+            };
+            exec::start(Action::Dial, endpoint, &command)
+        }
         Target::Serial { path, settings } => serial::dial(endpoint, path, settings),
         Target::Pty { path } => pty::dial(endpoint, path),
         Target::Memory { name } => memory::dial(endpoint, name).await,

@@ -1,5 +1,7 @@
 //! `exec:`: a command's standard input and output.
 //!
+//! With `pty=yes` that is a terminal of its own (`terminal`), else two pipes:
+//!
 //! No shell runs. The command stays in this process's own process group: a terminal's interrupt then
 //! reaches it too, and it may ask for a password on the terminal (a background group would be stopped
 //! for reading it). It is killed when nobody holds it any more: that process alone; what it has
@@ -14,20 +16,28 @@ use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::process::{self, ChildStdin, ChildStdout};
 
 use crate::child::Child;
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind, describe, kind_of};
 use crate::stream::Stream;
+use crate::terminal::{self, Terminal};
+
+/// What is started, and on what.
+pub(crate) struct Command<'a> {
+    pub(crate) argv: &'a [String],
+    pub(crate) dir: Option<&'a Path>,
+    /// A terminal of its own instead of pipes.
+    pub(crate) terminal: Option<&'a Terminal>,
+}
 
 pub(crate) fn start(
     action: Action,
     endpoint: &Endpoint,
-    argv: &[String],
-    dir: Option<&Path>,
+    what: &Command<'_>,
 ) -> Result<Stream, TransportError> {
-    let Some((program, arguments)) = argv.split_first() else {
+    let Some((program, arguments)) = what.argv.split_first() else {
         // An Endpoint cannot hold this; see Endpoint::new.
         let kind = TransportErrorKind::Invalid;
         return Err(TransportError::new(
@@ -38,14 +48,9 @@ pub(crate) fn start(
             "write one",
         ));
     };
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    if let Some(dir) = dir {
+    let mut command = process::Command::new(program);
+    command.args(arguments).kill_on_drop(true);
+    if let Some(dir) = what.dir {
         // Looked at first, because the spawn's own error does not tell which of the two is missing.
         match std::fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => command.current_dir(dir),
@@ -70,20 +75,30 @@ pub(crate) fn start(
             }
         };
     }
-    let mut process = command
-        .spawn()
-        .map_err(|error| failure(action, endpoint, program, error))?;
+    let failed = |error| failure(action, endpoint, program, error);
+    let name = Path::new(program)
+        .file_name()
+        .map_or(program.as_str().into(), |n| n.to_string_lossy());
+    let label = |process: &process::Child| match process.id() {
+        Some(id) => format!("exec {name} (pid {id})"),
+        None => format!("exec {name}"),
+    };
+    if let Some(terminal) = what.terminal {
+        let (process, io) = terminal::start(command, terminal).map_err(failed)?;
+        let (label, control) = (label(&process), io.control());
+        let stream = Stream::from_io(io, label).with_control(control);
+        return Ok(stream.with_child(Child::new(process)));
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut process = command.spawn().map_err(failed)?;
     let pipes = Pipes {
         input: process.stdin.take(),
         output: process.stdout.take(),
     };
-    let name = Path::new(program)
-        .file_name()
-        .map_or(program.as_str().into(), |n| n.to_string_lossy());
-    let label = match process.id() {
-        Some(id) => format!("exec {name} (pid {id})"),
-        None => format!("exec {name}"),
-    };
+    let label = label(&process);
     Ok(Stream::from_io(pipes, label).with_child(Child::new(process)))
 }
 

@@ -27,6 +27,7 @@ mod fd;
 mod listen;
 pub mod memory;
 pub mod meter;
+mod ports;
 mod pty;
 #[cfg(feature = "serial")]
 mod serial;
@@ -37,6 +38,7 @@ mod side;
 mod stdio;
 mod stream;
 mod tcp;
+mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod throttle;
@@ -44,9 +46,11 @@ mod unix;
 mod watch;
 
 pub use child::{Child, Stderr};
-pub use dial::dial;
+pub use dial::{dial, dial_for};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use listen::{Listener, listen};
+pub use ports::{Port, ports};
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
+pub use terminal::{Control, Terminal, WindowSize};

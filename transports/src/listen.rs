@@ -9,6 +9,7 @@ use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
 use crate::serial::SerialListener;
 use crate::stream::Stream;
+use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
 use crate::{exec, fd, stdio, tcp};
 
@@ -39,12 +40,15 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
         Target::Fd { read, write } => {
             Source::Once(Some(fd::open(Action::Listen, endpoint, *read, *write)?))
         }
-        Target::Exec { argv, dir } => Source::Once(Some(exec::start(
-            Action::Listen,
-            endpoint,
-            argv,
-            dir.as_deref(),
-        )?)),
+        Target::Exec { argv, dir, pty } => {
+            let terminal = Terminal::default();
+            let command = exec::Command {
+                argv,
+                dir: dir.as_deref(),
+                terminal: pty.then_some(&terminal),
+            };
+            Source::Once(Some(exec::start(Action::Listen, endpoint, &command)?))
+        }
         Target::Serial { path, settings } => {
             Source::Serial(SerialListener::new(endpoint, path, settings)?)
         }

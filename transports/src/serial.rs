@@ -1,7 +1,8 @@
 //! `serial:`: a serial line through tokio-serial.
 //!
-//! tokio-serial opens and sets up the device (any baud rate, without libudev). Three things are done
-//! differently here than its stream does them:
+//! tokio-serial opens, locks (`TIOCEXCL` and flock) and sets up the device (any baud rate, without libudev).
+//! What came in before is thrown away: it is of another conversation, or was read at another rate. Three
+//! things are done differently here than its stream does them:
 //! - **flush** returns at once: every write is in the driver before it is reported, and the drain that
 //!   tokio-serial calls blocks the whole thread until the last bit has left the line;
 //! - **shutdown** waits, without blocking, until the driver has sent everything (at most 30 s, what the kernel
@@ -12,6 +13,7 @@
 //!
 //! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure.
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,21 +21,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::termios::{ControlModes, OptionalActions, tcgetattr, tcsetattr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_serial::SerialPort;
 
-use crate::endpoint::{DataBits, Endpoint, FlowControl, Parity, SerialSettings, StopBits};
+use crate::endpoint::{
+    DataBits, Endpoint, FlowControl, ModemLine, Parity, SerialSettings, StopBits,
+};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
 use crate::stream::Stream;
+use crate::terminal::{Breaks, Control};
 
 /// How long shutdown waits for the line: the kernel's own default at close.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How often it looks.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// What tcsendbreak takes at least: long enough for every baud rate.
+const BREAK: Duration = Duration::from_millis(250);
 /// Slices that are gathered into one write: one frame of a small line. More saves nothing there.
 const GATHER: usize = 4096;
 
@@ -43,7 +51,7 @@ pub(crate) fn dial(
     settings: &SerialSettings,
 ) -> Result<Stream, TransportError> {
     let line = Line::open(Action::Dial, endpoint, path, settings)?;
-    Ok(Stream::from_io(line, format!("serial {}", path.display())))
+    Ok(line.into_stream(path))
 }
 
 /// Waits for the first byte on a line, because that is all the sign of a peer there is.
@@ -98,10 +106,7 @@ impl SerialListener {
         match self.waiting.take() {
             Some(mut line) => {
                 line.permit = permit;
-                Ok(Stream::from_io(
-                    line,
-                    format!("serial {}", self.path.display()),
-                ))
+                Ok(line.into_stream(&self.path))
             }
             None => Err(TransportError::new(
                 Action::Accept,
@@ -122,6 +127,9 @@ struct Line {
     shut: bool,
     drain: Option<(Instant, Pin<Box<Sleep>>)>,
     gathered: Vec<u8>,
+    breaks: Arc<Breaks>,
+    /// Until when the line is held in a break.
+    breaking: Option<Pin<Box<Sleep>>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -187,8 +195,21 @@ impl Line {
                 FlowControl::Software => tokio_serial::FlowControl::Software,
             })
             .exclusive(s.exclusive);
-        let port = tokio_serial::SerialStream::open(&builder)
+        // Held until the port is open for good, so that no line falls meanwhile.
+        let kept = (s.dtr == ModemLine::Keep).then(|| keep_lines(path));
+        let mut port = tokio_serial::SerialStream::open(&builder)
             .map_err(|error| explain(action, endpoint, path, error))?;
+        drop(kept);
+        // What a device cannot do (a pty has no lines) is no failure: nothing is lost by it.
+        let _ = port.clear(tokio_serial::ClearBuffer::Input);
+        let _ = match s.dtr {
+            ModemLine::Keep => Ok(()),
+            line => port.write_data_terminal_ready(line == ModemLine::On),
+        };
+        let _ = match s.rts {
+            ModemLine::Keep => Ok(()),
+            line => port.write_request_to_send(line == ModemLine::On),
+        };
         Ok(Self {
             port,
             early: Vec::new(),
@@ -196,9 +217,54 @@ impl Line {
             shut: false,
             drain: None,
             gathered: Vec::new(),
+            breaks: Arc::default(),
+            breaking: None,
             permit: None,
         })
     }
+
+    fn into_stream(self, path: &Path) -> Stream {
+        let control = Control::of_line(Arc::clone(&self.breaks));
+        Stream::from_io(self, format!("serial {}", path.display())).with_control(control)
+    }
+
+    /// Begins a break that was asked for, and ends it in time. A device that has none goes on without.
+    fn poll_break(&mut self, cx: &mut Context<'_>) {
+        if self.breaks.poll_wanted(cx) && self.breaking.is_none() && self.port.set_break().is_ok() {
+            self.breaking = Some(Box::pin(tokio::time::sleep(BREAK)));
+        }
+        if let Some(sleep) = &mut self.breaking
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            let _ = self.port.clear_break();
+            self.breaking = None;
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.breaking.is_some() {
+            let _ = self.port.clear_break();
+        }
+    }
+}
+
+/// Has the lines stay as they are when the port is closed: no hang-up on close (`HUPCL`). Opening a port
+/// raises them where they are low, and an edge resets many a board; so the next opening finds them high.
+///
+/// Done on a descriptor of our own, for a port that nobody else has locked.
+fn keep_lines(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let port = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    rustix::fs::flock(&port, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if let Ok(mut mode) = tcgetattr(&port) {
+        mode.control_modes.remove(ControlModes::HUPCL);
+        let _ = tcsetattr(&port, OptionalActions::Now, &mode);
+    }
+    // The port's own lock comes next.
+    rustix::fs::flock(&port, FlockOperation::Unlock).ok()?;
+    Some(port)
 }
 
 /// Why a device that exists could not be opened. serialport's error keeps little of the reason, so
@@ -275,6 +341,7 @@ impl AsyncRead for Line {
         if self.hung_up {
             return Poll::Ready(Err(hang_up()));
         }
+        self.poll_break(cx);
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.port).poll_read(cx, buf));
         let gone = match &result {

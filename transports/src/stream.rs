@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::child::Child;
+use crate::terminal::Control;
 
 /// Anything that carries bytes both ways. Implemented for every type that fits.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -25,6 +26,7 @@ pub struct Stream {
     io: Box<dyn ByteStream>,
     label: String,
     child: Option<Child>,
+    control: Option<Control>,
 }
 
 impl Stream {
@@ -34,12 +36,23 @@ impl Stream {
             io: Box::new(io),
             label: label.into(),
             child: None,
+            control: None,
         }
     }
 
     pub(crate) fn with_child(mut self, child: Child) -> Self {
         self.child = Some(child);
         self
+    }
+
+    pub(crate) fn with_control(mut self, control: Control) -> Self {
+        self.control = Some(control);
+        self
+    }
+
+    /// What can be told to the device below, beside bytes; `None` where there is none that would listen.
+    pub fn control(&self) -> Option<Control> {
+        self.control.clone()
     }
 
     /// Where it goes or came from, for messages: `tcp 127.0.0.1:7000`.

@@ -159,9 +159,10 @@ async fn a_dialled_pty_waits_for_its_peer() {
         timeout(NOTHING, pty.read(&mut buf)).await.is_err(),
         "no one there is no end"
     );
-    pty.write_all(b"early").await.unwrap();
+    pty.write_all(b"of another conversation").await.unwrap();
     let mut serial = place.dial_serial().await;
-    expect(&mut serial, "early").await;
+    pty.write_all(b"new").await.unwrap();
+    expect(&mut serial, "new").await;
     serial.write_all(b"there").await.unwrap();
     expect(&mut pty, "there").await;
     drop(serial);
@@ -256,4 +257,132 @@ async fn a_serial_listener_waits_for_the_first_byte_and_keeps_it() {
             };
         }
     }
+}
+
+#[tokio::test]
+async fn a_line_is_locked_for_one_program() {
+    let place = Place::new();
+    let _pty = dial(&place.pty()).await.unwrap();
+    let serial = place.dial_serial().await;
+    let busy = dial(&place.serial()).await.unwrap_err();
+    assert_eq!(busy.kind(), TransportErrorKind::AddressInUse, "{busy}");
+    assert!(
+        busy.to_string().contains("another program holds it"),
+        "{busy}"
+    );
+    // Others that lock by flock see it too (minicom, picocom, screen of late).
+    let other = std::fs::File::open(&place.path);
+    if let Ok(other) = other {
+        let lock = rustix::fs::FlockOperation::NonBlockingLockShared;
+        assert_eq!(
+            rustix::fs::flock(&other, lock),
+            Err(rustix::io::Errno::WOULDBLOCK)
+        );
+    }
+    drop(serial);
+    drop(place.dial_serial().await);
+}
+
+/// Whether closing the port hangs up.
+fn hangs_up(path: &Path) -> bool {
+    let port = std::fs::File::open(path).unwrap();
+    let mode = rustix::termios::tcgetattr(port).unwrap();
+    mode.control_modes
+        .contains(rustix::termios::ControlModes::HUPCL)
+}
+
+#[tokio::test]
+async fn modem_lines_are_kept_or_set_and_a_pty_that_has_none_is_fine() {
+    let place = Place::new();
+    let _pty = dial(&place.pty()).await.unwrap();
+    let held = std::fs::File::open(&place.path).unwrap();
+    let mut mode = rustix::termios::tcgetattr(&held).unwrap();
+    mode.control_modes
+        .insert(rustix::termios::ControlModes::HUPCL);
+    rustix::termios::tcsetattr(&held, rustix::termios::OptionalActions::Now, &mode).unwrap();
+    let path = place.path.display();
+    for (options, keeps) in [
+        ("dtr=on,rts=off", false),
+        ("dtr=off,rts=on", false),
+        ("dtr=keep", true),
+    ] {
+        let address = endpoint(&format!("serial:{path},{options},exclusive=no"));
+        let mut serial = dial(&address).await.unwrap();
+        assert_eq!(hangs_up(&place.path), !keeps, "{options}");
+        serial.write_all(b"x").await.unwrap();
+    }
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Wakes(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn an_unplugged_line_is_noticed_once_and_nothing_spins() {
+    use std::sync::atomic::Ordering::SeqCst;
+    let place = Place::new();
+    let pty = dial(&place.pty()).await.unwrap();
+    let mut serial = place.dial_serial().await;
+    let wakes = std::sync::Arc::new(Wakes::default());
+    let waker = std::task::Waker::from(std::sync::Arc::clone(&wakes));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut bytes = [0; 8];
+    let mut poll = |serial: &mut Stream| {
+        let mut buf = tokio::io::ReadBuf::new(&mut bytes);
+        tokio::io::AsyncRead::poll_read(std::pin::Pin::new(serial), &mut cx, &mut buf)
+    };
+    assert!(poll(&mut serial).is_pending());
+    tokio::time::sleep(NOTHING).await;
+    assert_eq!(wakes.0.load(SeqCst), 0);
+    drop(pty);
+    timeout(GUARD, async {
+        while wakes.0.load(SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        assert!(matches!(poll(&mut serial), std::task::Poll::Ready(Err(_))));
+    }
+    tokio::time::sleep(NOTHING).await;
+    assert!(wakes.0.load(SeqCst) <= 2, "{}", wakes.0.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_line_that_is_plugged_in_again_is_listened_on_again() {
+    let place = Place::new();
+    let pty = dial(&place.pty()).await.unwrap();
+    let mut listener = listen(&place.serial()).await.unwrap();
+    drop(pty);
+    for _ in 0..2 {
+        let gone = timeout(GUARD, listener.accept())
+            .await
+            .unwrap()
+            .unwrap_err();
+        assert!(
+            matches!(
+                gone.kind(),
+                TransportErrorKind::Lost | TransportErrorKind::NotFound
+            ),
+            "{gone}"
+        );
+    }
+    let mut pty = dial(&place.pty()).await.unwrap();
+    let accepting = tokio::spawn(async move { accept(&mut listener).await });
+    // The listener throws away what comes before it has opened the line.
+    let mut serial = loop {
+        pty.write_all(b"x").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if accepting.is_finished() {
+            break accepting.await.unwrap();
+        }
+    };
+    expect(&mut serial, "x").await;
 }

@@ -8,8 +8,17 @@ pub(super) const SCHEMES: &[&str] = &[
 /// The keys that a scheme's option list can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
-        "exec" => &["dir"],
-        "serial" => &["baud", "data", "parity", "stop", "flow", "exclusive"],
+        "exec" => &["dir", "pty"],
+        "serial" => &[
+            "baud",
+            "data",
+            "parity",
+            "stop",
+            "flow",
+            "exclusive",
+            "dtr",
+            "rts",
+        ],
         _ => &[],
     }
 }
@@ -19,6 +28,7 @@ pub(super) const DATA: &[&str] = &["5", "6", "7", "8"];
 pub(super) const PARITY: &[&str] = &["none", "odd", "even"];
 pub(super) const STOP: &[&str] = &["1", "2"];
 pub(super) const FLOW: &[&str] = &["none", "hw", "sw"];
+pub(super) const LINE: &[&str] = &["keep", "on", "off"];
 pub(super) const YES_NO: &[&str] = &["yes", "no"];
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.

@@ -13,8 +13,8 @@
 //! | `unix` | `PATH` of a socket | none |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
-//! | `exec` | a command line | `dir=PATH` (this process's own directory) |
-//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) |
+//! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -26,7 +26,7 @@
 //! **Command lines** are split into words as a POSIX shell does it (quotes and backslashes; no shell
 //! runs, so nothing is expanded). Commas, question marks and percent signs in them are literal,
 //! with one exception: outside of quotes, the first `,KEY=` or `?KEY=` whose KEY is one of exec's
-//! own keys (today `dir`) begins the option list, which then reaches to the end of the address.
+//! own keys (`dir`, `pty`) begins the option list, which then reaches to the end of the address.
 //! So `exec:ssh host cepa pipe stdio: serial:/dev/ttyUSB0,baud=9600` and
 //! `exec:cepa serve stdio: --service db=unix:/x/y` are plain commands; an inner `,dir=` that belongs
 //! to the command is put in quotes.
@@ -43,7 +43,9 @@ mod print;
 mod types;
 
 pub use parse::ParseError;
-pub use types::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+pub use types::{
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+};
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{DATA, FLOW, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
+use super::keys::{DATA, FLOW, LINE, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
 };
 
 /// Why a text is no address. Printed as one line.
@@ -300,16 +300,19 @@ fn exec(text: &str, start: usize) -> Result<Target, Wrong> {
     if argv.first().is_none_or(String::is_empty) {
         return wrong(start, "a command, as in exec:ssh host cepa serve stdio:");
     }
-    let mut dir = None;
+    let (mut dir, mut pty) = (None, false);
     for option in option_list(options, start + end, "exec")? {
-        // There is only one key; a second one will need a match here.
+        if option.key == "pty" {
+            pty = option.word(YES_NO)? == "yes";
+            continue;
+        }
         let value = unescape(option.value, option.value_at)?;
         if value.is_empty() {
             return wrong(option.value_at, "a directory");
         }
         dir = Some(PathBuf::from(OsString::from_vec(value)));
     }
-    Ok(Target::Exec { argv, dir })
+    Ok(Target::Exec { argv, dir, pty })
 }
 
 /// Where a command line ends and its option list begins; see the grammar in `mod.rs`.
@@ -400,8 +403,16 @@ fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                     _ => FlowControl::None,
                 }
             }
-            // option_list lets only the scheme's keys through: this is "exclusive".
-            _ => s.exclusive = option.word(YES_NO)? == "yes",
+            "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
+            // option_list lets only the scheme's keys through: this is "dtr" or "rts".
+            key => {
+                let line = match option.word(LINE)? {
+                    "on" => ModemLine::On,
+                    "off" => ModemLine::Off,
+                    _ => ModemLine::Keep,
+                };
+                *(if key == "dtr" { &mut s.dtr } else { &mut s.rts }) = line;
+            }
         }
     }
     Ok(Target::Serial { path, settings: s })

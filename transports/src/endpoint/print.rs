@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
 };
 
 impl fmt::Display for Layer {
@@ -32,19 +32,21 @@ impl fmt::Display for Target {
             Self::Stdio => Ok(()),
             Self::Fd { read, write } if read == write => write!(f, "{read}"),
             Self::Fd { read, write } => write!(f, "{read},{write}"),
-            Self::Exec { argv, dir } => {
+            Self::Exec { argv, dir, pty } => {
                 for (i, word) in argv.iter().enumerate() {
                     if i > 0 {
                         f.write_str(" ")?;
                     }
                     quote(f, word)?;
                 }
-                match dir {
-                    Some(dir) => {
-                        f.write_str(",dir=")?;
-                        escape_path(f, dir)
-                    }
-                    None => Ok(()),
+                if let Some(dir) = dir {
+                    f.write_str(",dir=")?;
+                    escape_path(f, dir)?;
+                }
+                if *pty {
+                    f.write_str(",pty=yes")
+                } else {
+                    Ok(())
                 }
             }
             Self::Serial { path, settings } => {
@@ -93,6 +95,16 @@ fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
     }
     if s.exclusive != default.exclusive {
         write!(f, ",exclusive={}", if s.exclusive { "yes" } else { "no" })?;
+    }
+    for (name, line, usual) in [("dtr", s.dtr, default.dtr), ("rts", s.rts, default.rts)] {
+        if line != usual {
+            let word = match line {
+                ModemLine::Keep => "keep",
+                ModemLine::On => "on",
+                ModemLine::Off => "off",
+            };
+            write!(f, ",{name}={word}")?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::{DataBits, Endpoint, FlowControl, Layer, Parity, SerialSettings, StopBits, Target};
+use super::{
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+};
 
 fn parse(text: &str) -> Endpoint {
     text.parse().unwrap_or_else(|e| panic!("{e}"))
@@ -22,6 +24,7 @@ fn exec(words: &[&str]) -> Target {
     Target::Exec {
         argv: words.iter().map(|w| (*w).to_owned()).collect(),
         dir: None,
+        pty: false,
     }
 }
 
@@ -43,6 +46,8 @@ fn canonical_texts() {
         "exec:cepa serve stdio: --service db=unix:/x/y",
         "exec:sh -c 'cat; exit 3'",
         "exec:cat,dir=/tmp",
+        "exec:sh -i,pty=yes",
+        "exec:sh -i,dir=/tmp,pty=yes",
         "serial:/dev/ttyUSB0,baud=115200",
         "serial:/dev/ttyUSB0,baud=9600,data=7,parity=even,stop=2,flow=hw,exclusive=no",
         "pty:/tmp/line",
@@ -90,7 +95,11 @@ fn command_lines_keep_their_commas_and_question_marks() {
     // In quotes even the key's own text is the command's.
     let quoted = "exec:cepa connect 'exec:cat,dir=/inner' \"?dir=x\",dir=/outer";
     match parse(quoted).target() {
-        Target::Exec { argv, dir } => {
+        Target::Exec {
+            argv,
+            dir,
+            pty: false,
+        } => {
             assert_eq!(argv[2], "exec:cat,dir=/inner");
             assert_eq!(argv[3], "?dir=x");
             assert_eq!(dir.as_deref(), Some("/outer".as_ref()));
@@ -258,7 +267,7 @@ fn errors_are_one_short_line() {
             .unwrap_err()
             .to_string(),
         "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
-         (baud, data, parity, stop, flow, exclusive); did you mean \"baud\"?"
+         (baud, data, parity, stop, flow, exclusive, dtr, rts); did you mean \"baud\"?"
     );
 }
 
@@ -330,6 +339,7 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         FlowControl::Hardware,
         FlowControl::Software,
     ];
+    let lines = [ModemLine::Keep, ModemLine::On, ModemLine::Off];
     let choices = (
         50..=20_000_000u32,
         prop::sample::select(data.to_vec()),
@@ -337,15 +347,19 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         prop::sample::select(stop.to_vec()),
         prop::sample::select(flow.to_vec()),
         any::<bool>(),
+        prop::sample::select(lines.to_vec()),
+        prop::sample::select(lines.to_vec()),
     );
     choices.prop_map(
-        |(baud, data, parity, stop, flow, exclusive)| SerialSettings {
+        |(baud, data, parity, stop, flow, exclusive, dtr, rts)| SerialSettings {
             baud,
             data,
             parity,
             stop,
             flow,
             exclusive,
+            dtr,
+            rts,
         },
     )
 }
@@ -368,7 +382,8 @@ fn any_target() -> impl Strategy<Value = Target> {
         any_path().prop_map(|path| Target::Unix { path }),
         Just(Target::Stdio),
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
-        (argv, prop::option::of(any_path())).prop_map(|(argv, dir)| Target::Exec { argv, dir }),
+        (argv, prop::option::of(any_path()), any::<bool>())
+            .prop_map(|(argv, dir, pty)| Target::Exec { argv, dir, pty }),
         (any_path(), any_settings()).prop_map(|(path, settings)| Target::Serial { path, settings }),
         any_path().prop_map(|path| Target::Pty { path }),
         any_text()

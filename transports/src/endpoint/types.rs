@@ -117,6 +117,8 @@ pub enum Target {
         argv: Vec<String>,
         /// The directory it is started in; this process's own when absent.
         dir: Option<PathBuf>,
+        /// It gets a terminal of its own (a pty) instead of pipes.
+        pty: bool,
     },
     /// A serial line.
     Serial {
@@ -170,6 +172,10 @@ pub struct SerialSettings {
     /// Refuse to share the device (`TIOCEXCL` and a lock). Default yes: two readers of one line
     /// steal each other's bytes.
     pub exclusive: bool,
+    /// The DTR line. Default keep: on many boards an edge of it is a reset.
+    pub dtr: ModemLine,
+    /// The RTS line. Default keep. Hardware flow control has it for itself.
+    pub rts: ModemLine,
 }
 
 impl Default for SerialSettings {
@@ -181,6 +187,8 @@ impl Default for SerialSettings {
             stop: StopBits::One,
             flow: FlowControl::None,
             exclusive: true,
+            dtr: ModemLine::Keep,
+            rts: ModemLine::Keep,
         }
     }
 }
@@ -216,6 +224,18 @@ pub enum StopBits {
     One,
     /// 2
     Two,
+}
+
+/// What becomes of an outgoing modem line when a port is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModemLine {
+    /// The system raises it where it was low, and closing leaves it as it is, so that a port that is opened
+    /// again shows no edge.
+    Keep,
+    /// Raised.
+    On,
+    /// Lowered. The system raises it for a moment first: that is how Linux opens a port.
+    Off,
 }
 
 /// Who holds a sender back.

@@ -1,0 +1,46 @@
+//! The command lines of what meets no peer: their words and their help.
+
+use cepa::transports::Endpoint;
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two data lines joined). The
+probe takes about 4 s of line in each direction, and nothing else may use the line meanwhile. It is the
+line alone that is looked at: no link, no TLS.")]
+pub(crate) struct Probe {
+    /// The line, without layers: serial:PATH, or anything else that carries bytes
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+    /// Answer probes from the other end, until stopped
+    #[arg(long)]
+    pub(crate) answer: bool,
+    /// The findings as a JSON object
+    #[arg(long, conflicts_with = "answer")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The name under BY-ID stays with an adapter when others are plugged in: it is the one to write into an
+address, as in serial:/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0,baud=115200")]
+pub(crate) struct Ports {
+    /// As a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How much each substream carries, each way, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) size: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The address
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Endpoint,
+}

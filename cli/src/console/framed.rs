@@ -1,0 +1,231 @@
+//! A substream as a console has it: data in and out as from any stream, and messages beside it.
+//!
+//! The messages that come go to whoever is named at the start; those that are to go wait in an
+//! [`Outbox`] and leave with the next write, flush or shutdown. A new window size replaces one that
+//! still waits, so that the box stays small however often a window is dragged.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::wire::{self, Decoder, Message};
+
+/// Read at once.
+const CHUNK: usize = 8 * 1024;
+/// Messages that wait; what is more is dropped (breaks, which nobody types so often).
+const WAITING: usize = 16;
+
+/// Takes messages that come.
+type Listener = Box<dyn FnMut(Message) + Send>;
+
+pub(crate) struct Framed<S> {
+    inner: S,
+    decoder: Decoder,
+    /// `data[read..]` was received and not taken yet.
+    data: Vec<u8>,
+    read: usize,
+    on_message: Listener,
+    /// Encoded, and not written yet.
+    out: Vec<u8>,
+    written: usize,
+    outbox: Outbox,
+}
+
+/// Where messages wait that are to go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox(Arc<Mutex<Vec<Message>>>);
+
+impl Outbox {
+    pub(crate) fn push(&self, message: Message) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(message, Message::Terminal(_)) {
+            waiting.retain(|other| !matches!(other, Message::Terminal(_)));
+        }
+        if waiting.len() < WAITING {
+            waiting.push(message);
+        }
+    }
+
+    fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S> Framed<S> {
+    pub(crate) fn new(inner: S, on_message: Listener) -> Self {
+        Self {
+            inner,
+            decoder: Decoder::default(),
+            data: Vec::new(),
+            read: 0,
+            on_message,
+            out: Vec::new(),
+            written: 0,
+            outbox: Outbox::default(),
+        }
+    }
+
+    pub(crate) fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Framed<S> {
+    /// Writes what is encoded.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.written += n,
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all that waits.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_out(cx))?;
+            let messages = self.outbox.take();
+            if messages.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            for message in &messages {
+                wire::put(message, &mut self.out);
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Framed<S> {
+    /// Reads once from below, whatever it brings: data is kept, messages are passed on. False when there
+    /// is nothing to wait for: the stream has ended, or data came first. Cancel safe.
+    pub(crate) async fn fill(&mut self) -> io::Result<bool> {
+        if self.read < self.data.len() {
+            return Ok(false);
+        }
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// As [`Framed::fill`], with all data taken.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.data.clear();
+        self.read = 0;
+        let mut space = [0; CHUNK];
+        let mut space = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space))?;
+        if space.filled().is_empty() {
+            return Poll::Ready(if self.decoder.is_between() {
+                Ok(false)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            });
+        }
+        for message in self.decoder.take(space.filled(), &mut self.data)? {
+            (self.on_message)(message);
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            let waiting = this.data.get(this.read..).unwrap_or_default();
+            if !waiting.is_empty() || buf.remaining() == 0 {
+                let n = waiting.len().min(buf.remaining());
+                buf.put_slice(waiting.get(..n).unwrap_or_default());
+                this.read += n;
+                return Poll::Ready(Ok(()));
+            }
+            if !ready!(this.poll_fill(cx))? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.poll_all(cx))?;
+        let n = wire::put_data(buf, &mut this.out);
+        // What does not leave now does with the next call; it is taken either way.
+        match this.poll_out(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(n)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_all(cx))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_all(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use cepa::transports::{Terminal, WindowSize};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::super::wire::Status;
+    use super::*;
+
+    #[tokio::test]
+    async fn data_and_messages_pass_in_order_through_small_pipes() {
+        let (near, far) = duplex(7);
+        let (tell, told) = channel();
+        let mut near = Framed::new(near, Box::new(|_| ()));
+        let mut far = Framed::new(far, Box::new(move |message| tell.send(message).unwrap()));
+        let outbox = near.outbox();
+        let data: Vec<u8> = (0..50_000u32).map(|i| (i % 253) as u8).collect();
+        for rows in 1..=3 {
+            let size = WindowSize { rows, columns: 80 };
+            outbox.push(Message::Terminal(Terminal { kind: None, size }));
+        }
+        let sent = data.clone();
+        let sender = tokio::spawn(async move {
+            near.write_all(&sent).await.unwrap();
+            near.outbox().push(Message::Ended(Status::Exited(0)));
+            near.shutdown().await.unwrap();
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        sender.await.unwrap();
+        assert!(got == data);
+        let size = WindowSize {
+            rows: 3,
+            columns: 80,
+        };
+        let messages: Vec<Message> = told.try_iter().collect();
+        assert_eq!(
+            messages,
+            [
+                Message::Terminal(Terminal { kind: None, size }),
+                Message::Ended(Status::Exited(0))
+            ]
+        );
+    }
+}

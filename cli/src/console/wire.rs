@@ -1,0 +1,308 @@
+//! What a console says beside bytes: the codec, without IO. docs/PROTOCOL.md has it with examples.
+//!
+//! ```text
+//! message   kind(1) length(2) content
+//! ```
+//!
+//! Data may be of any length and is passed on as it comes; everything else is short, and refused where
+//! it claims not to be. Kinds that are not known are skipped, up to that length.
+
+use std::fmt;
+
+use cepa::transports::{Terminal, WindowSize};
+
+/// A service's name behind this means the service on a console.
+pub(crate) const PREFIX: &str = "cepa.console.";
+
+/// Longest data of one message that we send; small, so that on a slow line other streams get between.
+pub(crate) const DATA_MAX: usize = 4096;
+/// Longest content of what is no data.
+const CONTENT_MAX: usize = 256;
+/// Longest name of a kind of terminal.
+const KIND_MAX: usize = 64;
+
+const DATA: u8 = 0;
+const TERMINAL: u8 = 1;
+const BREAK: u8 = 2;
+const ENDED: u8 = 3;
+
+/// A message that is no data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// From who opened the console: the terminal there. First of all, and again when its window changes.
+    Terminal(Terminal),
+    /// From who opened it: a serial line below the service is to send a break.
+    Break,
+    /// From the service: how it ended. Last of all.
+    Ended(Status),
+}
+
+/// How a service ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Exited(u8),
+    Killed(u8),
+    /// It never began, or its end is not known.
+    Failed(String),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "the command ended with exit status {code}"),
+            Self::Killed(signal) => write!(f, "the command was ended by signal {signal}"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Why bytes are no console's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotUnderstood;
+
+impl From<NotUnderstood> for std::io::Error {
+    fn from(_: NotUnderstood) -> Self {
+        let text =
+            "the other end does not speak the console's protocol; use the same release at both";
+        Self::new(std::io::ErrorKind::InvalidData, text)
+    }
+}
+
+/// Appends a message.
+pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
+    let mut content = Vec::new();
+    let kind = match message {
+        Message::Terminal(terminal) => {
+            content.extend(terminal.size.rows.to_be_bytes());
+            content.extend(terminal.size.columns.to_be_bytes());
+            let kind = terminal.kind.as_deref().unwrap_or_default();
+            content.extend(kind.bytes().take(KIND_MAX));
+            TERMINAL
+        }
+        Message::Break => BREAK,
+        Message::Ended(status) => {
+            match status {
+                Status::Exited(code) => content.extend([0, *code]),
+                Status::Killed(signal) => content.extend([1, *signal]),
+                Status::Failed(why) => {
+                    content.push(2);
+                    content.extend(why.bytes().take(CONTENT_MAX - 1));
+                }
+            }
+            ENDED
+        }
+    };
+    head(kind, content.len(), out);
+    out.extend(content);
+}
+
+/// Appends the head of a message of this length.
+fn head(kind: u8, length: usize, out: &mut Vec<u8>) {
+    out.push(kind);
+    // Nothing longer is sent.
+    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
+}
+
+/// Appends as much of `bytes` as goes into one message, and says how much that is.
+pub(crate) fn put_data(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let some = bytes.get(..DATA_MAX).unwrap_or(bytes);
+    if !some.is_empty() {
+        head(DATA, some.len(), out);
+        out.extend(some);
+    }
+    some.len()
+}
+
+/// Takes a stream of messages apart.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    head: Vec<u8>,
+    content: Vec<u8>,
+    /// Content of the present message that is still to come.
+    left: usize,
+}
+
+impl Decoder {
+    /// Whether the stream may end here.
+    pub(crate) fn is_between(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// Takes bytes, of which data goes to `data` and all else is returned.
+    pub(crate) fn take(
+        &mut self,
+        mut bytes: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<Vec<Message>, NotUnderstood> {
+        let mut messages = Vec::new();
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.head.len() < 3 {
+                self.head.push(*first);
+                bytes = rest;
+                if let [kind, high, low] = self.head[..] {
+                    self.left = usize::from(u16::from_be_bytes([high, low]));
+                    if kind != DATA && self.left > CONTENT_MAX {
+                        return Err(NotUnderstood);
+                    }
+                    self.finish(&mut messages)?;
+                }
+                continue;
+            }
+            let (here, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
+            bytes = rest;
+            self.left -= here.len();
+            match self.head.first() {
+                Some(&DATA) => data.extend(here),
+                _ => self.content.extend(here),
+            }
+            self.finish(&mut messages)?;
+        }
+        Ok(messages)
+    }
+
+    /// Reads the present message, where it is complete.
+    fn finish(&mut self, messages: &mut Vec<Message>) -> Result<(), NotUnderstood> {
+        if self.left > 0 {
+            return Ok(());
+        }
+        match self.head.first() {
+            Some(&TERMINAL) => messages.push(Message::Terminal(terminal(&self.content)?)),
+            Some(&BREAK) => messages.push(Message::Break),
+            Some(&ENDED) => messages.push(Message::Ended(status(&self.content)?)),
+            _ => {}
+        }
+        self.head.clear();
+        self.content.clear();
+        Ok(())
+    }
+}
+
+fn terminal(content: &[u8]) -> Result<Terminal, NotUnderstood> {
+    let [r, o, c, l, kind @ ..] = content else {
+        return Err(NotUnderstood);
+    };
+    Ok(Terminal {
+        kind: kind_of_terminal(kind),
+        size: WindowSize {
+            rows: u16::from_be_bytes([*r, *o]),
+            columns: u16::from_be_bytes([*c, *l]),
+        },
+    })
+}
+
+/// A name that may go into a command's environment: of the characters that terminals are named with.
+fn kind_of_terminal(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    let named = (1..=KIND_MAX).contains(&name.len()) && name.chars().all(fine);
+    named.then(|| name.to_owned())
+}
+
+fn status(content: &[u8]) -> Result<Status, NotUnderstood> {
+    match content {
+        [0, code] => Ok(Status::Exited(*code)),
+        [1, signal] => Ok(Status::Killed(*signal)),
+        [2, why @ ..] => Ok(Status::Failed(String::from_utf8_lossy(why).into_owned())),
+        _ => Err(NotUnderstood),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text
+            .chars()
+            .filter_map(|c| c.to_digit(16))
+            .map(|d| u8::try_from(d).unwrap())
+            .collect();
+        digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect()
+    }
+
+    fn size(rows: u16, columns: u16, kind: Option<&str>) -> Message {
+        Message::Terminal(Terminal {
+            kind: kind.map(str::to_owned),
+            size: WindowSize { rows, columns },
+        })
+    }
+
+    #[test]
+    fn the_documented_examples_are_what_is_sent_and_read() {
+        let text = include_str!("../../../docs/PROTOCOL.md");
+        let messages = [
+            size(24, 80, Some("xterm")),
+            Message::Break,
+            Message::Ended(Status::Exited(3)),
+            Message::Ended(Status::Killed(9)),
+            Message::Ended(Status::Failed("no".to_owned())),
+        ];
+        let (_, section) = text.split_once("## Consoles").unwrap();
+        let (_, examples) = section.split_once("```text\nexample").unwrap();
+        let (examples, _) = examples.split_once("```").unwrap();
+        let lines: Vec<&str> = examples.lines().skip(1).collect();
+        assert_eq!(lines.len(), messages.len() + 1);
+        for (line, message) in lines.iter().zip(&messages) {
+            let (_, bytes) = line.rsplit_once("  ").unwrap();
+            let mut out = Vec::new();
+            put(message, &mut out);
+            assert_eq!(out, hex(bytes), "{line}");
+            let (mut decoder, mut data) = (Decoder::default(), Vec::new());
+            let read = decoder.take(&out, &mut data).unwrap();
+            assert_eq!(read, std::slice::from_ref(message));
+        }
+        let mut out = Vec::new();
+        assert_eq!(put_data(b"ls\r", &mut out), 3);
+        assert_eq!(out, hex(lines[5].rsplit_once("  ").unwrap().1));
+    }
+
+    #[test]
+    fn however_the_bytes_come_the_messages_are_the_same() {
+        let mut out = Vec::new();
+        put(&size(1, 2, None), &mut out);
+        let long: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
+        let mut rest = &long[..];
+        while !rest.is_empty() {
+            let n = put_data(rest, &mut out);
+            rest = &rest[n..];
+        }
+        put(&Message::Break, &mut out);
+        for piece in [1, 2, 3, 5, 4096, out.len()] {
+            let (mut decoder, mut data, mut messages) =
+                (Decoder::default(), Vec::new(), Vec::new());
+            for bytes in out.chunks(piece) {
+                messages.extend(decoder.take(bytes, &mut data).unwrap());
+            }
+            assert!(decoder.is_between());
+            assert_eq!(messages, [size(1, 2, None), Message::Break]);
+            assert_eq!(data, long);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_what_is_unknown_is_skipped() {
+        for wrong in [
+            "01 0003 000000",
+            "03 0000",
+            "03 0002 0700",
+            "02 0101",
+            "09 ffff",
+        ] {
+            let read = Decoder::default().take(&hex(wrong), &mut Vec::new());
+            assert_eq!(read, Err(NotUnderstood), "{wrong}");
+        }
+        let read = Decoder::default().take(&hex("09 0002 abcd 02 0000"), &mut Vec::new());
+        assert_eq!(read, Ok(vec![Message::Break]));
+    }
+
+    #[test]
+    fn a_kind_of_terminal_is_a_plain_word() {
+        assert_eq!(
+            kind_of_terminal(b"xterm-256color").as_deref(),
+            Some("xterm-256color")
+        );
+        for wrong in [&b""[..], b"a b", b"x\0", b"x=y", b"../x\n", &[b'x'; 65]] {
+            assert_eq!(kind_of_terminal(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `cepa probe`: what a line does to bytes, found out with another probe that answers at its other end, or
+//! with a loopback plug. Nothing of cepa's own layers runs meanwhile: it is the line that is looked at.
+
+mod engine;
+mod meter;
+mod report;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use cepa::transports::{self, Endpoint, Stream, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+
+use crate::args;
+use crate::exit::{self, Code, Failure, say};
+use crate::signal::Signals;
+use engine::{Answerer, Asker, BLOCKS_MAX, Findings};
+use wire::BLOCK;
+
+/// Bytes a second that are expected of what has no baud rate.
+const FAST: f64 = 1_000_000.0;
+/// How long the test data of one direction takes.
+const SECONDS: f64 = 4.0;
+
+pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
+    if !args.address.layers().is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{}: a probe looks at the line itself; give the plain address",
+                args.address
+            ),
+        ));
+    }
+    let mut signals = Signals::watch();
+    if args.answer {
+        return tokio::select! {
+            result = answer(&args.address) => result,
+            () = signals.asked_to_end() => Ok(()),
+        };
+    }
+    let rate = rate(&args.address);
+    let stream = transports::dial(&args.address).await?;
+    let findings = tokio::select! {
+        findings = ask(stream, &args.address, rate) => findings?,
+        () = signals.asked_to_end() => return Ok(()),
+    };
+    exit::print(&if args.json {
+        format!("{}\n", report::json(&findings))
+    } else {
+        report::table(&findings)
+    })
+}
+
+/// Bytes a second that an address promises, roughly.
+fn rate(address: &Endpoint) -> f64 {
+    match address.target() {
+        Target::Serial { settings, .. } => f64::from(settings.baud) / 10.0,
+        _ => FAST,
+    }
+}
+
+fn lost(address: &Endpoint, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Lost, format!("{address}: {error}"))
+}
+
+async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, Failure> {
+    // In range by the clamp.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    let blocks = (rate * SECONDS / BLOCK as f64).clamp(16.0, f64::from(BLOCKS_MAX)) as u16;
+    // Two probes at once must not take each other's answers for theirs.
+    let [.., a, b] = RandomState::new().hash_one(0).to_be_bytes();
+    let mut asker = Asker::new(u16::from_be_bytes([a, b]), blocks, rate, Instant::now());
+    let (mut input, mut output) = split(stream);
+    let (mut buffer, mut out, mut written) = (vec![0; 4096], Vec::new(), 0);
+    loop {
+        if let Some(findings) = asker.findings() {
+            return Ok(findings.clone());
+        }
+        if asker.has_failed() {
+            let message = if asker.has_heard() {
+                format!("{address}: the other end has stopped answering")
+            } else {
+                format!(
+                    "{address}: nobody answers; run `cepa probe --answer` at the other end, or put a \
+                     loopback plug there, and check the baud rate"
+                )
+            };
+            return Err(Failure::new(Code::Lost, message));
+        }
+        if written >= out.len() {
+            out = asker.poll_transmit().unwrap_or_default();
+            written = 0;
+        }
+        let rest = out.get(written..).unwrap_or_default();
+        let deadline = asker.poll_timeout().unwrap_or_else(Instant::now);
+        tokio::select! {
+            read = input.read(&mut buffer) => match read {
+                Ok(0) => return Err(Failure::new(Code::Lost, format!("{address}: the other end is gone"))),
+                Ok(n) => asker.handle_input(Instant::now(), buffer.get(..n).unwrap_or_default()),
+                Err(e) => return Err(lost(address, &e)),
+            },
+            wrote = output.write(rest), if !rest.is_empty() => match wrote {
+                Ok(n) => written += n,
+                Err(e) => return Err(lost(address, &e)),
+            },
+            () = tokio::time::sleep_until(deadline.into()) => asker.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+/// Answers whoever asks, one after the other, for ever.
+async fn answer(address: &Endpoint) -> Result<(), Failure> {
+    let mut listener = transports::listen(address).await?;
+    say(format_args!("answering probes on {}", listener.endpoint()));
+    while let Some(stream) = listener.accept().await? {
+        if let Err(error) = answer_on(stream).await {
+            say(format_args!("{}: {error}", listener.endpoint()));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    Ok(())
+}
+
+async fn answer_on(stream: Stream) -> std::io::Result<()> {
+    let (mut input, mut output) = split(stream);
+    let mut answerer = Answerer::default();
+    let (mut buffer, mut out, mut written) = (vec![0; 4096], Vec::new(), 0);
+    let mut told = 0;
+    loop {
+        if written >= out.len() {
+            out = answerer.poll_transmit().unwrap_or_default();
+            written = 0;
+        }
+        let rest = out.get(written..).unwrap_or_default();
+        tokio::select! {
+            read = input.read(&mut buffer) => match read? {
+                0 => return Ok(()),
+                n => answerer.handle_input(Instant::now(), buffer.get(..n).unwrap_or_default()),
+            },
+            wrote = output.write(rest), if !rest.is_empty() => written += wrote?,
+        }
+        if answerer.askers() > told {
+            told = answerer.askers();
+            say("a probe has begun");
+        }
+    }
+}

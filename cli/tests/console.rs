@@ -1,0 +1,298 @@
+//! `cepa console` at a pty, as a person has it, and the services that it is for.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Place, Server, text};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+/// A terminal with the tool in front of it.
+struct Desk {
+    master: std::fs::File,
+    slave: OwnedFd,
+    child: Child,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Desk {
+    fn sit_down(place: &Place, words: &[&str], size: (u16, u16)) -> Self {
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave: OwnedFd = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(name.to_str().unwrap())
+            .unwrap()
+            .into();
+        resize(&master, size);
+        // The session's leader, so that the pty is its controlling terminal.
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", "--wait"])
+            .arg(common::bin())
+            .args(words)
+            .env("CEPA_CONFIG_DIR", place.path("config"))
+            .env("TERM", "cepa-test")
+            .env_remove("NO_COLOR")
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave.try_clone().unwrap());
+        let child = command.spawn().unwrap();
+        let master = std::fs::File::from(master);
+        let mut reader = master.try_clone().unwrap();
+        let (tell, screen) = channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                if tell.send(bytes[..n].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            master,
+            slave,
+            child,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is on the screen, behind what was waited for before.
+    #[track_caller]
+    fn until(&mut self, what: &str) {
+        loop {
+            if let Some(at) = self.seen.find(what) {
+                self.seen.drain(..at + what.len());
+                return;
+            }
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&text(&bytes)),
+                Err(e) => panic!("no {what:?} ({e}) in {:?}", self.seen),
+            }
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.slave)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ICANON)
+    }
+
+    /// Waits for the end; gives the exit code, and all that came on the screen.
+    #[track_caller]
+    fn leave(mut self) -> (Option<i32>, String) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > PATIENCE {
+                self.child.kill().unwrap();
+                panic!("it did not end: {:?}", self.seen);
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(!self.is_raw(), "the terminal is as it was");
+        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_millis(50)) {
+            self.seen.push_str(&text(&bytes));
+        }
+        (status.code(), self.seen)
+    }
+}
+
+fn resize(master: &impl std::os::fd::AsFd, (rows, columns): (u16, u16)) {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(master, size).unwrap();
+}
+
+fn serve(place: &Place, services: &[&str]) -> Server {
+    let mut words = vec!["tcp:127.0.0.1:0", "--allow", "any"];
+    for service in services {
+        words.extend(["--service", service]);
+    }
+    place.serve(&words)
+}
+
+fn console(place: &Place, server: &Server, service: &str) -> Desk {
+    let address = server.address();
+    let words = ["console", &address, service, "--trust", "any"];
+    Desk::sit_down(place, &words, (33, 101))
+}
+
+const SHELL: &str = "sh=exec:env PS1=ready= sh -i,pty=yes";
+
+#[test]
+fn a_shell_has_this_terminal_its_window_and_its_keys() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let mut desk = console(&place, &server, "sh");
+    desk.until("ready=");
+    assert!(desk.is_raw());
+    desk.type_in("echo $TERM; stty size; echo $((6*7))-\r");
+    desk.until("cepa-test\r\n33 101\r\n42-");
+    resize(&desk.master, (50, 132));
+    // It arrives soon after, and not in step with what is typed.
+    desk.type_in("while [ \"$(stty size)\" != '50 132' ]; do sleep 0.05; done; echo wi''der\r");
+    desk.until("wider\r\nready=");
+    // ^C is a key like any other, and a signal at the other end.
+    desk.type_in("trap : INT; cat; echo aft''er\r");
+    desk.until("''er\r\n");
+    desk.type_in("line\r");
+    desk.until("line\r\nline\r\n");
+    desk.type_in("\x03");
+    desk.until("after");
+    desk.type_in("exit 0\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn how_the_command_ended_is_told_and_fails() {
+    let place = Place::new();
+    let server = serve(
+        &place,
+        &[
+            SHELL,
+            "nine=exec:sh -c 'kill -9 $$',pty=yes",
+            "none=exec:/no/such,pty=yes",
+        ],
+    );
+    let mut desk = console(&place, &server, "sh");
+    desk.until("ready=");
+    desk.type_in("exit 3\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(1));
+    assert!(
+        seen.contains("cepa: the command ended with exit status 3"),
+        "{seen}"
+    );
+    for (service, says) in [
+        ("nine", "the command was ended by signal 9"),
+        ("none", "the service cannot be reached"),
+        ("other", "no service has this name; there is sh, nine, none"),
+    ] {
+        let (code, seen) = console(&place, &server, service).leave();
+        assert!(seen.contains(says), "{seen}");
+        assert!(matches!(code, Some(1 | 7)), "{code:?}");
+    }
+}
+
+#[test]
+fn leaving_hangs_up_and_restores_the_terminal() {
+    let place = Place::new();
+    let note = place.text("note");
+    let command = format!(
+        "sh=exec:sh -c 'trap \"echo hung up > {note}; exit\" HUP; echo up; while :; do sleep 0.05; done',pty=yes"
+    );
+    let mut server = serve(&place, &[&command]);
+    for way in ["~.", "~?", "signal"] {
+        let _ = std::fs::remove_file(&note);
+        let mut desk = console(&place, &server, "sh");
+        desk.until("up\r\n");
+        assert!(desk.is_raw());
+        match way {
+            "~." => desk.type_in("\r~."),
+            "~?" => {
+                desk.type_in("~?");
+                desk.until("leave the console");
+                desk.type_in("~.");
+            }
+            _ => {
+                let session = desk.child.id().to_string();
+                let mut kill = Command::new("pkill");
+                // The tool is the only child of setsid there.
+                let kill = kill.args(["-TERM", "-P", &session]).stdout(Stdio::null());
+                if !kill.status().unwrap().success() {
+                    let kill = Command::new("kill").args(["-TERM", &session]).status();
+                    assert!(kill.unwrap().success());
+                }
+            }
+        }
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(0), "{way}: {seen}");
+        server.wait_for("ended");
+        let start = Instant::now();
+        while !std::fs::read_to_string(&note).is_ok_and(|note| note == "hung up\n") {
+            assert!(start.elapsed() < PATIENCE, "{way}: not hung up");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let mut desk = console(&place, &server, "sh");
+    desk.until("ready=");
+    server.signal("KILL");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(6), "{seen}");
+    assert!(seen.contains("cepa: "), "{seen}");
+}
+
+#[test]
+fn other_services_can_be_had_on_a_console_too() {
+    let place = Place::new();
+    let server = serve(&place, &["echo=echo:", "cat=exec:cat", "demo=demo:"]);
+    for service in ["echo", "cat"] {
+        let mut desk = console(&place, &server, service);
+        desk.until("leaves");
+        desk.type_in("hello\r");
+        desk.until("hello\r");
+        desk.type_in("~.");
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(0), "{seen}");
+    }
+}
+
+#[test]
+fn boot_messages_are_shown_in_colour_and_harmless() {
+    let place = Place::new();
+    // A board that says something before it serves, and clears the screen.
+    let board = format!(
+        "mux+tls+link+exec:sh -c 'printf \"U-Boot 2026\\n\\033[2Jgo\\n\"; sleep 0.2; \
+         exec {} serve mux+tls+link+stdio: --allow any --service \"{SHELL}\"'",
+        common::bin().display()
+    );
+    let words = ["console", &board, "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (24, 80));
+    desk.until("\x1b[2;33mU-Boot 2026");
+    desk.until("\\x1b[2Jgo");
+    desk.until("\x1b[0m");
+    desk.until("ready=");
+    desk.type_in("exit\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() {
+    let place = Place::new();
+    let line = place.fails_quietly(&["console", "tcp:127.0.0.1:1"], 2);
+    assert!(line.contains("cepa connect"), "{line}");
+    let line = place.fails(&["console", "tcp:127.0.0.1:1", "--escape", "ab"], 2);
+    assert!(line.contains("one character"), "{line}");
+}

@@ -1,0 +1,270 @@
+//! A command on a terminal of its own: `exec:…,pty=yes`.
+//!
+//! The command leads a session whose controlling terminal is a new pty, so that a shell has job control
+//! and a program finds its window. We hold the master:
+//! - the pty keeps the modes that terminals start with (echo, line editing, ^C as a signal): whoever is at
+//!   the other end puts their own terminal into raw mode and leaves all that to this one;
+//! - when the command and all that it left on the pty are gone, the master reads `EIO`: that is the end;
+//! - **shutting down** types the character that stands for the end of input (^D, twice, for the first may
+//!   only end a half line): a terminal has no half close;
+//! - **dropping** closes the master, which hangs up: the command and what is in the foreground get SIGHUP.
+//!
+//! [`Control`] is the side door: window size, and for serial lines a break. It keeps nothing open.
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::process;
+
+use crate::watch::watch;
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowSize {
+    /// Lines of text.
+    pub rows: u16,
+    /// Characters in one.
+    pub columns: u16,
+}
+
+impl Default for WindowSize {
+    /// 24 by 80, what programs assume where they cannot know.
+    fn default() -> Self {
+        Self {
+            rows: 24,
+            columns: 80,
+        }
+    }
+}
+
+/// The terminal at which somebody sits, for a command that is started for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its kind, as `TERM` names it; default this process's own.
+    pub kind: Option<String>,
+    /// Its window.
+    pub size: WindowSize,
+}
+
+/// Starts a command whose standard input, output and error are a new pty.
+pub(crate) fn start(
+    command: process::Command,
+    terminal: &Terminal,
+) -> io::Result<(process::Child, TerminalIo)> {
+    let (master, slave) = pty_process::open().map_err(plain)?;
+    let size = terminal.size;
+    let size = pty_process::Size::new(size.rows, size.columns);
+    master.resize(size).map_err(plain)?;
+    let mut command = pty_process::Command::from(command);
+    if let Some(kind) = &terminal.kind {
+        command = command.env("TERM", kind);
+    }
+    // It takes the slave with it: nobody but the command holds it from here on.
+    let child = command.spawn(slave).map_err(plain)?;
+    Ok((child, TerminalIo::new(master.into())?))
+}
+
+/// The system's own error, where it was one.
+fn plain(error: pty_process::Error) -> io::Error {
+    match error {
+        pty_process::Error::Io(error) => error,
+        pty_process::Error::Rustix(errno) => errno.into(),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// What can be told to the device under a stream, beside bytes. It does not keep the stream open.
+#[derive(Clone, Debug)]
+pub struct Control(Device);
+
+#[derive(Clone, Debug)]
+enum Device {
+    /// The master of a command's terminal.
+    Terminal(Weak<OwnedFd>),
+    /// A serial line: how many breaks it has been asked for.
+    #[cfg(feature = "serial")]
+    Line(Arc<Breaks>),
+}
+
+impl Control {
+    /// Tells a command on a terminal that its window has another size. Nothing happens where that
+    /// terminal is gone.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+        let master = match &self.0 {
+            Device::Terminal(master) => master.upgrade(),
+            #[cfg(feature = "serial")]
+            Device::Line(_) => None,
+        };
+        let Some(master) = master else {
+            return Ok(());
+        };
+        let size = Winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        Ok(tcsetwinsize(&*master, size)?)
+    }
+
+    /// Has a serial line send a break (a quarter of a second of space), as soon as somebody reads from its
+    /// stream. Nothing happens anywhere else, or where one is asked for already.
+    pub fn send_break(&self) {
+        #[cfg(feature = "serial")]
+        if let Device::Line(breaks) = &self.0 {
+            breaks.ask();
+        }
+    }
+
+    #[cfg(feature = "serial")]
+    pub(crate) fn of_line(breaks: Arc<Breaks>) -> Self {
+        Self(Device::Line(breaks))
+    }
+}
+
+/// Asks a serial line's stream for a break.
+#[cfg(feature = "serial")]
+#[derive(Debug, Default)]
+pub(crate) struct Breaks {
+    wanted: std::sync::atomic::AtomicBool,
+    reader: std::sync::Mutex<Option<std::task::Waker>>,
+}
+
+#[cfg(feature = "serial")]
+impl Breaks {
+    fn ask(&self) {
+        self.wanted.store(true, std::sync::atomic::Ordering::SeqCst);
+        let waker = self.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether one was asked for since; if not, the reader is woken when it is.
+    pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> bool {
+        *self.lock() = Some(cx.waker().clone());
+        self.wanted.swap(false, std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<std::task::Waker>> {
+        self.reader
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct TerminalIo {
+    fd: AsyncFd<OwnedFd>,
+    /// A duplicate, for what may outlive this; alone in having it, this closes it.
+    control: Arc<OwnedFd>,
+    ended: bool,
+    /// How many characters that stand for the end of input were typed.
+    typed_ends: u8,
+}
+
+impl TerminalIo {
+    fn new(master: OwnedFd) -> io::Result<Self> {
+        let control = Arc::new(rustix::io::fcntl_dupfd_cloexec(&master, 3)?);
+        Ok(Self {
+            fd: watch(master, Interest::READABLE | Interest::WRITABLE)?,
+            control,
+            ended: false,
+            typed_ends: 0,
+        })
+    }
+
+    pub(crate) fn control(&self) -> Control {
+        Control(Device::Terminal(Arc::downgrade(&self.control)))
+    }
+
+    fn poll_type(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.fd.poll_write_ready(cx))?;
+            let written = guard.try_io(|fd| match rustix::io::write(fd.get_ref(), bytes) {
+                // How a pty says that it is full without O_NONBLOCK's error.
+                Ok(0) | Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+                // Nobody has the terminal any more.
+                Err(Errno::IO) => Err(io::ErrorKind::BrokenPipe.into()),
+                other => Ok(other?),
+            });
+            if let Ok(written) = written {
+                return Poll::Ready(written);
+            }
+        }
+    }
+}
+
+impl AsyncRead for TerminalIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ended || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let mut guard = ready!(this.fd.poll_read_ready(cx))?;
+            let space = buf.initialize_unfilled();
+            let read = guard.try_io(|fd| match rustix::io::read(fd.get_ref(), &mut *space) {
+                Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+                Err(Errno::IO) => Ok(0),
+                other => Ok(other?),
+            });
+            if let Ok(read) = read {
+                let n = read?;
+                this.ended = n == 0;
+                buf.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for TerminalIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.typed_ends > 0 {
+            let text = "written to after shutdown";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, text)));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_type(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A write is in the kernel before it is reported.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.typed_ends < 2 && !self.ended {
+            let Ok(mode) = tcgetattr(self.fd.get_ref()) else {
+                break;
+            };
+            let end = mode.special_codes[SpecialCodeIndex::VEOF];
+            match ready!(self.poll_type(cx, &[end])) {
+                Ok(_) => self.typed_ends += 1,
+                // Who is gone needs no end.
+                Err(_) => break,
+            }
+        }
+        self.typed_ends = 2;
+        Poll::Ready(Ok(()))
+    }
+}
