@@ -22,8 +22,8 @@ pub enum CertificateError {
         /// What the parser stumbled over.
         reason: String,
     },
-    /// A raw public key that is no SubjectPublicKeyInfo in DER.
-    #[error("the raw public key can't be read ({reason}): use another key")]
+    /// A public key that is no SubjectPublicKeyInfo in DER, or one of RSA whose size can't be told.
+    #[error("the public key can't be read ({reason}): use another key")]
     MalformedKey {
         /// What the parser stumbled over.
         reason: String,
@@ -103,15 +103,23 @@ impl Facts {
 /// 9999-12-31 23:59:59, "no well-defined expiration date" (RFC 5280 section 4.1.2.5).
 const NEVER: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(253_402_300_799));
 
-/// Refuses keys of sizes that are not accepted.
+/// Refuses keys of sizes that are not accepted, and those whose size can't be told: another parser might
+/// make a key of them.
 fn acceptable(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
-    if let Ok(PublicKey::RSA(key)) = key.parsed() {
-        let bits = bit_length(key.modulus);
-        if !(2048..=4096).contains(&bits) {
-            return Err(CertificateError::RsaSize { bits });
+    match key.parsed() {
+        Ok(PublicKey::RSA(key)) => {
+            let bits = bit_length(key.modulus);
+            if (2048..=4096).contains(&bits) {
+                Ok(())
+            } else {
+                Err(CertificateError::RsaSize { bits })
+            }
         }
+        Ok(_) => Ok(()),
+        Err(error) => Err(CertificateError::MalformedKey {
+            reason: error.to_string(),
+        }),
     }
-    Ok(())
 }
 
 impl PeerId {

@@ -453,6 +453,34 @@ fn rsa_keys_of_other_sizes_are_refused() {
 }
 
 #[test]
+fn an_rsa_key_whose_size_can_not_be_told_is_refused() {
+    // A key of 16,384 bits behind another tag than that of a SEQUENCE, as a raw public key:
+    // SEQUENCE { SEQUENCE { OID rsaEncryption, NULL }, BIT STRING }.
+    let of = |tag: u8, length: usize, body: &[u8]| {
+        let length = u16::try_from(length).unwrap().to_be_bytes();
+        [&[tag, 0x82, length[0], length[1]], body].concat()
+    };
+    let algorithm = [
+        0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0,
+    ];
+    let spki = |tag: u8| {
+        let modulus = modulus(16_384);
+        let integers = [of(2, modulus.len(), &modulus), vec![2, 3, 1, 0, 1]].concat();
+        let key = [vec![0], of(tag, integers.len(), &integers)].concat();
+        let both = [algorithm.to_vec(), of(3, key.len(), &key)].concat();
+        of(0x30, both.len(), &both)
+    };
+    let size = CertificateError::RsaSize { bits: 16_384 };
+    assert_eq!(Facts::of_key(&spki(0x30)).unwrap_err(), size);
+    let error = Facts::of_key(&spki(0x31)).unwrap_err();
+    assert!(
+        matches!(error, CertificateError::MalformedKey { .. }),
+        "{error:?}"
+    );
+    one_line(&error);
+}
+
+#[test]
 fn what_is_no_certificate_is_an_error() {
     let good = Identity::generate(KeyKind::Ed25519)
         .unwrap()
