@@ -1,6 +1,6 @@
 //! A pair of engines over lines that do everything at once, a seed each: short runs, and many of them.
 //!
-//! `CEPA_SEEDS=N` tries N seeds, `CEPA_SEED=N` begins with that one. In a release build it is some thousands a second.
+//! `CEPA_SEEDS=N` tries N seeds, `CEPA_SEED=N` begins with that one.
 
 use cepa_transports::testkit::Rng;
 
