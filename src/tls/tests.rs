@@ -15,8 +15,8 @@ use super::verifier::{Shown, Verdict};
 use super::*;
 use crate::Side;
 use crate::identity::{
-    AcceptAny, CertificateDer, Identity, KeyKind, PeerId, Pinned, Presented, Refusal,
-    RotationTimes, TrustPolicy,
+    AcceptAny, AnyOf, CertificateDer, Identity, KeyKind, KnownPeer, KnownPeersFile, PeerId, Pinned,
+    Presented, Refusal, RotationTimes, TrustKnown, TrustPolicy,
 };
 
 /// One end of a handshake under test.
@@ -336,6 +336,45 @@ fn certificates_of_the_future_are_refused() {
     );
 }
 
+/// First contact is refused as for anybody, since nothing but the certificate speaks for it then.
+#[test]
+fn a_known_peer_is_not_locked_out_by_the_dates_of_its_certificate() {
+    let (old, new) = (dated(2000, 2020), identity(KeyKind::Ed25519));
+    let dir = tempfile::tempdir().unwrap();
+    let file = KnownPeersFile::new(dir.path().join("peers"));
+    let of_file = || TrustKnown::at(file.clone(), "tcp:host:1").trusting_new();
+    let holder = config(&old, AcceptAny);
+    let both_roles = |trust: Arc<dyn TrustPolicy>| {
+        let judge = TlsConfig::new(&new, trust).unwrap();
+        let (of_client, _) = handshake(&judge, &holder);
+        let (_, of_server) = handshake(&holder, &judge);
+        [of_client, of_server]
+    };
+    for judged in both_roles(Arc::new(of_file())) {
+        assert!(matches!(
+            judged.unwrap_err(),
+            TlsError::Refused(Refusal::Expired { .. })
+        ));
+    }
+    let known = || KnownPeer::new("old", old.peer_id()).unwrap();
+    file.edit(|peers| {
+        let mut peer = known();
+        peer.add_place("tcp:host:1");
+        peers.add(peer)
+    })
+    .unwrap();
+    let somebody_else = Arc::new(Pinned::one(new.peer_id())) as Arc<dyn TrustPolicy>;
+    let any_of = AnyOf::new([somebody_else, Arc::new(of_file())]);
+    for judged in [
+        both_roles(Arc::new(of_file())),
+        both_roles(Arc::new(any_of)),
+    ]
+    .concat()
+    {
+        assert_eq!(judged.unwrap().not_after(), old.not_after());
+    }
+}
+
 #[derive(Debug)]
 struct PanicsAboutDates;
 
@@ -387,25 +426,38 @@ fn a_policy_has_the_last_word_when_the_key_is_proven_in_either_role_and_version(
     }
 }
 
-#[derive(Debug)]
-struct Panics;
+/// When it is asked, or late: when the key is proven.
+#[derive(Clone, Copy, Debug)]
+struct Panics {
+    late: bool,
+}
 
 impl TrustPolicy for Panics {
     fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
-        panic!("a bug in a user's policy")
+        assert!(self.late, "a bug in a user's policy");
+        Ok(())
+    }
+
+    fn proven(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        panic!("another bug in it")
     }
 }
 
 #[test]
 fn a_panicking_policy_refuses() {
     let (a, b) = (identity(KeyKind::Ed25519), identity(KeyKind::Ed25519));
-    let (of_client, of_server) = handshake(&config(&a, Panics), &config(&b, AcceptAny));
-    let error = of_client.unwrap_err();
-    assert!(
-        matches!(&error, TlsError::Refused(Refusal::PolicyFailed { presented, .. }) if *presented == b.peer_id()),
-        "{error}"
-    );
-    assert!(of_server.is_err());
+    for panics in [Panics { late: false }, Panics { late: true }] {
+        let judge = config(&a, panics);
+        let (of_client, of_server) = handshake(&judge, &config(&b, AcceptAny));
+        assert!(of_server.is_err());
+        let (_, judged) = handshake(&config(&b, AcceptAny), &judge);
+        for error in [of_client.unwrap_err(), judged.unwrap_err()] {
+            assert!(
+                matches!(&error, TlsError::Refused(Refusal::PolicyFailed { presented, .. }) if *presented == b.peer_id()),
+                "{error}"
+            );
+        }
+    }
 }
 
 /// Answers what it is told to, and notes what it was asked.
@@ -483,6 +535,18 @@ fn the_alert_fits_the_refusal() {
         let (of_client, of_server) = handshake(&config(&a, trust), &config(&b, AcceptAny));
         assert!(matches!(of_client, Err(TlsError::Refused(given)) if given == refusal));
         assert!(matches!(of_server, Err(TlsError::RefusedByPeer { alert }) if alert == number));
+        // The same of a server; its client may have finished before it hears of it, and reads it then.
+        let trust = Notes {
+            answer: Some(refusal.clone()),
+            ..Notes::default()
+        };
+        let mut client = End::client(&config(&b, AcceptAny));
+        let mut server = End::server(&config(&a, trust));
+        carry(&mut client, &mut server);
+        assert!(matches!(server.failed, Some(TlsError::Refused(given)) if given == refusal));
+        assert!(
+            matches!(client.failed, Some(TlsError::RefusedByPeer { alert }) if alert == number)
+        );
     }
 }
 
