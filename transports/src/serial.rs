@@ -1,8 +1,9 @@
 //! `serial:`: a serial line through tokio-serial.
 //!
 //! tokio-serial opens, locks (`TIOCEXCL` and flock) and sets up the device (any baud rate, without libudev).
-//! What came in before is thrown away: it is of another conversation, or was read at another rate. Three
-//! things are done differently here than its stream does them:
+//! What came in before is thrown away: it is of another conversation, or was read at another rate. Only a pty keeps
+//! it: there another program has written it, and may have been quicker than we. Three things are done
+//! differently here than its stream does them:
 //! - **flush** returns at once: every write is in the driver before it is reported, and the drain that
 //!   tokio-serial calls blocks the whole thread until the last bit has left the line;
 //! - **shutdown** waits, without blocking, until the driver has sent everything (at most 30 s, what the kernel
@@ -201,7 +202,9 @@ impl Line {
             .map_err(|error| explain(action, endpoint, path, error))?;
         drop(kept);
         // What a device cannot do (a pty has no lines) is no failure: nothing is lost by it.
-        let _ = port.clear(tokio_serial::ClearBuffer::Input);
+        if !is_pty(path) {
+            let _ = port.clear(tokio_serial::ClearBuffer::Input);
+        }
         let _ = match s.dtr {
             ModemLine::Keep => Ok(()),
             line => port.write_data_terminal_ready(line == ModemLine::On),
@@ -248,6 +251,12 @@ impl Drop for Line {
             let _ = self.port.clear_break();
         }
     }
+}
+
+/// Whether the other end of this terminal is a program: by its name, on Linux and the BSDs.
+fn is_pty(path: &Path) -> bool {
+    let path = path.canonicalize().unwrap_or_default();
+    path.starts_with("/dev/pts") || path.to_string_lossy().starts_with("/dev/ttys")
 }
 
 /// Has the lines stay as they are when the port is closed: no hang-up on close (`HUPCL`). Opening a port

@@ -159,10 +159,9 @@ async fn a_dialled_pty_waits_for_its_peer() {
         timeout(NOTHING, pty.read(&mut buf)).await.is_err(),
         "no one there is no end"
     );
-    pty.write_all(b"of another conversation").await.unwrap();
+    pty.write_all(b"early").await.unwrap();
     let mut serial = place.dial_serial().await;
-    pty.write_all(b"new").await.unwrap();
-    expect(&mut serial, "new").await;
+    expect(&mut serial, "early").await;
     serial.write_all(b"there").await.unwrap();
     expect(&mut pty, "there").await;
     drop(serial);
