@@ -77,19 +77,24 @@ async fn all_output_comes_before_the_end_and_the_status_is_known() {
 
 #[tokio::test]
 async fn the_interrupt_character_is_a_signal_to_what_runs_in_the_foreground() {
-    let command: Endpoint = "exec:sh -i,pty=yes".parse().unwrap();
+    let command: Endpoint = "exec:env PS1=ready= sh -i,pty=yes".parse().unwrap();
     let mut stream = dial(&command).await.unwrap();
-    // An answer that is not in the echo of the question.
+    // Before that it has no handler, and dies of an interrupt.
+    until(&mut stream, "ready=").await;
     stream.write_all(b"sleep 1000\n").await.unwrap();
     until(&mut stream, "sleep 1000").await;
-    // The shell may not have started it yet; then it is the shell that gets the first one.
+    // The shell may not have started it yet; then it is the shell that gets the first one. It also throws
+    // away what is typed and not read, so nothing is typed again before all is silent.
     let mut seen = String::new();
     while !seen.contains("7-7") {
         stream.write_all(b"\x03").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
         stream.write_all(b"echo $((3+4))-7\n").await.unwrap();
         let mut some = [0; 256];
-        if let Ok(read) = timeout(Duration::from_millis(300), stream.read(&mut some)).await {
-            seen.push_str(&String::from_utf8_lossy(&some[..read.unwrap()]));
+        while let Ok(read) = timeout(Duration::from_millis(500), stream.read(&mut some)).await {
+            let n = read.unwrap();
+            assert!(n > 0, "the shell is gone: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&some[..n]));
         }
     }
 }
