@@ -63,7 +63,15 @@ fn rate(address: &Endpoint) -> f64 {
     }
 }
 
+fn gone(address: &Endpoint) -> Failure {
+    Failure::new(Code::Lost, format!("{address}: the other end is gone"))
+}
+
 fn lost(address: &Endpoint, error: &std::io::Error) -> Failure {
+    // Reading would have told the end; writing was first.
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return gone(address);
+    }
     Failure::new(Code::Lost, format!("{address}: {error}"))
 }
 
@@ -103,7 +111,7 @@ async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, 
         let deadline = asker.poll_timeout().unwrap_or_else(Instant::now);
         tokio::select! {
             read = input.read(&mut buffer) => match read {
-                Ok(0) => return Err(Failure::new(Code::Lost, format!("{address}: the other end is gone"))),
+                Ok(0) => return Err(gone(address)),
                 Ok(n) => asker.handle_input(Instant::now(), buffer.get(..n).unwrap_or_default()),
                 Err(e) => return Err(lost(address, &e)),
             },
