@@ -69,12 +69,15 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// The limit of a handshake is 10 s, and a stranger has a second to read why it was cut.
 const CUT: f64 = 11.5;
 
+/// Where the stranger of a number comes from.
+type AddressOf = fn(usize) -> Ipv4Addr;
+
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let room = usize::try_from(descriptors)?.saturating_sub(SPARE) / 2;
     let each = options.each.min(room);
     println!("strangers 2 x {each} ({descriptors} descriptors a process)");
-    let floods: [(&str, Doors, fn(usize) -> Ipv4Addr); 3] = [
+    let floods: [(&str, Doors, AddressOf); 3] = [
         ("held", Doors::Open, host),
         ("one-source", Doors::Gate, |_| host(0)),
         ("crowd", Doors::Gate, host),
