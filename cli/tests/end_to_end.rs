@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use common::{PATIENCE, Place, Server, bin, finish, noise, text};
+use common::{PATIENCE, Place, Server, bin, finish, noise, sha256, text};
 
 /// A server that lets anyone in, with these services.
 fn serve(place: &Place, listen: &str, services: &[&str]) -> Server {
@@ -18,16 +18,6 @@ fn serve(place: &Place, listen: &str, services: &[&str]) -> Server {
         words.extend(["--service", service]);
     }
     place.serve(&words)
-}
-
-fn sha256(data: &[u8]) -> String {
-    let mut child = std::process::Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(data).unwrap();
-    text(&finish(child).stdout)
 }
 
 #[test]

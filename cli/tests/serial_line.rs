@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cepa::transports::testkit::{LineSettings, Noise, Rng, cable, fill, plug};
 use cepa::transports::{Endpoint, listen};
-use common::{Place, Server, finish, text};
+use common::{Place, Server, sha256};
 
 const BYTES: usize = 100_000;
 
@@ -32,17 +32,6 @@ fn join(place: &Place, line: &LineSettings, seed: u64) -> tokio::runtime::Runtim
         tokio::spawn(plug(b, far));
     });
     runtime
-}
-
-fn sha256(data: &[u8]) -> String {
-    use std::process::{Command, Stdio};
-    let mut child = Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(data).unwrap();
-    text(&finish(child).stdout)
 }
 
 fn transfer_and_talk(bit_errors: f64, seed: u64) {

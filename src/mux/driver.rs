@@ -24,16 +24,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
 use super::batch::{Batch, MAX_SLICES};
-use super::chunk::{self, CHUNK};
+use super::chunk::{self, CHUNK, SHARE_MIN};
 use super::engine::Engine;
 use super::error::MuxError;
 use super::shared::{Shared, now};
 
 /// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
-
-/// Reads shorter than this are copied, since they would keep a whole chunk in memory.
-const SHARE_MIN: usize = 8 << 10;
 
 /// Rounds of reading and writing before other tasks get a turn.
 const ROUNDS: usize = 16;

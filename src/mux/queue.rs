@@ -9,16 +9,13 @@ use std::collections::VecDeque;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::batch::Batch;
+use super::chunk::SHARE_MIN;
 
 /// What one queued piece is charged at least: an allocation and its bookkeeping cost about this.
 pub(crate) const LEAST_CHARGE: usize = 256;
 
 /// The tail is sealed into a piece of its own at this size.
 const TAIL_MAX: usize = 16 << 10;
-
-/// Received pieces shorter than this are copied. A piece that is kept as a slice keeps its whole
-/// read chunk of 32 KiB in memory, so four times its size at most.
-const SLICE_MIN: usize = 8 << 10;
 
 /// An empty list with room for more pieces than this is given back.
 const KEPT_PIECES: usize = 64;
@@ -180,7 +177,7 @@ impl RecvQueue {
         if piece.is_empty() {
             return;
         }
-        if piece.len() >= SLICE_MIN && self.0.len() < SLICE_QUEUE_MAX {
+        if piece.len() >= SHARE_MIN && self.0.len() < SLICE_QUEUE_MAX {
             self.0.push(piece);
         } else {
             self.0.copy(&piece);

@@ -49,6 +49,20 @@ async fn accept(listener: &mut Listener) -> Stream {
         .unwrap()
 }
 
+async fn says_that_it_is_gone(listener: &mut Listener) {
+    let gone = timeout(GUARD, listener.accept())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(
+            gone.kind(),
+            TransportErrorKind::Lost | TransportErrorKind::NotFound
+        ),
+        "{gone}"
+    );
+}
+
 async fn expect(stream: &mut Stream, text: &str) {
     let mut buf = vec![0; text.len()];
     timeout(GUARD, stream.read_exact(&mut buf))
@@ -241,17 +255,7 @@ async fn a_serial_listener_waits_for_the_first_byte_and_keeps_it() {
         if round == "first" {
             pty = {
                 drop(pty);
-                let gone = timeout(GUARD, listener.accept())
-                    .await
-                    .unwrap()
-                    .unwrap_err();
-                assert!(
-                    matches!(
-                        gone.kind(),
-                        TransportErrorKind::Lost | TransportErrorKind::NotFound
-                    ),
-                    "{gone}"
-                );
+                says_that_it_is_gone(&mut listener).await;
                 dial(&place.pty()).await.unwrap()
             };
         }
@@ -361,21 +365,11 @@ async fn a_line_that_is_plugged_in_again_is_listened_on_again() {
     let mut listener = listen(&place.serial()).await.unwrap();
     drop(pty);
     for _ in 0..2 {
-        let gone = timeout(GUARD, listener.accept())
-            .await
-            .unwrap()
-            .unwrap_err();
-        assert!(
-            matches!(
-                gone.kind(),
-                TransportErrorKind::Lost | TransportErrorKind::NotFound
-            ),
-            "{gone}"
-        );
+        says_that_it_is_gone(&mut listener).await;
     }
     let mut pty = dial(&place.pty()).await.unwrap();
     let accepting = tokio::spawn(async move { accept(&mut listener).await });
-    // The listener throws away what comes before it has opened the line.
+    // A byte at a time, until the listener has looked again and found somebody.
     let mut serial = loop {
         pty.write_all(b"x").await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;

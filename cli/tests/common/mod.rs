@@ -318,3 +318,14 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
         })
         .collect()
 }
+
+/// As `sha256sum` prints it.
+pub(crate) fn sha256(data: &[u8]) -> String {
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(data).unwrap();
+    text(&finish(child).stdout)
+}
