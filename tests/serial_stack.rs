@@ -8,8 +8,11 @@
 
 mod support;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::Side;
@@ -18,9 +21,9 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
-use cepa::transports::testkit::{CableEnd, LineSettings, Noise, Rng, cable, fill};
-use cepa::transports::{Endpoint, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use cepa::transports::testkit::{LineSettings, Noise, Rng, cable, fill, verify};
+use cepa::transports::{ByteStream, Endpoint, Layer, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 use support::identity;
@@ -31,12 +34,18 @@ const SLOW: (u32, f64) = (9600, 960.0);
 
 /// Two peers that expect each other, tuned as `dial` and `serve` do for a serial line.
 fn configs(baud: u32) -> (StackConfig, StackConfig) {
-    let address: Endpoint = format!("serial:/dev/ttyS0,baud={baud}").parse().unwrap();
+    let address = format!("serial:/dev/ttyS0,baud={baud}");
+    configs_of(&address, &address)
+}
+
+/// The same for two ends that were not told the same of the line.
+fn configs_of(near: &str, far: &str) -> (StackConfig, StackConfig) {
     let (a, b) = (identity(), identity());
     let (for_a, for_b) = (Pinned::one(b.peer_id()), Pinned::one(a.peer_id()));
+    let address = |text: &str| text.parse::<Endpoint>().unwrap();
     (
-        StackConfig::new(a, Arc::new(for_a)).tuned_to(&address),
-        StackConfig::new(b, Arc::new(for_b)).tuned_to(&address),
+        StackConfig::new(a, Arc::new(for_a)).tuned_to(&address(near)),
+        StackConfig::new(b, Arc::new(for_b)).tuned_to(&address(far)),
     )
 }
 
@@ -50,14 +59,23 @@ fn line(rate: f64, buffer: usize, noise: Noise) -> LineSettings {
 }
 
 async fn sessions(
-    (near, far): (CableEnd, CableEnd),
+    (near, far): (impl ByteStream, impl ByteStream),
     (client, server): &(StackConfig, StackConfig),
+) -> (Session, Session) {
+    sessions_of((near, far), [&[], &[]], (client, server)).await
+}
+
+/// The same with layers as an address writes them.
+async fn sessions_of(
+    (near, far): (impl ByteStream, impl ByteStream),
+    [near_layers, far_layers]: [&[Layer]; 2],
+    (client, server): (&StackConfig, &StackConfig),
 ) -> (Session, Session) {
     let near = Stream::from_io(near, "near");
     let far = Stream::from_io(far, "far");
     let (near, far) = tokio::join!(
-        Session::over(near, &[], Side::Client, client),
-        Session::over(far, &[], Side::Server, server),
+        Session::over(near, near_layers, Side::Client, client),
+        Session::over(far, far_layers, Side::Server, server),
     );
     (near.unwrap(), far.unwrap())
 }
@@ -206,4 +224,136 @@ async fn a_keystroke_beside_bulk_at_9600_baud() {
 #[tokio::test(start_paused = true)]
 async fn a_keystroke_beside_bulk_on_a_noisy_line() {
     reaches(FAST, 4096, 1e-5, 60, (120, 400, 0.85)).await;
+}
+
+/// Sends random bytes one way on one stream, checked at the other end, beside round trips on another.
+async fn carries(near: &Session, far: Session, bytes: u64) {
+    let taken = tokio::spawn(async move {
+        let incoming = far.accept().await.unwrap();
+        let mut stream = incoming.accept().await.unwrap();
+        let echo = tokio::spawn(async move {
+            let mut stream = far.accept().await.unwrap().accept().await.unwrap();
+            let mut space = [0; 64];
+            while stream.read_exact(&mut space).await.is_ok() {
+                stream.write_all(&space).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        });
+        let (mut read, mut space) = (0, vec![0; 4096]);
+        while read < bytes {
+            let n = stream.read(&mut space).await.unwrap();
+            verify(5, read, &space[..n]).unwrap();
+            read += n as u64;
+        }
+        stream.write_all(b"all").await.unwrap();
+        stream.flush().await.unwrap();
+        (stream, echo)
+    });
+    let mut bulk = near.open("bulk").await.unwrap();
+    let mut keys = near.open("echo").await.unwrap();
+    let mut sent = 0;
+    while sent < bytes {
+        let mut piece = vec![0; (bytes - sent).min(1000) as usize];
+        fill(5, sent, &mut piece);
+        bulk.write_all(&piece).await.unwrap();
+        sent += piece.len() as u64;
+        trip(&mut keys).await;
+    }
+    let mut end = [0; 3];
+    bulk.read_exact(&mut end).await.unwrap();
+    assert_eq!(&end, b"all");
+    drop(taken.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_keeps_xon_and_xoff_for_itself() {
+    let eats = line(
+        FAST.1,
+        4096,
+        Noise {
+            eaten: vec![0x11, 0x13],
+            bit_errors: 1e-5,
+            ..Noise::default()
+        },
+    );
+    // From the line's flow control, or said of the layer; at one end, which is enough.
+    for (near, far) in [
+        ("serial:/dev/ttyS0,flow=sw", "serial:/dev/ttyS0"),
+        (
+            "mux+tls+link+tcp:a:1",
+            "mux+tls+link,escape=xonxoff+tcp:a:1",
+        ),
+    ] {
+        let (client, server) = configs_of(near, far);
+        let layers = |text: &str| text.parse::<Endpoint>().unwrap().layers().to_vec();
+        let (ends, layers) = (cable(&eats, &eats, 1), [layers(near), layers(far)]);
+        let layers = [&layers[0][..], &layers[1]];
+        let (near, far) = sessions_of(ends, layers, (&client, &server)).await;
+        carries(&near, far, 20_000).await;
+    }
+}
+
+/// Notes the longest write.
+struct Writes<T> {
+    inner: T,
+    longest: Arc<AtomicU64>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Writes<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Writes<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.longest
+            .fetch_max(bytes.len() as u64, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_radio_with_short_packets() {
+    for (mtu, (baud, rate)) in [(64, SLOW), (64, FAST), (240, FAST)] {
+        let noise = Noise {
+            bit_errors: 1e-5,
+            ..Noise::default()
+        };
+        let settings = line(rate, 4096, noise);
+        let (near, far) = cable(&settings, &settings, 1);
+        let longest = [Arc::<AtomicU64>::default(), Arc::default()];
+        let watched = |inner, end: usize| Writes {
+            inner,
+            longest: Arc::clone(&longest[end]),
+        };
+        let told = format!("serial:/dev/ttyS0,baud={baud},mtu={mtu}");
+        let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+        let ends = (watched(near, 0), watched(far, 1));
+        let (near, far) = sessions(ends, &configs).await;
+        carries(&near, far, 5000).await;
+        for longest in &longest {
+            let longest = longest.load(Ordering::Relaxed);
+            assert!(
+                (mtu * 9 / 10..=mtu).contains(&longest),
+                "{longest} of {mtu}"
+            );
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control  kind in the upper three bits, flags in the lower five
-//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), [echo(8)]
+//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), [echo(8), [mtu(2)]]
 //!   DATA     offset, [acknowledgement], payload
 //!   ACK      acknowledgement
 //!   PING     id
@@ -83,6 +83,8 @@ pub(crate) struct Open {
     pub(crate) nonce: u64,
     /// What it has heard from the other end; 0 for nothing.
     pub(crate) echo: u64,
+    /// Most bytes of a frame on the wire; 0 for any.
+    pub(crate) mtu: u16,
 }
 
 /// What has arrived.
@@ -94,6 +96,19 @@ pub(crate) struct Ack {
     pub(crate) held: u64,
     /// Beyond it.
     pub(crate) ranges: Vec<Range<u64>>,
+}
+
+/// Most ranges in an acknowledgement whose frame has to fit in so many bytes on the wire, for a receiver with
+/// this window. Both ends reckon alike, since a list that is not full tells of all that has come.
+pub(crate) fn ranges_max(mtu: Option<usize>, window: u8) -> usize {
+    let Some(mtu) = mtu else {
+        return RANGES_MAX;
+    };
+    // Two flags; then, as if each byte were escaped: checksum, control, two numbers, offset, held and count.
+    let varint = usize::from(window) / 7 + 1;
+    let before = 2 + 2 * (4 + 1 + 2 + 4 + varint + 1);
+    let range = 2 * 2 * varint;
+    (mtu.saturating_sub(before) / range).clamp(1, RANGES_MAX)
 }
 
 /// How offsets of one direction are written.
@@ -247,6 +262,7 @@ impl Open {
         } else {
             u64::from_be_bytes(take(&mut rest)?)
         };
+        let mtu = take(&mut rest).map_or(0, u16::from_be_bytes);
         // Later versions may append; this one reads what it knows.
         let known = version == VERSION && nonce != 0 && WINDOW_BITS.contains(&window);
         known.then_some(Self {
@@ -257,6 +273,7 @@ impl Open {
             payload,
             nonce,
             echo,
+            mtu,
         })
     }
 
@@ -266,8 +283,11 @@ impl Open {
         out.extend([OPEN << 5, VERSION, busy | unsure, self.escapes, self.window]);
         out.extend(self.payload.to_be_bytes());
         out.extend(self.nonce.to_be_bytes());
-        if self.echo != 0 {
+        if self.echo != 0 || self.mtu != 0 {
             out.extend(self.echo.to_be_bytes());
+        }
+        if self.mtu != 0 {
+            out.extend(self.mtu.to_be_bytes());
         }
     }
 }

@@ -215,6 +215,7 @@ mod tests {
             payload: 1024,
             nonce,
             echo,
+            mtu: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cepa_transports::endpoint::{Duplex, Escape};
 use cepa_transports::{Endpoint, Layer, Target};
 
 use super::layers::default_layers;
@@ -83,11 +84,28 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
                 }
             }
         }
-        (Layer::Link, _) => {
-            "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".into()
+        (Layer::Link(told), _) => {
+            "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".to_owned()
+                + &of_line(told.escape, told.mtu, told.duplex)
         }
         (other, _) => other.word().into(),
     }
+}
+
+/// What a link is told of its line.
+fn of_line(escape: Escape, mtu: Option<u16>, duplex: Duplex) -> String {
+    let mut text = match escape {
+        Escape::Least => String::new(),
+        Escape::XonXoff => "; no bare XON and XOFF".into(),
+        Escape::Control => "; no bare control characters".into(),
+    };
+    if let Some(mtu) = mtu {
+        text += &format!("; frames of at most {mtu} bytes");
+    }
+    if duplex == Duplex::Half {
+        text += "; the ends take turns";
+    }
+    text
 }
 
 fn of_target(target: &Target) -> String {
@@ -117,14 +135,15 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}",
+            "serial line {} at {} baud{}{}",
             path.display(),
             settings.baud,
             if settings.exclusive {
                 ", locked for this process"
             } else {
                 ""
-            }
+            },
+            of_line(Escape::Least, settings.mtu, settings.duplex)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::super::codec::{Escapes, Seal};
 use super::super::error::LinkError;
-use super::super::frame::{Ack, Frame, Open, VERSION};
+use super::super::frame::{Ack, Frame, Open, VERSION, ranges_max};
 use super::super::line::Mark;
 use super::super::opening::Verdict;
 use super::super::send::Fate;
-use super::{Engine, PONGS};
+use super::{Engine, PONGS, mtu_of};
 
 impl Engine {
     /// A candidate without its escapes. Says whether it was a valid frame.
@@ -112,6 +112,12 @@ impl Engine {
             self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
             self.send.set_window(1 << theirs.window);
             self.line.bound_payload(usize::from(theirs.payload));
+            let mtu = Some(theirs.mtu).filter(|mtu| *mtu > 0);
+            self.mtu = self.mtu.into_iter().chain(mtu.map(mtu_of)).min();
+            if let Some(mtu) = self.mtu {
+                // Flags, control, offset and checksum.
+                self.line.bound_payload(mtu - 9);
+            }
         }
         if self.opening.take_proof_due() {
             self.receive.say_something();
@@ -124,7 +130,12 @@ impl Engine {
 
     pub(super) fn acknowledge(&mut self, now: Instant, ack: &Ack, after: Option<u64>) {
         let mut fates = Vec::new();
-        self.send.acknowledge(now, ack, after, &mut fates);
+        let theirs = self
+            .opening
+            .theirs()
+            .map_or(self.window, |open| open.window);
+        let full = ranges_max(self.mtu, theirs);
+        self.send.acknowledge(now, ack, (after, full), &mut fates);
         let mut newest: Option<Mark> = None;
         for fate in fates {
             match fate {

@@ -138,6 +138,7 @@ proptest! {
             insertions: chance(errors.2),
             burst: None,
             cuts: cut.into_iter().map(|(from, long)| (Duration::from_millis(from), Duration::from_millis(long))).collect(),
+            eaten: Vec::new(),
         };
         let settings = LineSettings { delay: Duration::from_millis(delay), buffer, fifo, ..noisy(rate, noise) };
         let config = Config {

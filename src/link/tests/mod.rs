@@ -9,6 +9,7 @@ mod disturbed;
 mod goodput;
 mod restarts;
 mod seeds;
+mod told;
 mod vectors;
 
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 use cepa_transports::testkit::{Line, LineSettings, Noise, fill, verify};
 
+use super::codec::FLAG;
 use super::config::Config;
 use super::engine::{End, Engine, Waits};
 
@@ -32,15 +34,28 @@ pub(super) struct Bench {
     pub(super) tick: Duration,
     /// This end is dead, and what comes for it is lost.
     pub(super) dead: Option<usize>,
+    /// No write is longer, and each is one frame.
+    pub(super) mtu: Option<usize>,
+    /// Bytes of the longest write so far.
+    pub(super) longest: usize,
     /// Steps in a row that took no time.
     hurried: u32,
 }
 
 impl Bench {
     pub(super) fn new(settings: &LineSettings, config: &Config, seed: u64) -> Self {
+        Self::between(settings, [config, config], seed)
+    }
+
+    /// The ends were told different things.
+    pub(super) fn between(settings: &LineSettings, configs: [&Config; 2], seed: u64) -> Self {
         let start = Instant::now();
         let line = |way: u64| Line::new(settings.clone(), 2 * seed + way, start);
-        let end = |side, nonce| Engine::new(side, config, nonce, start);
+        let end = |side, nonce| {
+            let config = configs[usize::from(side == Side::Server)];
+            Engine::new(side, config, nonce, start)
+        };
+        let told = configs.iter().filter_map(|config| config.mtu);
         Self {
             start,
             now: start,
@@ -52,6 +67,8 @@ impl Bench {
             out: [Vec::new(), Vec::new()],
             tick: Duration::from_millis(1),
             dead: None,
+            mtu: told.min().map(usize::from),
+            longest: 0,
             hurried: 0,
         }
     }
@@ -75,18 +92,39 @@ impl Bench {
                 &mut self.ends[end],
                 &mut self.lines[end],
                 &mut self.out[end],
+                self.mtu,
+                &mut self.longest,
             );
         }
     }
 
     /// What one end has to do at this moment by itself.
-    fn settle_end(now: Instant, end: &mut Engine, line: &mut Line, out: &mut Vec<u8>) {
+    fn settle_end(
+        now: Instant,
+        end: &mut Engine,
+        line: &mut Line,
+        out: &mut Vec<u8>,
+        mtu: Option<usize>,
+        longest: &mut usize,
+    ) {
         end.handle_timeout(now);
         loop {
             let taken = line.write(now, out);
             out.drain(..taken);
             if !out.is_empty() || !end.poll_transmit(now, out) {
                 break;
+            }
+            *longest = out.len().max(*longest);
+            if let Some(mtu) = mtu {
+                // The first opening may come before it is known that the other end wants this.
+                let inside = out.strip_prefix(&[FLAG]).unwrap_or(out);
+                let inside = inside.strip_suffix(&[FLAG]).unwrap();
+                assert!(!inside.contains(&FLAG), "two frames at once");
+                assert!(
+                    out.len() <= mtu,
+                    "a frame of {} bytes, mtu {mtu}",
+                    out.len()
+                );
             }
         }
     }

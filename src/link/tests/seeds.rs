@@ -16,7 +16,7 @@ pub(super) fn from_environment(name: &str, usual: u64) -> u64 {
 }
 
 /// A line that a seed decides, with nothing, one thing or everything wrong with it.
-fn line(rng: &mut Rng) -> LineSettings {
+fn line(rng: &mut Rng, escapes: Escapes) -> LineSettings {
     let mut chance = |most: f64| {
         if rng.percent(40) {
             most / [1.0, 10.0, 100.0, 1000.0][rng.between(0, 3)]
@@ -39,6 +39,12 @@ fn line(rng: &mut Rng) -> LineSettings {
     if rng.percent(20) {
         cuts.push((ms(rng.between(0, 500)), ms(rng.between(1, 3000))));
     }
+    let eaten = match escapes {
+        _ if rng.percent(50) => Vec::new(),
+        Escapes::Least => Vec::new(),
+        Escapes::FlowControl => vec![0x11, 0x13],
+        Escapes::Control => (0..0x20).chain([0x7f]).collect(),
+    };
     let rates = [240.0, 960.0, 11_520.0, 92_160.0, 300_000.0];
     LineSettings {
         rate: rates[rng.between(0, rates.len() - 1)],
@@ -52,6 +58,7 @@ fn line(rng: &mut Rng) -> LineSettings {
         noise: Noise {
             burst,
             cuts,
+            eaten,
             ..noise
         },
     }
@@ -60,16 +67,28 @@ fn line(rng: &mut Rng) -> LineSettings {
 /// Some hundred bytes each way, and the end of both streams.
 fn exchange(seed: u64) {
     let mut rng = Rng::new(seed);
-    let settings = line(&mut rng);
+    let escapes = Escapes::from_code(rng.between(0, 2) as u8);
+    let settings = line(&mut rng, escapes);
     let config = Config {
         rate: rng.percent(70).then_some(settings.rate),
-        escapes: Escapes::from_code(rng.between(0, 2) as u8),
+        escapes,
         payload_max: rng.between(24, 1024) as u16,
+        mtu: rng.percent(30).then(|| rng.between(64, 400) as u16),
         window: rng.between(10, 16) as u8,
         give_up: Duration::from_secs(3600),
         ..Config::default()
     };
-    let mut bench = Bench::new(&settings, &config, seed);
+    // What only one end is told holds for both.
+    let other = Config {
+        escapes: Escapes::Least,
+        mtu: None,
+        ..config.clone()
+    };
+    let mut told = [&config, &other];
+    if rng.percent(50) {
+        told.reverse();
+    }
+    let mut bench = Bench::between(&settings, told, seed);
     let bytes = [rng.between(0, 700) as u64, rng.between(0, 700) as u64];
     let (mut written, mut read) = ([0; 2], [0; 2]);
     while (0..2).any(|end| !bench.ends[end].is_read_out() || read[end] < bytes[1 - end]) {

@@ -28,6 +28,7 @@ fn open(nonce: u64, echo: u64) -> Frame<'static> {
         payload: 1024,
         nonce,
         echo,
+        mtu: 0,
     })
 }
 

@@ -7,9 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{DATA, FLOW, LINE, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
+use super::keys::{
+    DATA, DUPLEX, ESCAPE, FLOW, LINE, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest,
+};
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
+    SerialSettings, StopBits, Target,
 };
 
 /// Why a text is no address. Printed as one line.
@@ -149,15 +152,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
             scheme = word;
             break;
         }
-        let Some(layer) = Layer::ALL.iter().find(|l| l.word() == word) else {
-            let known: Vec<_> = Layer::ALL.iter().map(|l| l.word()).collect();
-            return wrong_word(
-                at,
-                format!("a layer ({}) before \"+\"", known.join(", ")),
-                nearest(word, &known),
-            );
-        };
-        layers.push(*layer);
+        layers.push(layer(word, at)?);
         at += word.len() + 1;
     }
     let start = head.len() + 1;
@@ -209,6 +204,40 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
         }
     };
     Ok(Endpoint { layers, target })
+}
+
+fn layer(word: &str, at: usize) -> Result<Layer, Wrong> {
+    let options = word.strip_prefix("link");
+    if let Some(options) = options.filter(|o| o.starts_with(['?', ','])) {
+        return link(options, at + "link".len()).map(Layer::Link);
+    }
+    if let Some(layer) = Layer::ALL.iter().find(|l| l.word() == word) {
+        return Ok(*layer);
+    }
+    let known: Vec<_> = Layer::ALL.iter().map(|l| l.word()).collect();
+    wrong_word(
+        at,
+        format!("a layer ({}) before \"+\"", known.join(", ")),
+        nearest(word, &known),
+    )
+}
+
+fn link(options: &str, at: usize) -> Result<LinkSettings, Wrong> {
+    let mut s = LinkSettings::DEFAULT;
+    for option in option_list(options, at, "link")? {
+        match option.key {
+            "escape" => {
+                s.escape = match option.word(ESCAPE)? {
+                    "xonxoff" => Escape::XonXoff,
+                    "control" => Escape::Control,
+                    _ => Escape::Least,
+                }
+            }
+            "mtu" => s.mtu = Some(option.mtu()?),
+            _ => s.duplex = option.duplex()?,
+        }
+    }
+    Ok(s)
 }
 
 /// What somebody meant who left the scheme out.
@@ -404,6 +433,8 @@ fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                 }
             }
             "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
+            "mtu" => s.mtu = Some(option.mtu()?),
+            "duplex" => s.duplex = option.duplex()?,
             // option_list lets only the scheme's keys through: this is "dtr" or "rts".
             key => {
                 let line = match option.word(LINE)? {
@@ -451,6 +482,24 @@ impl Opt<'_> {
                 nearest(self.value, words),
             ),
         }
+    }
+
+    fn mtu(&self) -> Result<u16, Wrong> {
+        let number = digits(self.value).filter(|mtu| MTU.contains(mtu));
+        number.ok_or(()).or_else(|()| {
+            let (least, most) = MTU.into_inner();
+            wrong(
+                self.value_at,
+                format!("bytes of a frame, {least} to {most}"),
+            )
+        })
+    }
+
+    fn duplex(&self) -> Result<Duplex, Wrong> {
+        Ok(match self.word(DUPLEX)? {
+            "half" => Duplex::Half,
+            _ => Duplex::Full,
+        })
     }
 }
 

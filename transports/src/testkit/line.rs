@@ -36,6 +36,8 @@ pub struct Noise {
     pub burst: Option<(Duration, Duration)>,
     /// From a time after the start, for so long, nothing arrives.
     pub cuts: Vec<(Duration, Duration)>,
+    /// Bytes that something on the way keeps for itself, as XON and XOFF.
+    pub eaten: Vec<u8>,
 }
 
 /// A line without noise.
@@ -217,7 +219,7 @@ impl Line {
         }
         if self.next_drop == 0 {
             self.next_drop = self.gap(drops).saturating_add(1);
-        } else {
+        } else if !self.settings.noise.eaten.contains(&byte) {
             arrived.push(byte);
         }
         self.next_drop -= 1;
