@@ -21,7 +21,7 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
-use cepa::transports::testkit::{LineSettings, Noise, Rng, cable, fill, verify};
+use cepa::transports::testkit::{CableWatch, LineSettings, Noise, Rng, bus, cable, fill, verify};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
@@ -146,6 +146,17 @@ async fn beside_bulk(baud: u32, settings: &LineSettings, seed: u64, time: Durati
     let (near_end, far_end) = cable(settings, settings, seed);
     let watch = near_end.watch();
     let (near, far) = sessions((near_end, far_end), &configs(baud)).await;
+    trips_beside_bulk(near, far, &watch, settings, seed, time).await
+}
+
+async fn trips_beside_bulk(
+    near: Session,
+    far: Session,
+    watch: &CableWatch,
+    settings: &LineSettings,
+    seed: u64,
+    time: Duration,
+) -> Reached {
     let read = serve(far);
     let mut keys = near.open("echo").await.unwrap();
     let mut bulk = near.open("bulk").await.unwrap();
@@ -356,4 +367,66 @@ async fn a_radio_with_short_packets() {
             );
         }
     }
+}
+
+/// Two wires for both, as in RS-485: the ends take turns. `goals`: milliseconds until a session stands, of the
+/// median, of the 99th percentile, and the share of bulk.
+async fn one_way(
+    (baud, rate): (u32, f64),
+    bit_errors: f64,
+    seconds: u64,
+    goals: (u64, u64, u64, f64),
+) {
+    let noise = Noise {
+        bit_errors,
+        ..Noise::default()
+    };
+    let settings = line(rate, 4096, noise);
+    let ends = bus(&settings, bit_errors > 0.0, 1);
+    let watch = ends.0.watch();
+    // One end was told, which is enough.
+    let told = format!("serial:/dev/ttyS0,baud={baud},duplex=half");
+    let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+    let started = Instant::now();
+    let (near, far) = sessions(ends, &configs).await;
+    let stood = started.elapsed();
+    let time = Duration::from_secs(seconds);
+    let reached = trips_beside_bulk(near, far, &watch, &settings, 1, time).await;
+    println!(
+        "{baud} baud, half duplex, bit errors {bit_errors:e}: stands in {stood:?}, {reached:?}"
+    );
+    let ms = Duration::from_millis;
+    assert!(stood <= ms(goals.0), "{stood:?}");
+    assert!(reached.p50 <= ms(goals.1), "{reached:?}");
+    assert!(reached.p99 <= ms(goals.2), "{reached:?}");
+    assert!(reached.share >= goals.3, "{reached:?}");
+    assert_eq!(watch.collided(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_at_115200_baud() {
+    one_way(FAST, 0.0, 60, (150, 120, 250, 0.8)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_at_9600_baud() {
+    one_way(SLOW, 0.0, 200, (1600, 1200, 1800, 0.75)).await;
+}
+
+/// With an echo: what an end hears of itself changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_on_a_noisy_line() {
+    one_way(FAST, 1e-5, 60, (150, 250, 500, 0.75)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_arrives_where_ends_take_turns() {
+    let noise = Noise {
+        bit_errors: 1e-5,
+        ..Noise::default()
+    };
+    let settings = line(FAST.1, 4096, noise);
+    let told = "serial:/dev/ttyS0,duplex=half,mtu=200";
+    let (near, far) = sessions(bus(&settings, true, 2), &configs_of(told, told)).await;
+    carries(&near, far, 20_000).await;
 }

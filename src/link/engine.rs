@@ -12,9 +12,12 @@
 //! answer tells what has arrived. A silent line is pinged four times a second, so that it is noticed
 //! soon when a cut ends, and after a while asked by an opening, which a new instance can answer too.
 //!
+//! Where the line carries one way at a time, all of that is said in turns: see `engine/half`.
+//!
 //! The opening is in `opening`, the two directions in `send` and `receive`, what is known of the line in
 //! `line`.
 
+mod half;
 mod inbound;
 mod outbound;
 
@@ -22,7 +25,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
-use cepa_transports::endpoint::MTU;
+use cepa_transports::endpoint::{Duplex, MTU};
 
 use super::codec::{Decoder, Escapes, Piece, Seal, unescape};
 use super::config::Config;
@@ -32,6 +35,7 @@ use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::Receive;
 use super::send::Send;
+use super::turn::Turn;
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -88,6 +92,8 @@ pub struct Stats {
     pub received: u64,
     /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
     pub invalid: u64,
+    /// Turns that were taken to be lost since nothing was heard; only where ends take turns.
+    pub silences: u64,
 }
 
 /// What the application waits for, beside bytes.
@@ -135,6 +141,11 @@ pub(crate) struct Engine {
     chatter: Vec<u8>,
     give_up: Duration,
     linger_until: Option<Instant>,
+    /// Whose turn it is, in an epoch whose line carries one way at a time.
+    turn: Option<Turn>,
+    client: bool,
+    /// The application is gone; the other end is told in our turn, or not.
+    leave_by: Option<Instant>,
     reset_due: bool,
     end: Option<End>,
     stats: Stats,
@@ -151,6 +162,7 @@ impl Engine {
         let ours = Open {
             busy: false,
             unsure: true,
+            half: config.duplex == Duplex::Half,
             escapes: config.escapes.code(),
             window,
             payload: u16::try_from(payload).unwrap_or(u16::MAX),
@@ -179,6 +191,9 @@ impl Engine {
             chatter: Vec::new(),
             give_up: config.give_up,
             linger_until: None,
+            turn: None,
+            client: side == Side::Client,
+            leave_by: None,
             reset_due: false,
             end: None,
             stats: Stats::default(),
@@ -251,8 +266,16 @@ impl Engine {
         self.receive.is_ended() && !self.receive.is_readable()
     }
 
-    /// Gives the link up at once; the peer is told, as far as one frame can.
-    pub(crate) fn abandon(&mut self) {
+    /// Gives the link up, at once or in our turn; the peer is told, as far as one frame can.
+    pub(crate) fn abandon(&mut self, now: Instant) {
+        if self.turn.is_some() && self.end.is_none() {
+            self.abandon_in_turn(now);
+        } else {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
         if self.end.is_none() {
             self.reset_due = self.opening.is_established();
             self.end = Some(End::Failed(LinkError::DriverGone));
@@ -286,10 +309,12 @@ impl Engine {
                 Piece::Candidate(raw) => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
-                        self.stats.received += 1;
                         continue;
                     }
                     self.stats.invalid += 1;
+                    if self.hears_itself(now) {
+                        continue;
+                    }
                     raw
                 }
             };
@@ -319,6 +344,9 @@ impl Engine {
             let raw = self.decoder.give_up();
             self.chat(&raw);
         }
+        if self.leave_by.is_some_and(|at| now >= at) {
+            self.leave();
+        }
         if self.opening.is_established() && now >= self.heard_at + self.give_up {
             self.fail(LinkError::Silent {
                 seconds: self.give_up.as_secs(),
@@ -344,7 +372,8 @@ impl Engine {
         let give_up = self.heard_at + self.give_up;
         if blocked {
             let established = self.opening.is_established();
-            return earliest([stalled, established.then_some(give_up), self.linger_until]);
+            let give_up = established.then_some(give_up);
+            return earliest([stalled, give_up, self.linger_until, self.leave_by]);
         }
         if !self.opening.is_established() {
             let next = self.opening.next();
@@ -357,14 +386,21 @@ impl Engine {
             now + self.line.time_of(lacks).max(Duration::from_millis(1))
         });
         let flushed = waits.flush && self.send.waiting() == 0 && !self.is_flushed(now);
+        let (ask, data, ack) = if let Some(at) = self.turn_at() {
+            (at, None, None)
+        } else {
+            let data = self.data_at(now).err().flatten();
+            (self.ask_at(), data, self.ack_at())
+        };
         earliest([
             stalled,
-            Some(self.ask_at()),
-            self.data_at(now).err().flatten(),
-            self.ack_at(),
+            Some(ask),
+            data,
+            ack,
             room,
             flushed.then(|| self.line.drained_at()),
             self.linger_until,
+            self.leave_by,
             Some(give_up),
         ])
     }

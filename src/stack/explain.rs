@@ -94,18 +94,19 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
 
 /// What a link is told of its line.
 fn of_line(escape: Escape, mtu: Option<u16>, duplex: Duplex) -> String {
-    let mut text = match escape {
-        Escape::Least => String::new(),
-        Escape::XonXoff => "; no bare XON and XOFF".into(),
-        Escape::Control => "; no bare control characters".into(),
+    let escape = match escape {
+        Escape::Least => "",
+        Escape::XonXoff => "; no bare XON and XOFF",
+        Escape::Control => "; no bare control characters",
     };
-    if let Some(mtu) = mtu {
-        text += &format!("; frames of at most {mtu} bytes");
-    }
-    if duplex == Duplex::Half {
-        text += "; the ends take turns";
-    }
-    text
+    let mtu = mtu.map_or(String::new(), |mtu| {
+        format!("; frames of at most {mtu} bytes")
+    });
+    let duplex = match duplex {
+        Duplex::Full => "",
+        Duplex::Half => "; the ends take turns",
+    };
+    format!("{escape}{mtu}{duplex}")
 }
 
 fn of_target(target: &Target) -> String {

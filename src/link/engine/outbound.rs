@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::codec::{Escapes, SUM_LEN, Seal, cost, encode};
 use super::super::frame::{Ack, Frame, Place, Width, ranges_max};
-use super::super::line::OPEN;
+use super::super::line::{Mark, OPEN};
 use super::{CLOSED, DOUBT, EAGER, Engine, FIFO, KEEPALIVE, PAUSE, PINGS, Ping, RETRY, SHORT};
 
 impl Engine {
@@ -27,6 +27,10 @@ impl Engine {
         let apart = self.mtu.is_some();
         let is_full = |out: &Vec<u8>| apart && out.len() > before;
         if !self.opening.is_established() || is_full(out) {
+            return out.len() > before;
+        }
+        if self.turn.is_some() {
+            self.transmit_turn(now, out);
             return out.len() > before;
         }
         while !is_full(out)
@@ -67,8 +71,10 @@ impl Engine {
     }
 
     /// One frame of what was lost or is new.
-    fn transmit_data(&mut self, now: Instant, out: &mut Vec<u8>) {
-        let ack = self.receive.ack_due().then(|| self.take_ack());
+    pub(super) fn transmit_data(&mut self, now: Instant, out: &mut Vec<u8>) {
+        // A turn that is handed over tells all.
+        let tell = self.turn.is_none() && self.receive.ack_due();
+        let ack = tell.then(|| self.take_ack());
         let most = self.fitting(ack.as_ref());
         if let Some(segment) = self.send.cut(most) {
             let alone = !self.send.is_under_way();
@@ -94,7 +100,7 @@ impl Engine {
     }
 
     /// Most ranges in an acknowledgement of ours.
-    fn ranges_max(&self) -> usize {
+    pub(super) fn ranges_max(&self) -> usize {
         ranges_max(self.mtu, self.window)
     }
 
@@ -145,7 +151,8 @@ impl Engine {
 
     /// Until when the rest of a frame that has begun is to be waited for: it may be the answer.
     pub(super) fn amid_until(&self) -> Instant {
-        if self.decoder.is_amid() {
+        let opens_half = self.opening.is_half() && !self.opening.is_established();
+        if self.decoder.is_amid() || opens_half {
             self.input_at + PAUSE.max(self.line.time_of(2 * FIFO))
         } else {
             self.input_at
@@ -200,6 +207,11 @@ impl Engine {
         self.put(now, &Frame::Ping(id), out);
         let alone = !self.send.is_under_way();
         let mark = self.line.write(now, out.len() - start, alone, false);
+        self.remember(id, order, mark, now);
+    }
+
+    /// A question has gone.
+    pub(super) fn remember(&mut self, id: u8, order: u64, mark: Mark, sent_at: Instant) {
         if self.pings.len() == PINGS {
             self.pings.pop_front();
         }
@@ -207,8 +219,14 @@ impl Engine {
             id,
             order,
             mark,
-            sent_at: now,
+            sent_at,
         });
+    }
+
+    /// The question that was answered; those before it will not be.
+    pub(super) fn answered(&mut self, id: u8) -> Option<Ping> {
+        let answered = self.pings.iter().position(|ping| ping.id == id);
+        answered.and_then(|at| self.pings.drain(..=at).next_back())
     }
 
     /// A frame that nobody waits for.

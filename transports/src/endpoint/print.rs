@@ -12,13 +12,13 @@ impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())?;
         match self {
-            Self::Link(settings) => link(f, settings),
+            Self::Link(settings) => link(f, *settings),
             _ => Ok(()),
         }
     }
 }
 
-fn link(f: &mut fmt::Formatter<'_>, s: &LinkSettings) -> fmt::Result {
+fn link(f: &mut fmt::Formatter<'_>, s: LinkSettings) -> fmt::Result {
     let escape = match s.escape {
         Escape::Least => None,
         Escape::XonXoff => Some("xonxoff".to_owned()),
