@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::gate::{Gate, Pass, Source};
-use cepa::identity::{Identity, PeerId, Refusal, TrustPolicy};
-use cepa::node::{Access, Call, Node, PeerAddr};
+use cepa::identity::{AcceptAny, Identity, PeerId, Refusal, TrustPolicy};
+use cepa::node::{Access, Call, Node};
 use cepa::session::{ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
@@ -43,13 +43,22 @@ const SESSIONS: usize = 256;
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
     let (identity, more) = id::load_all(&args.identities)?;
-    let server = Server::new(
-        (&identity, &more),
-        trust::of_server(&args.allow)?,
-        trust::pins(&args.allow),
-        args.services,
-        true,
-    )?;
+    let introduced = Introduced::new(&args)?;
+    let (trust, pins) = match &introduced {
+        // Strangers may have a session; what they may open is each service's own question.
+        Some(_) => (Arc::new(AcceptAny) as Arc<dyn TrustPolicy>, Vec::new()),
+        None => (trust::of_server(&args.allow)?, trust::pins(&args.allow)),
+    };
+    let node = (introduced.is_some() || !args.register.is_empty())
+        .then(|| Node::new(node::config(&identity, Arc::clone(&trust))));
+    let mut server = Server::new((&identity, &more), trust, pins, args.services, true)?;
+    if let Some(node) = &node {
+        server.offer(node, introduced.as_ref());
+    }
+    if introduced.is_some() {
+        server.node.clone_from(&node);
+    }
+    let server = Arc::new(server);
     let mut listeners = Vec::new();
     for endpoint in &args.listen {
         listeners.push(transports::listen(endpoint).await?);
@@ -68,15 +77,19 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             other.peer_id()
         ));
     }
-    if args.allow.is_empty() {
+    if args.allow.is_empty() && introduced.is_none() {
         say(
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
     }
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    if !args.register.is_empty() {
-        let node = server.register(&identity, &args.register).await?;
+    if let Some(node) = node {
+        node::register(&node, &args.register).await?;
+        node::tell(&node);
+        for address in id::through(identity.peer_id(), &args.register)? {
+            say(format_args!("reachable at {address}"));
+        }
         let mut stopping = stopping.clone();
         tasks.spawn(async move {
             stopped(&mut stopping).await;
@@ -135,6 +148,25 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who may open the services in their own right, and who may introduce others to them.
+struct Introduced {
+    allowed: Access,
+    introducers: Access,
+}
+
+impl Introduced {
+    /// `None` where nobody is introduced. Names are looked up once.
+    fn new(args: &args::Serve) -> Result<Option<Self>, Failure> {
+        if args.introducers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            allowed: trust::access(&args.allow)?,
+            introducers: trust::access(&args.introducers)?,
+        }))
+    }
+}
+
 /// What all listeners and sessions share.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -142,6 +174,8 @@ pub(crate) struct Server {
     services: Arc<Services>,
     gate: Gate,
     sessions: Arc<Semaphore>,
+    /// Who decides about substreams, where strangers have sessions.
+    node: Option<Node>,
     /// The ids that were named, where only such are let in.
     pins: Vec<PeerId>,
     /// Sessions are told on standard error.
@@ -155,35 +189,37 @@ impl Server {
         pins: Vec<PeerId>,
         services: Vec<Service>,
         tell: bool,
-    ) -> Result<Arc<Self>, Failure> {
+    ) -> Result<Self, Failure> {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
         let mut config = stack::of(identity, trust);
         config.more_identities = more.to_vec();
-        Ok(Arc::new(Self {
+        Ok(Self {
             config,
             services: Services::new(services, inner),
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
+            node: None,
             pins,
             tell,
-        }))
+        })
     }
 
-    /// A node that is registered at relays; what they bring gets the same services as what comes through
-    /// a listener.
-    async fn register(&self, identity: &Identity, relays: &[PeerAddr]) -> Result<Node, Failure> {
-        let node = Node::new(node::config(identity, Arc::clone(&self.config.trust)));
+    /// Has the node offer the services: to whoever is introduced, and to whoever comes through relays.
+    fn offer(&self, node: &Node, introduced: Option<&Introduced>) {
         let services = Arc::clone(&self.services);
-        node.serve_rest(Access::Anyone, move |call: Call| {
+        let serve = move |call: Call| {
             let session = call.session().clone();
             Arc::clone(&services).serve(call.into_incoming(), session)
-        });
-        node::register(&node, relays).await?;
-        node::tell(&node);
-        for address in id::through(identity.peer_id(), relays)? {
-            say(format_args!("reachable at {address}"));
+        };
+        // Without introductions whoever has a session is allowed; and the services tell apart what is asked for.
+        let Some(introduced) = introduced else {
+            return node.serve_rest(Access::Anyone, serve);
+        };
+        for name in self.services.names() {
+            node.introducers(name, introduced.introducers.clone());
+            node.serve(name, introduced.allowed.clone(), serve.clone());
         }
-        Ok(node)
+        node.serve_rest(introduced.allowed.clone(), serve);
     }
 
     /// Serves all that a listener brings; ends when it brings no more, or when asked to stop. The
@@ -300,8 +336,13 @@ impl Server {
             tokio::select! {
                 incoming = session.accept() => match incoming {
                     Ok(incoming) => {
-                        let services = Arc::clone(&self.services);
-                        substreams.spawn(services.serve(incoming, session.clone()));
+                        let session = session.clone();
+                        match self.node.clone() {
+                            Some(node) => {
+                                substreams.spawn(async move { node.take(incoming, &session).await })
+                            }
+                            None => substreams.spawn(Arc::clone(&self.services).serve(incoming, session)),
+                        };
                     }
                     Err(end) => break end,
                 },

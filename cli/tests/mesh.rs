@@ -163,7 +163,7 @@ fn addresses_of_peers_are_made_and_checked() {
     let line = place.fails(&["connect", "cepa://nobody"], 2);
     assert!(line.contains("52 characters"), "{line}");
     let line = place.fails_quietly(&["connect", &format!("cepa://{id}")], 5);
-    assert!(line.contains("nothing says where"), "{line}");
+    assert!(line.contains("no address is known for"), "{line}");
     let own = format!("cepa://{id}@tcp:127.0.0.1:1");
     let line = place.fails(&["connect", &own, "--identity", &file], 2);
     assert!(line.contains("this node itself"), "{line}");

@@ -16,7 +16,7 @@ use crate::relay;
 use crate::session::Session;
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
-use super::addr::{Hint, PeerAddr};
+use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::call::Path;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError};
@@ -39,9 +39,7 @@ pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Sess
     hints.sort_by_key(Hint::is_relay);
     let session = with_hints(core, peer, hints.clone()).await?;
     hints.retain(|hint| !hint.is_relay());
-    if !hints.is_empty() {
-        upgrade_later(core, peer, hints);
-    }
+    upgrade_later(core, peer, hints);
     Ok(session)
 }
 
@@ -82,16 +80,44 @@ fn with_hints(
         if let Some((_, _, live)) = core.chosen(peer) {
             return Ok(live.session);
         }
-        if hints.is_empty() {
-            return Err(DialError::NoHints { peer });
-        }
         if core.is_stopping() {
             return Err(DialError::ShutDown);
         }
-        let (session, path) = race(core, peer, hints).await?;
+        let asked = hints.is_empty();
+        let mut hints = if asked {
+            resolve(core, peer).await?
+        } else {
+            hints
+        };
+        let (session, path) = race(core, peer, hints.clone()).await?;
         adopt(core, session.clone(), path);
+        if asked {
+            hints.retain(|hint| !hint.is_relay());
+            upgrade_later(core, peer, hints);
+        }
         Ok(session)
     })
+}
+
+/// Hints for an address that has none; at least one, relays last.
+async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
+    let Some(resolver) = &core.config.resolver else {
+        return Err(DialError::NoHints { peer });
+    };
+    let found = tokio::select! {
+        found = resolver.resolve(peer) => found,
+        () = core.stopping() => return Err(DialError::ShutDown),
+    };
+    let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
+    hints.truncate(MAX_HINTS);
+    for hint in &hints {
+        check(core, peer, hint)?;
+    }
+    hints.sort_by_key(Hint::is_relay);
+    if hints.is_empty() {
+        return Err(DialError::NoHints { peer });
+    }
+    Ok(hints)
 }
 
 /// Forgets whose turn it is once nobody waits for one.
@@ -214,7 +240,7 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
 
 /// Looks for a direct way now and then, while the chosen session leads through a relay.
 fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
-    if !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
+    if hints.is_empty() || !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
         return;
     }
     let core = Arc::clone(core);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{Layer, Stream};
+use futures::future::BoxFuture;
 use tokio::time::{sleep, timeout};
 
 use crate::Side;
@@ -117,7 +118,9 @@ async fn run(core: &Arc<Core>, session: &Session, path: &Path) -> String {
     loop {
         tokio::select! {
             incoming = session.accept() => match incoming {
-                Ok(incoming) => take(core, incoming, session, path),
+                Ok(incoming) => {
+                    tokio::spawn(serve(core, incoming, session.clone(), path.clone()));
+                }
                 Err(end) => return end.to_string(),
             },
             () = core.stopping() => break,
@@ -134,54 +137,64 @@ async fn run(core: &Arc<Core>, session: &Session, path: &Path) -> String {
     }
 }
 
-/// Gives a substream to whom it is for.
-fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
+/// Whether a service's name is one of the protocol's own, which no service can have. What `cepa console` puts before
+/// a name asks for a service of that name, with a terminal.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("cepa.") && !name.starts_with("cepa.console.")
+}
+
+/// Gives a substream to whom it is for; the future serves it to its end.
+pub(super) fn serve(
+    core: &Arc<Core>,
+    incoming: Incoming,
+    session: Session,
+    path: Path,
+) -> BoxFuture<'static, ()> {
     let peer = session.peer().id();
     let name = incoming.service().to_owned();
+    // From now on, and not only once the future runs.
     let busy = core.busy();
     if is_circuit(&name) && core.takes_circuits_of(peer) {
         let via = std::iter::once(peer)
             .chain(path.via.iter().copied())
             .collect();
         let core = Arc::clone(core);
-        tokio::spawn(async move {
+        return Box::pin(async move {
             circuit(&core, incoming, via).await;
             drop(busy);
         });
-        return;
     }
     if let Some(relay) = core.relay.clone().filter(|_| Relay::serves(&name)) {
-        let session = session.clone();
         // Circuits of others keep nobody from shutting down.
         drop(busy);
-        tokio::spawn(async move { relay.serve(incoming, &session).await });
-        return;
+        return Box::pin(async move { relay.serve(incoming, &session).await });
     }
     if name == INTRODUCTION {
-        let (core, session, path) = (Arc::clone(core), session.clone(), path.clone());
-        tokio::spawn(async move {
+        let core = Arc::clone(core);
+        return Box::pin(async move {
             owner::serve(&core, incoming, session, path).await;
             drop(busy);
         });
-        return;
     }
-    let found = if name.starts_with("cepa.") {
+    let found = if is_reserved(&name) {
         Err("no service of this name is open to you")
     } else {
         core.find(peer, &name)
     };
-    let call = Call::new(incoming, session.clone(), path.clone());
+    let call = Call::new(incoming, session, path);
     match found {
         Ok(service) => {
             let handled = (service.handler)(call);
-            tokio::spawn(async move {
+            Box::pin(async move {
                 handled.await;
                 drop(busy);
-            });
+            })
         }
         Err(reason) => {
             core.tell(Event::Refused(peer, name, reason.to_owned()));
-            tokio::spawn(async move { call.refuse(reason).await });
+            Box::pin(async move {
+                let _ = call.refuse(reason).await;
+            })
         }
     }
 }

@@ -42,6 +42,7 @@
 //! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `introduction/` | references to services that peers give each other |
+//! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `register.rs` | staying registered at relays |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
@@ -55,7 +56,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay::{Relay, RelayConfig, RelayStats};
-use crate::session::{OpenError, Session};
+use crate::session::{Incoming, OpenError, Session};
 
 mod access;
 mod addr;
@@ -69,6 +70,7 @@ mod inbound;
 mod introduction;
 mod live;
 mod register;
+mod resolve;
 mod table;
 
 pub use access::Access;
@@ -81,6 +83,9 @@ pub use event::{Event, Events};
 #[doc(hidden)]
 pub use introduction::fuzz;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
+#[cfg(feature = "mdns")]
+pub use resolve::{Announcement, Mdns, MdnsConfig};
+pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 
 use self::core::Core;
 
@@ -126,7 +131,8 @@ impl Node {
     /// Offers a service. The handler runs in a task of its own for each substream that is opened for
     /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
     ///
-    /// Names that begin with `cepa.` are the protocol's own: such a service is never called.
+    /// Names that begin with `cepa.` are the protocol's own: such a service is never called. (`cepa.console.NAME` is
+    /// how `cepa console` asks for NAME, and is for whoever knows that protocol.)
     pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
@@ -143,6 +149,20 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         self.core.serve_rest(access, handler);
+    }
+
+    /// Serves a substream to its end, of a session that was made without this node: services, introductions and the
+    /// relay are as for the node's own sessions. The session stays its owner's, who goes on accepting.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, or what else serves the substream, with it.
+    pub async fn take(&self, incoming: Incoming, session: &Session) {
+        let path = Path {
+            via: Vec::new(),
+            dialled: false,
+            label: session.label().to_owned(),
+        };
+        live::serve(&self.core, incoming, session.clone(), path).await;
     }
 
     /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
