@@ -19,6 +19,7 @@ use super::config::NodeConfig;
 use super::event::{Event, Events};
 use super::introduction::book::Book;
 use super::table::{Origin, Table};
+use super::turns::Turns;
 
 /// Events that a slow watcher may be behind.
 const EVENTS: usize = 1024;
@@ -59,7 +60,7 @@ pub(super) struct Core {
     pub(super) relay: Option<Relay>,
     pub(super) gate: Gate,
     /// Turns at dialling a peer.
-    pub(super) dialling: Mutex<HashMap<PeerId, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) turns: Turns,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
     services: Mutex<HashMap<String, Service>>,
@@ -84,7 +85,7 @@ impl Core {
             id,
             relay,
             gate: Gate::new(config.gate.clone()),
-            dialling: Mutex::default(),
+            turns: Turns::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),

@@ -36,6 +36,7 @@
 //! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
 //! | `access.rs` | who may open a service |
 //! | `table.rs` | the sessions, and which of several is used |
+//! | `turns.rs` | who of several dials a peer |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `inbound.rs` | listeners |
@@ -72,6 +73,7 @@ mod live;
 mod register;
 mod resolve;
 mod table;
+mod turns;
 
 pub use access::Access;
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};

@@ -71,6 +71,63 @@ async fn two_relays_in_a_row() {
     );
 }
 
+/// Two relays that are each reached through the other one, by two dials at once.
+#[tokio::test]
+async fn ways_that_cross_do_not_wait_for_each_other() {
+    let (a, b) = (relay(|_| {}), relay(|_| {}));
+    let ((_, at_a), (_, at_b)) = (listening(&a).await, listening(&b).await);
+    a.register(&at_b).await.unwrap();
+    b.register(&at_a).await.unwrap();
+    let (behind_a, behind_b) = (hidden(&at_a).await, hidden(&at_b).await);
+    let client = node();
+    let way = |to: &Node, last: &Node, first: &cepa::node::PeerAddr| {
+        let first = first.to_string().replace("cepa://", "relay:");
+        address(&format!(
+            "cepa://{}@relay:{}@{first}/echo",
+            to.id(),
+            last.id()
+        ))
+    };
+    let (one, two) = (way(&behind_a, &a, &at_b), way(&behind_b, &b, &at_a));
+    let both = async { tokio::join!(client.open(&one), client.open(&two)) };
+    let (one, two) = soon(both).await;
+    for stream in [one.unwrap(), two.unwrap()] {
+        soon(ask(stream, b"hello")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_way_through_one_relay_twice_is_refused() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let hidden = hidden(&at).await;
+    let (client, other) = (node(), node());
+    let way = at.to_string().replace("cepa://", "relay:");
+    let (to, again, other) = (hidden.id(), relay.id(), other.id());
+    for text in [
+        format!("cepa://{to}@relay:{again}@{way}/echo"),
+        format!("cepa://{to}@relay:{again}@relay:{other}@{way}/echo"),
+        // Through the peer itself, through this node, and through either further away.
+        format!("cepa://{to}@relay:{to}@tcp:127.0.0.1:1/echo"),
+        format!("cepa://{to}@relay:{other}@relay:{to}@tcp:127.0.0.1:1/echo"),
+        format!("cepa://{to}@relay:{}@tcp:127.0.0.1:1/echo", client.id()),
+        format!(
+            "cepa://{to}@relay:{other}@relay:{}@tcp:127.0.0.1:1/echo",
+            client.id()
+        ),
+    ] {
+        let error = soon(client.open(&address(&text))).await.unwrap_err();
+        let looped = matches!(error, ReachError::Dial(DialError::Loop { .. }));
+        assert!(looped, "{text}: {error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("which can't be: give another relay"),
+            "{said}"
+        );
+    }
+    assert!(client.sessions().is_empty());
+}
+
 #[tokio::test]
 async fn every_refusal_has_its_reason() {
     let relay = relay(|config| {

@@ -3,7 +3,7 @@
 use cepa::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::crowd::{Counts, Node, SINK, circuit, diallers};
+use super::crowd::{Crowd, Node, SINK, circuit, diallers};
 use super::relay::{FORWARD, Running};
 use super::{Options, at_most, told};
 use crate::Outcome;
@@ -14,7 +14,7 @@ const STREAMS: u64 = 4;
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
     let relay = Running::start(100, u64::MAX / 2)?;
-    let (node, _) = Node::come(&relay, &Counts::default()).await?;
+    let (node, _) = Node::come(&relay, &Crowd::new()).await?;
     let dialling = diallers(&relay, 1).await?;
     let session = &dialling[0].1;
     let bytes = options.mib << 20;

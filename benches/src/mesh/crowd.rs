@@ -12,6 +12,7 @@ use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Stream};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
 use super::relay::Running;
 use crate::{Failure, Outcome};
@@ -29,8 +30,41 @@ pub(super) const SINK: u8 = b's';
 /// Bytes of one echo.
 pub(super) const ECHO: usize = 1024;
 
-/// How many bytes have come, by who sent them.
-pub(super) type Counts = Arc<Mutex<HashMap<PeerId, Arc<AtomicU64>>>>;
+/// What all nodes share.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    /// How many bytes have come, by who sent them.
+    counts: Mutex<HashMap<PeerId, Arc<AtomicU64>>>,
+    /// From when on nodes write into circuits that are idle.
+    stuffing: watch::Sender<bool>,
+}
+
+impl Crowd {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            counts: Mutex::default(),
+            stuffing: watch::Sender::new(false),
+        })
+    }
+
+    /// Has nodes write into idle circuits from now on, for as long as something is taken.
+    pub(super) fn stuff(&self) {
+        self.stuffing.send_replace(true);
+    }
+
+    /// Bytes so far, by who sent them.
+    pub(super) fn counted(&self) -> Vec<(PeerId, u64)> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = counts.iter();
+        all.map(|(peer, count)| (*peer, count.load(Ordering::Relaxed)))
+            .collect()
+    }
+
+    fn count_of(&self, peer: PeerId) -> Arc<AtomicU64> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(counts.entry(peer).or_default())
+    }
+}
 
 /// A node that has registered.
 pub(super) struct Node {
@@ -42,13 +76,13 @@ pub(super) struct Node {
 
 impl Node {
     /// Comes from nothing: a key, a session, a registration. The key is made before the clock starts.
-    pub(super) async fn come(relay: &Running, counts: &Counts) -> Outcome<(Self, Duration)> {
+    pub(super) async fn come(relay: &Running, crowd: &Arc<Crowd>) -> Outcome<(Self, Duration)> {
         let (config, at) = identity(relay)?;
         let begun = std::time::Instant::now();
         let session = Session::dial(&at, &config).await?;
         let registration = Registration::at(&session, LIFETIME).await?;
         let took = begun.elapsed();
-        tokio::spawn(accept(session.clone(), Arc::clone(counts)));
+        tokio::spawn(accept(session.clone(), Arc::clone(crowd)));
         let id = config.identity.peer_id();
         let node = Self {
             id,
@@ -69,10 +103,10 @@ impl Node {
 /// So many nodes, some of them at once.
 pub(super) async fn nodes(
     relay: &Running,
-    counts: &Counts,
+    crowd: &Arc<Crowd>,
     count: usize,
 ) -> Outcome<Vec<(Node, Duration)>> {
-    let coming = (0..count).map(|_| Node::come(relay, counts));
+    let coming = (0..count).map(|_| Node::come(relay, crowd));
     let all = futures::stream::iter(coming).buffer_unordered(AT_ONCE);
     all.try_collect().await
 }
@@ -108,29 +142,29 @@ pub(super) async fn circuit(session: &Session, to: PeerId, treat: u8) -> Outcome
 }
 
 /// A node's side.
-async fn accept(session: Session, counts: Counts) {
+async fn accept(session: Session, crowd: Arc<Crowd>) {
     while let Ok(incoming) = session.accept().await {
-        let counts = Arc::clone(&counts);
+        let crowd = Arc::clone(&crowd);
         tokio::spawn(async move {
             // An end of a circuit is no failure of the bench.
-            let _ = serve(incoming, &counts).await;
+            let _ = serve(incoming, &crowd).await;
         });
     }
 }
 
-async fn serve(incoming: Incoming, counts: &Counts) -> Outcome<()> {
+async fn serve(incoming: Incoming, crowd: &Arc<Crowd>) -> Outcome<()> {
     if relay::is_circuit(incoming.service()) {
         let (stream, from) = relay::take(incoming).await?;
-        return treat(stream, from, counts).await;
+        return treat(stream, from, crowd).await;
     }
     let from = incoming.peer().id();
-    treat(incoming.accept().await?, from, counts).await
+    treat(incoming.accept().await?, from, crowd).await
 }
 
 async fn treat(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     from: PeerId,
-    counts: &Counts,
+    crowd: &Arc<Crowd>,
 ) -> Outcome<()> {
     if stream.read_u8().await? == ECHO_ONCE {
         let mut some = [0; ECHO];
@@ -138,12 +172,14 @@ async fn treat(
         stream.write_all(&some).await?;
         stream.flush().await?;
         // Open, and nobody reads.
-        return std::future::pending().await;
+        let mut stuffing = crowd.stuffing.subscribe();
+        stuffing.wait_for(|stuffing| *stuffing).await?;
+        let chunk = vec![2; 16 << 10];
+        loop {
+            stream.write_all(&chunk).await?;
+        }
     }
-    let count = {
-        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(counts.entry(from).or_default())
-    };
+    let count = crowd.count_of(from);
     let mut buffer = vec![0; 64 << 10];
     loop {
         match stream.read(&mut buffer).await? {

@@ -1,7 +1,5 @@
 //! What one peer that wants ten times its quota leaves of the others' quotas.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use cepa::identity::PeerId;
@@ -9,7 +7,7 @@ use cepa::session::Session;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
-use super::crowd::{Counts, SINK, circuit, diallers, nodes};
+use super::crowd::{Crowd, SINK, circuit, diallers, nodes};
 use super::relay::Running;
 use super::{Options, at_least, told};
 use crate::Outcome;
@@ -29,10 +27,10 @@ const WARM: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
     let relay = Running::start(CIRCUITS, RATE.into())?;
-    let counts = Counts::default();
+    let crowd = Crowd::new();
     // The same few nodes for all, so that they share sessions on the far side too.
     let mut ids = Vec::new();
-    let registered = nodes(&relay, &counts, 2).await?;
+    let registered = nodes(&relay, &crowd, 2).await?;
     ids.extend(registered.iter().map(|(node, _)| node.id));
     let all = diallers(&relay, OTHERS + 1).await?;
     let (greedy, others) = all.split_first().ok_or("nobody dials")?;
@@ -53,7 +51,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
             told("greedy-circuits-refused", number(refused), "circuits")?;
         }
         tokio::time::sleep(WARM).await;
-        let rates = rates(&counts, watched).await;
+        let rates = rates(&crowd, watched).await;
         let of = |peer: &PeerId| {
             let rate = rates.iter().find(|(known, _)| known == peer);
             rate.map_or(0.0, |(_, rate)| *rate / quota)
@@ -89,18 +87,10 @@ async fn send(
 }
 
 /// Bytes a second of each peer, as they come out at the nodes.
-async fn rates(counts: &Counts, watched: Duration) -> Vec<(PeerId, f64)> {
-    let now = || -> Vec<(PeerId, u64)> {
-        let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = |(peer, count): (&PeerId, &Arc<_>)| {
-            let count: &std::sync::atomic::AtomicU64 = count;
-            (*peer, count.load(Ordering::Relaxed))
-        };
-        counts.iter().map(one).collect()
-    };
-    let (begun, before) = (Instant::now(), now());
+async fn rates(crowd: &Crowd, watched: Duration) -> Vec<(PeerId, f64)> {
+    let (begun, before) = (Instant::now(), crowd.counted());
     tokio::time::sleep(watched).await;
-    let (seconds, after) = (begun.elapsed().as_secs_f64(), now());
+    let (seconds, after) = (begun.elapsed().as_secs_f64(), crowd.counted());
     let earlier = |peer| {
         before
             .iter()

@@ -1,11 +1,12 @@
 //! What idle nodes and circuits take at the relay, and how long a registration takes among them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::crowd::{Counts, ECHO_ONCE, Node, circuit, diallers, nodes};
+use super::crowd::{Crowd, ECHO_ONCE, Node, circuit, diallers, nodes};
 use super::relay::Running;
 use super::{Options, at_most, told};
 use crate::measure::{allow_descriptors, number, quantile};
@@ -26,11 +27,11 @@ const STUCK: Duration = Duration::from_secs(2);
 pub(super) async fn run(options: &Options) -> Outcome<()> {
     allow_descriptors(2 * (options.nodes + options.circuits + options.samples) + 200)?;
     let relay = Running::start(CIRCUITS_EACH, u64::from(u32::MAX))?;
-    let counts = Counts::default();
-    let mut all = first_of(nodes(&relay, &counts, BEFORE).await?);
+    let crowd = Crowd::new();
+    let mut all = first_of(nodes(&relay, &crowd, BEFORE).await?);
     let before = relay.memory().await?;
     let more = options.nodes.saturating_sub(BEFORE);
-    all.extend(first_of(nodes(&relay, &counts, more).await?));
+    all.extend(first_of(nodes(&relay, &crowd, more).await?));
     let idle = relay.memory().await?;
     told("registered-nodes", number(all.len()), "nodes")?;
     at_most("node-memory", kib(before, idle, more), "KiB", 64.0)?;
@@ -54,12 +55,13 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         128.0,
     )?;
 
-    registrations(&relay, &counts, &mut all, options.samples).await?;
+    registrations(&relay, &crowd, &mut all, options.samples).await?;
 
     // What the ones that came and went have left behind is in the figure before, too.
     let before = relay.memory().await?;
+    crowd.stuff();
     let stuffing = circuits.into_iter().map(|mut stream| async move {
-        let chunk = [1; 16 << 10];
+        let chunk = vec![1; 16 << 10];
         let mut taken = 0.0;
         while let Ok(written) = tokio::time::timeout(STUCK, stream.write_all(&chunk)).await {
             written?;
@@ -75,14 +77,14 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         stuck / number(full.len()) / 1024.0,
         "KiB",
     )?;
-    let idle_one = kib(before, after, full.len());
-    at_most("circuit-memory-full", idle_one, "KiB", 128.0)
+    let one = kib(before, after, full.len());
+    at_most("circuit-memory-full", one, "KiB", 128.0)
 }
 
 /// With everything there: over a session, and from nothing.
 async fn registrations(
     relay: &Running,
-    counts: &Counts,
+    crowd: &Arc<Crowd>,
     all: &mut [Node],
     samples: usize,
 ) -> Outcome<()> {
@@ -96,7 +98,7 @@ async fn registrations(
     at_most("registration-p99", quantile(&again, 0.99), "ms", 10.0)?;
     let mut new = Vec::with_capacity(samples);
     for _ in 0..samples {
-        let (node, took) = Node::come(relay, counts).await?;
+        let (node, took) = Node::come(relay, crowd).await?;
         new.push(took.as_secs_f64() * 1000.0);
         node.session.close().await;
         tokio::time::sleep(PAUSE).await;

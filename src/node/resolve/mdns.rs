@@ -247,3 +247,55 @@ fn read(service: &ResolvedService) -> Option<(PeerId, Vec<Hint>)> {
     let hints: Vec<Hint> = hints.collect();
     (!hints.is_empty()).then_some((id, hints))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Speaks to this machine alone, and at a port where nobody else does.
+    fn local(port: u16) -> MdnsConfig {
+        MdnsConfig {
+            loopback_only: true,
+            port,
+            patience: Duration::from_secs(60),
+        }
+    }
+
+    /// A port that is free now.
+    fn free() -> u16 {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().port()
+    }
+
+    fn texts(hints: &[Hint]) -> Vec<String> {
+        hints.iter().map(Hint::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn who_announces_itself_is_found_and_who_leaves_is_forgotten() {
+        let [peer, other] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let port = free();
+        let [asks, answers] = [(); 2].map(|()| Mdns::new(local(port)).unwrap());
+        // Asked before it is there, and after.
+        let waiting = tokio::spawn({
+            let asks = asks.clone();
+            async move { asks.resolve(peer).await.unwrap() }
+        });
+        let announced = answers.announce(peer, 7000).unwrap();
+        assert_eq!(texts(&waiting.await.unwrap()), ["tcp:127.0.0.1:7000"]);
+        let _other = answers.announce(other, 7001).unwrap();
+        let found = asks.resolve(other).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
+        let found = asks.resolve(peer).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7000"]);
+        drop(announced);
+        let mut heard = asks.inner.heard.clone();
+        let gone = heard.wait_for(|heard| heard.of(peer).is_empty());
+        tokio::time::timeout(Duration::from_secs(60), gone)
+            .await
+            .expect("it is still known")
+            .unwrap();
+        let found = asks.resolve(other).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
+    }
+}
