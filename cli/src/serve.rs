@@ -430,3 +430,83 @@ fn refused(e: ConnectError, from: &str) -> Failure {
     let failure = Failure::from(e);
     Failure::new(failure.code, format!("{from}: {}", failure.message))
 }
+
+#[cfg(test)]
+mod tests {
+    use cepa::gate;
+    use cepa::identity::{KeyKind, Pinned};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// Only who comes from afar is told apart.
+    const FAR: &str = "tcp 192.0.2.7:4711";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A server whose gate tolerates three failures, in hours, so that it makes no difference how long the test takes.
+    fn strict() -> (Arc<Server>, PeerId) {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let trust = Arc::new(AcceptAny);
+        let server = Server::new((&identity, &[]), trust, Vec::new(), Vec::new(), false);
+        let mut server = server.unwrap();
+        let mut rules = gate::Config::default();
+        rules.penalty_refused = HOUR;
+        rules.tolerated = 3 * HOUR;
+        rules.most = 100 * HOUR;
+        server.gate = Gate::new(rules);
+        (Arc::new(server), identity.peer_id())
+    }
+
+    /// Comes from afar and does something; gives how the session ended.
+    async fn knock<F: Future>(
+        server: &Arc<Server>,
+        does: impl FnOnce(DuplexStream) -> F,
+    ) -> Result<(), Failure> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (_stop, stopping) = watch::channel(false);
+        let at = "tcp:192.0.2.1:7000".parse().unwrap();
+        let stream = Stream::from_io(near, FAR);
+        let (ended, _) = tokio::join!(Arc::clone(server).session(stream, at, stopping), does(far));
+        ended
+    }
+
+    async fn nonsense(mut far: DuplexStream) {
+        far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    }
+
+    async fn friend(server: PeerId, far: DuplexStream) {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(server)));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, &[], Side::Client, &config).await;
+        session.unwrap().close().await;
+    }
+
+    fn shut_out(server: &Server) -> Option<String> {
+        let entered = server.gate.enter(Source::of(FAR));
+        entered.err().map(|why| why.to_string())
+    }
+
+    #[tokio::test]
+    async fn who_fails_again_and_again_is_shut_out() {
+        let (server, _) = strict();
+        for _ in 0..4 {
+            assert_eq!(shut_out(&server), None);
+            knock(&server, nonsense).await.unwrap_err();
+        }
+        let why = shut_out(&server).expect("it would be let in");
+        assert!(why.starts_with("too many failures from there"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn who_gets_in_is_forgiven() {
+        let (server, id) = strict();
+        // Six failures would be too many without what lies between them.
+        for _ in 0..2 {
+            for _ in 0..3 {
+                knock(&server, nonsense).await.unwrap_err();
+            }
+            knock(&server, |far| friend(id, far)).await.unwrap();
+        }
+    }
+}

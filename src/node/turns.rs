@@ -187,7 +187,7 @@ mod tests {
             waiting.push(next);
         }
         drop(now(&turns, all[0], Some(all[19])).expect("it waits in a ring"));
-        waiting.remove(10);
+        drop(waiting.remove(10));
         assert!(
             now(&turns, all[0], Some(all[19])).is_none(),
             "no ring any more"
