@@ -18,14 +18,9 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
-pub(crate) use crate::words::{
-    Escape, Expected, Kind, Local, Reference, Service, Target, TrustWord, Whither, Who,
-};
+pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who};
 pub(crate) use options::{IdentityFile, Trust};
-pub(crate) use people::{
-    Id, IdAddr, IdNew, IdRotate, IdShow, Invite, Join, Peer, PeerAdd, PeerFollow, PeerName,
-    PeerRename, PeerVerify,
-};
+pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
 pub(crate) use reach::{Connect, Console, Forward, Pipe};
 
