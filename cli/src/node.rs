@@ -116,6 +116,7 @@ pub(crate) fn tell(node: &Node) {
             match &event {
                 Event::Up(peer, _)
                 | Event::Down(peer, ..)
+                | Event::CertificateExpired(peer)
                 | Event::Refused(peer, ..)
                 | Event::Introduced(peer, ..)
                 | Event::Revoked(peer, _) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{Layer, Stream};
+use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
 
 use crate::Side;
@@ -103,6 +104,9 @@ pub(super) fn adopt(core: &Arc<Core>, session: Session, path: Path) {
         (number, table.others(peer))
     };
     core.tell(Event::Up(peer, path.clone()));
+    if UnixTime::now() > session.peer().not_after() {
+        core.tell(Event::CertificateExpired(peer));
+    }
     for (other, origin, live) in others {
         tokio::spawn(retire(Arc::clone(core), peer, other, origin, live.session));
     }
