@@ -48,8 +48,7 @@ pub use state::SealedCall;
 
 /// For the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
+pub(super) fn fuzz(bytes: &[u8]) {
     letter::fuzz(bytes);
     wire::fuzz(bytes);
 }
