@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cepa_transports::{Layer, Stream};
 use futures::future::BoxFuture;
+use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
 
 use crate::Side;
@@ -20,6 +21,8 @@ use super::core::{Core, Live};
 use super::event::Event;
 use super::introduction::owner;
 use super::introduction::wire::SERVICE as INTRODUCTION;
+use super::sealed::serve as sealed;
+use super::sealed::wire::{CARRY, DELIVER};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -102,6 +105,9 @@ pub(super) fn adopt(core: &Arc<Core>, session: Session, path: Path) {
         (number, table.others(peer))
     };
     core.tell(Event::Up(peer, path.clone()));
+    if UnixTime::now() > session.peer().not_after() {
+        core.tell(Event::CertificateExpired(peer));
+    }
     for (other, origin, live) in others {
         tokio::spawn(retire(Arc::clone(core), peer, other, origin, live.session));
     }
@@ -173,6 +179,19 @@ pub(super) fn serve(
         let core = Arc::clone(core);
         return Box::pin(async move {
             owner::serve(&core, incoming, session, path).await;
+            drop(busy);
+        });
+    }
+    if name == CARRY {
+        let core = Arc::clone(core);
+        // As with circuits.
+        drop(busy);
+        return Box::pin(async move { sealed::carry(&core, incoming).await });
+    }
+    if name == DELIVER {
+        let core = Arc::clone(core);
+        return Box::pin(async move {
+            sealed::deliver(&core, incoming).await;
             drop(busy);
         });
     }

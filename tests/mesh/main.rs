@@ -7,4 +7,5 @@ mod introductions;
 mod nodes;
 mod relays;
 mod resolve;
+mod sealed;
 mod support;
