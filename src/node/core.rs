@@ -127,7 +127,12 @@ impl Core {
     }
 
     pub(super) fn service_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = lock(&self.services).keys().cloned().collect();
+        let services = lock(&self.services);
+        let mut names: Vec<String> = services
+            .keys()
+            .filter(|name| is_plain(name))
+            .cloned()
+            .collect();
         names.sort();
         names
     }
@@ -144,7 +149,8 @@ impl Core {
         let services = lock(&self.services);
         let open = |service: &&Service| service.access.allows(&peer);
         let found = if name.is_empty() {
-            let mut all = services.values().filter(open);
+            let plain = services.iter().filter(|(name, _)| is_plain(name));
+            let mut all = plain.map(|(_, service)| service).filter(open);
             let only = all.next();
             if all.next().is_some() {
                 return Err("name a service: there are several");
@@ -244,6 +250,11 @@ impl Core {
         });
         futures::future::join_all(closing).await;
     }
+}
+
+/// Whether a service is there for its own sake, and not as another form of one (`cepa.console.`).
+fn is_plain(name: &str) -> bool {
+    !name.starts_with("cepa.")
 }
 
 pub(super) struct Busy(Arc<Core>);

@@ -139,7 +139,8 @@ impl Node {
     /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
     ///
     /// Names that begin with `cepa.` are the protocol's own: such a service is never called. (`cepa.console.NAME` is
-    /// how `cepa console` asks for NAME, and is for whoever knows that protocol.)
+    /// how `cepa console` asks for NAME, and is for whoever knows that protocol; it does not count among
+    /// [`services`](Self::services), nor as the one that is meant where none is named.)
     pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,

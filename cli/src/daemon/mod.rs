@@ -15,6 +15,7 @@ use cepa::relay::RelayConfig;
 use cepa::tls::TlsConfig;
 
 use crate::args::{self, IdentityFile};
+use crate::console::wire::PREFIX as CONSOLE;
 use crate::exit::{self, Failure, say};
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
@@ -126,11 +127,14 @@ impl Daemon {
         let services = Services::new(vec![offer.service.clone()], inner);
         let introducers = offer.introducers.clone().unwrap_or_default();
         self.node.introducers(name, introducers);
+        let serve = move |call: Call| {
+            let session = call.session().clone();
+            Arc::clone(&services).serve(call.into_incoming(), session)
+        };
+        let on_console = format!("{CONSOLE}{name}");
         self.node
-            .serve(name, offer.access.clone(), move |call: Call| {
-                let session = call.session().clone();
-                Arc::clone(&services).serve(call.into_incoming(), session)
-            });
+            .serve(&on_console, offer.access.clone(), serve.clone());
+        self.node.serve(name, offer.access.clone(), serve);
         Ok(())
     }
 
@@ -165,6 +169,7 @@ impl Daemon {
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
                 self.node.withdraw(name);
+                self.node.withdraw(&format!("{CONSOLE}{name}"));
                 self.node.withdraw_sealed(name);
             }
         }

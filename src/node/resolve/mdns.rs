@@ -43,7 +43,8 @@ const ADDRESSES: usize = 8;
 pub struct MdnsConfig {
     /// How long a peer is waited for that has not been heard; default 3 s, within which a browser asks twice.
     pub patience: Duration,
-    /// Speak to this machine only, and not to the network; default no.
+    /// Speak to this machine only, and not to the network; default no. (The system may tell its routers for a moment
+    /// that the group was joined.)
     pub loopback_only: bool,
     /// The UDP port; default 5353, which is everybody's (RFC 6762, section 3). Another one is heard only by those
     /// that have the same.
@@ -297,5 +298,56 @@ mod tests {
             .unwrap();
         let found = asks.resolve(other).await.unwrap();
         assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
+    }
+
+    /// An announcement as it is heard.
+    fn heard(name: &str, id: &str, addresses: &[&str]) -> ServiceEvent {
+        let properties = [("id", id)];
+        let service = ServiceInfo::new(TYPE, name, "h.local.", addresses, 7000, &properties[..]);
+        ServiceEvent::ServiceResolved(Box::new(service.unwrap().as_resolved_service()))
+    }
+
+    #[test]
+    fn nonsense_is_not_kept_and_the_rest_is_bounded() {
+        let [peer, other] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let id = peer.to_string();
+        let mut all = Heard::default();
+        assert!(!all.hear(heard("a", "nobody", &["192.0.2.1"])));
+        assert!(!all.hear(heard("a", &id, &[])));
+        assert!(all.all.is_empty());
+        // Two that say they are the same: both are tried.
+        assert!(all.hear(heard("a", &id, &["192.0.2.1"])));
+        assert!(all.hear(heard("b", &id, &["2001:db8::1", "192.0.2.1"])));
+        let mut hints = texts(&all.of(peer));
+        hints.sort();
+        assert_eq!(hints, ["tcp:192.0.2.1:7000", "tcp:[2001:db8::1]:7000"]);
+        assert!(all.of(peer).iter().all(Hint::is_harmless));
+        assert!(all.of(other).is_empty());
+        // Many addresses, many announcements.
+        let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for n in 0..2 * MOST {
+            all.hear(heard(&format!("n{n}"), &id, &many));
+        }
+        assert_eq!(all.all.len(), MOST);
+        assert!(all.all.values().all(|(_, hints)| hints.len() <= ADDRESSES));
+        assert_eq!(all.of(peer).len(), MAX_HINTS.min(ADDRESSES + 1));
+        // What is kept can still change, and makes room when it is gone.
+        assert!(all.hear(heard("a", &other.to_string(), &["192.0.2.9"])));
+        assert_eq!(texts(&all.of(other)), ["tcp:192.0.2.9:7000"]);
+        let names: Vec<String> = all.all.keys().cloned().collect();
+        for name in names {
+            assert!(all.hear(ServiceEvent::ServiceRemoved(TYPE.into(), name)));
+        }
+        assert!(all.all.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_not_heard_is_not_known() {
+        let mut config = local(free());
+        config.patience = Duration::from_millis(10);
+        let mdns = Mdns::new(config).unwrap();
+        let peer = PeerId::from_bytes([3; 32]);
+        assert!(mdns.resolve(peer).await.unwrap().is_empty());
     }
 }
