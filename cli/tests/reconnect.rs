@@ -1,12 +1,18 @@
 //! `--reconnect`: what comes back by itself when the other end was killed and started again, and what is told
 //! of what was lost.
+//!
+//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10).
 
 mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use cepa::transports::testkit::{LineSettings, Rng};
+use common::line::join;
 use common::{PATIENCE, Place, Server, text};
 
 /// A port that nobody has; whoever listens on it twice needs one number.
@@ -32,7 +38,7 @@ fn serve(place: &Place, listen: &str, number: u32) -> Server {
 fn kill(mut server: Server) {
     server.signal("KILL");
     while server.is_running() {
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -89,7 +95,7 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     let told = forward.wait_for("; trying again");
     assert!(told.contains("refused"), "{told}");
     // It comes while there is no session, and waits for the next one.
-    let early = std::thread::spawn(move || connect(local));
+    let early = thread::spawn(move || connect(local));
     let server = serve(&place, &at, 2);
     forward.wait_for(&format!("connected again to {}", server.id()));
     let lines = forward.seen().iter();
@@ -300,4 +306,134 @@ fn input_that_was_given_away_cannot_be_given_again() {
         said.contains("standard input has been given away already"),
         "{said}"
     );
+}
+
+/// Somebody who connects whenever they can, and asks the server which one it is.
+struct Caller {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+    words: u32,
+}
+
+impl Caller {
+    /// Talks with the server of this number; none of another one answers, and nothing of what was said before.
+    fn talk(&mut self, server: u32) {
+        let start = Instant::now();
+        loop {
+            assert!(start.elapsed() < PATIENCE, "nobody answers");
+            let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut word = String::new();
+            match stream.read_line(&mut word) {
+                Ok(n @ 1..) => assert_eq!(word, format!("server {server}\n"), "{n} bytes"),
+                // Of a session that was just being lost.
+                other => {
+                    assert!(other.is_err(), "a loss is no end");
+                    continue;
+                }
+            }
+            self.words += 1;
+            echoes(&mut stream, &format!("word {} for {server}\n", self.words));
+            self.stream = Some(stream);
+            return;
+        }
+    }
+
+    /// Says something that no answer is waited for: it is on its way when somebody is killed.
+    fn mutter(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.get_mut().write_all(b"nobody may hear this\n");
+        }
+    }
+
+    /// The connection breaks with an error; of what was muttered only the echo may still come.
+    fn is_cut(&mut self) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        let rest = text(&rest);
+        assert!("nobody may hear this\n".starts_with(&rest), "{rest:?}");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn either_end_of_a_serial_line_is_killed_and_started_again() {
+    let times = std::env::var("CEPA_RESTARTS").map_or(10, |n| n.parse().unwrap());
+    let place = Place::new();
+    let (key, id) = place.identity("server.pem");
+    // A fast line: it is restarts that are waited for.
+    let runtime = join(&place, &LineSettings::new(300_000.0), 1);
+    let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
+    let (near, far, local) = (line("a"), line("b"), free_port());
+    let listen = format!("tcp:127.0.0.1:{local}=talk");
+    let start_server = |number: u32| {
+        let talk = format!("talk=exec:sh -c 'echo server {number}; exec cat'");
+        place.serve(&[
+            &far,
+            "--identity",
+            &key,
+            "--allow",
+            "any",
+            "--service",
+            &talk,
+        ])
+    };
+    let start_forward = || {
+        // Until there is a first session: that one is not tried again.
+        let words = [
+            "forward",
+            &near,
+            "-L",
+            &listen,
+            "--expect",
+            &id,
+            "--reconnect",
+        ];
+        Server::start(&place, &words)
+    };
+    let mut rng = Rng::new(1);
+    let (mut number, mut server, mut forward) = (1, start_server(1), start_forward());
+    let mut caller = Caller {
+        port: local,
+        stream: None,
+        words: 0,
+    };
+    for _ in 0..times {
+        for end in ["server", "forward"] {
+            if rng.percent(70) {
+                caller.talk(number);
+            }
+            thread::sleep(Duration::from_millis(rng.between(0, 50) as u64));
+            caller.mutter();
+            if end == "server" {
+                kill(server);
+                number += 1;
+                server = start_server(number);
+                forward.wait_for("connected again to ");
+            } else {
+                let had_session = server
+                    .seen()
+                    .iter()
+                    .any(|line| line.starts_with("session with"));
+                kill(forward);
+                forward = start_forward();
+                // The server learns it as well: the session did not end in order.
+                if had_session || caller.stream.is_some() {
+                    let told = server.wait_for(" ended: ");
+                    assert!(told.contains("the session is lost"), "{told}");
+                }
+            }
+            caller.is_cut();
+        }
+    }
+    caller.talk(number);
+    println!("{times} restarts of each end");
+    runtime.shutdown_background();
 }

@@ -37,6 +37,7 @@
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
 //! cut, nothing of that comes, and the end is not [clean](SessionEnd::is_clean). When all handles of
 //! a session are dropped, substreams that are left go on; the session closes behind the last.
+//! [`Reconnecting`] dials again when a session has ended, with the pauses of a [`Backoff`].
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -124,7 +124,8 @@ impl Reconnecting {
         F: FnMut() -> A + Send + 'static,
         A: Future<Output = Result<Session, ConnectError>> + Send + 'static,
     {
-        let session = connect().await?;
+        // A handshake's future is large, and this one is a part of the caller's.
+        let session = Box::pin(connect()).await?;
         let (tell, standing) = watch::channel(Standing::Up(session.clone()));
         let task = tokio::spawn(keep(session, backoff, connect, tell.clone()));
         let shared = Shared {
