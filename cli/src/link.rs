@@ -123,7 +123,7 @@ impl Link {
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
-        let asked = trust::asked_for(trust);
+        let asked = trust::asked_for(trust)?;
         let link = match Self::attempt(address, &policy, asked, identity, chatter).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {

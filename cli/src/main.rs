@@ -30,6 +30,7 @@ mod ports;
 mod probe;
 mod qr;
 mod relay;
+mod sealed;
 mod serve;
 mod service;
 mod signal;
@@ -71,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
+            Command::Send(args) => sealed::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,

@@ -105,7 +105,7 @@ async fn open(
     if let Some(identity) = identity {
         let policy = trust::of_dialler(trust, address)?;
         let mut config = StackConfig::new(identity.clone(), policy).tuned_to(address);
-        config.ask_for = trust::asked_for(trust);
+        config.ask_for = trust::asked_for(trust)?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for layer in address.layers().iter().rev().filter(|l| l.is_tls()) {
             let tls = config.tls(*layer)?;

@@ -52,11 +52,12 @@ pub(crate) fn of_dialler(
 }
 
 /// Whom to ask for, where there may be several behind one address.
-pub(crate) fn asked_for(args: &Trust) -> Option<PeerId> {
-    match args.expect {
-        Some(Expected::Peer(id)) => Some(id),
-        Some(Expected::Named(_)) | None => None,
-    }
+pub(crate) fn asked_for(args: &Trust) -> Result<Option<PeerId>, Failure> {
+    Ok(match &args.expect {
+        Some(Expected::Peer(id)) => Some(*id),
+        Some(Expected::Named(name)) => folder::known_peers()?.read()?.named(name).map(|p| p.id),
+        None => None,
+    })
 }
 
 /// What a server was told with `--allow`.

@@ -18,6 +18,7 @@ use super::call::{Call, Path};
 use super::config::NodeConfig;
 use super::event::{Event, Events};
 use super::introduction::book::Book;
+use super::sealed::state::State as Sealed;
 use super::table::{Origin, Table};
 
 /// Events that a slow watcher may be behind.
@@ -68,6 +69,7 @@ pub(super) struct Core {
     /// Who may introduce others to a service.
     introducers: Mutex<HashMap<String, Access>>,
     book: Mutex<Book>,
+    pub(super) sealed: Sealed,
     table: Mutex<Table<Live>>,
     /// Relays that may bring us circuits.
     relays: Mutex<HashSet<PeerId>>,
@@ -90,6 +92,7 @@ impl Core {
             rest: Mutex::default(),
             introducers: Mutex::default(),
             book: Mutex::new(Book::new(UnixTime::now())),
+            sealed: Sealed::new(&config.stack.identity),
             table: Mutex::new(Table::new(id)),
             relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),

@@ -22,6 +22,8 @@ pub enum Event {
     Up(PeerId, Path),
     /// A session with a peer is over; the text says how.
     Down(PeerId, Path, String),
+    /// A peer that was let in for its key showed a certificate that had run out by then: tell its owner.
+    CertificateExpired(PeerId),
     /// Somebody was turned away: from where, and why.
     TurnedAway(String, String),
     /// A peer asked for a service that it does not get: which, and why.
@@ -46,6 +48,10 @@ impl fmt::Display for Event {
             Self::Down(peer, path, how) => {
                 write!(f, "session with {peer} {} ended: {how}", path.phrase())
             }
+            Self::CertificateExpired(peer) => write!(
+                f,
+                "warning: the certificate of peer {peer} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
+            ),
             Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
             Self::Refused(peer, service, why) => {
                 write!(f, "refused {peer} the service {service:?}: {why}")

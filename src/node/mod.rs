@@ -42,6 +42,8 @@
 //! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `introduction/` | references to services that peers give each other |
+//! | `sealed/` | messages that a third peer carries and can't read |
+//! | `signed.rs` | statements and their signatures |
 //! | `register.rs` | staying registered at relays |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
@@ -69,6 +71,8 @@ mod inbound;
 mod introduction;
 mod live;
 mod register;
+mod sealed;
+mod signed;
 mod table;
 
 pub use access::Access;
@@ -77,10 +81,11 @@ pub use call::{Call, Path};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub use introduction::fuzz;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
+pub use sealed::{
+    Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
+    Replier, SealFlaw, SealedCall, SealedError, SealingKey, seal_request,
+};
 
 use self::core::Core;
 
@@ -215,6 +220,71 @@ impl Node {
         introduction::recipient::revoke(&self.core, introduction).await
     }
 
+    /// Offers a service to sealed requests: what a carrier brings, and no carrier can read. `access` is about the sender,
+    /// whose signature is in the request; a service of the same name for substreams is another one. The handler's answer
+    /// is sealed for that sender; an error is told to it as the reason. It runs once for each request, and once begun it
+    /// goes on when the carrier is gone.
+    pub fn serve_sealed<H, F>(&self, name: &str, access: Access, handler: H)
+    where
+        H: Fn(SealedCall) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<u8>, String>> + Send + 'static,
+    {
+        let handler = Arc::new(move |call| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(handler(call))
+        });
+        self.core.sealed.serve(name, access, handler);
+    }
+
+    /// Takes a service for sealed requests back; says whether there was one of that name.
+    pub fn withdraw_sealed(&self, name: &str) -> bool {
+        self.core.sealed.withdraw(name)
+    }
+
+    /// Carries sealed messages for others to peers that have a session with this node; `None` ends that.
+    pub fn carry(&self, config: Option<CarrierConfig>) {
+        self.core.sealed.carry(config);
+    }
+
+    /// The carrier's counters, if the node is one.
+    #[must_use]
+    pub fn carrier_stats(&self) -> Option<CarrierStats> {
+        self.core.sealed.carrier_stats()
+    }
+
+    /// Has the present sealing key of a peer fetched, by a carrier or by that peer itself. It is good for an hour at
+    /// least, or until the peer starts anew.
+    ///
+    /// # Errors
+    /// [`SealedError`]; a key that is not signed by the peer is [`SealedError::Altered`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn sealing_key(
+        &self,
+        carrier: &PeerAddr,
+        of: PeerId,
+    ) -> Result<SealingKey, SealedError> {
+        sealed::ask::key(&self.core, carrier, of).await
+    }
+
+    /// Sends a sealed request to the owner of `key` by a carrier, and opens the answer. Both have at most
+    /// [`MAX_BODY`] bytes. The request is good for two minutes; nothing is sent twice.
+    ///
+    /// # Errors
+    /// [`SealedError`] says which of them leave it open whether the request was carried out.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the answer up; the request may be carried out.
+    pub async fn ask_sealed(
+        &self,
+        carrier: &PeerAddr,
+        key: &SealingKey,
+        service: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, SealedError> {
+        sealed::ask::ask(&self.core, carrier, key, service, body).await
+    }
+
     /// A session with the peer of an address: the one there is, or a new one.
     ///
     /// # Errors
@@ -295,4 +365,12 @@ impl fmt::Debug for Node {
             .field("sessions", &self.core.sessions().len())
             .finish_non_exhaustive()
     }
+}
+
+/// For the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    introduction::fuzz(bytes);
+    sealed::fuzz(bytes);
 }

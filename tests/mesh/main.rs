@@ -6,4 +6,5 @@ mod dishonest;
 mod introductions;
 mod nodes;
 mod relays;
+mod sealed;
 mod support;

@@ -1,5 +1,6 @@
 //! The command lines of what dials a peer, or joins two streams: their words and their help.
 
+use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
@@ -98,6 +99,23 @@ pub(crate) struct Forward {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Request and answer have at most 48 KiB each. The recipient is `cepa node` with `sealed = true` for the
+service; the carrier is `cepa relay --carry` or a node with [carrier], where the recipient is registered.
+The carrier sees who, when and how much. What it says itself (that the recipient refused, or does not
+answer) proves nothing: the request may have been carried out.")]
+pub(crate) struct Send {
+    /// To whom: cepa://PEERID/SERVICE
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: PeerAddr,
+    /// Who carries it: cepa://CARRIERID@ADDR; without one the recipient is connected to
+    #[arg(long, value_name = "CARRIER")]
+    pub(crate) by: Option<PeerAddr>,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }
