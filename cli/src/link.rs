@@ -61,7 +61,7 @@ impl Link {
             Whither::Place(address) => {
                 let policy = trust::of_dialler(trust, address)?;
                 let asked = trust::asked_for(trust);
-                let attempt = Self::attempt(address, &policy, asked, identity, chatter);
+                let attempt = Self::attempt(address, &policy, asked?, identity, chatter);
                 attempt.await.map_err(|(failure, _)| failure)
             }
             _ => Self::to_peer(whither, trust, identity).await,
