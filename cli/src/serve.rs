@@ -12,7 +12,7 @@ use cepa::Side;
 use cepa::gate::{Gate, Pass, Source};
 use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::node::{Access, Call, Node, PeerAddr};
-use cepa::session::{ConnectError, Session};
+use cepa::session::{Backoff, ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
 use cepa::transports::{self, Endpoint, Listener, Stream};
@@ -33,9 +33,6 @@ use crate::{node, trust};
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Pause after a failed session on a line that has only one: noise must not make us spin.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Longest pause between two looks whether a serial line is back: nobody waits long, and it costs nothing.
-const BACK: Duration = Duration::from_secs(2);
 
 /// Sessions at once. Each may use the mux's receive budget (64 MiB), whoever the peer is.
 const SESSIONS: usize = 256;
@@ -208,7 +205,7 @@ impl Server {
         let many = matches!(endpoint.scheme(), "tcp" | "unix");
         let mut sessions = JoinSet::new();
         let mut last = Ok(());
-        let mut absent = None;
+        let mut absent: Option<Backoff> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -229,10 +226,9 @@ impl Server {
                     if absent.is_none() {
                         self.say(format_args!("{e}; waiting for it to come back"));
                     }
-                    let pause = absent.map_or(PAUSE / 2, |before: Duration| (before * 2).min(BACK));
-                    absent = Some(pause);
+                    let backoff = absent.get_or_insert_with(|| Backoff::for_endpoint(&endpoint));
                     tokio::select! {
-                        () = tokio::time::sleep(pause) => continue,
+                        () = tokio::time::sleep(backoff.pause()) => continue,
                         () = stopped(&mut stop) => break,
                     }
                 }

@@ -144,6 +144,8 @@ impl Services {
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
+        // A TCP service must not take what has come of a lost substream for all there is.
+        near.cut_when_dropped(true);
         let on_terminal = near.control().is_some();
         let mut far = self.accept(incoming).await?;
         let mut join = Join::new(&mut near, &mut far);
@@ -153,6 +155,7 @@ impl Services {
         let ended = to_the_end(&mut join, child.as_ref(), session, None).await;
         match ended {
             Ok(Ended::Both { far_left: None, .. }) => {
+                near.cut_when_dropped(false);
                 // What is queued still leaves; input that goes on coming is answered by a reset.
                 drop(far);
                 // Dropped, a command is killed. One whose input and output have ended in order may

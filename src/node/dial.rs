@@ -15,7 +15,7 @@ use crate::identity::{PeerId, Pinned};
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay;
-use crate::session::{OpenError, Session};
+use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, PeerAddr};
@@ -241,10 +241,10 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
     }
     let core = Arc::clone(core);
     tokio::spawn(async move {
-        let mut pause = core.config.upgrade_after;
+        let mut backoff = Backoff::new(core.config.upgrade_after, LOOK_MAX);
         loop {
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(backoff.pause()) => {}
                 () = core.stopping() => break,
             }
             if !is_relayed(&core, peer) {
@@ -254,7 +254,6 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
                 adopt(&core, session, path);
                 break;
             }
-            pause = (2 * pause).min(LOOK_MAX);
         }
         lock(&core.upgrading).remove(&peer);
     });
