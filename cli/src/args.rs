@@ -22,7 +22,7 @@ pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who
 pub(crate) use options::{IdentityFile, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
-pub(crate) use reach::{Connect, Console, Forward, Pipe};
+pub(crate) use reach::{Connect, Console, Forward, Pipe, Send};
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Console(Console),
     /// Listen locally, and carry each connection to a service of a peer
     Forward(Forward),
+    /// Send standard input as one sealed request, which a third peer may carry, and print the answer
+    Send(Send),
     /// Join two streams
     Pipe(Pipe),
     /// Make an identity, or show the peer id of one
@@ -80,6 +82,8 @@ A service is an address that is opened anew for each substream: exec:COMMAND get
 its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
 size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
 terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
+cepa://PEERID@ADDR/SERVICE is a service of another peer: its bytes are in the clear here, and that peer
+sees this one, not who is behind it.
 
 Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
 and the command that would allow it are printed.
@@ -113,7 +117,9 @@ pub(crate) struct Serve {
 #[command(after_help = "\
 A node registers with `cepa serve --register cepa://RELAYID@ADDR`; a peer reaches it at
 cepa://NODEID@relay:RELAYID@ADDR/SERVICE. The two have TLS of their own inside, so the relay sees who
-talks to whom and how much, and nothing else. Nobody is served until --allow names them.")]
+talks to whom and how much, and nothing else. Nobody is served until --allow names them.
+
+With --carry it also takes sealed messages (`cepa send`) to nodes that have a session with it.")]
 pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register")]
@@ -124,6 +130,9 @@ pub(crate) struct Relay {
     /// Be reachable through another relay as well (repeatable)
     #[arg(long, value_name = "RELAY")]
     pub(crate) register: Vec<PeerAddr>,
+    /// Carry sealed messages as well, which it can neither read nor alter
+    #[arg(long)]
+    pub(crate) carry: bool,
     /// Most registrations
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) registrations: usize,
@@ -154,7 +163,10 @@ listeners and further relays are taken on, and sessions go on. docs/MESH.md has 
   to = \"exec:sha256sum\"                     # as with `cepa serve --service`
   allow = [\"PEERID\", \"@NAME\"]              # nobody, where it is left out
   introducers = [\"PEERID\"]                  # who may introduce others; [] for this node alone
+  sealed = true                             # takes requests of `cepa send` as well
   [relay]
+  allow = [\"any\"]
+  [carrier]                                 # of sealed messages
   allow = [\"any\"]")]
 pub(crate) struct NodeRun {
     /// The configuration file

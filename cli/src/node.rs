@@ -145,7 +145,7 @@ pub(crate) async fn register(node: &Node, relays: &[PeerAddr]) -> Result<(), Fai
 }
 
 /// Of several attempts the one that tells most: that somebody else answered, then that we were refused.
-fn code(error: &DialError) -> Code {
+pub(crate) fn code(error: &DialError) -> Code {
     let attempts = match error {
         DialError::Failed { attempts, .. } => attempts,
         DialError::Own { .. } | DialError::Loop { .. } => {

@@ -168,3 +168,114 @@ fn addresses_of_peers_are_made_and_checked() {
     let line = place.fails(&["connect", &own, "--identity", &file], 2);
     assert!(line.contains("this node itself"), "{line}");
 }
+
+#[test]
+fn a_sealed_request_is_carried_and_answered() {
+    let place = Place::new();
+    let (relay_file, _) = place.identity("relay.pem");
+    let words = ["relay", "tcp:127.0.0.1:0", "--identity", &relay_file];
+    let words = [&words[..], &["--allow", "any", "--carry"]].concat();
+    let relay = Server::start_at(&place, &words, "relaying on ");
+    let at = last_word(relay.seen(), "relaying on ");
+    let (_, id) = place.identity("node.pem");
+    let (friend, friend_id) = place.identity("friend.pem");
+    let config = format!(
+        "identity = \"node.pem\"\nregister = [\"{at}\"]\n\
+         [services.up]\nto = \"exec:sha256sum\"\nallow = [\"{friend_id}\"]\nsealed = true\n\
+         [services.fail]\nto = \"exec:false\"\nallow = [\"{friend_id}\"]\nsealed = true\n\
+         [services.open]\nto = \"echo:\"\nallow = [\"{friend_id}\"]\n"
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    let file = place.text("node.toml");
+    let mut node = Server::start_at(&place, &["node", "--config", &file], "reachable at ");
+    let send = |service: &str, input: &[u8], more: &[&str]| {
+        let to = format!("cepa://{id}/{service}");
+        let words = ["send", &to, "--by", &at, "--identity", &friend];
+        place.run_with(&[&words[..], more].concat(), input)
+    };
+    let output = send("up", b"x\n", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    // A command that fails has no answer; its recipient says so, and tells its operator more.
+    let line = common::failed(&send("fail", b"", &[]), 7);
+    assert!(
+        line.contains(&format!("{id} refused: the service failed")),
+        "{line}"
+    );
+    node.wait_for("service fail: the command ended with");
+    let line = common::failed(&send("open", b"", &[]), 7);
+    assert!(line.contains("says that the recipient refused"), "{line}");
+    let line = common::failed(&send("up", &vec![7; 49_153], &[]), 2);
+    assert!(line.contains("49152 bytes"), "{line}");
+    // Another one may not; nobody of that id is there; no service; and no way.
+    let to = format!("cepa://{id}/up");
+    let line = place.fails_quietly(&["send", &to, "--by", &at], 7);
+    assert!(
+        line.contains("no service of this name is open to you"),
+        "{line}"
+    );
+    let nobody = format!("cepa://{friend_id}/up");
+    let line = place.fails(&["send", &nobody, "--by", &at], 5);
+    assert!(line.contains("connected there?"), "{line}");
+    let line = place.fails(&["send", &format!("cepa://{id}"), "--by", &at], 2);
+    assert!(line.contains("name the service"), "{line}");
+    let line = place.fails(&["send", &to], 5);
+    assert!(line.contains("nothing says where"), "{line}");
+}
+
+#[test]
+fn a_service_of_another_peer_is_offered_as_ones_own() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let (front, front_id) = place.identity("front.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "sum=exec:sha256sum",
+        "--allow",
+        &front_id,
+        "--identity",
+        &file,
+    ]);
+    let up = format!("up=cepa://{id}@{}/sum", server.address());
+    let down = format!("down=cepa://{id}@{}/none", server.address());
+    let words = ["tcp:127.0.0.1:0", "--service", &up, "--service", &down];
+    let mut forwarder =
+        place.serve(&[&words[..], &["--allow", "any", "--identity", &front]].concat());
+    let to = |service: &str| format!("cepa://{front_id}@{}/{service}", forwarder.address());
+    let (to_up, to_down) = (to("up"), to("down"));
+    let output = place.run_with(&["connect", &to_up], b"x\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    let line = place.fails(&["connect", &to_down], 7);
+    assert!(line.contains("refused behind a forwarder"), "{line}");
+    forwarder.wait_for("service down: ");
+
+    // By a node's file as well; and what leads back here is refused at once.
+    let config = format!(
+        "identity = \"front.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"{}\"\nallow = [\"any\"]\nsealed = true\n",
+        up.strip_prefix("up=").unwrap()
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    let node = Server::start(&place, &["node", "--config", &place.text("node.toml")]);
+    let to = format!("cepa://{front_id}@{}/up", node.address());
+    for command in ["connect", "send"] {
+        let output = place.run_with(&[command, &to], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+    let own = format!("up=cepa://{front_id}@tcp:127.0.0.1:1/up");
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &front,
+        "--service",
+        &own,
+    ];
+    let line = place.fails(&words, 2);
+    assert!(line.contains("this peer itself"), "{line}");
+    let nowhere = format!("up=cepa://{id}/up");
+    let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--service", &nowhere], 2);
+    assert!(line.contains("say where the peer is"), "{line}");
+}

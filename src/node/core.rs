@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::time::timeout;
 
 use crate::gate::Gate;
@@ -18,6 +18,7 @@ use super::call::{Call, Path};
 use super::config::NodeConfig;
 use super::event::{Event, Events};
 use super::introduction::book::Book;
+use super::sealed::state::State as Sealed;
 use super::table::{Origin, Table};
 
 /// Events that a slow watcher may be behind.
@@ -68,6 +69,9 @@ pub(super) struct Core {
     /// Who may introduce others to a service.
     introducers: Mutex<HashMap<String, Access>>,
     book: Mutex<Book>,
+    pub(super) sealed: Sealed,
+    /// Places for substreams that are forwarded.
+    pub(super) forwards: Arc<Semaphore>,
     table: Mutex<Table<Live>>,
     /// Relays that may bring us circuits.
     relays: Mutex<HashSet<PeerId>>,
@@ -90,6 +94,8 @@ impl Core {
             rest: Mutex::default(),
             introducers: Mutex::default(),
             book: Mutex::new(Book::new(UnixTime::now())),
+            sealed: Sealed::new(&config.stack.identity),
+            forwards: Arc::new(Semaphore::new(config.forwards.min(Semaphore::MAX_PERMITS))),
             table: Mutex::new(Table::new(id)),
             relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),

@@ -20,6 +20,8 @@ use super::core::{Core, Live};
 use super::event::Event;
 use super::introduction::owner;
 use super::introduction::wire::SERVICE as INTRODUCTION;
+use super::sealed::serve as sealed;
+use super::sealed::wire::{CARRY, DELIVER};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -165,6 +167,21 @@ fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
         let (core, session, path) = (Arc::clone(core), session.clone(), path.clone());
         tokio::spawn(async move {
             owner::serve(&core, incoming, session, path).await;
+            drop(busy);
+        });
+        return;
+    }
+    if name == CARRY {
+        let core = Arc::clone(core);
+        // As with circuits.
+        drop(busy);
+        tokio::spawn(async move { sealed::carry(&core, incoming).await });
+        return;
+    }
+    if name == DELIVER {
+        let core = Arc::clone(core);
+        tokio::spawn(async move {
+            sealed::deliver(&core, incoming).await;
             drop(busy);
         });
         return;

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod dishonest;
+mod forward;
 mod introductions;
 mod nodes;
 mod relays;
+mod sealed;
 mod support;

@@ -28,6 +28,7 @@ pub(super) struct Config {
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
+    pub(super) carrier: Option<Carrier>,
 }
 
 /// A service, and who gets it.
@@ -37,6 +38,8 @@ pub(super) struct Offer {
     pub(super) access: Access,
     /// None where nobody is introduced, not even by this node itself.
     pub(super) introducers: Option<Access>,
+    /// Takes sealed requests too.
+    pub(super) sealed: bool,
 }
 
 /// What a relay carries, and for whom.
@@ -44,6 +47,15 @@ pub(super) struct Offer {
 pub(super) struct Relay {
     pub(super) access: Access,
     pub(super) limits: Limits,
+}
+
+/// How many sealed messages a carrier carries, and for whom.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Carrier {
+    pub(super) access: Access,
+    pub(super) at_once: usize,
+    pub(super) at_once_a_peer: usize,
+    pub(super) a_minute: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +78,7 @@ struct File {
     #[serde(default)]
     services: BTreeMap<String, FileService>,
     relay: Option<FileRelay>,
+    carrier: Option<FileCarrier>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +88,8 @@ struct FileService {
     #[serde(default)]
     allow: Vec<Spanned<String>>,
     introducers: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    sealed: bool,
 }
 
 // The defaults are those of `cepa relay`.
@@ -87,6 +102,17 @@ struct FileRelay {
     circuits: Option<usize>,
     circuits_a_peer: Option<usize>,
     rate: Option<u64>,
+}
+
+// The defaults are those of the library.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileCarrier {
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    at_once: Option<usize>,
+    at_once_a_peer: Option<usize>,
+    a_minute: Option<u32>,
 }
 
 /// Says what is wrong at a place.
@@ -144,6 +170,7 @@ impl Config {
                 service,
                 access: access(entry.allow)?,
                 introducers: entry.introducers.map(access).transpose()?,
+                sealed: entry.sealed,
             };
             services.insert(name, offer);
         }
@@ -158,6 +185,15 @@ impl Config {
             Ok::<_, Failure>(Relay { access, limits })
         });
         let relay = relay.transpose()?;
+        let carrier = file.carrier.map(|carrier| {
+            Ok::<_, Failure>(Carrier {
+                access: access(carrier.allow)?,
+                at_once: carrier.at_once.unwrap_or(64),
+                at_once_a_peer: carrier.at_once_a_peer.unwrap_or(4),
+                a_minute: carrier.a_minute.unwrap_or(600),
+            })
+        });
+        let carrier = carrier.transpose()?;
         if listen.is_empty() && register.is_empty() {
             let why = "a node listens, or is registered at a relay: give `listen` or `register`";
             return Err(wrong(None, why.into()));
@@ -169,6 +205,7 @@ impl Config {
             register,
             services,
             relay,
+            carrier,
         })
     }
 
@@ -180,7 +217,9 @@ impl Config {
             return Access::Anyone;
         }
         let relay = self.relay.iter().map(|relay| &relay.access);
-        for access in services.map(|offer| &offer.access).chain(relay) {
+        let carrier = self.carrier.iter().map(|carrier| &carrier.access);
+        let all = services.map(|offer| &offer.access);
+        for access in all.chain(relay).chain(carrier) {
             match access {
                 Access::Anyone => return Access::Anyone,
                 Access::Peers(peers) => ids.extend(peers.iter().copied()),
@@ -245,9 +284,13 @@ introducers = []
 [services.all]
 to = "echo:"
 allow = ["any"]
+sealed = true
 [relay]
 allow = ["any"]
 circuits = 5
+[carrier]
+allow = ["{ID}"]
+a_minute = 7
 "#
         );
         let config = parse(&text).unwrap();
@@ -262,6 +305,13 @@ circuits = 5
             (5, 4)
         );
         assert_eq!(config.sessions(), Access::Anyone);
+        assert!(config.services["all"].sealed && !config.services["up"].sealed);
+        let carrier = config.carrier.as_ref().unwrap();
+        assert_eq!((carrier.at_once, carrier.a_minute), (64, 7));
+        let one = Access::peers([ID.parse().unwrap()]);
+        assert_eq!(carrier.access, one);
+        let carries = format!("listen = [\"tcp:h:1\"]\n[carrier]\nallow = [\"{ID}\"]");
+        assert_eq!(parse(&carries).unwrap().sessions(), one);
         let few =
             format!("listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\nallow = [\"{ID}\"]");
         let few = parse(&few).unwrap();
@@ -292,6 +342,8 @@ circuits = 5
             ),
             (&format!("{up}[services.x]\nto = \"exec\""), 5, ""),
             (&format!("{up}[relay]\ncircuits = -1"), 5, ""),
+            (&format!("{up}sealed = 1"), 4, ""),
+            (&format!("{up}[carrier]\nallow = [\"x\"]"), 5, "52"),
         ] {
             let error = parse(text).expect_err(text);
             let begin = format!("/etc/n.toml:{line}: ");
