@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::gate::{Gate, Pass, Source};
-use cepa::identity::{AcceptAny, Identity, PeerId, Refusal, TrustPolicy};
+use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::node::{Access, Call, Node};
-use cepa::session::{ConnectError, Session};
+use cepa::session::{Backoff, ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
 use cepa::transports::{self, Endpoint, Listener, Stream};
@@ -33,9 +33,6 @@ use crate::{node, trust};
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Pause after a failed session on a line that has only one: noise must not make us spin.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Longest pause between two looks whether a serial line is back: nobody waits long, and it costs nothing.
-const BACK: Duration = Duration::from_secs(2);
 
 /// Sessions at once. Each may use the mux's receive budget (64 MiB), whoever the peer is.
 const SESSIONS: usize = 256;
@@ -112,17 +109,21 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
                     result = result.and(Err(failure));
                 }
                 Some(_) => {}
-                None => return result,
+                None => break,
             },
             () = signals.asked_to_end() => {
                 let _ = stop.send(true);
                 let _ = tokio::time::timeout(GOODBYE, async {
                     while tasks.join_next().await.is_some() {}
                 }).await;
-                return Ok(());
+                result = Ok(());
+                break;
             }
         }
     }
+    // Peers whose services were offered here as our own.
+    server.far.shutdown(GOODBYE).await;
+    result
 }
 
 /// What clap cannot see: addresses that a server has no use for, and names given twice.
@@ -172,6 +173,8 @@ impl Introduced {
 pub(crate) struct Server {
     config: StackConfig,
     services: Arc<Services>,
+    /// Reaches the peers whose services are offered here as our own. Nobody can reach it.
+    far: Node,
     gate: Gate,
     sessions: Arc<Semaphore>,
     /// Who decides about substreams, where strangers have sessions.
@@ -193,9 +196,14 @@ impl Server {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
         let mut config = stack::of(identity, trust);
         config.more_identities = more.to_vec();
+        for service in &services {
+            service.leads_elsewhere(identity.peer_id())?;
+        }
+        let far = Node::new(node::config(identity, Arc::new(Pinned::new([]))));
         Ok(Self {
             config,
-            services: Services::new(services, inner),
+            services: Services::new(services, inner, far.clone()),
+            far,
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             node: None,
@@ -233,7 +241,7 @@ impl Server {
         let many = matches!(endpoint.scheme(), "tcp" | "unix");
         let mut sessions = JoinSet::new();
         let mut last = Ok(());
-        let mut absent = None;
+        let mut absent: Option<Backoff> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -254,10 +262,9 @@ impl Server {
                     if absent.is_none() {
                         self.say(format_args!("{e}; waiting for it to come back"));
                     }
-                    let pause = absent.map_or(PAUSE / 2, |before: Duration| (before * 2).min(BACK));
-                    absent = Some(pause);
+                    let backoff = absent.get_or_insert_with(|| Backoff::for_endpoint(&endpoint));
                     tokio::select! {
-                        () = tokio::time::sleep(pause) => continue,
+                        () = tokio::time::sleep(backoff.pause()) => continue,
                         () = stopped(&mut stop) => break,
                     }
                 }

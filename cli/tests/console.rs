@@ -254,6 +254,47 @@ fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
 }
 
 #[test]
+fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
+    let place = Place::new();
+    let socket = format!("unix:{}", place.text("socket"));
+    let serve = || place.serve(&[&socket, "--allow", "any", "--service", SHELL]);
+    let words = ["console", &socket, "sh", "--trust", "any", "--reconnect"];
+    let server = serve();
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in("echo hi''story\r");
+    desk.until("history\r\n");
+    server.signal("KILL");
+    desk.until("; connecting again\r\n");
+    assert!(desk.is_raw());
+    desk.type_in(&format!("touch {}\r", place.text("typed")));
+    desk.until("; trying again\r\n");
+    let server = serve();
+    desk.until("connected again to ");
+    desk.until("back at sh, which was opened anew\r\n");
+    desk.until("ready=");
+    // Another shell, on a terminal that knows this window.
+    desk.type_in("stty size; echo still''born\r");
+    desk.until("33 101\r\n");
+    desk.until("stillborn\r\n");
+    assert!(!place.path("typed").exists());
+    server.signal("KILL");
+    desk.until("; connecting again\r\n");
+    desk.type_in("~?");
+    desk.until("leave the console");
+    desk.type_in("~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    // The shell's own end is the end, as ever.
+    let _server = serve();
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in("exit 3\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(1), "{seen}");
+}
+
+#[test]
 fn other_services_can_be_had_on_a_console_too() {
     let place = Place::new();
     let server = serve(&place, &["echo=echo:", "cat=exec:cat", "demo=demo:"]);

@@ -12,14 +12,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
+use crate::mux::Substream;
+use crate::onion::Onion;
 use crate::relay;
-use crate::session::Session;
+use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::call::Path;
 use super::core::{Core, lock};
-use super::error::{AttemptError, DialError};
+use super::error::{AttemptError, DialError, ReachError};
 use super::live::adopt;
 
 /// Longest time between two looks for a direct way.
@@ -41,6 +43,26 @@ pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Sess
     hints.retain(|hint| !hint.is_relay());
     upgrade_later(core, peer, hints);
     Ok(session)
+}
+
+/// Opens the service of an address.
+pub(super) async fn open(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+) -> Result<Onion<Substream>, ReachError> {
+    let mut again = true;
+    loop {
+        let session = session(core, address).await?;
+        match session.open(address.service()).await {
+            Ok(stream) => return Ok(stream),
+            // It ended just now, or was being retired: another one will do.
+            Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
+            Err(error) => {
+                let address = address.clone();
+                return Err(ReachError::Open { address, error });
+            }
+        }
+    }
 }
 
 /// A way must not lead through its own end, nor through here, nor through one relay twice.
@@ -222,10 +244,10 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
     }
     let core = Arc::clone(core);
     tokio::spawn(async move {
-        let mut pause = core.config.upgrade_after;
+        let mut backoff = Backoff::new(core.config.upgrade_after, LOOK_MAX);
         loop {
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(backoff.pause()) => {}
                 () = core.stopping() => break,
             }
             if !is_relayed(&core, peer) {
@@ -235,7 +257,6 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
                 adopt(&core, session, path);
                 break;
             }
-            pause = (2 * pause).min(LOOK_MAX);
         }
         lock(&core.upgrading).remove(&peer);
     });

@@ -15,7 +15,8 @@ use super::call::Path;
 pub enum Event {
     /// A listener is up; the address has the real port.
     Listening(Endpoint),
-    /// A listener is gone; the text says why, and is empty where it was a line that has ended.
+    /// A listener is gone; the text says why, and is empty where it was a line that has ended. A serial
+    /// line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with its first byte.
     ListenerGone(Endpoint, String),
     /// A session with a peer is up.
     Up(PeerId, Path),

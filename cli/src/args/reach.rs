@@ -12,7 +12,13 @@ use crate::words::{Escape, Local, Whither};
 Standard input and output carry the bytes of the service as they are. The end of standard input is
 passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
 where the end of the service is the end of the command. When the reader of standard output leaves
-first, the command ends quietly with exit code 0.")]
+first, the command ends quietly with exit code 0.
+
+With --reconnect a session that is lost is made again, and the service opened anew: its output begins
+at its own beginning, and what was on its way either way is gone, which is told on standard error. The
+pauses between attempts double from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It
+ends with the service, with exit code 3, 4 or 7 when one end no longer wants the other, and with 6 when
+the session is lost after the end of standard input, which cannot be read a second time.")]
 pub(crate) struct Connect {
     /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
     /// printed
@@ -21,6 +27,9 @@ pub(crate) struct Connect {
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
+    /// When the session is lost, make another one and open the service anew
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -37,7 +46,11 @@ NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
   ~~   the character itself
   ~?   help
 What a serial line says beside the session (boot messages) is shown on standard error, in another
-colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.")]
+colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.
+
+With --reconnect a session that is lost is made again, and the service opened anew, with the pauses of
+`cepa connect --reconnect`; what is typed meanwhile is thrown away, but for ~. which leaves. It ends with
+exit code 3, 4 or 7 when one end no longer wants the other.")]
 pub(crate) struct Console {
     /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
     #[arg(value_name = "ADDR")]
@@ -48,6 +61,9 @@ pub(crate) struct Console {
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: Escape,
+    /// When the session is lost, make another one and open the service anew
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -56,8 +72,12 @@ pub(crate) struct Console {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-All connections share one session, which is made at start. The command ends with exit code 6 when
-that session is lost.
+All connections share one session, which is made at start. When it is lost they are reset (a Unix
+socket knows no reset, its connections end), and the command ends with exit code 6.
+
+With --reconnect it listens on instead and makes another session, with the pauses of `cepa connect
+--reconnect`; connections that come meanwhile wait for it. It ends with exit code 3, 4 or 7 when one end
+no longer wants the other.
 
 Example:
   cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
@@ -74,6 +94,9 @@ pub(crate) struct Forward {
         required = true
     )]
     pub(crate) locals: Vec<Local>,
+    /// When the session is lost, make another one and go on
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
