@@ -13,13 +13,11 @@
 //! (`table.rs`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
 use crate::identity::PeerId;
-
-use super::core::lock;
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
@@ -79,8 +77,13 @@ impl Turns {
         turn
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ask(&self, peer: PeerId, needed_by: Option<PeerId>) -> Turn<'_> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         let ring = needed_by.is_some_and(|needing| state.leads(peer, needing));
         // One that goes out of turn makes nobody wait.
         let needed_by = needed_by.filter(|_| !ring);
@@ -98,7 +101,7 @@ impl Turns {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.turns.state);
+        let mut state = self.turns.state();
         self.held = None;
         if let Some(needing) = self.needed_by {
             let mut needs = state.needs.iter();
@@ -131,7 +134,7 @@ mod tests {
     }
 
     fn nothing_is_left(turns: &Turns) {
-        let state = lock(&turns.state);
+        let state = turns.state();
         assert!(
             state.locks.is_empty() && state.needs.is_empty(),
             "{state:?}"

@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 
 use crate::identity::{KnownPeersFile, PeerId, UnixTime};
 
-use super::{ResolveError, Resolver};
+use super::resolver::{ResolveError, Resolver};
 use crate::node::addr::Hint;
 
 /// Where the peers of a known-peers file were met, or are by whoever wrote the file: addresses, and relays as

@@ -24,7 +24,7 @@ use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo}
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{ResolveError, Resolver};
+use super::resolver::{ResolveError, Resolver};
 use crate::identity::PeerId;
 use crate::node::addr::{Hint, MAX_HINTS};
 
