@@ -82,6 +82,8 @@ A service is an address that is opened anew for each substream: exec:COMMAND get
 its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
 size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
 terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
+cepa://PEERID@ADDR/SERVICE is a service of another peer: its bytes are in the clear here, and that peer
+sees this one, not who is behind it.
 
 Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
 and the command that would allow it are printed.

@@ -11,7 +11,7 @@ use cepa::node::{Access, MAX_BODY, Node, PeerAddr, SealedCall, SealedError};
 use cepa::relay::Status;
 use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{self, Service, Target};
 use crate::child::Watched;
@@ -101,12 +101,13 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
 /// Offers a service to sealed requests.
 pub(crate) fn serve(node: &Node, service: &Service, access: Access) {
     let target = service.target.clone();
+    let from = node.clone();
     let name = service.name.clone();
     node.serve_sealed(&service.name, access, move |call: SealedCall| {
-        let (target, name) = (target.clone(), name.clone());
+        let (target, name, from) = (target.clone(), name.clone(), from.clone());
         async move {
             let sender = call.sender();
-            let done = answer(&target, &name, &call);
+            let done = answer(&from, &target, &name, &call);
             let done = tokio::time::timeout(PATIENCE, done).await;
             let done = done.unwrap_or_else(|_| Err("it took longer than a minute".into()));
             done.map_err(|why| {
@@ -118,10 +119,20 @@ pub(crate) fn serve(node: &Node, service: &Service, access: Access) {
     });
 }
 
-async fn answer(target: &Target, name: &str, call: &SealedCall) -> Result<Vec<u8>, String> {
+async fn answer(
+    node: &Node,
+    target: &Target,
+    name: &str,
+    call: &SealedCall,
+) -> Result<Vec<u8>, String> {
     match target {
         Target::Echo => Ok(call.body().to_vec()),
         Target::Demo => Err("the demo has no answer to a request".into()),
+        Target::Forward(to) => {
+            let stream = node.open(to).await.map_err(|e| e.to_string())?;
+            let done = exchange(stream, call.body()).await;
+            done.map_err(|why| format!("{to}: {why}"))
+        }
         Target::Dial(to) => through(to, name, call).await,
     }
 }
@@ -131,24 +142,31 @@ async fn through(to: &Endpoint, name: &str, call: &SealedCall) -> Result<Vec<u8>
     let mut stream = transports::dial(to).await.map_err(|e| e.to_string())?;
     let child = stream.take_child();
     let child = child.map(|child| Watched::serving(child, name.to_owned(), call.sender()));
-    let (from, mut into) = tokio::io::split(stream);
-    let give = async {
-        // A command may answer without having read all.
-        let _ = into.write_all(call.body()).await;
-        let _ = into.shutdown().await;
-    };
-    let mut answer = Vec::new();
-    let mut from = from.take(MAX_BODY as u64 + 1);
-    let ((), taken) = tokio::join!(give, from.read_to_end(&mut answer));
-    taken.map_err(|e| format!("{to}: {e}"))?;
-    if answer.len() > MAX_BODY {
-        return Err(format!("its answer has more than {MAX_BODY} bytes"));
-    }
+    let answer = exchange(stream, call.body()).await;
+    let answer = answer.map_err(|why| format!("{to}: {why}"))?;
     if let Some(child) = child {
         let end = child.ended().await;
         if end.failed {
             return Err(end.to_string());
         }
+    }
+    Ok(answer)
+}
+
+/// Gives all of the request, and takes all of the answer.
+async fn exchange(stream: impl AsyncRead + AsyncWrite, request: &[u8]) -> Result<Vec<u8>, String> {
+    let (from, mut into) = tokio::io::split(stream);
+    let give = async {
+        // A command may answer without having read all.
+        let _ = into.write_all(request).await;
+        let _ = into.shutdown().await;
+    };
+    let mut answer = Vec::new();
+    let mut from = from.take(MAX_BODY as u64 + 1);
+    let ((), taken) = tokio::join!(give, from.read_to_end(&mut answer));
+    taken.map_err(|e| e.to_string())?;
+    if answer.len() > MAX_BODY {
+        return Err(format!("an answer of more than {MAX_BODY} bytes"));
     }
     Ok(answer)
 }

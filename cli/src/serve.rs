@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::gate::{Gate, Pass, Source};
-use cepa::identity::{Identity, PeerId, Refusal, TrustPolicy};
+use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::node::{Access, Call, Node, PeerAddr};
 use cepa::session::{Backoff, ConnectError, Session};
 use cepa::stack::StackConfig;
@@ -97,17 +97,21 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
                     result = result.and(Err(failure));
                 }
                 Some(_) => {}
-                None => return result,
+                None => break,
             },
             () = signals.asked_to_end() => {
                 let _ = stop.send(true);
                 let _ = tokio::time::timeout(GOODBYE, async {
                     while tasks.join_next().await.is_some() {}
                 }).await;
-                return Ok(());
+                result = Ok(());
+                break;
             }
         }
     }
+    // Peers whose services were offered here as our own.
+    server.far.shutdown(GOODBYE).await;
+    result
 }
 
 /// What clap cannot see: addresses that a server has no use for, and names given twice.
@@ -138,6 +142,8 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
 pub(crate) struct Server {
     config: StackConfig,
     services: Arc<Services>,
+    /// Reaches the peers whose services are offered here as our own. Nobody can reach it.
+    far: Node,
     gate: Gate,
     sessions: Arc<Semaphore>,
     /// The ids that were named, where only such are let in.
@@ -157,9 +163,14 @@ impl Server {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
         let mut config = stack::of(identity, trust);
         config.more_identities = more.to_vec();
+        for service in &services {
+            service.leads_elsewhere(identity.peer_id())?;
+        }
+        let far = Node::new(node::config(identity, Arc::new(Pinned::new([]))));
         Ok(Arc::new(Self {
             config,
-            services: Services::new(services, inner),
+            services: Services::new(services, inner, far.clone()),
+            far,
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             pins,

@@ -222,3 +222,60 @@ fn a_sealed_request_is_carried_and_answered() {
     let line = place.fails(&["send", &to], 5);
     assert!(line.contains("nothing says where"), "{line}");
 }
+
+#[test]
+fn a_service_of_another_peer_is_offered_as_ones_own() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let (front, front_id) = place.identity("front.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "sum=exec:sha256sum",
+        "--allow",
+        &front_id,
+        "--identity",
+        &file,
+    ]);
+    let up = format!("up=cepa://{id}@{}/sum", server.address());
+    let down = format!("down=cepa://{id}@{}/none", server.address());
+    let words = ["tcp:127.0.0.1:0", "--service", &up, "--service", &down];
+    let mut forwarder =
+        place.serve(&[&words[..], &["--allow", "any", "--identity", &front]].concat());
+    let to = |service: &str| format!("cepa://{front_id}@{}/{service}", forwarder.address());
+    let (to_up, to_down) = (to("up"), to("down"));
+    let output = place.run_with(&["connect", &to_up], b"x\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    let line = place.fails(&["connect", &to_down], 7);
+    assert!(line.contains("refused behind a forwarder"), "{line}");
+    forwarder.wait_for("service down: ");
+
+    // By a node's file as well; and what leads back here is refused at once.
+    let config = format!(
+        "identity = \"front.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"{}\"\nallow = [\"any\"]\nsealed = true\n",
+        up.strip_prefix("up=").unwrap()
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    let node = Server::start(&place, &["node", "--config", &place.text("node.toml")]);
+    let to = format!("cepa://{front_id}@{}/up", node.address());
+    for command in ["connect", "send"] {
+        let output = place.run_with(&[command, &to], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+    let own = format!("up=cepa://{front_id}@tcp:127.0.0.1:1/up");
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &front,
+        "--service",
+        &own,
+    ];
+    let line = place.fails(&words, 2);
+    assert!(line.contains("this peer itself"), "{line}");
+    let nowhere = format!("up=cepa://{id}/up");
+    let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--service", &nowhere], 2);
+    assert!(line.contains("say where the peer is"), "{line}");
+}

@@ -19,6 +19,9 @@ pub struct NodeConfig {
     pub gate: gate::Config,
     /// Sessions at once; default 256. Each may use the mux's receive budget.
     pub sessions: usize,
+    /// Substreams forwarded at once, to services of other peers; default 64. Each is one on either side, and has two
+    /// windows; and forwarders that lead in a ring come to an end here.
+    pub forwards: usize,
     /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms
     /// (RFC 8305, section 8, has the same).
     pub stagger: Duration,
@@ -37,6 +40,7 @@ impl NodeConfig {
             stack: StackConfig::new(identity, trust),
             gate: gate::Config::default(),
             sessions: 256,
+            forwards: 64,
             stagger: Duration::from_millis(250),
             upgrade_after: Duration::from_secs(10),
             registration: Duration::from_secs(3600),

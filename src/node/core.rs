@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::time::timeout;
 
 use crate::gate::Gate;
@@ -70,6 +70,8 @@ pub(super) struct Core {
     introducers: Mutex<HashMap<String, Access>>,
     book: Mutex<Book>,
     pub(super) sealed: Sealed,
+    /// Places for substreams that are forwarded.
+    pub(super) forwards: Arc<Semaphore>,
     table: Mutex<Table<Live>>,
     /// Relays that may bring us circuits.
     relays: Mutex<HashSet<PeerId>>,
@@ -93,6 +95,7 @@ impl Core {
             introducers: Mutex::default(),
             book: Mutex::new(Book::new(UnixTime::now())),
             sealed: Sealed::new(&config.stack.identity),
+            forwards: Arc::new(Semaphore::new(config.forwards.min(Semaphore::MAX_PERMITS))),
             table: Mutex::new(Table::new(id)),
             relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),

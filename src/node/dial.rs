@@ -12,14 +12,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
+use crate::mux::Substream;
+use crate::onion::Onion;
 use crate::relay;
-use crate::session::{Backoff, Session};
+use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, PeerAddr};
 use super::call::Path;
 use super::core::{Core, lock};
-use super::error::{AttemptError, DialError};
+use super::error::{AttemptError, DialError, ReachError};
 use super::live::adopt;
 
 /// Longest time between two looks for a direct way.
@@ -43,6 +45,26 @@ pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Sess
         upgrade_later(core, peer, hints);
     }
     Ok(session)
+}
+
+/// Opens the service of an address.
+pub(super) async fn open(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+) -> Result<Onion<Substream>, ReachError> {
+    let mut again = true;
+    loop {
+        let session = session(core, address).await?;
+        match session.open(address.service()).await {
+            Ok(stream) => return Ok(stream),
+            // It ended just now, or was being retired: another one will do.
+            Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
+            Err(error) => {
+                let address = address.clone();
+                return Err(ReachError::Open { address, error });
+            }
+        }
+    }
 }
 
 /// A way must not lead through its own end, nor through here.

@@ -41,6 +41,7 @@
 //! | `inbound.rs` | listeners |
 //! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
+//! | `forward.rs` | services of other peers, offered as one's own |
 //! | `introduction/` | references to services that peers give each other |
 //! | `sealed/` | messages that a third peer carries and can't read |
 //! | `signed.rs` | statements and their signatures |
@@ -57,7 +58,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay::{Relay, RelayConfig, RelayStats};
-use crate::session::{OpenError, Session};
+use crate::session::{Incoming, Session};
 
 mod access;
 mod addr;
@@ -67,6 +68,7 @@ mod core;
 mod dial;
 mod error;
 mod event;
+mod forward;
 mod inbound;
 mod introduction;
 mod live;
@@ -81,6 +83,7 @@ pub use call::{Call, Path};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
+pub use forward::ForwardError;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
 pub use sealed::{
     Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
@@ -148,6 +151,36 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         self.core.serve_rest(access, handler);
+    }
+
+    /// Offers a service of another peer as one of this node: a plaintext forwarder. It sees and can change
+    /// every byte, and the other peer sees this node and not its caller. Half close, resets and back-pressure pass from end to end.
+    pub fn forward(&self, name: &str, access: Access, to: PeerAddr) {
+        let core = Arc::downgrade(&self.core);
+        let to = Arc::new(to);
+        self.serve(name, access, move |call| {
+            let (core, to) = (core.upgrade(), Arc::clone(&to));
+            async move {
+                if let Some(core) = core {
+                    let (peer, name) = (call.peer().id(), call.service().to_owned());
+                    let done = forward::forward(&core, call.into_incoming(), &to).await;
+                    if let Err(error) = done {
+                        core.tell(Event::Refused(peer, name, error.to_string()));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Forwards one substream to a service of another peer, to its end, as [`forward`](Self::forward) does.
+    ///
+    /// # Errors
+    /// Why it was refused; the peer has been told, but for what concerns this node alone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets both substreams.
+    pub async fn forward_one(&self, incoming: Incoming, to: &PeerAddr) -> Result<(), ForwardError> {
+        forward::forward(&self.core, incoming, to).await
     }
 
     /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
@@ -304,19 +337,7 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
-        let mut again = true;
-        loop {
-            let session = self.session(address).await?;
-            match session.open(address.service()).await {
-                Ok(stream) => return Ok(stream),
-                // It ended just now, or was being retired: another one will do.
-                Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
-                Err(error) => {
-                    let address = address.clone();
-                    return Err(ReachError::Open { address, error });
-                }
-            }
-        }
+        dial::open(&self.core, address).await
     }
 
     /// Registers at a relay, and stays registered until the node shuts down: renews in time, and dials the

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod dishonest;
+mod forward;
 mod introductions;
 mod nodes;
 mod relays;

@@ -116,6 +116,7 @@ impl Daemon {
         let Some(offer) = self.config.services.get(name) else {
             return Ok(());
         };
+        offer.service.leads_elsewhere(self.node.id())?;
         if offer.sealed {
             sealed::serve(&self.node, &offer.service, offer.access.clone());
         } else {
@@ -123,7 +124,7 @@ impl Daemon {
         }
         // Who it is for is the node's question; TLS inside a substream is with the same peer.
         let inner = TlsConfig::new(&self.identity, Arc::new(self.sessions.clone()))?;
-        let services = Services::new(vec![offer.service.clone()], inner);
+        let services = Services::new(vec![offer.service.clone()], inner, self.node.clone());
         let introducers = offer.introducers.clone().unwrap_or_default();
         self.node.introducers(name, introducers);
         self.node
