@@ -67,6 +67,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             listener.endpoint(),
             identity.peer_id()
         ));
+        listener.remarks().iter().for_each(say);
     }
     for other in &more {
         say(format_args!(
@@ -272,6 +273,9 @@ impl Server {
             };
             if absent.take().is_some() {
                 self.say(format_args!("{endpoint} is back"));
+                for remark in listener.remarks() {
+                    self.say(format_args!("{remark}"));
+                }
             }
             let session = Arc::clone(&self).session(stream, endpoint.clone(), stop.clone());
             if many {

@@ -146,6 +146,12 @@ impl Services {
                 return Err(e.to_string());
             }
         };
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
@@ -206,6 +212,12 @@ impl Services {
             }
         };
         served.joined_to(&near);
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
