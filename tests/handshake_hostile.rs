@@ -16,8 +16,9 @@ use cepa::transports::meter::{Meter, Metered};
 use cepa::transports::{Layer, Stream, memory};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{ClientConfig, SignatureAlgorithm, SignatureScheme};
+use rustls::{ClientConfig, ServerConfig, SignatureAlgorithm, SignatureScheme};
 use support::{Pair, TakesAnyone, anyone};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
@@ -68,19 +69,26 @@ async fn a_hello_of_more_than_64_kib_is_refused_by_its_length() {
     }
 }
 
+/// The next record, with its head.
+async fn one_record(stream: &mut DuplexStream) -> Vec<u8> {
+    let mut record = vec![0; 5];
+    stream.read_exact(&mut record).await.unwrap();
+    let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
+    record.resize(5 + length, 0);
+    stream.read_exact(&mut record[5..]).await.unwrap();
+    record
+}
+
 /// A real hello, as it goes over the wire.
 async fn hello() -> (Onion<DuplexStream>, DuplexStream, Vec<u8>) {
     let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
     let (a, mut b) = tokio::io::duplex(1 << 14);
     let mut client = Onion::new(a);
-    let mut head = [0; 5];
-    tokio::select! {
+    let record = tokio::select! {
         _ = client.push(Side::Client, &config) => panic!("nobody has answered"),
-        read = b.read_exact(&mut head) => drop(read.unwrap()),
-    }
-    let mut body = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
-    b.read_exact(&mut body).await.unwrap();
-    (client, b, body)
+        record = one_record(&mut b) => record,
+    };
+    (client, b, record[5..].to_vec())
 }
 
 #[tokio::test]
@@ -109,6 +117,65 @@ async fn a_hello_in_many_small_records_is_taken_and_an_endless_one_is_not() {
     .await;
     assert!(result.is_err());
     assert!(read < 20_000, "{read} bytes were read");
+}
+
+/// A client that shakes hands with `stranger`, and how many bytes it read for that.
+async fn dialling<F, T>(stranger: impl FnOnce(DuplexStream) -> F) -> (Result<Peer, TlsError>, u64)
+where
+    F: Future<Output = T>,
+{
+    let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
+    let (a, b) = tokio::io::duplex(1 << 12);
+    let meter = Meter::new();
+    let mut client = Onion::new(Metered::new(a, meter.clone()));
+    let dialled = async {
+        let pushed = client.push(Side::Client, &config).await;
+        drop(client);
+        pushed
+    };
+    let both = async { tokio::join!(dialled, stranger(b)) };
+    let both = tokio::time::timeout(Duration::from_secs(60), both);
+    (both.await.expect("it hung").0, meter.bytes_in())
+}
+
+#[tokio::test]
+async fn a_server_s_hello_in_many_small_records_is_taken_and_an_endless_one_is_not() {
+    let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
+    for cut in [false, true] {
+        let config = config.clone();
+        let (result, read) = dialling(|mut stream| async move {
+            let (near, mut wire) = tokio::io::duplex(1 << 14);
+            let mut server = Onion::new(near);
+            let between = async move {
+                // A record each way: the two hellos.
+                let asked = one_record(&mut stream).await;
+                wire.write_all(&asked).await.unwrap();
+                let answer = one_record(&mut wire).await;
+                let body = &answer[5..];
+                if cut {
+                    let mut bytes = records(&body[..60], 1);
+                    bytes.extend([22, 3, 3, 0, 0]);
+                    stream.write_all(&bytes).await.unwrap();
+                    while stream.write_all(&[22, 3, 3, 0, 0]).await.is_ok() {}
+                    return;
+                }
+                stream.write_all(&records(body, 1)).await.unwrap();
+                // The rest as it is.
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut wire).await;
+            };
+            tokio::join!(
+                async {
+                    let pushed = server.push(Side::Server, &config).await;
+                    drop(server);
+                    pushed
+                },
+                between
+            )
+        })
+        .await;
+        assert_eq!(result.is_ok(), !cut, "{result:?}");
+        assert!(read < 20_000, "{read} bytes were read");
+    }
 }
 
 #[tokio::test]
@@ -386,6 +453,47 @@ async fn a_key_of_16_kbit_is_refused_by_its_size_and_no_signature_of_it_is_check
     // One of a size that is taken goes on to the signature, which is none.
     let error = refusal_of(2048).await;
     assert!(!matches!(error, TlsError::Refused(_)), "{error:?}");
+}
+
+/// A server of rustls as it comes, that shows this certificate and signs with this.
+fn foreign_server(shown: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> ServerConfig {
+    #[derive(Debug)]
+    struct Always(Arc<CertifiedKey>);
+    impl ResolvesServerCert for Always {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Always(Arc::new(CertifiedKey::new(shown, key)))))
+}
+
+#[tokio::test]
+async fn a_server_s_key_of_16_kbit_is_refused_by_its_size() {
+    for (bits, by_size) in [(16_384, true), (2048, false)] {
+        let forger = Forger {
+            scheme: SignatureScheme::RSA_PSS_SHA256,
+            length: bits / 8,
+        };
+        let server = foreign_server(vec![rsa_certificate(bits)], Arc::new(forger));
+        let (result, read) = dialling(|stream| async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+            let _ = acceptor.accept(stream).await;
+        })
+        .await;
+        assert!(read < 10_000, "{read} bytes were read");
+        match result.unwrap_err() {
+            TlsError::Refused(Refusal::Unusable { problem }) => {
+                assert!(by_size, "{problem}");
+                assert_eq!(problem, CertificateError::RsaSize { bits });
+            }
+            other => assert!(!by_size, "{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

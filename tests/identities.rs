@@ -199,3 +199,103 @@ async fn a_server_that_answers_as_somebody_else_is_refused_whatever_the_policy()
         assert!(of_server.is_err());
     }
 }
+
+/// What a private key leaves behind in this process, looked for in its own memory.
+#[cfg(target_os = "linux")]
+mod at_rest {
+    use std::fs::{self, File};
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    use super::*;
+
+    /// Something that is looked for, kept so that it is not found where it is kept.
+    struct Masked(Vec<u8>);
+
+    const MASK: u8 = 0x55;
+
+    impl Masked {
+        fn new(secret: &[u8]) -> Self {
+            Self(secret.iter().map(|byte| byte ^ MASK).collect())
+        }
+
+        fn is_at(&self, memory: &[u8]) -> bool {
+            self.0.iter().zip(memory).all(|(a, b)| *a == b ^ MASK)
+        }
+
+        /// How often it is in memory that can be written to.
+        fn found(&self) -> usize {
+            let mut found = 0;
+            let mut memory = File::open("/proc/self/mem").unwrap();
+            let mut window = vec![0; 1 << 20];
+            for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
+                let mut words = line.split(' ');
+                let (range, mode) = (words.next().unwrap(), words.next().unwrap());
+                if !mode.starts_with("rw") {
+                    continue;
+                }
+                let (from, to) = range.split_once('-').unwrap();
+                let address = |hex| u64::from_str_radix(hex, 16).unwrap();
+                let (mut at, to) = (address(from), address(to));
+                while at < to {
+                    let n = window.len().min(usize::try_from(to - at).unwrap());
+                    let part = &mut window[..n];
+                    // What another thread has unmapped meanwhile holds nothing any more.
+                    if memory.seek(SeekFrom::Start(at)).is_err() || memory.read_exact(part).is_err()
+                    {
+                        break;
+                    }
+                    let starts = memchr(part, self.0[0] ^ MASK);
+                    found += starts.filter(|start| self.fits(&part[*start..])).count();
+                    // Windows overlap, so that nothing is missed where they meet.
+                    at += (n - self.0.len()).max(1) as u64;
+                    if n < (1 << 20) {
+                        break;
+                    }
+                }
+            }
+            window.fill(0);
+            found
+        }
+
+        fn fits(&self, memory: &[u8]) -> bool {
+            memory.len() >= self.0.len() && self.is_at(memory)
+        }
+    }
+
+    fn memchr(part: &[u8], byte: u8) -> impl Iterator<Item = usize> + '_ {
+        part.iter()
+            .enumerate()
+            .filter_map(move |(at, b)| (*b == byte).then_some(at))
+    }
+
+    /// The base64 of a key's section, and the 32 bytes in it.
+    fn secrets_of(pem: &str) -> [Masked; 2] {
+        let line = pem.lines().nth(1).unwrap();
+        let mut der = data_encoding::BASE64.decode(line.as_bytes()).unwrap();
+        let secrets = [
+            Masked::new(&line.as_bytes()[20..]),
+            Masked::new(&der[der.len() - 32..]),
+        ];
+        der.fill(0);
+        std::hint::black_box(&der);
+        secrets
+    }
+
+    #[test]
+    fn nothing_of_a_private_key_stays_in_memory_when_its_last_clone_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("id");
+        let made = Identity::generate(KeyKind::Ed25519).unwrap();
+        made.save(&file).unwrap();
+        let secrets = secrets_of(&made.to_pem());
+        assert!(secrets[1].found() > 0, "the search finds what is there");
+        drop(made);
+        let loaded = Identity::load(&file).unwrap();
+        let clone = loaded.clone();
+        drop(loaded);
+        assert!(secrets[1].found() > 0, "a clone still has it");
+        drop(clone);
+        let left: Vec<usize> = secrets.iter().map(Masked::found).collect();
+        assert_eq!(left, [0, 0], "copies of the base64, and of the key");
+    }
+}

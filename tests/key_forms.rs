@@ -96,6 +96,28 @@ async fn a_peer_has_the_same_id_in_either_form() {
 }
 
 #[tokio::test]
+async fn on_a_link_keys_are_raw_even_where_nobody_tuned_the_configuration() {
+    use cepa::session::Session;
+    use cepa::stack::{DEFAULT_LAYERS, SERIAL_LAYERS, StackConfig};
+    let pair = Pair::new();
+    let of = |own: &Identity| StackConfig::new(own.clone(), Arc::new(AcceptAny));
+    let (left, right) = (of(&pair.left), of(&pair.right));
+    for (layers, form) in [
+        (DEFAULT_LAYERS, KeyForm::Certificate),
+        (SERIAL_LAYERS, KeyForm::RawPublicKey),
+    ] {
+        let (a, b) = cepa::transports::memory::pair();
+        let (a, b) = tokio::join!(
+            Session::over(a, layers, Side::Client, &left),
+            Session::over(b, layers, Side::Server, &right)
+        );
+        for session in [a.unwrap(), b.unwrap()] {
+            assert_eq!(session.peer().key_form(), form, "{layers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_raw_key_that_is_not_pinned_is_refused() {
     let pair = Pair::new();
     let nobody = Identity::generate(KeyKind::Ed25519).unwrap();

@@ -12,7 +12,10 @@ use cepa::Side;
 use cepa::identity::{AcceptAny, Identity, Pinned, Refusal, TrustPolicy};
 use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
-use cepa::session::{AcceptError, ConnectError, OpenError, Session, SessionEnd};
+use cepa::session::{
+    AcceptError, Backoff, ConnectError, OpenError, Over, Reconnecting, Session, SessionEnd,
+    Standing,
+};
 use cepa::stack::{ALPN_MUX, Binding, StackConfig};
 use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::{ByteStream, Endpoint, Layer, Stream, dial, listen, memory};
@@ -1046,4 +1049,185 @@ async fn an_answer_that_makes_no_sense_is_an_error() {
     })
     .await;
     assert!(matches!(opened.unwrap_err(), OpenError::Dropped { .. }));
+}
+
+// ---- sessions that come back -----------------------------------------------------------------
+
+/// Where a client dials that connects again: each attempt brings a stream here.
+struct Door {
+    peers: Peers,
+    streams: tokio::sync::mpsc::UnboundedReceiver<Stream>,
+    knock: tokio::sync::mpsc::UnboundedSender<Stream>,
+}
+
+impl Door {
+    fn new() -> Self {
+        let (knock, streams) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            peers: Peers::new(),
+            streams,
+            knock,
+        }
+    }
+
+    /// Dials for ever; the first session stands.
+    async fn reconnecting(&mut self) -> (Reconnecting, Session) {
+        let (knock, config) = (self.knock.clone(), self.peers.client.clone());
+        let connect = move || {
+            let (near, far) = memory::pair();
+            knock.send(far).unwrap();
+            let config = config.clone();
+            async move { Session::over(near, &[], Side::Client, &config).await }
+        };
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let dialling = Reconnecting::with(backoff, connect);
+        let (line, server) = tokio::join!(dialling, self.answer());
+        (line.unwrap(), server.unwrap())
+    }
+
+    async fn answer(&mut self) -> Result<Session, ConnectError> {
+        let stream = soon(self.streams.recv()).await.unwrap();
+        Session::over(stream, &[], Side::Server, &self.peers.server).await
+    }
+}
+
+fn is_down(standing: &Standing, why: &str) {
+    match standing {
+        Standing::Down(told) if told.contains(why) => {}
+        other => panic!("{other:?} instead of {why}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_comes_back_and_what_was_in_the_old_one_is_an_error() {
+    let mut door = Door::new();
+    let (mut line, server) = door.reconnecting().await;
+    serve_echo(server.clone());
+    let old = line.session().await.unwrap();
+    let mut stream = old.open("echo").await.unwrap();
+    server.close().await;
+    assert!(stream.read(&mut [0; 8]).await.is_err());
+    is_down(&line.changed().await, "the peer closed the session");
+    // The other end is away: nobody answers, and that passes.
+    drop(soon(door.streams.recv()).await.unwrap());
+    is_down(&line.changed().await, "cut");
+    let waiting = {
+        let line = line.clone();
+        tokio::spawn(async move { line.session().await })
+    };
+    let server = door.answer().await.unwrap();
+    serve_echo(server);
+    let new = soon(waiting).await.unwrap().unwrap();
+    assert!(matches!(line.changed().await, Standing::Up(_)));
+    assert_ne!(old.tls_exporter(), new.tls_exporter());
+    let stream = new.open("echo").await.unwrap();
+    assert_eq!(echoed(stream, b"again".to_vec()).await, b"again");
+    let over = old.open("echo").await;
+    assert!(matches!(over, Err(OpenError::Session(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_not_wanted_any_more_is_given_up() {
+    let mut door = Door::new();
+    let (mut line, server) = door.reconnecting().await;
+    door.peers.server.trust = Arc::new(Pinned::new([]));
+    server.close().await;
+    is_down(&line.changed().await, "closed");
+    door.answer().await.unwrap_err();
+    let over = soon(line.session()).await.unwrap_err();
+    let Over::Failed(error) = &over else {
+        panic!("{over}");
+    };
+    assert!(!error.may_pass());
+    assert!(
+        one_line(&over).contains("it does not accept our identity"),
+        "{over}"
+    );
+    assert!(matches!(line.changed().await, Standing::Over(_)));
+    // Closing changes nothing about why it is over.
+    line.close().await;
+    assert!(matches!(line.session().await, Err(Over::Failed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_it_for_good_and_the_peer_learns_it() {
+    let mut door = Door::new();
+    let (line, server) = door.reconnecting().await;
+    let session = line.session().await.unwrap();
+    line.close().await;
+    assert!(matches!(server.closed().await, SessionEnd::ClosedByPeer));
+    assert!(matches!(session.closed().await, SessionEnd::Closed));
+    assert!(matches!(line.session().await, Err(Over::Closed)));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(door.streams.try_recv().is_err(), "nobody dials any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_handle_nothing_is_dialled_and_the_session_goes_on() {
+    let mut door = Door::new();
+    let (line, server) = door.reconnecting().await;
+    serve_echo(server.clone());
+    let session = line.session().await.unwrap();
+    drop(line);
+    let stream = session.open("echo").await.unwrap();
+    assert_eq!(echoed(stream, b"still".to_vec()).await, b"still");
+    server.close().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(door.streams.try_recv().is_err(), "nobody dials any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_drops_every_session_at_once_is_dialled_ever_more_rarely() {
+    let mut door = Door::new();
+    let (_line, server) = door.reconnecting().await;
+    server.close().await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..20 {
+        door.answer().await.unwrap().close().await;
+    }
+    // 0.1, 0.2, 0.4, 0.8, 1.6 and 15 times 2 s, less a quarter at most.
+    assert!(
+        began.elapsed() >= Duration::from_secs(24),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn the_first_session_is_made_once() {
+    let peers = Peers::new();
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("tcp:{}", listener.local_addr().unwrap())
+    };
+    let error = Reconnecting::dial(&nobody.parse().unwrap(), &peers.client).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Transport(_)) && error.may_pass(),
+        "{error}"
+    );
+    let wrong = Reconnecting::dial(&"mux+tcp:127.0.0.1:1".parse().unwrap(), &peers.client).await;
+    assert!(!wrong.unwrap_err().may_pass());
+}
+
+#[tokio::test]
+async fn an_address_is_dialled_again() {
+    let peers = Peers::new();
+    let mut listener = listen(&"tcp:127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let at = listener.endpoint().clone();
+    let mut answer = async || {
+        let stream = listener.accept().await.unwrap().unwrap();
+        Session::over(stream, &[], Side::Server, &peers.server)
+            .await
+            .unwrap()
+    };
+    let (line, server) =
+        soon(async { tokio::join!(Reconnecting::dial(&at, &peers.client), answer()) }).await;
+    let line = line.unwrap();
+    server.close().await;
+    let server = soon(answer()).await;
+    serve_echo(server);
+    let session = soon(line.session()).await.unwrap();
+    let stream = session.open("echo").await.unwrap();
+    assert_eq!(echoed(stream, b"again".to_vec()).await, b"again");
 }

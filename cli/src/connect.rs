@@ -1,28 +1,95 @@
 //! `cepa connect`: standard input and output joined to a service of a peer.
+//!
+//! With `--reconnect` the service is opened anew in a new session when the session is lost. Bytes that were
+//! on their way are gone then, in both directions; standard input is not read meanwhile, so what comes later
+//! is whole. Once its end was passed on there is nothing to open the service anew for: the loss is the end.
 
 use std::io::{self, IsTerminal as _};
 
 use cepa::mux::{StreamError, Substream};
 use cepa::onion::Onion;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Stream};
 
+use crate::again::Again;
 use crate::args::{self, Whither};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join};
+use crate::join::{Ended, Join, Step};
 use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let service = service(&args.address, &args.service)?;
-    let (link, far) = match &args.address {
-        Whither::Introduced(it) => {
-            let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
-            (link, Some(far))
+    if let Whither::Introduced(it) = &args.address {
+        if args.reconnect {
+            let why = "an introduction is good for so many connections, each asked for: leave --reconnect out";
+            return Err(Failure::new(Code::Usage, why));
         }
-        whither => (Link::to(whither, &args.trust, &identity).await?, None),
+        let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
+        return joined_once(&link, far).await;
+    }
+    let mut again = Again::new(&args.address, &args.trust, &identity, None);
+    let mut link = again.first().await?;
+    if !args.reconnect {
+        let far = match open(&link, &args, &service).await {
+            Ok(far) => far,
+            Err(failure) => {
+                link.close().await;
+                return Err(failure);
+            }
+        };
+        return joined_once(&link, far).await;
+    }
+    let mut near = None;
+    loop {
+        let lost = match open(&link, &args, &service).await {
+            Ok(mut far) => {
+                // Taken only now: an error before it should leave standard input to who reads it next.
+                let near = match &mut near {
+                    Some(near) => near,
+                    none => none.insert(Near::take().await?),
+                };
+                match joined(&link, near, &mut far).await {
+                    Ok(()) => {
+                        drop(far);
+                        return link.finish().await;
+                    }
+                    Err(end) => end,
+                }
+            }
+            Err(failure) => End {
+                lost: failure.code == Code::Lost,
+                failure,
+            },
+        };
+        if !lost.lost {
+            link.close().await;
+            return Err(lost.failure);
+        }
+        if near.as_ref().is_some_and(|near| near.ended) {
+            link.close().await;
+            return Err(lost.failure.with(
+                "standard input has been given away already, so the service is not opened again",
+            ));
+        }
+        let failure = if near.is_some() {
+            lost.failure.with("what was on its way is gone")
+        } else {
+            lost.failure
+        };
+        link = again.after(&link, &failure, |line| say(line)).await?;
+    }
+}
+
+/// Carries the one session there is to its end.
+async fn joined_once(link: &Link, mut far: Onion<Substream>) -> Result<(), Failure> {
+    let result = match Near::take().await {
+        Ok(mut near) => joined(link, &mut near, &mut far)
+            .await
+            .map_err(|end| end.failure),
+        Err(failure) => Err(failure),
     };
-    let result = joined(&link, &args, &service, far).await;
+    drop(far);
     if result.is_err() {
         link.close().await;
         return result;
@@ -48,16 +115,12 @@ pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure>
     Ok(service.to_owned())
 }
 
-async fn joined(
+async fn open(
     link: &Link,
     args: &args::Connect,
     service: &str,
-    opened: Option<Onion<Substream>>,
-) -> Result<(), Failure> {
-    let mut far = match opened {
-        Some(far) => far,
-        None => link.session.open(service).await?,
-    };
+) -> Result<Onion<Substream>, Failure> {
+    let far = link.session.open(service).await?;
     if args.trust.trust.is_some() {
         // Told once it has answered: an error would be all there is to say.
         say(format_args!(
@@ -65,51 +128,98 @@ async fn joined(
             link.session.peer().id()
         ));
     }
-    let stdio: Endpoint = "stdio:"
-        .parse()
-        .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
-    // A person at a terminal has nothing more to say once the service has ended; a pipe may. Asked
-    // now, for `stdio:` takes the descriptor away.
-    let at_terminal = io::stdin().is_terminal();
-    let mut near = transports::dial(&stdio).await?;
-    let join = Join::new(&mut near, &mut far)
+    Ok(far)
+}
+
+/// Standard input and output.
+struct Near {
+    stream: Stream,
+    at_terminal: bool,
+    /// Its end was passed on.
+    ended: bool,
+}
+
+impl Near {
+    async fn take() -> Result<Self, Failure> {
+        let stdio: Endpoint = "stdio:"
+            .parse()
+            .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
+        // Asked now, for `stdio:` takes the descriptor away.
+        let at_terminal = io::stdin().is_terminal();
+        Ok(Self {
+            stream: transports::dial(&stdio).await?,
+            at_terminal,
+            ended: false,
+        })
+    }
+}
+
+/// What ended a join too early.
+struct End {
+    failure: Failure,
+    /// It was the session that is no more.
+    lost: bool,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            lost: false,
+        }
+    }
+}
+
+async fn joined(link: &Link, near: &mut Near, far: &mut Onion<Substream>) -> Result<(), End> {
+    // A person at a terminal has nothing more to say once the service has ended; a pipe may.
+    let mut join = Join::new(&mut near.stream, far)
         .end_with_near()
-        .end_with_far(at_terminal);
-    match join.run().await {
+        .end_with_far(near.at_terminal)
+        .hold_near_end();
+    let ended = loop {
+        match join.step().await {
+            Step::NearEnded => {
+                near.ended = true;
+                join.pass_end_on();
+            }
+            Step::Over(ended) => break ended,
+        }
+    };
+    let lost = async |e: &io::Error| {
+        if reset_by_peer(e) {
+            return None;
+        }
+        let failure = link.lost().await?;
+        Some(End {
+            failure,
+            lost: true,
+        })
+    };
+    match ended {
         // A service may end and leave the rest of its input unread; a session that ends so has cut it.
         Ended::Both {
             far_left: Some(e), ..
-        } if !reset_by_peer(&e) => Err(link
-            .lost()
+        } if !reset_by_peer(&e) => Err(lost(&e)
             .await
-            .unwrap_or_else(|| Failure::new(Code::Lost, format!("input was cut off: {e}")))),
+            .unwrap_or_else(|| Failure::new(Code::Lost, format!("input was cut off: {e}")).into())),
         Ended::Both { .. } => Ok(()),
         // The reader of standard output has what it wanted.
         Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Ended::NearLeft(e) => Err(Failure::new(
-            Code::Other,
-            format!("cannot write to standard output: {e}"),
-        )),
-        Ended::Near(e) => Err(Failure::new(
-            Code::Other,
-            format!("cannot read standard input: {e}"),
-        )),
-        Ended::Far(e) => {
-            let lost = if reset_by_peer(&e) {
-                None
-            } else {
-                link.lost().await
-            };
-            Err(lost.unwrap_or_else(|| {
-                Failure::new(
-                    Code::Other,
-                    format!(
-                        "the service ended abnormally ({e}), so its output is incomplete; \
-                         the server's log tells more"
-                    ),
-                )
-            }))
+        Ended::NearLeft(e) => {
+            let message = format!("cannot write to standard output: {e}");
+            Err(Failure::new(Code::Other, message).into())
         }
+        Ended::Near(e) => {
+            let message = format!("cannot read standard input: {e}");
+            Err(Failure::new(Code::Other, message).into())
+        }
+        Ended::Far(e) => Err(lost(&e).await.unwrap_or_else(|| {
+            let message = format!(
+                "the service ended abnormally ({e}), so its output is incomplete; \
+                 the server's log tells more"
+            );
+            Failure::new(Code::Other, message).into()
+        })),
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum Code {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// The same may work later, with nothing changed here: what `--reconnect` goes by.
+    may_pass: bool,
 }
 
 impl Failure {
@@ -55,7 +57,19 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            may_pass: matches!(code, Code::Connect | Code::Lost),
         }
+    }
+
+    /// Whether it may, where more is known than the code tells.
+    fn passing(mut self, may_pass: bool) -> Self {
+        self.may_pass = may_pass;
+        self
+    }
+
+    /// Whether the same may work later, with nothing changed here.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     /// Adds what is only known further out: the service, the child's last words, the command to run.
@@ -124,7 +138,7 @@ impl From<TransportError> for Failure {
             TransportErrorKind::Lost => Code::Lost,
             _ => Code::Connect,
         };
-        Self::new(code, e.to_string())
+        Self::new(code, e.to_string()).passing(e.kind().may_pass())
     }
 }
 
@@ -183,7 +197,7 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
 
 impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
-        Self::new(connect_code(&e), e.to_string())
+        Self::new(connect_code(&e), e.to_string()).passing(e.may_pass())
     }
 }
 

@@ -1,14 +1,20 @@
 //! `cepa forward`: local listeners whose connections become substreams, all over one session.
 //!
 //! The listeners are bound first, so that a taken port fails before anyone is dialled, but accept
-//! only once the session stands. It ends with the session (exit code 6) or with a signal (0).
+//! only while a session stands: whoever comes when there is none waits in the system's queue, which has a
+//! bound. It ends with the session (exit code 6), unless that is to be made again, or with a signal (0).
+//!
+//! A connection whose session was lost is reset, never ended: its program must not take what it has got for
+//! all there is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::transports::{self, Listener, Stream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::again::Again;
 use crate::args;
 use crate::exit::{Failure, say};
 use crate::id;
@@ -29,7 +35,9 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let link = Arc::new(Link::to(&args.address, &args.trust, &identity).await?);
+    let mut again = Again::new(&args.address, &args.trust, &identity, None);
+    let mut link = Arc::new(again.first().await?);
+    let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
     for (listener, service) in listeners {
@@ -38,32 +46,54 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             listener.endpoint(),
             link.session.peer().id()
         ));
-        tasks.spawn(accept(listener, service, Arc::clone(&link)));
+        tasks.spawn(accept(listener, service, standing.clone()));
     }
-    let result = tokio::select! {
-        end = link.session.closed() => Err(Failure::from(end)),
-        () = signals.asked_to_end() => Ok(()),
+    let result = loop {
+        let end = tokio::select! {
+            end = link.session.closed() => Failure::from(end),
+            () = signals.asked_to_end() => break Ok(()),
+        };
+        if !args.reconnect {
+            break Err(end);
+        }
+        set.send_replace(None);
+        let fresh = tokio::select! {
+            fresh = again.after(&link, &end, |line| say(line)) => fresh,
+            () = signals.asked_to_end() => break Ok(()),
+        };
+        match fresh {
+            Ok(fresh) => link = Arc::new(fresh),
+            Err(failure) => break Err(failure),
+        }
+        set.send_replace(Some(Arc::clone(&link)));
     };
     tasks.shutdown().await;
     link.close().await;
     result
 }
 
-async fn accept(mut listener: Listener, service: String, link: Arc<Link>) {
+/// The session that connections go over; none while it is being made again.
+type Standing = watch::Receiver<Option<Arc<Link>>>;
+
+async fn accept(mut listener: Listener, service: String, mut standing: Standing) {
     let mut connections = JoinSet::new();
     loop {
+        let link = standing.borrow_and_update().clone();
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(Some(stream)) => {
-                    let (service, link) = (service.clone(), Arc::clone(&link));
+            changed = standing.changed() => if changed.is_err() {
+                return;
+            },
+            accepted = listener.accept(), if link.is_some() => match (accepted, link) {
+                (Ok(Some(stream)), Some(link)) => {
+                    let service = service.clone();
                     connections.spawn(async move { carry(stream, &service, &link).await });
                 }
-                Ok(None) => return,
                 // Out of descriptors, or a connection that was gone again: others may follow.
-                Err(e) => {
+                (Err(e), _) => {
                     say(format_args!("{e}"));
                     tokio::time::sleep(PAUSE).await;
                 }
+                (Ok(_), _) => return,
             },
             Some(_) = connections.join_next() => {}
         }
@@ -72,13 +102,14 @@ async fn accept(mut listener: Listener, service: String, link: Arc<Link>) {
 
 /// One connection. Its errors are told and are its own.
 async fn carry(mut near: Stream, service: &str, link: &Link) {
+    near.cut_when_dropped(true);
     let peer = link.session.peer().id();
     let mut far = match link.session.open(service).await {
         Ok(far) => far,
         Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
     };
     match Join::new(&mut near, &mut far).end_with_near().run().await {
-        Ended::Both { .. } => {}
+        Ended::Both { .. } => near.cut_when_dropped(false),
         Ended::NearLeft(e) | Ended::Near(e) => {
             say_of(
                 log::source(near.label()),

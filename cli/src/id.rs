@@ -166,6 +166,18 @@ pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Vec<Identity>), F
 
 /// The identity that a command uses.
 pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
+    let identity = find(file)?;
+    // Peers that pin the key go on as before; who checks dates (an authority's trust, other programs) does not.
+    if folder::now() > identity.not_after() {
+        say(format_args!(
+            "warning: our own certificate has run out: peers that know our key still take it, others may not; renew it with the same key, so that {} stays our id",
+            identity.peer_id()
+        ));
+    }
+    Ok(identity)
+}
+
+fn find(file: &IdentityFile) -> Result<Identity, Failure> {
     if let Some(path) = &file.path {
         return open(path, Identity::load(path))
             .map(|(identity, _)| identity)

@@ -36,42 +36,48 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for.
+    /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for. `chatter` hears what a
+    /// line says that is not of its link.
     pub(crate) async fn to(
         whither: &Whither,
         trust: &Trust,
         identity: &Identity,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, Failure> {
-        Self::hearing(whither, trust, identity, None).await
+        match whither {
+            Whither::Place(address) => Self::dial(address, trust, identity, chatter).await,
+            _ => Self::to_peer(whither, trust, identity).await,
+        }
     }
 
-    /// The same for who wants to hear what a line says that is not of its link.
-    pub(crate) async fn to_hearing(
+    /// The same for who had a session there before: a person was asked then, if at all.
+    pub(crate) async fn again(
         whither: &Whither,
         trust: &Trust,
         identity: &Identity,
-        chatter: ChatterSink,
+        chatter: Option<&ChatterSink>,
     ) -> Result<Self, Failure> {
-        Self::hearing(whither, trust, identity, Some(chatter)).await
-    }
-
-    async fn hearing(
-        whither: &Whither,
-        trust: &Trust,
-        identity: &Identity,
-        chatter: Option<ChatterSink>,
-    ) -> Result<Self, Failure> {
-        let address = match whither {
+        match whither {
             Whither::Place(address) => {
-                return Self::dial(address, trust, identity, chatter.as_ref()).await;
+                let policy = trust::of_dialler(trust, address)?;
+                let asked = trust::asked_for(trust);
+                let attempt = Self::attempt(address, &policy, asked?, identity, chatter, true);
+                attempt.await.map_err(|(failure, _)| failure)
             }
-            Whither::Peer(address) => address,
-            Whither::Introduced(_) => {
-                return Err(Failure::new(
-                    Code::Usage,
-                    "an introduction opens one service: use it with `cepa connect`",
-                ));
-            }
+            _ => Self::to_peer(whither, trust, identity).await,
+        }
+    }
+
+    async fn to_peer(
+        whither: &Whither,
+        trust: &Trust,
+        identity: &Identity,
+    ) -> Result<Self, Failure> {
+        let Whither::Peer(address) = whither else {
+            return Err(Failure::new(
+                Code::Usage,
+                "an introduction opens one service: use it with `cepa connect`",
+            ));
         };
         if trust.says_something() {
             return Err(Failure::new(
@@ -117,8 +123,8 @@ impl Link {
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
-        let asked = trust::asked_for(trust);
-        let link = match Self::attempt(address, &policy, asked, identity, chatter).await {
+        let asked = trust::asked_for(trust)?;
+        let link = match Self::attempt(address, &policy, asked, identity, chatter, false).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -132,7 +138,7 @@ impl Link {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, asked, identity, chatter).await;
+                let second = Self::attempt(address, &policy, asked, identity, chatter, true).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -147,19 +153,24 @@ impl Link {
         Ok(link)
     }
 
-    /// One connection; when it fails since nobody knows who answered, that peer is told as well.
+    /// One connection; when it fails since nobody knows who answered, that peer is told as well. What a
+    /// device does not do is told the first time.
     async fn attempt(
         address: &Endpoint,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
+        again: bool,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
         let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
         config.ask_for = asked;
         config.link.chatter = chatter.cloned();
         let dialled = transports::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
+        if !again {
+            stream.remarks().iter().for_each(say);
+        }
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));

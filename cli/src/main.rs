@@ -3,6 +3,7 @@
 //! One file a command. A command is an async function that gives `Ok(())` or a [`exit::Failure`];
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
+mod again;
 mod args;
 mod ask;
 mod child;
@@ -29,6 +30,7 @@ mod ports;
 mod probe;
 mod qr;
 mod relay;
+mod sealed;
 mod serve;
 mod service;
 mod signal;
@@ -70,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
+            Command::Send(args) => sealed::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,

@@ -66,12 +66,14 @@ fn table(status: &Value) -> String {
     let _ = writeln!(out, "peer        {}", word(&status["peer"]));
     let _ = writeln!(out, "services    {}", words(&status["services"]));
     let _ = writeln!(out, "registered  {}", words(&status["registered"]));
-    if let Some(relay) = status["relay"].as_object() {
-        let all: Vec<String> = relay
-            .iter()
-            .map(|(name, n)| format!("{n} {name}"))
-            .collect();
-        let _ = writeln!(out, "relay       {}", all.join(", "));
+    for role in ["relay", "carrier"] {
+        if let Some(counts) = status[role].as_object() {
+            let all: Vec<String> = counts
+                .iter()
+                .map(|(name, n)| format!("{n} {name}"))
+                .collect();
+            let _ = writeln!(out, "{role:10}  {}", all.join(", "));
+        }
     }
     let sessions = status["sessions"].as_array().map_or(&[][..], Vec::as_slice);
     let _ = writeln!(out, "sessions    {}", sessions.len());

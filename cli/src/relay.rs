@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{Node, PeerAddr};
+use cepa::node::{CarrierConfig, Node, PeerAddr};
 use cepa::relay::RelayConfig;
 
 use crate::args;
@@ -29,9 +29,13 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
+    let carried = relay.allow.clone();
     let mut config = node::config(&identity, trust::of_server(&args.allow)?);
     node::room_for_relay(&mut config, &relay);
     let node = Node::with_relay(config, relay);
+    if args.carry {
+        node.carry(Some(CarrierConfig::for_peers(move |peer| carried(peer))));
+    }
     let mut signals = Signals::watch();
     for endpoint in &args.listen {
         let at = node.listen(endpoint).await?;

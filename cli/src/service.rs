@@ -1,5 +1,5 @@
 //! What a peer gets when it opens a service: the substream joined to an address that is opened anew
-//! for it, or one of the two that are built in.
+//! for it, to a service of another peer (a plaintext forwarder), or one of the two that are built in.
 //!
 //! A service can be had on a console too, with messages beside its data (`console/`).
 //!
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::mux::Substream;
+use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::session::{Incoming, Session};
 use cepa::tls::TlsConfig;
@@ -44,11 +45,18 @@ pub(crate) struct Services {
     list: Vec<Service>,
     /// For peers that want TLS of their own inside a substream: the server's identity and trust.
     inner: TlsConfig,
+    /// From which services of other peers are reached.
+    node: Node,
 }
 
 impl Services {
-    pub(crate) fn new(list: Vec<Service>, inner: TlsConfig) -> Arc<Self> {
-        Arc::new(Self { list, inner })
+    pub(crate) fn new(list: Vec<Service>, inner: TlsConfig, node: Node) -> Arc<Self> {
+        Arc::new(Self { list, inner, node })
+    }
+
+    /// What the services are called.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|service| service.name.as_str())
     }
 
     /// The service of that name. No name means the only one, where there is only one.
@@ -88,7 +96,7 @@ impl Services {
         let name = service.name;
         let peer = session.peer().id();
         let result = match service.target {
-            Target::Demo if on_console => {
+            Target::Demo | Target::Forward(_) if on_console => {
                 let _ = incoming.refuse("this service has no console").await;
                 return;
             }
@@ -101,6 +109,10 @@ impl Services {
                 Ok(far) => demo::peer::serve(far, &self.inner).await,
                 Err(e) => Err(e),
             },
+            Target::Forward(to) => {
+                let done = self.node.forward_one(incoming, &to).await;
+                done.map_err(|e| e.to_string())
+            }
             Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming, &session).await,
         };
         if let Err(e) = result {
@@ -134,9 +146,17 @@ impl Services {
                 return Err(e.to_string());
             }
         };
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
+        // A TCP service must not take what has come of a lost substream for all there is.
+        near.cut_when_dropped(true);
         let on_terminal = near.control().is_some();
         let mut far = self.accept(incoming).await?;
         let mut join = Join::new(&mut near, &mut far);
@@ -146,6 +166,7 @@ impl Services {
         let ended = to_the_end(&mut join, child.as_ref(), session, None).await;
         match ended {
             Ok(Ended::Both { far_left: None, .. }) => {
+                near.cut_when_dropped(false);
                 // What is queued still leaves; input that goes on coming is answered by a reset.
                 drop(far);
                 // Dropped, a command is killed. One whose input and output have ended in order may
@@ -191,6 +212,12 @@ impl Services {
             }
         };
         served.joined_to(&near);
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));

@@ -10,6 +10,7 @@ use cepa::transports::Endpoint;
 use clap::ValueEnum;
 
 use crate::console::wire;
+use crate::exit::{Code, Failure};
 
 /// A word of `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +164,8 @@ pub(crate) struct Service {
 pub(crate) enum Target {
     /// An address, opened anew for each substream.
     Dial(Endpoint),
+    /// A service of another peer: all of it is in the clear here.
+    Forward(Box<PeerAddr>),
     /// Sends back what it gets.
     Echo,
     /// The far side of the demo: takes offered TLS layers on and off mid-stream.
@@ -180,6 +183,13 @@ impl FromStr for Service {
         let target = match address {
             "echo:" => Target::Echo,
             "demo:" => Target::Demo,
+            _ if address.starts_with(node::SCHEME) => {
+                let to: PeerAddr = address.parse().map_err(|e| format!("{e}"))?;
+                if to.hints().is_empty() {
+                    return Err("say where the peer is: cepa://PEERID@ADDR/SERVICE".into());
+                }
+                Target::Forward(Box::new(to))
+            }
             _ => {
                 let endpoint: Endpoint = address.parse().map_err(|e| format!("{e}"))?;
                 if !endpoint.layers().is_empty() {
@@ -194,6 +204,22 @@ impl FromStr for Service {
             name: service_name(name)?,
             target,
         })
+    }
+}
+
+impl Service {
+    /// Whether it leads to another peer than this one, if it leads to a peer.
+    pub(crate) fn leads_elsewhere(&self, own: PeerId) -> Result<(), Failure> {
+        match &self.target {
+            Target::Forward(to) if to.peer() == own => {
+                let name = &self.name;
+                let why = format!(
+                    "the service {name} leads to {own}, which is this peer itself: offer what is behind it"
+                );
+                Err(Failure::new(Code::Usage, why))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -254,6 +254,47 @@ fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
 }
 
 #[test]
+fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
+    let place = Place::new();
+    let socket = format!("unix:{}", place.text("socket"));
+    let serve = || place.serve(&[&socket, "--allow", "any", "--service", SHELL]);
+    let words = ["console", &socket, "sh", "--trust", "any", "--reconnect"];
+    let server = serve();
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in("echo hi''story\r");
+    desk.until("history\r\n");
+    server.signal("KILL");
+    desk.until("; connecting again\r\n");
+    assert!(desk.is_raw());
+    desk.type_in(&format!("touch {}\r", place.text("typed")));
+    desk.until("; trying again\r\n");
+    let server = serve();
+    desk.until("connected again to ");
+    desk.until("back at sh, which was opened anew\r\n");
+    desk.until("ready=");
+    // Another shell, on a terminal that knows this window.
+    desk.type_in("stty size; echo still''born\r");
+    desk.until("33 101\r\n");
+    desk.until("stillborn\r\n");
+    assert!(!place.path("typed").exists());
+    server.signal("KILL");
+    desk.until("; connecting again\r\n");
+    desk.type_in("~?");
+    desk.until("leave the console");
+    desk.type_in("~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    // The shell's own end is the end, as ever.
+    let _server = serve();
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in("exit 3\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(1), "{seen}");
+}
+
+#[test]
 fn other_services_can_be_had_on_a_console_too() {
     let place = Place::new();
     let server = serve(&place, &["echo=echo:", "cat=exec:cat", "demo=demo:"]);
@@ -295,4 +336,47 @@ fn without_a_terminal_it_says_what_to_use() {
     assert!(line.contains("cepa connect"), "{line}");
     let line = place.fails(&["console", "tcp:127.0.0.1:1", "--escape", "ab"], 2);
     assert!(line.contains("one character"), "{line}");
+}
+
+/// Behind a relay, and at a node that runs by a file.
+#[test]
+fn a_console_reaches_a_peer_by_its_address() {
+    let place = Place::new();
+    let (relay_key, relay_id) = place.identity("relay.pem");
+    let words = ["relay", "tcp:127.0.0.1:0", "--identity", &relay_key];
+    let words = [&words[..], &["--allow", "any"]].concat();
+    let relay = Server::start_at(&place, &words, "relaying on ");
+    let at = relay.seen()[0].rsplit('@').next().unwrap().to_owned();
+    let (key, id) = place.identity("server.pem");
+    let register = format!("cepa://{relay_id}@{at}");
+    let words = ["serve", "--register", &register, "--service", SHELL];
+    let words = [&words[..], &["--allow", "any", "--identity", &key]].concat();
+    let _server = Server::start_at(&place, &words, "reachable at ");
+    let behind = format!("cepa://{id}@relay:{relay_id}@{at}");
+
+    let (_, node_id) = place.identity("node.pem");
+    let file = place.text("node.toml");
+    let config = "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+        [services.sh]\nto = \"exec:env PS1=ready= sh -i,pty=yes\"\nallow = [\"any\"]\n\
+        [services.no]\nto = \"echo:\"\n";
+    std::fs::write(&file, config).unwrap();
+    let node = Server::start(&place, &["node", "--config", &file]);
+    let direct = format!("cepa://{node_id}@{}", node.address());
+
+    for address in [&behind, &direct] {
+        let mut desk = Desk::sit_down(&place, &["console", address, "sh"], (33, 101));
+        desk.until("ready=");
+        desk.type_in("stty size; exit 0\r");
+        desk.until("33 101\r\n");
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(0), "{seen}");
+    }
+    // What is not for us is not for our console either; and the only one that is needs no name.
+    let (code, seen) = Desk::sit_down(&place, &["console", &direct, "no"], (33, 101)).leave();
+    assert!(
+        code == Some(7) && seen.contains("open to you"),
+        "{code:?}: {seen}"
+    );
+    let output = place.run_with(&["connect", &direct], b"exit 0\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }

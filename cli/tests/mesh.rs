@@ -163,8 +163,252 @@ fn addresses_of_peers_are_made_and_checked() {
     let line = place.fails(&["connect", "cepa://nobody"], 2);
     assert!(line.contains("52 characters"), "{line}");
     let line = place.fails_quietly(&["connect", &format!("cepa://{id}")], 5);
-    assert!(line.contains("nothing says where"), "{line}");
+    assert!(
+        line.contains(&format!("no address is known for {id}")),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!("cepa://{id}@tcp:HOST:PORT")),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!("cepa peer add NAME {id} --at ")),
+        "{line}"
+    );
     let own = format!("cepa://{id}@tcp:127.0.0.1:1");
     let line = place.fails(&["connect", &own, "--identity", &file], 2);
     assert!(line.contains("this node itself"), "{line}");
+}
+
+#[test]
+fn a_sealed_request_is_carried_and_answered() {
+    let place = Place::new();
+    let (relay_file, _) = place.identity("relay.pem");
+    let words = ["relay", "tcp:127.0.0.1:0", "--identity", &relay_file];
+    let words = [&words[..], &["--allow", "any", "--carry"]].concat();
+    let relay = Server::start_at(&place, &words, "relaying on ");
+    let at = last_word(relay.seen(), "relaying on ");
+    let (_, id) = place.identity("node.pem");
+    let (friend, friend_id) = place.identity("friend.pem");
+    let config = format!(
+        "identity = \"node.pem\"\nregister = [\"{at}\"]\n\
+         [services.up]\nto = \"exec:sha256sum\"\nallow = [\"{friend_id}\"]\nsealed = true\n\
+         [services.fail]\nto = \"exec:false\"\nallow = [\"{friend_id}\"]\nsealed = true\n\
+         [services.open]\nto = \"echo:\"\nallow = [\"{friend_id}\"]\n"
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    let file = place.text("node.toml");
+    let mut node = Server::start_at(&place, &["node", "--config", &file], "reachable at ");
+    let send = |service: &str, input: &[u8], more: &[&str]| {
+        let to = format!("cepa://{id}/{service}");
+        let words = ["send", &to, "--by", &at, "--identity", &friend];
+        place.run_with(&[&words[..], more].concat(), input)
+    };
+    let output = send("up", b"x\n", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    // A command that fails has no answer; its recipient says so, and tells its operator more.
+    let line = common::failed(&send("fail", b"", &[]), 7);
+    assert!(
+        line.contains(&format!("{id} refused: the service failed")),
+        "{line}"
+    );
+    node.wait_for("service fail: the command ended with");
+    let line = common::failed(&send("open", b"", &[]), 7);
+    assert!(line.contains("says that the recipient refused"), "{line}");
+    let line = common::failed(&send("up", &vec![7; 49_153], &[]), 2);
+    assert!(line.contains("49152 bytes"), "{line}");
+    // Another one may not; nobody of that id is there; no service; and no way.
+    let to = format!("cepa://{id}/up");
+    let line = place.fails_quietly(&["send", &to, "--by", &at], 7);
+    assert!(
+        line.contains("no service of this name is open to you"),
+        "{line}"
+    );
+    let nobody = format!("cepa://{friend_id}/up");
+    let line = place.fails(&["send", &nobody, "--by", &at], 5);
+    assert!(line.contains("connected there?"), "{line}");
+    let line = place.fails(&["send", &format!("cepa://{id}"), "--by", &at], 2);
+    assert!(line.contains("name the service"), "{line}");
+    let line = place.fails(&["send", &to], 5);
+    assert!(line.contains("no address is known for"), "{line}");
+}
+
+#[test]
+fn a_peer_that_is_known_needs_no_hint() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=exec:sha256sum",
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ]);
+    let to = format!("cepa://{id}/up");
+    let sum = || {
+        let output = place.run_with(&["connect", &to], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    };
+    let added = place.run(&["peer", "add", "server", &id, "--at", &server.address()]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    sum();
+
+    // The same by a relay, which is no place to be met at in any other way.
+    let (_relay, at) = relay(&place);
+    let (_hidden, address) = hidden(&place, &at, "any");
+    let (who, way) = address.split_once('@').unwrap();
+    let hidden_id = who.strip_prefix("cepa://").unwrap();
+    let added = place.run(&["peer", "add", "hidden", hidden_id, "--at", way]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    let output = place.run_with(&["connect", &format!("cepa://{hidden_id}/up")], b"x\n");
+    assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+
+    // Somebody else at the place that the file names is not talked to.
+    let (_, other) = place.identity("other.pem");
+    let words = ["peer", "add", "wrong", &other, "--at", &server.address()];
+    assert!(place.run(&words).status.success());
+    let line = place.fails(&["connect", &format!("cepa://{other}/up")], 3);
+    assert!(line.contains("not the expected one"), "{line}");
+    // A file that can't be read is told.
+    let known = place.path("config").join("known_peers");
+    std::fs::remove_file(&known).unwrap();
+    std::fs::create_dir(&known).unwrap();
+    let line = place.fails(&["connect", &to], 5);
+    assert!(
+        line.contains("no address is known") && line.contains("known_peers"),
+        "{line}"
+    );
+}
+
+/// Signs an introduction, and gives it.
+fn introduce(place: &Place, words: &[&str]) -> String {
+    let output = place.run(&[&["introduce"], words].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn serve_takes_introductions_at_its_listener_and_through_relays() {
+    let place = Place::new();
+    let (_relay, at) = relay(&place);
+    let (alice, alice_id) = place.identity("alice.pem");
+    let (carol, carol_id) = place.identity("carol.pem");
+    let (file, id) = place.identity("server.pem");
+    let mut server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--register",
+        &at,
+        "--service",
+        "up=exec:sha256sum",
+        "--service",
+        "back=echo:",
+        "--allow",
+        &carol_id,
+        "--introducer",
+        &alice_id,
+        "--identity",
+        &file,
+    ]);
+    let direct = format!("cepa://{id}@{}", server.address());
+    let relayed = format!("cepa://{id}@{}", at.replace("cepa://", "relay:"));
+    server.wait_for("reachable at");
+    for (address, recipient) in [(&direct, "bob.pem"), (&relayed, "dave.pem")] {
+        // One that the log has not heard much of.
+        let (bob, bob_id) = place.identity(recipient);
+        let it = introduce(&place, &[&bob_id, address, "up", "--identity", &alice]);
+        let output = place.run_with(&["connect", &it, "--identity", &bob], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+        server.wait_for(&format!("introduced by {alice_id}"));
+        // It was for one use; and for that service alone.
+        let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+        assert!(line.contains("as often as it may be"), "{line}");
+        for service in ["up", "back"] {
+            let words = ["connect", address, service, "--identity", &bob];
+            let line = place.fails(&words, 7);
+            assert!(line.contains("open to you"), "{line}");
+        }
+        // The server itself may introduce too, and others may not.
+        let own = introduce(&place, &[&bob_id, address, "up", "--identity", &file]);
+        let output = place.run_with(&["connect", &own, "--identity", &bob], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+        let it = introduce(&place, &[&bob_id, address, "up", "--identity", &carol]);
+        let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+        assert!(line.contains("may not introduce"), "{line}");
+        // Who is allowed needs nobody.
+        let words = ["connect", address, "up", "--identity", &carol];
+        let output = place.run_with(&words, b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn serve_without_introducers_takes_no_introductions() {
+    let place = Place::new();
+    let (_relay, at) = relay(&place);
+    let (_hidden, address) = hidden(&place, &at, "any");
+    let (alice, _) = place.identity("alice.pem");
+    let (bob, bob_id) = place.identity("bob.pem");
+    let it = introduce(&place, &[&bob_id, &address, "up", "--identity", &alice]);
+    let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+    assert!(line.contains("may not introduce"), "{line}");
+}
+
+#[test]
+fn a_service_of_another_peer_is_offered_as_ones_own() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let (front, front_id) = place.identity("front.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "sum=exec:sha256sum",
+        "--allow",
+        &front_id,
+        "--identity",
+        &file,
+    ]);
+    let up = format!("up=cepa://{id}@{}/sum", server.address());
+    let down = format!("down=cepa://{id}@{}/none", server.address());
+    let words = ["tcp:127.0.0.1:0", "--service", &up, "--service", &down];
+    let mut forwarder =
+        place.serve(&[&words[..], &["--allow", "any", "--identity", &front]].concat());
+    let to = |service: &str| format!("cepa://{front_id}@{}/{service}", forwarder.address());
+    let (to_up, to_down) = (to("up"), to("down"));
+    let output = place.run_with(&["connect", &to_up], b"x\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), SUM);
+    let line = place.fails(&["connect", &to_down], 7);
+    assert!(line.contains("refused behind a forwarder"), "{line}");
+    forwarder.wait_for("service down: ");
+
+    // By a node's file as well; and what leads back here is refused at once.
+    let config = format!(
+        "identity = \"front.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"{}\"\nallow = [\"any\"]\nsealed = true\n",
+        up.strip_prefix("up=").unwrap()
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    let node = Server::start(&place, &["node", "--config", &place.text("node.toml")]);
+    let to = format!("cepa://{front_id}@{}/up", node.address());
+    for command in ["connect", "send"] {
+        let output = place.run_with(&[command, &to], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+    let own = format!("up=cepa://{front_id}@tcp:127.0.0.1:1/up");
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &front,
+        "--service",
+        &own,
+    ];
+    let line = place.fails(&words, 2);
+    assert!(line.contains("this peer itself"), "{line}");
+    let nowhere = format!("up=cepa://{id}/up");
+    let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--service", &nowhere], 2);
+    assert!(line.contains("say where the peer is"), "{line}");
 }

@@ -8,31 +8,11 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use cepa::transports::testkit::{LineSettings, Noise, Rng, cable, fill, plug};
-use cepa::transports::{Endpoint, listen};
+use cepa::transports::testkit::{LineSettings, Noise, Rng, fill};
+use common::line::join;
 use common::{Place, Server, sha256};
 
 const BYTES: usize = 100_000;
-
-/// Joins two ptys, `a` and `b`, as long as the runtime lives.
-fn join(place: &Place, line: &LineSettings, seed: u64) -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let address = |name: &str| -> Endpoint { format!("pty:{}", place.text(name)).parse().unwrap() };
-    runtime.block_on(async {
-        let (near, far) = cable(line, line, seed);
-        let (a, b) = (
-            listen(&address("a")).await.unwrap(),
-            listen(&address("b")).await.unwrap(),
-        );
-        tokio::spawn(plug(a, near));
-        tokio::spawn(plug(b, far));
-    });
-    runtime
-}
 
 fn transfer_and_talk(bit_errors: f64, seed: u64) {
     let place = Place::new();

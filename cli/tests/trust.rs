@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::{Place, Server, bin, finish, text};
+use common::{Place, Server, bin, failed, finish, text};
 
 fn server(place: &Place, more: &[&str]) -> Server {
     place.serve(&[&["tcp:127.0.0.1:0", "--service", "up=echo:"], more].concat())
@@ -373,6 +373,85 @@ fn an_authority_vouches_for_the_host() {
     let by_name = address.replace("127.0.0.1", "localhost");
     let line = place.fails(&["connect", &by_name, "--ca", &ca], 3);
     assert!(line.contains("authority"), "{line}");
+    // The platform's authorities, which this variable names on every Unix but macOS.
+    if cfg!(target_os = "linux") {
+        let by_system = |roots: &str| {
+            let mut command = place.cepa(&["connect", &address, "--ca", "system"]);
+            finish(command.env("SSL_CERT_FILE", roots).spawn().unwrap())
+        };
+        let output = by_system(&ca);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        // An authority, but not that one.
+        let other = rcgen::KeyPair::generate().unwrap();
+        let mut root = rcgen::CertificateParams::default();
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = root.self_signed(&other).unwrap().pem();
+        fs::write(place.path("other.pem"), root).unwrap();
+        let output = by_system(&place.text("other.pem"));
+        let line = failed(&output, 3);
+        assert!(line.contains("authority"), "{line}");
+    }
     place.fails(&["connect", &address, "--ca", &place.text("none.pem")], 8);
     place.fails(&["connect", "unix:/run/none", "--ca", &ca], 2);
+}
+
+/// A file with an identity whose certificate ran out long ago, and its id.
+fn run_out(place: &Place, name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut certificate = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
+    certificate.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    certificate.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let certificate = certificate.self_signed(&key).unwrap();
+    // By `cepa id`, so that the file is private.
+    let (file, _) = place.identity(name);
+    fs::write(&file, key.serialize_pem() + &certificate.pem()).unwrap();
+    let id = text(&place.run(&["id", "show", "--identity", &file]).stdout);
+    (file, id.trim().to_owned())
+}
+
+#[test]
+fn a_certificate_that_has_run_out_is_warned_of_at_both_ends() {
+    let place = Place::new();
+    let (of_server, server_id) = run_out(&place, "server");
+    let (of_client, client_id) = run_out(&place, "client");
+    let mut server = server(&place, &["--allow", &client_id, "--identity", &of_server]);
+    let address = server.address();
+    let words = ["connect", &address, "--expect", &server_id];
+    let output = place.run_with(
+        &[&words[..], &["--identity", &of_client]].concat(),
+        b"still let in",
+    );
+    let said = text(&output.stderr);
+    assert_eq!(text(&output.stdout), "still let in", "{said}");
+    assert!(said.contains("our own certificate has run out"), "{said}");
+    let of_peer = |id: &str| format!("the certificate of peer {id} has run out");
+    assert!(said.contains(&of_peer(&server_id)), "{said}");
+    server.wait_for(&of_peer(&client_id));
+    let said = server.seen().join("\n");
+    assert!(said.contains("our own certificate has run out"), "{said}");
+}
+
+#[test]
+fn a_peer_that_is_named_is_asked_for_by_its_id() {
+    let place = Place::new();
+    let (first, _) = place.identity("first");
+    let (second, second_id) = place.identity("second");
+    let words = [
+        "--allow",
+        "any",
+        "--identity",
+        &first,
+        "--identity",
+        &second,
+    ];
+    let server = server(&place, &words);
+    assert!(
+        place
+            .run(&["peer", "add", "other", &second_id])
+            .status
+            .success()
+    );
+    let words = ["connect", &server.address(), "--expect", "@other"];
+    let output = place.run_with(&words, b"asked");
+    assert_eq!(text(&output.stdout), "asked", "{}", text(&output.stderr));
 }

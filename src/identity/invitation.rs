@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, Mac as _};
+use rustls::crypto::SecureRandom;
 use rustls_pki_types::UnixTime;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -98,8 +99,17 @@ enum Who {
 impl Invitation {
     /// A new secret. Fails when the random source does.
     pub fn new(id: PeerId, address: &str, expires: UnixTime) -> Result<Self, IdentityError> {
+        Self::new_from(id, address, expires, default_provider().secure_random)
+    }
+
+    pub(super) fn new_from(
+        id: PeerId,
+        address: &str,
+        expires: UnixTime,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, IdentityError> {
         let mut secret = Zeroizing::new([0; 16]);
-        let filled = default_provider().secure_random.fill(&mut *secret);
+        let filled = random.fill(&mut *secret);
         filled.map_err(|_| IdentityError::Generate {
             reason: "no random bytes for the invitation".into(),
         })?;

@@ -104,8 +104,17 @@ impl Identity {
     /// The old identity is still good until `times.overlap`, and must be kept until the new one is in
     /// use. Eight changes are carried along; who knows only a key older than that learns nothing.
     pub fn rotate(&self, kind: KeyKind, times: RotationTimes) -> Result<Self, IdentityError> {
+        self.rotate_from(kind, times, default_provider().secure_random)
+    }
+
+    pub(super) fn rotate_from(
+        &self,
+        kind: KeyKind,
+        times: RotationTimes,
+        random: &dyn SecureRandom,
+    ) -> Result<Self, IdentityError> {
         let mut statements = self.rotations();
-        Self::make(kind, default_provider().secure_random, |new| {
+        Self::make(kind, random, |new| {
             let statement = Rotation::sign(&*self.inner.certified.key, new, times)?;
             statements.push(statement);
             let surplus = statements.len().saturating_sub(MAX_STATEMENTS);

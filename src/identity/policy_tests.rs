@@ -724,6 +724,11 @@ fn a_new_identity_takes_the_old_ones_file_and_the_old_one_is_kept() {
             .unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(Identity::load(&path).unwrap().peer_id(), c.peer_id());
+        for name in ["id", "old", "old-2"] {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = fs::metadata(folder.path().join(name)).unwrap();
+            assert_eq!(mode.permissions().mode() & 0o7777, 0o600, "{name}");
+        }
     }
 }
 

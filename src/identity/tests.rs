@@ -837,6 +837,25 @@ fn a_failing_random_source_makes_no_key() {
 }
 
 #[test]
+fn a_failing_random_source_makes_no_successor_and_no_invitation() {
+    let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let times = RotationTimes {
+        issued: at(1),
+        expires: at(3),
+        overlap: at(2),
+    };
+    for kind in [KeyKind::Ed25519, KeyKind::P256] {
+        for honest in [true, false] {
+            let error = fixed().rotate_from(kind, times, &Empty { honest });
+            assert!(matches!(error, Err(IdentityError::Generate { .. })));
+        }
+    }
+    let none = Empty { honest: true };
+    let error = Invitation::new_from(fixed().peer_id(), "tcp:[::1]:1", at(9), &none);
+    assert!(matches!(error, Err(IdentityError::Generate { .. })));
+}
+
+#[test]
 fn a_key_under_a_passphrase_comes_back_with_it_alone() {
     for kind in [KeyKind::Ed25519, KeyKind::P256] {
         let identity = Identity::generate(kind).unwrap();

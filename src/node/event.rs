@@ -15,12 +15,17 @@ use super::call::Path;
 pub enum Event {
     /// A listener is up; the address has the real port.
     Listening(Endpoint),
-    /// A listener is gone; the text says why, and is empty where it was a line that has ended.
+    /// A listener is gone; the text says why, and is empty where it was a line that has ended. A serial
+    /// line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with its first byte.
     ListenerGone(Endpoint, String),
+    /// What a listener's device does not do of what its address asks for.
+    Remark(String),
     /// A session with a peer is up.
     Up(PeerId, Path),
     /// A session with a peer is over; the text says how.
     Down(PeerId, Path, String),
+    /// A peer that was let in for its key showed a certificate that had run out by then: tell its owner.
+    CertificateExpired(PeerId),
     /// Somebody was turned away: from where, and why.
     TurnedAway(String, String),
     /// A peer asked for a service that it does not get: which, and why.
@@ -41,10 +46,15 @@ impl fmt::Display for Event {
             Self::Listening(at) => write!(f, "listening on {at}"),
             Self::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
             Self::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
+            Self::Remark(remark) => f.write_str(remark),
             Self::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
             Self::Down(peer, path, how) => {
                 write!(f, "session with {peer} {} ended: {how}", path.phrase())
             }
+            Self::CertificateExpired(peer) => write!(
+                f,
+                "warning: the certificate of peer {peer} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
+            ),
             Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
             Self::Refused(peer, service, why) => {
                 write!(f, "refused {peer} the service {service:?}: {why}")

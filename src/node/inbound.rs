@@ -6,6 +6,8 @@ use std::time::Duration;
 use cepa_transports::{self as transports, Endpoint, Listener, TransportError};
 use tokio::time::sleep;
 
+use crate::session::Backoff;
+
 use super::core::Core;
 use super::event::Event;
 use super::live::come;
@@ -21,14 +23,22 @@ pub(super) async fn listen(
     let listener = transports::listen(endpoint).await?;
     let real = listener.endpoint().clone();
     core.tell(Event::Listening(real.clone()));
+    remark(core, &listener);
     tokio::spawn(accept(Arc::clone(core), listener));
     Ok(real)
+}
+
+fn remark(core: &Core, listener: &Listener) {
+    for remark in listener.remarks() {
+        core.tell(Event::Remark(remark.clone()));
+    }
 }
 
 async fn accept(core: Arc<Core>, mut listener: Listener) {
     let endpoint = listener.endpoint().clone();
     let many = matches!(endpoint.scheme(), "tcp" | "unix" | "memory");
     let config = core.config.stack.tuned_to(&endpoint);
+    let mut absent: Option<Backoff> = None;
     let why = loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -43,8 +53,24 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
                 sleep(PAUSE).await;
                 continue;
             }
+            // An adapter that was unplugged comes back, by a path under by-id the same one.
+            Err(error) if endpoint.scheme() == "serial" => {
+                if absent.is_none() {
+                    let why = format!("{error}; waiting for it to come back");
+                    core.tell(Event::ListenerGone(endpoint.clone(), why));
+                }
+                let backoff = absent.get_or_insert_with(|| Backoff::for_endpoint(&endpoint));
+                tokio::select! {
+                    () = sleep(backoff.pause()) => continue,
+                    () = core.stopping() => return,
+                }
+            }
             Err(error) => break error.to_string(),
         };
+        if absent.take().is_some() {
+            core.tell(Event::Listening(endpoint.clone()));
+            remark(&core, &listener);
+        }
         let layers = endpoint.layers().to_vec();
         let (core, config) = (Arc::clone(&core), config.clone());
         let come = async move { come(&core, stream, &layers, Vec::new(), &config).await };

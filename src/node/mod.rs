@@ -36,12 +36,17 @@
 //! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
 //! | `access.rs` | who may open a service |
 //! | `table.rs` | the sessions, and which of several is used |
+//! | `turns.rs` | who of several dials a peer |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `inbound.rs` | listeners |
 //! | `live.rs` | a session's life, from a stream that came to its end; circuits that a relay brings |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
+//! | `forward.rs` | services of other peers, offered as one's own |
 //! | `introduction/` | references to services that peers give each other |
+//! | `resolve/` | where a peer is, for addresses that do not say it |
+//! | `sealed/` | messages that a third peer carries and can't read |
+//! | `signed.rs` | statements and their signatures |
 //! | `register.rs` | staying registered at relays |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
@@ -55,7 +60,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::relay::{Relay, RelayConfig, RelayStats};
-use crate::session::{OpenError, Session};
+use crate::session::{Incoming, Session};
 
 mod access;
 mod addr;
@@ -65,11 +70,16 @@ mod core;
 mod dial;
 mod error;
 mod event;
+mod forward;
 mod inbound;
 mod introduction;
 mod live;
 mod register;
+mod resolve;
+mod sealed;
+mod signed;
 mod table;
+mod turns;
 
 pub use access::Access;
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
@@ -77,10 +87,15 @@ pub use call::{Call, Path};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
-#[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub use introduction::fuzz;
+pub use forward::ForwardError;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
+#[cfg(feature = "mdns")]
+pub use resolve::{Announcement, Mdns, MdnsConfig};
+pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
+pub use sealed::{
+    Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
+    Replier, SealFlaw, SealedCall, SealedError, SealingKey, seal_request,
+};
 
 use self::core::Core;
 
@@ -126,7 +141,9 @@ impl Node {
     /// Offers a service. The handler runs in a task of its own for each substream that is opened for
     /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
     ///
-    /// Names that begin with `cepa.` are the protocol's own: such a service is never called.
+    /// Names that begin with `cepa.` are the protocol's own: such a service is never called. (`cepa.console.NAME` is
+    /// how `cepa console` asks for NAME, and is for whoever knows that protocol; it does not count among
+    /// [`services`](Self::services), nor as the one that is meant where none is named.)
     pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
@@ -143,6 +160,50 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         self.core.serve_rest(access, handler);
+    }
+
+    /// Serves a substream to its end, of a session that was made without this node: services, introductions and the
+    /// relay are as for the node's own sessions. The session stays its owner's, who goes on accepting.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, or what else serves the substream, with it.
+    pub async fn take(&self, incoming: Incoming, session: &Session) {
+        let path = Path {
+            via: Vec::new(),
+            dialled: false,
+            label: session.label().to_owned(),
+        };
+        live::serve(&self.core, incoming, session.clone(), path).await;
+    }
+
+    /// Offers a service of another peer as one of this node: a plaintext forwarder. It sees and can change
+    /// every byte, and the other peer sees this node and not its caller. Half close, resets and back-pressure pass from end to end.
+    pub fn forward(&self, name: &str, access: Access, to: PeerAddr) {
+        let core = Arc::downgrade(&self.core);
+        let to = Arc::new(to);
+        self.serve(name, access, move |call| {
+            let (core, to) = (core.upgrade(), Arc::clone(&to));
+            async move {
+                if let Some(core) = core {
+                    let (peer, name) = (call.peer().id(), call.service().to_owned());
+                    let done = forward::forward(&core, call.into_incoming(), &to).await;
+                    if let Err(error) = done {
+                        core.tell(Event::Refused(peer, name, error.to_string()));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Forwards one substream to a service of another peer, to its end, as [`forward`](Self::forward) does.
+    ///
+    /// # Errors
+    /// Why it was refused; the peer has been told, but for what concerns this node alone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets both substreams.
+    pub async fn forward_one(&self, incoming: Incoming, to: &PeerAddr) -> Result<(), ForwardError> {
+        forward::forward(&self.core, incoming, to).await
     }
 
     /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
@@ -215,6 +276,71 @@ impl Node {
         introduction::recipient::revoke(&self.core, introduction).await
     }
 
+    /// Offers a service to sealed requests: what a carrier brings, and no carrier can read. `access` is about the sender,
+    /// whose signature is in the request; a service of the same name for substreams is another one. The handler's answer
+    /// is sealed for that sender; an error is told to it as the reason. It runs once for each request, and once begun it
+    /// goes on when the carrier is gone.
+    pub fn serve_sealed<H, F>(&self, name: &str, access: Access, handler: H)
+    where
+        H: Fn(SealedCall) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<u8>, String>> + Send + 'static,
+    {
+        let handler = Arc::new(move |call| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(handler(call))
+        });
+        self.core.sealed.serve(name, access, handler);
+    }
+
+    /// Takes a service for sealed requests back; says whether there was one of that name.
+    pub fn withdraw_sealed(&self, name: &str) -> bool {
+        self.core.sealed.withdraw(name)
+    }
+
+    /// Carries sealed messages for others to peers that have a session with this node; `None` ends that.
+    pub fn carry(&self, config: Option<CarrierConfig>) {
+        self.core.sealed.carry(config);
+    }
+
+    /// The carrier's counters, if the node is one.
+    #[must_use]
+    pub fn carrier_stats(&self) -> Option<CarrierStats> {
+        self.core.sealed.carrier_stats()
+    }
+
+    /// Has the present sealing key of a peer fetched, by a carrier or by that peer itself. It is good for an hour at
+    /// least, or until the peer starts anew.
+    ///
+    /// # Errors
+    /// [`SealedError`]; a key that is not signed by the peer is [`SealedError::Altered`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn sealing_key(
+        &self,
+        carrier: &PeerAddr,
+        of: PeerId,
+    ) -> Result<SealingKey, SealedError> {
+        sealed::ask::key(&self.core, carrier, of).await
+    }
+
+    /// Sends a sealed request to the owner of `key` by a carrier, and opens the answer. Both have at most
+    /// [`MAX_BODY`] bytes. The request is good for two minutes; nothing is sent twice.
+    ///
+    /// # Errors
+    /// [`SealedError`] says which of them leave it open whether the request was carried out.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the answer up; the request may be carried out.
+    pub async fn ask_sealed(
+        &self,
+        carrier: &PeerAddr,
+        key: &SealingKey,
+        service: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, SealedError> {
+        sealed::ask::ask(&self.core, carrier, key, service, body).await
+    }
+
     /// A session with the peer of an address: the one there is, or a new one.
     ///
     /// # Errors
@@ -234,19 +360,7 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
-        let mut again = true;
-        loop {
-            let session = self.session(address).await?;
-            match session.open(address.service()).await {
-                Ok(stream) => return Ok(stream),
-                // It ended just now, or was being retired: another one will do.
-                Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
-                Err(error) => {
-                    let address = address.clone();
-                    return Err(ReachError::Open { address, error });
-                }
-            }
-        }
+        dial::open(&self.core, address).await
     }
 
     /// Registers at a relay, and stays registered until the node shuts down: renews in time, and dials the
@@ -295,4 +409,12 @@ impl fmt::Debug for Node {
             .field("sessions", &self.core.sessions().len())
             .finish_non_exhaustive()
     }
+}
+
+/// For the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    introduction::fuzz(bytes);
+    sealed::fuzz(bytes);
 }

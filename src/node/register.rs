@@ -1,22 +1,17 @@
 //! Staying registered at a relay.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::relay::Registration;
-use crate::session::Session;
+use crate::session::{Backoff, Session};
 
 use super::addr::PeerAddr;
 use super::core::Core;
 use super::dial;
 use super::error::RegisterError;
 use super::event::Event;
-
-/// Pauses between attempts to get to the relay again.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The first registration; what follows runs in a task of its own.
 pub(super) async fn register(core: &Arc<Core>, relay: &PeerAddr) -> Result<(), RegisterError> {
@@ -46,20 +41,21 @@ async fn once(
 
 /// Renews, and begins anew whenever that fails.
 async fn stay(core: &Arc<Core>, relay: &PeerAddr, mut now: (Session, Registration)) {
+    let mut backoff = Backoff::default();
     loop {
+        let since = Instant::now();
         let why = keep(core, &mut now.0, &mut now.1).await;
         core.tell(Event::Unregistered(relay.peer(), why));
-        let mut pause = FIRST_PAUSE;
-        now = loop {
-            match once(core, relay).await {
-                Ok(registered) => break registered,
-                Err(error) => {
-                    core.tell(Event::Unregistered(relay.peer(), error.to_string()));
-                }
-            }
-            sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+        backoff.stood_for(since.elapsed());
+        let tell = |error: &RegisterError| {
+            core.tell(Event::Unregistered(relay.peer(), error.to_string()));
+            // A relay may come to allow what it refuses now.
+            true
         };
+        match backoff.again(|| once(core, relay), tell).await {
+            Ok(registered) => now = registered,
+            Err(_) => return,
+        }
     }
 }
 

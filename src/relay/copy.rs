@@ -1,4 +1,5 @@
-//! A circuit: two substreams joined, byte for byte, by a relay that understands none of it.
+//! A circuit: two substreams joined, byte for byte, by a relay that understands none of it. Forwarders join theirs
+//! the same way.
 //!
 //! What arrives is handed on without a copy, and no more is taken than the other side has room for, so
 //! back-pressure reaches from end to end. An end of stream is passed on as one, a reset as a reset with its
@@ -24,7 +25,7 @@ pub(crate) const LOST: u32 = 7;
 const TURNS: u32 = 16;
 
 /// One end of a circuit, with what was read of it already.
-pub(super) struct End {
+pub(crate) struct End {
     stream: Substream,
     held: Bytes,
     /// Nothing more will come from it.
@@ -34,7 +35,7 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new((stream, held): (Substream, Bytes)) -> Self {
+    pub(crate) fn new((stream, held): (Substream, Bytes)) -> Self {
         Self {
             stream,
             held,
@@ -48,7 +49,7 @@ impl End {
 ///
 /// # Cancel safety
 /// Dropping the future resets both ends.
-pub(super) async fn copy(
+pub(crate) async fn copy(
     mut one: End,
     mut two: End,
     policy: Arc<dyn Policy>,
@@ -67,10 +68,7 @@ pub(super) async fn copy(
     let Err(error) = result else {
         return;
     };
-    let code = match stream_error(&error) {
-        Some(StreamError::ResetByPeer { code }) => *code,
-        _ => LOST,
-    };
+    let code = code_of(&error);
     one.stream.reset(code);
     two.stream.reset(code);
 }
@@ -112,6 +110,14 @@ fn poll_way(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+    }
+}
+
+/// The code with which an end of a join is reset when the other one fails with this error.
+pub(crate) fn code_of(error: &io::Error) -> u32 {
+    match stream_error(error) {
+        Some(StreamError::ResetByPeer { code }) => *code,
+        _ => LOST,
     }
 }
 

@@ -91,7 +91,7 @@ pub enum Status {
 }
 
 impl Status {
-    fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         match self {
             Self::Done => 0,
             Self::Malformed => 1,
@@ -106,7 +106,7 @@ impl Status {
         }
     }
 
-    fn of(number: u32) -> Self {
+    pub(crate) fn of(number: u32) -> Self {
         match number {
             0 => Self::Done,
             1 => Self::Malformed,

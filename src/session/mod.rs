@@ -37,6 +37,7 @@
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
 //! cut, nothing of that comes, and the end is not [clean](SessionEnd::is_clean). When all handles of
 //! a session are dropped, substreams that are left go on; the session closes behind the last.
+//! [`Reconnecting`] dials again when a session has ended, with the pauses of a [`Backoff`].
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -45,6 +46,8 @@
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `pairing.rs` | using an invitation |
+//! | `backoff.rs` | how long to wait before dialling again |
+//! | `reconnecting.rs` | a session that comes back by itself |
 //! | `error.rs` | ends and errors |
 
 use std::fmt;
@@ -64,17 +67,21 @@ use crate::onion::{LayerInfo, Onion};
 use crate::stack::{self, Binding, Built, StackConfig};
 use crate::tls::{Peer, TlsConfig, TlsError};
 
+mod backoff;
 mod bound;
 mod error;
 mod header;
 mod incoming;
 mod pairing;
+mod reconnecting;
 mod witness;
 
 pub use crate::stack::ConnectError;
+pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
+pub use reconnecting::{Over, Reconnecting, Standing};
 
 use bound::Bound;
 use error::Sub;

@@ -57,4 +57,17 @@ impl ConnectError {
             Self::Transport(_) | Self::Layers { .. } | Self::Config(_) => None,
         }
     }
+
+    /// Whether another attempt may do better, with nothing changed here: the peer is away or restarts, the
+    /// line was disturbed, somebody else holds the port for a moment. Not so where one of the two ends does
+    /// not want the other, or the address or the configuration can't work.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.kind().may_pass(),
+            Self::Tls(error) => error.may_pass(),
+            Self::Mux(_) | Self::TimedOut { .. } => true,
+            Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cepa_transports::endpoint::{Duplex, Escape};
+use cepa_transports::endpoint::{Duplex, Escape, Rs485};
 use cepa_transports::{Endpoint, Layer, Target};
 
 use super::layers::default_layers;
@@ -139,6 +139,11 @@ fn of_target(target: &Target) -> String {
             "serial line {} at {} baud{}{}",
             path.display(),
             settings.baud,
+            match settings.rs485 {
+                Rs485::Keep => "",
+                Rs485::Off => ", not in RS-485 mode",
+                Rs485::On(_) => ", in RS-485 mode where the driver knows it",
+            },
             if settings.exclusive {
                 ", locked for this process"
             } else {

@@ -19,7 +19,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::endpoint::{Escape, FlowControl, LinkSettings, Parity, StopBits};
+use cepa_transports::endpoint::{
+    Duplex, Escape, FlowControl, LinkSettings, Parity, Rs485, StopBits,
+};
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -143,7 +145,11 @@ pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
                 _ => Escape::Least,
             },
             mtu: settings.mtu,
-            duplex: settings.duplex,
+            // Whose receiver is off while it sends has two wires for both.
+            duplex: match settings.rs485 {
+                Rs485::On(mode) if !mode.rx_during_tx => Duplex::Half,
+                _ => settings.duplex,
+            },
         });
     }
     match endpoint.layers().last() {

@@ -1,7 +1,5 @@
 //! Tests of which stacks are allowed, and of how they are explained.
 
-use cepa_transports::endpoint::Duplex;
-
 use super::*;
 use crate::link::Escapes;
 
@@ -93,6 +91,10 @@ fn every_scheme_is_explained() {
             "serial:/dev/ttyS9,baud=9600",
             "serial line /dev/ttyS9 at 9600 baud, locked",
         ),
+        (
+            "serial:/dev/ttyS9,baud=9600,exclusive=no,rs485=on",
+            "9600 baud, in RS-485 mode",
+        ),
         ("pty:/tmp/link", "linked to /tmp/link"),
         ("memory:here", "named here"),
     ] {
@@ -134,6 +136,9 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         told("serial:/dev/ttyS9,flow=sw,mtu=100,duplex=half"),
         (Escapes::FlowControl, Some(100), Duplex::Half)
     );
+    assert_eq!(told("serial:/dev/ttyS9,rs485=on").2, Duplex::Half);
+    let four_wires = "serial:/dev/ttyS9,rs485=on,rx-during-tx=yes";
+    assert_eq!(told(four_wires).2, Duplex::Full);
     // Of the layer's word and the line's, the stricter counts.
     let both = "mux+tls+link,escape=control,mtu=99+serial:/dev/ttyS9,flow=sw,mtu=100";
     assert_eq!(told(both), (Escapes::Control, Some(99), Duplex::Full));

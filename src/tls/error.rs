@@ -248,6 +248,33 @@ impl TlsError {
         }
     }
 
+    /// Whether another attempt, on a new stream, may do better with nothing changed here: the stream was
+    /// cut, disturbed, or still held bytes of something else (an old session, a login prompt).
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self.root() {
+            Self::NotTls { .. }
+            | Self::Truncated { .. }
+            | Self::BadRecord
+            | Self::Protocol { .. }
+            | Self::TimedOut
+            | Self::Io { .. } => true,
+            // What the peer says to bytes that were disturbed, or were none of ours.
+            Self::RefusedByPeer { alert } => matches!(
+                AlertDescription::from(*alert),
+                AlertDescription::UnexpectedMessage
+                    | AlertDescription::BadRecordMac
+                    | AlertDescription::RecordOverflow
+                    | AlertDescription::DecodeError
+                    | AlertDescription::DecryptError
+                    | AlertDescription::InternalError
+                    | AlertDescription::UserCanceled
+                    | AlertDescription::CloseNotify
+            ),
+            _ => false,
+        }
+    }
+
     /// This error as it is told again at each later use of the stream.
     pub(crate) fn again(&self, layer: usize) -> Self {
         match self {

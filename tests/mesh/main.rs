@@ -3,7 +3,10 @@
 
 mod bad_input;
 mod dishonest;
+mod forward;
 mod introductions;
 mod nodes;
 mod relays;
+mod resolve;
+mod sealed;
 mod support;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::node::{Access, DialError, Event, Node, ReachError};
+use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
+use cepa::node::{Access, DialError, Event, Node, NodeConfig, ReachError};
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
@@ -51,6 +52,30 @@ async fn nobody_gets_what_nobody_allowed() {
     // The one that is open to us needs no name.
     let stream = friend.open(&at).await.unwrap();
     soon(ask(stream, b"me")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_run_out_is_told() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut certificate = rcgen::CertificateParams::new(["x".to_owned()]).unwrap();
+    certificate.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    certificate.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let certificate = certificate.self_signed(&key).unwrap();
+    let pem = key.serialize_pem() + &certificate.pem();
+    let identity = Identity::from_pem(&pem).unwrap();
+    // Only a key that was named is let in with such a certificate.
+    let named = Arc::new(Pinned::one(identity.peer_id()));
+    let server = Identity::generate(KeyKind::Ed25519).unwrap();
+    let server = Node::new(NodeConfig::new(server, named));
+    let client = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
+    let mut events = server.events();
+    let (_, at) = listening(&server).await;
+    let _session = client.session(&at).await.unwrap();
+    let told = until(&mut events, |event| match event {
+        Event::CertificateExpired(peer) => (*peer == client.id()).then_some(()),
+        _ => None,
+    });
+    soon(told).await;
 }
 
 #[tokio::test]

@@ -52,6 +52,15 @@ pub enum TransportErrorKind {
     Other,
 }
 
+impl TransportErrorKind {
+    /// Whether the same may work later with nothing changed on this machine: the other end is away, the
+    /// adapter is not plugged in, somebody else holds the device, or udev has yet to say who may open it.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        !matches!(self, Self::Invalid | Self::Unsupported)
+    }
+}
+
 /// Why a dial, a listen or an accept failed.
 #[derive(Clone, Debug)]
 pub struct TransportError {

@@ -23,36 +23,70 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 /// kills the command of an `exec:` address unless [`Stream::take_child`] took it over.
 pub struct Stream {
     // Dropped before the child, so that a command sees the end of its input before it is killed.
-    io: Box<dyn ByteStream>,
+    io: Box<dyn Wire>,
     label: String,
+    /// Few streams have any of it, and streams are moved often.
+    aside: Option<Box<Aside>>,
+}
+
+/// What some transports have beside the bytes.
+#[derive(Default)]
+struct Aside {
     child: Option<Child>,
     control: Option<Control>,
+    remarks: Vec<String>,
 }
 
 impl Stream {
     /// Any byte stream as a `Stream`; the label tells in messages where it leads.
     pub fn from_io(io: impl ByteStream, label: impl Into<String>) -> Self {
         Self {
-            io: Box::new(io),
+            io: Box::new(Plain(io)),
             label: label.into(),
-            child: None,
-            control: None,
+            aside: None,
         }
     }
 
+    /// As [`from_io`](Self::from_io), for what can be cut.
+    pub(crate) fn from_wire(io: impl Wire, label: impl Into<String>) -> Self {
+        Self {
+            io: Box::new(io),
+            label: label.into(),
+            aside: None,
+        }
+    }
+
+    fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
     pub(crate) fn with_child(mut self, child: Child) -> Self {
-        self.child = Some(child);
+        self.aside().child = Some(child);
         self
     }
 
     pub(crate) fn with_control(mut self, control: Control) -> Self {
-        self.control = Some(control);
+        self.aside().control = Some(control);
         self
+    }
+
+    #[cfg(feature = "serial")]
+    pub(crate) fn with_remarks(mut self, remarks: Vec<String>) -> Self {
+        if !remarks.is_empty() {
+            self.aside().remarks = remarks;
+        }
+        self
+    }
+
+    /// What the address asks for and the device does not do, where that is no failure; one line each. Worth
+    /// showing to a person.
+    pub fn remarks(&self) -> &[String] {
+        self.aside.as_ref().map_or(&[], |aside| &aside.remarks)
     }
 
     /// What can be told to the device below, beside bytes; `None` where there is none that would listen.
     pub fn control(&self) -> Option<Control> {
-        self.control.clone()
+        self.aside.as_ref()?.control.clone()
     }
 
     /// Where it goes or came from, for messages: `tcp 127.0.0.1:7000`.
@@ -60,13 +94,29 @@ impl Stream {
         &self.label
     }
 
+    /// From now on, whether closing the stream cuts it: what was written and not sent is thrown away, and the
+    /// other end reads an error instead of an end. So it learns that something is missing where a program of
+    /// ours passes on a stream that broke elsewhere, also when that program is killed.
+    ///
+    /// TCP can do this, by a reset (RFC 9293 section 3.10.7.4, `SO_LINGER` of 0 s); nothing happens on any
+    /// other transport. Take it back before a stream that has ended in order is dropped.
+    pub fn cut_when_dropped(&mut self, yes: bool) {
+        self.io.cut_when_dropped(yes);
+    }
+
     /// Takes over the command of an `exec:` address: its diagnostics, its exit status, its life.
     ///
     /// From then on dropping the stream only closes the pipes; dropping the [`Child`] kills the
     /// command. `None` for any other transport, and the second time.
     pub fn take_child(&mut self) -> Option<Child> {
-        self.child.take()
+        self.aside.as_mut()?.child.take()
     }
+}
+
+/// A stream that may know a way to end that is no clean one.
+pub(crate) trait Wire: ByteStream {
+    /// See [`Stream::cut_when_dropped`].
+    fn cut_when_dropped(&mut self, _: bool) {}
 }
 
 impl fmt::Debug for Stream {
@@ -114,5 +164,50 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+/// Any stream, which knows one way to end.
+struct Plain<T>(T);
+
+impl<T: ByteStream> Wire for Plain<T> {}
+
+impl<T: ByteStream> AsyncRead for Plain<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<T: ByteStream> AsyncWrite for Plain<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
     }
 }

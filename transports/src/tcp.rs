@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
@@ -11,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
-use crate::stream::Stream;
+use crate::stream::{Stream, Wire};
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
 /// an address that does not answer; 10 s cover three lost SYNs.
@@ -105,7 +106,14 @@ fn wrap(stream: TcpStream, address: SocketAddr) -> Stream {
     // Without it the last segment of every message waits for an acknowledgement (Nagle). Fails
     // only on a connection that is broken already, which the first read or write will tell better.
     let _ = stream.set_nodelay(true);
-    Stream::from_io(stream, format!("tcp {address}"))
+    Stream::from_wire(stream, format!("tcp {address}"))
+}
+
+impl Wire for TcpStream {
+    fn cut_when_dropped(&mut self, yes: bool) {
+        // Fails only on a socket that is broken already.
+        let _ = set_socket_linger(&*self, yes.then_some(Duration::ZERO));
+    }
 }
 
 /// Binds the first address of the name that can be bound.

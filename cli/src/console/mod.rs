@@ -10,6 +10,9 @@
 //! passphrases come before. The three ways run side by side, so that a service which takes no input
 //! can still be left, and one that says much can still be typed at.
 //!
+//! With `--reconnect` a lost session is made again, and the service opened anew in it; the terminal stays raw
+//! meanwhile, and only the escapes are listened to.
+//!
 //! A server that does not know consoles (a program of one's own on the library) gets the plain service:
 //! bytes pass, window sizes do not.
 
@@ -20,8 +23,11 @@ mod raw;
 pub(crate) mod served;
 pub(crate) mod wire;
 
+use std::future::pending;
 use std::io::{self, IsTerminal as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cepa::mux::Substream;
 use cepa::onion::Onion;
@@ -31,6 +37,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::again::Again;
 use crate::args;
 use crate::connect::{reset_by_peer, service};
 use crate::exit::{Code, Failure, say};
@@ -56,8 +63,12 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         ));
     }
     let chatter = Chatter::start();
-    let link = Link::to_hearing(&args.address, &args.trust, &identity, chatter.sink()).await?;
-    let result = attached(&link, &service, args.escape.byte(), &chatter).await;
+    let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()));
+    let mut link = again.first().await?;
+    let seat = Seat::new(&service, args.escape.byte());
+    let result = seat
+        .attached(&mut link, &mut again, args.reconnect, &chatter)
+        .await;
     link.close().await;
     result
 }
@@ -68,65 +79,231 @@ enum Outcome {
     Left,
     /// Of the service's output.
     Ended(io::Result<()>),
+    /// The session was lost and is not made again.
+    Failed(Failure),
 }
 
-async fn attached(
-    link: &Link,
-    service: &str,
+/// Who sits here, and where.
+struct Seat<'a> {
+    service: &'a str,
     escape: Option<u8>,
-    chatter: &Chatter,
-) -> Result<(), Failure> {
-    let status = Arc::new(Mutex::new(None));
-    let (far, outbox) = open(link, service, Arc::clone(&status)).await?;
-    let stdio: Endpoint = "stdio:"
-        .parse()
-        .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
-    let raw = Raw::terminal()
-        .map_err(|e| Failure::new(Code::Other, format!("cannot set the terminal up: {e}")))?;
-    let near = transports::dial(&stdio).await?;
-    let name = if service.is_empty() {
-        "the service"
-    } else {
-        service
-    };
-    let leave = match escape {
-        Some(escape) => format!("; {0}. leaves, {0}? helps", char::from(escape)),
-        None => String::new(),
-    };
-    say(format_args!(
-        "at {name} of {}{leave}",
-        link.session.peer().id()
-    ));
-    let outcome = {
-        let _raw = raw
-            .enter()
-            .map_err(|e| Failure::new(Code::Other, format!("cannot set the terminal up: {e}")))?;
-        chatter.raw(true);
-        join(near, far, &raw, &outbox, escape).await
-    };
-    chatter.raw(false);
-    if let Outcome::Left = outcome {
-        // The cursor stands behind what the service said last.
-        raw::new_line();
-        say(format_args!("left {name}"));
-    }
-    let status = status.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match (outcome, status) {
-        (Outcome::Left, _)
-        | (Outcome::Ended(_), Some(Status::Exited(0)))
-        | (Outcome::Ended(Ok(())), None) => Ok(()),
-        (Outcome::Ended(_), Some(status)) => Err(Failure::new(Code::Other, status.to_string())),
-        (Outcome::Ended(Err(e)), None) => {
-            let lost = if reset_by_peer(&e) {
-                None
-            } else {
-                link.lost().await
-            };
-            Err(lost.unwrap_or_else(|| {
-                let message = format!("the service ended abnormally: {e}");
-                Failure::new(Code::Other, message)
-            }))
+    typed: Typed,
+    /// Of the substream that is joined now.
+    outbox: Mutex<Outbox>,
+    /// How the service said that it ended.
+    status: Arc<Mutex<Option<Status>>>,
+}
+
+impl<'a> Seat<'a> {
+    fn new(service: &'a str, escape: Option<u8>) -> Self {
+        Self {
+            service,
+            escape,
+            typed: Typed::default(),
+            outbox: Mutex::default(),
+            status: Arc::default(),
         }
+    }
+
+    async fn attached(
+        &self,
+        link: &mut Link,
+        again: &mut Again<'_>,
+        reconnect: bool,
+        chatter: &Chatter,
+    ) -> Result<(), Failure> {
+        let mut far = self.open(link, |line| say(line)).await?;
+        let stdio: Endpoint = "stdio:"
+            .parse()
+            .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
+        let raw = Raw::terminal()
+            .map_err(|e| Failure::new(Code::Other, format!("cannot set the terminal up: {e}")))?;
+        let (keyboard, mut screen) = split(transports::dial(&stdio).await?);
+        let name = match self.service {
+            "" => "the service",
+            service => service,
+        };
+        let leave = match self.escape {
+            Some(escape) => format!("; {0}. leaves, {0}? helps", char::from(escape)),
+            None => String::new(),
+        };
+        say(format_args!(
+            "at {name} of {}{leave}",
+            link.session.peer().id()
+        ));
+        let outcome = {
+            let _raw = raw.enter().map_err(|e| {
+                Failure::new(Code::Other, format!("cannot set the terminal up: {e}"))
+            })?;
+            chatter.raw(true);
+            let mut leaving = pin!(self.leaving(keyboard, &raw));
+            loop {
+                let joined = self.joined(far, &mut screen);
+                let outcome = tokio::select! {
+                    ended = joined => Outcome::Ended(ended),
+                    () = &mut leaving => Outcome::Left,
+                };
+                let why = match outcome {
+                    Outcome::Ended(Err(e)) if reconnect && self.is_open() && !reset_by_peer(&e) => {
+                        match link.lost().await {
+                            Some(why) => why,
+                            None => break Outcome::Ended(Err(e)),
+                        }
+                    }
+                    outcome => break outcome,
+                };
+                // What is typed now is not meant for a service that knows nothing of what was before.
+                self.typed.away(true);
+                let back = tokio::select! {
+                    back = self.back(link, again, why) => back,
+                    () = &mut leaving => break Outcome::Left,
+                };
+                match back {
+                    Ok(fresh) => far = fresh,
+                    Err(failure) => break Outcome::Failed(failure),
+                }
+                self.typed.away(false);
+                raw::tell(&[&format!("back at {name}, which was opened anew")]);
+            }
+        };
+        chatter.raw(false);
+        if let Outcome::Left = outcome {
+            // The cursor stands behind what the service said last.
+            raw::new_line();
+            say(format_args!("left {name}"));
+        }
+        let status = lock(&self.status).take();
+        match (outcome, status) {
+            (Outcome::Failed(failure), _) => Err(failure),
+            (Outcome::Left, _)
+            | (Outcome::Ended(_), Some(Status::Exited(0)))
+            | (Outcome::Ended(Ok(())), None) => Ok(()),
+            (Outcome::Ended(_), Some(status)) => Err(Failure::new(Code::Other, status.to_string())),
+            (Outcome::Ended(Err(e)), None) => {
+                let lost = if reset_by_peer(&e) {
+                    None
+                } else {
+                    link.lost().await
+                };
+                Err(lost.unwrap_or_else(|| {
+                    let message = format!("the service ended abnormally: {e}");
+                    Failure::new(Code::Other, message)
+                }))
+            }
+        }
+    }
+
+    /// Whether the service has not said that it ended.
+    fn is_open(&self) -> bool {
+        lock(&self.status).is_none()
+    }
+
+    /// Another session, and the service in it.
+    async fn back(
+        &self,
+        link: &mut Link,
+        again: &mut Again<'_>,
+        mut why: Failure,
+    ) -> Result<Box<dyn Far>, Failure> {
+        loop {
+            let tell = |line: &str| raw::tell(&[line]);
+            *link = again.after(link, &why, tell).await?;
+            match self.open(link, tell).await {
+                Err(failure) if failure.code == Code::Lost => why = failure,
+                result => return result,
+            }
+        }
+    }
+
+    async fn open(&self, link: &Link, tell: impl Fn(&str)) -> Result<Box<dyn Far>, Failure> {
+        let name = format!("{}{}", wire::PREFIX, self.service);
+        let far: Onion<Substream> = match link.session.open(&name).await {
+            Ok(far) => far,
+            Err(OpenError::Refused { .. }) => {
+                let plain = link.session.open(self.service).await?;
+                tell("the server has no consoles: the size of the window is not passed on");
+                *lock(&self.outbox) = Outbox::default();
+                return Ok(Box::new(plain));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let status = Arc::clone(&self.status);
+        let hear = move |message| {
+            if let Message::Ended(ended) = message {
+                *lock(&status) = Some(ended);
+            }
+        };
+        let far = Framed::new(far, Box::new(hear));
+        let outbox = far.outbox();
+        outbox.push(Message::Terminal(raw::describe()));
+        *lock(&self.outbox) = outbox;
+        Ok(Box::new(far))
+    }
+
+    /// Carries the substream to the end of its output.
+    async fn joined(&self, far: Box<dyn Far>, screen: &mut WriteHalf<Stream>) -> io::Result<()> {
+        let (output, input) = split(far);
+        let mut sending = pin!(send(input, &self.typed));
+        let mut reading = pin!(show(output, screen));
+        let mut takes_input = true;
+        loop {
+            tokio::select! {
+                ended = &mut reading => return ended,
+                // What it still says tells why.
+                _ = &mut sending, if takes_input => takes_input = false,
+            }
+        }
+    }
+
+    /// Minds the keyboard, the window and signals; ends when somebody wants to leave.
+    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) {
+        let mut signals = Signals::watch();
+        tokio::select! {
+            () = self.type_in(keyboard, raw) => {}
+            () = signals.asked_to_end() => {}
+            () = self.watch_window() => {}
+        }
+    }
+
+    fn tell_other_end(&self, message: Message) {
+        lock(&self.outbox).push(message);
+        self.typed.more.notify_one();
+    }
+
+    /// Ends when somebody wants to leave, or the keyboard is gone.
+    async fn type_in(&self, mut keyboard: ReadHalf<Stream>, raw: &Raw) {
+        let mut keys = Keys::new(self.escape);
+        let mut buffer = [0; 4096];
+        loop {
+            self.typed.wait_for_room().await;
+            let n = match keyboard.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => n,
+            };
+            for key in keys.read(buffer.get(..n).unwrap_or_default()) {
+                match key {
+                    Key::Bytes(bytes) => self.typed.push(&bytes),
+                    Key::Leave => return,
+                    Key::Break => self.tell_other_end(Message::Break),
+                    Key::Suspend => {
+                        raw.suspend();
+                        self.tell_other_end(Message::Terminal(raw::describe()));
+                    }
+                    Key::Help => raw::tell(HELP),
+                }
+            }
+        }
+    }
+
+    /// Tells the other end of each new size of the window. Never ends.
+    async fn watch_window(&self) {
+        let Ok(mut changes) = signal(SignalKind::window_change()) else {
+            return pending().await;
+        };
+        while changes.recv().await.is_some() {
+            self.tell_other_end(Message::Terminal(raw::describe()));
+        }
+        pending::<()>().await;
     }
 }
 
@@ -134,69 +311,12 @@ async fn attached(
 trait Far: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Far for T {}
 
-async fn open(
-    link: &Link,
-    service: &str,
-    status: Arc<Mutex<Option<Status>>>,
-) -> Result<(Box<dyn Far>, Outbox), Failure> {
-    let far: Onion<Substream> = match link
-        .session
-        .open(&format!("{}{service}", wire::PREFIX))
-        .await
-    {
-        Ok(far) => far,
-        Err(OpenError::Refused { .. }) => {
-            let plain = link.session.open(service).await?;
-            say("the server has no consoles: the size of the window is not passed on");
-            return Ok((Box::new(plain), Outbox::default()));
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let hear = move |message| {
-        if let Message::Ended(ended) = message {
-            *status.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
-        }
-    };
-    let far = Framed::new(far, Box::new(hear));
-    let outbox = far.outbox();
-    outbox.push(Message::Terminal(raw::describe()));
-    Ok((Box::new(far), outbox))
-}
-
-async fn join(
-    near: Stream,
-    far: Box<dyn Far>,
-    raw: &Raw,
-    outbox: &Outbox,
-    escape: Option<u8>,
-) -> Outcome {
-    let (keyboard, screen) = split(near);
-    let (output, input) = split(far);
-    let typed = Typed::default();
-    let mut signals = Signals::watch();
-    let sending = send(input, &typed);
-    let windows = watch_window(outbox, &typed);
-    tokio::pin!(sending);
-    let mut reading = std::pin::pin!(show(output, screen));
-    let mut typing = std::pin::pin!(type_in(keyboard, &typed, raw, outbox, Keys::new(escape)));
-    let mut windows = std::pin::pin!(windows);
-    let mut takes_input = true;
-    loop {
-        tokio::select! {
-            ended = &mut reading => return Outcome::Ended(ended),
-            () = &mut typing => return Outcome::Left,
-            () = signals.asked_to_end() => return Outcome::Left,
-            // What it still says tells why.
-            _ = &mut sending, if takes_input => takes_input = false,
-            () = &mut windows => {}
-        }
-    }
-}
-
 /// What was typed, on its way.
 #[derive(Default)]
 struct Typed {
     bytes: Mutex<Vec<u8>>,
+    /// There is nobody to send it to: it is thrown away.
+    away: AtomicBool,
     /// Something is to be sent.
     more: Notify,
     /// There is room again.
@@ -205,27 +325,27 @@ struct Typed {
 
 impl Typed {
     fn push(&self, bytes: &[u8]) {
-        self.bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(bytes);
+        if self.away.load(Ordering::Relaxed) {
+            return;
+        }
+        lock(&self.bytes).extend(bytes);
         self.more.notify_one();
     }
 
     fn take(&self) -> Vec<u8> {
-        let taken = std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *lock(&self.bytes));
         self.room.notify_one();
         taken
     }
 
+    /// The service is gone, or there again. What was on its way to the old one is for nobody.
+    fn away(&self, yes: bool) {
+        self.away.store(yes, Ordering::Relaxed);
+        self.take();
+    }
+
     async fn wait_for_room(&self) {
-        while self
-            .bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-            >= TYPED
-        {
+        while lock(&self.bytes).len() >= TYPED {
             self.room.notified().await;
         }
     }
@@ -240,7 +360,10 @@ async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<(
     }
 }
 
-async fn show(mut output: ReadHalf<Box<dyn Far>>, mut screen: WriteHalf<Stream>) -> io::Result<()> {
+async fn show(
+    mut output: ReadHalf<Box<dyn Far>>,
+    screen: &mut WriteHalf<Stream>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let n = output.read(&mut buffer).await?;
@@ -253,40 +376,6 @@ async fn show(mut output: ReadHalf<Box<dyn Far>>, mut screen: WriteHalf<Stream>)
     }
 }
 
-/// Ends when somebody wants to leave, or the keyboard is gone.
-async fn type_in(
-    mut keyboard: ReadHalf<Stream>,
-    typed: &Typed,
-    raw: &Raw,
-    outbox: &Outbox,
-    mut keys: Keys,
-) {
-    let mut buffer = [0; 4096];
-    loop {
-        typed.wait_for_room().await;
-        let n = match keyboard.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(n) => n,
-        };
-        for key in keys.read(buffer.get(..n).unwrap_or_default()) {
-            match key {
-                Key::Bytes(bytes) => typed.push(&bytes),
-                Key::Leave => return,
-                Key::Break => {
-                    outbox.push(Message::Break);
-                    typed.more.notify_one();
-                }
-                Key::Suspend => {
-                    raw.suspend();
-                    outbox.push(Message::Terminal(raw::describe()));
-                    typed.more.notify_one();
-                }
-                Key::Help => raw::tell(HELP),
-            }
-        }
-    }
-}
-
 const HELP: &[&str] = &[
     "Escapes, at the start of a line, with the default escape character:",
     "  ~.   leave the console; a command on a terminal of the other end is hung up",
@@ -296,14 +385,6 @@ const HELP: &[&str] = &[
     "  ~?   this text",
 ];
 
-/// Tells the other end of each new size of the window. Never ends.
-async fn watch_window(outbox: &Outbox, typed: &Typed) {
-    let Ok(mut changes) = signal(SignalKind::window_change()) else {
-        return std::future::pending().await;
-    };
-    while changes.recv().await.is_some() {
-        outbox.push(Message::Terminal(raw::describe()));
-        typed.more.notify_one();
-    }
-    std::future::pending::<()>().await;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,16 +8,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cepa::identity::PeerId;
 use cepa::node::{Access, PeerAddr};
 use cepa::transports::Endpoint;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::args::{Service, Who};
+use crate::args::Service;
 use crate::exit::{Code, Failure};
-use crate::folder;
 use crate::stack::carries_session;
+use crate::trust;
 
 /// A file, read and judged.
 #[derive(Debug)]
@@ -28,6 +27,7 @@ pub(super) struct Config {
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
+    pub(super) carrier: Option<Carrier>,
 }
 
 /// A service, and who gets it.
@@ -37,6 +37,8 @@ pub(super) struct Offer {
     pub(super) access: Access,
     /// None where nobody is introduced, not even by this node itself.
     pub(super) introducers: Option<Access>,
+    /// Takes sealed requests too.
+    pub(super) sealed: bool,
 }
 
 /// What a relay carries, and for whom.
@@ -44,6 +46,15 @@ pub(super) struct Offer {
 pub(super) struct Relay {
     pub(super) access: Access,
     pub(super) limits: Limits,
+}
+
+/// How many sealed messages a carrier carries, and for whom.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Carrier {
+    pub(super) access: Access,
+    pub(super) at_once: usize,
+    pub(super) at_once_a_peer: usize,
+    pub(super) a_minute: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +77,7 @@ struct File {
     #[serde(default)]
     services: BTreeMap<String, FileService>,
     relay: Option<FileRelay>,
+    carrier: Option<FileCarrier>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +87,8 @@ struct FileService {
     #[serde(default)]
     allow: Vec<Spanned<String>>,
     introducers: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    sealed: bool,
 }
 
 // The defaults are those of `cepa relay`.
@@ -87,6 +101,17 @@ struct FileRelay {
     circuits: Option<usize>,
     circuits_a_peer: Option<usize>,
     rate: Option<u64>,
+}
+
+// The defaults are those of the library.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileCarrier {
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
+    at_once: Option<usize>,
+    at_once_a_peer: Option<usize>,
+    a_minute: Option<u32>,
 }
 
 /// Says what is wrong at a place.
@@ -144,6 +169,7 @@ impl Config {
                 service,
                 access: access(entry.allow)?,
                 introducers: entry.introducers.map(access).transpose()?,
+                sealed: entry.sealed,
             };
             services.insert(name, offer);
         }
@@ -158,6 +184,15 @@ impl Config {
             Ok::<_, Failure>(Relay { access, limits })
         });
         let relay = relay.transpose()?;
+        let carrier = file.carrier.map(|carrier| {
+            Ok::<_, Failure>(Carrier {
+                access: access(carrier.allow)?,
+                at_once: carrier.at_once.unwrap_or(64),
+                at_once_a_peer: carrier.at_once_a_peer.unwrap_or(4),
+                a_minute: carrier.a_minute.unwrap_or(600),
+            })
+        });
+        let carrier = carrier.transpose()?;
         if listen.is_empty() && register.is_empty() {
             let why = "a node listens, or is registered at a relay: give `listen` or `register`";
             return Err(wrong(None, why.into()));
@@ -169,6 +204,7 @@ impl Config {
             register,
             services,
             relay,
+            carrier,
         })
     }
 
@@ -180,7 +216,9 @@ impl Config {
             return Access::Anyone;
         }
         let relay = self.relay.iter().map(|relay| &relay.access);
-        for access in services.map(|offer| &offer.access).chain(relay) {
+        let carrier = self.carrier.iter().map(|carrier| &carrier.access);
+        let all = services.map(|offer| &offer.access);
+        for access in all.chain(relay).chain(carrier) {
             match access {
                 Access::Anyone => return Access::Anyone,
                 Access::Peers(peers) => ids.extend(peers.iter().copied()),
@@ -192,32 +230,16 @@ impl Config {
 }
 
 fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
-    let (mut ids, mut anyone): (Vec<PeerId>, bool) = (Vec::new(), false);
+    let mut all = Vec::new();
     for word in words {
-        match parsed(&word, wrong)? {
-            Who::Any => anyone = true,
-            Who::Peer(id) => ids.push(id),
-            Who::Known => {
-                let known = folder::known_peers()?.read()?;
-                ids.extend(known.peers().map(|peer| peer.id));
-            }
-            Who::Named(name) => {
-                let known = folder::known_peers()?.read()?;
-                let peer = known.named(&name).ok_or_else(|| {
-                    let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
-                    wrong(Some(word.span()), why)
-                })?;
-                ids.push(peer.id);
-            }
-        }
+        let one = trust::access(&[parsed(&word, wrong)?]);
+        // What is wrong with the file of known peers is not wrong here.
+        all.push(one.map_err(|e| match e.code {
+            Code::Usage => wrong(Some(word.span()), e.message),
+            _ => e,
+        })?);
     }
-    Ok(if anyone {
-        Access::Anyone
-    } else if ids.is_empty() {
-        Access::Nobody
-    } else {
-        Access::peers(ids)
-    })
+    Ok(trust::joined(all))
 }
 
 #[cfg(test)]
@@ -245,9 +267,13 @@ introducers = []
 [services.all]
 to = "echo:"
 allow = ["any"]
+sealed = true
 [relay]
 allow = ["any"]
 circuits = 5
+[carrier]
+allow = ["{ID}"]
+a_minute = 7
 "#
         );
         let config = parse(&text).unwrap();
@@ -262,6 +288,13 @@ circuits = 5
             (5, 4)
         );
         assert_eq!(config.sessions(), Access::Anyone);
+        assert!(config.services["all"].sealed && !config.services["up"].sealed);
+        let carrier = config.carrier.as_ref().unwrap();
+        assert_eq!((carrier.at_once, carrier.a_minute), (64, 7));
+        let one = Access::peers([ID.parse().unwrap()]);
+        assert_eq!(carrier.access, one);
+        let carries = format!("listen = [\"tcp:h:1\"]\n[carrier]\nallow = [\"{ID}\"]");
+        assert_eq!(parse(&carries).unwrap().sessions(), one);
         let few =
             format!("listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\nallow = [\"{ID}\"]");
         let few = parse(&few).unwrap();
@@ -292,6 +325,8 @@ circuits = 5
             ),
             (&format!("{up}[services.x]\nto = \"exec\""), 5, ""),
             (&format!("{up}[relay]\ncircuits = -1"), 5, ""),
+            (&format!("{up}sealed = 1"), 4, ""),
+            (&format!("{up}[carrier]\nallow = [\"x\"]"), 5, "52"),
         ] {
             let error = parse(text).expect_err(text);
             let begin = format!("/etc/n.toml:{line}: ");

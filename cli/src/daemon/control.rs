@@ -106,6 +106,13 @@ fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
             "bytes": stats.bytes,
         })
     });
+    let carrier = node.carrier_stats().map(|stats| {
+        json!({
+            "now": stats.now,
+            "carried": stats.carried,
+            "refused": stats.refused,
+        })
+    });
     json!({
         "version": 1,
         "peer": node.id().to_string(),
@@ -113,5 +120,6 @@ fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
         "registered": relays.iter().map(PeerId::to_string).collect::<Vec<_>>(),
         "sessions": sessions,
         "relay": relay,
+        "carrier": carrier,
     })
 }

@@ -10,15 +10,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cepa::identity::{Identity, Presented, Refusal, TrustPolicy};
-use cepa::node::{Access, Call, Node};
+use cepa::node::{Access, Call, CarrierConfig, Node};
 use cepa::relay::RelayConfig;
 use cepa::tls::TlsConfig;
 
 use crate::args::{self, IdentityFile};
+use crate::console::wire::PREFIX as CONSOLE;
 use crate::exit::{self, Failure, say};
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
-use crate::{id, node};
+use crate::{id, node, sealed};
 
 mod config;
 mod control;
@@ -90,6 +91,7 @@ impl Daemon {
             relay,
             control: None,
         };
+        daemon.node.carry(carrier(&daemon.config));
         let offered: Vec<String> = daemon.config.services.keys().cloned().collect();
         for name in &offered {
             daemon.offer(name)?;
@@ -115,16 +117,25 @@ impl Daemon {
         let Some(offer) = self.config.services.get(name) else {
             return Ok(());
         };
+        offer.service.leads_elsewhere(self.node.id())?;
+        if offer.sealed {
+            sealed::serve(&self.node, &offer.service, offer.access.clone());
+        } else {
+            self.node.withdraw_sealed(name);
+        }
         // Who it is for is the node's question; TLS inside a substream is with the same peer.
         let inner = TlsConfig::new(&self.identity, Arc::new(self.sessions.clone()))?;
-        let services = Services::new(vec![offer.service.clone()], inner);
+        let services = Services::new(vec![offer.service.clone()], inner, self.node.clone());
         let introducers = offer.introducers.clone().unwrap_or_default();
         self.node.introducers(name, introducers);
+        let serve = move |call: Call| {
+            let session = call.session().clone();
+            Arc::clone(&services).serve(call.into_incoming(), session)
+        };
+        let on_console = format!("{CONSOLE}{name}");
         self.node
-            .serve(name, offer.access.clone(), move |call: Call| {
-                let session = call.session().clone();
-                Arc::clone(&services).serve(call.into_incoming(), session)
-            });
+            .serve(&on_console, offer.access.clone(), serve.clone());
+        self.node.serve(name, offer.access.clone(), serve);
         Ok(())
     }
 
@@ -159,7 +170,12 @@ impl Daemon {
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
                 self.node.withdraw(name);
+                self.node.withdraw(&format!("{CONSOLE}{name}"));
+                self.node.withdraw_sealed(name);
             }
+        }
+        if before.carrier != now.carrier {
+            self.node.carry(carrier(now));
         }
         let offered: Vec<String> = now.services.keys().cloned().collect();
         for name in &offered {
@@ -193,6 +209,16 @@ impl Daemon {
         };
         say(format_args!("read {} again{rest}", path.display()));
     }
+}
+
+fn carrier(config: &Config) -> Option<CarrierConfig> {
+    let it = config.carrier.as_ref()?;
+    let access = it.access.clone();
+    let mut carrier = CarrierConfig::for_peers(move |peer| access.allows(peer));
+    carrier.at_once = it.at_once;
+    carrier.at_once_a_peer = it.at_once_a_peer;
+    carrier.a_minute = it.a_minute;
+    Some(carrier)
 }
 
 fn relay_access(config: &Config) -> Access {

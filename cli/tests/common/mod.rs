@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) mod line;
+
 /// A guard against hanging; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

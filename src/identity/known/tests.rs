@@ -207,6 +207,8 @@ fn the_file_is_private_and_replaced_in_one_step() {
         let after = fs::metadata(file.path()).unwrap();
         assert_ne!(before.ino(), after.ino(), "a new file under the old name");
         assert_eq!(after.permissions().mode() & 0o7777, 0o600);
+        let lock = fs::metadata(format!("{}.lock", file.path().display())).unwrap();
+        assert_eq!(lock.permissions().mode() & 0o7777, 0o600, "of the lock");
     }
     // A change that fails changes nothing.
     let before = fs::read(file.path()).unwrap();

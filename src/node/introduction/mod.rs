@@ -30,8 +30,7 @@ pub use statement::{Introduction, MAX_LINKS, Terms};
 
 /// For the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
+pub(super) fn fuzz(bytes: &[u8]) {
     statement::fuzz(bytes);
     wire::fuzz(bytes);
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
-use sha2::{Digest as _, Sha256};
 
-use crate::identity::{Identity, PeerId, Signature, UnixTime, default_provider};
+use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::node::addr::PeerAddr;
+use crate::node::signed::Signed;
 use crate::relay::{Message as _, VERSION, message};
 
 use super::flaw::Flaw;
@@ -117,22 +117,11 @@ message!(Statement: MAX_BYTES);
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-struct SignedWire {
-    #[n(0)]
-    statement: ByteVec,
-    #[n(1)]
-    scheme: u16,
-    #[n(2)]
-    signature: ByteVec,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
 struct Wire {
     #[n(0)]
     version: u8,
     #[n(1)]
-    links: Vec<SignedWire>,
+    links: Vec<Signed>,
 }
 
 message!(Wire: MAX_BYTES);
@@ -140,16 +129,16 @@ message!(Wire: MAX_BYTES);
 /// A signed statement, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    bytes: Vec<u8>,
-    signature: Signature,
+    signed: Signed,
     said: Statement,
     address: PeerAddr,
     pub(super) issuer: PeerId,
 }
 
 impl Link {
-    fn read(bytes: Vec<u8>, signature: Signature) -> Result<Self, Flaw> {
-        let said = Statement::read(&bytes).map_err(|e| Flaw::Malformed(e.to_string()))?;
+    fn read(signed: Signed) -> Result<Self, Flaw> {
+        let said =
+            Statement::read(signed.statement()).map_err(|e| Flaw::Malformed(e.to_string()))?;
         if said.address.len() > MAX_ADDRESS {
             return Err(Flaw::Malformed(format!(
                 "an address of more than {MAX_ADDRESS} bytes: give fewer hints"
@@ -165,8 +154,7 @@ impl Link {
         }
         let issuer = PeerId::from_spki(&said.issuer);
         Ok(Self {
-            bytes,
-            signature,
+            signed,
             said,
             address,
             issuer,
@@ -174,16 +162,12 @@ impl Link {
     }
 
     fn sign(issuer: &Identity, said: &Statement) -> Result<Self, Flaw> {
-        let bytes = said.cbor();
-        let signature = issuer
-            .sign(&signed(&bytes))
-            .map_err(|e| Flaw::Sign(e.to_string()))?;
-        Self::read(bytes, signature)
+        Self::read(Signed::sign(issuer, DOMAIN, said.cbor()).map_err(Flaw::Sign)?)
     }
 
     /// What it is known by: whoever used it, whether it was revoked.
     pub(super) fn name(&self) -> [u8; 32] {
-        Sha256::digest(signed(&self.bytes)).into()
+        self.signed.name(DOMAIN)
     }
 
     pub(super) fn recipient(&self) -> Option<PeerId> {
@@ -206,10 +190,6 @@ impl Link {
 
 fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
-}
-
-fn signed(statement: &[u8]) -> Vec<u8> {
-    [DOMAIN, statement].concat()
 }
 
 /// A reference to one service of one peer, by someone who may give it: see the head of
@@ -303,28 +283,17 @@ impl Introduction {
         if !(1..=MAX_LINKS).contains(&wire.links.len()) {
             return Err(malformed(format!("it has one to {MAX_LINKS} links")));
         }
-        let link = |wire: SignedWire| {
-            let signature = Signature {
-                scheme: wire.scheme,
-                bytes: wire.signature.into(),
-            };
-            Link::read(wire.statement.into(), signature)
-        };
-        let links = wire.links.into_iter().map(link).collect::<Result<_, _>>()?;
+        let links = wire.links.into_iter().map(Link::read);
+        let links = links.collect::<Result<_, _>>()?;
         Ok(Self { links })
     }
 
     /// As bytes, to be passed on in a request or an answer of a program's own.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let link = |link: &Link| SignedWire {
-            statement: link.bytes.clone().into(),
-            scheme: link.signature.scheme,
-            signature: link.signature.bytes.clone().into(),
-        };
         let wire = Wire {
             version: VERSION,
-            links: self.links.iter().map(link).collect(),
+            links: self.links.iter().map(|link| link.signed.clone()).collect(),
         };
         wire.cbor()
     }
@@ -412,10 +381,7 @@ impl Introduction {
     /// Whether every link is signed by its issuer.
     pub(super) fn is_signed(&self) -> Result<(), Flaw> {
         for link in &self.links {
-            if !link
-                .signature
-                .verifies(&link.said.issuer, &signed(&link.bytes))
-            {
+            if !link.signed.is_by(&link.said.issuer, DOMAIN) {
                 return Err(Flaw::Signature {
                     issuer: link.issuer,
                 });

@@ -16,7 +16,7 @@
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
-//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `mtu=64..4096` (none) `duplex=full,half` (full) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -42,14 +42,16 @@
 //! A parse error names the column, what was expected there, and the nearest valid word.
 
 mod keys;
+mod options;
 mod parse;
 mod print;
+mod serial;
 mod types;
 
 pub use parse::ParseError;
 pub use types::{
     DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    SerialSettings, StopBits, Target,
+    Rs485, Rs485Mode, SerialSettings, StopBits, Target,
 };
 
 #[cfg(test)]

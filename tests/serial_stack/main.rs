@@ -6,6 +6,8 @@
     clippy::cast_sign_loss
 )]
 
+mod restarts;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io;

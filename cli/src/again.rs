@@ -1,0 +1,96 @@
+//! `--reconnect`: a session that is made again when it is lost.
+//!
+//! The first session is made as without the option: what is wrong with an address, or with who answers, is
+//! told at once and ends the command. Once a session has stood, only what no other attempt would mend does:
+//! one of the two ends does not want the other. Everything else is waited for, with the pauses of
+//! [`Backoff`], and told once; it is told again only when the reason is another.
+//!
+//! Nothing of the old session gets into the new one. What a command had in flight is lost, and it is the
+//! command that says so.
+
+use cepa::identity::Identity;
+use cepa::link::ChatterSink;
+use cepa::session::Backoff;
+use tokio::time::Instant;
+
+use crate::args::{Trust, Whither};
+use crate::exit::Failure;
+use crate::link::Link;
+
+/// Makes a session, and makes it again.
+pub(crate) struct Again<'a> {
+    whither: &'a Whither,
+    trust: &'a Trust,
+    identity: &'a Identity,
+    chatter: Option<ChatterSink>,
+    backoff: Backoff,
+    /// When the last session came to stand.
+    since: Instant,
+}
+
+impl<'a> Again<'a> {
+    /// For sessions with this peer or place.
+    pub(crate) fn new(
+        whither: &'a Whither,
+        trust: &'a Trust,
+        identity: &'a Identity,
+        chatter: Option<ChatterSink>,
+    ) -> Self {
+        let backoff = match whither {
+            Whither::Place(address) => Backoff::for_endpoint(address),
+            Whither::Peer(_) | Whither::Introduced(_) => Backoff::default(),
+        };
+        Self {
+            whither,
+            trust,
+            identity,
+            chatter,
+            backoff,
+            since: Instant::now(),
+        }
+    }
+
+    /// The first session.
+    pub(crate) async fn first(&mut self) -> Result<Link, Failure> {
+        let link = Link::to(
+            self.whither,
+            self.trust,
+            self.identity,
+            self.chatter.as_ref(),
+        )
+        .await?;
+        self.since = Instant::now();
+        Ok(link)
+    }
+
+    /// Another session in place of one that is lost for the reason `why`. What happens meanwhile is told, a
+    /// line each. Cancel safe.
+    pub(crate) async fn after(
+        &mut self,
+        lost: &Link,
+        why: &Failure,
+        tell: impl Fn(&str),
+    ) -> Result<Link, Failure> {
+        self.backoff.stood_for(self.since.elapsed());
+        // What the texts of the library say to do is what happens now.
+        let mut told = why.message.replace("; connect again", "");
+        tell(&format!("{told}; connecting again"));
+        lost.close().await;
+        let (whither, trust, identity) = (self.whither, self.trust, self.identity);
+        let chatter = self.chatter.as_ref();
+        let again = self.backoff.again(
+            || Link::again(whither, trust, identity, chatter),
+            |failure: &Failure| {
+                if failure.may_pass() && failure.message != told {
+                    told.clone_from(&failure.message);
+                    tell(&format!("{told}; trying again"));
+                }
+                failure.may_pass()
+            },
+        );
+        let link = again.await?;
+        self.since = Instant::now();
+        tell(&format!("connected again to {}", link.session.peer().id()));
+        Ok(link)
+    }
+}

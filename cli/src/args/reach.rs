@@ -1,0 +1,138 @@
+//! The command lines of what dials a peer, or joins two streams: their words and their help.
+
+use cepa::node::PeerAddr;
+use cepa::transports::Endpoint;
+use clap::Args;
+
+use super::options::{IdentityFile, Trust};
+use crate::words::{Escape, Local, Whither};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Standard input and output carry the bytes of the service as they are. The end of standard input is
+passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
+where the end of the service is the end of the command. When the reader of standard output leaves
+first, the command ends quietly with exit code 0.
+
+With --reconnect a session that is lost is made again, and the service opened anew: its output begins
+at its own beginning, and what was on its way either way is gone, which is told on standard error. The
+pauses between attempts double from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It
+ends with the service, with exit code 3, 4 or 7 when one end no longer wants the other, and with 6 when
+the session is lost after the end of standard input, which cannot be read a second time.")]
+pub(crate) struct Connect {
+    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
+    /// printed
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    /// When the session is lost, make another one and open the service anew
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every key goes to the service, ^C too; the size of the window goes along, and `serve --service
+NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
+  ~.   leave; a command on a terminal of the other end is hung up
+  ~B   send a break, where a serial line is below the service
+  ~^Z  suspend this program
+  ~~   the character itself
+  ~?   help
+What a serial line says beside the session (boot messages) is shown on standard error, in another
+colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.
+
+With --reconnect a session that is lost is made again, and the service opened anew, with the pauses of
+`cepa connect --reconnect`; what is typed meanwhile is thrown away, but for ~. which leaves. It ends with
+exit code 3, 4 or 7 when one end no longer wants the other.")]
+pub(crate) struct Console {
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// The service; may be left out where the peer has only one, or the address names it
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    /// The escape character, or `none`
+    #[arg(long, value_name = "CHAR", default_value = "~")]
+    pub(crate) escape: Escape,
+    /// When the session is lost, make another one and open the service anew
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+All connections share one session, which is made at start. When it is lost they are reset (a Unix
+socket knows no reset, its connections end), and the command ends with exit code 6.
+
+With --reconnect it listens on instead and makes another session, with the pauses of `cepa connect
+--reconnect`; connections that come meanwhile wait for it. It ends with exit code 3, 4 or 7 when one end
+no longer wants the other.
+
+Example:
+  cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
+      -L tcp:127.0.0.1:5433=db --expect PEERID")]
+pub(crate) struct Forward {
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Whither,
+    /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
+    #[arg(
+        short = 'L',
+        long = "local",
+        value_name = "LISTEN=SERVICE",
+        required = true
+    )]
+    pub(crate) locals: Vec<Local>,
+    /// When the session is lost, make another one and go on
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Request and answer have at most 48 KiB each. The recipient is `cepa node` with `sealed = true` for the
+service; the carrier is `cepa relay --carry` or a node with [carrier], where the recipient is registered.
+The carrier sees who, when and how much. What it says itself (that the recipient refused, or does not
+answer) proves nothing: the request may have been carried out.")]
+pub(crate) struct Send {
+    /// To whom: cepa://PEERID/SERVICE
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: PeerAddr,
+    /// Who carries it: cepa://CARRIERID@ADDR; without one the recipient is connected to
+    #[arg(long, value_name = "CARRIER")]
+    pub(crate) by: Option<PeerAddr>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The two are joined as they are, with the TLS layers that their addresses name (tls+tcp:HOST:PORT);
+the end of one stream is passed on to the other, and both directions are waited for.")]
+pub(crate) struct Pipe {
+    /// One stream
+    #[arg(value_name = "ADDR")]
+    pub(crate) one: Endpoint,
+    /// The other
+    #[arg(value_name = "ADDR")]
+    pub(crate) other: Endpoint,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}

@@ -1,0 +1,172 @@
+//! Sealed messages: `cepa send`, and what a service makes of a request.
+//!
+//! A request is the input of a service, opened anew for it, and the answer is its output up to the end. Both
+//! are whole before anything is sent on, so a command that fails has no answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::identity::{Identity, Pinned};
+use cepa::node::{Access, MAX_BODY, Node, PeerAddr, SealedCall, SealedError};
+use cepa::relay::Status;
+use cepa::session::OpenError;
+use cepa::transports::{self, Endpoint};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::args::{self, Service, Target};
+use crate::child::Watched;
+use crate::exit::{Code, Failure};
+use crate::log::say_of;
+use crate::{id, node};
+
+/// Time for a service to answer: what a carrier waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
+    let to = &args.address;
+    if to.service().is_empty() {
+        let why = "name the service: cepa://PEERID/SERVICE";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    // Without a carrier the recipient is asked itself.
+    let by = args.by.as_ref().unwrap_or(to);
+    let identity = id::load(&args.identity)?;
+    let mut body = Vec::new();
+    tokio::io::stdin()
+        .take(MAX_BODY as u64 + 1)
+        .read_to_end(&mut body)
+        .await
+        .map_err(|e| Failure::new(Code::Other, format!("cannot read standard input: {e}")))?;
+    if body.len() > MAX_BODY {
+        let why = format!("a request has at most {MAX_BODY} bytes: use `cepa connect` for more");
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let node = Node::new(node::config(&identity, Arc::new(Pinned::new([]))));
+    let answer = ask(&node, by, to, &body).await;
+    node.shutdown(Duration::ZERO).await;
+    let answer = answer.map_err(|e| failure(&e, &identity))?;
+    let mut out = tokio::io::stdout();
+    let written = async {
+        out.write_all(&answer).await?;
+        out.flush().await
+    };
+    match written.await {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            let why = format!("cannot write to standard output: {e}");
+            Err(Failure::new(Code::Other, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn ask(
+    node: &Node,
+    by: &PeerAddr,
+    to: &PeerAddr,
+    body: &[u8],
+) -> Result<Vec<u8>, SealedError> {
+    let key = node.sealing_key(by, to.peer()).await?;
+    node.ask_sealed(by, &key, to.service(), body).await
+}
+
+fn failure(error: &SealedError, identity: &Identity) -> Failure {
+    let code = match error {
+        SealedError::Flaw(_) => Code::Usage,
+        SealedError::Dial(error) => node::code(error),
+        SealedError::NoCarrier {
+            error: OpenError::Refused { .. },
+            ..
+        }
+        | SealedError::Refused { .. }
+        | SealedError::NotBrought {
+            status: Status::Refused | Status::NotAllowed,
+            ..
+        } => Code::Refused,
+        SealedError::NoCarrier { .. } | SealedError::TimedOut { .. } => Code::Lost,
+        SealedError::NotBrought {
+            status: Status::NotRegistered | Status::Unreachable,
+            ..
+        } => Code::Connect,
+        SealedError::Altered { .. } => Code::Identity,
+        _ => Code::Other,
+    };
+    let failure = Failure::new(code, error.to_string());
+    if code == Code::Refused {
+        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+    } else {
+        failure
+    }
+}
+
+/// Offers a service to sealed requests.
+pub(crate) fn serve(node: &Node, service: &Service, access: Access) {
+    let target = service.target.clone();
+    let from = node.clone();
+    let name = service.name.clone();
+    node.serve_sealed(&service.name, access, move |call: SealedCall| {
+        let (target, name, from) = (target.clone(), name.clone(), from.clone());
+        async move {
+            let sender = call.sender();
+            let done = answer(&from, &target, &name, &call);
+            let done = tokio::time::timeout(PATIENCE, done).await;
+            let done = done.unwrap_or_else(|_| Err("it took longer than a minute".into()));
+            done.map_err(|why| {
+                say_of(sender, format_args!("service {name}: {why}"));
+                // What exactly is wrong here is for the operator, not for the peer.
+                "the service failed".to_owned()
+            })
+        }
+    });
+}
+
+async fn answer(
+    node: &Node,
+    target: &Target,
+    name: &str,
+    call: &SealedCall,
+) -> Result<Vec<u8>, String> {
+    match target {
+        Target::Echo => Ok(call.body().to_vec()),
+        Target::Demo => Err("the demo has no answer to a request".into()),
+        Target::Forward(to) => {
+            let stream = node.open(to).await.map_err(|e| e.to_string())?;
+            let done = exchange(stream, call.body()).await;
+            done.map_err(|why| format!("{to}: {why}"))
+        }
+        Target::Dial(to) => through(to, name, call).await,
+    }
+}
+
+/// Gives the request to what an address leads to, and takes what comes back.
+async fn through(to: &Endpoint, name: &str, call: &SealedCall) -> Result<Vec<u8>, String> {
+    let mut stream = transports::dial(to).await.map_err(|e| e.to_string())?;
+    let child = stream.take_child();
+    let child = child.map(|child| Watched::serving(child, name.to_owned(), call.sender()));
+    let answer = exchange(stream, call.body()).await;
+    let answer = answer.map_err(|why| format!("{to}: {why}"))?;
+    if let Some(child) = child {
+        let end = child.ended().await;
+        if end.failed {
+            return Err(end.to_string());
+        }
+    }
+    Ok(answer)
+}
+
+/// Gives all of the request, and takes all of the answer.
+async fn exchange(stream: impl AsyncRead + AsyncWrite, request: &[u8]) -> Result<Vec<u8>, String> {
+    let (from, mut into) = tokio::io::split(stream);
+    let give = async {
+        // A command may answer without having read all.
+        let _ = into.write_all(request).await;
+        let _ = into.shutdown().await;
+    };
+    let mut answer = Vec::new();
+    let mut from = from.take(MAX_BODY as u64 + 1);
+    let ((), taken) = tokio::join!(give, from.read_to_end(&mut answer));
+    taken.map_err(|e| e.to_string())?;
+    if answer.len() > MAX_BODY {
+        return Err(format!("an answer of more than {MAX_BODY} bytes"));
+    }
+    Ok(answer)
+}

@@ -1,0 +1,439 @@
+//! `--reconnect`: what comes back by itself when the other end was killed and started again, and what is told
+//! of what was lost.
+//!
+//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10).
+
+mod common;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cepa::transports::testkit::{LineSettings, Rng};
+use common::line::join;
+use common::{PATIENCE, Place, Server, text};
+
+/// A port that nobody has; whoever listens on it twice needs one number.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A server at a port, whose service `talk` says which one it is and then echoes.
+fn serve(place: &Place, listen: &str, number: u32) -> Server {
+    let talk = format!("talk=exec:sh -c 'echo server {number}; exec cat'");
+    place.serve(&[
+        listen,
+        "--allow",
+        "any",
+        "--service",
+        &talk,
+        "--service",
+        "up=exec:sha256sum",
+    ])
+}
+
+fn kill(mut server: Server) {
+    server.signal("KILL");
+    while server.is_running() {
+        thread::yield_now();
+    }
+}
+
+/// A local connection through a forward; the server's first word is read.
+fn connect(port: u16) -> (BufReader<TcpStream>, String) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut word = String::new();
+    stream.read_line(&mut word).unwrap();
+    (stream, word.trim().to_owned())
+}
+
+fn echoes(stream: &mut BufReader<TcpStream>, word: &str) {
+    stream.get_mut().write_all(word.as_bytes()).unwrap();
+    let mut back = vec![0; word.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(text(&back), word);
+}
+
+/// The connection ends with an error, and not as if that were all.
+#[track_caller]
+fn is_cut(mut stream: BufReader<TcpStream>) {
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    assert_eq!(rest, b"", "nothing else comes");
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
+    let place = Place::new();
+    let at = format!("tcp:127.0.0.1:{}", free_port());
+    let server = serve(&place, &at, 1);
+    let local = free_port();
+    let listen = format!("tcp:127.0.0.1:{local}=talk");
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        &listen,
+        "--expect",
+        &server.id(),
+        "--reconnect",
+    ];
+    let mut forward = Server::start(&place, &words);
+    let (mut before, word) = connect(local);
+    assert_eq!(word, "server 1");
+    echoes(&mut before, "hello");
+    kill(server);
+    is_cut(before);
+    forward.wait_for("; connecting again");
+    // Nobody is there: told once, however often it is tried.
+    let told = forward.wait_for("; trying again");
+    assert!(told.contains("refused"), "{told}");
+    // It comes while there is no session, and waits for the next one.
+    let early = thread::spawn(move || connect(local));
+    let server = serve(&place, &at, 2);
+    forward.wait_for(&format!("connected again to {}", server.id()));
+    let lines = forward.seen().iter();
+    assert_eq!(
+        lines.filter(|line| line.contains("; trying again")).count(),
+        1
+    );
+    let (mut early, word) = early.join().unwrap();
+    assert_eq!(word, "server 2");
+    echoes(&mut early, "again");
+    // An end in order is one still.
+    early.get_mut().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(early.read_to_end(&mut Vec::new()).unwrap(), 0);
+    // A server that ends in order is gone all the same.
+    server.signal("TERM");
+    server.finish();
+    forward.wait_for("the peer closed the session; connecting again");
+    let _server = serve(&place, &at, 3);
+    forward.wait_for("connected again");
+    assert_eq!(connect(local).1, "server 3");
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+}
+
+#[test]
+fn without_reconnect_a_forward_ends_and_cuts_its_connections() {
+    let place = Place::new();
+    let server = serve(&place, "tcp:127.0.0.1:0", 1);
+    let local = free_port();
+    let listen = format!("tcp:127.0.0.1:{local}=talk");
+    let words = [
+        "forward",
+        &server.address(),
+        "-L",
+        &listen,
+        "--expect",
+        &server.id(),
+    ];
+    let forward = Server::start(&place, &words);
+    let (mut before, _) = connect(local);
+    echoes(&mut before, "hello");
+    kill(server);
+    is_cut(before);
+    let (code, seen) = forward.finish();
+    assert_eq!(code, Some(6), "{seen}");
+    // Killed, it can say nothing itself; the system does.
+    let server = serve(&place, "tcp:127.0.0.1:0", 2);
+    let words = [
+        "forward",
+        &server.address(),
+        "-L",
+        &listen,
+        "--expect",
+        &server.id(),
+    ];
+    let forward = Server::start(&place, &words);
+    let (before, _) = connect(local);
+    kill(forward);
+    is_cut(before);
+}
+
+#[test]
+fn a_service_learns_that_the_client_was_lost_and_not_that_it_had_said_all() {
+    let place = Place::new();
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("store=tcp:{}", service.local_addr().unwrap());
+    let server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", &to]);
+    let words = ["connect", &server.address(), "store", "--trust", "any"];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    input.write_all(b"half").unwrap();
+    let (mut stored, _) = service.accept().unwrap();
+    stored.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut half = [0; 4];
+    stored.read_exact(&mut half).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let end = stored.read(&mut half).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_server_that_no_longer_wants_us_ends_it() {
+    let place = Place::new();
+    let (client, _) = place.identity("client.pem");
+    let (server_key, server_id) = place.identity("server.pem");
+    let at = format!("tcp:127.0.0.1:{}", free_port());
+    let server = |allow: &str| {
+        place.serve(&[
+            &at,
+            "--identity",
+            &server_key,
+            "--service",
+            "up=echo:",
+            "--allow",
+            allow,
+        ])
+    };
+    let first = server("any");
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=up",
+        "--expect",
+        &server_id,
+        "--identity",
+        &client,
+        "--reconnect",
+    ];
+    let mut forward = Server::start(&place, &words);
+    kill(first);
+    forward.wait_for("; connecting again");
+    let _second = server(&server_id);
+    let (code, seen) = forward.finish();
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.contains("our peer id is"), "{seen}");
+}
+
+#[test]
+fn a_first_session_that_does_not_come_about_is_not_tried_again() {
+    let place = Place::new();
+    let nobody = format!("tcp:127.0.0.1:{}", free_port());
+    let line = place.fails_quietly(
+        &["connect", &nobody, "up", "--trust", "any", "--reconnect"],
+        5,
+    );
+    assert!(line.contains("refused"), "{line}");
+}
+
+#[test]
+fn connect_opens_the_service_anew_and_says_what_is_gone() {
+    let place = Place::new();
+    let at = format!("tcp:127.0.0.1:{}", free_port());
+    let server = serve(&place, &at, 1);
+    let words = [
+        "connect",
+        &at,
+        "talk",
+        "--expect",
+        &server.id(),
+        "--reconnect",
+    ];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "server 1\n");
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(line(), "one\n");
+    kill(server);
+    let server = serve(&place, &at, 2);
+    assert_eq!(line(), "server 2\n");
+    input.write_all(b"two\n").unwrap();
+    assert_eq!(line(), "two\n");
+    drop(input);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    let mut said = String::new();
+    client
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
+    assert!(
+        said.contains("what was on its way is gone; connecting again\n"),
+        "{said}"
+    );
+    assert!(said.contains("connected again to "), "{said}");
+    drop(server);
+}
+
+#[test]
+fn input_that_was_given_away_cannot_be_given_again() {
+    let place = Place::new();
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "any",
+        "--service",
+        "slow=exec:sh -c 'cat; echo got; sleep 1000'",
+    ]);
+    let words = [
+        "connect",
+        &server.address(),
+        "slow",
+        "--trust",
+        "any",
+        "--reconnect",
+    ];
+    let mut client = place.cepa(&words).spawn().unwrap();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "got\n");
+    kill(server);
+    let output = common::finish(client);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(
+        said.contains("standard input has been given away already"),
+        "{said}"
+    );
+}
+
+/// Somebody who connects whenever they can, and asks the server which one it is.
+struct Caller {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+    words: u32,
+}
+
+impl Caller {
+    /// Talks with the server of this number; none of another one answers, and nothing of what was said before.
+    fn talk(&mut self, server: u32) {
+        let start = Instant::now();
+        loop {
+            assert!(start.elapsed() < PATIENCE, "nobody answers");
+            let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut word = String::new();
+            match stream.read_line(&mut word) {
+                Ok(n @ 1..) => assert_eq!(word, format!("server {server}\n"), "{n} bytes"),
+                // Of a session that was just being lost.
+                other => {
+                    assert!(other.is_err(), "a loss is no end");
+                    continue;
+                }
+            }
+            self.words += 1;
+            echoes(&mut stream, &format!("word {} for {server}\n", self.words));
+            self.stream = Some(stream);
+            return;
+        }
+    }
+
+    /// Says something that no answer is waited for: it is on its way when somebody is killed.
+    fn mutter(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.get_mut().write_all(b"nobody may hear this\n");
+        }
+    }
+
+    /// The connection breaks with an error; of what was muttered only the echo may still come.
+    fn is_cut(&mut self) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        let rest = text(&rest);
+        assert!("nobody may hear this\n".starts_with(&rest), "{rest:?}");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn either_end_of_a_serial_line_is_killed_and_started_again() {
+    let times = std::env::var("CEPA_RESTARTS").map_or(10, |n| n.parse().unwrap());
+    let place = Place::new();
+    let (key, id) = place.identity("server.pem");
+    // A fast line: it is restarts that are waited for.
+    let runtime = join(&place, &LineSettings::new(300_000.0), 1);
+    let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
+    let (near, far, local) = (line("a"), line("b"), free_port());
+    let listen = format!("tcp:127.0.0.1:{local}=talk");
+    let start_server = |number: u32| {
+        let talk = format!("talk=exec:sh -c 'echo server {number}; exec cat'");
+        place.serve(&[
+            &far,
+            "--identity",
+            &key,
+            "--allow",
+            "any",
+            "--service",
+            &talk,
+        ])
+    };
+    let start_forward = || {
+        // Until there is a first session: that one is not tried again.
+        let words = [
+            "forward",
+            &near,
+            "-L",
+            &listen,
+            "--expect",
+            &id,
+            "--reconnect",
+        ];
+        Server::start(&place, &words)
+    };
+    let mut rng = Rng::new(1);
+    let (mut number, mut server, mut forward) = (1, start_server(1), start_forward());
+    let mut caller = Caller {
+        port: local,
+        stream: None,
+        words: 0,
+    };
+    for _ in 0..times {
+        for end in ["server", "forward"] {
+            if rng.percent(70) {
+                caller.talk(number);
+            }
+            thread::sleep(Duration::from_millis(rng.between(0, 50) as u64));
+            caller.mutter();
+            if end == "server" {
+                kill(server);
+                number += 1;
+                server = start_server(number);
+                forward.wait_for("connected again to ");
+            } else {
+                let had_session = server
+                    .seen()
+                    .iter()
+                    .any(|line| line.starts_with("session with"));
+                kill(forward);
+                forward = start_forward();
+                // The server learns it as well: the session did not end in order.
+                if had_session || caller.stream.is_some() {
+                    let told = server.wait_for(" ended: ");
+                    assert!(told.contains("the session is lost"), "{told}");
+                }
+            }
+            caller.is_cut();
+        }
+    }
+    caller.talk(number);
+    println!("{times} restarts of each end");
+    runtime.shutdown_background();
+}

@@ -1,0 +1,83 @@
+//! What is wrong with a sealed message, or with the key for one.
+
+use crate::identity::PeerId;
+
+use super::bounds::{MAX_BODY, MAX_SEALED};
+
+/// Why a sealed message does not hold, or can't be made. Each text is one line and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealFlaw {
+    /// The bytes are none.
+    #[error("the sealed message can't be read ({0}): was it cut on the way?")]
+    Malformed(String),
+    /// The bytes are no key.
+    #[error("the sealing key can't be read ({0}): ask its owner for a whole one")]
+    MalformedKey(String),
+    /// It was made for algorithms that are not known here.
+    #[error("the sealing key is for algorithms that are not known here: update cepa")]
+    Suite,
+    /// It could not be signed.
+    #[error("the sealed message can't be signed ({0}): use another key")]
+    Sign(String),
+    /// More than one message can have.
+    #[error("{found} bytes, a sealed message has at most {MAX_BODY}: send less, or open a session")]
+    TooLong {
+        /// Bytes found.
+        found: usize,
+    },
+    /// More than a sealed message ever is.
+    #[error("{found} bytes are no sealed message, which has at most {MAX_SEALED}")]
+    TooLongSealed {
+        /// Bytes found.
+        found: usize,
+    },
+    /// The name of a service that can't be sent.
+    #[error("{service:?} can't be the name of a service: 1 to 255 bytes, no control characters")]
+    Service {
+        /// The name.
+        service: String,
+    },
+    /// The key's time is over.
+    #[error("the sealing key of {owner} has expired: ask for its present one")]
+    KeyExpired {
+        /// Whose key.
+        owner: PeerId,
+    },
+    /// Not the key of whom it should be of.
+    #[error("the sealing key is not signed by {owner}: it was altered, or is somebody else's")]
+    KeySignature {
+        /// Whose key it should be.
+        owner: PeerId,
+    },
+    /// The recipient does not have the key, or no longer.
+    #[error("it is sealed for another key than those in use: ask for the present one")]
+    UnknownKey,
+    /// It was altered, or is for another key, or is the answer to another request.
+    #[error("it does not open: it was altered, or is not for this recipient or this request")]
+    Unopened,
+    /// Not signed by whom it says that it is from.
+    #[error("it is not signed by {sender}: it was altered, or is somebody else's")]
+    Signature {
+        /// Whom it says that it is from.
+        sender: PeerId,
+    },
+    /// Signed for somebody else, and sealed anew by who got it.
+    #[error("it is for another recipient: its sender has not sent it here")]
+    WrongRecipient,
+    /// Its time is over.
+    #[error("it has expired: send it again, and compare the clocks of both ends")]
+    Expired,
+    /// It says that it was made in the future.
+    #[error("it was made in the future: set the clock that is wrong")]
+    NotYet,
+    /// It came before.
+    #[error("it came before, and was carried out then if at all")]
+    Replayed,
+    /// Its sender may not ask for that.
+    #[error("no service of this name is open to you")]
+    NotServed,
+    /// The recipient can't remember more of them.
+    #[error("the recipient has too many requests to remember: try later")]
+    Full,
+}

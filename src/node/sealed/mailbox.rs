@@ -1,0 +1,215 @@
+//! A recipient: its keys, and opening what is sealed for them. No IO; the time is an argument.
+//!
+//! Keys are made here, never stored, and replaced every hour; one is good for two. So what was recorded can't be opened
+//! later by whoever takes the machine, and what was sealed for a process that has ended opens nowhere: nothing that its
+//! successor would have to know was let in already.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::identity::{Identity, PeerId, UnixTime};
+
+use super::flaw::SealFlaw;
+use super::letter::{Arrived, Reply, SealingKey};
+use super::seal::{self, Secret};
+use super::window::Window;
+
+/// How long a key is given out, and how long it is good.
+const FRESH: Duration = Duration::from_secs(3600);
+const LIFE: Duration = Duration::from_secs(2 * 3600);
+
+/// Most keys; there are more than two only where the clock was set back.
+const MOST: usize = 4;
+
+struct Own {
+    key: SealingKey,
+    secret: Secret,
+}
+
+/// A recipient of sealed requests.
+pub struct Mailbox {
+    identity: Identity,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest last.
+    keys: Vec<Arc<Own>>,
+    window: Window,
+}
+
+impl Mailbox {
+    /// A recipient of this identity. It has no key until it is asked for one.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The key to seal requests for, good for at least an hour from now.
+    ///
+    /// # Errors
+    /// [`SealFlaw::Sign`].
+    pub fn key(&self, now: UnixTime) -> Result<SealingKey, SealFlaw> {
+        if let Some(own) = self.with(|state| state.fresh(now)) {
+            return Ok(own.key.clone());
+        }
+        // Made outside of the lock; where two were made at once, one is thrown away.
+        let (secret, public) = seal::pair();
+        let expires = now.as_secs().saturating_add(LIFE.as_secs());
+        let expires = UnixTime::since_unix_epoch(Duration::from_secs(expires));
+        let key = SealingKey::sign(&self.identity, &public, now, expires)?;
+        Ok(self.with(|state| {
+            if let Some(own) = state.fresh(now) {
+                return own.key.clone();
+            }
+            state.keys.retain(|own| own.key.expires() >= now);
+            if state.keys.len() >= MOST {
+                state.keys.remove(0);
+            }
+            let own = Own {
+                key: key.clone(),
+                secret,
+            };
+            state.keys.push(Arc::new(own));
+            key
+        }))
+    }
+
+    /// Opens a request, and lets it in: once, in time, and where `serves` says that its sender may ask for the
+    /// service that it names. What comes of a request that was let in is told by [`Replier::answer`] alone; a refusal
+    /// from here proves nothing to its sender, who can't tell it from the carrier's.
+    ///
+    /// # Errors
+    /// Why it is not let in; then it was not carried out, unless it came before.
+    pub fn open(
+        &self,
+        bytes: &[u8],
+        now: UnixTime,
+        serves: impl FnOnce(PeerId, &str) -> bool,
+    ) -> Result<(Opened, Replier), SealFlaw> {
+        let arrived = Arrived::read(bytes)?;
+        let name = arrived.key();
+        let own = self.with(|state| {
+            let mut keys = state.keys.iter();
+            keys.find(|own| own.key.name() == name).cloned()
+        });
+        let own = own.filter(|own| own.key.expires() >= now);
+        let own = own.ok_or(SealFlaw::UnknownKey)?;
+        let it = arrived.open(&own.key, &own.secret)?;
+        if !serves(it.sender, &it.service) {
+            return Err(SealFlaw::NotServed);
+        }
+        // No request outlives its key, whatever it says.
+        let expires = it.expires.min(own.key.expires());
+        self.with(|state| {
+            let window = &mut state.window;
+            window.admit(it.sender, it.id, it.issued, expires, now)
+        })?;
+        let opened = Opened {
+            sender: it.sender,
+            service: it.service,
+            body: it.body,
+        };
+        let replier = Replier {
+            reply: it.reply,
+            by: self.identity.clone(),
+        };
+        Ok((opened, replier))
+    }
+
+    #[cfg(test)]
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.with(|state| state.keys.len())
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        // Each change is whole after the one statement that makes it.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        f(&mut state)
+    }
+}
+
+impl State {
+    /// The newest key, unless it is time for another one, or the clock was set back behind it.
+    fn fresh(&self, now: UnixTime) -> Option<Arc<Own>> {
+        let own = self.keys.last()?;
+        let issued = own.key.issued().as_secs();
+        let fresh = issued..issued.saturating_add(FRESH.as_secs());
+        fresh.contains(&now.as_secs()).then(|| Arc::clone(own))
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("owner", &self.identity.peer_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that was let in.
+pub struct Opened {
+    sender: PeerId,
+    service: String,
+    body: Vec<u8>,
+}
+
+impl Opened {
+    /// Who has sent it, as its signature proves.
+    pub fn sender(&self) -> PeerId {
+        self.sender
+    }
+
+    /// What it is for.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// What it says.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("sender", &self.sender)
+            .field("service", &self.service)
+            .field("body", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers one request.
+pub struct Replier {
+    reply: Reply,
+    by: Identity,
+}
+
+impl Replier {
+    /// Seals the answer, which only the sender opens, or why there is none, of which 255 characters are shown.
+    ///
+    /// # Errors
+    /// [`SealFlaw::TooLong`] beyond [`MAX_BODY`](super::MAX_BODY); [`SealFlaw::Sign`]; and
+    /// [`SealFlaw::Unopened`] where the sender has given no key for it.
+    pub fn answer(&self, answer: Result<&[u8], &str>) -> Result<Vec<u8>, SealFlaw> {
+        self.reply.seal(&self.by, answer)
+    }
+}
+
+impl fmt::Debug for Replier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replier").finish_non_exhaustive()
+    }
+}

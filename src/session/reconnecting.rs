@@ -1,0 +1,252 @@
+//! A session that comes back by itself.
+//!
+//! ```text
+//!            session ends                     attempt fails, and may pass
+//!   Up -----------------------> Down -----+<---------+
+//!    ^                           |        | pause    |
+//!    +---------------------------+--------+----------+
+//!            attempt succeeds             | fails for good, or closed here
+//!                                         v
+//!                                        Over
+//! ```
+//!
+//! A task of its own dials. What a substream of the old session had in flight is lost with it, and its
+//! reader and its writer get the session's error: a new session is another connection, with other keys, and
+//! no byte passes from one to the other. Whoever wants to go on opens the service again, and knows best from
+//! where.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cepa_transports::Endpoint;
+use futures::FutureExt as _;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::{ConnectError, Session};
+use crate::stack::StackConfig;
+
+/// How things stand with a [`Reconnecting`] session.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// This session stands.
+    Up(Session),
+    /// None stands; one is dialled. The text is one line: how the last session ended, or why the last
+    /// attempt failed.
+    Down(Arc<str>),
+    /// There will be none any more.
+    Over(Over),
+}
+
+/// Why a [`Reconnecting`] session is given up. Each text is one line and says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Over {
+    /// It was closed here.
+    #[error("the session was closed here, for good")]
+    Closed,
+    /// No other attempt would do better: one of the two ends does not want the other.
+    #[error("not connected again: {0}")]
+    Failed(#[source] Arc<ConnectError>),
+}
+
+/// A session with one place that is dialled again whenever it is lost, with the pauses of a [`Backoff`].
+///
+/// ```no_run
+/// # async fn example(config: cepa::stack::StackConfig) -> Result<(), Box<dyn std::error::Error>> {
+/// use cepa::session::Reconnecting;
+/// use tokio::io::AsyncReadExt;
+///
+/// let line = Reconnecting::dial(&"serial:/dev/ttyUSB0".parse()?, &config).await?;
+/// loop {
+///     // Waits while the board restarts.
+///     let mut sensor = line.session().await?.open("sensor").await?;
+///     let mut reading = Vec::new();
+///     match sensor.read_to_end(&mut reading).await {
+///         Ok(_) => println!("{}", String::from_utf8_lossy(&reading)),
+///         Err(lost) => eprintln!("{lost}"), // half a reading: not to be used
+///     }
+/// }
+/// # }
+/// ```
+///
+/// Clones are handles on the same one. When the last is dropped nothing is dialled any more, and the session
+/// lives on as long as anybody holds it.
+#[derive(Clone)]
+pub struct Reconnecting {
+    standing: watch::Receiver<Standing>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tell: watch::Sender<Standing>,
+    task: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Reconnecting {
+    /// Dials an address as [`Session::dial`] does, and again by [`Backoff::for_endpoint`] whenever the
+    /// session is lost, or was closed by either end. Whom an attempt may lead to, `config.trust` says each time.
+    ///
+    /// # Errors
+    /// Those of the first attempt, which is made before this returns and is not repeated: a wrong address
+    /// should not look like a peer that is away.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        let (endpoint, config) = (endpoint.clone(), config.clone());
+        let backoff = Backoff::for_endpoint(&endpoint);
+        Self::with(backoff, move || {
+            let (endpoint, config) = (endpoint.clone(), config.clone());
+            async move { Session::dial(&endpoint, &config).await }
+        })
+        .await
+    }
+
+    /// The same for sessions that `connect` makes, on streams of one's own. Which of its errors end it all,
+    /// [`ConnectError::may_pass`] says.
+    ///
+    /// # Errors
+    /// Those of the first attempt, as for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the attempt.
+    pub async fn with<F, A>(backoff: Backoff, mut connect: F) -> Result<Self, ConnectError>
+    where
+        F: FnMut() -> A + Send + 'static,
+        A: Future<Output = Result<Session, ConnectError>> + Send + 'static,
+    {
+        // A handshake's future is large, and this one is a part of the caller's.
+        let session = Box::pin(connect()).await?;
+        let (tell, standing) = watch::channel(Standing::Up(session.clone()));
+        let task = tokio::spawn(keep(session, backoff, connect, tell.clone()));
+        let shared = Shared {
+            tell,
+            task: task.abort_handle(),
+        };
+        Ok(Self {
+            standing,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The session that stands; waits for one where none does.
+    ///
+    /// # Errors
+    /// When there will be none any more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn session(&self) -> Result<Session, Over> {
+        let mut standing = self.standing.clone();
+        loop {
+            let now = standing.borrow_and_update().clone();
+            match now {
+                // One that is over, which the task has not been told yet, is none.
+                Standing::Up(session) if session.closed().now_or_never().is_none() => {
+                    return Ok(session);
+                }
+                Standing::Over(over) => return Err(over),
+                Standing::Up(_) | Standing::Down(_) => {}
+            }
+            // The sender lives as long as we do.
+            if standing.changed().await.is_err() {
+                return Err(Over::Closed);
+            }
+        }
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Waits until things stand otherwise than this handle was told last. Steps that follow each other
+    /// quickly may be told as one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> Standing {
+        // The sender lives as long as we do; an error could only mean that nothing changes any more.
+        let _ = self.standing.changed().await;
+        self.standing.borrow_and_update().clone()
+    }
+
+    /// Ends it for good: nothing is dialled any more, and the session is [closed](Session::close).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the close back.
+    pub async fn close(&self) {
+        self.shared.task.abort();
+        let mut standing = None;
+        self.shared.tell.send_if_modified(|now| {
+            let before = step(now, Standing::Over(Over::Closed));
+            let changed = before.is_some();
+            standing = before;
+            changed
+        });
+        if let Some(Standing::Up(session)) = standing {
+            session.close().await;
+        }
+    }
+}
+
+/// Things stand otherwise now; gives what was before. What is over stays so.
+fn step(now: &mut Standing, next: Standing) -> Option<Standing> {
+    match now {
+        Standing::Over(_) => None,
+        now => Some(std::mem::replace(now, next)),
+    }
+}
+
+impl fmt::Debug for Reconnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnecting")
+            .field("standing", &self.standing())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Watches over the session, and dials when it is lost.
+async fn keep<F, A>(
+    mut session: Session,
+    mut backoff: Backoff,
+    mut connect: F,
+    tell: watch::Sender<Standing>,
+) where
+    F: FnMut() -> A,
+    A: Future<Output = Result<Session, ConnectError>>,
+{
+    let set = |next| tell.send_if_modified(|now| step(now, next).is_some());
+    let down = |why: &dyn fmt::Display| set(Standing::Down(why.to_string().into()));
+    loop {
+        let since = Instant::now();
+        let end = session.closed().await;
+        backoff.stood_for(since.elapsed());
+        down(&end);
+        let again = backoff.again(&mut connect, |error: &ConnectError| {
+            let passes = error.may_pass();
+            if passes {
+                down(error);
+            }
+            passes
+        });
+        match again.await {
+            Ok(fresh) => session = fresh,
+            Err(error) => {
+                set(Standing::Over(Over::Failed(Arc::new(error))));
+                return;
+            }
+        }
+        set(Standing::Up(session.clone()));
+    }
+}

@@ -1,0 +1,215 @@
+//! Services of other peers, offered as one's own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cepa::identity::AcceptAny;
+use cepa::mux::StreamError;
+use cepa::node::{Access, Event, Node, PeerAddr, ReachError};
+use cepa::session::OpenError;
+use cepa::tls::TlsConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::support::{ask, config, eventually, listening, node, offer_echo, soon, until};
+
+/// A forwarder to a service of `owner`; its address.
+async fn forwarder(owner: &Node, service: &str) -> (Node, PeerAddr) {
+    let (_, at) = listening(owner).await;
+    let forwarder = node();
+    let to = at.with_service(service).unwrap();
+    forwarder.forward("here", Access::Anyone, to);
+    let (_, at) = listening(&forwarder).await;
+    (forwarder, at.with_service("here").unwrap())
+}
+
+fn code(error: &std::io::Error) -> u32 {
+    let error = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<StreamError>());
+    match error {
+        Some(StreamError::ResetByPeer { code }) => *code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_another_peer_is_offered_and_its_owner_sees_the_forwarder() {
+    let owner = node();
+    owner.serve("who", Access::Anyone, async |call| {
+        let peer = call.peer().id();
+        let mut stream = call.accept().await.unwrap();
+        // Only at the end of what comes: half close has to be passed on.
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        stream.write_all(peer.as_bytes()).await.unwrap();
+        stream.write_all(&all).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let (forwarder, at) = forwarder(&owner, "who").await;
+    let client = node();
+    let mut stream = client.open(&at).await.unwrap();
+    let body = vec![7; 300_000];
+    stream.write_all(&body).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer[..32], *forwarder.id().as_bytes());
+    assert!(answer[32..] == body);
+}
+
+#[tokio::test]
+async fn resets_are_passed_on_with_their_codes() {
+    let owner = node();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&heard);
+    owner.serve("resets", Access::Anyone, move |call| {
+        let told = Arc::clone(&told);
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            match stream.read_u8().await {
+                Ok(_) => stream.wire_mut().reset(1234),
+                Err(error) => told.store(code(&error) as usize, Ordering::Relaxed),
+            }
+        }
+    });
+    let (_forwarder, at) = forwarder(&owner, "resets").await;
+    let client = node();
+    let mut stream = client.open(&at).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    let error = soon(stream.read_u8()).await.unwrap_err();
+    assert_eq!(code(&error), 1234);
+    let mut stream = client.open(&at).await.unwrap();
+    stream.wire_mut().reset(4321);
+    eventually(|| heard.load(Ordering::Relaxed) == 4321).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_the_other_end_back() {
+    const ALL: usize = 96 << 20;
+    let owner = node();
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    owner.serve("slow", Access::Anyone, move |call| {
+        let wait = Arc::clone(&wait);
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            wait.notified().await;
+            let read = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            stream.write_u64(read.unwrap()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    let (_forwarder, at) = forwarder(&owner, "slow").await;
+    let client = node();
+    let mut stream = client.open(&at).await.unwrap();
+    stream
+        .wire_mut()
+        .set_timeouts(cepa::mux::StreamTimeouts::NONE);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let sending = tokio::spawn(async move {
+        let chunk = vec![7; 64 * 1024];
+        while count.load(Ordering::Relaxed) < ALL {
+            stream.write_all(&chunk).await.unwrap();
+            count.fetch_add(chunk.len(), Ordering::Relaxed);
+        }
+        stream.shutdown().await.unwrap();
+        stream.read_u64().await.unwrap()
+    });
+    // No more goes in than the windows of two substreams take.
+    soon(async {
+        let mut before = 0;
+        while before == 0 || sent.load(Ordering::Relaxed) != before {
+            before = sent.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    assert!(sent.load(Ordering::Relaxed) < ALL / 2);
+    go.notify_one();
+    assert_eq!(soon(sending).await.unwrap(), ALL as u64);
+}
+
+#[tokio::test]
+async fn what_is_not_forwarded_says_why() {
+    let owner = node();
+    offer_echo(&owner);
+    let (forwarder, at) = forwarder(&owner, "no such thing").await;
+    let client = node();
+    let refusal = async |client: &Node, at: &PeerAddr| match soon(client.open(at)).await {
+        Err(ReachError::Open { error, .. }) => match error {
+            OpenError::Refused { reason, .. } => reason,
+            other => panic!("{other}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let mut events = forwarder.events();
+    let said = refusal(&client, &at).await;
+    assert!(
+        said.contains("behind a forwarder: no service of this name"),
+        "{said}"
+    );
+    // Nothing of where it is goes to the peer; the operator is told.
+    let nowhere = format!("cepa://{}@tcp:127.0.0.1:1/echo", node().id());
+    forwarder.forward("nowhere", Access::Anyone, nowhere.parse().unwrap());
+    let said = refusal(&client, &at.clone().with_service("nowhere").unwrap()).await;
+    assert!(
+        said.contains("not reached") && !said.contains("127.0.0.1"),
+        "{said}"
+    );
+    let told = until(&mut events, |event| match event {
+        Event::Refused(_, name, why) if name == "nowhere" => Some(why.clone()),
+        _ => None,
+    });
+    assert!(told.await.contains("127.0.0.1:1"));
+    // TLS that would end here is not taken for TLS with the owner.
+    let identity = cepa::identity::Identity::generate(cepa::identity::KeyKind::Ed25519).unwrap();
+    let inner = TlsConfig::new(&identity, Arc::new(AcceptAny)).unwrap();
+    let session = client.session(&at).await.unwrap();
+    let secured = session.open_secured("here", &inner).await;
+    assert!(matches!(secured, Err(OpenError::NoInnerTls { .. })));
+    // Who may open it is the forwarder's own question.
+    assert!(forwarder.allow("nowhere", Access::Nobody));
+    let said = refusal(&client, &at.clone().with_service("nowhere").unwrap()).await;
+    assert!(
+        said.contains("no service of this name is open to you"),
+        "{said}"
+    );
+}
+
+/// Two that forward to each other come to an end, and are of use again afterwards.
+#[tokio::test]
+async fn a_ring_of_forwarders_ends() {
+    let mut few = config();
+    few.forwards = 8;
+    let (one, other) = (Node::new(few), node());
+    let (_, at_one) = listening(&one).await;
+    let (_, at_other) = listening(&other).await;
+    one.forward(
+        "ring",
+        Access::Anyone,
+        at_other.clone().with_service("ring").unwrap(),
+    );
+    other.forward(
+        "ring",
+        Access::Anyone,
+        at_one.clone().with_service("ring").unwrap(),
+    );
+    let client = node();
+    let error = soon(client.open(&at_one.clone().with_service("ring").unwrap())).await;
+    let said = error.unwrap_err().to_string();
+    assert!(said.contains("refused behind a forwarder"), "{said}");
+    offer_echo(&other);
+    one.forward(
+        "echo",
+        Access::Anyone,
+        at_other.with_service("echo").unwrap(),
+    );
+    let stream = client
+        .open(&at_one.with_service("echo").unwrap())
+        .await
+        .unwrap();
+    soon(ask(stream, b"still here")).await.unwrap();
+}
