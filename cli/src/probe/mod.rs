@@ -2,6 +2,8 @@
 //! with a loopback plug. Nothing of cepa's own layers runs meanwhile: it is the line that is looked at.
 
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod meter;
 mod report;
 #[cfg(test)]
