@@ -23,7 +23,7 @@ use crate::node::introduction::{IntroducedError, Introduction, recipient};
 use crate::onion::Onion;
 use crate::relay::code_of;
 
-use super::message::{exchange, receive_message, send_message};
+use super::message::{MessageFlaw, exchange, receive_message, send_message};
 use super::state::{MembraneError, State};
 
 /// Code of the reset where the membrane was revoked.
@@ -162,8 +162,6 @@ async fn join(
     if let Err(error) = &done {
         let code = match error {
             MembraneError::Revoked => REVOKED,
-            // An end inside of a message is nobody's reset.
-            MembraneError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => REFUSED,
             MembraneError::Io(error) => code_of(error),
             _ => REFUSED,
         };
@@ -180,7 +178,15 @@ async fn way(
     state: &Arc<State>,
     (giver, getter): (PeerId, PeerId),
 ) -> Result<(), MembraneError> {
-    while let Some(message) = receive_message(from).await? {
+    loop {
+        let message = match receive_message(from).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(MessageFlaw::Malformed("its end is missing".into()).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let message = exchange(&message, |it| {
             state.wrap(&it, giver, getter, offer_reference)
         })?;
