@@ -106,6 +106,10 @@ pub(crate) struct Serve {
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
+    /// Who may introduce others to the services, beside this identity itself. Strangers can have a session
+    /// then, and open nothing but what they are introduced to (repeatable)
+    #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
+    pub(crate) introducers: Vec<Who>,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first

@@ -61,7 +61,7 @@ impl Link {
             Whither::Place(address) => {
                 let policy = trust::of_dialler(trust, address)?;
                 let asked = trust::asked_for(trust);
-                let attempt = Self::attempt(address, &policy, asked?, identity, chatter);
+                let attempt = Self::attempt(address, &policy, asked?, identity, chatter, true);
                 attempt.await.map_err(|(failure, _)| failure)
             }
             _ => Self::to_peer(whither, trust, identity).await,
@@ -124,7 +124,7 @@ impl Link {
         carries_session(address)?;
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust)?;
-        let link = match Self::attempt(address, &policy, asked, identity, chatter).await {
+        let link = match Self::attempt(address, &policy, asked, identity, chatter, false).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -138,7 +138,7 @@ impl Link {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, asked, identity, chatter).await;
+                let second = Self::attempt(address, &policy, asked, identity, chatter, true).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -153,19 +153,24 @@ impl Link {
         Ok(link)
     }
 
-    /// One connection; when it fails since nobody knows who answered, that peer is told as well.
+    /// One connection; when it fails since nobody knows who answered, that peer is told as well. What a
+    /// device does not do is told the first time.
     async fn attempt(
         address: &Endpoint,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
+        again: bool,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
         let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
         config.ask_for = asked;
         config.link.chatter = chatter.cloned();
         let dialled = transports::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
+        if !again {
+            stream.remarks().iter().for_each(say);
+        }
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));

@@ -11,7 +11,7 @@ use cepa::transports::{self, Endpoint, Layer, Stream};
 
 use crate::args::{self, Trust};
 use crate::child::Watched;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
 use crate::link::refused;
@@ -95,6 +95,7 @@ async fn open(
     identity: Option<&Identity>,
 ) -> Result<End, Failure> {
     let mut stream = transports::dial(address).await?;
+    stream.remarks().iter().for_each(say);
     let child = stream
         .take_child()
         .map(|c| Watched::start(c, address.to_string()));

@@ -54,6 +54,11 @@ impl Services {
         Arc::new(Self { list, inner, node })
     }
 
+    /// What the services are called.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|service| service.name.as_str())
+    }
+
     /// The service of that name. No name means the only one, where there is only one.
     fn find(&self, name: &str) -> Result<&Service, String> {
         match self.list.as_slice() {
@@ -141,6 +146,12 @@ impl Services {
                 return Err(e.to_string());
             }
         };
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
@@ -201,6 +212,12 @@ impl Services {
             }
         };
         served.joined_to(&near);
+        for remark in near.remarks() {
+            say_of(
+                session.peer().id(),
+                format_args!("service {name}: {remark}"),
+            );
+        }
         let child = near
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));

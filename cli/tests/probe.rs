@@ -12,8 +12,15 @@ fn a_pty_is_clean_in_both_directions() {
     let words = ["probe", "--answer", &pty];
     let mut other = common::Server::start_at(&place, &words, "answering probes on");
     let serial = format!("serial:{line},baud=115200");
-    let output = place.run(&["probe", &serial]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // A pty knows no RS-485, and works without.
+    let output = place.run(&["probe", &format!("{serial},rs485=on")]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("RS-485 is unsupported by this device"),
+        "{said}"
+    );
     let table = text(&output.stdout);
     for row in [
         "round trip ",

@@ -33,6 +33,20 @@ fn expect(file: &mut File, what: &str) {
 }
 
 #[test]
+fn what_a_line_does_not_do_is_told_before_anybody_comes() {
+    let place = Place::new();
+    let line = place.text("line");
+    let device = place.cepa(&["pipe", &format!("pty:{line}"), "exec:cat"]);
+    let mut device = { device }.spawn().unwrap();
+    drop(open(line.as_ref()));
+    let words = [&format!("serial:{line},rs485=on"), "--allow", "any"];
+    let mut server = place.serve(&words);
+    server.wait_for("RS-485 is unsupported by this device or its driver");
+    device.kill().unwrap();
+    device.wait().unwrap();
+}
+
+#[test]
 fn a_pty_and_a_serial_line_can_be_services() {
     let place = Place::new();
     let (pty, line) = (place.text("tty"), place.text("line"));

@@ -32,8 +32,9 @@ use super::shared::{Shared, now};
 /// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
 
-/// Rounds of reading and writing before other tasks get a turn.
-const ROUNDS: usize = 16;
+/// Rounds of reading and writing before other tasks get a turn: 256 KiB, which the caches still hold when
+/// the application looks at them.
+const ROUNDS: usize = 4;
 
 /// The task of a session: it moves the bytes. Spawn it, or poll it beside other things.
 ///

@@ -556,6 +556,24 @@ fn bulk_on_a_far_and_fast_path() {
     }
 }
 
+/// Whoever writes less than the path could take has no queue in it, and is not to be held back by a bound
+/// that was never tried.
+#[test]
+fn a_near_and_fast_path_is_let_go_though_it_is_not_full() {
+    let mut path = Path::new(1e9, 1 << 20, MS / 100, config());
+    let (here, there) = path.bulk[CLIENT].take().unwrap();
+    let until = path.now + 300 * MS;
+    while path.now < until {
+        path.write(CLIENT, here, 100 << 10);
+        let mut got = 0;
+        while got < 100 << 10 {
+            path.step();
+            got += path.read(SERVER, there);
+        }
+    }
+    assert_eq!(path.ends[CLIENT].stats().flight_limit, None);
+}
+
 /// A thousand echoes are ten times what may go before an answer teaches something.
 #[test]
 fn echoes_without_bulk_go_on() {

@@ -18,6 +18,8 @@ pub enum Event {
     /// A listener is gone; the text says why, and is empty where it was a line that has ended. A serial
     /// line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with its first byte.
     ListenerGone(Endpoint, String),
+    /// What a listener's device does not do of what its address asks for.
+    Remark(String),
     /// A session with a peer is up.
     Up(PeerId, Path),
     /// A session with a peer is over; the text says how.
@@ -46,6 +48,7 @@ impl fmt::Display for Event {
             Self::Listening(at) => write!(f, "listening on {at}"),
             Self::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
             Self::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
+            Self::Remark(remark) => f.write_str(remark),
             Self::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
             Self::Down(peer, path, how) => {
                 write!(f, "session with {peer} {} ended: {how}", path.phrase())

@@ -23,8 +23,15 @@ pub(super) async fn listen(
     let listener = transports::listen(endpoint).await?;
     let real = listener.endpoint().clone();
     core.tell(Event::Listening(real.clone()));
+    remark(core, &listener);
     tokio::spawn(accept(Arc::clone(core), listener));
     Ok(real)
+}
+
+fn remark(core: &Core, listener: &Listener) {
+    for remark in listener.remarks() {
+        core.tell(Event::Remark(remark.clone()));
+    }
 }
 
 async fn accept(core: Arc<Core>, mut listener: Listener) {
@@ -62,6 +69,7 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
         };
         if absent.take().is_some() {
             core.tell(Event::Listening(endpoint.clone()));
+            remark(&core, &listener);
         }
         let layers = endpoint.layers().to_vec();
         let (core, config) = (Arc::clone(&core), config.clone());

@@ -36,6 +36,7 @@
 //! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
 //! | `access.rs` | who may open a service |
 //! | `table.rs` | the sessions, and which of several is used |
+//! | `turns.rs` | who of several dials a peer |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `inbound.rs` | listeners |
@@ -44,6 +45,7 @@
 //! | `forward.rs` | services of other peers, offered as one's own |
 //! | `introduction/` | references to services that peers give each other |
 //! | `membrane/` | forwarders that wrap what passes through them |
+//! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `sealed/` | messages that a third peer carries and can't read |
 //! | `signed.rs` | statements and their signatures |
 //! | `register.rs` | staying registered at relays |
@@ -75,9 +77,11 @@ mod introduction;
 mod live;
 mod membrane;
 mod register;
+mod resolve;
 mod sealed;
 mod signed;
 mod table;
+mod turns;
 
 pub use access::Access;
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
@@ -91,6 +95,9 @@ pub use membrane::{
     MAX_MESSAGE, Membrane, MembraneError, MessageFlaw, REFERENCE_TAG, receive_message, reference,
     references, send_message,
 };
+#[cfg(feature = "mdns")]
+pub use resolve::{Announcement, Mdns, MdnsConfig};
+pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 pub use sealed::{
     Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
     Replier, SealFlaw, SealedCall, SealedError, SealingKey, seal_request,
@@ -140,7 +147,9 @@ impl Node {
     /// Offers a service. The handler runs in a task of its own for each substream that is opened for
     /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
     ///
-    /// Names that begin with `cepa.` are the protocol's own: such a service is never called.
+    /// Names that begin with `cepa.` are the protocol's own: such a service is never called. (`cepa.console.NAME` is
+    /// how `cepa console` asks for NAME, and is for whoever knows that protocol; it does not count among
+    /// [`services`](Self::services), nor as the one that is meant where none is named.)
     pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
@@ -157,6 +166,20 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         self.core.serve_rest(access, handler);
+    }
+
+    /// Serves a substream to its end, of a session that was made without this node: services, introductions and the
+    /// relay are as for the node's own sessions. The session stays its owner's, who goes on accepting.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, or what else serves the substream, with it.
+    pub async fn take(&self, incoming: Incoming, session: &Session) {
+        let path = Path {
+            via: Vec::new(),
+            dialled: false,
+            label: session.label().to_owned(),
+        };
+        live::serve(&self.core, incoming, session.clone(), path).await;
     }
 
     /// Offers a service of another peer as one of this node: a plaintext forwarder. It sees and can change

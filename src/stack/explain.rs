@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cepa_transports::endpoint::Rs485;
 use cepa_transports::{Endpoint, Layer, Target};
 
 use super::layers::default_layers;
@@ -117,9 +118,14 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}",
+            "serial line {} at {} baud{}{}",
             path.display(),
             settings.baud,
+            match settings.rs485 {
+                Rs485::Keep => "",
+                Rs485::Off => ", not in RS-485 mode",
+                Rs485::On(_) => ", in RS-485 mode where the driver knows it",
+            },
             if settings.exclusive {
                 ", locked for this process"
             } else {

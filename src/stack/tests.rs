@@ -82,6 +82,10 @@ fn every_scheme_is_explained() {
             "serial:/dev/ttyS9,baud=9600",
             "serial line /dev/ttyS9 at 9600 baud, locked",
         ),
+        (
+            "serial:/dev/ttyS9,baud=9600,exclusive=no,rs485=on",
+            "9600 baud, in RS-485 mode",
+        ),
         ("pty:/tmp/link", "linked to /tmp/link"),
         ("memory:here", "named here"),
     ] {

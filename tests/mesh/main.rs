@@ -8,5 +8,6 @@ mod introductions;
 mod membrane;
 mod nodes;
 mod relays;
+mod resolve;
 mod sealed;
 mod support;

@@ -30,6 +30,8 @@ pub mod meter;
 mod ports;
 mod pty;
 #[cfg(feature = "serial")]
+mod rs485;
+#[cfg(feature = "serial")]
 mod serial;
 #[cfg(not(feature = "serial"))]
 #[path = "serial_off.rs"]

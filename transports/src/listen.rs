@@ -92,6 +92,15 @@ impl Listener {
         }
     }
 
+    /// What the address asks for and the device does not do, where that is no failure; one line each, as
+    /// [`Stream::remarks`]. Of a line that was opened anew since, those of that time.
+    pub fn remarks(&self) -> &[String] {
+        match &self.source {
+            Source::Serial(line) => line.remarks(),
+            _ => &[],
+        }
+    }
+
     /// What is listened on, with the real port where any was asked for.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -12,7 +12,8 @@
 //! - **a hang-up** (the adapter was unplugged, or the other end of a pty was closed) is an error, never an end
 //!   of file: nothing on a line says that the peer meant to end.
 //!
-//! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure.
+//! Settings that a pty cannot have (parity, 7 bits) are ignored by it, which is no failure; nor is RS-485 where
+//! the device has none, but that is remarked upon.
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
@@ -31,9 +32,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_serial::SerialPort;
 
 use crate::endpoint::{
-    DataBits, Endpoint, FlowControl, ModemLine, Parity, SerialSettings, StopBits,
+    DataBits, Endpoint, FlowControl, ModemLine, Parity, Rs485, SerialSettings, StopBits,
 };
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
+use crate::rs485;
 use crate::stream::Stream;
 use crate::terminal::{Breaks, Control};
 
@@ -63,6 +65,8 @@ pub(crate) struct SerialListener {
     turn: Arc<Semaphore>,
     /// Between two calls of `accept`: opened, but nothing heard.
     waiting: Option<Line>,
+    /// Of the port as it was opened last.
+    remarks: Vec<String>,
 }
 
 impl SerialListener {
@@ -77,20 +81,22 @@ impl SerialListener {
             path: path.to_owned(),
             settings: *settings,
             turn: Arc::new(Semaphore::new(1)),
+            remarks: line.remarks.clone(),
             waiting: Some(line),
         })
+    }
+
+    pub(crate) fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     pub(crate) async fn accept(&mut self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
         // The semaphore is never closed, so this never fails.
         let permit = Arc::clone(&self.turn).acquire_owned().await.ok();
         if self.waiting.is_none() {
-            self.waiting = Some(Line::open(
-                Action::Accept,
-                endpoint,
-                &self.path,
-                &self.settings,
-            )?);
+            let line = Line::open(Action::Accept, endpoint, &self.path, &self.settings)?;
+            self.remarks.clone_from(&line.remarks);
+            self.waiting = Some(line);
         }
         if let Some(line) = &mut self.waiting {
             let mut first = [0; 1024];
@@ -131,6 +137,8 @@ struct Line {
     breaks: Arc<Breaks>,
     /// Until when the line is held in a break.
     breaking: Option<Pin<Box<Sleep>>>,
+    /// What was asked of the port and not done.
+    remarks: Vec<String>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -196,11 +204,15 @@ impl Line {
                 FlowControl::Software => tokio_serial::FlowControl::Software,
             })
             .exclusive(s.exclusive);
-        // Held until the port is open for good, so that no line falls meanwhile.
-        let kept = (s.dtr == ModemLine::Keep).then(|| keep_lines(path));
+        // Held until the port is open for good, so that no line falls meanwhile. Opened before, since an
+        // exclusive port can't be opened twice.
+        let keep_lines = s.dtr == ModemLine::Keep;
+        let held = (keep_lines || s.rs485 != Rs485::Keep).then(|| hold(path, keep_lines));
         let mut port = tokio_serial::SerialStream::open(&builder)
             .map_err(|error| explain(action, endpoint, path, error))?;
-        drop(kept);
+        let remarks = rs485::set(endpoint, held.flatten(), s.rs485)
+            .into_iter()
+            .collect();
         // What a device cannot do (a pty has no lines) is no failure: nothing is lost by it.
         if !is_pty(path) {
             let _ = port.clear(tokio_serial::ClearBuffer::Input);
@@ -222,13 +234,17 @@ impl Line {
             gathered: Vec::new(),
             breaks: Arc::default(),
             breaking: None,
+            remarks,
             permit: None,
         })
     }
 
-    fn into_stream(self, path: &Path) -> Stream {
+    fn into_stream(mut self, path: &Path) -> Stream {
         let control = Control::of_line(Arc::clone(&self.breaks));
-        Stream::from_io(self, format!("serial {}", path.display())).with_control(control)
+        let remarks = std::mem::take(&mut self.remarks);
+        Stream::from_io(self, format!("serial {}", path.display()))
+            .with_control(control)
+            .with_remarks(remarks)
     }
 
     /// Begins a break that was asked for, and ends it in time. A device that has none goes on without.
@@ -259,15 +275,16 @@ fn is_pty(path: &Path) -> bool {
     path.starts_with("/dev/pts") || path.to_string_lossy().starts_with("/dev/ttys")
 }
 
-/// Has the lines stay as they are when the port is closed: no hang-up on close (`HUPCL`). Opening a port
-/// raises them where they are low, and an edge resets many a board; so the next opening finds them high.
+/// Opens a port beside the one that is in use, if nobody else has locked it.
 ///
-/// Done on a descriptor of our own, for a port that nobody else has locked.
-fn keep_lines(path: &Path) -> Option<OwnedFd> {
+/// `keep_lines` has the modem lines stay as they are when the port is closed: no hang-up on close (`HUPCL`).
+/// Opening a port raises them where they are low, and an edge resets many a board; so the next opening finds
+/// them high.
+fn hold(path: &Path, keep_lines: bool) -> Option<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let port = rustix::fs::open(path, flags, Mode::empty()).ok()?;
     rustix::fs::flock(&port, FlockOperation::NonBlockingLockExclusive).ok()?;
-    if let Ok(mut mode) = tcgetattr(&port) {
+    if keep_lines && let Ok(mut mode) = tcgetattr(&port) {
         mode.control_modes.remove(ControlModes::HUPCL);
         let _ = tcsetattr(&port, OptionalActions::Now, &mode);
     }

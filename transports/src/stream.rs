@@ -25,8 +25,16 @@ pub struct Stream {
     // Dropped before the child, so that a command sees the end of its input before it is killed.
     io: Box<dyn Wire>,
     label: String,
+    /// Few streams have any of it, and streams are moved often.
+    aside: Option<Box<Aside>>,
+}
+
+/// What some transports have beside the bytes.
+#[derive(Default)]
+struct Aside {
     child: Option<Child>,
     control: Option<Control>,
+    remarks: Vec<String>,
 }
 
 impl Stream {
@@ -35,8 +43,7 @@ impl Stream {
         Self {
             io: Box::new(Plain(io)),
             label: label.into(),
-            child: None,
-            control: None,
+            aside: None,
         }
     }
 
@@ -45,24 +52,41 @@ impl Stream {
         Self {
             io: Box::new(io),
             label: label.into(),
-            child: None,
-            control: None,
+            aside: None,
         }
     }
 
+    fn aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
     pub(crate) fn with_child(mut self, child: Child) -> Self {
-        self.child = Some(child);
+        self.aside().child = Some(child);
         self
     }
 
     pub(crate) fn with_control(mut self, control: Control) -> Self {
-        self.control = Some(control);
+        self.aside().control = Some(control);
         self
+    }
+
+    #[cfg(feature = "serial")]
+    pub(crate) fn with_remarks(mut self, remarks: Vec<String>) -> Self {
+        if !remarks.is_empty() {
+            self.aside().remarks = remarks;
+        }
+        self
+    }
+
+    /// What the address asks for and the device does not do, where that is no failure; one line each. Worth
+    /// showing to a person.
+    pub fn remarks(&self) -> &[String] {
+        self.aside.as_ref().map_or(&[], |aside| &aside.remarks)
     }
 
     /// What can be told to the device below, beside bytes; `None` where there is none that would listen.
     pub fn control(&self) -> Option<Control> {
-        self.control.clone()
+        self.aside.as_ref()?.control.clone()
     }
 
     /// Where it goes or came from, for messages: `tcp 127.0.0.1:7000`.
@@ -85,7 +109,7 @@ impl Stream {
     /// From then on dropping the stream only closes the pipes; dropping the [`Child`] kills the
     /// command. `None` for any other transport, and the second time.
     pub fn take_child(&mut self) -> Option<Child> {
-        self.child.take()
+        self.aside.as_mut()?.child.take()
     }
 }
 

@@ -316,6 +316,42 @@ async fn modem_lines_are_kept_or_set_and_a_pty_that_has_none_is_fine() {
     }
 }
 
+#[tokio::test]
+async fn a_device_without_rs485_is_used_as_it_is_and_says_so() {
+    let place = Place::new();
+    let mut pty = dial(&place.pty()).await.unwrap();
+    let path = place.path.display();
+    for (options, told) in [
+        ("rs485=on,rts-before=1", true),
+        ("rs485=on,dtr=on", true),
+        ("rs485=on,exclusive=no", true),
+        // Off is what it is already.
+        ("rs485=off", false),
+        ("rs485=keep", false),
+    ] {
+        let address = endpoint(&format!("serial:{path},{options}"));
+        let mut serial = dial(&address).await.unwrap();
+        let remarks = serial.remarks();
+        assert_eq!(remarks.len(), usize::from(told), "{options}: {remarks:?}");
+        if told {
+            assert!(
+                remarks[0].starts_with(&format!("{address}: ")),
+                "{remarks:?}"
+            );
+            assert!(remarks[0].contains("RS-485 is unsupported"), "{remarks:?}");
+        }
+        serial.write_all(b"used").await.unwrap();
+        expect(&mut pty, "used").await;
+    }
+    // A listener tells it before anybody has come.
+    let address = endpoint(&format!("serial:{path},rs485=on"));
+    let mut listener = listen(&address).await.unwrap();
+    assert!(listener.remarks()[0].contains("RS-485 is unsupported"));
+    pty.write_all(b"x").await.unwrap();
+    let serial = accept(&mut listener).await;
+    assert_eq!(serial.remarks(), listener.remarks());
+}
+
 /// Counts how often a task is woken.
 #[derive(Default)]
 struct Wakes(std::sync::atomic::AtomicUsize);

@@ -8,16 +8,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cepa::identity::PeerId;
 use cepa::node::{Access, PeerAddr};
 use cepa::transports::Endpoint;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::args::{Service, Target, Who};
+use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
-use crate::folder;
 use crate::stack::carries_session;
+use crate::trust;
 
 /// A file, read and judged.
 #[derive(Debug)]
@@ -267,32 +266,16 @@ impl Config {
 }
 
 fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
-    let (mut ids, mut anyone): (Vec<PeerId>, bool) = (Vec::new(), false);
+    let mut all = Vec::new();
     for word in words {
-        match parsed(&word, wrong)? {
-            Who::Any => anyone = true,
-            Who::Peer(id) => ids.push(id),
-            Who::Known => {
-                let known = folder::known_peers()?.read()?;
-                ids.extend(known.peers().map(|peer| peer.id));
-            }
-            Who::Named(name) => {
-                let known = folder::known_peers()?.read()?;
-                let peer = known.named(&name).ok_or_else(|| {
-                    let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
-                    wrong(Some(word.span()), why)
-                })?;
-                ids.push(peer.id);
-            }
-        }
+        let one = trust::access(&[parsed(&word, wrong)?]);
+        // What is wrong with the file of known peers is not wrong here.
+        all.push(one.map_err(|e| match e.code {
+            Code::Usage => wrong(Some(word.span()), e.message),
+            _ => e,
+        })?);
     }
-    Ok(if anyone {
-        Access::Anyone
-    } else if ids.is_empty() {
-        Access::Nobody
-    } else {
-        Access::peers(ids)
-    })
+    Ok(trust::joined(all))
 }
 
 #[cfg(test)]

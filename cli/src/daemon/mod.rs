@@ -16,6 +16,7 @@ use cepa::relay::RelayConfig;
 use cepa::tls::TlsConfig;
 
 use crate::args::{self, IdentityFile, Target};
+use crate::console::wire::PREFIX as CONSOLE;
 use crate::exit::{self, Failure, say};
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
@@ -154,6 +155,8 @@ impl Daemon {
         if let (Some(membrane), Target::Forward(to)) = (membrane, &offer.service.target) {
             let introducers = offer.introducers.clone().unwrap_or_default();
             self.node.introducers(name, introducers);
+            // It may have been another service before, with a console: a way around.
+            self.node.withdraw(&format!("{CONSOLE}{name}"));
             membrane.offer(name, offer.access.clone(), (**to).clone());
             return Ok(());
         }
@@ -162,11 +165,14 @@ impl Daemon {
         let services = Services::new(vec![offer.service.clone()], inner, self.node.clone());
         let introducers = offer.introducers.clone().unwrap_or_default();
         self.node.introducers(name, introducers);
+        let serve = move |call: Call| {
+            let session = call.session().clone();
+            Arc::clone(&services).serve(call.into_incoming(), session)
+        };
+        let on_console = format!("{CONSOLE}{name}");
         self.node
-            .serve(name, offer.access.clone(), move |call: Call| {
-                let session = call.session().clone();
-                Arc::clone(&services).serve(call.into_incoming(), session)
-            });
+            .serve(&on_console, offer.access.clone(), serve.clone());
+        self.node.serve(name, offer.access.clone(), serve);
         Ok(())
     }
 
@@ -205,6 +211,7 @@ impl Daemon {
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
                 self.node.withdraw(name);
+                self.node.withdraw(&format!("{CONSOLE}{name}"));
                 self.node.withdraw_sealed(name);
             }
         }

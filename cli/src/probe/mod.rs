@@ -44,6 +44,7 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
     }
     let rate = rate(&args.address);
     let stream = transports::dial(&args.address).await?;
+    stream.remarks().iter().for_each(say);
     let findings = tokio::select! {
         findings = ask(stream, &args.address, rate) => findings?,
         () = signals.asked_to_end() => return Ok(()),
@@ -128,6 +129,7 @@ async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, 
 async fn answer(address: &Endpoint) -> Result<(), Failure> {
     let mut listener = transports::listen(address).await?;
     say(format_args!("answering probes on {}", listener.endpoint()));
+    listener.remarks().iter().for_each(say);
     while let Some(stream) = listener.accept().await? {
         if let Err(error) = answer_on(stream).await {
             say(format_args!("{}: {error}", listener.endpoint()));

@@ -218,10 +218,20 @@ impl Pacer {
         self.judged_at = None;
     }
 
+    /// The path is near and fast, and was not found wanting lately.
+    fn may_be_free(&self, now: Instant) -> bool {
+        let may = self.free_after.is_none_or(|at| at <= now);
+        may && self.rate >= FREE_RATE && self.prop() < FREE_PROP
+    }
+
     pub(super) fn change_phase(&mut self, now: Instant, queue: f64) {
         let slack = self.slack();
         let prop = self.prop();
         match self.phase {
+            // However little of it is used: on a path like that, a queue would have to show first.
+            Phase::Starting { .. } if self.may_be_free(now) && queue < FREE_PROP => {
+                self.phase = Phase::Free;
+            }
             Phase::Starting { .. } => {
                 if queue > (prop / 4.0).max(4.0 * TICK) || self.plateau >= 2 {
                     let mut flight = (self.sent - self.acked) as f64;
@@ -268,8 +278,7 @@ impl Pacer {
                         return;
                     }
                 }
-                let may = self.free_after.is_none_or(|at| at <= now);
-                if may && self.rate >= FREE_RATE && prop < FREE_PROP {
+                if self.may_be_free(now) {
                     self.phase = Phase::Free;
                 }
             }

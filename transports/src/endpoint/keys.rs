@@ -18,6 +18,11 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "exclusive",
             "dtr",
             "rts",
+            "rs485",
+            "rts-on-send",
+            "rts-before",
+            "rts-after",
+            "rx-during-tx",
         ],
         _ => &[],
     }
@@ -29,6 +34,7 @@ pub(super) const PARITY: &[&str] = &["none", "odd", "even"];
 pub(super) const STOP: &[&str] = &["1", "2"];
 pub(super) const FLOW: &[&str] = &["none", "hw", "sw"];
 pub(super) const LINE: &[&str] = &["keep", "on", "off"];
+pub(super) const LEVEL: &[&str] = &["high", "low"];
 pub(super) const YES_NO: &[&str] = &["yes", "no"];
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.

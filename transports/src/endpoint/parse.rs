@@ -7,10 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{DATA, FLOW, LINE, PARITY, SCHEMES, STOP, YES_NO, keys_of, nearest};
-use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+use super::keys::{SCHEMES, YES_NO, keys_of, nearest};
+use super::options::{
+    Wrong, digits, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
+use super::serial::serial;
+use super::types::{Endpoint, Layer, Target};
 
 /// Why a text is no address. Printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,29 +64,6 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
-
-/// An error before the whole input is known: a byte offset instead of a column.
-struct Wrong {
-    at: usize,
-    expected: String,
-    nearest: Option<String>,
-}
-
-fn wrong<T>(at: usize, expected: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong {
-        at,
-        expected: expected.into(),
-        nearest: None,
-    })
-}
-
-fn wrong_word<T>(at: usize, expected: impl Into<String>, near: Option<&str>) -> Result<T, Wrong> {
-    Err(Wrong {
-        at,
-        expected: expected.into(),
-        nearest: near.map(str::to_owned),
-    })
-}
 
 impl FromStr for Endpoint {
     type Err = ParseError;
@@ -356,186 +335,4 @@ fn command_end(text: &str, start: usize) -> Result<usize, Wrong> {
         word_begins = c.is_ascii_whitespace();
     }
     Ok(text.len())
-}
-
-fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
-    let (path, options, end) = split(text, start);
-    let path = path_of(
-        path,
-        start,
-        "the path of a serial device, as in serial:/dev/ttyUSB0",
-    )?;
-    let mut s = SerialSettings::default();
-    for option in option_list(options, end, "serial")? {
-        match option.key {
-            "baud" => {
-                let fits = |baud: &u32| (50..=20_000_000).contains(baud);
-                let Some(baud) = digits(option.value).filter(fits) else {
-                    return wrong(option.value_at, "a baud rate, 50 to 20000000");
-                };
-                s.baud = baud;
-            }
-            "data" => {
-                s.data = match option.word(DATA)? {
-                    "5" => DataBits::Five,
-                    "6" => DataBits::Six,
-                    "7" => DataBits::Seven,
-                    _ => DataBits::Eight,
-                }
-            }
-            "parity" => {
-                s.parity = match option.word(PARITY)? {
-                    "odd" => Parity::Odd,
-                    "even" => Parity::Even,
-                    _ => Parity::None,
-                }
-            }
-            "stop" => {
-                s.stop = match option.word(STOP)? {
-                    "2" => StopBits::Two,
-                    _ => StopBits::One,
-                }
-            }
-            "flow" => {
-                s.flow = match option.word(FLOW)? {
-                    "hw" => FlowControl::Hardware,
-                    "sw" => FlowControl::Software,
-                    _ => FlowControl::None,
-                }
-            }
-            "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
-            // option_list lets only the scheme's keys through: this is "dtr" or "rts".
-            key => {
-                let line = match option.word(LINE)? {
-                    "on" => ModemLine::On,
-                    "off" => ModemLine::Off,
-                    _ => ModemLine::Keep,
-                };
-                *(if key == "dtr" { &mut s.dtr } else { &mut s.rts }) = line;
-            }
-        }
-    }
-    Ok(Target::Serial { path, settings: s })
-}
-
-/// The target and its option list: the list begins at the first comma or question mark.
-fn split(text: &str, start: usize) -> (&str, &str, usize) {
-    let end = text.find([',', '?']).unwrap_or(text.len());
-    let (target, options) = text.split_at_checked(end).unwrap_or((text, ""));
-    (target, options, start + end)
-}
-
-fn path_of(text: &str, start: usize, expected: &str) -> Result<PathBuf, Wrong> {
-    let bytes = unescape(text, start)?;
-    if bytes.is_empty() {
-        return wrong(start, expected);
-    }
-    Ok(PathBuf::from(OsString::from_vec(bytes)))
-}
-
-/// One `key=value`, and where its parts stand.
-struct Opt<'a> {
-    key: &'a str,
-    value: &'a str,
-    value_at: usize,
-}
-
-impl Opt<'_> {
-    /// The value as one of a few words.
-    fn word(&self, words: &[&'static str]) -> Result<&'static str, Wrong> {
-        match words.iter().find(|w| **w == self.value) {
-            Some(word) => Ok(word),
-            None => wrong_word(
-                self.value_at,
-                format!("{}={}", self.key, words.join("|")),
-                nearest(self.value, words),
-            ),
-        }
-    }
-}
-
-fn no_options(text: &str, at: usize, scheme: &str) -> Result<(), Wrong> {
-    option_list(text, at, scheme).map(|_| ())
-}
-
-/// Splits an option list (with its introducing `,` or `?`), and checks its keys.
-fn option_list<'a>(text: &'a str, start: usize, scheme: &str) -> Result<Vec<Opt<'a>>, Wrong> {
-    let known = keys_of(scheme);
-    let (body, separator) = match text.strip_prefix('?') {
-        Some(body) => (body, '&'),
-        None => match text.strip_prefix(',') {
-            Some(body) => (body, ','),
-            None => return Ok(Vec::new()),
-        },
-    };
-    if known.is_empty() {
-        return wrong(
-            start,
-            format!(
-                "the end of the address: {scheme} takes no options (\",\" and \"?\" in a path or name are written %2C and %3F)"
-            ),
-        );
-    }
-    let mut list: Vec<Opt<'a>> = Vec::new();
-    let mut at = start + 1;
-    for pair in body.split(separator) {
-        let key = pair.split_once('=').map_or(pair, |(k, _)| k);
-        let expected = || {
-            format!(
-                "KEY=VALUE with one of {scheme}'s keys ({})",
-                known.join(", ")
-            )
-        };
-        if !known.contains(&key) {
-            return wrong_word(at, expected(), nearest(key, known));
-        }
-        let Some((_, value)) = pair.split_once('=') else {
-            return wrong_word(
-                at + key.len(),
-                "\"=\" and a value",
-                Some(&format!("{key}=")),
-            );
-        };
-        if list.iter().any(|o| o.key == key) {
-            return wrong(at, format!("each key once; {key} is there already"));
-        }
-        list.push(Opt {
-            key,
-            value,
-            value_at: at + key.len() + 1,
-        });
-        at += pair.len() + 1;
-    }
-    Ok(list)
-}
-
-/// Resolves `%XX`.
-fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes().enumerate();
-    while let Some((i, byte)) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let high = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
-        let low = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
-        match (high, low) {
-            (Some(0), Some(0)) => return wrong(start + i, "no NUL byte"),
-            // Both are below 16, so this fits.
-            (Some(high), Some(low)) => out.push(u8::try_from(high * 16 + low).unwrap_or(0)),
-            _ => {
-                return wrong(
-                    start + i,
-                    "two hex digits after \"%\" (a plain \"%\" is written %25)",
-                );
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// A number written in decimal digits alone (no sign, no space).
-fn digits<T: FromStr>(text: &str) -> Option<T> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }

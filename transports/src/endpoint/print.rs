@@ -4,7 +4,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings,
+    StopBits, Target,
 };
 
 impl fmt::Display for Layer {
@@ -106,7 +107,30 @@ fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
             write!(f, ",{name}={word}")?;
         }
     }
-    Ok(())
+    match s.rs485 {
+        Rs485::Keep => Ok(()),
+        Rs485::Off => f.write_str(",rs485=off"),
+        Rs485::On(mode) => write!(f, ",{mode}"),
+    }
+}
+
+/// As an address writes it: `rs485=on,rts-on-send=low`.
+impl fmt::Display for Rs485Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rs485=on")?;
+        if !self.rts_on_send {
+            f.write_str(",rts-on-send=low")?;
+        }
+        for (name, ms) in [("before", self.rts_before), ("after", self.rts_after)] {
+            if ms != 0 {
+                write!(f, ",rts-{name}={ms}")?;
+            }
+        }
+        if self.rx_during_tx {
+            f.write_str(",rx-during-tx=yes")?;
+        }
+        Ok(())
+    }
 }
 
 /// A word of a command line. Quoted unless every character is known to be plain, so that no comma

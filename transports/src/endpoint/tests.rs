@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, SerialSettings, StopBits, Target,
+    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings,
+    StopBits, Target,
 };
 
 fn parse(text: &str) -> Endpoint {
@@ -50,6 +51,9 @@ fn canonical_texts() {
         "exec:sh -i,dir=/tmp,pty=yes",
         "serial:/dev/ttyUSB0,baud=115200",
         "serial:/dev/ttyUSB0,baud=9600,data=7,parity=even,stop=2,flow=hw,exclusive=no",
+        "serial:/dev/ttyS1,baud=9600,rs485=off",
+        "serial:/dev/ttyS1,baud=9600,dtr=on,rs485=on",
+        "serial:/dev/ttyS1,baud=9600,rs485=on,rts-on-send=low,rts-before=1,rts-after=100,rx-during-tx=yes",
         "pty:/tmp/line",
         "memory:name",
         "mux+tls+tcp:host:1",
@@ -67,6 +71,10 @@ fn canonical_texts() {
     canonical(
         "serial:/dev/x,data=8,parity=none",
         "serial:/dev/x,baud=115200",
+    );
+    canonical(
+        "serial:/dev/x?rts-before=00&rx-during-tx=no&rts-on-send=high&rs485=on&rts=keep",
+        "serial:/dev/x,baud=115200,rs485=on",
     );
     canonical("unix:/%41%2f", "unix:/A/");
     canonical("exec:  cat   -u ", "exec:cat -u");
@@ -238,6 +246,41 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("serial:/d,flow=rtscts", 16, "flow=none|hw|sw", None),
         ("serial:/d,data=9", 16, "data=5|6|7|8", None),
         ("serial:/d?baud=300&stop=3", 25, "stop=1|2", None),
+        ("serial:/d,rs485=yes", 17, "rs485=keep|on|off", None),
+        (
+            "serial:/d,rs485=on,rts-on-send=hihg",
+            32,
+            "high|low",
+            Some("high"),
+        ),
+        ("serial:/d,rs485=on,rts-before=101", 31, "0 to 100", None),
+        ("serial:/d,rs485=on,rts-after=1000", 30, "0 to 100", None),
+        ("serial:/d,rs485=on,rts-after=-1", 30, "0 to 100", None),
+        (
+            "serial:/d,rts-after=5",
+            21,
+            "rs485=on beside rts-after",
+            None,
+        ),
+        (
+            "serial:/d,rs485=off,rx-during-tx=yes",
+            34,
+            "rs485=on beside rx-during-tx",
+            None,
+        ),
+        ("serial:/d,rs485=on,rts=on", 24, "no rts=", None),
+        (
+            "serial:/d,flow=hw,rs485=on",
+            16,
+            "another flow control",
+            None,
+        ),
+        (
+            "serial:/d,rs485=on,rx-during-rx=yes",
+            20,
+            "KEY=VALUE",
+            Some("rx-during-tx"),
+        ),
         ("serial:/d?baud=300,stop=1", 16, "a baud rate", None),
         ("serial:/d,", 11, "KEY=VALUE", None),
         ("pty:", 5, "the path of the link", None),
@@ -267,7 +310,8 @@ fn errors_are_one_short_line() {
             .unwrap_err()
             .to_string(),
         "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
-         (baud, data, parity, stop, flow, exclusive, dtr, rts); did you mean \"baud\"?"
+         (baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, rts-on-send, rts-before, rts-after, \
+         rx-during-tx); did you mean \"baud\"?"
     );
 }
 
@@ -349,19 +393,44 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         any::<bool>(),
         prop::sample::select(lines.to_vec()),
         prop::sample::select(lines.to_vec()),
+        any_rs485(),
     );
     choices.prop_map(
-        |(baud, data, parity, stop, flow, exclusive, dtr, rts)| SerialSettings {
-            baud,
-            data,
-            parity,
-            stop,
-            flow,
-            exclusive,
-            dtr,
-            rts,
+        |(baud, data, parity, stop, flow, exclusive, dtr, rts, rs485)| {
+            // RS-485 has RTS for itself.
+            let on = matches!(rs485, Rs485::On(_));
+            let hardware = flow == FlowControl::Hardware;
+            SerialSettings {
+                baud,
+                data,
+                parity,
+                stop,
+                flow: if on && hardware {
+                    FlowControl::None
+                } else {
+                    flow
+                },
+                exclusive,
+                dtr,
+                rts: if on { ModemLine::Keep } else { rts },
+                rs485,
+            }
         },
     )
+}
+
+fn any_rs485() -> impl Strategy<Value = Rs485> {
+    let mode = (any::<bool>(), 0..=100u8, 0..=100u8, any::<bool>()).prop_map(
+        |(rts_on_send, rts_before, rts_after, rx_during_tx)| {
+            Rs485::On(Rs485Mode {
+                rts_on_send,
+                rts_before,
+                rts_after,
+                rx_during_tx,
+            })
+        },
+    );
+    prop_oneof![Just(Rs485::Keep), Just(Rs485::Off), mode]
 }
 
 fn any_target() -> impl Strategy<Value = Target> {

@@ -176,6 +176,9 @@ pub struct SerialSettings {
     pub dtr: ModemLine,
     /// The RTS line. Default keep. Hardware flow control has it for itself.
     pub rts: ModemLine,
+    /// RS-485 by the system's driver, which turns the transceiver round for each transmission. Default keep:
+    /// many a board's device tree has set it already.
+    pub rs485: Rs485,
 }
 
 impl Default for SerialSettings {
@@ -189,6 +192,50 @@ impl Default for SerialSettings {
             exclusive: true,
             dtr: ModemLine::Keep,
             rts: ModemLine::Keep,
+            rs485: Rs485::Keep,
+        }
+    }
+}
+
+/// What becomes of a port's RS-485 mode when it is opened (on Linux `TIOCSRS485`, see
+/// `Documentation/driver-api/serial/serial-rs485.rst` of the kernel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rs485 {
+    /// It stays as the device has it.
+    Keep,
+    /// Off: RS-232, or whatever the port is without it.
+    Off,
+    /// On.
+    On(Rs485Mode),
+}
+
+/// How an RS-485 transceiver is turned round. A driver may know less than all of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rs485Mode {
+    /// RTS is high while sending, and low afterwards; or the other way round. Default high, as most
+    /// transceivers have it.
+    pub rts_on_send: bool,
+    /// Milliseconds from the turn to the first bit, up to [`MAX_DELAY`](Self::MAX_DELAY). Default 0.
+    pub rts_before: u8,
+    /// Milliseconds from the last bit to the turn back, up to [`MAX_DELAY`](Self::MAX_DELAY). Default 0.
+    pub rts_after: u8,
+    /// The receiver stays on while sending: on four wires, where the two directions do not meet. Default
+    /// no, for on two wires everything that is sent would be heard.
+    pub rx_during_tx: bool,
+}
+
+impl Rs485Mode {
+    /// The longest delay in milliseconds: Linux makes 100 ms of anything longer (`RS485_MAX_RTS_DELAY`).
+    pub const MAX_DELAY: u8 = 100;
+}
+
+impl Default for Rs485Mode {
+    fn default() -> Self {
+        Self {
+            rts_on_send: true,
+            rts_before: 0,
+            rts_after: 0,
+            rx_during_tx: false,
         }
     }
 }

@@ -1,0 +1,161 @@
+//! The parts that the texts of all schemes are made of: a target, an option list, escapes, numbers. Every function
+//! carries the place where its text begins in the whole address, so that an error can name the column.
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::keys::{keys_of, nearest};
+
+/// An error before the whole input is known: a byte offset instead of a column.
+pub(super) struct Wrong {
+    pub(super) at: usize,
+    pub(super) expected: String,
+    pub(super) nearest: Option<String>,
+}
+
+pub(super) fn wrong<T>(at: usize, expected: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong {
+        at,
+        expected: expected.into(),
+        nearest: None,
+    })
+}
+
+pub(super) fn wrong_word<T>(
+    at: usize,
+    expected: impl Into<String>,
+    near: Option<&str>,
+) -> Result<T, Wrong> {
+    Err(Wrong {
+        at,
+        expected: expected.into(),
+        nearest: near.map(str::to_owned),
+    })
+}
+
+/// The target and its option list: the list begins at the first comma or question mark.
+pub(super) fn split(text: &str, start: usize) -> (&str, &str, usize) {
+    let end = text.find([',', '?']).unwrap_or(text.len());
+    let (target, options) = text.split_at_checked(end).unwrap_or((text, ""));
+    (target, options, start + end)
+}
+
+pub(super) fn path_of(text: &str, start: usize, expected: &str) -> Result<PathBuf, Wrong> {
+    let bytes = unescape(text, start)?;
+    if bytes.is_empty() {
+        return wrong(start, expected);
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// One `key=value`, and where its parts stand.
+pub(super) struct Opt<'a> {
+    pub(super) key: &'a str,
+    pub(super) value: &'a str,
+    pub(super) value_at: usize,
+}
+
+impl Opt<'_> {
+    /// The value as one of a few words.
+    pub(super) fn word(&self, words: &[&'static str]) -> Result<&'static str, Wrong> {
+        match words.iter().find(|w| **w == self.value) {
+            Some(word) => Ok(word),
+            None => wrong_word(
+                self.value_at,
+                format!("{}={}", self.key, words.join("|")),
+                nearest(self.value, words),
+            ),
+        }
+    }
+}
+
+pub(super) fn no_options(text: &str, at: usize, scheme: &str) -> Result<(), Wrong> {
+    option_list(text, at, scheme).map(|_| ())
+}
+
+/// Splits an option list (with its introducing `,` or `?`), and checks its keys.
+pub(super) fn option_list<'a>(
+    text: &'a str,
+    start: usize,
+    scheme: &str,
+) -> Result<Vec<Opt<'a>>, Wrong> {
+    let known = keys_of(scheme);
+    let (body, separator) = match text.strip_prefix('?') {
+        Some(body) => (body, '&'),
+        None => match text.strip_prefix(',') {
+            Some(body) => (body, ','),
+            None => return Ok(Vec::new()),
+        },
+    };
+    if known.is_empty() {
+        return wrong(
+            start,
+            format!(
+                "the end of the address: {scheme} takes no options (\",\" and \"?\" in a path or name are written %2C and %3F)"
+            ),
+        );
+    }
+    let mut list: Vec<Opt<'a>> = Vec::new();
+    let mut at = start + 1;
+    for pair in body.split(separator) {
+        let key = pair.split_once('=').map_or(pair, |(k, _)| k);
+        let expected = || {
+            format!(
+                "KEY=VALUE with one of {scheme}'s keys ({})",
+                known.join(", ")
+            )
+        };
+        if !known.contains(&key) {
+            return wrong_word(at, expected(), nearest(key, known));
+        }
+        let Some((_, value)) = pair.split_once('=') else {
+            return wrong_word(
+                at + key.len(),
+                "\"=\" and a value",
+                Some(&format!("{key}=")),
+            );
+        };
+        if list.iter().any(|o| o.key == key) {
+            return wrong(at, format!("each key once; {key} is there already"));
+        }
+        list.push(Opt {
+            key,
+            value,
+            value_at: at + key.len() + 1,
+        });
+        at += pair.len() + 1;
+    }
+    Ok(list)
+}
+
+/// Resolves `%XX`.
+pub(super) fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes().enumerate();
+    while let Some((i, byte)) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let high = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
+        let low = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
+        match (high, low) {
+            (Some(0), Some(0)) => return wrong(start + i, "no NUL byte"),
+            // Both are below 16, so this fits.
+            (Some(high), Some(low)) => out.push(u8::try_from(high * 16 + low).unwrap_or(0)),
+            _ => {
+                return wrong(
+                    start + i,
+                    "two hex digits after \"%\" (a plain \"%\" is written %25)",
+                );
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A number written in decimal digits alone (no sign, no space).
+pub(super) fn digits<T: FromStr>(text: &str) -> Option<T> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
