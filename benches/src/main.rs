@@ -17,6 +17,7 @@
 //! | `workloads/` | what is measured, one file for each kind |
 //! | `peers/` | cepa and the rivals behind one face |
 //! | `serial/` | the link on noisy lines, in virtual time |
+//! | `mesh/` | one relay with many nodes and circuits |
 //! | `link/` | slow and far paths inside the process |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
@@ -24,6 +25,7 @@ mod attacks;
 mod handshakes;
 mod link;
 mod measure;
+mod mesh;
 mod peers;
 mod ratios;
 mod serial;
@@ -70,6 +72,11 @@ enum Command {
     HandshakeListener(handshakes::listener::Options),
     /// Bytes of a mutual handshake, against the goals
     HandshakeBytes,
+    /// One relay with 1,000 nodes and 2,000 circuits, against the goals
+    Mesh(mesh::Options),
+    /// The relay of `mesh`
+    #[command(hide = true)]
+    MeshRelay(mesh::relay::Options),
     #[command(flatten)]
     Workload(Workload),
 }
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
         Command::HandshakeFlood(options) => handshakes::flood::run(&options),
         Command::HandshakeListener(options) => handshakes::listener::serve(&options),
         Command::HandshakeBytes => handshakes::bytes::run(),
+        Command::Mesh(options) => mesh::run(&options),
+        Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };
     match done {

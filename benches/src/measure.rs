@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
 use crate::Outcome;
@@ -58,6 +58,28 @@ pub(crate) fn resident_bytes_of(process: u32) -> Outcome<f64> {
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
     let kib = kib.ok_or("no VmRSS in its status: memory is measured on Linux only")?;
     Ok(kib.trim().parse::<f64>()? * 1024.0)
+}
+
+/// Seconds of processor time that another process has used, in user and in system mode, to a hundredth (stat of
+/// proc(5); Linux).
+pub(crate) fn cpu_seconds_of(process: u32) -> Outcome<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may have blanks; the 12th and 13th word behind it are the two times.
+    let (_, words) = stat.rsplit_once(')').ok_or("no name in its stat")?;
+    let ticks = words.split_whitespace().skip(11).take(2);
+    let ticks = ticks.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    // USER_HZ is 100 wherever Linux runs.
+    Ok(ticks / 100.0)
+}
+
+/// Lets this process have so many descriptors, as far as it may.
+pub(crate) fn allow_descriptors(wanted: usize) -> Outcome<()> {
+    let wanted = u64::try_from(wanted)?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    }
+    Ok(())
 }
 
 /// The middle of `values`; of an even number of them the mean of the two in the middle.
@@ -129,5 +151,17 @@ mod tests {
         assert!(run.seconds >= 0.05);
         assert!(run.cpu_seconds > 0.0);
         assert!(resident_bytes().unwrap() > 100_000.0);
+    }
+
+    #[test]
+    fn another_process_is_asked_for_the_same_time() {
+        let spent = Duration::from_millis(50);
+        let begun = cpu_time().unwrap();
+        while cpu_time().unwrap() < begun + spent {}
+        // Hundredths, rounded down, of user and of system time.
+        let told = cpu_seconds_of(std::process::id()).unwrap();
+        let least = spent.as_secs_f64() - 0.02;
+        let most = cpu_time().unwrap().as_secs_f64() + 0.02;
+        assert!((least..most).contains(&told), "{told} of {least} to {most}");
     }
 }

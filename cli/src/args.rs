@@ -106,6 +106,10 @@ pub(crate) struct Serve {
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
+    /// Who may introduce others to the services, beside this identity itself. Strangers can have a session
+    /// then, and open nothing but what they are introduced to (repeatable)
+    #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
+    pub(crate) introducers: Vec<Who>,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first
@@ -164,6 +168,11 @@ listeners and further relays are taken on, and sessions go on. docs/MESH.md has 
   allow = [\"PEERID\", \"@NAME\"]              # nobody, where it is left out
   introducers = [\"PEERID\"]                  # who may introduce others; [] for this node alone
   sealed = true                             # takes requests of `cepa send` as well
+  [services.db]
+  to = \"cepa://PEERID@tcp:HOST:7000/db\"    # of another peer
+  membrane = \"friends\"                     # wraps the references that pass
+  [membranes.friends]
+  revoked = false                           # true takes away all that passed
   [relay]
   allow = [\"any\"]
   [carrier]                                 # of sealed messages

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cepa::identity::{Identity, Pinned, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Flaw, IntroducedError, Introduction, Node, NodeConfig,
-    PeerAddr, RegisterError,
+    AttemptError, DialError, Event, Flaw, IntroducedError, Introduction, KnownPlaces, Node,
+    NodeConfig, PeerAddr, RegisterError,
 };
 use cepa::onion::Onion;
 use cepa::relay::{RelayConfig, RelayError, Status};
@@ -16,12 +16,16 @@ use cepa::session::{OpenError, Session};
 
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of};
-use crate::stack;
+use crate::{folder, stack};
 
 /// The configuration of a node with this identity, that lets in whom `trust` says.
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
     let mut config = NodeConfig::new(identity.clone(), trust);
     config.stack = stack::of(identity, config.stack.trust);
+    // Without a home folder there are no known peers.
+    if let Ok(file) = folder::known_peers() {
+        config.resolver = Some(Arc::new(KnownPlaces::new(file)));
+    }
     config
 }
 
@@ -100,7 +104,11 @@ pub(crate) async fn dial(
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
     let code = code(&error);
-    let failure = Failure::new(code, error.to_string());
+    let mut failure = Failure::new(code, error.to_string());
+    if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = &error {
+        let add = format!("cepa peer add NAME {peer} --at tcp:HOST:PORT");
+        failure.message = format!("{}, or enter it once: {add}", failure.message);
+    }
     Err(if code == Code::Refused {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
@@ -119,7 +127,8 @@ pub(crate) fn tell(node: &Node) {
                 | Event::CertificateExpired(peer)
                 | Event::Refused(peer, ..)
                 | Event::Introduced(peer, ..)
-                | Event::Revoked(peer, _) => {
+                | Event::Revoked(peer, _)
+                | Event::Wrapped(peer, ..) => {
                     say_of(peer, &event);
                 }
                 Event::TurnedAway(from, _) => say_of(log::source(from), &event),
@@ -151,7 +160,7 @@ pub(crate) fn code(error: &DialError) -> Code {
         DialError::Own { .. } | DialError::Loop { .. } => {
             return Code::Usage;
         }
-        DialError::NoHints { .. } => return Code::Connect,
+        DialError::NoHints { .. } | DialError::Unresolved { .. } => return Code::Connect,
         _ => return Code::Other,
     };
     let codes: Vec<Code> = attempts

@@ -10,6 +10,7 @@ use cepa::identity::{
     EditError, FollowError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin,
     place_of, rotations_from_text,
 };
+use cepa::node::Hint;
 
 use crate::args::{Peer, PeerAdd, PeerVerify};
 use crate::exit::{self, Code, Failure, say};
@@ -84,11 +85,15 @@ fn list(file: &KnownPeersFile) -> Result<(), Failure> {
 
 fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     let mut places = Vec::new();
-    for address in &args.at {
-        places.push(place_of(address).ok_or_else(|| {
+    for hint in &args.at {
+        let place = match hint {
+            Hint::Direct(address) => place_of(address),
+            Hint::Relay { .. } => Some(hint.to_string()),
+        };
+        places.push(place.ok_or_else(|| {
             Failure::new(
                 Code::Usage,
-                format!("{address} does not say who is there; leave it out"),
+                format!("{hint} does not say who is there; leave it out"),
             )
         })?);
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::gate::{Gate, Pass, Source};
-use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
-use cepa::node::{Access, Call, Node, PeerAddr};
+use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Refusal, TrustPolicy};
+use cepa::node::{Access, Call, Node};
 use cepa::session::{Backoff, ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
@@ -40,13 +40,22 @@ const SESSIONS: usize = 256;
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
     let (identity, more) = id::load_all(&args.identities)?;
-    let server = Server::new(
-        (&identity, &more),
-        trust::of_server(&args.allow)?,
-        trust::pins(&args.allow),
-        args.services,
-        true,
-    )?;
+    let introduced = Introduced::new(&args)?;
+    let (trust, pins) = match &introduced {
+        // Strangers may have a session; what they may open is each service's own question.
+        Some(_) => (Arc::new(AcceptAny) as Arc<dyn TrustPolicy>, Vec::new()),
+        None => (trust::of_server(&args.allow)?, trust::pins(&args.allow)),
+    };
+    let node = (introduced.is_some() || !args.register.is_empty())
+        .then(|| Node::new(node::config(&identity, Arc::clone(&trust))));
+    let mut server = Server::new((&identity, &more), trust, pins, args.services, true)?;
+    if let Some(node) = &node {
+        server.offer(node, introduced.as_ref());
+    }
+    if introduced.is_some() {
+        server.node.clone_from(&node);
+    }
+    let server = Arc::new(server);
     let mut listeners = Vec::new();
     for endpoint in &args.listen {
         listeners.push(transports::listen(endpoint).await?);
@@ -66,15 +75,19 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             other.peer_id()
         ));
     }
-    if args.allow.is_empty() {
+    if args.allow.is_empty() && introduced.is_none() {
         say(
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
     }
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    if !args.register.is_empty() {
-        let node = server.register(&identity, &args.register).await?;
+    if let Some(node) = node {
+        node::register(&node, &args.register).await?;
+        node::tell(&node);
+        for address in id::through(identity.peer_id(), &args.register)? {
+            say(format_args!("reachable at {address}"));
+        }
         let mut stopping = stopping.clone();
         tasks.spawn(async move {
             stopped(&mut stopping).await;
@@ -137,6 +150,25 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who may open the services in their own right, and who may introduce others to them.
+struct Introduced {
+    allowed: Access,
+    introducers: Access,
+}
+
+impl Introduced {
+    /// `None` where nobody is introduced. Names are looked up once.
+    fn new(args: &args::Serve) -> Result<Option<Self>, Failure> {
+        if args.introducers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            allowed: trust::access(&args.allow)?,
+            introducers: trust::access(&args.introducers)?,
+        }))
+    }
+}
+
 /// What all listeners and sessions share.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -146,6 +178,8 @@ pub(crate) struct Server {
     far: Node,
     gate: Gate,
     sessions: Arc<Semaphore>,
+    /// Who decides about substreams, where strangers have sessions.
+    node: Option<Node>,
     /// The ids that were named, where only such are let in.
     pins: Vec<PeerId>,
     /// Sessions are told on standard error.
@@ -159,7 +193,7 @@ impl Server {
         pins: Vec<PeerId>,
         services: Vec<Service>,
         tell: bool,
-    ) -> Result<Arc<Self>, Failure> {
+    ) -> Result<Self, Failure> {
         let inner = TlsConfig::new(identity, Arc::clone(&trust))?.with_more_identities(more)?;
         let mut config = stack::of(identity, trust);
         config.more_identities = more.to_vec();
@@ -167,32 +201,34 @@ impl Server {
             service.leads_elsewhere(identity.peer_id())?;
         }
         let far = Node::new(node::config(identity, Arc::new(Pinned::new([]))));
-        Ok(Arc::new(Self {
+        Ok(Self {
             config,
             services: Services::new(services, inner, far.clone()),
             far,
             gate: Gate::default(),
             sessions: Arc::new(Semaphore::new(SESSIONS)),
+            node: None,
             pins,
             tell,
-        }))
+        })
     }
 
-    /// A node that is registered at relays; what they bring gets the same services as what comes through
-    /// a listener.
-    async fn register(&self, identity: &Identity, relays: &[PeerAddr]) -> Result<Node, Failure> {
-        let node = Node::new(node::config(identity, Arc::clone(&self.config.trust)));
+    /// Has the node offer the services: to whoever is introduced, and to whoever comes through relays.
+    fn offer(&self, node: &Node, introduced: Option<&Introduced>) {
         let services = Arc::clone(&self.services);
-        node.serve_rest(Access::Anyone, move |call: Call| {
+        let serve = move |call: Call| {
             let session = call.session().clone();
             Arc::clone(&services).serve(call.into_incoming(), session)
-        });
-        node::register(&node, relays).await?;
-        node::tell(&node);
-        for address in id::through(identity.peer_id(), relays)? {
-            say(format_args!("reachable at {address}"));
+        };
+        // Without introductions whoever has a session is allowed; and the services tell apart what is asked for.
+        let Some(introduced) = introduced else {
+            return node.serve_rest(Access::Anyone, serve);
+        };
+        for name in self.services.names() {
+            node.introducers(name, introduced.introducers.clone());
+            node.serve(name, introduced.allowed.clone(), serve.clone());
         }
-        Ok(node)
+        node.serve_rest(introduced.allowed.clone(), serve);
     }
 
     /// Serves all that a listener brings; ends when it brings no more, or when asked to stop. The
@@ -311,8 +347,13 @@ impl Server {
             tokio::select! {
                 incoming = session.accept() => match incoming {
                     Ok(incoming) => {
-                        let services = Arc::clone(&self.services);
-                        substreams.spawn(services.serve(incoming, session.clone()));
+                        let session = session.clone();
+                        match self.node.clone() {
+                            Some(node) => {
+                                substreams.spawn(async move { node.take(incoming, &session).await })
+                            }
+                            None => substreams.spawn(Arc::clone(&self.services).serve(incoming, session)),
+                        };
                     }
                     Err(end) => break end,
                 },
@@ -399,4 +440,84 @@ fn refused(e: ConnectError, from: &str) -> Failure {
     }
     let failure = Failure::from(e);
     Failure::new(failure.code, format!("{from}: {}", failure.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa::gate;
+    use cepa::identity::{KeyKind, Pinned};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// Only who comes from afar is told apart.
+    const FAR: &str = "tcp 192.0.2.7:4711";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A server whose gate tolerates three failures, in hours, so that it makes no difference how long the test takes.
+    fn strict() -> (Arc<Server>, PeerId) {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let trust = Arc::new(AcceptAny);
+        let server = Server::new((&identity, &[]), trust, Vec::new(), Vec::new(), false);
+        let mut server = server.unwrap();
+        let mut rules = gate::Config::default();
+        rules.penalty_refused = HOUR;
+        rules.tolerated = 3 * HOUR;
+        rules.most = 100 * HOUR;
+        server.gate = Gate::new(rules);
+        (Arc::new(server), identity.peer_id())
+    }
+
+    /// Comes from afar and does something; gives how the session ended.
+    async fn knock<F: Future>(
+        server: &Arc<Server>,
+        does: impl FnOnce(DuplexStream) -> F,
+    ) -> Result<(), Failure> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (_stop, stopping) = watch::channel(false);
+        let at = "tcp:192.0.2.1:7000".parse().unwrap();
+        let stream = Stream::from_io(near, FAR);
+        let (ended, _) = tokio::join!(Arc::clone(server).session(stream, at, stopping), does(far));
+        ended
+    }
+
+    async fn nonsense(mut far: DuplexStream) {
+        far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    }
+
+    async fn friend(server: PeerId, far: DuplexStream) {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(server)));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, &[], Side::Client, &config).await;
+        session.unwrap().close().await;
+    }
+
+    fn shut_out(server: &Server) -> Option<String> {
+        let entered = server.gate.enter(Source::of(FAR));
+        entered.err().map(|why| why.to_string())
+    }
+
+    #[tokio::test]
+    async fn who_fails_again_and_again_is_shut_out() {
+        let (server, _) = strict();
+        for _ in 0..4 {
+            assert_eq!(shut_out(&server), None);
+            knock(&server, nonsense).await.unwrap_err();
+        }
+        let why = shut_out(&server).expect("it would be let in");
+        assert!(why.starts_with("too many failures from there"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn who_gets_in_is_forgiven() {
+        let (server, id) = strict();
+        // Six failures would be too many without what lies between them.
+        for _ in 0..2 {
+            for _ in 0..3 {
+                knock(&server, nonsense).await.unwrap_err();
+            }
+            knock(&server, |far| friend(id, far)).await.unwrap();
+        }
+    }
 }

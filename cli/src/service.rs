@@ -54,6 +54,11 @@ impl Services {
         Arc::new(Self { list, inner, node })
     }
 
+    /// What the services are called.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|service| service.name.as_str())
+    }
+
     /// The service of that name. No name means the only one, where there is only one.
     fn find(&self, name: &str) -> Result<&Service, String> {
         match self.list.as_slice() {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use cepa::identity::{
     AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
 };
+use cepa::node::Access;
 use cepa::tls::Peer;
 use cepa::transports::{Endpoint, Target};
 
@@ -83,6 +84,50 @@ pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> 
     }
 }
 
+/// Whom words like those of `--allow` name, by their ids: names are looked up now.
+pub(crate) fn access(words: &[Who]) -> Result<Access, Failure> {
+    let one = |word: &Who| {
+        Ok(match word {
+            Who::Any => Access::Anyone,
+            Who::Peer(id) => Access::peers([*id]),
+            Who::Known => {
+                let known = folder::known_peers()?.read()?;
+                Access::peers(known.peers().map(|peer| peer.id))
+            }
+            Who::Named(name) => {
+                let known = folder::known_peers()?.read()?;
+                let peer = known.named(name).ok_or_else(|| nobody_is_named(name))?;
+                Access::peers([peer.id])
+            }
+        })
+    };
+    let all = words.iter().map(one).collect::<Result<Vec<_>, Failure>>();
+    all.map(joined)
+}
+
+/// All of them together.
+pub(crate) fn joined(all: Vec<Access>) -> Access {
+    let mut ids = Vec::new();
+    for access in all {
+        match access {
+            Access::Anyone => return Access::Anyone,
+            Access::Peers(peers) => ids.extend(peers),
+            Access::Nobody => {}
+        }
+    }
+    if ids.is_empty() {
+        Access::Nobody
+    } else {
+        Access::peers(ids)
+    }
+}
+
+/// A name that nobody has is a mistake to be told at once.
+fn nobody_is_named(name: &str) -> Failure {
+    let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
+    Failure::new(Code::Usage, why)
+}
+
 /// What an address is remembered by. With several TLS layers there are several peers behind it, and
 /// none of them is the address's own.
 pub(crate) fn place(address: &Endpoint) -> Option<String> {
@@ -126,15 +171,12 @@ pub(crate) fn named_ids(allow: &[Who]) -> Vec<PeerId> {
     ids.collect()
 }
 
-/// By name; a name that nobody has is a mistake to be told at once.
+/// By name.
 fn named(names: Vec<String>) -> Result<Arc<dyn TrustPolicy>, Failure> {
     let file = folder::known_peers()?;
     let known = file.read()?;
     if let Some(name) = names.iter().find(|name| known.named(name).is_none()) {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("no known peer is named {name:?}; `cepa peer ls` lists them"),
-        ));
+        return Err(nobody_is_named(name));
     }
     Ok(Arc::new(told(TrustKnown::named(file, names))))
 }

@@ -403,3 +403,46 @@ fn without_a_terminal_it_says_what_to_use() {
     let line = place.fails(&["console", "tcp:127.0.0.1:1", "--escape", "ab"], 2);
     assert!(line.contains("one character"), "{line}");
 }
+
+/// Behind a relay, and at a node that runs by a file.
+#[test]
+fn a_console_reaches_a_peer_by_its_address() {
+    let place = Place::new();
+    let (relay_key, relay_id) = place.identity("relay.pem");
+    let words = ["relay", "tcp:127.0.0.1:0", "--identity", &relay_key];
+    let words = [&words[..], &["--allow", "any"]].concat();
+    let relay = Server::start_at(&place, &words, "relaying on ");
+    let at = relay.seen()[0].rsplit('@').next().unwrap().to_owned();
+    let (key, id) = place.identity("server.pem");
+    let register = format!("cepa://{relay_id}@{at}");
+    let words = ["serve", "--register", &register, "--service", SHELL];
+    let words = [&words[..], &["--allow", "any", "--identity", &key]].concat();
+    let _server = Server::start_at(&place, &words, "reachable at ");
+    let behind = format!("cepa://{id}@relay:{relay_id}@{at}");
+
+    let (_, node_id) = place.identity("node.pem");
+    let file = place.text("node.toml");
+    let config = "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+        [services.sh]\nto = \"exec:env PS1=ready= sh -i,pty=yes\"\nallow = [\"any\"]\n\
+        [services.no]\nto = \"echo:\"\n";
+    std::fs::write(&file, config).unwrap();
+    let node = Server::start(&place, &["node", "--config", &file]);
+    let direct = format!("cepa://{node_id}@{}", node.address());
+
+    for address in [&behind, &direct] {
+        let mut desk = Desk::sit_down(&place, &["console", address, "sh"], (33, 101));
+        desk.until("ready=");
+        desk.type_in("stty size; exit 0\r");
+        desk.until("33 101\r\n");
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(0), "{seen}");
+    }
+    // What is not for us is not for our console either; and the only one that is needs no name.
+    let (code, seen) = Desk::sit_down(&place, &["console", &direct, "no"], (33, 101)).leave();
+    assert!(
+        code == Some(7) && seen.contains("open to you"),
+        "{code:?}: {seen}"
+    );
+    let output = place.run_with(&["connect", &direct], b"exit 0\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}

@@ -163,7 +163,18 @@ fn addresses_of_peers_are_made_and_checked() {
     let line = place.fails(&["connect", "cepa://nobody"], 2);
     assert!(line.contains("52 characters"), "{line}");
     let line = place.fails_quietly(&["connect", &format!("cepa://{id}")], 5);
-    assert!(line.contains("nothing says where"), "{line}");
+    assert!(
+        line.contains(&format!("no address is known for {id}")),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!("cepa://{id}@tcp:HOST:PORT")),
+        "{line}"
+    );
+    assert!(
+        line.contains(&format!("cepa peer add NAME {id} --at ")),
+        "{line}"
+    );
     let own = format!("cepa://{id}@tcp:127.0.0.1:1");
     let line = place.fails(&["connect", &own, "--identity", &file], 2);
     assert!(line.contains("this node itself"), "{line}");
@@ -220,7 +231,129 @@ fn a_sealed_request_is_carried_and_answered() {
     let line = place.fails(&["send", &format!("cepa://{id}"), "--by", &at], 2);
     assert!(line.contains("name the service"), "{line}");
     let line = place.fails(&["send", &to], 5);
-    assert!(line.contains("nothing says where"), "{line}");
+    assert!(line.contains("no address is known for"), "{line}");
+}
+
+#[test]
+fn a_peer_that_is_known_needs_no_hint() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=exec:sha256sum",
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ]);
+    let to = format!("cepa://{id}/up");
+    let sum = || {
+        let output = place.run_with(&["connect", &to], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    };
+    let added = place.run(&["peer", "add", "server", &id, "--at", &server.address()]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    sum();
+
+    // The same by a relay, which is no place to be met at in any other way.
+    let (_relay, at) = relay(&place);
+    let (_hidden, address) = hidden(&place, &at, "any");
+    let (who, way) = address.split_once('@').unwrap();
+    let hidden_id = who.strip_prefix("cepa://").unwrap();
+    let added = place.run(&["peer", "add", "hidden", hidden_id, "--at", way]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    let output = place.run_with(&["connect", &format!("cepa://{hidden_id}/up")], b"x\n");
+    assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+
+    // Somebody else at the place that the file names is not talked to.
+    let (_, other) = place.identity("other.pem");
+    let words = ["peer", "add", "wrong", &other, "--at", &server.address()];
+    assert!(place.run(&words).status.success());
+    let line = place.fails(&["connect", &format!("cepa://{other}/up")], 3);
+    assert!(line.contains("not the expected one"), "{line}");
+    // A file that can't be read is told.
+    let known = place.path("config").join("known_peers");
+    std::fs::remove_file(&known).unwrap();
+    std::fs::create_dir(&known).unwrap();
+    let line = place.fails(&["connect", &to], 5);
+    assert!(
+        line.contains("no address is known") && line.contains("known_peers"),
+        "{line}"
+    );
+}
+
+/// Signs an introduction, and gives it.
+fn introduce(place: &Place, words: &[&str]) -> String {
+    let output = place.run(&[&["introduce"], words].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn serve_takes_introductions_at_its_listener_and_through_relays() {
+    let place = Place::new();
+    let (_relay, at) = relay(&place);
+    let (alice, alice_id) = place.identity("alice.pem");
+    let (carol, carol_id) = place.identity("carol.pem");
+    let (file, id) = place.identity("server.pem");
+    let mut server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--register",
+        &at,
+        "--service",
+        "up=exec:sha256sum",
+        "--service",
+        "back=echo:",
+        "--allow",
+        &carol_id,
+        "--introducer",
+        &alice_id,
+        "--identity",
+        &file,
+    ]);
+    let direct = format!("cepa://{id}@{}", server.address());
+    let relayed = format!("cepa://{id}@{}", at.replace("cepa://", "relay:"));
+    server.wait_for("reachable at");
+    for (address, recipient) in [(&direct, "bob.pem"), (&relayed, "dave.pem")] {
+        // One that the log has not heard much of.
+        let (bob, bob_id) = place.identity(recipient);
+        let it = introduce(&place, &[&bob_id, address, "up", "--identity", &alice]);
+        let output = place.run_with(&["connect", &it, "--identity", &bob], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+        server.wait_for(&format!("introduced by {alice_id}"));
+        // It was for one use; and for that service alone.
+        let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+        assert!(line.contains("as often as it may be"), "{line}");
+        for service in ["up", "back"] {
+            let words = ["connect", address, service, "--identity", &bob];
+            let line = place.fails(&words, 7);
+            assert!(line.contains("open to you"), "{line}");
+        }
+        // The server itself may introduce too, and others may not.
+        let own = introduce(&place, &[&bob_id, address, "up", "--identity", &file]);
+        let output = place.run_with(&["connect", &own, "--identity", &bob], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+        let it = introduce(&place, &[&bob_id, address, "up", "--identity", &carol]);
+        let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+        assert!(line.contains("may not introduce"), "{line}");
+        // Who is allowed needs nobody.
+        let words = ["connect", address, "up", "--identity", &carol];
+        let output = place.run_with(&words, b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn serve_without_introducers_takes_no_introductions() {
+    let place = Place::new();
+    let (_relay, at) = relay(&place);
+    let (_hidden, address) = hidden(&place, &at, "any");
+    let (alice, _) = place.identity("alice.pem");
+    let (bob, bob_id) = place.identity("bob.pem");
+    let it = introduce(&place, &[&bob_id, &address, "up", "--identity", &alice]);
+    let line = place.fails(&["connect", &it, "--identity", &bob], 7);
+    assert!(line.contains("may not introduce"), "{line}");
 }
 
 #[test]

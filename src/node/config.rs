@@ -7,6 +7,8 @@ use crate::gate;
 use crate::identity::{Identity, TrustPolicy};
 use crate::stack::StackConfig;
 
+use super::resolve::Resolver;
+
 /// Who a node is, whom it lets in, and its limits. Start from [`NodeConfig::new`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub struct NodeConfig {
     /// Identity, limits of the mux and time limits of every session. Its trust is for peers that dial this
     /// node; a peer that this node dials has to be the one that its address names.
     pub stack: StackConfig,
+    /// Who says where a peer is whose address has no hints; default nobody.
+    pub resolver: Option<Arc<dyn Resolver>>,
     /// Streams that may be on their way to a session at once, and what those that fail bring upon where they
     /// came from. A circuit of a relay counts as one from this machine: its bytes do not say from where.
     pub gate: gate::Config,
@@ -38,6 +42,7 @@ impl NodeConfig {
     pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {
         Self {
             stack: StackConfig::new(identity, trust),
+            resolver: None,
             gate: gate::Config::default(),
             sessions: 256,
             forwards: 64,

@@ -20,6 +20,7 @@ use super::event::{Event, Events};
 use super::introduction::book::Book;
 use super::sealed::state::State as Sealed;
 use super::table::{Origin, Table};
+use super::turns::Turns;
 
 /// Events that a slow watcher may be behind.
 const EVENTS: usize = 1024;
@@ -60,7 +61,7 @@ pub(super) struct Core {
     pub(super) relay: Option<Relay>,
     pub(super) gate: Gate,
     /// Turns at dialling a peer.
-    pub(super) dialling: Mutex<HashMap<PeerId, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) turns: Turns,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
     services: Mutex<HashMap<String, Service>>,
@@ -88,7 +89,7 @@ impl Core {
             id,
             relay,
             gate: Gate::new(config.gate.clone()),
-            dialling: Mutex::default(),
+            turns: Turns::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),
@@ -129,7 +130,12 @@ impl Core {
     }
 
     pub(super) fn service_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = lock(&self.services).keys().cloned().collect();
+        let services = lock(&self.services);
+        let mut names: Vec<String> = services
+            .keys()
+            .filter(|name| is_plain(name))
+            .cloned()
+            .collect();
         names.sort();
         names
     }
@@ -146,7 +152,8 @@ impl Core {
         let services = lock(&self.services);
         let open = |service: &&Service| service.access.allows(&peer);
         let found = if name.is_empty() {
-            let mut all = services.values().filter(open);
+            let plain = services.iter().filter(|(name, _)| is_plain(name));
+            let mut all = plain.map(|(_, service)| service).filter(open);
             let only = all.next();
             if all.next().is_some() {
                 return Err("name a service: there are several");
@@ -246,6 +253,11 @@ impl Core {
         });
         futures::future::join_all(closing).await;
     }
+}
+
+/// Whether a service is there for its own sake, and not as another form of one (`cepa.console.`).
+fn is_plain(name: &str) -> bool {
+    !name.starts_with("cepa.")
 }
 
 pub(super) struct Busy(Arc<Core>);

@@ -18,7 +18,7 @@ use crate::relay;
 use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
-use super::addr::{Hint, PeerAddr};
+use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::call::Path;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
@@ -39,11 +39,9 @@ pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Sess
     let mut hints = address.hints().to_vec();
     // A stable sort: the order among themselves is the address's own.
     hints.sort_by_key(Hint::is_relay);
-    let session = with_hints(core, peer, hints.clone()).await?;
+    let session = with_hints(core, peer, hints.clone(), None).await?;
     hints.retain(|hint| !hint.is_relay());
-    if !hints.is_empty() {
-        upgrade_later(core, peer, hints);
-    }
+    upgrade_later(core, peer, hints);
     Ok(session)
 }
 
@@ -67,70 +65,76 @@ pub(super) async fn open(
     }
 }
 
-/// A way must not lead through its own end, nor through here.
+/// A way must not lead through its own end, nor through here, nor through one relay twice.
 fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
-    match hint {
-        Hint::Direct(_) => Ok(()),
-        Hint::Relay { relay, at } => {
-            if *relay == peer || *relay == core.id {
-                return Err(DialError::Loop {
-                    peer,
-                    relay: *relay,
-                });
-            }
-            check(core, peer, at)
+    let mut passed = vec![peer, core.id];
+    let mut at = hint;
+    while let Hint::Relay { relay, at: before } = at {
+        if passed.contains(relay) {
+            let relay = *relay;
+            return Err(DialError::Loop { peer, relay });
         }
+        passed.push(*relay);
+        at = before;
     }
+    Ok(())
 }
 
-/// As [`session`]; boxed, since the way to a relay may lead through another.
+/// As [`session`], for the dial of another peer that needs this one, if there is one; boxed, since the way to a
+/// relay may lead through another.
 fn with_hints(
     core: &Arc<Core>,
     peer: PeerId,
     hints: Vec<Hint>,
+    needed_by: Option<PeerId>,
 ) -> BoxFuture<'_, Result<Session, DialError>> {
     Box::pin(async move {
         if let Some((_, _, live)) = core.chosen(peer) {
             return Ok(live.session);
         }
-        let turn = Arc::clone(lock(&core.dialling).entry(peer).or_default());
-        let _mine = Turn {
-            core,
-            peer,
-            lock: Arc::clone(&turn),
-        };
-        let _turn = turn.lock().await;
+        let _turn = core.turns.wait(peer, needed_by).await;
         // While we waited, another one dialled; or the peer did.
         if let Some((_, _, live)) = core.chosen(peer) {
             return Ok(live.session);
         }
-        if hints.is_empty() {
-            return Err(DialError::NoHints { peer });
-        }
         if core.is_stopping() {
             return Err(DialError::ShutDown);
         }
-        let (session, path) = race(core, peer, hints).await?;
+        let asked = hints.is_empty();
+        let mut hints = if asked {
+            resolve(core, peer).await?
+        } else {
+            hints
+        };
+        let (session, path) = race(core, peer, hints.clone()).await?;
         adopt(core, session.clone(), path);
+        if asked {
+            hints.retain(|hint| !hint.is_relay());
+            upgrade_later(core, peer, hints);
+        }
         Ok(session)
     })
 }
 
-/// Forgets whose turn it is once nobody waits for one.
-struct Turn<'a> {
-    core: &'a Core,
-    peer: PeerId,
-    lock: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut dialling = lock(&self.core.dialling);
-        // The map's, ours, and the one that `with_hints` locks.
-        if Arc::strong_count(&self.lock) <= 3 {
-            dialling.remove(&self.peer);
-        }
+/// Hints for an address that has none; at least one, relays last.
+async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
+    let Some(resolver) = &core.config.resolver else {
+        return Err(DialError::NoHints { peer });
+    };
+    let found = tokio::select! {
+        found = resolver.resolve(peer) => found,
+        () = core.stopping() => return Err(DialError::ShutDown),
+    };
+    let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
+    hints.truncate(MAX_HINTS);
+    for hint in &hints {
+        check(core, peer, hint)?;
     }
+    hints.sort_by_key(Hint::is_relay);
+    if hints.is_empty() {
+        return Err(DialError::NoHints { peer });
+    }
+    Ok(hints)
 }
 
 /// Tries the hints in their order, each a little later than the one before, until one has led to the peer.
@@ -188,13 +192,12 @@ async fn attempt(
         }
         Hint::Relay { relay, at } => {
             let hints = vec![Hint::clone(at)];
-            let at_relay =
-                with_hints(core, *relay, hints)
-                    .await
-                    .map_err(|error| AttemptError::NoRelay {
-                        relay: *relay,
-                        error: Box::new(error),
-                    })?;
+            let at_relay = with_hints(core, *relay, hints, Some(peer))
+                .await
+                .map_err(|error| AttemptError::NoRelay {
+                    relay: *relay,
+                    error: Box::new(error),
+                })?;
             let stream = relay::dial(&at_relay, peer)
                 .await
                 .map_err(AttemptError::Relay)?;
@@ -236,7 +239,7 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
 
 /// Looks for a direct way now and then, while the chosen session leads through a relay.
 fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
-    if !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
+    if hints.is_empty() || !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
         return;
     }
     let core = Arc::clone(core);

@@ -5,6 +5,7 @@ use crate::relay::RelayError;
 use crate::session::{ConnectError, OpenError};
 
 use super::addr::{Hint, PeerAddr};
+use super::resolve::ResolveError;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +26,20 @@ pub enum DialError {
         relay: PeerId,
     },
     /// Nothing says where the peer is.
-    #[error("nothing says where {peer} is: give a hint, as in cepa://{peer}@tcp:HOST:PORT")]
+    #[error("no address is known for {peer}: give one, as in cepa://{peer}@tcp:HOST:PORT")]
     NoHints {
         /// Whom to reach.
         peer: PeerId,
+    },
+    /// It could not be found out where the peer is.
+    #[error(
+        "no address is known for {peer} ({error}): give one, as in cepa://{peer}@tcp:HOST:PORT"
+    )]
+    Unresolved {
+        /// Whom to reach.
+        peer: PeerId,
+        /// Why.
+        error: ResolveError,
     },
     /// No hint led to the peer.
     #[error("cannot reach {peer}: {}", told(attempts))]

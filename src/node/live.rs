@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{Layer, Stream};
+use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
 
@@ -123,7 +124,9 @@ async fn run(core: &Arc<Core>, session: &Session, path: &Path) -> String {
     loop {
         tokio::select! {
             incoming = session.accept() => match incoming {
-                Ok(incoming) => take(core, incoming, session, path),
+                Ok(incoming) => {
+                    tokio::spawn(serve(core, incoming, session.clone(), path.clone()));
+                }
                 Err(end) => return end.to_string(),
             },
             () = core.stopping() => break,
@@ -140,69 +143,77 @@ async fn run(core: &Arc<Core>, session: &Session, path: &Path) -> String {
     }
 }
 
-/// Gives a substream to whom it is for.
-fn take(core: &Arc<Core>, incoming: Incoming, session: &Session, path: &Path) {
+/// Whether a service's name is one of the protocol's own, which no service can have. What `cepa console` puts before
+/// a name asks for a service of that name, with a terminal.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("cepa.") && !name.starts_with("cepa.console.")
+}
+
+/// Gives a substream to whom it is for; the future serves it to its end.
+pub(super) fn serve(
+    core: &Arc<Core>,
+    incoming: Incoming,
+    session: Session,
+    path: Path,
+) -> BoxFuture<'static, ()> {
     let peer = session.peer().id();
     let name = incoming.service().to_owned();
+    // From now on, and not only once the future runs.
     let busy = core.busy();
     if is_circuit(&name) && core.takes_circuits_of(peer) {
         let via = std::iter::once(peer)
             .chain(path.via.iter().copied())
             .collect();
         let core = Arc::clone(core);
-        tokio::spawn(async move {
+        return Box::pin(async move {
             circuit(&core, incoming, via).await;
             drop(busy);
         });
-        return;
     }
     if let Some(relay) = core.relay.clone().filter(|_| Relay::serves(&name)) {
-        let session = session.clone();
         // Circuits of others keep nobody from shutting down.
         drop(busy);
-        tokio::spawn(async move { relay.serve(incoming, &session).await });
-        return;
+        return Box::pin(async move { relay.serve(incoming, &session).await });
     }
     if name == INTRODUCTION {
-        let (core, session, path) = (Arc::clone(core), session.clone(), path.clone());
-        tokio::spawn(async move {
+        let core = Arc::clone(core);
+        return Box::pin(async move {
             owner::serve(&core, incoming, session, path).await;
             drop(busy);
         });
-        return;
     }
     if name == CARRY {
         let core = Arc::clone(core);
         // As with circuits.
         drop(busy);
-        tokio::spawn(async move { sealed::carry(&core, incoming).await });
-        return;
+        return Box::pin(async move { sealed::carry(&core, incoming).await });
     }
     if name == DELIVER {
         let core = Arc::clone(core);
-        tokio::spawn(async move {
+        return Box::pin(async move {
             sealed::deliver(&core, incoming).await;
             drop(busy);
         });
-        return;
     }
-    let found = if name.starts_with("cepa.") {
+    let found = if is_reserved(&name) {
         Err("no service of this name is open to you")
     } else {
         core.find(peer, &name)
     };
-    let call = Call::new(incoming, session.clone(), path.clone());
+    let call = Call::new(incoming, session, path);
     match found {
         Ok(service) => {
             let handled = (service.handler)(call);
-            tokio::spawn(async move {
+            Box::pin(async move {
                 handled.await;
                 drop(busy);
-            });
+            })
         }
         Err(reason) => {
             core.tell(Event::Refused(peer, name, reason.to_owned()));
-            tokio::spawn(async move { call.refuse(reason).await });
+            Box::pin(async move {
+                let _ = call.refuse(reason).await;
+            })
         }
     }
 }
@@ -238,5 +249,122 @@ async fn retire(core: Arc<Core>, peer: PeerId, number: u64, origin: Origin, sess
             session.close().await;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Streams whose labels say that they come from afar. Only such sources are told apart by the gate; what comes over
+    //! loopback does not count as one (`gate::Source::is_far`).
+
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::gate;
+    use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
+    use crate::node::{Node, NodeConfig};
+
+    const FAR: &str = "tcp 192.0.2.7:4711";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Tolerates three failures. In hours, so that it makes no difference how long the test takes.
+    fn strict() -> Node {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+        config.gate = gate::Config {
+            penalty_refused: HOUR,
+            penalty_timed_out: 4 * HOUR,
+            tolerated: 3 * HOUR,
+            most: 100 * HOUR,
+            ..gate::Config::default()
+        };
+        Node::new(config)
+    }
+
+    /// Comes from there, and does something; gives why it was turned away, or nothing where it was let in.
+    async fn knock<F: Future>(
+        node: &Node,
+        from: &str,
+        does: impl FnOnce(DuplexStream) -> F,
+    ) -> Option<String> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let mut events = node.events();
+        let stream = Stream::from_io(near, from);
+        let config = &node.core.config.stack;
+        let (session, _kept) = tokio::join!(
+            come(&node.core, stream, DEFAULT_LAYERS, Vec::new(), config),
+            does(far)
+        );
+        if session.is_some() {
+            return None;
+        }
+        loop {
+            if let Event::TurnedAway(who, why) = events.next().await.unwrap() {
+                assert_eq!(who, from);
+                return Some(why);
+            }
+        }
+    }
+
+    async fn nonsense(mut far: DuplexStream) {
+        let _ = far.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+
+    /// As whoever dials the node does.
+    async fn friend(node: &Node, far: DuplexStream) -> Session {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id())));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config).await;
+        session.unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_fails_again_and_again_is_shut_out() {
+        let node = strict();
+        for _ in 0..4 {
+            let why = knock(&node, FAR, nonsense).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        let why = knock(&node, FAR, |far| friend_or_not(&node, far)).await;
+        let why = why.expect("it was let in");
+        assert!(
+            why.starts_with("too many failures from there, shut out for "),
+            "{why}"
+        );
+        // It is that source alone.
+        let other = "tcp 192.0.2.8:4711";
+        assert_eq!(knock(&node, other, |far| friend(&node, far)).await, None);
+        assert_eq!(knock(&node, "memory", |far| friend(&node, far)).await, None);
+    }
+
+    /// The other end of a stream that is turned away before anything is read of it.
+    async fn friend_or_not(node: &Node, far: DuplexStream) {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id())));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config).await;
+        assert!(session.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_gets_in_is_forgiven() {
+        let node = strict();
+        // Six failures would be too many without what lies between them.
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert!(knock(&node, FAR, nonsense).await.is_some());
+            }
+            assert_eq!(knock(&node, FAR, |far| friend(&node, far)).await, None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_silent_counts_as_worse() {
+        let node = strict();
+        let why = knock(&node, FAR, async |far| far).await.unwrap();
+        assert!(why.contains("in time"), "{why}");
+        let why = knock(&node, FAR, async |far| far).await.unwrap();
+        assert!(why.starts_with("too many failures"), "{why}");
     }
 }

@@ -36,6 +36,7 @@
 //! | `addr.rs` | `cepa://PEERID@HINT;HINT/SERVICE` |
 //! | `access.rs` | who may open a service |
 //! | `table.rs` | the sessions, and which of several is used |
+//! | `turns.rs` | who of several dials a peer |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `inbound.rs` | listeners |
@@ -43,6 +44,8 @@
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `forward.rs` | services of other peers, offered as one's own |
 //! | `introduction/` | references to services that peers give each other |
+//! | `membrane/` | forwarders that wrap what passes through them |
+//! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `sealed/` | messages that a third peer carries and can't read |
 //! | `signed.rs` | statements and their signatures |
 //! | `register.rs` | staying registered at relays |
@@ -72,10 +75,13 @@ mod forward;
 mod inbound;
 mod introduction;
 mod live;
+mod membrane;
 mod register;
+mod resolve;
 mod sealed;
 mod signed;
 mod table;
+mod turns;
 
 pub use access::Access;
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
@@ -85,6 +91,13 @@ pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
 pub use forward::ForwardError;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
+pub use membrane::{
+    MAX_MESSAGE, Membrane, MembraneError, MessageFlaw, REFERENCE_TAG, receive_message, reference,
+    references, send_message,
+};
+#[cfg(feature = "mdns")]
+pub use resolve::{Announcement, Mdns, MdnsConfig};
+pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 pub use sealed::{
     Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
     Replier, SealFlaw, SealedCall, SealedError, SealingKey, seal_request,
@@ -134,7 +147,9 @@ impl Node {
     /// Offers a service. The handler runs in a task of its own for each substream that is opened for
     /// it, and is dropped when the node shuts down and its time is up. A name that is there already is replaced.
     ///
-    /// Names that begin with `cepa.` are the protocol's own: such a service is never called.
+    /// Names that begin with `cepa.` are the protocol's own: such a service is never called. (`cepa.console.NAME` is
+    /// how `cepa console` asks for NAME, and is for whoever knows that protocol; it does not count among
+    /// [`services`](Self::services), nor as the one that is meant where none is named.)
     pub fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
@@ -151,6 +166,20 @@ impl Node {
         F: Future<Output = ()> + Send + 'static,
     {
         self.core.serve_rest(access, handler);
+    }
+
+    /// Serves a substream to its end, of a session that was made without this node: services, introductions and the
+    /// relay are as for the node's own sessions. The session stays its owner's, who goes on accepting.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, or what else serves the substream, with it.
+    pub async fn take(&self, incoming: Incoming, session: &Session) {
+        let path = Path {
+            via: Vec::new(),
+            dialled: false,
+            label: session.label().to_owned(),
+        };
+        live::serve(&self.core, incoming, session.clone(), path).await;
     }
 
     /// Offers a service of another peer as one of this node: a plaintext forwarder. It sees and can change
@@ -181,6 +210,14 @@ impl Node {
     /// Dropping the future resets both substreams.
     pub async fn forward_one(&self, incoming: Incoming, to: &PeerAddr) -> Result<(), ForwardError> {
         forward::forward(&self.core, incoming, to).await
+    }
+
+    /// A new [`Membrane`]: a forwarder that also wraps the references that pass through it. `hints` say where this node is
+    /// reached, for those to whom it gives wrapped ones; they have a session with it already, and need them once
+    /// that is lost.
+    #[must_use]
+    pub fn membrane(&self, hints: impl IntoIterator<Item = Hint>) -> Membrane {
+        Membrane::new(Arc::downgrade(&self.core), hints.into_iter().collect())
     }
 
     /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
@@ -393,5 +430,6 @@ impl fmt::Debug for Node {
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     introduction::fuzz(bytes);
+    membrane::fuzz(bytes);
     sealed::fuzz(bytes);
 }

@@ -1,28 +1,16 @@
 //! What makes no sense is refused with its reason, to nodes that check nothing themselves. The wire is written from
 //! docs/PROTOCOL.md.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
-use cepa::node::{DialError, Node, PeerAddr, ReachError};
+use cepa::identity::PeerId;
+use cepa::node::{DialError, Node, ReachError};
 use cepa::session::Session;
-use cepa::stack::StackConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{address, eventually, listening, node, offer_echo, relay, soon, through};
-
-/// A session with the peer of an address that is no node's.
-async fn by_hand(at: &PeerAddr) -> (Session, PeerId) {
-    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
-    let id = identity.peer_id();
-    let config = StackConfig::new(identity, Arc::new(AcceptAny));
-    let cepa::node::Hint::Direct(endpoint) = &at.hints()[0] else {
-        panic!("{at}")
-    };
-    let session = Session::dial(endpoint, &config).await.unwrap();
-    (session, id)
-}
+use crate::support::{
+    address, by_hand, eventually, listening, node, offer_echo, relay, soon, through,
+};
 
 fn circuit(to: PeerId) -> Vec<u8> {
     let mut message = vec![0, 38, 0xa2, 0, 1, 1, 0x58, 0x20];

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use cepa::node::{AttemptError, DialError, Event, Node, ReachError};
+use cepa::node::{AttemptError, DialError, Event, Node, ReachError, RegisterError};
 use cepa::relay::{RelayError, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    address, ask, config, eventually, listening, node, offer_echo, relay, soon, through, until,
+    address, ask, by_hand, config, eventually, listening, node, offer_echo, relay, soon, through,
+    until,
 };
 
 /// A node without a listener, registered at a relay.
@@ -71,6 +72,63 @@ async fn two_relays_in_a_row() {
     );
 }
 
+/// Two relays that are each reached through the other one, by two dials at once.
+#[tokio::test]
+async fn ways_that_cross_do_not_wait_for_each_other() {
+    let (a, b) = (relay(|_| {}), relay(|_| {}));
+    let ((_, at_a), (_, at_b)) = (listening(&a).await, listening(&b).await);
+    a.register(&at_b).await.unwrap();
+    b.register(&at_a).await.unwrap();
+    let (behind_a, behind_b) = (hidden(&at_a).await, hidden(&at_b).await);
+    let client = node();
+    let way = |to: &Node, last: &Node, first: &cepa::node::PeerAddr| {
+        let first = first.to_string().replace("cepa://", "relay:");
+        address(&format!(
+            "cepa://{}@relay:{}@{first}/echo",
+            to.id(),
+            last.id()
+        ))
+    };
+    let (one, two) = (way(&behind_a, &a, &at_b), way(&behind_b, &b, &at_a));
+    let both = async { tokio::join!(client.open(&one), client.open(&two)) };
+    let (one, two) = soon(both).await;
+    for stream in [one.unwrap(), two.unwrap()] {
+        soon(ask(stream, b"hello")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_way_through_one_relay_twice_is_refused() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let hidden = hidden(&at).await;
+    let (client, other) = (node(), node());
+    let way = at.to_string().replace("cepa://", "relay:");
+    let (to, again, other) = (hidden.id(), relay.id(), other.id());
+    for text in [
+        format!("cepa://{to}@relay:{again}@{way}/echo"),
+        format!("cepa://{to}@relay:{again}@relay:{other}@{way}/echo"),
+        // Through the peer itself, through this node, and through either further away.
+        format!("cepa://{to}@relay:{to}@tcp:127.0.0.1:1/echo"),
+        format!("cepa://{to}@relay:{other}@relay:{to}@tcp:127.0.0.1:1/echo"),
+        format!("cepa://{to}@relay:{}@tcp:127.0.0.1:1/echo", client.id()),
+        format!(
+            "cepa://{to}@relay:{other}@relay:{}@tcp:127.0.0.1:1/echo",
+            client.id()
+        ),
+    ] {
+        let error = soon(client.open(&address(&text))).await.unwrap_err();
+        let looped = matches!(error, ReachError::Dial(DialError::Loop { .. }));
+        assert!(looped, "{text}: {error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("which can't be: give another relay"),
+            "{said}"
+        );
+    }
+    assert!(client.sessions().is_empty());
+}
+
 #[tokio::test]
 async fn every_refusal_has_its_reason() {
     let relay = relay(|config| {
@@ -94,20 +152,24 @@ async fn every_refusal_has_its_reason() {
     assert!(said.contains("registered there?"), "{said}");
 
     let open = client.open(&through(one.id(), &at, "echo")).await.unwrap();
-    let (is, _) = refusal(&client, &through(two.id(), &at, "echo")).await;
+    let (is, said) = refusal(&client, &through(two.id(), &at, "echo")).await;
     assert_eq!(is, Status::Quota);
+    assert!(
+        said.contains("gives one peer no more than we have"),
+        "{said}"
+    );
     let other = node();
     let second = other.open(&through(two.id(), &at, "echo")).await.unwrap();
-    let (is, _) = refusal(&node(), &through(two.id(), &at, "echo")).await;
+    let (is, said) = refusal(&node(), &through(two.id(), &at, "echo")).await;
     assert_eq!(is, Status::Full);
+    assert!(said.contains("has no room for more"), "{said}");
     drop((open, second));
 
     // Ways that lead nowhere are refused before anything is dialled, or by the relay.
     let own = through(client.id(), &at, "echo");
-    assert!(matches!(
-        client.open(&own).await,
-        Err(ReachError::Dial(DialError::Own { .. }))
-    ));
+    let error = client.open(&own).await.unwrap_err();
+    assert!(matches!(error, ReachError::Dial(DialError::Own { .. })));
+    assert!(error.to_string().contains("is this node itself"), "{error}");
     let itself = address(&format!("cepa://{0}@relay:{0}@{at_relay}/echo", relay.id()));
     assert!(matches!(
         client.open(&itself).await,
@@ -124,6 +186,54 @@ async fn every_refusal_has_its_reason() {
     eventually(|| relay.relay_stats().unwrap().registrations == 2).await;
     twin.register(&at).await.unwrap();
     assert!(relay.relay_stats().unwrap().refused >= 4);
+}
+
+/// Beside the bound for all there is one for each key.
+#[tokio::test]
+async fn one_peer_has_no_more_registrations_than_its_share() {
+    let relay = relay(|config| config.registrations_a_peer = 2);
+    let (_, at) = listening(&relay).await;
+    let keys = config();
+    let [one, two, three] = [(); 3].map(|()| Node::new(keys.clone()));
+    one.register(&at).await.unwrap();
+    two.register(&at).await.unwrap();
+    let error = three.register(&at).await.unwrap_err();
+    let RegisterError::Relay(RelayError::Refused { status, .. }) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*status, Status::Quota);
+    assert!(
+        error.to_string().contains("no more than we have"),
+        "{error}"
+    );
+    // Others have theirs, and so has this one again when it has ended one.
+    hidden(&at).await;
+    one.shutdown(Duration::ZERO).await;
+    eventually(|| relay.relay_stats().unwrap().registrations == 2).await;
+    three.register(&at).await.unwrap();
+}
+
+/// The words of a registered node that takes no circuit come through to the dialler.
+#[tokio::test]
+async fn who_is_registered_may_refuse_and_say_why() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let (session, id) = by_hand(&at).await;
+    let hour = Duration::from_secs(3600);
+    let _registered = cepa::relay::Registration::at(&session, hour).await.unwrap();
+    let client = node();
+    let to = through(id, &at, "echo");
+    let refuses = async {
+        let incoming = session.accept().await.unwrap();
+        assert!(cepa::relay::is_circuit(incoming.service()));
+        incoming.refuse("not on Sundays").await.unwrap();
+    };
+    let (opened, ()) = soon(async { tokio::join!(client.open(&to), refuses) }).await;
+    let error = opened.unwrap_err();
+    assert_eq!(status(&error), Status::Refused);
+    let said = error.to_string();
+    assert!(said.contains("the peer refused (not on Sundays)"), "{said}");
+    assert_eq!(relay.relay_stats().unwrap().circuits, 0);
 }
 
 #[tokio::test]

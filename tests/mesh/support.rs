@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
 use cepa::mux::Substream;
-use cepa::node::{Access, Call, Event, Events, Node, NodeConfig, PeerAddr};
+use cepa::node::{Access, Call, Event, Events, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
 use cepa::relay::RelayConfig;
+use cepa::session::Session;
+use cepa::stack::StackConfig;
 use cepa::transports::Endpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -38,6 +40,18 @@ pub(crate) async fn listening(node: &Node) -> (Endpoint, PeerAddr) {
     let any = "tcp:127.0.0.1:0".parse().unwrap();
     let at = node.listen(&any).await.unwrap();
     (at.clone(), address(&format!("cepa://{}@{at}", node.id())))
+}
+
+/// A session with the peer of an address that is no node's.
+pub(crate) async fn by_hand(at: &PeerAddr) -> (Session, PeerId) {
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let id = identity.peer_id();
+    let config = StackConfig::new(identity, Arc::new(AcceptAny));
+    let Hint::Direct(endpoint) = &at.hints()[0] else {
+        panic!("{at}")
+    };
+    let session = Session::dial(endpoint, &config).await.unwrap();
+    (session, id)
 }
 
 pub(crate) fn address(text: &str) -> PeerAddr {

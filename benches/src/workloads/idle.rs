@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Values, on_workers, pair};
 use crate::Outcome;
-use crate::measure::{number, resident_bytes};
+use crate::measure::{allow_descriptors, number, resident_bytes};
 use crate::peers::{Between, Credentials, Io, Joined, Peer, connect, join};
 
 /// Opened before the measurement.
@@ -105,13 +104,4 @@ fn each(before: f64, after: f64, count: usize) -> Values {
         ("bytes_each", (after - before) / number(count)),
         ("resident_bytes", after),
     ]
-}
-
-fn allow_descriptors(wanted: usize) -> Outcome<()> {
-    let wanted = u64::try_from(wanted)?;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < wanted {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use cepa::identity::PeerId;
-use cepa::node::PeerAddr;
+use cepa::node::{Hint, PeerAddr};
 use cepa::transports::Endpoint;
 use clap::{Args, Subcommand};
 
@@ -145,9 +145,10 @@ pub(crate) struct PeerAdd {
     /// Its peer id
     #[arg(value_name = "PEERID")]
     pub(crate) id: PeerId,
-    /// Where it is met (repeatable): whoever answers there must prove that id
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) at: Vec<Endpoint>,
+    /// Where it is met, or the relay where it is registered (repeatable): whoever answers there must prove
+    /// that id
+    #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]
+    pub(crate) at: Vec<Hint>,
     /// If there is a peer of that name, give it this id
     #[arg(long)]
     pub(crate) replace: bool,

@@ -147,7 +147,7 @@ async fn listen(
         false,
     )?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(server.listen(listener, stopped));
+    let task = tokio::spawn(Arc::new(server).listen(listener, stopped));
     Ok((address, Some((task, stop))))
 }
 

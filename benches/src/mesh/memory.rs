@@ -1,0 +1,116 @@
+//! What idle nodes and circuits take at the relay, and how long a registration takes among them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{StreamExt as _, TryStreamExt as _};
+use tokio::io::AsyncWriteExt as _;
+
+use super::crowd::{Crowd, ECHO_ONCE, Node, circuit, diallers, nodes};
+use super::relay::Running;
+use super::{Options, at_most, told};
+use crate::measure::{allow_descriptors, number, quantile};
+use crate::{Failure, Outcome};
+
+/// Nodes before the measurement, so that what the first one costs alone is in none.
+const BEFORE: usize = 20;
+
+/// Circuits of one dialler: what a relay gives one by default.
+const CIRCUITS_EACH: usize = 4;
+
+/// Between two registrations that are timed.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// No more is taken once a write has waited for so long.
+const STUCK: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(options: &Options) -> Outcome<()> {
+    allow_descriptors(2 * (options.nodes + options.circuits + options.samples) + 200)?;
+    let relay = Running::start(CIRCUITS_EACH, u64::from(u32::MAX))?;
+    let crowd = Crowd::new();
+    let mut all = first_of(nodes(&relay, &crowd, BEFORE).await?);
+    let before = relay.memory().await?;
+    let more = options.nodes.saturating_sub(BEFORE);
+    all.extend(first_of(nodes(&relay, &crowd, more).await?));
+    let idle = relay.memory().await?;
+    told("registered-nodes", number(all.len()), "nodes")?;
+    at_most("node-memory", kib(before, idle, more), "KiB", 64.0)?;
+
+    let dialling = diallers(&relay, options.circuits.div_ceil(CIRCUITS_EACH)).await?;
+    let before = relay.memory().await?;
+    let wanted = (0..options.circuits).map(|i| {
+        let (_, session) = &dialling[i % dialling.len()];
+        circuit(session, all[i % all.len()].id, ECHO_ONCE)
+    });
+    let circuits: Vec<_> = futures::stream::iter(wanted)
+        .buffer_unordered(32)
+        .try_collect()
+        .await?;
+    let idle = relay.memory().await?;
+    told("circuits", number(circuits.len()), "circuits")?;
+    at_most(
+        "circuit-memory-idle",
+        kib(before, idle, circuits.len()),
+        "KiB",
+        128.0,
+    )?;
+
+    registrations(&relay, &crowd, &mut all, options.samples).await?;
+
+    // What the ones that came and went have left behind is in the figure before, too.
+    let before = relay.memory().await?;
+    crowd.stuff();
+    let stuffing = circuits.into_iter().map(|mut stream| async move {
+        let chunk = vec![1; 16 << 10];
+        let mut taken = 0.0;
+        while let Ok(written) = tokio::time::timeout(STUCK, stream.write_all(&chunk)).await {
+            written?;
+            taken += number(chunk.len());
+        }
+        Ok::<_, Failure>((stream, taken))
+    });
+    let full: Vec<_> = futures::future::try_join_all(stuffing).await?;
+    let after = relay.memory().await?;
+    let stuck: f64 = full.iter().map(|(_, taken)| taken).sum();
+    told(
+        "circuit-stuffed-with",
+        stuck / number(full.len()) / 1024.0,
+        "KiB",
+    )?;
+    let one = kib(before, after, full.len());
+    at_most("circuit-memory-full", one, "KiB", 128.0)
+}
+
+/// With everything there: over a session, and from nothing.
+async fn registrations(
+    relay: &Running,
+    crowd: &Arc<Crowd>,
+    all: &mut [Node],
+    samples: usize,
+) -> Outcome<()> {
+    let mut again = Vec::with_capacity(samples);
+    let count = all.len();
+    for i in 0..samples {
+        again.push(all[i % count].again().await?.as_secs_f64() * 1000.0);
+        tokio::time::sleep(PAUSE).await;
+    }
+    told("registration-p50", quantile(&again, 0.5), "ms")?;
+    at_most("registration-p99", quantile(&again, 0.99), "ms", 10.0)?;
+    let mut new = Vec::with_capacity(samples);
+    for _ in 0..samples {
+        let (node, took) = Node::come(relay, crowd).await?;
+        new.push(took.as_secs_f64() * 1000.0);
+        node.session.close().await;
+        tokio::time::sleep(PAUSE).await;
+    }
+    told("arrival-p50", quantile(&new, 0.5), "ms")?;
+    at_most("arrival-p99", quantile(&new, 0.99), "ms", 10.0)
+}
+
+fn first_of(all: Vec<(Node, Duration)>) -> Vec<Node> {
+    all.into_iter().map(|(node, _)| node).collect()
+}
+
+fn kib(before: f64, after: f64, count: usize) -> f64 {
+    (after - before) / number(count) / 1024.0
+}

@@ -1,0 +1,145 @@
+//! One relay with many nodes and circuits, against the goals of the peer mesh.
+//!
+//! ```text
+//! cargo run --release -p cepa-bench -- mesh [--only memory|copying|fairness] [--nodes 1000] [--circuits 2000]
+//! ```
+//!
+//! One line of JSON a measurement, with its goal and whether it is held. The relay is a process of its own with two
+//! workers, so memory (VmRSS) and CPU (proc(5), stat) are the relay's alone; all the nodes and diallers are in this
+//! process. They speak to the relay as `cepa::node` does, with sessions and `cepa::relay`'s own functions, but put no
+//! TLS of their own into a circuit: to the relay that is the same, and it leaves the machine to the relay.
+//!
+//! - `memory`: nodes register and stay idle; diallers come; circuits are opened, carry 1 KiB there and back and stay
+//!   idle; then both ends of all of them write until nothing more is taken, and nobody reads. In between, with all of that
+//!   there, how long a registration takes: over a session that there is, and from nothing, handshakes included.
+//! - `copying`: bulk through circuits and through a service that forwards one substream to another, in turn. CPU of the
+//!   relay's process, the ratio of each round, and the middle of the rounds.
+//! - `fairness`: peers that send as fast as their quota lets them, beside one that has ten times as many circuits and
+//!   bytes to offer as it gets. What the least of the others gets, in shares of its quota.
+//!
+//! Latencies are wall time on whatever else the machine does; the others are not.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `relay` | the relay's process |
+//! | `crowd` | nodes and diallers |
+//! | `memory`, `copying`, `fairness` | what is measured |
+
+mod copying;
+mod crowd;
+mod fairness;
+mod memory;
+pub(crate) mod relay;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::Outcome;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Registered nodes
+    #[arg(long, default_value_t = 1000)]
+    nodes: usize,
+    /// Circuits, four a dialler
+    #[arg(long, default_value_t = 2000)]
+    circuits: usize,
+    /// Registrations that are timed, of either kind
+    #[arg(long, default_value_t = 1000)]
+    samples: usize,
+    /// Bulk of one round of `copying`, in MiB
+    #[arg(long, default_value_t = 512)]
+    mib: u64,
+    /// Rounds of `copying`
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long `fairness` is watched, in seconds
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Only this one
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Memory,
+    Copying,
+    Fairness,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome<()> {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let runtime = tokio::runtime::Runtime::new()?;
+    if wanted(Part::Memory) {
+        runtime.block_on(memory::run(options))?;
+    }
+    if wanted(Part::Copying) {
+        runtime.block_on(copying::run(options))?;
+    }
+    if wanted(Part::Fairness) {
+        runtime.block_on(fairness::run(options))?;
+    }
+    // The crowd's tasks would go on for ever.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// One measurement, as one line of JSON.
+#[derive(Debug, Serialize)]
+struct Measured {
+    workload: &'static str,
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
+}
+
+/// A figure without a goal.
+fn told(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
+    print(name, value, unit, None)
+}
+
+/// A figure that should be no more than its goal.
+fn at_most(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
+    print(
+        name,
+        value,
+        unit,
+        Some((format!("<= {goal}"), value <= goal)),
+    )
+}
+
+/// A figure that should be no less than its goal.
+fn at_least(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
+    print(
+        name,
+        value,
+        unit,
+        Some((format!(">= {goal}"), value >= goal)),
+    )
+}
+
+fn print(
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    goal: Option<(String, bool)>,
+) -> Outcome<()> {
+    let verdict = goal
+        .as_ref()
+        .map(|(_, held)| if *held { "held" } else { "missed" });
+    let measured = Measured {
+        workload: "mesh",
+        name,
+        value: (value * 1000.0).round() / 1000.0,
+        unit,
+        goal: goal.map(|(goal, _)| goal),
+        verdict,
+    };
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
+}

@@ -1,0 +1,353 @@
+//! Peers that announce themselves on the local network: multicast DNS (RFC 6762) and service discovery (RFC 6763).
+//!
+//! ```text
+//! PEERID._cepa._tcp.local.   SRV  HOST.local. PORT
+//!                            TXT  v=1  id=PEERID
+//! ```
+//!
+//! One browser runs for as long as there is an [`Mdns`], as RFC 6762 wants it (section 5.2): it asks at the beginning,
+//! then at longer and longer intervals, and hears what is announced in between. What it has heard stands in
+//! [`Heard`], so an answer is there at once, or as soon as the peer has been heard.
+//!
+//! Everybody on the network can announce anything. So an announcement is a hint and no more: it can only name
+//! TCP addresses, the peer has to prove its key to whoever follows it, and what is kept of all of them is bounded. Who
+//! announces somebody else's id costs a vain attempt, and can keep the true one from being heard.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::Endpoint;
+use futures::future::BoxFuture;
+use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::resolver::{ResolveError, Resolver};
+use crate::identity::PeerId;
+use crate::node::addr::{Hint, MAX_HINTS};
+
+/// RFC 6763, section 7: the name of the service.
+const TYPE: &str = "_cepa._tcp.local.";
+
+/// Announcements that are kept: more than a network of people has, and less than a megabyte.
+const MOST: usize = 1024;
+
+/// Addresses that are kept of one announcement.
+const ADDRESSES: usize = 8;
+
+/// How a local network is asked. Start from the [default](Default).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MdnsConfig {
+    /// How long a peer is waited for that has not been heard; default 3 s, within which a browser asks twice.
+    pub patience: Duration,
+    /// Speak to this machine only, and not to the network; default no. (The system may tell its routers for a moment
+    /// that the group was joined.)
+    pub loopback_only: bool,
+    /// The UDP port; default 5353, which is everybody's (RFC 6762, section 3). Another one is heard only by those
+    /// that have the same.
+    pub port: u16,
+}
+
+impl Default for MdnsConfig {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(3),
+            loopback_only: false,
+            port: 5353,
+        }
+    }
+}
+
+/// Finds peers that announce themselves on the local network, and announces. Clones are handles on the same one; the
+/// last one that is dropped ends it.
+#[derive(Clone, Debug)]
+pub struct Mdns {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    daemon: ServiceDaemon,
+    config: MdnsConfig,
+    heard: watch::Receiver<Heard>,
+}
+
+impl Mdns {
+    /// Begins to listen, in a thread of its own and a task. Must be used inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ResolveError::Mdns`] when the system refuses that. Where multicast does not work at all, nobody is ever heard.
+    pub fn new(config: MdnsConfig) -> Result<Self, ResolveError> {
+        let daemon = ServiceDaemon::new_with_port(config.port).map_err(ResolveError::Mdns)?;
+        let inner = Inner::listen(daemon, config)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Announces that `peer` listens on this machine at that TCP port, on all its addresses, until the answer is
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`ResolveError::Mdns`] when nothing more can be announced.
+    pub fn announce(&self, peer: PeerId, port: u16) -> Result<Announcement, ResolveError> {
+        let id = peer.to_string();
+        let properties = [("v", "1"), ("id", id.as_str())];
+        let host = format!("cepa-{}.local.", peer.short());
+        let here = if self.inner.config.loopback_only {
+            "127.0.0.1"
+        } else {
+            ""
+        };
+        let made = ServiceInfo::new(TYPE, &id, &host, here, port, &properties[..]);
+        let mut service = made.map_err(ResolveError::Mdns)?;
+        if here.is_empty() {
+            service = service.enable_addr_auto();
+        }
+        // The name is the peer's id: nobody else has it by accident, so nobody has to be asked first.
+        service.set_requires_probe(false);
+        let name = service.get_fullname().to_owned();
+        let announced = self.inner.daemon.register(service);
+        announced.map_err(ResolveError::Mdns)?;
+        Ok(Announcement {
+            mdns: Arc::clone(&self.inner),
+            name,
+        })
+    }
+}
+
+impl Inner {
+    fn listen(daemon: ServiceDaemon, config: MdnsConfig) -> Result<Self, ResolveError> {
+        let (hears, heard) = watch::channel(Heard::default());
+        // Made first, so that an error below ends the daemon.
+        let inner = Self {
+            daemon,
+            config,
+            heard,
+        };
+        let daemon = &inner.daemon;
+        if inner.config.loopback_only {
+            let only = daemon.disable_interface(IfKind::All);
+            only.map_err(ResolveError::Mdns)?;
+            let here = daemon.enable_interface(IfKind::LoopbackV4);
+            here.map_err(ResolveError::Mdns)?;
+        }
+        let events = daemon.browse(TYPE).map_err(ResolveError::Mdns)?;
+        tokio::spawn(async move {
+            // Ends with the daemon.
+            while let Ok(event) = events.recv_async().await {
+                hears.send_if_modified(|heard| heard.hear(event));
+            }
+        });
+        Ok(inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Says goodbye for what is announced. Where it does not take the word it is ending already.
+        let _ = self.daemon.shutdown();
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("config", &self.config)
+            .field("heard", &self.heard.borrow().all.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resolver for Mdns {
+    fn resolve(&self, peer: PeerId) -> BoxFuture<'_, Result<Vec<Hint>, ResolveError>> {
+        Box::pin(async move {
+            let mut heard = self.inner.heard.clone();
+            let known = heard.wait_for(|heard| !heard.of(peer).is_empty());
+            match timeout(self.inner.config.patience, known).await {
+                Ok(Ok(heard)) => Ok(heard.of(peer)),
+                // Not heard in time; or nothing is heard any more.
+                Ok(Err(_)) | Err(_) => Ok(Vec::new()),
+            }
+        })
+    }
+}
+
+/// What is announced; taken back when dropped.
+#[derive(Debug)]
+#[must_use = "dropped, it is taken back"]
+pub struct Announcement {
+    mdns: Arc<Inner>,
+    name: String,
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // It runs out by itself, where the daemon does not take the word.
+        let _ = self.mdns.daemon.unregister(&self.name);
+    }
+}
+
+/// What has been heard, by the full name of the announcement.
+#[derive(Debug, Default)]
+struct Heard {
+    all: HashMap<String, (PeerId, Vec<Hint>)>,
+}
+
+impl Heard {
+    /// Whether that changed something.
+    fn hear(&mut self, event: ServiceEvent) -> bool {
+        match event {
+            ServiceEvent::ServiceResolved(service) => {
+                let Some(announced) = read(&service) else {
+                    return false;
+                };
+                if self.all.len() >= MOST && !self.all.contains_key(&service.fullname) {
+                    return false;
+                }
+                self.all.insert(service.fullname, announced);
+                true
+            }
+            ServiceEvent::ServiceRemoved(_, name) => self.all.remove(&name).is_some(),
+            _ => false,
+        }
+    }
+
+    fn of(&self, peer: PeerId) -> Vec<Hint> {
+        let named = self.all.values().filter(|(known, _)| *known == peer);
+        let mut hints: Vec<Hint> = Vec::new();
+        for hint in named.flat_map(|(_, hints)| hints) {
+            if hints.len() < MAX_HINTS && !hints.contains(hint) {
+                hints.push(hint.clone());
+            }
+        }
+        hints
+    }
+}
+
+/// Whom an announcement is for, and where; `None` where it makes no sense.
+fn read(service: &ResolvedService) -> Option<(PeerId, Vec<Hint>)> {
+    let id = service.get_property_val_str("id")?.parse().ok()?;
+    let mut addresses: Vec<String> = service
+        .get_addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    // A set has no order, and an answer should be the same each time.
+    addresses.sort();
+    let hints = addresses.iter().take(ADDRESSES).filter_map(|address| {
+        let at = if address.contains(':') {
+            format!("tcp:[{address}]:{}", service.port)
+        } else {
+            format!("tcp:{address}:{}", service.port)
+        };
+        at.parse::<Endpoint>().ok().map(Hint::Direct)
+    });
+    let hints: Vec<Hint> = hints.collect();
+    (!hints.is_empty()).then_some((id, hints))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Speaks to this machine alone, and at a port where nobody else does.
+    fn local(port: u16) -> MdnsConfig {
+        MdnsConfig {
+            loopback_only: true,
+            port,
+            patience: Duration::from_secs(60),
+        }
+    }
+
+    /// A port that is free now.
+    fn free() -> u16 {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().port()
+    }
+
+    fn texts(hints: &[Hint]) -> Vec<String> {
+        hints.iter().map(Hint::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn who_announces_itself_is_found_and_who_leaves_is_forgotten() {
+        let [peer, other] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let port = free();
+        let [asks, answers] = [(); 2].map(|()| Mdns::new(local(port)).unwrap());
+        // Asked before it is there, and after.
+        let waiting = tokio::spawn({
+            let asks = asks.clone();
+            async move { asks.resolve(peer).await.unwrap() }
+        });
+        let announced = answers.announce(peer, 7000).unwrap();
+        assert_eq!(texts(&waiting.await.unwrap()), ["tcp:127.0.0.1:7000"]);
+        let _other = answers.announce(other, 7001).unwrap();
+        let found = asks.resolve(other).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
+        let found = asks.resolve(peer).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7000"]);
+        drop(announced);
+        let mut heard = asks.inner.heard.clone();
+        let gone = heard.wait_for(|heard| heard.of(peer).is_empty());
+        tokio::time::timeout(Duration::from_secs(60), gone)
+            .await
+            .expect("it is still known")
+            .unwrap();
+        let found = asks.resolve(other).await.unwrap();
+        assert_eq!(texts(&found), ["tcp:127.0.0.1:7001"]);
+    }
+
+    /// An announcement as it is heard.
+    fn heard(name: &str, id: &str, addresses: &[&str]) -> ServiceEvent {
+        let properties = [("id", id)];
+        let service = ServiceInfo::new(TYPE, name, "h.local.", addresses, 7000, &properties[..]);
+        ServiceEvent::ServiceResolved(Box::new(service.unwrap().as_resolved_service()))
+    }
+
+    #[test]
+    fn nonsense_is_not_kept_and_the_rest_is_bounded() {
+        let [peer, other] = [1, 2].map(|n| PeerId::from_bytes([n; 32]));
+        let id = peer.to_string();
+        let mut all = Heard::default();
+        assert!(!all.hear(heard("a", "nobody", &["192.0.2.1"])));
+        assert!(!all.hear(heard("a", &id, &[])));
+        assert!(all.all.is_empty());
+        // Two that say they are the same: both are tried.
+        assert!(all.hear(heard("a", &id, &["192.0.2.1"])));
+        assert!(all.hear(heard("b", &id, &["2001:db8::1", "192.0.2.1"])));
+        let mut hints = texts(&all.of(peer));
+        hints.sort();
+        assert_eq!(hints, ["tcp:192.0.2.1:7000", "tcp:[2001:db8::1]:7000"]);
+        assert!(all.of(peer).iter().all(Hint::is_harmless));
+        assert!(all.of(other).is_empty());
+        // Many addresses, many announcements.
+        let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for n in 0..2 * MOST {
+            all.hear(heard(&format!("n{n}"), &id, &many));
+        }
+        assert_eq!(all.all.len(), MOST);
+        assert!(all.all.values().all(|(_, hints)| hints.len() <= ADDRESSES));
+        assert_eq!(all.of(peer).len(), MAX_HINTS.min(ADDRESSES + 1));
+        // What is kept can still change, and makes room when it is gone.
+        assert!(all.hear(heard("a", &other.to_string(), &["192.0.2.9"])));
+        assert_eq!(texts(&all.of(other)), ["tcp:192.0.2.9:7000"]);
+        let names: Vec<String> = all.all.keys().cloned().collect();
+        for name in names {
+            assert!(all.hear(ServiceEvent::ServiceRemoved(TYPE.into(), name)));
+        }
+        assert!(all.all.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_not_heard_is_not_known() {
+        let mut config = local(free());
+        config.patience = Duration::from_millis(10);
+        let mdns = Mdns::new(config).unwrap();
+        let peer = PeerId::from_bytes([3; 32]);
+        assert!(mdns.resolve(peer).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+//! What a resolver is, and why one does not answer.
+
+use std::error::Error;
+use std::fmt;
+
+use futures::future::BoxFuture;
+
+use crate::identity::{KnownPeersError, PeerId};
+use crate::node::addr::Hint;
+
+/// Says where a peer may be found.
+///
+/// Any number of calls may be under way at once. A call may be slow, and none may block; how long it takes
+/// at most is the resolver's own business, and a dial waits for it.
+///
+/// The hints are followed as they are. A resolver that has them from somebody else than this node's user must
+/// give none that would start a command or open a device: [`Hint::is_harmless`].
+pub trait Resolver: fmt::Debug + Send + Sync + 'static {
+    /// The hints to `peer`, in the order in which to try; none where it is not known.
+    ///
+    /// # Errors
+    /// When it could not be found out whether the peer is known.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the question up, and nothing else.
+    fn resolve(&self, peer: PeerId) -> BoxFuture<'_, Result<Vec<Hint>, ResolveError>>;
+}
+
+/// Why it is not known where a peer is. Each text is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The known-peers file can't be read.
+    #[error("the known peers: {0}")]
+    Known(#[source] KnownPeersError),
+    /// The known-peers file has no place of the peer that can be dialled.
+    #[error("the known peers: {place:?}, where {name} is, can't be dialled: {reason}")]
+    Place {
+        /// What the peer is called there.
+        name: String,
+        /// What stands there.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The local network can't be asked.
+    #[cfg(feature = "mdns")]
+    #[error("mDNS: {0}; name the address of the peer instead")]
+    Mdns(#[source] mdns_sd::Error),
+    /// What another resolver says.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
