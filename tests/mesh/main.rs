@@ -5,6 +5,7 @@ mod bad_input;
 mod dishonest;
 mod forward;
 mod introductions;
+mod membrane;
 mod nodes;
 mod relays;
 mod resolve;
