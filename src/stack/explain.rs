@@ -136,7 +136,7 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}{}",
+            "serial line {} at {} baud{}{}{}",
             path.display(),
             settings.baud,
             match settings.rs485 {
