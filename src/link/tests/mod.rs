@@ -5,6 +5,7 @@
     clippy::cast_sign_loss
 )]
 
+mod chatter;
 mod disturbed;
 mod goodput;
 mod half;
