@@ -11,6 +11,7 @@ mod goodput;
 mod half;
 mod restarts;
 mod seeds;
+mod table;
 mod told;
 mod vectors;
 
