@@ -230,52 +230,98 @@ fn a_first_session_that_does_not_come_about_is_not_tried_again() {
 }
 
 #[test]
+fn a_server_with_another_key_is_no_server_of_ours() {
+    let place = Place::new();
+    let at = socket(&place);
+    let server = |key: &str| {
+        let words = [
+            &at,
+            "--identity",
+            key,
+            "--allow",
+            "any",
+            "--service",
+            "up=echo:",
+        ];
+        place.serve(&words)
+    };
+    let ((one, id), (other, stranger)) = (place.identity("one.pem"), place.identity("other.pem"));
+    let first = server(&one);
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=up",
+        "--expect",
+        &id,
+        "--reconnect",
+    ];
+    let mut forward = Server::start(&place, &words);
+    kill(first);
+    forward.wait_for("; connecting again");
+    let _second = server(&other);
+    let (code, seen) = forward.finish();
+    assert_eq!(code, Some(3), "{seen}");
+    assert!(seen.contains(&stranger), "{seen}");
+}
+
+#[test]
+fn an_introduction_is_not_used_again() {
+    let place = Place::new();
+    let (_, id) = place.identity("owner.pem");
+    let to = format!("cepa://{id}@tcp:127.0.0.1:1");
+    let output = place.run(&["introduce", "@", &to, "up"]);
+    let it = text(&output.stdout);
+    let line = place.fails(&["connect", it.trim(), "--reconnect"], 2);
+    assert!(line.contains("leave --reconnect out"), "{line}");
+}
+
+#[test]
 fn connect_opens_the_service_anew_and_says_what_is_gone() {
     let place = Place::new();
     let at = socket(&place);
-    let server = serve(&place, &at, 1);
-    let words = [
-        "connect",
-        &at,
-        "talk",
-        "--expect",
-        &server.id(),
-        "--reconnect",
-    ];
-    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = client.stdin.take().unwrap();
-    let mut output = BufReader::new(client.stdout.take().unwrap());
-    let mut line = || {
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        line
-    };
-    assert_eq!(line(), "server 1\n");
-    input.write_all(b"one\n").unwrap();
-    assert_eq!(line(), "one\n");
-    kill(server);
-    let server = serve(&place, &at, 2);
-    assert_eq!(line(), "server 2\n");
-    input.write_all(b"two\n").unwrap();
-    assert_eq!(line(), "two\n");
-    drop(input);
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
-    let mut said = String::new();
-    client
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
-    assert!(
-        said.contains("what was on its way is gone; connecting again\n"),
-        "{said}"
-    );
-    assert!(said.contains("connected again to "), "{said}");
-    drop(server);
+    let (key, _) = place.identity("client.pem");
+    let by_id = |server: &Server| format!("cepa://{}@{}", server.id(), at.replace('/', "%2F"));
+    for is_peer in [false, true] {
+        let server = serve(&place, &at, 1);
+        let (peer, id) = (by_id(&server), server.id());
+        let words = if is_peer {
+            vec!["connect", &peer, "talk", "--reconnect", "--identity", &key]
+        } else {
+            vec!["connect", &at, "talk", "--expect", &id, "--reconnect"]
+        };
+        let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = client.stdin.take().unwrap();
+        let mut output = BufReader::new(client.stdout.take().unwrap());
+        let mut line = || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            line
+        };
+        assert_eq!(line(), "server 1\n");
+        input.write_all(b"one\n").unwrap();
+        assert_eq!(line(), "one\n");
+        kill(server);
+        let server = serve(&place, &at, 2);
+        assert_eq!(line(), "server 2\n");
+        input.write_all(b"two\n").unwrap();
+        assert_eq!(line(), "two\n");
+        drop(input);
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+        let mut said = String::new();
+        let mut stderr = client.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
+        assert!(
+            said.contains("what was on its way is gone; connecting again\n"),
+            "{said}"
+        );
+        assert!(said.contains("connected again to "), "{said}");
+        server.signal("TERM");
+        server.finish();
+    }
 }
 
 #[test]
