@@ -1,7 +1,7 @@
 //! `--reconnect`: what comes back by itself when the other end was killed and started again, and what is told
 //! of what was lost.
 //!
-//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10).
+//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10); `CEPA_BER=P` gives that line a bit error rate (0).
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cepa::transports::testkit::{LineSettings, Rng};
+use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
 use common::{PATIENCE, Place, Server, text};
 
@@ -450,10 +450,18 @@ impl Caller {
 #[test]
 fn either_end_of_a_serial_line_is_killed_and_started_again() {
     let times = std::env::var("CEPA_RESTARTS").map_or(10, |n| n.parse().unwrap());
+    let bit_errors = std::env::var("CEPA_BER").map_or(0.0, |p| p.parse().unwrap());
     let place = Place::new();
     let (key, id) = place.identity("server.pem");
     // A fast line: it is restarts that are waited for.
-    let runtime = join(&place, &LineSettings::new(300_000.0), 1);
+    let settings = LineSettings {
+        noise: Noise {
+            bit_errors,
+            ..Noise::default()
+        },
+        ..LineSettings::new(300_000.0)
+    };
+    let runtime = join(&place, &settings, 1);
     let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
     let (near, far) = (line("a"), line("b"));
     let start_server = |number: u32| {
