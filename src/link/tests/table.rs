@@ -317,7 +317,7 @@ const EVENTS: [(&str, Event); 34] = [
     ("OPEN of ours, reflected", |row| row.open(OURS, PEER, true)),
     ("DATA, the next", |row| row.data(0, b"01234", false)),
     ("DATA, the next and the end", |row| {
-        row.data(0, b"01234", true)
+        row.data(0, b"01234", true);
     }),
     ("DATA, further on", |row| row.data(20, b"01234", false)),
     ("DATA, what was missing", |row| row.data(0, b"abcde", false)),
