@@ -311,6 +311,41 @@ fn input_that_was_given_away_cannot_be_given_again() {
     );
 }
 
+#[test]
+fn an_adapter_that_is_pulled_out_and_put_back_is_used_again() {
+    let place = Place::new();
+    let plug = || join(&place, &LineSettings::new(300_000.0), 1);
+    let plugged = plug();
+    let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
+    let mut server = serve(&place, &line("b"), 1);
+    let near = line("a");
+    let words = [
+        "forward",
+        &near,
+        "-L",
+        "tcp:127.0.0.1:0=talk",
+        "--expect",
+        &server.id(),
+        "--reconnect",
+    ];
+    let mut forward = Server::start(&place, &words);
+    let port = local(&forward);
+    let (before, _) = connect(port);
+    // The ptys are closed, and the links to them gone.
+    plugged.shutdown_timeout(PATIENCE);
+    is_cut(before);
+    forward.wait_for("or the other end of the pty was closed; connecting again");
+    forward.wait_for("there is no such device; is it plugged in?");
+    server.wait_for("; waiting for it to come back");
+    let plugged = plug();
+    forward.wait_for("connected again to ");
+    server.wait_for(" is back");
+    let (mut after, word) = connect(port);
+    assert_eq!(word, "server 1");
+    echoes(&mut after, "hello");
+    plugged.shutdown_background();
+}
+
 /// Somebody who connects whenever they can, and asks the server which one it is.
 struct Caller {
     port: u16,
