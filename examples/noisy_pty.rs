@@ -19,6 +19,7 @@
 //! --drop P            chance that a byte vanishes
 //! --insert P          chance that a random byte comes in before a byte
 //! --burst EVERY:LONG  every so many milliseconds, so many of them are garbage
+//! --eat WHAT          xonxoff (11, 13) or control (00 to 1f, 7f): bytes that never arrive
 //! --cut FROM:LONG     so many seconds after the start, for so many, nothing arrives; may be given again
 //! --seed N            (1)
 //! ```
@@ -92,6 +93,7 @@ fn options(words: impl Iterator<Item = String>) -> Result<Options, String> {
             "drop" => noise.drops = number(name, &value)?,
             "insert" => noise.insertions = number(name, &value)?,
             "burst" => noise.burst = Some(span(name, &value, 1e-3)?),
+            "eat" => noise.eaten = eaten(&value)?,
             "cut" => noise.cuts.push(span(name, &value, 1.0)?),
             "seed" => seed = whole(name, &value)? as u64,
             _ => {
@@ -124,6 +126,14 @@ fn positive(name: &str, value: &str) -> Result<f64, String> {
 fn whole(name: &str, value: &str) -> Result<usize, String> {
     let number = value.parse().ok();
     number.ok_or(format!("--{name} {value}: a whole number"))
+}
+
+fn eaten(value: &str) -> Result<Vec<u8>, String> {
+    match value {
+        "xonxoff" => Ok(vec![0x11, 0x13]),
+        "control" => Ok((0..0x20).chain([0x7f]).collect()),
+        _ => Err(format!("--eat {value}: xonxoff or control")),
+    }
 }
 
 /// Two times with a colon between them.

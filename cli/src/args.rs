@@ -168,6 +168,11 @@ listeners and further relays are taken on, and sessions go on. docs/MESH.md has 
   allow = [\"PEERID\", \"@NAME\"]              # nobody, where it is left out
   introducers = [\"PEERID\"]                  # who may introduce others; [] for this node alone
   sealed = true                             # takes requests of `cepa send` as well
+  [services.db]
+  to = \"cepa://PEERID@tcp:HOST:7000/db\"    # of another peer
+  membrane = \"friends\"                     # wraps the references that pass
+  [membranes.friends]
+  revoked = false                           # true takes away all that passed
   [relay]
   allow = [\"any\"]
   [carrier]                                 # of sealed messages

@@ -127,7 +127,8 @@ pub(crate) fn tell(node: &Node) {
                 | Event::CertificateExpired(peer)
                 | Event::Refused(peer, ..)
                 | Event::Introduced(peer, ..)
-                | Event::Revoked(peer, _) => {
+                | Event::Revoked(peer, _)
+                | Event::Wrapped(peer, ..) => {
                     say_of(peer, &event);
                 }
                 Event::TurnedAway(from, _) => say_of(log::source(from), &event),

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
             .layers()
             .split_last()
             .map_or(&[][..], |(_, above)| above);
-        if above.contains(&Layer::Link) {
+        if above.iter().any(|layer| layer.is_link()) {
             return Err(Failure::new(
                 Code::Usage,
                 format!("{address}: a link is the lowest layer; write link+ next to the scheme"),
@@ -99,7 +99,7 @@ async fn open(
     let child = stream
         .take_child()
         .map(|c| Watched::start(c, address.to_string()));
-    if address.layers().contains(&Layer::Link) {
+    if address.layers().iter().any(|layer| layer.is_link()) {
         stream = linked(stream, address);
     }
     let mut onion = Onion::new(stream);

@@ -25,7 +25,7 @@ pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfi
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
     match address.layers() {
         [] => Ok(()),
-        [Layer::Mux, tls @ .., Layer::Link] | [Layer::Mux, tls @ ..]
+        [Layer::Mux, tls @ .., Layer::Link(_)] | [Layer::Mux, tls @ ..]
             if !tls.is_empty() && tls.iter().all(|l| l.is_tls()) =>
         {
             Ok(())

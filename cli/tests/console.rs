@@ -20,10 +20,22 @@ struct Desk {
     child: Child,
     screen: Receiver<Vec<u8>>,
     seen: String,
+    /// All that `until` has passed.
+    passed: String,
 }
 
 impl Desk {
     fn sit_down(place: &Place, words: &[&str], size: (u16, u16)) -> Self {
+        Self::with(place, words, size, |_| {})
+    }
+
+    /// The same, with something else about the command.
+    fn with(
+        place: &Place,
+        words: &[&str],
+        size: (u16, u16),
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -48,6 +60,7 @@ impl Desk {
             .stdin(slave.try_clone().unwrap())
             .stdout(slave.try_clone().unwrap())
             .stderr(slave.try_clone().unwrap());
+        change(&mut command);
         let child = command.spawn().unwrap();
         let master = std::fs::File::from(master);
         let mut reader = master.try_clone().unwrap();
@@ -66,6 +79,7 @@ impl Desk {
             child,
             screen,
             seen: String::new(),
+            passed: String::new(),
         }
     }
 
@@ -78,7 +92,7 @@ impl Desk {
     fn until(&mut self, what: &str) {
         loop {
             if let Some(at) = self.seen.find(what) {
-                self.seen.drain(..at + what.len());
+                self.passed.extend(self.seen.drain(..at + what.len()));
                 return;
             }
             match self.screen.recv_timeout(PATIENCE) {
@@ -309,24 +323,76 @@ fn other_services_can_be_had_on_a_console_too() {
     }
 }
 
-#[test]
-fn boot_messages_are_shown_in_colour_and_harmless() {
-    let place = Place::new();
-    // A board that says something before it serves, and clears the screen.
-    let board = format!(
+/// A board that says something before it serves, and clears the screen.
+fn board() -> String {
+    format!(
         "mux+tls+link+exec:sh -c 'printf \"U-Boot 2026\\n\\033[2Jgo\\n\"; sleep 0.2; \
          exec {} serve mux+tls+link+stdio: --allow any --service \"{SHELL}\"'",
         common::bin().display()
-    );
-    let words = ["console", &board, "--trust", "any"];
-    let mut desk = Desk::sit_down(&place, &words, (24, 80));
-    desk.until("\x1b[2;33mU-Boot 2026");
+    )
+}
+
+#[test]
+fn boot_messages_are_shown_in_colour_and_harmless() {
+    let place = Place::new();
+    // An empty NO_COLOR counts as none (no-color.org).
+    let words = ["console", &board(), "--trust", "any"];
+    for set in [false, true] {
+        let mut desk = Desk::with(&place, &words, (24, 80), |command| {
+            if set {
+                command.env("NO_COLOR", "");
+            }
+        });
+        desk.until("\x1b[2;33mU-Boot 2026");
+        desk.until("\\x1b[2Jgo");
+        desk.until("\x1b[0m");
+        desk.until("ready=");
+        desk.type_in("exit\r");
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(0), "{seen}");
+    }
+}
+
+#[test]
+fn boot_messages_have_no_colour_where_none_is_wanted() {
+    let place = Place::new();
+    let words = ["console", &board(), "--trust", "any"];
+    let mut desk = Desk::with(&place, &words, (24, 80), |command| {
+        command.env("NO_COLOR", "1");
+    });
+    desk.until("U-Boot 2026");
+    let before = desk.seen.clone();
     desk.until("\\x1b[2Jgo");
-    desk.until("\x1b[0m");
     desk.until("ready=");
     desk.type_in("exit\r");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
+    let all = before + &seen;
+    assert!(
+        !all.contains("\x1b[2;33m") && !all.contains("\x1b[0m"),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_log_of_boot_messages_has_plain_lines() {
+    let place = Place::new();
+    let log = place.path("log");
+    let words = ["console", &board(), "--trust", "any"];
+    let file = std::fs::File::create(&log).unwrap();
+    let mut desk = Desk::with(&place, &words, (24, 80), |command| {
+        command.stderr(file);
+    });
+    desk.until("ready=");
+    desk.type_in("~?");
+    desk.type_in("\rexit\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.contains("U-Boot 2026\n\\x1b[2Jgo\n"), "{log:?}");
+    assert!(log.contains("leave the console"), "{log:?}");
+    assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{log:?}");
+    assert!(!seen.contains("U-Boot"), "{seen:?}");
 }
 
 #[test]

@@ -224,3 +224,56 @@ fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     let line = place.fails(&["connect", &it, "--identity", &bob], 5);
     assert!(line.contains("not connected"), "{line}");
 }
+
+#[test]
+fn a_membrane_is_revoked_by_the_file() {
+    let place = Place::new();
+    let (front, front_id) = place.identity("front.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "say=echo:",
+        "--allow",
+        &front_id,
+        "--identity",
+        &place.identity("server.pem").0,
+    ]);
+    let config = |revoked: bool| {
+        format!(
+            "identity = \"{front}\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+             [services.say]\nto = \"cepa://{}@{}/say\"\nallow = [\"any\"]\nmembrane = \"friends\"\n\
+             [membranes.friends]\nrevoked = {revoked}\n",
+            server.id(),
+            server.address(),
+        )
+    };
+    let file = place.text("front.toml");
+    fs::write(&file, config(false)).unwrap();
+    let mut node = Server::start(&place, &["node", "--config", &file]);
+    let to = format!("cepa://{front_id}@{}/say", node.address());
+    // A message is two bytes of length and a CBOR item, here a text.
+    let message = b"\x00\x03\x62hi";
+    let output = place.run_with(&["connect", &to], message);
+    assert_eq!(output.stdout, message, "{}", text(&output.stderr));
+    let output = place.run_with(&["connect", &to], b"hello");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    node.wait_for("its end is missing");
+    let text_of = "cepa-introduction:ogAB";
+    let smuggled = [&[0, 23, 0x76][..], text_of.as_bytes()].concat();
+    let output = place.run_with(&["connect", &to], &smuggled);
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+    node.wait_for("outside of the tag");
+
+    fs::write(&file, config(true)).unwrap();
+    node.signal("HUP");
+    node.wait_for("the membrane friends is revoked");
+    node.wait_for("again");
+    let line = place.fails(&["connect", &to], 7);
+    assert!(line.contains("this membrane was revoked"), "{line}");
+    // Made anew, it is another one.
+    fs::write(&file, config(false)).unwrap();
+    node.signal("HUP");
+    node.wait_for("again");
+    let output = place.run_with(&["connect", &to], message);
+    assert_eq!(output.stdout, message, "{}", text(&output.stderr));
+}

@@ -16,6 +16,7 @@
 //! What does not become a frame is handed out as well: between frames a board may print its boot
 //! messages.
 
+use cepa_transports::endpoint::Escape;
 use crc::{CRC_32_ISCSI, Crc, Digest, Table};
 
 /// Ends a frame, and begins the next.
@@ -48,6 +49,16 @@ pub enum Escapes {
     FlowControl,
     /// All control characters (0x00 to 0x1f and 0x7f): a terminal may be in the way.
     Control,
+}
+
+impl From<Escape> for Escapes {
+    fn from(escape: Escape) -> Self {
+        match escape {
+            Escape::Least => Self::Least,
+            Escape::XonXoff => Self::FlowControl,
+            Escape::Control => Self::Control,
+        }
+    }
 }
 
 impl Escapes {
@@ -118,6 +129,11 @@ impl std::fmt::Debug for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Seal").finish_non_exhaustive()
     }
+}
+
+/// Bytes on the wire that a byte of a body takes.
+pub(crate) fn cost(byte: u8, escapes: Escapes) -> usize {
+    if escapes.covers(byte) { 2 } else { 1 }
 }
 
 /// Appends a frame to `out`, behind a flag of its own where `lead` asks for one.

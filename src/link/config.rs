@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::endpoint::{Duplex, LinkSettings};
+
 use super::codec::Escapes;
 
 /// Takes what is not of the link: boot messages, a login prompt, garbage.
@@ -22,9 +24,15 @@ pub struct Config {
     /// Bytes that the line does not carry as they are; the larger set of the two ends is used. Default
     /// [`Escapes::Least`].
     pub escapes: Escapes,
-    /// Largest payload of a frame in either direction, 24 to 1,024 bytes. Default 1,024. Radio modems
-    /// have a packet size that a frame, 16 bytes longer, should not exceed.
+    /// Largest payload of a frame in either direction, 24 to 1,024 bytes. Default 1,024.
     pub payload_max: u16,
+    /// Most bytes on the line of any one frame in either direction, flags, escapes and all, 64 or more; the
+    /// lesser of the two ends' counts. For radio modems, which carry packets of so many bytes and lose them whole: each
+    /// write to the stream below is one frame then. Default none.
+    pub mtu: Option<u16>,
+    /// Whether both ends may talk at once; where either end says that they may not, they take turns. The rate
+    /// should be known then. Default [`Duplex::Full`].
+    pub duplex: Duplex,
     /// Bytes that are kept for a reader, as a power of two from 10 to 24. Default 15 (32 KiB), the
     /// largest whose positions fit in two bytes; a path that is fast and far needs more.
     pub window: u8,
@@ -40,10 +48,23 @@ impl Default for Config {
             rate: None,
             escapes: Escapes::Least,
             payload_max: 1024,
+            mtu: None,
+            duplex: Duplex::Full,
             window: 15,
             give_up: Duration::from_secs(60),
             chatter: None,
         }
+    }
+}
+
+impl Config {
+    /// The same with what an address tells of the line; where both say something, the stricter counts.
+    #[must_use]
+    pub fn told(mut self, line: LinkSettings) -> Self {
+        self.escapes = self.escapes.max(line.escape.into());
+        self.mtu = self.mtu.into_iter().chain(line.mtu).min();
+        self.duplex = self.duplex.max(line.duplex);
+        self
     }
 }
 
@@ -53,6 +74,8 @@ impl fmt::Debug for Config {
             .field("rate", &self.rate)
             .field("escapes", &self.escapes)
             .field("payload_max", &self.payload_max)
+            .field("mtu", &self.mtu)
+            .field("duplex", &self.duplex)
             .field("window", &self.window)
             .field("give_up", &self.give_up)
             .field("chatter", &self.chatter.is_some())

@@ -159,7 +159,7 @@ impl<T: ByteStream> Shell<T> {
                 if inner.engine.is_finishing() && now < at {
                     leave_at = Some(at);
                 } else {
-                    inner.engine.abandon();
+                    inner.engine.abandon(now);
                 }
             }
             let end = inner.engine.end().cloned();

@@ -12,24 +12,30 @@
 //! answer tells what has arrived. A silent line is pinged four times a second, so that it is noticed
 //! soon when a cut ends, and after a while asked by an opening, which a new instance can answer too.
 //!
+//! Where the line carries one way at a time, all of that is said in turns: see `engine/half`.
+//!
 //! The opening is in `opening`, the two directions in `send` and `receive`, what is known of the line in
 //! `line`.
 
+mod half;
 mod inbound;
+mod outbound;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
+use cepa_transports::endpoint::{Duplex, MTU};
 
-use super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
+use super::codec::{Decoder, Escapes, Piece, Seal, unescape};
 use super::config::Config;
 use super::error::LinkError;
-use super::frame::{Ack, Frame, Open, Place, WINDOW_BITS, Width};
-use super::line::{Line, Mark, OPEN, PAYLOAD_MAX, PAYLOAD_MIN};
+use super::frame::{Open, WINDOW_BITS};
+use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::Receive;
 use super::send::Send;
+use super::turn::Turn;
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -86,6 +92,8 @@ pub struct Stats {
     pub received: u64,
     /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
     pub invalid: u64,
+    /// Turns that were taken to be lost since nothing was heard; only where ends take turns.
+    pub silences: u64,
 }
 
 /// What the application waits for, beside bytes.
@@ -110,6 +118,8 @@ pub(crate) struct Engine {
     /// Ours and theirs, once both nonces are known.
     seals: Option<(Seal, Seal)>,
     escapes: Escapes,
+    /// Most bytes of a frame on the wire.
+    mtu: Option<usize>,
     window: u8,
     send: Send,
     receive: Receive,
@@ -131,6 +141,11 @@ pub(crate) struct Engine {
     chatter: Vec<u8>,
     give_up: Duration,
     linger_until: Option<Instant>,
+    /// Whose turn it is, in an epoch whose line carries one way at a time.
+    turn: Option<Turn>,
+    client: bool,
+    /// The application is gone; the other end is told in our turn, or not.
+    leave_by: Option<Instant>,
     reset_due: bool,
     end: Option<End>,
     stats: Stats,
@@ -147,16 +162,19 @@ impl Engine {
         let ours = Open {
             busy: false,
             unsure: true,
+            half: config.duplex == Duplex::Half,
             escapes: config.escapes.code(),
             window,
             payload: u16::try_from(payload).unwrap_or(u16::MAX),
             nonce: nonce.max(1),
             echo: 0,
+            mtu: config.mtu.map_or(0, |mtu| mtu.max(*MTU.start())),
         };
         Self {
             opening: Opening::new(now, ours, side == Side::Client),
             seals: None,
             escapes: config.escapes,
+            mtu: config.mtu.map(mtu_of),
             window,
             send: Send::new(),
             receive: Receive::new(1 << window),
@@ -173,6 +191,9 @@ impl Engine {
             chatter: Vec::new(),
             give_up: config.give_up,
             linger_until: None,
+            turn: None,
+            client: side == Side::Client,
+            leave_by: None,
             reset_due: false,
             end: None,
             stats: Stats::default(),
@@ -245,8 +266,16 @@ impl Engine {
         self.receive.is_ended() && !self.receive.is_readable()
     }
 
-    /// Gives the link up at once; the peer is told, as far as one frame can.
-    pub(crate) fn abandon(&mut self) {
+    /// Gives the link up, at once or in our turn; the peer is told, as far as one frame can.
+    pub(crate) fn abandon(&mut self, now: Instant) {
+        if self.turn.is_some() && self.end.is_none() {
+            self.abandon_in_turn(now);
+        } else {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
         if self.end.is_none() {
             self.reset_due = self.opening.is_established();
             self.end = Some(End::Failed(LinkError::DriverGone));
@@ -280,10 +309,12 @@ impl Engine {
                 Piece::Candidate(raw) => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
-                        self.stats.received += 1;
                         continue;
                     }
                     self.stats.invalid += 1;
+                    if self.hears_itself(now) {
+                        continue;
+                    }
                     raw
                 }
             };
@@ -313,6 +344,9 @@ impl Engine {
             let raw = self.decoder.give_up();
             self.chat(&raw);
         }
+        if self.leave_by.is_some_and(|at| now >= at) {
+            self.leave();
+        }
         if self.opening.is_established() && now >= self.heard_at + self.give_up {
             self.fail(LinkError::Silent {
                 seconds: self.give_up.as_secs(),
@@ -338,7 +372,8 @@ impl Engine {
         let give_up = self.heard_at + self.give_up;
         if blocked {
             let established = self.opening.is_established();
-            return earliest([stalled, established.then_some(give_up), self.linger_until]);
+            let give_up = established.then_some(give_up);
+            return earliest([stalled, give_up, self.linger_until, self.leave_by]);
         }
         if !self.opening.is_established() {
             let next = self.opening.next();
@@ -351,201 +386,23 @@ impl Engine {
             now + self.line.time_of(lacks).max(Duration::from_millis(1))
         });
         let flushed = waits.flush && self.send.waiting() == 0 && !self.is_flushed(now);
+        let (ask, data, ack) = if let Some(at) = self.turn_at() {
+            (at, None, None)
+        } else {
+            let data = self.data_at(now).err().flatten();
+            (self.ask_at(), data, self.ack_at())
+        };
         earliest([
             stalled,
-            Some(self.ask_at()),
-            self.data_at(now).err().flatten(),
-            self.ack_at(),
+            Some(ask),
+            data,
+            ack,
             room,
             flushed.then(|| self.line.drained_at()),
             self.linger_until,
+            self.leave_by,
             Some(give_up),
         ])
-    }
-
-    // What is sent.
-
-    /// Appends to `out` what is to be written now, and says whether that is anything.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
-        let before = out.len();
-        if self.end.is_some() {
-            if std::mem::take(&mut self.reset_due) {
-                self.emit(now, &Frame::Reset, out);
-            }
-            return out.len() > before;
-        }
-        if let Some(open) = self
-            .opening
-            .poll(now, self.line.time_of(OPEN), self.amid_until() > now)
-        {
-            self.emit(now, &Frame::Open(open), out);
-        }
-        if !self.opening.is_established() {
-            return out.len() > before;
-        }
-        while let Some(id) = self.pongs.pop_front() {
-            self.ack_since = None;
-            let ack = self.receive.take_ack_from_start();
-            self.emit(now, &Frame::Pong(id, ack), out);
-        }
-        if now >= self.ask_at() {
-            self.ask(now, out);
-        }
-        let data = self.data_at(now);
-        if self.receive.ack_due() {
-            self.ack_since.get_or_insert(now);
-            // Right before the data that goes now, or inside; else when the line is about to be free.
-            let apart = if data.is_ok() {
-                self.send.waiting().min(self.line.payload() as u64) > SHORT
-            } else {
-                self.ack_at().is_some_and(|at| at <= now)
-            };
-            if apart {
-                let ack = self.take_ack();
-                self.emit(now, &Frame::Ack(ack), out);
-            }
-        }
-        if data.is_ok()
-            && let Some(segment) = self.send.cut(self.line.payload())
-        {
-            let ack = self.receive.ack_due().then(|| self.take_ack());
-            let alone = !self.send.is_under_way();
-            // One that went to an empty line tells its delay as well, which is no rate.
-            let full = self.send.is_ready() && !alone;
-            let frame = Frame::Data {
-                offset: segment.range.start,
-                payload: &segment.payload,
-                fin: segment.fin,
-                ack,
-            };
-            let start = out.len();
-            self.put(now, &frame, out);
-            let mark = self.line.write(now, out.len() - start, alone, full);
-            self.send.sent(segment.range, mark);
-            self.stats.sent += 1;
-        }
-        out.len() > before
-    }
-
-    fn take_ack(&mut self) -> Ack {
-        self.ack_since = None;
-        self.receive.take_ack()
-    }
-
-    /// When an acknowledgement goes by itself, if one is due.
-    fn ack_at(&self) -> Option<Instant> {
-        let since = self.ack_since.filter(|_| self.receive.ack_due())?;
-        Some(self.line.ack_at(since, self.receive.has_gaps()))
-    }
-
-    /// Whether a frame of data is to go now; if not, when, unless something comes before.
-    fn data_at(&self, now: Instant) -> Result<(), Option<Instant>> {
-        if !self.send.is_ready() {
-            return Err(None);
-        }
-        let payload = self.line.payload();
-        let partial = self.send.is_partial(payload);
-        self.line
-            .may_send(now, payload, partial, self.send.newest())
-    }
-
-    /// Until when the rest of a frame that has begun is to be waited for: it may be the answer.
-    fn amid_until(&self) -> Instant {
-        if self.decoder.is_amid() {
-            self.input_at + PAUSE.max(self.line.time_of(2 * FIFO))
-        } else {
-            self.input_at
-        }
-    }
-
-    /// When to ask the other end what has arrived, or whether it is there.
-    fn ask_at(&self) -> Instant {
-        let other = if self.input_at <= self.heard_at + KEEPALIVE {
-            self.peer_frame
-        } else {
-            0
-        };
-        let idle = self.heard_at + KEEPALIVE.max(self.line.time_of(80));
-        let ping = self.pings.back().map(|ping| {
-            let retry = if self.pings.len() > EAGER {
-                RETRY.max(self.line.time_of(OPEN))
-            } else {
-                Duration::ZERO
-            };
-            self.line
-                .overdue(&ping.mark, other)
-                .max(ping.sent_at + retry)
-        });
-        let data = self
-            .send
-            .newest()
-            .map(|mark| self.line.overdue(mark, other));
-        match ping.max(data) {
-            // Once something has come, it is known how long the other end's frames are.
-            Some(at) if self.peer_frame == 0 => at.max(self.amid_until()),
-            Some(at) => at,
-            None if self.send.is_held_back() => idle.min(self.heard_at + CLOSED),
-            None => idle,
-        }
-    }
-
-    /// Sends a ping; or, after some silence, every other time an opening.
-    fn ask(&mut self, now: Instant, out: &mut Vec<u8>) {
-        self.probe_next = !self.probe_next && now >= self.heard_at + DOUBT;
-        if self.probe_next {
-            self.opening.probe();
-            if let Some(open) = self.opening.poll(now, Duration::ZERO, false) {
-                self.emit(now, &Frame::Open(open), out);
-            }
-        }
-        let (id, order) = (self.next_ping, self.send.order());
-        self.next_ping = id.wrapping_add(1);
-        let start = out.len();
-        self.put(now, &Frame::Ping(id), out);
-        let alone = !self.send.is_under_way();
-        let mark = self.line.write(now, out.len() - start, alone, false);
-        if self.pings.len() == PINGS {
-            self.pings.pop_front();
-        }
-        self.pings.push_back(Ping {
-            id,
-            order,
-            mark,
-            sent_at: now,
-        });
-    }
-
-    /// A frame that nobody waits for.
-    fn emit(&mut self, now: Instant, frame: &Frame<'_>, out: &mut Vec<u8>) {
-        let start = out.len();
-        self.put(now, frame, out);
-        self.line.write(now, out.len() - start, false, false);
-    }
-
-    fn put(&mut self, now: Instant, frame: &Frame<'_>, out: &mut Vec<u8>) {
-        // Behind a pause there may be anything on the line; behind a frame there is its flag.
-        let lead = out.is_empty() && self.line.is_idle(now);
-        self.body.clear();
-        frame.emit(self.place(), &mut self.body);
-        let opening = Seal::opening();
-        let (seal, escapes) = match (frame, &self.seals) {
-            (Frame::Open(_), _) | (_, None) => (&opening, Escapes::Control),
-            (_, Some((ours, _))) => (ours, self.escapes),
-        };
-        encode(&self.body, seal, escapes, lead, out);
-    }
-
-    fn place(&self) -> Place {
-        let theirs = self
-            .opening
-            .theirs()
-            .map_or(self.window, |open| open.window);
-        Place {
-            receive_next: self.receive.next(),
-            receive_width: Width::of_window(self.window),
-            send_base: self.send.base(),
-            send_width: Width::of_window(theirs),
-        }
     }
 
     /// Looks whether all is done.
@@ -584,6 +441,11 @@ impl Engine {
     pub(crate) fn kept(&self) -> (usize, u64) {
         (self.receive.kept(), self.send.kept())
     }
+}
+
+/// Any less would not hold an opening.
+fn mtu_of(told: u16) -> usize {
+    usize::from(told.max(*MTU.start()))
 }
 
 fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   control  kind in the upper three bits, flags in the lower five
-//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), [echo(8)]
+//!   OPEN     version, flags, escapes, window, payload(2), nonce(8), [echo(8), [mtu(2)]]
 //!   DATA     offset, [acknowledgement], payload
 //!   ACK      acknowledgement
 //!   PING     id
 //!   PONG     id, acknowledgement
 //!   RESET
+//!   TURN     number, answer, acknowledgement
 //!
 //!   acknowledgement   offset, [held: varint], [count, count times (gap: varint, length: varint)]
 //! ```
@@ -35,6 +36,7 @@ const ACK: u8 = 3;
 const PING: u8 = 4;
 const PONG: u8 = 5;
 const RESET: u8 = 6;
+const TURN: u8 = 7;
 
 /// The offset is the end of the stream, behind the payload.
 const FIN: u8 = 0x01;
@@ -44,11 +46,13 @@ const ACKED: u8 = 0x02;
 const HELD: u8 = 0x04;
 /// The acknowledgement has ranges.
 const GAPS: u8 = 0x08;
-/// No such flag yet; ignored.
+/// A turn: its sender has more to say.
+const MORE: u8 = 0x01;
 const FLAGS: u8 = 0x1f;
 
 const BUSY: u8 = 0x01;
 const UNSURE: u8 = 0x02;
+const HALF: u8 = 0x04;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
@@ -63,6 +67,20 @@ pub(crate) enum Frame<'a> {
     Ping(u8),
     Pong(u8, Ack),
     Reset,
+    Turn(Handed),
+}
+
+/// A turn that is handed over, on a line that carries one way at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// Of the sender's turns, from 1 on; 0 is left out when it begins again.
+    pub(crate) number: u8,
+    /// The receiver's last turn that was heard; 0 for none.
+    pub(crate) answer: u8,
+    /// The sender has more to say.
+    pub(crate) more: bool,
+    /// What had come when it talked, from the first that is missing on.
+    pub(crate) ack: Ack,
 }
 
 /// The opening of either end.
@@ -73,6 +91,8 @@ pub(crate) struct Open {
     pub(crate) busy: bool,
     /// The sender is not in the epoch yet, and waits for an answer.
     pub(crate) unsure: bool,
+    /// The line carries one way at a time.
+    pub(crate) half: bool,
     /// [`Escapes`](super::codec::Escapes), by number.
     pub(crate) escapes: u8,
     /// Bytes that the sender takes beyond what was read, as a power of two.
@@ -83,6 +103,8 @@ pub(crate) struct Open {
     pub(crate) nonce: u64,
     /// What it has heard from the other end; 0 for nothing.
     pub(crate) echo: u64,
+    /// Most bytes of a frame on the wire; 0 for any.
+    pub(crate) mtu: u16,
 }
 
 /// What has arrived.
@@ -94,6 +116,19 @@ pub(crate) struct Ack {
     pub(crate) held: u64,
     /// Beyond it.
     pub(crate) ranges: Vec<Range<u64>>,
+}
+
+/// Most ranges in an acknowledgement whose frame has to fit in so many bytes on the wire, for a receiver with
+/// this window. Both ends reckon alike, since a list that is not full tells of all that has come.
+pub(crate) fn ranges_max(mtu: Option<usize>, window: u8) -> usize {
+    let Some(mtu) = mtu else {
+        return RANGES_MAX;
+    };
+    // Two flags; then, as if each byte were escaped: checksum, control, two numbers, offset, held and count.
+    let varint = usize::from(window) / 7 + 1;
+    let before = 2 + 2 * (4 + 1 + 2 + 4 + varint + 1);
+    let range = 2 * 2 * varint;
+    (mtu.saturating_sub(before) / range).clamp(1, RANGES_MAX)
 }
 
 /// How offsets of one direction are written.
@@ -189,6 +224,15 @@ impl<'a> Frame<'a> {
                 Self::Pong(id, Ack::parse(&mut rest, flags, place)?)
             }
             RESET => Self::Reset,
+            TURN => {
+                let [number, answer] = take(&mut rest)?;
+                Self::Turn(Handed {
+                    number,
+                    answer,
+                    more: flags & MORE != 0,
+                    ack: Ack::parse(&mut rest, flags, place)?,
+                })
+            }
             _ => return None,
         };
         rest.is_empty().then_some(frame)
@@ -223,6 +267,15 @@ impl<'a> Frame<'a> {
                 ack.emit(place, out);
             }
             Self::Reset => out.push(RESET << 5),
+            Self::Turn(turn) => {
+                let more = if turn.more { MORE } else { 0 };
+                out.extend([
+                    TURN << 5 | more | turn.ack.flags(),
+                    turn.number,
+                    turn.answer,
+                ]);
+                turn.ack.emit(place, out);
+            }
         }
     }
 }
@@ -247,27 +300,34 @@ impl Open {
         } else {
             u64::from_be_bytes(take(&mut rest)?)
         };
+        let mtu = take(&mut rest).map_or(0, u16::from_be_bytes);
         // Later versions may append; this one reads what it knows.
         let known = version == VERSION && nonce != 0 && WINDOW_BITS.contains(&window);
         known.then_some(Self {
             busy: flags & BUSY != 0,
             unsure: flags & UNSURE != 0,
+            half: flags & HALF != 0,
             escapes,
             window,
             payload,
             nonce,
             echo,
+            mtu,
         })
     }
 
     fn emit(&self, out: &mut Vec<u8>) {
         let busy = if self.busy { BUSY } else { 0 };
         let unsure = if self.unsure { UNSURE } else { 0 };
-        out.extend([OPEN << 5, VERSION, busy | unsure, self.escapes, self.window]);
+        let flags = busy | unsure | if self.half { HALF } else { 0 };
+        out.extend([OPEN << 5, VERSION, flags, self.escapes, self.window]);
         out.extend(self.payload.to_be_bytes());
         out.extend(self.nonce.to_be_bytes());
-        if self.echo != 0 {
+        if self.echo != 0 || self.mtu != 0 {
             out.extend(self.echo.to_be_bytes());
+        }
+        if self.mtu != 0 {
+            out.extend(self.mtu.to_be_bytes());
         }
     }
 }

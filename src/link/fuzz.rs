@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
+use cepa_transports::endpoint::Duplex;
 
 use super::codec::{Decoder, Escapes, FLAG, Piece, Seal, encode};
 use super::config::Config;
@@ -16,6 +17,7 @@ use super::engine::{Engine, Waits};
 
 const NONCE: u64 = 0x0102_0304_0506_0708;
 const WINDOW: u8 = 11;
+const MTU: u16 = 64;
 
 /// Runs the script `data`.
 pub fn fuzz_link(data: &[u8]) {
@@ -58,10 +60,17 @@ fn engine(script: &[u8], mode: u8) {
         rate: (mode & 4 != 0).then_some(11_520.0),
         escapes,
         window: WINDOW,
+        mtu: (mode & 8 != 0).then_some(MTU),
+        duplex: if mode & 16 == 0 {
+            Duplex::Full
+        } else {
+            Duplex::Half
+        },
         ..Config::default()
     };
     let mut engine = Engine::new(side, &config, NONCE, now);
     let theirs = u64::from(mode) + 1;
+    let most = config.mtu.map_or(usize::MAX, usize::from);
     let mut rest = script;
     let mut written = 0;
     while let Some((op, after)) = rest.split_first() {
@@ -92,7 +101,7 @@ fn engine(script: &[u8], mode: u8) {
             }
         }
         engine.handle_input(now, &wire);
-        settle(&mut engine, now);
+        settle(&mut engine, now, most);
         let (kept, unsent) = engine.kept();
         assert!(kept <= 1 << WINDOW, "{kept} bytes kept for a reader");
         assert!(unsent <= written as u64, "{unsent} bytes of {written}");
@@ -101,7 +110,7 @@ fn engine(script: &[u8], mode: u8) {
 }
 
 /// Takes all there is to send; after that there must be nothing to do at this moment.
-fn settle(engine: &mut Engine, now: Instant) {
+fn settle(engine: &mut Engine, now: Instant, most: usize) {
     engine.handle_timeout(now);
     let mut out = Vec::new();
     for round in 0.. {
@@ -110,6 +119,7 @@ fn settle(engine: &mut Engine, now: Instant) {
         if !engine.poll_transmit(now, &mut out) {
             break;
         }
+        assert!(out.len() <= most, "{} bytes at once", out.len());
     }
     let waits = Waits {
         room: true,

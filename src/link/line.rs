@@ -53,8 +53,14 @@ const ANSWER: f64 = 0.002;
 /// Seconds of queue that a line of unknown rate is filled with, so that its rate can be seen.
 const FILL: f64 = 0.05;
 
+/// Bytes of a turn that tell of the rate.
+const TURN_LEAST: usize = 256;
+
 /// Bytes in flight before anything is known.
 const FIRST_FLIGHT: f64 = 2048.0;
+
+/// The same for a turn.
+const FIRST_TALK: f64 = 512.0;
 
 /// Seconds of delay before anything is known.
 const FIRST_DELAY: f64 = 0.1;
@@ -94,6 +100,11 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// When it should have left the line.
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
     /// Whether it has left the line by now; no, where the rate is not known.
     pub(crate) fn has_left(&self, now: Instant) -> bool {
         self.due > self.sent_at && self.due <= now
@@ -141,6 +152,8 @@ fn seconds(a: Instant, b: Instant) -> f64 {
 pub(crate) struct Line {
     known: Option<f64>,
     payload_max: usize,
+    /// It carries one way at a time: answers tell of turns, not of the line.
+    turns: bool,
     sent: u64,
     free_at: Instant,
     passed: u64,
@@ -166,6 +179,7 @@ impl Line {
         Self {
             known: known.map(|rate| rate.max(1.0)),
             payload_max: payload_max.clamp(PAYLOAD_MIN, PAYLOAD_MAX),
+            turns: false,
             sent: 0,
             free_at: now,
             passed: 0,
@@ -186,6 +200,36 @@ impl Line {
         self.payload_max = most.clamp(PAYLOAD_MIN, self.payload_max);
     }
 
+    /// It carries one way at a time.
+    pub(crate) fn take_turns(&mut self) {
+        self.turns = true;
+    }
+
+    /// Wire bytes that an end may say in a turn of so long.
+    pub(crate) fn talk(&self, time: Duration) -> usize {
+        let bytes = self.rate().map(|rate| rate * time.as_secs_f64());
+        bytes.unwrap_or(FIRST_TALK) as usize
+    }
+
+    /// So many bytes of a turn took so long.
+    pub(crate) fn turned(&mut self, now: Instant, bytes: usize, took: Duration) {
+        if bytes >= TURN_LEAST && took > Duration::ZERO {
+            self.rates
+                .add(now, bytes as f64 / took.as_secs_f64(), RATE_SPAN);
+        }
+    }
+
+    /// When all that was written will have left.
+    pub(crate) fn free_at(&self) -> Instant {
+        self.free_at
+    }
+
+    /// A moment before that: what is written then comes without a gap.
+    pub(crate) fn free_soon(&self) -> Instant {
+        let soon = Duration::from_secs_f64(ACK_AHEAD);
+        self.free_at.checked_sub(soon).unwrap_or(self.free_at)
+    }
+
     /// An opening and so many bytes of an answer took so long, there and back.
     pub(crate) fn opened(&mut self, took: Duration, answer: usize) {
         let took = took.saturating_sub(self.time_of(OPEN + answer));
@@ -197,7 +241,9 @@ impl Line {
     pub(crate) fn rate(&self) -> Option<f64> {
         match (self.known, self.rates.get()) {
             // Some adapters and most pseudo terminals take any rate and have their own.
-            (Some(known), Some((best, count))) if count >= DOUBT && best < 0.8 * known => {
+            (Some(known), Some((best, count)))
+                if !self.turns && count >= DOUBT && best < 0.8 * known =>
+            {
                 Some(best * 1.1)
             }
             (Some(known), _) => Some(known),
@@ -254,6 +300,10 @@ impl Line {
 
     /// Everything up to a mark has left the line, lost or not.
     pub(crate) fn passed_by(&mut self, now: Instant, mark: &Mark) {
+        if self.turns {
+            self.passed = self.passed.max(mark.end);
+            return;
+        }
         let sample = seconds(now, mark.due);
         let off = (sample - self.delay()).abs();
         self.jitter += (off - self.jitter) / 8.0;
@@ -350,7 +400,7 @@ impl Line {
     }
 
     /// When the next frame is to be cut.
-    fn commit_at(&self) -> Instant {
+    pub(crate) fn commit_at(&self) -> Instant {
         let ahead = Duration::from_secs_f64(AHEAD);
         self.free_at.checked_sub(ahead).unwrap_or(self.free_at)
     }

@@ -4,7 +4,7 @@
 //! TLS dies of one flipped bit, so on a noisy line something has to stand below it that repeats what was
 //! lost. The two ends agree on an epoch (`opening`), cut the stream into frames with a checksum
 //! (`frame`, `codec`), and send again what the other end has not seen (`send`, `receive`), paced by
-//! what is known of the line (`line`). `engine` has the rules without any IO, `driver` the IO without
+//! what is known of the line (`line`); where that carries one way at a time they take turns (`turn`). `engine` has the rules without any IO, `driver` the IO without
 //! any rules. On the wire it looks as docs/PROTOCOL.md has it.
 //!
 //! Nothing here is secret or authentic: whoever can write to the line can end a link, or make it
@@ -42,6 +42,7 @@ mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

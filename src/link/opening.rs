@@ -24,6 +24,7 @@
 use std::time::{Duration, Instant};
 
 use super::frame::Open;
+use super::turn::Random;
 
 /// Between openings without an answer, at first and at most.
 const FIRST: Duration = Duration::from_millis(30);
@@ -59,6 +60,8 @@ pub(crate) struct Opening {
     sent_at: Option<Instant>,
     retry_at: Instant,
     pause: Duration,
+    /// Where the line carries one way at a time: keeps two ends from opening at the same time for ever.
+    random: Option<Random>,
 }
 
 impl Opening {
@@ -74,11 +77,17 @@ impl Opening {
             sent_at: None,
             retry_at: now,
             pause: FIRST,
+            random: ours.half.then(|| Random::new(ours.nonce)),
         }
     }
 
     pub(crate) fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// We were told that the line carries one way at a time.
+    pub(crate) fn is_half(&self) -> bool {
+        self.ours.half
     }
 
     /// Our nonce, and the one that was heard last.
@@ -178,6 +187,9 @@ impl Opening {
         self.sent_at = Some(now);
         // An answer is as good as an opening of our own accord.
         self.retry_at = now + self.pause + takes * 3;
+        if let Some(random) = &mut self.random {
+            self.retry_at += (self.pause + takes) * random.next() / 256;
+        }
         self.pause = (self.pause * 2).min(LAST);
         Some(open)
     }
@@ -210,11 +222,13 @@ mod tests {
         Open {
             busy,
             unsure,
+            half: false,
             escapes: 0,
             window: 15,
             payload: 1024,
             nonce,
             echo,
+            mtu: 0,
         }
     }
 

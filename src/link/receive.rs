@@ -70,16 +70,16 @@ impl Receive {
         self.ack_due
     }
 
-    /// What has arrived, to be sent now: what came lately, twice, because an acknowledgement can be
-    /// lost; and as much as fits of the rest.
-    pub(crate) fn take_ack(&mut self) -> Ack {
+    /// What has arrived, to be sent now, in so many ranges: what came lately, twice, because an
+    /// acknowledgement can be lost; and as much as fits of the rest.
+    pub(crate) fn take_ack(&mut self, most: usize) -> Ack {
         let mut picked = Ranges::default();
         let mut count = 0;
         let fresh = &self.fresh;
         let is_fresh = |range: &Range<u64>| fresh.iter().any(|(at, _)| range.contains(at));
         let news = self.seen.iter().filter(is_fresh);
         for range in news.chain(self.seen.iter()).take(2 * RANGES_MAX) {
-            if count < RANGES_MAX && !picked.missing(range.clone()).is_empty() {
+            if count < most && !picked.missing(range.clone()).is_empty() {
                 picked.insert(range);
                 count += 1;
             }
@@ -88,23 +88,23 @@ impl Receive {
             *told += 1;
         }
         self.fresh.retain(|(_, told)| *told < TOLD);
-        self.ack(&picked)
+        self.ack(&picked, most)
     }
 
     /// What has arrived, the first of it where not all fits: what is not in there before the end of its
     /// last range is missing.
-    pub(crate) fn take_ack_from_start(&mut self) -> Ack {
+    pub(crate) fn take_ack_from_start(&mut self, most: usize) -> Ack {
         let ranges = self.seen.clone();
-        self.ack(&ranges)
+        self.ack(&ranges, most)
     }
 
-    fn ack(&mut self, ranges: &Ranges) -> Ack {
+    fn ack(&mut self, ranges: &Ranges, most: usize) -> Ack {
         self.ack_due = false;
         self.told = self.limit();
         Ack {
             next: self.next,
             held: self.ready.len() as u64,
-            ranges: ranges.iter().take(RANGES_MAX).collect(),
+            ranges: ranges.iter().take(most).collect(),
         }
     }
 
@@ -204,7 +204,7 @@ mod tests {
         let mut receive = Receive::new(1024);
         assert!(!receive.data(4, b"ef", false));
         assert!(!receive.data(8, b"ij", true));
-        let ack = receive.take_ack();
+        let ack = receive.take_ack(RANGES_MAX);
         assert_eq!((ack.next, ack.held), (0, 0));
         assert_eq!(ack.ranges, [4..6, 8..11]);
         assert!(!receive.data(3, b"dEFg", false));
@@ -214,7 +214,7 @@ mod tests {
         assert!(receive.data(7, b"h", false));
         assert!(receive.is_ended());
         assert_eq!(read(&mut receive), b"hij");
-        assert_eq!(receive.take_ack().next, 11);
+        assert_eq!(receive.take_ack(RANGES_MAX).next, 11);
         assert!(!receive.ack_due());
         receive.data(0, b"abc", false);
         assert!(
@@ -230,14 +230,14 @@ mod tests {
         assert!(!receive.data(1000, &[1; 25], false));
         assert_eq!(receive.kept(), 0);
         assert!(receive.data(0, &[1; 1024], false));
-        assert_eq!(receive.take_ack().held, 1024);
+        assert_eq!(receive.take_ack(RANGES_MAX).held, 1024);
         receive.data(1024, &[2], false);
         assert_eq!(receive.kept(), 1024);
-        receive.take_ack();
+        receive.take_ack(RANGES_MAX);
         receive.read(100, |_| {});
         assert!(!receive.ack_due(), "too little to tell");
         receive.read(500, |_| {});
         assert!(receive.ack_due());
-        assert_eq!(receive.take_ack().held, 424);
+        assert_eq!(receive.take_ack(RANGES_MAX).held, 424);
     }
 }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::frame::{Ack, RANGES_MAX};
+use super::frame::Ack;
 use super::line::Mark;
 use super::ranges::Ranges;
 
@@ -169,6 +169,18 @@ impl Send {
         self.buffer.len() as u64
     }
 
+    /// The position of the next piece, and the bytes from there on that may be in it.
+    pub(crate) fn peek(&self) -> (u64, impl Iterator<Item = u8>) {
+        let lost = self.lost.first();
+        let range = lost.unwrap_or(self.next..self.end.min(self.limit));
+        let index = |position: u64| {
+            let inside = position.min(self.end).saturating_sub(self.base);
+            usize::try_from(inside).unwrap_or(usize::MAX)
+        };
+        let bytes = index(range.start)..index(range.end.max(range.start));
+        (range.start, self.buffer.range(bytes).copied())
+    }
+
     /// Cuts the next piece, of at most `most` bytes: what was lost first.
     pub(crate) fn cut(&mut self, most: usize) -> Option<Segment> {
         let range = if let Some(lost) = self.lost.first() {
@@ -221,12 +233,12 @@ impl Send {
     /// makes no sense is ignored.
     ///
     /// `after`: everything that went before this order would have come by now, and the ranges are the
-    /// first of those that came.
+    /// first of those that came. `full`: so many ranges may have left others out.
     pub(crate) fn acknowledge(
         &mut self,
         now: Instant,
         ack: &Ack,
-        after: Option<u64>,
+        (after, full): (Option<u64>, usize),
         tell: &mut Vec<Fate>,
     ) {
         let beyond = ack.ranges.iter().any(|range| range.end > self.next);
@@ -249,7 +261,7 @@ impl Send {
 
         // Nothing is known of what lies behind a list that may have been cut.
         let listed = match ack.ranges.last() {
-            Some(last) if ack.ranges.len() >= RANGES_MAX => last.end,
+            Some(last) if ack.ranges.len() >= full => last.end,
             _ => u64::MAX,
         };
         let mut latest = None;
@@ -303,7 +315,7 @@ mod tests {
             ranges: ranges.to_vec(),
         };
         let mut fates = Vec::new();
-        send.acknowledge(Instant::now(), &ack, None, &mut fates);
+        send.acknowledge(Instant::now(), &ack, (None, 16), &mut fates);
         let lost = fates.iter().filter(|f| matches!(f, Fate::Lost(_))).count();
         (fates.len() - lost, lost)
     }
@@ -346,7 +358,7 @@ mod tests {
             held: 8,
             ranges: Vec::new(),
         };
-        send.acknowledge(Instant::now(), &full, None, &mut Vec::new());
+        send.acknowledge(Instant::now(), &full, (None, 16), &mut Vec::new());
         assert!(send.is_held_back());
         assert_eq!(acknowledge(&mut send, 8, &[]), (0, 0));
         assert!(send.is_ready());
@@ -360,7 +372,12 @@ mod tests {
         sent(&mut send, 100);
         let mut fates = Vec::new();
         let after = send.order();
-        send.acknowledge(Instant::now(), &Ack::default(), Some(after), &mut fates);
+        send.acknowledge(
+            Instant::now(),
+            &Ack::default(),
+            (Some(after), 16),
+            &mut fates,
+        );
         assert!(matches!(fates[..], [Fate::Lost(_)]));
         assert_eq!(sent(&mut send, 100).payload, b"tail");
     }

@@ -34,6 +34,8 @@ pub enum Event {
     Introduced(PeerId, String, Vec<PeerId>),
     /// A peer took an introduction to a service back.
     Revoked(PeerId, String),
+    /// A peer gave another one a reference through a membrane: who, whom, and to which service of whom.
+    Wrapped(PeerId, PeerId, String),
     /// Registered at a relay.
     Registered(PeerId),
     /// No longer registered at a relay; tried again by itself.
@@ -68,6 +70,12 @@ impl fmt::Display for Event {
                 write!(
                     f,
                     "{peer} took an introduction to the service {service:?} back"
+                )
+            }
+            Self::Wrapped(from, to, what) => {
+                write!(
+                    f,
+                    "{from} gave {to} a reference to {what}, through a membrane"
                 )
             }
             Self::Registered(relay) => write!(f, "registered at relay {relay}"),

@@ -44,6 +44,7 @@
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `forward.rs` | services of other peers, offered as one's own |
 //! | `introduction/` | references to services that peers give each other |
+//! | `membrane/` | forwarders that wrap what passes through them |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `sealed/` | messages that a third peer carries and can't read |
 //! | `signed.rs` | statements and their signatures |
@@ -74,6 +75,7 @@ mod forward;
 mod inbound;
 mod introduction;
 mod live;
+mod membrane;
 mod register;
 mod resolve;
 mod sealed;
@@ -89,6 +91,10 @@ pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
 pub use forward::ForwardError;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
+pub use membrane::{
+    MAX_MESSAGE, Membrane, MembraneError, MessageFlaw, REFERENCE_TAG, receive_message, reference,
+    references, send_message,
+};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
@@ -204,6 +210,14 @@ impl Node {
     /// Dropping the future resets both substreams.
     pub async fn forward_one(&self, incoming: Incoming, to: &PeerAddr) -> Result<(), ForwardError> {
         forward::forward(&self.core, incoming, to).await
+    }
+
+    /// A new [`Membrane`]: a forwarder that also wraps the references that pass through it. `hints` say where this node is
+    /// reached, for those to whom it gives wrapped ones; they have a session with it already, and need them once
+    /// that is lost.
+    #[must_use]
+    pub fn membrane(&self, hints: impl IntoIterator<Item = Hint>) -> Membrane {
+        Membrane::new(Arc::downgrade(&self.core), hints.into_iter().collect())
     }
 
     /// Takes a service back; says whether there was one of that name. Substreams that are open go on.
@@ -416,5 +430,6 @@ impl fmt::Debug for Node {
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
     introduction::fuzz(bytes);
+    membrane::fuzz(bytes);
     sealed::fuzz(bytes);
 }

@@ -29,7 +29,7 @@ mod server;
 pub use client::{Registration, dial, is_circuit, take};
 pub use error::RelayError;
 // Forwarders join substreams too.
-pub(crate) use copy::{End, copy};
+pub(crate) use copy::{End, code_of, copy};
 // Other rooms' messages have the same form.
 pub(crate) use exchange::{fault, receive, send};
 pub use message::Status;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cepa_transports::endpoint::Rs485;
+use cepa_transports::endpoint::{Duplex, Escape, Rs485};
 use cepa_transports::{Endpoint, Layer, Target};
 
 use super::layers::default_layers;
@@ -84,11 +84,29 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
                 }
             }
         }
-        (Layer::Link, _) => {
-            "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".into()
+        (Layer::Link(told), _) => {
+            "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".to_owned()
+                + &of_line(told.escape, told.mtu, told.duplex)
         }
         (other, _) => other.word().into(),
     }
+}
+
+/// What a link is told of its line.
+fn of_line(escape: Escape, mtu: Option<u16>, duplex: Duplex) -> String {
+    let escape = match escape {
+        Escape::Least => "",
+        Escape::XonXoff => "; no bare XON and XOFF",
+        Escape::Control => "; no bare control characters",
+    };
+    let mtu = mtu.map_or(String::new(), |mtu| {
+        format!("; frames of at most {mtu} bytes")
+    });
+    let duplex = match duplex {
+        Duplex::Full => "",
+        Duplex::Half => "; the ends take turns",
+    };
+    format!("{escape}{mtu}{duplex}")
 }
 
 fn of_target(target: &Target) -> String {
@@ -118,7 +136,7 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}{}",
+            "serial line {} at {} baud{}{}{}",
             path.display(),
             settings.baud,
             match settings.rs485 {
@@ -130,7 +148,8 @@ fn of_target(target: &Target) -> String {
                 ", locked for this process"
             } else {
                 ""
-            }
+            },
+            of_line(Escape::Least, settings.mtu, settings.duplex)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),

@@ -1,5 +1,6 @@
 //! Which layers can carry a session.
 
+use cepa_transports::endpoint::LinkSettings;
 use cepa_transports::{Layer, Target};
 
 use super::error::ConnectError;
@@ -9,7 +10,7 @@ use crate::onion::MAX_LAYERS;
 pub const DEFAULT_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls];
 
 /// ... where it is a serial line, or a pty, which stands for one: TLS dies of the first damaged bit.
-pub const SERIAL_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls, Layer::Link];
+pub const SERIAL_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls, Layer::LINK];
 
 /// What an address means that names no layers.
 pub(super) fn default_layers(target: &Target) -> &'static [Layer] {
@@ -24,8 +25,8 @@ pub(super) fn default_layers(target: &Target) -> &'static [Layer] {
 pub(super) struct Below<'a> {
     /// The TLS layers, topmost first.
     pub(super) tls: &'a [Layer],
-    /// A link is the lowest.
-    pub(super) link: bool,
+    /// A link is the lowest, told this of the line.
+    pub(super) link: Option<LinkSettings>,
 }
 
 /// What is below the mux; an error for layers that can't carry a session.
@@ -40,13 +41,13 @@ pub(super) fn below_mux(layers: &[Layer]) -> Result<Below<'_>, ConnectError> {
         return refused("a session needs the mux as its topmost layer");
     };
     let (tls, link) = match below {
-        [tls @ .., Layer::Link] => (tls, true),
-        tls => (tls, false),
+        [tls @ .., Layer::Link(told)] => (tls, Some(*told)),
+        tls => (tls, None),
     };
     if tls.is_empty() {
         return refused("the mux needs a TLS layer below it, or strangers could speak to it");
     }
-    if tls.contains(&Layer::Link) {
+    if tls.iter().any(|layer| layer.is_link()) {
         return refused("a link is the lowest layer, next to the line");
     }
     if tls.iter().any(|layer| !layer.is_tls()) {
@@ -62,7 +63,7 @@ pub(super) fn below_mux(layers: &[Layer]) -> Result<Below<'_>, ConnectError> {
 fn written(layers: &[Layer]) -> String {
     layers
         .iter()
-        .map(|layer| layer.word())
+        .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("+")
 }

@@ -19,7 +19,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::endpoint::{FlowControl, Parity, StopBits};
+use cepa_transports::endpoint::{
+    Duplex, Escape, FlowControl, LinkSettings, Parity, Rs485, StopBits,
+};
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +29,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
-use crate::link::{self, Escapes};
+use crate::link;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
 use crate::{mux, transports};
@@ -130,17 +132,30 @@ const HANDSHAKE_BYTES: u64 = 8_000;
 /// Bits on a line for one byte: a start bit, eight data bits, a stop bit.
 const BITS_A_BYTE: u64 = 10;
 
-/// A link's configuration, with what an address tells: the rate of a serial line, unless one is set, and
-/// what its flow control takes for itself.
+/// A link's configuration, with what an address tells: the rate of a serial line, unless one is set,
+/// what its flow control takes for itself, its largest frame and whether it carries both ways at once; and
+/// what is written of a link as the lowest layer.
 pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
     let mut tuned = config.clone();
     if let Target::Serial { settings, .. } = endpoint.target() {
         tuned.rate.get_or_insert_with(|| rate_of(settings));
-        if settings.flow == FlowControl::Software {
-            tuned.escapes = tuned.escapes.max(Escapes::FlowControl);
-        }
+        tuned = tuned.told(LinkSettings {
+            escape: match settings.flow {
+                FlowControl::Software => Escape::XonXoff,
+                _ => Escape::Least,
+            },
+            mtu: settings.mtu,
+            // Whose receiver is off while it sends has two wires for both.
+            duplex: match settings.rs485 {
+                Rs485::On(mode) if !mode.rx_during_tx => Duplex::Half,
+                _ => settings.duplex,
+            },
+        });
     }
-    tuned
+    match endpoint.layers().last() {
+        Some(Layer::Link(settings)) => tuned.told(*settings),
+        _ => tuned,
+    }
 }
 
 /// Bytes a second of a serial line.
@@ -174,7 +189,8 @@ impl StackConfig {
             tuned.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
             tuned.raw_keys_by_default();
         }
-        if tuned.layers(endpoint.layers()).contains(&Layer::Link) {
+        let layers = tuned.layers(endpoint.layers());
+        if layers.iter().any(|layer| layer.is_link()) {
             tuned.raw_keys_by_default();
         }
         tuned
@@ -214,7 +230,7 @@ impl StackConfig {
     /// The configurations of the TLS layers of a stack, topmost first.
     fn each_layer(&self, below: Below<'_>) -> Result<Vec<TlsConfig>, TlsConfigError> {
         let mut config = self.clone();
-        if below.link {
+        if below.link.is_some() {
             config.raw_keys_by_default();
         }
         let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
@@ -272,8 +288,8 @@ pub(crate) async fn build(
     let label = stream.label().to_owned();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
-    let wire = if below.link {
-        let (link, driver) = link::link(wire, side, &config.link);
+    let wire = if let Some(told) = below.link {
+        let (link, driver) = link::link(wire, side, &config.link.clone().told(told));
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
         Metered::new(Stream::from_io(link, label.clone()), Meter::default())
@@ -301,7 +317,7 @@ pub(crate) async fn build(
         label,
         started,
         deadline,
-        line_rate: config.link.rate.filter(|_| below.link),
+        line_rate: config.link.rate.filter(|_| below.link.is_some()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Tests of which stacks are allowed, and of how they are explained.
 
 use super::*;
+use crate::link::Escapes;
 
 fn refusal(layers: &[Layer]) -> String {
     match below_mux(layers) {
@@ -15,22 +16,23 @@ fn refusal(layers: &[Layer]) -> String {
 
 #[test]
 fn a_session_needs_the_mux_on_top_of_tls() {
-    use Layer::{Link, Mux, Tls, TlsRaw, TlsX509};
+    use Layer::{Mux, Tls, TlsRaw, TlsX509};
+    const LINK: Layer = Layer::LINK;
     let below = |layers: &[Layer]| {
         let below = below_mux(layers).unwrap();
-        (below.tls.to_vec(), below.link)
+        (below.tls.to_vec(), below.link.is_some())
     };
     assert_eq!(below(DEFAULT_LAYERS), (vec![Tls], false));
     assert_eq!(below(SERIAL_LAYERS), (vec![Tls], true));
-    let mixed = [Mux, TlsRaw, Tls, TlsX509, Link];
+    let mixed = [Mux, TlsRaw, Tls, TlsX509, LINK];
     assert_eq!(below(&mixed), (vec![TlsRaw, Tls, TlsX509], true));
     let eight = [[Mux].as_slice(), &[Tls; 8]].concat();
     assert_eq!(below(&eight), (vec![Tls; 8], false));
 
     assert!(refusal(&[]).contains("needs the mux as its topmost"));
-    assert!(refusal(&[Mux, Link]).contains("strangers could speak to it"));
-    assert!(refusal(&[Mux, Link, Tls]).contains("a link is the lowest layer"));
-    assert!(refusal(&[Mux, Tls, Link, Link]).contains("a link is the lowest layer"));
+    assert!(refusal(&[Mux, LINK]).contains("strangers could speak to it"));
+    assert!(refusal(&[Mux, LINK, Tls]).contains("a link is the lowest layer"));
+    assert!(refusal(&[Mux, Tls, LINK, LINK]).contains("a link is the lowest layer"));
 
     assert!(refusal(&[Tls]).contains("needs the mux as its topmost"));
     assert!(refusal(&[Tls, Mux]).contains("the layers tls+mux can't"));
@@ -68,6 +70,13 @@ fn an_address_is_explained_from_the_top() {
     assert_eq!(serial.matches("this is the default").count(), 3, "{serial}");
     assert!(serial.contains("link    a reliable stream"), "{serial}");
     assert!(explained("tls+link+pty:/tmp/x").contains("check the other's\nlink"));
+    let told = explained("tls+link,escape=xonxoff,mtu=64+serial:/dev/ttyS9,duplex=half");
+    let lines: Vec<_> = told.lines().collect();
+    assert!(
+        lines[1].ends_with("no bare XON and XOFF; frames of at most 64 bytes"),
+        "{told}"
+    );
+    assert!(lines[2].ends_with("the ends take turns"), "{told}");
 }
 
 #[test]
@@ -119,10 +128,22 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
     assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
     assert_eq!(rate("pty:/tmp/x"), None);
+    let told = |address: &str| {
+        let link = tuned(address).link;
+        (link.escapes, link.mtu, link.duplex)
+    };
     assert_eq!(
-        tuned("serial:/dev/ttyS9,flow=sw").link.escapes,
-        Escapes::FlowControl
+        told("serial:/dev/ttyS9,flow=sw,mtu=100,duplex=half"),
+        (Escapes::FlowControl, Some(100), Duplex::Half)
     );
+    assert_eq!(told("serial:/dev/ttyS9,rs485=on").2, Duplex::Half);
+    let four_wires = "serial:/dev/ttyS9,rs485=on,rx-during-tx=yes";
+    assert_eq!(told(four_wires).2, Duplex::Full);
+    // Of the layer's word and the line's, the stricter counts.
+    let both = "mux+tls+link,escape=control,mtu=99+serial:/dev/ttyS9,flow=sw,mtu=100";
+    assert_eq!(told(both), (Escapes::Control, Some(99), Duplex::Full));
+    let elsewhere = "mux+tls+link,escape=xonxoff,duplex=half+tcp:localhost:1";
+    assert_eq!(told(elsewhere), (Escapes::FlowControl, None, Duplex::Half));
     assert_eq!(tuned("tcp:localhost:1").key_form, None);
     let serial = tuned("serial:/dev/ttyS9");
     assert_eq!(serial.groups, Some(vec![X25519]));

@@ -6,6 +6,7 @@ mod circuits;
 mod dishonest;
 mod forward;
 mod introductions;
+mod membrane;
 mod nodes;
 mod relays;
 mod resolve;

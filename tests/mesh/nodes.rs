@@ -252,3 +252,44 @@ async fn handshakes_at_once_have_their_bound() {
     drop(silent);
     soon(async { while node().open(&to).await.is_err() {} }).await;
 }
+
+/// A pty stands for an adapter: when its master is closed, the device is gone.
+#[cfg(feature = "serial")]
+#[tokio::test]
+async fn a_serial_line_that_was_unplugged_is_listened_on_again() {
+    use cepa::transports::{Endpoint, dial};
+    let folder = tempfile::tempdir().unwrap();
+    let line = folder.path().join("line");
+    let plug: Endpoint = format!("pty:{}", line.display()).parse().unwrap();
+    let adapter = dial(&plug).await.unwrap();
+    let server = node();
+    offer_echo(&server);
+    let mut events = server.events();
+    let port: Endpoint = format!("serial:{},rs485=on", line.display())
+        .parse()
+        .unwrap();
+    server.listen(&port).await.unwrap();
+    let listening = |e: &Event| matches!(e, Event::Listening(_)).then_some(());
+    until(&mut events, listening).await;
+    let remark = |e: &Event| match e {
+        Event::Remark(what) => Some(what.clone()),
+        _ => None,
+    };
+    let remark = until(&mut events, remark).await;
+    assert!(remark.contains("RS-485 is unsupported"), "{remark}");
+    drop(adapter);
+    let gone = |e: &Event| match e {
+        Event::ListenerGone(_, why) if why.ends_with("; waiting for it to come back") => Some(()),
+        _ => None,
+    };
+    until(&mut events, gone).await;
+    // Back again, and somebody is at its other end.
+    let stack = cepa::stack::StackConfig::new(
+        Identity::generate(KeyKind::Ed25519).unwrap(),
+        Arc::new(Pinned::one(server.id())),
+    );
+    let session = cepa::session::Session::dial(&plug, &stack);
+    let (session, ()) = soon(async { tokio::join!(session, until(&mut events, listening)) }).await;
+    let stream = session.unwrap().open("echo").await.unwrap();
+    soon(ask(stream, b"hello")).await.unwrap();
+}

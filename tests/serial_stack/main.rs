@@ -10,8 +10,11 @@ mod restarts;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::Side;
@@ -20,9 +23,9 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
-use cepa::transports::testkit::{CableEnd, LineSettings, Noise, Rng, cable, fill};
-use cepa::transports::{Endpoint, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use cepa::transports::testkit::{CableWatch, LineSettings, Noise, Rng, bus, cable, fill, verify};
+use cepa::transports::{ByteStream, Endpoint, Layer, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 use support::identity;
@@ -33,12 +36,18 @@ const SLOW: (u32, f64) = (9600, 960.0);
 
 /// Two peers that expect each other, tuned as `dial` and `serve` do for a serial line.
 fn configs(baud: u32) -> (StackConfig, StackConfig) {
-    let address: Endpoint = format!("serial:/dev/ttyS0,baud={baud}").parse().unwrap();
+    let address = format!("serial:/dev/ttyS0,baud={baud}");
+    configs_of(&address, &address)
+}
+
+/// The same for two ends that were not told the same of the line.
+fn configs_of(near: &str, far: &str) -> (StackConfig, StackConfig) {
     let (a, b) = (identity(), identity());
     let (for_a, for_b) = (Pinned::one(b.peer_id()), Pinned::one(a.peer_id()));
+    let address = |text: &str| text.parse::<Endpoint>().unwrap();
     (
-        StackConfig::new(a, Arc::new(for_a)).tuned_to(&address),
-        StackConfig::new(b, Arc::new(for_b)).tuned_to(&address),
+        StackConfig::new(a, Arc::new(for_a)).tuned_to(&address(near)),
+        StackConfig::new(b, Arc::new(for_b)).tuned_to(&address(far)),
     )
 }
 
@@ -52,14 +61,23 @@ fn line(rate: f64, buffer: usize, noise: Noise) -> LineSettings {
 }
 
 async fn sessions(
-    (near, far): (CableEnd, CableEnd),
+    (near, far): (impl ByteStream, impl ByteStream),
     (client, server): &(StackConfig, StackConfig),
+) -> (Session, Session) {
+    sessions_of((near, far), [&[], &[]], (client, server)).await
+}
+
+/// The same with layers as an address writes them.
+async fn sessions_of(
+    (near, far): (impl ByteStream, impl ByteStream),
+    [near_layers, far_layers]: [&[Layer]; 2],
+    (client, server): (&StackConfig, &StackConfig),
 ) -> (Session, Session) {
     let near = Stream::from_io(near, "near");
     let far = Stream::from_io(far, "far");
     let (near, far) = tokio::join!(
-        Session::over(near, &[], Side::Client, client),
-        Session::over(far, &[], Side::Server, server),
+        Session::over(near, near_layers, Side::Client, client),
+        Session::over(far, far_layers, Side::Server, server),
     );
     (near.unwrap(), far.unwrap())
 }
@@ -130,6 +148,17 @@ async fn beside_bulk(baud: u32, settings: &LineSettings, seed: u64, time: Durati
     let (near_end, far_end) = cable(settings, settings, seed);
     let watch = near_end.watch();
     let (near, far) = sessions((near_end, far_end), &configs(baud)).await;
+    trips_beside_bulk(near, far, &watch, settings, seed, time).await
+}
+
+async fn trips_beside_bulk(
+    near: Session,
+    far: Session,
+    watch: &CableWatch,
+    settings: &LineSettings,
+    seed: u64,
+    time: Duration,
+) -> Reached {
     let read = serve(far);
     let mut keys = near.open("echo").await.unwrap();
     let mut bulk = near.open("bulk").await.unwrap();
@@ -208,4 +237,198 @@ async fn a_keystroke_beside_bulk_at_9600_baud() {
 #[tokio::test(start_paused = true)]
 async fn a_keystroke_beside_bulk_on_a_noisy_line() {
     reaches(FAST, 4096, 1e-5, 60, (120, 400, 0.85)).await;
+}
+
+/// Sends random bytes one way on one stream, checked at the other end, beside round trips on another.
+async fn carries(near: &Session, far: Session, bytes: u64) {
+    let taken = tokio::spawn(async move {
+        let incoming = far.accept().await.unwrap();
+        let mut stream = incoming.accept().await.unwrap();
+        let echo = tokio::spawn(async move {
+            let mut stream = far.accept().await.unwrap().accept().await.unwrap();
+            let mut space = [0; 64];
+            while stream.read_exact(&mut space).await.is_ok() {
+                stream.write_all(&space).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        });
+        let (mut read, mut space) = (0, vec![0; 4096]);
+        while read < bytes {
+            let n = stream.read(&mut space).await.unwrap();
+            verify(5, read, &space[..n]).unwrap();
+            read += n as u64;
+        }
+        stream.write_all(b"all").await.unwrap();
+        stream.flush().await.unwrap();
+        (stream, echo)
+    });
+    let mut bulk = near.open("bulk").await.unwrap();
+    let mut keys = near.open("echo").await.unwrap();
+    let mut sent = 0;
+    while sent < bytes {
+        let mut piece = vec![0; (bytes - sent).min(1000) as usize];
+        fill(5, sent, &mut piece);
+        bulk.write_all(&piece).await.unwrap();
+        sent += piece.len() as u64;
+        trip(&mut keys).await;
+    }
+    let mut end = [0; 3];
+    bulk.read_exact(&mut end).await.unwrap();
+    assert_eq!(&end, b"all");
+    drop(taken.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_keeps_xon_and_xoff_for_itself() {
+    let eats = line(
+        FAST.1,
+        4096,
+        Noise {
+            eaten: vec![0x11, 0x13],
+            bit_errors: 1e-5,
+            ..Noise::default()
+        },
+    );
+    // From the line's flow control, or said of the layer; at one end, which is enough.
+    for (near, far) in [
+        ("serial:/dev/ttyS0,flow=sw", "serial:/dev/ttyS0"),
+        (
+            "mux+tls+link+tcp:a:1",
+            "mux+tls+link,escape=xonxoff+tcp:a:1",
+        ),
+    ] {
+        let (client, server) = configs_of(near, far);
+        let layers = |text: &str| text.parse::<Endpoint>().unwrap().layers().to_vec();
+        let (ends, layers) = (cable(&eats, &eats, 1), [layers(near), layers(far)]);
+        let layers = [&layers[0][..], &layers[1]];
+        let (near, far) = sessions_of(ends, layers, (&client, &server)).await;
+        carries(&near, far, 20_000).await;
+    }
+}
+
+/// Notes the longest write.
+struct Writes<T> {
+    inner: T,
+    longest: Arc<AtomicU64>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Writes<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Writes<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.longest
+            .fetch_max(bytes.len() as u64, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_radio_with_short_packets() {
+    for (mtu, (baud, rate)) in [(64, SLOW), (64, FAST), (240, FAST)] {
+        let noise = Noise {
+            bit_errors: 1e-5,
+            ..Noise::default()
+        };
+        let settings = line(rate, 4096, noise);
+        let (near, far) = cable(&settings, &settings, 1);
+        let longest = [Arc::<AtomicU64>::default(), Arc::default()];
+        let watched = |inner, end: usize| Writes {
+            inner,
+            longest: Arc::clone(&longest[end]),
+        };
+        let told = format!("serial:/dev/ttyS0,baud={baud},mtu={mtu}");
+        let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+        let ends = (watched(near, 0), watched(far, 1));
+        let (near, far) = sessions(ends, &configs).await;
+        carries(&near, far, 5000).await;
+        for longest in &longest {
+            let longest = longest.load(Ordering::Relaxed);
+            assert!(
+                (mtu * 9 / 10..=mtu).contains(&longest),
+                "{longest} of {mtu}"
+            );
+        }
+    }
+}
+
+/// Two wires for both, as in RS-485: the ends take turns. `goals`: milliseconds until a session stands, of the
+/// median, of the 99th percentile, and the share of bulk.
+async fn one_way(
+    (baud, rate): (u32, f64),
+    bit_errors: f64,
+    seconds: u64,
+    goals: (u64, u64, u64, f64),
+) {
+    let noise = Noise {
+        bit_errors,
+        ..Noise::default()
+    };
+    let settings = line(rate, 4096, noise);
+    let ends = bus(&settings, bit_errors > 0.0, 1);
+    let watch = ends.0.watch();
+    // One end was told, which is enough.
+    let told = format!("serial:/dev/ttyS0,baud={baud},duplex=half");
+    let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+    let started = Instant::now();
+    let (near, far) = sessions(ends, &configs).await;
+    let stood = started.elapsed();
+    let time = Duration::from_secs(seconds);
+    let reached = trips_beside_bulk(near, far, &watch, &settings, 1, time).await;
+    println!(
+        "{baud} baud, half duplex, bit errors {bit_errors:e}: stands in {stood:?}, {reached:?}"
+    );
+    let ms = Duration::from_millis;
+    assert!(stood <= ms(goals.0), "{stood:?}");
+    assert!(reached.p50 <= ms(goals.1), "{reached:?}");
+    assert!(reached.p99 <= ms(goals.2), "{reached:?}");
+    assert!(reached.share >= goals.3, "{reached:?}");
+    assert_eq!(watch.collided(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_at_115200_baud() {
+    one_way(FAST, 0.0, 60, (150, 120, 250, 0.8)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_at_9600_baud() {
+    one_way(SLOW, 0.0, 200, (1600, 1200, 1800, 0.75)).await;
+}
+
+/// With an echo: what an end hears of itself changes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_keystroke_beside_bulk_where_ends_take_turns_on_a_noisy_line() {
+    one_way(FAST, 1e-5, 60, (150, 250, 500, 0.75)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_arrives_where_ends_take_turns() {
+    let noise = Noise {
+        bit_errors: 1e-5,
+        ..Noise::default()
+    };
+    let settings = line(FAST.1, 4096, noise);
+    let told = "serial:/dev/ttyS0,duplex=half,mtu=200";
+    let (near, far) = sessions(bus(&settings, true, 2), &configs_of(told, told)).await;
+    carries(&near, far, 20_000).await;
 }

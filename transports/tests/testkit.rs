@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cepa_transports::memory;
 use cepa_transports::testkit::{
-    Fault, Faulty, LineSettings, Noise, Options, Rng, cable, check_streams, fill, verify,
+    Fault, Faulty, LineSettings, Medium, Noise, Options, Rng, cable, check_streams, fill, verify,
 };
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -333,4 +333,50 @@ async fn a_cable_is_as_noisy_as_told_and_a_seed_repeats_it() {
     let flipped: u32 = got.iter().map(|byte| byte.count_ones()).sum();
     assert!((300..500).contains(&flipped), "{flipped} bits");
     assert!((49_920..49_980).contains(&got.len()), "{}", got.len());
+}
+
+#[test]
+fn what_both_ends_send_at_once_on_shared_wires_is_garbage() {
+    let start = std::time::Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let settings = LineSettings {
+        fifo: 1,
+        ..LineSettings::new(1000.0)
+    };
+    for echo in [false, true] {
+        let mut wires = Medium::one_way(&settings, echo, 1, start);
+        assert_eq!(wires.write(at(0), 0, &[7; 100]), 100);
+        // One after the other: whole, and heard by who sent it where there is an echo.
+        assert_eq!(wires.read(at(101), 1), [7; 100]);
+        let own = if echo { vec![7; 100] } else { Vec::new() };
+        assert_eq!(wires.read(at(101), 0), own);
+        assert_eq!(wires.collided(), 0);
+        // The first 50 of one end meet the last 50 of the other.
+        wires.write(at(200), 0, &[7; 100]);
+        wires.write(at(250), 1, &[9; 100]);
+        let (one, other) = (wires.read(at(400), 0), wires.read(at(400), 1));
+        assert!(
+            (100..=102).contains(&wires.collided()),
+            "{}",
+            wires.collided()
+        );
+        let count = |bytes: &[u8], value| {
+            let same: Vec<_> = bytes.iter().filter(|byte| **byte == value).collect();
+            same.len()
+        };
+        // A random byte may be the right one.
+        assert!((49..=54).contains(&count(&one, 9)), "{one:?}");
+        assert!((49..=54).contains(&count(&other, 7)), "{other:?}");
+        assert_eq!(
+            (one.len(), other.len()),
+            if echo { (200, 200) } else { (100, 100) }
+        );
+        assert_eq!(wires.next(), None);
+    }
+    // Wires of their own do not care.
+    let mut wires = Medium::two_way(&settings, &settings, 1, start);
+    wires.write(at(0), 0, &[7; 100]);
+    wires.write(at(0), 1, &[9; 100]);
+    assert_eq!(wires.read(at(200), 0), [9; 100]);
+    assert_eq!(wires.read(at(200), 1), [7; 100]);
 }

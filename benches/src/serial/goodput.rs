@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::link::{self, link};
-use cepa::transports::testkit::{LineSettings, cable, fill, verify};
+use cepa::transports::endpoint::Duplex;
+use cepa::transports::testkit::{LineSettings, bus, cable, fill, verify};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -22,18 +23,29 @@ pub(super) struct Reached {
     pub(super) gap: Duration,
 }
 
-pub(super) fn measure(line: &LineSettings, bytes: u64, seed: u64) -> Outcome<Reached> {
+pub(super) fn measure(
+    line: &LineSettings,
+    duplex: Duplex,
+    bytes: u64,
+    seed: u64,
+) -> Outcome<Reached> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
-    runtime.block_on(async { tokio::time::timeout(LONGEST, transfer(line, bytes, seed)).await? })
+    runtime.block_on(async {
+        tokio::time::timeout(LONGEST, transfer(line, duplex, bytes, seed)).await?
+    })
 }
 
-async fn transfer(line: &LineSettings, bytes: u64, seed: u64) -> Outcome<Reached> {
-    let (near, far) = cable(line, line, seed);
+async fn transfer(line: &LineSettings, duplex: Duplex, bytes: u64, seed: u64) -> Outcome<Reached> {
+    let (near, far) = match duplex {
+        Duplex::Full => cable(line, line, seed),
+        Duplex::Half => bus(line, false, seed),
+    };
     let mut config = link::Config::default();
     config.rate = Some(line.rate);
+    config.duplex = duplex;
     let (mut near, driver) = link(near, Side::Client, &config);
     tokio::spawn(driver);
     let (mut far, driver) = link(far, Side::Server, &config);

@@ -13,6 +13,7 @@ mod rivals;
 
 use std::time::Duration;
 
+use cepa::transports::endpoint::Duplex;
 use cepa::transports::testkit::{LineSettings, Noise};
 use clap::Args;
 
@@ -51,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
                 bit_errors,
                 ..Noise::default()
             };
-            let reached = least(rate, &noise, options)?;
+            let reached = least(rate, &noise, Duplex::Full, options)?;
             let name = format!("link-{baud}-ber-{label}");
             missed += line(&name, reached.percent, goal);
             println!("  ideal selective repeat {:.1}", goodput::ideal(bit_errors));
@@ -85,9 +86,11 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
         ),
     ];
     for (label, goal, noise) in disturbed {
-        let reached = least(11_520.0, &noise, options)?;
+        let reached = least(11_520.0, &noise, Duplex::Full, options)?;
         missed += line(&format!("link-115200-{label}"), reached.percent, goal);
     }
+    let reached = least(11_520.0, &Noise::default(), Duplex::Half, options)?;
+    missed += line("link-115200-half-duplex", reached.percent, 90.0);
     for (baud, rate) in RATES {
         let noise = Noise {
             cuts: vec![(ms(3000), ms(5000)), (ms(11_000), ms(5000))],
@@ -96,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
         // Enough for both cuts to meet it.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // some millions
         let bytes = (rate * 12.0) as u64;
-        let reached = goodput::measure(&noisy(rate, &noise), bytes, 1)?;
+        let reached = goodput::measure(&noisy(rate, &noise), Duplex::Full, bytes, 1)?;
         let after = reached.gap.as_secs_f64() - 5.0;
         let held = after <= 1.0;
         missed += u32::from(!held);
@@ -126,10 +129,10 @@ fn percent(bytes: u64, took: Duration, rate: f64) -> f64 {
 }
 
 /// The least share of some seeds.
-fn least(rate: f64, noise: &Noise, options: &Options) -> Outcome<goodput::Reached> {
-    let mut least = goodput::measure(&noisy(rate, noise), options.bytes, 0)?;
+fn least(rate: f64, noise: &Noise, duplex: Duplex, options: &Options) -> Outcome<goodput::Reached> {
+    let mut least = goodput::measure(&noisy(rate, noise), duplex, options.bytes, 0)?;
     for seed in 1..options.seeds {
-        let reached = goodput::measure(&noisy(rate, noise), options.bytes, seed)?;
+        let reached = goodput::measure(&noisy(rate, noise), duplex, options.bytes, seed)?;
         if reached.percent < least.percent {
             least = reached;
         }

@@ -23,7 +23,8 @@ pub(crate) struct Probe {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The name under BY-ID stays with an adapter when others are plugged in: it is the one to write into an
-address, as in serial:/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0,baud=115200")]
+address, as in serial:/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0,baud=115200
+What else an address can tell of a line: `cepa explain --help`.")]
 pub(crate) struct Ports {
     /// As a JSON list
     #[arg(long)]
@@ -39,6 +40,13 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Of a serial line an address tells what is not usual:
+  serial:/dev/ttyUSB0,baud=9600,flow=sw      XON and XOFF are the line's own; the link sends others
+  serial:/dev/ttyUSB0,baud=9600,mtu=240      a radio modem: no frame has more than 240 bytes
+  serial:/dev/ttyUSB0,baud=9600,duplex=half  two wires for both (RS-485): the ends take turns
+Behind a serial server the link is told: mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT.
+One end is enough. docs/ADDRESSES.md has every option.")]
 pub(crate) struct Explain {
     /// The address
     #[arg(value_name = "ADDR")]

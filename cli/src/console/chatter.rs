@@ -49,9 +49,11 @@ impl Chatter {
         })
     }
 
-    /// Whether the terminal is raw, where a line feed alone does not go to the start of the line.
+    /// Whether the terminal is raw, where a line feed alone does not go to the start of the line. A file keeps
+    /// its plain lines.
     pub(crate) fn raw(&self, yes: bool) {
-        self.raw.store(yes, Ordering::Relaxed);
+        self.raw
+            .store(yes && io::stderr().is_terminal(), Ordering::Relaxed);
     }
 }
 

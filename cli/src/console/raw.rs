@@ -4,12 +4,14 @@
 //! guard is dropped: at an ordinary end, at an error, in a panic, and before we stop ourselves (`~^Z`).
 //! Signals that ask for an end lead to an ordinary one.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::exit::one_line;
 
 pub(crate) struct Raw {
     /// A duplicate, since `stdio:` takes the descriptor itself.
@@ -77,15 +79,22 @@ pub(crate) fn describe() -> Terminal {
 
 /// Goes to the start of a line.
 pub(crate) fn new_line() {
-    let _ = io::stderr().write_all(b"\r\n");
+    if io::stderr().is_terminal() {
+        let _ = io::stderr().write_all(b"\r\n");
+    }
 }
 
-/// Lines on standard error while the terminal is raw.
+/// Lines on standard error while the terminal is raw; a file gets plain ones.
 pub(crate) fn tell(lines: &[&str]) {
-    let mut text = String::from("\r\n");
+    let (before, after) = if io::stderr().is_terminal() {
+        ("\r\n", "\r\n")
+    } else {
+        ("", "\n")
+    };
+    let mut text = String::from(before);
     for line in lines {
-        text.push_str(line);
-        text.push_str("\r\n");
+        text.push_str(&one_line(line));
+        text.push_str(after);
     }
     let _ = io::stderr().write_all(text.as_bytes());
 }

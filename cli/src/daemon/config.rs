@@ -13,7 +13,7 @@ use cepa::transports::Endpoint;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::args::Service;
+use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
 use crate::stack::carries_session;
 use crate::trust;
@@ -28,6 +28,8 @@ pub(super) struct Config {
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
     pub(super) carrier: Option<Carrier>,
+    /// By their names, whether they are revoked.
+    pub(super) membranes: BTreeMap<String, bool>,
 }
 
 /// A service, and who gets it.
@@ -39,6 +41,8 @@ pub(super) struct Offer {
     pub(super) introducers: Option<Access>,
     /// Takes sealed requests too.
     pub(super) sealed: bool,
+    /// Stands behind the membrane of this name.
+    pub(super) membrane: Option<String>,
 }
 
 /// What a relay carries, and for whom.
@@ -78,6 +82,8 @@ struct File {
     services: BTreeMap<String, FileService>,
     relay: Option<FileRelay>,
     carrier: Option<FileCarrier>,
+    #[serde(default)]
+    membranes: BTreeMap<Spanned<String>, FileMembrane>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +95,7 @@ struct FileService {
     introducers: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     sealed: bool,
+    membrane: Option<Spanned<String>>,
 }
 
 // The defaults are those of `cepa relay`.
@@ -112,6 +119,13 @@ struct FileCarrier {
     at_once: Option<usize>,
     at_once_a_peer: Option<usize>,
     a_minute: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileMembrane {
+    #[serde(default)]
+    revoked: bool,
 }
 
 /// Says what is wrong at a place.
@@ -159,19 +173,40 @@ impl Config {
             register.push(relay);
         }
         let access = |words: Vec<Spanned<String>>| access(words, &wrong);
-        let mut services = BTreeMap::new();
+        let (mut services, mut membranes) = (BTreeMap::new(), BTreeMap::new());
         for (name, entry) in file.services {
             let at = entry.to.span();
             let service: Service = format!("{name}={}", entry.to.get_ref())
                 .parse()
                 .map_err(|e| wrong(Some(at), e))?;
+            if let Some(membrane) = &entry.membrane {
+                let wrong = |why: &str| Err(wrong(Some(membrane.span()), why.into()));
+                if !matches!(service.target, Target::Forward(_)) {
+                    return wrong(
+                        "a membrane stands before a service of another peer: to = \"cepa://PEERID@ADDR/SERVICE\"",
+                    );
+                }
+                if entry.sealed {
+                    return wrong("a sealed request has no membrane: leave `sealed` out");
+                }
+                membranes.insert(membrane.get_ref().clone(), false);
+            }
             let offer = Offer {
                 service,
                 access: access(entry.allow)?,
                 introducers: entry.introducers.map(access).transpose()?,
                 sealed: entry.sealed,
+                membrane: entry.membrane.map(Spanned::into_inner),
             };
             services.insert(name, offer);
+        }
+        for (name, membrane) in file.membranes {
+            // What is revoked under a name that was misspelt would go on.
+            let Some(revoked) = membranes.get_mut(name.get_ref()) else {
+                let why = format!("no service has `membrane = {:?}`", name.get_ref());
+                return Err(wrong(Some(name.span()), why));
+            };
+            *revoked = membrane.revoked;
         }
         let relay = file.relay.map(|relay| {
             let limits = Limits {
@@ -205,6 +240,7 @@ impl Config {
             services,
             relay,
             carrier,
+            membranes,
         })
     }
 
@@ -271,6 +307,11 @@ sealed = true
 [relay]
 allow = ["any"]
 circuits = 5
+[services.far]
+to = "cepa://{ID}@tcp:h:1/db"
+membrane = "m"
+[membranes.m]
+revoked = true
 [carrier]
 allow = ["{ID}"]
 a_minute = 7
@@ -288,6 +329,8 @@ a_minute = 7
             (5, 4)
         );
         assert_eq!(config.sessions(), Access::Anyone);
+        assert_eq!(config.membranes, [("m".to_owned(), true)].into());
+        assert_eq!(config.services["far"].membrane.as_deref(), Some("m"));
         assert!(config.services["all"].sealed && !config.services["up"].sealed);
         let carrier = config.carrier.as_ref().unwrap();
         assert_eq!((carrier.at_once, carrier.a_minute), (64, 7));
@@ -326,6 +369,20 @@ a_minute = 7
             (&format!("{up}[services.x]\nto = \"exec\""), 5, ""),
             (&format!("{up}[relay]\ncircuits = -1"), 5, ""),
             (&format!("{up}sealed = 1"), 4, ""),
+            (&format!("{up}membrane = \"m\""), 4, "another peer"),
+            (
+                &format!("{up}[membranes.m]\nrevoked = true"),
+                4,
+                "no service has",
+            ),
+            (
+                &format!(
+                    "listen = [\"tcp:h:1\"]\n[services.x]\nto = \"cepa://{ID}@tcp:h:1/y\"\n\
+                     sealed = true\nmembrane = \"m\""
+                ),
+                5,
+                "no membrane",
+            ),
             (&format!("{up}[carrier]\nallow = [\"x\"]"), 5, "52"),
         ] {
             let error = parse(text).expect_err(text);

@@ -5,16 +5,17 @@
 //! further listeners and further relays are taken on; for what else has changed the node has to be started anew, and
 //! says so.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cepa::identity::{Identity, Presented, Refusal, TrustPolicy};
-use cepa::node::{Access, Call, CarrierConfig, Node};
+use cepa::node::{Access, Call, CarrierConfig, Hint, Membrane, Node};
 use cepa::relay::RelayConfig;
 use cepa::tls::TlsConfig;
 
-use crate::args::{self, IdentityFile};
+use crate::args::{self, IdentityFile, Target};
 use crate::console::wire::PREFIX as CONSOLE;
 use crate::exit::{self, Failure, say};
 use crate::service::Services;
@@ -63,6 +64,7 @@ struct Daemon {
     sessions: Shared,
     relay: Shared,
     control: Option<Control>,
+    membranes: BTreeMap<String, Membrane>,
 }
 
 impl Daemon {
@@ -90,7 +92,9 @@ impl Daemon {
             sessions,
             relay,
             control: None,
+            membranes: BTreeMap::new(),
         };
+        daemon.grow_membranes().await?;
         daemon.node.carry(carrier(&daemon.config));
         let offered: Vec<String> = daemon.config.services.keys().cloned().collect();
         for name in &offered {
@@ -112,6 +116,29 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Makes and revokes membranes until they are what the configuration says. One that is not named any more is revoked
+    /// with its last handle.
+    async fn grow_membranes(&mut self) -> Result<(), Failure> {
+        let through = id::through(self.node.id(), &self.config.register)?;
+        let hints: Vec<Hint> = through.iter().flat_map(|at| at.hints().to_vec()).collect();
+        let wanted = &self.config.membranes;
+        self.membranes
+            .retain(|name, membrane| match wanted.get(name) {
+                // Named again, it is another one.
+                Some(revoked) => *revoked || !membrane.is_revoked(),
+                None => false,
+            });
+        for (name, revoked) in wanted {
+            let made = || self.node.membrane(hints.iter().cloned());
+            let membrane = self.membranes.entry(name.clone()).or_insert_with(made);
+            if *revoked && !membrane.is_revoked() {
+                membrane.revoke().await;
+                say(format_args!("the membrane {name} is revoked"));
+            }
+        }
+        Ok(())
+    }
+
     /// Offers a service of the configuration, in place of one of that name.
     fn offer(&self, name: &str) -> Result<(), Failure> {
         let Some(offer) = self.config.services.get(name) else {
@@ -122,6 +149,16 @@ impl Daemon {
             sealed::serve(&self.node, &offer.service, offer.access.clone());
         } else {
             self.node.withdraw_sealed(name);
+        }
+        let membrane = offer.membrane.as_ref();
+        let membrane = membrane.and_then(|name| self.membranes.get(name));
+        if let (Some(membrane), Target::Forward(to)) = (membrane, &offer.service.target) {
+            let introducers = offer.introducers.clone().unwrap_or_default();
+            self.node.introducers(name, introducers);
+            // It may have been another service before, with a console: a way around.
+            self.node.withdraw(&format!("{CONSOLE}{name}"));
+            membrane.offer(name, offer.access.clone(), (**to).clone());
+            return Ok(());
         }
         // Who it is for is the node's question; TLS inside a substream is with the same peer.
         let inner = TlsConfig::new(&self.identity, Arc::new(self.sessions.clone()))?;
@@ -167,6 +204,10 @@ impl Daemon {
         }
         self.sessions.set(now.sessions());
         self.relay.set(relay_access(now));
+        if let Err(failure) = self.grow_membranes().await {
+            say(failure);
+        }
+        let now = &self.config;
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
                 self.node.withdraw(name);

@@ -81,6 +81,16 @@ enum Out {
     Blocks(std::ops::Range<u16>),
 }
 
+/// Bytes that wait in a queue.
+#[cfg(test)]
+fn waiting(out: &VecDeque<Out>) -> usize {
+    let bytes = out.iter().map(|out| match out {
+        Out::Bytes(bytes) => bytes.capacity(),
+        Out::Blocks(_) => size_of::<Out>(),
+    });
+    bytes.sum()
+}
+
 /// The next piece, a few hundred bytes at most but for an alphabet.
 fn next_piece(out: &mut VecDeque<Out>) -> Option<Vec<u8>> {
     loop {
@@ -142,6 +152,12 @@ impl Asker {
     /// Whether anybody has answered anything.
     pub(crate) fn has_heard(&self) -> bool {
         self.step != Step::Hello
+    }
+
+    /// Bytes that it keeps.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        waiting(&self.out) + self.finder.held()
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
@@ -336,6 +352,12 @@ impl Answerer {
     /// How many probes have begun.
     pub(crate) fn askers(&self) -> u64 {
         self.askers
+    }
+
+    /// Bytes that it keeps.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        waiting(&self.out) + self.finder.held()
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Vec<u8>> {

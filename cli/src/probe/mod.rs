@@ -2,6 +2,8 @@
 //! with a loopback plug. Nothing of cepa's own layers runs meanwhile: it is the line that is looked at.
 
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod meter;
 mod report;
 #[cfg(test)]
@@ -16,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 
 use crate::args;
 use crate::exit::{self, Code, Failure, say};
+use crate::log::say_of;
 use crate::signal::Signals;
 use engine::{Answerer, Asker, BLOCKS_MAX, Findings};
 use wire::BLOCK;
@@ -131,7 +134,8 @@ async fn answer(address: &Endpoint) -> Result<(), Failure> {
     say(format_args!("answering probes on {}", listener.endpoint()));
     listener.remarks().iter().for_each(say);
     while let Some(stream) = listener.accept().await? {
-        if let Err(error) = answer_on(stream).await {
+        let label = stream.label().to_owned();
+        if let Err(error) = answer_on(stream, &label).await {
             say(format_args!("{}: {error}", listener.endpoint()));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -139,7 +143,7 @@ async fn answer(address: &Endpoint) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn answer_on(stream: Stream) -> std::io::Result<()> {
+async fn answer_on(stream: Stream, label: &str) -> std::io::Result<()> {
     let (mut input, mut output) = split(stream);
     let mut answerer = Answerer::default();
     let (mut buffer, mut out, mut written) = (vec![0; 4096], Vec::new(), 0);
@@ -159,7 +163,8 @@ async fn answer_on(stream: Stream) -> std::io::Result<()> {
         }
         if answerer.askers() > told {
             told = answerer.askers();
-            say("a probe has begun");
+            // Whoever is there may begin as often as bytes allow.
+            say_of(label, "a probe has begun");
         }
     }
 }

@@ -99,7 +99,8 @@ impl Fate {
 
 /// All cells. XOFF is followed by XON, so that a driver that obeys it goes on.
 pub(crate) fn alphabet() -> Vec<u8> {
-    let mut out = Vec::with_capacity(256 * CELL + PADDING.len());
+    // XOFF has three bytes of XON behind it.
+    let mut out = Vec::with_capacity(256 * CELL + 3 + PADDING.len());
     for value in 0..=u8::MAX {
         out.extend(format!("<{value:02x}:").bytes());
         out.extend([value; 3]);
@@ -155,6 +156,12 @@ enum Here {
 }
 
 impl Finder {
+    /// Bytes that may still become an item.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<Item> {
         self.bytes.extend(bytes);
         let (mut items, mut at) = (Vec::new(), 0);

@@ -1,14 +1,15 @@
 //! What comes over the wire: frames, openings, and what acknowledgements tell.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::codec::{Escapes, Seal};
 use super::super::error::LinkError;
-use super::super::frame::{Ack, Frame, Open, VERSION};
-use super::super::line::Mark;
+use super::super::frame::{Ack, Frame, Open, VERSION, ranges_max};
+use super::super::line::{Mark, OPEN};
 use super::super::opening::Verdict;
 use super::super::send::Fate;
-use super::{Engine, PONGS};
+use super::super::turn::Turn;
+use super::{Engine, PONGS, mtu_of};
 
 impl Engine {
     /// A candidate without its escapes. Says whether it was a valid frame.
@@ -16,6 +17,7 @@ impl Engine {
         if let Some(body) = Seal::opening().check(body)
             && Open::is_one(body)
         {
+            self.stats.received += 1;
             return self.handle_opening(now, body, wire_len);
         }
         let Some(body) = self
@@ -23,19 +25,27 @@ impl Engine {
             .as_ref()
             .and_then(|(_, theirs)| theirs.check(body))
         else {
-            return false;
+            // What the line reflects of ours is nobody's.
+            let ours = self.seals.as_ref().map(|(ours, _)| ours);
+            return ours.is_some_and(|ours| ours.check(body).is_some());
         };
+        self.stats.received += 1;
         if !self.opening.is_established() {
             self.opening.confirm();
-            self.establish(now, wire_len);
+            self.establish(now, wire_len, false);
         }
         // Sealed right, but not understood: ignored, as a later version may have more kinds.
         let Some(frame) = Frame::parse(body, self.place()) else {
             return true;
         };
         self.heard_at = now;
+        let took = self.line.time_of(wire_len);
+        if let Some(turn) = &mut self.turn {
+            turn.hears(now, took, matches!(frame, Frame::Data { .. }));
+        }
         match frame {
             Frame::Open(_) => {}
+            Frame::Turn(handed) => self.handle_turn(now, &handed),
             Frame::Data {
                 offset,
                 payload,
@@ -55,8 +65,7 @@ impl Engine {
                 }
             }
             Frame::Pong(id, ack) => {
-                let answered = self.pings.iter().position(|ping| ping.id == id);
-                let ping = answered.and_then(|at| self.pings.drain(..=at).next_back());
+                let ping = self.answered(id);
                 let order = ping.as_ref().map(|ping| ping.order);
                 self.acknowledge(now, &ack, order);
                 if let Some(ping) = ping {
@@ -84,7 +93,7 @@ impl Engine {
         let was = self.opening.is_established();
         match self.opening.handle(now, open) {
             Verdict::Restarted => self.fail(LinkError::Restarted),
-            Verdict::Established => self.establish(now, wire_len),
+            Verdict::Established => self.establish(now, wire_len, true),
             Verdict::Nothing => {}
         }
         if was {
@@ -94,6 +103,9 @@ impl Engine {
                 .is_some_and(|(_, theirs)| theirs == open.nonce)
             {
                 self.heard_at = now;
+                if let Some(turn) = &mut self.turn {
+                    turn.is_answered();
+                }
             }
         } else {
             self.heard_at = now;
@@ -106,25 +118,45 @@ impl Engine {
         true
     }
 
-    /// Both nonces are known to both: what the other end said of itself holds from now on.
-    fn establish(&mut self, now: Instant, wire_len: usize) {
+    /// Both nonces are known to both: what the other end said of itself holds from now on. `first`: by its
+    /// opening, so it waits to hear us.
+    fn establish(&mut self, now: Instant, wire_len: usize, first: bool) {
         if let Some(theirs) = self.opening.theirs() {
             self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
             self.send.set_window(1 << theirs.window);
             self.line.bound_payload(usize::from(theirs.payload));
+            let mtu = Some(theirs.mtu).filter(|mtu| *mtu > 0);
+            self.mtu = self.mtu.into_iter().chain(mtu.map(mtu_of)).min();
+            if let Some(mtu) = self.mtu {
+                // Flags, control, offset and checksum.
+                self.line.bound_payload(mtu - 9);
+            }
         }
         if self.opening.take_proof_due() {
             self.receive.say_something();
         }
+        let mut reply = Duration::ZERO;
         if let Some(sent) = self.opening.sent_at() {
-            self.line
-                .opened(now.saturating_duration_since(sent), wire_len);
+            let took = now.saturating_duration_since(sent);
+            self.line.opened(took, wire_len);
+            reply = took.saturating_sub(self.line.time_of(OPEN + wire_len));
+        }
+        let half = |open: &Open| open.half;
+        if self.opening.is_half() || self.opening.theirs().as_ref().is_some_and(half) {
+            let seed = self.opening.nonces().map_or(0, |(ours, _)| ours);
+            self.turn = Some(Turn::new(now, first, self.client, reply, seed));
+            self.line.take_turns();
         }
     }
 
     pub(super) fn acknowledge(&mut self, now: Instant, ack: &Ack, after: Option<u64>) {
         let mut fates = Vec::new();
-        self.send.acknowledge(now, ack, after, &mut fates);
+        let theirs = self
+            .opening
+            .theirs()
+            .map_or(self.window, |open| open.window);
+        let full = ranges_max(self.mtu, theirs);
+        self.send.acknowledge(now, ack, (after, full), &mut fates);
         let mut newest: Option<Mark> = None;
         for fate in fates {
             match fate {

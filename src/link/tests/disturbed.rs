@@ -66,7 +66,7 @@ fn a_rate_that_is_not_known_is_found() {
         let bytes = (rate * 30.0).min(600_000.0) as u64;
         let done = transfer(&mut bench, rate, bytes, Duration::from_secs(60));
         assert!(done.share >= 0.95, "{rate}: {done:?}");
-        let queued = bench.lines[0].queued(bench.now);
+        let queued = bench.wires.queued(bench.now, 0);
         assert!(
             queued as f64 <= rate * 0.2 + 2100.0,
             "{rate}: {queued} in the driver"
@@ -88,7 +88,7 @@ fn a_rate_that_is_wrong_is_noticed() {
         bench.settle();
         bench.ends[1].read(usize::MAX, |_| {});
         if bench.elapsed() > Duration::from_secs(10) {
-            most = most.max(bench.lines[0].queued(now));
+            most = most.max(bench.wires.queued(now, 0));
         }
         bench.step();
     }
@@ -105,7 +105,7 @@ fn late_commit_leaves_little_below() {
         let now = bench.now;
         written += bench.ends[0].write(now, &[7; 2048]) as u64;
         bench.settle();
-        let carried = bench.lines[0].carried();
+        let carried = bench.wires.carried(0);
         // The wire adds some; this errs to the strict side.
         most = most.max(written.saturating_sub(carried));
         bench.ends[1].read(usize::MAX, |_| {});
@@ -138,6 +138,7 @@ proptest! {
             insertions: chance(errors.2),
             burst: None,
             cuts: cut.into_iter().map(|(from, long)| (Duration::from_millis(from), Duration::from_millis(long))).collect(),
+            eaten: Vec::new(),
         };
         let settings = LineSettings { delay: Duration::from_millis(delay), buffer, fifo, ..noisy(rate, noise) };
         let config = Config {

@@ -7,15 +7,18 @@
 
 mod disturbed;
 mod goodput;
+mod half;
 mod restarts;
 mod seeds;
+mod told;
 mod vectors;
 
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
-use cepa_transports::testkit::{Line, LineSettings, Noise, fill, verify};
+use cepa_transports::testkit::{LineSettings, Medium, Noise, fill, verify};
 
+use super::codec::FLAG;
 use super::config::Config;
 use super::engine::{End, Engine, Waits};
 
@@ -24,23 +27,34 @@ pub(super) struct Bench {
     pub(super) start: Instant,
     pub(super) now: Instant,
     pub(super) ends: [Engine; 2],
-    /// From the first end, and from the second.
-    pub(super) lines: [Line; 2],
+    pub(super) wires: Medium,
     /// Wire bytes that the driver has not taken.
     pub(super) out: [Vec<u8>; 2],
     /// Timers fire at multiples of this, as a runtime's do.
     pub(super) tick: Duration,
     /// This end is dead, and what comes for it is lost.
     pub(super) dead: Option<usize>,
+    /// No write is longer, and each is one frame.
+    pub(super) mtu: Option<usize>,
+    /// Bytes of the longest write so far.
+    pub(super) longest: usize,
     /// Steps in a row that took no time.
     hurried: u32,
 }
 
 impl Bench {
     pub(super) fn new(settings: &LineSettings, config: &Config, seed: u64) -> Self {
+        Self::between(settings, [config, config], seed)
+    }
+
+    /// The ends were told different things.
+    pub(super) fn between(settings: &LineSettings, configs: [&Config; 2], seed: u64) -> Self {
         let start = Instant::now();
-        let line = |way: u64| Line::new(settings.clone(), 2 * seed + way, start);
-        let end = |side, nonce| Engine::new(side, config, nonce, start);
+        let end = |side, nonce| {
+            let config = configs[usize::from(side == Side::Server)];
+            Engine::new(side, config, nonce, start)
+        };
+        let told = configs.iter().filter_map(|config| config.mtu);
         Self {
             start,
             now: start,
@@ -48,10 +62,12 @@ impl Bench {
                 end(Side::Client, 2 * seed + 1),
                 end(Side::Server, 2 * seed + 2),
             ],
-            lines: [line(0), line(1)],
+            wires: Medium::two_way(settings, settings, seed, start),
             out: [Vec::new(), Vec::new()],
             tick: Duration::from_millis(1),
             dead: None,
+            mtu: told.min().map(usize::from),
+            longest: 0,
             hurried: 0,
         }
     }
@@ -63,30 +79,40 @@ impl Bench {
     /// Moves bytes at this moment, until nothing moves.
     pub(super) fn settle(&mut self) {
         let now = self.now;
-        for (end, line) in [(1, 0), (0, 1)] {
-            let bytes = self.lines[line].read(now);
+        for end in [1, 0] {
+            let bytes = self.wires.read(now, end);
             if !bytes.is_empty() && self.dead != Some(end) {
                 self.ends[end].handle_input(now, &bytes);
             }
         }
-        for end in (0..2).filter(|end| self.dead != Some(*end)) {
-            Self::settle_end(
-                now,
-                &mut self.ends[end],
-                &mut self.lines[end],
-                &mut self.out[end],
-            );
+        for end in 0..2 {
+            if self.dead != Some(end) {
+                self.settle_end(now, end);
+            }
         }
     }
 
     /// What one end has to do at this moment by itself.
-    fn settle_end(now: Instant, end: &mut Engine, line: &mut Line, out: &mut Vec<u8>) {
-        end.handle_timeout(now);
+    fn settle_end(&mut self, now: Instant, end: usize) {
+        let (engine, out) = (&mut self.ends[end], &mut self.out[end]);
+        engine.handle_timeout(now);
         loop {
-            let taken = line.write(now, out);
+            let taken = self.wires.write(now, end, out);
             out.drain(..taken);
-            if !out.is_empty() || !end.poll_transmit(now, out) {
+            if !out.is_empty() || !engine.poll_transmit(now, out) {
                 break;
+            }
+            self.longest = out.len().max(self.longest);
+            if let Some(mtu) = self.mtu {
+                // The first opening may come before it is known that the other end wants this.
+                let inside = out.strip_prefix(&[FLAG]).unwrap_or(out);
+                let inside = inside.strip_suffix(&[FLAG]).unwrap();
+                assert!(!inside.contains(&FLAG), "two frames at once");
+                assert!(
+                    out.len() <= mtu,
+                    "a frame of {} bytes, mtu {mtu}",
+                    out.len()
+                );
             }
         }
     }
@@ -102,8 +128,7 @@ impl Bench {
             let at = self.ends[end].poll_timeout(self.now, waits, !self.out[end].is_empty())?;
             Some(self.whole(at))
         });
-        let lines = self.lines.iter().filter_map(Line::next);
-        let next = timers.chain(lines).min();
+        let next = timers.chain(self.wires.next()).min();
         let before = self.now;
         self.now = next.map_or(self.now + self.tick, |at| {
             at.max(self.now + Duration::from_micros(1))

@@ -3,6 +3,7 @@
 
 use super::super::error::LinkError;
 use super::*;
+use cepa_transports::endpoint::Duplex;
 use cepa_transports::testkit::Rng;
 
 const RATE: f64 = 2880.0;
@@ -72,14 +73,24 @@ struct World {
 
 impl World {
     fn new(noise: Noise, seed: u64) -> Self {
+        Self::on(&known(RATE), noise, seed)
+    }
+
+    /// On a line that carries one way at a time, where the configuration says so.
+    fn on(config: &Config, noise: Noise, seed: u64) -> Self {
         let settings = LineSettings {
             fifo: 64,
             ..noisy(RATE, noise)
         };
+        let bench = if config.duplex == Duplex::Half {
+            half::shared(&settings, [config, config], seed.is_multiple_of(2), seed)
+        } else {
+            Bench::new(&settings, config, seed)
+        };
         Self {
-            bench: Bench::new(&settings, &known(RATE), seed),
+            bench,
             apps: [App::new(1, &[]), App::new(2, &[])],
-            config: known(RATE),
+            config: config.clone(),
             next: 3,
             rng: Rng::new(seed),
         }
@@ -133,7 +144,7 @@ impl World {
         left.extend(boot[self.rng.between(0, boot.len() - 1)]);
         self.start(end);
         let now = self.bench.now;
-        self.bench.lines[end].write(now, &left);
+        self.bench.wires.write(now, end, &left);
         // Nobody is there meanwhile.
         let until = now + down;
         self.bench.dead = Some(end);
@@ -168,8 +179,12 @@ impl World {
 }
 
 fn restarts(noise: Noise, times: usize, seed: u64) {
+    restarts_on(&known(RATE), noise, times, seed);
+}
+
+fn restarts_on(config: &Config, noise: Noise, times: usize, seed: u64) {
     let ms = Duration::from_millis;
-    let mut world = World::new(noise, seed);
+    let mut world = World::on(config, noise, seed);
     world.run(ms(400), 100);
     for _ in 0..times {
         for end in 0..2 {
@@ -185,6 +200,19 @@ fn restarts(noise: Noise, times: usize, seed: u64) {
 #[test]
 fn two_hundred_restarts_of_each_end() {
     restarts(Noise::default(), 200, 1);
+}
+
+#[test]
+fn restarts_where_ends_take_turns() {
+    for (seed, times) in [(4, 100), (5, 50)] {
+        restarts_on(&half::half(RATE), Noise::default(), times, seed);
+    }
+    let noise = Noise {
+        bit_errors: 1e-5,
+        drops: 1e-5,
+        ..Noise::default()
+    };
+    restarts_on(&half::half(RATE), noise, 20, 6);
 }
 
 #[test]
@@ -204,7 +232,7 @@ fn a_damaged_start_of_both_ends_at_once() {
         let pause = world.rng.between(0, 200) as u64;
         world.run(Duration::from_millis(pause), 100);
         for end in 0..2 {
-            world.bench.lines[end].flush();
+            world.bench.wires.flush(end);
             world.start(end);
         }
         world.run(Duration::from_millis(800), 100);
@@ -243,9 +271,9 @@ fn a_foreign_opening_ends_nothing_and_is_answered_once() {
     for _ in 0..10 {
         let now = bench.now;
         bench.ends[1].handle_input(now, &stale);
-        let before = bench.lines[1].carried() + bench.lines[1].queued(now) as u64;
+        let before = bench.wires.carried(1) + bench.wires.queued(now, 1) as u64;
         bench.settle();
-        let after = bench.lines[1].carried() + bench.lines[1].queued(now) as u64;
+        let after = bench.wires.carried(1) + bench.wires.queued(now, 1) as u64;
         assert!(
             after - before <= 2 * stale.len() as u64,
             "{}",

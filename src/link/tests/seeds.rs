@@ -2,6 +2,7 @@
 //!
 //! `CEPA_SEEDS=N` tries N seeds, `CEPA_SEED=N` begins with that one.
 
+use cepa_transports::endpoint::Duplex;
 use cepa_transports::testkit::Rng;
 
 use super::super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
@@ -16,7 +17,7 @@ pub(super) fn from_environment(name: &str, usual: u64) -> u64 {
 }
 
 /// A line that a seed decides, with nothing, one thing or everything wrong with it.
-fn line(rng: &mut Rng) -> LineSettings {
+fn line(rng: &mut Rng, escapes: Escapes) -> LineSettings {
     let mut chance = |most: f64| {
         if rng.percent(40) {
             most / [1.0, 10.0, 100.0, 1000.0][rng.between(0, 3)]
@@ -31,17 +32,26 @@ fn line(rng: &mut Rng) -> LineSettings {
         ..Noise::default()
     };
     let ms = |n: usize| Duration::from_millis(n as u64);
+    let rates = [240.0_f64, 960.0, 11_520.0, 92_160.0, 300_000.0];
+    let rate = rates[rng.between(0, rates.len() - 1)];
     let burst = rng.percent(20).then(|| {
-        let every = rng.between(100, 2000);
+        // Between two of them there has to be the time for an opening.
+        let opening = 100_000.0 / rate;
+        let every = rng.between(opening.max(100.0) as usize, 2000);
         (ms(every), ms(rng.between(1, every / 4)))
     });
     let mut cuts = Vec::new();
     if rng.percent(20) {
         cuts.push((ms(rng.between(0, 500)), ms(rng.between(1, 3000))));
     }
-    let rates = [240.0, 960.0, 11_520.0, 92_160.0, 300_000.0];
+    let eaten = match escapes {
+        _ if rng.percent(50) => Vec::new(),
+        Escapes::Least => Vec::new(),
+        Escapes::FlowControl => vec![0x11, 0x13],
+        Escapes::Control => (0..0x20).chain([0x7f]).collect(),
+    };
     LineSettings {
-        rate: rates[rng.between(0, rates.len() - 1)],
+        rate,
         delay: ms(if rng.percent(30) {
             rng.between(1, 200)
         } else {
@@ -52,6 +62,7 @@ fn line(rng: &mut Rng) -> LineSettings {
         noise: Noise {
             burst,
             cuts,
+            eaten,
             ..noise
         },
     }
@@ -60,16 +71,42 @@ fn line(rng: &mut Rng) -> LineSettings {
 /// Some hundred bytes each way, and the end of both streams.
 fn exchange(seed: u64) {
     let mut rng = Rng::new(seed);
-    let settings = line(&mut rng);
-    let config = Config {
+    let escapes = Escapes::from_code(rng.between(0, 2) as u8);
+    let settings = line(&mut rng, escapes);
+    let mut config = Config {
         rate: rng.percent(70).then_some(settings.rate),
-        escapes: Escapes::from_code(rng.between(0, 2) as u8),
+        escapes,
         payload_max: rng.between(24, 1024) as u16,
+        mtu: rng.percent(30).then(|| rng.between(64, 400) as u16),
         window: rng.between(10, 16) as u8,
+        duplex: if rng.percent(30) {
+            Duplex::Half
+        } else {
+            Duplex::Full
+        },
         give_up: Duration::from_secs(3600),
         ..Config::default()
     };
-    let mut bench = Bench::new(&settings, &config, seed);
+    if config.duplex == Duplex::Half && settings.rate < 900.0 {
+        // Whoever guesses at turns that take seconds talks into those of the other end.
+        config.rate = Some(settings.rate);
+    }
+    // What only one end is told holds for both.
+    let other = Config {
+        escapes: Escapes::Least,
+        mtu: None,
+        duplex: Duplex::Full,
+        ..config.clone()
+    };
+    let mut told = [&config, &other];
+    if rng.percent(50) {
+        told.reverse();
+    }
+    let mut bench = if config.duplex == Duplex::Half {
+        half::shared(&settings, told, rng.percent(50), seed)
+    } else {
+        Bench::between(&settings, told, seed)
+    };
     let bytes = [rng.between(0, 700) as u64, rng.between(0, 700) as u64];
     let (mut written, mut read) = ([0; 2], [0; 2]);
     while (0..2).any(|end| !bench.ends[end].is_read_out() || read[end] < bytes[1 - end]) {
@@ -95,7 +132,10 @@ fn exchange(seed: u64) {
         }
         assert!(
             bench.elapsed() < Duration::from_secs(600),
-            "seed {seed}: {read:?} of {bytes:?} on {settings:?}"
+            "seed {seed}: {read:?} of {bytes:?} on {settings:?}, {config:?}, {:?} {:?}, {} collided",
+            bench.ends[0].stats(),
+            bench.ends[1].stats(),
+            bench.wires.collided()
         );
         bench.settle();
         bench.step();

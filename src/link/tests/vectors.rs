@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::codec::{Decoder, Escapes, FLAG, Piece, Seal, encode, unescape};
-use super::super::frame::{Ack, Frame, Open, Place, Width};
+use super::super::frame::{Ack, Frame, Handed, Open, Place, Width};
 
 const CLIENT: u64 = 0x0102_0304_0506_0708;
 const SERVER: u64 = 0x1112_1314_1516_1718;
@@ -20,15 +20,21 @@ fn place() -> Place {
 }
 
 fn open(nonce: u64, echo: u64) -> Frame<'static> {
-    Frame::Open(Open {
+    Frame::Open(opening(nonce, echo))
+}
+
+fn opening(nonce: u64, echo: u64) -> Open {
+    Open {
         busy: false,
         unsure: true,
+        half: false,
         escapes: 0,
         window: 15,
         payload: 1024,
         nonce,
         echo,
-    })
+        mtu: 0,
+    }
 }
 
 /// What each row says, who sends it, and the frame.
@@ -86,6 +92,28 @@ fn rows() -> Vec<(&'static str, u64, Frame<'static>)> {
             Frame::Pong(7, ack),
         ),
         ("RESET of the client", CLIENT, Frame::Reset),
+        (
+            "TURN of the client, number 3, answering number 2, with more to say, all up to 5",
+            CLIENT,
+            Frame::Turn(Handed {
+                number: 3,
+                answer: 2,
+                more: true,
+                ack: Ack {
+                    next: 5,
+                    ..Ack::default()
+                },
+            }),
+        ),
+        (
+            "OPEN of the client, unsure, half duplex, frames of at most 240 bytes",
+            CLIENT,
+            Frame::Open(Open {
+                half: true,
+                mtu: 240,
+                ..opening(CLIENT, 0)
+            }),
+        ),
     ]
 }
 

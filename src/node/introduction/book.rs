@@ -95,6 +95,13 @@ impl Book {
         Ok(())
     }
 
+    /// Who has taken it, or one that it was passed on from, back.
+    pub(in crate::node) fn revoked(&self, introduction: &Introduction) -> Option<PeerId> {
+        let links = introduction.links().iter();
+        let mut entries = links.filter_map(|link| self.links.get(&link.name()));
+        entries.find_map(|entry| entry.revoked)
+    }
+
     /// Takes back the link that `by` has issued, and with it all that was passed on from it.
     pub(super) fn revoke(
         &mut self,

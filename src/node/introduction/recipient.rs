@@ -72,11 +72,7 @@ pub(in crate::node) async fn open(
     if recipient.is_some_and(|recipient| recipient != core.id) {
         return Err(Flaw::NotYours.into());
     }
-    introduction.hangs_together()?;
-    introduction.is_signed()?;
-    if UnixTime::now() > introduction.expires() {
-        return Err(Flaw::Expired.into());
-    }
+    introduction.holds(UnixTime::now())?;
     let (session, stream, service) = show(core, introduction, Wish::Use).await?;
     let opened = session.open_on(stream, &service).await;
     opened.map_err(IntroducedError::Open)

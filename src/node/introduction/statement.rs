@@ -328,6 +328,32 @@ impl Introduction {
         self.links.iter().map(|link| link.issuer).collect()
     }
 
+    /// Whether it holds together, is signed, and in time: what can be seen without asking its owner.
+    pub(in crate::node) fn holds(&self, now: UnixTime) -> Result<(), Flaw> {
+        self.hangs_together()?;
+        self.is_signed()?;
+        if now > self.expires() {
+            return Err(Flaw::Expired);
+        }
+        Ok(())
+    }
+
+    /// What it is limited to, all links together.
+    pub(in crate::node) fn terms(&self) -> Result<Terms, Flaw> {
+        let last = self.last()?;
+        Ok(Terms {
+            expires: self.expires(),
+            recipient: last.recipient(),
+            uses: last.uses(),
+            further: last.said.further,
+        })
+    }
+
+    /// The name of its last link: two with one name are the same.
+    pub(in crate::node) fn name(&self) -> Result<[u8; 32], Flaw> {
+        self.last().map(Link::name)
+    }
+
     /// Whether its links follow from each other.
     pub(super) fn hangs_together(&self) -> Result<(), Flaw> {
         let mut before: Option<&Link> = None;

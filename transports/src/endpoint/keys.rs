@@ -5,7 +5,7 @@ pub(super) const SCHEMES: &[&str] = &[
     "tcp", "unix", "stdio", "fd", "exec", "serial", "pty", "memory",
 ];
 
-/// The keys that a scheme's option list can hold, in the order in which they are printed.
+/// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
         "exec" => &["dir", "pty"],
@@ -23,7 +23,11 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "rts-before",
             "rts-after",
             "rx-during-tx",
+            "mtu",
+            "duplex",
         ],
+        // A layer, but its options are those of a scheme.
+        "link" => &["escape", "mtu", "duplex"],
         _ => &[],
     }
 }
@@ -34,6 +38,8 @@ pub(super) const PARITY: &[&str] = &["none", "odd", "even"];
 pub(super) const STOP: &[&str] = &["1", "2"];
 pub(super) const FLOW: &[&str] = &["none", "hw", "sw"];
 pub(super) const LINE: &[&str] = &["keep", "on", "off"];
+pub(super) const ESCAPE: &[&str] = &["least", "xonxoff", "control"];
+pub(super) const DUPLEX: &[&str] = &["full", "half"];
 pub(super) const LEVEL: &[&str] = &["high", "low"];
 pub(super) const YES_NO: &[&str] = &["yes", "no"];
 

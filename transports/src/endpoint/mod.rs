@@ -4,7 +4,9 @@
 //! address  =  *( layer "+" ) scheme ":" target [ options ]
 //! options  =  *( "," key "=" value )              the usual form
 //!          /  "?" key "=" value *( "&" key "=" value )      an alias, the same keys
-//! layer    =  "mux" / "tls"            top of the stack first: mux+tls+tcp:… is mux above TLS above TCP
+//! layer    =  "mux"                    top of the stack first: mux+tls+tcp:… is mux above TLS above TCP
+//!          /  "tls" [ "?key=" ( "raw" / "x509" ) ]
+//!          /  "link" [ options ]
 //! ```
 //!
 //! | scheme | target | options (default) |
@@ -14,9 +16,11 @@
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
-//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
+//!
+//! The keys of `link`: `escape=least,xonxoff,control` (least), `mtu=` and `duplex=` as with `serial`.
 //!
 //! **Escapes.** In every target except a command line, and in every option's value, `%XX` stands for
 //! the byte XX. A literal `%` is written `%25`, and in a target `,` is `%2C` and `?` is `%3F`. In an
@@ -46,8 +50,8 @@ mod types;
 
 pub use parse::ParseError;
 pub use types::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings,
-    StopBits, Target,
+    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
+    Rs485, Rs485Mode, SerialSettings, StopBits, Target,
 };
 
 #[cfg(test)]

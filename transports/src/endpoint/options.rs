@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{keys_of, nearest};
+use super::keys::{DUPLEX, keys_of, nearest};
+use super::types::{Duplex, MTU};
 
 /// An error before the whole input is known: a byte offset instead of a column.
 pub(super) struct Wrong {
@@ -67,6 +68,24 @@ impl Opt<'_> {
                 nearest(self.value, words),
             ),
         }
+    }
+
+    pub(super) fn mtu(&self) -> Result<u16, Wrong> {
+        let (least, most) = MTU.into_inner();
+        match digits(self.value).filter(|mtu| MTU.contains(mtu)) {
+            Some(mtu) => Ok(mtu),
+            None => wrong(
+                self.value_at,
+                format!("bytes of a frame, {least} to {most}"),
+            ),
+        }
+    }
+
+    pub(super) fn duplex(&self) -> Result<Duplex, Wrong> {
+        Ok(match self.word(DUPLEX)? {
+            "half" => Duplex::Half,
+            _ => Duplex::Full,
+        })
     }
 }
 

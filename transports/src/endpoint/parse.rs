@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{SCHEMES, YES_NO, keys_of, nearest};
+use super::keys::{ESCAPE, SCHEMES, YES_NO, keys_of, nearest};
 use super::options::{
     Wrong, digits, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
 use super::serial::serial;
-use super::types::{Endpoint, Layer, Target};
+use super::types::{Endpoint, Escape, Layer, LinkSettings, Target};
 
 /// Why a text is no address. Printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,15 +128,7 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
             scheme = word;
             break;
         }
-        let Some(layer) = Layer::ALL.iter().find(|l| l.word() == word) else {
-            let known: Vec<_> = Layer::ALL.iter().map(|l| l.word()).collect();
-            return wrong_word(
-                at,
-                format!("a layer ({}) before \"+\"", known.join(", ")),
-                nearest(word, &known),
-            );
-        };
-        layers.push(*layer);
+        layers.push(layer(word, at)?);
         at += word.len() + 1;
     }
     let start = head.len() + 1;
@@ -188,6 +180,40 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
         }
     };
     Ok(Endpoint { layers, target })
+}
+
+fn layer(word: &str, at: usize) -> Result<Layer, Wrong> {
+    let options = word.strip_prefix("link");
+    if let Some(options) = options.filter(|o| o.starts_with(['?', ','])) {
+        return link(options, at + "link".len()).map(Layer::Link);
+    }
+    if let Some(layer) = Layer::ALL.iter().find(|l| l.word() == word) {
+        return Ok(*layer);
+    }
+    let known: Vec<_> = Layer::ALL.iter().map(|l| l.word()).collect();
+    wrong_word(
+        at,
+        format!("a layer ({}) before \"+\"", known.join(", ")),
+        nearest(word, &known),
+    )
+}
+
+fn link(options: &str, at: usize) -> Result<LinkSettings, Wrong> {
+    let mut s = LinkSettings::DEFAULT;
+    for option in option_list(options, at, "link")? {
+        match option.key {
+            "escape" => {
+                s.escape = match option.word(ESCAPE)? {
+                    "xonxoff" => Escape::XonXoff,
+                    "control" => Escape::Control,
+                    _ => Escape::Least,
+                }
+            }
+            "mtu" => s.mtu = Some(option.mtu()?),
+            _ => s.duplex = option.duplex()?,
+        }
+    }
+    Ok(s)
 }
 
 /// What somebody meant who left the scheme out.

@@ -4,14 +4,35 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::types::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings,
-    StopBits, Target,
+    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, ModemLine, Parity, Rs485,
+    Rs485Mode, SerialSettings, StopBits, Target,
 };
 
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.word())?;
+        match self {
+            Self::Link(settings) => link(f, *settings),
+            _ => Ok(()),
+        }
     }
+}
+
+fn link(f: &mut fmt::Formatter<'_>, s: LinkSettings) -> fmt::Result {
+    let escape = match s.escape {
+        Escape::Least => None,
+        Escape::XonXoff => Some("xonxoff".to_owned()),
+        Escape::Control => Some("control".to_owned()),
+    };
+    let mtu = s.mtu.map(|mtu| mtu.to_string());
+    let duplex = (s.duplex == Duplex::Half).then(|| "half".to_owned());
+    let all = [("escape", escape), ("mtu", mtu), ("duplex", duplex)];
+    for (key, value) in all {
+        if let Some(value) = value {
+            write!(f, ",{key}={value}")?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Endpoint {
@@ -108,10 +129,17 @@ fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
         }
     }
     match s.rs485 {
-        Rs485::Keep => Ok(()),
-        Rs485::Off => f.write_str(",rs485=off"),
-        Rs485::On(mode) => write!(f, ",{mode}"),
+        Rs485::Keep => {}
+        Rs485::Off => f.write_str(",rs485=off")?,
+        Rs485::On(mode) => write!(f, ",{mode}")?,
     }
+    if let Some(mtu) = s.mtu {
+        write!(f, ",mtu={mtu}")?;
+    }
+    if s.duplex != default.duplex {
+        f.write_str(",duplex=half")?;
+    }
+    Ok(())
 }
 
 /// As an address writes it: `rs485=on,rts-on-send=low`.

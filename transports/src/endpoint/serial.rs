@@ -53,6 +53,8 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                 }
             }
             "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",
+            "mtu" => s.mtu = Some(option.mtu()?),
+            "duplex" => s.duplex = option.duplex()?,
             "rs485" => rs485 = option.word(LINE)?,
             "rts-on-send" => mode.rts_on_send = option.word(LEVEL)? == "high",
             "rts-before" => mode.rts_before = milliseconds(option)?,

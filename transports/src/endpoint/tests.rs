@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{
-    DataBits, Endpoint, FlowControl, Layer, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings,
-    StopBits, Target,
+    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
+    Rs485, Rs485Mode, SerialSettings, StopBits, Target,
 };
 
 fn parse(text: &str) -> Endpoint {
@@ -161,6 +161,25 @@ fn parts() {
     assert_eq!(parse("fd:5").target(), &Target::Fd { read: 5, write: 5 });
 }
 
+#[test]
+fn a_link_is_told_of_the_line() {
+    let endpoint = parse("mux+tls+link?escape=xonxoff&mtu=240&duplex=half+tcp:a:1");
+    let told = LinkSettings {
+        escape: Escape::XonXoff,
+        mtu: Some(240),
+        duplex: Duplex::Half,
+    };
+    assert_eq!(endpoint.layers()[2], Layer::Link(told));
+    let printed = "mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:a:1";
+    assert_eq!(endpoint.to_string(), printed);
+    assert_eq!(parse("link,escape=least+stdio:").layers(), [Layer::LINK]);
+    let serial = parse("serial:/d?mtu=240&duplex=half");
+    let Target::Serial { settings, .. } = serial.target() else {
+        panic!("{serial}");
+    };
+    assert_eq!((settings.mtu, settings.duplex), (Some(240), Duplex::Half));
+}
+
 /// The text, the column, a part of what was expected, the suggestion.
 #[test]
 fn errors_name_the_column_and_the_nearest_word() {
@@ -283,6 +302,23 @@ fn errors_name_the_column_and_the_nearest_word() {
         ),
         ("serial:/d?baud=300,stop=1", 16, "a baud rate", None),
         ("serial:/d,", 11, "KEY=VALUE", None),
+        ("serial:/d,mtu=63", 15, "64 to 4096", None),
+        ("serial:/d,duplex=haf", 18, "duplex=full|half", Some("half")),
+        (
+            "link?mut=64+stdio:",
+            6,
+            "(escape, mtu, duplex)",
+            Some("mtu"),
+        ),
+        (
+            "tls+link,escape=xon+stdio:",
+            17,
+            "escape=least|xonxoff|control",
+            Some("xonxoff"),
+        ),
+        ("link?mtu=4097+stdio:", 10, "64 to 4096", None),
+        ("link?+stdio:", 6, "KEY=VALUE", None),
+        ("linkx+stdio:", 1, "a layer", Some("link")),
         ("pty:", 5, "the path of the link", None),
         ("memory:", 8, "the name", None),
         ("memory:%ff", 8, "UTF-8", None),
@@ -311,7 +347,7 @@ fn errors_are_one_short_line() {
             .to_string(),
         "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
          (baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, rts-on-send, rts-before, rts-after, \
-         rx-during-tx); did you mean \"baud\"?"
+         rx-during-tx, mtu, duplex); did you mean \"baud\"?"
     );
 }
 
@@ -394,9 +430,10 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         prop::sample::select(lines.to_vec()),
         prop::sample::select(lines.to_vec()),
         any_rs485(),
+        any_link(),
     );
     choices.prop_map(
-        |(baud, data, parity, stop, flow, exclusive, dtr, rts, rs485)| {
+        |(baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, link)| {
             // RS-485 has RTS for itself.
             let on = matches!(rs485, Rs485::On(_));
             let hardware = flow == FlowControl::Hardware;
@@ -414,9 +451,32 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
                 dtr,
                 rts: if on { ModemLine::Keep } else { rts },
                 rs485,
+                mtu: link.mtu,
+                duplex: link.duplex,
             }
         },
     )
+}
+
+fn any_link() -> impl Strategy<Value = LinkSettings> {
+    let escapes = [Escape::Least, Escape::XonXoff, Escape::Control];
+    let choices = (
+        prop::sample::select(escapes.to_vec()),
+        prop::option::of(MTU),
+        prop::sample::select(vec![Duplex::Full, Duplex::Half]),
+    );
+    choices.prop_map(|(escape, mtu, duplex)| LinkSettings {
+        escape,
+        mtu,
+        duplex,
+    })
+}
+
+fn any_layer() -> impl Strategy<Value = Layer> {
+    prop_oneof![
+        prop::sample::select(Layer::ALL.to_vec()),
+        any_link().prop_map(Layer::Link),
+    ]
 }
 
 fn any_rs485() -> impl Strategy<Value = Rs485> {
@@ -467,7 +527,7 @@ proptest! {
     #[test]
     fn print_then_parse_is_the_same(
         target in any_target(),
-        layers in prop::collection::vec(prop::sample::select(Layer::ALL.to_vec()), 0..4),
+        layers in prop::collection::vec(any_layer(), 0..4),
     ) {
         let endpoint = Endpoint::new(&layers, target).map_err(|e| TestCaseError::fail(e.to_string()))?;
         let text = endpoint.to_string();
@@ -477,6 +537,7 @@ proptest! {
     #[test]
     fn parse_never_panics_and_prints_canonically(text in prop_oneof![
         any::<String>(),
+        "link[,?](escape|mtu|duplex)=[0-9a-z]{1,7}([,&](mtu|duplex)=[0-9a-z]{1,4}){0,2}\\+tcp:a:1",
         "((mux|tls)\\+){0,2}(tcp|unix|stdio|fd|exec|serial|pty|memory):[ -~]{0,30}",
         "exec:[a-c,?=&dir'\"\\\\# %]{0,20}",
         "serial:/d[,?](baud|data|flow|stop)=[0-9a-z]{1,3}([,&](baud|data|flow|stop)=[0-9a-z]{1,3}){0,2}",

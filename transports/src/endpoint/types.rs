@@ -56,7 +56,7 @@ pub enum Layer {
     /// Mutual TLS with X.509 certificates.
     TlsX509,
     /// A reliable stream over a line that loses or damages bytes.
-    Link,
+    Link(LinkSettings),
 }
 
 impl Layer {
@@ -66,24 +66,78 @@ impl Layer {
         Self::Tls,
         Self::TlsRaw,
         Self::TlsX509,
-        Self::Link,
+        Self::LINK,
     ];
 
-    /// The word that stands for it in an address.
+    /// A link over a line of which nothing special is known.
+    pub const LINK: Self = Self::Link(LinkSettings::DEFAULT);
+
+    /// The word that stands for it in an address; a link's settings follow it there.
     pub fn word(self) -> &'static str {
         match self {
             Self::Mux => "mux",
             Self::Tls => "tls",
             Self::TlsRaw => "tls?key=raw",
             Self::TlsX509 => "tls?key=x509",
-            Self::Link => "link",
+            Self::Link(_) => "link",
         }
+    }
+
+    /// Whether it is a link, whatever it is told of the line.
+    pub fn is_link(self) -> bool {
+        matches!(self, Self::Link(_))
     }
 
     /// Whether it is TLS, however keys are shown in it.
     pub fn is_tls(self) -> bool {
         matches!(self, Self::Tls | Self::TlsRaw | Self::TlsX509)
     }
+}
+
+/// What a link is told of the line below it. Of what its two ends were told, the stricter counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LinkSettings {
+    /// Bytes that the line keeps for itself. Default [`Escape::Least`]: most lines keep none.
+    pub escape: Escape,
+    /// Most bytes on the line of one frame, everything included, [`MTU`]; for radio modems, which lose whole packets.
+    /// Default none.
+    pub mtu: Option<u16>,
+    /// Whether both ends may talk at once. Default [`Duplex::Full`].
+    pub duplex: Duplex,
+}
+
+impl LinkSettings {
+    /// Nothing special.
+    pub const DEFAULT: Self = Self {
+        escape: Escape::Least,
+        mtu: None,
+        duplex: Duplex::Full,
+    };
+}
+
+/// The values of `mtu=`, bytes. A link's longest greeting has 60, and its longest frame less than the upper end.
+pub const MTU: std::ops::RangeInclusive<u16> = 64..=4096;
+
+/// Bytes that a line keeps for itself, so that a link sends others in their place. Each set holds the one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Escape {
+    /// None.
+    #[default]
+    Least,
+    /// XON and XOFF (0x11, 0x13).
+    XonXoff,
+    /// All control characters (0x00 to 0x1f and 0x7f).
+    Control,
+}
+
+/// Which ways a line carries bytes at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duplex {
+    /// Both.
+    #[default]
+    Full,
+    /// One, as on the two wires of RS-485 and on most radios: the ends of a link take turns.
+    Half,
 }
 
 /// What carries the bytes.
@@ -167,7 +221,7 @@ pub struct SerialSettings {
     /// Stop bits. Default 1.
     pub stop: StopBits,
     /// Flow control. Default none, because hardware lines are often not wired and a set `hw` then
-    /// blocks for ever; `sw` cannot carry the bytes 0x11 and 0x13.
+    /// blocks for ever; `sw` cannot carry the bytes 0x11 and 0x13, which a link sends others for.
     pub flow: FlowControl,
     /// Refuse to share the device (`TIOCEXCL` and a lock). Default yes: two readers of one line
     /// steal each other's bytes.
@@ -179,6 +233,10 @@ pub struct SerialSettings {
     /// RS-485 by the system's driver, which turns the transceiver round for each transmission. Default keep:
     /// many a board's device tree has set it already.
     pub rs485: Rs485,
+    /// As [`LinkSettings::mtu`], for the link above. Default none.
+    pub mtu: Option<u16>,
+    /// As [`LinkSettings::duplex`], for the link above. Default both ways at once.
+    pub duplex: Duplex,
 }
 
 impl Default for SerialSettings {
@@ -193,6 +251,8 @@ impl Default for SerialSettings {
             dtr: ModemLine::Keep,
             rts: ModemLine::Keep,
             rs485: Rs485::Keep,
+            mtu: None,
+            duplex: Duplex::Full,
         }
     }
 }

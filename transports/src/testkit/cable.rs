@@ -1,4 +1,4 @@
-//! A serial cable: two byte streams with a [`Line`] each way between them, in tokio's time.
+//! A serial cable: two byte streams with a [`Medium`] between them, in tokio's time.
 //!
 //! A write gives the line what its driver's buffer takes; a read takes what has arrived. Both wait by a
 //! timer for what the line does next, so everything above runs in virtual time where tokio's clock is
@@ -16,72 +16,93 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::line::{Line, LineSettings};
+use super::line::LineSettings;
+use super::medium::Medium;
 
 /// Two ends joined by a line. `there` is what happens to the bytes of the first end, `back` to those of
 /// the second; the seed decides both.
 pub fn cable(there: &LineSettings, back: &LineSettings, seed: u64) -> (CableEnd, CableEnd) {
-    let start = now();
-    let way = |settings: &LineSettings, turn: u64| {
-        let seed = seed.wrapping_mul(2).wrapping_add(turn);
-        Arc::new(Mutex::new(Way {
-            line: Line::new(settings.clone(), seed, start),
-            arrived: Vec::new(),
-            over: false,
-            reader: None,
-            writer: None,
-        }))
-    };
-    let (there, back) = (way(there, 0), way(back, 1));
-    let end = |out: &Shared, back: &Shared| CableEnd {
-        out: Arc::clone(out),
-        back: Arc::clone(back),
+    ends(Medium::two_way(there, back, seed, now()))
+}
+
+/// Two ends on the same wires: what both send at the same time collides. `echo`: each hears what it sends.
+pub fn bus(settings: &LineSettings, echo: bool, seed: u64) -> (CableEnd, CableEnd) {
+    ends(Medium::one_way(settings, echo, seed, now()))
+}
+
+fn ends(medium: Medium) -> (CableEnd, CableEnd) {
+    let wires = Arc::new(Mutex::new(Wires {
+        medium,
+        over: false,
+        users: [User::default(), User::default()],
+    }));
+    let end = |number| CableEnd {
+        wires: Arc::clone(&wires),
+        number,
         reading: Alarm::default(),
         writing: Alarm::default(),
     };
-    (end(&there, &back), end(&back, &there))
+    (end(0), end(1))
 }
 
-/// One end of a [`cable`].
+/// One end of a [`cable`] or a [`bus`].
 #[derive(Debug)]
 pub struct CableEnd {
-    out: Shared,
-    back: Shared,
+    wires: Arc<Mutex<Wires>>,
+    number: usize,
     reading: Alarm,
     writing: Alarm,
 }
 
-type Shared = Arc<Mutex<Way>>;
-
 #[derive(Debug)]
-struct Way {
-    line: Line,
+struct Wires {
+    medium: Medium,
+    over: bool,
+    users: [User; 2],
+}
+
+/// What is kept for an end.
+#[derive(Debug, Default)]
+struct User {
     /// Arrived, and not read yet.
     arrived: Vec<u8>,
-    over: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+}
+
+impl Wires {
+    /// Something changed: readers have to look when they will hear of it.
+    fn wake_readers(&mut self) {
+        for user in &mut self.users {
+            if let Some(waker) = user.reader.take() {
+                waker.wake();
+            }
+        }
+    }
 }
 
 impl CableEnd {
     /// Ends both directions for both ends, as when a port is pulled out: what is on the way is lost, reads
     /// give the end of the stream and writes fail.
     pub fn cut_off(&self) {
-        for way in [&self.out, &self.back] {
-            let mut way = lock(way);
-            way.over = true;
-            way.arrived.clear();
-            way.line.flush();
-            for waker in [way.reader.take(), way.writer.take()].into_iter().flatten() {
+        let mut wires = lock(&self.wires);
+        wires.over = true;
+        wires.wake_readers();
+        for user in &mut wires.users {
+            user.arrived.clear();
+            if let Some(waker) = user.writer.take() {
                 waker.wake();
             }
         }
+        wires.medium.flush(0);
+        wires.medium.flush(1);
     }
 
     /// Looks at the direction that this end sends in, also once the end itself is in use.
     pub fn watch(&self) -> CableWatch {
         CableWatch {
-            out: Arc::clone(&self.out),
+            wires: Arc::clone(&self.wires),
+            number: self.number,
         }
     }
 }
@@ -89,23 +110,29 @@ impl CableEnd {
 /// Looks at one direction of a [`cable`].
 #[derive(Clone, Debug)]
 pub struct CableWatch {
-    out: Shared,
+    wires: Arc<Mutex<Wires>>,
+    number: usize,
 }
 
 impl CableWatch {
     /// Bytes that the driver holds.
     pub fn queued(&self) -> usize {
-        lock(&self.out).line.queued(now())
+        lock(&self.wires).medium.queued(now(), self.number)
     }
 
     /// Bytes that the driver would take now.
     pub fn room(&self) -> usize {
-        lock(&self.out).line.room(now())
+        lock(&self.wires).medium.room(now(), self.number)
     }
 
     /// Bytes that have left the driver since the start.
     pub fn carried(&self) -> u64 {
-        lock(&self.out).line.carried()
+        lock(&self.wires).medium.carried(self.number)
+    }
+
+    /// Bytes of both ends that collided since the start.
+    pub fn collided(&self) -> u64 {
+        lock(&self.wires).medium.collided()
     }
 }
 
@@ -118,17 +145,22 @@ impl AsyncRead for CableEnd {
         let this = self.get_mut();
         loop {
             let next = {
-                let mut way = lock(&this.back);
-                let fresh = way.line.read(now());
-                way.arrived.extend(fresh);
-                if !way.arrived.is_empty() || way.over || buf.remaining() == 0 {
-                    let n = way.arrived.len().min(buf.remaining());
-                    let taken: Vec<u8> = way.arrived.drain(..n).collect();
+                let mut wires = lock(&this.wires);
+                let fresh = wires.medium.read(now(), this.number);
+                let over = wires.over;
+                let next = wires.medium.next_heard(this.number);
+                let Some(user) = wires.users.get_mut(this.number) else {
+                    return Poll::Pending;
+                };
+                user.arrived.extend(fresh);
+                if !user.arrived.is_empty() || over || buf.remaining() == 0 {
+                    let n = user.arrived.len().min(buf.remaining());
+                    let taken: Vec<u8> = user.arrived.drain(..n).collect();
                     buf.put_slice(&taken);
                     return Poll::Ready(Ok(()));
                 }
-                way.reader = Some(cx.waker().clone());
-                way.line.next()
+                user.reader = Some(cx.waker().clone());
+                next
             };
             if this.reading.poll(cx, next).is_pending() {
                 return Poll::Pending;
@@ -146,19 +178,19 @@ impl AsyncWrite for CableEnd {
         let this = self.get_mut();
         loop {
             let next = {
-                let mut way = lock(&this.out);
-                if way.over {
+                let mut wires = lock(&this.wires);
+                if wires.over {
                     return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
                 }
-                let taken = way.line.write(now(), bytes);
+                let taken = wires.medium.write(now(), this.number, bytes);
                 if taken > 0 || bytes.is_empty() {
-                    if let Some(reader) = way.reader.take() {
-                        reader.wake();
-                    }
+                    wires.wake_readers();
                     return Poll::Ready(Ok(taken));
                 }
-                way.writer = Some(cx.waker().clone());
-                way.line.next()
+                if let Some(user) = wires.users.get_mut(this.number) {
+                    user.writer = Some(cx.waker().clone());
+                }
+                wires.medium.next_room(this.number)
             };
             if this.writing.poll(cx, next).is_pending() {
                 return Poll::Pending;
@@ -202,6 +234,6 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn lock(way: &Shared) -> MutexGuard<'_, Way> {
-    way.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(wires: &Mutex<Wires>) -> MutexGuard<'_, Wires> {
+    wires.lock().unwrap_or_else(PoisonError::into_inner)
 }

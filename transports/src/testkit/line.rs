@@ -36,6 +36,8 @@ pub struct Noise {
     pub burst: Option<(Duration, Duration)>,
     /// From a time after the start, for so long, nothing arrives.
     pub cuts: Vec<(Duration, Duration)>,
+    /// Bytes that something on the way keeps for itself, as XON and XOFF.
+    pub eaten: Vec<u8>,
 }
 
 /// A line without noise.
@@ -82,6 +84,40 @@ pub struct Line {
     next_drop: u64,
     next_insertion: u64,
     carried: u64,
+    /// When it was used, in seconds after the start.
+    busy: Busy,
+    /// What its own sender hears, where lines echo.
+    echo: VecDeque<(Instant, Vec<u8>)>,
+    collided: u64,
+}
+
+/// The times at which a line was, or will be, used: from and to, in seconds after the start.
+#[derive(Debug, Default)]
+pub(super) struct Busy(VecDeque<(f64, f64)>);
+
+/// Seconds after which nobody asks any more.
+const FORGET: f64 = 60.0;
+
+impl Busy {
+    /// So many seconds more, from then on.
+    fn add(&mut self, from: f64, seconds: f64) {
+        if seconds <= 0.0 {
+            return;
+        }
+        match self.0.back_mut().filter(|(_, to)| from <= *to) {
+            Some((_, to)) => *to += seconds,
+            None => self.0.push_back((from, from + seconds)),
+        }
+        while self.0.front().is_some_and(|(_, to)| *to < from - FORGET) {
+            self.0.pop_front();
+        }
+    }
+
+    fn meets(&self, from: f64, to: f64) -> bool {
+        // In order, and those that are asked for are among the last.
+        let late = self.0.iter().rev().take_while(|(_, end)| from < *end);
+        late.into_iter().any(|(begin, _)| *begin < to)
+    }
 }
 
 impl Line {
@@ -98,6 +134,9 @@ impl Line {
             next_drop: 0,
             next_insertion: 0,
             carried: 0,
+            busy: Busy::default(),
+            echo: VecDeque::new(),
+            collided: 0,
         };
         line.next_flip = line.gap(line.settings.noise.bit_errors);
         line.next_drop = line.gap(line.settings.noise.drops);
@@ -114,6 +153,9 @@ impl Line {
         let room = self.settings.buffer.saturating_sub(self.queue.len());
         let taken = bytes.get(..room).unwrap_or(bytes);
         self.queue.extend(taken);
+        let queued = self.queue.len() as f64 / self.settings.rate;
+        let more = taken.len() as f64 / self.settings.rate;
+        self.busy.add(self.used + queued - more, more);
         taken.len()
     }
 
@@ -133,30 +175,66 @@ impl Line {
     pub fn flush(&mut self) {
         self.queue.clear();
         self.arriving.clear();
+        self.echo.clear();
+        if let Some((from, to)) = self.busy.0.back_mut() {
+            *to = to.min(self.used).max(*from);
+        }
     }
 
     /// What has arrived by now.
     pub fn read(&mut self, now: Instant) -> Vec<u8> {
         self.advance(now);
-        let mut bytes = Vec::new();
-        while self.arriving.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, piece)) = self.arriving.pop_front()
-        {
-            bytes.extend(piece);
-        }
-        bytes
+        let pieces = self.take(now);
+        pieces.into_iter().flat_map(|(_, piece)| piece).collect()
+    }
+
+    /// The same in pieces, with the time of each.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<(Instant, Vec<u8>)> {
+        let by_now = self.arriving.partition_point(|(at, _)| *at <= now);
+        self.arriving.drain(..by_now).collect()
+    }
+
+    /// What its sender has heard of itself by now.
+    pub(super) fn take_echo(&mut self, now: Instant) -> Vec<(Instant, Vec<u8>)> {
+        let by_now = self.echo.partition_point(|(at, _)| *at <= now);
+        self.echo.drain(..by_now).collect()
+    }
+
+    pub(super) fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
+    /// Bytes that went while the other end of shared wires sent.
+    pub(super) fn collided(&self) -> u64 {
+        self.collided
     }
 
     /// When the next bytes arrive, or room comes in a full buffer.
     pub fn next(&self) -> Option<Instant> {
+        [self.through(), self.next_taken(), self.next_echo()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When what can be taken arrives.
+    pub(super) fn next_taken(&self) -> Option<Instant> {
+        self.arriving.front().map(|(at, _)| *at)
+    }
+
+    /// When the sender hears of itself.
+    pub(super) fn next_echo(&self) -> Option<Instant> {
+        self.echo.front().map(|(at, _)| *at)
+    }
+
+    /// When the next piece has left the driver.
+    pub(super) fn through(&self) -> Option<Instant> {
         let piece = self.settings.fifo.min(self.queue.len());
         // A little later than exactly, so that rounding never leaves a byte behind.
-        let through = (piece > 0).then(|| {
+        (piece > 0).then(|| {
             self.start
                 + Duration::from_secs_f64(self.used + piece as f64 / self.settings.rate + 1e-8)
-        });
-        let arrival = self.arriving.front().map(|(at, _)| *at);
-        [through, arrival].into_iter().flatten().min()
+        })
     }
 
     /// Bytes that have left the driver so far.
@@ -170,6 +248,11 @@ impl Line {
 
     /// Sends what has had the time to leave.
     fn advance(&mut self, now: Instant) {
+        self.advance_beside(now, None, false);
+    }
+
+    /// The same where the other end may be using the wires, and where the sender hears itself.
+    pub(super) fn advance_beside(&mut self, now: Instant, other: Option<&Busy>, echo: bool) {
         let rate = self.settings.rate;
         loop {
             let piece = self.settings.fifo.min(self.queue.len()).max(1);
@@ -178,12 +261,19 @@ impl Line {
                 return;
             }
             let sent: Vec<u8> = self.queue.drain(..piece).collect();
+            let from = self.used;
             self.used += piece as f64 / rate;
             self.carried += piece as u64;
             let at = self.start + Duration::from_secs_f64(self.used) + self.settings.delay;
             let mut arrived = Vec::with_capacity(piece + 1);
-            for byte in sent {
-                self.pass(byte, &mut arrived);
+            for (index, byte) in sent.into_iter().enumerate() {
+                let from = from + index as f64 / rate;
+                let collides = other.is_some_and(|other| other.meets(from, from + 1.0 / rate));
+                self.collided += u64::from(collides);
+                self.pass(byte, collides, &mut arrived);
+            }
+            if echo && !arrived.is_empty() {
+                self.echo.push_back((at, arrived.clone()));
             }
             if !arrived.is_empty() {
                 self.arriving.push_back((at, arrived));
@@ -192,7 +282,7 @@ impl Line {
     }
 
     /// What becomes of a byte on the line.
-    fn pass(&mut self, byte: u8, arrived: &mut Vec<u8>) {
+    fn pass(&mut self, byte: u8, collides: bool, arrived: &mut Vec<u8>) {
         let at = Duration::from_secs_f64(self.used);
         let before = arrived.len();
         let Noise {
@@ -212,12 +302,12 @@ impl Line {
             self.next_flip += 1 + self.gap(bit_errors);
         }
         self.next_flip -= 8;
-        if self.in_burst(at) {
+        if collides || self.in_burst(at) {
             byte = self.rng.next_u64() as u8;
         }
         if self.next_drop == 0 {
             self.next_drop = self.gap(drops).saturating_add(1);
-        } else {
+        } else if !self.settings.noise.eaten.contains(&byte) {
             arrived.push(byte);
         }
         self.next_drop -= 1;

@@ -6,8 +6,9 @@
 //! - [`Chopped`] cuts reads and writes to given or random sizes and says "pending" without need, which
 //!   finds whoever believes that a read fills its buffer or that a write takes all;
 //! - [`Faulty`] ends, fails or stalls a stream after an exact number of bytes;
-//! - [`Line`] is one direction of a noisy serial line, time being an argument; [`cable`] joins two streams by two
-//!   of them, in tokio's time, and [`plug`] gives each end a pty;
+//! - [`Line`] is one direction of a noisy serial line, time being an argument, and [`Medium`] both, each on wires
+//!   of its own, or on the same, where what both ends send collides; [`cable`] and [`bus`] join two streams by
+//!   them, in tokio's time, and [`plug`] gives each end a pty;
 //! - [`Rng`], [`fill`] and [`verify`]: bytes that are random, but known by their position.
 //!
 //! Nothing here panics: a check returns what it found, so that it can run anywhere.
@@ -17,13 +18,15 @@ mod chopped;
 mod conformance;
 mod faults;
 mod line;
+mod medium;
 mod pattern;
 mod plug;
 
-pub use cable::{CableEnd, CableWatch, cable};
+pub use cable::{CableEnd, CableWatch, bus, cable};
 pub use chopped::{Chopped, Cuts};
 pub use conformance::{Failure, Options, check_streams};
 pub use faults::{Fault, Faulty};
 pub use line::{Line, LineSettings, Noise};
+pub use medium::Medium;
 pub use pattern::{Rng, fill, verify};
 pub use plug::plug;

@@ -1,0 +1,455 @@
+//! Forwarders that wrap the references that pass through them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cepa::identity::{PeerId, UnixTime};
+use cepa::mux::{StreamError, Substream};
+use cepa::node::{
+    Access, Call, Event, Flaw, IntroducedError, Introduction, Membrane, Node, PeerAddr, ReachError,
+    Terms, receive_message, reference, references, send_message,
+};
+use cepa::onion::Onion;
+use cepa::session::OpenError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{eventually, listening, node, soon, until};
+
+/// A server in front of which a membrane stands, a client of it, and a third peer that both may refer to. Only the
+/// server and the third listen; the client is reached in its session.
+struct Scene {
+    membrane: Membrane,
+    between: Node,
+    server: Node,
+    client: Node,
+    third: Node,
+    at_third: PeerAddr,
+    /// The membrane's service.
+    to: PeerAddr,
+    /// What the server was given, and what it gives.
+    got: Arc<Mutex<Vec<Vec<u8>>>>,
+    gives: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Sends messages back, behind one that says who asks.
+async fn parrot(call: Call) {
+    let peer = *call.peer().id().as_bytes();
+    let Ok(mut stream) = call.accept().await else {
+        return;
+    };
+    let hello = [&[0x58, 32][..], &peer].concat();
+    let _ = send_message(&mut stream, &hello).await;
+    while let Ok(Some(message)) = receive_message(&mut stream).await {
+        let _ = send_message(&mut stream, &message).await;
+    }
+    let _ = stream.shutdown().await;
+}
+
+async fn scene() -> Scene {
+    let [between, server, client, third] = [node(), node(), node(), node()];
+    let (got, gives) = (
+        Arc::new(Mutex::new(Vec::new())),
+        Arc::new(Mutex::new(vec![0xf6])),
+    );
+    let (all, answer) = (Arc::clone(&got), Arc::clone(&gives));
+    // Every message is kept, and answered with what is there to give.
+    server.serve("shop", Access::peers([between.id()]), move |call| {
+        let (all, answer) = (Arc::clone(&all), Arc::clone(&answer));
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            while let Ok(Some(message)) = receive_message(&mut stream).await {
+                all.lock().unwrap().push(message);
+                let answer = answer.lock().unwrap().clone();
+                send_message(&mut stream, &answer).await.unwrap();
+            }
+            let _ = stream.shutdown().await;
+        }
+    });
+    third.serve("vault", Access::Nobody, parrot);
+    client.serve("back", Access::Nobody, parrot);
+    let (_, at_server) = listening(&server).await;
+    let (_, at_third) = listening(&third).await;
+    let (_, at) = listening(&between).await;
+    let membrane = between.membrane([]);
+    let to = at_server.with_service("shop").unwrap();
+    membrane.offer("shop", Access::Anyone, to);
+    Scene {
+        to: at.with_service("shop").unwrap(),
+        at_third: at_third.with_service("vault").unwrap(),
+        membrane,
+        between,
+        server,
+        client,
+        third,
+        got,
+        gives,
+    }
+}
+
+fn an_hour() -> Terms {
+    let now = UnixTime::now().as_secs();
+    let then = UnixTime::since_unix_epoch(Duration::from_secs(now + 3600));
+    Terms::until(then).uses(None)
+}
+
+impl Scene {
+    /// A reference to the third peer's service, for whom it says.
+    fn to_third(&self, to: PeerId) -> Introduction {
+        self.third
+            .introduce(&self.at_third, an_hour().for_peer(to))
+            .unwrap()
+    }
+
+    /// A reference to the client's own service, for the membrane's node.
+    fn to_client(&self) -> Introduction {
+        let own = format!("cepa://{}/back", self.client.id()).parse().unwrap();
+        self.client
+            .introduce(&own, an_hour().for_peer(self.between.id()))
+            .unwrap()
+    }
+
+    /// Lets the server give something, and says what the client gets.
+    async fn given(&self, stream: &mut Onion<Substream>, message: Vec<u8>) -> Vec<u8> {
+        *self.gives.lock().unwrap() = message;
+        send_message(stream, &[0x01]).await.unwrap();
+        soon(receive_message(stream)).await.unwrap().unwrap()
+    }
+
+    /// Gives the server something, and says what it gets.
+    async fn taken(&self, stream: &mut Onion<Substream>, message: &[u8]) -> Vec<u8> {
+        *self.gives.lock().unwrap() = vec![0xf6];
+        send_message(stream, message).await.unwrap();
+        soon(receive_message(stream)).await.unwrap().unwrap();
+        self.got.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+fn only(message: &[u8]) -> Introduction {
+    let mut found = references(message).unwrap();
+    assert_eq!(found.len(), 1);
+    found.remove(0)
+}
+
+/// Whether anything of a peer's id is in a message, in bytes or as text.
+fn names(message: &[u8], peer: PeerId) -> bool {
+    let holds = |part: &[u8]| message.windows(part.len()).any(|window| window == part);
+    holds(peer.as_bytes()) || holds(peer.to_string().as_bytes())
+}
+
+/// Uses a service that sends messages back; gives who it thinks that asks.
+async fn use_it(stream: &mut Onion<Substream>) -> PeerId {
+    let hello = soon(receive_message(stream)).await.unwrap().unwrap();
+    send_message(stream, b"\x43abc").await.unwrap();
+    assert_eq!(
+        soon(receive_message(stream)).await.unwrap().unwrap(),
+        b"\x43abc"
+    );
+    PeerId::from_bytes(hello[2..].try_into().unwrap())
+}
+
+fn code(error: &std::io::Error) -> u32 {
+    let error = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<StreamError>());
+    match error {
+        Some(StreamError::ResetByPeer { code }) => *code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_gives_leads_through_the_membrane() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let secret = it.to_third(it.between.id());
+    let message = [&[0x82, 0x61, b'x'][..], &reference(&secret)].concat();
+    let got = it.given(&mut stream, message).await;
+    let wrapped = only(&got);
+    assert_eq!(wrapped.address().unwrap().peer(), it.between.id());
+    assert_eq!(wrapped.recipient(), Some(it.client.id()));
+    assert_eq!(wrapped.issuers(), [it.between.id()]);
+    assert_eq!(wrapped.expires(), secret.expires());
+    assert!(!names(&got, it.third.id()), "nothing of what is behind");
+    let mut through = soon(it.client.open_introduced(&wrapped)).await.unwrap();
+    assert_eq!(use_it(&mut through).await, it.between.id());
+    // It is for the client, and for nobody who steals it.
+    let stolen = soon(node().open_introduced(&wrapped)).await.unwrap_err();
+    assert!(matches!(stolen, IntroducedError::Flaw(Flaw::NotYours)));
+    // And the one inside is of no use to the client.
+    let inside = soon(it.client.open_introduced(&secret)).await.unwrap_err();
+    assert!(matches!(inside, IntroducedError::Flaw(Flaw::NotYours)));
+    // The same once more is the same service.
+    let again = it.given(&mut stream, reference(&secret)).await;
+    assert_eq!(only(&again).address(), wrapped.address());
+    assert_eq!(it.membrane.references(), 1);
+}
+
+#[tokio::test]
+async fn what_the_client_gives_leads_through_the_membrane_too() {
+    let it = scene().await;
+    let mut events = it.between.events();
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let got = it.taken(&mut stream, &reference(&it.to_client())).await;
+    let wrapped = only(&got);
+    assert_eq!(wrapped.address().unwrap().peer(), it.between.id());
+    assert_eq!(wrapped.recipient(), Some(it.server.id()));
+    assert!(!names(&got, it.client.id()), "nothing of who gave it");
+    let told = until(&mut events, |event| match event {
+        Event::Wrapped(from, to, what) => Some((*from, *to, what.clone())),
+        _ => None,
+    });
+    let what = format!("\"back\" of {}", it.client.id());
+    assert_eq!(told.await, (it.client.id(), it.server.id(), what));
+    let mut through = soon(it.server.open_introduced(&wrapped)).await.unwrap();
+    assert_eq!(use_it(&mut through).await, it.between.id());
+
+    // What passes in there is wrapped as well: the client's service sends back what it gets.
+    let inner = reference(&it.to_third(it.between.id()));
+    send_message(&mut through, &inner).await.unwrap();
+    let back = soon(receive_message(&mut through)).await.unwrap().unwrap();
+    // Wrapped for the client on its way there, and for the server on its way back.
+    let twice = only(&back);
+    assert_eq!(twice.recipient(), Some(it.server.id()));
+    assert!(!names(&back, it.third.id()));
+    let mut vault = soon(it.server.open_introduced(&twice)).await.unwrap();
+    assert_eq!(use_it(&mut vault).await, it.between.id());
+}
+
+#[tokio::test]
+async fn a_reference_that_comes_back_stays_wrapped() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let wrapped = only(
+        &it.given(&mut stream, reference(&it.to_third(it.between.id())))
+            .await,
+    );
+    let got = it.taken(&mut stream, &reference(&wrapped)).await;
+    let back = only(&got);
+    assert_eq!(back.recipient(), Some(it.server.id()));
+    assert_eq!(back.address(), wrapped.address());
+    assert!(!names(&got, it.third.id()));
+    let mut through = soon(it.server.open_introduced(&back)).await.unwrap();
+    assert_eq!(use_it(&mut through).await, it.between.id());
+}
+
+#[tokio::test]
+async fn revoked_nothing_works_and_that_is_said() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let to_third = only(
+        &it.given(&mut stream, reference(&it.to_third(it.between.id())))
+            .await,
+    );
+    let to_client = only(&it.taken(&mut stream, &reference(&it.to_client())).await);
+    let mut at_third = soon(it.client.open_introduced(&to_third)).await.unwrap();
+    let mut at_client = soon(it.server.open_introduced(&to_client)).await.unwrap();
+    use_it(&mut at_third).await;
+    use_it(&mut at_client).await;
+    let mut plain = it.client.session(&it.to).await.unwrap();
+
+    soon(it.membrane.revoke()).await;
+    assert!(it.membrane.is_revoked());
+    for open in [&mut stream, &mut at_third, &mut at_client] {
+        let error = soon(open.read_u8()).await.unwrap_err();
+        assert_eq!(code(&error), 8);
+    }
+    let again = soon(it.client.open(&it.to)).await.unwrap_err();
+    assert!(matches!(
+        &again,
+        ReachError::Open {
+            error: OpenError::Refused { .. },
+            ..
+        }
+    ));
+    assert!(
+        again.to_string().contains("this membrane was revoked"),
+        "{again}"
+    );
+    for (peer, it) in [(&it.client, &to_third), (&it.server, &to_client)] {
+        let error = soon(peer.open_introduced(it)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("this membrane was revoked"),
+            "{error}"
+        );
+    }
+    // The session is another thing, and so is a membrane that is made anew.
+    plain = it.client.session(&it.to.clone()).await.unwrap_or(plain);
+    plain.ping().await.unwrap();
+    let anew = it.between.membrane([]);
+    let (_, at_server) = listening(&it.server).await;
+    anew.offer(
+        "shop",
+        Access::Anyone,
+        at_server.with_service("shop").unwrap(),
+    );
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    assert_eq!(it.given(&mut stream, vec![0x07]).await, [0x07]);
+    let error = soon(it.client.open_introduced(&to_third))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("revoked"), "{error}");
+    // A membrane that is dropped is revoked.
+    drop(anew);
+    let error = soon(stream.read_u8()).await.unwrap_err();
+    assert_eq!(code(&error), 8);
+}
+
+#[tokio::test]
+async fn what_can_not_be_wrapped_does_not_pass() {
+    let it = scene().await;
+    let mut events = it.between.events();
+    let secret = it.to_third(it.between.id());
+    let text = secret.to_string();
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    let bytes = reference(&secret)[5..].to_vec();
+    let now = UnixTime::now().as_secs();
+    let old = UnixTime::since_unix_epoch(Duration::from_secs(now - 10));
+    let old = Terms::until(old).for_peer(it.between.id());
+    let own: PeerAddr = format!("cepa://{}/shop", it.between.id()).parse().unwrap();
+    let mut altered = reference(&secret);
+    *altered.last_mut().unwrap() ^= 1;
+    for (message, why) in [
+        (reference(&it.to_third(it.client.id())), "make it for"),
+        (
+            reference(&it.third.introduce(&it.at_third, old).unwrap()),
+            "expired",
+        ),
+        (altered, "not signed by"),
+        (
+            reference(&it.third.introduce(&own, an_hour()).unwrap()),
+            "own node",
+        ),
+        (
+            [&[0x79][..], &length, text.as_bytes()].concat(),
+            "outside of the tag",
+        ),
+        (bytes, "outside of the tag"),
+        (
+            b"\xda\x63\x65\x70\x61\x41a".to_vec(),
+            "a reference that is none",
+        ),
+        (b"\x82\x01".to_vec(), "not one CBOR item"),
+        (b"\x5f\x41a\xff".to_vec(), "one piece"),
+    ] {
+        // From either side, both ends are cut, and the operator is told.
+        for given in [true, false] {
+            let mut stream = it.client.open(&it.to).await.unwrap();
+            let before = it.got.lock().unwrap().len();
+            *it.gives.lock().unwrap() = if given { message.clone() } else { vec![0xf6] };
+            let sent = if given { vec![0x01] } else { message.clone() };
+            send_message(&mut stream, &sent).await.unwrap();
+            let error = soon(receive_message(&mut stream)).await.unwrap_err();
+            assert_eq!(code(&error), 9, "{why}");
+            let told = until(&mut events, |event| match event {
+                Event::Refused(peer, name, said) => Some((*peer, name.clone(), said.clone())),
+                _ => None,
+            });
+            let (peer, name, said) = told.await;
+            assert_eq!((peer, name.as_str()), (it.client.id(), "shop"));
+            assert!(said.contains(why), "{said}");
+            let got = it.got.lock().unwrap()[before..].to_vec();
+            assert!(
+                got.iter().all(|got| *got == [0x01]),
+                "nothing has passed: {why}"
+            );
+        }
+    }
+    assert_eq!(it.membrane.references(), 0);
+}
+
+/// Whoever is not the one it was given to can't have a wrapped one exchanged for one of its own.
+#[tokio::test]
+async fn a_wrapped_reference_passes_from_its_owner_only() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let wrapped = only(
+        &it.given(&mut stream, reference(&it.to_third(it.between.id())))
+            .await,
+    );
+    let mut events = it.between.events();
+    let thief = node();
+    let mut theirs = thief.open(&it.to).await.unwrap();
+    send_message(&mut theirs, &reference(&wrapped))
+        .await
+        .unwrap();
+    let error = soon(receive_message(&mut theirs)).await.unwrap_err();
+    assert_eq!(code(&error), 9);
+    // Nor one that the thief has made up itself.
+    let made_up = thief.introduce(wrapped.address().unwrap(), an_hour());
+    let mut theirs = thief.open(&it.to).await.unwrap();
+    send_message(&mut theirs, &reference(&made_up.unwrap()))
+        .await
+        .unwrap();
+    let error = soon(receive_message(&mut theirs)).await.unwrap_err();
+    assert_eq!(code(&error), 9);
+    // Nor the owner, once it was taken back.
+    it.between.revoke(&wrapped).await.unwrap();
+    send_message(&mut stream, &reference(&wrapped))
+        .await
+        .unwrap();
+    let error = soon(receive_message(&mut stream)).await.unwrap_err();
+    assert_eq!(code(&error), 9);
+    for why in ["another peer", "own node", "revoked by"] {
+        let told = until(&mut events, |event| match event {
+            Event::Refused(_, _, said) => Some(said.clone()),
+            _ => None,
+        });
+        let told = told.await;
+        assert!(told.contains(why), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn ends_and_resets_pass() {
+    let it = scene().await;
+    // The end of one way, with the other still going.
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    *it.gives.lock().unwrap() = vec![0x05];
+    send_message(&mut stream, &[0x01]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(
+        soon(receive_message(&mut stream)).await.unwrap(),
+        Some(vec![0x05])
+    );
+    assert_eq!(soon(receive_message(&mut stream)).await.unwrap(), None);
+    // An end inside of a message is no end.
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    stream.write_all(&[0, 9, 1]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(code(&soon(stream.read_u8()).await.unwrap_err()), 9);
+    // A reset keeps its code.
+    let heard = Arc::new(Mutex::new(0));
+    let told = Arc::clone(&heard);
+    it.server.serve("shop", Access::Anyone, move |call| {
+        let told = Arc::clone(&told);
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            let error = receive_message(&mut stream).await.unwrap_err();
+            *told.lock().unwrap() = code(&error);
+        }
+    });
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    stream.wire_mut().reset(4321);
+    eventually(|| *heard.lock().unwrap() == 4321).await;
+}
+
+/// One side can not fill a membrane for the others.
+#[tokio::test]
+async fn references_of_one_peer_have_a_bound() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    for _ in 0..256 {
+        it.taken(&mut stream, &reference(&it.to_client())).await;
+    }
+    assert_eq!(it.membrane.references(), 256);
+    send_message(&mut stream, &reference(&it.to_client()))
+        .await
+        .unwrap();
+    assert_eq!(
+        code(&soon(receive_message(&mut stream)).await.unwrap_err()),
+        9
+    );
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    it.given(&mut stream, reference(&it.to_third(it.between.id())))
+        .await;
+}
