@@ -110,6 +110,10 @@ pub(crate) struct Serve {
     /// then, and open nothing but what they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
     pub(crate) introducers: Vec<Who>,
+    /// Take requests of `cepa send` for the services as well, from whom --allow names: over a session, or by a
+    /// relay of --register that carries
+    #[arg(long)]
+    pub(crate) sealed: bool,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first
