@@ -110,6 +110,10 @@ pub(crate) struct Serve {
     /// then, and open nothing but what they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
     pub(crate) introducers: Vec<Who>,
+    /// Take requests of `cepa send` for the services as well, from whom --allow names: over a session, or by a
+    /// relay of --register that carries
+    #[arg(long)]
+    pub(crate) sealed: bool,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first
@@ -189,7 +193,8 @@ pub(crate) struct NodeRun {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must let this identity
-introduce others (`introducers` in the configuration of its node), or be this identity itself.
+introduce others (`introducers` in the configuration of its node, `cepa serve --introducer`), or be this
+identity itself.
 
 `cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke INTRODUCTION` takes one back.")]
 pub(crate) struct Introduce {

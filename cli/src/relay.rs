@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{CarrierConfig, Node, PeerAddr};
+use cepa::node::sealed::CarrierConfig;
+use cepa::node::{Node, PeerAddr};
 use cepa::relay::RelayConfig;
 
 use crate::args;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{Identity, Pinned};
-use cepa::node::{Access, MAX_BODY, Node, PeerAddr, SealedCall, SealedError};
+use cepa::node::sealed::{MAX_BODY, SealedCall, SealedError};
+use cepa::node::{Access, Node, PeerAddr};
 use cepa::relay::Status;
 use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint};

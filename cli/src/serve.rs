@@ -27,7 +27,7 @@ use crate::log;
 use crate::service::Services;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
-use crate::{node, trust};
+use crate::{node, sealed, trust};
 
 /// How long sessions may take to end in order once the server was asked to.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -46,13 +46,19 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         Some(_) => (Arc::new(AcceptAny) as Arc<dyn TrustPolicy>, Vec::new()),
         None => (trust::of_server(&args.allow)?, trust::pins(&args.allow)),
     };
-    let node = (introduced.is_some() || !args.register.is_empty())
+    let node = (introduced.is_some() || args.sealed || !args.register.is_empty())
         .then(|| Node::new(node::config(&identity, Arc::clone(&trust))));
     let mut server = Server::new((&identity, &more), trust, pins, args.services, true)?;
     if let Some(node) = &node {
         server.offer(node, introduced.as_ref());
     }
-    if introduced.is_some() {
+    if let (true, Some(node)) = (args.sealed, &node) {
+        let senders = trust::access(&args.allow)?;
+        for service in server.services.all() {
+            sealed::serve(node, service, senders.clone());
+        }
+    }
+    if introduced.is_some() || args.sealed {
         server.node.clone_from(&node);
     }
     let server = Arc::new(server);
@@ -178,7 +184,7 @@ pub(crate) struct Server {
     far: Node,
     gate: Gate,
     sessions: Arc<Semaphore>,
-    /// Who decides about substreams, where strangers have sessions.
+    /// Who decides about substreams, where strangers have sessions, or not all are for services.
     node: Option<Node>,
     /// The ids that were named, where only such are let in.
     pins: Vec<PeerId>,

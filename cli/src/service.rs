@@ -54,6 +54,11 @@ impl Services {
         Arc::new(Self { list, inner, node })
     }
 
+    /// The services.
+    pub(crate) fn all(&self) -> &[Service] {
+        &self.list
+    }
+
     /// What the services are called.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(|service| service.name.as_str())

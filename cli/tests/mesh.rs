@@ -232,6 +232,32 @@ fn a_sealed_request_is_carried_and_answered() {
     assert!(line.contains("name the service"), "{line}");
     let line = place.fails(&["send", &to], 5);
     assert!(line.contains("no address is known for"), "{line}");
+
+    // The same by `cepa serve`, through the relay and directly; and one without the option.
+    for (option, code) in [(&["--sealed"][..], 0), (&[], 7)] {
+        let (file, id) = place.identity(&format!("serve{code}.pem"));
+        let words = [
+            "serve",
+            "tcp:127.0.0.1:0",
+            "--register",
+            &at,
+            "--identity",
+            &file,
+        ];
+        let more = ["--service", "up=exec:sha256sum", "--allow", &friend_id];
+        let words = [&words[..], &more, option].concat();
+        let server = Server::start_at(&place, &words, "reachable at ");
+        let direct = format!("cepa://{id}@{}/up", server.address());
+        let carried = format!("cepa://{id}/up");
+        for way in [&[&direct[..]][..], &[&carried[..], "--by", &at]] {
+            let words = [&["send", "--identity", &friend][..], way].concat();
+            let output = place.run_with(&words, b"x\n");
+            assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+            assert_eq!(text(&output.stdout) == SUM, code == 0);
+        }
+        let output = place.run_with(&["connect", &direct, "--identity", &friend], b"x\n");
+        assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -19,6 +19,9 @@ use super::core::Core;
 use super::dial;
 use super::error::ReachError;
 
+/// Begins a refusal that is passed on.
+const BEHIND: &str = "refused behind a forwarder";
+
 /// Why a substream was not forwarded. Each text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,7 +85,9 @@ fn told(error: &ForwardError) -> String {
 /// A refusal that is passed on.
 pub(super) fn behind(error: &OpenError) -> String {
     match error {
-        OpenError::Refused { reason, .. } => format!("refused behind a forwarder: {reason}"),
+        // Through several of them it says so once, so that the reason is not cut.
+        OpenError::Refused { reason, .. } if reason.starts_with(BEHIND) => reason.clone(),
+        OpenError::Refused { reason, .. } => format!("{BEHIND}: {reason}"),
         OpenError::InnerTlsRequired { .. } => {
             "the service behind this one wants TLS inside, which a forwarder can't pass on".into()
         }

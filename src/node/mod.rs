@@ -75,10 +75,10 @@ mod forward;
 mod inbound;
 mod introduction;
 mod live;
-mod membrane;
+pub mod membrane;
 mod register;
 mod resolve;
-mod sealed;
+pub mod sealed;
 mod signed;
 mod table;
 mod turns;
@@ -91,19 +91,13 @@ pub use error::{AttemptError, DialError, ReachError, RegisterError};
 pub use event::{Event, Events};
 pub use forward::ForwardError;
 pub use introduction::{Flaw, IntroducedError, Introduction, MAX_LINKS, Terms};
-pub use membrane::{
-    MAX_MESSAGE, Membrane, MembraneError, MessageFlaw, REFERENCE_TAG, receive_message, reference,
-    references, send_message,
-};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
-pub use sealed::{
-    Answered, Awaiting, CarrierConfig, CarrierStats, MAX_BODY, MAX_SEALED, Mailbox, Opened,
-    Replier, SealFlaw, SealedCall, SealedError, SealingKey, seal_request,
-};
 
 use self::core::Core;
+use self::membrane::Membrane;
+use self::sealed::{CarrierConfig, CarrierStats, SealedCall, SealedError, SealingKey};
 
 /// A node. Clones are handles on the same one.
 #[derive(Clone)]
@@ -338,7 +332,7 @@ impl Node {
     }
 
     /// Sends a sealed request to the owner of `key` by a carrier, and opens the answer. Both have at most
-    /// [`MAX_BODY`] bytes. The request is good for two minutes; nothing is sent twice.
+    /// [`MAX_BODY`](sealed::MAX_BODY) bytes. The request is good for two minutes; nothing is sent twice.
     ///
     /// # Errors
     /// [`SealedError`] says which of them leave it open whether the request was carried out.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cepa::identity::{PeerId, UnixTime};
 use cepa::mux::{StreamError, Substream};
+use cepa::node::membrane::{Membrane, receive_message, reference, references, send_message};
 use cepa::node::{
-    Access, Call, Event, Flaw, IntroducedError, Introduction, Membrane, Node, PeerAddr, ReachError,
-    Terms, receive_message, reference, references, send_message,
+    Access, Call, Event, Flaw, IntroducedError, Introduction, Node, PeerAddr, ReachError, Terms,
 };
 use cepa::onion::Onion;
 use cepa::session::OpenError;

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
 use cepa::mux::Substream;
-use cepa::node::{
-    Access, CarrierConfig, Event, MAX_BODY, Node, PeerAddr, SealFlaw, SealedError, SealingKey,
-};
+use cepa::node::sealed::{CarrierConfig, MAX_BODY, Mailbox, SealFlaw, SealedError, SealingKey};
+use cepa::node::{Access, Event, Node, PeerAddr};
 use cepa::onion::Onion;
 use cepa::relay::Status;
 use cepa::session::{OpenError, Session};
@@ -268,7 +267,7 @@ async fn dishonest(deed: Deed) -> (PeerAddr, Seen, watch::Receiver<Option<Sessio
     let any: Endpoint = "tcp:127.0.0.1:0".parse().unwrap();
     let mut listener = transports::listen(&any).await.unwrap();
     let at = address(&format!("cepa://{id}@{}", listener.endpoint()));
-    let own = cepa::node::Mailbox::new(identity.clone());
+    let own = Mailbox::new(identity.clone());
     let config = StackConfig::new(identity, Arc::new(AcceptAny));
     let (first, recipient) = watch::channel(None::<Session>);
     let seen = Seen::default();

@@ -105,8 +105,8 @@ pub(crate) struct Forward {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Request and answer have at most 48 KiB each. The recipient is `cepa node` with `sealed = true` for the
-service; the carrier is `cepa relay --carry` or a node with [carrier], where the recipient is registered.
+Request and answer have at most 48 KiB each. The recipient is `cepa serve --sealed`, or `cepa node`
+with `sealed = true` for the service; the carrier is `cepa relay --carry` or a node with [carrier], where the recipient is registered.
 The carrier sees who, when and how much. What it says itself (that the recipient refused, or does not
 answer) proves nothing: the request may have been carried out.")]
 pub(crate) struct Send {

@@ -11,7 +11,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cepa::identity::{Identity, Presented, Refusal, TrustPolicy};
-use cepa::node::{Access, Call, CarrierConfig, Hint, Membrane, Node};
+use cepa::node::membrane::Membrane;
+use cepa::node::sealed::CarrierConfig;
+use cepa::node::{Access, Call, Hint, Node};
 use cepa::relay::RelayConfig;
 use cepa::tls::TlsConfig;
 

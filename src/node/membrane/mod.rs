@@ -2,7 +2,7 @@
 //! revoked as a whole.
 //!
 //! A [`Membrane`] offers services of other peers as its node's own, as [`Node::forward`](super::Node::forward) does. What
-//! passes are messages ([`send_message`], [`receive_message`]); a [reference] in one of them is exchanged for another that
+//! passes are messages ([`send_message`], [`receive_message`]); a [`reference()`] in one of them is exchanged for another that
 //! leads through the membrane as well. So whatever the two sides give each other through it, they have through it, and
 //! [`Membrane::revoke`] takes all of it away at once.
 //!
