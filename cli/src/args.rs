@@ -193,7 +193,8 @@ pub(crate) struct NodeRun {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must let this identity
-introduce others (`introducers` in the configuration of its node), or be this identity itself.
+introduce others (`introducers` in the configuration of its node, `cepa serve --introducer`), or be this
+identity itself.
 
 `cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke INTRODUCTION` takes one back.")]
 pub(crate) struct Introduce {

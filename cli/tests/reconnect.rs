@@ -1,7 +1,7 @@
 //! `--reconnect`: what comes back by itself when the other end was killed and started again, and what is told
 //! of what was lost.
 //!
-//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10).
+//! `CEPA_RESTARTS=N` kills each end of the serial line N times (10); `CEPA_BER=P` gives that line a bit error rate (0).
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cepa::transports::testkit::{LineSettings, Rng};
+use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
 use common::{PATIENCE, Place, Server, text};
 
@@ -230,52 +230,98 @@ fn a_first_session_that_does_not_come_about_is_not_tried_again() {
 }
 
 #[test]
+fn a_server_with_another_key_is_no_server_of_ours() {
+    let place = Place::new();
+    let at = socket(&place);
+    let server = |key: &str| {
+        let words = [
+            &at,
+            "--identity",
+            key,
+            "--allow",
+            "any",
+            "--service",
+            "up=echo:",
+        ];
+        place.serve(&words)
+    };
+    let ((one, id), (other, stranger)) = (place.identity("one.pem"), place.identity("other.pem"));
+    let first = server(&one);
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=up",
+        "--expect",
+        &id,
+        "--reconnect",
+    ];
+    let mut forward = Server::start(&place, &words);
+    kill(first);
+    forward.wait_for("; connecting again");
+    let _second = server(&other);
+    let (code, seen) = forward.finish();
+    assert_eq!(code, Some(3), "{seen}");
+    assert!(seen.contains(&stranger), "{seen}");
+}
+
+#[test]
+fn an_introduction_is_not_used_again() {
+    let place = Place::new();
+    let (_, id) = place.identity("owner.pem");
+    let to = format!("cepa://{id}@tcp:127.0.0.1:1");
+    let output = place.run(&["introduce", "@", &to, "up"]);
+    let it = text(&output.stdout);
+    let line = place.fails(&["connect", it.trim(), "--reconnect"], 2);
+    assert!(line.contains("leave --reconnect out"), "{line}");
+}
+
+#[test]
 fn connect_opens_the_service_anew_and_says_what_is_gone() {
     let place = Place::new();
     let at = socket(&place);
-    let server = serve(&place, &at, 1);
-    let words = [
-        "connect",
-        &at,
-        "talk",
-        "--expect",
-        &server.id(),
-        "--reconnect",
-    ];
-    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = client.stdin.take().unwrap();
-    let mut output = BufReader::new(client.stdout.take().unwrap());
-    let mut line = || {
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        line
-    };
-    assert_eq!(line(), "server 1\n");
-    input.write_all(b"one\n").unwrap();
-    assert_eq!(line(), "one\n");
-    kill(server);
-    let server = serve(&place, &at, 2);
-    assert_eq!(line(), "server 2\n");
-    input.write_all(b"two\n").unwrap();
-    assert_eq!(line(), "two\n");
-    drop(input);
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
-    let mut said = String::new();
-    client
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
-    assert!(
-        said.contains("what was on its way is gone; connecting again\n"),
-        "{said}"
-    );
-    assert!(said.contains("connected again to "), "{said}");
-    drop(server);
+    let (key, _) = place.identity("client.pem");
+    let by_id = |server: &Server| format!("cepa://{}@{}", server.id(), at.replace('/', "%2F"));
+    for is_peer in [false, true] {
+        let server = serve(&place, &at, 1);
+        let (peer, id) = (by_id(&server), server.id());
+        let words = if is_peer {
+            vec!["connect", &peer, "talk", "--reconnect", "--identity", &key]
+        } else {
+            vec!["connect", &at, "talk", "--expect", &id, "--reconnect"]
+        };
+        let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = client.stdin.take().unwrap();
+        let mut output = BufReader::new(client.stdout.take().unwrap());
+        let mut line = || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            line
+        };
+        assert_eq!(line(), "server 1\n");
+        input.write_all(b"one\n").unwrap();
+        assert_eq!(line(), "one\n");
+        kill(server);
+        let server = serve(&place, &at, 2);
+        assert_eq!(line(), "server 2\n");
+        input.write_all(b"two\n").unwrap();
+        assert_eq!(line(), "two\n");
+        drop(input);
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+        let mut said = String::new();
+        let mut stderr = client.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(client.wait().unwrap().code(), Some(0), "{said}");
+        assert!(
+            said.contains("what was on its way is gone; connecting again\n"),
+            "{said}"
+        );
+        assert!(said.contains("connected again to "), "{said}");
+        server.signal("TERM");
+        server.finish();
+    }
 }
 
 #[test]
@@ -404,10 +450,18 @@ impl Caller {
 #[test]
 fn either_end_of_a_serial_line_is_killed_and_started_again() {
     let times = std::env::var("CEPA_RESTARTS").map_or(10, |n| n.parse().unwrap());
+    let bit_errors = std::env::var("CEPA_BER").map_or(0.0, |p| p.parse().unwrap());
     let place = Place::new();
     let (key, id) = place.identity("server.pem");
     // A fast line: it is restarts that are waited for.
-    let runtime = join(&place, &LineSettings::new(300_000.0), 1);
+    let settings = LineSettings {
+        noise: Noise {
+            bit_errors,
+            ..Noise::default()
+        },
+        ..LineSettings::new(300_000.0)
+    };
+    let runtime = join(&place, &settings, 1);
     let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
     let (near, far) = (line("a"), line("b"));
     let start_server = |number: u32| {

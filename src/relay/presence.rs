@@ -2,7 +2,8 @@
 //!
 //! A relay keeps the sessions of its own registered peers itself; a [`Presence`] only says *that* a peer
 //! is registered, and at which relay. [`InMemory`] knows one process. A fleet of relays shares one
-//! `Presence` over a store that it has already, and tells a dialler which of them to ask.
+//! `Presence` over a store that it has already ([`RelayConfig::presence`](super::RelayConfig::presence)), and tells a
+//! dialler which of them to ask.
 
 use std::collections::HashMap;
 use std::future::ready;

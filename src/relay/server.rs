@@ -45,6 +45,9 @@ pub struct RelayConfig {
     pub rate: u64,
     /// Time for a registered peer to take or refuse a circuit; default 10 s.
     pub patience: Duration,
+    /// Where it is kept who is registered at which relay; default this process. A fleet of relays shares one, and
+    /// each of them tells diallers which other one to ask.
+    pub presence: Arc<dyn Presence>,
 }
 
 impl RelayConfig {
@@ -59,6 +62,7 @@ impl RelayConfig {
             circuits_a_peer: 4,
             rate: 10 << 20,
             patience: Duration::from_secs(10),
+            presence: Arc::new(InMemory::default()),
         }
     }
 }
@@ -101,7 +105,6 @@ pub struct Relay {
 struct Inner {
     id: PeerId,
     config: RelayConfig,
-    presence: Arc<dyn Presence>,
     ledger: Mutex<Ledger<Session>>,
     rates: Mutex<HashMap<PeerId, TokenBucket>>,
     carried: AtomicU64,
@@ -125,15 +128,9 @@ impl Refusal {
 }
 
 impl Relay {
-    /// A relay that knows the registrations of this process. `id` is who it is to its peers.
+    /// A relay without peers. `id` is who it is to them.
     #[must_use]
     pub fn new(id: PeerId, config: RelayConfig) -> Self {
-        Self::with_presence(id, config, Arc::new(InMemory::default()))
-    }
-
-    /// A relay of a fleet that shares a [`Presence`].
-    #[must_use]
-    pub fn with_presence(id: PeerId, config: RelayConfig, presence: Arc<dyn Presence>) -> Self {
         let quotas = Quotas {
             registrations: config.registrations,
             registrations_a_peer: config.registrations_a_peer,
@@ -144,7 +141,6 @@ impl Relay {
             inner: Arc::new(Inner {
                 id,
                 config,
-                presence,
                 ledger: Mutex::new(Ledger::new(quotas)),
                 rates: Mutex::default(),
                 carried: AtomicU64::new(0),
@@ -240,7 +236,13 @@ impl Relay {
                     }
                 }
             }
-            if inner.presence.put(peer, inner.id, lifetime).await.is_err() {
+            if inner
+                .config
+                .presence
+                .put(peer, inner.id, lifetime)
+                .await
+                .is_err()
+            {
                 self.refuse(&mut stream, &Refusal::of(Status::Full)).await;
                 return;
             }
@@ -296,7 +298,7 @@ impl Relay {
         let inner = &self.inner;
         let ways = inner.ledger().find(target);
         if ways.is_empty() {
-            let elsewhere = inner.presence.get(target).await;
+            let elsewhere = inner.config.presence.get(target).await;
             return Err(match elsewhere {
                 Ok(relays) => Refusal {
                     status: Status::NotRegistered,
@@ -421,7 +423,7 @@ impl Drop for Registered {
             let (relay, peer) = (Arc::clone(&self.relay), self.peer);
             // The store may be slow, and a drop can not wait.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { relay.presence.remove(peer, relay.id).await });
+                runtime.spawn(async move { relay.config.presence.remove(peer, relay.id).await });
             }
         }
     }

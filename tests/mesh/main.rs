@@ -2,6 +2,7 @@
 //! through others.
 
 mod bad_input;
+mod circuits;
 mod dishonest;
 mod forward;
 mod introductions;

@@ -54,22 +54,29 @@ async fn a_node_without_a_listener_is_reached_through_its_relay() {
     eventually(|| relay.relay_stats().unwrap().registrations == 0).await;
 }
 
+/// As many as an address can have; none but the outermost has a listener.
 #[tokio::test]
-async fn two_relays_in_a_row() {
+async fn relays_in_a_row() {
     let outer = relay(|_| {});
-    let (_, at_outer) = listening(&outer).await;
-    // The inner relay has no listener either: it is registered at the outer one.
-    let inner = relay(|_| {});
-    inner.register(&at_outer).await.unwrap();
-    let inner_way = through(inner.id(), &at_outer, "x");
-    let inner_way = address(inner_way.to_string().strip_suffix("/x").unwrap());
-    let (hidden, client) = (hidden(&inner_way).await, node());
-    let to = through(hidden.id(), &inner_way, "echo");
-    let path = soon(ask(client.open(&to).await.unwrap(), b"far away")).await;
-    assert_eq!(
-        path.unwrap(),
-        format!("via relay {}, {}", inner.id(), outer.id())
-    );
+    let (_, mut way) = listening(&outer).await;
+    let mut passed = vec![outer.id()];
+    let client = node();
+    loop {
+        let hidden = hidden(&way).await;
+        let to = through(hidden.id(), &way, "echo");
+        let path = soon(ask(client.open(&to).await.unwrap(), &vec![1; 100_000])).await;
+        let via: Vec<String> = passed.iter().map(ToString::to_string).collect();
+        assert_eq!(path.unwrap(), format!("via relay {}", via.join(", ")));
+        if passed.len() == cepa::node::MAX_RELAYS {
+            break;
+        }
+        let inner = relay(|_| {});
+        inner.register(&way).await.unwrap();
+        let next = through(inner.id(), &way, "x").to_string();
+        way = address(next.strip_suffix("/x").unwrap());
+        passed.insert(0, inner.id());
+    }
+    assert_eq!(passed.len(), 3);
 }
 
 /// Two relays that are each reached through the other one, by two dials at once.

@@ -10,8 +10,8 @@
 //! TLS of their own into a circuit: to the relay that is the same, and it leaves the machine to the relay.
 //!
 //! - `memory`: nodes register and stay idle; diallers come; circuits are opened, carry 1 KiB there and back and stay
-//!   idle; then both ends of all of them write until nothing more is taken, and nobody reads. In between, with all of that
-//!   there, how long a registration takes: over a session that there is, and from nothing, handshakes included.
+//!   idle. With all of that there, how long a registration takes: over a session that there is, and from nothing,
+//!   handshakes included. Then both ends of all circuits write until nothing more is taken, and nobody reads.
 //! - `copying`: bulk through circuits and through a service that forwards one substream to another, in turn. CPU of the
 //!   relay's process, the ratio of each round, and the middle of the rounds.
 //! - `fairness`: peers that send as fast as their quota lets them, beside one that has ten times as many circuits and
