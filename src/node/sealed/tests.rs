@@ -161,6 +161,16 @@ fn keys_are_replaced_and_the_one_before_is_good_for_a_while() {
     let long = Duration::from_secs(2 * HOUR);
     let (request, _) = seal_request(&it.sender, &it.key, "up", b"", long, at(1000)).unwrap();
     open(&it.mailbox, &request, 1000 + 2 * HOUR).unwrap();
+    // One that has expired is thrown away, and not only refused.
+    assert_eq!(it.mailbox.keys(), 2);
+    assert_eq!(
+        it.mailbox.forget(at(1000 + 2 * HOUR)),
+        Some(it.key.expires())
+    );
+    assert_eq!(it.mailbox.forget(at(1001 + 2 * HOUR)), Some(next.expires()));
+    assert_eq!(it.mailbox.keys(), 1);
+    assert_eq!(it.mailbox.forget(at(1001 + 3 * HOUR)), None);
+    assert_eq!(it.mailbox.keys(), 0);
     // A clock that is set back and forth makes no more than a few.
     for n in 0..20 {
         it.mailbox.key(at(1000 - n)).unwrap();
