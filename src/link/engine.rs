@@ -35,7 +35,7 @@ use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::Receive;
 use super::send::Send;
-use super::turn::Turn;
+use super::turn::{Random, Turn};
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -135,6 +135,9 @@ pub(crate) struct Engine {
     peer_frame: usize,
     pings: VecDeque<Ping>,
     next_ping: u8,
+    /// Added between pings without an answer, at random: what disturbs a line may come as regularly as they.
+    spread: Duration,
+    random: Random,
     pongs: VecDeque<u8>,
     /// The next question is an opening.
     probe_next: bool,
@@ -188,6 +191,8 @@ impl Engine {
             peer_frame: 0,
             pings: VecDeque::new(),
             next_ping: 0,
+            spread: Duration::ZERO,
+            random: Random::new(nonce),
             pongs: VecDeque::new(),
             probe_next: false,
             chatter: Vec::new(),

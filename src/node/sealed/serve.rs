@@ -139,6 +139,11 @@ async fn answer(core: &Core, by: PeerId, deliver: &Deliver) -> Result<Brought, S
         service.is_some()
     })?;
     let service = service.ok_or(SealFlaw::NotServed)?;
+    core.tell(Event::Asked(
+        opened.sender(),
+        by,
+        opened.service().to_owned(),
+    ));
     let answer = (service.handler)(SealedCall { opened, by }).await;
     let answer = answer.as_deref().map_err(String::as_str);
     reply

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use crate::identity::{Identity, KeyKind, PeerId, UnixTime};
 
 use super::{
@@ -251,6 +253,27 @@ fn keys_survive_their_text() {
     let p256 = Mailbox::new(Identity::generate(KeyKind::P256).unwrap());
     let key = p256.key(at(0)).unwrap();
     assert_eq!(key.to_string().parse(), Ok(key));
+}
+
+proptest! {
+    /// What comes from anybody, and what is nearly right.
+    #[test]
+    fn no_bytes_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        super::fuzz(&bytes);
+        let it = scene(1000);
+        for whole in [it.request.clone(), it.key.to_bytes()] {
+            let mut changed = whole;
+            for (place, byte) in &changes {
+                *place.get_mut(&mut changed) = *byte;
+            }
+            super::fuzz(&changed);
+            let _ = open(&it.mailbox, &changed, 1000);
+            let _ = it.awaiting.open(&changed);
+        }
+    }
 }
 
 #[test]
