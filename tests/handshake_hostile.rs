@@ -28,16 +28,34 @@ async fn against<F, T>(stranger: impl FnOnce(DuplexStream) -> F) -> (Result<Peer
 where
     F: Future<Output = T>,
 {
+    shaking_hands(Side::Server, stranger).await
+}
+
+/// The same for a client.
+async fn dialling<F, T>(stranger: impl FnOnce(DuplexStream) -> F) -> (Result<Peer, TlsError>, u64)
+where
+    F: Future<Output = T>,
+{
+    shaking_hands(Side::Client, stranger).await
+}
+
+async fn shaking_hands<F, T>(
+    side: Side,
+    stranger: impl FnOnce(DuplexStream) -> F,
+) -> (Result<Peer, TlsError>, u64)
+where
+    F: Future<Output = T>,
+{
     let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
     let (a, b) = tokio::io::duplex(1 << 12);
     let meter = Meter::new();
-    let mut server = Onion::new(Metered::new(b, meter.clone()));
-    let served = async {
-        let pushed = server.push(Side::Server, &config).await;
-        drop(server);
+    let mut onion = Onion::new(Metered::new(b, meter.clone()));
+    let ours = async {
+        let pushed = onion.push(side, &config).await;
+        drop(onion);
         pushed
     };
-    let both = async { tokio::join!(served, stranger(a)) };
+    let both = async { tokio::join!(ours, stranger(a)) };
     let both = tokio::time::timeout(Duration::from_secs(60), both);
     (both.await.expect("it hung").0, meter.bytes_in())
 }
@@ -117,25 +135,6 @@ async fn a_hello_in_many_small_records_is_taken_and_an_endless_one_is_not() {
     .await;
     assert!(result.is_err());
     assert!(read < 20_000, "{read} bytes were read");
-}
-
-/// A client that shakes hands with `stranger`, and how many bytes it read for that.
-async fn dialling<F, T>(stranger: impl FnOnce(DuplexStream) -> F) -> (Result<Peer, TlsError>, u64)
-where
-    F: Future<Output = T>,
-{
-    let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
-    let (a, b) = tokio::io::duplex(1 << 12);
-    let meter = Meter::new();
-    let mut client = Onion::new(Metered::new(a, meter.clone()));
-    let dialled = async {
-        let pushed = client.push(Side::Client, &config).await;
-        drop(client);
-        pushed
-    };
-    let both = async { tokio::join!(dialled, stranger(b)) };
-    let both = tokio::time::timeout(Duration::from_secs(60), both);
-    (both.await.expect("it hung").0, meter.bytes_in())
 }
 
 #[tokio::test]

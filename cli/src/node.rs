@@ -128,6 +128,7 @@ pub(crate) fn tell(node: &Node) {
                 | Event::Refused(peer, ..)
                 | Event::Introduced(peer, ..)
                 | Event::Revoked(peer, _)
+                | Event::Asked(peer, ..)
                 | Event::Wrapped(peer, ..) => {
                     say_of(peer, &event);
                 }

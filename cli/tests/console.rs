@@ -354,6 +354,26 @@ fn boot_messages_are_shown_in_colour_and_harmless() {
 }
 
 #[test]
+fn a_board_that_restarts_is_seen_booting_and_is_back() {
+    let place = Place::new();
+    let words = ["console", &board(), "sh", "--trust", "any", "--reconnect"];
+    let mut desk = Desk::sit_down(&place, &words, (24, 80));
+    desk.until("\x1b[2;33mU-Boot 2026");
+    desk.until("ready=");
+    for _ in 0..3 {
+        // The server is the shell's parent.
+        desk.type_in("kill -9 $PPID\r");
+        desk.until("; connecting again\r\n");
+        desk.until("\x1b[2;33mU-Boot 2026");
+        desk.until("back at sh, which was opened anew\r\n");
+        desk.until("ready=");
+    }
+    desk.type_in("exit\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
 fn boot_messages_have_no_colour_where_none_is_wanted() {
     let place = Place::new();
     let words = ["console", &board(), "--trust", "any"];

@@ -183,6 +183,10 @@ pub(crate) struct Decoder {
     raw: Vec<u8>,
     /// A flag was seen, and what is in `raw` came behind it.
     inside: bool,
+    /// Flags right before what is in `raw`.
+    flags: usize,
+    /// Flags right before the last piece that was given.
+    before: usize,
 }
 
 impl Decoder {
@@ -198,8 +202,10 @@ impl Decoder {
             self.raw.extend(before);
             *input = behind.get(1..).unwrap_or_default();
             let inside = std::mem::replace(&mut self.inside, true);
-            if !self.raw.is_empty() {
-                let raw = std::mem::take(&mut self.raw);
+            if self.raw.is_empty() {
+                self.flags += 1;
+            } else {
+                let raw = self.give(1);
                 let whole = inside && raw.len() <= RAW_MAX;
                 return Some(if whole {
                     Piece::Candidate(raw)
@@ -211,8 +217,19 @@ impl Decoder {
         if self.raw.len() > RAW_MAX {
             self.inside = false;
         }
-        (!self.inside && !self.raw.is_empty())
-            .then(|| Piece::Chatter(std::mem::take(&mut self.raw)))
+        (!self.inside && !self.raw.is_empty()).then(|| Piece::Chatter(self.give(0)))
+    }
+
+    /// Hands out what was collected, which so many flags ended.
+    fn give(&mut self, ended_by: usize) -> Vec<u8> {
+        self.before = std::mem::replace(&mut self.flags, ended_by);
+        std::mem::take(&mut self.raw)
+    }
+
+    /// How many flags stood between the last piece that was given and the one before it. Between frames they
+    /// are the frames'; in chatter they are a part of it.
+    pub(crate) fn flags_before(&self) -> usize {
+        self.before
     }
 
     /// Whether a frame has begun and not ended.
@@ -223,7 +240,7 @@ impl Decoder {
     /// Gives up the frame that has begun: nothing has come for too long.
     pub(crate) fn give_up(&mut self) -> Vec<u8> {
         self.inside = false;
-        std::mem::take(&mut self.raw)
+        self.give(0)
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 use cepa_transports::endpoint::{Duplex, MTU};
 
-use super::codec::{Decoder, Escapes, Piece, Seal, unescape};
+use super::codec::{Decoder, Escapes, FLAG, Piece, Seal, unescape};
 use super::config::Config;
 use super::error::LinkError;
 use super::frame::{Open, WINDOW_BITS};
@@ -35,7 +35,7 @@ use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::Receive;
 use super::send::Send;
-use super::turn::Turn;
+use super::turn::{Random, Turn};
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -135,10 +135,15 @@ pub(crate) struct Engine {
     peer_frame: usize,
     pings: VecDeque<Ping>,
     next_ping: u8,
+    /// Added between pings without an answer, at random: what disturbs a line may come as regularly as they.
+    spread: Duration,
+    random: Random,
     pongs: VecDeque<u8>,
     /// The next question is an opening.
     probe_next: bool,
     chatter: Vec<u8>,
+    /// The last piece of input was a frame.
+    heard_frame: bool,
     give_up: Duration,
     linger_until: Option<Instant>,
     /// Whose turn it is, in an epoch whose line carries one way at a time.
@@ -186,9 +191,12 @@ impl Engine {
             peer_frame: 0,
             pings: VecDeque::new(),
             next_ping: 0,
+            spread: Duration::ZERO,
+            random: Random::new(nonce),
             pongs: VecDeque::new(),
             probe_next: false,
             chatter: Vec::new(),
+            heard_frame: false,
             give_up: config.give_up,
             linger_until: None,
             turn: None,
@@ -309,10 +317,12 @@ impl Engine {
                 Piece::Candidate(raw) => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
+                        self.hears_frame();
                         continue;
                     }
                     self.stats.invalid += 1;
                     if self.hears_itself(now) {
+                        self.hears_frame();
                         continue;
                     }
                     raw
@@ -431,7 +441,23 @@ impl Engine {
         self.end.get_or_insert(end);
     }
 
+    /// The last piece was a frame. Of the flags between it and chatter one is its own, where it begins.
+    fn hears_frame(&mut self) {
+        if !std::mem::replace(&mut self.heard_frame, true) {
+            let flags = self.decoder.flags_before().saturating_sub(1);
+            self.keep_chatter(&vec![FLAG; flags.min(CHATTER)]);
+        }
+    }
+
+    /// The last piece was chatter, and so are the flags before it, but for the one that ended a frame.
     fn chat(&mut self, raw: &[u8]) {
+        let ended = usize::from(std::mem::take(&mut self.heard_frame));
+        let flags = self.decoder.flags_before().saturating_sub(ended);
+        self.keep_chatter(&vec![FLAG; flags.min(CHATTER)]);
+        self.keep_chatter(raw);
+    }
+
+    fn keep_chatter(&mut self, raw: &[u8]) {
         let room = CHATTER.saturating_sub(self.chatter.len());
         self.chatter.extend(raw.get(..room).unwrap_or(raw));
     }

@@ -31,21 +31,22 @@ pub fn fuzz_link(data: &[u8]) {
     }
 }
 
-/// What is cut at the flags is all that stands between them.
+/// What is cut at the flags is all that stands between them, and no flag is forgotten.
 fn decoder(data: &[u8], cut: usize) {
     let mut decoder = Decoder::default();
     let mut found = Vec::new();
     for mut piece in data.chunks(cut) {
         while let Some(piece) = decoder.next(&mut piece) {
-            match piece {
-                Piece::Candidate(raw) | Piece::Chatter(raw) => found.extend(raw),
-            }
+            let (Piece::Candidate(raw) | Piece::Chatter(raw)) = piece;
+            found.extend(vec![FLAG; decoder.flags_before()]);
+            found.extend(raw);
         }
         assert!(piece.is_empty(), "input was left");
     }
-    found.extend(decoder.give_up());
-    let between = data.iter().copied().filter(|byte| *byte != FLAG);
-    assert!(found.into_iter().eq(between), "bytes were lost");
+    let last = decoder.give_up();
+    found.extend(vec![FLAG; decoder.flags_before()]);
+    found.extend(last);
+    assert!(found == data, "bytes were lost");
 }
 
 fn engine(script: &[u8], mode: u8) {

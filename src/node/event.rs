@@ -34,6 +34,8 @@ pub enum Event {
     Introduced(PeerId, String, Vec<PeerId>),
     /// A peer took an introduction to a service back.
     Revoked(PeerId, String),
+    /// A sealed request was let in: from whom, by whom it was brought, and for which service.
+    Asked(PeerId, PeerId, String),
     /// A peer gave another one a reference through a membrane: who, whom, and to which service of whom.
     Wrapped(PeerId, PeerId, String),
     /// Registered at a relay.
@@ -70,6 +72,15 @@ impl fmt::Display for Event {
                 write!(
                     f,
                     "{peer} took an introduction to the service {service:?} back"
+                )
+            }
+            Self::Asked(from, by, service) if from == by => {
+                write!(f, "{from} asks the service {service:?}, sealed")
+            }
+            Self::Asked(from, by, service) => {
+                write!(
+                    f,
+                    "{from} asks the service {service:?}, sealed and brought by {by}"
                 )
             }
             Self::Wrapped(from, to, what) => {

@@ -169,3 +169,31 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     assert_eq!(own.groups, Some(vec![0x11ec]));
     assert_eq!(own.key_form, Some(KeyForm::Certificate));
 }
+
+#[test]
+fn what_may_pass_is_tried_again_and_what_somebody_means_is_not() {
+    use crate::identity::Refusal;
+    use crate::tls::TlsError;
+    let alert = |alert| TlsError::RefusedByPeer { alert };
+    for (error, passes) in [
+        (TlsError::Truncated { layer: 1 }, true),
+        (TlsError::TimedOut, true),
+        (TlsError::BadRecord, true),
+        // A login prompt, and bytes of an old session.
+        (TlsError::NotTls { first: vec![] }, true),
+        (alert(10), true),
+        // Bad certificate, unknown CA, access denied, no common protocol.
+        (alert(42), false),
+        (alert(48), false),
+        (alert(49), false),
+        (alert(120), false),
+        (TlsError::Refused(Refusal::NoCertificate), false),
+        (TlsError::Misuse { what: "" }, false),
+    ] {
+        let again = error.again(1);
+        assert_eq!(error.may_pass(), passes, "{error}");
+        assert_eq!(again.may_pass(), passes, "told again: {error}");
+        assert_eq!(ConnectError::Tls(error).may_pass(), passes);
+    }
+    assert!(!ConnectError::Binding(BindingError::Mismatch).may_pass());
+}

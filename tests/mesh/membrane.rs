@@ -182,6 +182,13 @@ async fn what_the_server_gives_leads_through_the_membrane() {
     let again = it.given(&mut stream, reference(&secret)).await;
     assert_eq!(only(&again).address(), wrapped.address());
     assert_eq!(it.membrane.references(), 1);
+    // The service that stands for it is no service of the node's own, and opens for nobody without it.
+    assert_eq!(it.between.services(), ["shop"]);
+    let named = it
+        .to
+        .clone()
+        .with_service(wrapped.address().unwrap().service());
+    assert!(it.client.open(&named.unwrap()).await.is_err());
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ async fn a_request_is_carried_and_so_is_its_answer() {
     let (carrier, at) = carrier(|_| {}).await;
     let (recipient, calls) = recipient(&at).await;
     let sender = node();
+    let mut events = recipient.events();
     let body = vec![7; MAX_BODY - 64];
     let answer = ask(&sender, &at, &recipient, &body).await.unwrap();
     let mut expected = sender.id().as_bytes().to_vec();
@@ -73,6 +74,11 @@ async fn a_request_is_carried_and_so_is_its_answer() {
     expected.extend(body);
     assert_eq!(answer, expected);
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+    let asked = until(&mut events, |event| match event {
+        Event::Asked(from, by, service) => Some((*from, *by, service.clone())),
+        _ => None,
+    });
+    assert_eq!(asked.await, (sender.id(), carrier.id(), "up".to_owned()));
     eventually(|| carrier.carrier_stats().unwrap().now == 0).await;
     let stats = carrier.carrier_stats().unwrap();
     assert_eq!(

@@ -17,8 +17,9 @@ first, the command ends quietly with exit code 0.
 With --reconnect a session that is lost is made again, and the service opened anew: its output begins
 at its own beginning, and what was on its way either way is gone, which is told on standard error. The
 pauses between attempts double from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It
-ends with the service, with exit code 3, 4 or 7 when one end no longer wants the other, and with 6 when
-the session is lost after the end of standard input, which cannot be read a second time.")]
+ends with the service, with exit code 3, 4, 5 or 7 when the two ends no longer want or understand each
+other, and with 6 when the session is lost after the end of standard input, which cannot be read a
+second time.")]
 pub(crate) struct Connect {
     /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
     /// printed
@@ -50,7 +51,7 @@ colour unless NO_COLOR is set. The command ends with the service: with exit code
 
 With --reconnect a session that is lost is made again, and the service opened anew, with the pauses of
 `cepa connect --reconnect`; what is typed meanwhile is thrown away, but for ~. which leaves. It ends with
-exit code 3, 4 or 7 when one end no longer wants the other.")]
+exit code 3, 4, 5 or 7 when the two ends no longer want or understand each other.")]
 pub(crate) struct Console {
     /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
     #[arg(value_name = "ADDR")]
@@ -76,8 +77,8 @@ All connections share one session, which is made at start. When it is lost they 
 socket knows no reset, its connections end), and the command ends with exit code 6.
 
 With --reconnect it listens on instead and makes another session, with the pauses of `cepa connect
---reconnect`; connections that come meanwhile wait for it. It ends with exit code 3, 4 or 7 when one end
-no longer wants the other.
+--reconnect`; connections that come meanwhile wait for it. It ends with exit code 3, 4, 5 or 7 when the
+two ends no longer want or understand each other.
 
 Example:
   cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\

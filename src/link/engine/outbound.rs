@@ -168,14 +168,13 @@ impl Engine {
         };
         let idle = self.heard_at + KEEPALIVE.max(self.line.time_of(80));
         let ping = self.pings.back().map(|ping| {
-            let retry = if self.pings.len() > EAGER {
-                RETRY.max(self.line.time_of(OPEN))
+            let overdue = self.line.overdue(&ping.mark, other);
+            if self.pings.len() > EAGER {
+                let retry = RETRY.max(self.line.time_of(OPEN));
+                overdue.max(ping.sent_at + retry) + self.spread
             } else {
-                Duration::ZERO
-            };
-            self.line
-                .overdue(&ping.mark, other)
-                .max(ping.sent_at + retry)
+                overdue
+            }
         });
         let data = self
             .send
@@ -201,6 +200,7 @@ impl Engine {
                 self.emit(now, &Frame::Open(open), out);
             }
         }
+        self.spread = RETRY / 2 * self.random.next() / 256;
         let (id, order) = (self.next_ping, self.send.order());
         self.next_ping = id.wrapping_add(1);
         let start = out.len();

@@ -5,11 +5,13 @@
     clippy::cast_sign_loss
 )]
 
+mod chatter;
 mod disturbed;
 mod goodput;
 mod half;
 mod restarts;
 mod seeds;
+mod table;
 mod told;
 mod vectors;
 

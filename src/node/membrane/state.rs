@@ -24,8 +24,8 @@ use super::message::MessageFlaw;
 const MOST: usize = 1024;
 const MOST_OF_ONE: usize = 256;
 
-/// Begins the names of those services.
-const PREFIX: &str = "membrane.";
+/// Begins the names of those services: they are the protocol's own, which no peer opens but with an introduction.
+const PREFIX: &str = "cepa.membrane.";
 
 /// What does not pass a membrane. Each text is one line.
 #[derive(Debug, thiserror::Error)]

@@ -80,6 +80,15 @@ impl Mailbox {
         }))
     }
 
+    /// Throws away the keys that have expired, so that nothing that was sealed for them can be opened any more; says until
+    /// when the first of the others is good. A node does that by itself.
+    pub fn forget(&self, now: UnixTime) -> Option<UnixTime> {
+        self.with(|state| {
+            state.keys.retain(|own| own.key.expires() >= now);
+            state.keys.iter().map(|own| own.key.expires()).min()
+        })
+    }
+
     /// Opens a request, and lets it in: once, in time, and where `serves` says that its sender may ask for the
     /// service that it names. What comes of a request that was let in is told by [`Replier::answer`] alone; a refusal
     /// from here proves nothing to its sender, who can't tell it from the carrier's.

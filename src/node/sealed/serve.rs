@@ -3,10 +3,12 @@
 //! A carrier takes its place in the quota before it reads, asks the recipient in the session that there is with it,
 //! and holds nothing once it has answered. It knows from whom, to whom, when and how much.
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::identity::{PeerId, UnixTime};
 use crate::mux::{StreamTimeouts, Substream};
@@ -91,7 +93,7 @@ async fn fetch(
 }
 
 /// Takes one substream on which a request is brought, or our key is wanted.
-pub(in crate::node) async fn deliver(core: &Core, incoming: Incoming) {
+pub(in crate::node) async fn deliver(core: &Arc<Core>, incoming: Incoming) {
     let by = incoming.peer().id();
     if !core.sealed.takes_any() {
         let _ = incoming.refuse("this peer takes no sealed messages").await;
@@ -124,14 +126,15 @@ pub(in crate::node) async fn deliver(core: &Core, incoming: Incoming) {
     finish(stream, &brought).await;
 }
 
-async fn answer(core: &Core, by: PeerId, deliver: &Deliver) -> Result<Brought, SealFlaw> {
+async fn answer(core: &Arc<Core>, by: PeerId, deliver: &Deliver) -> Result<Brought, SealFlaw> {
     let sealed = &core.sealed;
     let now = UnixTime::now();
     let Some(request) = deliver.request() else {
-        return sealed
-            .mailbox
-            .key(now)
-            .map(|key| Brought::done(key.to_bytes()));
+        let key = sealed.mailbox.key(now)?;
+        if !sealed.forgetting.swap(true, Ordering::Relaxed) {
+            tokio::spawn(forget(Arc::downgrade(core)));
+        }
+        return Ok(Brought::done(key.to_bytes()));
     };
     let mut service = None;
     let (opened, reply) = sealed.mailbox.open(request, now, |sender, name| {
@@ -139,12 +142,39 @@ async fn answer(core: &Core, by: PeerId, deliver: &Deliver) -> Result<Brought, S
         service.is_some()
     })?;
     let service = service.ok_or(SealFlaw::NotServed)?;
+    core.tell(Event::Asked(
+        opened.sender(),
+        by,
+        opened.service().to_owned(),
+    ));
     let answer = (service.handler)(SealedCall { opened, by }).await;
     let answer = answer.as_deref().map_err(String::as_str);
     reply
         .answer(answer)
         .or_else(|flaw| reply.answer(Err(&flaw.to_string())))
         .map(Brought::done)
+}
+
+/// Throws keys away when their time is over, also where nobody asks for another one, until there are none.
+async fn forget(core: Weak<Core>) {
+    loop {
+        let Some(core) = core.upgrade() else { return };
+        let sealed = &core.sealed;
+        let now = UnixTime::now();
+        let Some(next) = sealed.mailbox.forget(now) else {
+            // Whoever makes one from here on begins anew; one that was made just now is seen to here.
+            sealed.forgetting.store(false, Ordering::Relaxed);
+            if sealed.mailbox.forget(now).is_none()
+                || sealed.forgetting.swap(true, Ordering::Relaxed)
+            {
+                return;
+            }
+            continue;
+        };
+        drop(core);
+        let left = next.as_secs().saturating_sub(now.as_secs());
+        sleep(Duration::from_secs(left.saturating_add(1))).await;
+    }
 }
 
 /// Answers, and leaves it to the peer to end the substream: a reset could overtake the answer.

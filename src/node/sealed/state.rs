@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -66,6 +66,8 @@ pub(super) struct Service {
 pub(in crate::node) struct State {
     pub(super) mailbox: Mailbox,
     pub(super) places: Arc<Places>,
+    /// Somebody sees to it that old keys are thrown away.
+    pub(super) forgetting: AtomicBool,
     services: Mutex<HashMap<String, Arc<Service>>>,
     carrier: Mutex<Option<Arc<Carrier>>>,
 }
@@ -75,6 +77,7 @@ impl State {
         Self {
             mailbox: Mailbox::new(identity.clone()),
             places: Places::new(Quota::new(AT_ONCE, AT_ONCE_OF_ONE, A_MINUTE)),
+            forgetting: AtomicBool::new(false),
             services: Mutex::default(),
             carrier: Mutex::default(),
         }

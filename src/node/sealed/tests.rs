@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use crate::identity::{Identity, KeyKind, PeerId, UnixTime};
 
 use super::{
@@ -159,6 +161,16 @@ fn keys_are_replaced_and_the_one_before_is_good_for_a_while() {
     let long = Duration::from_secs(2 * HOUR);
     let (request, _) = seal_request(&it.sender, &it.key, "up", b"", long, at(1000)).unwrap();
     open(&it.mailbox, &request, 1000 + 2 * HOUR).unwrap();
+    // One that has expired is thrown away, and not only refused.
+    assert_eq!(it.mailbox.keys(), 2);
+    assert_eq!(
+        it.mailbox.forget(at(1000 + 2 * HOUR)),
+        Some(it.key.expires())
+    );
+    assert_eq!(it.mailbox.forget(at(1001 + 2 * HOUR)), Some(next.expires()));
+    assert_eq!(it.mailbox.keys(), 1);
+    assert_eq!(it.mailbox.forget(at(1001 + 3 * HOUR)), None);
+    assert_eq!(it.mailbox.keys(), 0);
     // A clock that is set back and forth makes no more than a few.
     for n in 0..20 {
         it.mailbox.key(at(1000 - n)).unwrap();
@@ -251,6 +263,27 @@ fn keys_survive_their_text() {
     let p256 = Mailbox::new(Identity::generate(KeyKind::P256).unwrap());
     let key = p256.key(at(0)).unwrap();
     assert_eq!(key.to_string().parse(), Ok(key));
+}
+
+proptest! {
+    /// What comes from anybody, and what is nearly right.
+    #[test]
+    fn no_bytes_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        super::fuzz(&bytes);
+        let it = scene(1000);
+        for whole in [it.request.clone(), it.key.to_bytes()] {
+            let mut changed = whole;
+            for (place, byte) in &changes {
+                *place.get_mut(&mut changed) = *byte;
+            }
+            super::fuzz(&changed);
+            let _ = open(&it.mailbox, &changed, 1000);
+            let _ = it.awaiting.open(&changed);
+        }
+    }
 }
 
 #[test]
