@@ -423,7 +423,10 @@ fn two_ends(script: &[u8], pacing: bool) {
             };
             // The script moves the time on without a look at deadlines, so the first ones may be past.
             overdue = if wake > now { 0 } else { overdue + 1 };
-            assert!(overdue < 10, "a driver would be woken for nothing, for ever");
+            assert!(
+                overdue < 10,
+                "a driver would be woken for nothing, for ever"
+            );
             now = now.max(wake);
             for end in &mut ends {
                 end.engine.handle_timeout(now);
