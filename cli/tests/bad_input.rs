@@ -83,7 +83,7 @@ fn an_unknown_peer_is_4_and_the_line_has_the_command_that_works() {
 #[test]
 fn an_expired_certificate_is_3_here_and_7_there() {
     let place = Place::new();
-    let expired = expired_identity(&place);
+    let expired = place.expired_identity("expired.pem");
     let server = place.serve(&[
         "tcp:127.0.0.1:0",
         "--service",
@@ -114,28 +114,15 @@ fn an_expired_certificate_is_3_here_and_7_there() {
         "--identity",
         &expired,
     ];
-    place.fails_quietly(&words, 7);
-}
-
-/// An identity whose certificate ran out long ago.
-fn expired_identity(place: &Place) -> String {
-    use std::os::unix::fs::OpenOptionsExt;
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let mut params = rcgen::CertificateParams::new(vec!["expired.example".to_owned()]).unwrap();
-    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
-    let certificate = params.self_signed(&key).unwrap();
-    let file = place.text("expired.pem");
-    let mut open = std::fs::OpenOptions::new();
-    let mut out = open
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&file)
-        .unwrap();
-    out.write_all((key.serialize_pem() + &certificate.pem()).as_bytes())
-        .unwrap();
-    file
+    let output = place.run(&words);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].contains("our own certificate has run out"),
+        "{stderr}"
+    );
+    assert!(lines[1].starts_with("cepa: "), "{stderr}");
 }
 
 #[test]

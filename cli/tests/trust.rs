@@ -395,25 +395,16 @@ fn an_authority_vouches_for_the_host() {
     place.fails(&["connect", "unix:/run/none", "--ca", &ca], 2);
 }
 
-/// A file with an identity whose certificate ran out long ago, and its id.
-fn run_out(place: &Place, name: &str) -> (String, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut certificate = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
-    certificate.not_before = rcgen::date_time_ymd(2001, 1, 1);
-    certificate.not_after = rcgen::date_time_ymd(2002, 1, 1);
-    let certificate = certificate.self_signed(&key).unwrap();
-    // By `cepa id`, so that the file is private.
-    let (file, _) = place.identity(name);
-    fs::write(&file, key.serialize_pem() + &certificate.pem()).unwrap();
-    let id = text(&place.run(&["id", "show", "--identity", &file]).stdout);
-    (file, id.trim().to_owned())
-}
-
 #[test]
 fn a_certificate_that_has_run_out_is_warned_of_at_both_ends() {
     let place = Place::new();
-    let (of_server, server_id) = run_out(&place, "server");
-    let (of_client, client_id) = run_out(&place, "client");
+    let id_in = |file: &str| {
+        let output = place.run(&["id", "show", "--identity", file]);
+        text(&output.stdout).trim().to_owned()
+    };
+    let of_server = place.expired_identity("server");
+    let of_client = place.expired_identity("client");
+    let (server_id, client_id) = (id_in(&of_server), id_in(&of_client));
     let mut server = server(&place, &["--allow", &client_id, "--identity", &of_server]);
     let address = server.address();
     let words = ["connect", &address, "--expect", &server_id];

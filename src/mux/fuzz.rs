@@ -393,6 +393,7 @@ fn two_ends(script: &[u8], pacing: bool) {
         }
     }
     // Everybody accepts and reads until nothing moves.
+    let mut overdue = 0;
     for _ in 0..10_000 {
         let mut moved = false;
         for this in 0..2 {
@@ -417,10 +418,16 @@ fn two_ends(script: &[u8], pacing: bool) {
                 .iter()
                 .filter_map(|end| end.engine.poll_timeout())
                 .min();
-            let Some(wake) = wake.filter(|at| *at > now) else {
+            let Some(wake) = wake else {
                 break;
             };
-            now = wake;
+            // The script moves the time on without a look at deadlines, so the first ones may be past.
+            overdue = if wake > now { 0 } else { overdue + 1 };
+            assert!(
+                overdue < 10,
+                "a driver would be woken for nothing, for ever"
+            );
+            now = now.max(wake);
             for end in &mut ends {
                 end.engine.handle_timeout(now);
             }

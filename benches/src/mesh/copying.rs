@@ -13,7 +13,7 @@ use crate::measure::{median, number};
 const STREAMS: u64 = 4;
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
-    let relay = Running::start(100, u64::MAX / 2)?;
+    let relay = Running::start(100, u64::MAX / 2, options.unpaced)?;
     let (node, _) = Node::come(&relay, &Crowd::new()).await?;
     let dialling = diallers(&relay, 1).await?;
     let session = &dialling[0].1;

@@ -12,7 +12,6 @@ use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Stream};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
 
 use super::relay::Running;
 use crate::{Failure, Outcome};
@@ -26,6 +25,8 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// What a circuit is opened with: how the node treats what comes.
 pub(super) const ECHO_ONCE: u8 = b'e';
 pub(super) const SINK: u8 = b's';
+/// It writes for as long as something is taken, and reads nothing.
+pub(super) const STUFF: u8 = b'w';
 
 /// Bytes of one echo.
 pub(super) const ECHO: usize = 1024;
@@ -35,21 +36,13 @@ pub(super) const ECHO: usize = 1024;
 pub(super) struct Crowd {
     /// How many bytes have come, by who sent them.
     counts: Mutex<HashMap<PeerId, Arc<AtomicU64>>>,
-    /// From when on nodes write into circuits that are idle.
-    stuffing: watch::Sender<bool>,
 }
 
 impl Crowd {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             counts: Mutex::default(),
-            stuffing: watch::Sender::new(false),
         })
-    }
-
-    /// Has nodes write into idle circuits from now on, for as long as something is taken.
-    pub(super) fn stuff(&self) {
-        self.stuffing.send_replace(true);
     }
 
     /// Bytes so far, by who sent them.
@@ -124,7 +117,8 @@ pub(super) async fn diallers(relay: &Running, count: usize) -> Outcome<Vec<(Peer
 
 fn identity(relay: &Running) -> Outcome<(StackConfig, Endpoint)> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
-    let config = StackConfig::new(identity, Arc::new(Pinned::one(relay.id)));
+    let mut config = StackConfig::new(identity, Arc::new(Pinned::one(relay.id)));
+    config.mux.pacing = !relay.unpaced;
     Ok((config, format!("tcp:127.0.0.1:{}", relay.port).parse()?))
 }
 
@@ -166,14 +160,16 @@ async fn treat(
     from: PeerId,
     crowd: &Arc<Crowd>,
 ) -> Outcome<()> {
-    if stream.read_u8().await? == ECHO_ONCE {
+    let treat = stream.read_u8().await?;
+    if treat == ECHO_ONCE {
         let mut some = [0; ECHO];
         stream.read_exact(&mut some).await?;
         stream.write_all(&some).await?;
         stream.flush().await?;
         // Open, and nobody reads.
-        let mut stuffing = crowd.stuffing.subscribe();
-        stuffing.wait_for(|stuffing| *stuffing).await?;
+        return std::future::pending().await;
+    }
+    if treat == STUFF {
         let chunk = vec![2; 16 << 10];
         loop {
             stream.write_all(&chunk).await?;

@@ -26,7 +26,7 @@ const OTHERS: usize = 8;
 const WARM: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
-    let relay = Running::start(CIRCUITS, RATE.into())?;
+    let relay = Running::start(CIRCUITS, RATE.into(), options.unpaced)?;
     let crowd = Crowd::new();
     // The same few nodes for all, so that they share sessions on the far side too.
     let mut ids = Vec::new();

@@ -7,7 +7,7 @@ use cepa::transports::Stream;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::crowd::{Crowd, ECHO_ONCE, Node, circuit, diallers, nodes};
+use super::crowd::{Crowd, ECHO_ONCE, Node, STUFF, circuit, diallers, nodes};
 use super::relay::Running;
 use super::{Options, at_most, told};
 use crate::Outcome;
@@ -22,6 +22,9 @@ const CIRCUITS_EACH: usize = 4;
 /// Between two registrations that are timed.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Circuits that are stuffed.
+const FULL: usize = 64;
+
 /// How long a relay has nothing to do when all circuits are full.
 const STILL: Duration = Duration::from_secs(2);
 
@@ -30,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(90);
 
 pub(super) async fn run(options: &Options) -> Outcome<()> {
     allow_descriptors(2 * (options.nodes + options.circuits + options.samples) + 200)?;
-    let relay = Running::start(CIRCUITS_EACH, u64::from(u32::MAX))?;
+    let relay = Running::start(CIRCUITS_EACH, u64::from(u32::MAX), options.unpaced)?;
     let crowd = Crowd::new();
     let mut all = first_of(nodes(&relay, &crowd, BEFORE).await?);
     let before = relay.memory().await?;
@@ -61,33 +64,34 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
 
     registrations(&relay, &crowd, &mut all, options.samples).await?;
 
-    crowd.stuff();
-    let begun = Instant::now();
-    for stream in circuits {
+    // As many more as are full within seconds.
+    let more = diallers(&relay, FULL.div_ceil(CIRCUITS_EACH)).await?;
+    let before = relay.memory().await?;
+    let wanted = (0..FULL).map(|i| {
+        let (_, session) = &more[i % more.len()];
+        circuit(session, all[i % all.len()].id, STUFF)
+    });
+    let stuffed = futures::future::try_join_all(wanted).await?;
+    for stream in stuffed {
         tokio::spawn(stuff(stream));
     }
     // Until it has nothing to do any more.
-    let mut used = relay.cpu()?;
-    let still = loop {
+    let (begun, mut used) = (Instant::now(), relay.cpu()?);
+    loop {
         tokio::time::sleep(STILL).await;
         let now = relay.cpu()?;
         if now - used < STILL.as_secs_f64() / 50.0 {
-            break true;
+            break;
+        }
+        if begun.elapsed() > LONGEST {
+            return Err("the circuits do not become full".into());
         }
         used = now;
-        if begun.elapsed() > LONGEST {
-            break false;
-        }
-    };
-    let took = begun.elapsed().as_secs_f64();
-    at_most("stuffing", took, "s", 30.0)?;
-    if !still {
-        eprintln!("cepa-bench: the circuits are not full yet, so the next figure says too little");
     }
-    // Above that without circuits; what those that came and went have left behind is in it, too.
     let full = relay.memory().await?;
-    let one = kib(before, full, options.circuits);
-    at_most("circuit-memory-full", one, "KiB", 128.0)
+    at_most("circuit-memory-full", kib(before, full, FULL), "KiB", 128.0)?;
+    drop(circuits);
+    Ok(())
 }
 
 /// Writes for as long as something is taken, and longer.

@@ -11,7 +11,7 @@
 //!
 //! - `memory`: nodes register and stay idle; diallers come; circuits are opened, carry 1 KiB there and back and stay
 //!   idle. With all of that there, how long a registration takes: over a session that there is, and from nothing,
-//!   handshakes included. Then both ends of all circuits write until nothing more is taken, and nobody reads.
+//!   handshakes included. Then both ends of 64 circuits write until nothing more is taken, and nobody reads.
 //! - `copying`: bulk through circuits and through a service that forwards one substream to another, in turn. CPU of the
 //!   relay's process, the ratio of each round, and the middle of the rounds.
 //! - `fairness`: peers that send as fast as their quota lets them, beside one that has ten times as many circuits and
@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// How long `fairness` is watched, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Without the mux's pacing, at all ends
+    #[arg(long)]
+    unpaced: bool,
     /// Only this one
     #[arg(long)]
     only: Option<Part>,

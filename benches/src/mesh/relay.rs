@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Bytes a second of one peer
     #[arg(long)]
     rate: u64,
+    /// Without the mux's pacing
+    #[arg(long)]
+    unpaced: bool,
 }
 
 /// Says `PORT PEERID`, and relays until it is killed.
@@ -53,6 +56,7 @@ async fn relay(options: &Options) -> Outcome<()> {
     relay.rate = options.rate;
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
     config.sessions = PLENTY;
+    config.stack.mux.pacing = !options.unpaced;
     config.stack.mux.max_inbound_streams = PLENTY;
     config.stack.mux.max_outbound_streams = PLENTY;
     let node = Node::with_relay(config, relay);
@@ -98,20 +102,28 @@ pub(super) struct Running {
     child: Child,
     pub(super) port: u16,
     pub(super) id: PeerId,
+    /// As the bench was told.
+    pub(super) unpaced: bool,
 }
 
 impl Running {
-    pub(super) fn start(circuits_a_peer: usize, rate: u64) -> Outcome<Self> {
+    pub(super) fn start(circuits_a_peer: usize, rate: u64, unpaced: bool) -> Outcome<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg("mesh-relay")
             .args(["--circuits-a-peer", &circuits_a_peer.to_string()])
             .args(["--rate", &rate.to_string()])
+            .args(unpaced.then_some("--unpaced"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
         // Killed from here on, whatever it says.
         let id = PeerId::from_bytes([0; 32]);
-        let mut running = Self { child, port: 0, id };
+        let mut running = Self {
+            child,
+            port: 0,
+            id,
+            unpaced,
+        };
         let out = running.child.stdout.take().ok_or("no output")?;
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line)?;

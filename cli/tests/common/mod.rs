@@ -88,6 +88,19 @@ impl Place {
         (file, text(&output.stdout).trim().to_owned())
     }
 
+    /// The file of an identity whose certificate ran out long ago.
+    pub(crate) fn expired_identity(&self, name: &str) -> String {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["expired.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        // Made by `cepa id`, so that the file is private.
+        let (file, _) = self.identity(name);
+        std::fs::write(&file, key.serialize_pem() + &certificate.pem()).unwrap();
+        file
+    }
+
     /// Starts `cepa serve` and waits until it listens.
     #[track_caller]
     pub(crate) fn serve(&self, words: &[&str]) -> Server {
