@@ -21,18 +21,22 @@
 //! --burst EVERY:LONG  every so many milliseconds, so many of them are garbage
 //! --eat WHAT          xonxoff (11, 13) or control (00 to 1f, 7f): bytes that never arrive
 //! --cut FROM:LONG     so many seconds after the start, for so many, nothing arrives; may be given again
+//! --half ECHO         both ends on the same wires, where what both send at once is garbage; `yes` lets each hear
+//!                     itself, `no` does not (wires of their own)
 //! --seed N            (1)
 //! ```
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cepa::transports::testkit::{LineSettings, cable, plug};
+use cepa::transports::testkit::{LineSettings, bus, cable, plug};
 use cepa::transports::{Endpoint, listen};
 
 struct Options {
     links: [String; 2],
     line: LineSettings,
+    /// Both ends are on the same wires, with or without an echo.
+    half: Option<bool>,
     seed: u64,
 }
 
@@ -63,7 +67,10 @@ async fn run(options: Options) -> Result<(), String> {
         listen(&one).await.map_err(failed)?,
         listen(&other).await.map_err(failed)?,
     );
-    let (near, far) = cable(&options.line, &options.line, options.seed);
+    let (near, far) = match options.half {
+        Some(echo) => bus(&options.line, echo, options.seed),
+        None => cable(&options.line, &options.line, options.seed),
+    };
     println!("joined {} and {}: {:?}", one, other, options.line);
     tokio::select! {
         ended = plug(a, near) => ended.map_err(failed),
@@ -74,7 +81,7 @@ async fn run(options: Options) -> Result<(), String> {
 
 fn options(words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut line = LineSettings::new(11_520.0);
-    let (mut links, mut seed) = (Vec::new(), 1);
+    let (mut links, mut half, mut seed) = (Vec::new(), None, 1);
     let mut words = words;
     while let Some(word) = words.next() {
         let Some(name) = word.strip_prefix("--") else {
@@ -95,6 +102,8 @@ fn options(words: impl Iterator<Item = String>) -> Result<Options, String> {
             "burst" => noise.burst = Some(span(name, &value, 1e-3)?),
             "eat" => noise.eaten = eaten(&value)?,
             "cut" => noise.cuts.push(span(name, &value, 1.0)?),
+            "half" if ["yes", "no"].contains(&&*value) => half = Some(value == "yes"),
+            "half" => return Err(format!("--half {value}: yes or no")),
             "seed" => seed = whole(name, &value)? as u64,
             _ => {
                 return Err(format!(
@@ -106,7 +115,12 @@ fn options(words: impl Iterator<Item = String>) -> Result<Options, String> {
     let links = links.try_into().map_err(|_| {
         "two paths for the links are needed, as: noisy_pty /tmp/a /tmp/b".to_owned()
     })?;
-    Ok(Options { links, line, seed })
+    Ok(Options {
+        links,
+        line,
+        half,
+        seed,
+    })
 }
 
 fn number(name: &str, value: &str) -> Result<f64, String> {
