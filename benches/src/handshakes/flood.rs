@@ -56,6 +56,10 @@ pub(crate) struct Options {
     only: Option<String>,
 }
 
+/// Strangers come in waves that a listener's backlog has room for, so that most are heard of at once.
+const WAVE: usize = 256;
+const BETWEEN_WAVES: Duration = Duration::from_millis(40);
+
 /// Descriptors for what is no stranger.
 const SPARE: usize = 400;
 /// Connections that are being made at once; a listener's backlog is no longer than 1,024.
@@ -193,6 +197,9 @@ async fn crowd(
     let connecting = Arc::new(Semaphore::new(CONNECTING));
     let mut all = JoinSet::new();
     for number in 0..2 * each {
+        if number % WAVE == 0 {
+            tokio::time::sleep(BETWEEN_WAVES).await;
+        }
         let place = Arc::clone(&connecting).acquire_owned().await?;
         let (strangers, hello) = (Arc::clone(strangers), Arc::clone(&hello));
         all.spawn(async move {
