@@ -40,6 +40,8 @@ const SESSIONS: usize = 256;
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
     let (identity, more) = id::load_all(&args.identities)?;
+    // Before anything is begun: a relay without an address could be found, but not be told to anybody.
+    let reachable = id::through(identity.peer_id(), &args.register)?;
     let introduced = Introduced::new(&args)?;
     let (trust, pins) = match &introduced {
         // Strangers may have a session; what they may open is each service's own question.
@@ -91,7 +93,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     if let Some(node) = node {
         node::register(&node, &args.register).await?;
         node::tell(&node);
-        for address in id::through(identity.peer_id(), &args.register)? {
+        for address in reachable {
             say(format_args!("reachable at {address}"));
         }
         let mut stopping = stopping.clone();

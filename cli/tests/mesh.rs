@@ -181,6 +181,15 @@ fn addresses_of_peers_are_made_and_checked() {
 }
 
 #[test]
+fn a_relay_without_an_address_is_refused_before_anything_is_begun() {
+    let place = Place::new();
+    let at = format!("cepa://{}", "a".repeat(52));
+    let words = ["serve", "--register", &at, "--allow", "any"];
+    let line = place.fails_quietly(&words, 2);
+    assert!(line.contains("where the relay is"), "{line}");
+}
+
+#[test]
 fn a_sealed_request_is_carried_and_answered() {
     let place = Place::new();
     let (relay_file, _) = place.identity("relay.pem");
