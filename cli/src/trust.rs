@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cepa::identity::{
     AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
 };
-use cepa::node::Access;
+use cepa::node::{Access, Event};
 use cepa::tls::Peer;
 use cepa::transports::{Endpoint, Target};
 
@@ -146,9 +146,7 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
         ));
     }
     if folder::now() > peer.not_after() {
-        remarks.push(format!(
-            "warning: the certificate of peer {id} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
-        ));
+        remarks.push(Event::CertificateExpired(id).to_string());
     }
     remarks
 }

@@ -231,6 +231,28 @@ pub(crate) trait Message: Sized {
     }
 }
 
+/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
+pub(crate) fn cut(text: &str) -> String {
+    let mut end = text.len().min(MAX_REASON);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = text.get(..end).unwrap_or_default();
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// For fuzz targets: what decodes must encode to the same message again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_one<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    if let Ok(message) = M::read(bytes) {
+        assert_eq!(
+            M::read(&message.cbor()),
+            Ok(message),
+            "a print that parses differently"
+        );
+    }
+}
+
 /// Makes messages of types that derive their CBOR and have a `version`; the number is their `MAX`.
 macro_rules! message {
     ($($type:ty $(: $max:expr)?),*) => { $(
@@ -265,18 +287,9 @@ pub(crate) use message;
 /// For the fuzz target: decodes as each message; what decodes must encode to the same message again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub fn fuzz(bytes: &[u8]) {
-    fn one<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-        if let Ok(message) = M::read(bytes) {
-            assert_eq!(
-                M::read(&message.cbor()),
-                Ok(message),
-                "a print that parses differently"
-            );
-        }
-    }
-    one::<Register>(bytes);
-    one::<Circuit>(bytes);
-    one::<Answer>(bytes);
+    fuzz_one::<Register>(bytes);
+    fuzz_one::<Circuit>(bytes);
+    fuzz_one::<Answer>(bytes);
 }
 
 #[cfg(test)]

@@ -33,10 +33,12 @@ pub(crate) use copy::{End, code_of, copy};
 // Other rooms' messages have the same form.
 pub(crate) use exchange::{fault, receive, send};
 pub use message::Status;
-pub(crate) use message::{Message, VERSION, message};
+pub(crate) use message::{Message, VERSION, cut, message};
 pub use presence::{InMemory, Presence};
 pub use server::{Allow, Relay, RelayConfig, RelayStats};
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub use message::fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use message::fuzz_one;

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::mux::{StreamError, StreamTimeouts, Substream};
+use cepa::mux::{StreamTimeouts, Substream};
 use cepa::node::{AttemptError, DialError, Node, PeerAddr, ReachError};
 use cepa::onion::Onion;
 use cepa::relay::{InMemory, Registration, RelayError, Status};
 use cepa::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{ask, by_hand, eventually, listening, node, offer_echo, relay, soon, through};
+use crate::support::{
+    ask, by_hand, eventually, listening, node, offer_echo, relay, reset_code, soon, through,
+};
 
 type Stream = Onion<Substream>;
 
@@ -75,12 +77,7 @@ fn circuits(relay: &Node) -> usize {
 
 /// The code of the reset that a stream ends with.
 async fn code(stream: &mut Stream) -> u32 {
-    let error = soon(stream.read_u8()).await.unwrap_err();
-    let inner = error.get_ref().and_then(|e| e.downcast_ref());
-    match inner {
-        Some(StreamError::ResetByPeer { code }) => *code,
-        _ => panic!("{error}"),
-    }
+    reset_code(&soon(stream.read_u8()).await.unwrap_err())
 }
 
 #[tokio::test]

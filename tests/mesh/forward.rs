@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cepa::identity::AcceptAny;
-use cepa::mux::StreamError;
 use cepa::node::{Access, Event, Node, PeerAddr, ReachError};
 use cepa::session::OpenError;
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::support::{ask, config, eventually, listening, node, offer_echo, soon, until};
+use crate::support::{
+    ask, config, eventually, listening, node, offer_echo, reset_code, soon, until,
+};
 
 /// A forwarder to a service of `owner`; its address.
 async fn forwarder(owner: &Node, service: &str) -> (Node, PeerAddr) {
@@ -22,16 +23,6 @@ async fn forwarder(owner: &Node, service: &str) -> (Node, PeerAddr) {
     forwarder.forward("here", Access::Anyone, to);
     let (_, at) = listening(&forwarder).await;
     (forwarder, at.with_service("here").unwrap())
-}
-
-fn code(error: &std::io::Error) -> u32 {
-    let error = error
-        .get_ref()
-        .and_then(|e| e.downcast_ref::<StreamError>());
-    match error {
-        Some(StreamError::ResetByPeer { code }) => *code,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test]
@@ -70,7 +61,7 @@ async fn resets_are_passed_on_with_their_codes() {
             let mut stream = call.accept().await.unwrap();
             match stream.read_u8().await {
                 Ok(_) => stream.wire_mut().reset(1234),
-                Err(error) => told.store(code(&error) as usize, Ordering::Relaxed),
+                Err(error) => told.store(reset_code(&error) as usize, Ordering::Relaxed),
             }
         }
     });
@@ -79,7 +70,7 @@ async fn resets_are_passed_on_with_their_codes() {
     let mut stream = client.open(&at).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let error = soon(stream.read_u8()).await.unwrap_err();
-    assert_eq!(code(&error), 1234);
+    assert_eq!(reset_code(&error), 1234);
     let mut stream = client.open(&at).await.unwrap();
     stream.wire_mut().reset(4321);
     eventually(|| heard.load(Ordering::Relaxed) == 4321).await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cepa::identity::{PeerId, UnixTime};
-use cepa::mux::{StreamError, Substream};
+use cepa::mux::Substream;
 use cepa::node::membrane::{Membrane, receive_message, reference, references, send_message};
 use cepa::node::{
     Access, Call, Event, Flaw, IntroducedError, Introduction, Node, PeerAddr, ReachError, Terms,
@@ -13,7 +13,7 @@ use cepa::onion::Onion;
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{eventually, listening, node, soon, until};
+use crate::support::{eventually, listening, node, reset_code, soon, until};
 
 /// A server in front of which a membrane stands, a client of it, and a third peer that both may refer to. Only the
 /// server and the third listen; the client is reached in its session.
@@ -147,16 +147,6 @@ async fn use_it(stream: &mut Onion<Substream>) -> PeerId {
     PeerId::from_bytes(hello[2..].try_into().unwrap())
 }
 
-fn code(error: &std::io::Error) -> u32 {
-    let error = error
-        .get_ref()
-        .and_then(|e| e.downcast_ref::<StreamError>());
-    match error {
-        Some(StreamError::ResetByPeer { code }) => *code,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn what_the_server_gives_leads_through_the_membrane() {
     let it = scene().await;
@@ -258,7 +248,7 @@ async fn revoked_nothing_works_and_that_is_said() {
     assert!(it.membrane.is_revoked());
     for open in [&mut stream, &mut at_third, &mut at_client] {
         let error = soon(open.read_u8()).await.unwrap_err();
-        assert_eq!(code(&error), 8);
+        assert_eq!(reset_code(&error), 8);
     }
     let again = soon(it.client.open(&it.to)).await.unwrap_err();
     assert!(matches!(
@@ -298,7 +288,7 @@ async fn revoked_nothing_works_and_that_is_said() {
     // A membrane that is dropped is revoked.
     drop(anew);
     let error = soon(stream.read_u8()).await.unwrap_err();
-    assert_eq!(code(&error), 8);
+    assert_eq!(reset_code(&error), 8);
 }
 
 #[tokio::test]
@@ -346,7 +336,7 @@ async fn what_can_not_be_wrapped_does_not_pass() {
             let sent = if given { vec![0x01] } else { message.clone() };
             send_message(&mut stream, &sent).await.unwrap();
             let error = soon(receive_message(&mut stream)).await.unwrap_err();
-            assert_eq!(code(&error), 9, "{why}");
+            assert_eq!(reset_code(&error), 9, "{why}");
             let told = until(&mut events, |event| match event {
                 Event::Refused(peer, name, said) => Some((*peer, name.clone(), said.clone())),
                 _ => None,
@@ -380,7 +370,7 @@ async fn a_wrapped_reference_passes_from_its_owner_only() {
         .await
         .unwrap();
     let error = soon(receive_message(&mut theirs)).await.unwrap_err();
-    assert_eq!(code(&error), 9);
+    assert_eq!(reset_code(&error), 9);
     // Nor one that the thief has made up itself.
     let made_up = thief.introduce(wrapped.address().unwrap(), an_hour());
     let mut theirs = thief.open(&it.to).await.unwrap();
@@ -388,14 +378,14 @@ async fn a_wrapped_reference_passes_from_its_owner_only() {
         .await
         .unwrap();
     let error = soon(receive_message(&mut theirs)).await.unwrap_err();
-    assert_eq!(code(&error), 9);
+    assert_eq!(reset_code(&error), 9);
     // Nor the owner, once it was taken back.
     it.between.revoke(&wrapped).await.unwrap();
     send_message(&mut stream, &reference(&wrapped))
         .await
         .unwrap();
     let error = soon(receive_message(&mut stream)).await.unwrap_err();
-    assert_eq!(code(&error), 9);
+    assert_eq!(reset_code(&error), 9);
     for why in ["another peer", "own node", "revoked by"] {
         let told = until(&mut events, |event| match event {
             Event::Refused(_, _, said) => Some(said.clone()),
@@ -423,7 +413,7 @@ async fn ends_and_resets_pass() {
     let mut stream = it.client.open(&it.to).await.unwrap();
     stream.write_all(&[0, 9, 1]).await.unwrap();
     stream.shutdown().await.unwrap();
-    assert_eq!(code(&soon(stream.read_u8()).await.unwrap_err()), 9);
+    assert_eq!(reset_code(&soon(stream.read_u8()).await.unwrap_err()), 9);
     // A reset keeps its code.
     let heard = Arc::new(Mutex::new(0));
     let told = Arc::clone(&heard);
@@ -432,7 +422,7 @@ async fn ends_and_resets_pass() {
         async move {
             let mut stream = call.accept().await.unwrap();
             let error = receive_message(&mut stream).await.unwrap_err();
-            *told.lock().unwrap() = code(&error);
+            *told.lock().unwrap() = reset_code(&error);
         }
     });
     let mut stream = it.client.open(&it.to).await.unwrap();
@@ -453,7 +443,7 @@ async fn references_of_one_peer_have_a_bound() {
         .await
         .unwrap();
     assert_eq!(
-        code(&soon(receive_message(&mut stream)).await.unwrap_err()),
+        reset_code(&soon(receive_message(&mut stream)).await.unwrap_err()),
         9
     );
     let mut stream = it.client.open(&it.to).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
-use cepa::mux::Substream;
+use cepa::mux::{StreamError, Substream};
 use cepa::node::{Access, Call, Event, Events, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
 use cepa::relay::RelayConfig;
@@ -117,4 +117,15 @@ pub(crate) async fn eventually(mut is: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// The code of a reset by the peer.
+pub(crate) fn reset_code(error: &std::io::Error) -> u32 {
+    let error = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<StreamError>());
+    match error {
+        Some(StreamError::ResetByPeer { code }) => *code,
+        other => panic!("{other:?}"),
+    }
 }

@@ -6,16 +6,13 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
-use crate::relay::{VERSION, message};
+use crate::relay::{VERSION, cut, message};
 
 use super::flaw::Flaw;
 use super::statement::MAX_BYTES;
 
 /// Service at an owner: show an introduction, or take one back.
 pub(in crate::node) const SERVICE: &str = "cepa.introduction";
-
-/// Longest detail in bytes; what is longer is cut.
-const MAX_DETAIL: usize = 255;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,28 +121,13 @@ impl Verdict {
     }
 }
 
-/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
-fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_DETAIL);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 /// For the fuzz target: what is read is written the same again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(bytes: &[u8]) {
-    use crate::relay::Message;
+    use crate::relay::{Message, fuzz_one};
 
-    fn one<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-        if let Ok(message) = M::read(bytes) {
-            assert_eq!(M::read(&message.cbor()), Ok(message));
-        }
-    }
-    one::<Present>(bytes);
-    one::<Verdict>(bytes);
+    fuzz_one::<Present>(bytes);
+    fuzz_one::<Verdict>(bytes);
     if let Ok(verdict) = <Verdict as Message>::read(bytes) {
         let _ = verdict.result();
     }

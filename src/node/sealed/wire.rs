@@ -6,7 +6,7 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
-use crate::relay::{Status, VERSION, message};
+use crate::relay::{Status, VERSION, cut, message};
 
 use super::bounds::MAX_SEALED;
 
@@ -15,9 +15,6 @@ pub(in crate::node) const CARRY: &str = "cepa.sealed.carry";
 
 /// Service at a recipient: here is a request, or give me your key.
 pub(in crate::node) const DELIVER: &str = "cepa.sealed.deliver";
-
-/// Longest reason in bytes; what is longer is cut.
-const MAX_REASON: usize = 255;
 
 /// Sender to carrier.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -129,29 +126,14 @@ impl Brought {
     }
 }
 
-/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
-fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 /// For the fuzz target: what is read is written the same again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz(bytes: &[u8]) {
-    use crate::relay::Message;
+    use crate::relay::fuzz_one;
 
-    fn one<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-        if let Ok(message) = M::read(bytes) {
-            assert_eq!(M::read(&message.cbor()), Ok(message));
-        }
-    }
-    one::<Carry>(bytes);
-    one::<Deliver>(bytes);
-    one::<Brought>(bytes);
+    fuzz_one::<Carry>(bytes);
+    fuzz_one::<Deliver>(bytes);
+    fuzz_one::<Brought>(bytes);
 }
 
 #[cfg(test)]
