@@ -132,6 +132,10 @@ impl TrustPolicy for CaRoots {
         }
         Err(refused(problem))
     }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
+    }
 }
 
 /// Trusts servers that the platform's own verifier trusts for this name (feature `ca`).
@@ -174,5 +178,9 @@ impl TrustPolicy for PlatformRoots {
             .verify_server_cert(certified(peer)?, peer.chain, &self.name, &[], peer.now)
             .map(|_| ())
             .map_err(|error| refused(error.to_string()))
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
     }
 }
