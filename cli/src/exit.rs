@@ -207,6 +207,7 @@ impl From<OpenError> for Failure {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
+            | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
             OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,

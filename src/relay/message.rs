@@ -7,15 +7,16 @@
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
+use crate::session::reserved;
 
 /// Service at a relay: be registered there.
-pub(crate) const REGISTER: &str = "cepa.relay.register";
+pub(crate) const REGISTER: &str = reserved::RELAY_REGISTER;
 
 /// Service at a relay: a circuit to a registered peer.
-pub(crate) const DIAL: &str = "cepa.relay.dial";
+pub(crate) const DIAL: &str = reserved::RELAY_DIAL;
 
 /// Service at a registered peer, opened by its relay: a circuit from somebody.
-pub(crate) const CIRCUIT: &str = "cepa.relay.circuit";
+pub(crate) const CIRCUIT: &str = reserved::RELAY_CIRCUIT;
 
 /// The version that we speak.
 pub(crate) const VERSION: u8 = 1;

@@ -78,6 +78,15 @@ pub enum OpenError {
         /// The service that was asked for.
         service: String,
     },
+    /// The peer has dialled us, and gives this service only to those who dial it.
+    #[error(
+        "the peer does not offer {} on a session that it has dialled itself: dial the peer, and open it there",
+        named(service)
+    )]
+    DialInstead {
+        /// The service that was asked for.
+        service: String,
+    },
     /// The peer dropped the substream without an answer.
     #[error(
         "the peer dropped {} without an answer: look at its log",
@@ -97,7 +106,9 @@ pub enum OpenError {
         service: String,
     },
     /// A name that can't be sent.
-    #[error("{service:?} can't be the name of a service: at most 255 bytes, no control characters")]
+    #[error(
+        "{service:?} can't be the name of a service: at most 255 bytes, no control or invisible characters"
+    )]
     Name {
         /// The name.
         service: String,

@@ -42,6 +42,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `header.rs` | the first bytes of a substream, without IO |
+//! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
@@ -74,6 +75,7 @@ mod header;
 mod incoming;
 mod pairing;
 mod reconnecting;
+mod service;
 mod witness;
 
 pub use crate::stack::ConnectError;
@@ -82,6 +84,7 @@ pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
 pub use reconnecting::{Over, Reconnecting, Standing};
+pub use service::{ServiceName, ServiceNameError, reserved};
 
 use bound::Bound;
 use error::Sub;
@@ -320,6 +323,7 @@ impl Session {
             },
             Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
             Status::NoInnerTls => OpenError::NoInnerTls { service },
+            Status::DialInstead => OpenError::DialInstead { service },
             Status::NotUnderstood => OpenError::Protocol {
                 service,
                 detail: "the peer does not know our header".into(),

@@ -7,11 +7,12 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::service::reserved;
 use super::{AcceptError, Incoming, OpenError, Session};
 use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
 
 /// The service that a joiner opens.
-pub const PAIRING_SERVICE: &str = "cepa.pair";
+pub const PAIRING_SERVICE: &str = reserved::PAIR;
 
 /// Why two did not come together. Each text is one line and says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use super::flaw::Flaw;
 use super::statement::MAX_BYTES;
 
 /// Service at an owner: show an introduction, or take one back.
-pub(in crate::node) const SERVICE: &str = "cepa.introduction";
+pub(in crate::node) const SERVICE: &str = crate::session::reserved::INTRODUCTION;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

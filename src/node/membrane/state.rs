@@ -25,7 +25,7 @@ const MOST: usize = 1024;
 const MOST_OF_ONE: usize = 256;
 
 /// Begins the names of those services: they are the protocol's own, which no peer opens but with an introduction.
-const PREFIX: &str = "cepa.membrane.";
+const PREFIX: &str = crate::session::reserved::MEMBRANE_PREFIX;
 
 /// What does not pass a membrane. Each text is one line.
 #[derive(Debug, thiserror::Error)]

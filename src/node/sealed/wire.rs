@@ -11,10 +11,10 @@ use crate::relay::{Status, VERSION, cut, message};
 use super::bounds::MAX_SEALED;
 
 /// Service at a carrier: take a request to somebody, or fetch somebody's key.
-pub(in crate::node) const CARRY: &str = "cepa.sealed.carry";
+pub(in crate::node) const CARRY: &str = crate::session::reserved::SEALED_CARRY;
 
 /// Service at a recipient: here is a request, or give me your key.
-pub(in crate::node) const DELIVER: &str = "cepa.sealed.deliver";
+pub(in crate::node) const DELIVER: &str = crate::session::reserved::SEALED_DELIVER;
 
 /// Sender to carrier.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
