@@ -35,6 +35,9 @@ pub enum ServiceNameError {
         /// Bytes found.
         found: usize,
     },
+    /// It belongs to a protocol.
+    #[error("names of services that begin with \"cepa.\" are cepa's own: choose another one")]
+    Reserved,
     /// A line end, an escape, or another control character.
     #[error("a service's name has no control characters, this has U+{:04X}: leave it out", u32::from(*found))]
     Control {
@@ -62,6 +65,17 @@ impl ServiceName {
     /// What is wrong with it; the first fault, from its front.
     pub fn new(name: &str) -> Result<Self, ServiceNameError> {
         Self::check(name).map(|()| Self(name.into()))
+    }
+
+    /// As [`new`](Self::new), for the name of an application's own service.
+    ///
+    /// # Errors
+    /// As for `new`, and [`ServiceNameError::Reserved`].
+    pub fn unreserved(name: &str) -> Result<Self, ServiceNameError> {
+        if reserved::is_reserved(name) {
+            return Err(ServiceNameError::Reserved);
+        }
+        Self::new(name)
     }
 
     /// As [`new`](Self::new), without keeping the name.
