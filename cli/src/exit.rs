@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
-use cepa::node::PeerAddrError;
+use cepa::node::{ListenError, PeerAddrError};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
@@ -139,6 +139,15 @@ impl From<TransportError> for Failure {
             _ => Code::Connect,
         };
         Self::new(code, e.to_string()).passing(e.kind().may_pass())
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(e: ListenError) -> Self {
+        match e {
+            ListenError::Transport(e) => e.into(),
+            e => Self::new(Code::Other, e.to_string()),
+        }
     }
 }
 

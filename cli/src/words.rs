@@ -5,7 +5,8 @@
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, Introduction, PeerAddr};
+use cepa::node::{self, PeerAddr};
+use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;

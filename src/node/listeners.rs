@@ -41,8 +41,13 @@ pub enum ListenerEnd {
     #[error(transparent)]
     Transport(TransportError),
     /// The stream that there was only once became no session.
-    #[error(transparent)]
-    TurnedAway(TurnedAway),
+    #[error("{from}: {reason}")]
+    TurnedAway {
+        /// From where it came.
+        from: String,
+        /// Why.
+        reason: TurnedAway,
+    },
     /// The session on the stream that there was only once was not closed in order.
     #[error(transparent)]
     Session(SessionEnd),
@@ -194,6 +199,7 @@ impl Accepting {
     /// only one.
     async fn session(self: Arc<Self>, mut stream: Stream, only: bool) -> Result<(), ListenerEnd> {
         // Of a listener of `exec:`: watched, and killed with its session.
+        let from = stream.label().to_owned();
         let child = stream.take_child();
         let _child = child.map(|child| self.watch(child));
         let live = come_in(
@@ -204,7 +210,8 @@ impl Accepting {
             &self.config,
             Some(&self.endpoint),
         );
-        let live = live.await.map_err(ListenerEnd::TurnedAway)?;
+        let live = live.await;
+        let live = live.map_err(|reason| ListenerEnd::TurnedAway { from, reason })?;
         let end = live.session.closed().await;
         if only {
             // What the peer sent before it left is still being delivered.

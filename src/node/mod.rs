@@ -95,6 +95,7 @@ pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 pub use shares::{Exceeded, Limits, Resource, Scope, Share, ShareLimits};
 
 use self::core::{Core, Live, Service};
+use self::shares::Holder;
 
 /// A node. Clones are handles on the same one.
 #[derive(Clone)]
@@ -336,6 +337,19 @@ impl Node {
         let all = self.core.sessions();
         let one = |(peer, live): (PeerId, Live)| (peer, live.path, live.session.mux_stats());
         all.into_iter().map(one).collect()
+    }
+
+    /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`].
+    ///
+    /// # Errors
+    /// [`Exceeded`] names the limit.
+    pub fn hold(&self, peer: PeerId, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
+        let holder = Holder {
+            peer,
+            host: None,
+            named: false,
+        };
+        self.core.shares.take(holder, wanted)
     }
 
     /// How much of a resource is held now, by one peer or by all.

@@ -5,13 +5,96 @@
 //! the code carries, so it has pinned it; the inviter knows the joiner's key from here on, since the
 //! proof is about both keys and this very session. See [`Invitation`].
 
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
 
 use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
 use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
 
 /// The service that a joiner opens.
 pub const PAIRING_SERVICE: &str = reserved::PAIR;
+
+/// What became of somebody who came for an invitation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PairingEvent {
+    /// It was let in; the invitation is used up.
+    Joined {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was not.
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        error: PairingError,
+    },
+}
+
+impl ProtocolEvent for PairingEvent {
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Joined { peer } | Self::Refused { peer, .. } => Some(*peer),
+        }
+    }
+}
+
+impl fmt::Display for PairingEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined { peer } => write!(f, "{peer} has joined"),
+            Self::Refused { peer, error } => write!(f, "{peer} did not join: {error}"),
+        }
+    }
+}
+
+/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s. The node's
+/// trust has to let strangers in. `now` is the clock that the invitation's end goes by.
+///
+/// # Errors
+/// The node does so already.
+pub fn invite(
+    node: &Node,
+    invitation: OpenInvitation,
+    now: fn() -> UnixTime,
+) -> Result<(), ProtocolError> {
+    let open = Mutex::new(invitation);
+    node.add_protocol(Arc::new(Inviter { open, now }))
+}
+
+struct Inviter {
+    open: Mutex<OpenInvitation>,
+    now: fn() -> UnixTime,
+}
+
+impl Protocol for Inviter {
+    fn names(&self) -> &[&'static str] {
+        &[PAIRING_SERVICE]
+    }
+
+    // Who joins proves to have the code.
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let (incoming, context) = call.into_parts();
+            let (node, session) = (context.node(), context.session());
+            let peer = session.peer().id();
+            match admit(session, incoming, &self.open, self.now).await {
+                Ok(peer) => node.emit(PairingEvent::Joined { peer }),
+                Err(error) => node.emit(PairingEvent::Refused { peer, error }),
+            }
+        })
+    }
+}
 
 /// Why two did not come together. Each text is one line and says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -22,6 +22,16 @@ pub struct Admitted {
     pub hold: Option<Box<dyn Send + Sync>>,
 }
 
+impl Admitted {
+    /// Room that is held by keeping something.
+    #[must_use]
+    pub fn holding(share: impl Send + Sync + 'static) -> Self {
+        Self {
+            hold: Some(Box::new(share)),
+        }
+    }
+}
+
 impl fmt::Debug for Admitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admitted").finish_non_exhaustive()

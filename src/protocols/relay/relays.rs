@@ -123,37 +123,35 @@ async fn stay(
     let mut tell = Some(tell);
     let mut backoff = Backoff::default();
     let report = |reason: String| {
-        node.emit(RelayEvent::Unregistered {
-            relay: relay.peer(),
-            reason,
-        });
+        let relay = relay.peer();
+        node.emit(RelayEvent::Unregistered { relay, reason });
     };
+    // Attempts that fail for the same reason one after the other are one event.
+    let mut last = String::new();
     loop {
-        let since = match once(node, state, relay).await {
+        match once(node, state, relay).await {
             Ok((session, registration)) => {
                 if let Some(tell) = tell.take() {
                     let _ = tell.send(Ok(()));
                 }
                 let since = Instant::now();
                 report(keep(state, session, registration).await);
-                Some(since)
+                last.clear();
+                backoff.stood_for(since.elapsed());
             }
             Err(error) => {
-                let may_pass = error.is_transient();
-                if may_pass {
-                    report(error.to_string());
+                let (reason, may_pass) = (error.to_string(), error.is_transient());
+                match tell.take() {
+                    // The caller has it, and need not hear it twice.
+                    Some(tell) => drop(tell.send(Err(error))),
+                    None if may_pass && reason != last => report(reason.clone()),
+                    None => {}
                 }
-                if let Some(tell) = tell.take() {
-                    let _ = tell.send(Err(error));
-                }
+                last = reason;
                 if !may_pass {
                     return;
                 }
-                None
             }
-        };
-        if let Some(since) = since {
-            backoff.stood_for(since.elapsed());
         }
         sleep(backoff.pause()).await;
     }
