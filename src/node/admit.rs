@@ -37,11 +37,9 @@ impl stack::Admission for Inbound {
             named: peer.is_named(),
         };
         match self.shares.take(holder, &SESSION) {
-            Ok(share) => {
-                let mut admitted = Admitted::default();
-                admitted.hold = Some(Box::new(share));
-                Ok(admitted)
-            }
+            Ok(share) => Ok(Admitted {
+                hold: Some(Box::new(share)),
+            }),
             Err(exceeded) => Err(NotAdmitted {
                 code: 0,
                 reason: exceeded.to_string(),
