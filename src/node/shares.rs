@@ -425,13 +425,14 @@ mod tests {
 
     #[test]
     fn what_is_wanted_together_is_given_together_or_not_at_all() {
-        let mut limits = ShareLimits::default();
-        limits.descriptors = Limits {
-            all: 100,
-            peer: 6,
-            host: 100,
-        };
-        let shares = Shares::new(limits);
+        let shares = Shares::new(ShareLimits {
+            descriptors: Limits {
+                all: 100,
+                peer: 6,
+                host: 100,
+            },
+            ..ShareLimits::default()
+        });
         let command = [(Resource::Children, 1), (Resource::Descriptors, 4)];
         let held = shares.take(named(1), &command).unwrap();
         let refused = shares.take(named(1), &command).unwrap_err();
