@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
-    if !matches!(args.listen.scheme(), "tcp" | "unix") {
+    if !args.listen.is_socket() {
         return Err(Failure::new(
             Code::Usage,
             format!("{}: an invitation waits at tcp: or unix:", args.listen),
@@ -124,7 +124,7 @@ async fn stranger(
     config: StackConfig,
     open: Arc<Mutex<OpenInvitation>>,
 ) -> Option<Result<PeerId, NotAdmitted>> {
-    let from = log::source(stream.label());
+    let from = log::source(stream.remote().into(), stream.label());
     let paired = async {
         let session = Session::over(stream, at.layers(), Side::Server, &config)
             .await
@@ -201,7 +201,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             .parse()
             .map_err(|e| usage(format!("the invitation's address: {e}")))?,
     };
-    if !matches!(address.scheme(), "tcp" | "unix") {
+    if !address.is_socket() {
         return Err(usage(format!(
             "{address}: an invitation waits at tcp: or unix:, and must not start anything else here"
         )));

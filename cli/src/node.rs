@@ -132,7 +132,7 @@ pub(crate) fn tell(node: &Node) {
                 | Event::Wrapped(peer, ..) => {
                     say_of(peer, &event);
                 }
-                Event::TurnedAway(from, _) => say_of(log::source(from), &event),
+                Event::TurnedAway(source, from, _) => say_of(log::source(*source, from), &event),
                 _ => say(&event),
             }
         }

@@ -15,7 +15,7 @@ use cepa::node::{Access, Call, Node};
 use cepa::session::{Backoff, ConnectError, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::{TlsConfig, TlsError};
-use cepa::transports::{self, Endpoint, Listener, Stream};
+use cepa::transports::{self, Endpoint, Listener, Stream, Target};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -139,7 +139,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
 fn check(args: &args::Serve) -> Result<(), Failure> {
     let usage = |message: String| Err(Failure::new(Code::Usage, message));
     for endpoint in &args.listen {
-        if endpoint.scheme() == "memory" {
+        if matches!(endpoint.target(), Target::Memory { .. }) {
             return usage(format!(
                 "{endpoint}: nobody outside this process can reach memory:"
             ));
@@ -247,7 +247,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
         let endpoint = listener.endpoint().clone();
-        let many = matches!(endpoint.scheme(), "tcp" | "unix");
+        let many = endpoint.accepts_many();
         let mut sessions = JoinSet::new();
         let mut last = Ok(());
         let mut absent: Option<Backoff> = None;
@@ -267,7 +267,7 @@ impl Server {
                     continue;
                 }
                 // An adapter that was unplugged comes back, by a path under by-id the same one.
-                Err(e) if endpoint.scheme() == "serial" => {
+                Err(e) if endpoint.is_line() => {
                     if absent.is_none() {
                         self.say(format_args!("{e}; waiting for it to come back"));
                     }
@@ -290,7 +290,7 @@ impl Server {
                 sessions.spawn(session);
             } else {
                 last = session.await;
-                if last.is_err() && matches!(endpoint.scheme(), "serial" | "pty") {
+                if last.is_err() && endpoint.is_line() {
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
                         () = stopped(&mut stop) => break,
@@ -310,13 +310,14 @@ impl Server {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
         let from = stream.label().to_owned();
+        let source = Source::from(stream.remote());
         let turned = |why: &dyn std::fmt::Display| {
             self.say_of(
-                log::source(&from),
+                log::source(source, &from),
                 format_args!("turned {from} away: {why}"),
             );
         };
-        let pass = match self.gate.enter(Source::of(&from)) {
+        let pass = match self.gate.enter(source) {
             Ok(pass) => pass,
             Err(why) => {
                 turned(&why);
@@ -341,7 +342,7 @@ impl Server {
             let failure = refused(e, &from);
             // The one session of `serve stdio:` is the command's own end, and told there.
             if !one_session(&at) {
-                self.say_of(log::source(&from), format_args!("{failure}"));
+                self.say_of(log::source(source, &from), format_args!("{failure}"));
             }
             failure
         })?;
@@ -418,7 +419,7 @@ fn note(pass: Pass, session: &Result<Session, ConnectError>) {
 
 /// An address whose one session is all there will be; the command ends with it.
 fn one_session(at: &Endpoint) -> bool {
-    matches!(at.scheme(), "stdio" | "fd" | "exec")
+    at.has_one_stream()
 }
 
 /// Waits until the server is asked to stop, or is gone.
@@ -452,14 +453,20 @@ fn refused(e: ConnectError, from: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
     use cepa::gate;
     use cepa::identity::{KeyKind, Pinned};
+    use cepa::transports::Remote;
     use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
     use super::*;
 
     /// Only who comes from afar is told apart.
-    const FAR: &str = "tcp 192.0.2.7:4711";
+    const FAR: Remote = Remote::Tcp(SocketAddr::V4(SocketAddrV4::new(
+        Ipv4Addr::new(192, 0, 2, 7),
+        4711,
+    )));
     const HOUR: Duration = Duration::from_secs(3600);
 
     /// A server whose gate tolerates three failures, in hours, so that it makes no difference how long the test takes.
@@ -484,7 +491,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (_stop, stopping) = watch::channel(false);
         let at = "tcp:192.0.2.1:7000".parse().unwrap();
-        let stream = Stream::from_io(near, FAR);
+        let stream = Stream::from_io(near, "far").with_remote(FAR);
         let (ended, _) = tokio::join!(Arc::clone(server).session(stream, at, stopping), does(far));
         ended
     }
@@ -502,7 +509,7 @@ mod tests {
     }
 
     fn shut_out(server: &Server) -> Option<String> {
-        let entered = server.gate.enter(Source::of(FAR));
+        let entered = server.gate.enter(Source::from(&FAR));
         entered.err().map(|why| why.to_string())
     }
 

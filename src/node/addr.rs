@@ -126,12 +126,12 @@ impl Hint {
         matches!(self, Self::Relay { .. })
     }
 
-    /// Whether following the hint only opens connections. A hint that came from somebody else must not be
-    /// able to start a command or open a device of this machine.
-    pub fn is_harmless(&self) -> bool {
+    /// Whether following the hint only opens connections over a network ([`Endpoint::is_network`]). A hint that came
+    /// from somebody else must not be able to start a command or open a device of this machine.
+    pub fn is_network(&self) -> bool {
         match self {
-            Self::Direct(endpoint) => endpoint.scheme() == "tcp",
-            Self::Relay { at, .. } => at.is_harmless(),
+            Self::Direct(endpoint) => endpoint.is_network(),
+            Self::Relay { at, .. } => at.is_network(),
         }
     }
 
@@ -397,13 +397,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_opens_connections_is_harmless() {
-        let harmless = |text: &str| text.parse::<Hint>().unwrap().is_harmless();
-        assert!(harmless("tcp:h:1"));
-        assert!(harmless(&format!("relay:{A}@tcp:h:1")));
-        assert!(!harmless("exec:reboot"));
-        assert!(!harmless("unix:/run/docker.sock"));
-        assert!(!harmless(&format!("relay:{A}@exec:reboot")));
+    fn only_what_opens_connections_is_network() {
+        let network = |text: &str| text.parse::<Hint>().unwrap().is_network();
+        assert!(network("tcp:h:1"));
+        assert!(network(&format!("relay:{A}@tcp:h:1")));
+        assert!(!network("exec:reboot"));
+        assert!(!network("unix:/run/docker.sock"));
+        assert!(!network(&format!("relay:{A}@exec:reboot")));
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::fmt;
 use cepa_transports::Endpoint;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use crate::gate::Source;
 use crate::identity::PeerId;
 
 use super::call::Path;
@@ -26,8 +27,8 @@ pub enum Event {
     Down(PeerId, Path, String),
     /// A peer that was let in for its key showed a certificate that had run out by then: tell its owner.
     CertificateExpired(PeerId),
-    /// Somebody was turned away: from where, and why.
-    TurnedAway(String, String),
+    /// Somebody was turned away: the source, which is for counting; from where, which is for people; and why.
+    TurnedAway(Source, String, String),
     /// A peer asked for a service that it does not get: which, and why.
     Refused(PeerId, String, String),
     /// A peer got a service because somebody introduced it: which, and who did, the first one first.
@@ -59,7 +60,7 @@ impl fmt::Display for Event {
                 f,
                 "warning: the certificate of peer {peer} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
             ),
-            Self::TurnedAway(from, why) => write!(f, "turned {from} away: {why}"),
+            Self::TurnedAway(_, from, why) => write!(f, "turned {from} away: {why}"),
             Self::Refused(peer, service, why) => {
                 write!(f, "refused {peer} the service {service:?}: {why}")
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cepa_transports::{self as transports, Endpoint, Listener, TransportError};
 use tokio::time::sleep;
 
+use crate::gate::Source;
 use crate::session::Backoff;
 
 use super::core::Core;
@@ -36,7 +37,7 @@ fn remark(core: &Core, listener: &Listener) {
 
 async fn accept(core: Arc<Core>, mut listener: Listener) {
     let endpoint = listener.endpoint().clone();
-    let many = matches!(endpoint.scheme(), "tcp" | "unix" | "memory");
+    let many = endpoint.accepts_many();
     let config = core.config.stack.tuned_to(&endpoint);
     let mut absent: Option<Backoff> = None;
     let why = loop {
@@ -49,12 +50,13 @@ async fn accept(core: Arc<Core>, mut listener: Listener) {
             Ok(None) => break String::new(),
             // Out of descriptors, or a connection that was gone again: others may follow.
             Err(error) if many => {
-                core.tell(Event::TurnedAway(endpoint.to_string(), error.to_string()));
+                let (at, why) = (endpoint.to_string(), error.to_string());
+                core.tell(Event::TurnedAway(Source::HERE, at, why));
                 sleep(PAUSE).await;
                 continue;
             }
             // An adapter that was unplugged comes back, by a path under by-id the same one.
-            Err(error) if endpoint.scheme() == "serial" => {
+            Err(error) if endpoint.is_line() => {
                 if absent.is_none() {
                     let why = format!("{error}; waiting for it to come back");
                     core.tell(Event::ListenerGone(endpoint.clone(), why));

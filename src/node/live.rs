@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{Layer, Stream};
+use cepa_transports::{Layer, Remote, Stream};
 use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
 use tokio::time::{sleep, timeout};
@@ -38,7 +38,12 @@ async fn circuit(core: &Arc<Core>, incoming: Incoming, via: Vec<PeerId>) {
         Ok((stream, _from)) => {
             come(core, stream, DEFAULT_LAYERS, via, &core.config.stack).await;
         }
-        Err(why) => core.tell(Event::TurnedAway(format!("relay {relay}"), why)),
+        Err(why) => {
+            let source = Source::from(&Remote::Circuit {
+                relay: *relay.as_bytes(),
+            });
+            core.tell(Event::TurnedAway(source, format!("relay {relay}"), why));
+        }
     }
 }
 
@@ -51,8 +56,9 @@ pub(super) async fn come(
     config: &StackConfig,
 ) -> Option<Session> {
     let label = stream.label().to_owned();
-    let turned = |why: String| core.tell(Event::TurnedAway(label.clone(), why));
-    let pass = match core.gate.enter(Source::of(&label)) {
+    let source = Source::from(stream.remote());
+    let turned = |why: String| core.tell(Event::TurnedAway(source, label.clone(), why));
+    let pass = match core.gate.enter(source) {
         Ok(pass) => pass,
         Err(why) => {
             turned(why.to_string());
@@ -254,7 +260,7 @@ async fn retire(core: Arc<Core>, peer: PeerId, number: u64, origin: Origin, sess
 
 #[cfg(test)]
 mod tests {
-    //! Streams whose labels say that they come from afar. Only such sources are told apart by the gate; what comes over
+    //! Streams that come from afar, as far as the gate knows. Only such sources are told apart by the gate; what comes over
     //! loopback does not count as one (`gate::Source::is_far`).
 
     use tokio::io::{AsyncWriteExt as _, DuplexStream};
@@ -264,7 +270,7 @@ mod tests {
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
     use crate::node::{Node, NodeConfig};
 
-    const FAR: &str = "tcp 192.0.2.7:4711";
+    const FAR: &str = "192.0.2.7:4711";
     const HOUR: Duration = Duration::from_secs(3600);
 
     /// Tolerates three failures. In hours, so that it makes no difference how long the test takes.
@@ -289,7 +295,8 @@ mod tests {
     ) -> Option<String> {
         let (near, far) = tokio::io::duplex(1 << 16);
         let mut events = node.events();
-        let stream = Stream::from_io(near, from);
+        let remote = from.parse().map_or(Remote::Memory, Remote::Tcp);
+        let stream = Stream::from_io(near, from).with_remote(remote);
         let config = &node.core.config.stack;
         let (session, _kept) = tokio::join!(
             come(&node.core, stream, DEFAULT_LAYERS, Vec::new(), config),
@@ -299,7 +306,7 @@ mod tests {
             return None;
         }
         loop {
-            if let Event::TurnedAway(who, why) = events.next().await.unwrap() {
+            if let Event::TurnedAway(_, who, why) = events.next().await.unwrap() {
                 assert_eq!(who, from);
                 return Some(why);
             }
@@ -333,7 +340,7 @@ mod tests {
             "{why}"
         );
         // It is that source alone.
-        let other = "tcp 192.0.2.8:4711";
+        let other = "192.0.2.8:4711";
         assert_eq!(knock(&node, other, |far| friend(&node, far)).await, None);
         assert_eq!(knock(&node, "memory", |far| friend(&node, far)).await, None);
     }

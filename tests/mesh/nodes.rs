@@ -244,7 +244,7 @@ async fn handshakes_at_once_have_their_bound() {
     // Its place may not be taken yet at this moment.
     soon(async { while node().open(&to).await.is_ok() {} }).await;
     let why = until(&mut events, |event| match event {
-        Event::TurnedAway(_, why) => Some(why.clone()),
+        Event::TurnedAway(_, _, why) => Some(why.clone()),
         _ => None,
     })
     .await;

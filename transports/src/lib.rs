@@ -29,6 +29,7 @@ pub mod memory;
 pub mod meter;
 mod ports;
 mod pty;
+mod remote;
 #[cfg(feature = "serial")]
 mod rs485;
 #[cfg(feature = "serial")]
@@ -53,6 +54,7 @@ pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use listen::{Listener, listen};
 pub use ports::{Port, ports};
+pub use remote::Remote;
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};

@@ -100,11 +100,7 @@ async fn show(
     let owner = address.peer();
     // Somebody else has written the hints: they may open connections, and start no command here.
     let mut way = PeerAddr::new(owner);
-    for hint in address
-        .hints()
-        .iter()
-        .filter(|hint| Hint::is_harmless(hint))
-    {
+    for hint in address.hints().iter().filter(|hint| Hint::is_network(hint)) {
         let longer = way.with_hint(hint.clone());
         way = longer.map_err(|e| Flaw::Malformed(e.to_string()))?;
     }

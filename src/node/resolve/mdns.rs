@@ -321,7 +321,7 @@ mod tests {
         let mut hints = texts(&all.of(peer));
         hints.sort();
         assert_eq!(hints, ["tcp:192.0.2.1:7000", "tcp:[2001:db8::1]:7000"]);
-        assert!(all.of(peer).iter().all(Hint::is_harmless));
+        assert!(all.of(peer).iter().all(Hint::is_network));
         assert!(all.of(other).is_empty());
         // Many addresses, many announcements.
         let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();

@@ -14,7 +14,7 @@ use crate::node::addr::Hint;
 /// at most is the resolver's own business, and a dial waits for it.
 ///
 /// The hints are followed as they are. A resolver that has them from somebody else than this node's user must
-/// give none that would start a command or open a device: [`Hint::is_harmless`].
+/// give none that would start a command or open a device: [`Hint::is_network`].
 pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// The hints to `peer`, in the order in which to try; none where it is not known.
     ///

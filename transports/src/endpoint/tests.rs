@@ -130,6 +130,32 @@ fn command_lines_keep_their_commas_and_question_marks() {
 }
 
 #[test]
+fn what_a_target_can_do() {
+    // Many at a time, a line, a network connection, a socket, one stream and no other.
+    for (address, can) in [
+        ("tcp:h:1", [true, false, true, true, false]),
+        ("unix:/x", [true, false, false, true, false]),
+        ("memory:x", [true, false, false, false, false]),
+        ("stdio:", [false, false, false, false, true]),
+        ("fd:3", [false, false, false, false, true]),
+        ("exec:x", [false, false, false, false, true]),
+        ("exec:x,pty=yes", [false, false, false, false, true]),
+        ("serial:/x", [false, true, false, false, false]),
+        ("pty:/x", [false, true, false, false, false]),
+    ] {
+        let e = parse(address);
+        let found = [
+            e.accepts_many(),
+            e.is_line(),
+            e.is_network(),
+            e.is_socket(),
+            e.has_one_stream(),
+        ];
+        assert_eq!(found, can, "{address}");
+    }
+}
+
+#[test]
 fn parts() {
     let endpoint = parse("mux+tls+serial:/dev/ttyUSB0,baud=9600,data=5,parity=odd");
     assert_eq!(endpoint.layers(), [Layer::Mux, Layer::Tls]);
