@@ -7,6 +7,7 @@ use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::mux::Substream;
 use cepa::node::{Access, Hint, Introduction, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
+use cepa::transports::text::clean;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::sync::broadcast;
 
@@ -100,7 +101,11 @@ async fn talk(
     loop {
         tokio::select! {
             line = lines.next_line() => match line? {
-                Some(line) => println!("{us}: {them} says, {way}: {line}"),
+                Some(line) => {
+                    // It does nothing to our terminal but stand there.
+                    let line = clean(&line, 4096);
+                    println!("{us}: {them} says, {way}: {line}");
+                }
                 None => return Ok(()),
             },
             said = says.recv() => {

@@ -12,6 +12,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use cepa_transports::Endpoint;
+use cepa_transports::text::quoted;
 
 use crate::identity::PeerId;
 
@@ -255,7 +256,7 @@ pub enum PeerAddrError {
     #[error("behind cepa://: {0}")]
     Peer(#[source] crate::identity::PeerIdError),
     /// A hint is neither an endpoint nor a relay.
-    #[error("the hint {hint:?} of a peer's address: {reason}")]
+    #[error("the hint {} of a peer's address: {reason}", quoted(hint))]
     Hint {
         /// The hint, decoded.
         hint: String,
@@ -276,14 +277,18 @@ pub enum PeerAddrError {
     )]
     NoService,
     /// A service's name that could not be sent.
-    #[error("{service:?} can't be the name of a service: at most 255 bytes, no control characters")]
+    #[error(
+        "{} can't be the name of a service: at most 255 bytes, no control characters",
+        quoted(service)
+    )]
     Service {
         /// The name, decoded.
         service: String,
     },
     /// A `%` without two digits, or bytes that are no UTF-8.
     #[error(
-        "{part:?} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25"
+        "{} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25",
+        quoted(part)
     )]
     Escape {
         /// The part where it stands.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cepa_transports::Endpoint;
+use cepa_transports::text::clean;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::gate::Source;
@@ -47,51 +48,61 @@ pub enum Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listening(at) => write!(f, "listening on {at}"),
-            Self::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
-            Self::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
-            Self::Remark(remark) => f.write_str(remark),
-            Self::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
-            Self::Down(peer, path, how) => {
+        // What peers have said is in it.
+        f.write_str(&clean(&Line(self).to_string(), usize::MAX))
+    }
+}
+
+/// The text of an event, as it comes.
+struct Line<'a>(&'a Event);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::Listening(at) => write!(f, "listening on {at}"),
+            Event::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
+            Event::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
+            Event::Remark(remark) => f.write_str(remark),
+            Event::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
+            Event::Down(peer, path, how) => {
                 write!(f, "session with {peer} {} ended: {how}", path.phrase())
             }
-            Self::CertificateExpired(peer) => write!(
+            Event::CertificateExpired(peer) => write!(
                 f,
                 "warning: the certificate of peer {peer} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
             ),
-            Self::TurnedAway(_, from, why) => write!(f, "turned {from} away: {why}"),
-            Self::Refused(peer, service, why) => {
+            Event::TurnedAway(_, from, why) => write!(f, "turned {from} away: {why}"),
+            Event::Refused(peer, service, why) => {
                 write!(f, "refused {peer} the service {service:?}: {why}")
             }
-            Self::Introduced(peer, service, by) => {
+            Event::Introduced(peer, service, by) => {
                 let by: Vec<String> = by.iter().rev().map(PeerId::to_string).collect();
                 let by = by.join(", who was introduced by ");
                 write!(f, "{peer} gets the service {service:?}, introduced by {by}")
             }
-            Self::Revoked(peer, service) => {
+            Event::Revoked(peer, service) => {
                 write!(
                     f,
                     "{peer} took an introduction to the service {service:?} back"
                 )
             }
-            Self::Asked(from, by, service) if from == by => {
+            Event::Asked(from, by, service) if from == by => {
                 write!(f, "{from} asks the service {service:?}, sealed")
             }
-            Self::Asked(from, by, service) => {
+            Event::Asked(from, by, service) => {
                 write!(
                     f,
                     "{from} asks the service {service:?}, sealed and brought by {by}"
                 )
             }
-            Self::Wrapped(from, to, what) => {
+            Event::Wrapped(from, to, what) => {
                 write!(
                     f,
                     "{from} gave {to} a reference to {what}, through a membrane"
                 )
             }
-            Self::Registered(relay) => write!(f, "registered at relay {relay}"),
-            Self::Unregistered(relay, why) => {
+            Event::Registered(relay) => write!(f, "registered at relay {relay}"),
+            Event::Unregistered(relay, why) => {
                 write!(f, "not registered at relay {relay}: {why}; trying again")
             }
         }
@@ -127,5 +138,43 @@ impl Events {
     /// How many were missed so far.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
+    use super::*;
+
+    #[test]
+    fn a_line_about_an_event_does_nothing_to_a_terminal() {
+        let peer = PeerId::from_bytes([1; 32]);
+        for (name, c) in HOSTILE.iter().filter(|(_, c)| *c != '\0') {
+            let text = format!("a{c}b");
+            let at: Endpoint = format!("unix:/{text}").parse().unwrap();
+            let path = Path {
+                via: vec![],
+                dialled: false,
+                label: text.clone(),
+            };
+            for event in [
+                Event::Listening(at.clone()),
+                Event::ListenerGone(at, text.clone()),
+                Event::Remark(text.clone()),
+                Event::Up(peer, path.clone()),
+                Event::Down(peer, path, text.clone()),
+                Event::TurnedAway(Source::HERE, text.clone(), text.clone()),
+                Event::Refused(peer, text.clone(), text.clone()),
+                Event::Introduced(peer, text.clone(), vec![peer]),
+                Event::Revoked(peer, text.clone()),
+                Event::Asked(peer, PeerId::from_bytes([2; 32]), text.clone()),
+                Event::Wrapped(peer, peer, text.clone()),
+                Event::Unregistered(peer, text.clone()),
+            ] {
+                let line = event.to_string();
+                assert!(line.chars().all(is_printable), "{name}: {line:?}");
+            }
+        }
     }
 }

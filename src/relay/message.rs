@@ -4,6 +4,7 @@
 //! whose keys are small integers. Keys that are not known are skipped, so that a later version can say
 //! more; a message whose version is not 1 is refused. docs/PROTOCOL.md has the table.
 
+use cepa_transports::text::clean;
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
@@ -24,7 +25,7 @@ pub(crate) const VERSION: u8 = 1;
 const MAX_MESSAGE: usize = 4096;
 
 /// Longest reason in bytes; what is longer is cut.
-const MAX_REASON: usize = 255;
+pub(crate) const MAX_REASON: usize = 255;
 
 /// Node to relay: register me, or renew what I have.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -167,14 +168,10 @@ impl Answer {
 
     /// A refusal; of a long reason the first 255 bytes.
     pub(crate) fn refused(status: Status, reason: &str) -> Self {
-        let mut end = reason.len().min(MAX_REASON);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
         Self {
             version: VERSION,
             status: status.number(),
-            reason: reason.get(..end).unwrap_or_default().to_owned(),
+            reason: clean(reason, MAX_REASON).into_owned(),
             lifetime: None,
         }
     }
@@ -183,13 +180,9 @@ impl Answer {
         Status::of(self.status)
     }
 
-    /// The reason, without what could move a terminal's cursor.
+    /// The reason, fit to be shown.
     pub(crate) fn reason(&self) -> String {
-        self.reason
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_REASON)
-            .collect()
+        clean(&self.reason, MAX_REASON).into_owned()
     }
 }
 
@@ -229,16 +222,6 @@ pub(crate) trait Message: Sized {
             other => Err(MessageError::Version(other)),
         }
     }
-}
-
-/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
-pub(crate) fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// For fuzz targets: what decodes must encode to the same message again.
@@ -294,6 +277,8 @@ pub fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
     use super::*;
     use proptest::prelude::*;
 
@@ -348,9 +333,17 @@ mod tests {
     #[test]
     fn reasons_are_cut_and_cleaned() {
         let answer = Answer::refused(Status::Refused, &"ä".repeat(200));
-        assert_eq!(answer.reason().len(), 254);
+        assert_eq!(answer.reason(), "ä".repeat(126) + "…");
         let answer = Answer::refused(Status::Refused, "a\x1b[2Jb\n");
-        assert_eq!(answer.reason(), "a[2Jb");
+        assert_eq!(answer.reason(), "a\\u{1b}[2Jb");
+        for (name, c) in HOSTILE {
+            // As a peer may send it.
+            let raw = Answer {
+                reason: format!("a{c}b"),
+                ..answer.clone()
+            };
+            assert!(raw.reason().chars().all(is_printable), "{name}");
+        }
     }
 
     proptest! {

@@ -33,7 +33,7 @@ pub(crate) use copy::{End, code_of, copy};
 // Other rooms' messages have the same form.
 pub(crate) use exchange::{fault, receive, send};
 pub use message::Status;
-pub(crate) use message::{Message, VERSION, cut, message};
+pub(crate) use message::{MAX_REASON, Message, VERSION, message};
 pub use presence::{InMemory, Presence};
 pub use server::{Allow, Relay, RelayConfig, RelayStats};
 

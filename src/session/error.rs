@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use cepa_transports::text::quoted;
+
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
 use crate::onion::Onion;
 use crate::stack::BindingError;
@@ -97,7 +99,10 @@ pub enum OpenError {
         service: String,
     },
     /// A name that can't be sent.
-    #[error("{service:?} can't be the name of a service: at most 255 bytes, no control characters")]
+    #[error(
+        "{} can't be the name of a service: at most 255 bytes, no control characters",
+        quoted(service)
+    )]
     Name {
         /// The name.
         service: String,
@@ -229,7 +234,7 @@ fn named(service: &str) -> String {
     if service.is_empty() {
         "its default service".into()
     } else {
-        format!("the service {service:?}")
+        format!("the service {}", quoted(service))
     }
 }
 

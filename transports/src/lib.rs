@@ -44,6 +44,7 @@ mod tcp;
 mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod text;
 pub mod throttle;
 mod unix;
 mod watch;

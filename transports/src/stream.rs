@@ -12,10 +12,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::child::Child;
 use crate::remote::Remote;
 use crate::terminal::Control;
+use crate::text::clean;
 
 /// Anything that carries bytes both ways. Implemented for every type that fits.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// Bytes of a label: a path of the usual length. It stands in every line about the stream.
+const LABEL: usize = 256;
 
 /// A byte stream to somewhere.
 ///
@@ -40,22 +44,17 @@ struct Aside {
 }
 
 impl Stream {
-    /// Any byte stream as a `Stream`; the label tells in messages where it leads. To what decides by where a
-    /// stream comes from it is [`Remote::Unknown`]; see [`with_remote`](Self::with_remote).
+    /// Any byte stream as a `Stream`; the label tells in messages where it leads, and is [cleaned](crate::text::clean)
+    /// and cut after 256 bytes. To what decides by where a stream comes from it is [`Remote::Unknown`]; see [`with_remote`](Self::with_remote).
     pub fn from_io(io: impl ByteStream, label: impl Into<String>) -> Self {
-        Self {
-            io: Box::new(Plain(io)),
-            label: label.into(),
-            remote: Remote::Unknown,
-            aside: None,
-        }
+        Self::from_wire(Plain(io), label)
     }
 
     /// As [`from_io`](Self::from_io), for what can be cut.
     pub(crate) fn from_wire(io: impl Wire, label: impl Into<String>) -> Self {
         Self {
             io: Box::new(io),
-            label: label.into(),
+            label: clean(&label.into(), LABEL).into_owned(),
             remote: Remote::Unknown,
             aside: None,
         }
@@ -107,7 +106,7 @@ impl Stream {
         &self.remote
     }
 
-    /// Where it leads or comes from, for messages: `tcp 127.0.0.1:7000`.
+    /// Where it leads or comes from, for messages: `tcp 127.0.0.1:7000`. One line, fit to be shown.
     pub fn label(&self) -> &str {
         &self.label
     }

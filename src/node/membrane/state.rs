@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use cepa_transports::text::quoted;
 use data_encoding::BASE32_NOPAD;
 use tokio::sync::watch;
 
@@ -196,7 +197,7 @@ impl State {
         core.tell(Event::Wrapped(
             from,
             to,
-            format!("{:?} of {}", address.service(), address.peer()),
+            format!("{} of {}", quoted(address.service()), address.peer()),
         ));
         Ok(wrapped)
     }
