@@ -113,7 +113,7 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
         Ended::Both { .. } => near.cut_when_dropped(false),
         Ended::NearLeft(e) | Ended::Near(e) => {
             say_of(
-                log::source(near.label()),
+                log::source(near.remote().into(), near.label()),
                 format_args!("{}: connection lost: {e}", near.label()),
             );
         }

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const OF_ONE_HOST: usize = 8;
 
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
-    if !matches!(args.listen.scheme(), "tcp" | "unix") {
+    if !args.listen.is_socket() {
         return Err(Failure::new(
             Code::Usage,
             format!("{}: an invitation waits at tcp: or unix:", args.listen),

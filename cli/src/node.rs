@@ -238,12 +238,17 @@ impl Report {
         match event {
             // The command prints these itself, with who listens.
             Event::Listening { .. } => {}
-            Event::TurnedAway { at, from, reason } => {
+            Event::TurnedAway {
+                at,
+                source,
+                from,
+                reason,
+            } => {
                 // The one session of `serve stdio:` is the command's own end.
                 if at.as_ref().is_some_and(one_session) {
                     return;
                 }
-                let source = log::source(from);
+                let source = log::source(*source, from);
                 match reason {
                     TurnedAway::Connect(error) => {
                         say_of(source, self.refused(error, from).message);
@@ -324,7 +329,7 @@ fn leads_through(address: &PeerAddr, by: &PeerId) -> bool {
 
 /// An address whose one session is all there will be; the command ends with it.
 fn one_session(at: &cepa::transports::Endpoint) -> bool {
-    matches!(at.scheme(), "stdio" | "fd" | "exec")
+    at.has_one_stream()
 }
 
 /// Of several attempts the one that tells most: that somebody else answered, then that we were refused.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cepa::identity::{AcceptAny, TrustPolicy};
 use cepa::node::{Access, Listening};
 use cepa::tls::TlsConfig;
+use cepa::transports::Target;
 use tokio::task::JoinSet;
 
 use crate::args;
@@ -125,7 +126,7 @@ async fn all_ended(listening: Vec<Listening>, report: &Report) -> Result<(), Fai
 fn check(args: &args::Serve) -> Result<(), Failure> {
     let usage = |message: String| Err(Failure::new(Code::Usage, message));
     for endpoint in &args.listen {
-        if endpoint.scheme() == "memory" {
+        if matches!(endpoint.target(), Target::Memory { .. }) {
             return usage(format!(
                 "{endpoint}: nobody outside this process can reach memory:"
             ));

@@ -240,7 +240,7 @@ impl FromStr for Local {
             .rsplit_once('=')
             .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
         let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
-        if !matches!(listen.scheme(), "tcp" | "unix") {
+        if !listen.is_socket() {
             return Err(format!(
                 "cannot listen on {}: here: use tcp: or unix:",
                 listen.scheme()

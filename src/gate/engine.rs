@@ -138,6 +138,8 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const NEVER_DROPS: u32 = u32::MAX;
@@ -150,11 +152,11 @@ mod tests {
 
     fn far(n: u32) -> Source {
         let [_, a, b, c] = n.to_be_bytes();
-        Source::of(&format!("tcp 10.{a}.{b}.{c}:1"))
+        Source::from(IpAddr::from([10, a, b, c]))
     }
 
     fn near() -> Source {
-        Source::of("tcp 127.0.0.1:1")
+        Source::from(IpAddr::from([127, 0, 0, 1]))
     }
 
     /// An engine with so many inside, each of a source of its own.

@@ -6,9 +6,10 @@
 //!
 //! ```
 //! use cepa::gate::{Failing, Gate, Source};
+//! # let (stream, _) = cepa::transports::memory::pair();
 //!
 //! let gate = Gate::default();
-//! match gate.enter(Source::of("tcp 192.0.2.1:4711")) {
+//! match gate.enter(Source::from(stream.remote())) {
 //!     // … the handshake; then one of these:
 //!     Ok(pass) => pass.let_in(),
 //!     // Pass::failed(Failing::Refused), Pass::failed(Failing::TimedOut)
@@ -122,9 +123,14 @@ impl fmt::Debug for Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
+
+    fn far_source(host: u8) -> Source {
+        Source::from(IpAddr::from([192, 0, 2, host]))
+    }
 
     #[test]
     fn a_pass_gives_its_place_back_however_it_ends() {
@@ -133,7 +139,7 @@ mod tests {
             ..Config::default()
         };
         let gate = Gate::new(config);
-        let far = || gate.enter(Source::of("tcp 192.0.2.1:1"));
+        let far = || gate.enter(far_source(1));
         let first = far().unwrap();
         assert_eq!(far().unwrap_err(), Turned::Full);
         drop(first);
@@ -146,20 +152,17 @@ mod tests {
             other => panic!("{other:?}"),
         }
         // A source apart is none the worse.
-        drop(gate.enter(Source::of("tcp 192.0.2.2:1")).unwrap());
+        drop(gate.enter(far_source(2)).unwrap());
     }
 
     #[test]
     fn chance_is_on_nobody_s_side() {
         let gate = Gate::default();
         let held: Vec<_> = (0..10)
-            .map(|i| {
-                gate.enter(Source::of(&format!("tcp 192.0.2.{i}:1")))
-                    .unwrap()
-            })
+            .map(|i| gate.enter(far_source(i)).unwrap())
             .collect();
         let dropped = (0..2000)
-            .filter(|_| gate.enter(Source::of("tcp 198.51.100.1:1")).is_err())
+            .filter(|_| gate.enter(far_source(77)).is_err())
             .count();
         // 30 % of 2,000 is 600; twelve standard deviations either way.
         assert!((350..850).contains(&dropped), "{dropped}");

@@ -16,6 +16,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use super::backend::default_provider;
 use super::trust::{Presented, Refusal, TrustPolicy};
 use cepa_transports::Side;
+use cepa_transports::text::quoted;
 
 /// Trusts peers whose certificate was issued below one of these roots, for one of these names.
 #[derive(Clone, Debug)]
@@ -43,7 +44,10 @@ pub enum CaError {
         reason: String,
     },
     /// Neither a host name nor an IP address.
-    #[error("{name:?} is no name that an authority vouches for: use a host name or an IP address")]
+    #[error(
+        "{} is no name that an authority vouches for: use a host name or an IP address",
+        quoted(name)
+    )]
     Name {
         /// What was given.
         name: String,

@@ -12,6 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 use cepa_transports::Side;
+use cepa_transports::text::{HOSTILE, is_printable};
 
 /// Overwrites a file's mode.
 #[cfg(unix)]
@@ -745,7 +746,8 @@ fn accept_any_accepts_any() {
 #[test]
 fn refusals_are_one_bounded_line() {
     let presented = fixed().peer_id();
-    let long = "bad\nnews\u{1b}[2J".repeat(1000);
+    let hostile: String = HOSTILE.iter().map(|(_, c)| c).collect();
+    let long = format!("bad\nnews{hostile}").repeat(1000);
     let many: Vec<_> = (0..200).map(|n| PeerId::from_bytes([n; 32])).collect();
     let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let refusals = [
@@ -782,7 +784,7 @@ fn refusals_are_one_bounded_line() {
     ];
     for refusal in &refusals {
         let text = one_line(refusal);
-        assert!(text.len() < 600 && !text.contains('\u{1b}'), "{text}");
+        assert!(text.len() < 600 && text.chars().all(is_printable), "{text}");
     }
     assert!(
         refusals[2]

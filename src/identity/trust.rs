@@ -10,15 +10,17 @@
 //! handshake that asks it runs on an async task. So none asks a person; who wants to ask lets the
 //! handshake fail, asks, and dials again.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use cepa_transports::Side;
+use cepa_transports::text::clean;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certificate::{CertificateError, date};
 use super::peer_id::PeerId;
 use super::rotation::{self, Rotation, RotationError};
-use cepa_transports::Side;
 
 /// What a peer has shown, and when.
 #[derive(Clone, Copy, Debug)]
@@ -241,11 +243,11 @@ impl fmt::Display for Refusal {
                 presented,
                 note,
             } => {
-                write!(f, "the key of {} has changed: it was ", one_line(name))?;
+                write!(f, "the key of {} has changed: it was ", shown(name))?;
                 list(f, expected)?;
                 write!(f, ", and {presented} answered; ")?;
                 if let Some(note) = note {
-                    write!(f, "{}; ", one_line(&note.to_string()))?;
+                    write!(f, "{}; ", shown(&note.to_string()))?;
                 }
                 f.write_str(
                     "if its owner has changed it, enter the new one, else someone is in between",
@@ -254,7 +256,7 @@ impl fmt::Display for Refusal {
             Self::NotByCa { presented, reason } => write!(
                 f,
                 "no trusted authority vouches for peer {presented} ({}): let it show a certificate for the name that was asked for",
-                one_line(reason)
+                shown(reason)
             ),
             Self::Expired {
                 presented,
@@ -277,21 +279,21 @@ impl fmt::Display for Refusal {
             Self::NotAuthorised { presented, reason } => write!(
                 f,
                 "peer {presented} is not authorised ({}): allow it, or let it show another identity",
-                one_line(reason)
+                shown(reason)
             ),
             Self::NoCertificate => f.write_str(
                 "the peer showed no certificate: it must present one, a self-signed one will do",
             ),
             Self::Unusable { problem } => {
-                write!(f, "the peer is refused: {}", one_line(&problem.to_string()))
+                write!(f, "the peer is refused: {}", shown(&problem.to_string()))
             }
             Self::PolicyFailed { presented, reason } => write!(
                 f,
                 "peer {presented} is refused, since it could not be decided whether to trust it ({}): mend that and try again",
-                one_line(reason)
+                shown(reason)
             ),
             Self::Other { presented, reason } => {
-                write!(f, "peer {presented} is refused: {}", one_line(reason))
+                write!(f, "peer {presented} is refused: {}", shown(reason))
             }
         }
     }
@@ -312,11 +314,8 @@ fn list(f: &mut fmt::Formatter<'_>, ids: &[PeerId]) -> fmt::Result {
 }
 
 /// Text that others wrote, fit to stand in a one-line message.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(300)
-        .collect()
+fn shown(text: &str) -> Cow<'_, str> {
+    clean(text, 400)
 }
 
 /// Trusts the peers on a list, and nobody else but a successor that the old key itself has named: who

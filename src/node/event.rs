@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use cepa_transports::text::quoted;
 use cepa_transports::{Endpoint, TransportError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -77,7 +78,9 @@ pub enum Event {
     TurnedAway {
         /// The listener; none for a circuit of a relay.
         at: Option<Endpoint>,
-        /// From where it came.
+        /// From where it came, for the gate.
+        source: gate::Source,
+        /// The same for a person.
         from: String,
         /// Why.
         reason: TurnedAway,
@@ -205,10 +208,15 @@ impl fmt::Display for Event {
                 peer,
                 service,
                 reason,
-            } => write!(f, "refused {peer} the service {service:?}: {reason}"),
+            } => write!(
+                f,
+                "refused {peer} the service {}: {reason}",
+                quoted(service)
+            ),
             Self::HandlerPanicked { peer, service } => write!(
                 f,
-                "the service {service:?} panicked while it served {peer}; report this to who wrote it"
+                "the service {} panicked while it served {peer}; report this to who wrote it",
+                quoted(service)
             ),
             Self::Protocol(event) => event.fmt(f),
         }
@@ -244,5 +252,43 @@ impl Events {
     /// How many were missed so far.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
+    use super::*;
+
+    #[test]
+    fn a_line_about_an_event_does_nothing_to_a_terminal() {
+        let peer = PeerId::from_bytes([1; 32]);
+        for (name, c) in HOSTILE.iter().filter(|(_, c)| *c != '\0') {
+            let text = format!("a{c}b");
+            let at: Endpoint = format!("unix:/{text}").parse().unwrap();
+            let path = Path {
+                via: vec![],
+                dialled: false,
+                label: text.clone(),
+            };
+            for event in [
+                Event::Listening(at.clone()),
+                Event::ListenerGone(at, text.clone()),
+                Event::Remark(text.clone()),
+                Event::Up(peer, path.clone()),
+                Event::Down(peer, path, text.clone()),
+                Event::TurnedAway(Source::HERE, text.clone(), text.clone()),
+                Event::Refused(peer, text.clone(), text.clone()),
+                Event::Introduced(peer, text.clone(), vec![peer]),
+                Event::Revoked(peer, text.clone()),
+                Event::Asked(peer, PeerId::from_bytes([2; 32]), text.clone()),
+                Event::Wrapped(peer, peer, text.clone()),
+                Event::Unregistered(peer, text.clone()),
+            ] {
+                let line = event.to_string();
+                assert!(line.chars().all(is_printable), "{name}: {line:?}");
+            }
+        }
     }
 }

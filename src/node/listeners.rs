@@ -11,6 +11,7 @@ use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, Tra
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::gate::Source;
 use crate::session::{Backoff, SessionEnd};
 use crate::stack::StackConfig;
 
@@ -140,8 +141,8 @@ impl Accepting {
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener) -> Result<(), ListenerEnd> {
-        let many = matches!(self.endpoint.scheme(), "tcp" | "unix" | "memory");
-        let line = matches!(self.endpoint.scheme(), "serial" | "pty");
+        let many = self.endpoint.accepts_many();
+        let line = self.endpoint.is_line();
         let mut absent: Option<Backoff> = None;
         let mut last = Ok(());
         loop {
@@ -152,6 +153,7 @@ impl Accepting {
                 Err(error) if many => {
                     self.core.emit(Event::TurnedAway {
                         at: Some(self.endpoint.clone()),
+                        source: Source::HERE,
                         from: self.endpoint.to_string(),
                         reason: TurnedAway::Transport(error),
                     });
@@ -159,7 +161,7 @@ impl Accepting {
                     continue;
                 }
                 // An adapter that was unplugged comes back, by a path under by-id the same one.
-                Err(error) if self.endpoint.scheme() == "serial" => {
+                Err(error) if line => {
                     if absent.is_none() {
                         self.core.emit(Event::ListenerFailed {
                             at: self.endpoint.clone(),

@@ -46,12 +46,13 @@ pub(super) async fn come_in(
     config: &StackConfig,
     at: Option<&Endpoint>,
 ) -> Result<Live, TurnedAway> {
-    let from = stream.label().to_owned();
+    let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
     match handshake(core, stream, layers, via, config).await {
         Ok((session, path, host)) => Ok(register(core, session, path, host).await),
         Err(reason) => {
             core.emit(Event::TurnedAway {
                 at: at.cloned(),
+                source,
                 from,
                 reason: reason.clone(),
             });
@@ -68,7 +69,7 @@ async fn handshake(
     config: &StackConfig,
 ) -> Result<(Session, Path, Option<Source>), TurnedAway> {
     let label = stream.label().to_owned();
-    let source = Source::of(&label);
+    let source = Source::from(stream.remote());
     let pass = core.gate.enter(source).map_err(TurnedAway::Gate)?;
     let host = Some(source).filter(Source::is_far);
     let mut config = config.clone();

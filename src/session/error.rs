@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use cepa_transports::text::quoted;
+
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
 use crate::onion::Onion;
 use crate::stack::BindingError;
@@ -107,7 +109,8 @@ pub enum OpenError {
     },
     /// A name that can't be sent.
     #[error(
-        "{service:?} can't be the name of a service: at most 255 bytes, no control or invisible characters"
+        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
+        quoted(service)
     )]
     Name {
         /// The name.
@@ -240,7 +243,7 @@ fn named(service: &str) -> String {
     if service.is_empty() {
         "its default service".into()
     } else {
-        format!("the service {service:?}")
+        format!("the service {}", quoted(service))
     }
 }
 

@@ -11,6 +11,8 @@
 //! follows an answer of status 0 belongs to the service, or, where inner TLS was asked for, to the
 //! handshake. docs/PROTOCOL.md has it with examples.
 
+use cepa_transports::text::clean;
+
 use super::service::ServiceName;
 
 /// The version that we speak.
@@ -139,12 +141,7 @@ impl Answer {
 
     /// A refusal; of a long reason only the beginning is said.
     pub(super) fn refused(status: Status, reason: &str) -> Self {
-        let mut text: String = clean(reason);
-        let mut end = text.len().min(MAX_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        let text = clean(reason, MAX_TEXT).into_owned();
         Self { status, text }
     }
 
@@ -174,7 +171,7 @@ impl Answer {
         Ok(Progress::Done(
             Self {
                 status,
-                text: clean(&String::from_utf8_lossy(text)),
+                text: clean(&String::from_utf8_lossy(text), MAX_TEXT).into_owned(),
             },
             size,
         ))
@@ -228,15 +225,10 @@ fn check_name(name: &str) -> Result<(), HeaderError> {
     ServiceName::check(name).map_err(|_| HeaderError::Name)
 }
 
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cepa_transports::text::{HOSTILE, is_printable};
     use proptest::prelude::*;
 
     /// The examples of docs/PROTOCOL.md.
@@ -297,7 +289,7 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let answer = Answer::refused(Status::Refused, &"ü".repeat(200));
-        assert_eq!(answer.text, "ü".repeat(127));
+        assert_eq!(answer.text, "ü".repeat(126) + "…");
         let size = answer.encode().len();
         assert_eq!(
             Answer::decode(&answer.encode()),
@@ -310,7 +302,18 @@ mod tests {
         let Ok(Progress::Done(answer, 9)) = Answer::decode(b"\x01\x01\x06a\x1b[2J\xff") else {
             panic!("not an answer");
         };
-        assert_eq!(answer.text, "a [2J\u{fffd}");
+        assert_eq!(answer.text, "a\\u{1b}[2J\u{fffd}");
+        for (name, c) in HOSTILE {
+            // As a peer may send it, and as we would.
+            let text = format!("a{c}b");
+            let mut bytes = vec![VERSION, 1, u8::try_from(text.len()).unwrap()];
+            bytes.extend(text.as_bytes());
+            let Ok(Progress::Done(answer, _)) = Answer::decode(&bytes) else {
+                panic!("not an answer");
+            };
+            assert!(answer.text.chars().all(is_printable), "{name}");
+            assert_eq!(Answer::refused(Status::Refused, &text), answer, "{name}");
+        }
     }
 
     fn request() -> impl Strategy<Value = Request> {
@@ -329,7 +332,7 @@ mod tests {
             Status::NotUnderstood,
             Status::DialInstead,
         ]);
-        (status, "\\PC{0,60}").prop_map(|(status, text)| Answer { status, text })
+        (status, "\\PC{0,60}").prop_map(|(status, text)| Answer::refused(status, &text))
     }
 
     /// Every cut of `bytes` asks for more, and what it asks for is never too much.

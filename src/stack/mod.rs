@@ -291,13 +291,15 @@ pub(crate) async fn build(
     let started = Instant::now();
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();
+    let remote = stream.remote().clone();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
     let wire = if let Some(told) = below.link {
         let (link, driver) = link::link(wire, side, &config.link.clone().told(told));
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
-        Metered::new(Stream::from_io(link, label.clone()), Meter::default())
+        let stream = Stream::from_io(link, label.clone()).with_remote(remote);
+        Metered::new(stream, Meter::default())
     } else {
         wire
     };

@@ -11,7 +11,7 @@ pub(crate) const VERSION: u8 = 1;
 const MAX_MESSAGE: usize = 4096;
 
 /// Longest reason in bytes; what is longer is cut.
-const MAX_REASON: usize = 255;
+pub(crate) const MAX_REASON: usize = 255;
 
 /// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,16 +60,6 @@ pub(crate) trait Message: Sized {
             other => Err(MessageError::Version(other)),
         }
     }
-}
-
-/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
-pub(crate) fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// For fuzz targets: what decodes must encode to the same message again.

@@ -2,12 +2,13 @@
 //!
 //! The form is that of the relay's messages: two bytes of length, then CBOR. docs/PROTOCOL.md has the table.
 
+use cepa_transports::text::clean;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{VERSION, cut, message};
+use crate::wire::{MAX_REASON, VERSION, message};
 
 use super::flaw::Flaw;
 use super::statement::MAX_BYTES;
@@ -88,7 +89,7 @@ impl Verdict {
                 | Flaw::NotPermitted { issuer: peer }
                 | Flaw::Revoked { by: peer },
             ) => who = Some((*peer.as_bytes()).into()),
-            Err(Flaw::Malformed(text)) => detail = Some(cut(text)),
+            Err(Flaw::Malformed(text)) => detail = Some(clean(text, MAX_REASON).into_owned()),
             _ => {}
         }
         Self {
@@ -101,7 +102,10 @@ impl Verdict {
 
     pub(super) fn result(self) -> Result<(), Flaw> {
         let who = self.who.map(|id| PeerId::from_bytes(*id));
-        let detail = || cut(self.detail.as_deref().unwrap_or_default());
+        let detail = || {
+            let text = self.detail.as_deref().unwrap_or_default();
+            clean(text, MAX_REASON).into_owned()
+        };
         Err(match (self.status, who) {
             (0, _) => return Ok(()),
             (1, _) => Flaw::Malformed(detail()),
@@ -167,7 +171,7 @@ mod tests {
         ] {
             let sent = Verdict::of(&Err(flaw.clone()));
             let got = Verdict::read(&sent.cbor()).unwrap().result().unwrap_err();
-            let clean = |flaw: &Flaw| flaw.to_string().replace('\n', "");
+            let clean = |flaw: &Flaw| flaw.to_string().replace('\n', " ");
             assert_eq!(got.number(), flaw.number());
             assert_eq!(clean(&got), clean(&flaw));
             assert!(!got.to_string().contains('\n'));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cepa_transports::Stream;
+use cepa_transports::{Remote, Stream};
 use tokio::time::timeout;
 
 use crate::identity::PeerId;
@@ -94,7 +94,7 @@ pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayErro
         session.peer().id().short(),
         target.short()
     );
-    Ok(Stream::from_io(unlimited(stream), label))
+    Ok(carried(stream, label, session.peer().id()))
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -123,7 +123,7 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
         .map_err(|e| e.to_string())?;
     let from = circuit.target();
     let label = format!("relay {} from {}", relay.short(), from.short());
-    Ok((Stream::from_io(unlimited(stream), label), from))
+    Ok((carried(stream, label, relay), from))
 }
 
 async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
@@ -175,8 +175,10 @@ async fn ask(
     }
 }
 
-/// A circuit carries a session, which has its own way to find out that nobody is there.
-fn unlimited(mut stream: Onion<Substream>) -> Onion<Substream> {
+fn carried(mut stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
+    // A circuit carries a session, which has its own way to find out that nobody is there.
     stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
-    stream
+    Stream::from_io(stream, label).with_remote(Remote::Circuit {
+        relay: *relay.as_bytes(),
+    })
 }

@@ -2,11 +2,12 @@
 //!
 //! The form is that of all messages of ours (`src/wire/message.rs`). docs/PROTOCOL.md has the table.
 
+use cepa_transports::text::clean;
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{Status, VERSION, cut, message};
+use crate::wire::{MAX_REASON, Status, VERSION, message};
 
 /// Service at a relay: be registered there.
 pub(crate) const REGISTER: &str = reserved::RELAY_REGISTER;
@@ -92,7 +93,7 @@ impl Answer {
         Self {
             version: VERSION,
             status: status.number(),
-            reason: cut(reason),
+            reason: clean(reason, MAX_REASON).into_owned(),
             lifetime: None,
         }
     }
@@ -101,9 +102,9 @@ impl Answer {
         Status::of(self.status)
     }
 
-    /// The reason, without what could move a terminal's cursor.
+    /// The reason, fit to be shown.
     pub(crate) fn reason(&self) -> String {
-        cut(&self.reason)
+        clean(&self.reason, MAX_REASON).into_owned()
     }
 }
 
@@ -119,6 +120,8 @@ pub fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
     use super::*;
     use crate::wire::{Message as _, MessageError};
     use proptest::prelude::*;
@@ -174,9 +177,17 @@ mod tests {
     #[test]
     fn reasons_are_cut_and_cleaned() {
         let answer = Answer::refused(Status::Refused, &"ä".repeat(200));
-        assert_eq!(answer.reason().len(), 254);
+        assert_eq!(answer.reason(), "ä".repeat(126) + "…");
         let answer = Answer::refused(Status::Refused, "a\x1b[2Jb\n");
-        assert_eq!(answer.reason(), "a[2Jb");
+        assert_eq!(answer.reason(), "a\\u{1b}[2Jb");
+        for (name, c) in HOSTILE {
+            // As a peer may send it.
+            let raw = Answer {
+                reason: format!("a{c}b"),
+                ..answer.clone()
+            };
+            assert!(raw.reason().chars().all(is_printable), "{name}");
+        }
     }
 
     proptest! {

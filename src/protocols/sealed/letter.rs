@@ -15,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cepa_transports::text::clean;
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
@@ -22,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
-use crate::wire::{Message as _, VERSION, message};
+use crate::wire::{MAX_REASON, Message as _, VERSION, message};
 
 use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
@@ -522,8 +523,7 @@ impl Awaiting {
             0 => Ok(Answered::Body(body)),
             1 => {
                 let text = String::from_utf8_lossy(&body);
-                let clean = text.chars().filter(|c| !c.is_control()).take(255);
-                Ok(Answered::Refused(clean.collect()))
+                Ok(Answered::Refused(clean(&text, MAX_REASON).into_owned()))
             }
             other => Err(SealFlaw::Malformed(format!("status {other}"))),
         }
