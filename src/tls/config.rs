@@ -28,7 +28,7 @@ use super::shown::{Asked, KeyForm, Shown, asked_for, name_of};
 use super::verifier::{Asks, Verdict, Verifier};
 use super::version::Version;
 use crate::Side;
-use crate::identity::{Identity, PeerId, TrustPolicy, default_provider};
+use crate::identity::{Facts, Identity, PeerId, TrustPolicy, default_provider};
 
 /// Stands where rustls wants a name and none is sent.
 const NO_NAME: &str = "cepa.alt";
@@ -292,7 +292,12 @@ impl TlsConfig {
             alpn: Arc::clone(&settings.alpn),
             asked: settings.asked,
             peer: settings.asked.filter(|_| settings.only_asked),
-            local_id: settings.identity.peer_id(),
+            // As the server sees us, who shows nothing.
+            local_id: if settings.anonymous {
+                Facts::of_nobody().id
+            } else {
+                settings.identity.peer_id()
+            },
             peer_form: settings.key_form,
             anonymous: false,
         });
