@@ -103,9 +103,6 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
                     say(format_args!("{joiner} has joined, and is known as {name}"));
                     return Ok(());
                 }
-                Ok(Some(Err(NotAdmitted::Void))) => {
-                    return Err(Failure::new(Code::Refused, NotAdmitted::Void.to_string()));
-                }
                 _ => {}
             },
             () = &mut deadline => break,
@@ -117,7 +114,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     ))
 }
 
-/// One who connected: let in, or refused for a reason that ends the invitation, or of no interest.
+/// One who connected: let in, or refused, or of no interest.
 async fn stranger(
     stream: Stream,
     at: Endpoint,
