@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{
-    AcceptAny, Identity, Invitation, KeyKind, NotAdmitted, OpenInvitation, Pinned, Refusal,
-    RotationTimes, TrustPolicy, UnixTime,
+    AcceptAny, Identity, Invitation, KeyKind, NotAdmitted, OpenInvitation, Pinned, Presented,
+    Refusal, RotationTimes, TrustPolicy, UnixTime,
 };
 use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
@@ -492,6 +492,92 @@ async fn both_sides_must_want_inner_tls() {
 }
 
 // ---- sessions that do not come about ---------------------------------------------------------
+
+/// A policy that waits, on its own thread, for something that only the runtime's tasks can bring about: each of its
+/// questions says that it has begun, and then waits to be let go.
+#[derive(Debug)]
+struct Blocks {
+    begun: tokio::sync::mpsc::UnboundedSender<&'static str>,
+    go: Mutex<std::sync::mpsc::Receiver<()>>,
+    answer: Result<(), Refusal>,
+}
+
+impl Blocks {
+    fn new(
+        answer: Result<(), Refusal>,
+    ) -> (
+        Self,
+        tokio::sync::mpsc::UnboundedReceiver<&'static str>,
+        std::sync::mpsc::Sender<()>,
+    ) {
+        let (begun, begins) = tokio::sync::mpsc::unbounded_channel();
+        let (let_go, go) = std::sync::mpsc::channel();
+        let go = Mutex::new(go);
+        (Self { begun, go, answer }, begins, let_go)
+    }
+
+    fn wait(&self, question: &'static str) -> bool {
+        self.begun.send(question).unwrap();
+        let go = self.go.lock().unwrap();
+        go.recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+}
+
+impl TrustPolicy for Blocks {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        let reason = || "nobody else came to run".to_owned();
+        if !self.wait("decide") {
+            return Err(Refusal::PolicyFailed {
+                presented: peer.id,
+                reason: reason(),
+            });
+        }
+        self.answer.clone()
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        assert!(self.wait("proven"), "nobody else came to run");
+        let _ = peer;
+        Ok(())
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        self.wait("names")
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// The runtime of these tests has one thread. A policy that waits for a file's lock on it would stop all others.
+#[tokio::test]
+async fn a_policy_that_blocks_holds_up_its_own_handshake_only() {
+    for of_client in [true, false] {
+        let (policy, mut begins, let_go) = Blocks::new(Ok(()));
+        let peers = if of_client {
+            Peers::new().client_trusts(policy)
+        } else {
+            Peers::new().server_trusts(policy)
+        };
+        let other_task = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            while asked.len() < 3 {
+                asked.push(begins.recv().await.unwrap());
+                let_go.send(()).unwrap();
+            }
+            asked
+        });
+        let (client, server) = peers.sessions().await;
+        let judged = if of_client { &client } else { &server };
+        assert!(judged.peer().is_named());
+        assert_eq!(
+            soon(other_task).await.unwrap(),
+            ["decide", "names", "proven"]
+        );
+        soon(client.ping()).await.unwrap();
+    }
+}
 
 #[tokio::test]
 async fn the_client_refuses_another_peer_than_the_expected() {

@@ -25,7 +25,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use super::config_error::TlsConfigError;
 use super::error::{TlsError, quote};
 use super::shown::{Asked, KeyForm, Shown, asked_for, name_of};
-use super::verifier::{Asks, Verdict, Verifier};
+use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
 use crate::Side;
 use crate::identity::{Facts, Identity, PeerId, TrustPolicy, default_provider};
@@ -381,6 +381,12 @@ impl TlsConfig {
             required: settings.alpn.to_vec(),
             got: got.map(<[u8]>::to_vec),
         })
+    }
+
+    /// Whether the trust policy may block the thread that asks it. One that panics about that may do anything.
+    pub(super) fn may_block(&self) -> bool {
+        let trust = &self.inner.settings.trust;
+        guarded(|| trust.may_block()).unwrap_or(true)
     }
 
     fn verifier(&self, role: Side, verdict: &Verdict) -> Arc<Verifier> {
