@@ -240,8 +240,11 @@ impl From<OpenError> for Failure {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
+            | OpenError::InnerTlsEndsBeyond { .. }
+            | OpenError::InnerTlsEndsHere { .. }
             | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
+            OpenError::InnerBinding { .. } => Code::Identity,
             OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,
             OpenError::Tls(tls) => return tls.clone().into(),

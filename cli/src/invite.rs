@@ -103,10 +103,6 @@ async fn joiner(events: &mut Events) -> Result<PeerId, Failure> {
     while let Some(event) = events.next().await {
         match event.protocol() {
             Some(PairingEvent::Joined { peer }) => return Ok(*peer),
-            Some(PairingEvent::Refused {
-                error: PairingError::NotAdmitted(NotAdmitted::Void),
-                ..
-            }) => return Err(Failure::new(Code::Refused, NotAdmitted::Void.to_string())),
             _ => {}
         }
     }

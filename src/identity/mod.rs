@@ -57,6 +57,7 @@ pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
+pub use files::ExposedFolder;
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{

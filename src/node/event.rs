@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use cepa_transports::text::quoted;
+use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -180,31 +180,44 @@ impl Event {
     }
 }
 
+/// The longest text of an event; what a peer can make longer is cut.
+const MAX_TEXT: usize = 4096;
+
 impl fmt::Display for Event {
+    /// Whatever a peer, a command or a file has written into it, the line does nothing to a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listening { at } => write!(f, "listening on {at}"),
-            Self::ListenerFailed {
+        f.write_str(&clean(&Line(self).to_string(), MAX_TEXT))
+    }
+}
+
+/// The text as it stands.
+struct Line<'a>(&'a Event);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::Listening { at } => write!(f, "listening on {at}"),
+            Event::ListenerFailed {
                 error,
                 retrying: true,
                 ..
             } => write!(f, "{error}; waiting for it to come back"),
-            Self::ListenerFailed { at, error, .. } => {
+            Event::ListenerFailed { at, error, .. } => {
                 write!(f, "no longer listening on {at}: {error}")
             }
-            Self::ListenerEnded { at } => write!(f, "{at} has ended"),
-            Self::Remark { text, .. } => f.write_str(text),
-            Self::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
-            Self::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
-            Self::SessionDown { peer, path, end } => {
+            Event::ListenerEnded { at } => write!(f, "{at} has ended"),
+            Event::Remark { text, .. } => f.write_str(text),
+            Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
+            Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
+            Event::SessionDown { peer, path, end } => {
                 write!(f, "session with {peer} {} ended: {end}", path.phrase())
             }
-            Self::CertificateExpired { peer } => write!(
+            Event::CertificateExpired { peer } => write!(
                 f,
                 "warning: the certificate of peer {peer} has expired; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
             ),
-            Self::TurnedAway { from, reason, .. } => write!(f, "turned {from} away: {reason}"),
-            Self::Refused {
+            Event::TurnedAway { from, reason, .. } => write!(f, "turned {from} away: {reason}"),
+            Event::Refused {
                 peer,
                 service,
                 reason,
@@ -213,12 +226,12 @@ impl fmt::Display for Event {
                 "refused {peer} the service {}: {reason}",
                 quoted(service)
             ),
-            Self::HandlerPanicked { peer, service } => write!(
+            Event::HandlerPanicked { peer, service } => write!(
                 f,
                 "the service {} panicked while it served {peer}; report this to who wrote it",
                 quoted(service)
             ),
-            Self::Protocol(event) => event.fmt(f),
+            Event::Protocol(event) => event.fmt(f),
         }
     }
 }
@@ -261,6 +274,21 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug)]
+    struct Foreign(String);
+
+    impl ProtocolEvent for Foreign {
+        fn peer(&self) -> Option<PeerId> {
+            None
+        }
+    }
+
+    impl fmt::Display for Foreign {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
     #[test]
     fn a_line_about_an_event_does_nothing_to_a_terminal() {
         let peer = PeerId::from_bytes([1; 32]);
@@ -273,18 +301,41 @@ mod tests {
                 label: text.clone(),
             };
             for event in [
-                Event::Listening(at.clone()),
-                Event::ListenerGone(at, text.clone()),
-                Event::Remark(text.clone()),
-                Event::Up(peer, path.clone()),
-                Event::Down(peer, path, text.clone()),
-                Event::TurnedAway(Source::HERE, text.clone(), text.clone()),
-                Event::Refused(peer, text.clone(), text.clone()),
-                Event::Introduced(peer, text.clone(), vec![peer]),
-                Event::Revoked(peer, text.clone()),
-                Event::Asked(peer, PeerId::from_bytes([2; 32]), text.clone()),
-                Event::Wrapped(peer, peer, text.clone()),
-                Event::Unregistered(peer, text.clone()),
+                Event::Listening { at: at.clone() },
+                Event::ListenerEnded { at: at.clone() },
+                Event::Remark {
+                    at: at.clone(),
+                    text: text.clone(),
+                },
+                Event::ChildStderr {
+                    at: at.clone(),
+                    line: text.clone(),
+                },
+                Event::SessionUp {
+                    peer,
+                    path: path.clone(),
+                },
+                Event::SessionDown {
+                    peer,
+                    path,
+                    end: SessionEnd::Closed,
+                },
+                Event::TurnedAway {
+                    at: Some(at),
+                    source: gate::Source::HERE,
+                    from: text.clone(),
+                    reason: TurnedAway::Circuit(text.clone()),
+                },
+                Event::Refused {
+                    peer,
+                    service: text.clone(),
+                    reason: Refused::Other(text.clone()),
+                },
+                Event::HandlerPanicked {
+                    peer,
+                    service: text.clone(),
+                },
+                Event::Protocol(Arc::new(Foreign(text.clone()))),
             ] {
                 let line = event.to_string();
                 assert!(line.chars().all(is_printable), "{name}: {line:?}");

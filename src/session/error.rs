@@ -80,6 +80,34 @@ pub enum OpenError {
         /// The service that was asked for.
         service: String,
     },
+    /// The peer does not end TLS inside this service, but passes it on to whoever is behind it.
+    #[error(
+        "the peer passes TLS inside {} on to another host: open it secured through the peer",
+        named(service)
+    )]
+    InnerTlsEndsBeyond {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// The peer ends TLS inside this service itself, and does not pass it on.
+    #[error(
+        "the peer ends TLS inside {} itself: open it secured with the peer, not through it",
+        named(service)
+    )]
+    InnerTlsEndsHere {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
+    /// was given up.
+    #[error(
+        "whoever ends the TLS inside {} means another service or another session than we do: something in between joins what does not belong together, do not trust this way",
+        named(service)
+    )]
+    InnerBinding {
+        /// The service that was asked for.
+        service: String,
+    },
     /// The peer has dialled us, and gives this service only to those who dial it.
     #[error(
         "the peer does not offer {} on a session that it has dialled itself: dial the peer, and open it there",
@@ -171,6 +199,24 @@ pub enum AcceptError {
     /// told.
     #[error("the peer wants no TLS inside the substream: accept it without")]
     WantsNoInnerTls,
+    /// The peer asked for inner TLS that may pass through us, and the service was accepted with such as ends here.
+    /// The peer has been told.
+    #[error(
+        "the peer wants TLS inside the substream that is not bound to this session: accept it so, or let it ask for the other"
+    )]
+    WantsInnerTlsThrough,
+    /// The peer asked for inner TLS that ends here, and the service was accepted for the other kind. The peer has been
+    /// told.
+    #[error(
+        "the peer wants TLS inside the substream that is bound to this session: accept it so, or let it ask for the other"
+    )]
+    WantsInnerTlsHere,
+    /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
+    /// was given up.
+    #[error(
+        "whoever has opened the TLS inside the substream means another service or another session than we do: something in between joins what does not belong together"
+    )]
+    InnerBinding,
     /// TLS inside the substream failed.
     #[error("TLS inside the substream: {0}")]
     Tls(#[source] TlsError),
