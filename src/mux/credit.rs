@@ -208,6 +208,8 @@ pub(crate) struct Budget {
     inbound: u64,
     outbound: u64,
     extra: u64,
+    /// What there is memory for at present, in this session and in the pool that it shares with others.
+    room: u64,
 }
 
 /// Streams that growing windows leave room for, in half of the budget: peers open a hundred at once, and a
@@ -221,7 +223,13 @@ impl Budget {
             inbound: 0,
             outbound: 0,
             extra: 0,
+            room: u64::MAX,
         }
+    }
+
+    /// There is memory for so much.
+    pub(crate) fn set_room(&mut self, room: u64) {
+        self.room = room;
     }
 
     fn first_windows(streams: u64) -> u64 {
@@ -245,16 +253,19 @@ impl Budget {
 
     /// How much grown windows have to shrink.
     fn over(&self) -> u32 {
-        let over = self
-            .used()
-            .saturating_sub(self.growth_limit())
-            .min(self.extra);
+        let over = if self.room == 0 {
+            self.extra
+        } else {
+            let over = self.used().saturating_sub(self.growth_limit());
+            over.min(self.extra)
+        };
         u32::try_from(over).unwrap_or(u32::MAX)
     }
 
-    /// What windows may still grow by.
+    /// What windows may still grow by: half of the room, for others may want some before it is used.
     fn free(&self) -> u64 {
-        self.growth_limit().saturating_sub(self.used())
+        let free = self.growth_limit().saturating_sub(self.used());
+        free.min(self.room / 2)
     }
 
     fn has_room(&self) -> bool {

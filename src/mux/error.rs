@@ -238,6 +238,9 @@ pub enum StreamTimeout {
     /// One direction was closed and nothing moved in the other.
     #[error("half closed, and nothing came or went for too long")]
     HalfClosed,
+    /// The application did not read it while the session had no memory for more and others waited.
+    #[error("it was not read for too long while memory was short")]
+    Unread,
     /// The peer granted no credit for data that waited.
     #[error("the peer took no data for too long")]
     WriteStalled,

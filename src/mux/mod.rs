@@ -46,12 +46,14 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod memory;
 #[cfg(test)]
 mod model;
 mod moment;
 mod pacing;
 #[cfg(test)]
 mod path_tests;
+mod pool;
 mod priority;
 mod queue;
 mod scheduler;
@@ -77,6 +79,7 @@ pub use driver::Driver;
 pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
 pub use event::{Event, Limit};
 pub use events::Events;
+pub use pool::ReceivePool;
 pub use priority::Priority;
 pub use stats::{Stats, StreamStats};
 pub use stream::Substream;

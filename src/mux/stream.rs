@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunk;
 use super::config::StreamTimeouts;
+use super::engine::Engine;
 use super::priority::Priority;
 use super::shared::Shared;
 use super::stats::StreamStats;
@@ -35,7 +36,7 @@ const COPY_LOCKED: usize = 4 << 10;
 pub struct Substream {
     shared: Arc<Shared>,
     key: Key,
-    /// Taken out of the engine and not yet read.
+    /// Borrowed from the engine and not yet read whole.
     piece: Bytes,
 }
 
@@ -106,7 +107,7 @@ impl Substream {
     /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells
     /// it why if it knows codes (hashicorp/yamux and rust-yamux do not). 0 means no reason.
     pub fn reset(&mut self, code: u32) {
-        self.piece.clear();
+        self.piece = Bytes::new();
         self.shared.with(|engine| engine.reset(self.key, code));
     }
 
@@ -137,10 +138,11 @@ impl Substream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.piece.is_empty()
-            && let Some(piece) = ready!(self.poll_read_chunk(cx))?
-        {
-            self.piece = piece;
+        if self.piece.is_empty() {
+            let borrow = |engine: &mut Engine| engine.borrow(self.key, cx.waker());
+            if let Some(piece) = ready!(self.shared.with(borrow))? {
+                self.piece = piece;
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -35,7 +35,8 @@ pub(crate) struct Entry {
     /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
     pub(crate) unwanted: bool,
     /// A RST with this code is to be sent. Only set in state `Reset`.
-    pub(crate) rst_owed: Option<u32>,
+    pub(crate) rst_owed: bool,
+    pub(crate) rst_code: u32,
 
     pub(crate) recv: RecvQueue,
     pub(crate) recv_window: RecvWindow,
@@ -86,7 +87,8 @@ impl Entry {
             fin_wanted: false,
             ended: false,
             unwanted: false,
-            rst_owed: None,
+            rst_owed: false,
+            rst_code: 0,
             recv: RecvQueue::default(),
             recv_window: RecvWindow::new(),
             send: SendQueue::default(),
@@ -138,8 +140,7 @@ impl Entry {
 
     /// The application asked for something that has not gone out: data, a FIN, a RST.
     pub(crate) fn has_output(&self) -> bool {
-        self.rst_owed.is_some()
-            || (self.state.can_send() && (!self.send.is_empty() || self.fin_wanted))
+        self.rst_owed || (self.state.can_send() && (!self.send.is_empty() || self.fin_wanted))
     }
 
     /// The peer is to be granted credit.

@@ -10,6 +10,7 @@
 //! - `floods`: attacks that aim at memory and slots
 //! - `faults`: single frames that no peer may send
 //! - `endings`: every abnormal end is told from an end of stream, and from the others
+//! - `pools`: memory of unread data, of sessions, of peers, of the process
 //! - `pressure`: peers that do not read, and many streams at once
 //! - `futures`: futures that are dropped at any poll
 //! - `victim`: the example that shows all this to testers outside
@@ -21,6 +22,7 @@ mod faults;
 mod floods;
 mod futures;
 mod memory;
+mod pools;
 mod pressure;
 mod victim;
 

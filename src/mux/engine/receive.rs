@@ -21,25 +21,36 @@ use cepa_transports::Side;
 const EARLY: u64 = 1 << 10;
 
 impl Engine {
-    /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
-    pub(crate) fn handle_input(&mut self, now: Instant, mut chunk: Bytes) {
+    /// Bytes came from the peer, in memory of their own.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn handle_input(&mut self, now: Instant, chunk: Bytes) {
+        let held = chunk.len();
+        self.handle_chunk(now, chunk, held);
+    }
+
+    /// Bytes came from the peer. Bodies are kept as slices of `chunk`, which takes `held` bytes of memory, where that
+    /// saves a copy.
+    pub(crate) fn handle_chunk(&mut self, now: Instant, mut chunk: Bytes, held: usize) {
         if self.end.is_some() || chunk.is_empty() {
             return;
         }
+        self.chunk_held = held;
         self.received_at = now;
+        self.heard_at = now;
         self.keepalive_asked = false;
         self.bytes_in += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {
                 Ok(Some(Item::Body { bytes, last })) => self.on_body(now, bytes, last),
                 Ok(Some(Item::Frame(frame))) => self.on_frame(now, frame),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => Err(error.into()),
             };
             if let Err(violation) = done {
                 self.violated(violation);
             }
         }
+        self.look_at_memory(now);
     }
 
     fn on_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
@@ -107,7 +118,10 @@ impl Engine {
         {
             entry.data_in += bytes.len() as u64;
             let early = entry.data_in >= EARLY && self.round_trip.is_none();
-            entry.recv.push(bytes);
+            let before = entry.recv.held();
+            let copied = self.memory.is_crowded();
+            entry.recv.push(bytes, self.chunk_held, copied);
+            self.memory.change(before, entry.recv.held());
             self.wakes.extend(entry.reader.take());
             if early {
                 self.ping_for_ourselves(now);

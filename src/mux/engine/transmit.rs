@@ -151,11 +151,11 @@ impl Engine {
         entry.in_control = false;
         entry.active_at = moment;
         let id = entry.id;
-        if let Some(code) = entry.rst_owed.take() {
+        if std::mem::take(&mut entry.rst_owed) {
             batch.push_frame(Frame::Window {
                 id,
                 flags: Flags::RST,
-                value: code,
+                value: entry.rst_code,
             });
             self.settle(key);
             return;
@@ -167,6 +167,7 @@ impl Engine {
             return;
         };
         if entry.credit_due() {
+            self.budget.set_room(self.memory.room());
             let largest = self.config.max_receive_window;
             let delta = entry
                 .recv_window
@@ -226,6 +227,7 @@ impl Engine {
         };
         entry.state = state;
         entry.opened_at = moment;
+        self.budget.set_room(self.memory.room());
         let extra = self
             .budget
             .take(self.config.receive_window - INITIAL_WINDOW);

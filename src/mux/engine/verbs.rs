@@ -9,6 +9,7 @@ use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
 use super::super::event::{Event, Limit};
 use super::super::priority::Priority;
+use super::super::queue::RecvQueue;
 use super::super::state::Halves;
 use super::super::stats::StreamStats;
 use super::super::store::Key;
@@ -40,6 +41,7 @@ impl Engine {
         self.next_id = id.checked_add(2);
         self.budget.admit_outbound();
         self.outbound += 1;
+        self.set_budget();
         self.unanswered += 1;
         let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
         self.schedule(key);
@@ -67,11 +69,35 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, false)
+    }
+
+    /// [`Engine::read`], where the piece stays with the stream's handle for a while, and counts until the next call.
+    pub(crate) fn borrow(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, true)
+    }
+
+    fn take_piece(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+        lend: bool,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
         let end = self.end.as_ref();
         let Some(entry) = self.store.get_mut(key) else {
             return Poll::Ready(Err(gone(end)));
         };
-        if let Some(piece) = entry.recv.pop() {
+        let before = entry.recv.held();
+        let piece = entry.recv.pop(lend);
+        if before != entry.recv.held() {
+            self.memory.change(before, entry.recv.held());
+            self.memory.freed(&mut self.wakes);
+        }
+        if let Some(piece) = piece {
             entry.recv_window.read(piece.len());
             entry.recv_window.look_ahead(
                 self.received_at,
@@ -178,6 +204,7 @@ impl Engine {
 
     /// Ends both directions at once; `code` is sent with the RST, for peers that read it.
     pub(crate) fn reset(&mut self, key: Key, code: u32) {
+        self.change_recv(key, RecvQueue::take_back);
         self.reset_stream(key, code, StreamError::ResetHere);
     }
 
@@ -193,7 +220,10 @@ impl Engine {
         if entry.settled || self.end.is_some() {
             self.remove(key);
         } else if entry.fin_wanted {
-            entry.recv.clear();
+            self.change_recv(key, |recv| *recv = RecvQueue::default());
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             let limits = entry
                 .timeouts
                 .as_deref()
@@ -214,7 +244,7 @@ impl Engine {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
         } else {
-            self.reset_stream(key, 0, StreamError::ResetHere);
+            self.reset(key, 0);
         }
         if self.abandoned {
             self.close_if_unused();
