@@ -358,6 +358,12 @@ impl Node {
         self.core.shares.held(resource, peer)
     }
 
+    /// Bytes that have arrived from all peers and that no application has read.
+    #[must_use]
+    pub fn receive_memory(&self) -> usize {
+        self.core.shares.memory_used()
+    }
+
     // ---- events and the end --------------------------------------------------------------------
 
     /// What happens from now on.

@@ -444,6 +444,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
     let mut limits = config.mux.clone();
     limits.line_rate = limits.line_rate.or(line_rate);
     let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
+    if let Some(Ok(admitted)) = &admitted {
+        let pool = || admitted.receive_pool.clone();
+        limits.receive_pool = limits.receive_pool.or_else(pool);
+    }
     let (mux, driver) = mux::mux(io, side, limits);
     let hold = match admitted {
         Some(Err(refused)) => {
