@@ -75,6 +75,8 @@ pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
 mod tests;
