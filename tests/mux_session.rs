@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cepa::mux::{
-    Config, Event, GoAwayCode, Mux, MuxError, OpenError, ReceivePool, StreamError, StreamTimeouts,
-    Substream, mux,
+    Config, Event, GoAwayCode, LimitKind, Mux, MuxError, OpenError, ReceivePool, Refusal,
+    StreamError, StreamTimeouts, Substream, mux,
 };
 use cepa::{ByteStream, Side};
 use tokio::io::{
@@ -816,4 +816,50 @@ async fn sessions_that_wait_for_memory_all_get_their_turn() {
         };
         timeout(HANG, empty).await.expect("nothing is left in use");
     }
+}
+
+#[tokio::test]
+async fn a_refused_stream_and_a_closed_session_say_why() {
+    let ((client, driven), (server, served)) = pair();
+    let refusing = {
+        let server = server.clone();
+        tokio::spawn(async move {
+            server.accept().await.unwrap().refuse();
+            let code = GoAwayCode::Limit(LimitKind::Memory);
+            timeout(HANG, server.close_with(code)).await.unwrap();
+            // It is over, whatever is said then.
+            timeout(HANG, server.close()).await.unwrap();
+            server.closed().await
+        })
+    };
+    let mut stream = client.open().await.unwrap();
+    let error = timeout(HANG, stream.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let found = stream_error(&error);
+    assert!(found.is_safe_to_retry());
+    assert!(
+        matches!(
+            found,
+            StreamError::RefusedByPeer {
+                reason: Refusal::Application
+            }
+        ),
+        "{found}"
+    );
+    let code = GoAwayCode::Limit(LimitKind::Memory);
+    let end = timeout(HANG, client.closed()).await.unwrap();
+    assert!(
+        matches!(end, MuxError::GoAway { code: found } if found == code),
+        "{end}"
+    );
+    assert!(!end.is_clean());
+    assert!(matches!(refusing.await.unwrap(), MuxError::GaveUp { code: found } if found == code));
+    assert!(matches!(
+        driven.await.unwrap(),
+        Err(MuxError::GoAway { .. })
+    ));
+    assert!(matches!(
+        served.await.unwrap(),
+        Err(MuxError::GaveUp { .. })
+    ));
 }

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
+use super::code::{self, GoAwayCode, Refusal};
 use super::config::Config;
 use super::credit::{Allowance, Budget};
-use super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::error::{MuxError, StreamError, Violation};
 use super::event::{Event as Told, Record};
 use super::frame::{Decoder, Frame};
 use super::memory::Memory;
@@ -133,6 +134,8 @@ pub(crate) struct Engine {
     ending: bool,
     /// End when everything that was asked for has gone out.
     closing: bool,
+    /// What the peer is told then.
+    close_code: GoAwayCode,
     /// Since when nothing more is to go out, while closing.
     drained_at: Option<Instant>,
     local_go_away: Option<GoAwayCode>,
@@ -213,6 +216,7 @@ impl Engine {
             abandoned: false,
             ending: false,
             closing: false,
+            close_code: GoAwayCode::Normal,
             drained_at: None,
             local_go_away: None,
             go_away_owed: false,
@@ -315,17 +319,19 @@ impl Engine {
 
     /// Ends the session: streams that were shut down still send what is queued, all others are
     /// reset, then go-away.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, code: GoAwayCode) {
         if self.end.is_some() || self.closing {
             return;
         }
         self.refuse_new_streams();
         self.closing = true;
+        self.close_code = code;
         self.notices.open = true;
         for key in self.store.keys() {
             let done = self.store.get(key).is_none_or(|entry| entry.fin_wanted);
             if !done {
-                self.reset_stream(key, 0, StreamError::Session(MuxError::Closed));
+                let failure = StreamError::Session(closed_here(code));
+                self.reset_stream(key, code::CLOSED, failure);
             }
         }
     }
@@ -352,7 +358,7 @@ impl Engine {
 
     fn close_if_unused(&mut self) {
         if self.end.is_none() && !self.store.iter().any(|(_, entry)| entry.held) {
-            self.close();
+            self.close(GoAwayCode::Normal);
         }
     }
 
@@ -360,7 +366,10 @@ impl Engine {
     fn refuse_new_streams(&mut self) {
         self.refusing = true;
         while let Some(key) = self.backlog.pop_front() {
-            self.release(key);
+            if let Some(entry) = self.store.get_mut(key) {
+                entry.held = false;
+            }
+            self.refuse(key, Refusal::GoingAway);
         }
     }
 
@@ -412,11 +421,12 @@ impl Engine {
 
     /// Ends the session as this end wished, with a go-away if none was sent.
     fn end_here(&mut self) {
-        if self.local_go_away.is_none() {
-            self.local_go_away = Some(GoAwayCode::Normal);
+        let code = self.close_code;
+        if self.local_go_away != Some(code) {
+            self.local_go_away = Some(code);
             self.go_away_owed = true;
         }
-        self.finish(MuxError::Closed);
+        self.finish(closed_here(code));
     }
 
     /// Streams that are not over on the wire.
@@ -528,5 +538,13 @@ impl Engine {
             self.set_budget();
             self.notices.open = true;
         }
+    }
+}
+
+/// Why a session is over that this end closed.
+fn closed_here(code: GoAwayCode) -> MuxError {
+    match code {
+        GoAwayCode::Normal => MuxError::Closed,
+        code => MuxError::GaveUp { code },
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::code;
 use super::super::error::{MuxError, StreamError};
 use super::super::store::Key;
 use super::Engine;
@@ -83,7 +84,7 @@ impl Engine {
         }
         self.next_scan = next.map(|at| at.max(now + SCAN_GAP));
         for (key, which) in late {
-            self.reset_stream(key, 0, StreamError::TimedOut(which));
+            self.reset_stream(key, code::TIMED_OUT, StreamError::TimedOut(which));
         }
     }
 

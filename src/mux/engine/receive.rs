@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::super::code::{GoAwayCode, Refusal};
+use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
-use super::super::state::{Event, Halves};
+use super::super::state::{Event, Greeting, Halves, State};
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
 use super::Engine;
@@ -227,7 +228,7 @@ impl Engine {
             self.control.push_back(Frame::Window {
                 id,
                 flags: Flags::RST,
-                value: 0,
+                value: refusal(limit).code(),
             });
             self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
@@ -279,7 +280,7 @@ impl Engine {
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;
-        entry.failure = Some(Box::new(StreamError::ResetByPeer { code }));
+        entry.failure = Some(Box::new(failure(entry, before, code)));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
         let (inbound, waiting) = (entry.inbound, !entry.accepted);
@@ -335,9 +336,33 @@ impl Engine {
 }
 
 /// The stream's state after `event`, or what the peer did wrong.
-fn on(entry: &Entry, event: Event) -> Result<super::super::state::State, Violation> {
+fn on(entry: &Entry, event: Event) -> Result<State, Violation> {
     entry
         .state
         .on(event)
         .map_err(|misstep| Violation::from_misstep(misstep, entry.id))
+}
+
+/// How the peer is told that there is no room for its stream.
+fn refusal(limit: Limit) -> Refusal {
+    match limit {
+        Limit::Closing => Refusal::GoingAway,
+        Limit::InboundStreams | Limit::ReceiveBudget => Refusal::Streams,
+        _ => Refusal::Backlog,
+    }
+}
+
+/// What a reset with this code means for a stream that was in the state `before`. A refusal is what it says only where
+/// nothing has come that shows that the stream was used, and but for that of an application no answer at all.
+fn failure(entry: &Entry, before: State, code: u32) -> StreamError {
+    let unused = !entry.inbound && entry.data_in == 0 && before.can_receive();
+    match Refusal::from_code(code) {
+        Some(reason)
+            if unused
+                && (reason == Refusal::Application || before.greeting == Greeting::AckAwaited) =>
+        {
+            StreamError::RefusedByPeer { reason }
+        }
+        _ => StreamError::ResetByPeer { code },
+    }
 }

@@ -9,6 +9,7 @@
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::super::code;
 use super::super::error::{StreamError, StreamTimeout};
 use super::super::event::{Event, Limit};
 use super::super::frame::INITIAL_WINDOW;
@@ -101,7 +102,7 @@ impl Engine {
             && awaited
         {
             let failure = StreamError::TimedOut(StreamTimeout::Unread);
-            self.reset_stream(key, 0, failure);
+            self.reset_stream(key, code::UNREAD, failure);
         }
     }
 }

@@ -7,7 +7,8 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::{GoAwayCode, StreamError};
+use super::super::code::GoAwayCode;
+use super::super::error::StreamError;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::code::Refusal;
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
 use super::super::event::{Event, Limit};
@@ -206,6 +207,11 @@ impl Engine {
     pub(crate) fn reset(&mut self, key: Key, code: u32) {
         self.change_recv(key, RecvQueue::take_back);
         self.reset_stream(key, code, StreamError::ResetHere);
+    }
+
+    /// Ends a stream of the peer that nothing was done with.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Refusal) {
+        self.reset(key, reason.code());
     }
 
     /// The application drops its handle. A stream that is not shut down is reset; one that is still

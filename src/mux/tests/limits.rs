@@ -2,6 +2,7 @@
 
 use cepa_transports::Side;
 
+use super::super::code::Refusal;
 use super::super::config::Config;
 use super::super::frame::{Flags, Frame};
 use super::One;
@@ -45,7 +46,7 @@ fn a_full_backlog_refuses_and_accepting_makes_room() {
         [Frame::Window {
             id: 5,
             flags: Flags::RST,
-            value: 0
+            value: Refusal::Backlog.code()
         }]
     );
     one.engine.accept().unwrap();
