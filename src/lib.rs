@@ -19,10 +19,11 @@ pub mod link;
 pub mod mux;
 pub mod node;
 pub mod onion;
-pub mod relay;
+pub mod protocols;
 pub mod session;
 pub mod stack;
 pub mod tls;
+mod wire;
 
 pub use cepa_transports as transports;
 pub use cepa_transports::{ByteStream, Side};

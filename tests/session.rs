@@ -258,7 +258,8 @@ async fn the_acceptor_sees_what_is_asked_for_and_by_whom() {
 #[tokio::test]
 async fn names_that_can_not_be_sent_are_refused_here() {
     let (client, _server) = Peers::new().sessions().await;
-    for bad in ["a\nb".to_owned(), "x".repeat(256), "\u{7f}".to_owned()] {
+    let invisible = ["d\u{200b}b", "\u{202e}bd", "\u{7f}", "a\nb"].map(str::to_owned);
+    for bad in invisible.into_iter().chain(["x".repeat(256)]) {
         let error = client.open(&bad).await.unwrap_err();
         assert!(
             matches!(&error, OpenError::Name { service } if *service == bad),
@@ -292,6 +293,28 @@ async fn a_refusal_reaches_the_opener_with_its_reason() {
         );
         assert!(matches!(error, OpenError::Refused { reason: r, .. } if r == reason));
     }
+    soon(client.ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_for_those_who_dial_says_so() {
+    let (client, server) = Peers::new().sessions().await;
+    let (opened, ()) = soon(async {
+        tokio::join!(server.open("db"), async {
+            let incoming = client.accept().await.unwrap();
+            incoming.refuse_dial_instead().await.unwrap();
+        })
+    })
+    .await;
+    let error = opened.unwrap_err();
+    assert!(
+        matches!(&error, OpenError::DialInstead { service } if service == "db"),
+        "{error}"
+    );
+    assert_eq!(
+        one_line(&error),
+        "the peer does not offer the service \"db\" on a session that it has dialled itself: dial the peer, and open it there"
+    );
     soon(client.ping()).await.unwrap();
 }
 
@@ -988,6 +1011,7 @@ async fn nonsense_headers_are_answered_and_harm_nobody() {
         &b"\x02"[..],
         b"\x01\x80\x00",
         b"\x01\x00\x01\xff",
+        "\x01\x00\x05d\u{200b}b".as_bytes(),
         b"GET / HTTP/1.1\r\n",
     ] {
         let mut stream = raw.open().await.unwrap();

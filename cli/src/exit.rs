@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
-use cepa::node::PeerAddrError;
+use cepa::node::{ListenError, PeerAddrError};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
@@ -166,6 +166,15 @@ impl From<TransportError> for Failure {
     }
 }
 
+impl From<ListenError> for Failure {
+    fn from(e: ListenError) -> Self {
+        match e {
+            ListenError::Transport(e) => e.into(),
+            e => Self::new(Code::Other, e.to_string()),
+        }
+    }
+}
+
 impl From<PeerAddrError> for Failure {
     fn from(e: PeerAddrError) -> Self {
         Self::new(Code::Usage, e.to_string())
@@ -231,6 +240,7 @@ impl From<OpenError> for Failure {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
+            | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
             OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,

@@ -35,7 +35,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let mut again = Again::new(&args.address, &args.trust, &identity, None);
+    let mut again = Again::new(&args.address, &args.trust, &identity, None)
+        .with_local_hints(args.local_hints.allowed);
     let mut link = Arc::new(again.first().await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();

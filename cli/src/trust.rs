@@ -146,7 +146,7 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
         ));
     }
     if folder::now() > peer.not_after() {
-        remarks.push(Event::CertificateExpired(id).to_string());
+        remarks.push(Event::CertificateExpired { peer: id }.to_string());
     }
     remarks
 }
@@ -158,15 +158,6 @@ pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
         Who::Any | Who::Known | Who::Named(_) => None,
     });
     ids.collect::<Option<_>>().unwrap_or_default()
-}
-
-/// The ids that were named.
-pub(crate) fn named_ids(allow: &[Who]) -> Vec<PeerId> {
-    let ids = allow.iter().filter_map(|who| match who {
-        Who::Peer(id) => Some(*id),
-        Who::Any | Who::Known | Who::Named(_) => None,
-    });
-    ids.collect()
 }
 
 /// By name.

@@ -5,11 +5,12 @@
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, Introduction, PeerAddr};
+use cepa::node::{self, PeerAddr};
+use cepa::protocols::introduction::Introduction;
+use cepa::session::{ServiceName, reserved};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;
 
-use crate::console::wire;
 use crate::exit::{Code, Failure};
 
 /// A word of `--expect`.
@@ -255,20 +256,47 @@ impl FromStr for Local {
     }
 }
 
-/// Longest name of a service in bytes; the header of a substream must stay small.
-const MAX_NAME: usize = 128;
-
+/// A name that stands on a command line and in messages: one word.
 fn service_name(name: &str) -> Result<String, String> {
-    if name.is_empty() {
-        return Err("the service's name is missing".into());
-    }
-    if name.starts_with(wire::PREFIX) {
-        return Err(format!("names that begin with {} are taken", wire::PREFIX));
-    }
-    if name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    let checked = ServiceName::new(name).map_err(|e| e.to_string())?;
+    if checked.is_reserved() {
+        let prefix = reserved::PREFIX;
         return Err(format!(
-            "a service's name has up to {MAX_NAME} bytes, without spaces and control characters"
+            "names that begin with {prefix} are cepa's own: choose another one"
         ));
     }
+    if name.contains(char::is_whitespace) {
+        return Err("a service's name on a command line has no spaces: leave them out".into());
+    }
     Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_has_any_name_of_one_word_that_the_wire_can_carry() {
+        let longest = "x".repeat(255);
+        for name in ["db", "größer", &longest] {
+            let service: Service = format!("{name}=echo:").parse().unwrap();
+            assert_eq!(service.name, name);
+            let local: Local = format!("tcp:127.0.0.1:0={name}").parse().unwrap();
+            assert_eq!(local.service, name);
+        }
+        let too_long = "x".repeat(256);
+        for name in [
+            "",
+            "two words",
+            "d\u{202e}b",
+            "a\nb",
+            "cepa.pair",
+            "cepa.new",
+            &too_long,
+        ] {
+            let error = format!("{name}=echo:").parse::<Service>().unwrap_err();
+            assert!(!error.chars().any(char::is_control), "{error}");
+            assert!(format!("tcp:127.0.0.1:0={name}").parse::<Local>().is_err());
+        }
+    }
 }

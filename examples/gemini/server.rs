@@ -32,6 +32,10 @@ impl TrustPolicy for Everyone {
     fn overlooks_dates(&self, _: &Presented<'_>) -> bool {
         true
     }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
+    }
 }
 
 /// Who has an account, and who claims to have one.

@@ -52,6 +52,12 @@ impl TrustPolicy for AnyOf {
             .is_ok_and(|policy| policy.overlooks_dates(peer))
     }
 
+    /// Whichever of those that trust the peer lists it: one in front that takes anybody does not hide that.
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        let mut policies = self.policies.iter();
+        policies.any(|policy| policy.decide(peer).is_ok() && policy.names(peer))
+    }
+
     fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
         self.who(peer)?.proven(peer)
     }

@@ -136,6 +136,10 @@ impl TrustPolicy for CaRoots {
         }
         Err(refused(problem))
     }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
+    }
 }
 
 /// Trusts servers that the platform's own verifier trusts for this name (feature `ca`).
@@ -178,5 +182,9 @@ impl TrustPolicy for PlatformRoots {
             .verify_server_cert(certified(peer)?, peer.chain, &self.name, &[], peer.now)
             .map(|_| ())
             .map_err(|error| refused(error.to_string()))
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
     }
 }

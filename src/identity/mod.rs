@@ -23,6 +23,7 @@
 //! | `ca.rs` | trust by certificate authorities |
 //! | `any_of.rs` | several policies as one |
 //! | `rotation.rs` | replacing a key: the statement by which the old one names the new one |
+//! | `lineage.rs` | the keys that a peer held before, as its certificate proves it |
 //! | `signature.rs` | signing statements with an identity's key |
 //! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
 //! | `backend.rs` | which cryptographic provider is the default |
@@ -38,6 +39,7 @@ mod files;
 mod invitation;
 mod key;
 mod known;
+mod lineage;
 mod passphrase;
 mod peer_id;
 mod pem;
@@ -61,6 +63,7 @@ pub use known::{
     DamagedLine, EditError, EntryError, FollowError, KnownPeer, KnownPeers, KnownPeersError,
     KnownPeersFile, KnownPeersProblem, Learned, Origin, Previous, TrustKnown, place_of,
 };
+pub(crate) use lineage::Lineage;
 pub use peer_id::{PeerId, PeerIdError};
 pub use rotation::{
     Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,

@@ -773,3 +773,68 @@ fn a_certificate_carries_eight_changes() {
         last.certificate().len()
     );
 }
+
+#[test]
+fn a_policy_names_those_it_lists_and_their_successors() {
+    let (a, other) = (identity(), identity());
+    let b = next(&a, KeyKind::Ed25519);
+    let names = |policy: &dyn TrustPolicy, identity: &Identity, day: u64| {
+        let dates = (at(0), at(u64::MAX));
+        let (id, shown) = (identity.peer_id(), Some(identity.certificate()));
+        policy.names(&Presented::new(
+            id,
+            shown,
+            &[],
+            dates,
+            at(day * DAY),
+            Side::Server,
+        ))
+    };
+    let (_folder, file) = file();
+    know(&file, "a", &a, "p");
+    let known = || TrustKnown::at(file.clone(), "p");
+    let lists: [&dyn TrustPolicy; 4] = [
+        &Pinned::one(a.peer_id()),
+        &known(),
+        &known().trusting_new(),
+        &TrustKnown::anyone(file.clone()),
+    ];
+    for policy in lists {
+        assert!(names(policy, &a, 2), "{policy:?}");
+        assert!(names(policy, &b, 2), "its successor: {policy:?}");
+        assert!(!names(policy, &b, 101), "too late: {policy:?}");
+        assert!(!names(policy, &other, 2), "{policy:?}");
+    }
+    let new_place = TrustKnown::at(file.clone(), "q").trusting_new();
+    assert!(!names(&new_place, &other, 2), "taken, and not yet listed");
+    assert!(!names(&AcceptAny, &a, 2));
+    // By a name, but that of an authority's choice.
+    let now = UnixTime::now().as_secs();
+    let (pem, leaf, id) = authority("good.example");
+    let by_ca = CaRoots::from_pem(pem.as_bytes(), &["good.example"]).unwrap();
+    let shown = Presented::new(
+        id,
+        Some(&leaf),
+        &[],
+        (at(0), at(u64::MAX)),
+        at(now),
+        Side::Server,
+    );
+    assert_eq!(by_ca.decide(&shown), Ok(()));
+    assert!(!by_ca.names(&shown));
+    let any = |policies: [Arc<dyn TrustPolicy>; 2]| AnyOf::new(policies);
+    assert!(names(&any([Arc::new(AcceptAny), Arc::new(known())]), &a, 2));
+    assert!(!names(
+        &any([Arc::new(AcceptAny), Arc::new(known())]),
+        &other,
+        2
+    ));
+    // What can't be read lists nobody.
+    fs::write(file.path(), vec![b'x'; (4 << 20) + 1]).unwrap();
+    assert!(!names(&known(), &a, 2));
+    assert!(!names(
+        &any([Arc::new(AcceptAny), Arc::new(known())]),
+        &a,
+        2
+    ));
+}

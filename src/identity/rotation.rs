@@ -277,15 +277,33 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<Vec<Rotation>, RotationError> {
 pub(super) fn in_certificate(
     certificate: &CertificateDer<'_>,
 ) -> Result<Vec<Rotation>, RotationError> {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-        return Ok(Vec::new());
-    };
+    read_all(extension_of(certificate).unwrap_or_default())
+}
+
+/// Those of the statements in a certificate that can be read; none where there are more than eight.
+pub(super) fn readable_in(certificate: &CertificateDer<'_>) -> Vec<Rotation> {
+    let mut reader = Reader(extension_of(certificate).unwrap_or_default());
+    let mut statements = Vec::new();
+    let mut count = 0;
+    while let Ok(bytes) = reader.length().and_then(|length| reader.take(length)) {
+        count += 1;
+        if count > MAX_STATEMENTS {
+            return Vec::new();
+        }
+        statements.extend(Rotation::from_bytes(bytes));
+    }
+    statements
+}
+
+/// What a certificate has where the statements stand.
+fn extension_of<'a>(certificate: &'a CertificateDer<'_>) -> Option<&'a [u8]> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let is_ours = |arcs: Option<Vec<u64>>| arcs.is_some_and(|arcs| arcs == EXTENSION);
     certificate
         .extensions()
         .iter()
         .find(|extension| is_ours(extension.oid.iter().map(Iterator::collect)))
-        .map_or(Ok(Vec::new()), |extension| read_all(extension.value))
+        .map(|extension| extension.value)
 }
 
 /// The statements that lead from a key that the asker knows to the one that was presented, checked;

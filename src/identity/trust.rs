@@ -108,6 +108,16 @@ pub trait TrustPolicy: fmt::Debug + Send + Sync {
         let _ = peer;
         false
     }
+
+    /// Whether this very key, or one that it succeeds, is one that the policy lists; not so where it takes
+    /// anybody, or whomever somebody else vouches for. What a peer may do can depend on it
+    /// ([`Peer::is_named`](crate::tls::Peer::is_named)). Asked once, after [`decide`](Self::decide) has said yes.
+    ///
+    /// The answer is that of [`overlooks_dates`](Self::overlooks_dates) unless this is overridden: override both
+    /// where dates are overlooked for anybody.
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        self.overlooks_dates(peer)
+    }
 }
 
 /// Why we do not talk to a peer. Each text is one line and says what to do.
@@ -360,6 +370,10 @@ impl TrustPolicy for Pinned {
     fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
         self.trusts(peer)
     }
+
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        self.trusts(peer)
+    }
 }
 
 /// Lets anyone in who proves to hold some key; the application reads from the handshake's result who
@@ -373,5 +387,9 @@ pub struct AcceptAny;
 impl TrustPolicy for AcceptAny {
     fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        false
     }
 }

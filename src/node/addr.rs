@@ -15,6 +15,7 @@ use cepa_transports::Endpoint;
 use cepa_transports::text::quoted;
 
 use crate::identity::PeerId;
+use crate::session::ServiceName;
 
 /// Begins every address of a peer.
 pub const SCHEME: &str = "cepa://";
@@ -27,9 +28,6 @@ pub const MAX_LEN: usize = 4096;
 
 /// Most relays on the way to one peer.
 pub const MAX_RELAYS: usize = 3;
-
-/// Longest name of a service in bytes: what one length byte on the wire can say.
-const MAX_SERVICE: usize = 255;
 
 /// The address of a peer, or of one service of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +85,7 @@ impl PeerAddr {
     /// [`PeerAddrError::Service`] for a name that could not be sent, and [`PeerAddrError::TooLong`] where
     /// the address would be printed with more than [`MAX_LEN`] bytes.
     pub fn with_service(mut self, service: &str) -> Result<Self, PeerAddrError> {
-        if service.len() > MAX_SERVICE || service.chars().any(char::is_control) {
+        if !service.is_empty() && ServiceName::check(service).is_err() {
             return Err(PeerAddrError::Service {
                 service: service.to_owned(),
             });
@@ -278,7 +276,7 @@ pub enum PeerAddrError {
     NoService,
     /// A service's name that could not be sent.
     #[error(
-        "{} can't be the name of a service: at most 255 bytes, no control characters",
+        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
         quoted(service)
     )]
     Service {
@@ -414,7 +412,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_value_survives_its_print(
-            service in "\\PC{0,40}",
+            service in "\\PC{0,40}"
+                .prop_filter("a name", |s| s.is_empty() || ServiceName::check(s).is_ok()),
             paths in prop::collection::vec("[ -~]{1,30}", 0..4),
             relayed in any::<bool>(),
         ) {

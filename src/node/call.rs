@@ -6,6 +6,10 @@ use crate::onion::Onion;
 use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
 
+use super::Node;
+use super::core::Live;
+use super::shares::{Exceeded, Resource, Share};
+
 /// How a session came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
@@ -23,9 +27,7 @@ impl Path {
     pub fn is_direct(&self) -> bool {
         self.via.is_empty()
     }
-}
 
-impl Path {
     /// As the end of a sentence: `over tcp …`, or `via relay …`.
     pub(super) fn phrase(&self) -> String {
         if self.is_direct() {
@@ -51,24 +53,24 @@ impl std::fmt::Display for Path {
 #[derive(Debug)]
 pub struct Call {
     incoming: Incoming,
-    session: Session,
-    path: Path,
+    node: Node,
+    live: Live,
     introduced_by: Vec<PeerId>,
 }
 
 impl Call {
-    pub(super) fn new(incoming: Incoming, session: Session, path: Path) -> Self {
+    pub(super) fn new(incoming: Incoming, node: Node, live: Live) -> Self {
         Self {
             incoming,
-            session,
-            path,
+            node,
+            live,
             introduced_by: Vec::new(),
         }
     }
 
-    pub(super) fn introduced(mut self, by: Vec<PeerId>) -> Self {
-        self.introduced_by = by;
-        self
+    /// The node that is asked. This handle does not keep the node alive.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// Who asks.
@@ -83,7 +85,7 @@ impl Call {
 
     /// How the peer's session came to be.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.live.path
     }
 
     /// Who introduced the peer: the first who did, then whoever passed the introduction on. Empty where the
@@ -94,12 +96,35 @@ impl Call {
 
     /// The peer's session, to open something there or to see it end.
     pub fn session(&self) -> &Session {
-        &self.session
+        &self.live.session
+    }
+
+    /// A part of the node's pools for what this call needs, counted to the peer that asks. It is given back when the
+    /// [`Share`] is dropped, so keep that as long as what it stands for.
+    ///
+    /// # Errors
+    /// [`Exceeded`] names the limit, fit for [`refuse`](Self::refuse).
+    pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
+        self.node.core().shares.take(self.live.holder(), wanted)
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.live
     }
 
     /// The substream alone, as a session brings it.
     pub fn into_incoming(self) -> Incoming {
         self.incoming
+    }
+
+    /// Splits off the substream, for a protocol that accepts it and then goes on with what the peer asks for on it
+    /// ([`CallContext::resume`]).
+    pub(crate) fn into_parts(self) -> (Incoming, CallContext) {
+        let context = CallContext {
+            node: self.node,
+            live: self.live,
+        };
+        (self.incoming, context)
     }
 
     /// Whether the peer asks for TLS inside the substream.
@@ -138,5 +163,37 @@ impl Call {
     /// As there.
     pub async fn refuse(self, reason: &str) -> Result<(), AcceptError> {
         self.incoming.refuse(reason).await
+    }
+}
+
+/// What is known of a call beside its substream.
+#[derive(Clone, Debug)]
+pub(crate) struct CallContext {
+    node: Node,
+    live: Live,
+}
+
+impl CallContext {
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.live.session
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.live.path
+    }
+
+    /// Serves what the peer asks for next on a substream, by the service that an introduction is for.
+    pub(crate) async fn serve_introduced(self, incoming: Incoming, by: Vec<PeerId>) {
+        let call = Call {
+            incoming,
+            node: self.node,
+            live: self.live,
+            introduced_by: by,
+        };
+        super::sessions::serve_introduced(call).await;
     }
 }

@@ -8,6 +8,7 @@ use crate::identity::{Identity, TrustPolicy};
 use crate::stack::StackConfig;
 
 use super::resolve::Resolver;
+use super::shares::ShareLimits;
 
 /// Who a node is, whom it lets in, and its limits. Start from [`NodeConfig::new`].
 #[derive(Clone, Debug)]
@@ -19,21 +20,22 @@ pub struct NodeConfig {
     /// Who says where a peer is whose address has no hints; default nobody.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Streams that may be on their way to a session at once, and what those that fail bring upon where they
-    /// came from. A circuit of a relay counts as one from this machine: its bytes do not say from where.
+    /// came from. Each relay is a source of its own.
     pub gate: gate::Config,
-    /// Sessions at once; default 256. Each may use the mux's receive budget.
-    pub sessions: usize,
-    /// Substreams forwarded at once, to services of other peers; default 64. Each is one on either side, and has two
-    /// windows; and forwarders that lead in a ring come to an end here.
-    pub forwards: usize,
+    /// What one peer, one host and all peers together may hold: sessions, subprocesses, descriptors, memory.
+    pub shares: ShareLimits,
+    /// After so long without a substream a session is closed; default 15 min, `None` for never. A peer that is needed again is dialled
+    /// again.
+    pub idle_timeout: Option<Duration>,
+    /// Whether hints are followed that open something else than a network connection: `unix:`, `exec:`, `serial:` and the
+    /// like. Default no: an address is data that comes from anywhere, and such a hint runs commands and opens devices here.
+    pub local_hints: bool,
     /// How much later than the hint before it a hint is tried, while none has answered; default 250 ms
     /// (RFC 8305, section 8, has the same).
     pub stagger: Duration,
     /// When a direct way is looked for while a session leads through a relay; then at longer and
     /// longer intervals. Default 10 s.
     pub upgrade_after: Duration,
-    /// Lifetime that is asked for when registering at a relay; default 1 h.
-    pub registration: Duration,
 }
 
 impl NodeConfig {
@@ -44,11 +46,11 @@ impl NodeConfig {
             stack: StackConfig::new(identity, trust),
             resolver: None,
             gate: gate::Config::default(),
-            sessions: 256,
-            forwards: 64,
+            shares: ShareLimits::default(),
+            idle_timeout: Some(Duration::from_secs(15 * 60)),
+            local_hints: false,
             stagger: Duration::from_millis(250),
             upgrade_after: Duration::from_secs(10),
-            registration: Duration::from_secs(3600),
         }
     }
 }

@@ -1,24 +1,26 @@
 //! What all tasks of a node share: its services, its sessions, its word to stop.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::gate::Gate;
-use crate::identity::{PeerId, UnixTime};
-use crate::relay::Relay;
-use crate::session::Session;
+use crate::gate::{Gate, Source};
+use crate::identity::{PeerId, TrustPolicy, UnixTime};
+use crate::session::{Session, reserved};
+use crate::tls::Peer;
 
-use super::access::Access;
+use super::access::{Access, Who};
 use super::call::{Call, Path};
 use super::config::NodeConfig;
 use super::event::{Event, Events};
-use super::introduction::book::Book;
-use super::sealed::state::State as Sealed;
+use super::protocol::{Protocol, ProtocolError, Route, matches};
+use super::shares::{Holder, Shares};
 use super::table::{Origin, Table};
 use super::turns::Turns;
 
@@ -38,7 +40,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    fn new<H, F>(access: Access, handler: H) -> Self
+    pub(super) fn new<H, F>(access: Access, handler: H) -> Self
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -49,95 +51,93 @@ impl Service {
 }
 
 /// A session that is up.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Live {
     pub(super) session: Session,
     pub(super) path: Path,
+    pub(super) who: Arc<Who>,
+    /// Where it comes from, if that is another machine and it came in.
+    pub(super) host: Option<Source>,
+    /// Tells that another session with this peer was chosen.
+    pub(super) superseded: Arc<Notify>,
+    /// The substreams that are served in it.
+    pub(super) serving: TaskTracker,
+}
+
+impl Live {
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            peer: self.who.id,
+            host: self.host,
+            named: self.who.named,
+        }
+    }
 }
 
 pub(super) struct Core {
     pub(super) config: NodeConfig,
     pub(super) id: PeerId,
-    pub(super) relay: Option<Relay>,
     pub(super) gate: Gate,
+    pub(super) shares: Shares,
     /// Turns at dialling a peer.
     pub(super) turns: Turns,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
-    services: Mutex<HashMap<String, Service>>,
+    services: Mutex<BTreeMap<String, Service>>,
     /// For every name that has no service of its own.
     rest: Mutex<Option<Service>>,
-    /// Who may introduce others to a service.
-    introducers: Mutex<HashMap<String, Access>>,
-    book: Mutex<Book>,
-    pub(super) sealed: Sealed,
-    /// Places for substreams that are forwarded.
-    pub(super) forwards: Arc<Semaphore>,
+    protocols: Mutex<Vec<Arc<dyn Protocol>>>,
+    route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
-    /// Relays that may bring us circuits.
-    relays: Mutex<HashSet<PeerId>>,
     events: broadcast::Sender<Event>,
-    stop: watch::Sender<bool>,
-    /// Handlers at work.
-    busy: watch::Sender<usize>,
+    pub(super) stop: CancellationToken,
+    /// Listeners, sessions, and whatever else runs for the node.
+    pub(super) tasks: TaskTracker,
+    /// Handlers that a shutdown waits for.
+    pub(super) handlers: TaskTracker,
 }
 
 impl Core {
-    pub(super) fn new(config: NodeConfig, relay: Option<Relay>) -> Self {
+    pub(super) fn new(config: NodeConfig) -> Self {
         let id = config.stack.identity.peer_id();
         Self {
             id,
-            relay,
             gate: Gate::new(config.gate.clone()),
+            shares: Shares::new(config.shares),
             turns: Turns::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),
-            introducers: Mutex::default(),
-            book: Mutex::new(Book::new(UnixTime::now())),
-            sealed: Sealed::new(&config.stack.identity),
-            forwards: Arc::new(Semaphore::new(config.forwards.min(Semaphore::MAX_PERMITS))),
+            protocols: Mutex::default(),
+            route: Mutex::default(),
             table: Mutex::new(Table::new(id)),
-            relays: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
-            stop: watch::Sender::new(false),
-            busy: watch::Sender::new(0),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            handlers: TaskTracker::new(),
             config,
         }
     }
 
     // ---- services ------------------------------------------------------------------------------
 
-    pub(super) fn serve<H, F>(&self, name: &str, access: Access, handler: H)
-    where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        lock(&self.services).insert(name.to_owned(), Service::new(access, handler));
+    pub(super) fn serve(&self, name: String, service: Service) {
+        lock(&self.services).insert(name, service);
     }
 
-    pub(super) fn serve_rest<H, F>(&self, access: Access, handler: H)
-    where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        *lock(&self.rest) = Some(Service::new(access, handler));
+    pub(super) fn serve_rest(&self, service: Service) {
+        *lock(&self.rest) = Some(service);
     }
 
     pub(super) fn withdraw(&self, name: &str) -> bool {
-        lock(&self.introducers).remove(name);
         lock(&self.services).remove(name).is_some()
     }
 
-    pub(super) fn service_names(&self) -> Vec<String> {
+    /// Names in order, each with who may open it.
+    pub(super) fn offered(&self) -> Vec<(String, Access)> {
         let services = lock(&self.services);
-        let mut names: Vec<String> = services
-            .keys()
-            .filter(|name| is_plain(name))
-            .cloned()
-            .collect();
-        names.sort();
-        names
+        let one = |(name, service): (&String, &Service)| (name.clone(), service.access.clone());
+        services.iter().map(one).collect()
     }
 
     pub(super) fn allow(&self, name: &str, access: Access) -> bool {
@@ -146,46 +146,56 @@ impl Core {
         service.map(|service| service.access = access).is_some()
     }
 
-    /// The service of that name for that peer, or why not. A service that a peer may not open and one
-    /// that does not exist are the same to it.
-    pub(super) fn find(&self, peer: PeerId, name: &str) -> Result<Service, &'static str> {
-        let services = lock(&self.services);
-        let open = |service: &&Service| service.access.allows(&peer);
-        let found = if name.is_empty() {
-            let plain = services.iter().filter(|(name, _)| is_plain(name));
-            let mut all = plain.map(|(_, service)| service).filter(open);
-            let only = all.next();
-            if all.next().is_some() {
-                return Err("name a service: there are several");
-            }
-            only
-        } else {
-            services.get(name).filter(open)
-        };
-        found
-            .cloned()
-            .or_else(|| lock(&self.rest).clone().filter(|rest| open(&rest)))
-            .ok_or("no service of this name is open to you")
+    /// Whether the node's own trust knows a peer by name; asks it off the runtime, since it may read a file.
+    pub(super) async fn names(&self, peer: &Peer) -> bool {
+        let (trust, peer) = (Arc::clone(&self.config.stack.trust), peer.clone());
+        let asked = tokio::task::spawn_blocking(move || is_named(&*trust, &peer));
+        // A policy that panics knows nobody.
+        asked.await.unwrap_or(false)
     }
 
-    /// The service of that name, whoever asks.
+    /// The service of that name, or what stands for all that have none of their own.
     pub(super) fn service(&self, name: &str) -> Option<Service> {
+        let named = lock(&self.services).get(name).cloned();
+        named.or_else(|| lock(&self.rest).clone())
+    }
+
+    /// The service of that very name.
+    pub(super) fn named_service(&self, name: &str) -> Option<Service> {
         lock(&self.services).get(name).cloned()
     }
 
-    // ---- introductions -------------------------------------------------------------------------
+    // ---- protocols -----------------------------------------------------------------------------
 
-    pub(super) fn introducers(&self, name: &str, who: Access) {
-        lock(&self.introducers).insert(name.to_owned(), who);
+    pub(super) fn add_protocol(&self, protocol: Arc<dyn Protocol>) -> Result<(), ProtocolError> {
+        let mut protocols = lock(&self.protocols);
+        for name in protocol.names().iter().copied() {
+            if !reserved::is_reserved(name) {
+                return Err(ProtocolError::Name { name });
+            }
+            let mut there = protocols.iter().flat_map(|other| other.names());
+            if there.any(|other| *other == name || matches(other, name) || matches(name, other)) {
+                return Err(ProtocolError::Taken { name });
+            }
+        }
+        protocols.push(protocol);
+        Ok(())
     }
 
-    pub(super) fn may_introduce(&self, name: &str, issuer: &PeerId) -> bool {
-        let introducers = lock(&self.introducers);
-        introducers.get(name).is_some_and(|who| who.allows(issuer))
+    /// The protocol that has this name.
+    pub(super) fn protocol(&self, name: &str) -> Option<Arc<dyn Protocol>> {
+        let protocols = lock(&self.protocols);
+        let mut all = protocols.iter();
+        let has = |it: &&Arc<dyn Protocol>| it.names().iter().any(|own| matches(own, name));
+        all.find(has).cloned()
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        lock(&self.book)
+    pub(super) fn set_route(&self, route: Arc<dyn Route>) {
+        *lock(&self.route) = Some(route);
+    }
+
+    pub(super) fn route(&self) -> Option<Arc<dyn Route>> {
+        lock(&self.route).clone()
     }
 
     // ---- sessions ------------------------------------------------------------------------------
@@ -198,22 +208,13 @@ impl Core {
         self.table().chosen(peer)
     }
 
+    /// Takes a session out that is over, though its task has not noticed yet.
+    pub(super) fn forget(&self, session: &Session) {
+        self.table().forget(|live| live.session.is_same(session));
+    }
+
     pub(super) fn sessions(&self) -> Vec<(PeerId, Live)> {
         self.table().all()
-    }
-
-    // ---- relays --------------------------------------------------------------------------------
-
-    pub(super) fn takes_circuits_of(&self, relay: PeerId) -> bool {
-        lock(&self.relays).contains(&relay)
-    }
-
-    pub(super) fn take_circuits_of(&self, relay: PeerId) {
-        lock(&self.relays).insert(relay);
-    }
-
-    pub(super) fn take_no_circuits_of(&self, relay: PeerId) {
-        lock(&self.relays).remove(&relay);
     }
 
     // ---- events and the end --------------------------------------------------------------------
@@ -222,50 +223,41 @@ impl Core {
         Events::new(self.events.subscribe())
     }
 
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn emit(&self, event: Event) {
         // Nobody watching is nobody's error.
         let _ = self.events.send(event);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.stop.is_cancelled()
     }
 
     /// Waits until the node shuts down.
     pub(super) async fn stopping(&self) {
-        let mut stop = self.stop.subscribe();
-        // What it gives holds a lock, and must not live on in the caller's task.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
-
-    /// A handler is at work until this is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Busy {
-        self.busy.send_modify(|busy| *busy += 1);
-        Busy(Arc::clone(self))
+        self.stop.cancelled().await;
     }
 
     pub(super) async fn shutdown(&self, patience: Duration) {
-        self.stop.send_replace(true);
-        let mut busy = self.busy.subscribe();
-        let _ = timeout(patience, busy.wait_for(|busy| *busy == 0)).await;
+        self.stop.cancel();
+        self.handlers.close();
+        let _ = timeout(patience, self.handlers.wait()).await;
         let closing = self.sessions().into_iter().map(|(_, live)| async move {
             let _ = timeout(GOODBYE, live.session.close()).await;
         });
         futures::future::join_all(closing).await;
+        // Handlers may hold handles on this node.
+        lock(&self.services).clear();
+        *lock(&self.rest) = None;
+        lock(&self.protocols).clear();
+        *lock(&self.route) = None;
+        // What listens is gone when this returns.
+        self.tasks.close();
+        let _ = timeout(GOODBYE, self.tasks.wait()).await;
     }
 }
 
-/// Whether a service is there for its own sake, and not as another form of one (`cepa.console.`).
-fn is_plain(name: &str) -> bool {
-    !name.starts_with("cepa.")
-}
-
-pub(super) struct Busy(Arc<Core>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.send_modify(|busy| *busy -= 1);
-    }
+fn is_named(trust: &dyn TrustPolicy, peer: &Peer) -> bool {
+    peer.judged_by(trust, UnixTime::now()).unwrap_or(false)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,7 +14,6 @@ use crate::Side;
 use crate::identity::{PeerId, Pinned};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::relay;
 use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
@@ -22,7 +21,19 @@ use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::call::Path;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
-use super::live::adopt;
+use super::protocol::RouteErrorKind;
+use super::sessions::register;
+
+/// How often a service is tried to open on sessions that end meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Which session with a peer will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Any,
+    /// One that this end has dialled.
+    Dialled,
+}
 
 /// Longest time between two looks for a direct way.
 const LOOK_MAX: Duration = Duration::from_secs(300);
@@ -33,13 +44,8 @@ pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Sess
     if peer == core.id {
         return Err(DialError::Own { peer });
     }
-    for hint in address.hints() {
-        check(core, peer, hint)?;
-    }
-    let mut hints = address.hints().to_vec();
-    // A stable sort: the order among themselves is the address's own.
-    hints.sort_by_key(Hint::is_relay);
-    let session = with_hints(core, peer, hints.clone(), None).await?;
+    let mut hints = usable(core, peer, address.hints().to_vec())?;
+    let session = with_hints(core, peer, hints.clone(), None, Want::Any).await?;
     hints.retain(|hint| !hint.is_relay());
     upgrade_later(core, peer, hints);
     Ok(session)
@@ -50,19 +56,62 @@ pub(super) async fn open(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Onion<Substream>, ReachError> {
-    let mut again = true;
+    let mut attempts = 0;
     loop {
         let session = session(core, address).await?;
-        match session.open(address.service()).await {
+        attempts += 1;
+        let error = match session.open(address.service()).await {
             Ok(stream) => return Ok(stream),
             // It ended just now, or was being retired: another one will do.
-            Err(OpenError::Session(_) | OpenError::Mux(_)) if again => again = false,
-            Err(error) => {
-                let address = address.clone();
-                return Err(ReachError::Open { address, error });
+            Err(OpenError::Session(_) | OpenError::Mux(_)) if attempts < ATTEMPTS => {
+                core.forget(&session);
+                continue;
             }
-        }
+            // The peer offers it to those who come in, and had dialled this session itself.
+            Err(OpenError::DialInstead { .. }) => match own_session(core, address).await {
+                Ok(session) => match session.open(address.service()).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => error,
+                },
+                // Nothing says where it is: its own answer tells more.
+                Err(DialError::NoHints { .. }) => OpenError::DialInstead {
+                    service: address.service().to_owned(),
+                },
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => error,
+        };
+        let address = address.clone();
+        return Err(ReachError::Open { address, error });
     }
+}
+
+/// A session that this end dialled.
+pub(super) async fn own_session(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+) -> Result<Session, DialError> {
+    let hints = usable(core, address.peer(), address.hints().to_vec())?;
+    with_hints(core, address.peer(), hints, None, Want::Dialled).await
+}
+
+/// The hints that may be followed, relays last. The order among themselves is the address's own.
+fn usable(core: &Core, peer: PeerId, mut hints: Vec<Hint>) -> Result<Vec<Hint>, DialError> {
+    for hint in &hints {
+        check(core, peer, hint)?;
+    }
+    if let (false, Some(hint)) = (hints.iter().any(|it| may_follow(core, it)), hints.first()) {
+        let hint = hint.clone();
+        return Err(DialError::LocalHint { peer, hint });
+    }
+    // The sort is stable.
+    hints.sort_by_key(Hint::is_relay);
+    Ok(hints)
+}
+
+/// Whether a hint is followed. An address comes from anywhere, and must not run a command or open a device here.
+fn may_follow(core: &Core, hint: &Hint) -> bool {
+    core.config.local_hints || hint.is_network()
 }
 
 /// A way must not lead through its own end, nor through here, nor through one relay twice.
@@ -87,15 +136,24 @@ fn with_hints(
     peer: PeerId,
     hints: Vec<Hint>,
     needed_by: Option<PeerId>,
+    want: Want,
 ) -> BoxFuture<'_, Result<Session, DialError>> {
+    let there = move || {
+        let table = core.table();
+        let found = match want {
+            Want::Any => table.chosen(peer),
+            Want::Dialled => table.dialled(peer),
+        };
+        found.map(|(_, _, live)| live.session)
+    };
     Box::pin(async move {
-        if let Some((_, _, live)) = core.chosen(peer) {
-            return Ok(live.session);
+        if let Some(session) = there() {
+            return Ok(session);
         }
         let _turn = core.turns.wait(peer, needed_by).await;
         // While we waited, another one dialled; or the peer did.
-        if let Some((_, _, live)) = core.chosen(peer) {
-            return Ok(live.session);
+        if let Some(session) = there() {
+            return Ok(session);
         }
         if core.is_stopping() {
             return Err(DialError::ShutDown);
@@ -107,7 +165,7 @@ fn with_hints(
             hints
         };
         let (session, path) = race(core, peer, hints.clone()).await?;
-        adopt(core, session.clone(), path);
+        register(core, session.clone(), path, None).await;
         if asked {
             hints.retain(|hint| !hint.is_relay());
             upgrade_later(core, peer, hints);
@@ -127,10 +185,7 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
     };
     let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
     hints.truncate(MAX_HINTS);
-    for hint in &hints {
-        check(core, peer, hint)?;
-    }
-    hints.sort_by_key(Hint::is_relay);
+    let hints = usable(core, peer, hints)?;
     if hints.is_empty() {
         return Err(DialError::NoHints { peer });
     }
@@ -180,6 +235,9 @@ async fn attempt(
     peer: PeerId,
     hint: &Hint,
 ) -> Result<(Session, Path), AttemptError> {
+    if !may_follow(core, hint) {
+        return Err(AttemptError::NotFollowed);
+    }
     match hint {
         Hint::Direct(endpoint) => {
             let session = direct(core, peer, endpoint).await?;
@@ -192,15 +250,24 @@ async fn attempt(
         }
         Hint::Relay { relay, at } => {
             let hints = vec![Hint::clone(at)];
-            let at_relay = with_hints(core, *relay, hints, Some(peer))
-                .await
-                .map_err(|error| AttemptError::NoRelay {
+            let route = core
+                .route()
+                .ok_or(AttemptError::NoRoute { relay: *relay })?;
+            let reached = async |want| {
+                let session = with_hints(core, *relay, hints.clone(), Some(peer), want).await;
+                session.map_err(|error| AttemptError::NoRelay {
                     relay: *relay,
                     error: Box::new(error),
-                })?;
-            let stream = relay::dial(&at_relay, peer)
-                .await
-                .map_err(AttemptError::Relay)?;
+                })
+            };
+            let connected = match route.connect(&reached(Want::Any).await?, peer).await {
+                // The relay had dialled that session itself, and serves those who come in.
+                Err(error) if error.kind() == RouteErrorKind::DialInstead => {
+                    route.connect(&reached(Want::Dialled).await?, peer).await
+                }
+                connected => connected,
+            };
+            let stream = connected.map_err(AttemptError::Relay)?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
             let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)
@@ -234,6 +301,8 @@ async fn direct(
 fn pinned(core: &Core, peer: PeerId) -> StackConfig {
     let mut config = core.config.stack.clone();
     config.trust = Arc::new(Pinned::one(peer));
+    // There may be several behind one address.
+    config.ask_for = Some(peer);
     config
 }
 
@@ -243,7 +312,8 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
         return;
     }
     let core = Arc::clone(core);
-    tokio::spawn(async move {
+    let tasks = core.tasks.clone();
+    tasks.spawn(async move {
         let mut backoff = Backoff::new(core.config.upgrade_after, LOOK_MAX);
         loop {
             tokio::select! {
@@ -254,7 +324,7 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
                 break;
             }
             if let Ok((session, path)) = race(&core, peer, hints.clone()).await {
-                adopt(&core, session, path);
+                register(&core, session, path, None).await;
                 break;
             }
         }

@@ -1,10 +1,10 @@
 //! Why a peer was not reached.
 
 use crate::identity::PeerId;
-use crate::relay::RelayError;
 use crate::session::{ConnectError, OpenError};
 
 use super::addr::{Hint, PeerAddr};
+use super::protocol::RouteError;
 use super::resolve::ResolveError;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
@@ -31,6 +31,16 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
     },
+    /// All that says where the peer is runs a command or opens a device here.
+    #[error(
+        "the address of {peer} leads through {hint}, which is no network connection, and is not followed: dial {hint} itself with the peer id expected, or allow local hints"
+    )]
+    LocalHint {
+        /// Whom to reach.
+        peer: PeerId,
+        /// The first of them.
+        hint: Hint,
+    },
     /// It could not be found out where the peer is.
     #[error(
         "no address is known for {peer} ({error}): give one, as in cepa://{peer}@tcp:HOST:PORT"
@@ -42,7 +52,7 @@ pub enum DialError {
         error: ResolveError,
     },
     /// No hint led to the peer.
-    #[error("cannot reach {peer}: {}", told(attempts))]
+    #[error("cannot reach {peer}: {}", list(attempts))]
     Failed {
         /// Whom to reach.
         peer: PeerId,
@@ -54,6 +64,17 @@ pub enum DialError {
     ShutDown,
 }
 
+impl DialError {
+    /// Whether it may work later, with nothing changed here.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Own { .. } | Self::Loop { .. } | Self::LocalHint { .. } | Self::ShutDown => false,
+            Self::NoHints { .. } | Self::Unresolved { .. } | Self::Failed { .. } => true,
+        }
+    }
+}
+
 /// Why one hint did not lead to the peer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,7 +84,20 @@ pub enum AttemptError {
     Connect(ConnectError),
     /// The relay did not take us to the peer.
     #[error(transparent)]
-    Relay(RelayError),
+    Relay(RouteError),
+    /// This node has no way through relays.
+    #[error(
+        "this node can't use relays, and {relay} is one: give a direct address, or add relays to the node"
+    )]
+    NoRoute {
+        /// Which.
+        relay: PeerId,
+    },
+    /// It opens something else than a network connection, and is not followed for that.
+    #[error(
+        "not followed, since it is no network connection: dial it by itself, or allow local hints"
+    )]
+    NotFollowed,
     /// The relay itself was not reached.
     #[error("the relay {relay} is not reached: {error}")]
     NoRelay {
@@ -91,24 +125,14 @@ pub enum ReachError {
     },
 }
 
-/// Why a node is not registered at a relay.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// The relay was not reached.
-    #[error("the relay is not reached: {0}")]
-    Dial(#[from] DialError),
-    /// The relay refused, or did not answer.
-    #[error(transparent)]
-    Relay(#[from] RelayError),
-}
-
-fn told(attempts: &[(Hint, AttemptError)]) -> String {
+fn list(attempts: &[(Hint, AttemptError)]) -> String {
     let one = |(hint, error): &(Hint, AttemptError)| match error {
         // It names its address, or its relay, itself.
         AttemptError::Connect(ConnectError::Transport(error)) => error.to_string(),
-        AttemptError::Relay(_) | AttemptError::NoRelay { .. } => error.to_string(),
-        AttemptError::Connect(_) => format!("{hint}: {error}"),
+        AttemptError::Relay(_) | AttemptError::NoRelay { .. } | AttemptError::NoRoute { .. } => {
+            error.to_string()
+        }
+        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{hint}: {error}"),
     };
     attempts.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -1,49 +1,183 @@
 //! What happens at a node, for logs and metrics.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
-use cepa_transports::Endpoint;
 use cepa_transports::text::clean;
+use cepa_transports::{Endpoint, TransportError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::gate::Source;
+use crate::gate::{self, Source};
 use crate::identity::PeerId;
+use crate::session::{ConnectError, SessionEnd};
 
 use super::call::Path;
+use super::shares::Exceeded;
 
 /// Something that happened at a node. Its text is one line.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A listener is up; the address has the real port.
-    Listening(Endpoint),
-    /// A listener is gone; the text says why, and is empty where it was a line that has ended. A serial
-    /// line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with its first byte.
-    ListenerGone(Endpoint, String),
+    Listening {
+        /// Where.
+        at: Endpoint,
+    },
+    /// A listener failed. A serial line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with
+    /// its first byte.
+    ListenerFailed {
+        /// Where.
+        at: Endpoint,
+        /// Why.
+        error: TransportError,
+        /// It goes on, now or when what it lacks comes back.
+        retrying: bool,
+    },
+    /// A listener has ended: it brings no more streams.
+    ListenerEnded {
+        /// Where.
+        at: Endpoint,
+    },
     /// What a listener's device does not do of what its address asks for.
-    Remark(String),
+    Remark {
+        /// Where.
+        at: Endpoint,
+        /// What.
+        text: String,
+    },
+    /// The command behind a listener of `exec:` wrote a line to its standard error.
+    ChildStderr {
+        /// Where.
+        at: Endpoint,
+        /// Without its line end.
+        line: String,
+    },
     /// A session with a peer is up.
-    Up(PeerId, Path),
-    /// A session with a peer is over; the text says how.
-    Down(PeerId, Path, String),
-    /// A peer that was let in for its key showed a certificate that had run out by then: tell its owner.
-    CertificateExpired(PeerId),
-    /// Somebody was turned away: the source, which is for counting; from where, which is for people; and why.
-    TurnedAway(Source, String, String),
-    /// A peer asked for a service that it does not get: which, and why.
-    Refused(PeerId, String, String),
-    /// A peer got a service because somebody introduced it: which, and who did, the first one first.
-    Introduced(PeerId, String, Vec<PeerId>),
-    /// A peer took an introduction to a service back.
-    Revoked(PeerId, String),
-    /// A sealed request was let in: from whom, by whom it was brought, and for which service.
-    Asked(PeerId, PeerId, String),
-    /// A peer gave another one a reference through a membrane: who, whom, and to which service of whom.
-    Wrapped(PeerId, PeerId, String),
-    /// Registered at a relay.
-    Registered(PeerId),
-    /// No longer registered at a relay; tried again by itself.
-    Unregistered(PeerId, String),
+    SessionUp {
+        /// With whom.
+        peer: PeerId,
+        /// How.
+        path: Path,
+    },
+    /// A session with a peer is over.
+    SessionDown {
+        /// With whom.
+        peer: PeerId,
+        /// How it came about.
+        path: Path,
+        /// How it ended.
+        end: SessionEnd,
+    },
+    /// A peer that was let in for its key showed a certificate that had expired: tell its owner.
+    CertificateExpired {
+        /// Whose.
+        peer: PeerId,
+    },
+    /// A stream that came was turned away.
+    TurnedAway {
+        /// The listener; none for a circuit of a relay.
+        at: Option<Endpoint>,
+        /// From where it came, for counting: the host, or the relay.
+        source: Source,
+        /// From where it came, for people.
+        from: String,
+        /// Why.
+        reason: TurnedAway,
+    },
+    /// A peer asked for a service that it does not get.
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// Which.
+        service: String,
+        /// Why.
+        reason: Refused,
+    },
+    /// A handler panicked; its substream was reset, everything else goes on.
+    HandlerPanicked {
+        /// Whom it served.
+        peer: PeerId,
+        /// Which service.
+        service: String,
+    },
+    /// What happened in a protocol.
+    Protocol(Arc<dyn ProtocolEvent>),
+}
+
+/// An event of a protocol: its text is one line.
+pub trait ProtocolEvent: fmt::Debug + fmt::Display + Any + Send + Sync {
+    /// The peer that caused it, if one did: what a log counts the line to.
+    fn peer(&self) -> Option<PeerId>;
+}
+
+/// Why a stream that came did not become a session.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TurnedAway {
+    /// Too many handshakes, or too many failures, from there.
+    #[error(transparent)]
+    Gate(gate::Turned),
+    /// Its handshake failed, or its peer is not trusted.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// The accepting itself failed; others may follow.
+    #[error(transparent)]
+    Transport(TransportError),
+    /// The relay that brought it does not speak as it should.
+    #[error("{0}")]
+    Circuit(String),
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    ShutDown,
+}
+
+/// Why a peer did not get a service.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is no such service, or it is not for this peer: both are the same to the peer.
+    #[error("no service of this name is open to it")]
+    NotOpen,
+    /// It named none, and there are several.
+    #[error("it named no service, and several are open to it")]
+    Unnamed,
+    /// The session was dialled from here, and the service is for those who come in.
+    #[error(
+        "this session was dialled from here, and the service is for peers that connect by themselves; allow it by name"
+    )]
+    Dialled,
+    /// A limit.
+    #[error(transparent)]
+    Limit(Exceeded),
+    /// Another reason, of a handler or a protocol.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Event {
+    /// Who caused it, if a peer did.
+    #[must_use]
+    pub fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::SessionUp { peer, .. }
+            | Self::SessionDown { peer, .. }
+            | Self::CertificateExpired { peer }
+            | Self::Refused { peer, .. }
+            | Self::HandlerPanicked { peer, .. } => Some(*peer),
+            Self::Protocol(event) => event.peer(),
+            _ => None,
+        }
+    }
+
+    /// The event of a protocol, if it is one of this type.
+    #[must_use]
+    pub fn protocol<E: ProtocolEvent>(&self) -> Option<&E> {
+        match self {
+            Self::Protocol(event) => (&**event as &dyn Any).downcast_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -59,52 +193,37 @@ struct Line<'a>(&'a Event);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Event::Listening(at) => write!(f, "listening on {at}"),
-            Event::ListenerGone(at, why) if why.is_empty() => write!(f, "{at} has ended"),
-            Event::ListenerGone(at, why) => write!(f, "no longer listening on {at}: {why}"),
-            Event::Remark(remark) => f.write_str(remark),
-            Event::Up(peer, path) => write!(f, "session with {peer} {}", path.phrase()),
-            Event::Down(peer, path, how) => {
-                write!(f, "session with {peer} {} ended: {how}", path.phrase())
+            Event::Listening { at } => write!(f, "listening on {at}"),
+            Event::ListenerFailed {
+                error,
+                retrying: true,
+                ..
+            } => write!(f, "{error}; waiting for it to come back"),
+            Event::ListenerFailed { at, error, .. } => {
+                write!(f, "no longer listening on {at}: {error}")
             }
-            Event::CertificateExpired(peer) => write!(
+            Event::ListenerEnded { at } => write!(f, "{at} has ended"),
+            Event::Remark { text, .. } => f.write_str(text),
+            Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
+            Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
+            Event::SessionDown { peer, path, end } => {
+                write!(f, "session with {peer} {} ended: {end}", path.phrase())
+            }
+            Event::CertificateExpired { peer } => write!(
                 f,
-                "warning: the certificate of peer {peer} has run out; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
+                "warning: the certificate of peer {peer} has expired; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
             ),
-            Event::TurnedAway(_, from, why) => write!(f, "turned {from} away: {why}"),
-            Event::Refused(peer, service, why) => {
-                write!(f, "refused {peer} the service {service:?}: {why}")
-            }
-            Event::Introduced(peer, service, by) => {
-                let by: Vec<String> = by.iter().rev().map(PeerId::to_string).collect();
-                let by = by.join(", who was introduced by ");
-                write!(f, "{peer} gets the service {service:?}, introduced by {by}")
-            }
-            Event::Revoked(peer, service) => {
-                write!(
-                    f,
-                    "{peer} took an introduction to the service {service:?} back"
-                )
-            }
-            Event::Asked(from, by, service) if from == by => {
-                write!(f, "{from} asks the service {service:?}, sealed")
-            }
-            Event::Asked(from, by, service) => {
-                write!(
-                    f,
-                    "{from} asks the service {service:?}, sealed and brought by {by}"
-                )
-            }
-            Event::Wrapped(from, to, what) => {
-                write!(
-                    f,
-                    "{from} gave {to} a reference to {what}, through a membrane"
-                )
-            }
-            Event::Registered(relay) => write!(f, "registered at relay {relay}"),
-            Event::Unregistered(relay, why) => {
-                write!(f, "not registered at relay {relay}: {why}; trying again")
-            }
+            Event::TurnedAway { from, reason, .. } => write!(f, "turned {from} away: {reason}"),
+            Event::Refused {
+                peer,
+                service,
+                reason,
+            } => write!(f, "refused {peer} the service {service:?}: {reason}"),
+            Event::HandlerPanicked { peer, service } => write!(
+                f,
+                "the service {service:?} panicked while it served {peer}; report this to who wrote it"
+            ),
+            Event::Protocol(event) => event.fmt(f),
         }
     }
 }
@@ -159,18 +278,40 @@ mod tests {
                 label: text.clone(),
             };
             for event in [
-                Event::Listening(at.clone()),
-                Event::ListenerGone(at, text.clone()),
-                Event::Remark(text.clone()),
-                Event::Up(peer, path.clone()),
-                Event::Down(peer, path, text.clone()),
-                Event::TurnedAway(Source::HERE, text.clone(), text.clone()),
-                Event::Refused(peer, text.clone(), text.clone()),
-                Event::Introduced(peer, text.clone(), vec![peer]),
-                Event::Revoked(peer, text.clone()),
-                Event::Asked(peer, PeerId::from_bytes([2; 32]), text.clone()),
-                Event::Wrapped(peer, peer, text.clone()),
-                Event::Unregistered(peer, text.clone()),
+                Event::Listening { at: at.clone() },
+                Event::ListenerEnded { at: at.clone() },
+                Event::Remark {
+                    at: at.clone(),
+                    text: text.clone(),
+                },
+                Event::ChildStderr {
+                    at: at.clone(),
+                    line: text.clone(),
+                },
+                Event::SessionUp {
+                    peer,
+                    path: path.clone(),
+                },
+                Event::SessionDown {
+                    peer,
+                    path,
+                    end: SessionEnd::Closed,
+                },
+                Event::TurnedAway {
+                    at: Some(at),
+                    source: Source::HERE,
+                    from: text.clone(),
+                    reason: TurnedAway::Circuit(text.clone()),
+                },
+                Event::Refused {
+                    peer,
+                    service: text.clone(),
+                    reason: Refused::Other(text.clone()),
+                },
+                Event::HandlerPanicked {
+                    peer,
+                    service: text,
+                },
             ] {
                 let line = event.to_string();
                 assert!(line.chars().all(is_printable), "{name}: {line:?}");

@@ -8,6 +8,9 @@
 //! 3. then the newest: a peer that dials again has given its old one up.
 //!
 //! New substreams go through the chosen one. The others end once nothing uses them; whoever dialled one ends it.
+//!
+//! A peer that has replaced its key is found by the ids of its former keys as well, unless two peers claim the same one:
+//! then one of them is a thief, and neither is found by it.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -26,6 +29,8 @@ pub(super) struct Origin {
 #[derive(Debug)]
 struct Entry<S> {
     number: u64,
+    /// Of keys that the peer held before.
+    former: Vec<PeerId>,
     origin: Origin,
     session: S,
 }
@@ -48,10 +53,17 @@ impl<S: Clone> Table<S> {
     }
 
     /// One more session with a peer; the number is its name here.
-    pub(super) fn add(&mut self, peer: PeerId, origin: Origin, session: S) -> u64 {
+    pub(super) fn add(
+        &mut self,
+        peer: PeerId,
+        former: &[PeerId],
+        origin: Origin,
+        session: S,
+    ) -> u64 {
         self.next += 1;
         self.peers.entry(peer).or_default().push(Entry {
             number: self.next,
+            former: former.to_vec(),
             origin,
             session,
         });
@@ -67,22 +79,53 @@ impl<S: Clone> Table<S> {
         }
     }
 
+    /// Takes out the sessions that are meant.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&S) -> bool) {
+        self.peers.retain(|_, all| {
+            all.retain(|entry| !is_meant(&entry.session));
+            !all.is_empty()
+        });
+    }
+
     /// The chosen session with a peer, its number and its origin.
     pub(super) fn chosen(&self, peer: PeerId) -> Option<(u64, Origin, S)> {
-        let all = self.peers.get(&peer)?;
-        let best = all.iter().max_by_key(|entry| {
+        self.best(peer, |_| true)
+    }
+
+    /// The best of those that this end dialled.
+    pub(super) fn dialled(&self, peer: PeerId) -> Option<(u64, Origin, S)> {
+        self.best(peer, |origin| origin.dialled)
+    }
+
+    fn best(&self, peer: PeerId, fits: impl Fn(Origin) -> bool) -> Option<(u64, Origin, S)> {
+        let peer = self.present_id(peer)?;
+        let all = self.peers.get(&peer)?.iter();
+        let best = all.filter(|entry| fits(entry.origin)).max_by_key(|entry| {
             let dialler = if entry.origin.dialled { self.own } else { peer };
             (entry.origin.direct, Reverse(dialler), entry.number)
         })?;
         Some((best.number, best.origin, best.session.clone()))
     }
 
-    /// The sessions with a peer that were not chosen: their numbers, and what they are.
-    pub(super) fn others(&self, peer: PeerId) -> Vec<(u64, Origin, S)> {
+    /// The id under which a peer is entered here.
+    fn present_id(&self, peer: PeerId) -> Option<PeerId> {
+        if self.peers.contains_key(&peer) {
+            return Some(peer);
+        }
+        let had = |all: &Vec<Entry<S>>| all.iter().any(|entry| entry.former.contains(&peer));
+        let mut heirs = self.peers.iter().filter(|(_, all)| had(all));
+        match (heirs.next(), heirs.next()) {
+            (Some((heir, _)), None) => Some(*heir),
+            _ => None,
+        }
+    }
+
+    /// The sessions with a peer that were not chosen.
+    pub(super) fn others(&self, peer: PeerId) -> Vec<S> {
         let chosen = self.chosen(peer).map(|(number, ..)| number);
         let all = self.peers.get(&peer).into_iter().flatten();
         all.filter(|entry| Some(entry.number) != chosen)
-            .map(|entry| (entry.number, entry.origin, entry.session.clone()))
+            .map(|entry| entry.session.clone())
             .collect()
     }
 
@@ -92,10 +135,6 @@ impl<S: Clone> Table<S> {
             sessions.map(|session| (*peer, session)).collect::<Vec<_>>()
         };
         self.peers.iter().flat_map(entries).collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.peers.values().map(Vec::len).sum()
     }
 }
 
@@ -121,32 +160,32 @@ mod tests {
             let (mut low, mut high) = (Table::new(LOW), Table::new(HIGH));
             for by_low in [first, !first] {
                 let name = if by_low { "by low" } else { "by high" };
-                low.add(HIGH, origin(true, by_low), name);
+                low.add(HIGH, &[], origin(true, by_low), name);
             }
             for by_low in [!first, first] {
                 let name = if by_low { "by low" } else { "by high" };
-                high.add(LOW, origin(true, !by_low), name);
+                high.add(LOW, &[], origin(true, !by_low), name);
             }
             assert_eq!(chosen(&low, HIGH), "by low");
             assert_eq!(chosen(&high, LOW), "by low");
-            assert_eq!(low.others(HIGH)[0].2, "by high");
+            assert_eq!(low.others(HIGH), ["by high"]);
         }
     }
 
     #[test]
     fn a_direct_way_is_better_than_any_relayed_one() {
         let mut low = Table::new(LOW);
-        low.add(HIGH, origin(false, true), "relayed");
-        low.add(HIGH, origin(true, false), "direct");
-        low.add(HIGH, origin(false, true), "relayed again");
+        low.add(HIGH, &[], origin(false, true), "relayed");
+        low.add(HIGH, &[], origin(true, false), "direct");
+        low.add(HIGH, &[], origin(false, true), "relayed again");
         assert_eq!(chosen(&low, HIGH), "direct");
     }
 
     #[test]
     fn a_peer_that_dials_again_has_given_the_old_one_up() {
         let mut low = Table::new(LOW);
-        let old = low.add(HIGH, origin(true, false), "old");
-        let new = low.add(HIGH, origin(true, false), "new");
+        let old = low.add(HIGH, &[], origin(true, false), "old");
+        let new = low.add(HIGH, &[], origin(true, false), "new");
         assert_eq!(chosen(&low, HIGH), "new");
         low.remove(HIGH, new);
         assert_eq!(chosen(&low, HIGH), "old");
@@ -157,10 +196,32 @@ mod tests {
     #[test]
     fn all_are_listed() {
         let mut table = Table::new(LOW);
-        table.add(HIGH, origin(true, false), "a");
-        table.add(HIGH, origin(true, false), "b");
-        table.add(PeerId::from_bytes([3; 32]), origin(true, false), "c");
-        assert_eq!((table.len(), table.all().len()), (3, 3));
-        assert_eq!(table.others(HIGH).len(), 1);
+        table.add(HIGH, &[], origin(true, false), "a");
+        table.add(HIGH, &[], origin(true, false), "b");
+        table.add(PeerId::from_bytes([3; 32]), &[], origin(true, false), "c");
+        assert_eq!(table.all().len(), 3);
+        assert_eq!(table.others(HIGH), ["a"]);
+    }
+    #[test]
+    fn a_peer_with_a_new_key_is_found_by_its_old_id_unless_two_claim_it() {
+        let [old, new, thief] = [4, 5, 6].map(|n| PeerId::from_bytes([n; 32]));
+        let mut table = Table::new(LOW);
+        table.add(new, &[old], origin(true, false), "new");
+        assert_eq!((chosen(&table, old), chosen(&table, new)), ("new", "new"));
+        let stolen = table.add(thief, &[old], origin(true, false), "thief");
+        assert!(table.chosen(old).is_none());
+        table.remove(thief, stolen);
+        assert_eq!(chosen(&table, old), "new");
+        table.add(old, &[], origin(true, false), "old");
+        assert_eq!(chosen(&table, old), "old", "its own id comes first");
+    }
+
+    #[test]
+    fn those_that_were_dialled_here_are_told_apart() {
+        let mut table = Table::new(LOW);
+        table.add(HIGH, &[], origin(true, false), "in");
+        assert!(table.dialled(HIGH).is_none());
+        table.add(HIGH, &[], origin(false, true), "out");
+        assert_eq!(table.dialled(HIGH).unwrap().2, "out");
     }
 }

@@ -80,6 +80,15 @@ pub enum OpenError {
         /// The service that was asked for.
         service: String,
     },
+    /// The peer has dialled us, and gives this service only to those who dial it.
+    #[error(
+        "the peer does not offer {} on a session that it has dialled itself: dial the peer, and open it there",
+        named(service)
+    )]
+    DialInstead {
+        /// The service that was asked for.
+        service: String,
+    },
     /// The peer dropped the substream without an answer.
     #[error(
         "the peer dropped {} without an answer: look at its log",
@@ -100,7 +109,7 @@ pub enum OpenError {
     },
     /// A name that can't be sent.
     #[error(
-        "{} can't be the name of a service: at most 255 bytes, no control characters",
+        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
         quoted(service)
     )]
     Name {

@@ -13,6 +13,8 @@
 
 use cepa_transports::text::clean;
 
+use super::service::ServiceName;
+
 /// The version that we speak.
 const VERSION: u8 = 1;
 
@@ -26,7 +28,7 @@ const HEAD: usize = 3;
 /// client can't know it from the handshake.
 pub(super) const LET_IN: u8 = 1;
 
-/// The most bytes of a name or a text: what one length byte can say.
+/// The most bytes of a text: what one length byte can say.
 const MAX_TEXT: usize = 255;
 
 /// What a substream is for.
@@ -59,6 +61,8 @@ pub(super) enum Status {
     NoInnerTls,
     /// 4: the request's version or flags are not known here.
     NotUnderstood,
+    /// 5: refused on this session; the service is open to whoever dials this node itself.
+    DialInstead,
 }
 
 /// Why bytes are no header.
@@ -70,7 +74,7 @@ pub(super) enum HeaderError {
     Flags(u8),
     #[error("unknown status {0}")]
     Status(u8),
-    #[error("a name that is not UTF-8 without control characters")]
+    #[error("a name that is not UTF-8, or has control or invisible characters")]
     Name,
 }
 
@@ -182,6 +186,7 @@ impl Status {
             Self::InnerTlsRequired => 2,
             Self::NoInnerTls => 3,
             Self::NotUnderstood => 4,
+            Self::DialInstead => 5,
         }
     }
 
@@ -192,6 +197,7 @@ impl Status {
             2 => Self::InnerTlsRequired,
             3 => Self::NoInnerTls,
             4 => Self::NotUnderstood,
+            5 => Self::DialInstead,
             _ => return None,
         })
     }
@@ -211,12 +217,12 @@ fn text<'a>(head: &[u8], rest: &'a [u8]) -> Result<&'a [u8], usize> {
     rest.get(..length).ok_or(HEAD + length)
 }
 
-/// Names are compared byte for byte and shown to people: no control characters in them.
+/// An empty one leaves the choice to the acceptor.
 fn check_name(name: &str) -> Result<(), HeaderError> {
-    if name.len() > MAX_TEXT || name.chars().any(char::is_control) {
-        return Err(HeaderError::Name);
+    if name.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    ServiceName::check(name).map_err(|_| HeaderError::Name)
 }
 
 #[cfg(test)]
@@ -241,6 +247,8 @@ mod tests {
         assert_eq!(Answer::accepted().encode(), b"\x01\x00\x00");
         let answer = Answer::refused(Status::Refused, "no such service");
         assert_eq!(answer.encode(), b"\x01\x01\x0fno such service");
+        let answer = Answer::refused(Status::DialInstead, "");
+        assert_eq!(answer.encode(), b"\x01\x05\x00");
     }
 
     #[test]
@@ -253,8 +261,13 @@ mod tests {
         );
         assert_eq!(Request::decode(b"\x01\x00\x01\xff"), Err(HeaderError::Name));
         assert_eq!(Request::decode(b"\x01\x00\x01\n"), Err(HeaderError::Name));
+        // A right-to-left override.
+        assert_eq!(
+            Request::decode("\x01\x00\x05a\u{202e}b".as_bytes()),
+            Err(HeaderError::Name)
+        );
         assert_eq!(Answer::decode(b"\x00"), Err(HeaderError::Version(0)));
-        assert_eq!(Answer::decode(b"\x01\x05"), Err(HeaderError::Status(5)));
+        assert_eq!(Answer::decode(b"\x01\x06"), Err(HeaderError::Status(6)));
         assert_eq!(
             Request {
                 service: "x".repeat(256),
@@ -304,7 +317,9 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
+        // Printable, as proptest has it, are some that a name does not have.
         ("\\PC{0,60}", any::<bool>())
+            .prop_filter("a name", |(service, _)| check_name(service).is_ok())
             .prop_map(|(service, inner_tls)| Request { service, inner_tls })
     }
 
@@ -315,6 +330,7 @@ mod tests {
             Status::InnerTlsRequired,
             Status::NoInnerTls,
             Status::NotUnderstood,
+            Status::DialInstead,
         ]);
         (status, "\\PC{0,60}").prop_map(|(status, text)| Answer::refused(status, &text))
     }

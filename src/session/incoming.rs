@@ -228,6 +228,15 @@ impl Incoming {
         Ok(())
     }
 
+    /// Refuses, and tells the peer that the service is open to those who dial us: for a session that we have
+    /// dialled ourselves, with a peer that was not named for the service.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn refuse_dial_instead(self) -> Result<(), AcceptError> {
+        self.turn_down(Status::DialInstead).await
+    }
+
     async fn turn_down(self, status: Status) -> Result<(), AcceptError> {
         let mut this = self;
         this.answer(&Answer::refused(status, "")).await?;

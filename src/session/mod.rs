@@ -42,10 +42,10 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `header.rs` | the first bytes of a substream, without IO |
+//! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
-//! | `pairing.rs` | using an invitation |
 //! | `backoff.rs` | how long to wait before dialling again |
 //! | `reconnecting.rs` | a session that comes back by itself |
 //! | `error.rs` | ends and errors |
@@ -72,16 +72,16 @@ mod bound;
 mod error;
 mod header;
 mod incoming;
-mod pairing;
 mod reconnecting;
+mod service;
 mod witness;
 
 pub use crate::stack::ConnectError;
 pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
-pub use pairing::{PAIRING_SERVICE, PairingError, admit, join};
 pub use reconnecting::{Over, Reconnecting, Standing};
+pub use service::{ServiceName, ServiceNameError, reserved};
 
 use bound::Bound;
 use error::Sub;
@@ -135,6 +135,11 @@ impl Session {
             config,
         )
         .await
+    }
+
+    /// Whether both are handles on the same session.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Who is at the other end: the peer of the innermost layer, the one that the mux is in.
@@ -320,6 +325,7 @@ impl Session {
             },
             Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
             Status::NoInnerTls => OpenError::NoInnerTls { service },
+            Status::DialInstead => OpenError::DialInstead { service },
             Status::NotUnderstood => OpenError::Protocol {
                 service,
                 detail: "the peer does not know our header".into(),
@@ -384,8 +390,23 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
     let io = Witness::new(Bound::new(onion, binding), announced.clone());
     let mut limits = config.mux.clone();
     limits.line_rate = limits.line_rate.or(line_rate);
+    let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
     let (mux, driver) = mux::mux(io, side, limits);
-    tokio::spawn(driver);
+    let hold = match admitted {
+        Some(Err(refused)) => {
+            tokio::spawn(driver);
+            // The peer reads the code in place of an answer to its ping.
+            tokio::spawn(async move { mux.close().await });
+            return Err(refused.into());
+        }
+        Some(Ok(admitted)) => admitted.hold,
+        None => None,
+    };
+    tokio::spawn(async move {
+        // Whoever holds the mux learns how it ended.
+        let _ = driver.await;
+        drop(hold);
+    });
     let pinged = timeout_at(deadline, mux.ping()).await;
     let failed = match pinged {
         Ok(Ok(_)) => None,

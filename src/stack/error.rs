@@ -2,13 +2,14 @@
 
 use cepa_transports::TransportError;
 
+use super::admission::NotAdmitted;
 use super::binding::BindingError;
 use crate::gate::Failing;
 use crate::mux::MuxError;
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The stream could not be opened.
@@ -41,6 +42,9 @@ pub enum ConnectError {
         /// What is wrong with them.
         reason: &'static str,
     },
+    /// There is no room here for a session with this peer.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// The identity can't be used for TLS.
     #[error(transparent)]
     Config(#[from] TlsConfigError),
@@ -54,7 +58,9 @@ impl ConnectError {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
-            Self::Transport(_) | Self::Layers { .. } | Self::Config(_) => None,
+            Self::Transport(_) | Self::NotAdmitted(_) | Self::Layers { .. } | Self::Config(_) => {
+                None
+            }
         }
     }
 
@@ -66,7 +72,7 @@ impl ConnectError {
         match self {
             Self::Transport(error) => error.kind().may_pass(),
             Self::Tls(error) => error.may_pass(),
-            Self::Mux(_) | Self::TimedOut { .. } => true,
+            Self::Mux(_) | Self::NotAdmitted(_) | Self::TimedOut { .. } => true,
             Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
         }
     }

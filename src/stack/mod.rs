@@ -34,11 +34,13 @@ use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
 use crate::{mux, transports};
 
+mod admission;
 mod binding;
 mod error;
 mod explain;
 mod layers;
 
+pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
 pub use error::ConnectError;
 pub use explain::{Explanation, explain};
@@ -68,6 +70,8 @@ pub struct StackConfig {
     pub ask_for: Option<PeerId>,
     /// Whom we accept, in every TLS layer of the stack.
     pub trust: Arc<dyn TrustPolicy>,
+    /// Whether there is room for one more session; default none, which always has.
+    pub admission: Option<Arc<dyn Admission>>,
     /// The mux's limits.
     pub mux: mux::Config,
     /// The link, in stacks that have one. The rate of a serial line is filled in from its address.
@@ -104,6 +108,7 @@ impl StackConfig {
             more_identities: Vec::new(),
             ask_for: None,
             trust,
+            admission: None,
             mux: mux::Config::default(),
             link: link::Config::default(),
             default_layers: DEFAULT_LAYERS,

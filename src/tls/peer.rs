@@ -1,5 +1,11 @@
 //! What a finished handshake tells about the peer and the layer.
+//!
+//! A peer that has replaced its key carries the proof in its certificate; so who it *is* is a question of
+//! [`Peer::is`], and not of comparing [`Peer::id`] with an id that was noted before.
 
+use std::sync::Arc;
+
+use cepa_transports::Side;
 use rustls::CommonState;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
@@ -7,18 +13,23 @@ use sha2::{Digest, Sha256};
 use super::config::TlsConfig;
 use super::error::TlsError;
 use super::shown::KeyForm;
-use super::verifier::Asks;
+use super::verifier::{self, Verdict};
 use super::version::Version;
-use crate::identity::{Facts, PeerId, Refusal};
+use crate::identity::{Facts, Lineage, PeerId, Presented, Refusal, TrustPolicy};
 
 /// The peer of one TLS layer, authenticated, and what was agreed with it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     facts: Facts,
     anonymous: bool,
+    /// Its TLS role.
+    role: Side,
+    /// Whether the layer's policy lists it.
+    named: bool,
     local_id: PeerId,
     /// Its own certificate first; empty where it showed a raw key.
-    chain: Vec<CertificateDer<'static>>,
+    chain: Arc<[CertificateDer<'static>]>,
+    lineage: Arc<Lineage>,
     version: Version,
     suite: u16,
     group: Option<u16>,
@@ -29,13 +40,15 @@ pub struct Peer {
 impl Peer {
     /// Reads a finished handshake; fails when it lacks what `config` requires (ALPN).
     ///
-    /// `server_name` is the name that a client asked for, as a server sees it.
+    /// `role` is the peer's; `server_name` is the name that a client asked for, as a server sees it.
     pub(crate) fn from_connection(
         connection: &CommonState,
+        role: Side,
         server_name: Option<&str>,
         config: &TlsConfig,
-        asks: &Asks,
+        verdict: &Verdict,
     ) -> Result<Self, TlsError> {
+        let asks = verdict.asks();
         let (Some(version), Some(suite)) = (
             connection.protocol_version().and_then(Version::from_rustls),
             connection.negotiated_cipher_suite(),
@@ -46,18 +59,24 @@ impl Peer {
         };
         let shown = connection.peer_certificates().unwrap_or_default();
         let (facts, chain) = match (shown.first(), asks.peer_form) {
-            (Some(first), KeyForm::Certificate) => (Facts::read(first), shown.to_vec()),
-            (Some(key), KeyForm::RawPublicKey) => (Facts::of_key(key), Vec::new()),
-            (None, _) if asks.anonymous => (Ok(Facts::of_nobody()), Vec::new()),
+            (Some(first), KeyForm::Certificate) => (Facts::read(first), Arc::from(shown)),
+            (Some(key), KeyForm::RawPublicKey) => (Facts::of_key(key), Arc::default()),
+            (None, _) if asks.anonymous => (Ok(Facts::of_nobody()), Arc::default()),
             (None, _) => return Err(TlsError::Refused(Refusal::NoCertificate)),
         };
         let anonymous = shown.is_empty();
         let facts = facts.map_err(|problem| TlsError::Refused(Refusal::Unusable { problem }))?;
+        // Where a key was shown, the verifier has accepted it; else there are no statements to hold times against.
+        let accepted = verdict.accepted();
+        let at = accepted.map_or(facts.not_before, |accepted| accepted.at);
         let alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
         config.check_alpn(alpn.as_deref())?;
         Ok(Self {
+            lineage: Arc::new(Lineage::new(facts.id, Arc::clone(&chain), at)),
             facts,
             anonymous,
+            role,
+            named: accepted.is_some_and(|accepted| accepted.named),
             local_id: asks.local_id,
             chain,
             version,
@@ -80,6 +99,55 @@ impl Peer {
     /// nobody can have and which is no peer's.
     pub fn id(&self) -> PeerId {
         self.facts.id
+    }
+
+    /// Whether it is the peer of this id: by its present key, or by one that it held before
+    /// ([`former_ids`](Self::former_ids)). No signature is checked where the id is the present one, or where the
+    /// peer's certificate does not mention it. An anonymous client is nobody.
+    pub fn is(&self, id: &PeerId) -> bool {
+        !self.anonymous && self.lineage.is(id)
+    }
+
+    /// The ids of the keys that it held before, oldest first, at most eight: those that the statements in its
+    /// certificate prove, each signed by the older and the newer key, up to the present one, and good when the
+    /// handshake was made. A statement that is forged or has run out gives nothing. Checked when first asked for,
+    /// once for all clones. None for a raw public key, which carries no statements.
+    ///
+    /// Two peers can share a former id, where a key was stolen and the thief names a successor too; who keeps
+    /// something by id notices that, and refuses the second.
+    pub fn former_ids(&self) -> &[PeerId] {
+        self.lineage.former()
+    }
+
+    /// Whether the layer's trust policy lists this very key, or one that it succeeds; not so where it takes anybody
+    /// ([`TrustPolicy::names`]).
+    pub fn is_named(&self) -> bool {
+        self.named
+    }
+
+    /// What it has shown, for asking another policy than that of the handshake. Its key is proven.
+    pub fn presented(&self, now: UnixTime) -> Presented<'_> {
+        let (certificate, chain) = match self.chain.split_first() {
+            Some((first, rest)) => (Some(first), rest),
+            None => (None, &[][..]),
+        };
+        let dates = (self.facts.not_before, self.facts.not_after);
+        Presented::new(self.facts.id, certificate, chain, dates, now, self.role)
+    }
+
+    /// Asks another policy than that of the handshake whether it trusts this peer, as a handshake would have,
+    /// dates included; gives whether the policy lists it ([`TrustPolicy::names`]). Nothing is remembered: the
+    /// policy's [`proven`](TrustPolicy::proven) is not called. Blocks as long as the policy does.
+    ///
+    /// # Errors
+    /// The policy's refusal; a panic in it is one, and an anonymous client is always refused.
+    pub fn judged_by(&self, policy: &dyn TrustPolicy, now: UnixTime) -> Result<bool, Refusal> {
+        if self.anonymous {
+            return Err(Refusal::NoCertificate);
+        }
+        let presented = self.presented(now);
+        verifier::decide(policy, &presented, None)?;
+        Ok(verifier::names(policy, &presented))
     }
 
     /// Who we are to it.

@@ -122,7 +122,8 @@ impl Session {
             Connection::Client(_) => None,
             Connection::Server(server) => server.server_name(),
         };
-        Peer::from_connection(conn, name, &self.config, self.verdict.asks())
+        let role = self.side().other();
+        Peer::from_connection(conn, role, name, &self.config, &self.verdict)
     }
 
     /// 32 bytes that only the two ends of this connection can know (RFC 8446 section 7.5).

@@ -80,7 +80,8 @@ impl End {
             Connection::Client(_) => None,
             Connection::Server(server) => server.server_name(),
         };
-        Peer::from_connection(&self.connection, name, &self.config, self.verdict.asks())
+        let role = self.side.other();
+        Peer::from_connection(&self.connection, role, name, &self.config, &self.verdict)
     }
 }
 
@@ -1126,4 +1127,135 @@ fn a_client_without_a_certificate_is_let_in_only_where_that_is_said() {
         matches!(error, TlsError::RefusedByPeer { alert: 116 }),
         "{error}"
     );
+}
+
+// ---- former keys, and whom a policy lists -----------------------------------------------------
+
+/// The successor of an identity, by a statement that counts from day 1 to day 100.
+fn successor(of: &Identity) -> Identity {
+    let day = |day| UnixTime::since_unix_epoch(Duration::from_secs(day * DAY));
+    let times = RotationTimes {
+        issued: day(1),
+        expires: day(100),
+        overlap: day(10),
+    };
+    of.rotate(KeyKind::Ed25519, times).unwrap()
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+#[test]
+fn a_peer_is_whoever_it_was_in_either_role() {
+    let (a, other) = (identity(KeyKind::P256), identity(KeyKind::Ed25519));
+    let b = successor(&a);
+    let c = successor(&b);
+    let on_day = |config: TlsConfig, day| config.with_clock(Arc::new(Clock(day * DAY))).unwrap();
+    for (day, former) in [(2, vec![a.peer_id(), b.peer_id()]), (101, vec![])] {
+        let (new, judge) = (
+            on_day(config(&c, AcceptAny), day),
+            config(&other, AcceptAny),
+        );
+        let judge = on_day(judge, day);
+        let (of_client, _) = handshake(&judge, &new);
+        let (_, of_server) = handshake(&new, &judge);
+        for peer in [of_client.unwrap(), of_server.unwrap()] {
+            assert_eq!(peer.clone().former_ids(), former);
+            assert_eq!(peer.id(), c.peer_id());
+            assert!(peer.is(&c.peer_id()) && !peer.is(&other.peer_id()));
+            for old in [a.peer_id(), b.peer_id()] {
+                assert_eq!(peer.is(&old), former.contains(&old));
+            }
+        }
+    }
+    // Nobody is nobody, not even the one whose id stands where an id is asked for.
+    let open = config(&other, AcceptAny)
+        .with_optional_client_certificate()
+        .unwrap();
+    let nobody = config(&a, AcceptAny).without_client_certificate().unwrap();
+    let peer = handshake(&nobody, &open).1.unwrap();
+    assert!(!peer.is(&peer.id()) && peer.former_ids().is_empty() && !peer.is_named());
+    assert_eq!(
+        peer.judged_by(&AcceptAny, UnixTime::now()),
+        Err(Refusal::NoCertificate)
+    );
+}
+
+#[test]
+fn a_peer_is_named_where_the_policy_lists_it_and_not_where_it_takes_anybody() {
+    let (a, other) = (identity(KeyKind::Ed25519), identity(KeyKind::Ed25519));
+    let b = successor(&a);
+    let at = |config: TlsConfig| config.with_clock(Arc::new(Clock(2 * DAY))).unwrap();
+    let either: [Arc<dyn TrustPolicy>; 2] =
+        [Arc::new(AcceptAny), Arc::new(Pinned::one(a.peer_id()))];
+    let policies: [(Arc<dyn TrustPolicy>, bool); 4] = [
+        (Arc::new(AcceptAny), false),
+        (Arc::new(Pinned::one(b.peer_id())), true),
+        (Arc::new(Pinned::one(a.peer_id())), true),
+        (Arc::new(AnyOf::new(either)), true),
+    ];
+    let holder = at(config(&b, AcceptAny));
+    for (policy, named) in policies {
+        let judge = at(TlsConfig::new(&other, policy).unwrap());
+        let (of_client, of_holder) = handshake(&judge, &holder);
+        assert_eq!(of_client.unwrap().is_named(), named);
+        assert!(!of_holder.unwrap().is_named());
+        assert_eq!(handshake(&holder, &judge).1.unwrap().is_named(), named);
+    }
+    // A panic lists nobody, and refuses nobody that was accepted.
+    let judge = config(&other, PanicsAboutNames);
+    assert!(!handshake(&judge, &holder).0.unwrap().is_named());
+}
+
+#[derive(Debug)]
+struct PanicsAboutNames;
+
+impl TrustPolicy for PanicsAboutNames {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        panic!("who knows")
+    }
+}
+
+#[test]
+fn another_policy_can_be_asked_about_a_peer_that_was_met() {
+    let (a, other) = (identity(KeyKind::Ed25519), dated(2000, 2020));
+    let b = successor(&a);
+    let now = |day| UnixTime::since_unix_epoch(Duration::from_secs(day * DAY));
+    let clock = |config: TlsConfig| config.with_clock(Arc::new(Clock(15_000 * DAY))).unwrap();
+    let (of_client, of_server) = handshake(
+        &clock(config(&b, AcceptAny)),
+        &clock(config(&other, AcceptAny)),
+    );
+    let (old, new) = (of_client.unwrap(), of_server.unwrap());
+    // The role is the peer's, and what was shown is what the handshake saw.
+    let shown = new.presented(now(2));
+    assert_eq!((shown.role, shown.id), (Side::Client, b.peer_id()));
+    assert_eq!(shown.certificate, Some(b.certificate()));
+    assert_eq!(old.presented(now(2)).role, Side::Server);
+    let pinned = Pinned::one(a.peer_id());
+    assert_eq!(new.judged_by(&pinned, now(2)), Ok(true));
+    assert_eq!(new.judged_by(&AcceptAny, now(2)), Ok(false));
+    assert!(matches!(
+        new.judged_by(&pinned, now(101)),
+        Err(Refusal::WrongPeer { .. })
+    ));
+    assert!(matches!(
+        old.judged_by(&AcceptAny, UnixTime::now()),
+        Err(Refusal::Expired { .. })
+    ));
+    let listed = Pinned::one(other.peer_id());
+    assert_eq!(old.judged_by(&listed, UnixTime::now()), Ok(true));
+    assert!(matches!(
+        new.judged_by(&Panics { late: false }, now(2)),
+        Err(Refusal::PolicyFailed { .. })
+    ));
+    // It is asked, and nothing is written down.
+    let dir = tempfile::tempdir().unwrap();
+    let file = KnownPeersFile::new(dir.path().join("peers"));
+    let first_use = TrustKnown::at(file.clone(), "x").trusting_new();
+    assert_eq!(new.judged_by(&first_use, now(2)), Ok(false));
+    assert!(!file.path().exists());
 }

@@ -9,6 +9,9 @@
 //! 4. Does the trust policy accept the key?
 //! 5. Once the peer has proven that it holds the key: does the policy still, having taken note of it?
 //!
+//! Beside that, and after a yes to the fourth, the policy is asked whether it lists this peer, or takes anybody.
+//! No answer to that refuses.
+//!
 //! A raw public key (RFC 7250) comes the same way; it has no dates, and all else is the same.
 //!
 //! Names, issuers and signatures *on* the certificate mean nothing here: it is self-signed. What
@@ -53,11 +56,21 @@ pub(crate) struct Asks {
     pub(super) anonymous: bool,
 }
 
-/// What one connection's verifier found out: the refusal, if it was one.
+/// What one connection's verifier found out.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     refusal: Arc<OnceLock<Refusal>>,
+    accepted: Arc<OnceLock<Accepted>>,
     asks: Asks,
+}
+
+/// What is known of a peer that the policy takes; it may yet fail to prove that it holds the key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    /// When it was judged.
+    pub(super) at: UnixTime,
+    /// The policy lists it, or a key that it succeeds.
+    pub(super) named: bool,
 }
 
 impl Default for Verdict {
@@ -77,6 +90,7 @@ impl Verdict {
     pub(super) fn new(asks: Asks) -> Self {
         Self {
             refusal: Arc::default(),
+            accepted: Arc::default(),
             asks,
         }
     }
@@ -84,6 +98,11 @@ impl Verdict {
     /// Why we refused the peer; none as long as we did not.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal.get().cloned()
+    }
+
+    /// How the peer was accepted; none where it showed no key.
+    pub(super) fn accepted(&self) -> Option<Accepted> {
+        self.accepted.get().copied()
     }
 
     /// What the connection is about.
@@ -131,8 +150,11 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let answer = self.shown(certificate, chain).and_then(|shown| {
-            let asked = self.verdict.asks.peer;
-            decide(&*self.trust, &shown, asked, now, self.role)
+            let presented = shown.presented(now, self.role);
+            decide(&*self.trust, &presented, self.verdict.asks.peer)?;
+            let named = names(&*self.trust, &presented);
+            let _ = self.verdict.accepted.set(Accepted { at: now, named });
+            Ok(())
         });
         // Only the first counts; rustls asks once.
         let _ = self
@@ -244,7 +266,7 @@ impl<'a> Shown<'a> {
         })
     }
 
-    fn presented(&self, now: UnixTime, role: Side) -> Presented<'a> {
+    pub(super) fn presented(&self, now: UnixTime, role: Side) -> Presented<'a> {
         let dates = (self.facts.not_before, self.facts.not_after);
         Presented::new(
             self.facts.id,
@@ -260,43 +282,45 @@ impl<'a> Shown<'a> {
 /// All questions about what was shown, in their order.
 pub(super) fn decide(
     trust: &dyn TrustPolicy,
-    shown: &Shown<'_>,
+    presented: &Presented<'_>,
     asked_for: Option<PeerId>,
-    now: UnixTime,
-    role: Side,
 ) -> Result<(), Refusal> {
-    let facts = &shown.facts;
-    let presented = shown.presented(now, role);
+    let &Presented { id, now, .. } = presented;
     // Both ends belong to the period (RFC 5280 section 4.1.2.5).
-    let dates = if now > facts.not_after {
+    let dates = if now > presented.not_after {
         Err(Refusal::Expired {
-            presented: facts.id,
-            not_after: facts.not_after,
+            presented: id,
+            not_after: presented.not_after,
         })
-    } else if now < facts.not_before {
+    } else if now < presented.not_before {
         Err(Refusal::NotYetValid {
-            presented: facts.id,
-            not_before: facts.not_before,
+            presented: id,
+            not_before: presented.not_before,
             now,
         })
     } else {
         Ok(())
     };
-    if dates.is_err() && !guarded(|| trust.overlooks_dates(&presented)).unwrap_or(false) {
+    if dates.is_err() && !guarded(|| trust.overlooks_dates(presented)).unwrap_or(false) {
         return dates;
     }
     // Or the one whom that one has named as its successor.
     let is = |asked: PeerId| {
         let path = || presented.path_from(|id| id == asked);
-        asked == facts.id || path().is_ok_and(|path| !path.is_empty())
+        asked == id || path().is_ok_and(|path| !path.is_empty())
     };
     if let Some(expected) = asked_for.filter(|asked| !is(*asked)) {
         return Err(Refusal::WrongPeer {
             expected: vec![expected],
-            presented: facts.id,
+            presented: id,
         });
     }
-    ask(&presented, || trust.decide(&presented))
+    ask(presented, || trust.decide(presented))
+}
+
+/// Whether the policy, which has accepted the peer, lists it. A panic is a no.
+pub(super) fn names(trust: &dyn TrustPolicy, presented: &Presented<'_>) -> bool {
+    guarded(|| trust.names(presented)).unwrap_or(false)
 }
 
 /// The last question, when the peer has proven that it holds the key.

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{DialError, Node, ReachError};
+use cepa::node::{DialError, ReachError};
+
 use cepa::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    address, by_hand, eventually, listening, node, offer_echo, relay, soon, through,
+    MeshNode, address, by_hand, eventually, listening, node, offer_echo, relay, soon, through,
 };
 
 fn circuit(to: PeerId) -> Vec<u8> {
@@ -100,7 +101,7 @@ async fn another_relay_than_the_named_one_is_not_used() {
     hidden.register(&at).await.unwrap();
     let other = node().id();
     let wrong = format!("cepa://{}@relay:{other}@{endpoint}/echo", hidden.id());
-    let client: Node = node();
+    let client: MeshNode = node();
     let error = client.open(&address(&wrong)).await.unwrap_err();
     assert!(matches!(error, ReachError::Dial(DialError::Failed { .. })));
     let said = error.to_string();

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::{StreamTimeouts, Substream};
-use cepa::node::{AttemptError, DialError, Node, PeerAddr, ReachError};
+use cepa::node::{AttemptError, DialError, PeerAddr, ReachError};
+
 use cepa::onion::Onion;
-use cepa::relay::{InMemory, Registration, RelayError, Status};
+use cepa::protocols::relay::{InMemory, Registration, RelayError, Status};
 use cepa::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    ask, by_hand, eventually, listening, node, offer_echo, relay, reset_code, soon, through,
+    MeshNode, ask, by_hand, eventually, listening, node, offer_echo, relay, reset_code, soon,
+    through,
 };
 
 type Stream = Onion<Substream>;
@@ -71,7 +73,7 @@ async fn circuit(registers_at: &PeerAddr, dials_at: &PeerAddr) -> Circuit {
     }
 }
 
-fn circuits(relay: &Node) -> usize {
+fn circuits(relay: &MeshNode) -> usize {
     relay.relay_stats().unwrap().circuits
 }
 
@@ -212,8 +214,11 @@ async fn a_fleet_that_shares_its_presence_names_the_right_relay() {
     let Err(ReachError::Dial(DialError::Failed { attempts, .. })) = error else {
         panic!("{error:?}");
     };
-    let AttemptError::Relay(RelayError::Refused { status, reason, .. }) = &attempts[0].1 else {
+    let AttemptError::Relay(error) = &attempts[0].1 else {
         panic!("{:?}", attempts[0].1);
+    };
+    let Some(RelayError::Refused { status, reason, .. }) = error.downcast_ref() else {
+        panic!("{error:?}");
     };
     assert_eq!(*status, Status::NotRegistered);
     assert_eq!(

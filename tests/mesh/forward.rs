@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cepa::identity::AcceptAny;
-use cepa::node::{Access, Event, Node, PeerAddr, ReachError};
+use cepa::node::{Access, Event, PeerAddr, ReachError};
+
 use cepa::session::OpenError;
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::support::{
-    ask, config, eventually, listening, node, offer_echo, reset_code, soon, until,
+    MeshNode, ask, config, eventually, listening, node, offer_echo, reset_code, soon, until,
 };
 
 /// A forwarder to a service of `owner`; its address.
-async fn forwarder(owner: &Node, service: &str) -> (Node, PeerAddr) {
+async fn forwarder(owner: &MeshNode, service: &str) -> (MeshNode, PeerAddr) {
     let (_, at) = listening(owner).await;
     let forwarder = node();
     let to = at.with_service(service).unwrap();
@@ -129,7 +130,7 @@ async fn what_is_not_forwarded_says_why() {
     offer_echo(&owner);
     let (forwarder, at) = forwarder(&owner, "no such thing").await;
     let client = node();
-    let refusal = async |client: &Node, at: &PeerAddr| match soon(client.open(at)).await {
+    let refusal = async |client: &MeshNode, at: &PeerAddr| match soon(client.open(at)).await {
         Err(ReachError::Open { error, .. }) => match error {
             OpenError::Refused { reason, .. } => reason,
             other => panic!("{other}"),
@@ -151,7 +152,9 @@ async fn what_is_not_forwarded_says_why() {
         "{said}"
     );
     let told = until(&mut events, |event| match event {
-        Event::Refused(_, name, why) if name == "nowhere" => Some(why.clone()),
+        Event::Refused {
+            service, reason, ..
+        } if service == "nowhere" => Some(reason.to_string()),
         _ => None,
     });
     assert!(told.await.contains("127.0.0.1:1"));
@@ -173,9 +176,7 @@ async fn what_is_not_forwarded_says_why() {
 /// Two that forward to each other come to an end, and are of use again afterwards.
 #[tokio::test]
 async fn a_ring_of_forwarders_ends() {
-    let mut few = config();
-    few.forwards = 8;
-    let (one, other) = (Node::new(few), node());
+    let (one, other) = (MeshNode::with_places(config(), 8), node());
     let (_, at_one) = listening(&one).await;
     let (_, at_other) = listening(&other).await;
     one.forward(

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use cepa::identity::UnixTime;
-use cepa::node::{Access, Event, Flaw, IntroducedError, Introduction, Node, PeerAddr, Terms};
+use cepa::node::{Access, Event, PeerAddr};
+use cepa::protocols::introduction::{
+    Flaw, IntroducedError, Introduction, IntroductionEvent, Terms,
+};
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{address, ask, echo, listening, node, relay, soon, through, until};
+use crate::support::{MeshNode, address, ask, echo, listening, node, relay, soon, through, until};
 
 fn in_seconds(seconds: u64) -> UnixTime {
     let now = UnixTime::now().as_secs();
@@ -19,7 +22,7 @@ fn an_hour() -> Terms {
 }
 
 /// An owner of a service that nobody may open, and its address.
-async fn owner() -> (Node, PeerAddr) {
+async fn owner() -> (MeshNode, PeerAddr) {
     let owner = node();
     owner.serve("echo", Access::Nobody, echo);
     owner.serve("other", Access::Nobody, echo);
@@ -27,14 +30,14 @@ async fn owner() -> (Node, PeerAddr) {
     (owner, at.with_service("echo").unwrap())
 }
 
-async fn flaw(node: &Node, introduction: &Introduction) -> Flaw {
+async fn flaw(node: &MeshNode, introduction: &Introduction) -> Flaw {
     match soon(node.open_introduced(introduction)).await {
         Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => flaw,
         other => panic!("{other:?}"),
     }
 }
 
-async fn gets_in(node: &Node, introduction: &Introduction) -> String {
+async fn gets_in(node: &MeshNode, introduction: &Introduction) -> String {
     let stream = soon(node.open_introduced(introduction)).await;
     soon(ask(stream.unwrap(), b"hello")).await.unwrap()
 }
@@ -49,8 +52,10 @@ async fn a_third_party_introduces_and_the_owner_sees_who() {
     let to_bob = alice.introduce(&at, to_bob).unwrap();
     gets_in(&bob, &to_bob).await;
     gets_in(&bob, &to_bob).await;
-    let introduced = |event: &Event| match event {
-        Event::Introduced(peer, service, by) => Some((*peer, service.clone(), by.clone())),
+    let introduced = |event: &Event| match event.protocol::<IntroductionEvent>() {
+        Some(IntroductionEvent::Introduced { peer, service, by }) => {
+            Some((*peer, service.clone(), by.clone()))
+        }
         _ => None,
     };
     let seen = until(&mut events, introduced).await;

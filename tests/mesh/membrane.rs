@@ -5,24 +5,25 @@ use std::time::Duration;
 
 use cepa::identity::{PeerId, UnixTime};
 use cepa::mux::Substream;
-use cepa::node::membrane::{Membrane, receive_message, reference, references, send_message};
-use cepa::node::{
-    Access, Call, Event, Flaw, IntroducedError, Introduction, Node, PeerAddr, ReachError, Terms,
-};
+use cepa::node::{Access, Call, Event, PeerAddr, ReachError};
 use cepa::onion::Onion;
+use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Terms};
+use cepa::protocols::membrane::{
+    Membrane, MembraneEvent, receive_message, reference, references, send_message,
+};
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{eventually, listening, node, reset_code, soon, until};
+use crate::support::{MeshNode, eventually, listening, node, reset_code, soon, until};
 
 /// A server in front of which a membrane stands, a client of it, and a third peer that both may refer to. Only the
 /// server and the third listen; the client is reached in its session.
 struct Scene {
     membrane: Membrane,
-    between: Node,
-    server: Node,
-    client: Node,
-    third: Node,
+    between: MeshNode,
+    server: MeshNode,
+    client: MeshNode,
+    third: MeshNode,
     at_third: PeerAddr,
     /// The membrane's service.
     to: PeerAddr,
@@ -72,7 +73,7 @@ async fn scene() -> Scene {
     let (_, at) = listening(&between).await;
     let membrane = between.membrane([]);
     let to = at_server.with_service("shop").unwrap();
-    membrane.offer("shop", Access::Anyone, to);
+    membrane.offer("shop", Access::Anyone, to).unwrap();
     Scene {
         to: at.with_service("shop").unwrap(),
         at_third: at_third.with_service("vault").unwrap(),
@@ -191,12 +192,15 @@ async fn what_the_client_gives_leads_through_the_membrane_too() {
     assert_eq!(wrapped.address().unwrap().peer(), it.between.id());
     assert_eq!(wrapped.recipient(), Some(it.server.id()));
     assert!(!names(&got, it.client.id()), "nothing of who gave it");
-    let told = until(&mut events, |event| match event {
-        Event::Wrapped(from, to, what) => Some((*from, *to, what.clone())),
-        _ => None,
+    let told = until(&mut events, |event| {
+        event.protocol::<MembraneEvent>().cloned()
     });
-    let what = format!("\"back\" of {}", it.client.id());
-    assert_eq!(told.await, (it.client.id(), it.server.id(), what));
+    let told = told.await;
+    assert_eq!((told.from, told.to), (it.client.id(), it.server.id()));
+    assert_eq!(
+        (told.service.as_str(), told.owner),
+        ("back", it.client.id())
+    );
     let mut through = soon(it.server.open_introduced(&wrapped)).await.unwrap();
     assert_eq!(use_it(&mut through).await, it.between.id());
 
@@ -278,7 +282,8 @@ async fn revoked_nothing_works_and_that_is_said() {
         "shop",
         Access::Anyone,
         at_server.with_service("shop").unwrap(),
-    );
+    )
+    .unwrap();
     let mut stream = it.client.open(&it.to).await.unwrap();
     assert_eq!(it.given(&mut stream, vec![0x07]).await, [0x07]);
     let error = soon(it.client.open_introduced(&to_third))
@@ -338,7 +343,11 @@ async fn what_can_not_be_wrapped_does_not_pass() {
             let error = soon(receive_message(&mut stream)).await.unwrap_err();
             assert_eq!(reset_code(&error), 9, "{why}");
             let told = until(&mut events, |event| match event {
-                Event::Refused(peer, name, said) => Some((*peer, name.clone(), said.clone())),
+                Event::Refused {
+                    peer,
+                    service,
+                    reason,
+                } => Some((*peer, service.clone(), reason.to_string())),
                 _ => None,
             });
             let (peer, name, said) = told.await;
@@ -388,7 +397,7 @@ async fn a_wrapped_reference_passes_from_its_owner_only() {
     assert_eq!(reset_code(&error), 9);
     for why in ["another peer", "own node", "revoked by"] {
         let told = until(&mut events, |event| match event {
-            Event::Refused(_, _, said) => Some(said.clone()),
+            Event::Refused { reason, .. } => Some(reason.to_string()),
             _ => None,
         });
         let told = told.await;

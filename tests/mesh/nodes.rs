@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
-use cepa::node::{Access, DialError, Event, Node, NodeConfig, ReachError};
+use cepa::node::{Access, DialError, Event, NodeConfig, ReachError};
+
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
 
-use crate::support::{address, ask, config, eventually, listening, node, offer_echo, soon, until};
+use crate::support::{
+    MeshNode, address, ask, config, eventually, listening, node, offer_echo, soon, until,
+};
+use cepa::session::ServiceNameError;
 
 #[tokio::test]
 async fn a_service_is_opened_by_address() {
@@ -27,7 +31,7 @@ async fn nobody_gets_what_nobody_allowed() {
     server.serve("private", Access::default(), crate::support::echo);
     let (_, at) = listening(&server).await;
     let private = at.clone().with_service("private").unwrap();
-    let refusal = async |client: &Node, service: &str| {
+    let refusal = async |client: &MeshNode, service: &str| {
         let address = at.clone().with_service(service).unwrap();
         match client.open(&address).await {
             Err(ReachError::Open {
@@ -66,13 +70,13 @@ async fn a_certificate_that_has_run_out_is_told() {
     // Only a key that was named is let in with such a certificate.
     let named = Arc::new(Pinned::one(identity.peer_id()));
     let server = Identity::generate(KeyKind::Ed25519).unwrap();
-    let server = Node::new(NodeConfig::new(server, named));
-    let client = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
+    let server = MeshNode::new(NodeConfig::new(server, named));
+    let client = MeshNode::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
     let mut events = server.events();
     let (_, at) = listening(&server).await;
     let _session = client.session(&at).await.unwrap();
     let told = until(&mut events, |event| match event {
-        Event::CertificateExpired(peer) => (*peer == client.id()).then_some(()),
+        Event::CertificateExpired { peer } => (*peer == client.id()).then_some(()),
         _ => None,
     });
     soon(told).await;
@@ -80,11 +84,29 @@ async fn a_certificate_that_has_run_out_is_told() {
 
 #[tokio::test]
 async fn names_of_the_protocol_are_no_services() {
-    let (server, client) = (node(), node());
-    server.serve("cepa.relay.dial", Access::Anyone, crate::support::echo);
-    let (_, at) = listening(&server).await;
-    let at = at.with_service("cepa.relay.dial").unwrap();
-    assert!(client.open(&at).await.is_err());
+    let server = cepa::node::Node::new(config());
+    for name in ["cepa.x", "cepa.", "cepa.relay.dial"] {
+        let refused = server.serve(name, Access::Anyone, crate::support::echo);
+        assert_eq!(refused, Err(ServiceNameError::Reserved), "{name}");
+    }
+    let long = "x".repeat(256);
+    for name in ["", long.as_str(), "a\nb", "a\u{202e}b"] {
+        let refused = server.serve(name, Access::Anyone, crate::support::echo);
+        assert!(refused.is_err(), "{name:?}");
+    }
+    assert!(server.services().is_empty());
+    let longest = "x".repeat(255);
+    server
+        .serve(&longest, Access::Anyone, crate::support::echo)
+        .unwrap();
+    let (at, client) = (
+        server.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await,
+        node(),
+    );
+    let to = address(&format!("cepa://{}@{}/{longest}", server.id(), at.unwrap()));
+    soon(ask(client.open(&to).await.unwrap(), b"x"))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -178,7 +200,7 @@ async fn one_session_a_pair_however_many_dial() {
 async fn a_peer_that_restarts_is_reached_again() {
     let keys = config();
     let client = node();
-    let first = Node::new(keys.clone());
+    let first = MeshNode::new(keys.clone());
     offer_echo(&first);
     let (_, at) = listening(&first).await;
     let to = at.with_service("echo").unwrap();
@@ -186,7 +208,7 @@ async fn a_peer_that_restarts_is_reached_again() {
         .await
         .unwrap();
     first.shutdown(Duration::ZERO).await;
-    let second = Node::new(keys);
+    let second = MeshNode::new(keys);
     offer_echo(&second);
     let (_, at) = listening(&second).await;
     let to = at.with_service("echo").unwrap();
@@ -234,7 +256,7 @@ async fn a_shutdown_lets_handlers_finish_and_takes_nothing_new() {
 async fn handshakes_at_once_have_their_bound() {
     let mut narrow = config();
     narrow.gate.all = 1;
-    let server = Node::new(narrow);
+    let server = MeshNode::new(narrow);
     offer_echo(&server);
     let (endpoint, at) = listening(&server).await;
     let mut events = server.events();
@@ -244,7 +266,7 @@ async fn handshakes_at_once_have_their_bound() {
     // Its place may not be taken yet at this moment.
     soon(async { while node().open(&to).await.is_ok() {} }).await;
     let why = until(&mut events, |event| match event {
-        Event::TurnedAway(_, _, why) => Some(why.clone()),
+        Event::TurnedAway { reason, .. } => Some(reason.to_string()),
         _ => None,
     })
     .await;
@@ -269,17 +291,17 @@ async fn a_serial_line_that_was_unplugged_is_listened_on_again() {
         .parse()
         .unwrap();
     server.listen(&port).await.unwrap();
-    let listening = |e: &Event| matches!(e, Event::Listening(_)).then_some(());
+    let listening = |e: &Event| matches!(e, Event::Listening { .. }).then_some(());
     until(&mut events, listening).await;
     let remark = |e: &Event| match e {
-        Event::Remark(what) => Some(what.clone()),
+        Event::Remark { text, .. } => Some(text.clone()),
         _ => None,
     };
     let remark = until(&mut events, remark).await;
     assert!(remark.contains("RS-485 is unsupported"), "{remark}");
     drop(adapter);
     let gone = |e: &Event| match e {
-        Event::ListenerGone(_, why) if why.ends_with("; waiting for it to come back") => Some(()),
+        Event::ListenerFailed { retrying: true, .. } => Some(()),
         _ => None,
     };
     until(&mut events, gone).await;

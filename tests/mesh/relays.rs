@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use cepa::node::{AttemptError, DialError, Event, Node, ReachError, RegisterError};
-use cepa::relay::{RelayError, Status};
+use cepa::node::{Access, AttemptError, DialError, ReachError};
+use cepa::protocols::relay::RegisterError;
+use cepa::protocols::relay::{RelayError, Status};
 use cepa::transports::Remote;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    address, ask, by_hand, config, eventually, listening, node, offer_echo, relay, soon, through,
-    until,
+    MeshNode, address, ask, by_hand, config, eventually, is_registered, is_unregistered, listening,
+    node, offer_echo, relay, soon, through, until,
 };
 
 /// A node without a listener, registered at a relay.
-async fn hidden(at_relay: &cepa::node::PeerAddr) -> Node {
+async fn hidden(at_relay: &cepa::node::PeerAddr) -> MeshNode {
     let hidden = node();
     offer_echo(&hidden);
     hidden.register(at_relay).await.unwrap();
@@ -26,7 +27,10 @@ fn status(error: &ReachError) -> Status {
         panic!("{error}");
     };
     match &attempts[0].1 {
-        AttemptError::Relay(RelayError::Refused { status, .. }) => *status,
+        AttemptError::Relay(error) => match error.downcast_ref() {
+            Some(RelayError::Refused { status, .. }) => *status,
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other}"),
     }
 }
@@ -62,6 +66,7 @@ async fn relays_in_a_row() {
     let (_, mut way) = listening(&outer).await;
     let mut passed = vec![outer.id()];
     let client = node();
+    let mut inners = Vec::new();
     loop {
         let hidden = hidden(&way).await;
         let to = through(hidden.id(), &way, "echo");
@@ -76,6 +81,7 @@ async fn relays_in_a_row() {
         let next = through(inner.id(), &way, "x").to_string();
         way = address(next.strip_suffix("/x").unwrap());
         passed.insert(0, inner.id());
+        inners.push(inner);
     }
     assert_eq!(passed.len(), 3);
 }
@@ -89,7 +95,7 @@ async fn ways_that_cross_do_not_wait_for_each_other() {
     b.register(&at_a).await.unwrap();
     let (behind_a, behind_b) = (hidden(&at_a).await, hidden(&at_b).await);
     let client = node();
-    let way = |to: &Node, last: &Node, first: &cepa::node::PeerAddr| {
+    let way = |to: &MeshNode, last: &MeshNode, first: &cepa::node::PeerAddr| {
         let first = first.to_string().replace("cepa://", "relay:");
         address(&format!(
             "cepa://{}@relay:{}@{first}/echo",
@@ -148,7 +154,7 @@ async fn every_refusal_has_its_reason() {
     let (at_relay, at) = listening(&relay).await;
     let (one, two) = (hidden(&at).await, hidden(&at).await);
     let client = node();
-    let refusal = async |client: &Node, to: &cepa::node::PeerAddr| {
+    let refusal = async |client: &MeshNode, to: &cepa::node::PeerAddr| {
         let error = client.open(to).await.unwrap_err();
         assert!(!error.to_string().contains('\n'), "{error}");
         (status(&error), error.to_string())
@@ -186,7 +192,7 @@ async fn every_refusal_has_its_reason() {
 
     // One key has one registration here; the third of all is the last.
     let keys = config();
-    let (third, twin) = (Node::new(keys.clone()), Node::new(keys));
+    let (third, twin) = (MeshNode::new(keys.clone()), MeshNode::new(keys));
     third.register(&at).await.unwrap();
     let said = twin.register(&at).await.unwrap_err().to_string();
     assert!(said.contains("no room"), "{said}");
@@ -202,7 +208,7 @@ async fn one_peer_has_no_more_registrations_than_its_share() {
     let relay = relay(|config| config.registrations_a_peer = 2);
     let (_, at) = listening(&relay).await;
     let keys = config();
-    let [one, two, three] = [(); 3].map(|()| Node::new(keys.clone()));
+    let [one, two, three] = [(); 3].map(|()| MeshNode::new(keys.clone()));
     one.register(&at).await.unwrap();
     two.register(&at).await.unwrap();
     let error = three.register(&at).await.unwrap_err();
@@ -228,12 +234,14 @@ async fn who_is_registered_may_refuse_and_say_why() {
     let (_, at) = listening(&relay).await;
     let (session, id) = by_hand(&at).await;
     let hour = Duration::from_secs(3600);
-    let _registered = cepa::relay::Registration::at(&session, hour).await.unwrap();
+    let _registered = cepa::protocols::relay::Registration::at(&session, hour)
+        .await
+        .unwrap();
     let client = node();
     let to = through(id, &at, "echo");
     let refuses = async {
         let incoming = session.accept().await.unwrap();
-        assert!(cepa::relay::is_circuit(incoming.service()));
+        assert!(cepa::protocols::relay::is_circuit(incoming.service()));
         incoming.refuse("not on Sundays").await.unwrap();
     };
     let (opened, ()) = soon(async { tokio::join!(client.open(&to), refuses) }).await;
@@ -247,13 +255,14 @@ async fn who_is_registered_may_refuse_and_say_why() {
 /// Whoever dials through a relay, and whoever it is brought to, know by which one.
 #[tokio::test]
 async fn a_circuit_leads_to_its_relay() {
+    use cepa::protocols::relay::{Registration, dial, take};
     let relay = relay(|_| {});
     let (_, at) = listening(&relay).await;
     let ((near, _), (far, far_id)) = (by_hand(&at).await, by_hand(&at).await);
     let hour = Duration::from_secs(3600);
-    let _registered = cepa::relay::Registration::at(&far, hour).await.unwrap();
-    let taken = async { cepa::relay::take(far.accept().await.unwrap()).await };
-    let both = Box::pin(async { tokio::join!(cepa::relay::dial(&near, far_id), taken) });
+    let _registered = Registration::at(&far, hour).await.unwrap();
+    let taken = async { take(far.accept().await.unwrap()).await };
+    let both = Box::pin(async { tokio::join!(dial(&near, far_id), taken) });
     let (dialled, taken) = soon(both).await;
     let remote = Remote::Circuit {
         relay: *relay.id().as_bytes(),
@@ -266,7 +275,7 @@ async fn a_circuit_leads_to_its_relay() {
 async fn strangers_are_not_served() {
     let friend = node();
     let id = friend.id();
-    let relay = relay(move |config| config.allow = std::sync::Arc::new(move |peer| *peer == id));
+    let relay = relay(move |config| config.access = Access::peers([id]));
     let (_, at) = listening(&relay).await;
     friend.register(&at).await.unwrap();
     let stranger = node();
@@ -300,7 +309,7 @@ async fn a_direct_way_takes_over_when_one_comes_up() {
     let hidden = hidden(&at).await;
     let mut impatient = config();
     impatient.upgrade_after = Duration::from_millis(50);
-    let client = Node::new(impatient);
+    let client = MeshNode::new(impatient);
     // A port that nobody listens on yet.
     let port = {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -343,17 +352,23 @@ async fn a_direct_way_takes_over_when_one_comes_up() {
 #[tokio::test]
 async fn a_relay_that_comes_back_is_registered_at_again() {
     let keys = config();
-    let first = Node::with_relay(keys.clone(), cepa::relay::RelayConfig::for_peers(|_| true));
+    let first = MeshNode::with_relay(
+        keys.clone(),
+        cepa::protocols::relay::RelayConfig::new(Access::Anyone),
+    );
     let (real, at) = listening(&first).await;
     let hidden = hidden(&at).await;
     let mut events = hidden.events();
     first.shutdown(Duration::ZERO).await;
     until(&mut events, |event| match event {
-        Event::Unregistered(..) => Some(()),
+        event if is_unregistered(event) => Some(()),
         _ => None,
     })
     .await;
-    let second = Node::with_relay(keys, cepa::relay::RelayConfig::for_peers(|_| true));
+    let second = MeshNode::with_relay(
+        keys,
+        cepa::protocols::relay::RelayConfig::new(Access::Anyone),
+    );
     soon(async {
         // The port may be ours a moment later.
         while second.listen(&real).await.is_err() {
@@ -362,7 +377,7 @@ async fn a_relay_that_comes_back_is_registered_at_again() {
     })
     .await;
     until(&mut events, |event| match event {
-        Event::Registered(_) => Some(()),
+        event if is_registered(event) => Some(()),
         _ => None,
     })
     .await;
@@ -381,7 +396,7 @@ async fn a_registration_is_renewed_before_it_ends() {
     let client = node();
     let to = through(hidden.id(), &at, "echo");
     let lost = until(&mut events, |event| match event {
-        Event::Unregistered(..) => Some(()),
+        event if is_unregistered(event) => Some(()),
         _ => None,
     });
     // Three lifetimes.

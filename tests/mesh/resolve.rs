@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{DialError, Hint, Node, PeerAddr, ReachError, ResolveError, Resolver};
+use cepa::node::{DialError, Hint, PeerAddr, ReachError, ResolveError, Resolver};
+
 use futures::future::BoxFuture;
 
-use crate::support::{ask, config, listening, node, offer_echo, relay, soon, through};
+use crate::support::{MeshNode, ask, config, listening, node, offer_echo, relay, soon, through};
 
 /// Knows some peers, and counts how often it is asked.
 #[derive(Debug, Default)]
@@ -51,11 +52,11 @@ impl Resolver for Useless {
     }
 }
 
-fn asking(resolver: Arc<dyn Resolver>) -> Node {
+fn asking(resolver: Arc<dyn Resolver>) -> MeshNode {
     let mut config = config();
     config.resolver = Some(resolver);
     config.upgrade_after = Duration::from_millis(50);
-    Node::new(config)
+    MeshNode::new(config)
 }
 
 fn bare(peer: PeerId) -> PeerAddr {
@@ -139,7 +140,7 @@ async fn relays_are_resolved_too_and_a_direct_way_takes_over() {
 async fn who_is_not_found_is_told_why() {
     let peer = node().id();
     let book = Arc::<Book>::default();
-    let error = async |client: &Node| match soon(client.open(&bare(peer))).await {
+    let error = async |client: &MeshNode| match soon(client.open(&bare(peer))).await {
         Err(ReachError::Dial(error)) => error,
         other => panic!("{other:?}"),
     };

@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
 use cepa::mux::Substream;
-use cepa::node::sealed::{CarrierConfig, MAX_BODY, Mailbox, SealFlaw, SealedError, SealingKey};
-use cepa::node::{Access, Event, Node, PeerAddr};
+use cepa::node::{Access, Event, PeerAddr};
+use cepa::protocols::sealed::{
+    CarrierConfig, MAX_BODY, Mailbox, SealFlaw, SealedError, SealedEvent, SealingKey,
+};
+
 use cepa::onion::Onion;
-use cepa::relay::Status;
+use cepa::protocols::relay::Status;
 use cepa::session::{OpenError, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{self, Endpoint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
-use crate::support::{address, eventually, listening, node, soon, until};
+use crate::support::{MeshNode, address, eventually, listening, node, soon, until};
 
 const CANARY: &[u8] = b"the canary sings at dawn";
 
 /// A carrier with the defaults, changed.
-async fn carrier(change: impl FnOnce(&mut CarrierConfig)) -> (Node, PeerAddr) {
+async fn carrier(change: impl FnOnce(&mut CarrierConfig)) -> (MeshNode, PeerAddr) {
     let carrier = node();
-    let mut config = CarrierConfig::for_peers(|_| true);
+    let mut config = CarrierConfig::new(Access::Anyone);
     change(&mut config);
     carrier.carry(Some(config));
     let (_, at) = listening(&carrier).await;
@@ -31,7 +34,7 @@ async fn carrier(change: impl FnOnce(&mut CarrierConfig)) -> (Node, PeerAddr) {
 }
 
 /// A recipient with a session at a carrier: says who asked, and what.
-async fn recipient(at: &PeerAddr) -> (Node, Arc<AtomicUsize>) {
+async fn recipient(at: &PeerAddr) -> (MeshNode, Arc<AtomicUsize>) {
     let recipient = node();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -48,7 +51,12 @@ async fn recipient(at: &PeerAddr) -> (Node, Arc<AtomicUsize>) {
     (recipient, calls)
 }
 
-async fn ask(from: &Node, by: &PeerAddr, to: &Node, body: &[u8]) -> Result<Vec<u8>, SealedError> {
+async fn ask(
+    from: &MeshNode,
+    by: &PeerAddr,
+    to: &MeshNode,
+    body: &[u8],
+) -> Result<Vec<u8>, SealedError> {
     let key = soon(from.sealing_key(by, to.id())).await?;
     soon(from.ask_sealed(by, &key, "up", body)).await
 }
@@ -74,11 +82,12 @@ async fn a_request_is_carried_and_so_is_its_answer() {
     expected.extend(body);
     assert_eq!(answer, expected);
     assert_eq!(calls.load(Ordering::Relaxed), 1);
-    let asked = until(&mut events, |event| match event {
-        Event::Asked(from, by, service) => Some((*from, *by, service.clone())),
-        _ => None,
+    let asked = until(&mut events, |event| {
+        event.protocol::<SealedEvent>().cloned()
     });
-    assert_eq!(asked.await, (sender.id(), carrier.id(), "up".to_owned()));
+    let asked = asked.await;
+    assert_eq!((asked.sender, asked.carrier), (sender.id(), carrier.id()));
+    assert_eq!(asked.service, "up");
     eventually(|| carrier.carrier_stats().unwrap().now == 0).await;
     let stats = carrier.carrier_stats().unwrap();
     assert_eq!(
@@ -95,7 +104,7 @@ async fn a_request_is_carried_and_so_is_its_answer() {
 
 #[tokio::test]
 async fn a_recipient_that_can_be_reached_needs_no_carrier() {
-    let (_, at) = carrier(|_| {}).await;
+    let (_carrier, at) = carrier(|_| {}).await;
     let (recipient, _) = recipient(&at).await;
     let (_, at) = listening(&recipient).await;
     let sender = node();
@@ -108,7 +117,7 @@ async fn a_recipient_that_can_be_reached_needs_no_carrier() {
 async fn every_refusal_has_its_reason() {
     let friend = node();
     let id = friend.id();
-    let (carrier, at) = carrier(|config| config.allow = Arc::new(move |peer| *peer == id)).await;
+    let (carrier, at) = carrier(|config| config.access = Access::peers([id])).await;
     let (recipient, _) = recipient(&at).await;
     let key = friend.sealing_key(&at, recipient.id()).await.unwrap();
     let error = node().sealing_key(&at, recipient.id()).await.unwrap_err();
@@ -236,7 +245,7 @@ async fn one_sender_has_its_share_of_a_carrier() {
 
 #[tokio::test]
 async fn a_rate_is_kept() {
-    let (_, at) = carrier(|config| config.a_minute = 10).await;
+    let (_carrier, at) = carrier(|config| config.a_minute = 10).await;
     let (recipient, _) = recipient(&at).await;
     let sender = node();
     sender.sealing_key(&at, recipient.id()).await.unwrap();
@@ -366,7 +375,7 @@ async fn message(stream: &mut Onion<Substream>) -> Vec<u8> {
 }
 
 /// A dishonest carrier, and a recipient there.
-async fn scene(deed: Deed) -> (PeerAddr, Seen, Node, Arc<AtomicUsize>) {
+async fn scene(deed: Deed) -> (PeerAddr, Seen, MeshNode, Arc<AtomicUsize>) {
     let (at, seen, mut first) = dishonest(deed).await;
     let (recipient, calls) = recipient(&at).await;
     soon(first.wait_for(Option::is_some)).await.unwrap();
@@ -400,11 +409,11 @@ async fn a_carrier_can_not_alter() {
         let error = ask(&node(), &at, &recipient, CANARY).await.unwrap_err();
         assert_eq!(status(&error), Status::Refused, "{place}");
         let told = until(&mut events, |event| match event {
-            Event::Refused(_, what, why) => Some(format!("{what}: {why}")),
+            Event::Refused { service, .. } => Some(service.clone()),
             _ => None,
         });
         let told = told.await;
-        assert!(told.starts_with("a sealed message: "), "{told}");
+        assert_eq!(told, "cepa.sealed.deliver");
         assert_eq!(calls.load(Ordering::Relaxed), 0);
     }
     for place in [0, 40, 290, 360, 380] {
@@ -505,15 +514,15 @@ async fn a_stolen_request_is_of_no_use() {
 /// What was sealed for a process that has ended does not open for the next one.
 #[tokio::test]
 async fn a_recipient_that_starts_anew_has_another_key() {
-    let (_, at) = carrier(|_| {}).await;
+    let (_carrier, at) = carrier(|_| {}).await;
     let keys = crate::support::config();
-    let first = Node::new(keys.clone());
+    let first = MeshNode::new(keys.clone());
     first.serve_sealed("up", Access::Anyone, async |_| Ok(vec![]));
     first.session(&at).await.unwrap();
     let sender = node();
     let key: SealingKey = sender.sealing_key(&at, first.id()).await.unwrap();
     soon(first.shutdown(Duration::ZERO)).await;
-    let second = Node::new(keys);
+    let second = MeshNode::new(keys);
     second.serve_sealed("up", Access::Anyone, async |_| Ok(vec![]));
     second.session(&at).await.unwrap();
     let error = sender.ask_sealed(&at, &key, "up", b"").await.unwrap_err();
@@ -525,7 +534,7 @@ async fn a_recipient_that_starts_anew_has_another_key() {
 /// Nodes that check nothing themselves are told what they did wrong.
 #[tokio::test]
 async fn nonsense_is_refused_with_its_reason() {
-    let (_, at) = carrier(|_| {}).await;
+    let (_carrier, at) = carrier(|_| {}).await;
     let (recipient, _) = recipient(&at).await;
     let (_, direct) = listening(&recipient).await;
     let client = node();

@@ -7,7 +7,13 @@ use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
 use cepa::mux::{StreamError, Substream};
 use cepa::node::{Access, Call, Event, Events, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
-use cepa::relay::RelayConfig;
+use cepa::protocols::forward::Forwarder;
+use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions, Terms};
+use cepa::protocols::membrane::Membrane;
+use cepa::protocols::relay::{RegisterError, Relay, RelayConfig, RelayEvent, RelayStats, Relays};
+use cepa::protocols::sealed::{
+    CarrierConfig, CarrierStats, Sealed, SealedCall, SealedError, SealingKey,
+};
 use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::transports::Endpoint;
@@ -25,18 +31,149 @@ pub(crate) fn config() -> NodeConfig {
     NodeConfig::new(identity, Arc::new(AcceptAny))
 }
 
-pub(crate) fn node() -> Node {
-    Node::new(config())
+/// A node with every protocol of the mesh.
+#[derive(Clone)]
+pub(crate) struct MeshNode {
+    node: Node,
+    pub(crate) relays: Relays,
+    pub(crate) introductions: Introductions,
+    pub(crate) sealed: Sealed,
+    forwarder: Forwarder,
+    relay: Option<Relay>,
 }
 
-pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig)) -> Node {
-    let mut relay = RelayConfig::for_peers(|_| true);
+impl std::ops::Deref for MeshNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl MeshNode {
+    pub(crate) fn new(config: NodeConfig) -> Self {
+        let node = Node::new(config);
+        Self {
+            relays: Relays::on(&node).unwrap(),
+            introductions: Introductions::on(&node).unwrap(),
+            sealed: Sealed::on(&node).unwrap(),
+            forwarder: Forwarder::new(&node),
+            relay: None,
+            node,
+        }
+    }
+
+    pub(crate) fn with_relay(config: NodeConfig, relay: RelayConfig) -> Self {
+        let mut this = Self::new(config);
+        this.relay = Some(Relay::on(&this.node, relay).unwrap());
+        this
+    }
+
+    /// Forwards so many substreams at once.
+    pub(crate) fn with_places(config: NodeConfig, places: usize) -> Self {
+        let mut this = Self::new(config);
+        this.forwarder = Forwarder::with_places(&this.node, places);
+        this
+    }
+
+    pub(crate) fn serve<H, F>(&self, name: &str, access: Access, handler: H)
+    where
+        H: Fn(Call) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.node.serve(name, access, handler).unwrap();
+    }
+
+    pub(crate) async fn register(&self, relay: &PeerAddr) -> Result<(), RegisterError> {
+        self.relays.register(relay).await
+    }
+
+    pub(crate) fn relay_stats(&self) -> Option<RelayStats> {
+        self.relay.as_ref().map(Relay::stats)
+    }
+
+    pub(crate) fn forward(&self, name: &str, access: Access, to: PeerAddr) {
+        self.forwarder.offer(name, access, to).unwrap();
+    }
+
+    pub(crate) fn membrane(&self, hints: impl IntoIterator<Item = Hint>) -> Membrane {
+        Membrane::new(&self.introductions, hints)
+    }
+
+    pub(crate) fn introducers(&self, service: &str, who: Access) {
+        self.introductions.introducers(service, who);
+    }
+
+    pub(crate) fn introduce(&self, to: &PeerAddr, terms: Terms) -> Result<Introduction, Flaw> {
+        self.introductions.introduce(to, terms)
+    }
+
+    pub(crate) fn pass_on(&self, it: &Introduction, terms: Terms) -> Result<Introduction, Flaw> {
+        self.introductions.pass_on(it, terms)
+    }
+
+    pub(crate) async fn open_introduced(
+        &self,
+        it: &Introduction,
+    ) -> Result<Onion<Substream>, IntroducedError> {
+        self.introductions.open(it).await
+    }
+
+    pub(crate) async fn revoke(&self, it: &Introduction) -> Result<(), IntroducedError> {
+        self.introductions.revoke(it).await
+    }
+
+    pub(crate) fn serve_sealed<H, F>(&self, name: &str, access: Access, handler: H)
+    where
+        H: Fn(SealedCall) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<u8>, String>> + Send + 'static,
+    {
+        self.sealed.serve(name, access, handler);
+    }
+
+    pub(crate) fn withdraw_sealed(&self, name: &str) -> bool {
+        self.sealed.withdraw(name)
+    }
+
+    pub(crate) fn carry(&self, config: Option<CarrierConfig>) {
+        self.sealed.carry(config);
+    }
+
+    pub(crate) fn carrier_stats(&self) -> Option<CarrierStats> {
+        self.sealed.carrier_stats()
+    }
+
+    pub(crate) async fn sealing_key(
+        &self,
+        carrier: &PeerAddr,
+        of: PeerId,
+    ) -> Result<SealingKey, SealedError> {
+        self.sealed.key(carrier, of).await
+    }
+
+    pub(crate) async fn ask_sealed(
+        &self,
+        carrier: &PeerAddr,
+        key: &SealingKey,
+        service: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, SealedError> {
+        self.sealed.ask(carrier, key, service, body).await
+    }
+}
+
+pub(crate) fn node() -> MeshNode {
+    MeshNode::new(config())
+}
+
+pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig)) -> MeshNode {
+    let mut relay = RelayConfig::new(Access::Anyone);
     change(&mut relay);
-    Node::with_relay(config(), relay)
+    MeshNode::with_relay(config(), relay)
 }
 
 /// Listens on loopback; the address of the node there.
-pub(crate) async fn listening(node: &Node) -> (Endpoint, PeerAddr) {
+pub(crate) async fn listening(node: &MeshNode) -> (Endpoint, PeerAddr) {
     let any = "tcp:127.0.0.1:0".parse().unwrap();
     let at = node.listen(&any).await.unwrap();
     (at.clone(), address(&format!("cepa://{}@{at}", node.id())))
@@ -76,7 +213,7 @@ pub(crate) async fn echo(call: Call) {
     let _ = to.shutdown().await;
 }
 
-pub(crate) fn offer_echo(node: &Node) {
+pub(crate) fn offer_echo(node: &MeshNode) {
     node.serve("echo", Access::Anyone, echo);
 }
 
@@ -128,4 +265,12 @@ pub(crate) fn reset_code(error: &std::io::Error) -> u32 {
         Some(StreamError::ResetByPeer { code }) => *code,
         other => panic!("{other:?}"),
     }
+}
+
+pub(crate) fn is_registered(event: &Event) -> bool {
+    matches!(event.protocol(), Some(RelayEvent::Registered { .. }))
+}
+
+pub(crate) fn is_unregistered(event: &Event) -> bool {
+    matches!(event.protocol(), Some(RelayEvent::Unregistered { .. }))
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use cepa::transports::{Terminal, WindowSize};
 
 /// A service's name behind this means the service on a console.
-pub(crate) const PREFIX: &str = "cepa.console.";
+pub(crate) const PREFIX: &str = cepa::session::reserved::CONSOLE_PREFIX;
 
 /// Longest data of one message that we send; small, so that on a slow line other streams get between.
 pub(crate) const DATA_MAX: usize = 4096;

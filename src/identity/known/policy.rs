@@ -249,6 +249,13 @@ impl TrustPolicy for TrustKnown {
         })
     }
 
+    /// One that is met for the first time is not listed yet.
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        let listed = |answer| matches!(answer, Answer::Known | Answer::Rotated { .. });
+        let known = self.file.read();
+        known.is_ok_and(|known| self.judge(&known, peer).is_ok_and(listed))
+    }
+
     fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
         let known = self
             .file

@@ -1,0 +1,253 @@
+//! Those who come through a listener.
+//!
+//! TCP and Unix sockets bring many streams, each with a session in a task of its own. The other transports are one line with one peer at
+//! its end: the next session begins when the last is over. A listener of a stream that there is only once (`stdio:`, `fd:`, `exec:`) ends with
+//! its session, and not before what was served in it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, TransportError};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::gate::Source;
+use crate::session::{Backoff, SessionEnd};
+use crate::stack::StackConfig;
+
+use super::core::Core;
+use super::event::{Event, TurnedAway};
+use super::sessions::come_in;
+
+/// Pause after a failed accept, and after a failed session on a line that has only one.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a node does not listen. Each text is one line.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The address can't be listened on.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The node is shut down.
+    #[error("the node is shut down: make another one")]
+    ShutDown,
+}
+
+/// Why a listener has ended. Each text is one line.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenerEnd {
+    /// The transport failed for good.
+    #[error(transparent)]
+    Transport(TransportError),
+    /// The stream that there was only once became no session.
+    #[error("{from}: {reason}")]
+    TurnedAway {
+        /// From where it came.
+        from: String,
+        /// Why.
+        reason: TurnedAway,
+    },
+    /// The session on the stream that there was only once was not closed in order.
+    #[error(transparent)]
+    Session(SessionEnd),
+}
+
+/// A listener of a node. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Listening {
+    endpoint: Endpoint,
+    task: JoinHandle<Result<(), ListenerEnd>>,
+}
+
+impl Listening {
+    /// The address, with its real port.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Waits until it brings no more streams: it has ended, failed, or the node shuts down.
+    ///
+    /// # Errors
+    /// [`ListenerEnd`]; the session of a line that has one after the other is the listener's end only where no other can follow.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ended(&mut self) -> Result<(), ListenerEnd> {
+        (&mut self.task).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends the listener; its address is free when this returns. Its sessions go on.
+    pub async fn close(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Listens in a task of its own.
+pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listening, ListenError> {
+    if core.is_stopping() {
+        return Err(ListenError::ShutDown);
+    }
+    let listener = transports::listen(endpoint).await?;
+    let endpoint = listener.endpoint().clone();
+    core.emit(Event::Listening {
+        at: endpoint.clone(),
+    });
+    remark(core, &listener);
+    let accepting = Accepting {
+        config: core.config.stack.tuned_to(&endpoint),
+        endpoint: endpoint.clone(),
+        core: Arc::clone(core),
+    };
+    let task = core.tasks.spawn(accepting.run(listener));
+    Ok(Listening { endpoint, task })
+}
+
+fn remark(core: &Core, listener: &Listener) {
+    for remark in listener.remarks() {
+        core.emit(Event::Remark {
+            at: listener.endpoint().clone(),
+            text: remark.clone(),
+        });
+    }
+}
+
+/// One listener at work.
+struct Accepting {
+    core: Arc<Core>,
+    endpoint: Endpoint,
+    config: StackConfig,
+}
+
+impl Accepting {
+    async fn run(self, listener: Listener) -> Result<(), ListenerEnd> {
+        let core = Arc::clone(&self.core);
+        let at = self.endpoint.clone();
+        let ended = tokio::select! {
+            ended = Arc::new(self).accept(listener) => ended,
+            () = core.stopping() => return Ok(()),
+        };
+        core.emit(match &ended {
+            Err(ListenerEnd::Transport(error)) => Event::ListenerFailed {
+                at,
+                error: error.clone(),
+                retrying: false,
+            },
+            _ => Event::ListenerEnded { at },
+        });
+        ended
+    }
+
+    async fn accept(self: Arc<Self>, mut listener: Listener) -> Result<(), ListenerEnd> {
+        let many = self.endpoint.accepts_many();
+        let line = self.endpoint.is_line();
+        let mut absent: Option<Backoff> = None;
+        let mut last = Ok(());
+        loop {
+            let stream = match listener.accept().await {
+                Ok(Some(stream)) => stream,
+                Ok(None) => return last,
+                // Out of descriptors, or a connection that was gone again: others may follow.
+                Err(error) if many => {
+                    self.core.emit(Event::TurnedAway {
+                        at: Some(self.endpoint.clone()),
+                        source: Source::HERE,
+                        from: self.endpoint.to_string(),
+                        reason: TurnedAway::Transport(error),
+                    });
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                // An adapter that was unplugged comes back, by a path under by-id the same one.
+                Err(error) if line => {
+                    if absent.is_none() {
+                        self.core.emit(Event::ListenerFailed {
+                            at: self.endpoint.clone(),
+                            error,
+                            retrying: true,
+                        });
+                    }
+                    let backoff =
+                        absent.get_or_insert_with(|| Backoff::for_endpoint(&self.endpoint));
+                    sleep(backoff.pause()).await;
+                    continue;
+                }
+                Err(error) => return Err(ListenerEnd::Transport(error)),
+            };
+            if absent.take().is_some() {
+                self.core.emit(Event::Listening {
+                    at: self.endpoint.clone(),
+                });
+                remark(&self.core, &listener);
+            }
+            if many {
+                let this = Arc::clone(&self);
+                self.core
+                    .tasks
+                    .spawn(async move { this.session(stream, false).await });
+                continue;
+            }
+            // One line, one peer: the next begins when this one is over.
+            last = Arc::clone(&self).session(stream, !line).await;
+            if last.is_err() && line {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// One stream, from its handshake to the end of its session; to the end of all that was served in it, where it is the
+    /// only one.
+    async fn session(self: Arc<Self>, mut stream: Stream, only: bool) -> Result<(), ListenerEnd> {
+        // Of a listener of `exec:`: watched, and killed with its session.
+        let from = stream.label().to_owned();
+        let child = stream.take_child();
+        let _child = child.map(|child| self.watch(child));
+        let live = come_in(
+            &self.core,
+            stream,
+            self.endpoint.layers(),
+            Vec::new(),
+            &self.config,
+            Some(&self.endpoint),
+        );
+        let live = live.await;
+        let live = live.map_err(|reason| ListenerEnd::TurnedAway { from, reason })?;
+        let end = live.session.closed().await;
+        if only {
+            // What the peer sent before it left is still being delivered.
+            live.serving.close();
+            live.serving.wait().await;
+        }
+        if end.is_clean() {
+            Ok(())
+        } else {
+            Err(ListenerEnd::Session(end))
+        }
+    }
+
+    /// Passes on what a child writes to its standard error, until dropped; then it is killed.
+    fn watch(&self, mut child: Child) -> Watched {
+        let (core, at) = (Arc::clone(&self.core), self.endpoint.clone());
+        Watched(tokio::spawn(async move {
+            let stderr = child.stderr();
+            while let Some(line) = stderr.next_line().await {
+                core.emit(Event::ChildStderr {
+                    at: at.clone(),
+                    line,
+                });
+            }
+            let _ = child.wait().await;
+        }))
+    }
+}
+
+/// Kills the child when dropped.
+struct Watched(JoinHandle<()>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,177 @@
+//! Protocols: what a node does for its peers besides plain services.
+//!
+//! A protocol has service names of its own, which begin with `cepa.` and which no service can have, and serves the
+//! substreams that peers open for them. The node knows none of them: whoever wants one adds it with
+//! [`Node::add_protocol`](super::Node::add_protocol), and leaves out what is not wanted. Who may open what is decided in one place for all
+//! (`access.rs`), by what the protocol says of itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cepa_transports::Stream;
+use futures::future::BoxFuture;
+
+use crate::identity::PeerId;
+use crate::session::Session;
+
+use super::access::Admission;
+use super::call::Call;
+
+/// A protocol that peers can speak with a node.
+///
+/// ```
+/// use std::sync::Arc;
+/// use cepa::node::{Access, Admission, Call, Protocol};
+/// use futures::future::BoxFuture;
+///
+/// struct Time;
+///
+/// impl Protocol for Time {
+///     fn names(&self) -> &[&'static str] {
+///         &["cepa.example.time"]
+///     }
+///
+///     fn admission(&self, _name: &str) -> Admission {
+///         Admission::Access(Access::Anyone)
+///     }
+///
+///     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+///         Box::pin(async move {
+///             let _ = call.refuse("the clock is broken").await;
+///         })
+///     }
+/// }
+/// ```
+pub trait Protocol: Send + Sync + 'static {
+    /// The names that it answers for. One that ends in a dot stands for all that begin with it.
+    fn names(&self) -> &[&'static str];
+
+    /// Who may open one of its names. Asked for each substream.
+    fn admission(&self, name: &str) -> Admission;
+
+    /// Serves one substream of a peer that may open it, to its end, in a task of its own. A panic in it resets that
+    /// substream and nothing else.
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()>;
+
+    /// What a peer reads that may not open it; one line.
+    fn refusal(&self) -> &'static str {
+        super::sessions::NOT_OPEN
+    }
+
+    /// Whether [`Node::shutdown`](super::Node::shutdown) waits for substreams that it serves. What only carries something for
+    /// others need not keep a node from shutting down. Default yes.
+    fn delays_shutdown(&self) -> bool {
+        true
+    }
+}
+
+/// Whether `name` is one that `pattern` stands for.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    if pattern.ends_with('.') {
+        name.len() > pattern.len() && name.starts_with(pattern)
+    } else {
+        name == pattern
+    }
+}
+
+/// The name is not one that a protocol can have. The text is one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Names of protocols begin with `cepa.`, so that they are never taken for services.
+    #[error("{name:?} can't be the name of a protocol: it has to begin with \"cepa.\"")]
+    Name {
+        /// Which.
+        name: &'static str,
+    },
+    /// Another protocol has it.
+    #[error("the name {name:?} belongs to another protocol of this node")]
+    Taken {
+        /// Which.
+        name: &'static str,
+    },
+}
+
+/// A way to a peer through another peer with whom there is a session: what hints of the form `relay:…` need.
+pub trait Route: Send + Sync + 'static {
+    /// A stream to `target` through the peer of `session`. Nothing is proven about who is at its end.
+    fn connect<'a>(
+        &'a self,
+        session: &'a Session,
+        target: PeerId,
+    ) -> BoxFuture<'a, Result<Stream, RouteError>>;
+}
+
+/// Why a route did not lead to the peer, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouteErrorKind {
+    /// The one in between, or the peer, refuses.
+    Refused,
+    /// The peer is not there, or does not answer.
+    Unreachable,
+    /// The session with the one in between is lost, or it does not answer.
+    Lost,
+    /// The one in between serves those who dial it, and had dialled this session itself.
+    DialInstead,
+    /// What came makes no sense.
+    Protocol,
+}
+
+/// Why a route did not lead to the peer.
+#[derive(Clone, Debug)]
+pub struct RouteError {
+    kind: RouteErrorKind,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl RouteError {
+    /// An error of a route, whose text is that of `source`.
+    pub fn new(
+        kind: RouteErrorKind,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind,
+            source: Arc::new(source),
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> RouteErrorKind {
+        self.kind
+    }
+
+    /// The error of the route itself, where its type is known.
+    #[must_use]
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.source.downcast_ref()
+    }
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl std::error::Error for RouteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_at_the_end_stands_for_whatever_follows() {
+        assert!(matches("cepa.a", "cepa.a"));
+        assert!(!matches("cepa.a", "cepa.ab"));
+        assert!(matches("cepa.a.", "cepa.a.b"));
+        assert!(!matches("cepa.a.", "cepa.a."));
+        assert!(!matches("cepa.a.", "cepa.a"));
+    }
+}

@@ -1,0 +1,368 @@
+//! The life of a session: it is made of a stream that came, or is handed over by who dialled; it is entered in the table,
+//! serves what the peer opens, and ends.
+//!
+//! Each substream is served in a task of its own, where the application's code runs: what panics or is slow there
+//! touches neither the session nor other substreams. Who may open what, `access.rs` decides.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa_transports::{Endpoint, Layer, Stream};
+use futures::FutureExt as _;
+use rustls_pki_types::UnixTime;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::Side;
+use crate::gate::Source;
+use crate::identity::PeerId;
+use crate::session::{Incoming, Session, SessionEnd, reserved};
+use crate::stack::StackConfig;
+
+use super::Node;
+use super::access::{Access, Admission, Denied, How, What, decide};
+use super::admit;
+use super::call::{Call, Path};
+use super::core::{Core, Live, Service};
+use super::event::{Event, Refused, TurnedAway};
+use super::protocol::Protocol;
+use super::table::Origin;
+
+/// How often a session that is no longer used is looked at, to end it when its last substream is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a session may take to answer a ping when another one with the same peer has come up.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// Makes a session, as server, of a stream that came, and takes it in.
+pub(super) async fn come_in(
+    core: &Arc<Core>,
+    stream: Stream,
+    layers: &[Layer],
+    via: Vec<PeerId>,
+    config: &StackConfig,
+    at: Option<&Endpoint>,
+) -> Result<Live, TurnedAway> {
+    let from = stream.label().to_owned();
+    let source = Source::from(stream.remote());
+    match handshake(core, stream, layers, via, config).await {
+        Ok((session, path, host)) => Ok(register(core, session, path, host).await),
+        Err(reason) => {
+            core.emit(Event::TurnedAway {
+                at: at.cloned(),
+                source,
+                from,
+                reason: reason.clone(),
+            });
+            Err(reason)
+        }
+    }
+}
+
+async fn handshake(
+    core: &Arc<Core>,
+    stream: Stream,
+    layers: &[Layer],
+    via: Vec<PeerId>,
+    config: &StackConfig,
+) -> Result<(Session, Path, Option<Source>), TurnedAway> {
+    let label = stream.label().to_owned();
+    let source = Source::from(stream.remote());
+    let pass = core.gate.enter(source).map_err(TurnedAway::Gate)?;
+    let host = Some(source).filter(Source::is_far);
+    let mut config = config.clone();
+    config.admission = Some(admit::inbound(&core.shares, host));
+    let session = tokio::select! {
+        session = Session::over(stream, layers, Side::Server, &config) => session,
+        () = core.stopping() => return Err(TurnedAway::ShutDown),
+    };
+    match session {
+        Ok(session) => {
+            pass.let_in();
+            let path = Path {
+                via,
+                dialled: false,
+                label,
+            };
+            Ok((session, path, host))
+        }
+        Err(error) => {
+            if let Some(failing) = error.failing() {
+                pass.failed(failing);
+            }
+            Err(TurnedAway::Connect(error))
+        }
+    }
+}
+
+/// Takes a new session in, and runs it in a task of its own.
+pub(super) async fn register(
+    core: &Arc<Core>,
+    session: Session,
+    path: Path,
+    host: Option<Source>,
+) -> Live {
+    let origin = Origin {
+        direct: path.is_direct(),
+        dialled: path.dialled,
+    };
+    let live = Live {
+        who: Arc::new(admit::who(core, &session, &path).await),
+        session,
+        path,
+        host,
+        superseded: Arc::new(Notify::new()),
+        serving: TaskTracker::new(),
+    };
+    let peer = live.who.id;
+    let (number, others) = {
+        let mut table = core.table();
+        let number = table.add(peer, &live.who.former, origin, live.clone());
+        (number, table.others(peer))
+    };
+    core.emit(Event::SessionUp {
+        peer,
+        path: live.path.clone(),
+    });
+    if UnixTime::now() > live.session.peer().not_after() {
+        core.emit(Event::CertificateExpired { peer });
+    }
+    for other in others {
+        other.superseded.notify_one();
+    }
+    let task = run(Arc::clone(core), live.clone(), number);
+    core.tasks.spawn(task);
+    live
+}
+
+/// Runs a session until it is over.
+async fn run(core: Arc<Core>, live: Live, number: u64) {
+    let end = tokio::select! {
+        end = serve_all(&core, &live) => end,
+        never = tend(&core, &live, number) => match never {},
+    };
+    core.table().remove(live.who.id, number);
+    live.serving.close();
+    core.emit(Event::SessionDown {
+        peer: live.who.id,
+        path: live.path.clone(),
+        end,
+    });
+}
+
+/// Serves what the peer opens until the session is over, and says how it ended.
+async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
+    loop {
+        tokio::select! {
+            incoming = live.session.accept() => match incoming {
+                Ok(incoming) => serve(core, incoming, live),
+                Err(end) => return end,
+            },
+            () = core.stopping() => break,
+        }
+    }
+    // Substreams that are open go on until the node closes the session; no more are taken.
+    loop {
+        match live.session.accept().await {
+            Ok(incoming) => {
+                let _ = incoming.refuse("this node is shutting down").await;
+            }
+            Err(end) => return end,
+        }
+    }
+}
+
+/// Ends a session that nothing uses: at once if it is dead, soon when another one with the same peer is used in its place and
+/// it was dialled here (the other end does the same with those that it dialled), else when it was idle for long.
+async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
+    let (mut superseded, mut unused_since) = (false, Instant::now());
+    loop {
+        let idle = core.config.idle_timeout;
+        let look = match idle {
+            _ if superseded => LOOK,
+            Some(idle) => (idle / 8).clamp(LOOK, 60 * LOOK),
+            None => 60 * LOOK,
+        };
+        tokio::select! {
+            () = live.superseded.notified() => {
+                superseded = true;
+                if timeout(ALIVE, live.session.ping()).await.is_err() {
+                    live.session.close().await;
+                }
+            }
+            () = sleep(look) => {}
+        }
+        // The better one may be gone: this one is in use again then.
+        superseded = superseded && core.chosen(live.who.id).is_some_and(|(n, ..)| n != number);
+        if live.session.mux_stats().streams > 0 {
+            unused_since = Instant::now();
+            continue;
+        }
+        // Twice a look: the peer may be opening one just now.
+        let most = if superseded && live.path.dialled {
+            Some(2 * LOOK)
+        } else {
+            idle
+        };
+        if most.is_some_and(|most| unused_since.elapsed() >= most) {
+            live.session.close().await;
+        }
+    }
+}
+
+/// Whom a substream is for.
+enum Callee {
+    Service(Service),
+    Protocol(Arc<dyn Protocol>),
+}
+
+/// Serves a substream, in a task of its own.
+fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
+    let name = incoming.service().to_owned();
+    let (core, live) = (Arc::clone(core), live.clone());
+    let node = Node::weak(&core);
+    // From now on, and not only once the task runs.
+    let busy = core.handlers.token();
+    let serving = live.serving.clone();
+    serving.spawn(async move {
+        let call = Call::new(incoming, node, live.clone());
+        match find(&core, &live, &name) {
+            Ok(Callee::Service(service)) => {
+                guarded(&core, &live, &name, move || (service.handler)(call)).await;
+                drop(busy);
+            }
+            Ok(Callee::Protocol(protocol)) => {
+                // Circuits of others keep nobody from shutting down.
+                let busy = Some(busy).filter(|_| protocol.delays_shutdown());
+                guarded(&core, &live, &name, move || protocol.serve(call)).await;
+                drop(busy);
+            }
+            Err((reason, text)) => {
+                core.emit(Event::Refused {
+                    peer: live.who.id,
+                    service: name,
+                    reason: reason.clone(),
+                });
+                drop(busy);
+                let incoming = call.into_incoming();
+                let _ = match reason {
+                    Refused::Dialled => incoming.refuse_dial_instead().await,
+                    _ => incoming.refuse(&text).await,
+                };
+            }
+        }
+    });
+}
+
+/// Runs code of the application. Its panic ends here, with its substream.
+async fn guarded<F: Future<Output = ()>>(
+    core: &Arc<Core>,
+    live: &Live,
+    name: &str,
+    start: impl FnOnce() -> F,
+) {
+    let served = AssertUnwindSafe(async { start().await }).catch_unwind();
+    if served.await.is_err() {
+        core.emit(Event::HandlerPanicked {
+            peer: live.who.id,
+            service: name.to_owned(),
+        });
+    }
+}
+
+/// Serves a substream of a peer that was introduced to its service.
+pub(super) async fn serve_introduced(call: Call) {
+    let core = Arc::clone(call.node().core());
+    let name = call.service().to_owned();
+    let live = call.live().clone();
+    let how = how(&live);
+    match core.named_service(&name) {
+        Some(service) if decide(&live.who, how, What::Introduced).is_ok() => {
+            guarded(&core, &live, &name, move || (service.handler)(call)).await;
+        }
+        _ => {
+            let _ = call.refuse(NOT_OPEN).await;
+        }
+    }
+}
+
+/// A service that a peer may not open and one that does not exist are the same to it.
+pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
+
+fn how(live: &Live) -> How {
+    How {
+        dialled: live.path.dialled,
+        relayed: !live.path.is_direct(),
+    }
+}
+
+/// What has this name, if the peer may open it; else why not, for us and for the peer.
+fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String)> {
+    let how = how(live);
+    let refused = |denied| match denied {
+        Denied::NotAllowed => (Refused::NotOpen, NOT_OPEN.to_owned()),
+        Denied::DialInstead => (Refused::Dialled, String::new()),
+    };
+    let may = |what: What<'_>| decide(&live.who, how, what);
+    if reserved::is_reserved(name) {
+        let protocol = core.protocol(name);
+        let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
+        let decision = match protocol.admission(name) {
+            Admission::Access(access) => may(What::Offered(&access)),
+            Admission::OwnProof => may(What::OwnProof),
+            Admission::Service(name) => match core.service(&name) {
+                Some(service) => may(What::Offered(&service.access)),
+                None => Err(Denied::NotAllowed),
+            },
+        };
+        return match decision {
+            Ok(()) => Ok(Callee::Protocol(protocol)),
+            Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
+            Err(denied) => Err(refused(denied)),
+        };
+    }
+    let open = |(name, access): &(String, Access)| {
+        !reserved::is_reserved(name) && may(What::Offered(access)).is_ok()
+    };
+    let wanted = if name.is_empty() {
+        let mut all = core.offered().into_iter().filter(open);
+        match (all.next(), all.next()) {
+            (Some((only, _)), None) => only,
+            (Some(_), Some(_)) => {
+                let text = format!("name a service: there is {}", names(core, open));
+                return Err((Refused::Unnamed, text));
+            }
+            _ => String::new(),
+        }
+    } else {
+        name.to_owned()
+    };
+    let denied = match core.service(&wanted) {
+        Some(service) => match may(What::Offered(&service.access)) {
+            Ok(()) => return Ok(Callee::Service(service)),
+            Err(denied) => denied,
+        },
+        None => Denied::NotAllowed,
+    };
+    let there = names(core, open);
+    if denied == Denied::NotAllowed && !there.is_empty() {
+        // The same for a name that is not there and for one that is not for this peer.
+        let text = format!("{NOT_OPEN}; there is {there}");
+        return Err((Refused::NotOpen, text));
+    }
+    Err(refused(denied))
+}
+
+/// The services that are open, for a person.
+fn names(core: &Core, open: impl Fn(&(String, Access)) -> bool) -> String {
+    let all: Vec<String> = core
+        .offered()
+        .into_iter()
+        .filter(open)
+        .map(|(name, _)| name)
+        .collect();
+    all.join(", ")
+}

@@ -1,0 +1,448 @@
+//! How much of the process one peer may hold. No IO, no clock.
+//!
+//! What a peer can make grow comes from a pool of the process and is counted to that peer, and to the host that it
+//! comes from. Three rules decide whether it gets more:
+//!
+//! 1. A peer never holds more than its limit (`peer`), and all peers of one host together never more than `host`.
+//! 2. A peer never holds more than a third of what would still be free. So one peer alone reaches its limit, sixteen greedy
+//!    ones stay below the pool together, and whoever comes next still finds room. (It is the dynamic threshold that shared
+//!    switch memory is divided by: Choudhury and Hahne, 1998.)
+//! 3. A quarter of the pool is for peers that the node's trust knows by name: strangers can't take it, however many keys they
+//!    make.
+//!
+//! Receive memory goes by the first two rules as well, byte by byte as it arrives: see
+//! [`ReceivePool`](crate::mux::ReceivePool).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::gate::Source;
+use crate::identity::PeerId;
+
+/// What peers make a process hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Sessions.
+    Sessions,
+    /// Subprocesses that serve a peer.
+    Children,
+    /// File descriptors: one for a session, one for a connection that serves a peer, four for a subprocess.
+    Descriptors,
+}
+
+impl Resource {
+    const ALL: [Self; 3] = [Self::Sessions, Self::Children, Self::Descriptors];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Children => "commands",
+            Self::Descriptors => "file descriptors",
+        }
+    }
+}
+
+/// The limits of one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of all peers together.
+    pub all: usize,
+    /// Of one peer.
+    pub peer: usize,
+    /// Of all peers of one host (IPv6: of one /64 network) that the trust policy does not know by name.
+    pub host: usize,
+}
+
+/// The limits of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShareLimits {
+    /// Default 256, 16 of one peer, 64 of one host.
+    pub sessions: Limits,
+    /// Default 256, 32 of one peer, 64 of one host.
+    pub children: Limits,
+    /// Default what the process may open, less a reserve of an eighth and at least 64; a quarter of one peer, half of one
+    /// host.
+    pub descriptors: Limits,
+    /// Bytes that have arrived and that no application has read; default 256 MiB, 64 MiB of one peer.
+    pub receive_memory: usize,
+    /// Default 64 MiB.
+    pub receive_memory_a_peer: usize,
+}
+
+impl Default for ShareLimits {
+    fn default() -> Self {
+        let may_open = cepa_transports::descriptor_limit();
+        let descriptors = may_open.saturating_sub((may_open / 8).max(64)).max(16);
+        Self {
+            sessions: Limits {
+                all: 256,
+                peer: 16,
+                host: 64,
+            },
+            children: Limits {
+                all: 256,
+                peer: 32,
+                host: 64,
+            },
+            descriptors: Limits {
+                all: descriptors,
+                peer: descriptors / 4,
+                host: descriptors / 2,
+            },
+            receive_memory: 256 << 20,
+            receive_memory_a_peer: 64 << 20,
+        }
+    }
+}
+
+impl ShareLimits {
+    fn of(&self, resource: Resource) -> Limits {
+        match resource {
+            Resource::Sessions => self.sessions,
+            Resource::Children => self.children,
+            Resource::Descriptors => self.descriptors,
+        }
+    }
+}
+
+/// Whose limit it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// The peer's own.
+    Peer,
+    /// That of the host it comes from.
+    Host,
+    /// That of all peers together.
+    All,
+}
+
+/// A limit that was reached. Its text is one line, fit for both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exceeded {
+    /// Of what.
+    pub resource: Resource,
+    /// Whose limit.
+    pub scope: Scope,
+    /// The limit; less was allowed where the pool was nearly used up.
+    pub limit: usize,
+}
+
+impl std::error::Error for Exceeded {}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, what) = (self.limit, self.resource.word());
+        match self.scope {
+            Scope::Peer => write!(
+                f,
+                "too many {what} of one peer (at most {limit}): close some, or have the limit raised"
+            ),
+            Scope::Host => write!(
+                f,
+                "too many {what} from one host (at most {limit}): close some, or have the peer allowed by name"
+            ),
+            Scope::All => write!(
+                f,
+                "too many {what} in all (at most {limit}): try again later"
+            ),
+        }
+    }
+}
+
+/// Who holds a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) peer: PeerId,
+    /// Where it comes from, if that is another machine.
+    pub(super) host: Option<Source>,
+    /// The node's trust policy knows it by name.
+    pub(super) named: bool,
+}
+
+/// The counts of one resource.
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    strangers: usize,
+    peers: HashMap<PeerId, usize>,
+    /// Of strangers only.
+    hosts: HashMap<Source, usize>,
+}
+
+impl Counts {
+    fn check(&self, limits: Limits, holder: &Holder, n: usize) -> Result<(), (Scope, usize)> {
+        let free = limits.all.saturating_sub(self.all);
+        let free = if holder.named {
+            free
+        } else {
+            let theirs = limits.all - limits.all / 4;
+            free.min(theirs.saturating_sub(self.strangers))
+        };
+        if n > free {
+            return Err((Scope::All, limits.all));
+        }
+        let held = self.peers.get(&holder.peer).copied().unwrap_or(0);
+        if held + n > limits.peer {
+            return Err((Scope::Peer, limits.peer));
+        }
+        if let Some(host) = holder.host.filter(|_| !holder.named) {
+            let here = self.hosts.get(&host).copied().unwrap_or(0);
+            if here + n > limits.host {
+                return Err((Scope::Host, limits.host));
+            }
+        }
+        // The first one is always given.
+        if held > 0 && held + n > free.div_ceil(3) {
+            return Err((Scope::All, limits.all));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, holder: &Holder, n: usize) {
+        self.all += n;
+        *self.peers.entry(holder.peer).or_default() += n;
+        if !holder.named {
+            self.strangers += n;
+            if let Some(host) = holder.host {
+                *self.hosts.entry(host).or_default() += n;
+            }
+        }
+    }
+
+    fn remove(&mut self, holder: &Holder, n: usize) {
+        fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K, n: usize) {
+            if let Some(count) = counts.get_mut(key) {
+                *count = count.saturating_sub(n);
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+        self.all = self.all.saturating_sub(n);
+        less(&mut self.peers, &holder.peer, n);
+        if !holder.named {
+            self.strangers = self.strangers.saturating_sub(n);
+            if let Some(host) = &holder.host {
+                less(&mut self.hosts, host, n);
+            }
+        }
+    }
+}
+
+/// All counts of a node. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Shares {
+    limits: ShareLimits,
+    counts: Arc<Mutex<HashMap<Resource, Counts>>>,
+}
+
+impl Shares {
+    pub(super) fn new(limits: ShareLimits) -> Self {
+        let counts = Resource::ALL.map(|resource| (resource, Counts::default()));
+        Self {
+            limits,
+            counts: Arc::new(Mutex::new(HashMap::from(counts))),
+        }
+    }
+
+    /// So many more for this holder, all or none.
+    pub(super) fn take(
+        &self,
+        holder: Holder,
+        wanted: &[(Resource, usize)],
+    ) -> Result<Share, Exceeded> {
+        let mut counts = self.counts();
+        for (resource, n) in wanted {
+            let limits = self.limits.of(*resource);
+            let checked = counts.entry(*resource).or_default();
+            checked
+                .check(limits, &holder, *n)
+                .map_err(|(scope, limit)| Exceeded {
+                    resource: *resource,
+                    scope,
+                    limit,
+                })?;
+        }
+        for (resource, n) in wanted {
+            counts.entry(*resource).or_default().add(&holder, *n);
+        }
+        drop(counts);
+        Ok(Share {
+            shares: self.clone(),
+            holder,
+            held: wanted.to_vec(),
+        })
+    }
+
+    /// How many of a resource are held, in all and by one peer.
+    pub(super) fn held(&self, resource: Resource, peer: Option<PeerId>) -> usize {
+        let counts = self.counts();
+        let of = counts.get(&resource);
+        match peer {
+            None => of.map_or(0, |counts| counts.all),
+            Some(peer) => of
+                .and_then(|counts| counts.peers.get(&peer))
+                .copied()
+                .unwrap_or(0),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Resource, Counts>> {
+        // Each change is whole before anything can panic.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of the pools, given back when this is dropped.
+#[derive(Debug)]
+#[must_use = "what it stands for is given back when it is dropped"]
+pub struct Share {
+    shares: Shares,
+    holder: Holder,
+    held: Vec<(Resource, usize)>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.shares.counts();
+        for (resource, n) in &self.held {
+            if let Some(counts) = counts.get_mut(resource) {
+                counts.remove(&self.holder, *n);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u16) -> PeerId {
+        let [a, b] = n.to_be_bytes();
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[1]) = (a, b);
+        PeerId::from_bytes(bytes)
+    }
+
+    fn stranger(n: u16) -> Holder {
+        Holder {
+            peer: peer(n),
+            host: None,
+            named: false,
+        }
+    }
+
+    fn named(n: u16) -> Holder {
+        Holder {
+            named: true,
+            ..stranger(n)
+        }
+    }
+
+    const ONE: [(Resource, usize); 1] = [(Resource::Sessions, 1)];
+
+    /// As many as it gets.
+    fn greedy(shares: &Shares, holder: Holder) -> (Vec<Share>, Exceeded) {
+        let mut held = Vec::new();
+        loop {
+            match shares.take(holder, &ONE) {
+                Ok(share) => held.push(share),
+                Err(exceeded) => return (held, exceeded),
+            }
+        }
+    }
+
+    #[test]
+    fn one_peer_has_its_limit_and_no_more() {
+        let shares = Shares::new(ShareLimits::default());
+        for holder in [stranger(1), named(2)] {
+            let (held, exceeded) = greedy(&shares, holder);
+            assert_eq!((held.len(), exceeded.scope), (16, Scope::Peer));
+            assert!(exceeded.to_string().contains("at most 16"), "{exceeded}");
+        }
+        assert_eq!(shares.held(Resource::Sessions, None), 0, "given back");
+    }
+
+    #[test]
+    fn whoever_comes_next_finds_room() {
+        let shares = Shares::new(ShareLimits::default());
+        let mut all = Vec::new();
+        for n in 0..16 {
+            all.extend(greedy(&shares, stranger(n)).0);
+        }
+        // All sixteen again, in turn, until none gets any more.
+        loop {
+            let before = all.len();
+            for n in 0..16 {
+                all.extend(shares.take(stranger(n), &ONE).ok());
+            }
+            if all.len() == before {
+                break;
+            }
+        }
+        let (honest, _) = greedy(&shares, stranger(99));
+        assert!(honest.len() >= 2, "{} of {}", honest.len(), all.len());
+        let (friend, _) = greedy(&shares, named(100));
+        assert!(friend.len() >= 16, "{}", friend.len());
+    }
+
+    #[test]
+    fn strangers_with_any_number_of_keys_leave_a_quarter_to_those_who_are_named() {
+        let shares = Shares::new(ShareLimits::default());
+        let all: Vec<_> = (0..1000)
+            .filter_map(|n| shares.take(stranger(n), &ONE).ok())
+            .collect();
+        assert_eq!(all.len(), 192);
+        let (friend, _) = greedy(&shares, named(2000));
+        assert!(friend.len() >= 16, "{}", friend.len());
+    }
+
+    #[test]
+    fn one_host_has_a_limit_for_all_its_strangers() {
+        let shares = Shares::new(ShareLimits::default());
+        let host = Source::from(std::net::IpAddr::from([192, 0, 2, 1]));
+        let from_there = |n| Holder {
+            host: Some(host),
+            ..stranger(n)
+        };
+        let all: Vec<_> = (0..200)
+            .filter_map(|n| shares.take(from_there(n), &ONE).ok())
+            .collect();
+        assert_eq!(all.len(), 64);
+        let refused = shares.take(from_there(300), &ONE).unwrap_err();
+        assert_eq!(refused.scope, Scope::Host);
+        let friend = Holder {
+            named: true,
+            ..from_there(301)
+        };
+        let _ = shares.take(friend, &ONE).unwrap();
+    }
+
+    #[test]
+    fn what_is_wanted_together_is_given_together_or_not_at_all() {
+        let mut limits = ShareLimits::default();
+        limits.descriptors = Limits {
+            all: 100,
+            peer: 6,
+            host: 100,
+        };
+        let shares = Shares::new(limits);
+        let command = [(Resource::Children, 1), (Resource::Descriptors, 4)];
+        let held = shares.take(named(1), &command).unwrap();
+        let refused = shares.take(named(1), &command).unwrap_err();
+        assert_eq!(refused.resource, Resource::Descriptors);
+        assert_eq!(shares.held(Resource::Children, Some(peer(1))), 1);
+        drop(held);
+        let counts = shares.counts();
+        assert!(
+            counts
+                .values()
+                .all(|c| c.all == 0 && c.strangers == 0 && c.peers.is_empty())
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The owner's side: judging what is shown, and admitting to the one service that it is for.
+//!
+//! The substream on which an introduction was shown is the one that is admitted: behind the verdict it carries the
+//! header of the service. So a use is a substream, and no permission stays behind that would have to be taken back.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::identity::{PeerId, UnixTime};
+use crate::node::{Call, Node, PeerAddr, Refused};
+use crate::wire::{fault, linger_close, receive, send};
+
+use super::event::IntroductionEvent;
+use super::flaw::Flaw;
+use super::introductions::State;
+use super::statement::Introduction;
+use super::wire::{Present, Verdict, Wish};
+
+/// Time for a peer to show what it has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves one substream on which an introduction is shown, to its end.
+pub(super) async fn serve(state: &State, call: Call) {
+    let (incoming, context) = call.into_parts();
+    let node = context.node().clone();
+    let peer = incoming.peer().id();
+    let Ok(mut stream) = incoming.accept().await else {
+        return;
+    };
+    let shown = match timeout(PATIENCE, receive::<Present>(&mut stream)).await {
+        Ok(Ok(present)) => judge(state, &node, peer, &present),
+        Ok(Err(error)) => match fault(&error) {
+            Some(why) => Err((String::new(), Flaw::Malformed(why))),
+            None => return,
+        },
+        Err(_) => return,
+    };
+    let (verdict, admitted) = match shown {
+        Ok(admitted) => (Ok(()), Some(admitted)),
+        Err((service, flaw)) => {
+            node.emit_refused(peer, service, Refused::Other(flaw.to_string()));
+            (Err(flaw), None)
+        }
+    };
+    let sent = timeout(PATIENCE, send(&mut stream, &Verdict::of(&verdict))).await;
+    let Some(admitted) = admitted.filter(|_| matches!(sent, Ok(Ok(())))) else {
+        linger_close(&mut stream, PATIENCE).await;
+        return;
+    };
+    let (service, by) = (admitted.name, admitted.by);
+    if admitted.wish == Wish::Revoke {
+        node.emit(IntroductionEvent::Revoked { peer, service });
+        linger_close(&mut stream, PATIENCE).await;
+        return;
+    }
+    let Some(incoming) = context.session().accept_on(stream).await else {
+        return;
+    };
+    node.emit(IntroductionEvent::Introduced {
+        peer,
+        service: service.clone(),
+        by: by.clone(),
+    });
+    if incoming.service() != service {
+        let _ = incoming
+            .refuse("the introduction is for another service")
+            .await;
+        return;
+    }
+    context.serve_introduced(incoming, by).await;
+}
+
+struct Admitted {
+    name: String,
+    by: Vec<PeerId>,
+    wish: Wish,
+}
+
+/// What a peer shows, or the service that it is about and what is wrong with it.
+fn judge(
+    state: &State,
+    node: &Node,
+    peer: PeerId,
+    present: &Present,
+) -> Result<Admitted, (String, Flaw)> {
+    let nameless = |flaw| (String::new(), flaw);
+    let introduction = Introduction::from_bytes(present.introduction()).map_err(nameless)?;
+    let wish = present.wish().map_err(nameless)?;
+    let name = introduction.address().map(|a| a.service().to_owned());
+    let name = name.unwrap_or_default();
+    match check(state, node, &introduction, &name, peer, wish) {
+        Ok(()) => Ok(Admitted {
+            name,
+            by: introduction.issuers(),
+            wish,
+        }),
+        Err(flaw) => Err((name, flaw)),
+    }
+}
+
+/// The steps in their order; the last one counts the use.
+fn check(
+    state: &State,
+    node: &Node,
+    introduction: &Introduction,
+    name: &str,
+    peer: PeerId,
+    wish: Wish,
+) -> Result<(), Flaw> {
+    let Some(owner) = introduction.address().map(PeerAddr::peer) else {
+        return Err(Flaw::Malformed("it has no links".into()));
+    };
+    if owner != node.id() {
+        return Err(Flaw::WrongOwner { owner });
+    }
+    introduction.hangs_together()?;
+    introduction.is_signed()?;
+    let first = introduction.issuers().first().copied();
+    let issuer = first.filter(|first| *first != node.id());
+    if let Some(issuer) = issuer.filter(|issuer| !state.may_introduce(name, issuer)) {
+        return Err(Flaw::NotPermitted { issuer });
+    }
+    let now = UnixTime::now();
+    if wish == Wish::Revoke {
+        return state.book().revoke(introduction, peer, now);
+    }
+    if !node.offers(name) {
+        return Err(Flaw::NoService);
+    }
+    state.book().admit(introduction, peer, now)
+}

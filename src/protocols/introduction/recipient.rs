@@ -1,0 +1,127 @@
+//! The side of whoever was introduced, and of an issuer that takes back.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::identity::{PeerId, UnixTime};
+use crate::mux::Substream;
+use crate::node::{DialError, Hint, Node, PeerAddr};
+use crate::onion::Onion;
+use crate::session::{OpenError, Session};
+use crate::wire::{fault, receive, send};
+
+use super::flaw::Flaw;
+use super::introductions::State;
+use super::statement::Introduction;
+use super::wire::{Present, SERVICE, Verdict, Wish};
+
+/// Time for the owner to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why an introduction did not open its service: which step failed. Each text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntroducedError {
+    /// What is wrong can be seen without asking anybody.
+    #[error(transparent)]
+    Flaw(#[from] Flaw),
+    /// The owner of the service is not reached.
+    #[error("introduced, but not connected: {0}")]
+    Dial(#[from] DialError),
+    /// The owner is reached and takes no introductions, or the session with it was lost.
+    #[error("introduced and connected, but {owner} takes no introduction: {error}")]
+    Show {
+        /// Whose service it is.
+        owner: PeerId,
+        /// What it said.
+        error: OpenError,
+    },
+    /// The owner does not answer, or not in a way that makes sense.
+    #[error(
+        "introduced and connected, but {owner} did not judge the introduction ({detail}): is it of our version?"
+    )]
+    Protocol {
+        /// Whose service it is.
+        owner: PeerId,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The owner has judged it, and does not admit us.
+    #[error("{owner} refused: {flaw}")]
+    Refused {
+        /// Whose service it is.
+        owner: PeerId,
+        /// Why.
+        flaw: Flaw,
+    },
+    /// Admitted; but the service itself did not open.
+    #[error("introduced and admitted, but not served: {0}")]
+    Open(OpenError),
+}
+
+/// Opens the service of an introduction.
+pub(super) async fn open(
+    node: &Node,
+    introduction: &Introduction,
+) -> Result<Onion<Substream>, IntroducedError> {
+    let recipient = introduction.recipient();
+    if recipient.is_some_and(|recipient| recipient != node.id()) {
+        return Err(Flaw::NotYours.into());
+    }
+    introduction.holds(UnixTime::now())?;
+    let (session, stream, service) = show(node, introduction, Wish::Use).await?;
+    let opened = session.open_on(stream, &service).await;
+    opened.map_err(IntroducedError::Open)
+}
+
+/// Takes an introduction back, at the owner of its service.
+pub(super) async fn revoke(
+    node: &Node,
+    state: &State,
+    introduction: &Introduction,
+) -> Result<(), IntroducedError> {
+    if introduction.address().map(PeerAddr::peer) == Some(node.id()) {
+        state
+            .book()
+            .revoke(introduction, node.id(), UnixTime::now())?;
+        return Ok(());
+    }
+    show(node, introduction, Wish::Revoke).await.map(drop)
+}
+
+async fn show(
+    node: &Node,
+    introduction: &Introduction,
+    wish: Wish,
+) -> Result<(Session, Onion<Substream>, String), IntroducedError> {
+    let address = introduction.address();
+    let address = address.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
+    let owner = address.peer();
+    // Somebody else has written the hints: they may open connections, and start no command here.
+    let mut way = PeerAddr::new(owner);
+    for hint in address.hints().iter().filter(|hint| Hint::is_network(hint)) {
+        let longer = way.with_hint(hint.clone());
+        way = longer.map_err(|e| Flaw::Malformed(e.to_string()))?;
+    }
+    let session = node.session(&way).await?;
+    let opened = session.open(SERVICE).await;
+    let mut stream = opened.map_err(|error| IntroducedError::Show { owner, error })?;
+    let present = Present::new(wish, introduction.to_bytes());
+    let asked = timeout(PATIENCE, async {
+        send(&mut stream, &present).await?;
+        receive::<Verdict>(&mut stream).await
+    });
+    let protocol = |detail: String| IntroducedError::Protocol { owner, detail };
+    let verdict = match asked.await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(error)) => {
+            return Err(protocol(fault(&error).unwrap_or_else(|| error.to_string())));
+        }
+        Err(_) => return Err(protocol("no answer in time".into())),
+    };
+    match verdict.result() {
+        Ok(()) => Ok((session, stream, address.service().to_owned())),
+        Err(flaw) => Err(IntroducedError::Refused { owner, flaw }),
+    }
+}

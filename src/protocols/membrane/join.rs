@@ -1,0 +1,183 @@
+//! One stream through a membrane: opening what is behind it, and carrying messages both ways.
+//!
+//! Each way holds one message at a time, and reads the next when the other end has taken it, so back-pressure passes. The
+//! end of a way between two messages is passed on as one, inside of a message as a reset, and a reset with its code.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::future::try_join;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
+
+use crate::identity::PeerId;
+use crate::mux::{StreamTimeouts, Substream};
+use crate::node::{Access, Call, PeerAddr, ReachError, Refused};
+use crate::onion::Onion;
+use crate::protocols::copy::code_of;
+use crate::protocols::forward::behind;
+use crate::protocols::introduction::{IntroducedError, Introduction};
+
+use super::message::{MessageFlaw, exchange, receive_message, send_message};
+use super::state::{MembraneError, State};
+
+/// Code of the reset where the membrane was revoked.
+pub(super) const REVOKED: u32 = 8;
+/// Code of the reset where a message or a reference does not pass.
+pub(super) const REFUSED: u32 = 9;
+
+/// What a service of this node stands for.
+pub(super) enum Behind {
+    Address(PeerAddr),
+    Reference(Introduction),
+}
+
+/// Offers a service that stands for another one.
+pub(super) fn offer(state: &Arc<State>, name: &str, access: Access, to: Behind) {
+    let (of, to) = (Arc::clone(state), Arc::new(to));
+    let serve = move |call| {
+        let (state, to) = (Arc::clone(&of), Arc::clone(&to));
+        async move { pass(&state, call, &to).await }
+    };
+    state.node().serve_reserved(name.to_owned(), access, serve);
+}
+
+/// For a reference that was let through: nobody may open it, but whom this node introduces.
+fn offer_reference(state: &Arc<State>, name: &str, it: Introduction) {
+    offer(state, name, Access::Nobody, Behind::Reference(it));
+}
+
+/// One call, to its end.
+async fn pass(state: &Arc<State>, call: Call, to: &Behind) {
+    let (peer, name) = (call.peer().id(), call.service().to_owned());
+    if let Err(error) = joined(state, call, to).await {
+        // A stream that failed at one of its ends is nothing to tell.
+        if !matches!(error, MembraneError::Io(_)) {
+            let reason = Refused::Other(error.to_string());
+            state.node().emit_refused(peer, name, reason);
+        }
+    }
+}
+
+async fn joined(state: &Arc<State>, call: Call, to: &Behind) -> Result<(), MembraneError> {
+    let Some(busy) = state.enter() else {
+        let _ = call.refuse(&MembraneError::Revoked.to_string()).await;
+        return Err(MembraneError::Revoked);
+    };
+    let Some(_place) = state.places().take() else {
+        drop(busy);
+        let _ = call
+            .refuse("too much is forwarded here at once: try later")
+            .await;
+        return Ok(());
+    };
+    if call.wants_inner_tls() {
+        drop(busy);
+        // Refuses, and says that there is none.
+        let _ = call.accept().await;
+        return Ok(());
+    }
+    let opened = tokio::select! {
+        biased;
+        () = state.revoked() => Err(MembraneError::Revoked.to_string()),
+        opened = open(state, to) => opened,
+    };
+    let (far, far_peer) = match opened {
+        Ok(opened) => opened,
+        Err(why) => {
+            drop(busy);
+            let (peer, service) = (call.peer().id(), call.service());
+            let reason = Refused::Other(why.clone());
+            state.node().emit_refused(peer, service, reason);
+            let _ = call.refuse(&why).await;
+            return Ok(());
+        }
+    };
+    let near_peer = call.peer().id();
+    let near = tokio::select! {
+        biased;
+        () = state.revoked() => return Err(MembraneError::Revoked),
+        near = call.accept() => match near {
+            Ok(near) => near,
+            Err(_) => return Ok(()),
+        },
+    };
+    let done = join(state, (near, near_peer), (far, far_peer)).await;
+    drop(busy);
+    done
+}
+
+/// Opens what is behind, or says what its peer may know of why not.
+async fn open(state: &State, to: &Behind) -> Result<(Onion<Substream>, PeerId), String> {
+    let away = || "what is behind this membrane is not reached: try later".to_owned();
+    match to {
+        Behind::Address(to) => match state.node().open(to).await {
+            Ok(far) => Ok((far, to.peer())),
+            Err(ReachError::Open { error, .. }) => Err(behind(&error)),
+            Err(_) => Err(away()),
+        },
+        Behind::Reference(it) => match state.introductions().open(it).await {
+            Ok(far) => Ok((far, it.address().map_or(state.node().id(), PeerAddr::peer))),
+            Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => {
+                Err(format!("refused behind a membrane: {flaw}"))
+            }
+            Err(IntroducedError::Open(error)) => Err(behind(&error)),
+            Err(_) => Err(away()),
+        },
+    }
+}
+
+async fn join(
+    state: &Arc<State>,
+    near: (Onion<Substream>, PeerId),
+    far: (Onion<Substream>, PeerId),
+) -> Result<(), MembraneError> {
+    let ((mut near, near_peer), (mut far, far_peer)) = (near, far);
+    for stream in [&mut near, &mut far] {
+        // How long the two may be silent is for them to say.
+        stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
+    }
+    let (mut from_near, mut to_near) = split(near);
+    let (mut from_far, mut to_far) = split(far);
+    let there = way(&mut from_near, &mut to_far, state, (near_peer, far_peer));
+    let back = way(&mut from_far, &mut to_near, state, (far_peer, near_peer));
+    let done = tokio::select! {
+        biased;
+        () = state.revoked() => Err(MembraneError::Revoked),
+        done = try_join(there, back) => done.map(drop),
+    };
+    if let Err(error) = &done {
+        let code = match error {
+            MembraneError::Revoked => REVOKED,
+            MembraneError::Io(error) => code_of(error),
+            _ => REFUSED,
+        };
+        from_near.unsplit(to_near).wire_mut().reset(code);
+        from_far.unsplit(to_far).wire_mut().reset(code);
+    }
+    done
+}
+
+/// Hands messages on until there are no more.
+async fn way(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    state: &Arc<State>,
+    (giver, getter): (PeerId, PeerId),
+) -> Result<(), MembraneError> {
+    loop {
+        let message = match receive_message(from).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(MessageFlaw::Malformed("its end is missing".into()).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let message = exchange(&message, |it| {
+            state.wrap(&it, giver, getter, offer_reference)
+        })?;
+        send_message(to, &message).await?;
+    }
+    to.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! What peers do with each other beside plain services: protocols, each added to a [`Node`](crate::node::Node) by whoever wants it.
+//!
+//! | module | what | feature |
+//! | --- | --- | --- |
+//! | [`pairing`] | two people bring their machines together by a code | - |
+//! | [`forward`] | a service of another peer, offered as one's own | - |
+//! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
+//! | [`introduction`] | references to services that peers give each other | `mesh` |
+//! | [`membrane`] | forwarders that wrap the references that pass | `mesh` |
+//! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
+
+mod copy;
+pub mod forward;
+#[cfg(feature = "mesh")]
+pub mod introduction;
+#[cfg(feature = "mesh")]
+pub mod membrane;
+pub mod pairing;
+#[cfg(feature = "mesh")]
+pub mod relay;
+#[cfg(feature = "sealed")]
+pub mod sealed;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+mod signed;
+
+/// For the fuzz target.
+#[cfg(all(feature = "mesh", feature = "sealed", any(test, feature = "fuzzing")))]
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    introduction::fuzz(bytes);
+    membrane::fuzz(bytes);
+    relay::fuzz(bytes);
+    sealed::fuzz(bytes);
+}

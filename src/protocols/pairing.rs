@@ -1,0 +1,186 @@
+//! Using an invitation, over a session: the joiner opens the service `cepa.pair` and shows its proof of
+//! 32 bytes; the inviter lets it in with an answer of 32 bytes, or refuses with a reason.
+//!
+//! The session has authenticated both keys before. For the joiner the inviter's key is the one that
+//! the code carries, so it has pinned it; the inviter knows the joiner's key from here on, since the
+//! proof is about both keys and this very session. See [`Invitation`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
+
+use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
+use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
+
+/// The service that a joiner opens.
+pub const PAIRING_SERVICE: &str = reserved::PAIR;
+
+/// What became of somebody who came for an invitation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PairingEvent {
+    /// It was let in; the invitation is used up.
+    Joined {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was not.
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        error: PairingError,
+    },
+}
+
+impl ProtocolEvent for PairingEvent {
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Joined { peer } | Self::Refused { peer, .. } => Some(*peer),
+        }
+    }
+}
+
+impl fmt::Display for PairingEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined { peer } => write!(f, "{peer} has joined"),
+            Self::Refused { peer, error } => write!(f, "{peer} did not join: {error}"),
+        }
+    }
+}
+
+/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s. The node's
+/// trust has to let strangers in. `now` is the clock that the invitation's end goes by.
+///
+/// # Errors
+/// The node does so already.
+pub fn invite(
+    node: &Node,
+    invitation: OpenInvitation,
+    now: fn() -> UnixTime,
+) -> Result<(), ProtocolError> {
+    let open = Mutex::new(invitation);
+    node.add_protocol(Arc::new(Inviter { open, now }))
+}
+
+struct Inviter {
+    open: Mutex<OpenInvitation>,
+    now: fn() -> UnixTime,
+}
+
+impl Protocol for Inviter {
+    fn names(&self) -> &[&'static str] {
+        &[PAIRING_SERVICE]
+    }
+
+    // Who joins proves to have the code.
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let (incoming, context) = call.into_parts();
+            let (node, session) = (context.node(), context.session());
+            let peer = session.peer().id();
+            match admit(session, incoming, &self.open, self.now).await {
+                Ok(peer) => node.emit(PairingEvent::Joined { peer }),
+                Err(error) => node.emit(PairingEvent::Refused { peer, error }),
+            }
+        })
+    }
+}
+
+/// Why two did not come together. Each text is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairingError {
+    /// The session is with somebody else than who made the invitation.
+    #[error(
+        "the session is with {found}, the invitation is of {expected}: pin the id that it carries"
+    )]
+    WrongPeer {
+        /// Who made it.
+        expected: PeerId,
+        /// Who is there.
+        found: PeerId,
+    },
+    /// The inviter did not let us in, for its own reason.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// The one who asks is not let in.
+    #[error("{0}")]
+    NotAdmitted(#[from] NotAdmitted),
+    /// The inviter closed the substream in place of an answer, or answered something else.
+    #[error("the inviter did not accept the invitation: ask for another one")]
+    NoAnswer,
+    /// The substream broke.
+    #[error("the substream was lost: {0}")]
+    Io(#[from] std::io::Error),
+    /// The substream could not be accepted.
+    #[error("{0}")]
+    Accept(#[from] AcceptError),
+}
+
+/// Uses an invitation; returns when the inviter has let us in.
+///
+/// # Cancel safety
+/// Dropping the future may leave the invitation used or not.
+pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), PairingError> {
+    let peer = session.peer();
+    if peer.id() != invitation.id() {
+        return Err(PairingError::WrongPeer {
+            expected: invitation.id(),
+            found: peer.id(),
+        });
+    }
+    let mut stream = session.open(PAIRING_SERVICE).await?;
+    let (exporter, me) = (session.tls_exporter(), peer.local_id());
+    stream
+        .write_all(&invitation.joiner_proof(exporter, me))
+        .await?;
+    stream.flush().await?;
+    let mut answer = [0; 32];
+    if stream.read_exact(&mut answer).await.is_err() || !invitation.is_answer(&answer, exporter, me)
+    {
+        return Err(PairingError::NoAnswer);
+    }
+    let _ = stream.shutdown().await;
+    Ok(())
+}
+
+/// Lets the other end of a session in, if it shows a proof; gives its id.
+///
+/// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. A proof that is
+/// slow to come is waited for as long as the substream's own time limits allow.
+///
+/// # Cancel safety
+/// Dropping the future may leave the invitation used or not; [`OpenInvitation::admit`] is called once.
+pub async fn admit(
+    session: &Session,
+    incoming: Incoming,
+    open: &std::sync::Mutex<OpenInvitation>,
+    now: impl Fn() -> UnixTime,
+) -> Result<PeerId, PairingError> {
+    let joiner = session.peer().id();
+    let mut stream = incoming.accept().await?;
+    let mut proof = [0; 32];
+    stream.read_exact(&mut proof).await?;
+    let answer = {
+        // Whoever panicked while it held this has let nobody in.
+        let mut open = open
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        open.admit(&proof, session.tls_exporter(), joiner, now())?
+    };
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // Until the joiner has read it and says so by its own end, or is gone.
+    let _ = stream.read(&mut [0]).await;
+    Ok(joiner)
+}

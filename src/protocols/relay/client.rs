@@ -1,0 +1,184 @@
+//! The node's side: being registered at a relay, reaching a peer through one, and taking what one brings.
+
+use std::time::Duration;
+
+use cepa_transports::{Remote, Stream};
+use tokio::time::timeout;
+
+use crate::identity::PeerId;
+use crate::mux::{StreamTimeouts, Substream};
+use crate::onion::Onion;
+use crate::session::{Incoming, Session};
+
+use super::error::RelayError;
+use crate::wire::{Message, Status, fault, receive, send};
+
+use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register};
+
+/// Time for a relay to answer; the peer behind it may have to be asked first.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether a peer opens this service to bring us a circuit.
+#[must_use]
+pub fn is_circuit(service: &str) -> bool {
+    service == CIRCUIT
+}
+
+/// A registration. It lasts as long as its relay said, and is taken back when this is dropped.
+#[derive(Debug)]
+pub struct Registration {
+    stream: Onion<Substream>,
+    relay: PeerId,
+    lifetime: Duration,
+}
+
+impl Registration {
+    /// Registers at the other end of a session.
+    ///
+    /// # Errors
+    /// The relay's refusal, or what went wrong on the way to it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn at(session: &Session, wanted: Duration) -> Result<Self, RelayError> {
+        let stream = open(session, REGISTER).await?;
+        let mut registration = Self {
+            stream,
+            relay: session.peer().id(),
+            lifetime: Duration::ZERO,
+        };
+        registration.renew(session, wanted).await?;
+        Ok(registration)
+    }
+
+    /// Asks for so much time from now on.
+    ///
+    /// # Errors
+    /// As [`at`](Self::at); the registration is then over.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: drop the registration as well.
+    pub async fn renew(&mut self, session: &Session, wanted: Duration) -> Result<(), RelayError> {
+        let wanted = u32::try_from(wanted.as_secs()).unwrap_or(u32::MAX);
+        let answer = ask(session, &mut self.stream, &Register::new(wanted)).await?;
+        let seconds = answer.lifetime.unwrap_or(0).max(1);
+        self.lifetime = Duration::from_secs(seconds.into());
+        Ok(())
+    }
+
+    /// How long it lasts from the moment it was made or renewed.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Who the relay is.
+    pub fn relay(&self) -> PeerId {
+        self.relay
+    }
+}
+
+/// A stream to a peer that is registered at the other end of a session.
+///
+/// What it carries is the relay's to read and to change: put TLS on it before anything else.
+///
+/// # Errors
+/// The refusal of the relay or of the peer, or what went wrong on the way.
+///
+/// # Cancel safety
+/// Dropping the future gives the circuit up.
+pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayError> {
+    let mut stream = open(session, DIAL).await?;
+    ask(session, &mut stream, &Circuit::new(target)).await?;
+    let label = format!(
+        "relay {} to {}",
+        session.peer().id().short(),
+        target.short()
+    );
+    Ok(carried(stream, label, session.peer().id()))
+}
+
+/// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
+/// handshake on the stream proves that.
+///
+/// # Errors
+/// One line, where the relay does not speak as it should. It has been told.
+///
+/// # Cancel safety
+/// Dropping the future refuses the circuit.
+pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
+    let relay = incoming.peer().id();
+    let mut stream = incoming.accept().await.map_err(|e| e.to_string())?;
+    let circuit = match timeout(PATIENCE, receive::<Circuit>(&mut stream)).await {
+        Ok(Ok(circuit)) => circuit,
+        Ok(Err(error)) => {
+            let reason = fault(&error);
+            let said = reason.as_deref().unwrap_or_default();
+            let _ = send(&mut stream, &Answer::refused(Status::Malformed, said)).await;
+            return Err(reason.unwrap_or_else(|| error.to_string()));
+        }
+        Err(_) => return Err("nothing came".into()),
+    };
+    send(&mut stream, &Answer::done(None))
+        .await
+        .map_err(|e| e.to_string())?;
+    let from = circuit.target();
+    let label = format!("relay {} from {}", relay.short(), from.short());
+    Ok((carried(stream, label, relay), from))
+}
+
+async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
+    session
+        .open(service)
+        .await
+        .map_err(|source| RelayError::NoRelay {
+            relay: session.peer().id(),
+            source,
+        })
+}
+
+async fn ask(
+    session: &Session,
+    stream: &mut Onion<Substream>,
+    request: &impl Message,
+) -> Result<Answer, RelayError> {
+    let relay = session.peer().id();
+    let asked = timeout(PATIENCE, async {
+        send(stream, request).await?;
+        receive::<Answer>(stream).await
+    });
+    let answer = match asked.await {
+        Err(_) => return Err(RelayError::TimedOut { relay }),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            if let Some(detail) = fault(&error) {
+                return Err(RelayError::Protocol { relay, detail });
+            }
+            // The session tells why, at once or a moment later, if it is not the substream alone.
+            return Err(
+                match timeout(Duration::from_secs(1), session.closed()).await {
+                    Ok(end) => RelayError::Lost { relay, end },
+                    Err(_) => RelayError::Protocol {
+                        relay,
+                        detail: error.to_string(),
+                    },
+                },
+            );
+        }
+    };
+    match answer.status() {
+        Status::Done => Ok(answer),
+        status => Err(RelayError::Refused {
+            relay,
+            status,
+            reason: answer.reason(),
+        }),
+    }
+}
+
+fn carried(mut stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
+    // A circuit carries a session, which has its own way to find out that nobody is there.
+    stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
+    Stream::from_io(stream, label).with_remote(Remote::Circuit {
+        relay: *relay.as_bytes(),
+    })
+}

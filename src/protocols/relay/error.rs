@@ -1,0 +1,124 @@
+//! Why a relay did not do what it was asked for.
+
+use crate::identity::PeerId;
+use crate::node::{DialError, RouteError, RouteErrorKind};
+use crate::session::{OpenError, SessionEnd};
+
+use crate::wire::Status;
+
+/// Why a registration or a circuit did not come about. Each text is one line and says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The peer is no relay, or does not serve us.
+    #[error("{relay} does not relay for us: {source}")]
+    NoRelay {
+        /// Who was asked.
+        relay: PeerId,
+        /// What it said.
+        source: OpenError,
+    },
+    /// The relay, or the peer behind it, refused.
+    #[error("{}", refused(relay, *status, reason))]
+    Refused {
+        /// The relay.
+        relay: PeerId,
+        /// Why, for programs.
+        status: Status,
+        /// Why, in the words of who refused; may be empty.
+        reason: String,
+    },
+    /// What came makes no sense.
+    #[error("{relay} does not speak our relay protocol ({detail}): are both of the same version?")]
+    Protocol {
+        /// The relay.
+        relay: PeerId,
+        /// What does not fit.
+        detail: String,
+    },
+    /// No answer in time.
+    #[error("the relay {relay} did not answer in time; try again, or another relay")]
+    TimedOut {
+        /// The relay.
+        relay: PeerId,
+    },
+    /// The session with the relay is over.
+    #[error("the session with the relay {relay} is over: {end}")]
+    Lost {
+        /// The relay.
+        relay: PeerId,
+        /// How it ended.
+        end: SessionEnd,
+    },
+}
+
+fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
+    let short = relay.short();
+    let what = match status {
+        Status::NotAllowed => "does not serve us; ask who runs it to allow our id".into(),
+        Status::Full => "has no room for more; try later, or another relay".into(),
+        Status::Quota => "gives one peer no more than we have; end something first".into(),
+        Status::NotRegistered => {
+            "knows nobody of that id; is the peer running, and registered there?".into()
+        }
+        Status::Refused => "passed it on, and the peer refused".into(),
+        Status::Unreachable => "passed it on, and the peer does not answer; try later".into(),
+        Status::Loop => "would lead back to where it came from; give another way".into(),
+        Status::Malformed | Status::Done => "did not understand us; is it of our version?".into(),
+        Status::Other(number) => format!("refused with status {number}"),
+    };
+    let words = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    };
+    format!("the relay {short}… {what}{words}")
+}
+
+impl From<RelayError> for RouteError {
+    fn from(error: RelayError) -> Self {
+        let kind = match &error {
+            RelayError::NoRelay {
+                source: OpenError::DialInstead { .. },
+                ..
+            } => RouteErrorKind::DialInstead,
+            RelayError::NoRelay {
+                source: OpenError::Session(_),
+                ..
+            }
+            | RelayError::TimedOut { .. }
+            | RelayError::Lost { .. } => RouteErrorKind::Lost,
+            RelayError::Refused {
+                status: Status::NotRegistered | Status::Unreachable,
+                ..
+            } => RouteErrorKind::Unreachable,
+            RelayError::Refused { .. } | RelayError::NoRelay { .. } => RouteErrorKind::Refused,
+            RelayError::Protocol { .. } => RouteErrorKind::Protocol,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a node is not registered at a relay. Each text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The relay was not reached.
+    #[error("cannot reach the relay: {0}")]
+    Dial(#[from] DialError),
+    /// The relay refused, or did not answer.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+}
+
+impl RegisterError {
+    /// Whether it may work later, with nothing changed here: a relay that is down comes back, and one that refuses may come to
+    /// allow us.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::Relay(_) => true,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Relays: how two peers reach each other when only a third one can be reached by both.
+//!
+//! A node that nobody can connect to keeps a session with a relay and registers there ([`Relays::register`]). Whoever
+//! wants to talk to it dials its peer id at the relay; the relay asks it, and from then on
+//! copies bytes between two substreams. The two make a session of their own on that stream, with TLS between
+//! them, so the relay sees ciphertext, and how much of it, and who talks to whom. It can delay and cut, and
+//! can neither read nor alter without being noticed.
+//!
+//! A node uses relays through [`Relays`], and is one with a [`Relay`]. Below both are [`Registration`], [`dial`] and
+//! [`take`], for sessions that are no node's.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `message.rs` | the messages, without IO |
+//! | `client.rs` | the node's side of one session |
+//! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
+//! | `server.rs` | a relay's side |
+//! | `config.rs` | a relay's limits |
+//! | `ledger.rs` | who is registered and who has circuits; the quotas |
+//! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
+//! | `error.rs`, `event.rs` | why it did not come about, and what happened |
+
+mod client;
+mod config;
+mod error;
+mod event;
+mod ledger;
+mod message;
+mod presence;
+mod relays;
+mod server;
+
+pub use crate::wire::Status;
+pub use client::{Registration, dial, is_circuit, take};
+pub use config::RelayConfig;
+pub use error::{RegisterError, RelayError};
+pub use event::RelayEvent;
+pub use presence::{InMemory, Presence};
+pub use relays::Relays;
+pub use server::{Relay, RelayStats};
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use message::fuzz;

@@ -1,0 +1,194 @@
+//! The sides of a carrier and of a recipient: one substream, one message each way.
+//!
+//! A carrier takes its place in the quota before it reads, asks the recipient in the session that there is with it,
+//! and holds nothing once it has answered. It knows from whom, to whom, when and how much.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{sleep, timeout};
+
+use crate::identity::{PeerId, UnixTime};
+use crate::mux::{StreamTimeouts, Substream};
+use crate::node::{Call, Node, Refused};
+use crate::onion::Onion;
+use crate::session::OpenError;
+use crate::wire::{Status, fault, linger_close, receive, send};
+
+use super::event::SealedEvent;
+use super::flaw::SealFlaw;
+use super::state::{Carrier, SealedCall, State};
+use super::wire::{Brought, Carry, DELIVER, Deliver};
+
+/// Time for a peer to say what it wants, and to take what it gets: on a serial line of 9,600 baud the largest takes
+/// nearly as long. Who dawdles takes up its own places only.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Carries for one substream.
+pub(super) async fn carry(state: &State, call: Call) {
+    let (from, node) = (call.peer().id(), call.node().clone());
+    let Some(carrier) = state.carrier() else {
+        return;
+    };
+    let Ok(mut stream) = call.accept().await else {
+        return;
+    };
+    // The place is held until the answer was taken: both are in memory that long.
+    let (_place, brought) = match carrier.places.enter(from) {
+        Err(status) => (None, Brought::refused(status, "")),
+        Ok(place) => match fetch(&node, &carrier, from, &mut stream).await {
+            Some(brought) => (Some(place), brought),
+            None => return,
+        },
+    };
+    carrier.count(brought.is_done());
+    finish(stream, &brought).await;
+}
+
+/// Asks whom the message is for; `None` where nobody is left to be told.
+async fn fetch(
+    node: &Node,
+    carrier: &Carrier,
+    from: PeerId,
+    stream: &mut Onion<Substream>,
+) -> Option<Brought> {
+    let carry = match timeout(PATIENCE, receive::<Carry>(stream)).await {
+        Ok(Ok(carry)) => carry,
+        Ok(Err(error)) => {
+            return fault(&error).map(|why| Brought::refused(Status::Malformed, &why));
+        }
+        Err(_) => return None,
+    };
+    let to = carry.to();
+    if to == node.id() || to == from {
+        return Some(Brought::refused(Status::Loop, ""));
+    }
+    let Some(session) = node.session_with(to) else {
+        return Some(Brought::refused(Status::NotRegistered, ""));
+    };
+    let asked = async {
+        let mut far = match session.open(DELIVER).await {
+            Ok(far) => far,
+            Err(OpenError::Refused { reason, .. }) => {
+                return Ok(Brought::refused(Status::Refused, &reason));
+            }
+            Err(_) => return Ok(Brought::refused(Status::Unreachable, "")),
+        };
+        send(&mut far, &carry.into_deliver()).await?;
+        receive::<Brought>(&mut far).await
+    };
+    let unreachable = || Brought::refused(Status::Unreachable, "");
+    tokio::select! {
+        asked = timeout(carrier.config.patience, asked) => {
+            Some(asked.map_or_else(|_| unreachable(), |answer| answer.unwrap_or_else(|_| unreachable())))
+        }
+        () = broken(stream) => None,
+    }
+}
+
+/// Takes one substream on which a request is brought, or our key is wanted.
+pub(super) async fn deliver(state: &Arc<State>, call: Call) {
+    let (by, node) = (call.peer().id(), call.node().clone());
+    let Ok(mut stream) = call.accept().await else {
+        return;
+    };
+    let _place = match state.places.enter(by) {
+        Ok(place) => place,
+        Err(status) => {
+            finish(stream, &Brought::refused(status, "")).await;
+            return;
+        }
+    };
+    // How long a handler takes is its own affair; the carrier has its patience.
+    stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
+    let brought = match timeout(PATIENCE, receive::<Deliver>(&mut stream)).await {
+        Ok(Ok(deliver)) => answer(state, &node, by, &deliver)
+            .await
+            .unwrap_or_else(|flaw| {
+                node.emit_refused(by, DELIVER, Refused::Other(flaw.to_string()));
+                Brought::refused(Status::Refused, &flaw.to_string())
+            }),
+        Ok(Err(error)) => match fault(&error) {
+            Some(why) => Brought::refused(Status::Malformed, &why),
+            None => return,
+        },
+        Err(_) => return,
+    };
+    finish(stream, &brought).await;
+}
+
+async fn answer(
+    state: &Arc<State>,
+    node: &Node,
+    by: PeerId,
+    deliver: &Deliver,
+) -> Result<Brought, SealFlaw> {
+    let now = UnixTime::now();
+    let Some(request) = deliver.request() else {
+        let key = state.mailbox.key(now)?;
+        if !state.forgetting.swap(true, Ordering::Relaxed) {
+            let state = Arc::clone(state);
+            node.spawn(async move { forget(&state).await });
+        }
+        return Ok(Brought::done(key.to_bytes()));
+    };
+    let mut service = None;
+    let (opened, reply) = state.mailbox.open(request, now, |sender, name| {
+        service = state.find(sender, name);
+        service.is_some()
+    })?;
+    let service = service.ok_or(SealFlaw::NotServed)?;
+    node.emit(SealedEvent {
+        sender: opened.sender(),
+        carrier: by,
+        service: opened.service().to_owned(),
+    });
+    let answer = (service.handler)(SealedCall { opened, by }).await;
+    let answer = answer.as_deref().map_err(String::as_str);
+    reply
+        .answer(answer)
+        .or_else(|flaw| reply.answer(Err(&flaw.to_string())))
+        .map(Brought::done)
+}
+
+/// Throws keys away when their time is over, also where nobody asks for another one, until there are none.
+async fn forget(state: &State) {
+    loop {
+        let now = UnixTime::now();
+        let Some(next) = state.mailbox.forget(now) else {
+            // Whoever makes one from here on begins anew; one that was made just now is seen to here.
+            state.forgetting.store(false, Ordering::Relaxed);
+            if state.mailbox.forget(now).is_none() || state.forgetting.swap(true, Ordering::Relaxed)
+            {
+                return;
+            }
+            continue;
+        };
+        let left = next.as_secs().saturating_sub(now.as_secs());
+        sleep(Duration::from_secs(left.saturating_add(1))).await;
+    }
+}
+
+/// Answers, and leaves it to the peer to end the substream: a reset could overtake the answer.
+async fn finish(mut stream: Onion<Substream>, brought: &Brought) {
+    if matches!(
+        timeout(PATIENCE, send(&mut stream, brought)).await,
+        Ok(Ok(()))
+    ) {
+        linger_close(&mut stream, PATIENCE).await;
+    }
+}
+
+/// Waits until the substream is reset. What else comes on it means nothing.
+async fn broken(stream: &mut Onion<Substream>) {
+    let mut scratch = [0; 64];
+    loop {
+        match stream.read(&mut scratch).await {
+            Ok(0) => std::future::pending().await,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a node has to do with sealed messages: the services that take them, its mailbox, and whether it is a carrier.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::identity::{Identity, PeerId};
+use crate::node::Access;
+use crate::wire::Status;
+
+use super::mailbox::{Mailbox, Opened};
+use super::quota::{CarrierConfig, CarrierStats, Quota};
+
+/// Requests that a recipient looks at or works on at once, those that one peer brings, and that it brings in a
+/// minute. A carrier brings those of many.
+const AT_ONCE: usize = 64;
+const AT_ONCE_OF_ONE: usize = 16;
+const A_MINUTE: u32 = 6000;
+
+/// What a handler says: the answer, or why there is none.
+pub(super) type Answer = Result<Vec<u8>, String>;
+
+/// Does what a request asks for.
+pub(super) type Handler = Arc<dyn Fn(SealedCall) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// A request for a service, which somebody has carried here.
+#[derive(Debug)]
+pub struct SealedCall {
+    pub(super) opened: Opened,
+    pub(super) by: PeerId,
+}
+
+impl SealedCall {
+    /// Who has sent it, as its signature proves.
+    pub fn sender(&self) -> PeerId {
+        self.opened.sender()
+    }
+
+    /// Who has brought it: a carrier, or the sender itself.
+    pub fn carrier(&self) -> PeerId {
+        self.by
+    }
+
+    /// The name of the service that was asked for.
+    pub fn service(&self) -> &str {
+        self.opened.service()
+    }
+
+    /// What it says, at most [`MAX_BODY`](super::MAX_BODY) bytes.
+    pub fn body(&self) -> &[u8] {
+        self.opened.body()
+    }
+}
+
+pub(super) struct Service {
+    access: Access,
+    pub(super) handler: Handler,
+}
+
+/// See the head of this file.
+pub(super) struct State {
+    pub(super) mailbox: Mailbox,
+    pub(super) places: Arc<Places>,
+    /// Somebody sees to it that old keys are thrown away.
+    pub(super) forgetting: AtomicBool,
+    services: Mutex<HashMap<String, Arc<Service>>>,
+    carrier: Mutex<Option<Arc<Carrier>>>,
+}
+
+impl State {
+    pub(super) fn new(identity: &Identity) -> Self {
+        Self {
+            mailbox: Mailbox::new(identity.clone()),
+            places: Places::new(Quota::new(AT_ONCE, AT_ONCE_OF_ONE, A_MINUTE)),
+            forgetting: AtomicBool::new(false),
+            services: Mutex::default(),
+            carrier: Mutex::default(),
+        }
+    }
+
+    pub(super) fn serve(&self, name: &str, access: Access, handler: Handler) {
+        let service = Arc::new(Service { access, handler });
+        lock(&self.services).insert(name.to_owned(), service);
+    }
+
+    pub(super) fn withdraw(&self, name: &str) -> bool {
+        lock(&self.services).remove(name).is_some()
+    }
+
+    /// Whether requests are taken at all.
+    pub(super) fn takes_any(&self) -> bool {
+        !lock(&self.services).is_empty()
+    }
+
+    /// The service of that name, if that sender may ask for it. The sender is proven by its signature, so it is named or not;
+    /// how the request came has no part in it.
+    pub(super) fn find(&self, sender: PeerId, name: &str) -> Option<Arc<Service>> {
+        let services = lock(&self.services);
+        let service = services.get(name);
+        service
+            .filter(|service| service.access.lists(&sender))
+            .cloned()
+    }
+
+    pub(super) fn carry(&self, config: Option<CarrierConfig>) {
+        *lock(&self.carrier) = config.map(|config| Arc::new(Carrier::new(config)));
+    }
+
+    pub(super) fn carrier(&self) -> Option<Arc<Carrier>> {
+        lock(&self.carrier).clone()
+    }
+
+    pub(super) fn carrier_stats(&self) -> Option<CarrierStats> {
+        self.carrier().map(|carrier| carrier.stats())
+    }
+}
+
+/// What a carrier has on its way.
+pub(super) struct Carrier {
+    pub(super) config: CarrierConfig,
+    pub(super) places: Arc<Places>,
+    carried: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Carrier {
+    fn new(config: CarrierConfig) -> Self {
+        let quota = Quota::new(config.at_once, config.at_once_a_peer, config.a_minute);
+        Self {
+            config,
+            places: Places::new(quota),
+            carried: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count(&self, carried: bool) {
+        let counter = if carried {
+            &self.carried
+        } else {
+            &self.refused
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stats(&self) -> CarrierStats {
+        CarrierStats {
+            now: lock(&self.places.quota).now(),
+            carried: self.carried.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Who has how many places.
+pub(super) struct Places {
+    since: Instant,
+    quota: Mutex<Quota>,
+}
+
+impl Places {
+    fn new(quota: Quota) -> Arc<Self> {
+        let (since, quota) = (Instant::now(), Mutex::new(quota));
+        Arc::new(Self { since, quota })
+    }
+
+    /// A place for one request, given back when dropped.
+    pub(super) fn enter(self: &Arc<Self>, peer: PeerId) -> Result<Place, Status> {
+        lock(&self.quota).enter(peer, self.since.elapsed())?;
+        let places = Arc::clone(self);
+        Ok(Place { places, peer })
+    }
+}
+
+pub(super) struct Place {
+    places: Arc<Places>,
+    peer: PeerId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places.quota).leave(self.peer);
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole after the one statement that makes it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,49 @@
+//! Whether there is room for one more session, asked when the peer has proven who it is and before anything is spent on it.
+
+use std::fmt;
+
+use crate::tls::Peer;
+
+/// Decides on room for sessions: [`StackConfig::admission`](super::StackConfig::admission). Whether the peer is trusted was
+/// decided before, in the handshake.
+pub trait Admission: fmt::Debug + Send + Sync {
+    /// Called once for each session, with the peer of its innermost layer. Must not block.
+    ///
+    /// # Errors
+    /// Why there is no room; the peer gets the code.
+    fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted>;
+}
+
+/// Room for a session.
+#[derive(Default)]
+#[non_exhaustive]
+pub struct Admitted {
+    /// Dropped when the session is over and its memory given back.
+    pub hold: Option<Box<dyn Send + Sync>>,
+}
+
+impl Admitted {
+    /// Room that is held by keeping something.
+    #[must_use]
+    pub fn holding(share: impl Send + Sync + 'static) -> Self {
+        Self {
+            hold: Some(Box::new(share)),
+        }
+    }
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").finish_non_exhaustive()
+    }
+}
+
+/// There is no room for a session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotAdmitted {
+    /// What the peer reads in the go-away that it gets.
+    pub code: u32,
+    /// One line that names the limit.
+    pub reason: String,
+}
