@@ -224,6 +224,7 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
         ConnectError::Binding(BindingError::Mismatch) => Code::Identity,
         ConnectError::Binding(_) => Code::Connect,
         ConnectError::Layers { .. } => Code::Usage,
+        ConnectError::GoneAway { .. } => Code::Refused,
         _ => Code::Lost,
     }
 }

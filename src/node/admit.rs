@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::gate::Source;
+use crate::mux::{GoAwayCode, LimitKind};
 use crate::session::Session;
 use crate::stack::{self, Admission, Admitted, NotAdmitted};
 use crate::tls::Peer;
@@ -10,7 +11,7 @@ use crate::tls::Peer;
 use super::access::Who;
 use super::call::Path;
 use super::core::Core;
-use super::shares::{Holder, Resource, Shares};
+use super::shares::{Holder, Resource, Scope, Shares};
 
 /// A session costs one descriptor.
 const SESSION: [(Resource, usize); 2] = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
@@ -59,7 +60,11 @@ impl stack::Admission for Inbound {
                 Ok(Admitted::holding((share, memory)).with_receive_pool(pool))
             }
             Err(exceeded) => Err(NotAdmitted {
-                code: 0,
+                code: GoAwayCode::Limit(match exceeded.scope {
+                    Scope::Peer => LimitKind::PeerSessions,
+                    Scope::Host => LimitKind::HostSessions,
+                    Scope::All => LimitKind::Sessions,
+                }),
                 reason: exceeded.to_string(),
             }),
         }

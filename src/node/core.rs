@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::gate::{Gate, Source};
 use crate::identity::{PeerId, TrustPolicy, UnixTime};
+use crate::mux::GoAwayCode;
 use crate::session::{Session, reserved};
 use crate::tls::Peer;
 
@@ -242,7 +243,8 @@ impl Core {
         self.handlers.close();
         let _ = timeout(patience, self.handlers.wait()).await;
         let closing = self.sessions().into_iter().map(|(_, live)| async move {
-            let _ = timeout(GOODBYE, live.session.close()).await;
+            let closing = live.session.close_with(GoAwayCode::ShuttingDown);
+            let _ = timeout(GOODBYE, closing).await;
         });
         futures::future::join_all(closing).await;
         // Handlers may hold handles on this node.

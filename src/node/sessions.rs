@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::Side;
 use crate::gate::Source;
 use crate::identity::PeerId;
+use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
@@ -207,7 +208,7 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
             idle
         };
         if most.is_some_and(|most| unused_since.elapsed() >= most) {
-            live.session.close().await;
+            live.session.close_with(GoAwayCode::Idle).await;
         }
     }
 }

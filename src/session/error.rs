@@ -20,6 +20,12 @@ pub enum SessionEnd {
     /// The peer closed it, and said so.
     #[error("the peer closed the session")]
     ClosedByPeer,
+    /// The peer closed it with a reason.
+    #[error("{}", MuxError::GoAway { code: *code })]
+    GoneAway {
+        /// The reason that the peer gave.
+        code: GoAwayCode,
+    },
     /// A TLS layer failed, or was cut off.
     #[error("the session is lost: {0}")]
     Tls(#[source] TlsError),
@@ -32,7 +38,11 @@ impl SessionEnd {
     /// Whether one of the two ends wished it, and said so.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        matches!(self, Self::Closed | Self::ClosedByPeer)
+        match self {
+            Self::Closed | Self::ClosedByPeer => true,
+            Self::GoneAway { code } => code.is_clean(),
+            Self::Tls(_) | Self::Lost(_) => false,
+        }
     }
 
     pub(super) fn from_mux(error: MuxError) -> Self {
@@ -41,6 +51,8 @@ impl SessionEnd {
             MuxError::GoAway {
                 code: GoAwayCode::Normal,
             } => Self::ClosedByPeer,
+            MuxError::GoAway { code } => Self::GoneAway { code },
+            MuxError::GaveUp { code } if code.is_clean() => Self::Closed,
             MuxError::Io(error) => match tls_inside(&error) {
                 Some(tls) => Self::Tls(tls),
                 None => Self::Lost(MuxError::Io(error)),

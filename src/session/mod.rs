@@ -295,6 +295,14 @@ impl Session {
         self.inner.mux.close().await;
     }
 
+    /// As [`close`](Self::close), with a reason that the peer reads.
+    ///
+    /// # Cancel safety
+    /// As for `close`.
+    pub async fn close_with(&self, code: mux::GoAwayCode) {
+        self.inner.mux.close_with(code).await;
+    }
+
     /// Waits until the session is over, and tells why.
     pub async fn closed(&self) -> SessionEnd {
         SessionEnd::from_mux(self.inner.mux.closed().await)
@@ -451,9 +459,11 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
     let (mux, driver) = mux::mux(io, side, limits);
     let hold = match admitted {
         Some(Err(refused)) => {
-            tokio::spawn(driver);
-            // The peer reads the code in place of an answer to its ping.
-            tokio::spawn(async move { mux.close().await });
+            let code = refused.code;
+            tokio::spawn(async move {
+                // The close is asked for first, so that the peer reads the code in place of an answer to its ping.
+                let _ = futures::future::join(mux.close_with(code), driver).await;
+            });
             return Err(refused.into());
         }
         Some(Ok(admitted)) => admitted.hold,
@@ -475,9 +485,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
                 None => ConnectError::Mux(error),
             },
             SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::ClosedByPeer => ConnectError::Mux(mux::MuxError::GoAway {
+            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
                 code: mux::GoAwayCode::Normal,
-            }),
+            },
+            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
         }),
         Err(_) => Some(ConnectError::TimedOut {
             during: "the first ping of the session".into(),

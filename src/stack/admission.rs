@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::mux::ReceivePool;
+use crate::mux::{GoAwayCode, ReceivePool};
 use crate::tls::Peer;
 
 /// Decides on room for sessions: [`StackConfig::admission`](super::StackConfig::admission). Whether the peer is trusted was
@@ -54,7 +54,7 @@ impl fmt::Debug for Admitted {
 #[error("{reason}")]
 pub struct NotAdmitted {
     /// What the peer reads in the go-away that it gets.
-    pub code: u32,
+    pub code: GoAwayCode,
     /// One line that names the limit.
     pub reason: String,
 }

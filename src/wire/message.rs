@@ -4,6 +4,8 @@
 //! (RFC 8949): a map whose keys are small integers. Keys that are not known are skipped, so that a later version can
 //! say more; a message whose version is not 1 is refused. docs/PROTOCOL.md has the tables.
 
+use cepa_transports::text::clean;
+
 /// The version that we speak.
 pub(crate) const VERSION: u8 = 1;
 
@@ -11,7 +13,7 @@ pub(crate) const VERSION: u8 = 1;
 const MAX_MESSAGE: usize = 4096;
 
 /// Longest reason in bytes; what is longer is cut.
-pub(crate) const MAX_REASON: usize = 255;
+const MAX_REASON: usize = 255;
 
 /// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +62,11 @@ pub(crate) trait Message: Sized {
             other => Err(MessageError::Version(other)),
         }
     }
+}
+
+/// A reason as it goes over the wire, and as one that came is shown.
+pub(crate) fn clean_reason(text: &str) -> String {
+    clean(text, MAX_REASON).into_owned()
 }
 
 /// For fuzz targets: what decodes must encode to the same message again.

@@ -14,7 +14,7 @@ mod status;
 
 pub(crate) use exchange::{fault, receive, send};
 pub(crate) use linger::linger_close;
-pub(crate) use message::{MAX_REASON, Message, VERSION, message};
+pub(crate) use message::{Message, VERSION, clean_reason, message};
 pub use status::Status;
 
 #[cfg(test)]

@@ -32,7 +32,13 @@ async fn a_relay_opens_no_service_of_a_node_that_registers_with_it() {
     let mut events = hidden.events();
     hidden.register(&at).await.unwrap();
     let session = relay.session_with(hidden.id()).unwrap();
-    for name in ["echo", "", "cepa.relay.register", "cepa.sealed.carry", "none"] {
+    for name in [
+        "echo",
+        "",
+        "cepa.relay.register",
+        "cepa.sealed.carry",
+        "none",
+    ] {
         let opened = soon(session.open(name)).await;
         assert!(
             matches!(
@@ -134,10 +140,7 @@ async fn a_peer_that_the_trust_policy_names_counts_as_one_that_came_in() {
 struct Trap(Hint);
 
 impl Resolver for Trap {
-    fn resolve(
-        &self,
-        _: cepa::identity::PeerId,
-    ) -> BoxFuture<'_, Result<Vec<Hint>, ResolveError>> {
+    fn resolve(&self, _: cepa::identity::PeerId) -> BoxFuture<'_, Result<Vec<Hint>, ResolveError>> {
         let hint = self.0.clone();
         Box::pin(async move { Ok(vec![hint]) })
     }
@@ -161,7 +164,10 @@ async fn an_address_runs_no_command() {
             "{error}"
         );
         let line = error.to_string();
-        assert!(line.contains("exec:") && line.contains("no network"), "{line}");
+        assert!(
+            line.contains("exec:") && line.contains("no network"),
+            "{line}"
+        );
         let relay = address(&format!("cepa://{peer}@{hint}"));
         let error = soon(client.register(&relay)).await.unwrap_err();
         assert!(matches!(error, RegisterError::Dial(_)) && !error.is_transient());
@@ -173,9 +179,8 @@ async fn an_address_runs_no_command() {
         else {
             panic!("it is not there");
         };
-        let passed_over = |(_, error): &(Hint, AttemptError)| {
-            matches!(error, AttemptError::NotFollowed)
-        };
+        let passed_over =
+            |(_, error): &(Hint, AttemptError)| matches!(error, AttemptError::NotFollowed);
         assert!(attempts.iter().any(passed_over), "{attempts:?}");
     }
     // What a resolver answers is somebody's word too.
@@ -256,10 +261,7 @@ async fn a_relay_that_is_away_at_the_start_is_registered_at_later() {
     let hidden = node();
     offer_echo(&hidden);
     let mut events = hidden.events();
-    let at = address(&format!(
-        "cepa://{}@{port}",
-        keys.stack.identity.peer_id()
-    ));
+    let at = address(&format!("cepa://{}@{port}", keys.stack.identity.peer_id()));
     let error = soon(hidden.register(&at)).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     let relay = MeshNode::with_relay(
@@ -307,7 +309,10 @@ async fn a_handler_that_panics_hurts_nobody_else() {
     let server = node();
     offer_echo(&server);
     server.serve("early", Access::Anyone, |call| {
-        assert!(call.service().is_empty(), "a panic before any future is made");
+        assert!(
+            call.service().is_empty(),
+            "a panic before any future is made"
+        );
         async {}
     });
     server.serve("late", Access::Anyone, async |call| {
@@ -392,7 +397,10 @@ async fn one_peer_has_its_share_of_the_sessions() {
     let reason = reason.await;
     assert!(reason.contains("of one peer (at most 16)"), "{reason}");
     let refused = refused.unwrap();
-    assert!(refused.contains("limit") || refused.contains("sessions"), "{refused}");
+    assert!(
+        refused.contains("limit") || refused.contains("sessions"),
+        "{refused}"
+    );
     // Others are not kept out by that, and it is not by what it has given back.
     let honest = Identity::generate(KeyKind::Ed25519).unwrap();
     let session = soon(session_of(&honest, &at)).await.unwrap();

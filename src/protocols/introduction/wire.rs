@@ -2,13 +2,12 @@
 //!
 //! The form is that of the relay's messages: two bytes of length, then CBOR. docs/PROTOCOL.md has the table.
 
-use cepa_transports::text::clean;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{MAX_REASON, VERSION, message};
+use crate::wire::{VERSION, clean_reason, message};
 
 use super::flaw::Flaw;
 use super::statement::MAX_BYTES;
@@ -89,7 +88,7 @@ impl Verdict {
                 | Flaw::NotPermitted { issuer: peer }
                 | Flaw::Revoked { by: peer },
             ) => who = Some((*peer.as_bytes()).into()),
-            Err(Flaw::Malformed(text)) => detail = Some(clean(text, MAX_REASON).into_owned()),
+            Err(Flaw::Malformed(text)) => detail = Some(clean_reason(text)),
             _ => {}
         }
         Self {
@@ -102,10 +101,7 @@ impl Verdict {
 
     pub(super) fn result(self) -> Result<(), Flaw> {
         let who = self.who.map(|id| PeerId::from_bytes(*id));
-        let detail = || {
-            let text = self.detail.as_deref().unwrap_or_default();
-            clean(text, MAX_REASON).into_owned()
-        };
+        let detail = || clean_reason(self.detail.as_deref().unwrap_or_default());
         Err(match (self.status, who) {
             (0, _) => return Ok(()),
             (1, _) => Flaw::Malformed(detail()),

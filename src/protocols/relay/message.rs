@@ -2,12 +2,11 @@
 //!
 //! The form is that of all messages of ours (`src/wire/message.rs`). docs/PROTOCOL.md has the table.
 
-use cepa_transports::text::clean;
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{MAX_REASON, Status, VERSION, message};
+use crate::wire::{Status, VERSION, clean_reason, message};
 
 /// Service at a relay: be registered there.
 pub(crate) const REGISTER: &str = reserved::RELAY_REGISTER;
@@ -93,7 +92,7 @@ impl Answer {
         Self {
             version: VERSION,
             status: status.number(),
-            reason: clean(reason, MAX_REASON).into_owned(),
+            reason: clean_reason(reason),
             lifetime: None,
         }
     }
@@ -104,7 +103,7 @@ impl Answer {
 
     /// The reason, fit to be shown.
     pub(crate) fn reason(&self) -> String {
-        clean(&self.reason, MAX_REASON).into_owned()
+        clean_reason(&self.reason)
     }
 }
 

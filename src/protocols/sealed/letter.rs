@@ -15,7 +15,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use cepa_transports::text::clean;
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
@@ -23,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
-use crate::wire::{MAX_REASON, Message as _, VERSION, message};
+use crate::wire::{Message as _, VERSION, clean_reason, message};
 
 use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
@@ -523,7 +522,7 @@ impl Awaiting {
             0 => Ok(Answered::Body(body)),
             1 => {
                 let text = String::from_utf8_lossy(&body);
-                Ok(Answered::Refused(clean(&text, MAX_REASON).into_owned()))
+                Ok(Answered::Refused(clean_reason(&text)))
             }
             other => Err(SealFlaw::Malformed(format!("status {other}"))),
         }

@@ -2,13 +2,12 @@
 //!
 //! The form is that of the relay's messages: two bytes of length, then CBOR. docs/PROTOCOL.md has the table.
 
-use cepa_transports::text::clean;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{MAX_REASON, Status, VERSION, message};
+use crate::wire::{Status, VERSION, clean_reason, message};
 
 use super::bounds::MAX_SEALED;
 
@@ -109,7 +108,7 @@ impl Brought {
         Self {
             version: VERSION,
             status: status.number(),
-            reason: clean(reason, MAX_REASON).into_owned(),
+            reason: clean_reason(reason),
             content: None,
         }
     }
@@ -123,7 +122,7 @@ impl Brought {
         match (Status::of(self.status), self.content) {
             (Status::Done, Some(content)) => Ok(content.into()),
             (Status::Done, None) => Err((Status::Malformed, "an answer without content".into())),
-            (status, _) => Err((status, clean(&self.reason, MAX_REASON).into_owned())),
+            (status, _) => Err((status, clean_reason(&self.reason))),
         }
     }
 }
