@@ -1458,3 +1458,39 @@ async fn whoever_made_an_invitation_can_not_use_it_up() {
         Err(PairingError::WrongPeer { .. })
     ));
 }
+
+/// No room for anybody.
+#[derive(Debug)]
+struct NoRoom;
+
+impl cepa::stack::Admission for NoRoom {
+    fn admit(
+        &self,
+        _: &cepa::tls::Peer,
+    ) -> Result<cepa::stack::Admitted, cepa::stack::NotAdmitted> {
+        Err(cepa::stack::NotAdmitted {
+            code: mux::GoAwayCode::Limit(mux::LimitKind::PeerSessions),
+            reason: "too many".into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_there_is_no_room_for_is_refused_before_it_stands() {
+    let [one, other] = [(); 2].map(|()| Identity::generate(KeyKind::Ed25519).unwrap());
+    let client = StackConfig::new(one, Arc::new(AcceptAny));
+    let mut server = StackConfig::new(other, Arc::new(AcceptAny));
+    server.admission = Some(Arc::new(NoRoom));
+    for _ in 0..50 {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+        let (dialled, refused) = tokio::join!(
+            Session::over(near, &[], Side::Client, &client),
+            Session::over(far, &[], Side::Server, &server)
+        );
+        let error = dialled.unwrap_err();
+        assert!(matches!(error, ConnectError::GoneAway { .. }), "{error:?}");
+        assert!(error.to_string().contains("sessions of one peer"), "{error}");
+        assert!(matches!(refused, Err(ConnectError::NotAdmitted(_))));
+    }
+}

@@ -237,6 +237,11 @@ impl Mux {
         }
     }
 
+    /// Why the session is over, if it is by now.
+    pub(crate) fn over(&self) -> Option<MuxError> {
+        self.handle.shared.with(|engine| engine.end().cloned())
+    }
+
     fn end(&self) -> MuxError {
         self.handle
             .shared

@@ -474,7 +474,12 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         let _ = driver.await;
         drop(hold);
     });
-    let pinged = timeout_at(deadline, mux.ping()).await;
+    let pinged = timeout_at(deadline, async {
+        let answered = mux.ping().await;
+        // A peer that has no room says so in front of its answer.
+        mux.over().map_or(answered, Err)
+    });
+    let pinged = pinged.await;
     let failed = match pinged {
         Ok(Ok(_)) => None,
         // What the driver was told is what counts; the ping only hears that there is no more.
