@@ -97,13 +97,10 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
                     tokio::time::sleep(PAUSE).await;
                 }
             },
-            Some(done) = strangers.join_next() => match done {
-                Ok(Some(Ok(joiner))) => {
-                    let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
-                    say(format_args!("{joiner} has joined, and is known as {name}"));
-                    return Ok(());
-                }
-                _ => {}
+            Some(done) = strangers.join_next() => if let Ok(Some(Ok(joiner))) = done {
+                let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
+                say(format_args!("{joiner} has joined, and is known as {name}"));
+                return Ok(());
             },
             () = &mut deadline => break,
         }
