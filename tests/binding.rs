@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use cepa::Side;
@@ -335,13 +336,16 @@ impl Between {
 }
 
 /// What A gets by opening and B by accepting, with whoever is in between busy at the same time.
-async fn both<T, U>(
-    opening: impl Future<Output = T>,
-    accepting: impl Future<Output = U>,
-    joining: impl Future<Output = ()>,
-) -> (T, U) {
-    let (opened, accepted, ()) = soon(async { tokio::join!(opening, accepting, joining) }).await;
-    (opened, accepted)
+fn both<'a, T, U>(
+    opening: impl Future<Output = T> + 'a,
+    accepting: impl Future<Output = U> + 'a,
+    joining: impl Future<Output = ()> + 'a,
+) -> Pin<Box<dyn Future<Output = (T, U)> + 'a>> {
+    Box::pin(async {
+        let all = async { tokio::join!(opening, accepting, joining) };
+        let (opened, accepted, ()) = soon(all).await;
+        (opened, accepted)
+    })
 }
 
 fn not_bound<T: std::fmt::Debug>(opened: Result<T, OpenError>, accepted: Result<T, AcceptError>) {

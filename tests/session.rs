@@ -1490,7 +1490,10 @@ async fn a_session_that_there_is_no_room_for_is_refused_before_it_stands() {
         );
         let error = dialled.unwrap_err();
         assert!(matches!(error, ConnectError::GoneAway { .. }), "{error:?}");
-        assert!(error.to_string().contains("sessions of one peer"), "{error}");
+        assert!(
+            error.to_string().contains("sessions of one peer"),
+            "{error}"
+        );
         assert!(matches!(refused, Err(ConnectError::NotAdmitted(_))));
     }
 }

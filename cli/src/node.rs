@@ -79,8 +79,8 @@ impl Mesh {
     pub(crate) async fn register(&self, relays: &[PeerAddr], only: bool) -> Result<(), Failure> {
         let only = only && relays.len() == 1;
         let mut attempts = JoinSet::new();
-        for relay in relays.iter().cloned() {
-            let relays = self.relays.clone();
+        for relay in relays {
+            let (relays, relay) = (self.relays.clone(), relay.clone());
             attempts.spawn(async move { register(&relays, &relay, only).await });
         }
         while let Some(attempt) = attempts.join_next().await {

@@ -60,11 +60,10 @@ impl Held {
     /// Nobody but the owner may do anything with a file.
     fn as_file(self) -> Result<(), Exposed> {
         self.by_owner()?;
-        if self.mode & 0o077 == 0 {
-            Ok(())
-        } else {
-            Err(Exposed::Mode(self.mode))
+        if self.mode & 0o077 != 0 {
+            return Err(Exposed::Mode(self.mode));
         }
+        Ok(())
     }
 
     /// Not everybody may put something in the place of what is in a folder.

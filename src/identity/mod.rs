@@ -69,6 +69,7 @@ pub use peer_id::{PeerId, PeerIdError};
 pub use rotation::{
     Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,
 };
+#[cfg(any(feature = "mesh", feature = "sealed"))]
 pub(crate) use signature::Signature;
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 

@@ -9,8 +9,8 @@ use crate::stack::{self, Admission, Admitted, NotAdmitted};
 use crate::tls::Peer;
 
 use super::access::Who;
-use super::call::Path;
 use super::core::Core;
+use super::live::Path;
 use super::shares::{Holder, Resource, Scope, Shares};
 
 /// A session costs one descriptor.

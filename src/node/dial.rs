@@ -19,9 +19,9 @@ use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
-use super::call::Path;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
+use super::live::Path;
 use super::protocol::RouteErrorKind;
 use super::sessions::register;
 

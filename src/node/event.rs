@@ -12,7 +12,7 @@ use crate::gate;
 use crate::identity::PeerId;
 use crate::session::{ConnectError, SessionEnd};
 
-use super::call::Path;
+use super::live::Path;
 use super::shares::Exceeded;
 
 /// Something that happened at a node. Its text is one line.

@@ -23,13 +23,13 @@ use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
-use super::Node;
 use super::access::{Access, Admission, Denied, How, What, decide};
 use super::admit;
-use super::call::{Call, Path};
-use super::core::{Core, Live, Service};
+use super::call::{Call, CallContext};
+use super::core::{Core, Service};
 use super::event::{Event, Refused, TurnedAway};
-use super::protocol::Protocol;
+use super::live::{Live, Path};
+use super::protocol::{NOT_OPEN, Protocol};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -223,12 +223,11 @@ enum Callee {
 fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let name = incoming.service().to_owned();
     let (core, live) = (Arc::clone(core), live.clone());
-    let node = Node::weak(&core);
     // From now on, and not only once the task runs.
     let busy = core.handlers.token();
     let serving = live.serving.clone();
     serving.spawn(async move {
-        let call = Call::new(incoming, node, live.clone());
+        let call = Call::new(incoming, live.clone(), core.shares.clone());
         match find(&core, &live, &name) {
             Ok(Callee::Service(service)) => {
                 guarded(&core, &live, &name, move || (service.handler)(call)).await;
@@ -274,23 +273,24 @@ async fn guarded<F: Future<Output = ()>>(
 }
 
 /// Serves a substream of a peer that was introduced to its service.
-pub(super) async fn serve_introduced(call: Call) {
-    let core = Arc::clone(call.node().core());
-    let name = call.service().to_owned();
+pub(super) async fn serve_introduced(
+    core: &Arc<Core>,
+    context: CallContext,
+    incoming: Incoming,
+    by: Vec<PeerId>,
+) {
+    let name = incoming.service().to_owned();
+    let call = Call::introduced(incoming, context, by);
     let live = call.live().clone();
-    let how = how(&live);
     match core.named_service(&name) {
-        Some(service) if decide(&live.who, how, What::Introduced).is_ok() => {
-            guarded(&core, &live, &name, move || (service.handler)(call)).await;
+        Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
+            guarded(core, &live, &name, move || (service.handler)(call)).await;
         }
         _ => {
             let _ = call.refuse(NOT_OPEN).await;
         }
     }
 }
-
-/// A service that a peer may not open and one that does not exist are the same to it.
-pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
 
 fn how(live: &Live) -> How {
     How {

@@ -16,7 +16,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use cepa_transports::ByteStream;
 use tokio::runtime::Handle;
@@ -27,25 +27,25 @@ use crate::tls::TlsError;
 impl<T: ByteStream> Onion<T> {
     /// Takes the record that the innermost layer has to take apart from here. Pending as long as it is away.
     pub(super) fn poll_apart(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
-        let away = match &mut self.away {
-            Some(away) => away,
-            None => {
-                let Some(mut taken) = self.engine.take_apart() else {
-                    return Poll::Ready(Ok(()));
-                };
-                let Ok(runtime) = Handle::try_current() else {
-                    taken.feed();
-                    return Poll::Ready(self.engine.put_back(taken));
-                };
-                let feeding = runtime.spawn_blocking(move || {
-                    taken.feed();
-                    taken
-                });
-                self.away.insert(feeding)
-            }
+        let mut away = if let Some(away) = self.away.take() {
+            away
+        } else {
+            let Some(mut taken) = self.engine.take_apart() else {
+                return Poll::Ready(Ok(()));
+            };
+            let Ok(runtime) = Handle::try_current() else {
+                taken.feed();
+                return Poll::Ready(self.engine.put_back(taken));
+            };
+            runtime.spawn_blocking(move || {
+                taken.feed();
+                taken
+            })
         };
-        let back = ready!(Pin::new(away).poll(cx));
-        self.away = None;
+        let Poll::Ready(back) = Pin::new(&mut away).poll(cx) else {
+            self.away = Some(away);
+            return Poll::Pending;
+        };
         Poll::Ready(match back {
             Ok(taken) => self.engine.put_back(taken),
             // Policies that panic are caught where they are asked. So it is the runtime that ends, or a fault of ours.

@@ -65,10 +65,16 @@ pub fn invite(
     now: fn() -> UnixTime,
 ) -> Result<(), ProtocolError> {
     let open = Mutex::new(invitation);
-    node.add_protocol(Arc::new(Inviter { open, now }))
+    let inviter = node.handle();
+    node.add_protocol(Arc::new(Inviter {
+        node: inviter,
+        open,
+        now,
+    }))
 }
 
 struct Inviter {
+    node: Node,
     open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
 }
@@ -86,7 +92,7 @@ impl Protocol for Inviter {
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
-            let (node, session) = (context.node(), context.session());
+            let (node, session) = (&self.node, context.session());
             let peer = session.peer().id();
             match admit(session, incoming, &self.open, self.now).await {
                 Ok(peer) => node.emit(PairingEvent::Joined { peer }),

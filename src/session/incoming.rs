@@ -20,6 +20,7 @@ use super::inner::{self, Bounds};
 use crate::mux::{Mux, MuxError, Substream};
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
+use crate::wire::linger_close;
 
 /// Substreams whose header may be on its way at once. A conformant peer sends it with the opening,
 /// so that hardly any ever is.
@@ -69,6 +70,7 @@ impl Arrivals {
 }
 
 impl Arrived {
+    #[cfg(feature = "mesh")]
     /// The next header on a substream that was accepted for something that came before it.
     pub(super) async fn on(onion: Sub, header_timeout: Duration) -> Option<Self> {
         arrive(onion, header_timeout).await
@@ -130,16 +132,9 @@ async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
     onion.flush().await
 }
 
-/// Ends a refused substream so that the peer can read why: a reset could overtake the answer, so it
-/// is left to the peer to end first, for a while.
+/// Ends a refused substream so that the peer can read why.
 async fn part(mut onion: Sub) {
-    let _ = timeout(PARTING, async {
-        onion.shutdown().await?;
-        let mut scratch = vec![0; 1024];
-        while onion.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
-    })
-    .await;
+    linger_close(&mut onion, PARTING).await;
 }
 
 /// A substream that the peer has opened, and that waits for an answer.

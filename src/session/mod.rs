@@ -308,6 +308,7 @@ impl Session {
         SessionEnd::from_mux(self.inner.mux.closed().await)
     }
 
+    #[cfg(feature = "mesh")]
     /// Opens a service on a substream that the peer has accepted already, for something that came before it.
     pub(crate) async fn open_on(
         &self,
@@ -318,6 +319,7 @@ impl Session {
         self.within(service, asking).await
     }
 
+    #[cfg(feature = "mesh")]
     /// Waits for the peer to ask for a service on a substream that was accepted for something that came
     /// before it. None when it does not, in time, or speaks nonsense.
     pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {

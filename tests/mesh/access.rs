@@ -223,7 +223,7 @@ fn rotated(old: &Identity) -> Identity {
     let now = Duration::from_secs(UnixTime::now().as_secs());
     let at = UnixTime::since_unix_epoch;
     let times = RotationTimes {
-        issued: at(now - hour),
+        issued: at(now.saturating_sub(hour)),
         expires: at(now + hour),
         overlap: at(now + hour),
     };
