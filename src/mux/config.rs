@@ -56,10 +56,12 @@ pub struct Config {
     /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B and 16 KiB, each when the
     /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
     pub line_rate: Option<f64>,
-    /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
-    /// be refused): so many at once, default 1,000 …
+    /// Openings for nothing that the peer may cause (streams that it resets before they were accepted, and openings
+    /// that had to be refused): so many at once, default 1,000 … What was accepted is not counted: to leave early is ordinary use.
     pub reset_burst: u32,
-    /// … and so many more a second, default 33. More end the session ("rapid reset").
+    /// … and so many more a second, default 33. Beyond, streams are accepted late, and at twice the burst the session
+    /// ends ("rapid reset"). This end keeps to three quarters of the burst when it takes back openings that were not
+    /// answered; who opens has to wait then.
     pub reset_rate: u32,
     /// Pings of the peer that wait for their answer; default 32. Answers jump the queue, so more
     /// can wait only where the peer pings and does not read, which must not grow us. What is above

@@ -11,13 +11,14 @@
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/clock.rs`, `engine/pings.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
+//! `engine/clock.rs`, `engine/pings.rs`, `engine/retreat.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
 //! whole. Two engines that are wired together by hand, with a time that a test makes up,
 //! are a complete session: see `tests/`.
 
 mod clock;
 mod pings;
 mod receive;
+mod retreat;
 mod room;
 mod told;
 mod transmit;
@@ -45,6 +46,7 @@ use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
+use super::stream_entry::Rst;
 use super::wakes::Wakes;
 
 /// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
@@ -87,7 +89,10 @@ pub(crate) struct Engine {
     /// Streams of the peer that wait for `accept`, oldest first.
     backlog: VecDeque<Key>,
     inbound: usize,
+    /// Openings of the peer that were refused, or reset before anybody saw them.
     resets: Allowance,
+    /// There were too many of those: streams are accepted again at this time.
+    slowed_until: Option<Instant>,
     excess_pings: Allowance,
     /// What may still come for streams that do not exist.
     strays: Strays,
@@ -95,8 +100,11 @@ pub(crate) struct Engine {
     // Outbound.
     next_id: Option<u32>,
     outbound: usize,
-    /// Openings of ours that the peer has not answered.
+    /// Openings of ours that the peer has not answered, or not been told that they are over.
     unanswered: usize,
+    /// Openings that this end may take back before they were answered, and those that wait for it.
+    retreats: Allowance,
+    retreating: VecDeque<Key>,
     /// Frames of the session itself, and RSTs for streams that were refused.
     control: VecDeque<Frame>,
     /// Values of pings to answer.
@@ -182,6 +190,7 @@ impl Engine {
             backlog: VecDeque::new(),
             inbound: 0,
             resets: Allowance::new(config.reset_burst, config.reset_rate, now),
+            slowed_until: None,
             excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
             strays: Strays::new(
                 config.stray_bytes,
@@ -197,6 +206,12 @@ impl Engine {
             }),
             outbound: 0,
             unanswered: 0,
+            retreats: Allowance::new(
+                config.reset_burst - config.reset_burst / 4,
+                config.reset_rate,
+                now,
+            ),
+            retreating: VecDeque::new(),
             control: VecDeque::new(),
             pongs: VecDeque::new(),
             pacer: Pacer::new(config.pacing, config.line_rate, now),
@@ -398,6 +413,8 @@ impl Engine {
         self.scheduler.clear();
         self.control.clear();
         self.pongs.clear();
+        self.retreating.clear();
+        self.slowed_until = None;
         self.pings.clear();
         self.body = None;
         self.memory.end(&mut self.wakes);
@@ -409,7 +426,7 @@ impl Engine {
             };
             entry.in_control = false;
             entry.in_data = false;
-            entry.rst_owed = false;
+            entry.rst = Rst::None;
             entry.send.clear();
             self.wakes.extend(entry.reader.take());
             self.wakes.extend(entry.writer.take());
@@ -445,8 +462,11 @@ impl Engine {
         if self.end.is_some() {
             return;
         }
+        if entry.rst == Rst::Held && entry.state.greeting == Greeting::Done {
+            entry.rst = Rst::Owed;
+        }
         let control =
-            entry.rst_owed || entry.credit_due() || entry.fin_due() || entry.greeting_due();
+            entry.rst == Rst::Owed || entry.credit_due() || entry.fin_due() || entry.greeting_due();
         if control && !entry.in_control {
             entry.in_control = true;
             self.scheduler.push(key, Lane::Control, entry.priority);
@@ -481,7 +501,7 @@ impl Engine {
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
         if known && self.end.is_none() {
-            entry.rst_owed = true;
+            entry.rst = Rst::Owed;
             entry.rst_code = code;
             // What the peer sends before it sees the RST is no offence.
             self.strays.allow(entry.id, entry.recv_window.left());
@@ -497,18 +517,16 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
-        if entry.unanswered
-            && (entry.state.is_over()
-                || !matches!(
-                    entry.state.greeting,
-                    Greeting::SynOwed | Greeting::AckAwaited
-                ))
-        {
+        let answered = !matches!(
+            entry.state.greeting,
+            Greeting::SynOwed | Greeting::AckAwaited
+        );
+        if entry.unanswered && (answered || (entry.state.is_over() && entry.rst == Rst::None)) {
             entry.unanswered = false;
             self.unanswered -= 1;
             self.notices.open = true;
         }
-        if entry.state.is_over() && !entry.rst_owed {
+        if entry.state.is_over() && entry.rst == Rst::None {
             entry.settled = true;
             if !entry.held {
                 self.remove(key);

@@ -13,6 +13,7 @@
 //! - `pools`: memory of unread data, of sessions, of peers, of the process
 //! - `pressure`: peers that do not read, and many streams at once
 //! - `futures`: futures that are dropped at any poll
+//! - `use_not_abuse`: what looks like an attack and is none
 //! - `victim`: the example that shows all this to testers outside
 #![allow(clippy::cast_possible_truncation)] // patterns of bytes
 
@@ -24,6 +25,7 @@ mod futures;
 mod memory;
 mod pools;
 mod pressure;
+mod use_not_abuse;
 mod victim;
 
 use std::io;

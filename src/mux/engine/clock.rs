@@ -33,6 +33,11 @@ impl Engine {
             }
         }
         self.look_for_a_standstill(now);
+        if self.slowed_until.is_some_and(|at| at <= now) {
+            self.slowed_until = None;
+            self.notices.accept = true;
+        }
+        self.retreat(now);
         self.pacer.on_timeout(now);
         if self.next_scan.is_some_and(|at| at <= now) {
             self.scan(now);
@@ -61,10 +66,19 @@ impl Engine {
         let drained = self.drained_at.map(|at| at + self.config.close_timeout);
         let pacing = self.pacer.timeout();
         let standstill = self.standstill_ends();
-        [keepalive, self.next_scan, drained, pacing, standstill]
-            .into_iter()
-            .flatten()
-            .min()
+        let retreat = self.next_retreat();
+        [
+            keepalive,
+            self.next_scan,
+            drained,
+            pacing,
+            standstill,
+            self.slowed_until,
+            retreat,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Looks for streams that reached a time limit.

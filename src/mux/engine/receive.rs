@@ -13,7 +13,7 @@ use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
 use super::super::state::{Event, Greeting, Halves, State};
 use super::super::store::Key;
-use super::super::stream_entry::Entry;
+use super::super::stream_entry::{Entry, Rst};
 use super::Engine;
 use cepa_transports::Side;
 
@@ -220,7 +220,7 @@ impl Engine {
         }
         if let Some(limit) = self.no_room() {
             self.tell(|| Told::Refused { id, limit });
-            self.resets.take(now).ok_or(Violation::ResetFlood)?;
+            self.on_wasted(now)?;
             // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
             if self.control.len() >= self.config.reset_burst as usize {
                 return Err(Violation::ResetFlood);
@@ -262,7 +262,7 @@ impl Engine {
             if self.is_ours(id) {
                 return Err(Violation::WrongParity(id));
             }
-            return self.resets.take(now).ok_or(Violation::ResetFlood);
+            return self.on_wasted(now);
         }
         let Some(key) = self.store.find(id) else {
             return self.check_was_opened(id);
@@ -273,6 +273,11 @@ impl Engine {
         let before = entry.state;
         entry.state = on(entry, Event::RstReceived)?;
         if before.is_over() {
+            if entry.rst == Rst::Held {
+                // It has nothing to be told any more.
+                entry.rst = Rst::None;
+                self.settle(key);
+            }
             return Ok(());
         }
         // Behind its FIN it only says that it takes no more.
@@ -283,17 +288,15 @@ impl Engine {
         entry.failure = Some(Box::new(failure(entry, before, code)));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
-        let (inbound, waiting) = (entry.inbound, !entry.accepted);
+        let waiting = !entry.accepted;
         if waiting {
             // Nobody has seen it, so nobody need see its end.
             self.backlog.retain(|other| *other != key);
             entry.held = false;
         }
         self.settle(key);
-        if inbound {
-            self.resets.take(now).ok_or(Violation::ResetFlood)?;
-        }
-        Ok(())
+        // To leave what was accepted is ordinary use, however often.
+        if waiting { self.on_wasted(now) } else { Ok(()) }
     }
 
     fn on_fin(&mut self, key: Key) -> Result<(), Violation> {

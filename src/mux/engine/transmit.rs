@@ -13,6 +13,7 @@ use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};
 use super::super::store::Key;
+use super::super::stream_entry::Rst;
 use super::Engine;
 
 /// Usual largest body: with its header it fills a TLS record.
@@ -152,7 +153,14 @@ impl Engine {
         entry.in_control = false;
         entry.active_at = moment;
         let id = entry.id;
-        if std::mem::take(&mut entry.rst_owed) {
+        if entry.rst == Rst::Owed {
+            let unanswered = entry.state.greeting == Greeting::AckAwaited;
+            if unanswered && self.retreats.take(now).is_none() {
+                entry.rst = Rst::Held;
+                self.retreating.push_back(key);
+                return;
+            }
+            entry.rst = Rst::None;
             batch.push_frame(Frame::Window {
                 id,
                 flags: Flags::RST,

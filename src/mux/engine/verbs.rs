@@ -52,6 +52,9 @@ impl Engine {
 
     /// Takes the oldest stream that the peer opened, and acknowledges it.
     pub(crate) fn accept(&mut self) -> Option<Key> {
+        if self.slowed_until.is_some() {
+            return None;
+        }
         while let Some(key) = self.backlog.pop_front() {
             if let Some(entry) = self.store.get_mut(key) {
                 entry.accepted = true;

@@ -186,9 +186,9 @@ fn a_peer_that_makes_much_happen_is_counted_and_fills_nothing() {
         one.give(syn(2 * i + 1));
     }
     let told = told(&mut one.engine);
-    // 256 opened, 1,000 refused and the one that was too much.
+    // 256 opened, 1,000 refused, the one that was too much, and word of it.
     assert_eq!(told.len(), 102);
-    assert_eq!(told[100], "lost 1157");
+    assert_eq!(told[100], "lost 1158");
     assert!(told[101].starts_with("ended: "), "{}", told[101]);
 
     // Nobody watches: nothing is kept.
