@@ -242,7 +242,7 @@ impl fmt::Display for Refusal {
             }
             Self::Unknown { presented } => write!(
                 f,
-                "the peer is unknown here: it is {presented}; compare this with what its owner sees (`cepa id show`), then expect it (`--expect {presented}`)"
+                "the peer is unknown here: it is {presented}; compare this id with what its owner sees, then trust that id"
             ),
             Self::Changed {
                 name,
