@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use cepa_transports::Stream;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::identity::PeerId;
-use crate::mux::{StreamTimeouts, Substream};
+use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::session::{Incoming, Session};
 
 use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
 
-use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register};
+use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register, TAKEN_BACK};
+use super::stream::{CircuitStream, reset_code};
 
 /// Time for a relay to answer; the peer behind it may have to be asked first.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,6 +68,24 @@ impl Registration {
         Ok(())
     }
 
+    /// Waits until the relay ends it, and gives why in one line. A relay does that when another instance of this node is registered
+    /// in its place, or when it is full and others have less. The session may go on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn ended(&mut self) -> String {
+        match self.stream.read_u8().await {
+            Ok(_) => "the relay says something that nobody asked for: is it of our version?".into(),
+            Err(error) => match reset_code(&error) {
+                Some(TAKEN_BACK) => {
+                    "the relay has taken the registration back, for a peer that had none, or for                      another instance of this one"
+                        .into()
+                }
+                _ => "the relay has ended the registration".into(),
+            },
+        }
+    }
+
     /// How long it lasts from the moment it was made or renewed.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
@@ -94,7 +114,8 @@ pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayErro
         session.peer().id().short(),
         target.short()
     );
-    Ok(Stream::from_io(unlimited(stream), label))
+    let stream = CircuitStream::new(stream, session.peer().id());
+    Ok(Stream::from_io(stream, label))
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -123,7 +144,8 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
         .map_err(|e| e.to_string())?;
     let from = circuit.target();
     let label = format!("relay {} from {}", relay.short(), from.short());
-    Ok((Stream::from_io(unlimited(stream), label), from))
+    let stream = CircuitStream::new(stream, relay);
+    Ok((Stream::from_io(stream, label), from))
 }
 
 async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
@@ -173,10 +195,4 @@ async fn ask(
             reason: answer.reason(),
         }),
     }
-}
-
-/// A circuit carries a session, which has its own way to find out that nobody is there.
-fn unlimited(mut stream: Onion<Substream>) -> Onion<Substream> {
-    stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
-    stream
 }
