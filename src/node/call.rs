@@ -1,5 +1,6 @@
 //! A service being asked for: by whom, and how the peer got here.
 
+use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
@@ -145,6 +146,11 @@ impl CallContext {
     /// The peer's session.
     pub fn session(&self) -> &Session {
         &self.live.session
+    }
+
+    /// Where it comes from, if that is another machine and it came in: a host, or the nearest relay.
+    pub fn source(&self) -> Option<Source> {
+        self.live.host
     }
 
     /// How it came to be.

@@ -5,16 +5,21 @@
 //! back-pressure reaches from end to end. An end of stream is passed on as one, a reset as a reset with its
 //! code; a session that is lost resets the other side with [`LOST`]. A [`Policy`] holds both ways to a rate.
 //! Both ways are polled by one task, so nothing is split and no waker is lost.
+//!
+//! A join is over when both ways have ended *and* all of it has left: what an end does not take stays in memory here, and
+//! whoever counts joins counts that.
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use cepa_transports::throttle::{Allowance, Policy};
 use tokio::io::AsyncWrite;
+use tokio::time::sleep;
 
 use crate::mux::{StreamError, Substream};
 
@@ -23,6 +28,10 @@ pub(crate) const LOST: u32 = 7;
 
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
+
+/// Pauses between two looks at what has not left yet, each twice as long as the one before.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// One end of a circuit, with what was read of it already.
 pub(crate) struct End {
@@ -45,7 +54,8 @@ impl End {
     }
 }
 
-/// Carries a circuit to its end. `moved` hears how many bytes each step took on.
+/// Carries a join to its end: both ways have ended and left, one of the ends failed, or `over` gave the code of a
+/// reset. `moved` hears how many bytes each step took on, and of 0 when some of what was taken on before has left.
 ///
 /// # Cancel safety
 /// Dropping the future resets both ends.
@@ -53,24 +63,50 @@ pub(crate) async fn copy(
     mut one: End,
     mut two: End,
     policy: Arc<dyn Policy>,
+    over: impl Future<Output = u32>,
     mut moved: impl FnMut(usize),
 ) {
+    let mut over = pin!(over);
     let mut there = Allowance::new(Arc::clone(&policy));
     let mut back = Allowance::new(policy);
-    let result = poll_fn(|cx| {
-        let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx)?;
-        let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx)?;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(code) = over.as_mut().poll(cx) {
+            return Poll::Ready(Err(code));
+        }
+        let code = |error| code_of(&error);
+        let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx).map_err(code)?;
+        let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx).map_err(code)?;
         ready!(first);
         ready!(second);
         Poll::Ready(Ok(()))
-    })
-    .await;
-    let Err(error) = result else {
-        return;
+    });
+    let ended = match ended.await {
+        Ok(()) => tokio::select! {
+            biased;
+            code = over => Err(code),
+            () = left([&one, &two], moved) => Ok(()),
+        },
+        Err(code) => Err(code),
     };
-    let code = code_of(&error);
-    one.stream.reset(code);
-    two.stream.reset(code);
+    if let Err(code) = ended {
+        one.stream.reset(code);
+        two.stream.reset(code);
+    }
+}
+
+/// Waits until everything has left, or can't any more. The mux does not tell, so this looks now and then.
+async fn left(ends: [&End; 2], mut moved: impl FnMut(usize)) {
+    let unsent = || -> usize { ends.iter().map(|end| end.stream.stats().unsent).sum() };
+    let (mut before, mut pause) = (unsent(), FIRST_LOOK);
+    while before > 0 {
+        sleep(pause).await;
+        let now = unsent();
+        if now < before {
+            moved(0);
+        }
+        before = now;
+        pause = (2 * pause).min(LONGEST_LOOK);
+    }
 }
 
 /// Moves what can be moved from one end to the other.

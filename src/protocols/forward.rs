@@ -1,8 +1,9 @@
 //! The plaintext forwarder: a service of another peer, offered as one of this node.
 //!
 //! The other end is opened first, so that its refusal can be passed on; then bytes are handed on as a relay does
-//! with a circuit (`relay/copy.rs`). Unlike a relay, a forwarder has the bytes themselves: TLS ends here on both sides.
+//! with a circuit (`copy.rs`). Unlike a relay, a forwarder has the bytes themselves: TLS ends here on both sides.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use cepa_transports::throttle::{Grant, Policy};
@@ -158,7 +159,8 @@ async fn join(near: Onion<Substream>, far: Onion<Substream>) {
         // How long the two may be silent is for them to say.
         stream.set_timeouts(StreamTimeouts::NONE);
     }
-    copy(End::new(near), End::new(far), Arc::new(Unlimited), |_| ()).await;
+    let (near, far) = (End::new(near), End::new(far));
+    copy(near, far, Arc::new(Unlimited), pending(), |_| ()).await;
 }
 
 /// No rate but that of the two ends.

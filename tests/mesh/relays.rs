@@ -169,7 +169,7 @@ async fn every_refusal_has_its_reason() {
     let (is, said) = refusal(&client, &through(two.id(), &at, "echo")).await;
     assert_eq!(is, Status::Quota);
     assert!(
-        said.contains("gives one peer no more than we have"),
+        said.contains("gives us no more than we have; end something first (at most 1 of one peer"),
         "{said}"
     );
     let other = node();
@@ -195,6 +195,8 @@ async fn every_refusal_has_its_reason() {
     let (third, twin) = (MeshNode::new(keys.clone()), MeshNode::new(keys));
     third.register(&at).await.unwrap();
     let said = twin.register(&at).await.unwrap_err().to_string();
+    assert!(said.contains("at most 1 of one peer"), "{said}");
+    let said = node().register(&at).await.unwrap_err().to_string();
     assert!(said.contains("no room"), "{said}");
     third.shutdown(Duration::ZERO).await;
     eventually(|| relay.relay_stats().unwrap().registrations == 2).await;

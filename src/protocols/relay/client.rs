@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use cepa_transports::{Remote, Stream};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::identity::PeerId;
-use crate::mux::{StreamTimeouts, Substream};
+use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::session::{Incoming, Session};
 
 use super::error::RelayError;
 use crate::wire::{Message, Status, fault, receive, send};
 
-use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register};
+use super::message::{Answer, CIRCUIT, Circuit, DIAL, REGISTER, Register, TAKEN_BACK};
+use super::stream::{CircuitStream, reset_code};
 
 /// Time for a relay to answer; the peer behind it may have to be asked first.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,6 +66,24 @@ impl Registration {
         let seconds = answer.lifetime.unwrap_or(0).max(1);
         self.lifetime = Duration::from_secs(seconds.into());
         Ok(())
+    }
+
+    /// Waits until the relay ends it, and gives why in one line. A relay does that when another instance of this node is registered
+    /// in its place, or when it is full and others have less. The session may go on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn ended(&mut self) -> String {
+        match self.stream.read_u8().await {
+            Ok(_) => "the relay says something that nobody asked for: is it of our version?".into(),
+            Err(error) => match reset_code(&error) {
+                Some(TAKEN_BACK) => {
+                    "the relay has taken the registration back, for a peer that had none, or for                      another instance of this one"
+                        .into()
+                }
+                _ => "the relay has ended the registration".into(),
+            },
+        }
     }
 
     /// How long it lasts from the moment it was made or renewed.
@@ -175,9 +195,8 @@ async fn ask(
     }
 }
 
-fn carried(mut stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
-    // A circuit carries a session, which has its own way to find out that nobody is there.
-    stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
+fn carried(stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
+    let stream = CircuitStream::new(stream, relay);
     Stream::from_io(stream, label).with_remote(Remote::Circuit {
         relay: *relay.as_bytes(),
     })

@@ -1,4 +1,6 @@
 //! A relay's limits, and whom it serves.
+//!
+//! How what there is is shared among peers, `pool.rs` says.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,17 +19,32 @@ pub struct RelayConfig {
     /// Registrations in all; default 128. Each one is a session that stays.
     pub registrations: usize,
     /// Registrations of one peer; default 4: a peer that reconnects before its old session was found dead
-    /// has two for a while, and one key may serve on a few machines.
+    /// has two for a while, and one key may serve on a few machines. With more the oldest one is dropped whose session
+    /// does not answer.
     pub registrations_a_peer: usize,
+    /// Registrations of all strangers of one host (IPv6: of one /64 network), or behind one other relay; default `None`, a
+    /// quarter of all.
+    pub registrations_a_host: Option<usize>,
     /// Longest time that a registration lasts without being renewed; default 1 h.
     pub lifetime: Duration,
     /// Circuits in all; default 16. Each one may use the relay's whole rate.
     pub circuits: usize,
     /// Circuits that one peer dials; default 4.
     pub circuits_a_peer: usize,
+    /// Circuits that all strangers of one host, or behind one other relay, dial; default `None`, half of all.
+    pub circuits_a_host: Option<usize>,
+    /// A circuit that has carried no byte either way for so long is ended (code 10); default 15 min. Sessions
+    /// inside of circuits send something every 15 s by themselves, so this is one that both its ends have forgotten.
+    pub idle: Duration,
+    /// The same while circuits are short: after so long without a byte one is ended (code 11) for a peer that has none; default
+    /// 1 min, four times as long as a session is ever silent.
+    pub idle_when_full: Duration,
+    /// When circuits are short, one that has lasted so long may be ended (code 11) for a peer that has none: of whoever dialled
+    /// most, the oldest first; default 5 min. Such a peer is refused no longer than that, by circuits of its equals.
+    pub min_life: Duration,
     /// Bytes a second of all circuits that one peer dialled, both ways together; default 10 MiB/s.
     pub rate: u64,
-    /// Time for a registered peer to take or refuse a circuit; default 10 s.
+    /// Time for a registered peer to take or refuse a circuit, whichever of its registrations it is asked by; default 10 s.
     pub patience: Duration,
     /// Where it is kept who is registered at which relay; default this process. A fleet of relays shares one, and
     /// each of them tells diallers which other one to ask.
@@ -42,9 +59,14 @@ impl RelayConfig {
             access,
             registrations: 128,
             registrations_a_peer: 4,
+            registrations_a_host: None,
             lifetime: Duration::from_secs(3600),
             circuits: 16,
             circuits_a_peer: 4,
+            circuits_a_host: None,
+            idle: Duration::from_secs(15 * 60),
+            idle_when_full: Duration::from_secs(60),
+            min_life: Duration::from_secs(5 * 60),
             rate: 10 << 20,
             patience: Duration::from_secs(10),
             presence: Arc::new(InMemory::default()),

@@ -52,12 +52,37 @@ pub enum RelayError {
     },
 }
 
+/// Why a relay has ended a circuit by itself: in the [`io::Error`](std::io::Error) that the circuit's stream gives. Each text is one
+/// line and says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CircuitEnd {
+    /// The other end's session with the relay was lost.
+    #[error("the relay {}… has lost the other end: dial again", relay.short())]
+    Lost {
+        /// The relay.
+        relay: PeerId,
+    },
+    /// It had carried nothing for as long as the relay allows.
+    #[error("the relay {}… has ended a circuit that carried nothing for long: dial again when it is needed", relay.short())]
+    Idle {
+        /// The relay.
+        relay: PeerId,
+    },
+    /// The relay has no room for more, and another peer had none.
+    #[error("the relay {}… is full, and has given the circuit to a peer that had none: try later, or another relay", relay.short())]
+    TakenBack {
+        /// The relay.
+        relay: PeerId,
+    },
+}
+
 fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     let short = relay.short();
     let what = match status {
         Status::NotAllowed => "does not serve us; ask who runs it to allow our id".into(),
         Status::Full => "has no room for more; try later, or another relay".into(),
-        Status::Quota => "gives one peer no more than we have; end something first".into(),
+        Status::Quota => "gives us no more than we have; end something first".into(),
         Status::NotRegistered => {
             "knows nobody of that id; is the peer running, and registered there?".into()
         }

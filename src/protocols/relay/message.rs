@@ -17,6 +17,12 @@ pub(crate) const DIAL: &str = reserved::RELAY_DIAL;
 /// Service at a registered peer, opened by its relay: a circuit from somebody.
 pub(crate) const CIRCUIT: &str = reserved::RELAY_CIRCUIT;
 
+/// Code of the reset of both ends of a circuit that has carried nothing for too long.
+pub(crate) const IDLE: u32 = 10;
+
+/// Code of the reset of what a relay takes back for a peer that has none: both ends of a circuit, or a registration.
+pub(crate) const TAKEN_BACK: u32 = 11;
+
 /// Node to relay: register me, or renew what I have.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

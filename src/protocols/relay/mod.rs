@@ -12,28 +12,34 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `message.rs` | the messages, without IO |
-//! | `client.rs` | the node's side of one session |
+//! | `client.rs`, `stream.rs` | the node's side of one session, and of one circuit |
 //! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
-//! | `server.rs` | a relay's side |
-//! | `config.rs` | a relay's limits |
-//! | `ledger.rs` | who is registered and who has circuits; the quotas |
+//! | `server.rs` | a relay |
+//! | `registering.rs`, `circuits.rs` | what it does for one peer |
+//! | `inner.rs` | what its tasks share |
+//! | `config.rs` | its limits |
+//! | `pool.rs` | who gets how much of what there is, and who is found by which id |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
+mod circuits;
 mod client;
 mod config;
 mod error;
 mod event;
-mod ledger;
+mod inner;
 mod message;
+mod pool;
 mod presence;
+mod registering;
 mod relays;
 mod server;
+mod stream;
 
 pub use crate::wire::Status;
 pub use client::{Registration, dial, is_circuit, take};
 pub use config::RelayConfig;
-pub use error::{RegisterError, RelayError};
+pub use error::{CircuitEnd, RegisterError, RelayError};
 pub use event::RelayEvent;
 pub use presence::{InMemory, Presence};
 pub use relays::Relays;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cepa_transports::Stream;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
@@ -27,6 +27,9 @@ use super::message::CIRCUIT;
 
 /// Lifetime that is asked for; renewed at half of it.
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How much later than its streams a session may tell that it is over.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The relays of a node. Clones are the same.
 #[derive(Clone)]
@@ -188,6 +191,11 @@ async fn keep(state: &State, session: Session, mut registration: Registration) -
         tokio::select! {
             () = sleep(registration.lifetime() / 2) => {}
             end = session.closed() => return end.to_string(),
+            why = registration.ended() => {
+                // The session tells more, if it is not the registration alone.
+                let end = timeout(MOMENT, session.closed()).await;
+                return end.map_or(why, |end| end.to_string());
+            }
         }
         if let Err(error) = registration.renew(&session, state.lifetime).await {
             return error.to_string();

@@ -1,0 +1,315 @@
+//! What a relay's tasks share: its two pools, and what stands for a place in each of them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cepa_transports::throttle::TokenBucket;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::PeerId;
+use crate::node::{Access, CallContext};
+use crate::session::Session;
+use crate::tls::Peer;
+use crate::wire::Status;
+
+use super::config::RelayConfig;
+use super::pool::{Denied, Held, Holder, Place, Pool, Rules};
+
+/// One part of the registrations may come from one host.
+const REGISTRATIONS_A_HOST: usize = 4;
+
+/// One part of the circuits may be dialled from one host.
+const CIRCUITS_A_HOST: usize = 2;
+
+pub(super) struct Inner {
+    pub(super) id: PeerId,
+    pub(super) config: RelayConfig,
+    access: Mutex<Access>,
+    registrations: Mutex<Pool<Reach>>,
+    circuits: Mutex<Pool<Line>>,
+    began: Instant,
+    pub(super) counts: Counts,
+}
+
+/// Counters, and what is not gone yet.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Circuits whose memory is not given back.
+    pub(super) circuits: AtomicUsize,
+    pub(super) carried: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) idle: AtomicU64,
+    pub(super) taken_back: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// A refusal on its way to whoever asked.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    pub(super) reason: String,
+}
+
+/// How a registered peer is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    pub(super) session: Session,
+    /// Ends the registration.
+    pub(super) taken_back: CancellationToken,
+}
+
+/// A circuit, whether it is still being asked for or carries.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// Of all circuits that its peer dialled.
+    pub(super) rate: TokenBucket,
+    /// Ends it.
+    pub(super) taken_back: CancellationToken,
+    /// When it last carried a byte, in milliseconds since the relay began.
+    carried: Arc<AtomicU64>,
+}
+
+impl Held for Reach {
+    fn used(&self, now: Duration) -> Duration {
+        now
+    }
+}
+
+impl Held for Line {
+    fn used(&self, _now: Duration) -> Duration {
+        Duration::from_millis(self.carried.load(Ordering::Relaxed))
+    }
+}
+
+impl Inner {
+    pub(super) fn new(id: PeerId, config: RelayConfig) -> Self {
+        let (registrations, circuits) = (config.registrations, config.circuits);
+        let of_one_host = |given: Option<usize>, all: usize, part| {
+            // A small pool has at least one for each.
+            given.unwrap_or_else(|| all.div_ceil(part))
+        };
+        let registrations = Rules {
+            all: registrations,
+            peer: config.registrations_a_peer,
+            host: of_one_host(
+                config.registrations_a_host,
+                registrations,
+                REGISTRATIONS_A_HOST,
+            ),
+            silent: Duration::MAX,
+            min_life: Duration::ZERO,
+            takes_last: false,
+        };
+        let circuits = Rules {
+            all: circuits,
+            peer: config.circuits_a_peer,
+            host: of_one_host(config.circuits_a_host, circuits, CIRCUITS_A_HOST),
+            silent: config.idle_when_full,
+            min_life: config.min_life,
+            takes_last: true,
+        };
+        Self {
+            id,
+            access: Mutex::new(config.access.clone()),
+            config,
+            registrations: Mutex::new(Pool::new(registrations)),
+            circuits: Mutex::new(Pool::new(circuits)),
+            began: Instant::now(),
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn access(&self) -> MutexGuard<'_, Access> {
+        lock(&self.access)
+    }
+
+    pub(super) fn registrations(&self) -> MutexGuard<'_, Pool<Reach>> {
+        lock(&self.registrations)
+    }
+
+    pub(super) fn circuits(&self) -> MutexGuard<'_, Pool<Line>> {
+        lock(&self.circuits)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Who a peer is to the pools.
+    pub(super) fn holder(&self, peer: &Peer, context: &CallContext) -> Holder {
+        let path = context.path();
+        // The node lets a peer that it has dialled itself ask only where it is known by name.
+        let named = matches!(*self.access(), Access::Peers(_)) || path.dialled || peer.is_named();
+        let place = match path.via.first() {
+            Some(relay) => Some(Place::Relay(*relay)),
+            None => context.source().map(Place::Host),
+        };
+        Holder {
+            id: peer.id(),
+            former: peer.former_ids().to_vec(),
+            place,
+            named,
+        }
+    }
+
+    /// One more circuit, dialled by this peer.
+    pub(super) fn open(self: &Arc<Self>, from: &Holder) -> Result<Open, Denied> {
+        let now = self.now();
+        let made = |sibling: Option<&Line>| Line {
+            // Whatever its keys were, its circuits share one rate.
+            rate: sibling.map_or_else(|| TokenBucket::new(self.config.rate), |it| it.rate.clone()),
+            taken_back: CancellationToken::new(),
+            carried: Arc::new(AtomicU64::new(millis(now))),
+        };
+        let mut line = None;
+        let (number, lost) = self.circuits().take(from.clone(), now, |sibling| {
+            line.insert(made(sibling)).clone()
+        })?;
+        self.end(lost.map(|line| line.taken_back));
+        let line = line.ok_or(Denied::Full)?;
+        self.counts.circuits.fetch_add(1, Ordering::Relaxed);
+        Ok(Open {
+            relay: Arc::clone(self),
+            number,
+            line,
+        })
+    }
+
+    /// One more registration, of this peer.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        holder: &Holder,
+        session: &Session,
+    ) -> Result<Registered, Denied> {
+        let reach = Reach {
+            session: session.clone(),
+            taken_back: CancellationToken::new(),
+        };
+        let taken_back = reach.taken_back.clone();
+        let taken = self
+            .registrations()
+            .take(holder.clone(), self.now(), |_| reach);
+        let (number, lost) = taken?;
+        self.end(lost.map(|reach| reach.taken_back));
+        Ok(Registered {
+            relay: Arc::clone(self),
+            ids: holder.ids().collect(),
+            number,
+            taken_back,
+        })
+    }
+
+    /// Ends what was taken back.
+    pub(super) fn end(&self, lost: Option<CancellationToken>) {
+        if let Some(lost) = lost {
+            self.counts.taken_back.fetch_add(1, Ordering::Relaxed);
+            lost.cancel();
+        }
+    }
+}
+
+/// A registration, given back when dropped.
+pub(super) struct Registered {
+    relay: Arc<Inner>,
+    /// All that the peer is reached by.
+    pub(super) ids: Vec<PeerId>,
+    number: u64,
+    pub(super) taken_back: CancellationToken,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.relay.registrations().give_back(self.number);
+        let (relay, ids) = (Arc::clone(&self.relay), std::mem::take(&mut self.ids));
+        // The store may be slow, and a drop can not wait.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            for id in ids {
+                // Another registration may stand for it as well, or come meanwhile.
+                let others = relay.registrations().has(id);
+                if !others {
+                    let _ = relay.config.presence.remove(id, relay.id).await;
+                }
+            }
+        });
+    }
+}
+
+/// A circuit's place among those of its dialler, given back when dropped; so whoever carries it drops this last.
+pub(super) struct Open {
+    pub(super) relay: Arc<Inner>,
+    number: u64,
+    pub(super) line: Line,
+}
+
+impl Open {
+    /// It has carried something just now.
+    pub(super) fn carried(&self) {
+        let now = millis(self.relay.now());
+        self.line.carried.store(now, Ordering::Relaxed);
+    }
+
+    /// For how long it has carried nothing.
+    pub(super) fn unused(&self) -> Duration {
+        let now = self.relay.now();
+        now.saturating_sub(self.line.used(now))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.relay.circuits().give_back(self.number);
+        self.relay.counts.circuits.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Refusal {
+    pub(super) fn of(status: Status) -> Self {
+        Self {
+            status,
+            reason: String::new(),
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self {
+            status: denied.status(),
+            reason: denied.reason(),
+        }
+    }
+}
+
+/// For the relay's own log.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.status {
+            Status::Full => "the relay has no room for more",
+            Status::Quota => "it has as much as it may have",
+            Status::NotRegistered => "nobody of that id is registered",
+            Status::Refused => "the registered peer refused",
+            Status::Unreachable => "the registered peer does not answer",
+            Status::Loop => "it would be taken to itself, or to this relay",
+            _ => "what it sent makes no sense",
+        })?;
+        match self.reason.as_str() {
+            "" => Ok(()),
+            reason => write!(f, " ({reason})"),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole before anything can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,106 @@
+//! A registration at a relay: it lasts as long as its stream is open and its peer renews it on that in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::timeout;
+
+use crate::mux::Substream;
+use crate::onion::Onion;
+use crate::session::Session;
+use crate::wire::{Status, fault, receive, send};
+
+use super::inner::{Inner, Reach, Refusal, Registered};
+use super::message::{Answer, Register, TAKEN_BACK};
+use super::pool::{Denied, Holder};
+
+/// How long the session of an older registration may take to answer a ping, when its peer wants one more than it gets. A process that was stopped, or a machine that sleeps, does not answer.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// Serves one to its end.
+pub(super) async fn serve(
+    relay: &Arc<Inner>,
+    stream: &mut Onion<Substream>,
+    session: &Session,
+    holder: &Holder,
+) -> Result<(), Refusal> {
+    let Some(mut lifetime) = wanted(relay, stream, relay.config.patience).await? else {
+        return Ok(());
+    };
+    let registered = register(relay, session, holder).await?;
+    loop {
+        let present = registered.ids.iter().map(|id| {
+            let presence = &relay.config.presence;
+            presence.put(*id, relay.id, lifetime)
+        });
+        if join_all(present).await.iter().any(Result::is_err) {
+            return Err(Refusal::of(Status::Full));
+        }
+        let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+        let answer = Answer::done(Some(seconds));
+        let renewed = async {
+            // What a peer does not read is no reason to wait longer than the registration lasts.
+            match timeout(lifetime, send(stream, &answer)).await {
+                Ok(Ok(())) => wanted(relay, stream, lifetime).await,
+                _ => Ok(None),
+            }
+        };
+        let renewed = tokio::select! {
+            renewed = renewed => renewed?,
+            () = registered.taken_back.cancelled() => {
+                stream.wire_mut().reset(TAKEN_BACK);
+                return Ok(());
+            }
+        };
+        match renewed {
+            Some(wanted) => lifetime = wanted,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// How long the peer wants to be registered from now on, as far as it may; nothing if it does not say, in time.
+async fn wanted(
+    relay: &Inner,
+    stream: &mut Onion<Substream>,
+    patience: Duration,
+) -> Result<Option<Duration>, Refusal> {
+    match timeout(patience, receive::<Register>(stream)).await {
+        Ok(Ok(register)) => {
+            let wanted = Duration::from_secs(register.lifetime.into());
+            let most = relay.config.lifetime;
+            Ok(Some(wanted.min(most).max(Duration::from_secs(1))))
+        }
+        Ok(Err(error)) => fault(&error).map_or(Ok(None), |reason| {
+            let status = Status::Malformed;
+            Err(Refusal { status, reason })
+        }),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A place; where the peer gets no other one, that of a registration which nobody is behind any more.
+async fn register(
+    relay: &Arc<Inner>,
+    session: &Session,
+    holder: &Holder,
+) -> Result<Registered, Denied> {
+    match relay.register(holder, session) {
+        Err(Denied::Peer(_) | Denied::Scarce) => {}
+        other => return other,
+    }
+    let theirs = relay.registrations().held_by(holder);
+    let looks = theirs.into_iter().map(|(number, reach)| async move {
+        let Reach { session, .. } = reach;
+        let dead = timeout(ALIVE, session.ping()).await;
+        // One whose session is over is about to be given back.
+        matches!(dead, Err(_) | Ok(Err(_))).then_some(number)
+    });
+    let dead = join_all(looks).await.into_iter().flatten().next();
+    if let Some(oldest) = dead {
+        let lost = relay.registrations().give_back(oldest);
+        relay.end(lost.map(|reach| reach.taken_back));
+    }
+    relay.register(holder, session)
+}
