@@ -18,6 +18,11 @@ pub enum ConnectError {
     /// A TLS layer could not be put on, or the peer refused us right after.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The other end closed the connection, or reset it, before its first byte.
+    #[error(
+        "the other end closed the connection before it said anything ({0}): it may have no place for more, or not speak TLS here; try again, or look at its log"
+    )]
+    ClosedAtOnce(#[source] TlsError),
     /// The mux failed before the first ping had come back.
     #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
@@ -57,14 +62,22 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the stranger at the other end left before it said anything, as a load balancer or a port scanner does that
+    /// only looks whether we are there: no failure, see [`Pass::probe`](crate::gate::Pass::probe).
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        matches!(self, Self::ClosedAtOnce(_))
+    }
+
     /// How the stranger at the other end has failed, for the [gate](crate::gate) that it came through; `None`
-    /// where it is not to blame.
+    /// where it is not to blame, a [probe](Self::is_probe) among them.
     #[must_use]
     pub fn failing(&self) -> Option<Failing> {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
             Self::Transport(_)
+            | Self::ClosedAtOnce(_)
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::Layers { .. }
@@ -80,7 +93,11 @@ impl ConnectError {
         match self {
             Self::Transport(error) => error.kind().may_pass(),
             Self::Tls(error) => error.may_pass(),
-            Self::Mux(_) | Self::NotAdmitted(_) | Self::GoneAway { .. } | Self::TimedOut { .. } => {
+            Self::ClosedAtOnce(_)
+            | Self::Mux(_)
+            | Self::NotAdmitted(_)
+            | Self::GoneAway { .. }
+            | Self::TimedOut { .. } => {
                 true
             }
             Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,

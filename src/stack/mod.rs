@@ -311,6 +311,9 @@ pub(crate) async fn build(
         let pushed = timeout_at(until, onion.push(side, tls)).await;
         let error = match pushed {
             Ok(Ok(_)) => continue,
+            Ok(Err(error)) if meter.bytes_in() == 0 && error.is_end() => {
+                ConnectError::ClosedAtOnce(error.root().clone())
+            }
             Ok(Err(error)) => ConnectError::Tls(error.root().clone()),
             Err(_) => ConnectError::TimedOut {
                 during: format!("the handshake of TLS layer {layer} of {count}"),

@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa::Side;
-use cepa::gate::{self, Failing, Gate, Source};
+use cepa::gate::{self, Gate, Source};
 use cepa::identity::{AcceptAny, Identity, KeyKind};
-use cepa::session::{ConnectError, Session};
+use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::transports::{self, Endpoint, Remote};
 use clap::{Args, ValueEnum};
@@ -56,25 +56,32 @@ async fn listen(doors: Doors) -> Outcome<()> {
     let mut rules = gate::Config::default();
     if doors == Doors::Open {
         rules.all = usize::MAX;
-        rules.early = usize::MAX;
         rules.one_source = usize::MAX;
         rules.tolerated = rules.most;
     }
     let gate = Gate::new(rules);
     let config = Arc::new(StackConfig::new(identity, Arc::new(AcceptAny)));
     while let Some(stream) = listener.accept().await? {
-        let Ok(pass) = gate.enter(source(stream.remote())) else {
-            continue;
-        };
-        let config = Arc::clone(&config);
+        let (config, gate) = (Arc::clone(&config), gate.clone());
         tokio::spawn(async move {
-            match Session::over(stream, &[], Side::Server, &config).await {
+            let Ok(mut pass) = gate.enter(source(stream.remote())).await else {
+                return;
+            };
+            let session = tokio::select! {
+                session = Session::over(stream, &[], Side::Server, &config) => session,
+                _ = pass.evicted() => return,
+            };
+            match session {
                 Ok(session) => {
                     pass.let_in();
                     session.closed().await;
                 }
-                Err(ConnectError::TimedOut { .. }) => pass.failed(Failing::TimedOut),
-                Err(_) => pass.failed(Failing::Refused),
+                Err(error) if error.is_probe() => drop(pass.probe()),
+                Err(error) => {
+                    if let Some(failing) = error.failing() {
+                        pass.failed(failing);
+                    }
+                }
             }
         });
     }
