@@ -13,17 +13,19 @@ use super::pool::ReceivePool;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Streams that the peer may have open at once; default 256. Each one is granted 256 KiB
-    /// unasked by the protocol, so this times 256 KiB is the true bound on memory. A stream counts
+    /// Streams of the peer that are accepted and open at once; default 256. Each one is granted 256 KiB
+    /// unasked by the protocol, so this times 256 KiB is what a conformant peer may have unread. A stream counts
     /// until it is closed on the wire *and* dropped by the application; else a peer that opens and
-    /// resets makes the application hold any number of dead handles. More are refused with RST.
+    /// resets makes the application hold any number of dead handles. More wait unanswered in the
+    /// [backlog](Self::accept_backlog), which holds back whoever opens. Where there is no memory for unread data, up to
+    /// so many of those are handed out all the same: they may have used it up, and nobody else could go on.
     pub max_inbound_streams: usize,
     /// Streams that this end may have open at once; default 1,024. [`Mux::open`](super::Mux::open)
     /// waits for a free one. Stops a runaway caller.
     pub max_outbound_streams: usize,
-    /// Streams that wait for [`Mux::accept`](super::Mux::accept); default 256, because clients
-    /// written after the spec assume as much, and openings of ours that may be unanswered at the
-    /// same time, for the same reason. More are refused with RST.
+    /// Streams that wait for [`Mux::accept`](super::Mux::accept) or for room among those that are open; default 256,
+    /// because clients written after the spec assume as much, and openings of ours that may be unanswered at the
+    /// same time, for the same reason: so a peer with equal limits never has one too many. More are refused with RST.
     pub accept_backlog: usize,
     /// First receive window of a stream in bytes; default and least 256 KiB, which the spec fixes.
     /// More is announced with the stream's SYN or ACK, as far as `receive_budget` has room.

@@ -162,6 +162,8 @@ impl Engine {
             .ok_or(Violation::CreditOverflow(id))?;
         if value > 0 {
             entry.stalled_since = None;
+            // Who grants credit has taken the stream, whether it says so or not.
+            entry.state = on(entry, Event::AckReceived)?;
         }
         if flags.has(Flags::FIN) {
             self.on_fin(key)?;
@@ -233,26 +235,30 @@ impl Engine {
             self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
+        if self.is_full() {
+            self.tell(|| Told::LimitReached {
+                limit: Limit::InboundStreams,
+            });
+        }
         let key = self.store.insert(Entry::opened_there(id, self.moment(now)));
         self.inbound += 1;
+        self.budget.admit_inbound();
         self.backlog.push_back(key);
         self.notices.accept = true;
         self.tell(|| Told::Opened { id, by_peer: true });
         Ok(Some(key))
     }
 
-    /// What there is no room in for one more stream of the peer; where there is, it is counted.
-    fn no_room(&mut self) -> Option<Limit> {
+    /// What there is no room in for one more stream of the peer, not even to wait.
+    fn no_room(&self) -> Option<Limit> {
         if self.refusing {
             Some(Limit::Closing)
-        } else if self.inbound >= self.config.max_inbound_streams {
-            Some(Limit::InboundStreams)
-        } else if self.backlog.len() >= self.config.accept_backlog {
-            Some(Limit::Backlog)
-        } else if !self.budget.admit_inbound() {
-            Some(Limit::ReceiveBudget)
-        } else {
+        } else if self.backlog.len() < self.config.accept_backlog {
             None
+        } else if self.is_full() {
+            Some(Limit::InboundStreams)
+        } else {
+            Some(Limit::Backlog)
         }
     }
 
@@ -350,7 +356,7 @@ fn on(entry: &Entry, event: Event) -> Result<State, Violation> {
 fn refusal(limit: Limit) -> Refusal {
     match limit {
         Limit::Closing => Refusal::GoingAway,
-        Limit::InboundStreams | Limit::ReceiveBudget => Refusal::Streams,
+        Limit::InboundStreams => Refusal::Streams,
         _ => Refusal::Backlog,
     }
 }

@@ -268,6 +268,12 @@ impl Engine {
             return;
         }
         if entry.can_send_data() {
+            if self.is_too_early(key) {
+                return;
+            }
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             entry.active_at = moment;
             let unread = entry.send_window.since_credit() >= UNREAD;
             let record = self.pacer.record();
@@ -322,6 +328,9 @@ impl Engine {
         entry.send.move_to(n, batch);
         entry.send_window.spend(len);
         entry.data_out += u64::from(len);
+        if entry.unanswered {
+            self.early += u64::from(len);
+        }
         self.data_out += u64::from(len);
         n
     }
