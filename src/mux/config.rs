@@ -118,17 +118,18 @@ impl Default for Config {
 
 /// Time limits of one stream. A stream that reaches one is reset, and its reads and writes say why.
 ///
-/// They keep a peer from holding slots with streams that it never answers, finishes or reads. Lift
-/// them where long silence is normal, for instance on a stream that forwards somebody else's
-/// connection: [`Substream::set_timeouts`](super::Substream::set_timeouts).
+/// By default a stream that the application holds has only that on its opening: a reader that pauses and an answer that takes its
+/// time are no faults, and windows bound what they cost. Who wants other limits sets them for the session or with
+/// [`Substream::set_timeouts`](super::Substream::set_timeouts). A stream that nobody holds any more, because its handle was dropped
+/// after `shutdown`, is reset after 60 s without progress in any case: nobody could end it otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamTimeouts {
     /// The peer has not answered the opening; default 30 s.
     pub open: Option<Duration>,
     /// One direction is closed, nothing waits to be read here, and no frame has come or gone;
-    /// default 60 s.
+    /// default none.
     pub half_closed: Option<Duration>,
-    /// Data waits, and the peer has granted no credit; default 30 s.
+    /// Data waits, and the peer has granted no credit; default none.
     pub write_stalled: Option<Duration>,
 }
 
@@ -145,8 +146,8 @@ impl Default for StreamTimeouts {
     fn default() -> Self {
         Self {
             open: Some(Duration::from_secs(30)),
-            half_closed: Some(Duration::from_secs(60)),
-            write_stalled: Some(Duration::from_secs(30)),
+            half_closed: None,
+            write_stalled: None,
         }
     }
 }
@@ -164,7 +165,8 @@ mod tests {
     }
 
     fn time(time: impl Into<Option<Duration>>) -> String {
-        format!("{} s", time.into().unwrap().as_secs())
+        time.into()
+            .map_or("none".into(), |time| format!("{} s", time.as_secs()))
     }
 
     /// Each field is taken by name, so that a new one is missed here before it is missed there.

@@ -50,9 +50,6 @@ use super::stray::Strays;
 use super::stream_entry::Rst;
 use super::wakes::Wakes;
 
-/// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
-const ABANDONED: Duration = Duration::from_secs(60);
-
 /// A round trip measured longer ago than this is measured again before windows grow by it.
 const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
 
@@ -134,6 +131,8 @@ pub(crate) struct Engine {
     /// Since when nothing is read from the wire and nothing that came before was read by anybody.
     still_since: Option<Instant>,
     next_scan: Option<Instant>,
+    /// Streams that were dropped since the engine was last told the time; their clock starts then.
+    dropped: Vec<Key>,
     /// The next deadline is earlier than when the driver last asked.
     retime: bool,
 
@@ -232,6 +231,7 @@ impl Engine {
             keepalive_asked: false,
             still_since: None,
             next_scan: None,
+            dropped: Vec::new(),
             retime: false,
             refusing: false,
             abandoned: false,

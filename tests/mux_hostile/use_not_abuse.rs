@@ -427,3 +427,33 @@ fn what_waits_and_holds_too_much_is_refused_and_can_come_again() {
         assert!((1..4).contains(&short.count()), "{refused:x?}");
     });
 }
+
+#[test]
+fn a_reader_that_pauses_and_a_late_answer_cut_nothing() {
+    in_virtual_time(async {
+        let ((client, _), (server, _)) = pair();
+        let mut here = client.open().await.unwrap();
+        let mut there = server.accept().await.unwrap();
+        let asked: Vec<u8> = (0..1_000_000_u32).map(|i| (i ^ (i >> 9)) as u8).collect();
+        let want = asked.clone();
+        let asking = tokio::spawn(async move {
+            here.write_all(&asked).await.unwrap();
+            here.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            here.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        let mut got = Vec::new();
+        while let Some(chunk) = there.read_chunk().await.unwrap() {
+            got.extend_from_slice(&chunk);
+            if got.len() % 8 == 0 {
+                tokio::time::sleep(Duration::from_secs(31)).await;
+            }
+        }
+        assert!(got == want);
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        there.write_all(b"after all").await.unwrap();
+        there.shutdown().await.unwrap();
+        assert_eq!(asking.await.unwrap(), b"after all");
+    });
+}

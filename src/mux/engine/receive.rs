@@ -11,6 +11,7 @@ use super::super::code::{GoAwayCode, Refusal};
 use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
+use super::super::moment::Moment;
 use super::super::state::{Event, Greeting, Halves, State};
 use super::super::store::Key;
 use super::super::stream_entry::{Entry, Rst};
@@ -35,6 +36,7 @@ impl Engine {
         if self.end.is_some() || chunk.is_empty() {
             return;
         }
+        self.start_clocks(now);
         self.chunk_held = held;
         self.received_at = now;
         self.heard_at = now;
@@ -162,6 +164,9 @@ impl Engine {
             .ok_or(Violation::CreditOverflow(id))?;
         if value > 0 {
             entry.stalled_since = None;
+            if entry.has_output() {
+                entry.active_at = Moment::new(self.started_at, now);
+            }
             // Who grants credit has taken the stream, whether it says so or not.
             entry.state = on(entry, Event::AckReceived)?;
         }
@@ -189,8 +194,8 @@ impl Engine {
             return Ok(None);
         };
         if let Some(entry) = self.store.get_mut(key) {
-            // Where this end only waits for the peer's end, nothing else from it is progress.
-            if entry.held || entry.has_output() {
+            // Where nobody holds the stream, only credit that is needed is progress.
+            if entry.held {
                 entry.active_at = moment;
             }
             if flags.has(Flags::ACK) {

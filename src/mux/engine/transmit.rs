@@ -63,6 +63,7 @@ impl Engine {
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if self.end.is_none() {
+            self.start_clocks(now);
             self.transmit_session(now, batch);
             let bulk = self.transmit_streams(now, batch);
             self.transmit_mark(now, bulk, batch);

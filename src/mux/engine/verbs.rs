@@ -15,7 +15,7 @@ use super::super::state::Halves;
 use super::super::stats::StreamStats;
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
-use super::{ABANDONED, Engine};
+use super::Engine;
 
 impl Engine {
     /// Opens a stream. `None`: too many are open or unanswered; try again after the notice `open`.
@@ -255,22 +255,12 @@ impl Engine {
             let Some(entry) = self.store.get_mut(key) else {
                 return;
             };
-            let limits = entry
-                .timeouts
-                .as_deref()
-                .unwrap_or(&self.config.stream_timeouts);
-            if limits.half_closed.is_none() {
-                let half_closed = Some(ABANDONED);
-                entry.timeouts = Some(Box::new(StreamTimeouts {
-                    half_closed,
-                    ..*limits
-                }));
-            }
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
             let tell = entry.unwanted && !entry.has_output();
-            self.watch(key);
+            self.dropped.push(key);
+            self.retime = true;
             if tell {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
