@@ -20,6 +20,7 @@ const GOING_AWAY: u32 = OURS + 0x20;
 const APPLICATION: u32 = OURS + 0x21;
 const STREAMS: u32 = OURS + 0x22;
 const BACKLOG: u32 = OURS + 0x23;
+const UNACCEPTED: u32 = OURS + 0x24;
 /// A reset after a limit of [`StreamTimeouts`](super::StreamTimeouts).
 pub(crate) const TIMED_OUT: u32 = OURS + 0x28;
 /// A reset of what nobody read while memory was short.
@@ -79,6 +80,9 @@ pub enum Refusal {
     /// ([`Config::accept_backlog`](super::Config::accept_backlog)).
     #[error("too many streams wait to be accepted; try again later")]
     Backlog,
+    /// What was sent on streams before they were accepted has used up the memory for it.
+    #[error("too much was sent before streams were accepted; try again later")]
+    Memory,
 }
 
 impl From<u32> for GoAwayCode {
@@ -185,6 +189,7 @@ impl Refusal {
             Self::Application => APPLICATION,
             Self::Streams => STREAMS,
             Self::Backlog => BACKLOG,
+            Self::Memory => UNACCEPTED,
         }
     }
 
@@ -195,6 +200,7 @@ impl Refusal {
             APPLICATION => Some(Self::Application),
             STREAMS => Some(Self::Streams),
             BACKLOG => Some(Self::Backlog),
+            UNACCEPTED => Some(Self::Memory),
             _ => None,
         }
     }
@@ -209,7 +215,9 @@ impl fmt::Display for Reset {
             TIMED_OUT => "a time limit of its own passed",
             UNREAD => "it was not read there while memory was short",
             CLOSED => "the session is being closed",
-            GOING_AWAY | APPLICATION | STREAMS | BACKLOG => "refused, though it was in use",
+            GOING_AWAY | APPLICATION | STREAMS | BACKLOG | UNACCEPTED => {
+                "refused, though it was in use"
+            }
             code => return write!(f, "code {code}"),
         };
         write!(f, "code {:#x}, {meaning}", self.0)
@@ -249,6 +257,7 @@ mod tests {
             Refusal::Application,
             Refusal::Streams,
             Refusal::Backlog,
+            Refusal::Memory,
         ];
         for refusal in refusals {
             assert_eq!(Refusal::from_code(refusal.code()), Some(refusal));

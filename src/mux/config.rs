@@ -13,17 +13,19 @@ use super::pool::ReceivePool;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Streams that the peer may have open at once; default 256. Each one is granted 256 KiB
-    /// unasked by the protocol, so this times 256 KiB is the true bound on memory. A stream counts
+    /// Streams of the peer that are accepted and open at once; default 256. Each one is granted 256 KiB
+    /// unasked by the protocol, so this times 256 KiB is what a conformant peer may have unread. A stream counts
     /// until it is closed on the wire *and* dropped by the application; else a peer that opens and
-    /// resets makes the application hold any number of dead handles. More are refused with RST.
+    /// resets makes the application hold any number of dead handles. More wait unanswered in the
+    /// [backlog](Self::accept_backlog), which holds back whoever opens. Where there is no memory for unread data, up to
+    /// so many of those are handed out all the same: they may have used it up, and nobody else could go on.
     pub max_inbound_streams: usize,
     /// Streams that this end may have open at once; default 1,024. [`Mux::open`](super::Mux::open)
     /// waits for a free one. Stops a runaway caller.
     pub max_outbound_streams: usize,
-    /// Streams that wait for [`Mux::accept`](super::Mux::accept); default 256, because clients
-    /// written after the spec assume as much, and openings of ours that may be unanswered at the
-    /// same time, for the same reason. More are refused with RST.
+    /// Streams that wait for [`Mux::accept`](super::Mux::accept) or for room among those that are open; default 256,
+    /// because clients written after the spec assume as much, and openings of ours that may be unanswered at the
+    /// same time, for the same reason: so a peer with equal limits never has one too many. More are refused with RST.
     pub accept_backlog: usize,
     /// First receive window of a stream in bytes; default and least 256 KiB, which the spec fixes.
     /// More is announced with the stream's SYN or ACK, as far as `receive_budget` has room.
@@ -116,17 +118,18 @@ impl Default for Config {
 
 /// Time limits of one stream. A stream that reaches one is reset, and its reads and writes say why.
 ///
-/// They keep a peer from holding slots with streams that it never answers, finishes or reads. Lift
-/// them where long silence is normal, for instance on a stream that forwards somebody else's
-/// connection: [`Substream::set_timeouts`](super::Substream::set_timeouts).
+/// By default a stream that the application holds has only that on its opening: a reader that pauses and an answer that takes its
+/// time are no faults, and windows bound what they cost. Who wants other limits sets them for the session or with
+/// [`Substream::set_timeouts`](super::Substream::set_timeouts). A stream that nobody holds any more, because its handle was dropped
+/// after `shutdown`, is reset after 60 s without progress in any case: nobody could end it otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamTimeouts {
     /// The peer has not answered the opening; default 30 s.
     pub open: Option<Duration>,
     /// One direction is closed, nothing waits to be read here, and no frame has come or gone;
-    /// default 60 s.
+    /// default none.
     pub half_closed: Option<Duration>,
-    /// Data waits, and the peer has granted no credit; default 30 s.
+    /// Data waits, and the peer has granted no credit; default none.
     pub write_stalled: Option<Duration>,
 }
 
@@ -143,8 +146,8 @@ impl Default for StreamTimeouts {
     fn default() -> Self {
         Self {
             open: Some(Duration::from_secs(30)),
-            half_closed: Some(Duration::from_secs(60)),
-            write_stalled: Some(Duration::from_secs(30)),
+            half_closed: None,
+            write_stalled: None,
         }
     }
 }
@@ -162,7 +165,8 @@ mod tests {
     }
 
     fn time(time: impl Into<Option<Duration>>) -> String {
-        format!("{} s", time.into().unwrap().as_secs())
+        time.into()
+            .map_or("none".into(), |time| format!("{} s", time.as_secs()))
     }
 
     /// Each field is taken by name, so that a new one is missed here before it is missed there.

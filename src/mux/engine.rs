@@ -11,11 +11,12 @@
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/clock.rs`, `engine/pings.rs`, `engine/retreat.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
+//! `engine/clock.rs`, `engine/early.rs`, `engine/pings.rs`, `engine/retreat.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
 //! whole. Two engines that are wired together by hand, with a time that a test makes up,
 //! are a complete session: see `tests/`.
 
 mod clock;
+mod early;
 mod pings;
 mod receive;
 mod retreat;
@@ -48,9 +49,6 @@ use super::store::{Key, Store};
 use super::stray::Strays;
 use super::stream_entry::Rst;
 use super::wakes::Wakes;
-
-/// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
-const ABANDONED: Duration = Duration::from_secs(60);
 
 /// A round trip measured longer ago than this is measured again before windows grow by it.
 const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
@@ -102,6 +100,9 @@ pub(crate) struct Engine {
     outbound: usize,
     /// Openings of ours that the peer has not answered, or not been told that they are over.
     unanswered: usize,
+    /// Bytes sent on those, and streams that wait until it is less.
+    early: u64,
+    early_held: VecDeque<Key>,
     /// Openings that this end may take back before they were answered, and those that wait for it.
     retreats: Allowance,
     retreating: VecDeque<Key>,
@@ -130,6 +131,8 @@ pub(crate) struct Engine {
     /// Since when nothing is read from the wire and nothing that came before was read by anybody.
     still_since: Option<Instant>,
     next_scan: Option<Instant>,
+    /// Streams that were dropped since the engine was last told the time; their clock starts then.
+    dropped: Vec<Key>,
     /// The next deadline is earlier than when the driver last asked.
     retime: bool,
 
@@ -206,6 +209,8 @@ impl Engine {
             }),
             outbound: 0,
             unanswered: 0,
+            early: 0,
+            early_held: VecDeque::new(),
             retreats: Allowance::new(
                 config.reset_burst - config.reset_burst / 4,
                 config.reset_rate,
@@ -226,6 +231,7 @@ impl Engine {
             keepalive_asked: false,
             still_since: None,
             next_scan: None,
+            dropped: Vec::new(),
             retime: false,
             refusing: false,
             abandoned: false,
@@ -296,6 +302,7 @@ impl Engine {
         Stats {
             streams: self.store.len(),
             inbound: self.inbound,
+            waiting: self.backlog.len(),
             data_in: self.data_in,
             data_out: self.data_out,
             bytes_in: self.bytes_in,
@@ -381,11 +388,16 @@ impl Engine {
     fn refuse_new_streams(&mut self) {
         self.refusing = true;
         while let Some(key) = self.backlog.pop_front() {
-            if let Some(entry) = self.store.get_mut(key) {
-                entry.held = false;
-            }
-            self.refuse(key, Refusal::GoingAway);
+            self.refuse_unseen(key, Refusal::GoingAway);
         }
+    }
+
+    /// Refuses a stream that nobody has accepted, and that is not in the backlog any more.
+    fn refuse_unseen(&mut self, key: Key, reason: Refusal) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.held = false;
+        }
+        self.refuse(key, reason);
     }
 
     /// The peer broke the protocol: tell it, and end.
@@ -414,6 +426,7 @@ impl Engine {
         self.control.clear();
         self.pongs.clear();
         self.retreating.clear();
+        self.early_held.clear();
         self.slowed_until = None;
         self.pings.clear();
         self.body = None;
@@ -523,9 +536,14 @@ impl Engine {
         );
         if entry.unanswered && (answered || (entry.state.is_over() && entry.rst == Rst::None)) {
             entry.unanswered = false;
+            self.early -= entry.data_out;
             self.unanswered -= 1;
             self.notices.open = true;
+            self.send_early(key);
         }
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
         if entry.state.is_over() && entry.rst == Rst::None {
             entry.settled = true;
             if !entry.held {
@@ -548,9 +566,11 @@ impl Engine {
         self.notices.event |= told || end.is_some();
         if entry.unanswered {
             self.unanswered -= 1;
+            self.early -= entry.data_out;
         }
         if entry.inbound {
             self.inbound -= 1;
+            self.notices.accept |= !self.backlog.is_empty();
         } else {
             self.outbound -= 1;
             self.set_budget();

@@ -202,7 +202,9 @@ impl StreamError {
 #[non_exhaustive]
 pub enum StreamTimeout {
     /// The peer did not answer the opening.
-    #[error("its opening was not answered in time")]
+    #[error(
+        "its opening was not answered in time (the peer may have as many streams open as it takes)"
+    )]
     Open,
     /// One direction was closed and nothing moved in the other.
     #[error("half closed, and nothing came or went for too long")]

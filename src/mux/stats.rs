@@ -12,6 +12,8 @@ pub struct Stats {
     pub streams: usize,
     /// Those of them that the peer opened.
     pub inbound: usize,
+    /// Those of them that nobody has accepted.
+    pub waiting: usize,
     /// Bytes of stream data that arrived, without headers.
     pub data_in: u64,
     /// Bytes of stream data that were sent, without headers.

@@ -1,7 +1,7 @@
 //! What the engine knows of one stream.
 
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::StreamTimeouts;
 use super::credit::{RecvWindow, SendWindow};
@@ -12,6 +12,9 @@ use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
 use super::state::{Greeting, Halves, State};
 use super::stats::StreamStats;
+
+/// A stream that nobody holds is given up after so long without progress, whatever limits there are.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Whether a RST is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +204,14 @@ impl Entry {
         if self.state.is_over() {
             return None;
         }
+        let abandoned = (!self.held).then(|| {
+            let which = if self.send.is_empty() {
+                StreamTimeout::HalfClosed
+            } else {
+                StreamTimeout::WriteStalled
+            };
+            (self.active_at.instant(start) + ABANDONED, which)
+        });
         let limits = self.timeouts.as_deref().unwrap_or(usual);
         let open = (self.state.greeting == Greeting::AckAwaited)
             .then(|| {
@@ -228,7 +239,7 @@ impl Entry {
                 StreamTimeout::WriteStalled,
             ))
         });
-        [open, half, stalled]
+        [abandoned, open, half, stalled]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

@@ -16,6 +16,7 @@ impl Engine {
         if self.end.is_some() {
             return;
         }
+        self.start_clocks(now);
         if let Some(interval) = self.config.keepalive_interval {
             let silent = now.saturating_duration_since(self.heard_at);
             if self.memory.is_stopped() {
@@ -79,6 +80,17 @@ impl Engine {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Starts the clock of streams that nobody holds since the last call.
+    pub(super) fn start_clocks(&mut self, now: Instant) {
+        let moment = self.moment(now);
+        while let Some(key) = self.dropped.pop() {
+            if let Some(entry) = self.store.get_mut(key) {
+                entry.active_at = moment;
+                self.watch(key);
+            }
+        }
     }
 
     /// Looks for streams that reached a time limit.

@@ -11,6 +11,7 @@ use super::super::code::{GoAwayCode, Refusal};
 use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
+use super::super::moment::Moment;
 use super::super::state::{Event, Greeting, Halves, State};
 use super::super::store::Key;
 use super::super::stream_entry::{Entry, Rst};
@@ -35,6 +36,7 @@ impl Engine {
         if self.end.is_some() || chunk.is_empty() {
             return;
         }
+        self.start_clocks(now);
         self.chunk_held = held;
         self.received_at = now;
         self.heard_at = now;
@@ -162,6 +164,11 @@ impl Engine {
             .ok_or(Violation::CreditOverflow(id))?;
         if value > 0 {
             entry.stalled_since = None;
+            if entry.has_output() {
+                entry.active_at = Moment::new(self.started_at, now);
+            }
+            // Who grants credit has taken the stream, whether it says so or not.
+            entry.state = on(entry, Event::AckReceived)?;
         }
         if flags.has(Flags::FIN) {
             self.on_fin(key)?;
@@ -187,8 +194,8 @@ impl Engine {
             return Ok(None);
         };
         if let Some(entry) = self.store.get_mut(key) {
-            // Where this end only waits for the peer's end, nothing else from it is progress.
-            if entry.held || entry.has_output() {
+            // Where nobody holds the stream, only credit that is needed is progress.
+            if entry.held {
                 entry.active_at = moment;
             }
             if flags.has(Flags::ACK) {
@@ -233,26 +240,30 @@ impl Engine {
             self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
+        if self.is_full() {
+            self.tell(|| Told::LimitReached {
+                limit: Limit::InboundStreams,
+            });
+        }
         let key = self.store.insert(Entry::opened_there(id, self.moment(now)));
         self.inbound += 1;
+        self.budget.admit_inbound();
         self.backlog.push_back(key);
         self.notices.accept = true;
         self.tell(|| Told::Opened { id, by_peer: true });
         Ok(Some(key))
     }
 
-    /// What there is no room in for one more stream of the peer; where there is, it is counted.
-    fn no_room(&mut self) -> Option<Limit> {
+    /// What there is no room in for one more stream of the peer, not even to wait.
+    fn no_room(&self) -> Option<Limit> {
         if self.refusing {
             Some(Limit::Closing)
-        } else if self.inbound >= self.config.max_inbound_streams {
-            Some(Limit::InboundStreams)
-        } else if self.backlog.len() >= self.config.accept_backlog {
-            Some(Limit::Backlog)
-        } else if !self.budget.admit_inbound() {
-            Some(Limit::ReceiveBudget)
-        } else {
+        } else if self.backlog.len() < self.config.accept_backlog {
             None
+        } else if self.is_full() {
+            Some(Limit::InboundStreams)
+        } else {
+            Some(Limit::Backlog)
         }
     }
 
@@ -350,7 +361,7 @@ fn on(entry: &Entry, event: Event) -> Result<State, Violation> {
 fn refusal(limit: Limit) -> Refusal {
     match limit {
         Limit::Closing => Refusal::GoingAway,
-        Limit::InboundStreams | Limit::ReceiveBudget => Refusal::Streams,
+        Limit::InboundStreams => Refusal::Streams,
         _ => Refusal::Backlog,
     }
 }

@@ -4,12 +4,13 @@
 //! one stream only when it could write another may wait for ever: what it waits for stands behind what it does not read. That
 //! takes more unread data than there is memory for, and then there is no way on without the loss of a stream. So
 //! when nothing has moved for [`STANDSTILL`], and somebody waits for the peer, the stream that holds the most
-//! is reset. A session in which everybody just rests is left alone.
+//! is reset. A session in which everybody just rests is left alone. What was sent on streams that nobody has accepted is given
+//! up first, and sooner: they are refused, and can be opened again.
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::super::code;
+use super::super::code::{self, Refusal};
 use super::super::error::{StreamError, StreamTimeout};
 use super::super::event::{Event, Limit};
 use super::super::frame::INITIAL_WINDOW;
@@ -20,6 +21,9 @@ use super::Engine;
 
 /// See the head of this file.
 const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// The same where streams wait to be accepted: less than their openers wait.
+const STANDSTILL_OF_WAITING: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Whether nothing is to be read from the byte stream, for want of memory; see [`Engine::resume`].
@@ -58,6 +62,7 @@ impl Engine {
         }
         if !self.memory.arrived(&mut self.wakes) {
             self.memory.stop();
+            self.notices.accept |= !self.backlog.is_empty();
             self.still_since = Some(now);
             self.tell(|| Event::LimitReached {
                 limit: Limit::ReceiveMemory,
@@ -80,7 +85,13 @@ impl Engine {
     }
 
     pub(super) fn standstill_ends(&self) -> Option<Instant> {
-        self.still_since.map(|since| since + STANDSTILL)
+        let waiting = !self.backlog.is_empty();
+        let patience = if waiting {
+            STANDSTILL_OF_WAITING
+        } else {
+            STANDSTILL
+        };
+        self.still_since.map(|since| since + patience)
     }
 
     pub(super) fn look_for_a_standstill(&mut self, now: Instant) {
@@ -90,20 +101,44 @@ impl Engine {
         if self.standstill_ends().is_none_or(|at| now < at) {
             return;
         }
-        self.still_since = Some(now);
         let awaited = self.pings.iter().any(|ping| ping.token.is_some())
             || self.store.iter().any(|(_, entry)| waits_for_peer(entry));
+        if !awaited {
+            self.still_since = Some(now);
+            return;
+        }
+        if let Some(key) = self.newest_waiting() {
+            self.still_since = Some(now);
+            self.backlog.retain(|other| *other != key);
+            self.refuse_unseen(key, Refusal::Memory);
+            return;
+        }
+        if self
+            .still_since
+            .is_none_or(|since| now < since + STANDSTILL)
+        {
+            return;
+        }
+        self.still_since = Some(now);
         let largest = self
             .store
             .iter()
             .filter(|(_, entry)| !entry.state.is_over() && !entry.recv.is_empty())
             .max_by_key(|(_, entry)| entry.recv.held());
-        if let Some((key, _)) = largest
-            && awaited
-        {
+        if let Some((key, _)) = largest {
             let failure = StreamError::TimedOut(StreamTimeout::Unread);
             self.reset_stream(key, code::UNREAD, failure);
         }
+    }
+
+    /// The stream that came last of those that hold something and that nobody has accepted.
+    fn newest_waiting(&self) -> Option<Key> {
+        let holds = |key: &Key| {
+            self.store
+                .get(*key)
+                .is_some_and(|entry| entry.recv.held() > 0)
+        };
+        self.backlog.iter().rev().copied().find(holds)
     }
 }
 

@@ -63,6 +63,7 @@ impl Engine {
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if self.end.is_none() {
+            self.start_clocks(now);
             self.transmit_session(now, batch);
             let bulk = self.transmit_streams(now, batch);
             self.transmit_mark(now, bulk, batch);
@@ -268,6 +269,12 @@ impl Engine {
             return;
         }
         if entry.can_send_data() {
+            if self.is_too_early(key) {
+                return;
+            }
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             entry.active_at = moment;
             let unread = entry.send_window.since_credit() >= UNREAD;
             let record = self.pacer.record();
@@ -322,6 +329,9 @@ impl Engine {
         entry.send.move_to(n, batch);
         entry.send_window.spend(len);
         entry.data_out += u64::from(len);
+        if entry.unanswered {
+            self.early += u64::from(len);
+        }
         self.data_out += u64::from(len);
         n
     }

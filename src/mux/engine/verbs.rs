@@ -15,7 +15,7 @@ use super::super::state::Halves;
 use super::super::stats::StreamStats;
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
-use super::{ABANDONED, Engine};
+use super::Engine;
 
 impl Engine {
     /// Opens a stream. `None`: too many are open or unanswered; try again after the notice `open`.
@@ -50,9 +50,31 @@ impl Engine {
         Ok(Some(key))
     }
 
-    /// Takes the oldest stream that the peer opened, and acknowledges it.
+    /// Streams of the peer that were accepted and are not over.
+    fn open_inbound(&self) -> usize {
+        self.inbound - self.backlog.len()
+    }
+
+    /// How many there may be. What waits while memory is short has perhaps used it up, and nobody else can go on before it
+    /// is read; so as many as may wait at once are let in then.
+    fn most_inbound(&self) -> usize {
+        let more = if self.is_stopped() {
+            self.config.accept_backlog
+        } else {
+            0
+        };
+        self.config.max_inbound_streams.saturating_add(more)
+    }
+
+    /// Whether a stream that the peer opens has to wait for another to be over.
+    pub(super) fn is_full(&self) -> bool {
+        self.open_inbound() >= self.config.max_inbound_streams
+    }
+
+    /// Takes the oldest stream that the peer opened, and acknowledges it; `None` if there is none, or not to be had
+    /// now: try again after the notice `accept`.
     pub(crate) fn accept(&mut self) -> Option<Key> {
-        if self.slowed_until.is_some() {
+        if self.slowed_until.is_some() || self.open_inbound() >= self.most_inbound() {
             return None;
         }
         while let Some(key) = self.backlog.pop_front() {
@@ -233,22 +255,12 @@ impl Engine {
             let Some(entry) = self.store.get_mut(key) else {
                 return;
             };
-            let limits = entry
-                .timeouts
-                .as_deref()
-                .unwrap_or(&self.config.stream_timeouts);
-            if limits.half_closed.is_none() {
-                let half_closed = Some(ABANDONED);
-                entry.timeouts = Some(Box::new(StreamTimeouts {
-                    half_closed,
-                    ..*limits
-                }));
-            }
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
             let tell = entry.unwanted && !entry.has_output();
-            self.watch(key);
+            self.dropped.push(key);
+            self.retime = true;
             if tell {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }

@@ -115,7 +115,7 @@ fn an_opening_that_is_taken_back_unanswered_waits_where_there_were_too_many() {
         Frame::Window {
             id: 9,
             flags: Flags::NONE,
-            value: 1,
+            value: 0,
         },
         rst(11),
     ] {
