@@ -367,7 +367,7 @@ where
 
 /// Sends back what comes, until it ends.
 async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     let copied = async {
         loop {
             let n = far.read(&mut buffer).await?;

@@ -48,6 +48,7 @@ use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
 use super::stream_entry::Rst;
+use super::unsent::Unsent;
 use super::wakes::Wakes;
 
 /// A round trip measured longer ago than this is measured again before windows grow by it.
@@ -77,6 +78,7 @@ pub(crate) struct Engine {
     scheduler: Scheduler,
     budget: Budget,
     memory: Memory,
+    unsent: Unsent,
 
     // Inbound.
     decoder: Decoder,
@@ -187,6 +189,7 @@ impl Engine {
             scheduler: Scheduler::default(),
             budget: Budget::new(config.receive_budget),
             memory: Memory::new(config.receive_budget, config.receive_pool.clone()),
+            unsent: Unsent::new(config.receive_pool.clone()),
             decoder: Decoder::default(),
             chunk_held: 0,
             body: None,
@@ -309,7 +312,7 @@ impl Engine {
             bytes_out: self.bytes_out,
             unread: self.memory.held(),
             stopped: self.memory.is_stopped(),
-            unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
+            unsent: self.unsent.held(),
             windows: self.budget.used(),
             round_trip: self.round_trip,
             least_round_trip: self.pacer.least_round_trip(),
@@ -440,6 +443,7 @@ impl Engine {
             entry.in_control = false;
             entry.in_data = false;
             entry.rst = Rst::None;
+            self.unsent.change(entry.send.len(), 0, &mut self.wakes);
             entry.send.clear();
             self.wakes.extend(entry.reader.take());
             self.wakes.extend(entry.writer.take());
@@ -507,6 +511,7 @@ impl Engine {
         if let Ok(state) = entry.state.on(Event::RstSent) {
             entry.state = state;
         }
+        self.unsent.change(entry.send.len(), 0, &mut self.wakes);
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;

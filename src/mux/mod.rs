@@ -67,6 +67,7 @@ mod stream;
 mod stream_entry;
 #[cfg(test)]
 mod tests;
+mod unsent;
 mod wakes;
 
 use std::hash::{BuildHasher, RandomState};

@@ -326,7 +326,10 @@ impl Engine {
             flags,
             len,
         });
+        let before = entry.send.len();
         entry.send.move_to(n, batch);
+        self.unsent
+            .change(before, entry.send.len(), &mut self.wakes);
         entry.send_window.spend(len);
         entry.data_out += u64::from(len);
         if entry.unanswered {
