@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::mux::Substream;
-use cepa::node::{Access, Event, Hint, Node, NodeConfig, PeerAddr};
+use cepa::node::{Access, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
-use cepa::relay::RelayConfig;
+use cepa::protocols::relay::{Relay, RelayConfig, RelayEvent, Relays};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -26,8 +26,17 @@ fn config() -> Outcome<NodeConfig> {
     Ok(NodeConfig::new(identity, Arc::new(AcceptAny)))
 }
 
-fn relay(config: NodeConfig) -> Node {
-    Node::with_relay(config, RelayConfig::for_peers(|_| true))
+fn relay(config: NodeConfig) -> Outcome<(Node, Relay)> {
+    let node = Node::new(config);
+    let relay = Relay::on(&node, RelayConfig::new(Access::Anyone))?;
+    Ok((node, relay))
+}
+
+/// A node that reaches others through relays.
+fn node() -> Outcome<(Node, Relays)> {
+    let node = Node::new(config()?);
+    let relays = Relays::on(&node)?;
+    Ok((node, relays))
 }
 
 /// The way to a peer that is registered at a relay.
@@ -50,14 +59,15 @@ async fn says(stream: &mut Onion<Substream>, word: &[u8; 4]) -> std::io::Result<
 async fn main() -> Outcome<()> {
     let any = "tcp:127.0.0.1:0".parse()?;
     let one_config = config()?;
-    let (one, two) = (relay(one_config.clone()), relay(config()?));
+    let (one, first) = relay(one_config.clone())?;
+    let (two, second) = relay(config()?)?;
     let mut ways = Vec::new();
     let one_at = one.listen(&any).await?;
     for (node, at) in [(&one, one_at.clone()), (&two, two.listen(&any).await?)] {
         ways.push(PeerAddr::new(node.id()).with_hint(Hint::Direct(at))?);
     }
 
-    let worker = Node::new(config()?);
+    let (worker, relays) = node()?;
     worker.serve("echo", Access::Anyone, async |call| {
         println!(
             "worker: called {}",
@@ -67,25 +77,28 @@ async fn main() -> Outcome<()> {
             let (mut from, mut to) = tokio::io::split(stream);
             let _ = tokio::io::copy(&mut from, &mut to).await;
         }
-    });
+    })?;
     let mut events = worker.events();
     let mut both = PeerAddr::new(worker.id()).with_service("echo")?;
     for way in &ways {
-        worker.register(way).await?;
+        relays.register(way).await?;
         both = both.with_hint(through(way)?)?;
     }
-    let second = PeerAddr::new(worker.id()).with_service("echo")?;
-    let second = second.with_hint(through(&ways[1])?)?;
+    let by_two = PeerAddr::new(worker.id()).with_service("echo")?;
+    let by_two = by_two.with_hint(through(&ways[1])?)?;
 
-    let (ann, bob) = (Node::new(config()?), Node::new(config()?));
+    let ((ann, _), (bob, _)) = (node()?, node()?);
     let mut anns = ann.open(&both).await?;
-    let mut bobs = bob.open(&second).await?;
+    let mut bobs = bob.open(&by_two).await?;
     says(&mut anns, b"anns").await?;
     says(&mut bobs, b"bobs").await?;
-    println!("both relays carry: {} and {}", carried(&one), carried(&two));
+    println!(
+        "both relays carry: {} and {}",
+        first.stats().circuits,
+        second.stats().circuits
+    );
 
     one.shutdown(Duration::ZERO).await;
-    drop(one);
     println!("relay one is down");
     let error = says(&mut anns, b"anns").await;
     println!("ann: it broke off: {}", error.is_err());
@@ -95,17 +108,17 @@ async fn main() -> Outcome<()> {
     says(&mut anns, b"anns").await?;
     println!(
         "ann: goes on through relay two, which carries {}",
-        carried(&two)
+        second.stats().circuits
     );
 
-    let one = relay(one_config);
+    let (one, _first) = relay(one_config)?;
     one.listen(&one_at).await?;
     // Its registrations at the start are in the queue as well; what counts is the one after the loss.
     let mut lost = false;
     while let Some(event) = events.next().await {
-        match event {
-            Event::Unregistered(at, _) if at == one.id() => lost = true,
-            Event::Registered(at) if lost && at == one.id() => break,
+        match event.protocol() {
+            Some(RelayEvent::Unregistered { relay, .. }) if *relay == one.id() => lost = true,
+            Some(RelayEvent::Registered { relay }) if lost && *relay == one.id() => break,
             _ => {}
         }
     }
@@ -114,8 +127,4 @@ async fn main() -> Outcome<()> {
         node.shutdown(Duration::ZERO).await;
     }
     Ok(())
-}
-
-fn carried(relay: &Node) -> usize {
-    relay.relay_stats().map_or(0, |stats| stats.circuits)
 }

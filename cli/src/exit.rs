@@ -224,6 +224,7 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
         ConnectError::Binding(BindingError::Mismatch) => Code::Identity,
         ConnectError::Binding(_) => Code::Connect,
         ConnectError::Layers { .. } => Code::Usage,
+        ConnectError::GoneAway { .. } => Code::Refused,
         _ => Code::Lost,
     }
 }
@@ -240,8 +241,11 @@ impl From<OpenError> for Failure {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
+            | OpenError::InnerTlsEndsBeyond { .. }
+            | OpenError::InnerTlsEndsHere { .. }
             | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
+            OpenError::InnerBinding { .. } => Code::Identity,
             OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,
             OpenError::Tls(tls) => return tls.clone().into(),

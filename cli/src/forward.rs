@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa::mux::GoAwayCode;
+use cepa::session::SessionEnd;
 use cepa::transports::{self, Listener, Stream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,10 +53,18 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let result = loop {
         let end = tokio::select! {
-            end = link.session.closed() => Failure::from(end),
+            end = link.session.closed() => end,
             () = signals.asked_to_end() => break Ok(()),
         };
-        if !args.reconnect {
+        // Nothing was open in a session that was closed for that, so nothing is lost by another one.
+        let idle = matches!(
+            end,
+            SessionEnd::GoneAway {
+                code: GoAwayCode::Idle
+            }
+        );
+        let end = Failure::from(end);
+        if !args.reconnect && !idle {
             break Err(end);
         }
         set.send_replace(None);

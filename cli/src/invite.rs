@@ -101,13 +101,8 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
 /// Waits for who has the code.
 async fn joiner(events: &mut Events) -> Result<PeerId, Failure> {
     while let Some(event) = events.next().await {
-        match event.protocol() {
-            Some(PairingEvent::Joined { peer }) => return Ok(*peer),
-            Some(PairingEvent::Refused {
-                error: PairingError::NotAdmitted(NotAdmitted::Void),
-                ..
-            }) => return Err(Failure::new(Code::Refused, NotAdmitted::Void.to_string())),
-            _ => {}
+        if let Some(PairingEvent::Joined { peer }) = event.protocol() {
+            return Ok(*peer);
         }
     }
     Err(Failure::new(Code::Other, "the node is gone"))

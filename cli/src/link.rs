@@ -290,6 +290,17 @@ async fn explained(
             }
             return Failure::from(e).with(format_args!("our peer id is {}", identity.peer_id()));
         }
+        Some(TlsError::Refused(Refusal::WrongPeer {
+            expected,
+            presented,
+        })) if expected.contains(&identity.peer_id()) => {
+            return Failure::new(
+                Code::Identity,
+                format!(
+                    "{address} is answered by peer {presented}; --expect names this machine's own id: it takes the id of the other side"
+                ),
+            );
+        }
         // The command did its part; that it ends now is because we leave.
         Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
         _ => true,

@@ -79,8 +79,8 @@ impl Mesh {
     pub(crate) async fn register(&self, relays: &[PeerAddr], only: bool) -> Result<(), Failure> {
         let only = only && relays.len() == 1;
         let mut attempts = JoinSet::new();
-        for relay in relays.iter().cloned() {
-            let relays = self.relays.clone();
+        for relay in relays {
+            let (relays, relay) = (self.relays.clone(), relay.clone());
             attempts.spawn(async move { register(&relays, &relay, only).await });
         }
         while let Some(attempt) = attempts.join_next().await {
@@ -120,7 +120,10 @@ async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), F
         return Ok(());
     }
     relays.unregister(relay.peer());
-    Err(Failure::new(code, error.to_string()))
+    Err(match &error {
+        RegisterError::Dial(error) => dial_failure(error),
+        error => Failure::new(code, error.to_string()),
+    })
 }
 
 /// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
@@ -199,8 +202,8 @@ pub(crate) async fn dial(
     };
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
-    let code = code(&error);
-    let mut failure = Failure::new(code, error.to_string());
+    let mut failure = dial_failure(&error);
+    let code = failure.code;
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = &error {
         let add = format!("cepa peer add NAME {peer} --at tcp:HOST:PORT");
         failure.message = format!("{}, or enter it once: {add}", failure.message);
@@ -330,6 +333,28 @@ fn leads_through(address: &PeerAddr, by: &PeerId) -> bool {
 /// An address whose one session is all there will be; the command ends with it.
 fn one_session(at: &cepa::transports::Endpoint) -> bool {
     at.has_one_stream()
+}
+
+/// An error of dialling in the tool's words: with the option that helps, where there is one.
+pub(crate) fn dial_failure(error: &DialError) -> Failure {
+    let failure = Failure::new(code(error), error.to_string());
+    if needs_local_hints(error) {
+        failure.with("--local-hints follows such addresses")
+    } else {
+        failure
+    }
+}
+
+fn needs_local_hints(error: &DialError) -> bool {
+    match error {
+        DialError::LocalHint { .. } => true,
+        DialError::Failed { attempts, .. } => attempts.iter().any(|(_, error)| match error {
+            AttemptError::NotFollowed => true,
+            AttemptError::NoRelay { error, .. } => needs_local_hints(error),
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 /// Of several attempts the one that tells most: that somebody else answered, then that we were refused.

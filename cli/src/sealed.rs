@@ -74,7 +74,7 @@ async fn ask(
 fn failure(error: &SealedError, identity: &Identity) -> Failure {
     let code = match error {
         SealedError::Flaw(_) => Code::Usage,
-        SealedError::Dial(error) => node::code(error),
+        SealedError::Dial(error) => return node::dial_failure(error),
         SealedError::NoCarrier {
             error: OpenError::Refused { .. },
             ..

@@ -94,6 +94,14 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
     }
+    for own in trust::named_among(
+        &args.allow,
+        &[&[identity.clone()], more.as_slice()].concat(),
+    ) {
+        say(format_args!(
+            "note: --allow names this machine's own id, {own}: it takes the ids of those who connect"
+        ));
+    }
     let result = tokio::select! {
         ended = all_ended(listening, &report), if args.register.is_empty() => ended,
         failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),

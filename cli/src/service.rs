@@ -150,16 +150,11 @@ impl Services {
     async fn serve_on_console(&self, call: Call) {
         let (peer, name) = (call.peer().id(), plain(call.service()).to_owned());
         let target = self.list().get(&name).cloned();
-        let result = match target {
-            Some(target @ (Target::Echo | Target::Dial(_))) => {
-                self.console(&name, &target, call).await
-            }
-            _ => {
-                let _ = call.refuse("this service has no console").await;
-                return;
-            }
+        let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
+            let _ = call.refuse("this service has no console").await;
+            return;
         };
-        if let Err(e) = result {
+        if let Err(e) = self.console(&name, &target, call).await {
             say_of(peer, format_args!("service {name}: {e}"));
         }
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use cepa::identity::{
-    AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
+    AcceptAny, AnyOf, CaRoots, Identity, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
@@ -158,6 +158,16 @@ pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
         Who::Any | Who::Known | Who::Named(_) => None,
     });
     ids.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Those of our own ids that were named.
+pub(crate) fn named_among(allow: &[Who], own: &[Identity]) -> Vec<PeerId> {
+    let own: Vec<PeerId> = own.iter().map(Identity::peer_id).collect();
+    let ids = allow.iter().filter_map(|who| match who {
+        Who::Peer(id) => Some(*id),
+        Who::Any | Who::Known | Who::Named(_) => None,
+    });
+    ids.filter(|id| own.contains(id)).collect()
 }
 
 /// By name.

@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Stdio};
-use std::time::Duration;
 
-use common::{PATIENCE, Place, failed, finish, text};
+use common::{Place, failed, finish, text};
 
 /// A running invitation.
 struct Inviter {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind};
 use cepa::mux::Substream;
-use cepa::node::{Access, Hint, Introduction, Node, NodeConfig, PeerAddr};
+use cepa::node::{Access, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
+use cepa::protocols::introduction::{Introduction, Introductions};
+use cepa::protocols::relay::Relays;
 use cepa::transports::text::clean;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::sync::broadcast;
@@ -21,10 +23,11 @@ pub(crate) async fn run(name: &str, server: &str, at: Option<&str>) -> Outcome<(
     // Strangers get nothing but what they were introduced to.
     let config = NodeConfig::new(Identity::generate(KeyKind::Ed25519)?, Arc::new(AcceptAny));
     let node = Node::new(config);
+    let (relays, introductions) = (Relays::on(&node)?, Introductions::on(&node)?);
     let (say, _) = broadcast::channel::<String>(BEHIND);
 
     let (us, says) = (name.to_owned(), say.clone());
-    node.introducers("chat", Access::peers([server.peer()]));
+    introductions.introducers("chat", Access::peers([server.peer()]));
     node.serve("chat", Access::Nobody, move |call| {
         let (us, says) = (us.clone(), says.subscribe());
         async move {
@@ -37,11 +40,11 @@ pub(crate) async fn run(name: &str, server: &str, at: Option<&str>) -> Outcome<(
                 let _ = talk(&us, &them, way, lines, says).await;
             }
         }
-    });
+    })?;
     let hint = if let Some(at) = at {
         Hint::Direct(node.listen(&at.parse()?).await?)
     } else {
-        node.register(&server).await?;
+        relays.register(&server).await?;
         format!("relay:{}", server.to_string().trim_start_matches("cepa://")).parse()?
     };
     let own = PeerAddr::new(node.id())
@@ -53,13 +56,13 @@ pub(crate) async fn run(name: &str, server: &str, at: Option<&str>) -> Outcome<(
         .write_all(format!("{name} {own}\n").as_bytes())
         .await?;
     server.flush().await?;
-    let mut introductions = server.lines();
-    while let Some(line) = introductions.next_line().await? {
+    let mut others = server.lines();
+    while let Some(line) = others.next_line().await? {
         let Some((them, introduction)) = line.split_once(' ') else {
             break;
         };
         let introduction: Introduction = introduction.parse()?;
-        let mut stream = node.open_introduced(&introduction).await?;
+        let mut stream = introductions.open(&introduction).await?;
         stream.write_all(format!("{name}\n").as_bytes()).await?;
         stream.flush().await?;
         let peer = introduction.address().map(PeerAddr::peer);

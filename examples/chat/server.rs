@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, UnixTime};
-use cepa::node::{Access, Call, Node, NodeConfig, PeerAddr, Terms};
-use cepa::relay::RelayConfig;
+use cepa::node::{Access, Call, Node, NodeConfig, PeerAddr};
+use cepa::protocols::introduction::{Introductions, Terms};
+use cepa::protocols::relay::{Relay, RelayConfig};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::Outcome;
@@ -19,18 +20,19 @@ type Members = Arc<Mutex<Vec<(PeerId, String, PeerAddr)>>>;
 
 pub(crate) async fn run(at: &str) -> Outcome<()> {
     let config = NodeConfig::new(Identity::generate(KeyKind::Ed25519)?, Arc::new(AcceptAny));
-    let node = Node::with_relay(config, RelayConfig::for_peers(|_| true));
+    let node = Node::new(config);
+    let _relay = Relay::on(&node, RelayConfig::new(Access::Anyone))?;
     let members = Members::default();
-    let introducer = node.clone();
+    let introducer = Introductions::on(&node)?;
     node.serve("join", Access::Anyone, move |call| {
-        let (node, members) = (introducer.clone(), Arc::clone(&members));
+        let (introducer, members) = (introducer.clone(), Arc::clone(&members));
         async move {
             let peer = call.peer().id();
-            let _ = join(&node, &members, call).await;
+            let _ = join(&introducer, &members, call).await;
             let mut members = members.lock().unwrap_or_else(PoisonError::into_inner);
             members.retain(|(member, ..)| *member != peer);
         }
-    });
+    })?;
     let at = node.listen(&at.parse()?).await?;
     println!("cepa://{}@{at}", node.id());
     // Until nobody wants it any more.
@@ -40,7 +42,7 @@ pub(crate) async fn run(at: &str) -> Outcome<()> {
 }
 
 /// One member, for as long as it is there.
-async fn join(node: &Node, members: &Members, call: Call) -> Outcome<()> {
+async fn join(introducer: &Introductions, members: &Members, call: Call) -> Outcome<()> {
     let peer = call.peer().id();
     let mut stream = BufReader::new(call.accept().await?);
     let mut line = String::new();
@@ -62,7 +64,7 @@ async fn join(node: &Node, members: &Members, call: Call) -> Outcome<()> {
     let minute = Duration::from_secs(UnixTime::now().as_secs() + 60);
     let terms = Terms::until(UnixTime::since_unix_epoch(minute)).for_peer(peer);
     for (_, name, address) in others {
-        let introduction = node.introduce(&address, terms)?;
+        let introduction = introducer.introduce(&address, terms)?;
         let line = format!("{name} {introduction}\n");
         stream.write_all(line.as_bytes()).await?;
     }

@@ -6,8 +6,7 @@ use cepa::node::PeerAddr;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    cepa::relay::fuzz(bytes);
-    cepa::node::fuzz(bytes);
+    cepa::protocols::fuzz(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };

@@ -6,9 +6,9 @@
 //! the key follows in the same handshake and is not the policy's concern: no handshake succeeds
 //! without it; [`TrustPolicy::proven`] is called when it has come.
 //!
-//! A policy may block for as long as reading or writing a small file takes, and no longer: the
-//! handshake that asks it runs on an async task. So none asks a person; who wants to ask lets the
-//! handshake fail, asks, and dials again.
+//! The handshake that asks a policy runs on an async task. A policy that may have to wait, if only for a small file, says
+//! so ([`TrustPolicy::may_block`]), and is asked on a thread for blocking work; the handshake's own time limit goes on
+//! meanwhile. So none asks a person; who wants to ask lets the handshake fail, asks, and dials again.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -106,6 +106,13 @@ pub trait TrustPolicy: fmt::Debug + Send + Sync {
     /// [`Peer::not_after`](crate::tls::Peer::not_after).
     fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
         let _ = peer;
+        false
+    }
+
+    /// Whether this policy may block the thread that asks it: on a file, a lock, another program. It is then asked on a
+    /// thread for blocking work of the tokio runtime, so that no other task waits for it. No, unless this is overridden;
+    /// a policy that asks other policies says yes if one of them does. Asked once, when a handshake begins.
+    fn may_block(&self) -> bool {
         false
     }
 
@@ -235,7 +242,7 @@ impl fmt::Display for Refusal {
             }
             Self::Unknown { presented } => write!(
                 f,
-                "the peer is unknown here: it is {presented}; compare this with what its owner sees (`cepa id show`), then expect it (`--expect {presented}`)"
+                "the peer is unknown here: it is {presented}; compare this id with what its owner sees, then trust that id"
             ),
             Self::Changed {
                 name,

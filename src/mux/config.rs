@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::pool::ReceivePool;
+
 /// The limits of one session. Start from [`Config::default`] and change fields.
 ///
 /// Memory that a peer can make this end hold is bounded by `receive_budget` (data that the
@@ -30,10 +32,15 @@ pub struct Config {
     /// 50 ms). It grows only by round-trip times that this end measured itself, with ping values
     /// that a peer can not answer in advance.
     pub max_receive_window: u32,
-    /// Bytes of receive windows of all streams of the session; default 64 MiB, which is 256 streams
-    /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. Stops a
+    /// Bytes that unread data of all streams of the session takes in memory; default 64 MiB, which is 256 streams
+    /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. What is counted is what is
+    /// allocated. Beyond it, and a first window for each stream that this end opened, the session does not read from its peer until somebody reads a stream. Stops a
     /// peer from filling memory through streams that nobody reads.
     pub receive_budget: usize,
+    /// Where the memory for unread data comes from, beside `receive_budget`: a pool that other sessions use too, for
+    /// instance all those of one peer; default none. With a hundred sessions each budget is true, and their sum
+    /// is not to be had. A session without room in it stops to read from its peer until there is some.
+    pub receive_pool: Option<ReceivePool>,
     /// Bytes that one stream holds for sending before writes wait; default eight full TLS records (almost
     /// 128 KiB): two batches, so that a writer refills while the other half is sent, and no crumbs
     /// behind them.
@@ -49,10 +56,12 @@ pub struct Config {
     /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B and 16 KiB, each when the
     /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
     pub line_rate: Option<f64>,
-    /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
-    /// be refused): so many at once, default 1,000 …
+    /// Openings for nothing that the peer may cause (streams that it resets before they were accepted, and openings
+    /// that had to be refused): so many at once, default 1,000 … What was accepted is not counted: to leave early is ordinary use.
     pub reset_burst: u32,
-    /// … and so many more a second, default 33. More end the session ("rapid reset").
+    /// … and so many more a second, default 33. Beyond, streams are accepted late, and at twice the burst the session
+    /// ends ("rapid reset"). This end keeps to three quarters of the burst when it takes back openings that were not
+    /// answered; who opens has to wait then.
     pub reset_rate: u32,
     /// Pings of the peer that wait for their answer; default 32. Answers jump the queue, so more
     /// can wait only where the peer pings and does not read, which must not grow us. What is above
@@ -88,6 +97,7 @@ impl Default for Config {
             receive_window: super::frame::INITIAL_WINDOW,
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
+            receive_pool: None,
             send_queue: 8 * (super::batch::RECORD - super::frame::HEADER_LEN),
             pacing: true,
             line_rate: None,
@@ -165,6 +175,7 @@ mod tests {
             receive_window,
             max_receive_window,
             receive_budget,
+            receive_pool,
             send_queue,
             pacing,
             line_rate,
@@ -191,6 +202,10 @@ mod tests {
             ("receive_window", bytes(receive_window.into())),
             ("max_receive_window", bytes(max_receive_window.into())),
             ("receive_budget", bytes(receive_budget as u64)),
+            (
+                "receive_pool",
+                receive_pool.map_or("none".into(), |pool| bytes(pool.limit() as u64)),
+            ),
             ("send_queue", bytes(send_queue as u64)),
             ("pacing", pacing.to_string()),
             (

@@ -208,6 +208,8 @@ pub(crate) struct Budget {
     inbound: u64,
     outbound: u64,
     extra: u64,
+    /// What there is memory for at present, in this session and in the pool that it shares with others.
+    room: u64,
 }
 
 /// Streams that growing windows leave room for, in half of the budget: peers open a hundred at once, and a
@@ -221,7 +223,13 @@ impl Budget {
             inbound: 0,
             outbound: 0,
             extra: 0,
+            room: u64::MAX,
         }
+    }
+
+    /// There is memory for so much.
+    pub(crate) fn set_room(&mut self, room: u64) {
+        self.room = room;
     }
 
     fn first_windows(streams: u64) -> u64 {
@@ -245,16 +253,19 @@ impl Budget {
 
     /// How much grown windows have to shrink.
     fn over(&self) -> u32 {
-        let over = self
-            .used()
-            .saturating_sub(self.growth_limit())
-            .min(self.extra);
+        let over = if self.room == 0 {
+            self.extra
+        } else {
+            let over = self.used().saturating_sub(self.growth_limit());
+            over.min(self.extra)
+        };
         u32::try_from(over).unwrap_or(u32::MAX)
     }
 
-    /// What windows may still grow by.
+    /// What windows may still grow by: half of the room, for others may want some before it is used.
     fn free(&self) -> u64 {
-        self.growth_limit().saturating_sub(self.used())
+        let free = self.growth_limit().saturating_sub(self.used());
+        free.min(self.room / 2)
     }
 
     fn has_room(&self) -> bool {
@@ -302,19 +313,22 @@ impl Budget {
     }
 }
 
+/// One, in the thousandths that an [`Allowance`] counts in.
+const ONE: i64 = 1000;
+
 /// So many at once, and so many more a second.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    burst: u64,
-    per_second: u64,
-    /// Thousandths.
-    left: u64,
+    burst: i64,
+    per_second: i64,
+    /// Thousandths; below 0: what was taken beyond.
+    left: i64,
     at: Instant,
 }
 
 impl Allowance {
     pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        let burst = u64::from(burst) * 1000;
+        let burst = i64::from(burst) * ONE;
         Self {
             burst,
             per_second: per_second.into(),
@@ -323,18 +337,43 @@ impl Allowance {
         }
     }
 
-    /// Takes one; `None` when nothing is left.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<()> {
+    fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_millis();
-        let gain = u64::try_from(passed)
-            .unwrap_or(u64::MAX)
+        let gain = i64::try_from(passed)
+            .unwrap_or(i64::MAX)
             .saturating_mul(self.per_second);
         if gain > 0 {
             self.left = self.left.saturating_add(gain).min(self.burst);
             self.at = now;
         }
-        self.left = self.left.checked_sub(1000)?;
+    }
+
+    /// Takes one; `None` when nothing is left.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<()> {
+        self.fill(now);
+        self.left = Some(self.left - ONE).filter(|left| *left >= 0)?;
         Some(())
+    }
+
+    /// Takes one, on credit where nothing is left; `None` when that is as much as it began with.
+    pub(crate) fn overdraw(&mut self, now: Instant) -> Option<()> {
+        self.fill(now);
+        self.left = Some(self.left - ONE).filter(|left| *left >= -self.burst)?;
+        Some(())
+    }
+
+    /// When there are `count` to take, if that is not now. Never where nothing comes.
+    pub(crate) fn ready_at(&self, count: i64) -> Option<Instant> {
+        let missing = count * ONE - self.left;
+        let millis = (missing + self.per_second - 1).checked_div(self.per_second)?;
+        let millis = u64::try_from(millis).ok().filter(|_| missing > 0)?;
+        Some(self.at + Duration::from_millis(millis))
+    }
+
+    /// Whether there are `count` to take.
+    pub(crate) fn has(&mut self, now: Instant, count: i64) -> bool {
+        self.fill(now);
+        self.left >= count * ONE
     }
 }
 
@@ -512,5 +551,30 @@ mod tests {
             allowance.take(much_later).is_none(),
             "never more than the burst"
         );
+    }
+
+    #[test]
+    fn an_allowance_can_be_overdrawn_by_as_much_and_is_paid_back_with_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(3, 2, start);
+        assert_eq!(allowance.ready_at(1), None, "now");
+        for _ in 0..6 {
+            allowance.overdraw(start).unwrap();
+        }
+        assert!(allowance.overdraw(start).is_none());
+        assert!(!allowance.has(start, 0));
+        let paid = start + Duration::from_millis(1500);
+        assert_eq!(allowance.ready_at(0), Some(paid));
+        assert_eq!(
+            allowance.ready_at(1),
+            Some(start + 2 * Duration::from_secs(1))
+        );
+        assert!(!allowance.has(paid - Duration::from_millis(1), 0));
+        assert!(allowance.has(paid, 0) && !allowance.has(paid, 1));
+        assert!(allowance.take(paid).is_none());
+        let mut never = Allowance::new(1, 0, start);
+        never.overdraw(start).unwrap();
+        assert_eq!(never.ready_at(1), None);
+        assert!(!never.has(start + Duration::from_secs(1000), 1));
     }
 }

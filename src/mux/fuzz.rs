@@ -20,9 +20,10 @@ use bytes::{Bytes, BytesMut};
 use cepa_transports::Side;
 
 use super::batch::{Batch, MAX_SLICES};
+use super::code::GoAwayCode;
 use super::config::{Config, StreamTimeouts};
 use super::engine::Engine;
-use super::error::{GoAwayCode, MuxError};
+use super::error::MuxError;
 use super::frame::{Decoder, Frame, INITIAL_WINDOW, Item};
 use super::store::Key;
 
@@ -192,7 +193,7 @@ fn hostile(script: &[u8], pacing: bool) {
                 now += Duration::from_millis(u64::from(size));
                 engine.handle_timeout(now);
                 match value {
-                    0 => engine.close(),
+                    0 => engine.close(GoAwayCode::Normal),
                     1 => engine.go_away(GoAwayCode::Normal),
                     2 => engine.abandon(),
                     3 => engine.handle_eof(),

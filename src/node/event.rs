@@ -4,15 +4,15 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use cepa_transports::text::clean;
+use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::gate::{self, Source};
+use crate::gate;
 use crate::identity::PeerId;
 use crate::session::{ConnectError, SessionEnd};
 
-use super::call::Path;
+use super::live::Path;
 use super::shares::Exceeded;
 
 /// Something that happened at a node. Its text is one line.
@@ -78,9 +78,9 @@ pub enum Event {
     TurnedAway {
         /// The listener; none for a circuit of a relay.
         at: Option<Endpoint>,
-        /// From where it came, for counting: the host, or the relay.
-        source: Source,
-        /// From where it came, for people.
+        /// From where it came, for the gate.
+        source: gate::Source,
+        /// The same for a person.
         from: String,
         /// Why.
         reason: TurnedAway,
@@ -180,14 +180,17 @@ impl Event {
     }
 }
 
+/// The longest text of an event; what a peer can make longer is cut.
+const MAX_TEXT: usize = 4096;
+
 impl fmt::Display for Event {
+    /// Whatever a peer, a command or a file has written into it, the line does nothing to a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What peers have said is in it.
-        f.write_str(&clean(&Line(self).to_string(), usize::MAX))
+        f.write_str(&clean(&Line(self).to_string(), MAX_TEXT))
     }
 }
 
-/// The text of an event, as it comes.
+/// The text as it stands.
 struct Line<'a>(&'a Event);
 
 impl fmt::Display for Line<'_> {
@@ -218,10 +221,15 @@ impl fmt::Display for Line<'_> {
                 peer,
                 service,
                 reason,
-            } => write!(f, "refused {peer} the service {service:?}: {reason}"),
+            } => write!(
+                f,
+                "refused {peer} the service {}: {reason}",
+                quoted(service)
+            ),
             Event::HandlerPanicked { peer, service } => write!(
                 f,
-                "the service {service:?} panicked while it served {peer}; report this to who wrote it"
+                "the service {} panicked while it served {peer}; report this to who wrote it",
+                quoted(service)
             ),
             Event::Protocol(event) => event.fmt(f),
         }
@@ -266,6 +274,21 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug)]
+    struct Foreign(String);
+
+    impl ProtocolEvent for Foreign {
+        fn peer(&self) -> Option<PeerId> {
+            None
+        }
+    }
+
+    impl fmt::Display for Foreign {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
     #[test]
     fn a_line_about_an_event_does_nothing_to_a_terminal() {
         let peer = PeerId::from_bytes([1; 32]);
@@ -299,7 +322,7 @@ mod tests {
                 },
                 Event::TurnedAway {
                     at: Some(at),
-                    source: Source::HERE,
+                    source: gate::Source::HERE,
                     from: text.clone(),
                     reason: TurnedAway::Circuit(text.clone()),
                 },
@@ -310,8 +333,9 @@ mod tests {
                 },
                 Event::HandlerPanicked {
                     peer,
-                    service: text,
+                    service: text.clone(),
                 },
+                Event::Protocol(Arc::new(Foreign(text.clone()))),
             ] {
                 let line = event.to_string();
                 assert!(line.chars().all(is_printable), "{name}: {line:?}");

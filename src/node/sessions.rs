@@ -19,16 +19,17 @@ use tokio_util::task::TaskTracker;
 use crate::Side;
 use crate::gate::Source;
 use crate::identity::PeerId;
+use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
-use super::Node;
 use super::access::{Access, Admission, Denied, How, What, decide};
 use super::admit;
-use super::call::{Call, Path};
-use super::core::{Core, Live, Service};
+use super::call::{Call, CallContext};
+use super::core::{Core, Service};
 use super::event::{Event, Refused, TurnedAway};
-use super::protocol::Protocol;
+use super::live::{Live, Path};
+use super::protocol::{NOT_OPEN, Protocol};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -46,8 +47,7 @@ pub(super) async fn come_in(
     config: &StackConfig,
     at: Option<&Endpoint>,
 ) -> Result<Live, TurnedAway> {
-    let from = stream.label().to_owned();
-    let source = Source::from(stream.remote());
+    let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
     match handshake(core, stream, layers, via, config).await {
         Ok((session, path, host)) => Ok(register(core, session, path, host).await),
         Err(Failed { reason, is_news }) => {
@@ -234,7 +234,7 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
             idle
         };
         if most.is_some_and(|most| unused_since.elapsed() >= most) {
-            live.session.close().await;
+            live.session.close_with(GoAwayCode::Idle).await;
         }
     }
 }
@@ -249,12 +249,11 @@ enum Callee {
 fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let name = incoming.service().to_owned();
     let (core, live) = (Arc::clone(core), live.clone());
-    let node = Node::weak(&core);
     // From now on, and not only once the task runs.
     let busy = core.handlers.token();
     let serving = live.serving.clone();
     serving.spawn(async move {
-        let call = Call::new(incoming, node, live.clone());
+        let call = Call::new(incoming, live.clone(), core.shares.clone());
         match find(&core, &live, &name) {
             Ok(Callee::Service(service)) => {
                 guarded(&core, &live, &name, move || (service.handler)(call)).await;
@@ -300,23 +299,24 @@ async fn guarded<F: Future<Output = ()>>(
 }
 
 /// Serves a substream of a peer that was introduced to its service.
-pub(super) async fn serve_introduced(call: Call) {
-    let core = Arc::clone(call.node().core());
-    let name = call.service().to_owned();
+pub(super) async fn serve_introduced(
+    core: &Arc<Core>,
+    context: CallContext,
+    incoming: Incoming,
+    by: Vec<PeerId>,
+) {
+    let name = incoming.service().to_owned();
+    let call = Call::introduced(incoming, context, by);
     let live = call.live().clone();
-    let how = how(&live);
     match core.named_service(&name) {
-        Some(service) if decide(&live.who, how, What::Introduced).is_ok() => {
-            guarded(&core, &live, &name, move || (service.handler)(call)).await;
+        Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
+            guarded(core, &live, &name, move || (service.handler)(call)).await;
         }
         _ => {
             let _ = call.refuse(NOT_OPEN).await;
         }
     }
 }
-
-/// A service that a peer may not open and one that does not exist are the same to it.
-pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
 
 fn how(live: &Live) -> How {
     How {
@@ -403,7 +403,7 @@ mod tests {
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
-    use crate::node::NodeConfig;
+    use crate::node::{Node, NodeConfig};
     use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";

@@ -6,7 +6,7 @@
 //! proof is about both keys and this very session. See [`Invitation`].
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,10 +65,16 @@ pub fn invite(
     now: fn() -> UnixTime,
 ) -> Result<(), ProtocolError> {
     let open = Mutex::new(invitation);
-    node.add_protocol(Arc::new(Inviter { open, now }))
+    let inviter = node.handle();
+    node.add_protocol(Arc::new(Inviter {
+        node: inviter,
+        open,
+        now,
+    }))
 }
 
 struct Inviter {
+    node: Node,
     open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
 }
@@ -86,7 +92,7 @@ impl Protocol for Inviter {
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
-            let (node, session) = (context.node(), context.session());
+            let (node, session) = (&self.node, context.session());
             let peer = session.peer().id();
             match admit(session, incoming, &self.open, self.now).await {
                 Ok(peer) => node.emit(PairingEvent::Joined { peer }),
@@ -129,11 +135,18 @@ pub enum PairingError {
 
 /// Uses an invitation; returns when the inviter has let us in.
 ///
+/// # Errors
+/// [`NotAdmitted::Own`] where it is our own invitation, [`PairingError::WrongPeer`] where the session is with somebody
+/// else than its maker, by whatever key the maker has now; else what the inviter made of it, or the session's failure.
+///
 /// # Cancel safety
 /// Dropping the future may leave the invitation used or not.
 pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), PairingError> {
     let peer = session.peer();
-    if peer.id() != invitation.id() {
+    if peer.local_id() == invitation.id() {
+        return Err(NotAdmitted::Own.into());
+    }
+    if !peer.is(&invitation.id()) {
         return Err(PairingError::WrongPeer {
             expected: invitation.id(),
             found: peer.id(),
@@ -159,28 +172,37 @@ pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), Pair
 /// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. A proof that is
 /// slow to come is waited for as long as the substream's own time limits allow.
 ///
+/// # Errors
+/// [`PairingError::NotAdmitted`] with the reason; [`NotAdmitted::Own`] is told to the peer too. Else the substream's
+/// failure.
+///
 /// # Cancel safety
 /// Dropping the future may leave the invitation used or not; [`OpenInvitation::admit`] is called once.
 pub async fn admit(
     session: &Session,
     incoming: Incoming,
-    open: &std::sync::Mutex<OpenInvitation>,
+    open: &Mutex<OpenInvitation>,
     now: impl Fn() -> UnixTime,
 ) -> Result<PeerId, PairingError> {
     let joiner = session.peer().id();
+    let inviter = lock(open).invitation().id();
+    // Whoever made it and has replaced the key since, too.
+    if session.peer().is(&inviter) {
+        let _ = incoming.refuse(&NotAdmitted::Own.to_string()).await;
+        return Err(NotAdmitted::Own.into());
+    }
     let mut stream = incoming.accept().await?;
     let mut proof = [0; 32];
     stream.read_exact(&mut proof).await?;
-    let answer = {
-        // Whoever panicked while it held this has let nobody in.
-        let mut open = open
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        open.admit(&proof, session.tls_exporter(), joiner, now())?
-    };
+    let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, now())?;
     stream.write_all(&answer).await?;
     stream.shutdown().await?;
     // Until the joiner has read it and says so by its own end, or is gone.
     let _ = stream.read(&mut [0]).await;
     Ok(joiner)
+}
+
+fn lock(open: &Mutex<OpenInvitation>) -> MutexGuard<'_, OpenInvitation> {
+    // Whoever panicked while it held this has let nobody in.
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }

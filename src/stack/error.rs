@@ -5,7 +5,7 @@ use cepa_transports::TransportError;
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
 use crate::gate::Failing;
-use crate::mux::MuxError;
+use crate::mux::{GoAwayCode, MuxError};
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
@@ -26,6 +26,12 @@ pub enum ConnectError {
     /// The mux failed before the first ping had come back.
     #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
+    /// The peer ended the session before it stood, and the code tells why: it has no room, or shuts down.
+    #[error("no session came about: {}", MuxError::GoAway { code: *code })]
+    GoneAway {
+        /// The reason that the peer gave.
+        code: GoAwayCode,
+    },
     /// The peer means another connection, another peer or other layers than we do.
     #[error("no session came about: {0}")]
     Binding(#[from] BindingError),
@@ -73,6 +79,7 @@ impl ConnectError {
             Self::Transport(_)
             | Self::ClosedAtOnce(_)
             | Self::NotAdmitted(_)
+            | Self::GoneAway { .. }
             | Self::Layers { .. }
             | Self::Config(_) => None,
         }
@@ -86,9 +93,11 @@ impl ConnectError {
         match self {
             Self::Transport(error) => error.kind().may_pass(),
             Self::Tls(error) => error.may_pass(),
-            Self::ClosedAtOnce(_) | Self::Mux(_) | Self::NotAdmitted(_) | Self::TimedOut { .. } => {
-                true
-            }
+            Self::ClosedAtOnce(_)
+            | Self::Mux(_)
+            | Self::NotAdmitted(_)
+            | Self::GoneAway { .. }
+            | Self::TimedOut { .. } => true,
             Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
         }
     }

@@ -255,14 +255,15 @@ async fn who_is_registered_may_refuse_and_say_why() {
 /// Whoever dials through a relay, and whoever it is brought to, know by which one.
 #[tokio::test]
 async fn a_circuit_leads_to_its_relay() {
-    use cepa::protocols::relay::{Registration, dial, take};
     let relay = relay(|_| {});
     let (_, at) = listening(&relay).await;
     let ((near, _), (far, far_id)) = (by_hand(&at).await, by_hand(&at).await);
     let hour = Duration::from_secs(3600);
-    let _registered = Registration::at(&far, hour).await.unwrap();
-    let taken = async { take(far.accept().await.unwrap()).await };
-    let both = Box::pin(async { tokio::join!(dial(&near, far_id), taken) });
+    let _registered = cepa::protocols::relay::Registration::at(&far, hour)
+        .await
+        .unwrap();
+    let taken = async { cepa::protocols::relay::take(far.accept().await.unwrap()).await };
+    let both = Box::pin(async { tokio::join!(cepa::protocols::relay::dial(&near, far_id), taken) });
     let (dialled, taken) = soon(both).await;
     let remote = Remote::Circuit {
         relay: *relay.id().as_bytes(),

@@ -243,7 +243,7 @@ async fn syn_flood(how: SynFlood) -> (usize, usize) {
 }
 
 #[test]
-fn of_100_000_openings_256_are_held_1_000_refused_and_that_is_the_end() {
+fn of_100_000_openings_256_are_held_2_000_refused_and_that_is_the_end() {
     in_virtual_time(async {
         for bits in 0..8 {
             let how = SynFlood {
@@ -256,9 +256,9 @@ fn of_100_000_openings_256_are_held_1_000_refused_and_that_is_the_end() {
                 "100k SYN, {how:?}: {refused} refused, {} KiB at the peak",
                 peak / KIB
             );
-            assert!(refused <= 1000);
+            assert!(refused <= 2000);
             // Who floods without a pause gets the go-away before the refusals.
-            assert!(refused > 900 || !(how.reading && how.pausing), "{refused}");
+            assert!(refused > 1900 || !(how.reading && how.pausing), "{refused}");
             assert!(peak <= 2 * MIB, "{peak} bytes");
         }
     });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
-use cepa::relay::{self, Registration};
+use cepa::protocols::relay::{self, Registration};
 use cepa::session::{Incoming, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Stream};

@@ -6,7 +6,7 @@
 //!
 //! One line of JSON a measurement, with its goal and whether it is held. The relay is a process of its own with two
 //! workers, so memory (VmRSS) and CPU (proc(5), stat) are the relay's alone; all the nodes and diallers are in this
-//! process. They speak to the relay as `cepa::node` does, with sessions and `cepa::relay`'s own functions, but put no
+//! process. They speak to the relay as `cepa::node` does, with sessions and `protocols::relay`'s own functions, but put no
 //! TLS of their own into a circuit: to the relay that is the same, and it leaves the machine to the relay.
 //!
 //! - `memory`: nodes register and stay idle; diallers come; circuits are opened, carry 1 KiB there and back and stay

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
-use cepa::node::{Access, Call, Node, NodeConfig, PeerAddr};
-use cepa::relay::RelayConfig;
+use cepa::node::{Access, Call, Limits, Node, NodeConfig, PeerAddr};
+use cepa::protocols::relay::{Relay, RelayConfig};
 use clap::Args;
 use tokio::io::AsyncWriteExt as _;
 
@@ -49,17 +49,24 @@ pub(crate) fn serve(options: &Options) -> Outcome<()> {
 
 async fn relay(options: &Options) -> Outcome<()> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
-    let mut relay = RelayConfig::for_peers(|_| true);
+    let mut relay = RelayConfig::new(Access::Anyone);
     relay.registrations = PLENTY;
     relay.circuits = PLENTY;
     relay.circuits_a_peer = options.circuits_a_peer;
     relay.rate = options.rate;
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
-    config.sessions = PLENTY;
+    let plenty = Limits {
+        all: 2 * PLENTY,
+        peer: PLENTY,
+        host: PLENTY,
+    };
+    config.shares.sessions = plenty;
+    config.shares.descriptors = plenty;
     config.stack.mux.pacing = !options.unpaced;
     config.stack.mux.max_inbound_streams = PLENTY;
     config.stack.mux.max_outbound_streams = PLENTY;
-    let node = Node::with_relay(config, relay);
+    let node = Node::new(config);
+    let _relay = Relay::on(&node, relay)?;
     let forwarder = node.clone();
     node.serve_rest(Access::Anyone, move |call| {
         let node = forwarder.clone();

@@ -7,11 +7,13 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::{GoAwayCode, StreamError};
+use super::super::code::GoAwayCode;
+use super::super::error::StreamError;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};
 use super::super::store::Key;
+use super::super::stream_entry::Rst;
 use super::Engine;
 
 /// Usual largest body: with its header it fills a TLS record.
@@ -151,11 +153,18 @@ impl Engine {
         entry.in_control = false;
         entry.active_at = moment;
         let id = entry.id;
-        if let Some(code) = entry.rst_owed.take() {
+        if entry.rst == Rst::Owed {
+            let unanswered = entry.state.greeting == Greeting::AckAwaited;
+            if unanswered && self.retreats.take(now).is_none() {
+                entry.rst = Rst::Held;
+                self.retreating.push_back(key);
+                return;
+            }
+            entry.rst = Rst::None;
             batch.push_frame(Frame::Window {
                 id,
                 flags: Flags::RST,
-                value: code,
+                value: entry.rst_code,
             });
             self.settle(key);
             return;
@@ -167,6 +176,7 @@ impl Engine {
             return;
         };
         if entry.credit_due() {
+            self.budget.set_room(self.memory.room());
             let largest = self.config.max_receive_window;
             let delta = entry
                 .recv_window
@@ -226,6 +236,7 @@ impl Engine {
         };
         entry.state = state;
         entry.opened_at = moment;
+        self.budget.set_room(self.memory.room());
         let extra = self
             .budget
             .take(self.config.receive_window - INITIAL_WINDOW);

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::code::Refusal;
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
 use super::super::event::{Event, Limit};
 use super::super::priority::Priority;
+use super::super::queue::RecvQueue;
 use super::super::state::Halves;
 use super::super::stats::StreamStats;
 use super::super::store::Key;
@@ -40,6 +42,7 @@ impl Engine {
         self.next_id = id.checked_add(2);
         self.budget.admit_outbound();
         self.outbound += 1;
+        self.set_budget();
         self.unanswered += 1;
         let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
         self.schedule(key);
@@ -49,6 +52,9 @@ impl Engine {
 
     /// Takes the oldest stream that the peer opened, and acknowledges it.
     pub(crate) fn accept(&mut self) -> Option<Key> {
+        if self.slowed_until.is_some() {
+            return None;
+        }
         while let Some(key) = self.backlog.pop_front() {
             if let Some(entry) = self.store.get_mut(key) {
                 entry.accepted = true;
@@ -67,11 +73,35 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, false)
+    }
+
+    /// [`Engine::read`], where the piece stays with the stream's handle for a while, and counts until the next call.
+    pub(crate) fn borrow(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, true)
+    }
+
+    fn take_piece(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+        lend: bool,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
         let end = self.end.as_ref();
         let Some(entry) = self.store.get_mut(key) else {
             return Poll::Ready(Err(gone(end)));
         };
-        if let Some(piece) = entry.recv.pop() {
+        let before = entry.recv.held();
+        let piece = entry.recv.pop(lend);
+        if before != entry.recv.held() {
+            self.memory.change(before, entry.recv.held());
+            self.memory.freed(&mut self.wakes);
+        }
+        if let Some(piece) = piece {
             entry.recv_window.read(piece.len());
             entry.recv_window.look_ahead(
                 self.received_at,
@@ -178,7 +208,13 @@ impl Engine {
 
     /// Ends both directions at once; `code` is sent with the RST, for peers that read it.
     pub(crate) fn reset(&mut self, key: Key, code: u32) {
+        self.change_recv(key, RecvQueue::take_back);
         self.reset_stream(key, code, StreamError::ResetHere);
+    }
+
+    /// Ends a stream of the peer that nothing was done with.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Refusal) {
+        self.reset(key, reason.code());
     }
 
     /// The application drops its handle. A stream that is not shut down is reset; one that is still
@@ -193,7 +229,10 @@ impl Engine {
         if entry.settled || self.end.is_some() {
             self.remove(key);
         } else if entry.fin_wanted {
-            entry.recv.clear();
+            self.change_recv(key, |recv| *recv = RecvQueue::default());
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             let limits = entry
                 .timeouts
                 .as_deref()
@@ -214,7 +253,7 @@ impl Engine {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
         } else {
-            self.reset_stream(key, 0, StreamError::ResetHere);
+            self.reset(key, 0);
         }
         if self.abandoned {
             self.close_if_unused();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 
 use super::super::batch::Batch;
+use super::super::code;
 use super::super::config::{Config, StreamTimeouts};
 use super::super::engine::Engine;
 use super::super::error::{MuxError, StreamError, StreamTimeout};
@@ -100,7 +101,7 @@ fn a_stream_whose_opening_is_not_answered_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(
@@ -149,7 +150,7 @@ fn a_half_closed_stream_that_is_silent_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(
@@ -343,7 +344,7 @@ fn a_write_without_credit_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(

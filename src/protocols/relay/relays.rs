@@ -36,6 +36,7 @@ pub struct Relays {
 }
 
 struct State {
+    node: Node,
     lifetime: Duration,
     /// Those that may bring us circuits.
     at: Mutex<HashMap<PeerId, CancellationToken>>,
@@ -63,6 +64,7 @@ impl Relays {
     /// As [`on`](Self::on).
     pub fn with_lifetime(node: &Node, lifetime: Duration) -> Result<Self, ProtocolError> {
         let state = Arc::new(State {
+            node: node.handle(),
             lifetime,
             at: Mutex::default(),
         });
@@ -210,7 +212,7 @@ impl Protocol for Circuits {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
             let relay = incoming.peer().id();
-            let node = context.node();
+            let node = &self.0.node;
             match take(incoming).await {
                 Ok((stream, _from)) => {
                     let before = context.path().via.iter().copied();
