@@ -16,6 +16,7 @@ use cepa::Side;
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
 use cepa::session::{Incoming, Session};
 use cepa::stack::StackConfig;
+use cepa::transports::text::clean;
 use cepa::transports::{Endpoint, Target, dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -44,7 +45,7 @@ async fn parent() -> Outcome<()> {
     let expected: PeerId = first.parse()?;
     let showing = tokio::spawn(async move {
         while let Some(line) = stderr.next_line().await {
-            println!("child's stderr: {line}");
+            println!("child's stderr: {}", clean(&line, 4096));
         }
     });
 

@@ -13,7 +13,7 @@ use cepa::session::{ConnectError, Session};
 use cepa::stack::{ALPN_LAYER, ALPN_MUX, StackConfig};
 use cepa::tls::{Peer, TlsConfig, TlsError};
 use cepa::transports::meter::{Meter, Metered};
-use cepa::transports::{Layer, Stream, memory};
+use cepa::transports::{Layer, Stream, dial, listen, memory};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -264,6 +264,51 @@ async fn silence_and_one_byte_a_second_are_cut_after_ten_seconds() {
         assert!((10..=12).contains(&took.as_secs()), "{took:?}");
         stranger.abort();
     }
+}
+
+/// By a close or by a reset, as load balancers do it.
+#[tokio::test]
+async fn who_leaves_before_the_first_byte_is_a_probe_and_no_failure() {
+    for (says, resets, is_probe) in [
+        (&b""[..], false, true),
+        (b"", true, true),
+        (b"\x16", false, false),
+        (b"GET / HTTP/1.1\r\n\r\n", false, false),
+    ] {
+        let at = "tcp:127.0.0.1:0".parse().unwrap();
+        let mut listener = listen(&at).await.unwrap();
+        let mut stranger = dial(listener.endpoint()).await.unwrap();
+        let stream = listener.accept().await.unwrap().unwrap();
+        stranger.write_all(says).await.unwrap();
+        stranger.cut_when_dropped(resets);
+        drop(stranger);
+        let (error, _) = served(stream).await;
+        assert_eq!(
+            error.is_probe(),
+            is_probe,
+            "{says:?}, reset {resets}: {error:?}"
+        );
+        assert_eq!(error.failing().is_none(), is_probe, "{error:?}");
+        assert!(error.may_pass() || !is_probe);
+    }
+}
+
+/// A dialler is told in the same way that it was turned away, or met something that is no TLS server.
+#[tokio::test]
+async fn a_dialler_says_what_may_be_the_matter_where_nothing_answers() {
+    let (near, far) = memory::pair();
+    drop(far);
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let config = StackConfig::new(identity, Arc::new(AcceptAny));
+    let error = Session::over(near, &[], Side::Client, &config)
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("closed the connection before it said anything"),
+        "{text}"
+    );
+    assert!(text.contains("no place for more"), "{text}");
 }
 
 #[tokio::test]

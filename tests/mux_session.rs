@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cepa::mux::{
-    Config, Event, GoAwayCode, Mux, MuxError, OpenError, StreamError, StreamTimeouts, Substream,
-    mux,
+    Config, Event, GoAwayCode, LimitKind, Mux, MuxError, OpenError, ReceivePool, Refusal,
+    StreamError, StreamTimeouts, Substream, mux,
 };
 use cepa::{ByteStream, Side};
 use tokio::io::{
@@ -759,4 +759,107 @@ async fn whoever_watches_what_is_not_recorded_waits_for_the_end() {
     drop(kept);
     assert!(timeout(HANG, watcher).await.unwrap().unwrap());
     drop(server);
+}
+
+/// Sessions that share far too little memory, on several threads: each gets its turn, nothing is lost, and nothing is
+/// left in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sessions_that_wait_for_memory_all_get_their_turn() {
+    let rounds = std::env::var("CEPA_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(3);
+    for round in 0..rounds {
+        let pool = ReceivePool::new(1 << 20);
+        let shares = [pool.share(100 << 10), pool.share(200 << 10)];
+        let mut tasks = tokio::task::JoinSet::new();
+        for i in 0..8 {
+            let share = shares[i % 2].clone();
+            tasks.spawn(async move {
+                let (a, b) = duplex(10_000 + round * 7919 % 50_000);
+                let (client, _) = start(a, Side::Client);
+                let mut config = Config::default();
+                config.receive_pool = Some(share);
+                let (server, driver) = mux(b, Side::Server, config);
+                tokio::spawn(driver);
+                let mut transfers = tokio::task::JoinSet::new();
+                let mut pairs = Vec::new();
+                for _ in 0..4 {
+                    let here = client.open().await.unwrap();
+                    pairs.push((here, server.accept().await.unwrap()));
+                }
+                for (j, (mut here, mut there)) in pairs.into_iter().enumerate() {
+                    let sent = data(100_000 + 7177 * i, i + j);
+                    let want = sent.clone();
+                    transfers.spawn(async move {
+                        here.write_all(&sent).await.unwrap();
+                        here.shutdown().await.unwrap();
+                    });
+                    transfers.spawn(async move {
+                        let mut got = Vec::new();
+                        there.read_to_end(&mut got).await.unwrap();
+                        assert!(got == want, "{} of {} bytes", got.len(), want.len());
+                    });
+                }
+                while let Some(done) = transfers.join_next().await {
+                    done.unwrap();
+                }
+            });
+        }
+        while let Some(done) = timeout(HANG, tasks.join_next()).await.expect("a hang") {
+            done.unwrap();
+        }
+        let empty = async {
+            while pool.used() + pool.waiting() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(HANG, empty).await.expect("nothing is left in use");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_and_a_closed_session_say_why() {
+    let ((client, driven), (server, served)) = pair();
+    let refusing = {
+        let server = server.clone();
+        tokio::spawn(async move {
+            server.accept().await.unwrap().refuse();
+            let code = GoAwayCode::Limit(LimitKind::Memory);
+            timeout(HANG, server.close_with(code)).await.unwrap();
+            // It is over, whatever is said then.
+            timeout(HANG, server.close()).await.unwrap();
+            server.closed().await
+        })
+    };
+    let mut stream = client.open().await.unwrap();
+    let error = timeout(HANG, stream.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let found = stream_error(&error);
+    assert!(found.is_safe_to_retry());
+    assert!(
+        matches!(
+            found,
+            StreamError::RefusedByPeer {
+                reason: Refusal::Application
+            }
+        ),
+        "{found}"
+    );
+    let code = GoAwayCode::Limit(LimitKind::Memory);
+    let end = timeout(HANG, client.closed()).await.unwrap();
+    assert!(
+        matches!(end, MuxError::GoAway { code: found } if found == code),
+        "{end}"
+    );
+    assert!(!end.is_clean());
+    assert!(matches!(refusing.await.unwrap(), MuxError::GaveUp { code: found } if found == code));
+    assert!(matches!(
+        driven.await.unwrap(),
+        Err(MuxError::GoAway { .. })
+    ));
+    assert!(matches!(
+        served.await.unwrap(),
+        Err(MuxError::GaveUp { .. })
+    ));
 }

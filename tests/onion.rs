@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cepa::Side;
-use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
+use cepa::identity::{
+    AcceptAny, Identity, KeyKind, PeerId, Pinned, Presented, Refusal, TrustPolicy,
+};
 use cepa::onion::{Answer, OfferError, Onion};
 use cepa::tls::{TlsConfig, TlsError, Version};
 use cepa::transports::ByteStream;
@@ -813,4 +815,263 @@ async fn a_policy_that_takes_anybody_reports_whom_it_took() {
     let seen = client.unwrap();
     assert_eq!(seen.id(), left.peer_id());
     assert_eq!(seen.certificate_sha256(), Some(left.certificate_sha256()));
+}
+
+// ---- policies that block ---------------------------------------------------------------------
+
+/// A policy that is asked on a thread of its own.
+#[derive(Debug)]
+struct Apart<P>(P);
+
+impl<P: TrustPolicy> TrustPolicy for Apart<P> {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        self.0.decide(peer)
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        self.0.proven(peer)
+    }
+
+    fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
+        self.0.overlooks_dates(peer)
+    }
+
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        self.0.names(peer)
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// What each pins, asked apart.
+fn apart() -> Pair {
+    let mut pair = Pair::new();
+    let pinned = |id| Arc::new(Apart(Pinned::one(id)));
+    let (left, right) = (pair.left.peer_id(), pair.right.peer_id());
+    pair.left_tls = pair.left_tls.with_trust(pinned(right)).unwrap();
+    pair.right_tls = pair.right_tls.with_trust(pinned(left)).unwrap();
+    pair
+}
+
+#[tokio::test]
+async fn layers_whose_policy_is_asked_apart_are_layers_as_any() {
+    for seed in 0..10 {
+        let pair = apart();
+        let cuts = if seed == 0 {
+            Cuts::Single
+        } else {
+            Cuts::Random(seed)
+        };
+        let (mut a, mut b) = onions(65_536, cuts);
+        soon(async {
+            for depth in 1..=3 {
+                push(&mut a, &mut b, &pair).await;
+                assert_eq!((a.depth(), b.depth()), (depth, depth));
+                say(&mut a, &mut b, b"inwards").await;
+                say(&mut b, &mut a, b"and back").await;
+            }
+            for _ in 0..3 {
+                pop(&mut a, &mut b).await;
+                say(&mut b, &mut a, b"outwards").await;
+            }
+            a.shutdown().await.unwrap();
+            assert_eq!(b.read(&mut [0; 1]).await.unwrap(), 0);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_is_asked_apart_changes_no_message() {
+    let pair = Pair::new();
+    let mut sizes = Vec::new();
+    for blocks in [false, true] {
+        for versions in [&[Version::Tls12][..], &[Version::Tls13]] {
+            let with = |config: &TlsConfig, id| {
+                let config = config.clone().with_versions(versions).unwrap();
+                if blocks {
+                    let pinned = Apart(Pinned::one(id));
+                    config.with_trust(Arc::new(pinned)).unwrap()
+                } else {
+                    config
+                }
+            };
+            let pair = Pair {
+                left_tls: with(&pair.left_tls, pair.right.peer_id()),
+                right_tls: with(&pair.right_tls, pair.left.peer_id()),
+                left: pair.left.clone(),
+                right: pair.right.clone(),
+            };
+            let (mut a, mut b) = onions(65_536, Cuts::None);
+            soon(push(&mut a, &mut b, &pair)).await;
+            let bytes = a.layers()[0].bytes();
+            sizes.push((bytes.sealed_out, bytes.sealed_in));
+        }
+    }
+    assert_eq!(sizes[..2], sizes[2..]);
+}
+
+/// Refuses in the policy's own way, or panics.
+#[derive(Debug)]
+enum Refuses {
+    Says(fn(PeerId) -> Refusal),
+    Late(fn(PeerId) -> Refusal),
+    Panics,
+}
+
+impl TrustPolicy for Refuses {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Says(refusal) => Err(refusal(peer.id)),
+            Self::Late(_) => Ok(()),
+            Self::Panics => panic!("the policy failed"),
+        }
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::Late(refusal) => Err(refusal(peer.id)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_was_found_apart_is_the_same_at_both_ends() {
+    fn not_authorised(presented: PeerId) -> Refusal {
+        let reason = "no".into();
+        Refusal::NotAuthorised { presented, reason }
+    }
+    fn unknown(presented: PeerId) -> Refusal {
+        Refusal::Unknown { presented }
+    }
+    let pair = Pair::new();
+    let cases = [
+        || Refuses::Says(unknown),
+        || Refuses::Says(not_authorised),
+        || Refuses::Late(not_authorised),
+        || Refuses::Panics,
+    ];
+    for case in cases {
+        for judge_is in [Side::Server, Side::Client] {
+            let mut ends = Vec::new();
+            for blocks in [false, true] {
+                let policy: Arc<dyn TrustPolicy> = if blocks {
+                    Arc::new(Apart(case()))
+                } else {
+                    Arc::new(case())
+                };
+                let judge_tls = pair.left_tls.clone().with_trust(policy).unwrap();
+                let shown_tls = anyone(&pair.right);
+                let (mut judge, mut shown) = onions(65_536, Cuts::Random(7));
+                let (judged, refused) = soon(async {
+                    tokio::join!(
+                        async {
+                            let judged = judge.push(judge_is, &judge_tls).await;
+                            let _ = judge.shutdown().await;
+                            judged.unwrap_err()
+                        },
+                        async {
+                            match shown.push(judge_is.other(), &shown_tls).await {
+                                Ok(_) => {
+                                    let error = shown.read(&mut [0; 1]).await.unwrap_err();
+                                    tls_of(&error).root().clone()
+                                }
+                                Err(error) => error.root().clone(),
+                            }
+                        }
+                    )
+                })
+                .await;
+                assert!(matches!(judged, TlsError::Refused(_)), "{judged}");
+                assert!(
+                    matches!(refused, TlsError::RefusedByPeer { .. }),
+                    "{refused}"
+                );
+                // It stays so.
+                assert!(judge.push(judge_is, &judge_tls).await.is_err());
+                assert!(judge.read(&mut [0; 1]).await.is_err());
+                ends.push((judged.to_string(), refused.to_string()));
+            }
+            assert_eq!(ends[0], ends[1]);
+        }
+    }
+}
+
+/// Holds every question until it is let go.
+#[derive(Debug)]
+struct Held {
+    begun: tokio::sync::mpsc::UnboundedSender<()>,
+    go: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl TrustPolicy for Held {
+    fn decide(&self, _: &Presented<'_>) -> Result<(), Refusal> {
+        let _ = self.begun.send(());
+        // An error means that nobody will let it go any more.
+        let _ = self.go.lock().unwrap().recv();
+        Ok(())
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_was_dropped_while_the_policy_was_asked_is_gone_on_with() {
+    let pair = Pair::new();
+    for gone_on_with in [true, false] {
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let (let_go, go) = std::sync::mpsc::channel();
+        let go = std::sync::Mutex::new(go);
+        let held = pair
+            .left_tls
+            .clone()
+            .with_trust(Arc::new(Held { begun, go }));
+        let held = held.unwrap();
+        let (mut a, mut b) = onions(65_536, Cuts::None);
+        let other = anyone(&pair.right);
+        let other = tokio::spawn(async move { b.push(Side::Client, &other).await.map(|_| b) });
+        soon(async {
+            tokio::select! {
+                biased;
+                _ = a.push(Side::Server, &held) => panic!("nobody has answered"),
+                begun = begins.recv() => begun.unwrap(),
+            }
+            // It is as it is with any push under way.
+            assert!(a.read(&mut [0; 1]).await.is_err() && a.write(b"x").await.is_err());
+            let wrong_role = a.push(Side::Client, &held).await;
+            assert!(matches!(wrong_role, Err(TlsError::Misuse { .. })));
+            if gone_on_with {
+                let_go.send(()).unwrap();
+                let peer = a.push(Side::Server, &held).await.unwrap();
+                assert_eq!(peer.id(), pair.right.peer_id());
+                let mut b = other.await.unwrap().unwrap();
+                say(&mut a, &mut b, b"kept").await;
+                say(&mut b, &mut a, b"kept").await;
+                assert!(begins.try_recv().is_err(), "asked once");
+            } else {
+                // Nobody waits for the thread; it ends when it is let go.
+                a.shutdown().await.unwrap();
+                drop(a);
+                let_go.send(()).unwrap();
+                let mut b = other.await.unwrap().unwrap();
+                let error = b.read(&mut [0; 1]).await.unwrap_err();
+                assert!(matches!(tls_of(&error).root(), TlsError::Truncated { .. }));
+            }
+        })
+        .await;
+    }
+}
+
+/// A policy that blocks is no reason to need a runtime.
+#[test]
+fn without_a_runtime_the_policy_is_asked_where_the_handshake_is() {
+    let pair = apart();
+    let (mut a, mut b) = onions(65_536, Cuts::None);
+    futures::executor::block_on(push(&mut a, &mut b, &pair));
+    assert_eq!((a.depth(), b.depth()), (1, 1));
 }

@@ -4,14 +4,18 @@ mod support;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::identity::{AcceptAny, Identity, Pinned, Refusal, TrustPolicy};
+use cepa::identity::{
+    AcceptAny, Identity, Invitation, KeyKind, NotAdmitted, OpenInvitation, Pinned, Presented,
+    Refusal, RotationTimes, TrustPolicy, UnixTime,
+};
 use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
+use cepa::protocols::pairing::{PAIRING_SERVICE, PairingError, admit, join};
 use cepa::session::{
     AcceptError, Backoff, ConnectError, OpenError, Over, Reconnecting, Session, SessionEnd,
     Standing,
@@ -489,6 +493,92 @@ async fn both_sides_must_want_inner_tls() {
 }
 
 // ---- sessions that do not come about ---------------------------------------------------------
+
+/// A policy that waits, on its own thread, for something that only the runtime's tasks can bring about: each of its
+/// questions says that it has begun, and then waits to be let go.
+#[derive(Debug)]
+struct Blocks {
+    begun: tokio::sync::mpsc::UnboundedSender<&'static str>,
+    go: Mutex<std::sync::mpsc::Receiver<()>>,
+    answer: Result<(), Refusal>,
+}
+
+impl Blocks {
+    fn new(
+        answer: Result<(), Refusal>,
+    ) -> (
+        Self,
+        tokio::sync::mpsc::UnboundedReceiver<&'static str>,
+        std::sync::mpsc::Sender<()>,
+    ) {
+        let (begun, begins) = tokio::sync::mpsc::unbounded_channel();
+        let (let_go, go) = std::sync::mpsc::channel();
+        let go = Mutex::new(go);
+        (Self { begun, go, answer }, begins, let_go)
+    }
+
+    fn wait(&self, question: &'static str) -> bool {
+        self.begun.send(question).unwrap();
+        let go = self.go.lock().unwrap();
+        go.recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+}
+
+impl TrustPolicy for Blocks {
+    fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        let reason = || "nobody else came to run".to_owned();
+        if !self.wait("decide") {
+            return Err(Refusal::PolicyFailed {
+                presented: peer.id,
+                reason: reason(),
+            });
+        }
+        self.answer.clone()
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        assert!(self.wait("proven"), "nobody else came to run");
+        let _ = peer;
+        Ok(())
+    }
+
+    fn names(&self, _: &Presented<'_>) -> bool {
+        self.wait("names")
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+/// The runtime of these tests has one thread. A policy that waits for a file's lock on it would stop all others.
+#[tokio::test]
+async fn a_policy_that_blocks_holds_up_its_own_handshake_only() {
+    for of_client in [true, false] {
+        let (policy, mut begins, let_go) = Blocks::new(Ok(()));
+        let peers = if of_client {
+            Peers::new().client_trusts(policy)
+        } else {
+            Peers::new().server_trusts(policy)
+        };
+        let other_task = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            while asked.len() < 3 {
+                asked.push(begins.recv().await.unwrap());
+                let_go.send(()).unwrap();
+            }
+            asked
+        });
+        let (client, server) = peers.sessions().await;
+        let judged = if of_client { &client } else { &server };
+        assert!(judged.peer().is_named());
+        assert_eq!(
+            soon(other_task).await.unwrap(),
+            ["decide", "names", "proven"]
+        );
+        soon(client.ping()).await.unwrap();
+    }
+}
 
 #[tokio::test]
 async fn the_client_refuses_another_peer_than_the_expected() {
@@ -1254,4 +1344,156 @@ async fn an_address_is_dialled_again() {
     let session = soon(line.session()).await.unwrap();
     let stream = session.open("echo").await.unwrap();
     assert_eq!(echoed(stream, b"again".to_vec()).await, b"again");
+}
+
+// ---- invitations -----------------------------------------------------------------------------
+
+/// A joiner and an inviter, in one session of whoever comes.
+async fn invited(joiner: &Identity, inviter: &Identity) -> (Session, Session) {
+    let peers = Peers {
+        client: StackConfig::new(joiner.clone(), Arc::new(AcceptAny)),
+        server: StackConfig::new(inviter.clone(), Arc::new(AcceptAny)),
+    };
+    peers.sessions().await
+}
+
+fn invitation(of: &Identity) -> (Invitation, Mutex<OpenInvitation>) {
+    let until = UnixTime::since_unix_epoch(Duration::from_secs(1000));
+    let ours = Invitation::new(of.peer_id(), "tcp:host:7000", until).unwrap();
+    let theirs = ours.code().unwrap().parse().unwrap();
+    (theirs, Mutex::new(OpenInvitation::new(ours)))
+}
+
+fn noon() -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(500))
+}
+
+#[tokio::test]
+async fn an_invitation_is_used_by_the_invited_and_by_nobody_before() {
+    let (ann, bob) = (identity(), identity());
+    let (code, open) = invitation(&ann);
+    // Strangers show what they like.
+    for _ in 0..7 {
+        let (stranger, at_ann) = invited(&identity(), &ann).await;
+        let (_, admitted) = soon(async {
+            tokio::join!(
+                async {
+                    let mut stream = stranger.open(PAIRING_SERVICE).await.unwrap();
+                    stream.write_all(&[7; 32]).await.unwrap();
+                    stream.flush().await.unwrap();
+                    stream.read_to_end(&mut Vec::new()).await
+                },
+                async { admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await }
+            )
+        })
+        .await;
+        let refused = admitted.unwrap_err();
+        assert!(
+            matches!(refused, PairingError::NotAdmitted(NotAdmitted::Wrong)),
+            "{refused}"
+        );
+    }
+    let (at_bob, at_ann) = invited(&bob, &ann).await;
+    let (joined, admitted) = soon(async {
+        tokio::join!(join(&at_bob, &code), async {
+            admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await
+        })
+    })
+    .await;
+    joined.unwrap();
+    assert_eq!(admitted.unwrap(), bob.peer_id());
+}
+
+#[tokio::test]
+async fn whoever_made_an_invitation_can_not_use_it_up() {
+    let ann = identity();
+    let (code, open) = invitation(&ann);
+    // Here, before anything is sent.
+    let (at_self, _other_end) = invited(&ann, &ann).await;
+    let error = soon(join(&at_self, &code)).await.unwrap_err();
+    assert!(
+        matches!(error, PairingError::NotAdmitted(NotAdmitted::Own)),
+        "{error}"
+    );
+    assert!(one_line(&error).contains("your own"), "{error}");
+    // And there, where it was made, by the same key and by its successor.
+    let times = RotationTimes {
+        issued: UnixTime::since_unix_epoch(Duration::ZERO),
+        expires: UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX)),
+        overlap: UnixTime::since_unix_epoch(Duration::ZERO),
+    };
+    let renewed = ann.rotate(KeyKind::Ed25519, times).unwrap();
+    for joiner in [&ann, &renewed] {
+        let (asking, at_ann) = invited(joiner, &ann).await;
+        let (opened, admitted) = soon(async {
+            tokio::join!(asking.open(PAIRING_SERVICE), async {
+                admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await
+            })
+        })
+        .await;
+        assert!(matches!(
+            admitted,
+            Err(PairingError::NotAdmitted(NotAdmitted::Own))
+        ));
+        let error = opened.unwrap_err();
+        assert!(
+            matches!(&error, OpenError::Refused { reason, .. } if reason.contains("your own")),
+            "{error}"
+        );
+    }
+    // The one who was invited comes to the inviter's next key as well.
+    let (at_bob, at_ann) = invited(&identity(), &renewed).await;
+    let (joined, admitted) = soon(async {
+        tokio::join!(join(&at_bob, &code), async {
+            admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await
+        })
+    })
+    .await;
+    joined.unwrap();
+    assert_eq!(admitted.unwrap(), at_ann.peer().id());
+    // But not to anybody else.
+    let (at_bob, _other) = invited(&identity(), &identity()).await;
+    assert!(matches!(
+        soon(join(&at_bob, &code)).await,
+        Err(PairingError::WrongPeer { .. })
+    ));
+}
+
+/// No room for anybody.
+#[derive(Debug)]
+struct NoRoom;
+
+impl cepa::stack::Admission for NoRoom {
+    fn admit(
+        &self,
+        _: &cepa::tls::Peer,
+    ) -> Result<cepa::stack::Admitted, cepa::stack::NotAdmitted> {
+        Err(cepa::stack::NotAdmitted {
+            code: mux::GoAwayCode::Limit(mux::LimitKind::PeerSessions),
+            reason: "too many".into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_there_is_no_room_for_is_refused_before_it_stands() {
+    let [one, other] = [(); 2].map(|()| Identity::generate(KeyKind::Ed25519).unwrap());
+    let client = StackConfig::new(one, Arc::new(AcceptAny));
+    let mut server = StackConfig::new(other, Arc::new(AcceptAny));
+    server.admission = Some(Arc::new(NoRoom));
+    for _ in 0..50 {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+        let (dialled, refused) = tokio::join!(
+            Session::over(near, &[], Side::Client, &client),
+            Session::over(far, &[], Side::Server, &server)
+        );
+        let error = dialled.unwrap_err();
+        assert!(matches!(error, ConnectError::GoneAway { .. }), "{error:?}");
+        assert!(
+            error.to_string().contains("sessions of one peer"),
+            "{error}"
+        );
+        assert!(matches!(refused, Err(ConnectError::NotAdmitted(_))));
+    }
 }

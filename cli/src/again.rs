@@ -23,6 +23,7 @@ pub(crate) struct Again<'a> {
     trust: &'a Trust,
     identity: &'a Identity,
     chatter: Option<ChatterSink>,
+    local_hints: bool,
     backoff: Backoff,
     /// When the last session came to stand.
     since: Instant,
@@ -45,9 +46,16 @@ impl<'a> Again<'a> {
             trust,
             identity,
             chatter,
+            local_hints: false,
             backoff,
             since: Instant::now(),
         }
+    }
+
+    /// Follows hints that open something else than network connections.
+    pub(crate) fn with_local_hints(mut self, local_hints: bool) -> Self {
+        self.local_hints = local_hints;
+        self
     }
 
     /// The first session.
@@ -57,6 +65,7 @@ impl<'a> Again<'a> {
             self.trust,
             self.identity,
             self.chatter.as_ref(),
+            self.local_hints,
         )
         .await?;
         self.since = Instant::now();
@@ -77,9 +86,9 @@ impl<'a> Again<'a> {
         tell(&format!("{told}; connecting again"));
         lost.close().await;
         let (whither, trust, identity) = (self.whither, self.trust, self.identity);
-        let chatter = self.chatter.as_ref();
+        let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
         let again = self.backoff.again(
-            || Link::again(whither, trust, identity, chatter),
+            || Link::again(whither, trust, identity, chatter, local_hints),
             |failure: &Failure| {
                 if failure.may_pass() && failure.message != told {
                     told.clone_from(&failure.message);

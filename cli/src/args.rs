@@ -12,14 +12,15 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use cepa::node::{Introduction, PeerAddr};
+use cepa::node::PeerAddr;
+use cepa::protocols::introduction::Introduction;
 use cepa::transports::Endpoint;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who};
-pub(crate) use options::{IdentityFile, Trust};
+pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
 pub(crate) use reach::{Connect, Console, Forward, Pipe, Send};
@@ -119,6 +120,8 @@ pub(crate) struct Serve {
     /// particular the first
     #[arg(long = "identity", value_name = "FILE")]
     pub(crate) identities: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +157,8 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "BYTES", default_value_t = 10 << 20,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: u64,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }

@@ -7,8 +7,9 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 
 use cepa::identity::PeerId;
 use cepa::transports::Endpoint;
+use cepa::transports::text::clean;
 
-use crate::exit::{Code, Failure, one_line};
+use crate::exit::{Code, Failure};
 
 /// Questions that are put once more when the answer is neither yes nor no.
 const TRIES: usize = 3;
@@ -35,7 +36,7 @@ pub(crate) async fn first_contact(
         "{} is answered by a peer that is not known here. Its peer id is\n    {id}\n\
          or in words\n    {}\n\
          Compare it with what its owner sees (`cepa id show`, or with --words). Trust it from now on? [yes/no] ",
-        one_line(&address.to_string()),
+        clean(&address.to_string(), usize::MAX),
         id.words()
     );
     let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;

@@ -28,7 +28,8 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
         let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
         return joined_once(&link, far).await;
     }
-    let mut again = Again::new(&args.address, &args.trust, &identity, None);
+    let mut again = Again::new(&args.address, &args.trust, &identity, None)
+        .with_local_hints(args.local_hints.allowed);
     let mut link = again.first().await?;
     if !args.reconnect {
         let far = match open(&link, &args, &service).await {

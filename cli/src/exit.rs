@@ -1,17 +1,18 @@
 //! How the tool ends: exit codes, and the one line on standard error that goes with each.
 //!
 //! Every failure becomes a [`Failure`], a code and one sentence that ends with what to do next. What
-//! a peer, a child or an address wrote may be part of the sentence, so it passes [`one_line`] before
+//! a peer, a child or an address wrote may be part of the sentence, so it is cleaned ([`clean`]) before
 //! it reaches a terminal: a banner cannot move the cursor or forge a second line.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
-use cepa::node::PeerAddrError;
+use cepa::node::{ListenError, PeerAddrError};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
+use cepa::transports::text::{clean, is_printable};
 use cepa::transports::{TransportError, TransportErrorKind};
 
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
@@ -91,9 +92,12 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Most bytes of a line: the longest that a child may write, or that a peer's address has, with room for escapes.
+const LINE: usize = 16 * 1024;
+
 /// One line on standard error. A closed standard error is nobody's error.
 pub(crate) fn say(line: impl fmt::Display) {
-    let mut text = one_line(&line.to_string());
+    let mut text = clean(&line.to_string(), LINE).into_owned();
     text.push('\n');
     // One write a line, so that lines of several tasks do not mix.
     let _ = io::stderr().write_all(text.as_bytes());
@@ -101,7 +105,24 @@ pub(crate) fn say(line: impl fmt::Display) {
 
 /// Text for standard output. The reader may have left already (`cepa explain … | head -0`), which
 /// ends the command quietly; a full disk does not.
+///
+/// Lines that hold something foreign are cleaned.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut safe = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |l| (l, "\n"));
+        // As it is, with the spaces at its end, if it may stay.
+        if line.chars().all(is_printable) {
+            safe.push_str(line);
+        } else {
+            safe.push_str(&clean(line, usize::MAX));
+        }
+        safe.push_str(end);
+    }
+    write_out(&safe)
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
@@ -112,21 +133,24 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Makes foreign text safe to show: line ends become spaces; control characters and the marks that
-/// reorder text on a terminal are written as escapes.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.trim_end().chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                out.extend(c.escape_unicode());
+/// JSON for standard output. What a terminal would obey stands in its strings as an escape, of which there are none
+/// outside of them but line ends.
+pub(crate) fn print_json(json: &str) -> Result<(), Failure> {
+    write_out(&safe_json(json))
+}
+
+fn safe_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_printable(c) {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
             }
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
         }
     }
-    out
+    text
 }
 
 impl From<TransportError> for Failure {
@@ -139,6 +163,15 @@ impl From<TransportError> for Failure {
             _ => Code::Connect,
         };
         Self::new(code, e.to_string()).passing(e.kind().may_pass())
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(e: ListenError) -> Self {
+        match e {
+            ListenError::Transport(e) => e.into(),
+            e => Self::new(Code::Other, e.to_string()),
+        }
     }
 }
 
@@ -191,6 +224,7 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
         ConnectError::Binding(BindingError::Mismatch) => Code::Identity,
         ConnectError::Binding(_) => Code::Connect,
         ConnectError::Layers { .. } => Code::Usage,
+        ConnectError::GoneAway { .. } => Code::Refused,
         _ => Code::Lost,
     }
 }
@@ -207,8 +241,11 @@ impl From<OpenError> for Failure {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
+            | OpenError::InnerTlsEndsBeyond { .. }
+            | OpenError::InnerTlsEndsHere { .. }
             | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
+            OpenError::InnerBinding { .. } => Code::Identity,
             OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,
             OpenError::Tls(tls) => return tls.clone().into(),
@@ -262,14 +299,18 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cepa_transports::text::HOSTILE;
+
     use super::*;
 
     #[test]
-    fn foreign_text_stays_one_harmless_line() {
-        assert_eq!(one_line("login:\r\nroot\n"), "login:  root");
-        assert_eq!(one_line("\x1b[2Jhi"), "\\u{1b}[2Jhi");
-        assert_eq!(one_line("a\u{202e}b"), "a\\u{202e}b");
-        assert_eq!(one_line("zwölf"), "zwölf");
+    fn json_means_the_same_and_does_nothing_to_a_terminal() {
+        let all: String = HOSTILE.iter().map(|(_, c)| c).collect();
+        let value = serde_json::json!({ "a": all, &all: [1] });
+        let text = safe_json(&format!("{value:#}\n"));
+        assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
+        let again: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, value);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa::mux::GoAwayCode;
+use cepa::session::SessionEnd;
 use cepa::transports::{self, Listener, Stream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,7 +37,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let mut again = Again::new(&args.address, &args.trust, &identity, None);
+    let mut again = Again::new(&args.address, &args.trust, &identity, None)
+        .with_local_hints(args.local_hints.allowed);
     let mut link = Arc::new(again.first().await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();
@@ -50,10 +53,18 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let result = loop {
         let end = tokio::select! {
-            end = link.session.closed() => Failure::from(end),
+            end = link.session.closed() => end,
             () = signals.asked_to_end() => break Ok(()),
         };
-        if !args.reconnect {
+        // Nothing was open in a session that was closed for that, so nothing is lost by another one.
+        let idle = matches!(
+            end,
+            SessionEnd::GoneAway {
+                code: GoAwayCode::Idle
+            }
+        );
+        let end = Failure::from(end);
+        if !args.reconnect && !idle {
             break Err(end);
         }
         set.send_replace(None);
@@ -112,7 +123,7 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
         Ended::Both { .. } => near.cut_when_dropped(false),
         Ended::NearLeft(e) | Ended::Near(e) => {
             say_of(
-                log::source(near.label()),
+                log::source(near.remote().into(), near.label()),
                 format_args!("{}: connection lost: {e}", near.label()),
             );
         }

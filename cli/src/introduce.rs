@@ -2,31 +2,35 @@
 
 use std::time::Duration;
 
-use cepa::identity::{Pinned, UnixTime};
-use cepa::node::{Introduction, Node, Terms};
-use std::sync::Arc;
+use cepa::identity::UnixTime;
+use cepa::protocols::introduction::{Flaw, Introduction, Introductions, Terms};
 
 use crate::args::{self, Expected, Reference};
 use crate::exit::{self, Code, Failure, say};
+use crate::node::Mesh;
 use crate::{folder, id, node};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
-    let node = Node::new(node::config(&identity, Arc::new(Pinned::new([]))));
+    let Mesh {
+        node,
+        introductions,
+        ..
+    } = Mesh::new(node::dialling(&identity, false))?;
     if let Some(introduction) = &args.revoke {
-        let result = node.revoke(introduction).await;
+        let result = introductions.revoke(introduction).await;
         node.shutdown(Duration::ZERO).await;
         return result.map_err(|e| node::introduced(&e, &identity));
     }
     let (Some(recipient), Some(to)) = (&args.recipient, &args.to) else {
         return Err(Failure::new(Code::Usage, "name a recipient and an address"));
     };
-    let introduction = introduce(&node, &args, recipient, to)?;
+    let introduction = introduce(&introductions, &args, recipient, to)?;
     exit::print(&format!("{introduction}\n"))
 }
 
 fn introduce(
-    node: &Node,
+    node: &Introductions,
     args: &args::Introduce,
     recipient: &Expected,
     to: &Reference,
@@ -48,7 +52,7 @@ fn introduce(
             Some(peer.id)
         }
     };
-    let flawed = |e: cepa::node::Flaw| Failure::new(Code::Usage, e.to_string());
+    let flawed = |e: Flaw| Failure::new(Code::Usage, e.to_string());
     match to {
         Reference::Address(address) => {
             let named = address.service();

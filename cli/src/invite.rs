@@ -4,38 +4,36 @@
 //! only, the pairing; the one who proves to have the code is written into the known peers, and the
 //! command ends. The joiner pins the id in the code, and writes it down under the address in it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::Side;
 use cepa::identity::{
     AcceptAny, EditError, Invitation, KnownPeer, NotAdmitted, OpenInvitation, Origin, PeerId,
     Pinned, UnixTime,
 };
-use cepa::session::{PAIRING_SERVICE, PairingError, Session, admit, join as use_invitation};
-use cepa::stack::StackConfig;
-use cepa::transports::{self, Endpoint, Stream};
-use tokio::task::JoinSet;
+use cepa::node::{Events, Node};
+use cepa::protocols::pairing::{self, PairingError, PairingEvent, join as use_invitation};
+use cepa::session::Session;
+use cepa::transports::Endpoint;
 
 use crate::args::{Invite, Join};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::id;
 use crate::link;
-use crate::log::{self, say_of};
+use crate::node::{self, GOODBYE, Report};
 use crate::qr;
 use crate::stack;
 use crate::trust;
 
-/// Strangers that are listened to at once; who waits its turn is a stranger too.
-const STRANGERS: usize = 8;
-/// How long one of them may take from its connection to its proof.
+/// How long a stranger may have a session without showing a proof.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause after a failed accept; what it lacks may come back.
-const PAUSE: Duration = Duration::from_millis(500);
+
+/// Sessions of one host that shows no proof: silent ones keep nobody else out.
+const OF_ONE_HOST: usize = 8;
 
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
-    if !matches!(args.listen.scheme(), "tcp" | "unix") {
+    if !args.listen.is_socket() {
         return Err(Failure::new(
             Code::Usage,
             format!("{}: an invitation waits at tcp: or unix:", args.listen),
@@ -59,12 +57,17 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         }
     }
     let identity = id::load(&args.identity)?;
-    let mut listener = transports::listen(&args.listen).await?;
+    let mut config = node::config(&identity, Arc::new(AcceptAny));
+    config.idle_timeout = Some(PATIENCE);
+    config.shares.sessions.host = OF_ONE_HOST;
+    let node = Node::new(config);
+    let mut events = node.events();
+    let listening = node.listen(&args.listen).await?;
     let lasts = Duration::from_secs(u64::from(args.minutes) * 60);
     let expires = UnixTime::since_unix_epoch(Duration::from_secs(
         folder::now().as_secs() + lasts.as_secs(),
     ));
-    let address = args.at.as_ref().unwrap_or(listener.endpoint()).to_string();
+    let address = args.at.as_ref().unwrap_or(&listening).to_string();
     let invitation = Invitation::new(identity.peer_id(), &address, expires)?;
     let code = invitation
         .code()
@@ -74,87 +77,35 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     }
     exit::print(&format!("{}\n", *code))?;
     say(format_args!(
-        "listening on {} for {} minutes; on the other machine, run: cepa join CODE",
-        listener.endpoint(),
+        "listening on {listening} for {} minutes; on the other machine, run: cepa join CODE",
         args.minutes
     ));
-    let open = Arc::new(Mutex::new(OpenInvitation::new(invitation)));
-    let config = stack::of(&identity, Arc::new(AcceptAny)).tuned_to(&args.listen);
-    let mut strangers = JoinSet::new();
-    let deadline = tokio::time::sleep(lasts);
-    tokio::pin!(deadline);
-    loop {
-        let room = strangers.len() < STRANGERS;
-        tokio::select! {
-            accepted = listener.accept(), if room => match accepted {
-                Ok(Some(stream)) => {
-                    let (config, open) = (config.clone(), Arc::clone(&open));
-                    strangers.spawn(stranger(stream, args.listen.clone(), config, open));
-                }
-                Ok(None) => break,
-                Err(e) => {
-                    say(format_args!("{e}"));
-                    tokio::time::sleep(PAUSE).await;
-                }
-            },
-            Some(done) = strangers.join_next() => match done {
-                Ok(Some(Ok(joiner))) => {
-                    let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
-                    say(format_args!("{joiner} has joined, and is known as {name}"));
-                    return Ok(());
-                }
-                Ok(Some(Err(NotAdmitted::Void))) => {
-                    return Err(Failure::new(Code::Refused, NotAdmitted::Void.to_string()));
-                }
-                _ => {}
-            },
-            () = &mut deadline => break,
-        }
-    }
-    Err(Failure::new(
-        Code::Lost,
-        "nobody has used the invitation in its time; make another one",
-    ))
+    pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
+        .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    Report::default().start(&node);
+    let joined = tokio::time::timeout(lasts, joiner(&mut events)).await;
+    let joined = joined.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Code::Lost,
+            "nobody has used the invitation in its time; make another one",
+        ))
+    });
+    // The answer has been read by then.
+    node.shutdown(GOODBYE).await;
+    let joiner = joined?;
+    let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
+    say(format_args!("{joiner} has joined, and is known as {name}"));
+    Ok(())
 }
 
-/// One who connected: let in, or refused for a reason that ends the invitation, or of no interest.
-async fn stranger(
-    stream: Stream,
-    at: Endpoint,
-    config: StackConfig,
-    open: Arc<Mutex<OpenInvitation>>,
-) -> Option<Result<PeerId, NotAdmitted>> {
-    let from = log::source(stream.label());
-    let paired = async {
-        let session = Session::over(stream, at.layers(), Side::Server, &config)
-            .await
-            .map_err(|e| e.to_string())?;
-        let incoming = session.accept().await.map_err(|e| e.to_string())?;
-        if incoming.service() != PAIRING_SERVICE {
-            let _ = incoming
-                .refuse("there is an invitation here, and nothing else")
-                .await;
-            return Err("it did not come for the invitation".to_owned());
+/// Waits for who has the code.
+async fn joiner(events: &mut Events) -> Result<PeerId, Failure> {
+    while let Some(event) = events.next().await {
+        if let Some(PairingEvent::Joined { peer }) = event.protocol() {
+            return Ok(*peer);
         }
-        let admitted = admit(&session, incoming, &open, folder::now).await;
-        session.close().await;
-        match admitted {
-            Ok(joiner) => Ok(Ok(joiner)),
-            Err(PairingError::NotAdmitted(why)) => Ok(Err(why)),
-            Err(e) => Err(e.to_string()),
-        }
-    };
-    let problem = match tokio::time::timeout(PATIENCE, paired).await {
-        Ok(Ok(Ok(joiner))) => return Some(Ok(joiner)),
-        Ok(Ok(Err(why))) => {
-            say_of(&from, format_args!("{from}: {why}"));
-            return Some(Err(why));
-        }
-        Ok(Err(problem)) => problem,
-        Err(_) => "it took too long".to_owned(),
-    };
-    say_of(&from, format_args!("{from}: {problem}"));
-    None
+    }
+    Err(Failure::new(Code::Other, "the node is gone"))
 }
 
 /// Writes the joiner down, under a name that is free.

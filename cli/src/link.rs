@@ -12,8 +12,9 @@ use cepa::Side;
 use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
 use cepa::link::ChatterSink;
 use cepa::mux::Substream;
-use cepa::node::{Introduction, Node};
+use cepa::node::Node;
 use cepa::onion::Onion;
+use cepa::protocols::introduction::Introduction;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint};
@@ -43,10 +44,11 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
+        local_hints: bool,
     ) -> Result<Self, Failure> {
         match whither {
             Whither::Place(address) => Self::dial(address, trust, identity, chatter).await,
-            _ => Self::to_peer(whither, trust, identity).await,
+            _ => Self::to_peer(whither, trust, identity, local_hints).await,
         }
     }
 
@@ -56,6 +58,7 @@ impl Link {
         trust: &Trust,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
+        local_hints: bool,
     ) -> Result<Self, Failure> {
         match whither {
             Whither::Place(address) => {
@@ -64,7 +67,7 @@ impl Link {
                 let attempt = Self::attempt(address, &policy, asked?, identity, chatter, true);
                 attempt.await.map_err(|(failure, _)| failure)
             }
-            _ => Self::to_peer(whither, trust, identity).await,
+            _ => Self::to_peer(whither, trust, identity, local_hints).await,
         }
     }
 
@@ -72,6 +75,7 @@ impl Link {
         whither: &Whither,
         trust: &Trust,
         identity: &Identity,
+        local_hints: bool,
     ) -> Result<Self, Failure> {
         let Whither::Peer(address) = whither else {
             return Err(Failure::new(
@@ -87,7 +91,7 @@ impl Link {
                 ),
             ));
         }
-        let (session, node) = node::dial(address, identity).await?;
+        let (session, node) = node::dial(address, identity, local_hints).await?;
         Ok(Self {
             session,
             child: None,
@@ -285,6 +289,17 @@ async fn explained(
                 let _ = tokio::time::timeout(LAST_WORDS, child.ended()).await;
             }
             return Failure::from(e).with(format_args!("our peer id is {}", identity.peer_id()));
+        }
+        Some(TlsError::Refused(Refusal::WrongPeer {
+            expected,
+            presented,
+        })) if expected.contains(&identity.peer_id()) => {
+            return Failure::new(
+                Code::Identity,
+                format!(
+                    "{address} is answered by peer {presented}; --expect names this machine's own id: it takes the id of the other side"
+                ),
+            );
         }
         // The command did its part; that it ends now is because we leave.
         Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,

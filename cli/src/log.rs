@@ -8,9 +8,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use cepa::gate::Source;
 
 use crate::exit::say;
 
@@ -173,26 +174,20 @@ pub(crate) fn last_words() {
     }
 }
 
-/// Who a stream comes from, by its label (`tcp 192.0.2.1:4711`): the host, without the port.
-pub(crate) fn source(label: &str) -> String {
-    let tcp = label.strip_prefix("tcp ");
-    let Some((host, _port)) = tcp.and_then(|address| address.rsplit_once(':')) else {
-        return label.to_owned();
-    };
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(ip) => match ip.to_canonical() {
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                format!("tcp {a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-            IpAddr::V4(ip) => format!("tcp {ip}"),
-        },
-        Err(_) => format!("tcp {host}"),
+/// Whom a line about a stream counts for: its source (a host, without the port); the label, where that is a path, a
+/// command or the like.
+pub(crate) fn source(source: Source, label: &str) -> String {
+    if source == Source::HERE {
+        label.to_owned()
+    } else {
+        source.to_string()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const SHOWN: Verdict = Verdict {
@@ -274,12 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_host() {
-        assert_eq!(source("tcp 192.0.2.1:4711"), "tcp 192.0.2.1");
-        assert_eq!(source("tcp [::ffff:192.0.2.1]:4711"), "tcp 192.0.2.1");
-        assert_eq!(source("tcp [2001:db8:1:2:3::1]:9"), "tcp 2001:db8:1:2::/64");
-        assert_eq!(source("unix /run/a:b"), "unix /run/a:b");
-        assert_eq!(source("exec 77"), "exec 77");
-        assert_eq!(source(""), "");
+    fn a_line_counts_for_a_host_or_a_label() {
+        let of = |address: &str| Source::from(address.parse::<IpAddr>().unwrap());
+        assert_eq!(
+            source(of("192.0.2.1"), "tcp 192.0.2.1:4711"),
+            "tcp 192.0.2.1"
+        );
+        assert_eq!(source(of("127.0.0.1"), "tcp 127.0.0.1:9"), "tcp 127.0.0.1");
+        assert_eq!(source(Source::HERE, "unix /run/a:b"), "unix /run/a:b");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cepa::transports;
+use cepa::transports::{self, text::clean};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
@@ -14,6 +14,8 @@ use crate::exit::{self, Code, Failure};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer in bytes: about what 10,000 sessions take.
 const MOST: u64 = 4 << 20;
+/// Longest cell in bytes: a path through several relays.
+const MOST_WORD: usize = 1024;
 
 pub(crate) async fn run(args: Mesh) -> Result<(), Failure> {
     let Mesh::Status(args) = args;
@@ -45,14 +47,14 @@ async fn status(args: &MeshStatus) -> Result<(), Failure> {
     let status: Value = serde_json::from_str(&text)
         .map_err(|_| failed(Code::Connect, "what answers there is no node".into()))?;
     if args.json {
-        return exit::print(&text);
+        return exit::print_json(&text);
     }
     exit::print(&table(&status))
 }
 
 /// For a person: what the node is, then a line a session.
 fn table(status: &Value) -> String {
-    let word = |value: &Value| value.as_str().map(exit::one_line).unwrap_or_default();
+    let word = |value: &Value| clean(value.as_str().unwrap_or_default(), MOST_WORD).into_owned();
     let words = |value: &Value| {
         let all = value.as_array().into_iter().flatten();
         let all: Vec<String> = all.map(word).collect();
@@ -70,7 +72,7 @@ fn table(status: &Value) -> String {
         if let Some(counts) = status[role].as_object() {
             let all: Vec<String> = counts
                 .iter()
-                .map(|(name, n)| format!("{n} {name}"))
+                .map(|(name, n)| clean(&format!("{n} {name}"), MOST_WORD).into_owned())
                 .collect();
             let _ = writeln!(out, "{role:10}  {}", all.join(", "));
         }
@@ -90,7 +92,7 @@ fn table(status: &Value) -> String {
             out,
             "{:52}  {by:7}  {:7}  {}",
             word(&session["peer"]),
-            session["streams"].to_string(),
+            clean(&session["streams"].to_string(), MOST_WORD),
             word(&session["path"]),
         );
     }

@@ -4,21 +4,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{Identity, Pinned, TrustPolicy};
+use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Flaw, IntroducedError, Introduction, KnownPlaces, Node,
-    NodeConfig, PeerAddr, RegisterError,
+    AttemptError, DialError, Event, Hint, KnownPlaces, ListenerEnd, Node, NodeConfig, PeerAddr,
+    RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
-use cepa::relay::{RelayConfig, RelayError, Status};
-use cepa::session::{OpenError, Session};
+use cepa::protocols::forward::Forwarder;
+use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
+use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays};
+use cepa::protocols::sealed::Sealed;
+use cepa::session::{ConnectError, Session};
+use cepa::tls::TlsError;
+
+use tokio::task::JoinSet;
 
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of};
 use crate::{folder, stack};
 
-/// The configuration of a node with this identity, that lets in whom `trust` says.
+/// How long sessions may take to end in order once a command was asked to.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(3);
+
+/// How long a command waits at its start for the first attempt to register at a relay, to fail at once where trying again
+/// is of no use.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// The configuration of a node with this identity, that lets in whom `trust` allows.
 pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeConfig {
     let mut config = NodeConfig::new(identity.clone(), trust);
     config.stack = stack::of(identity, config.stack.trust);
@@ -29,10 +42,96 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
     config
 }
 
+/// The configuration of a node that only dials: nobody can dial it.
+pub(crate) fn dialling(identity: &Identity, local_hints: bool) -> NodeConfig {
+    let mut config = config(identity, Arc::new(Pinned::new([])));
+    config.local_hints = local_hints;
+    config
+}
+
+/// A node with everything that peers do with each other.
+#[derive(Clone)]
+pub(crate) struct Mesh {
+    pub(crate) node: Node,
+    pub(crate) relays: Relays,
+    pub(crate) introductions: Introductions,
+    pub(crate) sealed: Sealed,
+    pub(crate) forwarder: Forwarder,
+}
+
+impl Mesh {
+    pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
+        let node = Node::new(config);
+        let failed = |e: cepa::node::ProtocolError| Failure::new(Code::Other, e.to_string());
+        Ok(Self {
+            relays: Relays::on(&node).map_err(failed)?,
+            introductions: Introductions::on(&node).map_err(failed)?,
+            sealed: Sealed::on(&node).map_err(failed)?,
+            forwarder: Forwarder::new(&node),
+            node,
+        })
+    }
+
+    /// Registers at relays, now and whenever that is lost. A relay that is away is waited for; what no other attempt would mend
+    /// is an error.
+    ///
+    /// `only` where nothing else leads here: then a refusal is an error too.
+    pub(crate) async fn register(&self, relays: &[PeerAddr], only: bool) -> Result<(), Failure> {
+        let only = only && relays.len() == 1;
+        let mut attempts = JoinSet::new();
+        for relay in relays {
+            let (relays, relay) = (self.relays.clone(), relay.clone());
+            attempts.spawn(async move { register(&relays, &relay, only).await });
+        }
+        while let Some(attempt) = attempts.join_next().await {
+            attempt.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// The same, without an end but by failure.
+    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr], only: bool) -> Failure {
+        match self.register(relays, only).await {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
+        }
+    }
+}
+
+/// The first attempt at one relay.
+async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), Failure> {
+    let first = tokio::time::timeout(FIRST_ATTEMPT, relays.register(relay)).await;
+    let Ok(Err(error)) = first else {
+        return Ok(());
+    };
+    let code = match &error {
+        RegisterError::Dial(error) => code(error),
+        RegisterError::Relay(RelayError::Refused { .. } | RelayError::NoRelay { .. }) => {
+            Code::Refused
+        }
+        _ => Code::Other,
+    };
+    let in_vain = code == Code::Identity || (only && code == Code::Refused);
+    if error.is_transient() && !in_vain {
+        say(format_args!(
+            "not registered at relay {}: {error}; trying again",
+            relay.peer()
+        ));
+        return Ok(());
+    }
+    relays.unregister(relay.peer());
+    Err(match &error {
+        RegisterError::Dial(error) => dial_failure(error),
+        error => Failure::new(code, error.to_string()),
+    })
+}
+
 /// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
 pub(crate) fn room_for_relay(config: &mut NodeConfig, relay: &RelayConfig) {
     let sessions = relay.registrations.saturating_add(relay.circuits);
-    config.sessions = sessions.max(config.sessions);
+    let all = &mut config.shares.sessions.all;
+    // A quarter is for peers that are allowed by name.
+    *all = (*all).max(sessions.saturating_add(sessions / 3));
     let mux = &mut config.stack.mux;
     mux.max_inbound_streams = mux
         .max_inbound_streams
@@ -47,17 +146,17 @@ pub(crate) async fn open_introduced(
     it: &Introduction,
     identity: &Identity,
 ) -> Result<(Onion<Substream>, Session, Node), Failure> {
-    let node = Node::new(config(identity, Arc::new(Pinned::new([]))));
-    let failure = match node.open_introduced(it).await {
+    let Mesh {
+        node,
+        introductions,
+        ..
+    } = Mesh::new(dialling(identity, false))?;
+    let failure = match introductions.open(it).await {
         Ok(stream) => {
-            // The session that the stream is in; its hints were followed as far as they are harmless.
-            let owner = it.address().map(|address| PeerAddr::new(address.peer()));
-            match owner.ok_or(Code::Usage) {
-                Ok(owner) => match node.session(&owner).await {
-                    Ok(session) => return Ok((stream, session, node)),
-                    Err(error) => Failure::new(Code::Lost, error.to_string()),
-                },
-                Err(code) => Failure::new(code, "the introduction has no address"),
+            let owner = it.address().map(PeerAddr::peer);
+            match owner.and_then(|owner| node.session_with(owner)) {
+                Some(session) => return Ok((stream, session, node)),
+                None => Failure::new(Code::Lost, "the session is lost; connect again"),
             }
         }
         Err(error) => introduced(&error, identity),
@@ -94,17 +193,17 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
 pub(crate) async fn dial(
     address: &PeerAddr,
     identity: &Identity,
+    local_hints: bool,
 ) -> Result<(Session, Node), Failure> {
-    let nobody = Arc::new(Pinned::new([]));
-    let node = Node::new(config(identity, nobody));
+    let Mesh { node, .. } = Mesh::new(dialling(identity, local_hints))?;
     let error = match node.session(address).await {
         Ok(session) => return Ok((session, node)),
         Err(error) => error,
     };
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
-    let code = code(&error);
-    let mut failure = Failure::new(code, error.to_string());
+    let mut failure = dial_failure(&error);
+    let code = failure.code;
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = &error {
         let add = format!("cepa peer add NAME {peer} --at tcp:HOST:PORT");
         failure.message = format!("{}, or enter it once: {add}", failure.message);
@@ -116,49 +215,153 @@ pub(crate) async fn dial(
     })
 }
 
-/// Tells what happens at a node, until it is gone.
-pub(crate) fn tell(node: &Node) {
-    let mut events = node.events();
-    tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            match &event {
-                Event::Up(peer, _)
-                | Event::Down(peer, ..)
-                | Event::CertificateExpired(peer)
-                | Event::Refused(peer, ..)
-                | Event::Introduced(peer, ..)
-                | Event::Revoked(peer, _)
-                | Event::Asked(peer, ..)
-                | Event::Wrapped(peer, ..) => {
-                    say_of(peer, &event);
-                }
-                Event::TurnedAway(from, _) => say_of(log::source(from), &event),
-                _ => say(&event),
-            }
-        }
-    });
+/// What a command prints of what happens at its node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// A peer that is refused would be allowed by another `--allow` on the command line.
+    pub(crate) by_option: bool,
+    /// The ids that were allowed, where only such are let in.
+    pub(crate) pins: Vec<PeerId>,
+    /// The addresses of this node through relays.
+    pub(crate) reachable: Vec<PeerAddr>,
 }
 
-/// Registers at relays.
-pub(crate) async fn register(node: &Node, relays: &[PeerAddr]) -> Result<(), Failure> {
-    for relay in relays {
-        node.register(relay).await.map_err(|error| {
-            let code = match &error {
-                RegisterError::Dial(error) => code(error),
-                RegisterError::Relay(error) => relay_code(error),
-                _ => Code::Other,
-            };
-            Failure::new(code, error.to_string())
-        })?;
+impl Report {
+    /// Prints what happens at a node, until it is gone.
+    pub(crate) fn start(self, node: &Node) {
+        let mut events = node.events();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                self.print(&event);
+            }
+        });
     }
-    Ok(())
+
+    fn print(&self, event: &Event) {
+        match event {
+            // The command prints these itself, with who listens.
+            Event::Listening { .. } => {}
+            Event::TurnedAway {
+                at,
+                source,
+                from,
+                reason,
+            } => {
+                // The one session of `serve stdio:` is the command's own end.
+                if at.as_ref().is_some_and(one_session) {
+                    return;
+                }
+                let source = log::source(*source, from);
+                match reason {
+                    TurnedAway::Connect(error) => {
+                        say_of(source, self.refused(error, from).message);
+                    }
+                    _ => say_of(source, event),
+                }
+            }
+            Event::SessionUp { peer, path } => {
+                say_of(peer, event);
+                if !path.dialled && !self.pins.is_empty() && !self.pins.contains(peer) {
+                    say_of(
+                        peer,
+                        format_args!(
+                            "warning: a peer that is allowed has replaced its key, and is {peer} now: allow that id from here on"
+                        ),
+                    );
+                }
+            }
+            _ => {
+                match event.peer() {
+                    Some(peer) => say_of(peer, event),
+                    None => say(event),
+                }
+                if let Some(RelayEvent::Registered { relay }) = event.protocol() {
+                    for address in self.reachable.iter().filter(|it| leads_through(it, relay)) {
+                        say(format_args!("reachable at {address}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A handshake that failed, with what the operator can do about it.
+    pub(crate) fn refused(&self, error: &ConnectError, from: &str) -> Failure {
+        if let Some(TlsError::Refused(
+            Refusal::Unknown { presented }
+            | Refusal::WrongPeer { presented, .. }
+            | Refusal::Changed {
+                presented,
+                note: None,
+                ..
+            },
+        )) = exit::tls(error)
+        {
+            let allow = if self.by_option {
+                let run = exit::command_with("--allow", &presented.to_string());
+                format!("; to allow it, run: {run}")
+            } else {
+                "; `allow` in the configuration file names who is".to_owned()
+            };
+            return Failure::new(
+                Code::UnknownPeer,
+                format!("refused {from}: peer {presented} is not allowed{allow}"),
+            );
+        }
+        let failure = Failure::from(error.clone());
+        Failure::new(failure.code, format!("{from}: {}", failure.message))
+    }
+
+    /// Why a listener has ended, as the end of the command.
+    pub(crate) fn ended(&self, end: ListenerEnd) -> Failure {
+        match end {
+            ListenerEnd::Transport(error) => error.into(),
+            ListenerEnd::Session(end) => end.into(),
+            ListenerEnd::TurnedAway {
+                from,
+                reason: TurnedAway::Connect(error),
+            } => self.refused(&error, &from),
+            end => Failure::new(Code::Other, end.to_string()),
+        }
+    }
+}
+
+fn leads_through(address: &PeerAddr, by: &PeerId) -> bool {
+    let mut hints = address.hints().iter();
+    hints.any(|hint| matches!(hint, Hint::Relay { relay, .. } if relay == by))
+}
+
+/// An address whose one session is all there will be; the command ends with it.
+fn one_session(at: &cepa::transports::Endpoint) -> bool {
+    at.has_one_stream()
+}
+
+/// An error of dialling in the tool's words: with the option that helps, where there is one.
+pub(crate) fn dial_failure(error: &DialError) -> Failure {
+    let failure = Failure::new(code(error), error.to_string());
+    if needs_local_hints(error) {
+        failure.with("--local-hints follows such addresses")
+    } else {
+        failure
+    }
+}
+
+fn needs_local_hints(error: &DialError) -> bool {
+    match error {
+        DialError::LocalHint { .. } => true,
+        DialError::Failed { attempts, .. } => attempts.iter().any(|(_, error)| match error {
+            AttemptError::NotFollowed => true,
+            AttemptError::NoRelay { error, .. } => needs_local_hints(error),
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 /// Of several attempts the one that tells most: that somebody else answered, then that we were refused.
 pub(crate) fn code(error: &DialError) -> Code {
     let attempts = match error {
         DialError::Failed { attempts, .. } => attempts,
-        DialError::Own { .. } | DialError::Loop { .. } => {
+        DialError::Own { .. } | DialError::Loop { .. } | DialError::LocalHint { .. } => {
             return Code::Usage;
         }
         DialError::NoHints { .. } | DialError::Unresolved { .. } => return Code::Connect,
@@ -168,7 +371,12 @@ pub(crate) fn code(error: &DialError) -> Code {
         .iter()
         .map(|(_, error)| match error {
             AttemptError::Connect(error) => exit::connect_code(error),
-            AttemptError::Relay(error) => relay_code(error),
+            AttemptError::Relay(error) => match error.kind() {
+                RouteErrorKind::Refused | RouteErrorKind::DialInstead => Code::Refused,
+                RouteErrorKind::Unreachable => Code::Connect,
+                RouteErrorKind::Lost => Code::Lost,
+                _ => Code::Other,
+            },
             AttemptError::NoRelay { error, .. } => code(error),
             _ => Code::Connect,
         })
@@ -178,21 +386,4 @@ pub(crate) fn code(error: &DialError) -> Code {
         .find(|telling| codes.contains(telling))
         .or(codes.first().copied())
         .unwrap_or(Code::Connect)
-}
-
-fn relay_code(error: &RelayError) -> Code {
-    match error {
-        RelayError::NoRelay {
-            source: OpenError::Session(_),
-            ..
-        }
-        | RelayError::TimedOut { .. }
-        | RelayError::Lost { .. } => Code::Lost,
-        RelayError::Refused {
-            status: Status::NotRegistered | Status::Unreachable,
-            ..
-        } => Code::Connect,
-        RelayError::Refused { .. } | RelayError::NoRelay { .. } => Code::Refused,
-        _ => Code::Other,
-    }
 }

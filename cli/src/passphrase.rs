@@ -60,9 +60,15 @@ fn from_file() -> Result<Option<Zeroizing<String>>, Failure> {
     let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = file.metadata().map_err(|e| failed(e.to_string()))?;
-        let (mode, plain) = (mode.permissions().mode() & 0o7777, mode.is_file());
+        use std::os::unix::fs::MetadataExt as _;
+        let found = file.metadata().map_err(|e| failed(e.to_string()))?;
+        let (mode, plain) = (found.mode() & 0o7777, found.is_file());
+        let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
+        if plain && owner != us && owner != 0 {
+            return Err(failed(format!(
+                "belongs to user {owner}, who is neither you (user {us}) nor root, and may read or change it: use a file of your own"
+            )));
+        }
         if plain && mode & 0o077 != 0 {
             return Err(failed(format!(
                 "others may read or change it (mode {mode:04o}); run `chmod 600` on it"

@@ -7,7 +7,7 @@ use cepa::identity::Identity;
 use cepa::onion::Onion;
 use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
-use cepa::transports::{self, Endpoint, Layer, Stream};
+use cepa::transports::{self, Endpoint, Layer, Stream, Target};
 
 use crate::args::{self, Trust};
 use crate::child::Watched;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
 }
 
 fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
-    address.scheme() == "stdio" && e.kind() == std::io::ErrorKind::BrokenPipe
+    matches!(address.target(), Target::Stdio) && e.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 /// For each layer's handshake, as in a session's stack: whoever answers must answer soon.
@@ -81,12 +81,12 @@ struct End {
 
 /// The stream with a link on it.
 fn linked(stream: Stream, address: &Endpoint) -> Stream {
-    let label = stream.label().to_owned();
+    let (label, remote) = (stream.label().to_owned(), stream.remote().clone());
     let config = stack::link_config(address, &cepa::link::Config::default());
     // Both ends of a pipe dial, so both speak.
     let (link, driver) = cepa::link::link(stream, Side::Client, &config);
     tokio::spawn(driver);
-    Stream::from_io(link, label)
+    Stream::from_io(link, label).with_remote(remote)
 }
 
 async fn open(

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use cepa::transports::text::clean;
 use cepa::transports::{self, Port};
 use serde_json::{Value, json};
 
 use crate::args;
-use crate::exit::{self, Code, Failure, one_line, say};
+use crate::exit::{self, Code, Failure, say};
 
 pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
     let ports = transports::ports().map_err(|e| {
@@ -16,7 +17,7 @@ pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
         )
     })?;
     if args.json {
-        return exit::print(&format!(
+        return exit::print_json(&format!(
             "{}\n",
             Value::Array(ports.iter().map(json).collect())
         ));
@@ -28,14 +29,18 @@ pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
     exit::print(&table(&ports))
 }
 
+/// Longest cell in bytes; a string of USB has at most 126 characters.
+const MOST_CELL: usize = 512;
+
 fn path(path: &Path) -> String {
-    one_line(&path.to_string_lossy())
+    clean(&path.to_string_lossy(), MOST_CELL).into_owned()
 }
 
 /// What an adapter says of itself.
 fn device(port: &Port) -> String {
     let parts = [&port.manufacturer, &port.product, &port.usb_id];
-    let words: Vec<String> = parts.into_iter().flatten().map(|w| one_line(w)).collect();
+    let words = parts.into_iter().flatten();
+    let words: Vec<_> = words.map(|word| clean(word, MOST_CELL)).collect();
     words.join(" ")
 }
 

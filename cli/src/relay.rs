@@ -1,42 +1,43 @@
 //! `cepa relay`: a node whose only service is to carry circuits between others.
 
-use std::time::Duration;
-
-use cepa::identity::PeerId;
-use cepa::node::sealed::CarrierConfig;
-use cepa::node::{Node, PeerAddr};
-use cepa::relay::RelayConfig;
+use cepa::protocols::relay::{Relay, RelayConfig};
+use cepa::protocols::sealed::CarrierConfig;
 
 use crate::args;
-use crate::exit::{Failure, say};
+use crate::exit::{Code, Failure, say};
+use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::signal::Signals;
 use crate::stack::carries_session;
-use crate::{id, node, trust};
-
-/// How long sessions may take to end in order once the relay was asked to.
-const GOODBYE: Duration = Duration::from_secs(3);
+use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     for endpoint in &args.listen {
         carries_session(endpoint)?;
     }
     let identity = id::load(&args.identity)?;
-    // Whoever is let in is served; the relays that this one registers at itself are not let in, but dialled.
-    let above: Vec<PeerId> = args.register.iter().map(PeerAddr::peer).collect();
-    let named: Vec<PeerId> = trust::named_ids(&args.allow);
-    let mut relay =
-        RelayConfig::for_peers(move |peer| !above.contains(peer) || named.contains(peer));
+    let reachable = id::through(identity.peer_id(), &args.register)?;
+    // Whoever comes in is served, since nobody else is let in.
+    let access = cepa::node::Access::Anyone;
+    let mut relay = RelayConfig::new(access.clone());
     relay.registrations = args.registrations;
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
-    let carried = relay.allow.clone();
     let mut config = node::config(&identity, trust::of_server(&args.allow)?);
+    config.local_hints = args.local_hints.allowed;
     node::room_for_relay(&mut config, &relay);
-    let node = Node::with_relay(config, relay);
+    let mesh = Mesh::new(config)?;
+    let node = &mesh.node;
+    Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     if args.carry {
-        node.carry(Some(CarrierConfig::for_peers(move |peer| carried(peer))));
+        mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
+    let report = Report {
+        by_option: true,
+        pins: trust::pins(&args.allow),
+        reachable,
+    };
+    report.start(node);
     let mut signals = Signals::watch();
     for endpoint in &args.listen {
         let at = node.listen(endpoint).await?;
@@ -50,9 +51,10 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
     }
-    node::tell(&node);
-    node::register(&node, &args.register).await?;
-    signals.asked_to_end().await;
+    let result = tokio::select! {
+        failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),
+        () = signals.asked_to_end() => Ok(()),
+    };
     node.shutdown(GOODBYE).await;
-    Ok(())
+    result
 }

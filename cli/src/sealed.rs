@@ -3,13 +3,12 @@
 //! A request is the input of a service, opened anew for it, and the answer is its output up to the end. Both
 //! are whole before anything is sent on, so a command that fails has no answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{Identity, Pinned};
-use cepa::node::sealed::{MAX_BODY, SealedCall, SealedError};
+use cepa::identity::Identity;
 use cepa::node::{Access, Node, PeerAddr};
-use cepa::relay::Status;
+use cepa::protocols::relay::Status;
+use cepa::protocols::sealed::{MAX_BODY, SealedCall, SealedError};
 use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -18,6 +17,8 @@ use crate::args::{self, Service, Target};
 use crate::child::Watched;
 use crate::exit::{Code, Failure};
 use crate::log::say_of;
+use crate::node::Mesh;
+use crate::service::cost;
 use crate::{id, node};
 
 /// Time for a service to answer: what a carrier waits for.
@@ -42,9 +43,9 @@ pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
         let why = format!("a request has at most {MAX_BODY} bytes: use `cepa connect` for more");
         return Err(Failure::new(Code::Usage, why));
     }
-    let node = Node::new(node::config(&identity, Arc::new(Pinned::new([]))));
-    let answer = ask(&node, by, to, &body).await;
-    node.shutdown(Duration::ZERO).await;
+    let mesh = Mesh::new(node::dialling(&identity, args.local_hints.allowed))?;
+    let answer = ask(&mesh, by, to, &body).await;
+    mesh.node.shutdown(Duration::ZERO).await;
     let answer = answer.map_err(|e| failure(&e, &identity))?;
     let mut out = tokio::io::stdout();
     let written = async {
@@ -61,19 +62,19 @@ pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
 }
 
 async fn ask(
-    node: &Node,
+    mesh: &Mesh,
     by: &PeerAddr,
     to: &PeerAddr,
     body: &[u8],
 ) -> Result<Vec<u8>, SealedError> {
-    let key = node.sealing_key(by, to.peer()).await?;
-    node.ask_sealed(by, &key, to.service(), body).await
+    let key = mesh.sealed.key(by, to.peer()).await?;
+    mesh.sealed.ask(by, &key, to.service(), body).await
 }
 
 fn failure(error: &SealedError, identity: &Identity) -> Failure {
     let code = match error {
         SealedError::Flaw(_) => Code::Usage,
-        SealedError::Dial(error) => node::code(error),
+        SealedError::Dial(error) => return node::dial_failure(error),
         SealedError::NoCarrier {
             error: OpenError::Refused { .. },
             ..
@@ -100,24 +101,25 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
 }
 
 /// Offers a service to sealed requests.
-pub(crate) fn serve(node: &Node, service: &Service, access: Access) {
+pub(crate) fn serve(mesh: &Mesh, service: &Service, access: Access) {
     let target = service.target.clone();
-    let from = node.clone();
+    let from = mesh.node.handle();
     let name = service.name.clone();
-    node.serve_sealed(&service.name, access, move |call: SealedCall| {
-        let (target, name, from) = (target.clone(), name.clone(), from.clone());
-        async move {
-            let sender = call.sender();
-            let done = answer(&from, &target, &name, &call);
-            let done = tokio::time::timeout(PATIENCE, done).await;
-            let done = done.unwrap_or_else(|_| Err("it took longer than a minute".into()));
-            done.map_err(|why| {
-                say_of(sender, format_args!("service {name}: {why}"));
-                // What exactly is wrong here is for the operator, not for the peer.
-                "the service failed".to_owned()
-            })
-        }
-    });
+    mesh.sealed
+        .serve(&service.name, access, move |call: SealedCall| {
+            let (target, name, from) = (target.clone(), name.clone(), from.clone());
+            async move {
+                let sender = call.sender();
+                let done = answer(&from, &target, &name, &call);
+                let done = tokio::time::timeout(PATIENCE, done).await;
+                let done = done.unwrap_or_else(|_| Err("it took longer than a minute".into()));
+                done.map_err(|why| {
+                    say_of(sender, format_args!("service {name}: {why}"));
+                    // What exactly is wrong here is for the operator, not for the peer.
+                    "the service failed".to_owned()
+                })
+            }
+        });
 }
 
 async fn answer(
@@ -134,12 +136,19 @@ async fn answer(
             let done = exchange(stream, call.body()).await;
             done.map_err(|why| format!("{to}: {why}"))
         }
-        Target::Dial(to) => through(to, name, call).await,
+        Target::Dial(to) => through(node, to, name, call).await,
     }
 }
 
 /// Gives the request to what an address leads to, and takes what comes back.
-async fn through(to: &Endpoint, name: &str, call: &SealedCall) -> Result<Vec<u8>, String> {
+async fn through(
+    node: &Node,
+    to: &Endpoint,
+    name: &str,
+    call: &SealedCall,
+) -> Result<Vec<u8>, String> {
+    let held = node.hold(call.sender(), cost(to));
+    let _share = held.map_err(|e| e.to_string())?;
     let mut stream = transports::dial(to).await.map_err(|e| e.to_string())?;
     let child = stream.take_child();
     let child = child.map(|child| Watched::serving(child, name.to_owned(), call.sender()));

@@ -1,5 +1,6 @@
 //! What a peer gets when it opens a service: the substream joined to an address that is opened anew
-//! for it, to a service of another peer (a plaintext forwarder), or one of the two that are built in.
+//! for it, to a service of another peer (a plaintext forwarder), or one of the two that are built in. Who may open it was the
+//! node's question; how much of the machine it may take, `cost` and the node's shares decide.
 //!
 //! A service can be had on a console too, with messages beside its data (`console/`).
 //!
@@ -8,16 +9,19 @@
 //! output, a command that was killed, or that failed with input left untaken, ends its substream
 //! with a reset instead of a clean end.
 
+use std::collections::BTreeMap;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::mux::Substream;
-use cepa::node::Node;
+use cepa::node::{Access, Admission, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
-use cepa::session::{Incoming, Session};
+use cepa::protocols::forward::Forwarder;
+use cepa::session::Session;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Stream};
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
@@ -26,6 +30,7 @@ use crate::console::framed::Outbox;
 use crate::console::served::{self, Served};
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
+use crate::exit::{Code, Failure};
 use crate::join::{Ended, Join, Step};
 use crate::log::say_of;
 
@@ -39,113 +44,145 @@ const PARTING: Duration = Duration::from_millis(500);
 /// How long a command on a terminal may take to end once that was hung up; then it is killed.
 const HANG_UP: Duration = Duration::from_secs(2);
 
-/// The services of a server.
+/// What serves the services of a node.
 #[derive(Debug)]
 pub(crate) struct Services {
-    list: Vec<Service>,
-    /// For peers that want TLS of their own inside a substream: the server's identity and trust.
+    /// For peers that want TLS of their own inside a substream: the node's identity and trust.
     inner: TlsConfig,
-    /// From which services of other peers are reached.
-    node: Node,
+    /// For services of other peers.
+    forwarder: Forwarder,
+    /// Those that can be had on a console.
+    list: Mutex<BTreeMap<String, Target>>,
+}
+
+/// The form of every service that has a terminal: names with [`wire::PREFIX`] in front.
+struct OnConsole(Arc<Services>);
+
+impl Protocol for OnConsole {
+    fn names(&self) -> &[&'static str] {
+        &[wire::PREFIX]
+    }
+
+    fn admission(&self, name: &str) -> Admission {
+        Admission::Service(plain(name).to_owned())
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.0.serve_on_console(call).await })
+    }
+}
+
+/// The service that a name on a console stands for.
+fn plain(name: &str) -> &str {
+    name.strip_prefix(wire::PREFIX).unwrap_or(name)
 }
 
 impl Services {
-    pub(crate) fn new(list: Vec<Service>, inner: TlsConfig, node: Node) -> Arc<Self> {
-        Arc::new(Self { list, inner, node })
+    /// For the services of a node, none yet.
+    pub(crate) fn on(
+        node: &Node,
+        inner: TlsConfig,
+        forwarder: Forwarder,
+    ) -> Result<Arc<Self>, Failure> {
+        let services = Arc::new(Self {
+            inner,
+            forwarder,
+            list: Mutex::default(),
+        });
+        let on_console = Arc::new(OnConsole(Arc::clone(&services)));
+        node.add_protocol(on_console)
+            .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        Ok(services)
     }
 
-    /// The services.
-    pub(crate) fn all(&self) -> &[Service] {
-        &self.list
-    }
-
-    /// What the services are called.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.list.iter().map(|service| service.name.as_str())
-    }
-
-    /// The service of that name. No name means the only one, where there is only one.
-    fn find(&self, name: &str) -> Result<&Service, String> {
-        match self.list.as_slice() {
-            [only] if name.is_empty() => Ok(only),
-            list => list
-                .iter()
-                .find(|service| service.name == name)
-                .ok_or_else(|| {
-                    let names: Vec<&str> =
-                        list.iter().map(|service| service.name.as_str()).collect();
-                    let there = match names.as_slice() {
-                        [] => "this server offers none".to_owned(),
-                        names => format!("there is {}", names.join(", ")),
-                    };
-                    if name.is_empty() {
-                        format!("name a service: {there}")
-                    } else {
-                        format!("no service has this name; {there}")
-                    }
-                }),
-        }
-    }
-
-    /// Serves one substream to its end. Errors are told here, and are nobody else's.
-    pub(crate) async fn serve(self: Arc<Self>, incoming: Incoming, session: Session) {
-        let plain = incoming.service().strip_prefix(wire::PREFIX);
-        let on_console = plain.is_some();
-        let service = match self.find(plain.unwrap_or(incoming.service())) {
-            Ok(service) => service.clone(),
-            Err(reason) => {
-                let _ = incoming.refuse(&reason).await;
-                return;
-            }
+    /// Offers a service, in place of one of that name.
+    pub(crate) fn offer(
+        self: &Arc<Self>,
+        node: &Node,
+        service: &Service,
+        access: Access,
+    ) -> Result<(), Failure> {
+        let (this, target) = (Arc::clone(self), service.target.clone());
+        self.list().insert(service.name.clone(), target.clone());
+        let serve = move |call: Call| {
+            let (this, target) = (Arc::clone(&this), target.clone());
+            async move { this.serve(call, target).await }
         };
-        let name = service.name;
-        let peer = session.peer().id();
-        let result = match service.target {
-            Target::Demo | Target::Forward(_) if on_console => {
-                let _ = incoming.refuse("this service has no console").await;
-                return;
-            }
-            target if on_console => self.console(&name, &target, incoming, &session).await,
-            Target::Echo => match self.accept(incoming).await {
+        node.serve(&service.name, access, serve)
+            .map_err(|e| Failure::new(Code::Usage, e.to_string()))
+    }
+
+    /// Takes a service back.
+    pub(crate) fn withdraw(&self, node: &Node, name: &str) {
+        self.list().remove(name);
+        node.withdraw(name);
+    }
+
+    fn list(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
+        // Each change is whole after the one statement that makes it.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves one substream to its end. Errors are logged here, and are nobody else's.
+    async fn serve(&self, call: Call, target: Target) {
+        let (peer, name) = (call.peer().id(), call.service().to_owned());
+        let result = match target {
+            Target::Echo => match self.accept(call).await {
                 Ok(far) => echo(far).await,
                 Err(e) => Err(e),
             },
-            Target::Demo => match self.accept(incoming).await {
+            Target::Demo => match self.accept(call).await {
                 Ok(far) => demo::peer::serve(far, &self.inner).await,
                 Err(e) => Err(e),
             },
             Target::Forward(to) => {
-                let done = self.node.forward_one(incoming, &to).await;
+                let done = self.forwarder.forward(call, &to).await;
                 done.map_err(|e| e.to_string())
             }
-            Target::Dial(endpoint) => self.dial(&name, &endpoint, incoming, &session).await,
+            Target::Dial(endpoint) => self.dial(&name, &endpoint, call).await,
         };
         if let Err(e) = result {
             say_of(peer, format_args!("service {name}: {e}"));
         }
     }
 
-    async fn accept(&self, incoming: Incoming) -> Result<Onion<Substream>, String> {
-        let accepted = if incoming.wants_inner_tls() {
-            incoming.accept_secured(&self.inner).await
+    /// The same, for a service at somebody's terminal.
+    async fn serve_on_console(&self, call: Call) {
+        let (peer, name) = (call.peer().id(), plain(call.service()).to_owned());
+        let target = self.list().get(&name).cloned();
+        let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
+            let _ = call.refuse("this service has no console").await;
+            return;
+        };
+        if let Err(e) = self.console(&name, &target, call).await {
+            say_of(peer, format_args!("service {name}: {e}"));
+        }
+    }
+
+    async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
+        let accepted = if call.wants_inner_tls() {
+            call.accept_secured(&self.inner).await
         } else {
-            incoming.accept().await
+            call.accept().await
         };
         accepted.map_err(|e| e.to_string())
     }
 
-    async fn dial(
-        &self,
-        name: &str,
-        to: &Endpoint,
-        incoming: Incoming,
-        session: &Session,
-    ) -> Result<(), String> {
+    async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
+        let _share = match hold(&call, to) {
+            Ok(share) => share,
+            Err(exceeded) => {
+                let reason = exceeded.to_string();
+                let _ = call.refuse(&reason).await;
+                return Err(reason);
+            }
+        };
+        let session = &call.session().clone();
         let mut near = match transports::dial(to).await {
             Ok(near) => near,
             Err(e) => {
                 // What exactly is wrong here is for the operator, not for the peer.
-                let _ = incoming
+                let _ = call
                     .refuse("the service cannot be reached at the moment")
                     .await;
                 return Err(e.to_string());
@@ -163,7 +200,7 @@ impl Services {
         // A TCP service must not take what has come of a lost substream for all there is.
         near.cut_when_dropped(true);
         let on_terminal = near.control().is_some();
-        let mut far = self.accept(incoming).await?;
+        let mut far = self.accept(call).await?;
         let mut join = Join::new(&mut near, &mut far);
         if child.is_some() {
             join = join.hold_near_end();
@@ -194,17 +231,27 @@ impl Services {
     }
 
     /// A service at somebody's terminal.
-    async fn console(
-        &self,
-        name: &str,
-        target: &Target,
-        incoming: Incoming,
-        session: &Session,
-    ) -> Result<(), String> {
-        let mut served = Served::new(self.accept(incoming).await?);
+    async fn console(&self, name: &str, target: &Target, call: Call) -> Result<(), String> {
+        let share = match target {
+            Target::Dial(to) => hold(&call, to).map(Some),
+            _ => Ok(None),
+        };
+        let session = &call.session().clone();
+        let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             return echo(served.far).await;
+        };
+        let _share = match share {
+            Ok(share) => share,
+            Err(exceeded) => {
+                let why = exceeded.to_string();
+                served
+                    .outbox()
+                    .push(Message::Ended(Status::Failed(why.clone())));
+                let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
+                return Err(why);
+            }
         };
         let mut near = match transports::dial_for(to, &terminal).await {
             Ok(near) => near,
@@ -242,6 +289,19 @@ impl Services {
         hang_up(near, child).await;
         ended.map(|_| ())
     }
+}
+
+/// What serving an address takes of the node's pools, counted to the peer that asks: for a command its process and its pipes,
+/// for everything else one descriptor.
+pub(crate) fn cost(to: &Endpoint) -> &'static [(Resource, usize)] {
+    match to.target() {
+        transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
+        _ => &[(Resource::Descriptors, 1)],
+    }
+}
+
+fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
+    call.hold(cost(to))
 }
 
 /// Closes a terminal, and gives the command that had it a moment to go by itself.

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use cepa::identity::{
-    AcceptAny, AnyOf, CaRoots, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
+    AcceptAny, AnyOf, CaRoots, Identity, PeerId, Pinned, TrustKnown, TrustPolicy, place_of,
 };
 use cepa::node::{Access, Event};
 use cepa::tls::Peer;
@@ -146,7 +146,7 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
         ));
     }
     if folder::now() > peer.not_after() {
-        remarks.push(Event::CertificateExpired(id).to_string());
+        remarks.push(Event::CertificateExpired { peer: id }.to_string());
     }
     remarks
 }
@@ -160,13 +160,14 @@ pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
     ids.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// The ids that were named.
-pub(crate) fn named_ids(allow: &[Who]) -> Vec<PeerId> {
+/// Those of our own ids that were named.
+pub(crate) fn named_among(allow: &[Who], own: &[Identity]) -> Vec<PeerId> {
+    let own: Vec<PeerId> = own.iter().map(Identity::peer_id).collect();
     let ids = allow.iter().filter_map(|who| match who {
         Who::Peer(id) => Some(*id),
         Who::Any | Who::Known | Who::Named(_) => None,
     });
-    ids.collect()
+    ids.filter(|id| own.contains(id)).collect()
 }
 
 /// By name.

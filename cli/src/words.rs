@@ -5,7 +5,8 @@
 use std::str::FromStr;
 
 use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, Introduction, PeerAddr};
+use cepa::node::{self, PeerAddr};
+use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::Endpoint;
 use clap::ValueEnum;
@@ -239,7 +240,7 @@ impl FromStr for Local {
             .rsplit_once('=')
             .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
         let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
-        if !matches!(listen.scheme(), "tcp" | "unix") {
+        if !listen.is_socket() {
             return Err(format!(
                 "cannot listen on {}: here: use tcp: or unix:",
                 listen.scheme()

@@ -102,7 +102,7 @@ fn an_expired_certificate_is_3_here_and_7_there() {
     assert_eq!(text(&output.stdout), "still here");
     let stderr = text(&output.stderr);
     assert!(
-        stderr.starts_with("warning: ") && stderr.contains("has run out"),
+        stderr.starts_with("warning: ") && stderr.contains("has expired"),
         "{stderr}"
     );
     let good = self::server(&place);

@@ -205,7 +205,10 @@ fn how_the_command_ended_is_told_and_fails() {
     for (service, says) in [
         ("nine", "the command was ended by signal 9"),
         ("none", "the service cannot be reached"),
-        ("other", "no service has this name; there is sh, nine, none"),
+        (
+            "other",
+            "no service of this name is open to you; there is nine, none, sh",
+        ),
     ] {
         let (code, seen) = console(&place, &server, service).leave();
         assert!(seen.contains(says), "{seen}");

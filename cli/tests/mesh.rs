@@ -92,7 +92,7 @@ fn who_is_not_allowed_is_refused_behind_a_relay_too() {
     let address = format!("{address}/up");
     let line = place.fails_quietly(&["connect", &address], 7);
     assert!(line.contains("our peer id is"), "{line}");
-    server.wait_for("turned");
+    server.wait_for("is not allowed; to allow it, run: cepa serve");
     let output = place.run_with(&["connect", &address, "--identity", &friend], b"x\n");
     assert_eq!(text(&output.stdout), SUM);
 }

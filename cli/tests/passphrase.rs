@@ -68,6 +68,32 @@ fn a_key_under_a_passphrase_is_made_used_and_replaced() {
 }
 
 #[test]
+fn a_passphrase_in_another_users_file_is_refused() {
+    let place = Place::new();
+    let (mine, theirs) = (
+        secret(&place, "mine", "pony"),
+        secret(&place, "theirs", "pony"),
+    );
+    // Only root gives files away.
+    if std::os::unix::fs::chown(&theirs, Some(12345), None).is_err() {
+        return;
+    }
+    let file = place.text("id.pem");
+    let make = |passphrase: &str| {
+        let mut command = place.cepa(&["id", "new", "--identity", &file, "--passphrase"]);
+        finish(
+            command
+                .env("CEPA_PASSPHRASE_FILE", passphrase)
+                .spawn()
+                .unwrap(),
+        )
+    };
+    let line = common::failed(&make(&theirs), 8);
+    assert!(line.contains("user 12345"), "{line}");
+    assert!(make(&mine).status.success());
+}
+
+#[test]
 fn openssl_takes_it_off_and_puts_it_on() {
     if Command::new("openssl").arg("version").output().is_err() {
         assert!(

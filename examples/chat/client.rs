@@ -9,6 +9,7 @@ use cepa::node::{Access, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
 use cepa::protocols::introduction::{Introduction, Introductions};
 use cepa::protocols::relay::Relays;
+use cepa::transports::text::clean;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::sync::broadcast;
 
@@ -103,7 +104,11 @@ async fn talk(
     loop {
         tokio::select! {
             line = lines.next_line() => match line? {
-                Some(line) => println!("{us}: {them} says, {way}: {line}"),
+                Some(line) => {
+                    // It does nothing to our terminal but stand there.
+                    let line = clean(&line, 4096);
+                    println!("{us}: {them} says, {way}: {line}");
+                }
                 None => return Ok(()),
             },
             said = says.recv() => {

@@ -6,6 +6,7 @@ use cepa::Side;
 use cepa::identity::{AcceptAny, Identity, KeyKind, KnownPeersFile, TrustKnown, TrustPolicy};
 use cepa::onion::Onion;
 use cepa::tls::{TlsConfig, Version};
+use cepa::transports::text::clean;
 use cepa::transports::{Endpoint, dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -61,10 +62,7 @@ pub(crate) async fn run(url: &str, identity: Option<&str>, known: Option<&str>) 
     let end = end.ok_or("the answer has no status line")?;
     let (status, page) = (&answer[..end], &answer[end + 2..]);
     // What a server says does not move our cursor.
-    let status: String = String::from_utf8_lossy(status)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let status = clean(&String::from_utf8_lossy(status), MAX_URL).into_owned();
     eprintln!("{status}");
     if status.starts_with('2') {
         tokio::io::stdout().write_all(page).await?;

@@ -1,43 +1,93 @@
-//! Who gets a place in the gate: counts and penalties, without a clock, randomness or locks.
+//! Who gets a place in the gate: places, those who wait for one, and what is remembered of sources; without a clock,
+//! randomness or locks.
 //!
 //! ```text
-//!   inside      0 ─────── early ──────────────── all
-//!   far source  enters    dropped by chance,      turned away
-//!                         more often as it fills
-//!   near source enters    enters                  turned away
+//!   enter ──> waits ──────────────> inside ──> leave (let in, failed, a probe)
+//!               │                      │
+//!               └─> turned away        └─> evicted
 //! ```
 //!
-//! The chance rises in a straight line from the first percentage to 100, so that a flood never gets
-//! every place, and a friend who tries again gets in between. It is OpenSSH's `MaxStartups`.
+//! **Places are shared by source.** When a place is free, it goes to the source that has the fewest, and among those to
+//! who has waited longest. When none is free, the source that has the most gives up its oldest handshake, if it
+//! has more than the newcomer's source would have then ([`Config::grace`] protects one that has just begun). So a source
+//! that comes for the first time gets in at once as long as fewer than [`Config::all`] others are inside, whatever
+//! those do: 20 hosts that hold all they can have five places each, and the next who knocks takes one. Where every source has
+//! one, a place is given up only when its handshake is very slow ([`Config::stale`]).
 //!
-//! A penalty is a moment in the future. Each failure moves it away, time brings it near, and while it
-//! is further off than `tolerated`, its source is turned away: a few failures are a typing error, many
-//! in a row are not. It is OpenSSH's `PerSourcePenalties`.
+//! **Who waits is shared by source, too.** When the queue is full, the source with the most waiting loses its last.
+//!
+//! **A source is proven** for a while when a peer from there was let in: it goes before strangers, has no penalty, and is
+//! evicted after them.
+//!
+//! **A penalty** is a moment in the future. Each failure moves it away, time brings it near, and while it is further off
+//! than `tolerated`, its source is turned away: a few failures are a typing error, many in a row are not. It is
+//! OpenSSH's `PerSourcePenalties`. It saves work (a handshake costs us more than it costs them); the places need no such help.
+//!
+//! Streams of this machine are one source, since there is nobody to tell apart: it may have all places, and has no penalty.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::rules::{Config, Failing, Turned};
 use super::source::Source;
 
-/// See the head of this file.
+/// Of one source at most so often a probe is worth a line in a log.
+const A_LINE_FOR_PROBES: Duration = Duration::from_secs(60);
+
+/// Stands for one stream from its [`Engine::enter`] to its [`Engine::leave`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Ticket(u64);
+
+/// What happened to a stream that waits or is inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Admitted,
+    /// It waits no longer, or lost its place.
+    Out(Turned),
+}
+
+/// The streams of one source, the oldest first; since when each is inside, or waits.
+#[derive(Debug, Default)]
+struct Share {
+    inside: VecDeque<(Ticket, Instant)>,
+    waiting: VecDeque<(Ticket, Instant)>,
+}
+
+/// See the head of this file. Verbs: `enter`, `leave`, `let_in`, `failed`, `probe` for streams, `handle_timeout` for time;
+/// after each of them take what `poll_event` has, then ask `poll_timeout`.
 #[derive(Debug)]
 pub(super) struct Engine {
     config: Config,
-    all: usize,
-    /// Those inside, for each far source that has any.
-    inside: HashMap<Source, usize>,
-    /// Until when a source is under a penalty. Bounded by `config.remembered`.
+    next: u64,
+    /// Those with a stream inside or waiting; never an empty one.
+    shares: HashMap<Source, Share>,
+    inside: usize,
+    /// Of far sources.
+    waiting: usize,
+    /// Of this machine.
+    waiting_here: usize,
+    events: VecDeque<(Ticket, Event)>,
+    /// Until when a source is under a penalty. Bounded by `config.remembered`, as the two below.
     penalties: HashMap<Source, Instant>,
+    /// When a peer from there was last let in.
+    proven: HashMap<Source, Instant>,
+    /// When a probe from there was last worth a line.
+    probes: HashMap<Source, Instant>,
 }
 
 impl Engine {
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,
-            all: 0,
-            inside: HashMap::new(),
+            next: 0,
+            shares: HashMap::new(),
+            inside: 0,
+            waiting: 0,
+            waiting_here: 0,
+            events: VecDeque::new(),
             penalties: HashMap::new(),
+            proven: HashMap::new(),
+            probes: HashMap::new(),
         }
     }
 
@@ -45,60 +95,284 @@ impl Engine {
         &self.config
     }
 
-    /// Asks for a place; `draw` is a number at random, of which each value is as likely.
-    pub(super) fn enter(&mut self, now: Instant, source: Source, draw: u32) -> Result<(), Turned> {
-        if self.all >= self.config.all {
-            return Err(Turned::Full);
+    /// A stream comes: it gets a place, or waits; [`poll_event`](Self::poll_event) tells.
+    pub(super) fn enter(&mut self, now: Instant, source: Source) -> Result<Ticket, Turned> {
+        let source = counted(source);
+        let penalty = self.penalty(now, source);
+        if penalty > self.config.tolerated {
+            return Err(Turned::Penalty {
+                left: penalty.saturating_sub(self.config.tolerated),
+            });
         }
-        if source.is_far() {
-            let penalty = self.penalty(now, source);
-            if penalty > self.config.tolerated {
-                return Err(Turned::Penalty {
-                    left: penalty.saturating_sub(self.config.tolerated),
-                });
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        let share = self.shares.entry(source).or_default();
+        share.waiting.push_back((ticket, now));
+        *self.queue(source) += 1;
+        self.settle(now);
+        match self.overflow(source) {
+            Some((last, turned)) if last == ticket => Err(turned),
+            Some((last, turned)) => {
+                self.events.push_back((last, Event::Out(turned)));
+                Ok(ticket)
             }
-            if self.inside.get(&source).copied().unwrap_or(0) >= self.config.one_source {
-                return Err(Turned::Source);
-            }
-            if self.is_dropped(draw) {
-                return Err(Turned::EarlyDrop);
-            }
-            *self.inside.entry(source).or_insert(0) += 1;
-        }
-        self.all += 1;
-        Ok(())
-    }
-
-    /// Gives a place back.
-    pub(super) fn leave(&mut self, source: Source) {
-        self.all = self.all.saturating_sub(1);
-        if let Some(here) = self.inside.get_mut(&source) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                self.inside.remove(&source);
-            }
+            None => Ok(ticket),
         }
     }
 
-    /// What was inside has failed.
-    pub(super) fn failed(&mut self, now: Instant, source: Source, failing: Failing) {
+    /// A stream is gone, from the queue or from its place, whatever became of it.
+    pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, source: Source) {
+        let source = counted(source);
+        let Some(share) = self.shares.get_mut(&source) else {
+            return;
+        };
+        if let Some(at) = share.inside.iter().position(|(it, _)| *it == ticket) {
+            share.inside.remove(at);
+            self.inside -= 1;
+        } else if let Some(at) = share.waiting.iter().position(|(it, _)| *it == ticket) {
+            share.waiting.remove(at);
+            *self.queue(source) -= 1;
+        }
+        self.forget_empty(source);
+        self.settle(now);
+    }
+
+    /// What is inside has proven who it is, and is welcome.
+    pub(super) fn let_in(&mut self, now: Instant, source: Source) {
         if !source.is_far() {
             return;
         }
-        let more = match failing {
-            Failing::Refused => self.config.penalty_refused,
-            Failing::TimedOut => self.config.penalty_timed_out,
-        };
-        let until = now + (self.penalty(now, source) + more).min(self.config.most);
-        if !self.penalties.contains_key(&source) && !self.room(now, until) {
-            return;
-        }
-        self.penalties.insert(source, until);
+        self.penalties.remove(&source);
+        let most = self.config.remembered;
+        note(&mut self.proven, most, source, now, self.config.proven, now);
     }
 
-    /// What was inside has proven who it is, and is welcome.
-    pub(super) fn let_in(&mut self, source: Source) {
-        self.penalties.remove(&source);
+    /// What is inside has failed. One that was evicted has not.
+    pub(super) fn failed(&mut self, now: Instant, ticket: Ticket, source: Source, how: Failing) {
+        if self.inside_since(ticket, source).is_some() {
+            self.punish(now, source, how);
+        }
+    }
+
+    /// The peer of what is inside left before it said anything; whether that is worth a line in a log.
+    pub(super) fn probe(&mut self, now: Instant, ticket: Ticket, source: Source) -> bool {
+        // Silence that is ended just before it is cut is still silence.
+        let since = self.inside_since(ticket, source);
+        if since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.stale) {
+            self.punish(now, source, Failing::TimedOut);
+        }
+        let last = self.probes.get(&source);
+        if last.is_some_and(|at| now.saturating_duration_since(*at) < A_LINE_FOR_PROBES) {
+            return false;
+        }
+        let most = self.config.remembered;
+        note(&mut self.probes, most, source, now, A_LINE_FOR_PROBES, now)
+    }
+
+    /// The time is now `now`: to be called when [`poll_timeout`](Self::poll_timeout) says.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.settle(now);
+        let patience = self.config.patience;
+        let mut out = Vec::new();
+        for (source, share) in &mut self.shares {
+            let waited = |since: Instant| now.saturating_duration_since(since);
+            while let Some((ticket, since)) = share.waiting.front().copied()
+                && waited(since) >= patience
+            {
+                share.waiting.pop_front();
+                out.push((*source, ticket, waited(since)));
+            }
+        }
+        for (source, ticket, waited) in out {
+            *self.queue(source) -= 1;
+            self.forget_empty(source);
+            self.events
+                .push_back((ticket, Event::Out(Turned::Waited { waited })));
+        }
+    }
+
+    /// When something may happen by time alone; `None` while nobody waits.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let waiting = self
+            .shares
+            .values()
+            .filter_map(|share| share.waiting.front());
+        let impatient = waiting
+            .map(|(_, since)| *since + self.config.patience)
+            .min()?;
+        let oldest = self
+            .shares
+            .values()
+            .filter_map(|share| share.inside.front());
+        let ages = oldest
+            .flat_map(|(_, since)| [*since + self.config.grace, *since + self.config.stale])
+            .filter(|at| *at > now);
+        Some(ages.min().map_or(impatient, |at| at.min(impatient)))
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<(Ticket, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Gives out places until nobody has a right to another one.
+    fn settle(&mut self, now: Instant) {
+        while let Some((to, from)) = self.transfer(now) {
+            if let Some(from) = from {
+                self.evict(from);
+            }
+            self.admit(now, to);
+        }
+    }
+
+    /// The source that gets the next place, and the one that gives it up, where none is free.
+    fn transfer(&self, now: Instant) -> Option<(Source, Option<Source>)> {
+        // Of those that are proven, and of strangers, the one with the best right: in each of the two who has no right to
+        // another's place has the best of all who have none.
+        let mut best: [Option<(usize, Ticket, Source)>; 2] = [None; 2];
+        let mut renewed = None;
+        for (source, share) in &self.shares {
+            let Some((ticket, _)) = share.waiting.front() else {
+                continue;
+            };
+            // A new one in the place of an old one of its own is at nobody's cost.
+            if self.age(now, share) >= Some(self.config.stale) {
+                renewed = Some((*source, Some(*source)));
+            }
+            if share.inside.len() >= self.most_of(*source) {
+                continue;
+            }
+            let [proven, stranger] = &mut best;
+            let best = if self.is_proven(now, *source) {
+                proven
+            } else {
+                stranger
+            };
+            let rank = (share.inside.len(), *ticket, *source);
+            if best.is_none_or(|(inside, ticket, _)| (rank.0, rank.1) < (inside, ticket)) {
+                *best = Some(rank);
+            }
+        }
+        let mut best = best.into_iter().flatten().map(|(_, _, source)| source);
+        if self.inside < self.config.all {
+            return best.next().map(|to| (to, None)).or(renewed);
+        }
+        best.find_map(|to| Some((to, Some(self.victim(now, to)?))))
+            .or(renewed)
+    }
+
+    /// Who gives up a place for a stream of `to`, all places being taken.
+    fn victim(&self, now: Instant, to: Source) -> Option<Source> {
+        let own = self.shares.get(&to).map_or(0, |share| share.inside.len());
+        let to_proven = self.is_proven(now, to);
+        let mut worst = None;
+        for (source, share) in &self.shares {
+            let (has, age) = (share.inside.len(), self.age(now, share));
+            if has <= own || *source == to {
+                continue;
+            }
+            let stranger = !self.is_proven(now, *source);
+            let fair = has > own + 1 || (to_proven && stranger);
+            let old = if fair {
+                self.config.grace
+            } else {
+                self.config.stale
+            };
+            let rank = (stranger, has, age);
+            if age >= Some(old) && worst.is_none_or(|(most, _)| rank > most) {
+                worst = Some((rank, *source));
+            }
+        }
+        worst.map(|(_, source)| source)
+    }
+
+    fn admit(&mut self, now: Instant, source: Source) {
+        let share = self.shares.entry(source).or_default();
+        if let Some((ticket, _)) = share.waiting.pop_front() {
+            share.inside.push_back((ticket, now));
+            self.inside += 1;
+            *self.queue(source) -= 1;
+            self.events.push_back((ticket, Event::Admitted));
+        }
+        debug_assert!(
+            self.inside <= self.config.all,
+            "no more than there are places"
+        );
+    }
+
+    fn evict(&mut self, source: Source) {
+        let Some(share) = self.shares.get_mut(&source) else {
+            return;
+        };
+        if let Some((ticket, _)) = share.inside.pop_front() {
+            self.inside -= 1;
+            self.events.push_back((ticket, Event::Out(Turned::Evicted)));
+        }
+        self.forget_empty(source);
+    }
+
+    /// Takes out of the queue what is too much after a stream of this source has come.
+    fn overflow(&mut self, came: Source) -> Option<(Ticket, Turned)> {
+        let config = &self.config;
+        let own = self
+            .shares
+            .get(&came)
+            .map_or(0, |share| share.waiting.len());
+        let (source, turned) = if came.is_far() && own > config.waiting_one_source {
+            (came, Turned::Source)
+        } else if came.is_far() && self.waiting > config.waiting {
+            let far = self.shares.iter().filter(|(it, _)| it.is_far());
+            let most = far.max_by_key(|(it, share)| (share.waiting.len(), **it == came));
+            (*most?.0, Turned::Full)
+        } else if self.waiting_here > config.waiting {
+            (Source::HERE, Turned::Full)
+        } else {
+            return None;
+        };
+        let (ticket, _) = self.shares.get_mut(&source)?.waiting.pop_back()?;
+        *self.queue(source) -= 1;
+        self.forget_empty(source);
+        Some((ticket, turned))
+    }
+
+    /// How many wait beside those of this source.
+    fn queue(&mut self, source: Source) -> &mut usize {
+        if source.is_far() {
+            &mut self.waiting
+        } else {
+            &mut self.waiting_here
+        }
+    }
+
+    fn forget_empty(&mut self, source: Source) {
+        let empty = |share: &Share| share.inside.is_empty() && share.waiting.is_empty();
+        if self.shares.get(&source).is_some_and(empty) {
+            self.shares.remove(&source);
+        }
+    }
+
+    /// How old the oldest handshake of a source is.
+    fn age(&self, now: Instant, share: &Share) -> Option<Duration> {
+        let (_, since) = share.inside.front()?;
+        Some(now.saturating_duration_since(*since))
+    }
+
+    fn inside_since(&self, ticket: Ticket, source: Source) -> Option<Instant> {
+        let share = self.shares.get(&counted(source))?;
+        let found = share.inside.iter().find(|(it, _)| *it == ticket);
+        found.map(|(_, since)| *since)
+    }
+
+    fn most_of(&self, source: Source) -> usize {
+        if source.is_far() {
+            self.config.one_source
+        } else {
+            self.config.all
+        }
+    }
+
+    fn is_proven(&self, now: Instant, source: Source) -> bool {
+        let last = self.proven.get(&source);
+        last.is_some_and(|at| now.saturating_duration_since(*at) < self.config.proven)
     }
 
     fn penalty(&self, now: Instant, source: Source) -> Duration {
@@ -107,191 +381,60 @@ impl Engine {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    fn is_dropped(&self, draw: u32) -> bool {
-        let Some(over) = self.all.checked_sub(self.config.early) else {
-            return false;
+    fn punish(&mut self, now: Instant, source: Source, how: Failing) {
+        if !source.is_far() || self.is_proven(now, source) {
+            return;
+        }
+        let more = match how {
+            Failing::Refused => self.config.penalty_refused,
+            Failing::TimedOut => self.config.penalty_timed_out,
         };
-        let span = self.config.all.saturating_sub(self.config.early).max(1);
-        let first = u64::from(self.config.early_percent.min(100));
-        let percent = first + (100 - first) * (over as u64) / (span as u64);
-        // Of 2^32 draws as many as the percentage says.
-        u64::from(draw) * 100 < percent << 32
+        let until = now + (self.penalty(now, source) + more).min(self.config.most);
+        // A crowd of sources can't wash away the penalties of the worst.
+        let most = self.config.remembered;
+        note(
+            &mut self.penalties,
+            most,
+            source,
+            until,
+            Duration::ZERO,
+            now,
+        );
     }
+}
 
-    /// Makes room for one more penalty. Where all that are remembered last longer than the new one,
-    /// the new one is not: a crowd of sources can't wash away those of the worst.
-    fn room(&mut self, now: Instant, until: Instant) -> bool {
-        if self.penalties.len() < self.config.remembered {
-            return true;
-        }
-        self.penalties.retain(|_, end| *end > now);
-        if self.penalties.len() < self.config.remembered {
-            return true;
-        }
-        let soonest = self.penalties.iter().min_by_key(|(_, end)| **end);
-        match soonest.map(|(source, end)| (*source, *end)) {
-            Some((source, end)) if end <= until => self.penalties.remove(&source).is_some(),
-            _ => false,
-        }
+/// The source that a stream counts to: on this machine there is one.
+fn counted(source: Source) -> Source {
+    if source.is_far() {
+        source
+    } else {
+        Source::HERE
     }
+}
+
+/// Remembers a moment of a source. Where there is no room for more, what is over by `now` (`lasts` behind its moment) is
+/// forgotten first, then the earliest; a moment that would be the earliest is not remembered, which is told.
+fn note(
+    map: &mut HashMap<Source, Instant>,
+    most: usize,
+    source: Source,
+    moment: Instant,
+    lasts: Duration,
+    now: Instant,
+) -> bool {
+    if !map.contains_key(&source) && map.len() >= most {
+        map.retain(|_, at| *at + lasts > now);
+    }
+    if !map.contains_key(&source) && map.len() >= most {
+        let earliest = map.iter().min_by_key(|(_, at)| **at);
+        match earliest.map(|(source, at)| (*source, *at)) {
+            Some((earliest, at)) if at <= moment => map.remove(&earliest),
+            _ => return false,
+        };
+    }
+    map.insert(source, moment);
+    true
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NEVER_DROPS: u32 = u32::MAX;
-
-    fn at(seconds: u64) -> Instant {
-        use std::sync::LazyLock;
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        *START + Duration::from_secs(seconds)
-    }
-
-    fn far(n: u32) -> Source {
-        let [_, a, b, c] = n.to_be_bytes();
-        Source::of(&format!("tcp 10.{a}.{b}.{c}:1"))
-    }
-
-    fn near() -> Source {
-        Source::of("tcp 127.0.0.1:1")
-    }
-
-    /// An engine with so many inside, each of a source of its own.
-    fn filled(n: u32) -> Engine {
-        let mut engine = Engine::new(Config::default());
-        for i in 0..n {
-            engine.enter(at(0), far(i), NEVER_DROPS).unwrap();
-        }
-        engine
-    }
-
-    #[test]
-    fn one_source_cannot_take_every_place() {
-        let mut engine = Engine::new(Config::default());
-        for _ in 0..8 {
-            engine.enter(at(0), far(1), NEVER_DROPS).unwrap();
-        }
-        assert_eq!(
-            engine.enter(at(0), far(1), NEVER_DROPS),
-            Err(Turned::Source)
-        );
-        engine.enter(at(0), far(2), NEVER_DROPS).unwrap();
-        for _ in 0..20 {
-            engine.enter(at(0), near(), 0).unwrap();
-        }
-        engine.leave(far(1));
-        engine.enter(at(0), far(1), NEVER_DROPS).unwrap();
-    }
-
-    #[test]
-    fn all_together_are_bounded_near_ones_too() {
-        let mut engine = filled(100);
-        assert_eq!(
-            engine.enter(at(0), far(999), NEVER_DROPS),
-            Err(Turned::Full)
-        );
-        assert_eq!(engine.enter(at(0), near(), NEVER_DROPS), Err(Turned::Full));
-        engine.leave(far(5));
-        engine.enter(at(0), near(), NEVER_DROPS).unwrap();
-        engine.leave(near());
-        for i in (0..100).filter(|i| *i != 5) {
-            engine.leave(far(i));
-        }
-        assert!(
-            engine.all == 0 && engine.inside.is_empty(),
-            "nothing is left behind"
-        );
-    }
-
-    /// How many of a thousand draws, spread evenly, are dropped.
-    fn dropped(engine: &Engine) -> usize {
-        let step = u32::MAX / 1000;
-        (0..1000).filter(|i| engine.is_dropped(i * step)).count()
-    }
-
-    #[test]
-    fn early_drop_begins_at_ten_with_thirty_percent_and_ends_at_a_hundred() {
-        assert_eq!(dropped(&filled(0)), 0);
-        assert_eq!(dropped(&filled(9)), 0);
-        assert!(
-            (299..=301).contains(&dropped(&filled(10))),
-            "{}",
-            dropped(&filled(10))
-        );
-        // Half way between 30 and 100.
-        assert!(
-            (640..=660).contains(&dropped(&filled(55))),
-            "{}",
-            dropped(&filled(55))
-        );
-        assert!(
-            (985..1000).contains(&dropped(&filled(99))),
-            "{}",
-            dropped(&filled(99))
-        );
-        let mut engine = filled(10);
-        assert_eq!(engine.enter(at(0), far(77), 0), Err(Turned::EarlyDrop));
-        assert_eq!(engine.enter(at(0), near(), 0), Ok(()), "near ones are not");
-    }
-
-    #[test]
-    fn failures_in_a_row_shut_a_source_out_for_a_while() {
-        let mut engine = Engine::new(Config::default());
-        let source = far(3);
-        // Three refusals are tolerated.
-        for _ in 0..3 {
-            engine.enter(at(0), source, NEVER_DROPS).unwrap();
-            engine.failed(at(0), source, Failing::Refused);
-            engine.leave(source);
-        }
-        engine.enter(at(0), source, NEVER_DROPS).unwrap();
-        engine.failed(at(0), source, Failing::Refused);
-        engine.leave(source);
-        let left = Duration::from_secs(5);
-        assert_eq!(
-            engine.enter(at(0), source, NEVER_DROPS),
-            Err(Turned::Penalty { left })
-        );
-        engine.enter(at(0), far(4), NEVER_DROPS).unwrap();
-        engine.enter(at(5), source, NEVER_DROPS).unwrap();
-        // A silent one counts twice.
-        engine.failed(at(5), source, Failing::TimedOut);
-        let left = Duration::from_secs(10);
-        assert_eq!(
-            engine.enter(at(5), source, NEVER_DROPS),
-            Err(Turned::Penalty { left })
-        );
-        // Who proves to be welcome is forgiven.
-        engine.let_in(source);
-        engine.enter(at(5), source, NEVER_DROPS).unwrap();
-    }
-
-    #[test]
-    fn a_penalty_has_an_end_and_near_sources_have_none() {
-        let mut engine = Engine::new(Config::default());
-        for _ in 0..10_000 {
-            engine.failed(at(0), far(1), Failing::TimedOut);
-            engine.failed(at(0), near(), Failing::TimedOut);
-        }
-        assert_eq!(engine.penalty(at(0), far(1)), engine.config.most);
-        assert!(engine.enter(at(600), far(1), NEVER_DROPS).is_ok());
-        assert!(engine.enter(at(0), near(), NEVER_DROPS).is_ok());
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_keeps_the_worst() {
-        let mut engine = Engine::new(Config::default());
-        for _ in 0..50 {
-            engine.failed(at(0), far(0), Failing::TimedOut);
-        }
-        for i in 1..5000 {
-            engine.failed(at(0), far(i), Failing::Refused);
-        }
-        assert_eq!(engine.penalties.len(), engine.config.remembered);
-        assert!(engine.enter(at(0), far(0), NEVER_DROPS).is_err());
-        // Those that are over make room.
-        engine.failed(at(400), far(9999), Failing::Refused);
-        assert_eq!(engine.penalties.len(), 2);
-    }
-}
+mod tests;

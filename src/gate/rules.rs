@@ -6,14 +6,23 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Streams inside, from everywhere; default 100. Bounds what strangers can make us hold.
+    /// Handshakes at once, from everywhere; default 100. Bounds what strangers can make us hold.
     pub all: usize,
-    /// From how many inside on far ones are dropped by chance; default 10.
-    pub early: usize,
-    /// With which chance, at `early`, in percent; default 30. It rises to 100 at `all`.
-    pub early_percent: u8,
-    /// Streams inside from one far source; default 8. One host can't take every place.
+    /// Handshakes at once from one far source; default 8. One host, one /64 or one relay can't take every place.
     pub one_source: usize,
+    /// Streams that wait for a place, of all far sources together, and as many of this machine; default 256. What waits costs
+    /// a descriptor.
+    pub waiting: usize,
+    /// Streams that wait, of one far source; default 32: a script that starts so many commands at once gets all of them in.
+    pub waiting_one_source: usize,
+    /// How long a stream waits for a place at most; default 6 s. A client gives up after 10 s, and its handshake has to
+    /// fit behind that.
+    pub patience: Duration,
+    /// A handshake older than this gives its place to a source that has fewer places; default 500 ms. Most have ended by then.
+    pub grace: Duration,
+    /// A handshake older than this gives its place to whoever waits, also of its own source; default 4 s: six round trips on
+    /// a slow path, and less than `patience`, so that whoever holds all places with silence can't keep others out.
+    pub stale: Duration,
     /// What a refused stream adds to its source's penalty; default 5 s.
     pub penalty_refused: Duration,
     /// What a stream that did not finish in time adds; default 10 s, since it held a place.
@@ -22,7 +31,11 @@ pub struct Config {
     pub tolerated: Duration,
     /// The longest penalty; default 10 min.
     pub most: Duration,
-    /// Sources whose penalty is remembered; default 1,024. Bounds the memory that a crowd can take.
+    /// For how long a peer that was let in speaks for its source; default 1 h. Until then the source has no penalties, and goes
+    /// before strangers.
+    pub proven: Duration,
+    /// Sources that are remembered for their penalties, for their successes and for their probes, each; default 1,024.
+    /// Bounds the memory that a crowd can take.
     pub remembered: usize,
 }
 
@@ -30,13 +43,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             all: 100,
-            early: 10,
-            early_percent: 30,
             one_source: 8,
+            waiting: 256,
+            waiting_one_source: 32,
+            patience: Duration::from_secs(6),
+            grace: Duration::from_millis(500),
+            stale: Duration::from_secs(4),
             penalty_refused: Duration::from_secs(5),
             penalty_timed_out: Duration::from_secs(10),
             tolerated: Duration::from_secs(15),
             most: Duration::from_secs(600),
+            proven: Duration::from_secs(3600),
             remembered: 1024,
         }
     }
@@ -52,19 +69,25 @@ pub enum Failing {
     TimedOut,
 }
 
-/// Why there is no place. Each text is one line.
+/// Why a stream got no place, or lost it. Each text is one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Turned {
-    /// All places are taken.
+    /// All places are taken, and as many wait as may.
     #[error("too many handshakes at once")]
     Full,
-    /// Many places are taken, and chance was against this one.
-    #[error("many handshakes at once, dropped by chance")]
-    EarlyDrop,
-    /// Its source has all the places that one source gets.
+    /// Its source has all the places that one source gets, and as many wait as may.
     #[error("too many handshakes at once from there")]
     Source,
+    /// It waited for a place, and got none in time.
+    #[error("too many handshakes at once: waited {} s for a place", waited.as_secs())]
+    Waited {
+        /// For how long.
+        waited: Duration,
+    },
+    /// It had a place, and a source that had fewer needed it; or it took very long, and somebody waited.
+    #[error("too many handshakes at once: its place was given to another one")]
+    Evicted,
     /// Too many from there have failed.
     #[error("too many failures from there, shut out for {} s", left.as_secs().max(1))]
     Penalty {

@@ -52,6 +52,10 @@ impl TrustPolicy for AnyOf {
             .is_ok_and(|policy| policy.overlooks_dates(peer))
     }
 
+    fn may_block(&self) -> bool {
+        self.policies.iter().any(|policy| policy.may_block())
+    }
+
     /// Whichever of those that trust the peer lists it: one in front that takes anybody does not hide that.
     fn names(&self, peer: &Presented<'_>) -> bool {
         let mut policies = self.policies.iter();

@@ -16,6 +16,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use super::backend::default_provider;
 use super::trust::{Presented, Refusal, TrustPolicy};
 use cepa_transports::Side;
+use cepa_transports::text::quoted;
 
 /// Trusts peers whose certificate was issued below one of these roots, for one of these names.
 #[derive(Clone, Debug)]
@@ -43,7 +44,10 @@ pub enum CaError {
         reason: String,
     },
     /// Neither a host name nor an IP address.
-    #[error("{name:?} is no name that an authority vouches for: use a host name or an IP address")]
+    #[error(
+        "{} is no name that an authority vouches for: use a host name or an IP address",
+        quoted(name)
+    )]
     Name {
         /// What was given.
         name: String,
@@ -178,6 +182,11 @@ impl TrustPolicy for PlatformRoots {
             .verify_server_cert(certified(peer)?, peer.chain, &self.name, &[], peer.now)
             .map(|_| ())
             .map_err(|error| refused(error.to_string()))
+    }
+
+    /// What the platform does to verify a certificate is its own matter; some ask the network.
+    fn may_block(&self) -> bool {
+        true
     }
 
     fn names(&self, _: &Presented<'_>) -> bool {

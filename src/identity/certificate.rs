@@ -6,6 +6,7 @@
 //! the key is shown by the handshake's signature, and who may present it is the policy's matter.
 
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
+use x509_parser::asn1_rs::{Any, Tag};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -35,6 +36,29 @@ pub enum CertificateError {
     RsaSize {
         /// Bits of the modulus.
         bits: usize,
+    },
+    /// A key of another kind than those that every build of cepa can check signatures with.
+    #[error(
+        "keys of this kind are not accepted ({kind}): use Ed25519, ECDSA P-256 or P-384, or RSA of 2048 to 4096 bits"
+    )]
+    KeyKind {
+        /// Which kind it is.
+        kind: String,
+    },
+    /// An EC key with the numbers of its curve in the place of the curve's name (RFC 5480 section 2.1.1 forbids it):
+    /// they can be chosen so that somebody else's key seems to be one's own.
+    #[error(
+        "the EC key spells its curve out: make it with a named curve, P-256 or P-384 (OpenSSL: `-pkeyopt ec_param_enc:named_curve`)"
+    )]
+    ExplicitCurve,
+    /// An extension that is critical, so that whoever does not know it has to refuse the certificate (RFC 5280 section
+    /// 4.2), and that is not known here.
+    #[error(
+        "the certificate has a critical extension that is not known here ({oid}): make one without it"
+    )]
+    CriticalExtension {
+        /// Which one.
+        oid: String,
     },
 }
 
@@ -103,9 +127,49 @@ impl Facts {
 /// 9999-12-31 23:59:59, "no well-defined expiration date" (RFC 5280 section 4.1.2.5).
 const NEVER: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(253_402_300_799));
 
-/// Refuses keys of sizes that are not accepted, and those whose size can't be told: another parser might
-/// make a key of them.
+/// Refuses keys of other kinds and sizes than are documented, and those whose size can't be told: another parser might
+/// make a key of them. What a provider could check beyond that differs from build to build, and is not asked for.
 fn acceptable(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
+    let refused = |kind: String| Err(CertificateError::KeyKind { kind });
+    match key.algorithm.algorithm.to_id_string().as_str() {
+        // RFC 8410 section 3
+        "1.3.101.112" => Ok(()),
+        // id-ecPublicKey, RFC 5480 section 2.1.1
+        "1.2.840.10045.2.1" => named_curve(key.algorithm.parameters.as_ref()),
+        // rsaEncryption, RFC 8017 appendix A.1
+        "1.2.840.113549.1.1.1" => rsa_size(key),
+        "1.2.840.113549.1.1.10" => refused("RSASSA-PSS".into()),
+        "1.2.840.10040.4.1" => refused("DSA".into()),
+        "1.3.101.110" => refused("X25519".into()),
+        "1.3.101.113" => refused("Ed448".into()),
+        other => refused(format!("the algorithm {other}")),
+    }
+}
+
+/// The curve of an EC key has to be one of two, and by its name.
+fn named_curve(parameters: Option<&Any<'_>>) -> Result<(), CertificateError> {
+    let malformed = |reason: &str| CertificateError::MalformedKey {
+        reason: reason.to_owned(),
+    };
+    let parameters = parameters.ok_or_else(|| malformed("an EC key without a curve"))?;
+    // The parser gives an id for any tag.
+    let curve = match parameters.tag() {
+        Tag::Oid => parameters.as_oid().ok(),
+        Tag::Sequence => return Err(CertificateError::ExplicitCurve),
+        _ => None,
+    };
+    let curve = curve.ok_or_else(|| malformed("an EC key without the name of a curve"))?;
+    let kind = match curve.to_id_string().as_str() {
+        "1.2.840.10045.3.1.7" | "1.3.132.0.34" => return Ok(()),
+        "1.3.132.0.35" => "ECDSA P-521".into(),
+        "1.3.132.0.33" => "ECDSA P-224".into(),
+        "1.3.132.0.10" => "ECDSA secp256k1".into(),
+        other => format!("EC on the curve {other}"),
+    };
+    Err(CertificateError::KeyKind { kind })
+}
+
+fn rsa_size(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
     match key.parsed() {
         Ok(PublicKey::RSA(key)) => {
             let bits = bit_length(key.modulus);
@@ -115,7 +179,9 @@ fn acceptable(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
                 Err(CertificateError::RsaSize { bits })
             }
         }
-        Ok(_) => Ok(()),
+        Ok(_) => Err(CertificateError::MalformedKey {
+            reason: "it is no RSA key".into(),
+        }),
         Err(error) => Err(CertificateError::MalformedKey {
             reason: error.to_string(),
         }),
@@ -136,12 +202,28 @@ impl PeerId {
 fn spki(
     certificate: &CertificateDer<'_>,
 ) -> Result<SubjectPublicKeyInfoDer<'static>, CertificateError> {
-    let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|error| {
-        CertificateError::Malformed {
+    let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|error| match error {
+        webpki::Error::UnsupportedCriticalExtension => CertificateError::CriticalExtension {
+            oid: unknown_critical(certificate).unwrap_or_else(|| "its id can't be read".into()),
+        },
+        error => CertificateError::Malformed {
             reason: format!("{error:?}"),
-        }
+        },
     })?;
     Ok(parsed.subject_public_key_info().into_owned())
+}
+
+/// The first critical extension of a certificate that webpki does not know; which one it was it keeps to itself.
+fn unknown_critical(certificate: &CertificateDer<'_>) -> Option<String> {
+    // Key usage, subject alternative name, basic constraints, name constraints, CRL distribution points, and extended
+    // key usage (RFC 5280 section 4.2.1).
+    const KNOWN: [&str; 6] = ["15", "17", "19", "30", "31", "37"];
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let critical = certificate.extensions().iter().filter(|one| one.critical);
+    critical.map(|one| one.oid.to_id_string()).find(|oid| {
+        let known = oid.strip_prefix("2.5.29.");
+        known.is_none_or(|last| !KNOWN.contains(&last))
+    })
 }
 
 /// Bits of an unsigned big-endian number, without the zeros in front.

@@ -4,6 +4,7 @@
 //! Only the key is proven, by the handshake. Names and dates are what the peer wrote into its own
 //! certificate, so they say what it would like to be called, and no more.
 
+use cepa_transports::text::clean;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -11,7 +12,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::certificate::{CertificateError, Facts};
 use super::peer_id::PeerId;
 
-/// Characters of a name that are kept: it stands in messages.
+/// Bytes of a name that are kept: it stands in messages.
 const MAX_NAME: usize = 256;
 
 /// A certificate, read.
@@ -22,8 +23,8 @@ pub struct CertificateInfo {
     pub id: PeerId,
     /// SHA-256 of the whole certificate (DER): what most programs call its fingerprint.
     pub sha256: [u8; 32],
-    /// The subject's name, as `CN=…, O=…`. Up to 256 characters, none of them a control character;
-    /// anybody can write anything there.
+    /// The subject's name, as `CN=…, O=…`. One line of up to 256 bytes that is fit to be shown; anybody
+    /// can write anything there.
     pub subject: String,
     /// The first common name in it.
     pub common_name: Option<String>,
@@ -48,23 +49,18 @@ impl CertificateInfo {
         Ok(Self {
             id: facts.id,
             sha256: Sha256::digest(certificate).into(),
-            subject: clean(&parsed.subject().to_string()),
-            common_name: common_name.map(clean),
+            subject: clean(&parsed.subject().to_string(), MAX_NAME).into_owned(),
+            common_name: common_name.map(|name| clean(name, MAX_NAME).into_owned()),
             not_before: facts.not_before,
             not_after: facts.not_after,
         })
     }
 }
 
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_NAME)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
     use super::*;
 
     #[test]
@@ -85,13 +81,34 @@ mod tests {
         );
         let digest: [u8; 32] = Sha256::digest(certificate.der()).into();
         assert_eq!(info.sha256, digest);
-        assert_eq!(info.common_name.as_deref(), Some("Ann  [2J"));
-        assert!(info.subject.starts_with("CN=Ann  [2J"), "{}", info.subject);
-        assert_eq!(info.subject.chars().count(), MAX_NAME);
+        assert_eq!(info.common_name.as_deref(), Some("Ann \\u{1b}[2J"));
+        assert!(
+            info.subject.starts_with(r"CN=Ann \u{1b}[2J"),
+            "{}",
+            info.subject
+        );
+        assert!(info.subject.len() <= MAX_NAME && info.subject.ends_with('…'));
         assert_eq!(
             (info.not_before.as_secs(), info.not_after.as_secs()),
             (981_158_400, 1_083_801_600)
         );
         assert!(CertificateInfo::read(&CertificateDer::from(vec![0x30, 0])).is_err());
+    }
+
+    #[test]
+    fn a_name_does_nothing_to_a_terminal() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (name, c) in HOSTILE {
+            let mut params = rcgen::CertificateParams::default();
+            let mut subject = rcgen::DistinguishedName::new();
+            subject.push(rcgen::DnType::CommonName, format!("Ann{c}Bob"));
+            params.distinguished_name = subject;
+            let certificate = params.self_signed(&key).unwrap();
+            let info = CertificateInfo::read(certificate.der()).unwrap();
+            let common = info.common_name.unwrap_or_default();
+            assert!(common.starts_with("Ann") && common.ends_with("Bob"));
+            assert!(common.chars().all(is_printable), "{name}");
+            assert!(info.subject.chars().all(is_printable), "{name}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::certificate::CertificateError;
+use super::files::{ExposedFolder, quoted};
 use super::peer_id::PeerId;
 use super::rotation::RotationError;
 
@@ -46,6 +47,22 @@ pub enum IdentityError {
         /// Its mode, the permission bits only.
         mode: u32,
     },
+    /// Somebody else owns the file, and so can read and change it.
+    #[error(
+        "this private key belongs to user {owner}, who is neither you (user {us}) nor root, and must be taken as read: use a key of your own, or let root run `chown {us} {}`",
+        quoted(path)
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Others can put another file in the place of this one.
+    #[error("{0}")]
+    Folder(ExposedFolder),
     /// A directory, or something of a size that no identity has.
     #[error("is no identity file ({what}): `cepa id new --identity FILE` makes one")]
     NotAnIdentityFile {
@@ -129,18 +146,5 @@ impl IdentityError {
             Self::InFile { problem, .. } => problem.problem(),
             problem => problem,
         }
-    }
-}
-
-/// A path as a POSIX shell takes it.
-fn quoted(path: &std::path::Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        text
-    } else if text.starts_with('-') {
-        format!("'./{}'", text.replace('\'', r"'\''"))
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -3,27 +3,142 @@
 //! A file is opened first and then asked for its mode, so that what was checked is what is read,
 //! whatever a symbolic link does meanwhile. New files have mode 0600 from their first moment; they
 //! are drafts under a passing name until they are whole, and get their real name in one step.
+//!
+//! A mode says what others than the owner may do, and nothing of who that is. So the owner has to be us or root, who
+//! can do everything anyway; of the folder as well, since whoever owns it can put another file in the place of ours, and
+//! so can everybody where everybody may write to it, unless it is sticky. That a *group* may write to a folder is left
+//! to its owner: what a member puts there is that member's file, and refused.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The permission bits of what was opened, where modes exist.
-#[cfg(unix)]
-#[allow(clippy::unnecessary_wraps)] // the other branch has none
-pub(super) fn mode(metadata: &fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Some(metadata.permissions().mode() & 0o7777)
+/// Why a file or a folder is not its owner's alone, or not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exposed {
+    /// Others than the owner can do something with it.
+    Mode(u32),
+    /// It belongs to somebody who is neither us nor root.
+    Owner { owner: u32, us: u32 },
 }
 
-#[cfg(not(unix))]
-pub(super) fn mode(_: &fs::Metadata) -> Option<u32> {
-    None
+/// Owner and permission bits of what was opened, and who we are.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    mode: u32,
+    owner: u32,
+    us: u32,
 }
 
-/// The mode, when others than the owner can do something with the file.
-pub(super) fn loose(metadata: &fs::Metadata) -> Option<u32> {
-    mode(metadata).filter(|mode| mode & 0o077 != 0)
+impl Held {
+    #[cfg(unix)]
+    #[allow(clippy::unnecessary_wraps)] // the other branch has none
+    fn of(metadata: &fs::Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        Some(Self {
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            us: rustix::process::geteuid().as_raw(),
+        })
+    }
+
+    /// Where there are neither modes nor owners.
+    #[cfg(not(unix))]
+    fn of(_: &fs::Metadata) -> Option<Self> {
+        None
+    }
+
+    fn by_owner(self) -> Result<(), Exposed> {
+        let Self { owner, us, .. } = self;
+        if owner == us || owner == 0 {
+            Ok(())
+        } else {
+            Err(Exposed::Owner { owner, us })
+        }
+    }
+
+    /// Nobody but the owner may do anything with a file.
+    fn as_file(self) -> Result<(), Exposed> {
+        self.by_owner()?;
+        if self.mode & 0o077 != 0 {
+            return Err(Exposed::Mode(self.mode));
+        }
+        Ok(())
+    }
+
+    /// Not everybody may put something in the place of what is in a folder.
+    fn as_folder(self) -> Result<(), Exposed> {
+        const ALL_WRITE: u32 = 0o002;
+        const STICKY: u32 = 0o1000;
+        self.by_owner()?;
+        if self.mode & (ALL_WRITE | STICKY) == ALL_WRITE {
+            Err(Exposed::Mode(self.mode))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a file that was opened is private to us.
+pub(super) fn check_file(metadata: &fs::Metadata) -> Result<(), Exposed> {
+    Held::of(metadata).map_or(Ok(()), Held::as_file)
+}
+
+/// Whether a file that was opened belongs to us or root, whatever its mode.
+pub(super) fn check_owner(metadata: &fs::Metadata) -> Result<(), Exposed> {
+    Held::of(metadata).map_or(Ok(()), Held::by_owner)
+}
+
+/// A folder that others can exchange files in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExposedFolder {
+    folder: PathBuf,
+    why: Exposed,
+}
+
+impl std::fmt::Display for ExposedFolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let folder = quoted(&self.folder);
+        match self.why {
+            Exposed::Mode(mode) => write!(
+                f,
+                "every user can put another file in its place (its folder has mode {mode:04o}): run `chmod o-w {folder}`, or move it to a folder of your own"
+            ),
+            Exposed::Owner { owner, us } => write!(
+                f,
+                "user {owner}, who owns its folder {folder}, can put another file in its place, and is neither you (user {us}) nor root: move it to a folder of your own"
+            ),
+        }
+    }
+}
+
+/// Whether the folder that a path names a file in is safe, and, where that file is a link, the folder of the file that
+/// it leads to. What is not there is not looked at.
+pub(super) fn check_folder(path: &Path) -> Result<(), ExposedFolder> {
+    let real = fs::canonicalize(path).ok();
+    let folders = [Some(folder_of(path)), real.as_deref().map(folder_of)];
+    for folder in folders.into_iter().flatten() {
+        let held = fs::metadata(folder).ok().as_ref().and_then(Held::of);
+        held.map_or(Ok(()), Held::as_folder)
+            .map_err(|why| ExposedFolder {
+                folder: folder.to_owned(),
+                why,
+            })?;
+    }
+    Ok(())
+}
+
+/// A path as a POSIX shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
+        text
+    } else if text.starts_with('-') {
+        format!("'./{}'", text.replace('\'', r"'\''"))
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The folder that a path names a file in.
@@ -118,5 +233,41 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Mode, owner and who we are; then what comes of it as a file, and as a folder.
+    #[test]
+    fn who_may_own_what_and_with_which_mode() {
+        let alien = |owner, us| Err(Exposed::Owner { owner, us });
+        let loose = |mode| Err(Exposed::Mode(mode));
+        for (mode, owner, us, file, folder) in [
+            (0o600, 1000, 1000, Ok(()), Ok(())),
+            (0o400, 1000, 1000, Ok(()), Ok(())),
+            (0o700, 1000, 1000, Ok(()), Ok(())),
+            // Root can do everything anyway.
+            (0o600, 0, 1000, Ok(()), Ok(())),
+            (0o600, 0, 0, Ok(()), Ok(())),
+            (0o1777, 0, 1000, loose(0o1777), Ok(())),
+            // What is another user's is that user's to read and to exchange, whatever the mode says.
+            (0o600, 1001, 1000, alien(1001, 1000), alien(1001, 1000)),
+            (0o600, 1000, 0, alien(1000, 0), alien(1000, 0)),
+            (0o644, 1001, 1000, alien(1001, 1000), alien(1001, 1000)),
+            (0o1777, 1001, 1000, alien(1001, 1000), alien(1001, 1000)),
+            (0o640, 1000, 1000, loose(0o640), Ok(())),
+            (0o755, 1000, 1000, loose(0o755), Ok(())),
+            (0o775, 1000, 1000, loose(0o775), Ok(())),
+            (0o777, 1000, 1000, loose(0o777), loose(0o777)),
+            (0o702, 1000, 1000, loose(0o702), loose(0o702)),
+            (0o777, 0, 1000, loose(0o777), loose(0o777)),
+        ] {
+            let held = Held { mode, owner, us };
+            assert_eq!(held.as_file(), file, "{held:?}");
+            assert_eq!(held.as_folder(), folder, "{held:?}");
+        }
     }
 }

@@ -15,7 +15,12 @@
 //! it was let in. Who gets hold of the code before the joiner can join in its place; then the joiner is
 //! told that the invitation was used. So the code goes over a way that is private, or is read aloud, and
 //! it does not live long.
+//!
+//! Wrong proofs do not use a code up: 128 bits are not found by trying, and whoever could void a code by showing
+//! nonsense would have a way to keep two peers apart. They are counted for each who shows them, so that one that
+//! errs, or plays, is slowed down, and nobody else is.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -37,9 +42,14 @@ const VERSION: u8 = 1;
 const DOMAIN: &[u8] = b"cepa invitation 1\0";
 /// Longest address in bytes: a code is still one that can be pasted.
 const MAX_ADDRESS: usize = 512;
-/// Wrong proofs until the invitation is void. A joiner that has the code needs one; each further one
-/// is an attack, and 128 bits make it a hopeless one.
+/// Wrong proofs that one peer may show at once. A joiner that has the code needs none; who has pasted the wrong code
+/// needs a few.
 const TRIES: u32 = 5;
+/// Seconds until a peer that has shown wrong proofs may show one more.
+const ANOTHER: u64 = 60;
+/// Peers whose wrong proofs are remembered, of 48 bytes each; beyond that the one who was wrong the longest ago is
+/// forgotten. Keys cost nothing, so this is no defence against guessing: the 128 bits are.
+const REMEMBERED: usize = 256;
 
 /// A secret that works once, with who made it and where it is waited for.
 pub struct Invitation {
@@ -84,9 +94,18 @@ pub enum NotAdmitted {
     /// The proof is not that of this secret on this connection.
     #[error("the invitation's secret is wrong: copy the whole code")]
     Wrong,
-    /// Too many wrong proofs.
-    #[error("the invitation is void after too many wrong attempts: ask for another one")]
-    Void,
+    /// Too many wrong proofs by this peer; another one may come after that time. The proof was not looked at.
+    #[error(
+        "the secret was wrong too often: copy the whole code, and try again in {} s",
+        wait.as_secs()
+    )]
+    TooManyTries {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// It was made by the one who wants to use it.
+    #[error("this invitation is your own: give its code to the peer that you invite")]
+    Own,
 }
 
 /// Who shows a proof.
@@ -250,7 +269,7 @@ impl fmt::Debug for Invitation {
 #[derive(Debug)]
 pub struct OpenInvitation {
     invitation: Invitation,
-    tries: u32,
+    wrong: Wrong,
     used: bool,
 }
 
@@ -260,7 +279,7 @@ impl OpenInvitation {
     pub fn new(invitation: Invitation) -> Self {
         Self {
             invitation,
-            tries: TRIES,
+            wrong: Wrong::default(),
             used: false,
         }
     }
@@ -270,7 +289,8 @@ impl OpenInvitation {
         &self.invitation
     }
 
-    /// Judges a joiner's proof; gives the answer for it when it is let in, which it is once only.
+    /// Judges a joiner's proof; gives the answer for it when it is let in, which it is once only. A wrong proof
+    /// changes nothing for anybody but that joiner.
     pub fn admit(
         &mut self,
         proof: &[u8; 32],
@@ -278,27 +298,83 @@ impl OpenInvitation {
         joiner: PeerId,
         now: UnixTime,
     ) -> Result<[u8; 32], NotAdmitted> {
+        if joiner == self.invitation.id {
+            return Err(NotAdmitted::Own);
+        }
         if self.used {
             return Err(NotAdmitted::Used);
-        }
-        if self.tries == 0 {
-            return Err(NotAdmitted::Void);
         }
         if now > self.invitation.expires {
             return Err(NotAdmitted::Expired);
         }
+        if let Some(wait) = self.wrong.wait(joiner, now) {
+            return Err(NotAdmitted::TooManyTries { wait });
+        }
         let expected = self.invitation.mac(Who::Joiner, exporter, joiner);
         if expected.verify_slice(proof).is_err() {
-            self.tries -= 1;
-            return Err(if self.tries == 0 {
-                NotAdmitted::Void
-            } else {
-                NotAdmitted::Wrong
-            });
+            self.wrong.note(joiner, now);
+            return Err(NotAdmitted::Wrong);
         }
         self.used = true;
         let answer = self.invitation.mac(Who::Inviter, exporter, joiner);
         Ok(answer.finalize().into_bytes().into())
+    }
+}
+
+/// Who has shown wrong proofs lately, the latest last.
+#[derive(Debug, Default)]
+struct Wrong {
+    shown: VecDeque<Shown>,
+}
+
+/// Wrong proofs of one peer. They are forgotten one by one, each after its time.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    by: PeerId,
+    count: u32,
+    /// Since when the oldest of them waits to be forgotten, in seconds since 1970.
+    since: u64,
+}
+
+impl Shown {
+    /// Forgets what has had its time. A clock that was set back does not make that time longer.
+    fn pass(&mut self, now: UnixTime) {
+        self.since = self.since.min(now.as_secs());
+        let forgotten = (now.as_secs() - self.since) / ANOTHER;
+        let less = u32::try_from(forgotten).unwrap_or(u32::MAX);
+        self.count = self.count.saturating_sub(less);
+        self.since += forgotten * ANOTHER;
+    }
+}
+
+impl Wrong {
+    /// How long a peer has to wait before another proof of it is looked at, if it has to.
+    fn wait(&mut self, joiner: PeerId, now: UnixTime) -> Option<Duration> {
+        let shown = self.shown.iter_mut().find(|shown| shown.by == joiner)?;
+        shown.pass(now);
+        let waited = now.as_secs() - shown.since;
+        (shown.count >= TRIES).then(|| Duration::from_secs(ANOTHER - waited))
+    }
+
+    /// One more wrong proof.
+    fn note(&mut self, joiner: PeerId, now: UnixTime) {
+        let known = self.shown.iter().position(|shown| shown.by == joiner);
+        let before = known.and_then(|at| self.shown.remove(at));
+        let fresh = Shown {
+            by: joiner,
+            count: 0,
+            since: now.as_secs(),
+        };
+        let mut shown = before.unwrap_or(fresh);
+        shown.pass(now);
+        if shown.count == 0 {
+            shown = fresh;
+        }
+        shown.count += 1;
+        if self.shown.len() >= REMEMBERED {
+            self.shown.pop_front();
+        }
+        self.shown.push_back(shown);
     }
 }
 
@@ -375,23 +451,70 @@ mod tests {
     }
 
     #[test]
-    fn guesses_make_it_void() {
+    fn no_number_of_wrong_proofs_voids_a_code_that_nobody_can_guess() {
         let (mut open, joiner) = pair();
-        for _ in 1..TRIES {
-            assert_eq!(
-                open.admit(&[0; 32], &[7; 32], id(2), at(1)),
-                Err(NotAdmitted::Wrong)
-            );
+        // By whom ever they are shown, and were they one for each stranger.
+        for round in 0..10_000_u32 {
+            let mut stranger = [9; 32];
+            stranger[..4].copy_from_slice(&(round / 3).to_be_bytes());
+            let stranger = PeerId::from_bytes(stranger);
+            assert!(open.admit(&[0; 32], &[7; 32], stranger, at(1)).is_err());
         }
+        assert_eq!(open.wrong.shown.len(), REMEMBERED, "and no more memory");
+        let proof = joiner.joiner_proof(&[7; 32], id(2));
+        assert!(open.admit(&proof, &[7; 32], id(2), at(1)).is_ok());
+    }
+
+    #[test]
+    fn who_is_wrong_too_often_has_to_wait_and_nobody_else_has_to() {
+        let (mut open, joiner) = pair();
+        let (good, exporter) = (joiner.joiner_proof(&[7; 32], id(2)), [7; 32]);
+        let mut ask = |proof: &[u8; 32], who, now| open.admit(proof, &exporter, id(who), at(now));
+        let wait = |seconds| {
+            let wait = Duration::from_secs(seconds);
+            Err(NotAdmitted::TooManyTries { wait })
+        };
+        for _ in 0..TRIES {
+            assert_eq!(ask(&[0; 32], 2, 10), Err(NotAdmitted::Wrong));
+        }
+        // The right one is not looked at either: else it would be no limit.
+        assert_eq!(ask(&good, 2, 10), wait(60));
+        assert_eq!(ask(&[0; 32], 3, 10), Err(NotAdmitted::Wrong));
+        assert_eq!(ask(&good, 2, 40), wait(30));
+        assert_eq!(ask(&good, 2, 69), wait(1));
+        // Waiting costs nothing more, and one try comes back at a time.
+        assert_eq!(ask(&[0; 32], 2, 70), Err(NotAdmitted::Wrong));
+        assert_eq!(ask(&[0; 32], 2, 70), wait(60));
+        assert!(!wait(60).unwrap_err().to_string().contains('\n'));
+        // A clock that was set back.
+        assert_eq!(ask(&good, 2, 20), wait(60));
+        assert_eq!(ask(&good, 2, 79), wait(1));
+        assert!(ask(&good, 2, 80).is_ok());
+    }
+
+    #[test]
+    fn after_a_while_there_are_all_tries_again_and_not_more() {
+        let mut wrong = Wrong::default();
+        for now in [0, 10_000] {
+            for _ in 0..TRIES {
+                assert_eq!(wrong.wait(id(2), at(now)), None);
+                wrong.note(id(2), at(now));
+            }
+            let all = Duration::from_secs(ANOTHER);
+            assert_eq!(wrong.wait(id(2), at(now)), Some(all));
+        }
+    }
+
+    #[test]
+    fn ones_own_invitation_is_not_for_oneself() {
+        let (mut open, joiner) = pair();
+        let proof = joiner.joiner_proof(&[7; 32], id(1));
         assert_eq!(
-            open.admit(&[0; 32], &[7; 32], id(2), at(1)),
-            Err(NotAdmitted::Void)
+            open.admit(&proof, &[7; 32], id(1), at(1)),
+            Err(NotAdmitted::Own)
         );
         let proof = joiner.joiner_proof(&[7; 32], id(2));
-        assert_eq!(
-            open.admit(&proof, &[7; 32], id(2), at(1)),
-            Err(NotAdmitted::Void)
-        );
+        assert!(open.admit(&proof, &[7; 32], id(2), at(1)).is_ok());
     }
 
     #[test]

@@ -36,6 +36,7 @@ use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
 use super::rotation::{self, MAX_STATEMENTS, Rotation, RotationTimes};
+#[cfg(any(feature = "mesh", feature = "sealed"))]
 use super::signature::{self, Signature};
 
 /// The kind of key that a new identity gets.
@@ -253,6 +254,7 @@ impl Identity {
         &self.inner.key
     }
 
+    #[cfg(any(feature = "mesh", feature = "sealed"))]
     /// Signs a statement, which begins with a name of its own (`signature.rs`).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Signature, IdentityError> {
         signature::sign(&*self.inner.certified.key, message)

@@ -57,6 +57,7 @@ pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
+pub use files::ExposedFolder;
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{
@@ -68,11 +69,14 @@ pub use peer_id::{PeerId, PeerIdError};
 pub use rotation::{
     Rotation, RotationError, RotationTimes, rotations_from_text, rotations_to_text,
 };
+#[cfg(any(feature = "mesh", feature = "sealed"))]
 pub(crate) use signature::Signature;
 pub use trust::{AcceptAny, Pinned, Presented, Refusal, TrustPolicy};
 
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+#[cfg(test)]
+mod certificate_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use cepa_transports::text::quoted;
 use data_encoding::{DecodeKind, Encoding, Specification};
 use sha2::{Digest, Sha256};
 
@@ -118,7 +119,7 @@ pub enum PeerIdError {
     },
     /// A character that base32 in lower case does not have.
     #[error(
-        "a peer id consists of a to z and 2 to 7 in lower case, but character {position} is {character:?}"
+        "a peer id consists of a to z and 2 to 7 in lower case, but character {position} is {}", quoted(&character.to_string())
     )]
     Character {
         /// Counted from 1.

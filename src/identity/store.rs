@@ -3,7 +3,7 @@
 //! Reading: the file is opened first and then asked for its mode, so that what was checked is what
 //! is read, whatever a symbolic link does meanwhile. A link to one's own key is fine; what counts is
 //! the mode of the file at its end. Anything beyond `rw-------` is refused: a key that others could
-//! read must be taken as read.
+//! read must be taken as read. So is what belongs to another user, or lies where one could exchange it.
 //!
 //! Writing: into a new file beside the target, mode 0600 from its first moment, which is then
 //! *linked* to the target's name. A link is never made over an existing name, a dangling symbolic
@@ -18,7 +18,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::error::IdentityError;
-use super::files::{self, Draft};
+use super::files::{self, Draft, Exposed};
 use super::key::{Identity, KeyKind};
 
 /// No identity is larger; a file that is must be something else.
@@ -138,13 +138,13 @@ fn is_missing(error: &IdentityError) -> bool {
 /// Reads a file that must be private.
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let (file, metadata) = open(path)?;
+    files::check_folder(path).map_err(IdentityError::Folder)?;
+    let path = path.to_owned();
     // Write permission counts too: who can change the file can make us be someone else.
-    if let Some(mode) = files::loose(&metadata) {
-        return Err(IdentityError::Permissions {
-            path: path.to_owned(),
-            mode,
-        });
-    }
+    files::check_file(&metadata).map_err(|why| match why {
+        Exposed::Mode(mode) => IdentityError::Permissions { path, mode },
+        Exposed::Owner { owner, us } => IdentityError::NotOurs { path, owner, us },
+    })?;
     read_bounded(file)
 }
 
@@ -183,6 +183,7 @@ fn read_bounded(file: File) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
 fn write_new(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
     let folder = files::folder_of(path);
     files::make_folder(folder).map_err(IdentityError::Write)?;
+    files::check_folder(path).map_err(IdentityError::Folder)?;
     if path.file_name().is_none() {
         return Err(IdentityError::NotAnIdentityFile {
             what: "it is a folder",

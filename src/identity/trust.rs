@@ -6,19 +6,21 @@
 //! the key follows in the same handshake and is not the policy's concern: no handshake succeeds
 //! without it; [`TrustPolicy::proven`] is called when it has come.
 //!
-//! A policy may block for as long as reading or writing a small file takes, and no longer: the
-//! handshake that asks it runs on an async task. So none asks a person; who wants to ask lets the
-//! handshake fail, asks, and dials again.
+//! The handshake that asks a policy runs on an async task. A policy that may have to wait, if only for a small file, says
+//! so ([`TrustPolicy::may_block`]), and is asked on a thread for blocking work; the handshake's own time limit goes on
+//! meanwhile. So none asks a person; who wants to ask lets the handshake fail, asks, and dials again.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use cepa_transports::Side;
+use cepa_transports::text::clean;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::certificate::{CertificateError, date};
 use super::peer_id::PeerId;
 use super::rotation::{self, Rotation, RotationError};
-use cepa_transports::Side;
 
 /// What a peer has shown, and when.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,13 @@ pub trait TrustPolicy: fmt::Debug + Send + Sync {
     /// [`Peer::not_after`](crate::tls::Peer::not_after).
     fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
         let _ = peer;
+        false
+    }
+
+    /// Whether this policy may block the thread that asks it: on a file, a lock, another program. It is then asked on a
+    /// thread for blocking work of the tokio runtime, so that no other task waits for it. No, unless this is overridden;
+    /// a policy that asks other policies says yes if one of them does. Asked once, when a handshake begins.
+    fn may_block(&self) -> bool {
         false
     }
 
@@ -233,7 +242,7 @@ impl fmt::Display for Refusal {
             }
             Self::Unknown { presented } => write!(
                 f,
-                "the peer is unknown here: it is {presented}; compare this with what its owner sees (`cepa id show`), then expect it (`--expect {presented}`)"
+                "the peer is unknown here: it is {presented}; compare this id with what its owner sees, then trust that id"
             ),
             Self::Changed {
                 name,
@@ -241,11 +250,11 @@ impl fmt::Display for Refusal {
                 presented,
                 note,
             } => {
-                write!(f, "the key of {} has changed: it was ", one_line(name))?;
+                write!(f, "the key of {} has changed: it was ", shown(name))?;
                 list(f, expected)?;
                 write!(f, ", and {presented} answered; ")?;
                 if let Some(note) = note {
-                    write!(f, "{}; ", one_line(&note.to_string()))?;
+                    write!(f, "{}; ", shown(&note.to_string()))?;
                 }
                 f.write_str(
                     "if its owner has changed it, enter the new one, else someone is in between",
@@ -254,7 +263,7 @@ impl fmt::Display for Refusal {
             Self::NotByCa { presented, reason } => write!(
                 f,
                 "no trusted authority vouches for peer {presented} ({}): let it show a certificate for the name that was asked for",
-                one_line(reason)
+                shown(reason)
             ),
             Self::Expired {
                 presented,
@@ -277,21 +286,21 @@ impl fmt::Display for Refusal {
             Self::NotAuthorised { presented, reason } => write!(
                 f,
                 "peer {presented} is not authorised ({}): allow it, or let it show another identity",
-                one_line(reason)
+                shown(reason)
             ),
             Self::NoCertificate => f.write_str(
                 "the peer showed no certificate: it must present one, a self-signed one will do",
             ),
             Self::Unusable { problem } => {
-                write!(f, "the peer is refused: {}", one_line(&problem.to_string()))
+                write!(f, "the peer is refused: {}", shown(&problem.to_string()))
             }
             Self::PolicyFailed { presented, reason } => write!(
                 f,
                 "peer {presented} is refused, since it could not be decided whether to trust it ({}): mend that and try again",
-                one_line(reason)
+                shown(reason)
             ),
             Self::Other { presented, reason } => {
-                write!(f, "peer {presented} is refused: {}", one_line(reason))
+                write!(f, "peer {presented} is refused: {}", shown(reason))
             }
         }
     }
@@ -312,11 +321,8 @@ fn list(f: &mut fmt::Formatter<'_>, ids: &[PeerId]) -> fmt::Result {
 }
 
 /// Text that others wrote, fit to stand in a one-line message.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(300)
-        .collect()
+fn shown(text: &str) -> Cow<'_, str> {
+    clean(text, 400)
 }
 
 /// Trusts the peers on a list, and nobody else but a successor that the old key itself has named: who

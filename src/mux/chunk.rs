@@ -13,7 +13,7 @@ use bytes::Bytes;
 pub(crate) const CHUNK: usize = 32 << 10;
 
 /// What has come is copied where it is shorter than this: a part that is kept as a slice keeps its whole chunk
-/// in memory, so four times its size at most.
+/// in memory (and is counted as that), so four times its size at most.
 pub(crate) const SHARE_MIN: usize = CHUNK / 4;
 
 /// Chunks that are kept, 1 MiB together.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::pool::ReceivePool;
+
 /// The limits of one session. Start from [`Config::default`] and change fields.
 ///
 /// Memory that a peer can make this end hold is bounded by `receive_budget` (data that the
@@ -11,17 +13,19 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Streams that the peer may have open at once; default 256. Each one is granted 256 KiB
-    /// unasked by the protocol, so this times 256 KiB is the true bound on memory. A stream counts
+    /// Streams of the peer that are accepted and open at once; default 256. Each one is granted 256 KiB
+    /// unasked by the protocol, so this times 256 KiB is what a conformant peer may have unread. A stream counts
     /// until it is closed on the wire *and* dropped by the application; else a peer that opens and
-    /// resets makes the application hold any number of dead handles. More are refused with RST.
+    /// resets makes the application hold any number of dead handles. More wait unanswered in the
+    /// [backlog](Self::accept_backlog), which holds back whoever opens. Where there is no memory for unread data, up to
+    /// so many of those are handed out all the same: they may have used it up, and nobody else could go on.
     pub max_inbound_streams: usize,
     /// Streams that this end may have open at once; default 1,024. [`Mux::open`](super::Mux::open)
     /// waits for a free one. Stops a runaway caller.
     pub max_outbound_streams: usize,
-    /// Streams that wait for [`Mux::accept`](super::Mux::accept); default 256, because clients
-    /// written after the spec assume as much, and openings of ours that may be unanswered at the
-    /// same time, for the same reason. More are refused with RST.
+    /// Streams that wait for [`Mux::accept`](super::Mux::accept) or for room among those that are open; default 256,
+    /// because clients written after the spec assume as much, and openings of ours that may be unanswered at the
+    /// same time, for the same reason: so a peer with equal limits never has one too many. More are refused with RST.
     pub accept_backlog: usize,
     /// First receive window of a stream in bytes; default and least 256 KiB, which the spec fixes.
     /// More is announced with the stream's SYN or ACK, as far as `receive_budget` has room.
@@ -30,10 +34,15 @@ pub struct Config {
     /// 50 ms). It grows only by round-trip times that this end measured itself, with ping values
     /// that a peer can not answer in advance.
     pub max_receive_window: u32,
-    /// Bytes of receive windows of all streams of the session; default 64 MiB, which is 256 streams
-    /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. Stops a
+    /// Bytes that unread data of all streams of the session takes in memory; default 64 MiB, which is 256 streams
+    /// times 256 KiB, so that no conformant peer is punished. Windows grow only inside it. What is counted is what is
+    /// allocated. Beyond it, and a first window for each stream that this end opened, the session does not read from its peer until somebody reads a stream. Stops a
     /// peer from filling memory through streams that nobody reads.
     pub receive_budget: usize,
+    /// Where the memory for unread data comes from, beside `receive_budget`: a pool that other sessions use too, for
+    /// instance all those of one peer; default none. With a hundred sessions each budget is true, and their sum
+    /// is not to be had. A session without room in it stops to read from its peer until there is some.
+    pub receive_pool: Option<ReceivePool>,
     /// Bytes that one stream holds for sending before writes wait; default eight full TLS records (almost
     /// 128 KiB): two batches, so that a writer refills while the other half is sent, and no crumbs
     /// behind them.
@@ -49,10 +58,12 @@ pub struct Config {
     /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B and 16 KiB, each when the
     /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
     pub line_rate: Option<f64>,
-    /// Resets that the peer may cause (streams that it opens and resets, and openings that had to
-    /// be refused): so many at once, default 1,000 …
+    /// Openings for nothing that the peer may cause (streams that it resets before they were accepted, and openings
+    /// that had to be refused): so many at once, default 1,000 … What was accepted is not counted: to leave early is ordinary use.
     pub reset_burst: u32,
-    /// … and so many more a second, default 33. More end the session ("rapid reset").
+    /// … and so many more a second, default 33. Beyond, streams are accepted late, and at twice the burst the session
+    /// ends ("rapid reset"). This end keeps to three quarters of the burst when it takes back openings that were not
+    /// answered; who opens has to wait then.
     pub reset_rate: u32,
     /// Pings of the peer that wait for their answer; default 32. Answers jump the queue, so more
     /// can wait only where the peer pings and does not read, which must not grow us. What is above
@@ -88,6 +99,7 @@ impl Default for Config {
             receive_window: super::frame::INITIAL_WINDOW,
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
+            receive_pool: None,
             send_queue: 8 * (super::batch::RECORD - super::frame::HEADER_LEN),
             pacing: true,
             line_rate: None,
@@ -106,17 +118,18 @@ impl Default for Config {
 
 /// Time limits of one stream. A stream that reaches one is reset, and its reads and writes say why.
 ///
-/// They keep a peer from holding slots with streams that it never answers, finishes or reads. Lift
-/// them where long silence is normal, for instance on a stream that forwards somebody else's
-/// connection: [`Substream::set_timeouts`](super::Substream::set_timeouts).
+/// By default a stream that the application holds has only that on its opening: a reader that pauses and an answer that takes its
+/// time are no faults, and windows bound what they cost. Who wants other limits sets them for the session or with
+/// [`Substream::set_timeouts`](super::Substream::set_timeouts). A stream that nobody holds any more, because its handle was dropped
+/// after `shutdown`, is reset after 60 s without progress in any case: nobody could end it otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamTimeouts {
     /// The peer has not answered the opening; default 30 s.
     pub open: Option<Duration>,
     /// One direction is closed, nothing waits to be read here, and no frame has come or gone;
-    /// default 60 s.
+    /// default none.
     pub half_closed: Option<Duration>,
-    /// Data waits, and the peer has granted no credit; default 30 s.
+    /// Data waits, and the peer has granted no credit; default none.
     pub write_stalled: Option<Duration>,
 }
 
@@ -133,8 +146,8 @@ impl Default for StreamTimeouts {
     fn default() -> Self {
         Self {
             open: Some(Duration::from_secs(30)),
-            half_closed: Some(Duration::from_secs(60)),
-            write_stalled: Some(Duration::from_secs(30)),
+            half_closed: None,
+            write_stalled: None,
         }
     }
 }
@@ -152,7 +165,8 @@ mod tests {
     }
 
     fn time(time: impl Into<Option<Duration>>) -> String {
-        format!("{} s", time.into().unwrap().as_secs())
+        time.into()
+            .map_or("none".into(), |time| format!("{} s", time.as_secs()))
     }
 
     /// Each field is taken by name, so that a new one is missed here before it is missed there.
@@ -165,6 +179,7 @@ mod tests {
             receive_window,
             max_receive_window,
             receive_budget,
+            receive_pool,
             send_queue,
             pacing,
             line_rate,
@@ -191,6 +206,10 @@ mod tests {
             ("receive_window", bytes(receive_window.into())),
             ("max_receive_window", bytes(max_receive_window.into())),
             ("receive_budget", bytes(receive_budget as u64)),
+            (
+                "receive_pool",
+                receive_pool.map_or("none".into(), |pool| bytes(pool.limit() as u64)),
+            ),
             ("send_queue", bytes(send_queue as u64)),
             ("pacing", pacing.to_string()),
             (

@@ -208,6 +208,8 @@ pub(crate) struct Budget {
     inbound: u64,
     outbound: u64,
     extra: u64,
+    /// What there is memory for at present, in this session and in the pool that it shares with others.
+    room: u64,
 }
 
 /// Streams that growing windows leave room for, in half of the budget: peers open a hundred at once, and a
@@ -221,7 +223,13 @@ impl Budget {
             inbound: 0,
             outbound: 0,
             extra: 0,
+            room: u64::MAX,
         }
+    }
+
+    /// There is memory for so much.
+    pub(crate) fn set_room(&mut self, room: u64) {
+        self.room = room;
     }
 
     fn first_windows(streams: u64) -> u64 {
@@ -245,16 +253,19 @@ impl Budget {
 
     /// How much grown windows have to shrink.
     fn over(&self) -> u32 {
-        let over = self
-            .used()
-            .saturating_sub(self.growth_limit())
-            .min(self.extra);
+        let over = if self.room == 0 {
+            self.extra
+        } else {
+            let over = self.used().saturating_sub(self.growth_limit());
+            over.min(self.extra)
+        };
         u32::try_from(over).unwrap_or(u32::MAX)
     }
 
-    /// What windows may still grow by.
+    /// What windows may still grow by: half of the room, for others may want some before it is used.
     fn free(&self) -> u64 {
-        self.growth_limit().saturating_sub(self.used())
+        let free = self.growth_limit().saturating_sub(self.used());
+        free.min(self.room / 2)
     }
 
     fn has_room(&self) -> bool {
@@ -276,12 +287,9 @@ impl Budget {
         self.extra = self.extra.saturating_sub(u64::from(extra));
     }
 
-    /// Counts a stream that the peer opens. Refused only where grown windows and streams of the
-    /// peer together fill the budget; streams that this end chose to open are not held against it.
-    pub(crate) fn admit_inbound(&mut self) -> bool {
-        let fits = Self::first_windows(self.inbound + 1) + self.extra <= self.limit;
-        self.inbound += u64::from(fits);
-        fits
+    /// Counts a stream that the peer opens.
+    pub(crate) fn admit_inbound(&mut self) {
+        self.inbound += 1;
     }
 
     /// Counts a stream that this end opens.
@@ -302,19 +310,22 @@ impl Budget {
     }
 }
 
+/// One, in the thousandths that an [`Allowance`] counts in.
+const ONE: i64 = 1000;
+
 /// So many at once, and so many more a second.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    burst: u64,
-    per_second: u64,
-    /// Thousandths.
-    left: u64,
+    burst: i64,
+    per_second: i64,
+    /// Thousandths; below 0: what was taken beyond.
+    left: i64,
     at: Instant,
 }
 
 impl Allowance {
     pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        let burst = u64::from(burst) * 1000;
+        let burst = i64::from(burst) * ONE;
         Self {
             burst,
             per_second: per_second.into(),
@@ -323,18 +334,43 @@ impl Allowance {
         }
     }
 
-    /// Takes one; `None` when nothing is left.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<()> {
+    fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_millis();
-        let gain = u64::try_from(passed)
-            .unwrap_or(u64::MAX)
+        let gain = i64::try_from(passed)
+            .unwrap_or(i64::MAX)
             .saturating_mul(self.per_second);
         if gain > 0 {
             self.left = self.left.saturating_add(gain).min(self.burst);
             self.at = now;
         }
-        self.left = self.left.checked_sub(1000)?;
+    }
+
+    /// Takes one; `None` when nothing is left.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<()> {
+        self.fill(now);
+        self.left = Some(self.left - ONE).filter(|left| *left >= 0)?;
         Some(())
+    }
+
+    /// Takes one, on credit where nothing is left; `None` when that is as much as it began with.
+    pub(crate) fn overdraw(&mut self, now: Instant) -> Option<()> {
+        self.fill(now);
+        self.left = Some(self.left - ONE).filter(|left| *left >= -self.burst)?;
+        Some(())
+    }
+
+    /// When there are `count` to take, if that is not now. Never where nothing comes.
+    pub(crate) fn ready_at(&self, count: i64) -> Option<Instant> {
+        let missing = count * ONE - self.left;
+        let millis = (missing + self.per_second - 1).checked_div(self.per_second)?;
+        let millis = u64::try_from(millis).ok().filter(|_| missing > 0)?;
+        Some(self.at + Duration::from_millis(millis))
+    }
+
+    /// Whether there are `count` to take.
+    pub(crate) fn has(&mut self, now: Instant, count: i64) -> bool {
+        self.fill(now);
+        self.left >= count * ONE
     }
 }
 
@@ -391,11 +427,10 @@ mod tests {
         assert_eq!(window.max(), 16 * MIB);
         assert_eq!(budget.used(), u64::from(16 * MIB));
         // More streams come than there is room for: it shrinks as it is used.
-        let mut admitted = 0;
-        while budget.admit_inbound() {
-            admitted += 1;
+        let admitted = 193;
+        for _ in 0..admitted {
+            budget.admit_inbound();
         }
-        assert!(admitted >= 192, "{admitted}");
         now += Duration::from_millis(60);
         use_half(&mut window, now, &mut budget);
         assert!(window.max() < 16 * MIB);
@@ -461,21 +496,9 @@ mod tests {
     }
 
     #[test]
-    fn without_grown_windows_the_budget_refuses_nobody() {
-        let mut budget = Budget::new(64 << 20);
-        for _ in 0..1000 {
-            budget.admit_outbound();
-        }
-        for _ in 0..256 {
-            assert!(budget.admit_inbound());
-        }
-        assert!(!budget.admit_inbound());
-    }
-
-    #[test]
     fn grown_windows_leave_room_for_a_hundred_openings_at_once() {
         let mut budget = Budget::new(64 << 20);
-        assert!(budget.admit_inbound());
+        budget.admit_inbound();
         let mut grown = 0;
         loop {
             let more = budget.take(8 << 20);
@@ -488,9 +511,10 @@ mod tests {
             grown >= 16 << 20,
             "{grown}: one far stream has all it may use"
         );
-        for opened in 0..128 {
-            assert!(budget.admit_inbound(), "the one after {opened}");
+        for _ in 0..127 {
+            budget.admit_inbound();
         }
+        assert!(budget.used() <= 64 << 20, "{} bytes", budget.used());
     }
 
     #[test]
@@ -512,5 +536,31 @@ mod tests {
             allowance.take(much_later).is_none(),
             "never more than the burst"
         );
+    }
+
+    #[test]
+    fn an_allowance_can_be_overdrawn_by_as_much_and_is_paid_back_with_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(3, 2, start);
+        assert_eq!(allowance.ready_at(1), None, "now");
+        for _ in 0..6 {
+            allowance.overdraw(start).unwrap();
+        }
+        assert!(allowance.overdraw(start).is_none());
+        assert!(!allowance.has(start, 0));
+        let paid = start + Duration::from_millis(1500);
+        assert_eq!(allowance.ready_at(0), Some(paid));
+        assert_eq!(
+            allowance.ready_at(1),
+            Some(start + 2 * Duration::from_secs(1))
+        );
+        let before = start + Duration::from_millis(1499);
+        assert!(!allowance.has(before, 0));
+        assert!(allowance.has(paid, 0) && !allowance.has(paid, 1));
+        assert!(allowance.take(paid).is_none());
+        let mut never = Allowance::new(1, 0, start);
+        never.overdraw(start).unwrap();
+        assert_eq!(never.ready_at(1), None);
+        assert!(!never.has(start + Duration::from_secs(1000), 1));
     }
 }

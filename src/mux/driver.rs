@@ -9,7 +9,8 @@
 //!
 //! Reading never waits for writing, so two ends that both write a lot can not block each other. The
 //! future parks when there is nothing to read, nothing to send and no deadline; who gives the engine
-//! something to send wakes it.
+//! something to send wakes it. While the engine has no room for unread data nothing is read, and who makes room
+//! wakes it.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -55,6 +56,7 @@ impl Driver {
             chunk: Vec::new(),
             room: READ_FIRST,
             needs_flush: false,
+            stopped: false,
             parked: false,
             go_away_sent: false,
             timer: None,
@@ -109,6 +111,8 @@ struct Shell<T> {
     room: usize,
     /// Something was written that is not known to have left the stream below.
     needs_flush: bool,
+    /// The engine holds as much as it may; nothing is read until it has room.
+    stopped: bool,
     /// The engine has nothing to send, and our waker for when it has.
     parked: bool,
     /// A go-away is in what was written and not flushed, or was before.
@@ -171,8 +175,16 @@ impl<T: ByteStream> Shell<T> {
         Poll::Pending
     }
 
-    /// Reads one chunk and hands it to the engine.
+    /// Reads one chunk and hands it to the engine, unless that holds as much as it may.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stopped {
+            let waker = cx.waker();
+            self.stopped = !self.guard.shared.with(|engine| engine.resume(now(), waker));
+            if self.stopped {
+                self.chunk = Vec::new();
+                return Poll::Pending;
+            }
+        }
         if self.chunk.capacity() != self.room {
             self.chunk = if self.room == CHUNK {
                 chunk::take()
@@ -190,6 +202,7 @@ impl<T: ByteStream> Shell<T> {
         match read {
             Ok(0) => self.tell(cx, Engine::handle_eof),
             Ok(n) => {
+                let held = self.room;
                 if n == self.room {
                     self.room = (2 * self.room).min(CHUNK);
                 } else if n < self.room / 8 {
@@ -202,7 +215,7 @@ impl<T: ByteStream> Shell<T> {
                 } else {
                     chunk::share(std::mem::take(&mut self.chunk))
                 };
-                self.tell(cx, |engine| engine.handle_input(now(), bytes));
+                self.tell(cx, |engine| engine.handle_chunk(now(), bytes, held));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => self.tell(cx, |engine| engine.handle_io_error(error)),
@@ -214,28 +227,31 @@ impl<T: ByteStream> Shell<T> {
     fn tell(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
         let asked = batch.is_some();
-        let (parked, end, deadline, go_away_sent) = self.guard.shared.with_inner(|inner| {
-            // We are awake, so nothing of it need wake us.
-            inner.driver = None;
-            what(&mut inner.engine);
-            let engine = &mut inner.engine;
-            let mut parked = false;
-            if let Some(batch) = batch {
-                engine.poll_transmit(now(), batch);
-                parked = batch.is_empty() || !engine.wants_transmit();
-            }
-            let told = (
-                parked,
-                engine.end().cloned(),
-                engine.poll_timeout(),
-                engine.go_away_sent(),
-            );
-            if parked {
-                inner.driver = Some(cx.waker().clone());
-            }
-            told
-        });
+        let (parked, end, deadline, go_away_sent, stopped) =
+            self.guard.shared.with_inner(|inner| {
+                // We are awake, so nothing of it need wake us.
+                inner.driver = None;
+                what(&mut inner.engine);
+                let engine = &mut inner.engine;
+                let mut parked = false;
+                if let Some(batch) = batch {
+                    engine.poll_transmit(now(), batch);
+                    parked = batch.is_empty() || !engine.wants_transmit();
+                }
+                let told = (
+                    parked,
+                    engine.end().cloned(),
+                    engine.poll_timeout(),
+                    engine.go_away_sent(),
+                    engine.is_stopped(),
+                );
+                if parked {
+                    inner.driver = Some(cx.waker().clone());
+                }
+                told
+            });
         (self.parked, self.end, self.deadline) = (parked, end, deadline);
+        self.stopped = stopped;
         if asked {
             self.go_away_sent = go_away_sent;
             if !self.vectored {

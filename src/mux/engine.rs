@@ -11,12 +11,16 @@
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
 //! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/pings.rs`, `engine/told.rs`; here stands what belongs to the session as a whole, and its
-//! clock-driven parts. Two engines that are wired together by hand, with a time that a test makes up,
+//! `engine/clock.rs`, `engine/early.rs`, `engine/pings.rs`, `engine/retreat.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
+//! whole. Two engines that are wired together by hand, with a time that a test makes up,
 //! are a complete session: see `tests/`.
 
+mod clock;
+mod early;
 mod pings;
 mod receive;
+mod retreat;
+mod room;
 mod told;
 mod transmit;
 mod verbs;
@@ -28,28 +32,26 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
+use super::code::{self, GoAwayCode, Refusal};
 use super::config::Config;
 use super::credit::{Allowance, Budget};
-use super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::error::{MuxError, StreamError, Violation};
 use super::event::{Event as Told, Record};
 use super::frame::{Decoder, Frame};
+use super::memory::Memory;
 use super::moment::Moment;
 use super::pacing::Pacer;
+use super::queue::RecvQueue;
 use super::scheduler::{Lane, Scheduler};
 use super::state::{Event, Greeting};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
+use super::stream_entry::Rst;
 use super::wakes::Wakes;
-
-/// A stream that nobody holds any more is given up after this long even if its own limit was lifted.
-const ABANDONED: Duration = Duration::from_secs(60);
 
 /// A round trip measured longer ago than this is measured again before windows grow by it.
 const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
-
-/// Time limits of streams are looked at no more often than this.
-const SCAN_GAP: Duration = Duration::from_millis(100);
 
 /// What those who wait for the session as a whole are to be told.
 #[derive(Debug, Default)]
@@ -74,15 +76,21 @@ pub(crate) struct Engine {
     store: Store,
     scheduler: Scheduler,
     budget: Budget,
+    memory: Memory,
 
     // Inbound.
     decoder: Decoder,
+    /// Memory of the chunk that is being taken apart.
+    chunk_held: usize,
     /// Whose body is arriving, and whether a FIN stands behind it.
     body: Option<(Key, bool)>,
     /// Streams of the peer that wait for `accept`, oldest first.
     backlog: VecDeque<Key>,
     inbound: usize,
+    /// Openings of the peer that were refused, or reset before anybody saw them.
     resets: Allowance,
+    /// There were too many of those: streams are accepted again at this time.
+    slowed_until: Option<Instant>,
     excess_pings: Allowance,
     /// What may still come for streams that do not exist.
     strays: Strays,
@@ -90,8 +98,14 @@ pub(crate) struct Engine {
     // Outbound.
     next_id: Option<u32>,
     outbound: usize,
-    /// Openings of ours that the peer has not answered.
+    /// Openings of ours that the peer has not answered, or not been told that they are over.
     unanswered: usize,
+    /// Bytes sent on those, and streams that wait until it is less.
+    early: u64,
+    early_held: VecDeque<Key>,
+    /// Openings that this end may take back before they were answered, and those that wait for it.
+    retreats: Allowance,
+    retreating: VecDeque<Key>,
     /// Frames of the session itself, and RSTs for streams that were refused.
     control: VecDeque<Frame>,
     /// Values of pings to answer.
@@ -110,9 +124,15 @@ pub(crate) struct Engine {
     // Deadlines.
     started_at: Instant,
     received_at: Instant,
-    /// A ping was sent because nothing came since `received_at`.
+    /// When the peer was last heard of, or could have been: while this end does not read, its silence is none.
+    heard_at: Instant,
+    /// A ping was sent because nothing came since `heard_at`.
     keepalive_asked: bool,
+    /// Since when nothing is read from the wire and nothing that came before was read by anybody.
+    still_since: Option<Instant>,
     next_scan: Option<Instant>,
+    /// Streams that were dropped since the engine was last told the time; their clock starts then.
+    dropped: Vec<Key>,
     /// The next deadline is earlier than when the driver last asked.
     retime: bool,
 
@@ -125,6 +145,8 @@ pub(crate) struct Engine {
     ending: bool,
     /// End when everything that was asked for has gone out.
     closing: bool,
+    /// What the peer is told then.
+    close_code: GoAwayCode,
     /// Since when nothing more is to go out, while closing.
     drained_at: Option<Instant>,
     local_go_away: Option<GoAwayCode>,
@@ -150,6 +172,8 @@ struct PingOut {
     token: Option<u64>,
     /// `None` until it was put on the wire.
     sent: Option<Instant>,
+    /// This end did not read for a while since.
+    held_up: bool,
 }
 
 impl Engine {
@@ -162,11 +186,14 @@ impl Engine {
             store: Store::default(),
             scheduler: Scheduler::default(),
             budget: Budget::new(config.receive_budget),
+            memory: Memory::new(config.receive_budget, config.receive_pool.clone()),
             decoder: Decoder::default(),
+            chunk_held: 0,
             body: None,
             backlog: VecDeque::new(),
             inbound: 0,
             resets: Allowance::new(config.reset_burst, config.reset_rate, now),
+            slowed_until: None,
             excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
             strays: Strays::new(
                 config.stray_bytes,
@@ -182,6 +209,14 @@ impl Engine {
             }),
             outbound: 0,
             unanswered: 0,
+            early: 0,
+            early_held: VecDeque::new(),
+            retreats: Allowance::new(
+                config.reset_burst - config.reset_burst / 4,
+                config.reset_rate,
+                now,
+            ),
+            retreating: VecDeque::new(),
             control: VecDeque::new(),
             pongs: VecDeque::new(),
             pacer: Pacer::new(config.pacing, config.line_rate, now),
@@ -192,13 +227,17 @@ impl Engine {
             round_trip_at: None,
             started_at: now,
             received_at: now,
+            heard_at: now,
             keepalive_asked: false,
+            still_since: None,
             next_scan: None,
+            dropped: Vec::new(),
             retime: false,
             refusing: false,
             abandoned: false,
             ending: false,
             closing: false,
+            close_code: GoAwayCode::Normal,
             drained_at: None,
             local_go_away: None,
             go_away_owed: false,
@@ -236,55 +275,7 @@ impl Engine {
         self.finish(MuxError::Io(Arc::new(error)));
     }
 
-    /// The time is now `now`; to be called when [`Engine::poll_timeout`] says, and harmless earlier.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.end.is_some() {
-            return;
-        }
-        if let Some(interval) = self.config.keepalive_interval {
-            let silent = now.saturating_duration_since(self.received_at);
-            if silent >= self.config.keepalive_timeout {
-                self.finish(MuxError::KeepaliveTimeout { silent });
-                return;
-            }
-            if silent >= interval && !self.keepalive_asked {
-                self.keepalive_asked = true;
-                self.ping_for_ourselves(now);
-            }
-        }
-        self.pacer.on_timeout(now);
-        if self.next_scan.is_some_and(|at| at <= now) {
-            self.scan(now);
-        }
-        if self
-            .drained_at
-            .is_some_and(|at| now >= at + self.config.close_timeout)
-        {
-            self.end_here();
-        }
-    }
-
     // ---- poll_* and take_*: what is to happen outside ----------------------------------------
-
-    /// When [`Engine::handle_timeout`] is to be called.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.end.is_some() {
-            return None;
-        }
-        let keepalive = self.config.keepalive_interval.map(|interval| {
-            let wait = if self.keepalive_asked {
-                self.config.keepalive_timeout
-            } else {
-                interval
-            };
-            self.received_at + wait.min(self.config.keepalive_timeout)
-        });
-        let drained = self.drained_at.map(|at| at + self.config.close_timeout);
-        [keepalive, self.next_scan, drained, self.pacer.timeout()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
 
     /// Tasks that wait for a stream that is ready now. To be woken without the engine's lock.
     pub(crate) fn take_wakes(&mut self) -> Wakes {
@@ -311,15 +302,13 @@ impl Engine {
         Stats {
             streams: self.store.len(),
             inbound: self.inbound,
+            waiting: self.backlog.len(),
             data_in: self.data_in,
             data_out: self.data_out,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            unread: self
-                .store
-                .iter()
-                .map(|(_, entry)| entry.recv.charge())
-                .sum(),
+            unread: self.memory.held(),
+            stopped: self.memory.is_stopped(),
             unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
             windows: self.budget.used(),
             round_trip: self.round_trip,
@@ -352,17 +341,19 @@ impl Engine {
 
     /// Ends the session: streams that were shut down still send what is queued, all others are
     /// reset, then go-away.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, code: GoAwayCode) {
         if self.end.is_some() || self.closing {
             return;
         }
         self.refuse_new_streams();
         self.closing = true;
+        self.close_code = code;
         self.notices.open = true;
         for key in self.store.keys() {
             let done = self.store.get(key).is_none_or(|entry| entry.fin_wanted);
             if !done {
-                self.reset_stream(key, 0, StreamError::Session(MuxError::Closed));
+                let failure = StreamError::Session(closed_here(code));
+                self.reset_stream(key, code::CLOSED, failure);
             }
         }
     }
@@ -389,7 +380,7 @@ impl Engine {
 
     fn close_if_unused(&mut self) {
         if self.end.is_none() && !self.store.iter().any(|(_, entry)| entry.held) {
-            self.close();
+            self.close(GoAwayCode::Normal);
         }
     }
 
@@ -397,8 +388,16 @@ impl Engine {
     fn refuse_new_streams(&mut self) {
         self.refusing = true;
         while let Some(key) = self.backlog.pop_front() {
-            self.release(key);
+            self.refuse_unseen(key, Refusal::GoingAway);
         }
+    }
+
+    /// Refuses a stream that nobody has accepted, and that is not in the backlog any more.
+    fn refuse_unseen(&mut self, key: Key, reason: Refusal) {
+        if let Some(entry) = self.store.get_mut(key) {
+            entry.held = false;
+        }
+        self.refuse(key, reason);
     }
 
     /// The peer broke the protocol: tell it, and end.
@@ -426,8 +425,13 @@ impl Engine {
         self.scheduler.clear();
         self.control.clear();
         self.pongs.clear();
+        self.retreating.clear();
+        self.early_held.clear();
+        self.slowed_until = None;
         self.pings.clear();
         self.body = None;
+        self.memory.end(&mut self.wakes);
+        self.still_since = None;
         self.notices.ended = true;
         for key in self.store.keys() {
             let Some(entry) = self.store.get_mut(key) else {
@@ -435,7 +439,7 @@ impl Engine {
             };
             entry.in_control = false;
             entry.in_data = false;
-            entry.rst_owed = None;
+            entry.rst = Rst::None;
             entry.send.clear();
             self.wakes.extend(entry.reader.take());
             self.wakes.extend(entry.writer.take());
@@ -447,11 +451,12 @@ impl Engine {
 
     /// Ends the session as this end wished, with a go-away if none was sent.
     fn end_here(&mut self) {
-        if self.local_go_away.is_none() {
-            self.local_go_away = Some(GoAwayCode::Normal);
+        let code = self.close_code;
+        if self.local_go_away != Some(code) {
+            self.local_go_away = Some(code);
             self.go_away_owed = true;
         }
-        self.finish(MuxError::Closed);
+        self.finish(closed_here(code));
     }
 
     /// Streams that are not over on the wire.
@@ -470,10 +475,11 @@ impl Engine {
         if self.end.is_some() {
             return;
         }
-        let control = entry.rst_owed.is_some()
-            || entry.credit_due()
-            || entry.fin_due()
-            || entry.greeting_due();
+        if entry.rst == Rst::Held && entry.state.greeting == Greeting::Done {
+            entry.rst = Rst::Owed;
+        }
+        let control =
+            entry.rst == Rst::Owed || entry.credit_due() || entry.fin_due() || entry.greeting_due();
         if control && !entry.in_control {
             entry.in_control = true;
             self.scheduler.push(key, Lane::Control, entry.priority);
@@ -502,18 +508,19 @@ impl Engine {
             entry.state = state;
         }
         entry.send.clear();
-        entry.recv.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;
         entry.failure = Some(Box::new(failure));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
         if known && self.end.is_none() {
-            entry.rst_owed = Some(code);
+            entry.rst = Rst::Owed;
+            entry.rst_code = code;
             // What the peer sends before it sees the RST is no offence.
             self.strays.allow(entry.id, entry.recv_window.left());
             self.schedule(key);
         }
+        self.change_recv(key, RecvQueue::clear);
         self.settle(key);
     }
 
@@ -523,18 +530,21 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
-        if entry.unanswered
-            && (entry.state.is_over()
-                || !matches!(
-                    entry.state.greeting,
-                    Greeting::SynOwed | Greeting::AckAwaited
-                ))
-        {
+        let answered = !matches!(
+            entry.state.greeting,
+            Greeting::SynOwed | Greeting::AckAwaited
+        );
+        if entry.unanswered && (answered || (entry.state.is_over() && entry.rst == Rst::None)) {
             entry.unanswered = false;
+            self.early -= entry.data_out;
             self.unanswered -= 1;
             self.notices.open = true;
+            self.send_early(key);
         }
-        if entry.state.is_over() && entry.rst_owed.is_none() {
+        let Some(entry) = self.store.get_mut(key) else {
+            return;
+        };
+        if entry.state.is_over() && entry.rst == Rst::None {
             entry.settled = true;
             if !entry.held {
                 self.remove(key);
@@ -548,53 +558,31 @@ impl Engine {
             return;
         };
         self.budget.release(entry.inbound, entry.recv_window.max());
+        self.memory.change(entry.recv.held(), 0);
+        self.memory.freed(&mut self.wakes);
         let end = self.end.as_ref();
         let told = self.record.push(|| entry.closed(end));
         // With the last stream, whoever watches a session that is over is done.
         self.notices.event |= told || end.is_some();
         if entry.unanswered {
             self.unanswered -= 1;
+            self.early -= entry.data_out;
         }
         if entry.inbound {
             self.inbound -= 1;
+            self.notices.accept |= !self.backlog.is_empty();
         } else {
             self.outbound -= 1;
+            self.set_budget();
             self.notices.open = true;
         }
     }
+}
 
-    /// Looks for streams that reached a time limit.
-    fn scan(&mut self, now: Instant) {
-        let mut next: Option<Instant> = None;
-        let mut late = Vec::new();
-        let moment = self.moment(now);
-        for (key, entry) in self.store.iter_mut() {
-            if std::mem::take(&mut entry.caught_up) {
-                entry.active_at = moment;
-            }
-            match entry.deadline(&self.config.stream_timeouts, self.started_at) {
-                Some((at, which)) if at <= now => late.push((key, which)),
-                Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),
-                None => {}
-            }
-        }
-        self.next_scan = next.map(|at| at.max(now + SCAN_GAP));
-        for (key, which) in late {
-            self.reset_stream(key, 0, StreamError::TimedOut(which));
-        }
-    }
-
-    /// Sees to it that the stream's time limits are looked at in time.
-    fn watch(&mut self, key: Key) {
-        let usual = &self.config.stream_timeouts;
-        if let Some((at, _)) = self
-            .store
-            .get(key)
-            .and_then(|entry| entry.deadline(usual, self.started_at))
-            && self.next_scan.is_none_or(|next| at < next)
-        {
-            self.next_scan = Some(at);
-            self.retime = true;
-        }
+/// Why a session is over that this end closed.
+fn closed_here(code: GoAwayCode) -> MuxError {
+    match code {
+        GoAwayCode::Normal => MuxError::Closed,
+        code => MuxError::GaveUp { code },
     }
 }

@@ -1,60 +1,15 @@
 //! What can go wrong, told apart: why a session ended, why a stream did, why none was opened.
 //!
 //! A peer's fault is a [`Violation`], and the go-away code that answers it is decided here in one
-//! place. Every error is `Clone`, because one cause is reported to every stream of a session.
+//! place; what the codes mean is in `code.rs`. Every error is `Clone`, because one cause is reported to every stream of a session.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::code::{ByPeer, GoAwayCode, Refusal, Reset};
 use super::frame::HeaderError;
 use super::state::Misstep;
-
-/// Why a session was ended by one end, as the other end reads it (spec, "Go Away").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GoAwayCode {
-    /// 0: no more streams are wanted; the existing ones may finish.
-    Normal,
-    /// 1: the receiver of this code broke the protocol.
-    ProtocolError,
-    /// 2: the sender of this code failed.
-    InternalError,
-    /// A code that the protocol does not define.
-    Other(u32),
-}
-
-impl From<u32> for GoAwayCode {
-    fn from(code: u32) -> Self {
-        match code {
-            0 => Self::Normal,
-            1 => Self::ProtocolError,
-            2 => Self::InternalError,
-            other => Self::Other(other),
-        }
-    }
-}
-
-impl From<GoAwayCode> for u32 {
-    fn from(code: GoAwayCode) -> Self {
-        match code {
-            GoAwayCode::Normal => 0,
-            GoAwayCode::ProtocolError => 1,
-            GoAwayCode::InternalError => 2,
-            GoAwayCode::Other(other) => other,
-        }
-    }
-}
-
-impl std::fmt::Display for GoAwayCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Normal => f.write_str("0, normal"),
-            Self::ProtocolError => f.write_str("1, protocol error"),
-            Self::InternalError => f.write_str("2, internal error"),
-            Self::Other(other) => write!(f, "{other}"),
-        }
-    }
-}
 
 /// Why a session is over. Every stream that was not finished by then reports the same.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,7 +19,7 @@ pub enum MuxError {
     #[error("the session was closed at this end")]
     Closed,
     /// The peer ended the session. With [`GoAwayCode::Normal`] that is a clean end.
-    #[error("the peer ended the session (go-away code {code})")]
+    #[error("the peer ended the session ({})", ByPeer(*code))]
     GoAway {
         /// The reason that the peer gave.
         code: GoAwayCode,
@@ -99,13 +54,11 @@ impl MuxError {
     /// Whether the session ended as one of its ends wished, without a fault.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        matches!(
-            self,
-            Self::Closed
-                | Self::GoAway {
-                    code: GoAwayCode::Normal
-                }
-        )
+        match self {
+            Self::Closed => true,
+            Self::GoAway { code } | Self::GaveUp { code } => code.is_clean(),
+            _ => false,
+        }
     }
 
     fn kind(&self) -> io::ErrorKind {
@@ -208,11 +161,18 @@ impl From<HeaderError> for Violation {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer reset the stream, refused it, or dropped it unfinished.
-    #[error("the peer reset the stream (code {code})")]
+    /// The peer reset the stream, or dropped it unfinished.
+    #[error("the peer reset the stream ({})", Reset(*code))]
     ResetByPeer {
         /// The peer's reason; 0 when it gave none, as most implementations do.
         code: u32,
+    },
+    /// The peer refused the stream, and nothing that was sent on it was used. Only peers that know our codes say so; of
+    /// others a refusal is a reset.
+    #[error("the peer refused the stream: {reason}")]
+    RefusedByPeer {
+        /// Why.
+        reason: Refusal,
     },
     /// This end reset the stream.
     #[error("the stream was reset at this end")]
@@ -228,16 +188,30 @@ pub enum StreamError {
     Session(#[from] MuxError),
 }
 
+impl StreamError {
+    /// Whether the peer has used nothing of what was sent on the stream, so that it can be sent again, on another
+    /// stream or in another session, without being done twice.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        matches!(self, Self::RefusedByPeer { .. })
+    }
+}
+
 /// Which time limit of a stream passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamTimeout {
     /// The peer did not answer the opening.
-    #[error("its opening was not answered in time")]
+    #[error(
+        "its opening was not answered in time (the peer may have as many streams open as it takes)"
+    )]
     Open,
     /// One direction was closed and nothing moved in the other.
     #[error("half closed, and nothing came or went for too long")]
     HalfClosed,
+    /// The application did not read it while the session had no memory for more and others waited.
+    #[error("it was not read for too long while memory was short")]
+    Unread,
     /// The peer granted no credit for data that waited.
     #[error("the peer took no data for too long")]
     WriteStalled,
@@ -247,6 +221,7 @@ impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match &error {
             StreamError::ResetByPeer { .. } => io::ErrorKind::ConnectionReset,
+            StreamError::RefusedByPeer { .. } => io::ErrorKind::ConnectionRefused,
             StreamError::ResetHere => io::ErrorKind::ConnectionAborted,
             StreamError::TimedOut(_) => io::ErrorKind::TimedOut,
             StreamError::WriteAfterShutdown => io::ErrorKind::BrokenPipe,
@@ -261,7 +236,9 @@ impl From<StreamError> for io::Error {
 #[non_exhaustive]
 pub enum OpenError {
     /// The peer accepts no more streams; those that exist go on.
-    #[error("the peer accepts no more streams (go-away code {code})")]
+    #[error(
+        "the peer accepts no more streams in this session (go-away code {code}); open a new one"
+    )]
     PeerGoneAway {
         /// The reason that the peer gave.
         code: GoAwayCode,
@@ -270,11 +247,22 @@ pub enum OpenError {
     #[error("this end is closing the session")]
     Closing,
     /// All stream numbers of this end are used up; a new session is needed.
-    #[error("all stream numbers of this session are used up")]
+    #[error("all stream numbers of this session are used up; open a new one")]
     Exhausted,
     /// The session is over.
     #[error(transparent)]
     Session(#[from] MuxError),
+}
+
+impl OpenError {
+    /// Whether the peer has heard nothing of the stream, so that what was to be sent on it can be sent in another session:
+    /// always, for an opening that fails has not left.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        match self {
+            Self::PeerGoneAway { .. } | Self::Closing | Self::Exhausted | Self::Session(_) => true,
+        }
+    }
 }
 
 impl From<OpenError> for io::Error {

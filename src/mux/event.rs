@@ -68,14 +68,18 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// [`Config::max_inbound_streams`](super::Config::max_inbound_streams)
+    /// [`Config::max_inbound_streams`](super::Config::max_inbound_streams): an opening waits, or is refused where too
+    /// many wait.
     InboundStreams,
     /// [`Config::accept_backlog`](super::Config::accept_backlog), of substreams that wait here.
     Backlog,
-    /// [`Config::receive_budget`](super::Config::receive_budget)
-    ReceiveBudget,
     /// None: this end takes no more substreams, because it is closing or nobody accepts.
     Closing,
+    /// [`Config::receive_budget`](super::Config::receive_budget) or
+    /// [`Config::receive_pool`](super::Config::receive_pool): nothing is read from the peer until there is room.
+    ReceiveMemory,
+    /// [`Config::reset_burst`](super::Config::reset_burst): the peer's openings are accepted late.
+    Resets,
     /// [`Config::queued_pongs`](super::Config::queued_pongs): a ping is not answered.
     QueuedPongs,
     /// [`Config::max_outbound_streams`](super::Config::max_outbound_streams): an `open` waits.

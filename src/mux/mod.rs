@@ -35,6 +35,7 @@
 
 mod batch;
 mod chunk;
+mod code;
 mod config;
 mod credit;
 mod driver;
@@ -46,12 +47,14 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod memory;
 #[cfg(test)]
 mod model;
 mod moment;
 mod pacing;
 #[cfg(test)]
 mod path_tests;
+mod pool;
 mod priority;
 mod queue;
 mod scheduler;
@@ -72,11 +75,13 @@ use std::time::Duration;
 
 use cepa_transports::{ByteStream, Side};
 
+pub use code::{GoAwayCode, LimitKind, Refusal};
 pub use config::{Config, StreamTimeouts};
 pub use driver::Driver;
-pub use error::{GoAwayCode, MuxError, OpenError, StreamError, StreamTimeout, Violation};
+pub use error::{MuxError, OpenError, StreamError, StreamTimeout, Violation};
 pub use event::{Event, Limit};
 pub use events::Events;
+pub use pool::ReceivePool;
 pub use priority::Priority;
 pub use stats::{Stats, StreamStats};
 pub use stream::Substream;
@@ -192,7 +197,13 @@ impl Mux {
     /// were shut down still send what is queued; all others are reset. Dropping the future does not
     /// take the close back.
     pub async fn close(&self) {
-        self.handle.shared.with(Engine::close);
+        self.close_with(GoAwayCode::Normal).await;
+    }
+
+    /// [`Mux::close`], with a reason for the peer. Here the session ends with [`MuxError::GaveUp`] then, and there
+    /// with [`MuxError::GoAway`]. The first close decides on the code.
+    pub async fn close_with(&self, code: GoAwayCode) {
+        self.handle.shared.with(|engine| engine.close(code));
         self.closed().await;
     }
 
@@ -224,6 +235,11 @@ impl Mux {
             }
             changed.await;
         }
+    }
+
+    /// Why the session is over, if it is by now.
+    pub(crate) fn over(&self) -> Option<MuxError> {
+        self.handle.shared.with(|engine| engine.end().cloned())
     }
 
     fn end(&self) -> MuxError {

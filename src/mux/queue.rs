@@ -3,10 +3,15 @@
 //! Both hold [`Bytes`], so that bulk moves by reference, and both gather small pieces in a tail
 //! buffer, so that a million one-byte pieces cost a megabyte and not a hundred. A queue holds no
 //! bytes when it is empty, and most are a single piece long at most.
+//!
+//! Of what has arrived each piece is counted as the memory that it keeps: a copy as what was allocated for it, a part
+//! of a read chunk as the whole chunk, for nobody knows when the other parts go. So the sum over all
+//! queues is never less than what is held. Where that is much more than the data, copies take the place of the parts
+//! ([`RecvQueue::compact`]).
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::batch::Batch;
 use super::chunk::SHARE_MIN;
@@ -16,6 +21,9 @@ pub(crate) const LEAST_CHARGE: usize = 256;
 
 /// The tail is sealed into a piece of its own at this size.
 const TAIL_MAX: usize = 16 << 10;
+
+/// The tail doubles up to this size, and then grows by it: one byte must not cost kilobytes in each of many queues.
+const TAIL_STEP: usize = 4 << 10;
 
 /// An empty list with room for more pieces than this is given back.
 const KEPT_PIECES: usize = 64;
@@ -33,19 +41,33 @@ enum Pieces {
     Many(Box<List>),
 }
 
+/// A piece, and the memory that it keeps.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    held: usize,
+}
+
 /// A list of pieces and a tail that gathers small ones.
 #[derive(Debug, Default)]
 struct List {
-    sealed: VecDeque<Bytes>,
-    tail: BytesMut,
+    sealed: VecDeque<Piece>,
+    tail: Vec<u8>,
     /// Bytes in both.
     len: usize,
+    /// Memory of both.
+    held: usize,
 }
 
 impl Default for Pieces {
     fn default() -> Self {
         Self::One(Bytes::new())
     }
+}
+
+/// The memory of a piece that was allocated for its `capacity`.
+fn charge(capacity: usize) -> usize {
+    capacity.max(LEAST_CHARGE)
 }
 
 impl Pieces {
@@ -56,31 +78,14 @@ impl Pieces {
         }
     }
 
-    fn push(&mut self, piece: Bytes) {
-        match self {
-            Self::One(one) if one.is_empty() => *one = piece,
-            _ => self.with_list(|list| list.push(piece)),
-        }
-    }
-
-    fn copy(&mut self, data: &[u8]) {
-        match self {
-            // The usual small message: one exact allocation.
-            Self::One(one) if one.is_empty() && data.len() <= TAIL_MAX => {
-                *one = Bytes::copy_from_slice(data);
-            }
-            _ => self.with_list(|list| list.copy(data)),
-        }
-    }
-
-    /// Does something with the list, which is made where there is none.
-    fn with_list(&mut self, f: impl FnOnce(&mut List)) {
+    /// Does something with the list, which is made where there is none; `held` is the memory of the one piece.
+    fn with_list(&mut self, held: usize, f: impl FnOnce(&mut List)) {
         match self {
             Self::Many(list) => f(list),
             Self::One(one) => {
                 let mut list = Box::<List>::default();
                 if !one.is_empty() {
-                    list.push(std::mem::take(one));
+                    list.push(std::mem::take(one), held);
                 }
                 f(&mut list);
                 *self = Self::Many(list);
@@ -103,52 +108,66 @@ impl Pieces {
         }
     }
 
+    #[cfg(test)]
     fn pieces(&self) -> usize {
         match self {
             Self::One(one) => usize::from(!one.is_empty()),
             Self::Many(list) => list.sealed.len() + usize::from(!list.tail.is_empty()),
         }
     }
-
-    fn charge(&self) -> usize {
-        self.len().max(self.pieces() * LEAST_CHARGE)
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 impl List {
-    fn push(&mut self, piece: Bytes) {
+    fn push(&mut self, bytes: Bytes, held: usize) {
         self.seal();
-        self.len += piece.len();
-        self.sealed.push_back(piece);
+        self.len += bytes.len();
+        self.held += held;
+        self.sealed.push_back(Piece { bytes, held });
     }
 
     fn copy(&mut self, mut data: &[u8]) {
-        self.len += data.len();
-        if self.len == data.len() && data.len() <= TAIL_MAX {
-            self.sealed.push_back(Bytes::copy_from_slice(data));
+        if self.len == 0 && data.len() <= TAIL_MAX {
+            self.push(Bytes::copy_from_slice(data), charge(data.len()));
             return;
         }
+        self.len += data.len();
         while !data.is_empty() {
             if self.tail.len() >= TAIL_MAX {
                 self.seal();
             }
             let (now, later) = data.split_at(data.len().min(TAIL_MAX - self.tail.len()));
-            if self.tail.capacity() - self.tail.len() < now.len() {
-                self.tail.reserve(now.len().max(LEAST_CHARGE));
-            }
-            self.tail.put_slice(now);
+            self.held -= self.tail_held();
+            self.make_room(now.len());
+            self.tail.extend_from_slice(now);
+            self.held += self.tail_held();
             data = later;
+        }
+    }
+
+    /// Makes room in the tail, and hardly more than that.
+    fn make_room(&mut self, more: usize) {
+        let needed = self.tail.len() + more;
+        let capacity = self.tail.capacity();
+        if needed > capacity {
+            let grown = capacity + capacity.clamp(LEAST_CHARGE, TAIL_STEP);
+            self.tail
+                .reserve_exact(needed.max(grown.min(TAIL_MAX)) - self.tail.len());
+        }
+    }
+
+    fn tail_held(&self) -> usize {
+        if self.tail.is_empty() {
+            0
+        } else {
+            charge(self.tail.capacity())
         }
     }
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.sealed
-                .push_back(std::mem::take(&mut self.tail).freeze());
+            let held = self.tail_held();
+            let bytes = std::mem::take(&mut self.tail).into();
+            self.sealed.push_back(Piece { bytes, held });
         }
     }
 
@@ -157,53 +176,135 @@ impl List {
             self.seal();
         }
         let front = self.sealed.front_mut()?;
-        let piece = if front.len() > max {
-            front.split_to(max)
+        let bytes = if front.bytes.len() > max {
+            front.bytes.split_to(max)
         } else {
-            self.sealed.pop_front()?
+            let piece = self.sealed.pop_front()?;
+            self.held -= piece.held;
+            piece.bytes
         };
-        self.len -= piece.len();
-        Some(piece)
+        self.len -= bytes.len();
+        Some(bytes)
+    }
+
+    fn compact(&mut self) {
+        for piece in &mut self.sealed {
+            let held = charge(piece.bytes.len());
+            if held < piece.held {
+                piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+                self.held -= piece.held - held;
+                piece.held = held;
+            }
+        }
+        self.held -= self.tail_held();
+        self.tail.shrink_to_fit();
+        self.held += self.tail_held();
     }
 }
 
 /// Bytes that have arrived and that the application has not taken.
 #[derive(Debug, Default)]
-pub(crate) struct RecvQueue(Pieces);
+pub(crate) struct RecvQueue {
+    pieces: Pieces,
+    /// Memory of the one piece, where there is no list.
+    one: u32,
+    /// Memory of the piece that the application took last and is not done with.
+    lent: u32,
+}
+
+fn small(held: usize) -> u32 {
+    // Windows are shorter, and so are read chunks.
+    u32::try_from(held).unwrap_or(u32::MAX)
+}
 
 impl RecvQueue {
-    /// Appends a piece of a read chunk.
-    pub(crate) fn push(&mut self, piece: Bytes) {
+    /// Appends a piece of a read chunk, which takes `chunk` bytes of memory. With `copied` it is not kept as it is.
+    pub(crate) fn push(&mut self, piece: Bytes, chunk: usize, copied: bool) {
         if piece.is_empty() {
             return;
         }
-        if piece.len() >= SHARE_MIN && self.0.len() < SLICE_QUEUE_MAX {
-            self.0.push(piece);
-        } else {
-            self.0.copy(&piece);
+        let len = self.pieces.len();
+        let shared = piece.len() >= SHARE_MIN && len < SLICE_QUEUE_MAX && !copied;
+        match &mut self.pieces {
+            Pieces::One(one) if len == 0 && shared => {
+                self.one = small(chunk.max(piece.len()));
+                *one = piece;
+            }
+            // The usual small message: one exact allocation.
+            Pieces::One(one) if len == 0 && piece.len() <= TAIL_MAX => {
+                self.one = small(charge(piece.len()));
+                *one = Bytes::copy_from_slice(&piece);
+            }
+            pieces => {
+                let held = std::mem::take(&mut self.one) as usize;
+                pieces.with_list(held, |list| {
+                    if shared {
+                        let held = chunk.max(piece.len());
+                        list.push(piece, held);
+                    } else {
+                        list.copy(&piece);
+                    }
+                });
+            }
         }
     }
 
-    /// Takes the first piece.
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        self.0.pop(usize::MAX)
+    /// Takes the first piece. With `lend` it counts until the next call, or [`RecvQueue::take_back`].
+    pub(crate) fn pop(&mut self, lend: bool) -> Option<Bytes> {
+        let before = self.charge();
+        let piece = self.pieces.pop(usize::MAX);
+        if let Pieces::One(_) = self.pieces {
+            self.one = 0;
+        }
+        let popped = before - self.charge();
+        self.lent = if lend { small(popped) } else { 0 };
+        piece
+    }
+
+    /// The application is done with the piece that was lent.
+    pub(crate) fn take_back(&mut self) {
+        self.lent = 0;
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.pieces.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.len() == 0
+        self.pieces.len() == 0
     }
 
-    /// About what the queue costs in memory: at least [`LEAST_CHARGE`] a piece.
-    pub(crate) fn charge(&self) -> usize {
-        self.0.charge()
+    /// The memory that the queued pieces keep, in bytes: at least [`LEAST_CHARGE`] each.
+    fn charge(&self) -> usize {
+        match &self.pieces {
+            Pieces::One(_) => self.one as usize,
+            Pieces::Many(list) => list.held,
+        }
     }
 
+    /// The same, with the piece that was lent.
+    pub(crate) fn held(&self) -> usize {
+        self.charge() + self.lent as usize
+    }
+
+    /// Copies what keeps more memory than it needs.
+    pub(crate) fn compact(&mut self) {
+        match &mut self.pieces {
+            Pieces::One(one) => {
+                let held = charge(one.len());
+                if held < self.one as usize {
+                    *one = Bytes::copy_from_slice(one);
+                    self.one = small(held);
+                }
+            }
+            Pieces::Many(list) => list.compact(),
+        }
+    }
+
+    /// Drops what is queued; what was lent is not here.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.pieces = Pieces::default();
+        self.one = 0;
     }
 }
 
@@ -214,16 +315,21 @@ pub(crate) struct SendQueue(Pieces);
 impl SendQueue {
     /// Appends a piece by reference.
     pub(crate) fn push(&mut self, piece: Bytes) {
-        if piece.len() < LEAST_CHARGE {
-            self.0.copy(&piece);
-        } else {
-            self.0.push(piece);
+        match &mut self.0 {
+            _ if piece.len() < LEAST_CHARGE => self.copy(&piece),
+            Pieces::One(one) if one.is_empty() => *one = piece,
+            pieces => pieces.with_list(0, |list| list.push(piece, 0)),
         }
     }
 
     /// Appends a copy.
     pub(crate) fn copy(&mut self, data: &[u8]) {
-        self.0.copy(data);
+        match &mut self.0 {
+            Pieces::One(one) if one.is_empty() && data.len() <= TAIL_MAX => {
+                *one = Bytes::copy_from_slice(data);
+            }
+            pieces => pieces.with_list(0, |list| list.copy(data)),
+        }
     }
 
     /// Moves the first `n` bytes into `batch`; `n` is at most [`SendQueue::len`].
@@ -247,7 +353,7 @@ impl SendQueue {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.0 = Pieces::default();
     }
 }
 
@@ -261,27 +367,94 @@ mod tests {
     fn one_byte_pieces_cost_about_their_size() {
         let mut queue = RecvQueue::default();
         for _ in 0..256 << 10 {
-            queue.push(Bytes::from_static(b"x"));
+            queue.push(Bytes::from_static(b"x"), 1, false);
         }
         assert_eq!(queue.len(), 256 << 10);
         // 16 sealed tails, and the first byte, which came into an empty queue.
-        assert!(queue.0.pieces() <= 18, "{} pieces", queue.0.pieces());
-        assert!(queue.charge() <= (256 << 10) + 18 * LEAST_CHARGE);
+        let pieces = queue.pieces.pieces();
+        assert!(pieces <= 18, "{pieces} pieces");
+        assert!(queue.held() <= (256 << 10) + 2 * LEAST_CHARGE);
     }
 
     #[test]
     fn bulk_is_kept_by_reference_while_it_is_read() {
         let chunk = Bytes::from(vec![7u8; 32 << 10]);
         let mut queue = RecvQueue::default();
-        queue.push(chunk.slice(12..16 << 10));
-        let got = queue.pop().unwrap();
+        queue.push(chunk.slice(12..16 << 10), chunk.len(), false);
+        assert_eq!(queue.held(), chunk.len(), "a part keeps the whole");
+        let got = queue.pop(false).unwrap();
         assert_eq!(got.as_ptr(), chunk[12..].as_ptr(), "not copied");
+        assert_eq!(queue.held(), 0);
         // Somebody who does not read must not pin chunks.
         for _ in 0..20 {
-            queue.push(chunk.slice(..8 << 10));
+            queue.push(chunk.slice(..8 << 10), chunk.len(), false);
         }
-        let last = std::iter::from_fn(|| queue.pop()).last().unwrap();
+        let last = std::iter::from_fn(|| queue.pop(false)).last().unwrap();
         assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "copied");
+        queue.push(chunk.clone(), chunk.len(), true);
+        let last = queue.pop(false).unwrap();
+        assert!(!chunk.as_ptr_range().contains(&last.as_ptr()), "as asked");
+    }
+
+    #[test]
+    fn what_keeps_too_much_is_copied_when_memory_is_short() {
+        let chunk = Bytes::from((0..32u32 << 10).map(|i| i as u8).collect::<Vec<_>>());
+        let part = |i: usize| chunk.slice(i * 100..i * 100 + (8 << 10));
+        for parts in [1, 3, 20] {
+            let mut queue = RecvQueue::default();
+            for i in 0..parts {
+                queue.push(part(i), chunk.len(), false);
+                queue.push(Bytes::from_static(b"tail"), 4, false);
+            }
+            let before = queue.held();
+            assert!(before > queue.len() + (16 << 10), "{before}");
+            queue.compact();
+            let held = queue.held();
+            assert!(held <= queue.len() + parts * LEAST_CHARGE, "{held}");
+            let mut got = Vec::new();
+            while let Some(piece) = queue.pop(false) {
+                assert!(!chunk.as_ptr_range().contains(&piece.as_ptr()));
+                got.extend_from_slice(&piece);
+            }
+            let want: Vec<u8> = (0..parts)
+                .flat_map(|i| [&part(i)[..], b"tail"].concat())
+                .collect();
+            assert!(got == want);
+            assert_eq!(queue.held(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_lent_counts_until_it_is_done_with() {
+        let mut queue = RecvQueue::default();
+        for _ in 0..3 {
+            queue.push(Bytes::from(vec![7u8; 10_000]), 10_000, false);
+        }
+        queue.pop(true).unwrap();
+        assert_eq!(queue.held(), 30_000);
+        queue.pop(true).unwrap();
+        assert_eq!(queue.held(), 20_000, "the first is done with");
+        queue.clear();
+        assert_eq!(queue.held(), 10_000, "what is lent is not in the queue");
+        queue.take_back();
+        assert_eq!(queue.held(), 0);
+        queue.push(Bytes::from_static(b"x"), 1, false);
+        assert_eq!(queue.held(), LEAST_CHARGE);
+        queue.pop(false).unwrap();
+        assert_eq!(queue.held(), 0);
+    }
+
+    /// The tail takes no more than a step beyond what is in it, whatever the sizes.
+    #[test]
+    fn the_tail_hardly_grows_ahead() {
+        for step in [1, 7, 300, 5000] {
+            let mut queue = RecvQueue::default();
+            while queue.len() < 200_000 {
+                queue.push(Bytes::from(vec![1; step]), step, true);
+                let pieces = queue.pieces.pieces();
+                assert!(queue.held() <= queue.len() + TAIL_STEP + pieces * LEAST_CHARGE);
+            }
+        }
     }
 
     proptest! {
@@ -293,7 +466,9 @@ mod tests {
             for (i, n) in pieces.iter().enumerate() {
                 let data: Vec<u8> = (0..*n).map(|j| (i + j) as u8).collect();
                 want.extend_from_slice(&data);
-                if i % 2 == 0 { queue.copy(&data) } else if *n > 0 { queue.push(data.into()) }
+                queue.with_list(0, |list| {
+                    if i % 2 == 0 { list.copy(&data) } else if *n > 0 { list.push(data.into(), *n) }
+                });
             }
             prop_assert_eq!(queue.len(), want.len());
             let mut got = Vec::new();

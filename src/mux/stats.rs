@@ -12,6 +12,8 @@ pub struct Stats {
     pub streams: usize,
     /// Those of them that the peer opened.
     pub inbound: usize,
+    /// Those of them that nobody has accepted.
+    pub waiting: usize,
     /// Bytes of stream data that arrived, without headers.
     pub data_in: u64,
     /// Bytes of stream data that were sent, without headers.
@@ -20,8 +22,10 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes that were sent, headers included.
     pub bytes_out: u64,
-    /// About how much memory unread data takes.
+    /// How much memory unread data takes, in bytes.
     pub unread: usize,
+    /// Nothing is read from the peer, because there is no room for unread data.
+    pub stopped: bool,
     /// Bytes written by the application that no frame has taken.
     pub unsent: usize,
     /// All receive windows together, in bytes.

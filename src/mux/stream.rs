@@ -9,7 +9,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunk;
+use super::code::Refusal;
 use super::config::StreamTimeouts;
+use super::engine::Engine;
 use super::priority::Priority;
 use super::shared::Shared;
 use super::stats::StreamStats;
@@ -35,7 +37,7 @@ const COPY_LOCKED: usize = 4 << 10;
 pub struct Substream {
     shared: Arc<Shared>,
     key: Key,
-    /// Taken out of the engine and not yet read.
+    /// Borrowed from the engine and not yet read whole.
     piece: Bytes,
 }
 
@@ -104,10 +106,19 @@ impl Substream {
     }
 
     /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells
-    /// it why if it knows codes (hashicorp/yamux and rust-yamux do not). 0 means no reason.
+    /// it why if it knows codes (hashicorp/yamux and rust-yamux do not). 0 means no reason; codes from `0x63657000` to
+    /// `0x636570ff` are for the mux itself.
     pub fn reset(&mut self, code: u32) {
-        self.piece.clear();
+        self.piece = Bytes::new();
         self.shared.with(|engine| engine.reset(self.key, code));
+    }
+
+    /// Refuses a stream that the peer opened: for an application that has done nothing with it, whatever came. The peer
+    /// reads [`StreamError::RefusedByPeer`](super::StreamError::RefusedByPeer) where it is one of ours, and so knows that it may try again
+    /// elsewhere; others read a reset.
+    pub fn refuse(self) {
+        self.shared
+            .with(|engine| engine.refuse(self.key, Refusal::Application));
     }
 
     /// Replaces the time limits that the stream got from
@@ -137,10 +148,11 @@ impl Substream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.piece.is_empty()
-            && let Some(piece) = ready!(self.poll_read_chunk(cx))?
-        {
-            self.piece = piece;
+        if self.piece.is_empty() {
+            let borrow = |engine: &mut Engine| engine.borrow(self.key, cx.waker());
+            if let Some(piece) = ready!(self.shared.with(borrow))? {
+                self.piece = piece;
+            }
         }
         Poll::Ready(Ok(()))
     }

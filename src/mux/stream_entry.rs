@@ -1,7 +1,7 @@
 //! What the engine knows of one stream.
 
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::StreamTimeouts;
 use super::credit::{RecvWindow, SendWindow};
@@ -12,6 +12,20 @@ use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
 use super::state::{Greeting, Halves, State};
 use super::stats::StreamStats;
+
+/// A stream that nobody holds is given up after so long without progress, whatever limits there are.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// Whether a RST is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rst {
+    /// No, or it was.
+    None,
+    /// As soon as there is room.
+    Owed,
+    /// When the peer has answered, or this end may take back another opening.
+    Held,
+}
 
 /// One stream, from its opening until it is over on the wire and dropped by the application.
 #[derive(Debug)]
@@ -34,8 +48,9 @@ pub(crate) struct Entry {
     pub(crate) ended: bool,
     /// Data came that nobody will read. The stream is reset once its own data and FIN are out.
     pub(crate) unwanted: bool,
-    /// A RST with this code is to be sent. Only set in state `Reset`.
-    pub(crate) rst_owed: Option<u32>,
+    /// Whether a RST with this code is to be sent. Only in state `Reset`.
+    pub(crate) rst: Rst,
+    pub(crate) rst_code: u32,
 
     pub(crate) recv: RecvQueue,
     pub(crate) recv_window: RecvWindow,
@@ -86,7 +101,8 @@ impl Entry {
             fin_wanted: false,
             ended: false,
             unwanted: false,
-            rst_owed: None,
+            rst: Rst::None,
+            rst_code: 0,
             recv: RecvQueue::default(),
             recv_window: RecvWindow::new(),
             send: SendQueue::default(),
@@ -138,7 +154,7 @@ impl Entry {
 
     /// The application asked for something that has not gone out: data, a FIN, a RST.
     pub(crate) fn has_output(&self) -> bool {
-        self.rst_owed.is_some()
+        self.rst == Rst::Owed
             || (self.state.can_send() && (!self.send.is_empty() || self.fin_wanted))
     }
 
@@ -188,6 +204,14 @@ impl Entry {
         if self.state.is_over() {
             return None;
         }
+        let abandoned = (!self.held).then(|| {
+            let which = if self.send.is_empty() {
+                StreamTimeout::HalfClosed
+            } else {
+                StreamTimeout::WriteStalled
+            };
+            (self.active_at.instant(start) + ABANDONED, which)
+        });
         let limits = self.timeouts.as_deref().unwrap_or(usual);
         let open = (self.state.greeting == Greeting::AckAwaited)
             .then(|| {
@@ -215,7 +239,7 @@ impl Entry {
                 StreamTimeout::WriteStalled,
             ))
         });
-        [open, half, stalled]
+        [abandoned, open, half, stalled]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

@@ -12,6 +12,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use cepa_transports::Endpoint;
+use cepa_transports::text::quoted;
 
 use crate::identity::PeerId;
 use crate::session::ServiceName;
@@ -124,11 +125,11 @@ impl Hint {
         matches!(self, Self::Relay { .. })
     }
 
-    /// Whether following the hint only opens connections. A hint that came from somebody else must not be
-    /// able to start a command or open a device of this machine.
+    /// Whether following the hint only opens connections over a network ([`Endpoint::is_network`]). A hint that came
+    /// from somebody else must not be able to start a command or open a device of this machine.
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Direct(endpoint) => endpoint.scheme() == "tcp",
+            Self::Direct(endpoint) => endpoint.is_network(),
             Self::Relay { at, .. } => at.is_network(),
         }
     }
@@ -253,7 +254,7 @@ pub enum PeerAddrError {
     #[error("behind cepa://: {0}")]
     Peer(#[source] crate::identity::PeerIdError),
     /// A hint is neither an endpoint nor a relay.
-    #[error("the hint {hint:?} of a peer's address: {reason}")]
+    #[error("the hint {} of a peer's address: {reason}", quoted(hint))]
     Hint {
         /// The hint, decoded.
         hint: String,
@@ -275,7 +276,8 @@ pub enum PeerAddrError {
     NoService,
     /// A service's name that could not be sent.
     #[error(
-        "{service:?} can't be the name of a service: at most 255 bytes, no control or invisible characters"
+        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
+        quoted(service)
     )]
     Service {
         /// The name, decoded.
@@ -283,7 +285,8 @@ pub enum PeerAddrError {
     },
     /// A `%` without two digits, or bytes that are no UTF-8.
     #[error(
-        "{part:?} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25"
+        "{} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25",
+        quoted(part)
     )]
     Escape {
         /// The part where it stands.

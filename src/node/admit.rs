@@ -3,17 +3,34 @@
 use std::sync::Arc;
 
 use crate::gate::Source;
+use crate::mux::{GoAwayCode, LimitKind};
 use crate::session::Session;
 use crate::stack::{self, Admission, Admitted, NotAdmitted};
 use crate::tls::Peer;
 
 use super::access::Who;
-use super::call::Path;
 use super::core::Core;
-use super::shares::{Holder, Resource, Shares};
+use super::live::Path;
+use super::shares::{Holder, Resource, Scope, Shares};
 
 /// A session costs one descriptor.
 const SESSION: [(Resource, usize); 2] = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
+
+/// What a session needs that this node dials: memory, from the pool of its peer. That it is made is this node's own doing.
+pub(super) fn outbound(shares: &Shares) -> Arc<dyn Admission> {
+    Arc::new(Outbound(shares.clone()))
+}
+
+#[derive(Debug)]
+struct Outbound(Shares);
+
+impl stack::Admission for Outbound {
+    fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted> {
+        let memory = self.0.memory_of(peer.id());
+        let pool = memory.pool.clone();
+        Ok(Admitted::holding(memory).with_receive_pool(pool))
+    }
+}
 
 /// Room for sessions that come in.
 pub(super) fn inbound(shares: &Shares, host: Option<Source>) -> Arc<dyn Admission> {
@@ -37,11 +54,17 @@ impl stack::Admission for Inbound {
             named: peer.is_named(),
         };
         match self.shares.take(holder, &SESSION) {
-            Ok(share) => Ok(Admitted {
-                hold: Some(Box::new(share)),
-            }),
+            Ok(share) => {
+                let memory = self.shares.memory_of(holder.peer);
+                let pool = memory.pool.clone();
+                Ok(Admitted::holding((share, memory)).with_receive_pool(pool))
+            }
             Err(exceeded) => Err(NotAdmitted {
-                code: 0,
+                code: GoAwayCode::Limit(match exceeded.scope {
+                    Scope::Peer => LimitKind::PeerSessions,
+                    Scope::Host => LimitKind::HostSessions,
+                    Scope::All => LimitKind::Sessions,
+                }),
                 reason: exceeded.to_string(),
             }),
         }

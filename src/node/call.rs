@@ -1,76 +1,46 @@
 //! A service being asked for: by whom, and how the peer got here.
 
+use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
 use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
 
-use super::Node;
-use super::core::Live;
-use super::shares::{Exceeded, Resource, Share};
-
-/// How a session came to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The relays on the way, the one next to this node first; none where it is direct.
-    pub via: Vec<PeerId>,
-    /// Whether this node dialled.
-    pub dialled: bool,
-    /// Where the stream goes or came from, for messages.
-    pub label: String,
-}
-
-impl Path {
-    /// Whether there is no relay on the way.
-    #[must_use]
-    pub fn is_direct(&self) -> bool {
-        self.via.is_empty()
-    }
-
-    /// As the end of a sentence: `over tcp …`, or `via relay …`.
-    pub(super) fn phrase(&self) -> String {
-        if self.is_direct() {
-            format!("over {self}")
-        } else {
-            self.to_string()
-        }
-    }
-}
-
-impl std::fmt::Display for Path {
-    /// `tcp 127.0.0.1:7000`, or `via relay ID, ID`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Some((first, rest)) = self.via.split_first() else {
-            return f.write_str(&self.label);
-        };
-        write!(f, "via relay {first}")?;
-        rest.iter().try_for_each(|relay| write!(f, ", {relay}"))
-    }
-}
+use super::live::{Live, Path};
+use super::shares::{Exceeded, Resource, Share, Shares};
 
 /// A peer that may open a service, and waits for it. Dropped unanswered, it is told that.
 #[derive(Debug)]
 pub struct Call {
     incoming: Incoming,
-    node: Node,
     live: Live,
+    shares: Shares,
     introduced_by: Vec<PeerId>,
 }
 
 impl Call {
-    pub(super) fn new(incoming: Incoming, node: Node, live: Live) -> Self {
+    pub(super) fn new(incoming: Incoming, live: Live, shares: Shares) -> Self {
         Self {
             incoming,
-            node,
             live,
+            shares,
             introduced_by: Vec::new(),
         }
     }
 
-    /// The node that is asked. This handle does not keep the node alive.
-    pub fn node(&self) -> &Node {
-        &self.node
+    /// The same for a peer that was introduced to the service.
+    pub(super) fn introduced(
+        incoming: Incoming,
+        context: CallContext,
+        introduced_by: Vec<PeerId>,
+    ) -> Self {
+        Self {
+            incoming,
+            live: context.live,
+            shares: context.shares,
+            introduced_by,
+        }
     }
 
     /// Who asks.
@@ -105,7 +75,7 @@ impl Call {
     /// # Errors
     /// [`Exceeded`] names the limit, fit for [`refuse`](Self::refuse).
     pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
-        self.node.core().shares.take(self.live.holder(), wanted)
+        self.shares.take(self.live.holder(), wanted)
     }
 
     pub(super) fn live(&self) -> &Live {
@@ -117,12 +87,11 @@ impl Call {
         self.incoming
     }
 
-    /// Splits off the substream, for a protocol that accepts it and then goes on with what the peer asks for on it
-    /// ([`CallContext::resume`]).
-    pub(crate) fn into_parts(self) -> (Incoming, CallContext) {
+    /// Splits off the substream, for a protocol that accepts it and then goes on with what the peer asks for on it.
+    pub fn into_parts(self) -> (Incoming, CallContext) {
         let context = CallContext {
-            node: self.node,
             live: self.live,
+            shares: self.shares,
         };
         (self.incoming, context)
     }
@@ -168,32 +137,24 @@ impl Call {
 
 /// What is known of a call beside its substream.
 #[derive(Clone, Debug)]
-pub(crate) struct CallContext {
-    node: Node,
+pub struct CallContext {
     live: Live,
+    shares: Shares,
 }
 
 impl CallContext {
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
-    }
-
-    pub(crate) fn session(&self) -> &Session {
+    /// The peer's session.
+    pub fn session(&self) -> &Session {
         &self.live.session
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.live.path
+    /// Where it comes from, if that is another machine and it came in: a host, or the nearest relay.
+    pub fn source(&self) -> Option<Source> {
+        self.live.host
     }
 
-    /// Serves what the peer asks for next on a substream, by the service that an introduction is for.
-    pub(crate) async fn serve_introduced(self, incoming: Incoming, by: Vec<PeerId>) {
-        let call = Call {
-            incoming,
-            node: self.node,
-            live: self.live,
-            introduced_by: by,
-        };
-        super::sessions::serve_introduced(call).await;
+    /// How it came to be.
+    pub fn path(&self) -> &Path {
+        &self.live.path
     }
 }

@@ -5,22 +5,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gate::{Gate, Source};
+use crate::gate::Gate;
 use crate::identity::{PeerId, TrustPolicy, UnixTime};
+use crate::mux::GoAwayCode;
 use crate::session::{Session, reserved};
 use crate::tls::Peer;
 
-use super::access::{Access, Who};
-use super::call::{Call, Path};
+use super::access::Access;
+use super::call::Call;
 use super::config::NodeConfig;
 use super::event::{Event, Events};
+use super::live::Live;
 use super::protocol::{Protocol, ProtocolError, Route, matches};
-use super::shares::{Holder, Shares};
+use super::shares::Shares;
 use super::table::{Origin, Table};
 use super::turns::Turns;
 
@@ -47,30 +49,6 @@ impl Service {
     {
         let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
         Self { access, handler }
-    }
-}
-
-/// A session that is up.
-#[derive(Clone, Debug)]
-pub(super) struct Live {
-    pub(super) session: Session,
-    pub(super) path: Path,
-    pub(super) who: Arc<Who>,
-    /// Where it comes from, if that is another machine and it came in.
-    pub(super) host: Option<Source>,
-    /// Tells that another session with this peer was chosen.
-    pub(super) superseded: Arc<Notify>,
-    /// The substreams that are served in it.
-    pub(super) serving: TaskTracker,
-}
-
-impl Live {
-    pub(super) fn holder(&self) -> Holder {
-        Holder {
-            peer: self.who.id,
-            host: self.host,
-            named: self.who.named,
-        }
     }
 }
 
@@ -242,7 +220,8 @@ impl Core {
         self.handlers.close();
         let _ = timeout(patience, self.handlers.wait()).await;
         let closing = self.sessions().into_iter().map(|(_, live)| async move {
-            let _ = timeout(GOODBYE, live.session.close()).await;
+            let closing = live.session.close_with(GoAwayCode::ShuttingDown);
+            let _ = timeout(GOODBYE, closing).await;
         });
         futures::future::join_all(closing).await;
         // Handlers may hold handles on this node.

@@ -18,9 +18,10 @@ use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
-use super::call::Path;
+use super::admit;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
+use super::live::Path;
 use super::protocol::RouteErrorKind;
 use super::sessions::register;
 
@@ -303,6 +304,7 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
     config.trust = Arc::new(Pinned::one(peer));
     // There may be several behind one address.
     config.ask_for = Some(peer);
+    config.admission = Some(admit::outbound(&core.shares));
     config
 }
 

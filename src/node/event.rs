@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -11,7 +12,7 @@ use crate::gate;
 use crate::identity::PeerId;
 use crate::session::{ConnectError, SessionEnd};
 
-use super::call::Path;
+use super::live::Path;
 use super::shares::Exceeded;
 
 /// Something that happened at a node. Its text is one line.
@@ -77,7 +78,9 @@ pub enum Event {
     TurnedAway {
         /// The listener; none for a circuit of a relay.
         at: Option<Endpoint>,
-        /// From where it came.
+        /// From where it came, for the gate.
+        source: gate::Source,
+        /// The same for a person.
         from: String,
         /// Why.
         reason: TurnedAway,
@@ -177,40 +180,58 @@ impl Event {
     }
 }
 
+/// The longest text of an event; what a peer can make longer is cut.
+const MAX_TEXT: usize = 4096;
+
 impl fmt::Display for Event {
+    /// Whatever a peer, a command or a file has written into it, the line does nothing to a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listening { at } => write!(f, "listening on {at}"),
-            Self::ListenerFailed {
+        f.write_str(&clean(&Line(self).to_string(), MAX_TEXT))
+    }
+}
+
+/// The text as it stands.
+struct Line<'a>(&'a Event);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::Listening { at } => write!(f, "listening on {at}"),
+            Event::ListenerFailed {
                 error,
                 retrying: true,
                 ..
             } => write!(f, "{error}; waiting for it to come back"),
-            Self::ListenerFailed { at, error, .. } => {
+            Event::ListenerFailed { at, error, .. } => {
                 write!(f, "no longer listening on {at}: {error}")
             }
-            Self::ListenerEnded { at } => write!(f, "{at} has ended"),
-            Self::Remark { text, .. } => f.write_str(text),
-            Self::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
-            Self::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
-            Self::SessionDown { peer, path, end } => {
+            Event::ListenerEnded { at } => write!(f, "{at} has ended"),
+            Event::Remark { text, .. } => f.write_str(text),
+            Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
+            Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
+            Event::SessionDown { peer, path, end } => {
                 write!(f, "session with {peer} {} ended: {end}", path.phrase())
             }
-            Self::CertificateExpired { peer } => write!(
+            Event::CertificateExpired { peer } => write!(
                 f,
                 "warning: the certificate of peer {peer} has expired; it is trusted for its key, but its owner should renew it (with the same key, so that its id stays)"
             ),
-            Self::TurnedAway { from, reason, .. } => write!(f, "turned {from} away: {reason}"),
-            Self::Refused {
+            Event::TurnedAway { from, reason, .. } => write!(f, "turned {from} away: {reason}"),
+            Event::Refused {
                 peer,
                 service,
                 reason,
-            } => write!(f, "refused {peer} the service {service:?}: {reason}"),
-            Self::HandlerPanicked { peer, service } => write!(
+            } => write!(
                 f,
-                "the service {service:?} panicked while it served {peer}; report this to who wrote it"
+                "refused {peer} the service {}: {reason}",
+                quoted(service)
             ),
-            Self::Protocol(event) => event.fmt(f),
+            Event::HandlerPanicked { peer, service } => write!(
+                f,
+                "the service {} panicked while it served {peer}; report this to who wrote it",
+                quoted(service)
+            ),
+            Event::Protocol(event) => event.fmt(f),
         }
     }
 }
@@ -244,5 +265,81 @@ impl Events {
     /// How many were missed so far.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Foreign(String);
+
+    impl ProtocolEvent for Foreign {
+        fn peer(&self) -> Option<PeerId> {
+            None
+        }
+    }
+
+    impl fmt::Display for Foreign {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_line_about_an_event_does_nothing_to_a_terminal() {
+        let peer = PeerId::from_bytes([1; 32]);
+        for (name, c) in HOSTILE.iter().filter(|(_, c)| *c != '\0') {
+            let text = format!("a{c}b");
+            let at: Endpoint = format!("unix:/{text}").parse().unwrap();
+            let path = Path {
+                via: vec![],
+                dialled: false,
+                label: text.clone(),
+            };
+            for event in [
+                Event::Listening { at: at.clone() },
+                Event::ListenerEnded { at: at.clone() },
+                Event::Remark {
+                    at: at.clone(),
+                    text: text.clone(),
+                },
+                Event::ChildStderr {
+                    at: at.clone(),
+                    line: text.clone(),
+                },
+                Event::SessionUp {
+                    peer,
+                    path: path.clone(),
+                },
+                Event::SessionDown {
+                    peer,
+                    path,
+                    end: SessionEnd::Closed,
+                },
+                Event::TurnedAway {
+                    at: Some(at),
+                    source: gate::Source::HERE,
+                    from: text.clone(),
+                    reason: TurnedAway::Circuit(text.clone()),
+                },
+                Event::Refused {
+                    peer,
+                    service: text.clone(),
+                    reason: Refused::Other(text.clone()),
+                },
+                Event::HandlerPanicked {
+                    peer,
+                    service: text.clone(),
+                },
+                Event::Protocol(Arc::new(Foreign(text.clone()))),
+            ] {
+                let line = event.to_string();
+                assert!(line.chars().all(is_printable), "{name}: {line:?}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, Tra
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::gate::Source;
 use crate::session::{Backoff, SessionEnd};
 use crate::stack::StackConfig;
 
@@ -41,8 +42,13 @@ pub enum ListenerEnd {
     #[error(transparent)]
     Transport(TransportError),
     /// The stream that there was only once became no session.
-    #[error(transparent)]
-    TurnedAway(TurnedAway),
+    #[error("{from}: {reason}")]
+    TurnedAway {
+        /// From where it came.
+        from: String,
+        /// Why.
+        reason: TurnedAway,
+    },
     /// The session on the stream that there was only once was not closed in order.
     #[error(transparent)]
     Session(SessionEnd),
@@ -135,8 +141,8 @@ impl Accepting {
     }
 
     async fn accept(self: Arc<Self>, mut listener: Listener) -> Result<(), ListenerEnd> {
-        let many = matches!(self.endpoint.scheme(), "tcp" | "unix" | "memory");
-        let line = matches!(self.endpoint.scheme(), "serial" | "pty");
+        let many = self.endpoint.accepts_many();
+        let line = self.endpoint.is_line();
         let mut absent: Option<Backoff> = None;
         let mut last = Ok(());
         loop {
@@ -147,6 +153,7 @@ impl Accepting {
                 Err(error) if many => {
                     self.core.emit(Event::TurnedAway {
                         at: Some(self.endpoint.clone()),
+                        source: Source::HERE,
                         from: self.endpoint.to_string(),
                         reason: TurnedAway::Transport(error),
                     });
@@ -154,7 +161,7 @@ impl Accepting {
                     continue;
                 }
                 // An adapter that was unplugged comes back, by a path under by-id the same one.
-                Err(error) if self.endpoint.scheme() == "serial" => {
+                Err(error) if line => {
                     if absent.is_none() {
                         self.core.emit(Event::ListenerFailed {
                             at: self.endpoint.clone(),
@@ -194,6 +201,7 @@ impl Accepting {
     /// only one.
     async fn session(self: Arc<Self>, mut stream: Stream, only: bool) -> Result<(), ListenerEnd> {
         // Of a listener of `exec:`: watched, and killed with its session.
+        let from = stream.label().to_owned();
         let child = stream.take_child();
         let _child = child.map(|child| self.watch(child));
         let live = come_in(
@@ -204,7 +212,8 @@ impl Accepting {
             &self.config,
             Some(&self.endpoint),
         );
-        let live = live.await.map_err(ListenerEnd::TurnedAway)?;
+        let live = live.await;
+        let live = live.map_err(|reason| ListenerEnd::TurnedAway { from, reason })?;
         let end = live.session.closed().await;
         if only {
             // What the peer sent before it left is still being delivered.

@@ -50,6 +50,7 @@
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
+//! | `live.rs` | a session that is up: with whom, and how it came to be |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
 use std::fmt;
@@ -61,7 +62,7 @@ use cepa_transports::{Endpoint, Layer, Stream};
 use crate::identity::{Identity, PeerId};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{ServiceName, ServiceNameError, Session, reserved};
+use crate::session::{Incoming, ServiceName, ServiceNameError, Session, reserved};
 use crate::stack::DEFAULT_LAYERS;
 
 mod access;
@@ -74,6 +75,7 @@ mod dial;
 mod error;
 mod event;
 mod listeners;
+mod live;
 mod protocol;
 mod resolve;
 mod sessions;
@@ -83,18 +85,21 @@ mod turns;
 
 pub use access::{Access, Admission};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
-pub use call::{Call, Path};
+pub use call::{Call, CallContext};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError};
 pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
 pub use listeners::{ListenError, ListenerEnd, Listening};
+pub use live::Path;
 pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 pub use shares::{Exceeded, Limits, Resource, Scope, Share, ShareLimits};
 
-use self::core::{Core, Live, Service};
+use self::core::{Core, Service};
+use self::live::Live;
+use self::shares::Holder;
 
 /// A node. Clones are handles on the same one.
 #[derive(Clone)]
@@ -133,22 +138,13 @@ impl Node {
         }
     }
 
-    /// A handle that does not keep it alive, for what the node itself holds.
-    fn weak(core: &Arc<Core>) -> Self {
-        Self {
-            core: Arc::clone(core),
-            _owner: None,
-        }
-    }
-
-    /// A handle that does not keep the node alive: for what runs for the node, which would keep it for ever else.
+    /// A handle that does not keep the node alive: for what the node itself holds or runs, which would keep it for ever else.
     #[must_use]
     pub fn handle(&self) -> Self {
-        Self::weak(&self.core)
-    }
-
-    fn core(&self) -> &Arc<Core> {
-        &self.core
+        Self {
+            core: Arc::clone(&self.core),
+            _owner: None,
+        }
     }
 
     /// Who it is.
@@ -338,10 +334,29 @@ impl Node {
         all.into_iter().map(one).collect()
     }
 
+    /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`].
+    ///
+    /// # Errors
+    /// [`Exceeded`] names the limit.
+    pub fn hold(&self, peer: PeerId, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
+        let holder = Holder {
+            peer,
+            host: None,
+            named: false,
+        };
+        self.core.shares.take(holder, wanted)
+    }
+
     /// How much of a resource is held now, by one peer or by all.
     #[must_use]
     pub fn held(&self, resource: Resource, peer: Option<PeerId>) -> usize {
         self.core.shares.held(resource, peer)
+    }
+
+    /// Bytes that have arrived from all peers and that no application has read.
+    #[must_use]
+    pub fn receive_memory(&self) -> usize {
+        self.core.shares.memory_used()
     }
 
     // ---- events and the end --------------------------------------------------------------------
@@ -358,7 +373,7 @@ impl Node {
     }
 
     /// Reports that a peer did not get a service.
-    pub(crate) fn emit_refused(&self, peer: PeerId, service: impl Into<String>, reason: Refused) {
+    pub fn emit_refused(&self, peer: PeerId, service: impl Into<String>, reason: Refused) {
         let service = service.into();
         self.core.emit(Event::Refused {
             peer,
@@ -367,8 +382,8 @@ impl Node {
         });
     }
 
-    /// Runs something until it is over or the node shuts down, in a task that the shutdown waits for.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs something for a protocol until it is over or the node shuts down, in a task that the shutdown waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let core = Arc::clone(&self.core);
         self.core.tasks.spawn(async move {
             tokio::select! {
@@ -378,13 +393,28 @@ impl Node {
         });
     }
 
+    /// Serves what the peer of a call asks for next on its substream, for a protocol that has found that the peer may have
+    /// that service; its [`Access`] is not looked at. `by` is what the handler reads as [`Call::introduced_by`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, and with it the substream.
+    pub async fn serve_introduced(
+        &self,
+        context: CallContext,
+        incoming: Incoming,
+        by: Vec<PeerId>,
+    ) {
+        sessions::serve_introduced(&self.core, context, incoming, by).await;
+    }
+
     /// Whether there is a service of that very name.
-    pub(crate) fn offers(&self, name: &str) -> bool {
+    pub fn offers(&self, name: &str) -> bool {
         self.core.named_service(name).is_some()
     }
 
-    /// As [`serve`](Self::serve), for services of a protocol: those are opened by introduction only.
-    pub(crate) fn serve_reserved<H, F>(&self, name: String, access: Access, handler: H)
+    /// As [`serve`](Self::serve), for a protocol that offers services of its own: the name is taken as it is, is not listed,
+    /// and leads to the service only for whom [`serve_introduced`](Self::serve_introduced) is called.
+    pub fn serve_reserved<H, F>(&self, name: String, access: Access, handler: H)
     where
         H: Fn(Call) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,

@@ -55,7 +55,7 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// What a peer reads that may not open it; one line.
     fn refusal(&self) -> &'static str {
-        super::sessions::NOT_OPEN
+        NOT_OPEN
     }
 
     /// Whether [`Node::shutdown`](super::Node::shutdown) waits for substreams that it serves. What only carries something for
@@ -64,6 +64,9 @@ pub trait Protocol: Send + Sync + 'static {
         true
     }
 }
+
+/// A service that a peer may not open and one that does not exist are the same to it.
+pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
 
 /// Whether `name` is one that `pattern` stands for.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {

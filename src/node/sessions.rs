@@ -19,16 +19,17 @@ use tokio_util::task::TaskTracker;
 use crate::Side;
 use crate::gate::Source;
 use crate::identity::PeerId;
+use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
-use super::Node;
 use super::access::{Access, Admission, Denied, How, What, decide};
 use super::admit;
-use super::call::{Call, Path};
-use super::core::{Core, Live, Service};
+use super::call::{Call, CallContext};
+use super::core::{Core, Service};
 use super::event::{Event, Refused, TurnedAway};
-use super::protocol::Protocol;
+use super::live::{Live, Path};
+use super::protocol::{NOT_OPEN, Protocol};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -46,16 +47,34 @@ pub(super) async fn come_in(
     config: &StackConfig,
     at: Option<&Endpoint>,
 ) -> Result<Live, TurnedAway> {
-    let from = stream.label().to_owned();
+    let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
     match handshake(core, stream, layers, via, config).await {
         Ok((session, path, host)) => Ok(register(core, session, path, host).await),
-        Err(reason) => {
-            core.emit(Event::TurnedAway {
-                at: at.cloned(),
-                from,
-                reason: reason.clone(),
-            });
+        Err(Failed { reason, is_news }) => {
+            if is_news {
+                core.emit(Event::TurnedAway {
+                    at: at.cloned(),
+                    source,
+                    from,
+                    reason: reason.clone(),
+                });
+            }
             Err(reason)
+        }
+    }
+}
+
+/// A stream that became no session; whether anybody wants to know.
+struct Failed {
+    reason: TurnedAway,
+    is_news: bool,
+}
+
+impl From<TurnedAway> for Failed {
+    fn from(reason: TurnedAway) -> Self {
+        Self {
+            reason,
+            is_news: true,
         }
     }
 }
@@ -66,16 +85,21 @@ async fn handshake(
     layers: &[Layer],
     via: Vec<PeerId>,
     config: &StackConfig,
-) -> Result<(Session, Path, Option<Source>), TurnedAway> {
+) -> Result<(Session, Path, Option<Source>), Failed> {
     let label = stream.label().to_owned();
-    let source = Source::of(&label);
-    let pass = core.gate.enter(source).map_err(TurnedAway::Gate)?;
+    let source = Source::from(stream.remote());
+    let pass = tokio::select! {
+        pass = core.gate.enter(source) => pass,
+        () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
+    };
+    let mut pass = pass.map_err(TurnedAway::Gate)?;
     let host = Some(source).filter(Source::is_far);
     let mut config = config.clone();
     config.admission = Some(admit::inbound(&core.shares, host));
     let session = tokio::select! {
         session = Session::over(stream, layers, Side::Server, &config) => session,
-        () = core.stopping() => return Err(TurnedAway::ShutDown),
+        turned = pass.evicted() => return Err(TurnedAway::Gate(turned).into()),
+        () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
     match session {
         Ok(session) => {
@@ -88,10 +112,14 @@ async fn handshake(
             Ok((session, path, host))
         }
         Err(error) => {
-            if let Some(failing) = error.failing() {
+            let mut is_news = true;
+            if error.is_probe() {
+                is_news = pass.probe();
+            } else if let Some(failing) = error.failing() {
                 pass.failed(failing);
             }
-            Err(TurnedAway::Connect(error))
+            let reason = TurnedAway::Connect(error);
+            Err(Failed { reason, is_news })
         }
     }
 }
@@ -206,7 +234,7 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
             idle
         };
         if most.is_some_and(|most| unused_since.elapsed() >= most) {
-            live.session.close().await;
+            live.session.close_with(GoAwayCode::Idle).await;
         }
     }
 }
@@ -221,12 +249,11 @@ enum Callee {
 fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let name = incoming.service().to_owned();
     let (core, live) = (Arc::clone(core), live.clone());
-    let node = Node::weak(&core);
     // From now on, and not only once the task runs.
     let busy = core.handlers.token();
     let serving = live.serving.clone();
     serving.spawn(async move {
-        let call = Call::new(incoming, node, live.clone());
+        let call = Call::new(incoming, live.clone(), core.shares.clone());
         match find(&core, &live, &name) {
             Ok(Callee::Service(service)) => {
                 guarded(&core, &live, &name, move || (service.handler)(call)).await;
@@ -272,23 +299,24 @@ async fn guarded<F: Future<Output = ()>>(
 }
 
 /// Serves a substream of a peer that was introduced to its service.
-pub(super) async fn serve_introduced(call: Call) {
-    let core = Arc::clone(call.node().core());
-    let name = call.service().to_owned();
+pub(super) async fn serve_introduced(
+    core: &Arc<Core>,
+    context: CallContext,
+    incoming: Incoming,
+    by: Vec<PeerId>,
+) {
+    let name = incoming.service().to_owned();
+    let call = Call::introduced(incoming, context, by);
     let live = call.live().clone();
-    let how = how(&live);
     match core.named_service(&name) {
-        Some(service) if decide(&live.who, how, What::Introduced).is_ok() => {
-            guarded(&core, &live, &name, move || (service.handler)(call)).await;
+        Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
+            guarded(core, &live, &name, move || (service.handler)(call)).await;
         }
         _ => {
             let _ = call.refuse(NOT_OPEN).await;
         }
     }
 }
-
-/// A service that a peer may not open and one that does not exist are the same to it.
-pub(super) const NOT_OPEN: &str = "no service of this name is open to you";
 
 fn how(live: &Live) -> How {
     How {
@@ -363,4 +391,159 @@ fn names(core: &Core, open: impl Fn(&(String, Access)) -> bool) -> String {
         .map(|(name, _)| name)
         .collect();
     all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
+
+    use cepa_transports::Remote;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::gate;
+    use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
+    use crate::node::NodeConfig;
+    use crate::stack::DEFAULT_LAYERS;
+
+    const FAR: &str = "192.0.2.7:4711";
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn far() -> Remote {
+        Remote::Tcp(FAR.parse().unwrap())
+    }
+
+    fn circuit() -> Remote {
+        Remote::Circuit { relay: [7; 32] }
+    }
+
+    /// Tolerates three failures. In hours, so that it makes no difference how long the test takes.
+    fn strict(change: impl FnOnce(&mut gate::Config)) -> Node {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+        config.gate = gate::Config {
+            penalty_refused: HOUR,
+            penalty_timed_out: 4 * HOUR,
+            tolerated: 3 * HOUR,
+            most: 100 * HOUR,
+            ..gate::Config::default()
+        };
+        change(&mut config.gate);
+        Node::new(config)
+    }
+
+    /// Comes from there, and does something; gives why it was turned away, or nothing where it was let in.
+    async fn knock<F: Future>(
+        node: &Node,
+        from: Remote,
+        does: impl FnOnce(DuplexStream) -> F,
+    ) -> Option<String> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let stream = Stream::from_io(near, "somebody").with_remote(from);
+        let config = &node.core.config.stack;
+        let comes = come_in(&node.core, stream, DEFAULT_LAYERS, Vec::new(), config, None);
+        let (came, _kept) = tokio::join!(Box::pin(comes), does(far));
+        came.err().map(|reason| reason.to_string())
+    }
+
+    async fn nonsense(mut far: DuplexStream) {
+        let _ = far.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+    }
+
+    /// As whoever dials the node does.
+    async fn friend(node: &Node, far: DuplexStream) -> Option<Session> {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id())));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
+        Box::pin(session).await.ok()
+    }
+
+    #[tokio::test]
+    async fn who_fails_again_and_again_is_shut_out() {
+        for from in [far(), circuit()] {
+            let node = strict(|_| {});
+            for _ in 0..4 {
+                let why = knock(&node, from.clone(), nonsense).await.unwrap();
+                assert!(!why.contains("failures"), "{why}");
+            }
+            let why = knock(&node, from.clone(), |far| friend(&node, far)).await;
+            let why = why.expect("it was let in");
+            assert!(
+                why.starts_with("too many failures from there, shut out for "),
+                "{why}"
+            );
+            // It is that source alone.
+            let other = Remote::Tcp("192.0.2.8:4711".parse().unwrap());
+            for other in [other, Remote::Memory, Remote::Circuit { relay: [8; 32] }] {
+                assert_eq!(knock(&node, other, |far| friend(&node, far)).await, None);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_gets_in_is_forgiven() {
+        let node = strict(|_| {});
+        // Six failures would be too many without what lies between them; after it they do not count for an hour.
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert!(knock(&node, far(), nonsense).await.is_some());
+            }
+            assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
+        }
+        for _ in 0..10 {
+            let why = knock(&node, far(), nonsense).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_silent_counts_as_worse() {
+        let node = strict(|_| {});
+        let why = knock(&node, far(), async |far| far).await.unwrap();
+        assert!(why.contains("in time"), "{why}");
+        let why = knock(&node, far(), async |far| far).await.unwrap();
+        assert!(why.starts_with("too many failures"), "{why}");
+    }
+
+    /// What a load balancer does, once a second.
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_before_the_first_byte_has_not_failed_and_is_news_once_a_minute() {
+        for from in [far(), Remote::Tcp("127.0.0.1:1".parse().unwrap())] {
+            let node = strict(|_| {});
+            let mut events = node.events();
+            for _ in 0..120 {
+                let why = knock(&node, from.clone(), async |far| drop(far)).await;
+                let why = why.unwrap();
+                assert!(why.contains("before it said anything"), "{why}");
+                sleep(Duration::from_secs(1)).await;
+            }
+            drop(node);
+            let mut news = 0;
+            while let Some(event) = events.next().await {
+                news += usize::from(matches!(event, Event::TurnedAway { .. }));
+            }
+            // In 120 s, or a little more.
+            assert!((2..=3).contains(&news), "{news}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_gives_its_place_to_who_comes() {
+        let node = strict(|gate| gate.all = 1);
+        let silent = knock(&node, far(), async |far| {
+            sleep(Duration::from_secs(9)).await;
+            drop(far);
+        });
+        let comes = async {
+            sleep(Duration::from_secs(1)).await;
+            let other = Remote::Tcp("192.0.2.8:4711".parse().unwrap());
+            knock(&node, other, |far| friend(&node, far)).await
+        };
+        let (silent, came) = tokio::join!(silent, comes);
+        assert_eq!(came, None);
+        let why = silent.unwrap();
+        assert!(why.contains("its place was given"), "{why}");
+    }
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gate::Source;
 use crate::identity::PeerId;
+use crate::mux::ReceivePool;
 
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,6 +240,9 @@ impl Counts {
 pub(super) struct Shares {
     limits: ShareLimits,
     counts: Arc<Mutex<HashMap<Resource, Counts>>>,
+    memory: ReceivePool,
+    /// The part of each peer that has a session, and in how many it is used.
+    of_peers: Arc<Mutex<HashMap<PeerId, (ReceivePool, usize)>>>,
 }
 
 impl Shares {
@@ -247,7 +251,30 @@ impl Shares {
         Self {
             limits,
             counts: Arc::new(Mutex::new(HashMap::from(counts))),
+            memory: ReceivePool::new(limits.receive_memory),
+            of_peers: Arc::default(),
         }
+    }
+
+    /// The receive memory of all sessions of a peer, for one session more.
+    pub(super) fn memory_of(&self, peer: PeerId) -> PeerMemory {
+        let mut of_peers = lock(&self.of_peers);
+        let most = self.limits.receive_memory_a_peer;
+        let new = || (self.memory.share(most), 0);
+        let (pool, sessions) = of_peers.entry(peer).or_insert_with(new);
+        *sessions += 1;
+        let pool = pool.clone();
+        drop(of_peers);
+        PeerMemory {
+            shares: self.clone(),
+            peer,
+            pool,
+        }
+    }
+
+    /// Bytes that have arrived and that no application has read.
+    pub(super) fn memory_used(&self) -> usize {
+        self.memory.used()
     }
 
     /// So many more for this holder, all or none.
@@ -293,8 +320,32 @@ impl Shares {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Resource, Counts>> {
-        // Each change is whole before anything can panic.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole before anything can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The receive memory of a peer, held by one of its sessions.
+#[derive(Debug)]
+pub(super) struct PeerMemory {
+    shares: Shares,
+    peer: PeerId,
+    pub(super) pool: ReceivePool,
+}
+
+impl Drop for PeerMemory {
+    fn drop(&mut self) {
+        let mut of_peers = lock(&self.shares.of_peers);
+        if let Some((_, sessions)) = of_peers.get_mut(&self.peer) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                of_peers.remove(&self.peer);
+            }
+        }
     }
 }
 

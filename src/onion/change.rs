@@ -184,6 +184,10 @@ impl<T: ByteStream> Onion<T> {
         let at = self.engine.depth().saturating_sub(1);
         let failed = match self.engine.advance() {
             Ok(Advance::Progress) => return Poll::Ready(Ok(())),
+            Ok(Advance::Apart) => match ready!(self.poll_apart(cx)) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(error) => error,
+            },
             Ok(Advance::NeedWire) => match ready!(self.poll_wire(cx)) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) => TlsError::from_io(&error),

@@ -29,9 +29,10 @@ use bytes::{Buf, BytesMut};
 
 use super::buffer::Buffer;
 use super::info::Counters;
+use super::writers::{Behind, Sealer};
 use crate::tls::TlsError;
-use crate::tls::record::{MAX_PLAINTEXT, MAX_RECORD};
-use crate::tls::session::Session;
+use crate::tls::record::{self, Front, MAX_PLAINTEXT, MAX_RECORD};
+use crate::tls::session::{Fed, Session};
 
 /// How much is read ahead from the wire: a record and what a socket has ready.
 const READ_AHEAD: usize = 64 * 1024 + MAX_RECORD;
@@ -51,6 +52,22 @@ pub(super) enum Advance {
     NeedWire,
     /// The wire has ended where it may end: below all layers.
     EndOfWire,
+    /// The innermost layer is to take a record that may keep it busy; see [`Engine::take_apart`].
+    Apart,
+}
+
+/// The innermost session, out of the engine together with a record for it.
+pub(super) struct Taken {
+    session: Session,
+    record: Vec<u8>,
+    fed: Result<Option<Fed>, TlsError>,
+}
+
+impl Taken {
+    /// Gives the session its record, once; this is what may take its time.
+    pub(super) fn feed(&mut self) {
+        self.fed = self.session.feed(&std::mem::take(&mut self.record));
+    }
 }
 
 struct Layer {
@@ -190,6 +207,7 @@ impl Engine {
             match self.step(at)? {
                 Step::Fed if at == top => return Ok(Advance::Progress),
                 Step::Fed => at += 1,
+                Step::Apart => return Ok(Advance::Apart),
                 Step::Closed if at == top => return Ok(Advance::Closed),
                 // An outer layer's end takes the inner ones with it.
                 Step::Closed => return Err(self.truncated(at + 1)),
@@ -218,7 +236,7 @@ impl Engine {
         };
         let fed = match below {
             // Straight from the plaintext of the layer below, when that holds a whole record.
-            Some(below) if input.is_empty() => {
+            Some(below) if input.is_empty() && !layer.session.feeds_apart() => {
                 let fed = layer.session.feed(below.plaintext());
                 match &fed {
                     Ok(Some(fed)) => below.consume(fed.record),
@@ -230,6 +248,9 @@ impl Engine {
             below => {
                 if let Some(below) = below {
                     keep_plaintext(below, input);
+                }
+                if layer.session.takes_apart(input.filled()) {
+                    return Ok(Step::Apart);
                 }
                 let fed = layer.session.feed(input.filled());
                 if let Ok(Some(fed)) = &fed {
@@ -249,6 +270,43 @@ impl Engine {
                 self.settle(at);
                 Err(self.fail(at, error))
             }
+        }
+    }
+
+    /// Takes the innermost session out, with the record that it is to have. Until it is [put back](Self::put_back)
+    /// there is nothing to be had from its layer; those below go on.
+    pub(super) fn take_apart(&mut self) -> Option<Taken> {
+        let top = self.layers.len().checked_sub(1)?;
+        let input = match top.checked_sub(1) {
+            None => &mut self.wire_input,
+            Some(below) => self.inputs.get_mut(below)?,
+        };
+        let Front::Whole(length) = record::front(input.filled()) else {
+            return None;
+        };
+        let record = input.filled().get(..length)?.to_vec();
+        input.consume(length);
+        Some(Taken {
+            session: self.layers.get_mut(top)?.session.take(),
+            record,
+            fed: Ok(None),
+        })
+    }
+
+    /// Goes on with what came of the record.
+    pub(super) fn put_back(&mut self, taken: Taken) -> Result<(), TlsError> {
+        let top = self.layers.len().saturating_sub(1);
+        let Some(layer) = self.layers.last_mut() else {
+            return Ok(());
+        };
+        layer.session = taken.session;
+        if let Ok(Some(fed)) = &taken.fed {
+            layer.counters.inward(fed.record, fed.plaintext);
+        }
+        self.settle(top);
+        match taken.fed {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fail(top, error)),
         }
     }
 
@@ -506,65 +564,5 @@ enum Step {
     Fed,
     Closed,
     Starved,
-}
-
-/// Takes one layer's records as the plaintext of the layer below, without a copy between.
-struct Sealer<'a> {
-    session: &'a mut Session,
-    counters: &'a Counters,
-    /// Bytes of the application that share the first record.
-    first: &'a mut BytesMut,
-}
-
-impl Write for Sealer<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let n: usize = parts.iter().map(|part| part.len()).sum();
-        if self.first.is_empty() {
-            self.session.seal(parts)?;
-        } else {
-            let first = self.first.split();
-            let mut all = vec![IoSlice::new(&first)];
-            all.extend_from_slice(parts);
-            self.session.seal(&all)?;
-            self.counters.outward_plain(first.len());
-        }
-        self.counters.outward_plain(n);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes `raw` and what follows it in one vectored write.
-struct Behind<'a> {
-    raw: &'a mut BytesMut,
-    wire: &'a mut dyn Write,
-}
-
-impl Write for Behind<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = {
-            let mut all = Vec::with_capacity(parts.len() + 1);
-            all.push(IoSlice::new(self.raw));
-            all.extend_from_slice(parts);
-            self.wire.write_vectored(&all)?
-        };
-        let raw = written.min(self.raw.len());
-        self.raw.advance(raw);
-        Ok(written - raw)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.wire.flush()
-    }
+    Apart,
 }

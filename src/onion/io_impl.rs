@@ -102,6 +102,8 @@ impl<T: ByteStream> Onion<T> {
                 Ok(Advance::Progress) => {}
                 Ok(Advance::Closed | Advance::EndOfWire) => return Poll::Ready(Ok(false)),
                 Ok(Advance::NeedWire) => ready!(self.poll_wire(cx))?,
+                // Shut down in the middle of a push, and read on.
+                Ok(Advance::Apart) => ready!(self.poll_apart(cx))?,
                 Err(error) => {
                     self.drain_for_reader();
                     return Poll::Ready(Err(error.into()));

@@ -23,8 +23,10 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `engine.rs` | the layers and their buffers, without IO |
+//! | `writers.rs` | where the engine lets a layer write its records to |
 //! | `io_impl.rs` | reading, writing, flushing, shutting down |
 //! | `change.rs` | push and pop |
+//! | `apart.rs` | a handshake whose trust policy takes its time, on a thread of its own |
 //! | `offer.rs` | the negotiated push |
 
 use std::fmt;
@@ -33,7 +35,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cepa_transports::ByteStream;
+use tokio::task::JoinHandle;
 
+mod apart;
 mod buffer;
 mod change;
 mod engine;
@@ -41,12 +45,13 @@ mod info;
 mod io_impl;
 mod offer;
 mod wakers;
+mod writers;
 
 pub use info::{LayerBytes, LayerInfo};
 pub use offer::{Answer, Offer, OfferError};
 
 use crate::tls::TlsError;
-use engine::Engine;
+use engine::{Engine, Taken};
 use wakers::Wakers;
 
 /// The most TLS layers of one onion. Each costs a handshake, a buffer and a pass of encryption; a
@@ -65,6 +70,8 @@ pub struct Onion<T> {
     /// The wire was written to and not flushed since.
     unflushed: bool,
     wakers: Wakers,
+    /// The innermost session is on another thread with a record of its handshake; see `apart.rs`.
+    away: Option<JoinHandle<Taken>>,
 }
 
 /// Where the onion stands; the same whichever role we play.
@@ -102,6 +109,7 @@ impl<T: ByteStream> Onion<T> {
             write_error: None,
             unflushed: false,
             wakers: Wakers::new(),
+            away: None,
         }
     }
 }

@@ -5,13 +5,102 @@
 //! the code carries, so it has pinned it; the inviter knows the joiner's key from here on, since the
 //! proof is about both keys and this very session. See [`Invitation`].
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
 
 use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
 use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
 
 /// The service that a joiner opens.
 pub const PAIRING_SERVICE: &str = reserved::PAIR;
+
+/// What became of somebody who came for an invitation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PairingEvent {
+    /// It was let in; the invitation is used up.
+    Joined {
+        /// Who.
+        peer: PeerId,
+    },
+    /// It was not.
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        error: PairingError,
+    },
+}
+
+impl ProtocolEvent for PairingEvent {
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Joined { peer } | Self::Refused { peer, .. } => Some(*peer),
+        }
+    }
+}
+
+impl fmt::Display for PairingEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined { peer } => write!(f, "{peer} has joined"),
+            Self::Refused { peer, error } => write!(f, "{peer} did not join: {error}"),
+        }
+    }
+}
+
+/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s. The node's
+/// trust has to let strangers in. `now` is the clock that the invitation's end goes by.
+///
+/// # Errors
+/// The node does so already.
+pub fn invite(
+    node: &Node,
+    invitation: OpenInvitation,
+    now: fn() -> UnixTime,
+) -> Result<(), ProtocolError> {
+    let open = Mutex::new(invitation);
+    let inviter = node.handle();
+    node.add_protocol(Arc::new(Inviter {
+        node: inviter,
+        open,
+        now,
+    }))
+}
+
+struct Inviter {
+    node: Node,
+    open: Mutex<OpenInvitation>,
+    now: fn() -> UnixTime,
+}
+
+impl Protocol for Inviter {
+    fn names(&self) -> &[&'static str] {
+        &[PAIRING_SERVICE]
+    }
+
+    // Who joins proves to have the code.
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::OwnProof
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let (incoming, context) = call.into_parts();
+            let (node, session) = (&self.node, context.session());
+            let peer = session.peer().id();
+            match admit(session, incoming, &self.open, self.now).await {
+                Ok(peer) => node.emit(PairingEvent::Joined { peer }),
+                Err(error) => node.emit(PairingEvent::Refused { peer, error }),
+            }
+        })
+    }
+}
 
 /// Why two did not come together. Each text is one line and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +135,18 @@ pub enum PairingError {
 
 /// Uses an invitation; returns when the inviter has let us in.
 ///
+/// # Errors
+/// [`NotAdmitted::Own`] where it is our own invitation, [`PairingError::WrongPeer`] where the session is with somebody
+/// else than its maker, by whatever key the maker has now; else what the inviter made of it, or the session's failure.
+///
 /// # Cancel safety
 /// Dropping the future may leave the invitation used or not.
 pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), PairingError> {
     let peer = session.peer();
-    if peer.id() != invitation.id() {
+    if peer.local_id() == invitation.id() {
+        return Err(NotAdmitted::Own.into());
+    }
+    if !peer.is(&invitation.id()) {
         return Err(PairingError::WrongPeer {
             expected: invitation.id(),
             found: peer.id(),
@@ -76,28 +172,37 @@ pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), Pair
 /// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. A proof that is
 /// slow to come is waited for as long as the substream's own time limits allow.
 ///
+/// # Errors
+/// [`PairingError::NotAdmitted`] with the reason; [`NotAdmitted::Own`] is told to the peer too. Else the substream's
+/// failure.
+///
 /// # Cancel safety
 /// Dropping the future may leave the invitation used or not; [`OpenInvitation::admit`] is called once.
 pub async fn admit(
     session: &Session,
     incoming: Incoming,
-    open: &std::sync::Mutex<OpenInvitation>,
+    open: &Mutex<OpenInvitation>,
     now: impl Fn() -> UnixTime,
 ) -> Result<PeerId, PairingError> {
     let joiner = session.peer().id();
+    let inviter = lock(open).invitation().id();
+    // Whoever made it and has replaced the key since, too.
+    if session.peer().is(&inviter) {
+        let _ = incoming.refuse(&NotAdmitted::Own.to_string()).await;
+        return Err(NotAdmitted::Own.into());
+    }
     let mut stream = incoming.accept().await?;
     let mut proof = [0; 32];
     stream.read_exact(&mut proof).await?;
-    let answer = {
-        // Whoever panicked while it held this has let nobody in.
-        let mut open = open
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        open.admit(&proof, session.tls_exporter(), joiner, now())?
-    };
+    let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, now())?;
     stream.write_all(&answer).await?;
     stream.shutdown().await?;
     // Until the joiner has read it and says so by its own end, or is gone.
     let _ = stream.read(&mut [0]).await;
     Ok(joiner)
+}
+
+fn lock(open: &Mutex<OpenInvitation>) -> MutexGuard<'_, OpenInvitation> {
+    // Whoever panicked while it held this has let nobody in.
+    open.lock().unwrap_or_else(PoisonError::into_inner)
 }

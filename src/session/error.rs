@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use cepa_transports::text::quoted;
+
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
 use crate::onion::Onion;
 use crate::stack::BindingError;
@@ -18,6 +20,12 @@ pub enum SessionEnd {
     /// The peer closed it, and said so.
     #[error("the peer closed the session")]
     ClosedByPeer,
+    /// The peer closed it with a reason.
+    #[error("{}", MuxError::GoAway { code: *code })]
+    GoneAway {
+        /// The reason that the peer gave.
+        code: GoAwayCode,
+    },
     /// A TLS layer failed, or was cut off.
     #[error("the session is lost: {0}")]
     Tls(#[source] TlsError),
@@ -30,7 +38,11 @@ impl SessionEnd {
     /// Whether one of the two ends wished it, and said so.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        matches!(self, Self::Closed | Self::ClosedByPeer)
+        match self {
+            Self::Closed | Self::ClosedByPeer => true,
+            Self::GoneAway { code } => code.is_clean(),
+            Self::Tls(_) | Self::Lost(_) => false,
+        }
     }
 
     pub(super) fn from_mux(error: MuxError) -> Self {
@@ -39,6 +51,8 @@ impl SessionEnd {
             MuxError::GoAway {
                 code: GoAwayCode::Normal,
             } => Self::ClosedByPeer,
+            MuxError::GoAway { code } => Self::GoneAway { code },
+            MuxError::GaveUp { code } if code.is_clean() => Self::Closed,
             MuxError::Io(error) => match tls_inside(&error) {
                 Some(tls) => Self::Tls(tls),
                 None => Self::Lost(MuxError::Io(error)),
@@ -78,6 +92,34 @@ pub enum OpenError {
         /// The service that was asked for.
         service: String,
     },
+    /// The peer does not end TLS inside this service, but passes it on to whoever is behind it.
+    #[error(
+        "the peer passes TLS inside {} on to another host: open it secured through the peer",
+        named(service)
+    )]
+    InnerTlsEndsBeyond {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// The peer ends TLS inside this service itself, and does not pass it on.
+    #[error(
+        "the peer ends TLS inside {} itself: open it secured with the peer, not through it",
+        named(service)
+    )]
+    InnerTlsEndsHere {
+        /// The service that was asked for.
+        service: String,
+    },
+    /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
+    /// was given up.
+    #[error(
+        "whoever ends the TLS inside {} means another service or another session than we do: something in between joins what does not belong together, do not trust this way",
+        named(service)
+    )]
+    InnerBinding {
+        /// The service that was asked for.
+        service: String,
+    },
     /// The peer has dialled us, and gives this service only to those who dial it.
     #[error(
         "the peer does not offer {} on a session that it has dialled itself: dial the peer, and open it there",
@@ -107,7 +149,8 @@ pub enum OpenError {
     },
     /// A name that can't be sent.
     #[error(
-        "{service:?} can't be the name of a service: at most 255 bytes, no control or invisible characters"
+        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
+        quoted(service)
     )]
     Name {
         /// The name.
@@ -168,6 +211,24 @@ pub enum AcceptError {
     /// told.
     #[error("the peer wants no TLS inside the substream: accept it without")]
     WantsNoInnerTls,
+    /// The peer asked for inner TLS that may pass through us, and the service was accepted with such as ends here.
+    /// The peer has been told.
+    #[error(
+        "the peer wants TLS inside the substream that is not bound to this session: accept it so, or let it ask for the other"
+    )]
+    WantsInnerTlsThrough,
+    /// The peer asked for inner TLS that ends here, and the service was accepted for the other kind. The peer has been
+    /// told.
+    #[error(
+        "the peer wants TLS inside the substream that is bound to this session: accept it so, or let it ask for the other"
+    )]
+    WantsInnerTlsHere,
+    /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
+    /// was given up.
+    #[error(
+        "whoever has opened the TLS inside the substream means another service or another session than we do: something in between joins what does not belong together"
+    )]
+    InnerBinding,
     /// TLS inside the substream failed.
     #[error("TLS inside the substream: {0}")]
     Tls(#[source] TlsError),
@@ -240,7 +301,7 @@ fn named(service: &str) -> String {
     if service.is_empty() {
         "its default service".into()
     } else {
-        format!("the service {service:?}")
+        format!("the service {}", quoted(service))
     }
 }
 

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! The first byte is the version of this header. `length` is one byte and counts bytes of UTF-8
-//! behind it. Of `flags` bit 0 asks for inner TLS; the other bits are 0, and a request that sets one
-//! is refused, so that they can get a meaning some day without being overlooked by old peers. What
-//! follows an answer of status 0 belongs to the service, or, where inner TLS was asked for, to the
-//! handshake. docs/PROTOCOL.md has it with examples.
+//! behind it. Of `flags` bit 0 asks for inner TLS, and bit 1, which stands beside bit 0 only, for such as
+//! may end beyond the acceptor (`inner.rs`); the other bits are 0, and a request that sets one is refused,
+//! so that they can get a meaning some day without being overlooked by old peers. What follows an answer of
+//! status 0 belongs to the service, or, where inner TLS was asked for, to the handshake. docs/PROTOCOL.md has it with examples.
+
+use cepa_transports::text::clean;
 
 use super::service::ServiceName;
 
@@ -19,12 +21,11 @@ const VERSION: u8 = 1;
 /// Flag: the opener will start TLS, as client, right behind the answer.
 const INNER_TLS: u8 = 1;
 
+/// Flag: that TLS is not bound to this session, as it may pass through the acceptor.
+const THROUGH: u8 = 2;
+
 /// The part of fixed length, in both directions.
 const HEAD: usize = 3;
-
-/// The first byte inside a substream's own TLS, from the acceptor: the opener was let in. A TLS 1.3
-/// client can't know it from the handshake.
-pub(super) const LET_IN: u8 = 1;
 
 /// The most bytes of a text: what one length byte can say.
 const MAX_TEXT: usize = 255;
@@ -35,7 +36,33 @@ pub(super) struct Request {
     /// The service; empty leaves the choice to the acceptor.
     pub(super) service: String,
     /// TLS inside this substream.
-    pub(super) inner_tls: bool,
+    pub(super) inner_tls: InnerTls,
+}
+
+/// TLS inside a substream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InnerTls {
+    /// There is none.
+    Without,
+    /// Between the two ends of the session, and bound to it.
+    Here,
+    /// With whoever is behind the acceptor, who may be a third.
+    Through,
+}
+
+impl InnerTls {
+    fn flags(self) -> u8 {
+        match self {
+            Self::Without => 0,
+            Self::Here => INNER_TLS,
+            Self::Through => INNER_TLS | THROUGH,
+        }
+    }
+
+    fn from_flags(flags: u8) -> Option<Self> {
+        let all = [Self::Without, Self::Here, Self::Through];
+        all.into_iter().find(|one| one.flags() == flags)
+    }
 }
 
 /// The answer.
@@ -61,6 +88,8 @@ pub(super) enum Status {
     NotUnderstood,
     /// 5: refused on this session; the service is open to whoever dials this node itself.
     DialInstead,
+    /// 6: refused; inner TLS may end beyond the acceptor where it must not, or the other way round.
+    OtherInnerTls,
 }
 
 /// Why bytes are no header.
@@ -97,7 +126,7 @@ pub(super) enum Progress<T> {
 
 impl Request {
     pub(super) fn encode(&self) -> Result<Vec<u8>, HeaderError> {
-        let flags = if self.inner_tls { INNER_TLS } else { 0 };
+        let flags = self.inner_tls.flags();
         check_name(&self.service)?;
         let length = u8::try_from(self.service.len()).map_err(|_| HeaderError::Name)?;
         let mut bytes = vec![VERSION, flags, length];
@@ -112,9 +141,7 @@ impl Request {
             return Err(HeaderError::Version(*version));
         }
         let flags = head.get(1).copied().unwrap_or_default();
-        if flags & !INNER_TLS != 0 {
-            return Err(HeaderError::Flags(flags));
-        }
+        let inner_tls = InnerTls::from_flags(flags).ok_or(HeaderError::Flags(flags))?;
         let text = match text(head, rest) {
             Ok(text) => text,
             Err(needed) => return Ok(Progress::Need(needed)),
@@ -123,7 +150,7 @@ impl Request {
         check_name(service)?;
         let request = Self {
             service: service.into(),
-            inner_tls: flags & INNER_TLS != 0,
+            inner_tls,
         };
         Ok(Progress::Done(request, HEAD + text.len()))
     }
@@ -139,12 +166,7 @@ impl Answer {
 
     /// A refusal; of a long reason only the beginning is said.
     pub(super) fn refused(status: Status, reason: &str) -> Self {
-        let mut text: String = clean(reason);
-        let mut end = text.len().min(MAX_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        let text = clean(reason, MAX_TEXT).into_owned();
         Self { status, text }
     }
 
@@ -174,7 +196,7 @@ impl Answer {
         Ok(Progress::Done(
             Self {
                 status,
-                text: clean(&String::from_utf8_lossy(text)),
+                text: clean(&String::from_utf8_lossy(text), MAX_TEXT).into_owned(),
             },
             size,
         ))
@@ -190,6 +212,7 @@ impl Status {
             Self::NoInnerTls => 3,
             Self::NotUnderstood => 4,
             Self::DialInstead => 5,
+            Self::OtherInnerTls => 6,
         }
     }
 
@@ -201,6 +224,7 @@ impl Status {
             3 => Self::NoInnerTls,
             4 => Self::NotUnderstood,
             5 => Self::DialInstead,
+            6 => Self::OtherInnerTls,
             _ => return None,
         })
     }
@@ -228,15 +252,10 @@ fn check_name(name: &str) -> Result<(), HeaderError> {
     ServiceName::check(name).map_err(|_| HeaderError::Name)
 }
 
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cepa_transports::text::{HOSTILE, is_printable};
     use proptest::prelude::*;
 
     /// The examples of docs/PROTOCOL.md.
@@ -244,14 +263,19 @@ mod tests {
     fn the_documented_examples() {
         let request = Request {
             service: "db".into(),
-            inner_tls: false,
+            inner_tls: InnerTls::Without,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x00\x02db");
         let request = Request {
             service: "db".into(),
-            inner_tls: true,
+            inner_tls: InnerTls::Here,
         };
         assert_eq!(request.encode().unwrap(), b"\x01\x01\x02db");
+        let request = Request {
+            service: "db".into(),
+            inner_tls: InnerTls::Through,
+        };
+        assert_eq!(request.encode().unwrap(), b"\x01\x03\x02db");
         assert_eq!(Answer::accepted().encode(), b"\x01\x00\x00");
         let answer = Answer::refused(Status::Refused, "no such service");
         assert_eq!(answer.encode(), b"\x01\x01\x0fno such service");
@@ -275,11 +299,11 @@ mod tests {
             Err(HeaderError::Name)
         );
         assert_eq!(Answer::decode(b"\x00"), Err(HeaderError::Version(0)));
-        assert_eq!(Answer::decode(b"\x01\x06"), Err(HeaderError::Status(6)));
+        assert_eq!(Answer::decode(b"\x01\x07"), Err(HeaderError::Status(7)));
         assert_eq!(
             Request {
                 service: "x".repeat(256),
-                inner_tls: false
+                inner_tls: InnerTls::Without
             }
             .encode(),
             Err(HeaderError::Name)
@@ -287,7 +311,7 @@ mod tests {
         assert_eq!(
             Request {
                 service: "a\nb".into(),
-                inner_tls: false
+                inner_tls: InnerTls::Without
             }
             .encode(),
             Err(HeaderError::Name)
@@ -297,7 +321,7 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let answer = Answer::refused(Status::Refused, &"ü".repeat(200));
-        assert_eq!(answer.text, "ü".repeat(127));
+        assert_eq!(answer.text, "ü".repeat(126) + "…");
         let size = answer.encode().len();
         assert_eq!(
             Answer::decode(&answer.encode()),
@@ -310,12 +334,24 @@ mod tests {
         let Ok(Progress::Done(answer, 9)) = Answer::decode(b"\x01\x01\x06a\x1b[2J\xff") else {
             panic!("not an answer");
         };
-        assert_eq!(answer.text, "a [2J\u{fffd}");
+        assert_eq!(answer.text, "a\\u{1b}[2J\u{fffd}");
+        for (name, c) in HOSTILE {
+            // As a peer may send it, and as we would.
+            let text = format!("a{c}b");
+            let mut bytes = vec![VERSION, 1, u8::try_from(text.len()).unwrap()];
+            bytes.extend(text.as_bytes());
+            let Ok(Progress::Done(answer, _)) = Answer::decode(&bytes) else {
+                panic!("not an answer");
+            };
+            assert!(answer.text.chars().all(is_printable), "{name}");
+            assert_eq!(Answer::refused(Status::Refused, &text), answer, "{name}");
+        }
     }
 
     fn request() -> impl Strategy<Value = Request> {
         // Printable, as proptest has it, are some that a name does not have.
-        ("\\PC{0,60}", any::<bool>())
+        let inner_tls = [InnerTls::Without, InnerTls::Here, InnerTls::Through];
+        ("\\PC{0,60}", prop::sample::select(inner_tls.to_vec()))
             .prop_filter("a name", |(service, _)| check_name(service).is_ok())
             .prop_map(|(service, inner_tls)| Request { service, inner_tls })
     }
@@ -328,8 +364,9 @@ mod tests {
             Status::NoInnerTls,
             Status::NotUnderstood,
             Status::DialInstead,
+            Status::OtherInnerTls,
         ]);
-        (status, "\\PC{0,60}").prop_map(|(status, text)| Answer { status, text })
+        (status, "\\PC{0,60}").prop_map(|(status, text)| Answer::refused(status, &text))
     }
 
     /// Every cut of `bytes` asks for more, and what it asks for is never too much.

@@ -15,11 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error::{AcceptError, Sub};
-use super::header::{Answer, HeaderError, LET_IN, Progress, Request, Status};
-use crate::Side;
+use super::header::{Answer, HeaderError, InnerTls, Progress, Request, Status};
+use super::inner::{self, Bounds};
 use crate::mux::{Mux, MuxError, Substream};
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
+use crate::wire::linger_close;
 
 /// Substreams whose header may be on its way at once. A conformant peer sends it with the opening,
 /// so that hardly any ever is.
@@ -69,16 +70,19 @@ impl Arrivals {
 }
 
 impl Arrived {
+    #[cfg(feature = "mesh")]
     /// The next header on a substream that was accepted for something that came before it.
     pub(super) async fn on(onion: Sub, header_timeout: Duration) -> Option<Self> {
         arrive(onion, header_timeout).await
     }
 
-    pub(super) fn into_incoming(self, peer: Peer, time: Duration) -> Incoming {
+    /// `exporter` is the session's.
+    pub(super) fn into_incoming(self, peer: Peer, exporter: [u8; 32], time: Duration) -> Incoming {
         Incoming {
             onion: self.onion,
             request: self.request,
             peer,
+            exporter,
             time,
         }
     }
@@ -128,16 +132,9 @@ async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
     onion.flush().await
 }
 
-/// Ends a refused substream so that the peer can read why: a reset could overtake the answer, so it
-/// is left to the peer to end first, for a while.
+/// Ends a refused substream so that the peer can read why.
 async fn part(mut onion: Sub) {
-    let _ = timeout(PARTING, async {
-        onion.shutdown().await?;
-        let mut scratch = vec![0; 1024];
-        while onion.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
-    })
-    .await;
+    linger_close(&mut onion, PARTING).await;
 }
 
 /// A substream that the peer has opened, and that waits for an answer.
@@ -147,6 +144,8 @@ pub struct Incoming {
     onion: Sub,
     request: Request,
     peer: Peer,
+    /// The session's `tls-exporter`.
+    exporter: [u8; 32],
     time: Duration,
 }
 
@@ -161,49 +160,93 @@ impl Incoming {
         &self.peer
     }
 
-    /// Whether it asks for TLS inside the substream.
+    /// Whether it asks for TLS inside the substream, of either kind.
     pub fn wants_inner_tls(&self) -> bool {
-        self.request.inner_tls
+        self.request.inner_tls != InnerTls::Without
+    }
+
+    /// Whether it asks for TLS inside the substream that is not bound to this session, since it may end, or may have
+    /// begun, at a third host: for [`accept_secured_through`](Self::accept_secured_through) and
+    /// [`accept_to_join`](Self::accept_to_join).
+    pub fn wants_inner_tls_through(&self) -> bool {
+        self.request.inner_tls == InnerTls::Through
     }
 
     /// Accepts. Where the peer asked for inner TLS it is refused instead, and told so.
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn accept(mut self) -> Result<Onion<Substream>, AcceptError> {
-        if self.request.inner_tls {
-            self.turn_down(Status::NoInnerTls).await?;
-            return Err(AcceptError::WantsInnerTls);
-        }
-        self.answer(&Answer::accepted()).await?;
-        Ok(self.onion)
+    pub async fn accept(self) -> Result<Onion<Substream>, AcceptError> {
+        self.accept_as(InnerTls::Without).await
     }
 
     /// Accepts, and puts TLS inside, as its server; identity and trust are those of `inner`. Where
     /// the peer did not ask for inner TLS it is refused instead, and told so.
     ///
+    /// The layer is bound to this session and to the service's name: whoever is at its other end has opened this
+    /// service in this session, and no peer in between has joined two substreams.
+    ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn accept_secured(self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
-        if !self.request.inner_tls {
-            self.turn_down(Status::InnerTlsRequired).await?;
-            return Err(AcceptError::WantsNoInnerTls);
+        self.secure(inner, InnerTls::Here).await
+    }
+
+    /// Accepts TLS inside that may have begun beyond the peer, on a third host that the peer joins to us, as its
+    /// server. Where the peer did not ask for such it is refused instead, and told so.
+    ///
+    /// The layer is bound to the service's name, and not to this session: the peer of the session and the one at the
+    /// other end of the layer need not be the same, so `inner` has to say whom to trust.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn accept_secured_through(
+        self,
+        inner: &TlsConfig,
+    ) -> Result<Onion<Substream>, AcceptError> {
+        self.secure(inner, InnerTls::Through).await
+    }
+
+    /// Accepts TLS inside without taking part in it, for who joins this substream to one of
+    /// [`Session::open_to_join`](super::Session::open_to_join), of the same service name, on another session.
+    /// Where the peer did not ask for such it is refused instead, and told so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn accept_to_join(self) -> Result<Onion<Substream>, AcceptError> {
+        self.accept_as(InnerTls::Through).await
+    }
+
+    /// Accepts, if that is what was asked for.
+    async fn accept_as(mut self, inner_tls: InnerTls) -> Result<Onion<Substream>, AcceptError> {
+        let wants = self.request.inner_tls;
+        if wants == inner_tls {
+            self.answer(&Answer::accepted()).await?;
+            return Ok(self.onion);
         }
-        let time = self.time;
-        let mut onion = self.onion;
-        let secured = async {
-            // The answer and the first bytes of a handshake are small; they wait for one another.
-            say(&mut onion, &Answer::accepted())
-                .await
-                .map_err(|e| AcceptError::from_io(&e))?;
-            let pushed = onion.push(Side::Server, inner).await;
-            pushed.map_err(|error| AcceptError::Tls(error.root().clone()))?;
-            let let_in = async {
-                onion.write_u8(LET_IN).await?;
-                onion.flush().await
-            };
-            let_in.await.map_err(|error| AcceptError::from_io(&error))
+        let (status, error) = match (wants, inner_tls) {
+            (InnerTls::Without, _) => (Status::InnerTlsRequired, AcceptError::WantsNoInnerTls),
+            (_, InnerTls::Without) => (Status::NoInnerTls, AcceptError::WantsInnerTls),
+            (InnerTls::Here, _) => (Status::OtherInnerTls, AcceptError::WantsInnerTlsHere),
+            (InnerTls::Through, _) => (Status::OtherInnerTls, AcceptError::WantsInnerTlsThrough),
         };
+        self.turn_down(status).await?;
+        Err(error)
+    }
+
+    async fn secure(
+        self,
+        config: &TlsConfig,
+        inner_tls: InnerTls,
+    ) -> Result<Onion<Substream>, AcceptError> {
+        let (time, exporter) = (self.time, self.exporter);
+        let service = self.request.service.clone();
+        let bounds = Bounds {
+            service: &service,
+            session: (inner_tls == InnerTls::Here).then_some(&exporter),
+        };
+        let mut onion = self.accept_as(inner_tls).await?;
+        let secured = inner::accept(&mut onion, config, &bounds);
         let done = timeout(time, secured)
             .await
             .unwrap_or(Err(AcceptError::Dropped));

@@ -17,7 +17,7 @@
 //! use cepa::identity::{Identity, Pinned};
 //! use cepa::session::Session;
 //! use cepa::stack::StackConfig;
-//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tokio::io::AsyncWriteExt;
 //!
 //! let identity = Identity::load("me.pem")?;
 //! let expected = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza".parse()?;
@@ -44,6 +44,7 @@
 //! | `header.rs` | the first bytes of a substream, without IO |
 //! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
+//! | `inner.rs` | TLS inside a substream, and what binds it to service and session |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `backoff.rs` | how long to wait before dialling again |
@@ -56,7 +57,7 @@ use std::time::Duration;
 
 use cepa_transports::meter::Meter;
 use cepa_transports::{Endpoint, Layer, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::{timeout, timeout_at};
 
@@ -72,6 +73,7 @@ mod bound;
 mod error;
 mod header;
 mod incoming;
+mod inner;
 mod reconnecting;
 mod service;
 mod witness;
@@ -85,8 +87,9 @@ pub use service::{ServiceName, ServiceNameError, reserved};
 
 use bound::Bound;
 use error::Sub;
-use header::{Answer, HeaderError, LET_IN, Request, Status};
+use header::{Answer, HeaderError, InnerTls, Request, Status};
 use incoming::{Arrivals, Arrived};
+use inner::Bounds;
 use witness::{Announced, Witness};
 
 /// A session with one peer. Clones are handles on the same session.
@@ -187,7 +190,8 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        self.within(service, self.start(service, false)).await
+        self.within(service, self.start(service, InnerTls::Without))
+            .await
     }
 
     /// Opens a service at the peer with TLS inside the substream, as its client; identity and trust
@@ -196,6 +200,9 @@ impl Session {
     /// Returns when the peer has accepted our certificate as well. A refusal leaves the session
     /// as it was.
     ///
+    /// The layer is bound to this session and to the service's name: whoever is at its other end means both, and
+    /// the peer can not have joined it to another one.
+    ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open_secured(
@@ -203,24 +210,57 @@ impl Session {
         service: &str,
         inner: &TlsConfig,
     ) -> Result<Onion<mux::Substream>, OpenError> {
-        let secured = async {
-            let mut onion = self.start(service, true).await?;
-            let pushed = onion.push(Side::Client, inner).await;
-            pushed.map_err(|error| OpenError::Tls(error.root().clone()))?;
-            // As with the session itself: only a word from inside tells that we were let in.
-            match onion.read_u8().await {
-                Ok(LET_IN) => Ok(onion),
-                Ok(other) => Err(OpenError::Protocol {
-                    service: service.into(),
-                    detail: format!("byte {other:#04x} where {LET_IN:#04x} was due"),
-                }),
-                Err(error) => Err(match error::tls_inside(&error) {
-                    Some(tls) => OpenError::Tls(tls),
-                    None => OpenError::from_io(&error, service),
-                }),
-            }
+        let bounds = Bounds {
+            service,
+            session: Some(&self.inner.tls_exporter),
         };
-        self.within(service, secured).await
+        self.secure(InnerTls::Here, inner, bounds).await
+    }
+
+    /// As [`open_secured`](Self::open_secured), for TLS that may end beyond the peer: on a third host, to which the
+    /// peer joins the substream ([`Incoming::accept_to_join`] and [`open_to_join`](Self::open_to_join)), and which
+    /// takes it by [`Incoming::accept_secured_through`].
+    ///
+    /// The layer is bound to the service's name, and not to this session: the peer chooses whom to join us to, so
+    /// `inner` has to say whom to trust. The peer sees when bytes pass, and how many.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open_secured_through(
+        &self,
+        service: &str,
+        inner: &TlsConfig,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let bounds = Bounds {
+            service,
+            session: None,
+        };
+        self.secure(InnerTls::Through, inner, bounds).await
+    }
+
+    /// Opens a service with TLS inside for somebody else, whose substream of [`Incoming::accept_to_join`] is to be
+    /// joined to this one. What comes of it is that one's handshake; the name has to be the one that was asked for,
+    /// as the two ends are bound to it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open_to_join(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+        self.within(service, self.start(service, InnerTls::Through))
+            .await
+    }
+
+    async fn secure(
+        &self,
+        inner_tls: InnerTls,
+        config: &TlsConfig,
+        bounds: Bounds<'_>,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let secured = async {
+            let mut onion = self.start(bounds.service, inner_tls).await?;
+            inner::open(&mut onion, config, &bounds).await?;
+            Ok(onion)
+        };
+        self.within(bounds.service, secured).await
     }
 
     /// Waits for the next substream that the peer opens.
@@ -237,7 +277,7 @@ impl Session {
             .await
             .map_err(SessionEnd::from_mux)?;
         drop(arrivals);
-        Ok(arrived.into_incoming(self.inner.peer.clone(), self.inner.open_timeout))
+        Ok(self.incoming(arrived))
     }
 
     /// Measures a round trip to the peer's mux.
@@ -255,31 +295,50 @@ impl Session {
         self.inner.mux.close().await;
     }
 
+    /// As [`close`](Self::close), with a reason that the peer reads.
+    ///
+    /// # Cancel safety
+    /// As for `close`.
+    pub async fn close_with(&self, code: mux::GoAwayCode) {
+        self.inner.mux.close_with(code).await;
+    }
+
     /// Waits until the session is over, and tells why.
     pub async fn closed(&self) -> SessionEnd {
         SessionEnd::from_mux(self.inner.mux.closed().await)
     }
 
+    #[cfg(feature = "mesh")]
     /// Opens a service on a substream that the peer has accepted already, for something that came before it.
     pub(crate) async fn open_on(
         &self,
         onion: Onion<mux::Substream>,
         service: &str,
     ) -> Result<Onion<mux::Substream>, OpenError> {
-        let asking = self.ask(async { Ok(onion) }, service, false);
+        let asking = self.ask(async { Ok(onion) }, service, InnerTls::Without);
         self.within(service, asking).await
     }
 
+    #[cfg(feature = "mesh")]
     /// Waits for the peer to ask for a service on a substream that was accepted for something that came
     /// before it. None when it does not, in time, or speaks nonsense.
     pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {
-        let time = self.inner.open_timeout;
-        let arrived = Arrived::on(onion, time).await?;
-        Some(arrived.into_incoming(self.inner.peer.clone(), time))
+        let arrived = Arrived::on(onion, self.inner.open_timeout).await?;
+        Some(self.incoming(arrived))
+    }
+
+    fn incoming(&self, arrived: Arrived) -> Incoming {
+        let Inner {
+            peer,
+            tls_exporter,
+            open_timeout,
+            ..
+        } = &*self.inner;
+        arrived.into_incoming(peer.clone(), *tls_exporter, *open_timeout)
     }
 
     /// Opens a substream, says what for, and reads the answer.
-    async fn start(&self, service: &str, inner_tls: bool) -> Result<Sub, OpenError> {
+    async fn start(&self, service: &str, inner_tls: InnerTls) -> Result<Sub, OpenError> {
         let opening = async {
             let substream = self.inner.mux.open().await;
             Ok(Onion::new(substream.map_err(OpenError::from_mux)?))
@@ -291,7 +350,7 @@ impl Session {
         &self,
         opening: impl Future<Output = Result<Sub, OpenError>>,
         service: &str,
-        inner_tls: bool,
+        inner_tls: InnerTls,
     ) -> Result<Sub, OpenError> {
         let request = Request {
             service: service.into(),
@@ -326,6 +385,10 @@ impl Session {
             Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
             Status::NoInnerTls => OpenError::NoInnerTls { service },
             Status::DialInstead => OpenError::DialInstead { service },
+            Status::OtherInnerTls if inner_tls == InnerTls::Here => {
+                OpenError::InnerTlsEndsBeyond { service }
+            }
+            Status::OtherInnerTls => OpenError::InnerTlsEndsHere { service },
             Status::NotUnderstood => OpenError::Protocol {
                 service,
                 detail: "the peer does not know our header".into(),
@@ -391,12 +454,18 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
     let mut limits = config.mux.clone();
     limits.line_rate = limits.line_rate.or(line_rate);
     let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
+    if let Some(Ok(admitted)) = &admitted {
+        let pool = || admitted.receive_pool.clone();
+        limits.receive_pool = limits.receive_pool.or_else(pool);
+    }
     let (mux, driver) = mux::mux(io, side, limits);
     let hold = match admitted {
         Some(Err(refused)) => {
-            tokio::spawn(driver);
-            // The peer reads the code in place of an answer to its ping.
-            tokio::spawn(async move { mux.close().await });
+            let code = refused.code;
+            tokio::spawn(async move {
+                // The close is asked for first, so that the peer reads the code in place of an answer to its ping.
+                let _ = futures::future::join(mux.close_with(code), driver).await;
+            });
             return Err(refused.into());
         }
         Some(Ok(admitted)) => admitted.hold,
@@ -407,7 +476,12 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         let _ = driver.await;
         drop(hold);
     });
-    let pinged = timeout_at(deadline, mux.ping()).await;
+    let pinged = timeout_at(deadline, async {
+        let answered = mux.ping().await;
+        // A peer that has no room says so in front of its answer.
+        mux.over().map_or(answered, Err)
+    });
+    let pinged = pinged.await;
     let failed = match pinged {
         Ok(Ok(_)) => None,
         // What the driver was told is what counts; the ping only hears that there is no more.
@@ -418,9 +492,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
                 None => ConnectError::Mux(error),
             },
             SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::ClosedByPeer => ConnectError::Mux(mux::MuxError::GoAway {
+            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
                 code: mux::GoAwayCode::Normal,
-            }),
+            },
+            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
         }),
         Err(_) => Some(ConnectError::TimedOut {
             during: "the first ping of the session".into(),

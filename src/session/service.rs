@@ -13,6 +13,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use cepa_transports::text::is_printable;
+
 /// The name of a service, checked; see the [module](reserved) for those that are taken. Cheap to clone.
 ///
 /// There is no empty one: an empty name in a request stands for "your default service".
@@ -93,7 +95,7 @@ impl ServiceName {
             if found.is_control() {
                 return Err(ServiceNameError::Control { found });
             }
-            if is_invisible(found) {
+            if !is_printable(found) {
                 return Err(ServiceNameError::Invisible { found });
             }
         }
@@ -112,32 +114,6 @@ impl ServiceName {
     pub fn is_reserved(&self) -> bool {
         reserved::is_reserved(&self.0)
     }
-}
-
-/// Those of Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt of Unicode 16.0), which holds all of
-/// Bidi_Control; the separators of lines and paragraphs (U+2028, U+2029); and the marks of interlinear annotation
-/// (U+FFF9 to U+FFFB).
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-    )
 }
 
 impl FromStr for ServiceName {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::mux::{GoAwayCode, ReceivePool};
 use crate::tls::Peer;
 
 /// Decides on room for sessions: [`StackConfig::admission`](super::StackConfig::admission). Whether the peer is trusted was
@@ -20,6 +21,26 @@ pub trait Admission: fmt::Debug + Send + Sync {
 pub struct Admitted {
     /// Dropped when the session is over and its memory given back.
     pub hold: Option<Box<dyn Send + Sync>>,
+    /// Where its receive memory comes from, unless the mux's own configuration has a pool.
+    pub receive_pool: Option<ReceivePool>,
+}
+
+impl Admitted {
+    /// Room that is held by keeping something.
+    #[must_use]
+    pub fn holding(share: impl Send + Sync + 'static) -> Self {
+        Self {
+            hold: Some(Box::new(share)),
+            receive_pool: None,
+        }
+    }
+
+    /// The same, with receive memory from a pool.
+    #[must_use]
+    pub fn with_receive_pool(mut self, pool: ReceivePool) -> Self {
+        self.receive_pool = Some(pool);
+        self
+    }
 }
 
 impl fmt::Debug for Admitted {
@@ -33,7 +54,7 @@ impl fmt::Debug for Admitted {
 #[error("{reason}")]
 pub struct NotAdmitted {
     /// What the peer reads in the go-away that it gets.
-    pub code: u32,
+    pub code: GoAwayCode,
     /// One line that names the limit.
     pub reason: String,
 }

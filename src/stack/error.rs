@@ -5,7 +5,7 @@ use cepa_transports::TransportError;
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
 use crate::gate::Failing;
-use crate::mux::MuxError;
+use crate::mux::{GoAwayCode, MuxError};
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
@@ -18,9 +18,20 @@ pub enum ConnectError {
     /// A TLS layer could not be put on, or the peer refused us right after.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The other end closed the connection, or reset it, before its first byte.
+    #[error(
+        "the other end closed the connection before it said anything ({0}): it may have no place for more, or not speak TLS here; try again, or look at its log"
+    )]
+    ClosedAtOnce(#[source] TlsError),
     /// The mux failed before the first ping had come back.
     #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
+    /// The peer ended the session before it stood, and the code tells why: it has no room, or shuts down.
+    #[error("no session came about: {}", MuxError::GoAway { code: *code })]
+    GoneAway {
+        /// The reason that the peer gave.
+        code: GoAwayCode,
+    },
     /// The peer means another connection, another peer or other layers than we do.
     #[error("no session came about: {0}")]
     Binding(#[from] BindingError),
@@ -51,16 +62,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the stranger at the other end left before it said anything, as a load balancer or a port scanner does that
+    /// only looks whether we are there: no failure, see [`Pass::probe`](crate::gate::Pass::probe).
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        matches!(self, Self::ClosedAtOnce(_))
+    }
+
     /// How the stranger at the other end has failed, for the [gate](crate::gate) that it came through; `None`
-    /// where it is not to blame.
+    /// where it is not to blame, a [probe](Self::is_probe) among them.
     #[must_use]
     pub fn failing(&self) -> Option<Failing> {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
-            Self::Transport(_) | Self::NotAdmitted(_) | Self::Layers { .. } | Self::Config(_) => {
-                None
-            }
+            Self::Transport(_)
+            | Self::ClosedAtOnce(_)
+            | Self::NotAdmitted(_)
+            | Self::GoneAway { .. }
+            | Self::Layers { .. }
+            | Self::Config(_) => None,
         }
     }
 
@@ -72,7 +93,13 @@ impl ConnectError {
         match self {
             Self::Transport(error) => error.kind().may_pass(),
             Self::Tls(error) => error.may_pass(),
-            Self::Mux(_) | Self::NotAdmitted(_) | Self::TimedOut { .. } => true,
+            Self::ClosedAtOnce(_)
+            | Self::Mux(_)
+            | Self::NotAdmitted(_)
+            | Self::GoneAway { .. }
+            | Self::TimedOut { .. } => {
+                true
+            }
             Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
         }
     }

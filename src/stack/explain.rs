@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cepa_transports::endpoint::{Duplex, Escape, Rs485};
+use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, Target};
 
 use super::layers::default_layers;
@@ -57,7 +58,9 @@ pub fn explain(endpoint: &Endpoint) -> Explanation {
             (layer.word(), of_layer(*layer, inside.copied()) + note)
         })
         .collect();
-    lines.push((endpoint.scheme(), of_target(endpoint.target())));
+    // Paths and names may be somebody else's.
+    let target = clean(&of_target(endpoint.target()), usize::MAX).into_owned();
+    lines.push((endpoint.scheme(), target));
     Explanation { lines }
 }
 

@@ -14,9 +14,10 @@ pub const SERIAL_LAYERS: &[Layer] = &[Layer::Mux, Layer::Tls, Layer::LINK];
 
 /// What an address means that names no layers.
 pub(super) fn default_layers(target: &Target) -> &'static [Layer] {
-    match target {
-        Target::Serial { .. } | Target::Pty { .. } => SERIAL_LAYERS,
-        _ => DEFAULT_LAYERS,
+    if target.is_line() {
+        SERIAL_LAYERS
+    } else {
+        DEFAULT_LAYERS
     }
 }
 

@@ -24,7 +24,7 @@ use cepa_transports::endpoint::{
 };
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Side;
@@ -32,6 +32,7 @@ use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
+use crate::wire::drain;
 use crate::{mux, transports};
 
 mod admission;
@@ -291,13 +292,15 @@ pub(crate) async fn build(
     let started = Instant::now();
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();
+    let remote = stream.remote().clone();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
     let wire = if let Some(told) = below.link {
         let (link, driver) = link::link(wire, side, &config.link.clone().told(told));
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
-        Metered::new(Stream::from_io(link, label.clone()), Meter::default())
+        let stream = Stream::from_io(link, label.clone()).with_remote(remote);
+        Metered::new(stream, Meter::default())
     } else {
         wire
     };
@@ -308,6 +311,9 @@ pub(crate) async fn build(
         let pushed = timeout_at(until, onion.push(side, tls)).await;
         let error = match pushed {
             Ok(Ok(_)) => continue,
+            Ok(Err(error)) if meter.bytes_in() == 0 && error.is_end() => {
+                ConnectError::ClosedAtOnce(error.root().clone())
+            }
             Ok(Err(error)) => ConnectError::Tls(error.root().clone()),
             Err(_) => ConnectError::TimedOut {
                 during: format!("the handshake of TLS layer {layer} of {count}"),
@@ -326,30 +332,15 @@ pub(crate) async fn build(
     })
 }
 
-/// How long a refused peer gets to read why, and how much of what it still sends is read for that.
+/// How long a refused peer gets to read why.
 const PARTING: Duration = Duration::from_secs(1);
-const PARTING_BYTES: usize = 64 * 1024;
 
-/// Ends a stream that failed, so that the peer learns why.
-///
-/// Closing a TCP socket with unread bytes in it sends a reset, and a reset destroys what the peer
-/// has not read yet: our alert. So the alert is sent, our direction closed, and the peer's direction
-/// read for a moment, until it ends.
+/// Ends a stream that failed, so that the peer learns why: the alert is sent, our direction closed, and the peer's direction
+/// read for a moment, on the wire, since nothing of it can be read above.
 async fn part(mut onion: Onion<Metered<Stream>>) {
-    let _ = timeout(PARTING, async {
-        if onion.shutdown().await.is_err() {
-            return;
-        }
-        let wire = onion.wire_mut();
-        let (mut scratch, mut total) = (vec![0; 4096], 0);
-        while let Ok(n @ 1..) = wire.read(&mut scratch).await {
-            total += n;
-            if total > PARTING_BYTES {
-                return;
-            }
-        }
-    })
-    .await;
+    if let Ok(Ok(())) = timeout(PARTING, onion.shutdown()).await {
+        drain(onion.wire_mut(), PARTING).await;
+    }
 }
 
 #[cfg(test)]

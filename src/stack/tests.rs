@@ -1,5 +1,7 @@
 //! Tests of which stacks are allowed, and of how they are explained.
 
+use cepa_transports::text::{HOSTILE, is_printable};
+
 use super::*;
 use crate::link::Escapes;
 
@@ -77,6 +79,29 @@ fn an_address_is_explained_from_the_top() {
         "{told}"
     );
     assert!(lines[2].ends_with("the ends take turns"), "{told}");
+}
+
+#[test]
+fn an_explanation_does_nothing_to_a_terminal() {
+    for (name, c) in HOSTILE.iter().filter(|(_, c)| *c != '\0') {
+        for address in [
+            format!("unix:/a{c}b"),
+            format!("memory:a{c}b"),
+            format!("serial:/a{c}b"),
+            format!("pty:/a{c}b"),
+            format!("exec:a '{c}',dir=/a{c}b"),
+        ] {
+            let explanation = explain(&address.parse().unwrap());
+            for (word, text) in explanation.lines() {
+                assert!(
+                    word.chars().chain(text.chars()).all(is_printable),
+                    "{name}: {text:?}"
+                );
+            }
+            let lines = explanation.to_string();
+            assert_eq!(lines.lines().count(), explanation.lines().count(), "{name}");
+        }
+    }
 }
 
 #[test]

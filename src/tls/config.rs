@@ -25,10 +25,10 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use super::config_error::TlsConfigError;
 use super::error::{TlsError, quote};
 use super::shown::{Asked, KeyForm, Shown, asked_for, name_of};
-use super::verifier::{Asks, Verdict, Verifier};
+use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
 use crate::Side;
-use crate::identity::{Identity, PeerId, TrustPolicy, default_provider};
+use crate::identity::{Facts, Identity, PeerId, TrustPolicy, default_provider};
 
 /// Stands where rustls wants a name and none is sent.
 const NO_NAME: &str = "cepa.alt";
@@ -292,7 +292,12 @@ impl TlsConfig {
             alpn: Arc::clone(&settings.alpn),
             asked: settings.asked,
             peer: settings.asked.filter(|_| settings.only_asked),
-            local_id: settings.identity.peer_id(),
+            // As the server sees us, who shows nothing.
+            local_id: if settings.anonymous {
+                Facts::of_nobody().id
+            } else {
+                settings.identity.peer_id()
+            },
             peer_form: settings.key_form,
             anonymous: false,
         });
@@ -376,6 +381,12 @@ impl TlsConfig {
             required: settings.alpn.to_vec(),
             got: got.map(<[u8]>::to_vec),
         })
+    }
+
+    /// Whether the trust policy may block the thread that asks it. One that panics about that may do anything.
+    pub(super) fn may_block(&self) -> bool {
+        let trust = &self.inner.settings.trust;
+        guarded(|| trust.may_block()).unwrap_or(true)
     }
 
     fn verifier(&self, role: Side, verdict: &Verdict) -> Arc<Verifier> {

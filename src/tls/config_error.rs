@@ -1,5 +1,7 @@
 //! Why a layer's configuration can't work.
 
+use cepa_transports::text::quoted;
+
 use super::version::Version;
 
 /// A layer's configuration that can't work. Each text is one line and says what to do.
@@ -49,7 +51,10 @@ pub enum TlsConfigError {
         length: usize,
     },
     /// Neither a host name nor an IP address.
-    #[error("{name:?} can't be asked for as a server name: use a host name or an IP address")]
+    #[error(
+        "{} can't be asked for as a server name: use a host name or an IP address",
+        quoted(name)
+    )]
     ServerName {
         /// What was given.
         name: String,

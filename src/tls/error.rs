@@ -224,6 +224,21 @@ impl TlsError {
         }
     }
 
+    /// Whether it is that the stream underneath ended, by a close or a reset.
+    pub(crate) fn is_end(&self) -> bool {
+        match self.root() {
+            Self::Truncated { .. } => true,
+            Self::Io { kind, .. } => matches!(
+                kind,
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            ),
+            _ => false,
+        }
+    }
+
     /// What came first is not a TLS record.
     pub(crate) fn not_tls(first: &[u8]) -> Self {
         Self::NotTls {

@@ -14,6 +14,9 @@
 //! identities it shows, and in which form, depends on what the hello asks for. Until then there is
 //! hardly anything in memory for a client that says nothing.
 //!
+//! A session whose trust policy may block takes the records of its handshake wherever its owner moves it to: see
+//! [`Session::takes_apart`] and [`Session::take`]. What is left in its place meanwhile says and takes nothing.
+//!
 //! One record at a time costs a reallocation a record, because rustls shrinks its buffer whenever
 //! it is empty. The five header bytes of the record behind are therefore handed over early where
 //! they are at hand. They still count as unread here: should the record turn out to be the last of
@@ -54,6 +57,8 @@ pub(crate) struct Session {
     peer_closed: bool,
     /// Set by our own close_notify: how many bytes, up to its end, may still leave.
     left_to_close: Option<usize>,
+    /// The trust policy may block.
+    may_block: bool,
 }
 
 enum Stage {
@@ -62,6 +67,8 @@ enum Stage {
     /// A server that will not see one, or has refused it: what is left to say.
     Over(Vec<u8>),
     Live(Connection),
+    /// In the place of a session of this role that was [taken](Session::take).
+    Away(Side),
 }
 
 /// Alerts in the clear (RFC 8446 sections 5.1 and 6), for what is refused before there is a key.
@@ -90,13 +97,47 @@ impl Session {
             queued: 0,
             peer_closed: false,
             left_to_close: None,
+            may_block: config.may_block(),
         })
+    }
+
+    /// Takes the session out, to be put back; what is left in its place says and takes nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        let left = Self {
+            stage: Stage::Away(self.side()),
+            config: self.config.clone(),
+            verdict: self.verdict.clone(),
+            untouched: self.untouched,
+            nonsense: self.nonsense,
+            ahead: 0,
+            queued: 0,
+            peer_closed: false,
+            left_to_close: None,
+            may_block: self.may_block,
+        };
+        std::mem::replace(self, left)
+    }
+
+    /// Whether the policy may be asked in any record that comes now, and may block.
+    pub(crate) fn feeds_apart(&self) -> bool {
+        match &self.stage {
+            Stage::Hello(_) | Stage::Over(_) => false,
+            Stage::Live(conn) => self.may_block && conn.is_handshaking(),
+            Stage::Away(_) => true,
+        }
+    }
+
+    /// Whether the record at the front of `input` is not to be taken here, or the session is not here to take it.
+    pub(crate) fn takes_apart(&self, input: &[u8]) -> bool {
+        let away = matches!(self.stage, Stage::Away(_));
+        away || (self.feeds_apart() && matches!(record::front(input), Front::Whole(_)))
     }
 
     /// Our role.
     pub(crate) fn side(&self) -> Side {
         match self.stage {
             Stage::Live(Connection::Client(_)) => Side::Client,
+            Stage::Away(side) => side,
             _ => Side::Server,
         }
     }
@@ -104,14 +145,14 @@ impl Session {
     fn live(&self) -> Option<&Connection> {
         match &self.stage {
             Stage::Live(conn) => Some(conn),
-            Stage::Hello(_) | Stage::Over(_) => None,
+            Stage::Hello(_) | Stage::Over(_) | Stage::Away(_) => None,
         }
     }
 
     fn live_mut(&mut self) -> Option<&mut Connection> {
         match &mut self.stage {
             Stage::Live(conn) => Some(conn),
-            Stage::Hello(_) | Stage::Over(_) => None,
+            Stage::Hello(_) | Stage::Over(_) | Stage::Away(_) => None,
         }
     }
 
@@ -202,7 +243,7 @@ impl Session {
                 Ok(()) => self.accept(),
                 Err(error) => Err(self.failed(&error)),
             },
-            Stage::Over(_) => Err(UNFINISHED),
+            Stage::Over(_) | Stage::Away(_) => Err(UNFINISHED),
             Stage::Live(conn) => {
                 let mut handed = hand_over(rest, |bytes| conn.read_tls(bytes));
                 let early = one.len() >= WORTH_FEEDING_AHEAD
@@ -299,7 +340,7 @@ impl Session {
     /// Whether sealed bytes wait to leave.
     pub(crate) fn wants_write(&self) -> bool {
         match &self.stage {
-            Stage::Hello(_) => false,
+            Stage::Hello(_) | Stage::Away(_) => false,
             Stage::Over(words) => !words.is_empty(),
             Stage::Live(conn) => self.left_to_close != Some(0) && conn.wants_write(),
         }
@@ -317,7 +358,7 @@ impl Session {
     /// Writes sealed bytes to `out` with one vectored write.
     pub(crate) fn emit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
         let conn = match &mut self.stage {
-            Stage::Hello(_) => return Ok(0),
+            Stage::Hello(_) | Stage::Away(_) => return Ok(0),
             Stage::Over(words) => {
                 let n = out.write(words)?;
                 words.drain(..n.min(words.len()));
@@ -350,7 +391,7 @@ impl Session {
                 self.stage = Stage::Over(CLOSE_NOTIFY.to_vec());
                 self.left_to_close = Some(CLOSE_NOTIFY.len());
             }
-            Stage::Over(_) => {}
+            Stage::Over(_) | Stage::Away(_) => {}
             Stage::Live(conn) => {
                 conn.send_close_notify();
                 // A session that has failed gives no state any more; its alert is its last word

@@ -1259,3 +1259,51 @@ fn another_policy_can_be_asked_about_a_peer_that_was_met() {
     assert_eq!(new.judged_by(&first_use, now(2)), Ok(false));
     assert!(!file.path().exists());
 }
+
+/// Both ends hear what is wrong with it, and not that something is.
+#[cfg(feature = "aws-lc-rs")]
+#[test]
+fn a_key_of_a_kind_that_is_not_accepted_is_refused_as_what_it_is() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let params = rcgen::CertificateParams::new(["x.cepa.alt".to_owned()]).unwrap();
+    let chain = vec![params.self_signed(&pair).unwrap().der().clone()];
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
+    let provider = crate::identity::default_provider();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let p521 = Arc::new(CertifiedKey::new(chain, key));
+    let own = config(&identity(KeyKind::P256), AcceptAny);
+    let judge = config(&identity(KeyKind::P256), AcceptAny);
+
+    let mut client = End::client(&own);
+    let mut other = rustls::ClientConfig::clone(&own.client().0);
+    other.client_auth_cert_resolver = Arc::new(Shows(Some(Arc::clone(&p521))));
+    client.connection = ClientConnection::new(Arc::new(other), own.server_name().unwrap())
+        .unwrap()
+        .into();
+    let mut server = End::server(&judge);
+    carry(&mut client, &mut server);
+    let refused = server.failed.unwrap();
+    // bad_certificate, RFC 8446 section 6.2.
+    let told = client.failed.unwrap();
+
+    let mut server = End::server(&own);
+    let mut other = rustls::ServerConfig::clone(&own.server(&Asked::default()).unwrap().0);
+    other.cert_resolver = Arc::new(SingleCertAndKey::from(p521));
+    server.connection = ServerConnection::new(Arc::new(other)).unwrap().into();
+    let mut client = End::client(&judge);
+    carry(&mut client, &mut server);
+    for (refused, told) in [
+        (refused, told),
+        (client.failed.unwrap(), server.failed.unwrap()),
+    ] {
+        let text = one_line(&refused);
+        assert!(
+            text.contains("ECDSA P-521") && text.contains("Ed25519"),
+            "{text}"
+        );
+        assert!(
+            matches!(told, TlsError::RefusedByPeer { alert: 42 }),
+            "{told}"
+        );
+    }
+}

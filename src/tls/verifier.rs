@@ -349,7 +349,7 @@ fn ask(
 /// The policy's answer, if it did not panic. A panic must not pass for consent, nor tear down a task
 /// that serves other peers too. What the policy leaves behind half-done is its own; we only take note
 /// that it did not consent.
-fn guarded<T>(question: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn guarded<T>(question: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(question)).ok()
 }
 

@@ -20,23 +20,27 @@ pub(crate) async fn linger_close<S>(stream: &mut S, time: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let _ = timeout(time, async {
-        if stream.shutdown().await.is_ok() {
-            drain(stream).await;
-        }
-    })
-    .await;
+    if let Ok(Ok(())) = timeout(time, stream.shutdown()).await {
+        drain(stream, time).await;
+    }
 }
 
-/// Reads to the end, or as far as is patient.
-async fn drain<S: AsyncRead + Unpin>(stream: &mut S) {
-    let (mut scratch, mut total) = ([0; 1024], 0);
-    while let Ok(n @ 1..) = stream.read(&mut scratch).await {
-        total += n;
-        if total > MOST_BYTES {
-            return;
+/// Reads and drops what the peer still sends, until it ends; at most for `time`, and as much as is patient.
+///
+/// # Cancel safety
+/// Dropping the future gives the wait up.
+pub(crate) async fn drain<S: AsyncRead + Unpin>(stream: &mut S, time: Duration) {
+    // On the heap: whoever waits for this should not be larger for it.
+    let (mut scratch, mut total) = (vec![0; 1024], 0);
+    let read = async {
+        while let Ok(n @ 1..) = stream.read(&mut scratch).await {
+            total += n;
+            if total > MOST_BYTES {
+                return;
+            }
         }
-    }
+    };
+    let _ = timeout(time, read).await;
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! (RFC 8949): a map whose keys are small integers. Keys that are not known are skipped, so that a later version can
 //! say more; a message whose version is not 1 is refused. docs/PROTOCOL.md has the tables.
 
+use cepa_transports::text::clean;
+
 /// The version that we speak.
 pub(crate) const VERSION: u8 = 1;
 
@@ -62,14 +64,9 @@ pub(crate) trait Message: Sized {
     }
 }
 
-/// Of a long text the first 255 bytes, and nothing that could move a terminal's cursor.
-pub(crate) fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = text.get(..end).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).collect()
+/// A reason as it goes over the wire, and as one that came is shown.
+pub(crate) fn clean_reason(text: &str) -> String {
+    clean(text, MAX_REASON).into_owned()
 }
 
 /// For fuzz targets: what decodes must encode to the same message again.

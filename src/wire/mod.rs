@@ -7,17 +7,27 @@
 //! | `linger.rs` | closing without losing what was written last |
 //! | `status.rs` | how requests that go through somebody else are answered |
 
-mod exchange;
 mod linger;
+pub(crate) use linger::{drain, linger_close};
+
+// Only optional protocols have messages.
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+mod exchange;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
 mod message;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
 mod status;
-
-pub(crate) use exchange::{fault, receive, send};
-pub(crate) use linger::linger_close;
-pub(crate) use message::{Message, VERSION, cut, message};
+#[cfg(all(feature = "sealed", not(feature = "mesh")))]
+pub(crate) use status::Status;
+#[cfg(feature = "mesh")]
 pub use status::Status;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+pub(crate) use {
+    exchange::{fault, receive, send},
+    message::{Message, VERSION, clean_reason, message},
+};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "mesh"))]
 pub(crate) use message::MessageError;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(all(feature = "mesh", feature = "sealed", any(test, feature = "fuzzing")))]
 pub(crate) use message::fuzz_one;

@@ -1,6 +1,7 @@
 //! Nodes and relays: services and who may open them, one session a pair, circuits through honest relays and
 //! through others.
 
+mod access;
 mod bad_input;
 mod circuits;
 mod dishonest;

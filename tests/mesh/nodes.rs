@@ -256,6 +256,7 @@ async fn a_shutdown_lets_handlers_finish_and_takes_nothing_new() {
 async fn handshakes_at_once_have_their_bound() {
     let mut narrow = config();
     narrow.gate.all = 1;
+    narrow.gate.waiting = 0;
     let server = MeshNode::new(narrow);
     offer_echo(&server);
     let (endpoint, at) = listening(&server).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cepa::node::{Access, AttemptError, DialError, ReachError};
 use cepa::protocols::relay::RegisterError;
 use cepa::protocols::relay::{RelayError, Status};
+use cepa::transports::Remote;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
@@ -251,6 +252,26 @@ async fn who_is_registered_may_refuse_and_say_why() {
     let said = error.to_string();
     assert!(said.contains("the peer refused (not on Sundays)"), "{said}");
     assert_eq!(relay.relay_stats().unwrap().circuits, 0);
+}
+
+/// Whoever dials through a relay, and whoever it is brought to, know by which one.
+#[tokio::test]
+async fn a_circuit_leads_to_its_relay() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let ((near, _), (far, far_id)) = (by_hand(&at).await, by_hand(&at).await);
+    let hour = Duration::from_secs(3600);
+    let _registered = cepa::protocols::relay::Registration::at(&far, hour)
+        .await
+        .unwrap();
+    let taken = async { cepa::protocols::relay::take(far.accept().await.unwrap()).await };
+    let both = Box::pin(async { tokio::join!(cepa::protocols::relay::dial(&near, far_id), taken) });
+    let (dialled, taken) = soon(both).await;
+    let remote = Remote::Circuit {
+        relay: *relay.id().as_bytes(),
+    };
+    assert_eq!(dialled.unwrap().remote(), &remote);
+    assert_eq!(taken.unwrap().0.remote(), &remote);
 }
 
 #[tokio::test]

@@ -215,18 +215,18 @@ async fn syn_flood(how: SynFlood) -> (usize, usize) {
             break;
         }
         settled().await;
-        assert!(session.stats().streams <= 256);
+        assert!(session.stats().streams <= 512);
     }
     flood(&mut to, |i, wire| {
         wire.extend_from_slice(&syn(i));
-        assert!(!i.is_multiple_of(1000) || session.stats().streams <= 256);
+        assert!(!i.is_multiple_of(1000) || session.stats().streams <= 512);
         i < 100_000
     })
     .await;
     assert_ended_by(&session.closed().await, Violation::ResetFlood);
     driven.await.unwrap().unwrap_err();
     let peak = since.peak();
-    assert!(session.stats().streams <= 256);
+    assert!(session.stats().streams <= 512);
     drop(to);
     let refused = if how.reading {
         let seen = reader.await.unwrap();
@@ -243,7 +243,7 @@ async fn syn_flood(how: SynFlood) -> (usize, usize) {
 }
 
 #[test]
-fn of_100_000_openings_256_are_held_1_000_refused_and_that_is_the_end() {
+fn of_100_000_openings_256_are_held_256_wait_2_000_are_refused_and_that_is_the_end() {
     in_virtual_time(async {
         for bits in 0..8 {
             let how = SynFlood {
@@ -256,9 +256,9 @@ fn of_100_000_openings_256_are_held_1_000_refused_and_that_is_the_end() {
                 "100k SYN, {how:?}: {refused} refused, {} KiB at the peak",
                 peak / KIB
             );
-            assert!(refused <= 1000);
+            assert!(refused <= 2000);
             // Who floods without a pause gets the go-away before the refusals.
-            assert!(refused > 900 || !(how.reading && how.pausing), "{refused}");
+            assert!(refused > 1900 || !(how.reading && how.pausing), "{refused}");
             assert!(peak <= 2 * MIB, "{peak} bytes");
         }
     });
@@ -266,7 +266,7 @@ fn of_100_000_openings_256_are_held_1_000_refused_and_that_is_the_end() {
 
 /// hashicorp/yamux: 829 MiB.
 #[test]
-fn a_million_openings_and_resets_hold_256_slots_however_many_handles_are_kept() {
+fn a_million_openings_and_resets_hold_512_slots_however_many_handles_are_kept() {
     in_virtual_time(async {
         // As fast as it goes; and so that every handle is kept before its reset comes.
         for one_by_one in [false, true] {
@@ -278,7 +278,7 @@ fn a_million_openings_and_resets_hold_256_slots_however_many_handles_are_kept() 
             let pair = |i: u32, wire: &mut Vec<u8>| {
                 wire.extend_from_slice(&header(WINDOW, SYN, 2 * i + 1, 0));
                 wire.extend_from_slice(&header(WINDOW, RST, 2 * i + 1, 0));
-                assert!(!i.is_multiple_of(1000) || session.stats().streams <= 256);
+                assert!(!i.is_multiple_of(1000) || session.stats().streams <= 512);
                 i < 1_000_000
             };
             let (mut from, mut to) = tokio::io::split(peer);
@@ -297,7 +297,7 @@ fn a_million_openings_and_resets_hold_256_slots_however_many_handles_are_kept() 
                 if to.write_all(rst).await.is_err() {
                     break;
                 }
-                assert!(session.stats().streams <= 256);
+                assert!(session.stats().streams <= 512);
             }
             flood(&mut to, pair).await;
             let peak = since.peak();
@@ -335,8 +335,9 @@ fn resets_at_a_pace_that_is_allowed_hold_256_slots_too() {
             to.write_all(&header(WINDOW, RST, 2 * i + 1, 0))
                 .await
                 .unwrap();
-            assert!(session.stats().streams <= 256);
+            assert!(session.stats().streams <= 512);
         }
+        settled().await;
         let peak = since.peak();
         println!("SYN+RST at 32/s: {} KiB at the peak", peak / KIB);
         assert_eq!(session.stats().streams, 256, "and it lives");

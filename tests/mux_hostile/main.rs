@@ -10,8 +10,10 @@
 //! - `floods`: attacks that aim at memory and slots
 //! - `faults`: single frames that no peer may send
 //! - `endings`: every abnormal end is told from an end of stream, and from the others
+//! - `pools`: memory of unread data, of sessions, of peers, of the process
 //! - `pressure`: peers that do not read, and many streams at once
 //! - `futures`: futures that are dropped at any poll
+//! - `use_not_abuse`: what looks like an attack and is none
 //! - `victim`: the example that shows all this to testers outside
 #![allow(clippy::cast_possible_truncation)] // patterns of bytes
 
@@ -21,7 +23,9 @@ mod faults;
 mod floods;
 mod futures;
 mod memory;
+mod pools;
 mod pressure;
+mod use_not_abuse;
 mod victim;
 
 use std::io;

@@ -112,8 +112,8 @@ struct Lines {
 }
 
 impl Stderr {
-    /// The next line without its line break, bytes that are no UTF-8 replaced; `None` at the end.
-    /// Cancel safe.
+    /// The next line without its line break, bytes that are no UTF-8 replaced, else as the command wrote it:
+    /// [clean](crate::text::clean) it before it is shown. `None` at the end. Cancel safe.
     pub async fn next_line(&self) -> Option<String> {
         loop {
             // Registered before looking, so that a line that comes in between wakes us.

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
+use crate::text::clean;
 
 /// What was being done when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,15 +142,8 @@ impl fmt::Display for TransportError {
             line.push_str("; ");
             line.push_str(&self.advice);
         }
-        // A quoted argument of a command may hold line breaks; a message stays one line.
-        for c in line.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
+        // A reason may name a file or a folder.
+        f.write_str(&clean(&line, usize::MAX))
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::process::{self, ChildStdin, ChildStdout};
 use crate::child::Child;
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind, describe, kind_of};
+use crate::remote::Remote;
 use crate::stream::Stream;
 use crate::terminal::{self, Terminal};
 
@@ -86,7 +87,9 @@ pub(crate) fn start(
     if let Some(terminal) = what.terminal {
         let (process, io) = terminal::start(command, terminal).map_err(failed)?;
         let (label, control) = (label(&process), io.control());
-        let stream = Stream::from_io(io, label).with_control(control);
+        let stream = Stream::from_io(io, label)
+            .with_remote(Remote::Child)
+            .with_control(control);
         return Ok(stream.with_child(Child::new(process)));
     }
     command
@@ -99,7 +102,8 @@ pub(crate) fn start(
         output: process.stdout.take(),
     };
     let label = label(&process);
-    Ok(Stream::from_io(pipes, label).with_child(Child::new(process)))
+    let stream = Stream::from_io(pipes, label).with_remote(Remote::Child);
+    Ok(stream.with_child(Child::new(process)))
 }
 
 fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error) -> TransportError {

@@ -19,6 +19,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use crate::descriptor::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
+use crate::remote::Remote;
 use crate::stream::Stream;
 
 static TAKEN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
@@ -65,7 +66,7 @@ pub(crate) fn open(
     } else {
         format!("fd {read},{write}")
     };
-    Ok(Stream::from_io(streams, label))
+    Ok(Stream::from_io(streams, label).with_remote(Remote::Fd))
 }
 
 /// Refuses a descriptor that is not open, is this program's own, or goes the other way only.

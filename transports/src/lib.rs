@@ -30,6 +30,7 @@ pub mod memory;
 pub mod meter;
 mod ports;
 mod pty;
+mod remote;
 #[cfg(feature = "serial")]
 mod rs485;
 #[cfg(feature = "serial")]
@@ -44,6 +45,7 @@ mod tcp;
 mod terminal;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod text;
 pub mod throttle;
 mod unix;
 mod watch;
@@ -55,6 +57,7 @@ pub use error::{Action, TransportError, TransportErrorKind};
 pub use limits::descriptor_limit;
 pub use listen::{Listener, listen};
 pub use ports::{Port, ports};
+pub use remote::Remote;
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};

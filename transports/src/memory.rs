@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
+use crate::remote::Remote;
 use crate::stream::Stream;
 
 /// Bytes that each direction holds before the writer waits: what a Linux pipe holds.
@@ -29,8 +30,13 @@ fn listeners() -> MutexGuard<'static, HashMap<String, mpsc::Sender<Stream>>> {
 
 /// Two connected streams in memory, each direction holding 64 KiB before its writer waits.
 pub fn pair() -> (Stream, Stream) {
+    labelled("memory")
+}
+
+fn labelled(label: &str) -> (Stream, Stream) {
     let (a, b) = duplex(PIPE);
-    (Stream::from_io(a, "memory"), Stream::from_io(b, "memory"))
+    let end = |io| Stream::from_io(io, label).with_remote(Remote::Memory);
+    (end(a), end(b))
 }
 
 pub(crate) async fn dial(endpoint: &Endpoint, name: &str) -> Result<Stream, TransportError> {
@@ -46,10 +52,9 @@ pub(crate) async fn dial(endpoint: &Endpoint, name: &str) -> Result<Stream, Tran
             "listen before dialling, with the same name",
         ));
     };
-    let (a, b) = duplex(PIPE);
-    let label = format!("memory {name}");
-    match tokio::time::timeout(PATIENCE, sender.send(Stream::from_io(b, label.clone()))).await {
-        Ok(Ok(())) => Ok(Stream::from_io(a, label)),
+    let (near, far) = labelled(&format!("memory {name}"));
+    match tokio::time::timeout(PATIENCE, sender.send(far)).await {
+        Ok(Ok(())) => Ok(near),
         Ok(Err(_)) => Err(fail(Kind::Refused, nobody, "the listener was just dropped")),
         Err(_) => Err(fail(
             Kind::TimedOut,

@@ -38,6 +38,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
+use crate::remote::Remote;
 use crate::stream::Stream;
 use crate::watch::watch;
 
@@ -53,7 +54,12 @@ pub(crate) fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, Transport
     let fail = |error: io::Error| TransportError::io(Action::Dial, endpoint, error, "");
     let held = open_slave(&pty.slave).map_err(fail)?;
     let io = PtyIo::new(Arc::new(pty), Some(held)).map_err(fail)?;
-    Ok(Stream::from_io(io, format!("pty {}", path.display())))
+    Ok(wrap(io, path))
+}
+
+fn wrap(io: PtyIo, path: &Path) -> Stream {
+    let label = format!("pty {}", path.display());
+    Stream::from_io(io, label).with_remote(Remote::Line(path.to_owned()))
 }
 
 pub(crate) struct PtyListener {
@@ -99,7 +105,7 @@ impl PtyListener {
         let mut io = PtyIo::new(Arc::clone(&self.pty), None).map_err(fail)?;
         io.permit = permit;
         self.pty.was_empty.store(false, Relaxed);
-        Ok(Stream::from_io(io, format!("pty {}", self.path.display())))
+        Ok(wrap(io, &self.path))
     }
 }
 

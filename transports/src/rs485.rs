@@ -14,16 +14,7 @@ pub(crate) fn set(endpoint: &Endpoint, port: Option<OwnedFd>, wanted: Rs485) -> 
         (_, None) => "the device cannot be asked for it while another program has it".to_owned(),
         (wanted, Some(port)) => system::set(port, wanted)?,
     };
-    let mut line = String::new();
-    for c in format!("{endpoint}: {why}").chars() {
-        // As in an error: a path may hold line breaks.
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    Some(line)
+    Some(format!("{endpoint}: {why}"))
 }
 
 /// What was made of the wish, where it is another mode.

@@ -35,6 +35,7 @@ use crate::endpoint::{
     DataBits, Endpoint, FlowControl, ModemLine, Parity, Rs485, SerialSettings, StopBits,
 };
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, kind_of};
+use crate::remote::Remote;
 use crate::rs485;
 use crate::stream::Stream;
 use crate::terminal::{Breaks, Control};
@@ -243,6 +244,7 @@ impl Line {
         let control = Control::of_line(Arc::clone(&self.breaks));
         let remarks = std::mem::take(&mut self.remarks);
         Stream::from_io(self, format!("serial {}", path.display()))
+            .with_remote(Remote::Line(path.to_owned()))
             .with_control(control)
             .with_remarks(remarks)
     }

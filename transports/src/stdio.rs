@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::descriptor::Descriptors;
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
+use crate::remote::Remote;
 use crate::stream::Stream;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -44,5 +45,5 @@ fn take() -> io::Result<Stream> {
     let _ = io::stdout().flush();
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    Ok(Stream::from_io(streams, "stdio"))
+    Ok(Stream::from_io(streams, "stdio").with_remote(Remote::Stdio))
 }

@@ -10,11 +10,16 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::child::Child;
+use crate::remote::Remote;
 use crate::terminal::Control;
+use crate::text::clean;
 
 /// Anything that carries bytes both ways. Implemented for every type that fits.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// Bytes of a label: a path of the usual length. It stands in every line about the stream.
+const LABEL: usize = 256;
 
 /// A byte stream to somewhere.
 ///
@@ -25,6 +30,7 @@ pub struct Stream {
     // Dropped before the child, so that a command sees the end of its input before it is killed.
     io: Box<dyn Wire>,
     label: String,
+    remote: Remote,
     /// Few streams have any of it, and streams are moved often.
     aside: Option<Box<Aside>>,
 }
@@ -38,22 +44,28 @@ struct Aside {
 }
 
 impl Stream {
-    /// Any byte stream as a `Stream`; the label tells in messages where it leads.
+    /// Any byte stream as a `Stream`; the label tells in messages where it leads, and is [cleaned](crate::text::clean)
+    /// and cut after 256 bytes. To what decides by where a stream comes from it is [`Remote::Unknown`]; see [`with_remote`](Self::with_remote).
     pub fn from_io(io: impl ByteStream, label: impl Into<String>) -> Self {
-        Self {
-            io: Box::new(Plain(io)),
-            label: label.into(),
-            aside: None,
-        }
+        Self::from_wire(Plain(io), label)
     }
 
     /// As [`from_io`](Self::from_io), for what can be cut.
     pub(crate) fn from_wire(io: impl Wire, label: impl Into<String>) -> Self {
         Self {
             io: Box::new(io),
-            label: label.into(),
+            label: clean(&label.into(), LABEL).into_owned(),
+            remote: Remote::Unknown,
             aside: None,
         }
+    }
+
+    /// The same, leading there. For streams that pass on another's bytes (a proxy that knows the client's
+    /// address, a layer of a program's own).
+    #[must_use]
+    pub fn with_remote(mut self, remote: Remote) -> Self {
+        self.remote = remote;
+        self
     }
 
     fn aside(&mut self) -> &mut Aside {
@@ -89,7 +101,12 @@ impl Stream {
         self.aside.as_ref()?.control.clone()
     }
 
-    /// Where it goes or came from, for messages: `tcp 127.0.0.1:7000`.
+    /// Where it leads or comes from, for decisions.
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Where it leads or comes from, for messages: `tcp 127.0.0.1:7000`. One line, fit to be shown.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -123,6 +140,7 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
             .field("label", &self.label)
+            .field("remote", &self.remote)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
+use crate::remote::Remote;
 use crate::stream::{Stream, Wire};
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
@@ -106,7 +107,7 @@ fn wrap(stream: TcpStream, address: SocketAddr) -> Stream {
     // Without it the last segment of every message waits for an acknowledgement (Nagle). Fails
     // only on a connection that is broken already, which the first read or write will tell better.
     let _ = stream.set_nodelay(true);
-    Stream::from_wire(stream, format!("tcp {address}"))
+    Stream::from_wire(stream, format!("tcp {address}")).with_remote(Remote::Tcp(address))
 }
 
 impl Wire for TcpStream {

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, transient};
+use crate::remote::Remote;
 use crate::stream::Stream;
 
 /// A local connection is made at once or not at all; the bound is for odd file systems.
@@ -30,9 +31,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: i32 = 128;
 
 pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, TransportError> {
-    let label = format!("unix {}", path.display());
     let error = match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => return Ok(Stream::from_io(stream, label)),
+        Ok(Ok(stream)) => return Ok(wrap(stream, path)),
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"),
     };
@@ -77,6 +77,11 @@ pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, Tra
         }
     }
     .with_source(error))
+}
+
+fn wrap(stream: UnixStream, path: &Path) -> Stream {
+    let label = format!("unix {}", path.display());
+    Stream::from_io(stream, label).with_remote(Remote::Unix(path.to_owned()))
 }
 
 /// The listening socket, and the file that it owns.
@@ -150,12 +155,7 @@ impl UnixSocket {
     pub(crate) async fn accept(&self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    return Ok(Stream::from_io(
-                        stream,
-                        format!("unix {}", self.path.display()),
-                    ));
-                }
+                Ok((stream, _)) => return Ok(wrap(stream, &self.path)),
                 Err(error) if transient(&error) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

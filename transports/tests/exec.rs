@@ -1,7 +1,7 @@
 //! Commands: half close, diagnostics apart, the exit status after the drain, and the end of their lives.
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, dial, listen};
+use cepa_transports::{Endpoint, Remote, dial, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn endpoint(text: &str) -> Endpoint {
@@ -38,6 +38,7 @@ async fn half_close_gives_the_command_its_end_of_input() {
         "{}",
         stream.label()
     );
+    assert_eq!(stream.remote(), &Remote::Child);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, Listener, Stream, TransportErrorKind, dial, listen};
+use cepa_transports::{Endpoint, Listener, Remote, Stream, TransportErrorKind, dial, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -84,6 +84,7 @@ async fn the_link_comes_and_goes() {
     drop(listener);
     assert!(!is_link(&place.path));
     let stream = dial(&place.pty()).await.unwrap();
+    assert_eq!(stream.remote(), &Remote::Line(place.path.clone()));
     assert!(is_link(&place.path));
     drop(stream);
     assert!(!is_link(&place.path));
@@ -241,6 +242,7 @@ async fn a_serial_listener_waits_for_the_first_byte_and_keeps_it() {
         assert!(timeout(NOTHING, listener.accept()).await.is_err());
         pty.write_all(round.as_bytes()).await.unwrap();
         let mut serial = accept(&mut listener).await;
+        assert_eq!(serial.remote(), &Remote::Line(place.path.clone()));
         expect(&mut serial, round).await;
         serial.write_all(b"answer").await.unwrap();
         expect(&mut pty, "answer").await;

@@ -2,7 +2,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, dial, listen};
+use cepa_transports::{Endpoint, Remote, Stream, dial, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn endpoint(text: &str) -> Endpoint {
@@ -102,6 +102,43 @@ async fn labels_tell_where_a_stream_leads() {
             .label()
             .starts_with("tcp 127.0.0.1:")
     );
+}
+
+#[tokio::test]
+async fn both_ends_know_where_a_stream_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let mut tcp = listen(&endpoint("tcp:127.0.0.1:0")).await.unwrap();
+    let at = tcp.endpoint().clone();
+    let (dialled, accepted) = tokio::join!(dial(&at), tcp.accept());
+    let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap().unwrap());
+    let place = at.to_string().replace("tcp:", "").parse().unwrap();
+    assert_eq!(dialled.remote(), &Remote::Tcp(place));
+    // Of who dialled the port is not known beforehand; its label has it too.
+    let label = accepted.label().strip_prefix("tcp ").unwrap();
+    assert_eq!(accepted.remote(), &Remote::Tcp(label.parse().unwrap()));
+    for (address, remote) in [
+        (format!("unix:{}", path.display()), Remote::Unix(path)),
+        ("memory:remote".to_owned(), Remote::Memory),
+    ] {
+        let at = endpoint(&address);
+        let mut listener = listen(&at).await.unwrap();
+        let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());
+        assert_eq!(dialled.unwrap().remote(), &remote);
+        assert_eq!(accepted.unwrap().unwrap().remote(), &remote);
+    }
+    let (a, b) = cepa_transports::memory::pair();
+    assert_eq!((a.remote(), b.remote()), (&Remote::Memory, &Remote::Memory));
+}
+
+#[tokio::test]
+async fn a_program_s_own_stream_is_unknown_until_it_says_more() {
+    // A label is for people: nothing is read out of it.
+    let stream = Stream::from_io(tokio::io::duplex(1).0, "tcp 192.0.2.1:4711");
+    assert_eq!(stream.remote(), &Remote::Unknown);
+    let remote = Remote::Tcp("192.0.2.1:4711".parse().unwrap());
+    let stream = stream.with_remote(remote.clone());
+    assert_eq!(stream.remote(), &remote);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, dial};
+use cepa_transports::{Endpoint, Remote, Target, dial};
 use rustix::fs::{Mode, OFlags, fcntl_getfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -61,6 +61,11 @@ async fn play(role: &str) -> ExitCode {
             return ExitCode::from(5);
         }
     };
+    let remote = match first.target() {
+        Target::Stdio => Remote::Stdio,
+        _ => Remote::Fd,
+    };
+    assert_eq!(stream.remote(), &remote);
     let mut buf = [0; 100];
     match role {
         "join" => {

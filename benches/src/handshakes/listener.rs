@@ -5,15 +5,15 @@
 //! elsewhere here (10/8).
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cepa::Side;
-use cepa::gate::{self, Failing, Gate, Source};
+use cepa::gate::{self, Gate, Source};
 use cepa::identity::{AcceptAny, Identity, KeyKind};
-use cepa::session::{ConnectError, Session};
+use cepa::session::Session;
 use cepa::stack::StackConfig;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Remote};
 use clap::{Args, ValueEnum};
 
 use crate::Outcome;
@@ -56,25 +56,32 @@ async fn listen(doors: Doors) -> Outcome<()> {
     let mut rules = gate::Config::default();
     if doors == Doors::Open {
         rules.all = usize::MAX;
-        rules.early = usize::MAX;
         rules.one_source = usize::MAX;
         rules.tolerated = rules.most;
     }
     let gate = Gate::new(rules);
     let config = Arc::new(StackConfig::new(identity, Arc::new(AcceptAny)));
     while let Some(stream) = listener.accept().await? {
-        let Ok(pass) = gate.enter(source(stream.label())) else {
-            continue;
-        };
-        let config = Arc::clone(&config);
+        let (config, gate) = (Arc::clone(&config), gate.clone());
         tokio::spawn(async move {
-            match Session::over(stream, &[], Side::Server, &config).await {
+            let Ok(mut pass) = gate.enter(source(stream.remote())).await else {
+                return;
+            };
+            let session = tokio::select! {
+                session = Session::over(stream, &[], Side::Server, &config) => session,
+                _ = pass.evicted() => return,
+            };
+            match session {
                 Ok(session) => {
                     pass.let_in();
                     session.closed().await;
                 }
-                Err(ConnectError::TimedOut { .. }) => pass.failed(Failing::TimedOut),
-                Err(_) => pass.failed(Failing::Refused),
+                Err(error) if error.is_probe() => drop(pass.probe()),
+                Err(error) => {
+                    if let Some(failing) = error.failing() {
+                        pass.failed(failing);
+                    }
+                }
             }
         });
     }
@@ -82,17 +89,13 @@ async fn listen(doors: Doors) -> Outcome<()> {
 }
 
 /// The host that an address stands for.
-fn source(label: &str) -> Source {
-    let host = label
-        .strip_prefix("tcp ")
-        .and_then(|address| address.rsplit_once(':'))
-        .and_then(|(host, _)| host.parse::<Ipv4Addr>().ok());
-    match host {
-        Some(host) => {
-            let [_, a, b, c] = host.octets();
+fn source(remote: &Remote) -> Source {
+    match remote {
+        Remote::Tcp(SocketAddr::V4(address)) => {
+            let [_, a, b, c] = address.ip().octets();
             Source::from(IpAddr::from([10, a, b, c]))
         }
-        None => Source::of(label),
+        other => Source::from(other),
     }
 }
 
@@ -102,8 +105,9 @@ mod tests {
 
     #[test]
     fn every_address_of_this_machine_stands_for_a_host() {
-        assert!(source("tcp 127.3.2.1:9").is_far());
-        assert_eq!(source("tcp 127.3.2.1:9"), Source::of("tcp 10.3.2.1:1"));
-        assert_ne!(source("tcp 127.3.2.1:9"), source("tcp 127.3.2.2:9"));
+        let of = |address: &str| source(&Remote::Tcp(address.parse().unwrap()));
+        assert!(of("127.3.2.1:9").is_far());
+        assert_eq!(of("127.3.2.1:9"), of("127.3.2.1:10"));
+        assert_ne!(of("127.3.2.1:9"), of("127.3.2.2:9"));
     }
 }

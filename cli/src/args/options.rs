@@ -34,6 +34,15 @@ pub(crate) struct Trust {
     pub(crate) ca: Option<String>,
 }
 
+/// Whether an address of a peer may lead through something else than the network.
+#[derive(Debug, Args)]
+pub(crate) struct LocalHints {
+    /// Follow hints of cepa:// addresses that run a command or open a device or socket here (exec:, serial:, unix:). Without it
+    /// only network connections are made for them
+    #[arg(long = "local-hints")]
+    pub(crate) allowed: bool,
+}
+
 impl Trust {
     /// Whether any of the options was given.
     pub(crate) fn says_something(&self) -> bool {

@@ -4,7 +4,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{IdentityFile, Trust};
+use super::options::{IdentityFile, LocalHints, Trust};
 use crate::words::{Escape, Local, Whither};
 
 #[derive(Debug, Args)]
@@ -33,6 +33,8 @@ pub(crate) struct Connect {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Console {
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }
 
@@ -101,6 +105,8 @@ pub(crate) struct Forward {
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }
 
@@ -117,6 +123,8 @@ pub(crate) struct Send {
     /// Who carries it: cepa://CARRIERID@ADDR; without one the recipient is connected to
     #[arg(long, value_name = "CARRIER")]
     pub(crate) by: Option<PeerAddr>,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }

@@ -1,8 +1,8 @@
 //! What a line says that is not of the link: boot messages, a kernel's log, a login prompt. Shown on
 //! standard error, in another colour where that is a terminal and `NO_COLOR` is not set.
 //!
-//! It is foreign text, so nothing in it may move the cursor: line ends stay, all other controls are
-//! shown as escapes. The link's driver must not wait for a screen, so a thread does the writing, and
+//! It is foreign text, so nothing in it may move the cursor: line ends and tabs stay, and all else that is not
+//! printable (`transports::text`) is shown as an escape. The link's driver must not wait for a screen, so a thread does the writing, and
 //! what it cannot keep up with is dropped and counted.
 
 use std::fmt::Write as _;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use cepa::link::ChatterSink;
+use cepa::transports::text::is_printable;
 
 /// Pieces that wait for the screen.
 const WAITING: usize = 256;
@@ -81,13 +82,11 @@ fn printable(bytes: &[u8], raw: bool) -> String {
                 '\n' | '\t' => out.push(c),
                 // Of a line end; alone it would let text overwrite text.
                 '\r' => {}
-                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                    out.extend(c.escape_unicode());
-                }
-                c if c.is_control() => {
+                c if is_printable(c) => out.push(c),
+                c if c.is_ascii() => {
                     let _ = write!(out, "\\x{:02x}", u32::from(c));
                 }
-                c => out.push(c),
+                c => out.extend(c.escape_unicode()),
             }
         }
         for byte in chunk.invalid() {

@@ -63,7 +63,8 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         ));
     }
     let chatter = Chatter::start();
-    let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()));
+    let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
+        .with_local_hints(args.local_hints.allowed);
     let mut link = again.first().await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat

@@ -7,11 +7,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::OwnedFd;
 
+use cepa::transports::text::clean;
 use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-
-use crate::exit::one_line;
 
 pub(crate) struct Raw {
     /// A duplicate, since `stdio:` takes the descriptor itself.
@@ -93,7 +92,7 @@ pub(crate) fn tell(lines: &[&str]) {
     };
     let mut text = String::from(before);
     for line in lines {
-        text.push_str(&one_line(line));
+        text.push_str(&clean(line, usize::MAX));
         text.push_str(after);
     }
     let _ = io::stderr().write_all(text.as_bytes());

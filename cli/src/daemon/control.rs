@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{Event, Node};
+use cepa::node::Node;
+use cepa::protocols::relay::{Relay, RelayEvent};
 use cepa::transports;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use crate::exit::{Code, Failure, say};
+use crate::node::Mesh;
 
 /// Time for a reader to take the status.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +37,11 @@ impl Control {
         }
     }
 
-    pub(super) async fn open(path: &Path, node: &Node) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        path: &Path,
+        mesh: &Mesh,
+        relay: Option<Relay>,
+    ) -> Result<Self, Failure> {
         let unusable =
             |why: String| Failure::new(Code::Usage, format!("control {}: {why}", path.display()));
         let path = path.to_str().ok_or_else(|| unusable("no UTF-8".into()))?;
@@ -43,13 +49,13 @@ impl Control {
         let at = at.map_err(|e| unusable(format!("{e}")))?;
         let mut listener = transports::listen(&at).await?;
         let relays = Arc::new(Mutex::new(Vec::new()));
-        let watching = tokio::spawn(watch(node.clone(), Arc::clone(&relays)));
-        let node = node.clone();
+        let watching = tokio::spawn(watch(mesh.node.clone(), Arc::clone(&relays)));
+        let mesh = mesh.clone();
         let serving = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok(Some(mut stream)) => {
-                        let mut status = status(&node, &relays).to_string();
+                        let mut status = status(&mesh, relay.as_ref(), &relays).to_string();
                         status.push('\n');
                         tokio::spawn(tokio::time::timeout(PATIENCE, async move {
                             stream.write_all(status.as_bytes()).await?;
@@ -74,15 +80,18 @@ async fn watch(node: Node, relays: Arc<Mutex<Vec<PeerId>>>) {
     drop(node);
     while let Some(event) = events.next().await {
         let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Registered(relay) if !relays.contains(&relay) => relays.push(relay),
-            Event::Unregistered(relay, _) => relays.retain(|known| *known != relay),
+        match event.protocol() {
+            Some(RelayEvent::Registered { relay }) if !relays.contains(relay) => {
+                relays.push(*relay);
+            }
+            Some(RelayEvent::Unregistered { relay, .. }) => relays.retain(|known| known != relay),
             _ => {}
         }
     }
 }
 
-fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
+fn status(mesh: &Mesh, relay: Option<&Relay>, relays: &Mutex<Vec<PeerId>>) -> Value {
+    let node = &mesh.node;
     let sessions: Vec<Value> = node
         .sessions()
         .into_iter()
@@ -97,7 +106,7 @@ fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
         })
         .collect();
     let relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
-    let relay = node.relay_stats().map(|stats| {
+    let relay = relay.map(Relay::stats).map(|stats| {
         json!({
             "registrations": stats.registrations,
             "circuits": stats.circuits,
@@ -106,7 +115,7 @@ fn status(node: &Node, relays: &Mutex<Vec<PeerId>>) -> Value {
             "bytes": stats.bytes,
         })
     });
-    let carrier = node.carrier_stats().map(|stats| {
+    let carrier = mesh.sealed.carrier_stats().map(|stats| {
         json!({
             "now": stats.now,
             "carried": stats.carried,

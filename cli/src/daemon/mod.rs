@@ -8,30 +8,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use cepa::identity::{Identity, Presented, Refusal, TrustPolicy};
-use cepa::node::membrane::Membrane;
-use cepa::node::sealed::CarrierConfig;
-use cepa::node::{Access, Call, Hint, Node};
-use cepa::relay::RelayConfig;
+use cepa::identity::{AcceptAny, Identity, Pinned, Presented, Refusal, TrustPolicy};
+use cepa::node::{Access, Hint, Node};
+use cepa::protocols::membrane::Membrane;
+use cepa::protocols::relay::{Relay, RelayConfig};
+use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
 
 use crate::args::{self, IdentityFile, Target};
-use crate::console::wire::PREFIX as CONSOLE;
-use crate::exit::{self, Failure, say};
+use crate::exit::{self, Code, Failure, say};
+use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
-use crate::{id, node, sealed};
+use crate::{id, sealed};
 
 mod config;
 mod control;
 
-use config::{Config, Relay};
+use config::Config;
 use control::Control;
-
-/// How long sessions may take to end in order once the node was asked to.
-const GOODBYE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let config = Config::read(&args.config)?;
@@ -54,74 +50,84 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if let Some(control) = daemon.control.take() {
         control.close().await;
     }
-    daemon.node.shutdown(GOODBYE).await;
+    daemon.node().shutdown(GOODBYE).await;
     Ok(())
 }
 
 struct Daemon {
-    node: Node,
-    identity: Identity,
+    mesh: Mesh,
     config: Config,
-    /// Who may have a session, and whom the relay serves: what the last file said.
-    sessions: Shared,
-    relay: Shared,
+    services: Arc<Services>,
+    /// Who may have a session: what the last file says.
+    sessions: Sessions,
+    relay: Option<Relay>,
     control: Option<Control>,
     membranes: BTreeMap<String, Membrane>,
 }
 
 impl Daemon {
     async fn start(config: Config, identity: Identity) -> Result<Self, Failure> {
-        let sessions = Shared::new(config.sessions());
-        let relay = Shared::new(relay_access(&config));
+        let reachable = id::through(identity.peer_id(), &config.register)?;
+        let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
-        let node = match &config.relay {
-            None => Node::new(settings),
-            Some(Relay { limits, .. }) => {
-                let served = relay.clone();
-                let mut carries = RelayConfig::for_peers(move |peer| served.allows(peer));
-                carries.registrations = limits.registrations;
-                carries.circuits = limits.circuits;
-                carries.circuits_a_peer = limits.circuits_a_peer;
-                carries.rate = limits.rate;
-                node::room_for_relay(&mut settings, &carries);
-                Node::with_relay(settings, carries)
-            }
-        };
+        let carries = config.relay.as_ref().map(|relay| {
+            let mut carries = RelayConfig::new(relay.access.clone());
+            carries.registrations = relay.limits.registrations;
+            carries.circuits = relay.limits.circuits;
+            carries.circuits_a_peer = relay.limits.circuits_a_peer;
+            carries.rate = relay.limits.rate;
+            node::room_for_relay(&mut settings, &carries);
+            carries
+        });
+        let mesh = Mesh::new(settings)?;
+        let relay = carries.map(|carries| Relay::on(&mesh.node, carries));
+        let relay = relay
+            .transpose()
+            .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        // Who a service is for is the node's question; TLS inside a substream is with the same peers.
+        let inner = TlsConfig::new(&identity, Arc::new(sessions.clone()))?;
+        let services = Services::on(&mesh.node, inner, mesh.forwarder.clone())?;
         let mut daemon = Self {
-            node,
-            identity,
+            mesh,
             config,
+            services,
             sessions,
             relay,
             control: None,
             membranes: BTreeMap::new(),
         };
+        let report = Report {
+            reachable,
+            ..Report::default()
+        };
+        report.start(daemon.node());
         daemon.grow_membranes().await?;
-        daemon.node.carry(carrier(&daemon.config));
+        daemon.mesh.sealed.carry(carrier(&daemon.config));
         let offered: Vec<String> = daemon.config.services.keys().cloned().collect();
         for name in &offered {
             daemon.offer(name)?;
         }
         for endpoint in daemon.config.listen.clone() {
-            let at = daemon.node.listen(&endpoint).await?;
-            say(format_args!("listening on {at} as {}", daemon.node.id()));
+            let at = daemon.node().listen(&endpoint).await?;
+            say(format_args!("listening on {at} as {}", daemon.node().id()));
         }
         if let Some(path) = &daemon.config.control {
-            daemon.control = Some(Control::open(path, &daemon.node).await?);
+            let relay = daemon.relay.clone();
+            daemon.control = Some(Control::open(path, &daemon.mesh, relay).await?);
         }
-        node::tell(&daemon.node);
-        let register = daemon.config.register.clone();
-        node::register(&daemon.node, &register).await?;
-        for address in id::through(daemon.node.id(), &register)? {
-            say(format_args!("reachable at {address}"));
-        }
+        let only = daemon.config.listen.is_empty();
+        daemon.mesh.register(&daemon.config.register, only).await?;
         Ok(daemon)
+    }
+
+    fn node(&self) -> &Node {
+        &self.mesh.node
     }
 
     /// Makes and revokes membranes until they are what the configuration says. One that is not named any more is revoked
     /// with its last handle.
     async fn grow_membranes(&mut self) -> Result<(), Failure> {
-        let through = id::through(self.node.id(), &self.config.register)?;
+        let through = id::through(self.node().id(), &self.config.register)?;
         let hints: Vec<Hint> = through.iter().flat_map(|at| at.hints().to_vec()).collect();
         let wanted = &self.config.membranes;
         self.membranes
@@ -131,7 +137,7 @@ impl Daemon {
                 None => false,
             });
         for (name, revoked) in wanted {
-            let made = || self.node.membrane(hints.iter().cloned());
+            let made = || Membrane::new(&self.mesh.introductions, hints.iter().cloned());
             let membrane = self.membranes.entry(name.clone()).or_insert_with(made);
             if *revoked && !membrane.is_revoked() {
                 membrane.revoke().await;
@@ -146,36 +152,32 @@ impl Daemon {
         let Some(offer) = self.config.services.get(name) else {
             return Ok(());
         };
-        offer.service.leads_elsewhere(self.node.id())?;
+        offer.service.leads_elsewhere(self.node().id())?;
         if offer.sealed {
-            sealed::serve(&self.node, &offer.service, offer.access.clone());
+            sealed::serve(&self.mesh, &offer.service, offer.access.clone());
         } else {
-            self.node.withdraw_sealed(name);
+            self.mesh.sealed.withdraw(name);
         }
+        let introducers = offer.introducers.clone().unwrap_or_default();
+        self.mesh.introductions.introducers(name, introducers);
         let membrane = offer.membrane.as_ref();
         let membrane = membrane.and_then(|name| self.membranes.get(name));
         if let (Some(membrane), Target::Forward(to)) = (membrane, &offer.service.target) {
-            let introducers = offer.introducers.clone().unwrap_or_default();
-            self.node.introducers(name, introducers);
             // It may have been another service before, with a console: a way around.
-            self.node.withdraw(&format!("{CONSOLE}{name}"));
-            membrane.offer(name, offer.access.clone(), (**to).clone());
-            return Ok(());
+            self.services.withdraw(self.node(), name);
+            return membrane
+                .offer(name, offer.access.clone(), (**to).clone())
+                .map_err(|e| Failure::new(Code::Usage, e.to_string()));
         }
-        // Who it is for is the node's question; TLS inside a substream is with the same peer.
-        let inner = TlsConfig::new(&self.identity, Arc::new(self.sessions.clone()))?;
-        let services = Services::new(vec![offer.service.clone()], inner, self.node.clone());
-        let introducers = offer.introducers.clone().unwrap_or_default();
-        self.node.introducers(name, introducers);
-        let serve = move |call: Call| {
-            let session = call.session().clone();
-            Arc::clone(&services).serve(call.into_incoming(), session)
-        };
-        let on_console = format!("{CONSOLE}{name}");
-        self.node
-            .serve(&on_console, offer.access.clone(), serve.clone());
-        self.node.serve(name, offer.access.clone(), serve);
-        Ok(())
+        self.services
+            .offer(self.node(), &offer.service, offer.access.clone())
+    }
+
+    /// Takes back a service that the configuration names no more.
+    fn withdraw(&self, name: &str) {
+        self.services.withdraw(self.node(), name);
+        self.mesh.introductions.introducers(name, Access::Nobody);
+        self.mesh.sealed.withdraw(name);
     }
 
     async fn reload(&mut self, path: &Path) {
@@ -204,21 +206,22 @@ impl Daemon {
         if before.register.iter().any(|at| !now.register.contains(at)) {
             later.push("register");
         }
-        self.sessions.set(now.sessions());
-        self.relay.set(relay_access(now));
+        self.sessions.set(&now.sessions());
+        if let Some(relay) = &self.relay {
+            let access = now.relay.as_ref().map(|relay| relay.access.clone());
+            relay.set_access(access.unwrap_or_default());
+        }
         if let Err(failure) = self.grow_membranes().await {
             say(failure);
         }
         let now = &self.config;
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
-                self.node.withdraw(name);
-                self.node.withdraw(&format!("{CONSOLE}{name}"));
-                self.node.withdraw_sealed(name);
+                self.withdraw(name);
             }
         }
         if before.carrier != now.carrier {
-            self.node.carry(carrier(now));
+            self.mesh.sealed.carry(carrier(now));
         }
         let offered: Vec<String> = now.services.keys().cloned().collect();
         for name in &offered {
@@ -229,15 +232,15 @@ impl Daemon {
         let (old_listen, old_register) = (before.listen, before.register);
         for at in self.config.listen.clone() {
             if !old_listen.contains(&at) {
-                match self.node.listen(&at).await {
-                    Ok(at) => say(format_args!("listening on {at} as {}", self.node.id())),
+                match self.node().listen(&at).await {
+                    Ok(at) => say(format_args!("listening on {at} as {}", self.node().id())),
                     Err(e) => say(e),
                 }
             }
         }
         for relay in self.config.register.clone() {
             if !old_register.contains(&relay)
-                && let Err(failure) = node::register(&self.node, &[relay]).await
+                && let Err(failure) = self.mesh.register(&[relay], false).await
             {
                 say(failure);
             }
@@ -256,50 +259,53 @@ impl Daemon {
 
 fn carrier(config: &Config) -> Option<CarrierConfig> {
     let it = config.carrier.as_ref()?;
-    let access = it.access.clone();
-    let mut carrier = CarrierConfig::for_peers(move |peer| access.allows(peer));
+    let mut carrier = CarrierConfig::new(it.access.clone());
     carrier.at_once = it.at_once;
     carrier.at_once_a_peer = it.at_once_a_peer;
     carrier.a_minute = it.a_minute;
     Some(carrier)
 }
 
-fn relay_access(config: &Config) -> Access {
-    let relay = config.relay.as_ref();
-    relay.map(|relay| relay.access.clone()).unwrap_or_default()
-}
-
-/// Who may, as the last file said it.
+/// Who may have a session, as the last file says.
 #[derive(Clone, Debug)]
-struct Shared(Arc<RwLock<Access>>);
+struct Sessions(Arc<RwLock<Arc<dyn TrustPolicy>>>);
 
-impl Shared {
-    fn new(access: Access) -> Self {
-        Self(Arc::new(RwLock::new(access)))
+impl Sessions {
+    fn new(access: &Access) -> Self {
+        Self(Arc::new(RwLock::new(policy(access))))
     }
 
-    fn set(&self, access: Access) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = access;
+    fn set(&self, access: &Access) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy(access);
     }
 
-    fn allows(&self, peer: &cepa::identity::PeerId) -> bool {
-        let access = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        access.allows(peer)
+    fn now(&self) -> Arc<dyn TrustPolicy> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl TrustPolicy for Shared {
+fn policy(access: &Access) -> Arc<dyn TrustPolicy> {
+    match access {
+        Access::Anyone => Arc::new(AcceptAny),
+        Access::Peers(peers) => Arc::new(Pinned::new(peers.iter().copied())),
+        Access::Nobody => Arc::new(Pinned::new([])),
+    }
+}
+
+impl TrustPolicy for Sessions {
     fn decide(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
-        let presented = peer.id;
-        if self.allows(&presented) {
-            Ok(())
-        } else {
-            Err(Refusal::Unknown { presented })
-        }
+        self.now().decide(peer)
+    }
+
+    fn proven(&self, peer: &Presented<'_>) -> Result<(), Refusal> {
+        self.now().proven(peer)
+    }
+
+    fn names(&self, peer: &Presented<'_>) -> bool {
+        self.now().names(peer)
     }
 
     fn overlooks_dates(&self, peer: &Presented<'_>) -> bool {
-        let access = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        matches!(&*access, Access::Peers(peers) if peers.contains(&peer.id))
+        self.now().overlooks_dates(peer)
     }
 }

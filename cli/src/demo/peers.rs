@@ -10,17 +10,18 @@ use std::sync::Arc;
 
 use cepa::Side;
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
+use cepa::node::{Access, Node};
+use cepa::protocols::forward::Forwarder;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::args::{Service, Target};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
-use crate::serve::Server;
+use crate::node::{self, GOODBYE};
+use crate::service::Services;
 
 /// The transports of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub(super) struct Peers {
     pub(super) session: Session,
     /// For the substream that has TLS of its own: another identity than the session's.
     pub(super) inner: TlsConfig,
-    server: Option<Running>,
+    server: Option<Node>,
     child: Option<Watched>,
 }
 
@@ -104,9 +105,8 @@ impl Peers {
     /// Ends the session, then the server.
     pub(super) async fn part(self) {
         self.session.close().await;
-        if let Some((task, stop)) = self.server {
-            let _ = stop.send(true);
-            let _ = task.await;
+        if let Some(node) = self.server {
+            node.shutdown(GOODBYE).await;
         }
         if let Some(child) = self.child {
             child.ended().await;
@@ -114,41 +114,27 @@ impl Peers {
     }
 }
 
-/// A server in this process, and what asks it to stop.
-type Running = (JoinHandle<Result<(), Failure>>, watch::Sender<bool>);
-
 /// A server in this process, and the address by which it is dialled.
 async fn listen(
     at: &str,
     dialled_as: Option<&str>,
     identity: &Identity,
     allowed: [PeerId; 2],
-) -> Result<(Endpoint, Option<Running>), Failure> {
-    let listener = transports::listen(&endpoint(at)?).await?;
-    let address = match dialled_as {
-        Some(address) => endpoint(address)?,
-        None => listener.endpoint().clone(),
-    };
-    let services = vec![
-        Service {
-            name: ECHO.to_owned(),
-            target: Target::Echo,
-        },
-        Service {
-            name: LAYERS.to_owned(),
-            target: Target::Demo,
-        },
-    ];
-    let server = Server::new(
-        (identity, &[]),
-        Arc::new(Pinned::new(allowed)),
-        Vec::new(),
-        services,
-        false,
-    )?;
-    let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(Arc::new(server).listen(listener, stopped));
-    Ok((address, Some((task, stop))))
+) -> Result<(Endpoint, Option<Node>), Failure> {
+    let trust = Arc::new(Pinned::new(allowed));
+    let node = Node::new(node::config(identity, trust.clone()));
+    let inner = TlsConfig::new(identity, trust)?;
+    let services = Services::on(&node, inner, Forwarder::new(&node))?;
+    for (name, target) in [(ECHO, Target::Echo), (LAYERS, Target::Demo)] {
+        let service = Service {
+            name: name.to_owned(),
+            target,
+        };
+        services.offer(&node, &service, Access::Anyone)?;
+    }
+    let real = node.listen(&endpoint(at)?).await?;
+    let address = dialled_as.map_or(Ok(real), endpoint)?;
+    Ok((address, Some(node)))
 }
 
 /// This very binary as `cepa serve stdio:`.

@@ -52,11 +52,10 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
         findings = ask(stream, &args.address, rate) => findings?,
         () = signals.asked_to_end() => return Ok(()),
     };
-    exit::print(&if args.json {
-        format!("{}\n", report::json(&findings))
-    } else {
-        report::table(&findings)
-    })
+    if args.json {
+        return exit::print_json(&format!("{}\n", report::json(&findings)));
+    }
+    exit::print(&report::table(&findings))
 }
 
 /// Bytes a second that an address promises, roughly.

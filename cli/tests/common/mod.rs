@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa_transports::text::is_printable;
+
 pub(crate) mod line;
 
 /// A guard against hanging; the machine may be busy.
@@ -130,7 +132,7 @@ pub(crate) fn failed(output: &Output, code: i32) -> String {
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines.len(), 1, "one line: {stderr}");
     assert!(lines[0].starts_with("cepa: "), "{stderr}");
-    assert!(!lines[0].chars().any(char::is_control), "{stderr:?}");
+    assert!(lines[0].chars().all(is_printable), "{stderr:?}");
     lines[0].to_owned()
 }
 

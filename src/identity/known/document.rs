@@ -5,6 +5,7 @@
 //! can't be read is kept and reported with its number: dropping it would forget a peer, and the next
 //! one who answers at its address would be taken for new.
 
+use cepa_transports::text::quoted;
 use rustls_pki_types::UnixTime;
 
 use super::entry::{EntryError, KnownPeer, MAX_LINE, check_name, name_from};
@@ -56,7 +57,7 @@ pub enum EditError {
         id: PeerId,
     },
     /// No peer has that name.
-    #[error("no known peer is named {name:?}: `cepa peer ls` lists them")]
+    #[error("no known peer is named {}: `cepa peer ls` lists them", quoted(name))]
     NoSuchPeer {
         /// What was asked for.
         name: String,

@@ -21,6 +21,7 @@ use time::format_description::well_known::Rfc3339;
 
 use cepa_transports::Endpoint;
 use cepa_transports::endpoint::Target;
+use cepa_transports::text::{is_printable, quoted};
 
 use crate::identity::peer_id::PeerId;
 
@@ -211,7 +212,8 @@ pub enum EntryError {
     NoName,
     /// A name that can't be one.
     #[error(
-        "{name:?} is no name for a peer: take up to 64 of a-z, A-Z, 0-9, `.`, `_`, `@` and `-`, a letter or digit first, and neither `any`, `known` nor a peer id"
+        "{} is no name for a peer: take up to 64 of a-z, A-Z, 0-9, `.`, `_`, `@` and `-`, a letter or digit first, and neither `any`, `known` nor a peer id",
+        quoted(name)
     )]
     Name {
         /// What was given.
@@ -224,7 +226,10 @@ pub enum EntryError {
     #[error("{0}")]
     Id(crate::identity::PeerIdError),
     /// Neither first, how, at nor was; or a value that can't be read.
-    #[error("{word:?} is not understood: first=TIME, how=WORD, at=PLACE and was=PEERID@TIME are")]
+    #[error(
+        "{} is not understood: first=TIME, how=WORD, at=PLACE and was=PEERID@TIME are",
+        quoted(word)
+    )]
     Field {
         /// The beginning of it.
         word: String,
@@ -290,7 +295,7 @@ fn escape(place: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(place.len());
     for c in place.chars() {
-        if c == '%' || c == '#' || c.is_whitespace() || c.is_control() {
+        if c == '%' || c == '#' || c.is_whitespace() || !is_printable(c) {
             let mut bytes = [0; 4];
             for byte in c.encode_utf8(&mut bytes).bytes() {
                 let _ = write!(out, "%{byte:02X}");

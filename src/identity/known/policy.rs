@@ -249,6 +249,11 @@ impl TrustPolicy for TrustKnown {
         })
     }
 
+    /// It reads the file, and may wait for its lock.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// One that is met for the first time is not listed yet.
     fn names(&self, peer: &Presented<'_>) -> bool {
         let listed = |answer| matches!(answer, Answer::Known | Answer::Rotated { .. });

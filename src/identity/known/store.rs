@@ -5,8 +5,8 @@
 //! processes that meet a peer for the first time do so one after the other, and a reader, who needs
 //! no lock, sees the text before or after, never half of it.
 //!
-//! What others can read or write is refused, and so is a symbolic link: the next change would put a
-//! file in its place, where its target was meant. A file that is not there is an empty list; one that
+//! What others can read or write is refused, what belongs to another user, or lies where one could exchange it, and so is
+//! a symbolic link: the next change would put a file in its place, where its target was meant. A file that is not there is an empty list; one that
 //! is there and can't be read is an error, never an empty list.
 
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use fs4::fs_std::FileExt as _;
 
 use super::document::{EditError, KnownPeers};
-use crate::identity::files::{self, Draft};
+use crate::identity::files::{self, Draft, Exposed, ExposedFolder};
 
 /// Tens of thousands of peers; a file that is larger must be something else.
 const MAX_FILE: u64 = 4 << 20;
@@ -79,6 +79,19 @@ pub enum KnownPeersProblem {
         /// Its mode, the permission bits only.
         mode: u32,
     },
+    /// Somebody else owns it, or the lock file beside it, and so can change it.
+    #[error(
+        "it, or the .lock beside it, belongs to user {owner}, who is neither you (user {us}) nor root: look it over, and make a copy of your own"
+    )]
+    NotOurs {
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Others can put another file in its place.
+    #[error("{0}")]
+    Folder(ExposedFolder),
     /// Another process keeps it locked.
     #[error("another process has kept it locked for 5 seconds: end that one, and try again")]
     Locked,
@@ -114,6 +127,7 @@ impl KnownPeersFile {
         let failed = |problem| E::from(self.error(problem));
         files::make_folder(files::folder_of(&self.path))
             .map_err(|error| failed(KnownPeersProblem::Write(error)))?;
+        files::check_folder(&self.path).map_err(|why| failed(KnownPeersProblem::Folder(why)))?;
         let _lock = self.lock().map_err(failed)?;
         let text = self.read_bytes().map_err(failed)?;
         let before = text.unwrap_or_else(|| HEAD.as_bytes().to_vec());
@@ -144,6 +158,8 @@ impl KnownPeersFile {
 
     /// The bytes of the file, or none where there is no file.
     fn read_bytes(&self) -> Result<Option<Vec<u8>>, KnownPeersProblem> {
+        // Before all else: where others can take the file away, there being none says nothing.
+        files::check_folder(&self.path).map_err(KnownPeersProblem::Folder)?;
         let named = match fs::symlink_metadata(&self.path) {
             Ok(named) => named,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -168,9 +184,7 @@ impl KnownPeersFile {
                 what: "it is being replaced by something else",
             });
         }
-        if let Some(mode) = files::loose(&opened) {
-            return Err(KnownPeersProblem::Permissions { mode });
-        }
+        files::check_file(&opened).map_err(exposed)?;
         let mut text = Vec::new();
         file.take(MAX_FILE + 1)
             .read_to_end(&mut text)
@@ -205,6 +219,9 @@ impl KnownPeersFile {
             .truncate(false)
             .open(path)
             .map_err(KnownPeersProblem::Write)?;
+        // There is nothing to read in it; but its owner could keep it locked for ever.
+        let opened = file.metadata().map_err(KnownPeersProblem::Read)?;
+        files::check_owner(&opened).map_err(exposed)?;
         let start = Instant::now();
         loop {
             match file.try_lock_exclusive() {
@@ -214,5 +231,12 @@ impl KnownPeersFile {
                 Err(error) => return Err(KnownPeersProblem::Write(error)),
             }
         }
+    }
+}
+
+fn exposed(why: Exposed) -> KnownPeersProblem {
+    match why {
+        Exposed::Mode(mode) => KnownPeersProblem::Permissions { mode },
+        Exposed::Owner { owner, us } => KnownPeersProblem::NotOurs { owner, us },
     }
 }

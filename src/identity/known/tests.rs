@@ -376,3 +376,48 @@ proptest! {
         prop_assert_eq!(again.named("name"), Some(&one));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_list_of_another_user_or_in_a_folder_of_another_user_is_refused() {
+    use std::os::unix::fs::chown;
+    let (folder, file) = place();
+    file.edit(|known| known.add(peer("a", 1))).unwrap();
+    let change = || file.edit(|known| known.add(peer("b", 2)));
+    // As root alone; elsewhere the table of `files.rs` is the test.
+    if chown(file.path(), Some(12345), None).is_ok() {
+        let error = file.read().unwrap_err();
+        assert!(
+            matches!(
+                error.problem(),
+                KnownPeersProblem::NotOurs { owner: 12345, .. }
+            ),
+            "{error}"
+        );
+        assert!(error.to_string().contains("user 12345"), "{error}");
+        assert!(change().is_err());
+        chown(file.path(), Some(0), None).unwrap();
+        // Who holds the lock's file could keep it locked for ever.
+        let lock = format!("{}.lock", file.path().display());
+        chown(&lock, Some(12345), None).unwrap();
+        assert!(change().is_err());
+        chown(&lock, Some(0), None).unwrap();
+        chown(folder.path(), Some(12345), None).unwrap();
+        let error = file.read().unwrap_err();
+        assert!(
+            matches!(error.problem(), KnownPeersProblem::Folder { .. }),
+            "{error}"
+        );
+        assert!(change().is_err());
+        // That nothing is there is no news that one can rely on either.
+        fs::remove_file(file.path()).unwrap();
+        assert!(file.read().is_err());
+        chown(folder.path(), Some(0), None).unwrap();
+        assert_eq!(file.read().unwrap(), KnownPeers::default());
+    }
+    chmod(folder.path(), 0o777);
+    let error = file.read().unwrap_err();
+    assert!(error.to_string().contains("chmod o-w"), "{error}");
+    assert!(!error.to_string().contains('\n'));
+    assert!(change().is_err());
+}

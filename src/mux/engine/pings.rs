@@ -40,13 +40,26 @@ impl Engine {
         if let Some(token) = ping.token {
             self.notices.pongs.push((token, sample));
         }
+        let held_up = ping.held_up;
         self.pings.remove(at);
+        if held_up {
+            return;
+        }
         // Down at once, up slowly: what a queue adds is not the path's.
         self.round_trip = Some(match self.round_trip {
             Some(known) if known < sample => (known * PAST + sample) / (PAST + 1),
             _ => sample,
         });
         self.round_trip_at = Some(now);
+    }
+
+    /// Nothing was read for a while: what is on its way says nothing about the path.
+    pub(super) fn forget_pings(&mut self) {
+        self.pings
+            .retain(|ping| ping.token.is_some() || ping.sent.is_none());
+        for ping in &mut self.pings {
+            ping.held_up |= ping.sent.is_some();
+        }
     }
 
     /// A ping for keepalive or for the round trip; one at a time.
@@ -68,6 +81,7 @@ impl Engine {
             value,
             token,
             sent: None,
+            held_up: false,
         });
     }
 

@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::error::{GoAwayCode, MuxError, StreamError, Violation};
+use super::super::code::{GoAwayCode, Refusal};
+use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
-use super::super::state::{Event, Halves};
+use super::super::moment::Moment;
+use super::super::state::{Event, Greeting, Halves, State};
 use super::super::store::Key;
-use super::super::stream_entry::Entry;
+use super::super::stream_entry::{Entry, Rst};
 use super::Engine;
 use cepa_transports::Side;
 
@@ -21,25 +23,37 @@ use cepa_transports::Side;
 const EARLY: u64 = 1 << 10;
 
 impl Engine {
-    /// Bytes came from the peer. Bodies are kept as slices of `chunk` where that saves a copy.
-    pub(crate) fn handle_input(&mut self, now: Instant, mut chunk: Bytes) {
+    /// Bytes came from the peer, in memory of their own.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn handle_input(&mut self, now: Instant, chunk: Bytes) {
+        let held = chunk.len();
+        self.handle_chunk(now, chunk, held);
+    }
+
+    /// Bytes came from the peer. Bodies are kept as slices of `chunk`, which takes `held` bytes of memory, where that
+    /// saves a copy.
+    pub(crate) fn handle_chunk(&mut self, now: Instant, mut chunk: Bytes, held: usize) {
         if self.end.is_some() || chunk.is_empty() {
             return;
         }
+        self.start_clocks(now);
+        self.chunk_held = held;
         self.received_at = now;
+        self.heard_at = now;
         self.keepalive_asked = false;
         self.bytes_in += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {
                 Ok(Some(Item::Body { bytes, last })) => self.on_body(now, bytes, last),
                 Ok(Some(Item::Frame(frame))) => self.on_frame(now, frame),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(error) => Err(error.into()),
             };
             if let Err(violation) = done {
                 self.violated(violation);
             }
         }
+        self.look_at_memory(now);
     }
 
     fn on_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
@@ -107,7 +121,10 @@ impl Engine {
         {
             entry.data_in += bytes.len() as u64;
             let early = entry.data_in >= EARLY && self.round_trip.is_none();
-            entry.recv.push(bytes);
+            let before = entry.recv.held();
+            let copied = self.memory.is_crowded();
+            entry.recv.push(bytes, self.chunk_held, copied);
+            self.memory.change(before, entry.recv.held());
             self.wakes.extend(entry.reader.take());
             if early {
                 self.ping_for_ourselves(now);
@@ -147,6 +164,11 @@ impl Engine {
             .ok_or(Violation::CreditOverflow(id))?;
         if value > 0 {
             entry.stalled_since = None;
+            if entry.has_output() {
+                entry.active_at = Moment::new(self.started_at, now);
+            }
+            // Who grants credit has taken the stream, whether it says so or not.
+            entry.state = on(entry, Event::AckReceived)?;
         }
         if flags.has(Flags::FIN) {
             self.on_fin(key)?;
@@ -172,8 +194,8 @@ impl Engine {
             return Ok(None);
         };
         if let Some(entry) = self.store.get_mut(key) {
-            // Where this end only waits for the peer's end, nothing else from it is progress.
-            if entry.held || entry.has_output() {
+            // Where nobody holds the stream, only credit that is needed is progress.
+            if entry.held {
                 entry.active_at = moment;
             }
             if flags.has(Flags::ACK) {
@@ -205,7 +227,7 @@ impl Engine {
         }
         if let Some(limit) = self.no_room() {
             self.tell(|| Told::Refused { id, limit });
-            self.resets.take(now).ok_or(Violation::ResetFlood)?;
+            self.on_wasted(now)?;
             // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
             if self.control.len() >= self.config.reset_burst as usize {
                 return Err(Violation::ResetFlood);
@@ -213,31 +235,35 @@ impl Engine {
             self.control.push_back(Frame::Window {
                 id,
                 flags: Flags::RST,
-                value: 0,
+                value: refusal(limit).code(),
             });
             self.strays.allow(id, INITIAL_WINDOW);
             return Ok(None);
         }
+        if self.is_full() {
+            self.tell(|| Told::LimitReached {
+                limit: Limit::InboundStreams,
+            });
+        }
         let key = self.store.insert(Entry::opened_there(id, self.moment(now)));
         self.inbound += 1;
+        self.budget.admit_inbound();
         self.backlog.push_back(key);
         self.notices.accept = true;
         self.tell(|| Told::Opened { id, by_peer: true });
         Ok(Some(key))
     }
 
-    /// What there is no room in for one more stream of the peer; where there is, it is counted.
-    fn no_room(&mut self) -> Option<Limit> {
+    /// What there is no room in for one more stream of the peer, not even to wait.
+    fn no_room(&self) -> Option<Limit> {
         if self.refusing {
             Some(Limit::Closing)
-        } else if self.inbound >= self.config.max_inbound_streams {
-            Some(Limit::InboundStreams)
-        } else if self.backlog.len() >= self.config.accept_backlog {
-            Some(Limit::Backlog)
-        } else if !self.budget.admit_inbound() {
-            Some(Limit::ReceiveBudget)
-        } else {
+        } else if self.backlog.len() < self.config.accept_backlog {
             None
+        } else if self.is_full() {
+            Some(Limit::InboundStreams)
+        } else {
+            Some(Limit::Backlog)
         }
     }
 
@@ -247,7 +273,7 @@ impl Engine {
             if self.is_ours(id) {
                 return Err(Violation::WrongParity(id));
             }
-            return self.resets.take(now).ok_or(Violation::ResetFlood);
+            return self.on_wasted(now);
         }
         let Some(key) = self.store.find(id) else {
             return self.check_was_opened(id);
@@ -258,6 +284,11 @@ impl Engine {
         let before = entry.state;
         entry.state = on(entry, Event::RstReceived)?;
         if before.is_over() {
+            if entry.rst == Rst::Held {
+                // It has nothing to be told any more.
+                entry.rst = Rst::None;
+                self.settle(key);
+            }
             return Ok(());
         }
         // Behind its FIN it only says that it takes no more.
@@ -265,20 +296,18 @@ impl Engine {
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;
-        entry.failure = Some(Box::new(StreamError::ResetByPeer { code }));
+        entry.failure = Some(Box::new(failure(entry, before, code)));
         self.wakes.extend(entry.reader.take());
         self.wakes.extend(entry.writer.take());
-        let (inbound, waiting) = (entry.inbound, !entry.accepted);
+        let waiting = !entry.accepted;
         if waiting {
             // Nobody has seen it, so nobody need see its end.
             self.backlog.retain(|other| *other != key);
             entry.held = false;
         }
         self.settle(key);
-        if inbound {
-            self.resets.take(now).ok_or(Violation::ResetFlood)?;
-        }
-        Ok(())
+        // To leave what was accepted is ordinary use, however often.
+        if waiting { self.on_wasted(now) } else { Ok(()) }
     }
 
     fn on_fin(&mut self, key: Key) -> Result<(), Violation> {
@@ -321,9 +350,33 @@ impl Engine {
 }
 
 /// The stream's state after `event`, or what the peer did wrong.
-fn on(entry: &Entry, event: Event) -> Result<super::super::state::State, Violation> {
+fn on(entry: &Entry, event: Event) -> Result<State, Violation> {
     entry
         .state
         .on(event)
         .map_err(|misstep| Violation::from_misstep(misstep, entry.id))
+}
+
+/// How the peer is told that there is no room for its stream.
+fn refusal(limit: Limit) -> Refusal {
+    match limit {
+        Limit::Closing => Refusal::GoingAway,
+        Limit::InboundStreams => Refusal::Streams,
+        _ => Refusal::Backlog,
+    }
+}
+
+/// What a reset with this code means for a stream that was in the state `before`. A refusal is what it says only where
+/// nothing has come that shows that the stream was used, and but for that of an application no answer at all.
+fn failure(entry: &Entry, before: State, code: u32) -> StreamError {
+    let unused = !entry.inbound && entry.data_in == 0 && before.can_receive();
+    match Refusal::from_code(code) {
+        Some(reason)
+            if unused
+                && (reason == Refusal::Application || before.greeting == Greeting::AckAwaited) =>
+        {
+            StreamError::RefusedByPeer { reason }
+        }
+        _ => StreamError::ResetByPeer { code },
+    }
 }

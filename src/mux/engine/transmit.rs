@@ -7,11 +7,13 @@
 use std::time::Instant;
 
 use super::super::batch::{BATCH_MAX, Batch, RECORD};
-use super::super::error::{GoAwayCode, StreamError};
+use super::super::code::GoAwayCode;
+use super::super::error::StreamError;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
 use super::super::state::{Event, Greeting};
 use super::super::store::Key;
+use super::super::stream_entry::Rst;
 use super::Engine;
 
 /// Usual largest body: with its header it fills a TLS record.
@@ -61,6 +63,7 @@ impl Engine {
     /// Fills `batch`, which is empty, with what is to be written next.
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if self.end.is_none() {
+            self.start_clocks(now);
             self.transmit_session(now, batch);
             let bulk = self.transmit_streams(now, batch);
             self.transmit_mark(now, bulk, batch);
@@ -151,11 +154,18 @@ impl Engine {
         entry.in_control = false;
         entry.active_at = moment;
         let id = entry.id;
-        if let Some(code) = entry.rst_owed.take() {
+        if entry.rst == Rst::Owed {
+            let unanswered = entry.state.greeting == Greeting::AckAwaited;
+            if unanswered && self.retreats.take(now).is_none() {
+                entry.rst = Rst::Held;
+                self.retreating.push_back(key);
+                return;
+            }
+            entry.rst = Rst::None;
             batch.push_frame(Frame::Window {
                 id,
                 flags: Flags::RST,
-                value: code,
+                value: entry.rst_code,
             });
             self.settle(key);
             return;
@@ -167,6 +177,7 @@ impl Engine {
             return;
         };
         if entry.credit_due() {
+            self.budget.set_room(self.memory.room());
             let largest = self.config.max_receive_window;
             let delta = entry
                 .recv_window
@@ -226,6 +237,7 @@ impl Engine {
         };
         entry.state = state;
         entry.opened_at = moment;
+        self.budget.set_room(self.memory.room());
         let extra = self
             .budget
             .take(self.config.receive_window - INITIAL_WINDOW);
@@ -257,6 +269,12 @@ impl Engine {
             return;
         }
         if entry.can_send_data() {
+            if self.is_too_early(key) {
+                return;
+            }
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             entry.active_at = moment;
             let unread = entry.send_window.since_credit() >= UNREAD;
             let record = self.pacer.record();
@@ -311,6 +329,9 @@ impl Engine {
         entry.send.move_to(n, batch);
         entry.send_window.spend(len);
         entry.data_out += u64::from(len);
+        if entry.unanswered {
+            self.early += u64::from(len);
+        }
         self.data_out += u64::from(len);
         n
     }

@@ -5,15 +5,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::super::code::Refusal;
 use super::super::config::StreamTimeouts;
 use super::super::error::{MuxError, OpenError, StreamError};
 use super::super::event::{Event, Limit};
 use super::super::priority::Priority;
+use super::super::queue::RecvQueue;
 use super::super::state::Halves;
 use super::super::stats::StreamStats;
 use super::super::store::Key;
 use super::super::stream_entry::Entry;
-use super::{ABANDONED, Engine};
+use super::Engine;
 
 impl Engine {
     /// Opens a stream. `None`: too many are open or unanswered; try again after the notice `open`.
@@ -40,6 +42,7 @@ impl Engine {
         self.next_id = id.checked_add(2);
         self.budget.admit_outbound();
         self.outbound += 1;
+        self.set_budget();
         self.unanswered += 1;
         let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
         self.schedule(key);
@@ -47,8 +50,33 @@ impl Engine {
         Ok(Some(key))
     }
 
-    /// Takes the oldest stream that the peer opened, and acknowledges it.
+    /// Streams of the peer that were accepted and are not over.
+    fn open_inbound(&self) -> usize {
+        self.inbound - self.backlog.len()
+    }
+
+    /// How many there may be. What waits while memory is short has perhaps used it up, and nobody else can go on before it
+    /// is read; so as many as may wait at once are let in then.
+    fn most_inbound(&self) -> usize {
+        let more = if self.is_stopped() {
+            self.config.accept_backlog
+        } else {
+            0
+        };
+        self.config.max_inbound_streams.saturating_add(more)
+    }
+
+    /// Whether a stream that the peer opens has to wait for another to be over.
+    pub(super) fn is_full(&self) -> bool {
+        self.open_inbound() >= self.config.max_inbound_streams
+    }
+
+    /// Takes the oldest stream that the peer opened, and acknowledges it; `None` if there is none, or not to be had
+    /// now: try again after the notice `accept`.
     pub(crate) fn accept(&mut self) -> Option<Key> {
+        if self.slowed_until.is_some() || self.open_inbound() >= self.most_inbound() {
+            return None;
+        }
         while let Some(key) = self.backlog.pop_front() {
             if let Some(entry) = self.store.get_mut(key) {
                 entry.accepted = true;
@@ -67,11 +95,35 @@ impl Engine {
         key: Key,
         waker: &Waker,
     ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, false)
+    }
+
+    /// [`Engine::read`], where the piece stays with the stream's handle for a while, and counts until the next call.
+    pub(crate) fn borrow(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
+        self.take_piece(key, waker, true)
+    }
+
+    fn take_piece(
+        &mut self,
+        key: Key,
+        waker: &Waker,
+        lend: bool,
+    ) -> Poll<Result<Option<Bytes>, StreamError>> {
         let end = self.end.as_ref();
         let Some(entry) = self.store.get_mut(key) else {
             return Poll::Ready(Err(gone(end)));
         };
-        if let Some(piece) = entry.recv.pop() {
+        let before = entry.recv.held();
+        let piece = entry.recv.pop(lend);
+        if before != entry.recv.held() {
+            self.memory.change(before, entry.recv.held());
+            self.memory.freed(&mut self.wakes);
+        }
+        if let Some(piece) = piece {
             entry.recv_window.read(piece.len());
             entry.recv_window.look_ahead(
                 self.received_at,
@@ -178,7 +230,13 @@ impl Engine {
 
     /// Ends both directions at once; `code` is sent with the RST, for peers that read it.
     pub(crate) fn reset(&mut self, key: Key, code: u32) {
+        self.change_recv(key, RecvQueue::take_back);
         self.reset_stream(key, code, StreamError::ResetHere);
+    }
+
+    /// Ends a stream of the peer that nothing was done with.
+    pub(crate) fn refuse(&mut self, key: Key, reason: Refusal) {
+        self.reset(key, reason.code());
     }
 
     /// The application drops its handle. A stream that is not shut down is reset; one that is still
@@ -193,28 +251,21 @@ impl Engine {
         if entry.settled || self.end.is_some() {
             self.remove(key);
         } else if entry.fin_wanted {
-            entry.recv.clear();
-            let limits = entry
-                .timeouts
-                .as_deref()
-                .unwrap_or(&self.config.stream_timeouts);
-            if limits.half_closed.is_none() {
-                let half_closed = Some(ABANDONED);
-                entry.timeouts = Some(Box::new(StreamTimeouts {
-                    half_closed,
-                    ..*limits
-                }));
-            }
+            self.change_recv(key, |recv| *recv = RecvQueue::default());
+            let Some(entry) = self.store.get_mut(key) else {
+                return;
+            };
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
             let tell = entry.unwanted && !entry.has_output();
-            self.watch(key);
+            self.dropped.push(key);
+            self.retime = true;
             if tell {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
         } else {
-            self.reset_stream(key, 0, StreamError::ResetHere);
+            self.reset(key, 0);
         }
         if self.abandoned {
             self.close_if_unused();

@@ -1,14 +1,19 @@
 //! How sessions end, and what everybody is told.
 
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use cepa_transports::Side;
 
-use super::super::error::{GoAwayCode, MuxError, OpenError};
+use super::super::code::{self, GoAwayCode, LimitKind, Refusal};
+use super::super::config::Config;
+use super::super::engine::Engine;
+use super::super::error::{MuxError, OpenError, StreamError};
 use super::super::frame::{Flags, Frame};
 use super::super::store::Key;
-use super::{CLIENT, One, SECOND, SERVER, pair};
+use super::{CLIENT, One, Pair, SECOND, SERVER, pair};
 
 #[test]
 fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
@@ -47,7 +52,7 @@ fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
             one.pass(31 * SECOND);
         }),
         ("the session was closed at this end", |one, _| {
-            one.engine.close();
+            one.engine.close(GoAwayCode::Normal);
         }),
         ("the task that drives the session is gone", |one, _| {
             one.engine.handle_driver_gone();
@@ -159,7 +164,7 @@ fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
     one.write(done, 1000);
     one.engine.shutdown(done).unwrap();
     one.write(open, 1000);
-    one.engine.close();
+    one.engine.close(GoAwayCode::Normal);
     let frames = one.take();
     assert!(
         frames.contains(&Frame::Data {
@@ -177,7 +182,7 @@ fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
     assert!(frames.contains(&Frame::Window {
         id: 3,
         flags: Flags::RST,
-        value: 0
+        value: code::CLOSED
     }));
     assert!(
         one.engine.end().is_none(),
@@ -195,7 +200,7 @@ fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
     let mut one = One::server();
     let done = one.syn(1);
     one.engine.shutdown(done).unwrap();
-    one.engine.close();
+    one.engine.close(GoAwayCode::Normal);
     one.take();
     assert_eq!(one.engine.poll_timeout(), Some(one.now + 2 * SECOND));
     one.pass(2 * SECOND);
@@ -218,7 +223,7 @@ fn a_session_without_handles_lives_as_long_as_its_streams() {
         [Frame::Window {
             id: 3,
             flags: Flags::RST,
-            value: 0
+            value: Refusal::GoingAway.code()
         }]
     );
     one.give(Frame::Window {
@@ -231,7 +236,7 @@ fn a_session_without_handles_lives_as_long_as_its_streams() {
         [Frame::Window {
             id: 5,
             flags: Flags::RST,
-            value: 0
+            value: Refusal::GoingAway.code()
         }]
     );
     assert_eq!(one.write(key, 10), 10);
@@ -268,4 +273,174 @@ fn what_came_whole_before_the_end_can_still_be_accepted() {
     assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
     one.engine.release(key);
     assert_eq!(one.engine.stats().streams, 0);
+}
+
+/// What each end reads of a stream of the client that the server refuses in some way, before or after it was accepted.
+#[test]
+fn a_refusal_says_why_and_that_nothing_was_used() {
+    type Refuse = fn(&mut Pair);
+    let full = Config {
+        max_inbound_streams: 0,
+        accept_backlog: 0,
+        ..Config::default()
+    };
+    let crowded = Config {
+        accept_backlog: 0,
+        ..Config::default()
+    };
+    let cases: [(Config, Refuse, Refusal, &str); 5] = [
+        (
+            Config::default(),
+            |pair| pair.ends[SERVER].go_away(GoAwayCode::Normal),
+            Refusal::GoingAway,
+            "the peer refused the stream: it takes no more streams in this session; open it in a new one",
+        ),
+        (
+            Config::default(),
+            |pair| {
+                // It came before the go-away, and nobody had accepted it.
+                pair.settle();
+                pair.ends[SERVER].go_away(GoAwayCode::Normal);
+            },
+            Refusal::GoingAway,
+            "the peer refused the stream: it takes no more streams in this session; open it in a new one",
+        ),
+        (
+            Config::default(),
+            |pair| {
+                pair.settle();
+                let key = pair.ends[SERVER].accept().unwrap();
+                // Answered, but not with data.
+                pair.settle();
+                pair.ends[SERVER].refuse(key, Refusal::Application);
+            },
+            Refusal::Application,
+            "the peer refused the stream: its application does not want it",
+        ),
+        (
+            full,
+            |_| {},
+            Refusal::Streams,
+            "the peer refused the stream: too many streams are open; end some, or try again later",
+        ),
+        (
+            crowded,
+            |_| {},
+            Refusal::Backlog,
+            "the peer refused the stream: too many streams wait to be accepted; try again later",
+        ),
+    ];
+    for (config, refuse, reason, text) in cases {
+        let mut pair = Pair::new(Config::default(), Duration::ZERO);
+        pair.ends[SERVER] = Engine::new(Side::Server, config, 2, pair.now);
+        let key = pair.ends[CLIENT].open(pair.now).unwrap().unwrap();
+        pair.ends[CLIENT].write(key, Bytes::from_static(b"once only"));
+        refuse(&mut pair);
+        pair.settle();
+        let failure = match pair.ends[CLIENT].read(key, Waker::noop()) {
+            Poll::Ready(Err(failure)) => failure,
+            other => panic!("{reason:?}: {other:?}"),
+        };
+        assert!(
+            matches!(failure, StreamError::RefusedByPeer { reason: found } if found == reason),
+            "{failure}"
+        );
+        assert_eq!(failure.to_string(), text);
+        assert!(failure.is_safe_to_retry());
+    }
+}
+
+#[test]
+fn a_stream_that_was_used_is_reset_and_not_refused_whatever_the_code() {
+    let refused = |config: Config, code: u32, before: &[Frame]| {
+        let mut one = One::new(Side::Client, config);
+        let key = one.engine.open(one.now).unwrap().unwrap();
+        one.take();
+        for frame in before {
+            one.give(*frame);
+            if let Frame::Data { len, .. } = frame {
+                one.give_body(*len as usize);
+                let _ = one.read(key);
+            }
+        }
+        one.give(Frame::Window {
+            id: 1,
+            flags: Flags::RST,
+            value: code,
+        });
+        match one.engine.write_space(key, Waker::noop()) {
+            Poll::Ready(Err(failure)) => failure.is_safe_to_retry(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let refused = |code, before: &[Frame]| refused(Config::default(), code, before);
+    let ack = Frame::Window {
+        id: 1,
+        flags: Flags::ACK,
+        value: 0,
+    };
+    let data = Frame::Data {
+        id: 1,
+        flags: Flags::ACK,
+        len: 3,
+    };
+    let fin = Frame::Window {
+        id: 1,
+        flags: Flags::FIN,
+        value: 0,
+    };
+    for reason in [Refusal::GoingAway, Refusal::Streams, Refusal::Backlog] {
+        assert!(refused(reason.code(), &[]));
+        assert!(!refused(reason.code(), &[ack]), "it was accepted");
+    }
+    let application = Refusal::Application.code();
+    assert!(refused(application, &[]));
+    assert!(refused(application, &[ack]));
+    for before in [data, fin] {
+        assert!(!refused(application, &[before]), "it was answered");
+    }
+    assert!(!refused(0, &[]));
+    assert!(!refused(7, &[]));
+}
+
+#[test]
+fn a_close_with_a_reason_is_read_at_the_other_end() {
+    for (code, text, clean) in [
+        (
+            GoAwayCode::Limit(LimitKind::PeerSessions),
+            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer: \
+             use a session that is open, or close one)",
+            false,
+        ),
+        (
+            GoAwayCode::Idle,
+            "the peer ended the session (go-away code 0x63657010, idle: \
+             connect again when there is something to send)",
+            true,
+        ),
+        (
+            GoAwayCode::ShuttingDown,
+            "the peer ended the session (go-away code 0x63657011, shutting down: try again later)",
+            true,
+        ),
+    ] {
+        let mut pair = pair();
+        let (_, there) = pair.open();
+        pair.ends[SERVER].shutdown(there).unwrap();
+        pair.ends[SERVER].release(there);
+        pair.settle();
+        pair.ends[SERVER].close(code);
+        pair.settle();
+        pair.pass(2 * SECOND);
+        pair.settle();
+        let here = pair.ends[CLIENT].end().unwrap();
+        assert_eq!(here.to_string(), text);
+        assert_eq!(here.is_clean(), clean);
+        let there = pair.ends[SERVER].end().unwrap();
+        assert!(matches!(there, MuxError::GaveUp { code: found } if *found == code));
+        assert_eq!(there.is_clean(), clean);
+        let error = pair.ends[CLIENT].open(pair.now).unwrap_err();
+        assert!(error.is_safe_to_retry());
+        assert_eq!(error.to_string(), text, "and so does who opens then");
+    }
 }

@@ -2,9 +2,10 @@
 
 use cepa_transports::Side;
 
+use super::super::code::{GoAwayCode, Refusal};
 use super::super::config::Config;
 use super::super::frame::{Flags, Frame};
-use super::One;
+use super::{One, SECOND};
 
 #[test]
 fn opening_waits_while_the_peer_does_not_answer() {
@@ -45,7 +46,7 @@ fn a_full_backlog_refuses_and_accepting_makes_room() {
         [Frame::Window {
             id: 5,
             flags: Flags::RST,
-            value: 0
+            value: Refusal::Backlog.code()
         }]
     );
     one.engine.accept().unwrap();
@@ -63,4 +64,92 @@ fn a_full_backlog_refuses_and_accepting_makes_room() {
         }]
     );
     assert_eq!(one.engine.stats().inbound, 3);
+}
+
+#[test]
+fn an_opening_that_is_taken_back_unanswered_waits_where_there_were_too_many() {
+    let config = Config {
+        reset_burst: 4, // of which this end uses three
+        reset_rate: 1,
+        accept_backlog: 6,
+        ..Config::default()
+    };
+    let mut one = One::new(Side::Client, config);
+    let rst = |id| Frame::Window {
+        id,
+        flags: Flags::RST,
+        value: 0,
+    };
+    let resets = |one: &mut One| {
+        let mut frames = one.take();
+        frames.retain(|frame| {
+            matches!(
+                frame,
+                Frame::Window {
+                    flags: Flags::RST,
+                    ..
+                }
+            )
+        });
+        frames
+    };
+    let mut keys = Vec::new();
+    while let Some(key) = one.engine.open(one.now).unwrap() {
+        keys.push(key);
+    }
+    assert_eq!(keys.len(), 6);
+    one.take();
+    for key in keys {
+        one.engine.release(key);
+    }
+    assert_eq!(resets(&mut one), [rst(1), rst(3), rst(5)]);
+    // Three are over, and three still count as unanswered.
+    for _ in 0..3 {
+        assert!(one.engine.open(one.now).unwrap().is_some());
+    }
+    assert!(one.engine.open(one.now).unwrap().is_none());
+    one.take();
+    assert_eq!(one.engine.poll_timeout(), Some(one.now + SECOND));
+    // Answered, it need not wait; refused, it has nothing to say; whatever comes, it is heard of once.
+    for frame in [
+        Frame::Window {
+            id: 9,
+            flags: Flags::NONE,
+            value: 0,
+        },
+        rst(11),
+    ] {
+        for _ in 0..3 {
+            one.give(frame);
+        }
+    }
+    assert_eq!(resets(&mut one), []);
+    one.give(Frame::Window {
+        id: 9,
+        flags: Flags::ACK,
+        value: 0,
+    });
+    assert_eq!(resets(&mut one), [rst(9)]);
+    one.pass(SECOND);
+    assert_eq!(resets(&mut one), [rst(7)]);
+    one.pass(SECOND);
+    assert_eq!(resets(&mut one), []);
+    assert_eq!(one.engine.stats().streams, 3, "those that are open");
+}
+
+#[test]
+fn a_session_that_closes_does_not_wait_for_openings_that_it_takes_back() {
+    let config = Config {
+        reset_burst: 0,
+        ..Config::default()
+    };
+    let mut one = One::new(Side::Client, config);
+    let key = one.engine.open(one.now).unwrap().unwrap();
+    one.take();
+    one.engine.release(key);
+    assert_eq!(one.take(), []);
+    one.engine.close(GoAwayCode::Normal);
+    one.take();
+    one.pass(2 * SECOND);
+    assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
 }

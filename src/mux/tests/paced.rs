@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::super::code::GoAwayCode;
 use super::super::config::{Config, StreamTimeouts};
 use super::super::engine::Engine;
-use super::super::error::{GoAwayCode, MuxError};
+use super::super::error::MuxError;
 use super::{CLIENT, Pair, SECOND, SERVER};
 
 fn quiet() -> Config {
@@ -70,7 +71,7 @@ fn a_session_ends_though_something_was_held_back() {
         assert!(pair.ends[CLIENT].stats().unsent > 0, "held back");
         pair.ends[CLIENT].release(bulk);
         if close {
-            pair.ends[CLIENT].close();
+            pair.ends[CLIENT].close(GoAwayCode::Normal);
         } else {
             pair.ends[CLIENT].go_away(GoAwayCode::Normal);
         }

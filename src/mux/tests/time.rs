@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 
 use super::super::batch::Batch;
+use super::super::code;
 use super::super::config::{Config, StreamTimeouts};
 use super::super::engine::Engine;
 use super::super::error::{MuxError, StreamError, StreamTimeout};
@@ -89,6 +90,18 @@ fn live(one: &mut One, seconds: u32) -> Vec<Frame> {
     frames
 }
 
+/// Limits for streams that are held, which have none by default.
+fn strict() -> Config {
+    Config {
+        stream_timeouts: StreamTimeouts {
+            half_closed: Some(60 * SECOND),
+            write_stalled: Some(30 * SECOND),
+            ..StreamTimeouts::default()
+        },
+        ..Config::default()
+    }
+}
+
 #[test]
 fn a_stream_whose_opening_is_not_answered_is_given_up() {
     let mut one = One::new(Side::Client, Config::default());
@@ -100,7 +113,7 @@ fn a_stream_whose_opening_is_not_answered_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(
@@ -122,7 +135,7 @@ fn a_stream_whose_opening_is_not_answered_is_given_up() {
 
 #[test]
 fn a_half_closed_stream_that_is_silent_is_given_up() {
-    let mut one = One::server();
+    let mut one = One::new(Side::Server, strict());
     let key = one.syn(1);
     one.engine.shutdown(key).unwrap();
     one.take();
@@ -149,7 +162,7 @@ fn a_half_closed_stream_that_is_silent_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(
@@ -187,13 +200,17 @@ fn a_slow_reader_of_a_dropped_stream_still_gets_all_of_it() {
     one.engine.release(key);
     let unsent = one.engine.stats().unsent;
     assert!(unsent > 0);
-    assert_eq!(live(&mut one, 300), []);
-    one.give(Frame::Window {
-        id: 1,
-        flags: Flags::NONE,
-        value: 1 << 20,
-    });
-    let frames = one.take();
+    let mut frames = Vec::new();
+    for value in [1, 1, 1, 1 << 20] {
+        // Slower than any limit would be, if somebody held it, and faster than the one where nobody does.
+        frames.extend(live(&mut one, 55));
+        one.give(Frame::Window {
+            id: 1,
+            flags: Flags::NONE,
+            value,
+        });
+        frames.extend(one.take());
+    }
     let sent: u32 = frames
         .iter()
         .map(|frame| match frame {
@@ -317,7 +334,7 @@ fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
 
 #[test]
 fn a_write_without_credit_is_given_up() {
-    let mut one = One::server();
+    let mut one = One::new(Side::Server, strict());
     let key = one.syn(1);
     let mut sent = 0;
     loop {
@@ -343,7 +360,7 @@ fn a_write_without_credit_is_given_up() {
         [Frame::Window {
             id: 1,
             flags: Flags::RST,
-            value: 0
+            value: code::TIMED_OUT
         }]
     );
     assert!(matches!(
@@ -379,5 +396,101 @@ fn a_peer_can_not_keep_a_stream_that_nobody_holds_by_frames_without_effect() {
             flags: Flags::NONE,
             value: 1,
         });
+    }
+}
+
+/// A reader that pauses and an answer that takes its time are no faults; windows bound what they cost.
+#[test]
+fn a_stream_that_is_held_has_no_limit_of_its_own_by_default() {
+    let mut one = One::server();
+    // The peer reads nothing for long.
+    let unread = one.syn(1);
+    while one.write(unread, 1 << 20) > 0 {
+        one.take();
+    }
+    // It answers late.
+    let unanswered = one.syn(3);
+    one.engine.shutdown(unanswered).unwrap();
+    // It has asked, and is answered late.
+    let late = one.syn(5);
+    one.give(Frame::Window {
+        id: 5,
+        flags: Flags::FIN,
+        value: 0,
+    });
+    one.take();
+    assert_eq!(live(&mut one, 1000), []);
+    one.give(Frame::Window {
+        id: 1,
+        flags: Flags::NONE,
+        value: 1 << 20,
+    });
+    one.give(Frame::Data {
+        id: 3,
+        flags: Flags::FIN,
+        len: 2,
+    });
+    one.give_body(2);
+    assert!(matches!(one.read(unanswered), Poll::Ready(Ok(Some(_)))));
+    assert!(matches!(one.read(unanswered), Poll::Ready(Ok(None))));
+    assert_eq!(one.write(late, 5), 5);
+    one.engine.shutdown(late).unwrap();
+    one.take();
+    assert_eq!(one.engine.stats().unsent, 0);
+}
+
+/// Streams that nobody holds end in time, whatever limits there are, and whatever keeps them.
+#[test]
+fn a_stream_that_nobody_holds_ends_after_60_s_without_progress() {
+    let long = Some(1000 * SECOND);
+    let long = StreamTimeouts {
+        open: long,
+        half_closed: long,
+        write_stalled: long,
+    };
+    for limits in [StreamTimeouts::default(), StreamTimeouts::NONE, long] {
+        let config = Config {
+            stream_timeouts: limits,
+            ..Config::default()
+        };
+        let mut one = One::new(Side::Server, config);
+        // The peer takes nothing; it takes all and never ends its direction; it does not even answer.
+        let stalled = one.syn(1);
+        while one.write(stalled, 1 << 20) > 0 {
+            one.take();
+        }
+        let ended = one.syn(3);
+        let unanswered = one.engine.open(one.now).unwrap().unwrap();
+        one.engine.set_timeouts(
+            unanswered,
+            StreamTimeouts {
+                open: None,
+                ..limits
+            },
+        );
+        one.take();
+        // The clock does not start before they are dropped.
+        live(&mut one, 500);
+        for key in [stalled, ended, unanswered] {
+            one.engine.shutdown(key).unwrap();
+            one.engine.release(key);
+        }
+        one.take();
+        assert_eq!(live(&mut one, 58), []);
+        let mut reset: Vec<u32> = live(&mut one, 4)
+            .iter()
+            .map(|frame| match frame {
+                Frame::Window {
+                    id,
+                    flags: Flags::RST,
+                    value: code::TIMED_OUT,
+                } => *id,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        reset.sort_unstable();
+        assert_eq!(reset, [1, 2, 3]);
+        assert_eq!(one.engine.stats().streams, 0);
+        assert_eq!(one.engine.stats().unsent, 0);
     }
 }

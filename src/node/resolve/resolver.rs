@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use cepa_transports::text::quoted;
 use futures::future::BoxFuture;
 
 use crate::identity::{KnownPeersError, PeerId};
@@ -34,7 +35,10 @@ pub enum ResolveError {
     #[error("the known peers: {0}")]
     Known(#[source] KnownPeersError),
     /// The known-peers file has no place of the peer that can be dialled.
-    #[error("the known peers: {place:?}, where {name} is, can't be dialled: {reason}")]
+    #[error(
+        "the known peers: {}, where {name} is, can't be dialled: {reason}",
+        quoted(place)
+    )]
     Place {
         /// What the peer is called there.
         name: String,

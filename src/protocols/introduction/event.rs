@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cepa_transports::text::quoted;
+
 use crate::identity::PeerId;
 use crate::node::ProtocolEvent;
 
@@ -41,12 +43,17 @@ impl fmt::Display for IntroductionEvent {
             Self::Introduced { peer, service, by } => {
                 let by: Vec<String> = by.iter().rev().map(PeerId::to_string).collect();
                 let by = by.join(", who was introduced by ");
-                write!(f, "{peer} gets the service {service:?}, introduced by {by}")
+                write!(
+                    f,
+                    "{peer} gets the service {}, introduced by {by}",
+                    quoted(service)
+                )
             }
             Self::Revoked { peer, service } => {
                 write!(
                     f,
-                    "{peer} revoked an introduction to the service {service:?}"
+                    "{peer} revoked an introduction to the service {}",
+                    quoted(service)
                 )
             }
         }

@@ -1,7 +1,6 @@
 //! A node that takes part in introductions: as who issues them, as who uses them, and as the owner of the services they are for.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
@@ -10,9 +9,9 @@ use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, PeerAddr, Protocol, ProtocolError};
 use crate::onion::Onion;
 
-use super::book::Book;
 use super::flaw::Flaw;
 use super::recipient::IntroducedError;
+use super::state::State;
 use super::statement::{Introduction, Terms};
 use super::wire::SERVICE;
 use super::{owner, recipient};
@@ -20,27 +19,7 @@ use super::{owner, recipient};
 /// The introductions of a node. Clones are the same.
 #[derive(Clone)]
 pub struct Introductions {
-    node: Node,
     state: Arc<State>,
-}
-
-/// What an owner knows of introductions.
-pub(super) struct State {
-    introducers: Mutex<HashMap<String, Access>>,
-    book: Mutex<Book>,
-}
-
-impl State {
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        lock(&self.book)
-    }
-
-    pub(super) fn may_introduce(&self, service: &str, issuer: &PeerId) -> bool {
-        let introducers = lock(&self.introducers);
-        introducers
-            .get(service)
-            .is_some_and(|who| who.lists(issuer))
-    }
 }
 
 impl Introductions {
@@ -51,18 +30,14 @@ impl Introductions {
     /// # Errors
     /// The node does so already.
     pub fn on(node: &Node) -> Result<Self, ProtocolError> {
-        let state = Arc::new(State {
-            introducers: Mutex::default(),
-            book: Mutex::new(Book::new(UnixTime::now())),
-        });
+        let state = Arc::new(State::new(node.handle()));
         node.add_protocol(Arc::new(Owner(Arc::clone(&state))))?;
-        let node = node.handle();
-        Ok(Self { node, state })
+        Ok(Self { state })
     }
 
     /// Sets who may introduce others to a service: nobody, until set, but this node itself.
     pub fn introducers(&self, service: &str, who: Access) {
-        lock(&self.state.introducers).insert(service.to_owned(), who);
+        self.state.set_introducers(service, who);
     }
 
     /// Signs an introduction to a service, this node's own or another's.
@@ -70,7 +45,7 @@ impl Introductions {
     /// # Errors
     /// [`Flaw`]: the address names no service or is too long, or the key cannot sign.
     pub fn introduce(&self, to: &PeerAddr, terms: Terms) -> Result<Introduction, Flaw> {
-        Introduction::new(self.node.identity(), to, terms, UnixTime::now())
+        Introduction::new(self.node().identity(), to, terms, UnixTime::now())
     }
 
     /// Passes an introduction on that this node was given.
@@ -78,7 +53,7 @@ impl Introductions {
     /// # Errors
     /// [`Flaw::Chain`] when it was not given to this node, or may not be passed on.
     pub fn pass_on(&self, it: &Introduction, terms: Terms) -> Result<Introduction, Flaw> {
-        it.pass_on(self.node.identity(), terms, UnixTime::now())
+        it.pass_on(self.node().identity(), terms, UnixTime::now())
     }
 
     /// Opens the service that an introduction is for. Of its hints only those are followed that open
@@ -90,7 +65,7 @@ impl Introductions {
     /// # Cancel safety
     /// Dropping the future resets the substream; a use may have been counted.
     pub async fn open(&self, it: &Introduction) -> Result<Onion<Substream>, IntroducedError> {
-        recipient::open(&self.node, it).await
+        recipient::open(self.node(), it).await
     }
 
     /// Takes an introduction back that this node has issued, or that is for a service of its own; and with it
@@ -102,11 +77,11 @@ impl Introductions {
     /// # Cancel safety
     /// Dropping the future gives the attempt up; it may have been taken back all the same.
     pub async fn revoke(&self, it: &Introduction) -> Result<(), IntroducedError> {
-        recipient::revoke(&self.node, &self.state, it).await
+        recipient::revoke(self.node(), &self.state, it).await
     }
 
     pub(in crate::protocols) fn node(&self) -> &Node {
-        &self.node
+        &self.state.node
     }
 
     /// Who has revoked it, as far as this node knows.
@@ -131,9 +106,4 @@ impl Protocol for Owner {
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move { owner::serve(&self.0, call).await })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is whole after the one statement that makes it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `introductions.rs` | a node that takes part |
 //! | `statement.rs` | what an introduction says, its codec, whether it holds together |
+//! | `state.rs` | what an owner knows |
 //! | `book.rs` | uses and revocations, at the owner |
 //! | `wire.rs` | the messages |
 //! | `owner.rs` | judging and admitting |
@@ -25,6 +26,7 @@ mod flaw;
 mod introductions;
 mod owner;
 mod recipient;
+mod state;
 mod statement;
 mod wire;
 

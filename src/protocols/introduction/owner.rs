@@ -13,7 +13,7 @@ use crate::wire::{fault, linger_close, receive, send};
 
 use super::event::IntroductionEvent;
 use super::flaw::Flaw;
-use super::introductions::State;
+use super::state::State;
 use super::statement::Introduction;
 use super::wire::{Present, Verdict, Wish};
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Serves one substream on which an introduction is shown, to its end.
 pub(super) async fn serve(state: &State, call: Call) {
     let (incoming, context) = call.into_parts();
-    let node = context.node().clone();
+    let node = state.node.clone();
     let peer = incoming.peer().id();
     let Ok(mut stream) = incoming.accept().await else {
         return;
@@ -68,7 +68,7 @@ pub(super) async fn serve(state: &State, call: Call) {
             .await;
         return;
     }
-    context.serve_introduced(incoming, by).await;
+    node.serve_introduced(context, incoming, by).await;
 }
 
 struct Admitted {

@@ -12,7 +12,7 @@ use crate::session::{OpenError, Session};
 use crate::wire::{fault, receive, send};
 
 use super::flaw::Flaw;
-use super::introductions::State;
+use super::state::State;
 use super::statement::Introduction;
 use super::wire::{Present, SERVICE, Verdict, Wish};
 

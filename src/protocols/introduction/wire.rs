@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{VERSION, cut, message};
+use crate::wire::{VERSION, clean_reason, message};
 
 use super::flaw::Flaw;
 use super::statement::MAX_BYTES;
@@ -88,7 +88,7 @@ impl Verdict {
                 | Flaw::NotPermitted { issuer: peer }
                 | Flaw::Revoked { by: peer },
             ) => who = Some((*peer.as_bytes()).into()),
-            Err(Flaw::Malformed(text)) => detail = Some(cut(text)),
+            Err(Flaw::Malformed(text)) => detail = Some(clean_reason(text)),
             _ => {}
         }
         Self {
@@ -101,7 +101,7 @@ impl Verdict {
 
     pub(super) fn result(self) -> Result<(), Flaw> {
         let who = self.who.map(|id| PeerId::from_bytes(*id));
-        let detail = || cut(self.detail.as_deref().unwrap_or_default());
+        let detail = || clean_reason(self.detail.as_deref().unwrap_or_default());
         Err(match (self.status, who) {
             (0, _) => return Ok(()),
             (1, _) => Flaw::Malformed(detail()),
@@ -167,7 +167,7 @@ mod tests {
         ] {
             let sent = Verdict::of(&Err(flaw.clone()));
             let got = Verdict::read(&sent.cbor()).unwrap().result().unwrap_err();
-            let clean = |flaw: &Flaw| flaw.to_string().replace('\n', "");
+            let clean = |flaw: &Flaw| flaw.to_string().replace('\n', " ");
             assert_eq!(got.number(), flaw.number());
             assert_eq!(clean(&got), clean(&flaw));
             assert!(!got.to_string().contains('\n'));

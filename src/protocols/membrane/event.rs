@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cepa_transports::text::quoted;
+
 use crate::identity::PeerId;
 use crate::node::ProtocolEvent;
 
@@ -29,8 +31,11 @@ impl fmt::Display for MembraneEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} gave {} a reference to {:?} of {}, through a membrane",
-            self.from, self.to, self.service, self.owner
+            "{} gave {} a reference to {} of {}, through a membrane",
+            self.from,
+            self.to,
+            quoted(&self.service),
+            self.owner
         )
     }
 }

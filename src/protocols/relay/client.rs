@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cepa_transports::Stream;
+use cepa_transports::{Remote, Stream};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -114,8 +114,7 @@ pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayErro
         session.peer().id().short(),
         target.short()
     );
-    let stream = CircuitStream::new(stream, session.peer().id());
-    Ok(Stream::from_io(stream, label))
+    Ok(carried(stream, label, session.peer().id()))
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -144,8 +143,7 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
         .map_err(|e| e.to_string())?;
     let from = circuit.target();
     let label = format!("relay {} from {}", relay.short(), from.short());
-    let stream = CircuitStream::new(stream, relay);
-    Ok((Stream::from_io(stream, label), from))
+    Ok((carried(stream, label, relay), from))
 }
 
 async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
@@ -195,4 +193,11 @@ async fn ask(
             reason: answer.reason(),
         }),
     }
+}
+
+fn carried(stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
+    let stream = CircuitStream::new(stream, relay);
+    Stream::from_io(stream, label).with_remote(Remote::Circuit {
+        relay: *relay.as_bytes(),
+    })
 }

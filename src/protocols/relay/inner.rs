@@ -9,9 +9,8 @@ use cepa_transports::throttle::TokenBucket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate::Source;
 use crate::identity::PeerId;
-use crate::node::{Access, Path};
+use crate::node::{Access, CallContext};
 use crate::session::Session;
 use crate::tls::Peer;
 use crate::wire::Status;
@@ -140,14 +139,13 @@ impl Inner {
     }
 
     /// Who a peer is to the pools.
-    pub(super) fn holder(&self, peer: &Peer, path: &Path) -> Holder {
+    pub(super) fn holder(&self, peer: &Peer, context: &CallContext) -> Holder {
+        let path = context.path();
         // The node lets a peer that it has dialled itself ask only where it is known by name.
         let named = matches!(*self.access(), Access::Peers(_)) || path.dialled || peer.is_named();
         let place = match path.via.first() {
             Some(relay) => Some(Place::Relay(*relay)),
-            None => Some(Source::of(&path.label))
-                .filter(|source| source.is_far() && !path.dialled)
-                .map(Place::Host),
+            None => context.source().map(Place::Host),
         };
         Holder {
             id: peer.id(),

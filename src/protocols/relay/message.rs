@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{Status, VERSION, cut, message};
+use crate::wire::{Status, VERSION, clean_reason, message};
 
 /// Service at a relay: be registered there.
 pub(crate) const REGISTER: &str = reserved::RELAY_REGISTER;
@@ -98,7 +98,7 @@ impl Answer {
         Self {
             version: VERSION,
             status: status.number(),
-            reason: cut(reason),
+            reason: clean_reason(reason),
             lifetime: None,
         }
     }
@@ -107,9 +107,9 @@ impl Answer {
         Status::of(self.status)
     }
 
-    /// The reason, without what could move a terminal's cursor.
+    /// The reason, fit to be shown.
     pub(crate) fn reason(&self) -> String {
-        cut(&self.reason)
+        clean_reason(&self.reason)
     }
 }
 
@@ -125,6 +125,8 @@ pub fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use cepa_transports::text::{HOSTILE, is_printable};
+
     use super::*;
     use crate::wire::{Message as _, MessageError};
     use proptest::prelude::*;
@@ -180,9 +182,17 @@ mod tests {
     #[test]
     fn reasons_are_cut_and_cleaned() {
         let answer = Answer::refused(Status::Refused, &"ä".repeat(200));
-        assert_eq!(answer.reason().len(), 254);
+        assert_eq!(answer.reason(), "ä".repeat(126) + "…");
         let answer = Answer::refused(Status::Refused, "a\x1b[2Jb\n");
-        assert_eq!(answer.reason(), "a[2Jb");
+        assert_eq!(answer.reason(), "a\\u{1b}[2Jb");
+        for (name, c) in HOSTILE {
+            // As a peer may send it.
+            let raw = Answer {
+                reason: format!("a{c}b"),
+                ..answer.clone()
+            };
+            assert!(raw.reason().chars().all(is_printable), "{name}");
+        }
     }
 
     proptest! {

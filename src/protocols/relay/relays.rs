@@ -39,6 +39,7 @@ pub struct Relays {
 }
 
 struct State {
+    node: Node,
     lifetime: Duration,
     /// Those that may bring us circuits.
     at: Mutex<HashMap<PeerId, CancellationToken>>,
@@ -66,6 +67,7 @@ impl Relays {
     /// As [`on`](Self::on).
     pub fn with_lifetime(node: &Node, lifetime: Duration) -> Result<Self, ProtocolError> {
         let state = Arc::new(State {
+            node: node.handle(),
             lifetime,
             at: Mutex::default(),
         });
@@ -126,37 +128,35 @@ async fn stay(
     let mut tell = Some(tell);
     let mut backoff = Backoff::default();
     let report = |reason: String| {
-        node.emit(RelayEvent::Unregistered {
-            relay: relay.peer(),
-            reason,
-        });
+        let relay = relay.peer();
+        node.emit(RelayEvent::Unregistered { relay, reason });
     };
+    // Attempts that fail for the same reason one after the other are one event.
+    let mut last = String::new();
     loop {
-        let since = match once(node, state, relay).await {
+        match once(node, state, relay).await {
             Ok((session, registration)) => {
                 if let Some(tell) = tell.take() {
                     let _ = tell.send(Ok(()));
                 }
                 let since = Instant::now();
                 report(keep(state, session, registration).await);
-                Some(since)
+                last.clear();
+                backoff.stood_for(since.elapsed());
             }
             Err(error) => {
-                let may_pass = error.is_transient();
-                if may_pass {
-                    report(error.to_string());
+                let (reason, may_pass) = (error.to_string(), error.is_transient());
+                match tell.take() {
+                    // The caller has it, and need not hear it twice.
+                    Some(tell) => drop(tell.send(Err(error))),
+                    None if may_pass && reason != last => report(reason.clone()),
+                    None => {}
                 }
-                if let Some(tell) = tell.take() {
-                    let _ = tell.send(Err(error));
-                }
+                last = reason;
                 if !may_pass {
                     return;
                 }
-                None
             }
-        };
-        if let Some(since) = since {
-            backoff.stood_for(since.elapsed());
         }
         sleep(backoff.pause()).await;
     }
@@ -220,7 +220,7 @@ impl Protocol for Circuits {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
             let relay = incoming.peer().id();
-            let node = context.node();
+            let node = &self.0.node;
             match take(incoming).await {
                 Ok((stream, _from)) => {
                     let before = context.path().via.iter().copied();

@@ -44,22 +44,19 @@ pub struct RelayStats {
 #[derive(Clone)]
 pub struct Relay {
     inner: Arc<Inner>,
+    node: Node,
 }
 
 impl Relay {
-    /// A relay without peers. `id` is who it is to them.
-    #[must_use]
-    pub fn new(id: PeerId, config: RelayConfig) -> Self {
-        let inner = Arc::new(Inner::new(id, config));
-        Self { inner }
-    }
-
     /// Makes a node a relay.
     ///
     /// # Errors
     /// The node is one already.
     pub fn on(node: &Node, config: RelayConfig) -> Result<Self, ProtocolError> {
-        let relay = Self::new(node.id(), config);
+        let relay = Self {
+            inner: Arc::new(Inner::new(node.id(), config)),
+            node: node.handle(),
+        };
         node.add_protocol(Arc::new(relay.clone()))?;
         Ok(relay)
     }
@@ -92,7 +89,7 @@ impl Relay {
 
     async fn serve_one(&self, call: Call) {
         let (incoming, context) = call.into_parts();
-        let holder = self.inner.holder(incoming.peer(), context.path());
+        let holder = self.inner.holder(incoming.peer(), &context);
         let registers = incoming.service() == REGISTER;
         let Ok(mut stream) = incoming.accept().await else {
             return;
@@ -107,7 +104,7 @@ impl Relay {
         if let Err((stream, refusal)) = refused {
             let service = if registers { REGISTER } else { DIAL };
             let reason = Refused::Other(refusal.to_string());
-            context.node().emit_refused(holder.id, service, reason);
+            self.node.emit_refused(holder.id, service, reason);
             self.refuse(stream, &refusal).await;
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cepa_transports::text::quoted;
+
 use crate::identity::PeerId;
 use crate::node::ProtocolEvent;
 
@@ -27,8 +29,9 @@ impl fmt::Display for SealedEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} asks the service {:?}, sealed",
-            self.sender, self.service
+            "{} asks the service {}, sealed",
+            self.sender,
+            quoted(&self.service)
         )?;
         if self.sender != self.carrier {
             write!(f, " and brought by {}", self.carrier)?;

@@ -1,5 +1,7 @@
 //! What is wrong with a sealed message, or with the key for one.
 
+use cepa_transports::text::quoted;
+
 use crate::identity::PeerId;
 
 use super::bounds::{MAX_BODY, MAX_SEALED};
@@ -33,7 +35,10 @@ pub enum SealFlaw {
         found: usize,
     },
     /// The name of a service that can't be sent.
-    #[error("{service:?} can't be the name of a service: 1 to 255 bytes, no control characters")]
+    #[error(
+        "{} can't be the name of a service: 1 to 255 bytes, no control characters",
+        quoted(service)
+    )]
     Service {
         /// The name.
         service: String,

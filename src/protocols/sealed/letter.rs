@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
-use crate::wire::{Message as _, VERSION, message};
+use crate::wire::{Message as _, VERSION, clean_reason, message};
 
 use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
@@ -522,8 +522,7 @@ impl Awaiting {
             0 => Ok(Answered::Body(body)),
             1 => {
                 let text = String::from_utf8_lossy(&body);
-                let clean = text.chars().filter(|c| !c.is_control()).take(255);
-                Ok(Answered::Refused(clean.collect()))
+                Ok(Answered::Refused(clean_reason(&text)))
             }
             other => Err(SealFlaw::Malformed(format!("status {other}"))),
         }

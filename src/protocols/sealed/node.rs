@@ -17,7 +17,6 @@ use super::wire::{CARRY, DELIVER};
 /// The sealed messages of a node. Clones are the same.
 #[derive(Clone)]
 pub struct Sealed {
-    node: Node,
     state: Arc<State>,
 }
 
@@ -27,11 +26,10 @@ impl Sealed {
     /// # Errors
     /// The node does so already.
     pub fn on(node: &Node) -> Result<Self, ProtocolError> {
-        let state = Arc::new(State::new(node.identity()));
+        let state = Arc::new(State::new(node.handle()));
         node.add_protocol(Arc::new(Carry(Arc::clone(&state))))?;
         node.add_protocol(Arc::new(Deliver(Arc::clone(&state))))?;
-        let node = node.handle();
-        Ok(Self { node, state })
+        Ok(Self { state })
     }
 
     /// Offers a service to sealed requests: what a carrier brings, and no carrier can read. `access` is about the sender,
@@ -72,7 +70,7 @@ impl Sealed {
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn key(&self, carrier: &PeerAddr, of: PeerId) -> Result<SealingKey, SealedError> {
-        ask::key(&self.node, carrier, of).await
+        ask::key(&self.state.node, carrier, of).await
     }
 
     /// Sends a sealed request to the owner of `key` by a carrier, and opens the answer. Both have at most
@@ -90,7 +88,7 @@ impl Sealed {
         service: &str,
         body: &[u8],
     ) -> Result<Vec<u8>, SealedError> {
-        ask::ask(&self.node, carrier, key, service, body).await
+        ask::ask(&self.state.node, carrier, key, service, body).await
     }
 }
 

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Carries for one substream.
 pub(super) async fn carry(state: &State, call: Call) {
-    let (from, node) = (call.peer().id(), call.node().clone());
+    let (from, node) = (call.peer().id(), state.node.clone());
     let Some(carrier) = state.carrier() else {
         return;
     };
@@ -90,7 +90,7 @@ async fn fetch(
 
 /// Takes one substream on which a request is brought, or our key is wanted.
 pub(super) async fn deliver(state: &Arc<State>, call: Call) {
-    let (by, node) = (call.peer().id(), call.node().clone());
+    let (by, node) = (call.peer().id(), state.node.clone());
     let Ok(mut stream) = call.accept().await else {
         return;
     };

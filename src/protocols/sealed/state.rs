@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::identity::{Identity, PeerId};
-use crate::node::Access;
+use crate::identity::PeerId;
+use crate::node::{Access, Node};
 use crate::wire::Status;
 
 use super::mailbox::{Mailbox, Opened};
@@ -63,6 +63,7 @@ pub(super) struct Service {
 
 /// See the head of this file.
 pub(super) struct State {
+    pub(super) node: Node,
     pub(super) mailbox: Mailbox,
     pub(super) places: Arc<Places>,
     /// Somebody sees to it that old keys are thrown away.
@@ -72,9 +73,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(identity: &Identity) -> Self {
+    pub(super) fn new(node: Node) -> Self {
         Self {
-            mailbox: Mailbox::new(identity.clone()),
+            mailbox: Mailbox::new(node.identity().clone()),
+            node,
             places: Places::new(Quota::new(AT_ONCE, AT_ONCE_OF_ONE, A_MINUTE)),
             forgetting: AtomicBool::new(false),
             services: Mutex::default(),

@@ -83,7 +83,7 @@ fn a_request_and_its_answer_arrive_and_neither_can_be_read_on_the_way() {
     }
     let refusal = replier.answer(Err("not\ntoday")).unwrap();
     let refusal = it.awaiting.open(&refusal);
-    assert_eq!(refusal, Ok(Answered::Refused("nottoday".into())));
+    assert_eq!(refusal, Ok(Answered::Refused("not today".into())));
 }
 
 #[test]

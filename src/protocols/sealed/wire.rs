@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::identity::PeerId;
 use crate::session::reserved;
-use crate::wire::{Status, VERSION, cut, message};
+use crate::wire::{Status, VERSION, clean_reason, message};
 
 use super::bounds::MAX_SEALED;
 
@@ -108,7 +108,7 @@ impl Brought {
         Self {
             version: VERSION,
             status: status.number(),
-            reason: cut(reason),
+            reason: clean_reason(reason),
             content: None,
         }
     }
@@ -122,7 +122,7 @@ impl Brought {
         match (Status::of(self.status), self.content) {
             (Status::Done, Some(content)) => Ok(content.into()),
             (Status::Done, None) => Err((Status::Malformed, "an answer without content".into())),
-            (status, _) => Err((status, cut(&self.reason))),
+            (status, _) => Err((status, clean_reason(&self.reason))),
         }
     }
 }

@@ -27,8 +27,8 @@
 //! option's value only the separator of the form in use needs it (`,` or `&`). Inside the brackets of
 //! an IPv6 address nothing is escaped, so a zone is written plainly: `tcp:[fe80::1%eth0]:7000`.
 //!
-//! **Command lines** are split into words as a POSIX shell does it (quotes and backslashes; no shell
-//! runs, so nothing is expanded). Commas, question marks and percent signs in them are literal,
+//! **Command lines** are split into words as a POSIX shell does it (quotes, backslashes, and `$'…'` with its
+//! escapes, `\xXX` among them; no shell runs, so nothing is expanded). Commas, question marks and percent signs in them are literal,
 //! with one exception: outside of quotes, the first `,KEY=` or `?KEY=` whose KEY is one of exec's
 //! own keys (`dir`, `pty`) begins the option list, which then reaches to the end of the address.
 //! So `exec:ssh host cepa pipe stdio: serial:/dev/ttyUSB0,baud=9600` and
@@ -37,10 +37,12 @@
 //!
 //! **Round trip.** An address is parsed into types at the edge and printed from the same types:
 //! `parse(print(e)) == e` for every [`Endpoint`], and `print(parse(s))` is the one canonical text of
-//! `s` (comma form, keys in the order of the table, defaults left out except `baud`).
+//! `s` (comma form, keys in the order of the table, defaults left out except `baud`). It is fit to be shown: what is
+//! not [printable](crate::text::is_printable) is written as an escape.
 //!
 //! A parse error names the column, what was expected there, and the nearest valid word.
 
+mod command;
 mod keys;
 mod options;
 mod parse;

@@ -7,12 +7,17 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{ESCAPE, SCHEMES, YES_NO, keys_of, nearest};
+use super::command;
+use super::keys::{ESCAPE, SCHEMES, YES_NO, nearest};
 use super::options::{
     Wrong, digits, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
 use super::serial::serial;
 use super::types::{Endpoint, Escape, Layer, LinkSettings, Target};
+use crate::text::clean;
+
+/// Bytes of an address that a message shows.
+const SHOWN: usize = 200;
 
 /// Why a text is no address. Printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,21 +48,15 @@ impl ParseError {
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may be hostile or huge; a message stays one line of bearable length.
-        let shown: String = self.input.chars().take(200).collect();
-        let more = if shown.len() < self.input.len() {
-            "…"
-        } else {
-            ""
-        };
         write!(
             f,
-            "invalid address \"{}{more}\": column {}: expected {}",
-            shown.escape_debug(),
+            "invalid address \"{}\": column {}: expected {}",
+            clean(&self.input, SHOWN),
             self.position,
             self.expected
         )?;
         match &self.nearest {
-            Some(word) => write!(f, "; did you mean \"{}\"?", word.escape_debug()),
+            Some(word) => write!(f, "; did you mean \"{}\"?", clean(word, SHOWN)),
             None => Ok(()),
         }
     }
@@ -296,12 +295,8 @@ fn fd(text: &str, start: usize) -> Result<Target, Wrong> {
 }
 
 fn exec(text: &str, start: usize) -> Result<Target, Wrong> {
-    let end = command_end(text, start)?;
-    let (command, options) = text.split_at_checked(end).unwrap_or((text, ""));
-    // command_end has refused what the splitter would refuse (open quotes, a lone backslash).
-    let Some(argv) = shlex::split(command) else {
-        return wrong(start, "a command line with its quotes closed");
-    };
+    let (argv, end) = command::split(text, start)?;
+    let options = text.get(end..).unwrap_or("");
     if argv.first().is_none_or(String::is_empty) {
         return wrong(start, "a command, as in exec:ssh host cepa serve stdio:");
     }
@@ -318,47 +313,4 @@ fn exec(text: &str, start: usize) -> Result<Target, Wrong> {
         dir = Some(PathBuf::from(OsString::from_vec(value)));
     }
     Ok(Target::Exec { argv, dir, pty })
-}
-
-/// Where a command line ends and its option list begins; see the grammar in `mod.rs`.
-fn command_end(text: &str, start: usize) -> Result<usize, Wrong> {
-    let mut chars = text.char_indices();
-    let mut word_begins = true;
-    while let Some((i, c)) = chars.next() {
-        match c {
-            '\\' if chars.next().is_none() => {
-                return wrong(start + i, "a character after the backslash");
-            }
-            '\'' if !chars.any(|(_, c)| c == '\'') => {
-                return wrong(start + i, "the quote that begins here to be closed");
-            }
-            '"' => loop {
-                match chars.next() {
-                    Some((_, '"')) => break,
-                    Some((_, '\\')) => {
-                        chars.next();
-                    }
-                    Some(_) => {}
-                    None => return wrong(start + i, "the quote that begins here to be closed"),
-                }
-            },
-            // The splitter would take it for a comment and drop the rest without a word.
-            '#' if word_begins => {
-                return wrong(
-                    start + i,
-                    "no \"#\" at the start of a word unless it is quoted",
-                );
-            }
-            ',' | '?' => {
-                let rest = text.get(i + 1..).unwrap_or("");
-                let begins = |k: &&str| rest.strip_prefix(*k).is_some_and(|r| r.starts_with('='));
-                if keys_of("exec").iter().any(begins) {
-                    return Ok(i);
-                }
-            }
-            _ => {}
-        }
-        word_begins = c.is_ascii_whitespace();
-    }
-    Ok(text.len())
 }

@@ -1,4 +1,5 @@
-//! Typed address to text: the one canonical form.
+//! Typed address to text: the one canonical form. It is fit to be shown as it is: what is not printable is
+//! written as an escape.
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -7,6 +8,7 @@ use super::types::{
     DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, ModemLine, Parity, Rs485,
     Rs485Mode, SerialSettings, StopBits, Target,
 };
+use crate::text::is_printable;
 
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,11 +164,29 @@ impl fmt::Display for Rs485Mode {
 }
 
 /// A word of a command line. Quoted unless every character is known to be plain, so that no comma
-/// or question mark ever stands outside of quotes.
+/// or question mark ever stands outside of quotes. What is not fit to be shown is written as an escape.
 fn quote(f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@=+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return f.write_str(word);
+    }
+    if !word.chars().all(is_printable) {
+        f.write_str("$'")?;
+        for c in word.chars() {
+            match c {
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                '\\' | '\'' => write!(f, "\\{c}")?,
+                c if is_printable(c) => write!(f, "{c}")?,
+                c => {
+                    for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                        write!(f, "\\x{byte:02x}")?;
+                    }
+                }
+            }
+        }
+        return f.write_str("'");
     }
     // Inside single quotes everything is literal; a single quote itself is put between two of them.
     write!(f, "'{}'", word.replace('\'', r"'\''"))
@@ -185,9 +205,8 @@ fn escape_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
 
 fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for c in text.chars() {
-        if c.is_control() || matches!(c, '%' | ',' | '?') {
-            let mut utf8 = [0; 4];
-            for byte in c.encode_utf8(&mut utf8).bytes() {
+        if !is_printable(c) || matches!(c, '%' | ',' | '?') {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 write!(f, "%{byte:02X}")?;
             }
         } else {

@@ -10,6 +10,8 @@ use super::{
     Rs485, Rs485Mode, SerialSettings, StopBits, Target,
 };
 
+use crate::text::{HOSTILE, is_printable};
+
 fn parse(text: &str) -> Endpoint {
     text.parse().unwrap_or_else(|e| panic!("{e}"))
 }
@@ -39,6 +41,7 @@ fn canonical_texts() {
         "unix:/run/user/1000/cepa.sock",
         "unix:relative/with space",
         "unix:/a%2Cb%3Fc%25d",
+        "unix:/a%1B%E2%80%AEb",
         "unix:/%FF",
         "stdio:",
         "fd:3",
@@ -46,6 +49,7 @@ fn canonical_texts() {
         "exec:cat",
         "exec:cepa serve stdio: --service db=unix:/x/y",
         "exec:sh -c 'cat; exit 3'",
+        r"exec:sh -c $'a\nb\'\\' $'\x1b[2J' $'a\xe2\x80\xaeb'",
         "exec:cat,dir=/tmp",
         "exec:sh -i,pty=yes",
         "exec:sh -i,dir=/tmp,pty=yes",
@@ -80,6 +84,42 @@ fn canonical_texts() {
     canonical("exec:  cat   -u ", "exec:cat -u");
     canonical(r#"exec:echo "a b" c\ d"#, "exec:echo 'a b' 'c d'");
     canonical("exec:cat?dir=/a,b", "exec:cat,dir=/a%2Cb");
+}
+
+#[test]
+fn whatever_stands_in_it_an_address_is_fit_to_be_shown() {
+    for (name, c) in HOSTILE.iter().filter(|(_, c)| *c != '\0') {
+        let word = format!("a{c}b");
+        let path = PathBuf::from(&word);
+        for target in [
+            Target::Unix { path: path.clone() },
+            Target::Pty { path: path.clone() },
+            Target::Serial {
+                path: path.clone(),
+                settings: SerialSettings::default(),
+            },
+            Target::Memory { name: word.clone() },
+            Target::Exec {
+                argv: vec![word.clone(), format!("'{c}")],
+                dir: Some(path),
+                pty: true,
+            },
+        ] {
+            let endpoint = Endpoint::new(&[], target).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let text = endpoint.to_string();
+            assert!(text.chars().all(is_printable), "{name}: {text:?}");
+            assert_eq!(parse(&text), endpoint, "{name}");
+        }
+        // Where it stands raw in an address that is none.
+        for address in [
+            format!("tcp:{c}:1"),
+            format!("unix:a{c},b"),
+            format!("{c}:x"),
+        ] {
+            let error = address.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.chars().all(is_printable), "{name}: {error:?}");
+        }
+    }
 }
 
 #[test]
@@ -127,6 +167,32 @@ fn command_lines_keep_their_commas_and_question_marks() {
         parse("exec:curl 100%,x").target(),
         &exec(&["curl", "100%,x"])
     );
+}
+
+#[test]
+fn what_a_target_can_do() {
+    // Many at a time, a line, a network connection, a socket, one stream and no other.
+    for (address, can) in [
+        ("tcp:h:1", [true, false, true, true, false]),
+        ("unix:/x", [true, false, false, true, false]),
+        ("memory:x", [true, false, false, false, false]),
+        ("stdio:", [false, false, false, false, true]),
+        ("fd:3", [false, false, false, false, true]),
+        ("exec:x", [false, false, false, false, true]),
+        ("exec:x,pty=yes", [false, false, false, false, true]),
+        ("serial:/x", [false, true, false, false, false]),
+        ("pty:/x", [false, true, false, false, false]),
+    ] {
+        let e = parse(address);
+        let found = [
+            e.accepts_many(),
+            e.is_line(),
+            e.is_network(),
+            e.is_socket(),
+            e.has_one_stream(),
+        ];
+        assert_eq!(found, can, "{address}");
+    }
 }
 
 #[test]
@@ -531,6 +597,7 @@ proptest! {
     ) {
         let endpoint = Endpoint::new(&layers, target).map_err(|e| TestCaseError::fail(e.to_string()))?;
         let text = endpoint.to_string();
+        prop_assert!(text.chars().all(is_printable), "{:?}", text);
         prop_assert_eq!(parse(&text), endpoint);
     }
 
@@ -545,13 +612,14 @@ proptest! {
         match text.parse::<Endpoint>() {
             Ok(endpoint) => {
                 let printed = endpoint.to_string();
+                prop_assert!(printed.chars().all(is_printable), "{:?}", printed);
                 prop_assert_eq!(&parse(&printed), &endpoint);
                 prop_assert_eq!(parse(&printed).to_string(), printed);
             }
             Err(error) => {
                 prop_assert!(error.position() >= 1);
                 prop_assert!(error.position() <= text.chars().count() + 1);
-                prop_assert!(!error.to_string().contains('\n'));
+                prop_assert!(error.to_string().chars().all(is_printable));
             }
         }
     }

@@ -29,9 +29,34 @@ impl Endpoint {
         &self.target
     }
 
-    /// The scheme's word, as in `tcp`.
+    /// The scheme's word, as in `tcp`, for messages.
     pub fn scheme(&self) -> &'static str {
         self.target.scheme()
+    }
+
+    /// See [`Target::accepts_many`].
+    pub fn accepts_many(&self) -> bool {
+        self.target.accepts_many()
+    }
+
+    /// See [`Target::is_line`].
+    pub fn is_line(&self) -> bool {
+        self.target.is_line()
+    }
+
+    /// See [`Target::is_network`].
+    pub fn is_network(&self) -> bool {
+        self.target.is_network()
+    }
+
+    /// See [`Target::is_socket`].
+    pub fn is_socket(&self) -> bool {
+        self.target.is_socket()
+    }
+
+    /// See [`Target::has_one_stream`].
+    pub fn has_one_stream(&self) -> bool {
+        self.target.has_one_stream()
     }
 
     /// The same address with a port filled in, for a listener that asked for any (port 0).
@@ -194,7 +219,41 @@ pub enum Target {
 }
 
 impl Target {
-    /// The scheme's word.
+    /// Whether a listener there gives a stream for each who connects, as many at a time as come.
+    pub fn accepts_many(&self) -> bool {
+        match self {
+            Self::Tcp { .. } | Self::Unix { .. } | Self::Memory { .. } => true,
+            Self::Stdio
+            | Self::Fd { .. }
+            | Self::Exec { .. }
+            | Self::Serial { .. }
+            | Self::Pty { .. } => false,
+        }
+    }
+
+    /// Whether it is a serial line, or a pseudo terminal, which stands for one: one stream at a time and
+    /// another after it, no connections, and bytes that may be lost or damaged.
+    pub fn is_line(&self) -> bool {
+        matches!(self, Self::Serial { .. } | Self::Pty { .. })
+    }
+
+    /// Whether dialling it opens a connection over a network, and nothing else: no command is started, no
+    /// device opened, no socket of this machine's own services reached by its path.
+    pub fn is_network(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+
+    /// Whether it is a socket of the operating system, at which other processes connect.
+    pub fn is_socket(&self) -> bool {
+        matches!(self, Self::Tcp { .. } | Self::Unix { .. })
+    }
+
+    /// Whether there is one stream and, when it is over, never another.
+    pub fn has_one_stream(&self) -> bool {
+        !self.accepts_many() && !self.is_line()
+    }
+
+    /// The scheme's word, for messages; what an address can do is asked by the methods above.
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "tcp",

@@ -1,0 +1,280 @@
+//! What one peer can make a server hold, with real processes: sessions, commands, descriptors and memory, while others
+//! go on. The figures of the attack are printed (`--nocapture`).
+#![cfg(target_os = "linux")] // counts what the kernel says about a process
+
+mod common;
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cepa::identity::{Identity, Pinned};
+use cepa::session::Session;
+use cepa::stack::StackConfig;
+use common::{PATIENCE, Place, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const MIB: usize = 1 << 20;
+
+fn status(pid: u32, field: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Resident memory, bytes.
+fn memory(pid: u32) -> usize {
+    status(pid, "VmRSS:") * 1024
+}
+
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Subprocesses of a process.
+fn children(pid: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_task = |task: fs::DirEntry| fs::read_to_string(task.path().join("children"));
+    let all = tasks.flatten().filter_map(|task| of_task(task).ok());
+    all.map(|list| list.split_whitespace().count()).sum()
+}
+
+/// A peer, and where it dials.
+#[derive(Clone)]
+struct Peer {
+    config: StackConfig,
+    at: cepa::transports::Endpoint,
+}
+
+impl Peer {
+    fn new(identity: Identity, server: &Server) -> Self {
+        let expected = Arc::new(Pinned::one(server.id().parse().unwrap()));
+        Self {
+            config: StackConfig::new(identity, expected),
+            at: server.address().parse().unwrap(),
+        }
+    }
+
+    async fn dial(&self) -> Result<Session, String> {
+        let dialled = timeout(PATIENCE, Session::dial(&self.at, &self.config)).await;
+        dialled.unwrap().map_err(|e| e.to_string())
+    }
+
+    /// A session, and one answer of the echo.
+    async fn round(&self) -> Result<(), String> {
+        let session = self.dial().await?;
+        let stream = session.open("echo").await;
+        let mut stream = stream.map_err(|e| e.to_string())?;
+        let mut back = [0; 5];
+        stream
+            .write_all(b"hello")
+            .await
+            .map_err(|e| e.to_string())?;
+        stream
+            .read_exact(&mut back)
+            .await
+            .map_err(|e| e.to_string())?;
+        session.close().await;
+        Ok(())
+    }
+
+    /// As many sessions as it gets of so many that it wants, and the last refusal.
+    async fn greedy(&self, wanted: usize) -> (Vec<Session>, Option<String>) {
+        let (mut held, mut refused) = (Vec::new(), None);
+        for _ in 0..wanted {
+            match self.dial().await {
+                Ok(session) => held.push(session),
+                Err(error) => refused = Some(error),
+            }
+        }
+        (held, refused)
+    }
+}
+
+/// Asks every few milliseconds until stopped; how long each round took.
+fn honest(
+    peer: Peer,
+    stop: Arc<std::sync::atomic::AtomicBool>,
+) -> tokio::task::JoinHandle<Vec<Result<Duration, String>>> {
+    tokio::spawn(async move {
+        let mut rounds = Vec::new();
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            let since = Instant::now();
+            rounds.push(peer.round().await.map(|()| since.elapsed()));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        rounds
+    })
+}
+
+/// Hole 2: an allowed peer that takes whatever it gets, of everything.
+#[test]
+fn one_allowed_peer_gets_its_share_and_no_more() {
+    let place = Place::new();
+    let [(greedy, greedy_id), (friend, friend_id)] =
+        ["greedy.pem", "friend.pem"].map(|name| place.identity(name));
+    let mut server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "echo=echo:",
+        "--service",
+        "sleep=exec:sleep 1000",
+        "--allow",
+        &greedy_id,
+        "--allow",
+        &friend_id,
+    ]);
+    let pid = server.pid();
+    let greedy = Peer::new(Identity::load(&greedy).unwrap(), &server);
+    let friend = Peer::new(Identity::load(&friend).unwrap(), &server);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        friend.round().await.unwrap();
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let beside = honest(friend.clone(), Arc::clone(&stop));
+
+        let (sessions, refused) = greedy.greedy(40).await;
+        let refused = refused.expect("it got all of them");
+        println!("sessions: {} of 40, then: {refused}", sessions.len());
+        assert_eq!(sessions.len(), 16);
+        assert!(refused.contains("sessions of one peer"), "{refused}");
+
+        // Commands, in all sessions.
+        let (mut running, mut refused) = (Vec::new(), None);
+        for n in 0..250 {
+            let opened = sessions[n % sessions.len()].open("sleep").await;
+            match opened {
+                Ok(stream) => running.push(stream),
+                Err(error) => refused = Some(error.to_string()),
+            }
+        }
+        let refused = refused.expect("it got all of them");
+        println!(
+            "commands: {} of 250, {} processes, {} descriptors, then: {refused}",
+            running.len(),
+            children(pid),
+            descriptors(pid)
+        );
+        assert_eq!(running.len(), 32);
+        assert!(
+            refused.contains("commands of one peer (at most 32)"),
+            "{refused}"
+        );
+        assert!(children(pid) <= 32 && descriptors(pid) < 16 + 32 * 5 + 64);
+        drop(running);
+
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let rounds = beside.await.unwrap();
+        let mut took: Vec<Duration> = rounds.iter().flatten().copied().collect();
+        took.sort();
+        let failed: Vec<&String> = rounds.iter().filter_map(|r| r.as_ref().err()).collect();
+        println!(
+            "beside it: {} rounds of another peer, {} failed, p99 {:?}",
+            rounds.len(),
+            failed.len(),
+            took.get(took.len() * 99 / 100)
+        );
+        assert!(failed.len() * 10 <= rounds.len(), "{failed:?}");
+    });
+    server.wait_for("too many sessions of one peer (at most 16)");
+}
+
+/// Sends into streams that the server can't get rid of, until nothing goes any more.
+async fn fill(session: Session, streams: usize) {
+    let mut filling = JoinSet::new();
+    for _ in 0..streams {
+        let session = session.clone();
+        filling.spawn(async move {
+            let Ok(Ok(mut stream)) = timeout(PATIENCE, session.open("echo")).await else {
+                return None;
+            };
+            // The echo is not read, so it stops after a window each way.
+            let chunk = vec![7; 64 * 1024];
+            for _ in 0..16 {
+                if !matches!(
+                    timeout(Duration::from_millis(1500), stream.write_all(&chunk)).await,
+                    Ok(Ok(()))
+                ) {
+                    break;
+                }
+            }
+            Some(stream)
+        });
+    }
+    let mut held = Vec::new();
+    while let Some(stream) = filling.join_next().await {
+        held.push(stream);
+    }
+    // Held for as long as somebody looks.
+    std::future::pending::<()>().await;
+    drop(held);
+}
+
+/// Hole 2: receive memory, of one peer and of many.
+#[test]
+fn unread_data_of_one_peer_and_of_many_has_a_bound() {
+    let place = Place::new();
+    let mut server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "echo=echo:",
+        "--allow",
+        "any",
+    ]);
+    let pid = server.pid();
+    let peers: Vec<Peer> = (0..8)
+        .map(|n| {
+            let (file, _) = place.identity(&format!("{n}.pem"));
+            Peer::new(Identity::load(&file).unwrap(), &server)
+        })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        peers[0].round().await.unwrap();
+        let idle = memory(pid);
+        let mut filling = JoinSet::new();
+        for (n, peer) in peers.iter().enumerate() {
+            let (sessions, _) = peer.greedy(if n == 0 { 16 } else { 4 }).await;
+            for session in sessions {
+                filling.spawn(fill(session, 100));
+            }
+            if n == 0 {
+                let most = settled(pid).await - idle;
+                println!(
+                    "memory of one peer, 16 sessions of 100 streams: {} MiB",
+                    most / MIB
+                );
+                assert!(most <= (64 + 32) * MIB, "{} MiB", most / MIB);
+            }
+        }
+        let most = settled(pid).await - idle;
+        println!("memory of {} peers: {} MiB", peers.len(), most / MIB);
+        assert!(most <= (256 + 64) * MIB, "{} MiB", most / MIB);
+        // Another one is served as ever.
+        let (file, _) = place.identity("friend.pem");
+        let friend = Peer::new(Identity::load(&file).unwrap(), &server);
+        timeout(PATIENCE, friend.round()).await.unwrap().unwrap();
+    });
+    assert!(server.is_running());
+}
+
+/// Memory when it has stopped to grow.
+async fn settled(pid: u32) -> usize {
+    let (mut most, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = memory(pid);
+        if now > most + MIB {
+            (most, since) = (now, Instant::now());
+        }
+    }
+    most
+}

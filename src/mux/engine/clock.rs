@@ -1,0 +1,130 @@
+//! What passing time does: keepalive, the time limits of streams, and the deadline of the next of all these.
+
+use std::time::{Duration, Instant};
+
+use super::super::code;
+use super::super::error::{MuxError, StreamError};
+use super::super::store::Key;
+use super::Engine;
+
+/// Time limits of streams are looked at no more often than this.
+const SCAN_GAP: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// The time is now `now`; to be called when [`Engine::poll_timeout`] says, and harmless earlier.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        self.start_clocks(now);
+        if let Some(interval) = self.config.keepalive_interval {
+            let silent = now.saturating_duration_since(self.heard_at);
+            if self.memory.is_stopped() {
+                // It is this end that does not read. The peer is to hear something, for it gets no answers.
+                if silent >= interval.min(self.config.keepalive_timeout) {
+                    self.heard_at = now;
+                    self.ping_for_ourselves(now);
+                }
+            } else if silent >= self.config.keepalive_timeout {
+                self.finish(MuxError::KeepaliveTimeout { silent });
+                return;
+            } else if silent >= interval && !self.keepalive_asked {
+                self.keepalive_asked = true;
+                self.ping_for_ourselves(now);
+            }
+        }
+        self.look_for_a_standstill(now);
+        if self.slowed_until.is_some_and(|at| at <= now) {
+            self.slowed_until = None;
+            self.notices.accept = true;
+        }
+        self.retreat(now);
+        self.pacer.on_timeout(now);
+        if self.next_scan.is_some_and(|at| at <= now) {
+            self.scan(now);
+        }
+        if self
+            .drained_at
+            .is_some_and(|at| now >= at + self.config.close_timeout)
+        {
+            self.end_here();
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] is to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.end.is_some() {
+            return None;
+        }
+        let keepalive = self.config.keepalive_interval.map(|interval| {
+            let wait = if self.keepalive_asked && !self.memory.is_stopped() {
+                self.config.keepalive_timeout
+            } else {
+                interval
+            };
+            self.heard_at + wait.min(self.config.keepalive_timeout)
+        });
+        let drained = self.drained_at.map(|at| at + self.config.close_timeout);
+        let pacing = self.pacer.timeout();
+        let standstill = self.standstill_ends();
+        let retreat = self.next_retreat();
+        [
+            keepalive,
+            self.next_scan,
+            drained,
+            pacing,
+            standstill,
+            self.slowed_until,
+            retreat,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Starts the clock of streams that nobody holds since the last call.
+    pub(super) fn start_clocks(&mut self, now: Instant) {
+        let moment = self.moment(now);
+        while let Some(key) = self.dropped.pop() {
+            if let Some(entry) = self.store.get_mut(key) {
+                entry.active_at = moment;
+                self.watch(key);
+            }
+        }
+    }
+
+    /// Looks for streams that reached a time limit.
+    fn scan(&mut self, now: Instant) {
+        let mut next: Option<Instant> = None;
+        let mut late = Vec::new();
+        let moment = self.moment(now);
+        for (key, entry) in self.store.iter_mut() {
+            if std::mem::take(&mut entry.caught_up) {
+                entry.active_at = moment;
+            }
+            match entry.deadline(&self.config.stream_timeouts, self.started_at) {
+                Some((at, which)) if at <= now => late.push((key, which)),
+                Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),
+                None => {}
+            }
+        }
+        self.next_scan = next.map(|at| at.max(now + SCAN_GAP));
+        for (key, which) in late {
+            self.reset_stream(key, code::TIMED_OUT, StreamError::TimedOut(which));
+        }
+    }
+
+    /// Sees to it that the stream's time limits are looked at in time.
+    pub(super) fn watch(&mut self, key: Key) {
+        let usual = &self.config.stream_timeouts;
+        if let Some((at, _)) = self
+            .store
+            .get(key)
+            .and_then(|entry| entry.deadline(usual, self.started_at))
+            && self.next_scan.is_none_or(|next| at < next)
+        {
+            self.next_scan = Some(at);
+            self.retime = true;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A session that is up: with whom, and how it came to be.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::gate::Source;
+use crate::identity::PeerId;
+use crate::session::Session;
+
+use super::access::Who;
+use super::shares::Holder;
+
+/// How a session came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The relays on the way, the one next to this node first; none where it is direct.
+    pub via: Vec<PeerId>,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// Where the stream goes or came from, for messages.
+    pub label: String,
+}
+
+impl Path {
+    /// Whether there is no relay on the way.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.via.is_empty()
+    }
+
+    /// As the end of a sentence: `over tcp …`, or `via relay …`.
+    pub(super) fn phrase(&self) -> String {
+        if self.is_direct() {
+            format!("over {self}")
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+impl std::fmt::Display for Path {
+    /// `tcp 127.0.0.1:7000`, or `via relay ID, ID`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some((first, rest)) = self.via.split_first() else {
+            return f.write_str(&self.label);
+        };
+        write!(f, "via relay {first}")?;
+        rest.iter().try_for_each(|relay| write!(f, ", {relay}"))
+    }
+}
+
+/// A session that is up.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) session: Session,
+    pub(super) path: Path,
+    pub(super) who: Arc<Who>,
+    /// Where it comes from, if that is another machine and it came in.
+    pub(super) host: Option<Source>,
+    /// Tells that another session with this peer was chosen.
+    pub(super) superseded: Arc<Notify>,
+    /// The substreams that are served in it.
+    pub(super) serving: TaskTracker,
+}
+
+impl Live {
+    pub(super) fn holder(&self) -> Holder {
+        Holder {
+            peer: self.who.id,
+            host: self.host,
+            named: self.who.named,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Where a stream leads or comes from, as a type: what rules go by. A stream's label is text for people, and
+//! nothing reads it back.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The other end of a [`Stream`](crate::Stream), as far as the transport knows it.
+///
+/// Every transport sets it, dialling and accepting alike. It tells where bytes come from, not who sends
+/// them: only a handshake proves that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Remote {
+    /// A TCP connection: the address and port of the other end.
+    Tcp(SocketAddr),
+    /// A Unix socket: the path that was dialled or is listened on. Whoever dials has no path of its own.
+    Unix(PathBuf),
+    /// A line, serial or pseudo terminal: the device, or the link to the terminal's other end.
+    Line(PathBuf),
+    /// The command of an `exec:` address.
+    Child,
+    /// Standard input and output of this process.
+    Stdio,
+    /// Descriptors that this process inherited.
+    Fd,
+    /// Another place in this process.
+    Memory,
+    /// A circuit through a relay.
+    Circuit {
+        /// The 32 bytes of the relay's peer id. Proven: the circuit came inside a session with it. Who is
+        /// at the other end of the circuit is the relay's word alone, and so not told here.
+        relay: [u8; 32],
+    },
+    /// Made of a program's own IO ([`Stream::from_io`](crate::Stream::from_io)), which did not say.
+    #[default]
+    Unknown,
+}
