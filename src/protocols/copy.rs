@@ -55,7 +55,7 @@ impl End {
 }
 
 /// Carries a join to its end: both ways have ended and left, one of the ends failed, or `over` gave the code of a
-/// reset. `moved` hears how many bytes each step took on, and of 0 when some of what was taken on before has left.
+/// reset. `moved` hears how many bytes each step took on.
 ///
 /// # Cancel safety
 /// Dropping the future resets both ends.
@@ -84,7 +84,7 @@ pub(crate) async fn copy(
         Ok(()) => tokio::select! {
             biased;
             code = over => Err(code),
-            () = left([&one, &two], moved) => Ok(()),
+            () = left([&one, &two]) => Ok(()),
         },
         Err(code) => Err(code),
     };
@@ -95,16 +95,10 @@ pub(crate) async fn copy(
 }
 
 /// Waits until everything has left, or can't any more. The mux does not tell, so this looks now and then.
-async fn left(ends: [&End; 2], mut moved: impl FnMut(usize)) {
-    let unsent = || -> usize { ends.iter().map(|end| end.stream.stats().unsent).sum() };
-    let (mut before, mut pause) = (unsent(), FIRST_LOOK);
-    while before > 0 {
+async fn left(ends: [&End; 2]) {
+    let mut pause = FIRST_LOOK;
+    while ends.iter().any(|end| end.stream.stats().unsent > 0) {
         sleep(pause).await;
-        let now = unsent();
-        if now < before {
-            moved(0);
-        }
-        before = now;
         pause = (2 * pause).min(LONGEST_LOOK);
     }
 }

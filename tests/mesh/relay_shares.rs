@@ -186,7 +186,10 @@ async fn a_circuit_without_use_goes_first_when_all_are_taken() {
     let mut opened = None;
     soon(async {
         while opened.is_none() {
-            opened = dial(&newcomer, to.id).await.ok();
+            match dial(&newcomer, to.id).await {
+                Ok(stream) => opened = Some(stream),
+                Err(error) => assert_eq!(status(&error).0, Status::Full),
+            }
         }
     })
     .await;

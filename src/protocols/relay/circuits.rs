@@ -137,7 +137,7 @@ async fn ask(session: &Session, from: PeerId) -> Result<Onion<Substream>, Refusa
 
 /// Copies, within the rate of whoever dialled, until both have said all, one has failed, nothing has been carried for too
 /// long, or the circuit is wanted for another peer.
-async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &Open) {
+pub(super) async fn join(near: Onion<Substream>, far: Onion<Substream>, open: &Open) {
     // Nothing was ever pushed onto them.
     let (Ok(near), Ok(far)) = (near.into_wire(), far.into_wire()) else {
         return;

@@ -35,6 +35,8 @@ mod registering;
 mod relays;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use crate::wire::Status;
 pub use client::{Registration, dial, is_circuit, take};
