@@ -213,6 +213,14 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return Err(gone(end));
         };
+        if entry.failure.is_none()
+            && entry.state.halves == Halves::RecvClosed
+            && end.is_some_and(MuxError::is_clean)
+        {
+            // The peer has ended its direction and then the session: nobody waits for the end of this one, and
+            // nothing was cut.
+            return Ok(());
+        }
         if entry.fin_wanted || matches!(entry.state.halves, Halves::SendClosed | Halves::Closed) {
             // Done, or as good as done. If the session ended before the FIN left, that is told.
             let unsent = entry.state.can_send();
