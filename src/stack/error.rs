@@ -97,9 +97,7 @@ impl ConnectError {
             | Self::Mux(_)
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
-            | Self::TimedOut { .. } => {
-                true
-            }
+            | Self::TimedOut { .. } => true,
             Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
         }
     }
