@@ -152,7 +152,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             .parse()
             .map_err(|e| usage(format!("the invitation's address: {e}")))?,
     };
-    if !matches!(address.scheme(), "tcp" | "unix") {
+    if !address.is_socket() {
         return Err(usage(format!(
             "{address}: an invitation waits at tcp: or unix:, and must not start anything else here"
         )));

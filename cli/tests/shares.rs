@@ -13,6 +13,7 @@ use cepa::session::Session;
 use cepa::stack::StackConfig;
 use common::{PATIENCE, Place, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -184,40 +185,37 @@ fn one_allowed_peer_gets_its_share_and_no_more() {
     server.wait_for("too many sessions of one peer (at most 16)");
 }
 
-/// Sends into streams that the server can't get rid of, until nothing goes any more.
-async fn fill(session: Session, streams: usize) {
-    let mut filling = JoinSet::new();
+/// Opens streams, and on the word sends into them what the server can't get rid of, until nothing goes any more.
+async fn fill(session: Session, streams: usize, mut go: watch::Receiver<bool>) {
+    let mut held = Vec::new();
     for _ in 0..streams {
-        let session = session.clone();
+        // There may be no more of them.
+        if let Ok(Ok(stream)) = timeout(PATIENCE, session.open("echo")).await {
+            held.push(stream);
+        }
+    }
+    let _ = go.wait_for(|go| *go).await;
+    let mut filling = JoinSet::new();
+    for mut stream in held {
         filling.spawn(async move {
-            let Ok(Ok(mut stream)) = timeout(PATIENCE, session.open("echo")).await else {
-                return None;
-            };
             // The echo is not read, so it stops after a window each way.
             let chunk = vec![7; 64 * 1024];
             for _ in 0..16 {
-                if !matches!(
-                    timeout(Duration::from_millis(1500), stream.write_all(&chunk)).await,
-                    Ok(Ok(()))
-                ) {
+                let sent = timeout(Duration::from_millis(1500), stream.write_all(&chunk));
+                if !matches!(sent.await, Ok(Ok(()))) {
                     break;
                 }
             }
-            Some(stream)
+            // Held for as long as somebody looks.
+            std::future::pending::<()>().await;
         });
     }
-    let mut held = Vec::new();
-    while let Some(stream) = filling.join_next().await {
-        held.push(stream);
-    }
-    // Held for as long as somebody looks.
-    std::future::pending::<()>().await;
-    drop(held);
+    while filling.join_next().await.is_some() {}
 }
 
-/// Hole 2: receive memory, of one peer and of many.
+/// Hole 2: what a peer sends and what it does not take, of one peer and of many.
 #[test]
-fn unread_data_of_one_peer_and_of_many_has_a_bound() {
+fn data_that_one_peer_and_many_pile_up_has_a_bound() {
     let place = Place::new();
     let mut server = place.serve(&[
         "tcp:127.0.0.1:0",
@@ -227,7 +225,7 @@ fn unread_data_of_one_peer_and_of_many_has_a_bound() {
         "any",
     ]);
     let pid = server.pid();
-    let peers: Vec<Peer> = (0..8)
+    let peers: Vec<Peer> = (0..9)
         .map(|n| {
             let (file, _) = place.identity(&format!("{n}.pem"));
             Peer::new(Identity::load(&file).unwrap(), &server)
@@ -238,29 +236,26 @@ fn unread_data_of_one_peer_and_of_many_has_a_bound() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        peers[0].round().await.unwrap();
-        let idle = memory(pid);
+        let (friend, peers) = peers.split_last().unwrap();
+        friend.round().await.unwrap();
+        let (one, all) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut filling = JoinSet::new();
         for (n, peer) in peers.iter().enumerate() {
-            let (sessions, _) = peer.greedy(if n == 0 { 16 } else { 4 }).await;
-            for session in sessions {
-                filling.spawn(fill(session, 100));
-            }
-            if n == 0 {
-                let most = settled(pid).await - idle;
-                println!(
-                    "memory of one peer, 16 sessions of 100 streams: {} MiB",
-                    most / MIB
-                );
-                assert!(most <= (64 + 32) * MIB, "{} MiB", most / MIB);
+            let (sessions, go) = if n == 0 { (16, &one) } else { (4, &all) };
+            for session in peer.greedy(sessions).await.0 {
+                filling.spawn(fill(session, 100, go.subscribe()));
             }
         }
-        let most = settled(pid).await - idle;
-        println!("memory of {} peers: {} MiB", peers.len(), most / MIB);
-        assert!(most <= (256 + 64) * MIB, "{} MiB", most / MIB);
+        let open = settled(pid).await;
+        one.send_replace(true);
+        let of_one = settled(pid).await.saturating_sub(open) / MIB;
+        println!("piled up by one peer, 16 sessions of 100 streams: {of_one} MiB");
+        assert!(of_one <= 64 + 48, "{of_one} MiB");
+        all.send_replace(true);
+        let of_all = settled(pid).await.saturating_sub(open) / MIB;
+        println!("piled up by {} peers: {of_all} MiB", peers.len());
+        assert!(of_all <= 256 + 64, "{of_all} MiB");
         // Another one is served as ever.
-        let (file, _) = place.identity("friend.pem");
-        let friend = Peer::new(Identity::load(&file).unwrap(), &server);
         timeout(PATIENCE, friend.round()).await.unwrap().unwrap();
     });
     assert!(server.is_running());

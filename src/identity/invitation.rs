@@ -25,6 +25,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cepa_transports::text::is_printable;
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, Mac as _};
 use rustls::crypto::SecureRandom;
@@ -158,7 +159,7 @@ impl Invitation {
     /// The text that is given to the one who is invited. It is the secret: show it to nobody else.
     pub fn code(&self) -> Result<Zeroizing<String>, InvitationError> {
         let fits = (1..=MAX_ADDRESS).contains(&self.address.len());
-        if !fits || self.address.chars().any(char::is_control) {
+        if !fits || !self.address.chars().all(is_printable) {
             return Err(InvitationError::Address);
         }
         let mut bytes = Zeroizing::new(vec![VERSION]);
@@ -242,7 +243,7 @@ impl FromStr for Invitation {
         let (address, _) = rest.split_last_chunk::<4>().ok_or_else(malformed)?;
         let address = std::str::from_utf8(address).map_err(|_| malformed())?;
         let fits = (1..=MAX_ADDRESS).contains(&address.len());
-        if !fits || address.chars().any(char::is_control) {
+        if !fits || !address.chars().all(is_printable) {
             return Err(malformed());
         }
         let seconds = u64::from_be_bytes(*expires);

@@ -84,9 +84,12 @@ pub struct Config {
     pub keepalive_timeout: Duration,
     /// Time limits that new streams start with.
     pub stream_timeouts: StreamTimeouts,
-    /// How long the driver tries to send the last bytes and waits for the peer's end of stream when
-    /// the session closes; default 2 s. Closing a TCP socket with unread data destroys what the
-    /// peer has not read yet, so the driver reads until the peer is done, but not for ever.
+    /// How long [`Mux::close`](super::Mux::close) takes at most, whatever the peer does; default 2 s. Three quarters of it are for
+    /// what streams have queued that were shut down; what a peer does not take by then is lost, and its reader sees that. With a
+    /// [`line_rate`](Self::line_rate) it is twice what the line needs for that, where that is more. The rest is for the peer's own end of
+    /// the byte stream: closing a TCP socket with unread data destroys what the
+    /// peer has not read yet, so the driver reads until the peer is done, but not for ever. With nothing left to say a
+    /// close waits for nothing else.
     pub close_timeout: Duration,
 }
 

@@ -138,8 +138,10 @@ impl<T: ByteStream> Shell<T> {
                 let _ = tokio::time::timeout(close_timeout, self.io.shutdown()).await;
             }
             _ => {
+                let by = self.guard.shared.with(|engine| engine.closed_by());
+                let by = by.unwrap_or_else(|| now() + close_timeout);
                 // Errors change nothing any more: why the session ended is known.
-                let _ = tokio::time::timeout(close_timeout, self.part()).await;
+                let _ = tokio::time::timeout_at(by.into(), self.part()).await;
             }
         }
         if end.is_clean() { Ok(()) } else { Err(end) }
@@ -166,13 +168,27 @@ impl<T: ByteStream> Shell<T> {
                 return Poll::Ready(end);
             }
             if !reading && !wrote && self.poll_timer(cx).is_pending() {
-                return Poll::Pending;
+                if self.parked || self.poll_look(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.tell(cx, |engine| engine.handle_timeout(now()));
             }
         }
         // With bytes to move all the time, deadlines are looked at here.
         let _ = self.poll_timer(cx);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether something happened that can not wait until the byte stream takes what it was given.
+    fn poll_look(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.guard.shared.with_inner(|inner| {
+            if std::mem::take(&mut inner.look) {
+                return Poll::Ready(());
+            }
+            inner.writing = Some(cx.waker().clone());
+            Poll::Pending
+        })
     }
 
     /// Reads one chunk and hands it to the engine, unless that holds as much as it may.
@@ -230,7 +246,7 @@ impl<T: ByteStream> Shell<T> {
         let (parked, end, deadline, go_away_sent, stopped) =
             self.guard.shared.with_inner(|inner| {
                 // We are awake, so nothing of it need wake us.
-                inner.driver = None;
+                (inner.driver, inner.writing, inner.look) = (None, None, false);
                 what(&mut inner.engine);
                 let engine = &mut inner.engine;
                 let mut parked = false;

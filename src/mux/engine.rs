@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
-use super::code::{self, GoAwayCode, Refusal};
+use super::code::{GoAwayCode, Refusal};
 use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{MuxError, StreamError, Violation};
@@ -48,6 +48,7 @@ use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
 use super::stream_entry::Rst;
+use super::unsent::Unsent;
 use super::wakes::Wakes;
 
 /// A round trip measured longer ago than this is measured again before windows grow by it.
@@ -64,6 +65,8 @@ pub(crate) struct Notices {
     pub(crate) event: bool,
     /// The session's end, or a go-away, is known.
     pub(crate) ended: bool,
+    /// The driver is to look at the deadlines anew, even while it waits for the byte stream.
+    pub(crate) driver: bool,
     /// Pings that were answered: the token of [`Engine::ping`], and the round trip.
     pub(crate) pongs: Vec<(u64, Duration)>,
 }
@@ -77,6 +80,7 @@ pub(crate) struct Engine {
     scheduler: Scheduler,
     budget: Budget,
     memory: Memory,
+    unsent: Unsent,
 
     // Inbound.
     decoder: Decoder,
@@ -147,8 +151,9 @@ pub(crate) struct Engine {
     closing: bool,
     /// What the peer is told then.
     close_code: GoAwayCode,
-    /// Since when nothing more is to go out, while closing.
-    drained_at: Option<Instant>,
+    /// By when the close has to be over, once its time has begun: that of [`Engine::close`] is bounded.
+    close_bounded: bool,
+    closed_by: Option<Instant>,
     local_go_away: Option<GoAwayCode>,
     go_away_owed: bool,
     go_away_sent: bool,
@@ -187,6 +192,7 @@ impl Engine {
             scheduler: Scheduler::default(),
             budget: Budget::new(config.receive_budget),
             memory: Memory::new(config.receive_budget, config.receive_pool.clone()),
+            unsent: Unsent::new(config.receive_pool.clone()),
             decoder: Decoder::default(),
             chunk_held: 0,
             body: None,
@@ -238,7 +244,8 @@ impl Engine {
             ending: false,
             closing: false,
             close_code: GoAwayCode::Normal,
-            drained_at: None,
+            close_bounded: false,
+            closed_by: None,
             local_go_away: None,
             go_away_owed: false,
             go_away_sent: false,
@@ -309,7 +316,7 @@ impl Engine {
             bytes_out: self.bytes_out,
             unread: self.memory.held(),
             stopped: self.memory.is_stopped(),
-            unsent: self.store.iter().map(|(_, entry)| entry.send.len()).sum(),
+            unsent: self.unsent.held(),
             windows: self.budget.used(),
             round_trip: self.round_trip,
             least_round_trip: self.pacer.least_round_trip(),
@@ -339,9 +346,16 @@ impl Engine {
         }
     }
 
-    /// Ends the session: streams that were shut down still send what is queued, all others are
+    /// Ends the session in a bounded time: streams that were shut down still send what is queued, all others are
     /// reset, then go-away.
     pub(crate) fn close(&mut self, code: GoAwayCode) {
+        self.begin_to_close(code);
+        self.close_bounded = true;
+        self.retime = true;
+        self.notices.driver = true;
+    }
+
+    fn begin_to_close(&mut self, code: GoAwayCode) {
         if self.end.is_some() || self.closing {
             return;
         }
@@ -353,7 +367,7 @@ impl Engine {
             let done = self.store.get(key).is_none_or(|entry| entry.fin_wanted);
             if !done {
                 let failure = StreamError::Session(closed_here(code));
-                self.reset_stream(key, code::CLOSED, failure);
+                self.reset_stream(key, 0, failure);
             }
         }
     }
@@ -380,7 +394,7 @@ impl Engine {
 
     fn close_if_unused(&mut self) {
         if self.end.is_none() && !self.store.iter().any(|(_, entry)| entry.held) {
-            self.close(GoAwayCode::Normal);
+            self.begin_to_close(GoAwayCode::Normal);
         }
     }
 
@@ -440,6 +454,10 @@ impl Engine {
             entry.in_control = false;
             entry.in_data = false;
             entry.rst = Rst::None;
+            self.unsent.change(entry.send.len(), 0, &mut self.wakes);
+            if !entry.send.is_empty() && entry.failure.is_none() {
+                entry.failure = self.end.clone().map(|end| Box::new(end.into()));
+            }
             entry.send.clear();
             self.wakes.extend(entry.reader.take());
             self.wakes.extend(entry.writer.take());
@@ -507,6 +525,7 @@ impl Engine {
         if let Ok(state) = entry.state.on(Event::RstSent) {
             entry.state = state;
         }
+        self.unsent.change(entry.send.len(), 0, &mut self.wakes);
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;

@@ -27,8 +27,9 @@
 //!
 //! # How a session ends
 //! - [`Mux::close`]: streams that were shut down still send what is queued, the others are reset,
-//!   the peer gets a go-away, the byte stream below is shut down.
-//! - All [`Mux`] handles and all [`Substream`]s dropped: the same. While substreams are left, the
+//!   the peer gets a go-away, the byte stream below is shut down. All that in [`Config::close_timeout`].
+//! - All [`Mux`] handles and all [`Substream`]s dropped: the same, for as long as what is queued moves (a stream
+//!   that nobody holds is given up after 60 s without progress). While substreams are left, the
 //!   session goes on for them, and refuses what the peer opens.
 //! - [`Mux::go_away`]: no new streams; the session ends when the last one is over.
 //! - By the peer, or by a failure: [`MuxError`] says which.
@@ -67,6 +68,7 @@ mod stream;
 mod stream_entry;
 #[cfg(test)]
 mod tests;
+mod unsent;
 mod wakes;
 
 use std::hash::{BuildHasher, RandomState};
@@ -193,9 +195,10 @@ impl Mux {
             .await;
     }
 
-    /// Ends the session and waits until its last byte has left and the driver is done. Streams that
-    /// were shut down still send what is queued; all others are reset. Dropping the future does not
-    /// take the close back.
+    /// Ends the session and waits until its last byte has left and the driver is done, for
+    /// [`Config::close_timeout`] at most. Streams that
+    /// were shut down still send what is queued; all others are reset. Whoever has to know that the peer has read everything
+    /// waits for its answer before. Dropping the future does not take the close back.
     pub async fn close(&self) {
         self.close_with(GoAwayCode::Normal).await;
     }

@@ -32,6 +32,9 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     /// The driver, while it has nothing to send.
     pub(crate) driver: Option<Waker>,
+    /// The driver, while it waits for the byte stream to take what it has, and whether it is to look at the engine.
+    pub(crate) writing: Option<Waker>,
+    pub(crate) look: bool,
     /// Who waits for which ping.
     pings: Vec<(u64, oneshot::Sender<Duration>)>,
     /// A go-away has reached the byte stream below.
@@ -46,6 +49,8 @@ impl Shared {
             inner: Mutex::new(Inner {
                 engine,
                 driver: None,
+                writing: None,
+                look: false,
                 pings: Vec::new(),
                 go_away_flushed: false,
                 driver_done: false,
@@ -81,6 +86,12 @@ impl Shared {
         } else {
             None
         };
+        let writing = if notices.driver || notices.ended {
+            inner.look = true;
+            inner.writing.take()
+        } else {
+            None
+        };
         let mut answered = Vec::new();
         for (token, round_trip) in notices.pongs {
             if let Some(at) = inner.pings.iter().position(|(known, _)| *known == token) {
@@ -96,7 +107,7 @@ impl Shared {
         #[cfg(test)]
         super::model::step();
         drop(hopeless);
-        if let Some(driver) = driver {
+        for driver in [driver, writing].into_iter().flatten() {
             driver.wake();
         }
         wakes.wake();

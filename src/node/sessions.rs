@@ -403,7 +403,7 @@ mod tests {
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
-    use crate::node::NodeConfig;
+    use crate::node::{Node, NodeConfig};
     use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";
@@ -418,7 +418,7 @@ mod tests {
     }
 
     /// Tolerates three failures. In hours, so that it makes no difference how long the test takes.
-    fn strict(change: impl FnOnce(&mut gate::Config)) -> Node {
+    fn strict(change: impl FnOnce(&mut gate::Config)) -> Arc<Core> {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
         config.gate = gate::Config {
@@ -429,19 +429,19 @@ mod tests {
             ..gate::Config::default()
         };
         change(&mut config.gate);
-        Node::new(config)
+        Arc::new(Core::new(config))
     }
 
     /// Comes from there, and does something; gives why it was turned away, or nothing where it was let in.
     async fn knock<F: Future>(
-        node: &Node,
+        node: &Arc<Core>,
         from: Remote,
         does: impl FnOnce(DuplexStream) -> F,
     ) -> Option<String> {
         let (near, far) = tokio::io::duplex(1 << 16);
         let stream = Stream::from_io(near, "somebody").with_remote(from);
-        let config = &node.core.config.stack;
-        let comes = come_in(&node.core, stream, DEFAULT_LAYERS, Vec::new(), config, None);
+        let config = &node.config.stack;
+        let comes = come_in(node, stream, DEFAULT_LAYERS, Vec::new(), config, None);
         let (came, _kept) = tokio::join!(Box::pin(comes), does(far));
         came.err().map(|reason| reason.to_string())
     }
@@ -451,9 +451,9 @@ mod tests {
     }
 
     /// As whoever dials the node does.
-    async fn friend(node: &Node, far: DuplexStream) -> Option<Session> {
+    async fn friend(node: &Arc<Core>, far: DuplexStream) -> Option<Session> {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
-        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id())));
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
         let stream = Stream::from_io(far, "test");
         let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
         Box::pin(session).await.ok()

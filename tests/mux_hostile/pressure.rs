@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cepa::Side;
-use cepa::mux::{Config, GoAwayCode, Mux, StreamTimeouts, Substream};
+use cepa::mux::{Config, GoAwayCode, Mux, MuxError, StreamError, StreamTimeouts, Substream};
 use cepa::transports::throttle::{Throttled, TokenBucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -263,43 +263,11 @@ fn ten_thousand_closes_under_load_leave_no_task_and_no_byte() {
     });
 }
 
-/// While a session ends, it waits for what the peer still has to say or to take, and does not spin
+/// While a session goes away, it waits for what the peer still has to say or to take, and does not spin
 /// meanwhile: else virtual time would stand still here for ever.
 #[test]
 fn an_ending_session_waits_in_peace() {
     in_virtual_time(async {
-        // Closed, and the peer goes on with a stream that is finished here.
-        let ((client, driven), (server, _)) = pair(1 << 10);
-        let mut here = client.open().await.unwrap();
-        here.write_all(b"x").await.unwrap();
-        here.shutdown().await.unwrap();
-        let _there = server.accept().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let begun = tokio::time::Instant::now();
-        client.close().await;
-        assert!(
-            begun.elapsed() >= Duration::from_secs(2),
-            "it gave the peer its time"
-        );
-        driven.await.unwrap().unwrap();
-
-        // Closed, and the peer does not take what was promised.
-        let ((client, driven), (server, _)) = pair(1 << 10);
-        let mut here = client.open().await.unwrap();
-        let mut there = server.accept().await.unwrap();
-        here.write_all(&pattern(300_000, 0)).await.unwrap();
-        here.shutdown().await.unwrap();
-        drop(here);
-        let closing = tokio::spawn(async move { client.close().await });
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        assert!(!closing.is_finished());
-        let mut got = Vec::new();
-        there.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got.len(), 300_000);
-        drop(there);
-        closing.await.unwrap();
-        driven.await.unwrap().unwrap();
-
         // Gone away, with a stream that lives on.
         let ((client, driven), (server, _)) = pair(1 << 10);
         let mut here = client.open().await.unwrap();
@@ -314,5 +282,134 @@ fn an_ending_session_waits_in_peace() {
         drop((here, there));
         driven.await.unwrap().unwrap();
         assert!(server.closed().await.is_clean());
+    });
+}
+
+/// With nothing left to say a close waits for nobody, and what was said can still be read.
+#[test]
+fn a_close_with_nothing_left_to_say_is_over_at_once() {
+    in_virtual_time(async {
+        for dropped in [false, true] {
+            let ((client, driven), (server, served)) = pair(64 << 10);
+            let mut here = client.open().await.unwrap();
+            here.write_all(&pattern(100_000, 0)).await.unwrap();
+            here.shutdown().await.unwrap();
+            // The peer holds the stream, has read nothing, and does not end its direction.
+            let mut there = server.accept().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let begun = tokio::time::Instant::now();
+            if dropped {
+                drop((here, client));
+            } else {
+                client.close().await;
+            }
+            driven.await.unwrap().unwrap();
+            let passed = begun.elapsed();
+            assert!(passed < Duration::from_millis(100), "{passed:?}");
+            let mut got = Vec::new();
+            there.read_to_end(&mut got).await.unwrap();
+            assert!(got == pattern(100_000, 0));
+            served.await.unwrap().unwrap();
+        }
+    });
+}
+
+/// How a peer keeps a close waiting.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    /// It does not read the stream.
+    Still,
+    /// It reads a byte every ten seconds.
+    Dripping,
+    /// It does not read the wire.
+    Deaf,
+    /// It reads everything and never ends its own direction.
+    Open,
+}
+
+#[test]
+fn a_close_is_over_in_its_time_whatever_the_peer_does() {
+    in_virtual_time(async {
+        for slow in [Slow::Still, Slow::Dripping, Slow::Deaf, Slow::Open] {
+            for timeout in [Duration::from_secs(2), Duration::from_secs(20)] {
+                let (a, b) = tokio::io::duplex(1 << 10);
+                let mut config = patient();
+                config.close_timeout = timeout;
+                let (client, driven) = start(a, Side::Client, config);
+                let mut here = client.open().await.unwrap();
+                let peer = match slow {
+                    Slow::Deaf | Slow::Open => {
+                        let (mut from, to) = tokio::io::split(b);
+                        tokio::spawn(async move {
+                            let mut scrap = [0; 1000];
+                            while matches!(slow, Slow::Open)
+                                && from.read(&mut scrap).await.is_ok_and(|n| n > 0)
+                            {
+                            }
+                            std::future::pending::<()>().await;
+                            drop((from, to));
+                        })
+                    }
+                    Slow::Still | Slow::Dripping => {
+                        let (server, _) = start(b, Side::Server, patient());
+                        tokio::spawn(async move {
+                            let mut there = server.accept().await.unwrap();
+                            while matches!(slow, Slow::Dripping) && there.read_u8().await.is_ok() {
+                                tokio::time::sleep(Duration::from_secs(10)).await;
+                            }
+                            std::future::pending::<()>().await;
+                        })
+                    }
+                };
+                here.write_all(&pattern(120_000, 0)).await.unwrap();
+                if !matches!(slow, Slow::Deaf | Slow::Open) {
+                    // More than a window.
+                    here.write_all(&pattern(200_000, 0)).await.unwrap();
+                }
+                here.shutdown().await.unwrap();
+                let begun = tokio::time::Instant::now();
+                client.close().await;
+                let _ = driven.await.unwrap();
+                let passed = begun.elapsed();
+                let at_most = timeout + Duration::from_millis(10);
+                assert!(passed <= at_most, "{slow:?}: {passed:?} of {timeout:?}");
+                let error = here.read_u8().await.unwrap_err();
+                assert!(
+                    matches!(
+                        crate::stream_error(&error),
+                        StreamError::Session(MuxError::Closed)
+                    ),
+                    "{error}"
+                );
+                peer.abort();
+            }
+        }
+    });
+}
+
+/// What can be sent in the time is sent, and a line that tells its rate gets the time that it needs.
+#[test]
+fn a_close_sends_what_is_queued_as_long_as_that_moves() {
+    in_virtual_time(async {
+        for (rate, line_rate) in [(100_000, None), (10_000, Some(10_000.0))] {
+            let (a, b) = tokio::io::duplex(1 << 10);
+            let a = Throttled::new(a).with_write(TokenBucket::new(rate));
+            let mut config = patient();
+            config.line_rate = line_rate;
+            let (client, driven) = start(a, Side::Client, config);
+            let (server, _) = start(b, Side::Server, patient());
+            let mut here = client.open().await.unwrap();
+            here.write_all(&pattern(120_000, 1)).await.unwrap();
+            here.shutdown().await.unwrap();
+            let mut there = server.accept().await.unwrap();
+            let reading = tokio::spawn(async move {
+                let mut got = Vec::new();
+                there.read_to_end(&mut got).await.unwrap();
+                got
+            });
+            client.close().await;
+            driven.await.unwrap().unwrap();
+            assert!(reading.await.unwrap() == pattern(120_000, 1));
+        }
     });
 }

@@ -17,6 +17,7 @@ impl Engine {
             return;
         }
         self.start_clocks(now);
+        self.start_closing(now);
         if let Some(interval) = self.config.keepalive_interval {
             let silent = now.saturating_duration_since(self.heard_at);
             if self.memory.is_stopped() {
@@ -43,10 +44,7 @@ impl Engine {
         if self.next_scan.is_some_and(|at| at <= now) {
             self.scan(now);
         }
-        if self
-            .drained_at
-            .is_some_and(|at| now >= at + self.config.close_timeout)
-        {
+        if self.drained_by().is_some_and(|at| at <= now) {
             self.end_here();
         }
     }
@@ -64,14 +62,13 @@ impl Engine {
             };
             self.heard_at + wait.min(self.config.keepalive_timeout)
         });
-        let drained = self.drained_at.map(|at| at + self.config.close_timeout);
         let pacing = self.pacer.timeout();
         let standstill = self.standstill_ends();
         let retreat = self.next_retreat();
         [
             keepalive,
             self.next_scan,
-            drained,
+            self.drained_by(),
             pacing,
             standstill,
             self.slowed_until,
@@ -80,6 +77,32 @@ impl Engine {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Starts the time that a close has. A line that tells its rate gets twice what it needs for what is queued,
+    /// where that is more; no other path is believed to be slow.
+    pub(super) fn start_closing(&mut self, now: Instant) {
+        if !self.close_bounded || self.closed_by.is_some() || self.end.is_some() {
+            return;
+        }
+        let unsent: usize = self.store.iter().map(|(_, entry)| entry.send.len()).sum();
+        let unsent = u32::try_from(unsent).unwrap_or(u32::MAX);
+        let line = self.config.line_rate.filter(|rate| *rate >= 1.0);
+        let needed = line.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(2.0 * f64::from(unsent) / rate)
+        });
+        self.closed_by = Some(now + self.config.close_timeout.max(needed));
+    }
+
+    /// By when what is queued has to be out, so that the driver has a quarter of the time for the rest.
+    fn drained_by(&self) -> Option<Instant> {
+        let rest = self.config.close_timeout / 4;
+        self.closed_by.map(|at| at.checked_sub(rest).unwrap_or(at))
+    }
+
+    /// By when a close has to be over.
+    pub(crate) fn closed_by(&self) -> Option<Instant> {
+        self.closed_by
     }
 
     /// Starts the clock of streams that nobody holds since the last call.

@@ -293,6 +293,7 @@ impl Engine {
         }
         // Behind its FIN it only says that it takes no more.
         entry.ended = before.halves == Halves::RecvClosed;
+        self.unsent.change(entry.send.len(), 0, &mut self.wakes);
         entry.send.clear();
         entry.fin_wanted = false;
         entry.stalled_since = None;

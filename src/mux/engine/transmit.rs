@@ -53,8 +53,7 @@ impl Engine {
         if self.scheduler.has_control() {
             false
         } else if self.closing {
-            (self.drained_at.is_none() || self.live_streams() == 0)
-                && !self.store.iter().any(|(_, entry)| entry.has_output())
+            !self.store.iter().any(|(_, entry)| entry.has_output())
         } else {
             self.ending && self.live_streams() == 0
         }
@@ -64,10 +63,11 @@ impl Engine {
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if self.end.is_none() {
             self.start_clocks(now);
+            self.start_closing(now);
             self.transmit_session(now, batch);
             let bulk = self.transmit_streams(now, batch);
             self.transmit_mark(now, bulk, batch);
-            self.end_if_done(now, batch);
+            self.end_if_done(batch);
         }
         self.transmit_go_away(batch);
         self.bytes_out += batch.filled() as u64;
@@ -326,7 +326,10 @@ impl Engine {
             flags,
             len,
         });
+        let before = entry.send.len();
         entry.send.move_to(n, batch);
+        self.unsent
+            .change(before, entry.send.len(), &mut self.wakes);
         entry.send_window.spend(len);
         entry.data_out += u64::from(len);
         if entry.unanswered {
@@ -337,19 +340,14 @@ impl Engine {
     }
 
     /// Ends the session when it was asked to end and the time has come.
-    fn end_if_done(&mut self, now: Instant, batch: &mut Batch) {
+    fn end_if_done(&mut self, batch: &mut Batch) {
         // The data lanes may hold streams that have nothing to send any more, for as long as pacing says.
         if !batch.has_room() || self.scheduler.has_control() {
             return;
         }
+        // What the peer has not ended and not read is no reason to wait: it reads what came, session or not.
         let over = if self.closing {
-            let output = self.store.iter().any(|(_, entry)| entry.has_output());
-            if output || !self.control.is_empty() {
-                return;
-            }
-            let drained_at = *self.drained_at.get_or_insert(now);
-            // Give the peer the time to end its direction too, for it may still want to read.
-            now >= drained_at + self.config.close_timeout || self.live_streams() == 0
+            self.control.is_empty() && !self.store.iter().any(|(_, entry)| entry.has_output())
         } else {
             self.ending && self.live_streams() == 0
         };

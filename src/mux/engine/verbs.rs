@@ -172,7 +172,9 @@ impl Engine {
         if let Some(end) = end {
             return Poll::Ready(Err(end.clone().into()));
         }
-        let space = self.config.send_queue.saturating_sub(entry.send.len());
+        let (len, wakes) = (entry.send.len(), &mut self.wakes);
+        let space = self.config.send_queue.saturating_sub(len);
+        let space = self.unsent.space(len, space, wakes);
         if space == 0 {
             register(&mut entry.writer, waker);
             return Poll::Pending;
@@ -198,7 +200,10 @@ impl Engine {
         if self.end.is_some() || entry.fin_wanted || !entry.state.can_send() {
             return;
         }
+        let before = entry.send.len();
         push(entry);
+        self.unsent
+            .change(before, entry.send.len(), &mut self.wakes);
         self.schedule(key);
     }
 
@@ -208,6 +213,14 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return Err(gone(end));
         };
+        if entry.failure.is_none()
+            && entry.state.halves == Halves::RecvClosed
+            && end.is_some_and(MuxError::is_clean)
+        {
+            // The peer has ended its direction and then the session: nobody waits for the end of this one, and
+            // nothing was cut.
+            return Ok(());
+        }
         if entry.fin_wanted || matches!(entry.state.halves, Halves::SendClosed | Halves::Closed) {
             // Done, or as good as done. If the session ended before the FIN left, that is told.
             let unsent = entry.state.can_send();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cepa_transports::Side;
 
-use super::super::code::{self, GoAwayCode, LimitKind, Refusal};
+use super::super::code::{GoAwayCode, LimitKind, Refusal};
 use super::super::config::Config;
 use super::super::engine::Engine;
 use super::super::error::{MuxError, OpenError, StreamError};
@@ -182,29 +182,56 @@ fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
     assert!(frames.contains(&Frame::Window {
         id: 3,
         flags: Flags::RST,
-        value: code::CLOSED
+        value: 0
     }));
-    assert!(
-        one.engine.end().is_none(),
-        "the peer may still answer on stream 1"
-    );
-    one.give(Frame::Window {
-        id: 1,
-        flags: Flags::FIN,
-        value: 0,
-    });
-    assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
+    assert_eq!(frames.last(), Some(&Frame::GoAway { code: 0 }));
     assert!(matches!(one.engine.end(), Some(MuxError::Closed)));
+    assert_eq!(one.engine.poll_timeout(), None);
 
-    // A peer that does not answer is not waited for long.
+    // What the peer does not take is waited for, and not for long.
     let mut one = One::server();
     let done = one.syn(1);
+    while one.write(done, 1 << 20) > 0 {
+        one.take();
+    }
     one.engine.shutdown(done).unwrap();
     one.engine.close(GoAwayCode::Normal);
-    one.take();
-    assert_eq!(one.engine.poll_timeout(), Some(one.now + 2 * SECOND));
-    one.pass(2 * SECOND);
+    assert_eq!(one.take(), []);
+    assert_eq!(one.engine.closed_by(), Some(one.now + 2 * SECOND));
+    let drained_by = one.now + SECOND * 3 / 2;
+    assert_eq!(one.engine.poll_timeout(), Some(drained_by));
+    one.pass(SECOND);
+    one.engine.close(GoAwayCode::Normal);
+    one.pass(SECOND / 2);
     assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
+}
+
+/// Who has read all that a peer sent before it closed the session may end its own direction, which nobody waits for.
+#[test]
+fn to_end_a_direction_that_a_closed_peer_has_ended_is_no_error() {
+    for (code, unsent, ok) in [(0, 0, true), (0, 10, false), (1, 0, false)] {
+        let mut one = One::server();
+        let key = one.syn(1);
+        one.take();
+        one.give(Frame::Data {
+            id: 1,
+            flags: Flags::FIN,
+            len: 5,
+        });
+        one.give_body(5);
+        one.write(key, unsent);
+        one.give(Frame::GoAway { code });
+        one.engine.handle_eof();
+        assert!(matches!(one.read(key), Poll::Ready(Ok(Some(_)))));
+        assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+        for _ in 0..2 {
+            assert_eq!(one.engine.shutdown(key).is_ok(), ok, "{code} {unsent}");
+        }
+        assert!(matches!(
+            one.engine.write_space(key, Waker::noop()),
+            Poll::Ready(Err(StreamError::Session(MuxError::GoAway { .. })))
+        ));
+    }
 }
 
 #[test]

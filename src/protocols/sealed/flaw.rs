@@ -36,7 +36,7 @@ pub enum SealFlaw {
     },
     /// The name of a service that can't be sent.
     #[error(
-        "{} can't be the name of a service: 1 to 255 bytes, no control characters",
+        "{} can't be the name of a service: 1 to 255 bytes, no control or invisible characters",
         quoted(service)
     )]
     Service {

@@ -22,14 +22,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
+use crate::session::ServiceName;
 use crate::wire::{Message as _, VERSION, clean_reason, message};
 
 use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
 use super::seal::{self, Bytes32, Exported, SUITE, Sealed, Secret, Terms};
-
-/// Longest name of a service in bytes, as in the header of a substream.
-const MAX_SERVICE: usize = 255;
 
 /// Begins a sealing key as text.
 const TEXT: &str = "cepa-sealing-key:";
@@ -168,7 +166,7 @@ fn unsigned<T: crate::wire::Message>(plain: &[u8]) -> Result<(Signed, T), SealFl
 }
 
 fn checked_service(service: &str) -> Result<(), SealFlaw> {
-    if service.is_empty() || service.len() > MAX_SERVICE || service.chars().any(char::is_control) {
+    if ServiceName::check(service).is_err() {
         let service = service.to_owned();
         return Err(SealFlaw::Service { service });
     }
