@@ -15,7 +15,7 @@ use cepa::protocols::relay::{
 };
 use cepa::session::Session;
 use cepa::stack::StackConfig;
-use cepa::transports::Stream;
+use cepa::transports::{Remote, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
@@ -50,9 +50,9 @@ async fn session(at: &PeerAddr, config: &StackConfig) -> Session {
 /// A session with a relay that comes from a host of ours to choose.
 async fn session_from(host: Ipv4Addr, relay: &MeshNode, config: &StackConfig) -> Session {
     let (near, far) = tokio::io::duplex(64 << 10);
-    let label = format!("tcp {host}:4711");
+    let far = Stream::from_io(far, "there").with_remote(Remote::Tcp((host, 4711).into()));
     let (there, here) = tokio::join!(
-        relay.accept(Stream::from_io(far, label), &[], Vec::new()),
+        relay.accept(far, &[], Vec::new()),
         Session::over(Stream::from_io(near, "here"), &[], Side::Client, config),
     );
     there.unwrap();
