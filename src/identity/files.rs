@@ -22,7 +22,7 @@ pub(super) fn mode(_: &fs::Metadata) -> Option<u32> {
 }
 
 /// The mode, when others than the owner can do something with the file.
-pub(super) fn loose(metadata: &fs::Metadata) -> Option<u32> {
+pub(crate) fn loose(metadata: &fs::Metadata) -> Option<u32> {
     mode(metadata).filter(|mode| mode & 0o077 != 0)
 }
 
@@ -69,14 +69,14 @@ pub(super) fn sync_folder(folder: &Path) {
 }
 
 /// A file under a passing name, removed when this goes, unless it was put in its place.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     path: PathBuf,
     file: File,
 }
 
 impl Draft {
     /// Beside the target, so that a rename stays inside one file system.
-    pub(super) fn beside(target: &Path) -> io::Result<Self> {
+    pub(crate) fn beside(target: &Path) -> io::Result<Self> {
         let folder = folder_of(target);
         let name = target
             .file_name()
@@ -97,7 +97,7 @@ impl Draft {
     }
 
     /// Writes the content and sees it onto the disk.
-    pub(super) fn fill(&self, content: &[u8]) -> io::Result<()> {
+    pub(crate) fn fill(&self, content: &[u8]) -> io::Result<()> {
         (&self.file).write_all(content)?;
         self.file.sync_all()
     }
@@ -108,7 +108,7 @@ impl Draft {
     }
 
     /// Gives it its name, in place of what had it: whoever looks sees the old file or the new one.
-    pub(super) fn replace(self, target: &Path) -> io::Result<()> {
+    pub(crate) fn replace(self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         sync_folder(folder_of(target));
         Ok(())

@@ -57,6 +57,8 @@ pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
+#[cfg(feature = "mesh")]
+pub(crate) use files::{Draft, loose};
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{
