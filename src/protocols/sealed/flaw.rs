@@ -35,7 +35,7 @@ pub enum SealFlaw {
     /// The name of a service that can't be sent.
     #[error("{service:?} can't be the name of a service: 1 to 255 bytes, no control characters")]
     Service {
-        /// The name.
+        /// The name, cut where it is long.
         service: String,
     },
     /// The key's time is over.

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
-use crate::wire::{Message as _, VERSION, message};
+use crate::wire::{Message as _, VERSION, cut, message};
 
 use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
@@ -169,7 +169,7 @@ fn unsigned<T: crate::wire::Message>(plain: &[u8]) -> Result<(Signed, T), SealFl
 
 fn checked_service(service: &str) -> Result<(), SealFlaw> {
     if service.is_empty() || service.len() > MAX_SERVICE || service.chars().any(char::is_control) {
-        let service = service.to_owned();
+        let service = cut(service);
         return Err(SealFlaw::Service { service });
     }
     Ok(())
@@ -521,9 +521,8 @@ impl Awaiting {
         match said.status {
             0 => Ok(Answered::Body(body)),
             1 => {
-                let text = String::from_utf8_lossy(&body);
-                let clean = text.chars().filter(|c| !c.is_control()).take(255);
-                Ok(Answered::Refused(clean.collect()))
+                let reason = cut(&String::from_utf8_lossy(&body));
+                Ok(Answered::Refused(reason))
             }
             other => Err(SealFlaw::Malformed(format!("status {other}"))),
         }
