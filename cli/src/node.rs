@@ -62,7 +62,9 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
         let node = Node::new(config);
-        let failed = |e: cepa::node::ProtocolError| Failure::new(Code::Other, e.to_string());
+        fn failed(error: impl std::fmt::Display) -> Failure {
+            Failure::new(Code::Other, error.to_string())
+        }
         Ok(Self {
             relays: Relays::on(&node).map_err(failed)?,
             introductions: Introductions::on(&node).map_err(failed)?,

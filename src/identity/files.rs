@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a file or a folder is not its owner's alone, or not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exposed {
+pub(crate) enum Exposed {
     /// Others than the owner can do something with it.
     Mode(u32),
     /// It belongs to somebody who is neither us nor root.
@@ -80,7 +80,7 @@ impl Held {
 }
 
 /// Whether a file that was opened is private to us.
-pub(super) fn check_file(metadata: &fs::Metadata) -> Result<(), Exposed> {
+pub(crate) fn check_file(metadata: &fs::Metadata) -> Result<(), Exposed> {
     Held::of(metadata).map_or(Ok(()), Held::as_file)
 }
 
@@ -184,14 +184,14 @@ pub(super) fn sync_folder(folder: &Path) {
 }
 
 /// A file under a passing name, removed when this goes, unless it was put in its place.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     path: PathBuf,
     file: File,
 }
 
 impl Draft {
     /// Beside the target, so that a rename stays inside one file system.
-    pub(super) fn beside(target: &Path) -> io::Result<Self> {
+    pub(crate) fn beside(target: &Path) -> io::Result<Self> {
         let folder = folder_of(target);
         let name = target
             .file_name()
@@ -212,7 +212,7 @@ impl Draft {
     }
 
     /// Writes the content and sees it onto the disk.
-    pub(super) fn fill(&self, content: &[u8]) -> io::Result<()> {
+    pub(crate) fn fill(&self, content: &[u8]) -> io::Result<()> {
         (&self.file).write_all(content)?;
         self.file.sync_all()
     }
@@ -223,7 +223,7 @@ impl Draft {
     }
 
     /// Gives it its name, in place of what had it: whoever looks sees the old file or the new one.
-    pub(super) fn replace(self, target: &Path) -> io::Result<()> {
+    pub(crate) fn replace(self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         sync_folder(folder_of(target));
         Ok(())

@@ -58,6 +58,8 @@ pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
 pub use files::ExposedFolder;
+#[cfg(feature = "mesh")]
+pub(crate) use files::{Draft, Exposed, check_file};
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{

@@ -403,7 +403,7 @@ mod tests {
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
-    use crate::node::{Node, NodeConfig};
+    use crate::node::NodeConfig;
     use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";

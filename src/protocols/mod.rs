@@ -10,6 +10,8 @@
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
 
 mod copy;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+mod fair;
 pub mod forward;
 #[cfg(feature = "mesh")]
 pub mod introduction;

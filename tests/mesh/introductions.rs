@@ -1,16 +1,20 @@
 //! References that peers give each other: who gets in, and which step keeps the others out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::UnixTime;
-use cepa::node::{Access, Event, PeerAddr};
+use cepa::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
+use cepa::node::{Access, Event, Node, NodeConfig, PeerAddr};
 use cepa::protocols::introduction::{
-    Flaw, IntroducedError, Introduction, IntroductionEvent, Terms,
+    Flaw, IntroducedError, Introduction, IntroductionEvent, Introductions, IntroductionsError,
+    Terms,
 };
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{MeshNode, address, ask, echo, listening, node, relay, soon, through, until};
+use crate::support::{
+    MeshNode, address, ask, config, echo, eventually, listening, node, relay, soon, through, until,
+};
 
 fn in_seconds(seconds: u64) -> UnixTime {
     let now = UnixTime::now().as_secs();
@@ -287,4 +291,239 @@ async fn uses_are_counted_however_many_come_at_once() {
     let opening = (0..12).map(|_| bob.open_introduced(&it));
     let opened = soon(futures::future::join_all(opening)).await;
     assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 3);
+}
+
+/// An owner that starts anew, within the same second, with the same key: what was used up before, and what was revoked,
+/// stays so, whoever has issued it.
+#[tokio::test]
+async fn a_restart_within_a_second_brings_nothing_back() {
+    let (alice, bob) = (node(), node());
+    // At the beginning of a second, so that all of it is in one.
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let rest = 1_000_000_000 - now().unwrap().subsec_nanos();
+    tokio::time::sleep(Duration::from_nanos(rest.into())).await;
+    let keys = config();
+    let start = async || {
+        let owner = MeshNode::new(keys.clone());
+        owner.serve("echo", Access::Nobody, echo);
+        owner.introducers("echo", Access::peers([alice.id()]));
+        let (_, at) = listening(&owner).await;
+        (owner, at.with_service("echo").unwrap())
+    };
+    let (owner, at) = start().await;
+    let used = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let revoked = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let own = owner.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    gets_in(&bob, &used).await;
+    gets_in(&bob, &own).await;
+    alice.revoke(&revoked).await.unwrap();
+    soon(owner.shutdown(Duration::ZERO)).await;
+    let (owner, at) = start().await;
+    // The recipient finds it at its new port.
+    bob.session(&at).await.unwrap();
+    for (name, it) in [("used", &used), ("revoked", &revoked), ("own", &own)] {
+        assert_eq!(flaw(&bob, it).await, Flaw::Forgotten, "{name}");
+    }
+    // And what is issued now is good at once.
+    let own = owner.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    gets_in(&bob, &own).await;
+    let theirs = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    gets_in(&bob, &theirs).await;
+}
+
+/// The same peer with a new key, which the old one has named.
+fn with_new_key(of: &NodeConfig) -> NodeConfig {
+    let now = UnixTime::now().as_secs();
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let times = RotationTimes {
+        issued: at(now - 1),
+        overlap: at(now + 3600),
+        expires: at(now + 3600),
+    };
+    let next = of.stack.identity.rotate(KeyKind::Ed25519, times).unwrap();
+    NodeConfig::new(next, Arc::new(AcceptAny))
+}
+
+#[tokio::test]
+async fn who_has_replaced_its_key_has_the_uses_that_it_had() {
+    let (owner, at) = owner().await;
+    let keys = config();
+    let (old, new) = (
+        MeshNode::new(keys.clone()),
+        MeshNode::new(with_new_key(&keys)),
+    );
+    let carol = node();
+    let bound = an_hour().for_peer(old.id()).uses(Some(2)).further(1);
+    let bound = owner.introduce(&at, bound).unwrap();
+    let bearer = owner.introduce(&at, an_hour().uses(Some(2))).unwrap();
+    for it in [&bound, &bearer] {
+        gets_in(&old, it).await;
+        assert_eq!(flaw(&carol, it).await, Flaw::NotYours);
+        gets_in(&new, it).await;
+        assert_eq!(flaw(&new, it).await, Flaw::UsedUp);
+        assert_eq!(flaw(&old, it).await, Flaw::UsedUp);
+    }
+    // It takes back what it has issued with its old key.
+    let more = an_hour().for_peer(old.id()).uses(None).further(1);
+    let more = owner.introduce(&at, more).unwrap();
+    let to_carol = old.pass_on(&more, an_hour().for_peer(carol.id()).uses(None));
+    let to_carol = to_carol.unwrap();
+    gets_in(&carol, &to_carol).await;
+    new.revoke(&to_carol).await.unwrap();
+    assert!(matches!(
+        flaw(&carol, &to_carol).await,
+        Flaw::Revoked { .. }
+    ));
+    gets_in(&new, &more).await;
+}
+
+/// A peer that this node has dialled did not come in; an introduction is its own proof, and opens what it is for.
+#[tokio::test]
+async fn a_peer_that_was_dialled_shows_an_introduction_and_gets_nothing_else() {
+    let (owner, bob) = (node(), node());
+    owner.serve("echo", Access::Nobody, echo);
+    owner.serve("open", Access::Anyone, echo);
+    let (_, at_bob) = listening(&bob).await;
+    owner.session(&at_bob).await.unwrap();
+    // Bob knows no way to it but that session.
+    let own: PeerAddr = format!("cepa://{}/echo", owner.id()).parse().unwrap();
+    let open = own.clone().with_service("open").unwrap();
+    let it = owner
+        .introduce(&own, an_hour().for_peer(bob.id()).uses(Some(2)))
+        .unwrap();
+    for _ in 0..2 {
+        gets_in(&bob, &it).await;
+        for plain in [&own, &open] {
+            assert!(soon(bob.open(plain)).await.is_err());
+        }
+    }
+    assert_eq!(flaw(&bob, &it).await, Flaw::UsedUp);
+    assert_eq!(owner.sessions().len(), 1, "all of it in the one session");
+    // Nor another service by it.
+    let other = owner.introduce(&own, an_hour().for_peer(bob.id())).unwrap();
+    let session = bob.session_with(owner.id()).unwrap();
+    let mut stream = session.open("cepa.introduction").await.unwrap();
+    let bytes = other.to_bytes();
+    let mut message = vec![0xa3, 0, 1, 1, 0, 2, 0x59];
+    message.extend(u16::try_from(bytes.len()).unwrap().to_be_bytes());
+    message.extend(bytes);
+    let length = u16::try_from(message.len()).unwrap();
+    stream.write_u16(length).await.unwrap();
+    stream.write_all(&message).await.unwrap();
+    let mut verdict = [0; 7];
+    soon(stream.read_exact(&mut verdict)).await.unwrap();
+    assert_eq!(verdict, [0, 5, 0xa2, 0, 1, 1, 0], "admitted");
+    // The header of a service: another one than the introduction is for.
+    stream.write_all(b"\x01\x00\x04open").await.unwrap();
+    let mut answer = [0; 2];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, [1, 1], "refused");
+}
+
+/// With a state file the next process of an owner knows what the one before has let in at latest, to the nanosecond: what is
+/// newer is good, though it was issued before that process began.
+#[tokio::test]
+async fn what_is_written_down_outlives_the_owner() {
+    let (alice, bob) = (node(), node());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("introductions");
+    let keys = config();
+    let start = async || {
+        let owner = Node::new(keys.clone());
+        let introductions = Introductions::on_with_state(&owner, &file).unwrap();
+        owner.serve("echo", Access::Nobody, echo).unwrap();
+        introductions.introducers("echo", Access::peers([alice.id()]));
+        let at = owner.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+        let at = format!("cepa://{}@{}/echo", owner.id(), at.unwrap());
+        (owner, introductions, address(&at))
+    };
+    let (owner, introductions, at) = start().await;
+    let issue = |at| alice.introduce(at, an_hour().for_peer(bob.id())).unwrap();
+    let [used, taken] = [issue(&at), issue(&at)];
+    let before = std::fs::read_to_string(&file).unwrap();
+    let own = introductions.introduce(&at, an_hour().for_peer(bob.id()));
+    gets_in(&bob, &own.unwrap()).await;
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        before, after,
+        "its own names its process, and needs no line"
+    );
+    gets_in(&bob, &used).await;
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), before);
+    // By the owner itself, which asks nobody.
+    introductions.revoke(&taken).await.unwrap();
+    // The line may run ahead a second.
+    eventually(|| is_later_than_line(&std::fs::read_to_string(&file).unwrap())).await;
+    let newest = issue(&at);
+    soon(owner.shutdown(Duration::ZERO)).await;
+    drop(introductions);
+    let (_owner, introductions, at) = start().await;
+    bob.session(&at).await.unwrap();
+    for it in [&used, &taken] {
+        assert_eq!(flaw(&bob, it).await, Flaw::Forgotten);
+    }
+    gets_in(&bob, &newest).await;
+    let fresh = introductions.introduce(&at, an_hour().for_peer(bob.id()));
+    gets_in(&bob, &fresh.unwrap()).await;
+    // A file that is none is no reason to go on without one.
+    std::fs::write(&file, "no").unwrap();
+    let error = Introductions::on_with_state(&Node::new(config()), &file).unwrap_err();
+    assert!(matches!(error, IntroductionsError::StateFile(_)), "{error}");
+}
+
+/// Whether what is issued from now on is later than what a state file says.
+fn is_later_than_line(line: &str) -> bool {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (seconds, nanos) = line.trim().split_once('.').unwrap();
+    let seconds = seconds.rsplit(' ').next().unwrap();
+    now > Duration::new(seconds.parse().unwrap(), nanos.parse().unwrap())
+}
+
+/// Where an owner can't write down what it lets in, it lets nothing in that would have to be.
+#[tokio::test]
+async fn what_can_not_be_written_down_is_not_let_in() {
+    let (alice, bob) = (node(), node());
+    let folder = tempfile::tempdir().unwrap();
+    let owner = Node::new(config());
+    let file = folder.path().join("introductions");
+    let introductions = Introductions::on_with_state(&owner, &file).unwrap();
+    owner.serve("echo", Access::Nobody, echo).unwrap();
+    introductions.introducers("echo", Access::peers([alice.id()]));
+    let at = owner.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+    let at = address(&format!("cepa://{}@{}/echo", owner.id(), at.unwrap()));
+    folder.close().unwrap();
+    let mut events = owner.events();
+    let theirs = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let refused = flaw(&bob, &theirs).await;
+    assert_eq!(
+        refused,
+        Flaw::NotRecorded(String::new()),
+        "not where, nor why"
+    );
+    let seen = until(&mut events, |event| match event {
+        Event::Refused { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    let seen = seen.await;
+    assert!(seen.contains("can't be written"), "{seen}");
+    let own = introductions.introduce(&at, an_hour().for_peer(bob.id()));
+    gets_in(&bob, &own.unwrap()).await;
+}
+
+/// An issuer's clock may be a little ahead: the owner lets nothing in before its own has come to that.
+#[tokio::test]
+async fn what_was_issued_in_the_future_has_to_wait_for_it() {
+    let (owner, at) = owner().await;
+    let bob = node();
+    let alice = Identity::generate(KeyKind::Ed25519).unwrap();
+    owner.introducers("echo", Access::peers([alice.peer_id()]));
+    let ahead = |seconds| {
+        let terms = an_hour().for_peer(bob.id());
+        Introduction::new(&alice, &at, terms, in_seconds(seconds)).unwrap()
+    };
+    let soon_good = in_seconds(2);
+    gets_in(&bob, &ahead(2)).await;
+    assert!(UnixTime::now() >= soon_good);
+    assert_eq!(flaw(&bob, &ahead(30)).await, Flaw::NotYet);
 }

@@ -94,10 +94,10 @@ fn an_hour() -> Terms {
 }
 
 impl Scene {
-    /// A reference to the third peer's service, for whom it says.
+    /// A reference to the third peer's service, for whom it says; it may be passed on once.
     fn to_third(&self, to: PeerId) -> Introduction {
         self.third
-            .introduce(&self.at_third, an_hour().for_peer(to))
+            .introduce(&self.at_third, an_hour().for_peer(to).further(1))
             .unwrap()
     }
 
@@ -458,4 +458,281 @@ async fn references_of_one_peer_have_a_bound() {
     let mut stream = it.client.open(&it.to).await.unwrap();
     it.given(&mut stream, reference(&it.to_third(it.between.id())))
         .await;
+}
+
+// ---- what crosses a membrane stays bound to what it was made from ----------------------------------------
+
+/// A service behind a second membrane of the same node: like `shop`, and who is there.
+struct Behind {
+    peer: MeshNode,
+    to: PeerAddr,
+    got: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+async fn behind(between: &MeshNode, membrane: &Membrane, name: &str) -> Behind {
+    let peer = node();
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&got);
+    peer.serve(name, Access::peers([between.id()]), move |call| {
+        let all = Arc::clone(&all);
+        async move {
+            let mut stream = call.accept().await.unwrap();
+            while let Ok(Some(message)) = receive_message(&mut stream).await {
+                all.lock().unwrap().push(message);
+                send_message(&mut stream, &[0xf6]).await.unwrap();
+            }
+            let _ = stream.shutdown().await;
+        }
+    });
+    let (_, at) = listening(&peer).await;
+    let to = at.with_service(name).unwrap();
+    membrane.offer(name, Access::Anyone, to).unwrap();
+    let (_, at) = listening(between).await;
+    Behind {
+        peer,
+        to: at.with_service(name).unwrap(),
+        got,
+    }
+}
+
+impl Behind {
+    /// Gives it something, and says what it gets.
+    async fn taken(&self, stream: &mut Onion<Substream>, message: &[u8]) -> Vec<u8> {
+        send_message(stream, message).await.unwrap();
+        soon(receive_message(stream)).await.unwrap().unwrap();
+        self.got.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+async fn opens(peer: &MeshNode, it: &Introduction) -> bool {
+    soon(peer.open_introduced(it)).await.is_ok()
+}
+
+async fn refusal(peer: &MeshNode, it: &Introduction) -> Flaw {
+    match soon(peer.open_introduced(it)).await {
+        Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => flaw,
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Scene {
+    /// A reference of the third peer for the membrane's node, on these terms.
+    fn secret(&self, terms: Terms) -> Introduction {
+        self.third
+            .introduce(&self.at_third, terms.for_peer(self.between.id()))
+            .unwrap()
+    }
+
+    /// What the client gets where the server gives it that.
+    async fn to_client_side(
+        &self,
+        stream: &mut Onion<Substream>,
+        it: &Introduction,
+    ) -> Introduction {
+        only(&self.given(stream, reference(it)).await)
+    }
+
+    /// What the server gets where somebody gives it that.
+    async fn to_server_side(
+        &self,
+        stream: &mut Onion<Substream>,
+        it: &Introduction,
+    ) -> Introduction {
+        only(&self.taken(stream, &reference(it)).await)
+    }
+}
+
+#[tokio::test]
+async fn uses_of_what_was_made_of_one_are_counted_together() {
+    let it = scene().await;
+    let carol = node();
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let first = it
+        .to_client_side(&mut stream, &it.secret(an_hour().further(3)))
+        .await;
+    // The client gives Carol one use of it, and Carol gives that away five times.
+    let one = an_hour().for_peer(carol.id()).uses(Some(1)).further(2);
+    let one = it.client.pass_on(&first, one).unwrap();
+    let mut theirs = carol.open(&it.to).await.unwrap();
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(it.to_server_side(&mut theirs, &one).await);
+    }
+    let mut used = 0;
+    for made in &made {
+        used += u32::from(opens(&it.server, made).await);
+    }
+    used += u32::from(opens(&carol, &one).await);
+    assert_eq!(used, 1, "one use, however often it is given away");
+    assert_eq!(refusal(&it.server, &made[4]).await, Flaw::UsedUp);
+    assert_eq!(refusal(&carol, &one).await, Flaw::UsedUp);
+    // What it was made from is not bound by what the client has narrowed.
+    assert!(opens(&it.client, &first).await);
+}
+
+/// The uses of the reference that was let through are one number, for all that stand for it.
+#[tokio::test]
+async fn uses_of_the_original_are_counted_on_all_its_copies() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let secret = it.secret(an_hour().uses(Some(3)).further(3));
+    let first = it.to_client_side(&mut stream, &secret).await;
+    let again = it.to_client_side(&mut stream, &secret).await;
+    let back = it.to_server_side(&mut stream, &first).await;
+    assert!(opens(&it.client, &first).await);
+    assert!(opens(&it.client, &again).await);
+    assert!(opens(&it.server, &back).await);
+    for (peer, made) in [
+        (&it.client, &first),
+        (&it.client, &again),
+        (&it.server, &back),
+    ] {
+        assert_eq!(refusal(peer, made).await, Flaw::UsedUp);
+    }
+}
+
+#[tokio::test]
+async fn a_reference_crosses_as_often_as_it_may_be_passed_on() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let secret = it.secret(an_hour().further(2));
+    // To whom it was meant for, on the terms that it has; then one less each time.
+    let mut last = it.to_client_side(&mut stream, &secret).await;
+    let mut from_client = true;
+    for _ in 0..2 {
+        last = if from_client {
+            it.to_server_side(&mut stream, &last).await
+        } else {
+            it.to_client_side(&mut stream, &last).await
+        };
+        assert!(last.expires() <= secret.expires());
+        from_client = !from_client;
+    }
+    assert!(opens(&it.client, &last).await, "the last one works");
+    // Now with the client, and not to be given away any more.
+    send_message(&mut stream, &reference(&last)).await.unwrap();
+    let error = soon(receive_message(&mut stream)).await.unwrap_err();
+    assert_eq!(reset_code(&error), 9);
+    assert!(
+        opens(&it.client, &last).await,
+        "it is the client's all the same"
+    );
+}
+
+/// Whose service it is has no need of a permission to get it back, and gets no more than it has.
+#[tokio::test]
+async fn whoever_issued_it_may_have_it_back() {
+    let it = scene().await;
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let own = it.to_client();
+    let at_server = it.to_server_side(&mut stream, &own).await;
+    let back = it.to_client_side(&mut stream, &at_server).await;
+    assert_eq!(back.recipient(), Some(it.client.id()));
+    // And from there to nobody else.
+    send_message(&mut stream, &reference(&back)).await.unwrap();
+    let error = soon(receive_message(&mut stream)).await.unwrap_err();
+    assert_eq!(reset_code(&error), 9);
+}
+
+#[tokio::test]
+async fn what_is_revoked_takes_all_with_it_that_was_made_of_it() {
+    let it = scene().await;
+    let carol = node();
+    let mut stream = it.client.open(&it.to).await.unwrap();
+    let mut theirs = carol.open(&it.to).await.unwrap();
+    let secret = it.secret(an_hour().further(3));
+    let first = it.to_client_side(&mut stream, &secret).await;
+    let other = it.to_client_side(&mut stream, &secret).await;
+    let to_carol = an_hour().for_peer(carol.id()).further(2);
+    let to_carol = it.client.pass_on(&first, to_carol).unwrap();
+    let at_server = it.to_server_side(&mut theirs, &to_carol).await;
+    let at_client = it.to_client_side(&mut stream, &at_server).await;
+    for (peer, made) in [
+        (&it.client, &first),
+        (&carol, &to_carol),
+        (&it.server, &at_server),
+        (&it.client, &at_client),
+    ] {
+        assert!(opens(peer, made).await);
+    }
+    // By who has passed it on, in the middle.
+    it.client.revoke(&to_carol).await.unwrap();
+    let by = it.client.id();
+    for (peer, made) in [
+        (&carol, &to_carol),
+        (&it.server, &at_server),
+        (&it.client, &at_client),
+    ] {
+        assert_eq!(refusal(peer, made).await, Flaw::Revoked { by });
+    }
+    assert!(opens(&it.client, &first).await);
+    // By the membrane's own node, at the beginning.
+    let from_first = it.to_server_side(&mut stream, &first).await;
+    assert!(opens(&it.server, &from_first).await);
+    it.between.revoke(&first).await.unwrap();
+    let by = it.between.id();
+    for (peer, made) in [(&it.client, &first), (&it.server, &from_first)] {
+        assert_eq!(refusal(peer, made).await, Flaw::Revoked { by });
+    }
+    assert!(opens(&it.client, &other).await, "the same, given twice");
+    // By who has issued the original.
+    let from_other = it.to_server_side(&mut stream, &other).await;
+    assert!(opens(&it.server, &from_other).await);
+    it.third.revoke(&secret).await.unwrap();
+    for (peer, made) in [(&it.client, &other), (&it.server, &from_other)] {
+        let error = soon(peer.open_introduced(made)).await.unwrap_err();
+        assert!(error.to_string().contains("revoked by"), "{error}");
+    }
+}
+
+/// From the client through one membrane to the server, and through another one of the same node further on.
+#[tokio::test]
+async fn two_membranes_of_one_node_in_a_row() {
+    for revoked in 0..4 {
+        let it = scene().await;
+        let inner = it.between.membrane([]);
+        let far = behind(&it.between, &inner, "cellar").await;
+        let mut stream = it.client.open(&it.to).await.unwrap();
+        let own: PeerAddr = format!("cepa://{}/back", it.client.id()).parse().unwrap();
+        let terms = an_hour().for_peer(it.between.id()).uses(Some(4)).further(1);
+        let own = it.client.introduce(&own, terms).unwrap();
+        let at_server = it.to_server_side(&mut stream, &own).await;
+        let mut further = it.server.open(&far.to).await.unwrap();
+        let got = far.taken(&mut further, &reference(&at_server)).await;
+        assert!(!names(&got, it.client.id()) && !names(&got, it.server.id()));
+        let at_far = only(&got);
+        assert_ne!(at_far.address(), at_server.address(), "a way of its own");
+        let mut open = soon(far.peer.open_introduced(&at_far)).await.unwrap();
+        assert_eq!(use_it(&mut open).await, it.between.id());
+        // What passes there is wrapped for both: the client's service sends back what it gets.
+        let gift = it
+            .third
+            .introduce(&it.at_third, an_hour().for_peer(it.between.id()).further(1))
+            .unwrap();
+        send_message(&mut open, &reference(&gift)).await.unwrap();
+        let back = soon(receive_message(&mut open)).await.unwrap().unwrap();
+        let back = only(&back);
+        assert!(opens(&far.peer, &back).await);
+        match revoked {
+            0 => it.membrane.revoke().await,
+            1 => inner.revoke().await,
+            2 => it.between.revoke(&at_server).await.unwrap(),
+            _ => {
+                // Three more, by either of the two: they are four together.
+                assert!(opens(&it.server, &at_server).await);
+                assert!(opens(&far.peer, &at_far).await);
+                assert!(opens(&it.server, &at_server).await);
+                assert_eq!(refusal(&it.server, &at_server).await, Flaw::UsedUp);
+            }
+        }
+        assert!(!opens(&far.peer, &at_far).await, "{revoked}");
+        if revoked < 2 {
+            let gone = soon(open.read_u8()).await.unwrap_err();
+            assert_eq!(reset_code(&gone), 8);
+            assert!(!opens(&far.peer, &back).await, "{revoked}");
+        }
+        if revoked == 1 {
+            assert!(opens(&it.server, &at_server).await, "the outer one stands");
+        }
+    }
 }

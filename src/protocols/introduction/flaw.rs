@@ -59,6 +59,9 @@ pub enum Flaw {
     /// The owner can't remember more.
     #[error("the owner of the service has too many introductions in use: try later")]
     Full,
+    /// The owner can't write down what it lets in, which is why it lets nothing in: the reason, at the owner.
+    #[error("the owner of the service can't write down what it lets in{}: ask who runs it", because(.0))]
+    NotRecorded(String),
     /// The owner offers no such service (any more).
     #[error("the owner no longer offers this service: ask for another introduction")]
     NoService,
@@ -85,7 +88,17 @@ impl Flaw {
             Self::Full => 12,
             Self::NoService => 13,
             Self::Sign(_) => 14,
+            Self::NotRecorded(_) => 15,
             Self::Other(number) => *number,
         }
+    }
+}
+
+/// In brackets, if there is one.
+fn because(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
     }
 }

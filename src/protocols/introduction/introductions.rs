@@ -1,16 +1,22 @@
 //! A node that takes part in introductions: as who issues them, as who uses them, and as the owner of the services they are for.
 
+use std::any::Any;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::identity::{PeerId, UnixTime};
+use crate::identity::UnixTime;
 use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, PeerAddr, Protocol, ProtocolError};
 use crate::onion::Onion;
 
 use super::flaw::Flaw;
+use super::link::{Ancestor, Bound, Name};
+use super::party::Party;
 use super::recipient::IntroducedError;
+use super::record::StateFileError;
 use super::state::State;
 use super::statement::{Introduction, Terms};
 use super::wire::SERVICE;
@@ -22,15 +28,46 @@ pub struct Introductions {
     state: Arc<State>,
 }
 
+/// Why a node takes no part in introductions. The text is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntroductionsError {
+    /// It does so already.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The state file can't be used.
+    #[error(transparent)]
+    StateFile(#[from] StateFileError),
+}
+
 impl Introductions {
     /// Lets a node take part. Whoever is introduced must be able to have a session with it: its trust has to let strangers in
     /// ([`AcceptAny`](crate::identity::AcceptAny)), who can then open nothing but what they are introduced to, and
     /// what is open to [`Access::Anyone`].
     ///
+    /// What was used up or revoked stays so while the process lives. What it has issued itself, for a service that it offered then,
+    /// is refused by the next one; so is what others have issued before that one began, as long as the machine's clock does not
+    /// go back in between. Where it may, use [`on_with_state`](Self::on_with_state).
+    ///
     /// # Errors
     /// The node does so already.
-    pub fn on(node: &Node) -> Result<Self, ProtocolError> {
-        let state = Arc::new(State::new(node.handle()));
+    pub fn on(node: &Node) -> Result<Self, IntroductionsError> {
+        Self::with(node, State::new(node.handle(), None)?)
+    }
+
+    /// As [`on`](Self::on), with a small file that outlives the process: it says when the newest introduction of others was
+    /// issued that was let in or revoked, and nothing as old as that is let in by the next process, whatever its clock shows.
+    /// The file is made where there is none, with mode 0600, and replaced in one step; from its first use on it must not be
+    /// set back, and it belongs to one process at a time. Blocks while it is read.
+    ///
+    /// # Errors
+    /// The node does so already; or the file can't be read or written, is something else, or others may use it.
+    pub fn on_with_state(node: &Node, file: impl AsRef<Path>) -> Result<Self, IntroductionsError> {
+        Self::with(node, State::new(node.handle(), Some(file.as_ref()))?)
+    }
+
+    fn with(node: &Node, state: State) -> Result<Self, IntroductionsError> {
+        let state = Arc::new(state);
         node.add_protocol(Arc::new(Owner(Arc::clone(&state))))?;
         Ok(Self { state })
     }
@@ -45,7 +82,7 @@ impl Introductions {
     /// # Errors
     /// [`Flaw`]: the address names no service or is too long, or the key cannot sign.
     pub fn introduce(&self, to: &PeerAddr, terms: Terms) -> Result<Introduction, Flaw> {
-        Introduction::new(self.node().identity(), to, terms, UnixTime::now())
+        self.state.introduce(to, terms)
     }
 
     /// Passes an introduction on that this node was given.
@@ -53,7 +90,7 @@ impl Introductions {
     /// # Errors
     /// [`Flaw::Chain`] when it was not given to this node, or may not be passed on.
     pub fn pass_on(&self, it: &Introduction, terms: Terms) -> Result<Introduction, Flaw> {
-        it.pass_on(self.node().identity(), terms, UnixTime::now())
+        it.pass_on_at(self.node().identity(), terms, self.state.reading().wall)
     }
 
     /// Opens the service that an introduction is for. Of its hints only those are followed that open
@@ -84,9 +121,64 @@ impl Introductions {
         &self.state.node
     }
 
-    /// Who has revoked it, as far as this node knows.
-    pub(in crate::protocols) fn revoked_by(&self, it: &Introduction) -> Option<PeerId> {
-        self.state.book().revoked(it)
+    /// The time, which does not go back while the process lives.
+    pub(in crate::protocols) fn now(&self) -> UnixTime {
+        self.state.now()
+    }
+
+    /// Whether it is one that a membrane of this node has made, and not revoked. It has been found to hang together, and
+    /// to be signed.
+    pub(in crate::protocols) fn is_made_here(&self, it: &Introduction) -> Result<bool, Flaw> {
+        if !it.is_made() || it.issuers().first() != Some(&self.node().id()) {
+            return Ok(false);
+        }
+        let reading = self.state.reading();
+        self.state.book().is_standing(it, reading)?;
+        Ok(true)
+    }
+
+    /// Signs one that a membrane gives in the place of another: a use counts on all that it was made from, and what is
+    /// revoked of that takes it along.
+    pub(in crate::protocols) fn make(
+        &self,
+        to: &PeerAddr,
+        terms: Terms,
+        made_from: Vec<Ancestor>,
+    ) -> Result<Introduction, Flaw> {
+        let bound = Bound {
+            epoch: self.state.book().epoch(),
+            made_from: Some(made_from),
+        };
+        let now = self.state.reading().wall;
+        Introduction::bound(self.node().identity(), to, terms, now, bound)
+    }
+
+    /// Counts the uses of what a membrane has let through, from now until it is released as often.
+    pub(in crate::protocols) fn keep(&self, it: &Introduction) -> Result<(), Flaw> {
+        self.state.book().keep(it)
+    }
+
+    /// A membrane offers nothing any more that was made from it.
+    pub(in crate::protocols) fn release(&self, name: Name) {
+        self.state.book().release(name);
+    }
+
+    /// What a room above keeps for this node, one of each type.
+    pub(in crate::protocols) fn beside<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        self.state.beside()
+    }
+
+    /// This node, as who uses and issues.
+    pub(in crate::protocols) fn own(&self) -> Party {
+        Party::own(self.node().identity())
+    }
+}
+
+impl fmt::Debug for Introductions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introductions")
+            .field("node", &self.node().id())
+            .finish_non_exhaustive()
     }
 }
 

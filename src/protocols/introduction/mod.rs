@@ -11,9 +11,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `introductions.rs` | a node that takes part |
-//! | `statement.rs` | what an introduction says, its codec, whether it holds together |
-//! | `state.rs` | what an owner knows |
+//! | `statement.rs` | an introduction: its links, whether it holds together |
+//! | `link.rs` | one link: what it says, its codec |
 //! | `book.rs` | uses and revocations, at the owner |
+//! | `clock.rs` | the time, which does not go back |
+//! | `record.rs` | what outlives the owner's process |
+//! | `state.rs` | all that an owner knows |
+//! | `party.rs` | a peer by its keys, present and former |
 //! | `wire.rs` | the messages |
 //! | `owner.rs` | judging and admitting |
 //! | `recipient.rs` | showing and taking back |
@@ -21,19 +25,28 @@
 //! | `event.rs` | what happens at an owner |
 
 mod book;
+#[cfg(test)]
+mod book_tests;
+mod clock;
 mod event;
 mod flaw;
 mod introductions;
+mod link;
 mod owner;
+mod party;
 mod recipient;
+mod record;
 mod state;
 mod statement;
 mod wire;
 
 pub use event::IntroductionEvent;
 pub use flaw::Flaw;
-pub use introductions::Introductions;
+pub use introductions::{Introductions, IntroductionsError};
+pub(in crate::protocols) use link::{Ancestor, Name};
+pub(in crate::protocols) use party::Party;
 pub use recipient::IntroducedError;
+pub use record::{StateFileError, StateFileProblem};
 pub use statement::{Introduction, MAX_LINKS, Terms};
 
 /// For the fuzz target.

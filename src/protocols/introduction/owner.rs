@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::identity::{PeerId, UnixTime};
+use crate::identity::PeerId;
 use crate::node::{Call, Node, PeerAddr, Refused};
 use crate::wire::{fault, linger_close, receive, send};
 
 use super::event::IntroductionEvent;
 use super::flaw::Flaw;
+use super::party::Party;
 use super::state::State;
 use super::statement::Introduction;
 use super::wire::{Present, Verdict, Wish};
@@ -24,12 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn serve(state: &State, call: Call) {
     let (incoming, context) = call.into_parts();
     let node = state.node.clone();
-    let peer = incoming.peer().id();
+    let who = Party::of(incoming.peer());
+    let peer = who.id;
     let Ok(mut stream) = incoming.accept().await else {
         return;
     };
     let shown = match timeout(PATIENCE, receive::<Present>(&mut stream)).await {
-        Ok(Ok(present)) => judge(state, &node, peer, &present),
+        Ok(Ok(present)) => judge(state, &node, &who, &present).await,
         Ok(Err(error)) => match fault(&error) {
             Some(why) => Err((String::new(), Flaw::Malformed(why))),
             None => return,
@@ -78,10 +80,10 @@ struct Admitted {
 }
 
 /// What a peer shows, or the service that it is about and what is wrong with it.
-fn judge(
+async fn judge(
     state: &State,
     node: &Node,
-    peer: PeerId,
+    who: &Party,
     present: &Present,
 ) -> Result<Admitted, (String, Flaw)> {
     let nameless = |flaw| (String::new(), flaw);
@@ -89,7 +91,7 @@ fn judge(
     let wish = present.wish().map_err(nameless)?;
     let name = introduction.address().map(|a| a.service().to_owned());
     let name = name.unwrap_or_default();
-    match check(state, node, &introduction, &name, peer, wish) {
+    match check(state, node, &introduction, &name, who, wish).await {
         Ok(()) => Ok(Admitted {
             name,
             by: introduction.issuers(),
@@ -100,12 +102,12 @@ fn judge(
 }
 
 /// The steps in their order; the last one counts the use.
-fn check(
+async fn check(
     state: &State,
     node: &Node,
     introduction: &Introduction,
     name: &str,
-    peer: PeerId,
+    who: &Party,
     wish: Wish,
 ) -> Result<(), Flaw> {
     let Some(owner) = introduction.address().map(PeerAddr::peer) else {
@@ -117,16 +119,19 @@ fn check(
     introduction.hangs_together()?;
     introduction.is_signed()?;
     let first = introduction.issuers().first().copied();
-    let issuer = first.filter(|first| *first != node.id());
-    if let Some(issuer) = issuer.filter(|issuer| !state.may_introduce(name, issuer)) {
-        return Err(Flaw::NotPermitted { issuer });
-    }
-    let now = UnixTime::now();
+    let issuer = first.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
+    let standing = state.standing(name, &issuer);
+    let standing = standing.ok_or(Flaw::NotPermitted { issuer })?;
     if wish == Wish::Revoke {
-        return state.book().revoke(introduction, peer, now);
+        return state.revoke(introduction, who, standing).await;
     }
     if !node.offers(name) {
         return Err(Flaw::NoService);
     }
-    state.book().admit(introduction, peer, now)
+    state.wait_for(introduction).await?;
+    let reading = state.reading();
+    state.book().judge(introduction, who, reading)?;
+    state.record(introduction).await?;
+    let reading = state.reading();
+    state.book().admit(introduction, who, standing, reading)
 }

@@ -8,10 +8,12 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{DialError, Hint, Node, PeerAddr};
 use crate::onion::Onion;
+use crate::protocols::fair::Standing;
 use crate::session::{OpenError, Session};
 use crate::wire::{fault, receive, send};
 
 use super::flaw::Flaw;
+use super::party::Party;
 use super::state::State;
 use super::statement::Introduction;
 use super::wire::{Present, SERVICE, Verdict, Wish};
@@ -66,7 +68,7 @@ pub(super) async fn open(
     introduction: &Introduction,
 ) -> Result<Onion<Substream>, IntroducedError> {
     let recipient = introduction.recipient();
-    if recipient.is_some_and(|recipient| recipient != node.id()) {
+    if recipient.is_some_and(|recipient| !Party::own(node.identity()).is(&recipient)) {
         return Err(Flaw::NotYours.into());
     }
     introduction.holds(UnixTime::now())?;
@@ -82,10 +84,9 @@ pub(super) async fn revoke(
     introduction: &Introduction,
 ) -> Result<(), IntroducedError> {
     if introduction.address().map(PeerAddr::peer) == Some(node.id()) {
-        state
-            .book()
-            .revoke(introduction, node.id(), UnixTime::now())?;
-        return Ok(());
+        introduction.holds(UnixTime::now())?;
+        let by = Party::own(node.identity());
+        return Ok(state.revoke(introduction, &by, Standing::Owner).await?);
     }
     show(node, introduction, Wish::Revoke).await.map(drop)
 }

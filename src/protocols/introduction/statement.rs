@@ -3,17 +3,12 @@
 //! An introduction is a chain of one to four links, each a statement and its signature. The first one is by the
 //! service's owner, or by whom the owner lets introduce; each later one is by whom the link before it is for, and
 //! can only take away: never a later end, never more uses, never another service.
-//!
-//! Signed is `cepa introduction\0` and the bytes of the statement as they are carried. A link names the one
-//! before it by the SHA-256 of the same, so it can't be moved to another chain. What a later version wants to
-//! restrict needs a new version: fields that are not known are skipped.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
 use crate::identity::{Identity, PeerId, UnixTime, default_provider};
@@ -22,16 +17,14 @@ use crate::protocols::signed::Signed;
 use crate::wire::{Message as _, VERSION, message};
 
 use super::flaw::Flaw;
+use super::link::{
+    Ancestor, Bound, DOMAIN, Link, MAX_ANCESTORS, MAX_BYTES, Name, Statement, Step, at,
+};
 
-const DOMAIN: &[u8] = b"cepa introduction\0";
 /// Begins an introduction as text.
 const TEXT: &str = "cepa-introduction:";
 /// Most links: who is introduced may introduce others, and so on. Longer chains are hard to oversee.
 pub const MAX_LINKS: usize = 4;
-/// Longest address in an introduction, so that four of them and four RSA keys fit a message.
-const MAX_ADDRESS: usize = 1024;
-/// Longest introduction in bytes.
-pub(super) const MAX_BYTES: usize = 12 * 1024;
 
 /// What an introduction is limited to. Start from [`Terms::until`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,39 +75,6 @@ impl Terms {
     }
 }
 
-/// What one link says.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-struct Statement {
-    #[n(0)]
-    version: u8,
-    /// SubjectPublicKeyInfo (DER) of who says it.
-    #[n(1)]
-    issuer: ByteVec,
-    /// `cepa://OWNER@HINT;HINT/SERVICE`.
-    #[n(2)]
-    address: String,
-    /// Seconds since 1970.
-    #[n(3)]
-    issued: u64,
-    #[n(4)]
-    expires: u64,
-    /// Makes two of otherwise the same content different ones.
-    #[n(5)]
-    nonce: ByteArray<16>,
-    #[n(6)]
-    recipient: Option<ByteArray<32>>,
-    #[n(7)]
-    uses: Option<u32>,
-    #[n(8)]
-    further: u8,
-    /// The name of the link before.
-    #[n(9)]
-    parent: Option<ByteArray<32>>,
-}
-
-message!(Statement: MAX_BYTES);
-
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 struct Wire {
@@ -125,72 +85,6 @@ struct Wire {
 }
 
 message!(Wire: MAX_BYTES);
-
-/// A signed statement, read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    signed: Signed,
-    said: Statement,
-    address: PeerAddr,
-    pub(super) issuer: PeerId,
-}
-
-impl Link {
-    fn read(signed: Signed) -> Result<Self, Flaw> {
-        let said =
-            Statement::read(signed.statement()).map_err(|e| Flaw::Malformed(e.to_string()))?;
-        if said.address.len() > MAX_ADDRESS {
-            return Err(Flaw::Malformed(format!(
-                "an address of more than {MAX_ADDRESS} bytes: give fewer hints"
-            )));
-        }
-        let address: PeerAddr = said
-            .address
-            .parse()
-            .map_err(|e| Flaw::Malformed(format!("{e}")))?;
-        // The default service may be another one tomorrow.
-        if address.service().is_empty() {
-            return Err(Flaw::Malformed("it names no service".into()));
-        }
-        let issuer = PeerId::from_spki(&said.issuer);
-        Ok(Self {
-            signed,
-            said,
-            address,
-            issuer,
-        })
-    }
-
-    fn sign(issuer: &Identity, said: &Statement) -> Result<Self, Flaw> {
-        Self::read(Signed::sign(issuer, DOMAIN, said.cbor()).map_err(Flaw::Sign)?)
-    }
-
-    /// What it is known by: whoever used it, whether it was revoked.
-    pub(super) fn name(&self) -> [u8; 32] {
-        self.signed.name(DOMAIN)
-    }
-
-    pub(super) fn recipient(&self) -> Option<PeerId> {
-        let recipient = self.said.recipient.as_ref();
-        recipient.map(|bytes| PeerId::from_bytes(**bytes))
-    }
-
-    pub(super) fn uses(&self) -> Option<u32> {
-        self.said.uses
-    }
-
-    pub(super) fn issued(&self) -> UnixTime {
-        at(self.said.issued)
-    }
-
-    pub(super) fn expires(&self) -> UnixTime {
-        at(self.said.expires)
-    }
-}
-
-fn at(seconds: u64) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
-}
 
 /// A reference to one service of one peer, by someone who may give it: see the head of
 /// [`Introduction`]'s module for who checks what. Prints and parses as one line of text.
@@ -212,7 +106,19 @@ impl Introduction {
         terms: Terms,
         now: UnixTime,
     ) -> Result<Self, Flaw> {
-        Self { links: Vec::new() }.and(issuer, to, terms, now, None)
+        let now = Duration::from_secs(now.as_secs());
+        Self::bound(issuer, to, terms, now, Bound::default())
+    }
+
+    /// As [`new`](Self::new), with what the owner of the service looks at.
+    pub(super) fn bound(
+        issuer: &Identity,
+        to: &PeerAddr,
+        terms: Terms,
+        now: Duration,
+        bound: Bound,
+    ) -> Result<Self, Flaw> {
+        Self { links: Vec::new() }.and(issuer, to, terms, now, None, bound)
     }
 
     /// Passes it on to somebody else. The terms can only be narrower than those there are: what is wider is
@@ -221,6 +127,16 @@ impl Introduction {
     /// # Errors
     /// When it may not be passed on, or not by `issuer`.
     pub fn pass_on(&self, issuer: &Identity, terms: Terms, now: UnixTime) -> Result<Self, Flaw> {
+        self.pass_on_at(issuer, terms, Duration::from_secs(now.as_secs()))
+    }
+
+    /// The same, at a moment since 1970.
+    pub(super) fn pass_on_at(
+        &self,
+        issuer: &Identity,
+        terms: Terms,
+        now: Duration,
+    ) -> Result<Self, Flaw> {
         let last = self.last()?;
         let Some(further) = last.said.further.checked_sub(1) else {
             return Err(Flaw::Chain("it may not be passed on any further"));
@@ -234,9 +150,10 @@ impl Introduction {
             further: terms.further.min(further),
             ..terms
         };
-        let address = last.address.clone();
+        let (address, parent) = (last.address.clone(), Some(last.name()));
+        let bound = Bound::default();
         self.clone()
-            .and(issuer, &address, narrower, now, Some(last.name()))
+            .and(issuer, &address, narrower, now, parent, bound)
     }
 
     fn and(
@@ -244,9 +161,17 @@ impl Introduction {
         issuer: &Identity,
         to: &PeerAddr,
         terms: Terms,
-        now: UnixTime,
-        parent: Option<[u8; 32]>,
+        now: Duration,
+        parent: Option<Name>,
+        bound: Bound,
     ) -> Result<Self, Flaw> {
+        if bound
+            .made_from
+            .as_ref()
+            .is_some_and(|it| it.len() > MAX_ANCESTORS)
+        {
+            return Err(Flaw::Chain("it has crossed membranes too often"));
+        }
         if self.links.len() >= MAX_LINKS {
             return Err(Flaw::Chain("it may not be passed on any further"));
         }
@@ -264,6 +189,9 @@ impl Introduction {
             uses: terms.uses,
             further: terms.further,
             parent: parent.map(Into::into),
+            nanos: Some(now.subsec_nanos()).filter(|nanos| *nanos > 0),
+            epoch: bound.epoch.map(Into::into),
+            made_from: bound.made_from,
         };
         self.links.push(Link::sign(issuer, &said)?);
         self.hangs_together()?;
@@ -350,8 +278,57 @@ impl Introduction {
     }
 
     /// The name of its last link: two with one name are the same.
-    pub(in crate::protocols) fn name(&self) -> Result<[u8; 32], Flaw> {
+    pub(in crate::protocols) fn name(&self) -> Result<Name, Flaw> {
         self.last().map(Link::name)
+    }
+
+    /// How many times it may be passed on.
+    pub(in crate::protocols) fn further(&self) -> u8 {
+        self.links.last().map_or(0, |link| link.said.further)
+    }
+
+    /// Whether a membrane has made it.
+    pub(super) fn is_made(&self) -> bool {
+        let first = self.links.first();
+        first.is_some_and(|first| first.said.made_from.is_some())
+    }
+
+    /// All that holds for it, from the beginning on: what it was made from, then its links.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let made_from = self
+            .links
+            .first()
+            .and_then(|first| first.said.made_from.as_ref());
+        let ancestors = made_from.into_iter().flatten().map(Ancestor::step);
+        let links = self.links.iter().map(|link| Step {
+            bearer: link.said.recipient.is_none(),
+            ..link.ancestor(link.counted_uses()).step()
+        });
+        ancestors.chain(links).collect()
+    }
+
+    /// What another one is made from that stands for this one: this as a whole where it is for a service of another peer,
+    /// whose owner counts its links; else all its steps.
+    pub(in crate::protocols) fn ancestry(&self) -> Result<Vec<Ancestor>, Flaw> {
+        if !self.is_made() {
+            let last = self.last()?;
+            return Ok(vec![Ancestor {
+                expires: self.expires().as_secs(),
+                passed_on: None,
+                ..last.ancestor(last.said.uses)
+            }]);
+        }
+        let made_from = self
+            .links
+            .first()
+            .and_then(|first| first.said.made_from.clone());
+        let links = self.links.iter();
+        let links = links.map(|link| link.ancestor(link.counted_uses()));
+        Ok(made_from
+            .unwrap_or_default()
+            .into_iter()
+            .chain(links)
+            .collect())
     }
 
     /// Whether its links follow from each other.
@@ -373,6 +350,10 @@ impl Introduction {
                 return Err(Flaw::Chain("it leads back to somebody in it"));
             }
             let parent = link.said.parent.as_ref().map(|name| **name);
+            let begins = link.said.epoch.is_some() || link.said.made_from.is_some();
+            if begins && before.is_some() || link.said.made_from.is_some() && link.issuer != owner {
+                return Err(Flaw::Chain("a link says what only the owner can say"));
+            }
             match before {
                 None if parent.is_some() => return Err(Flaw::Chain("its beginning is missing")),
                 None => {}
@@ -542,6 +523,9 @@ mod tests {
             uses: Some(1),
             further: 0,
             parent: Some(first.links[0].name().into()),
+            nanos: None,
+            epoch: None,
+            made_from: None,
         };
         let second = |by: &Identity, said: Statement| {
             let mut links = first.links.clone();
@@ -586,6 +570,91 @@ mod tests {
         assert!(matches!(
             last.unwrap().pass_on(&c, terms, at(3)),
             Err(Flaw::Chain(_))
+        ));
+    }
+
+    /// docs/PROTOCOL.md quotes this.
+    #[test]
+    fn the_wire_is_as_documented() {
+        let said = Statement {
+            version: VERSION,
+            issuer: vec![9].into(),
+            address: "cepa://x/up".into(),
+            issued: 10,
+            expires: 20,
+            nonce: [1; 16].into(),
+            recipient: None,
+            uses: Some(1),
+            further: 0,
+            parent: None,
+            nanos: Some(5),
+            epoch: Some([2; 16].into()),
+            made_from: Some(vec![Ancestor {
+                name: [3; 32].into(),
+                expires: 20,
+                uses: None,
+                passed_on: Some(11),
+            }]),
+        };
+        let mut expected = vec![0xab, 0, 1, 1, 0x41, 9, 2, 0x6b];
+        expected.extend(b"cepa://x/up");
+        expected.extend([3, 10, 4, 20, 5, 0x50]);
+        expected.extend([1; 16]);
+        expected.extend([7, 1, 8, 0, 10, 5, 11, 0x50]);
+        expected.extend([2; 16]);
+        expected.extend([12, 0x81, 0x84, 0x58, 0x20]);
+        expected.extend([3; 32]);
+        expected.extend([20, 0xf6, 11]);
+        assert_eq!(said.cbor(), expected);
+        assert_eq!(Statement::read(&expected), Ok(said));
+    }
+
+    #[test]
+    fn what_the_owner_says_is_said_by_nobody_else() {
+        let [owner, other, holder] = [key(), key(), key()];
+        let to: PeerAddr = format!("cepa://{}/up", owner.peer_id()).parse().unwrap();
+        let terms = Terms::until(at(100)).for_peer(holder.peer_id()).further(1);
+        let now = Duration::new(1, 7);
+        let of = Introduction::new(&other, &address(), terms, at(1)).unwrap();
+        let made = |by: &Identity, of: &Introduction, count: usize| {
+            let ancestry = of.ancestry().unwrap();
+            let ancestry = ancestry.into_iter().cycle().take(count).collect();
+            let bound = Bound {
+                epoch: Some([4; 16]),
+                made_from: Some(ancestry),
+            };
+            Introduction::bound(by, &to, terms, now, bound)
+        };
+        let it = made(&owner, &of, 1).unwrap();
+        assert_eq!(Introduction::from_bytes(&it.to_bytes()).as_ref(), Ok(&it));
+        assert_eq!(holds(&it), Ok(()));
+        assert_eq!(it.links[0].issued(), now);
+        assert_eq!(it.steps().len(), 2);
+        assert!(matches!(made(&other, &of, 1), Err(Flaw::Chain(_))));
+        let most = made(&owner, &of, MAX_ANCESTORS).unwrap();
+        assert!(most.to_bytes().len() < MAX_BYTES / 4);
+        let more = made(&owner, &of, MAX_ANCESTORS + 1);
+        assert!(matches!(more, Err(Flaw::Chain(_))));
+        // Nor by who passes it on: what stands in a later link is none of the owner's.
+        let passed = it.pass_on(&holder, Terms::until(at(90)), at(2)).unwrap();
+        for changed in [
+            |said: &mut Statement| said.epoch = Some([4; 16].into()),
+            |said: &mut Statement| said.made_from = Some(Vec::new()),
+        ] {
+            let mut links = passed.links.clone();
+            let mut said = links[1].said.clone();
+            changed(&mut said);
+            links[1] = Link::sign(&holder, &said).unwrap();
+            assert!(matches!(
+                Introduction { links }.hangs_together(),
+                Err(Flaw::Chain(_))
+            ));
+        }
+        let mut said = passed.links[1].said.clone();
+        said.nanos = Some(1_000_000_000);
+        assert!(matches!(
+            Link::sign(&holder, &said),
+            Err(Flaw::Malformed(_))
         ));
     }
 

@@ -10,7 +10,7 @@ use crate::session::reserved;
 use crate::wire::{VERSION, clean_reason, message};
 
 use super::flaw::Flaw;
-use super::statement::MAX_BYTES;
+use super::link::MAX_BYTES;
 
 /// Service at an owner: show an introduction, or take one back.
 pub(super) const SERVICE: &str = reserved::INTRODUCTION;
@@ -117,6 +117,8 @@ impl Verdict {
             (11, _) => Flaw::Forgotten,
             (12, _) => Flaw::Full,
             (13, _) => Flaw::NoService,
+            // Why is for who runs the owner.
+            (15, _) => Flaw::NotRecorded(String::new()),
             (other, _) => Flaw::Other(other),
         })
     }
@@ -163,6 +165,7 @@ mod tests {
             Flaw::Forgotten,
             Flaw::Full,
             Flaw::NoService,
+            Flaw::NotRecorded(String::new()),
             Flaw::Other(99),
         ] {
             let sent = Verdict::of(&Err(flaw.clone()));

@@ -11,59 +11,55 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 
 use crate::identity::PeerId;
 use crate::mux::{StreamTimeouts, Substream};
-use crate::node::{Access, Call, PeerAddr, ReachError, Refused};
+use crate::node::{Access, Call, Node, PeerAddr, ReachError, Refused};
 use crate::onion::Onion;
 use crate::protocols::copy::code_of;
 use crate::protocols::forward::behind;
-use crate::protocols::introduction::{IntroducedError, Introduction};
+use crate::protocols::introduction::{IntroducedError, Party};
 
 use super::message::{MessageFlaw, exchange, receive_message, send_message};
-use super::state::{MembraneError, State};
+use super::state::{Behind, MembraneError, Passage};
 
 /// Code of the reset where the membrane was revoked.
 pub(super) const REVOKED: u32 = 8;
 /// Code of the reset where a message or a reference does not pass.
 pub(super) const REFUSED: u32 = 9;
 
-/// What a service of this node stands for.
-pub(super) enum Behind {
-    Address(PeerAddr),
-    Reference(Introduction),
-}
-
-/// Offers a service that stands for another one.
-pub(super) fn offer(state: &Arc<State>, name: &str, access: Access, to: Behind) {
-    let (of, to) = (Arc::clone(state), Arc::new(to));
+/// Offers a service that leads through a membrane.
+pub(super) fn offer(node: &Node, name: &str, access: Access, passage: Arc<Passage>) {
+    let of = node.handle();
     let serve = move |call| {
-        let (state, to) = (Arc::clone(&of), Arc::clone(&to));
-        async move { pass(&state, call, &to).await }
+        let (node, passage) = (of.clone(), Arc::clone(&passage));
+        async move { pass(&node, &passage, call).await }
     };
-    state.node().serve_reserved(name.to_owned(), access, serve);
+    node.serve_reserved(name.to_owned(), access, serve);
 }
 
 /// For a reference that was let through: nobody may open it, but whom this node introduces.
-fn offer_reference(state: &Arc<State>, name: &str, it: Introduction) {
-    offer(state, name, Access::Nobody, Behind::Reference(it));
+fn offer_reference(name: &str, passage: Arc<Passage>) {
+    if let Some(introductions) = passage.introductions().cloned() {
+        offer(introductions.node(), name, Access::Nobody, passage);
+    }
 }
 
 /// One call, to its end.
-async fn pass(state: &Arc<State>, call: Call, to: &Behind) {
+async fn pass(node: &Node, passage: &Passage, call: Call) {
     let (peer, name) = (call.peer().id(), call.service().to_owned());
-    if let Err(error) = joined(state, call, to).await {
-        // A stream that failed at one of its ends is nothing to tell.
+    if let Err(error) = joined(node, passage, call).await {
+        // A stream that failed at one of its ends is nothing to report.
         if !matches!(error, MembraneError::Io(_)) {
             let reason = Refused::Other(error.to_string());
-            state.node().emit_refused(peer, name, reason);
+            node.emit_refused(peer, name, reason);
         }
     }
 }
 
-async fn joined(state: &Arc<State>, call: Call, to: &Behind) -> Result<(), MembraneError> {
-    let Some(busy) = state.enter() else {
+async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), MembraneError> {
+    let Some(busy) = passage.enter() else {
         let _ = call.refuse(&MembraneError::Revoked.to_string()).await;
         return Err(MembraneError::Revoked);
     };
-    let Some(_place) = state.places().take() else {
+    let Some(_places) = passage.places() else {
         drop(busy);
         let _ = call
             .refuse("too much is forwarded here at once: try later")
@@ -78,8 +74,8 @@ async fn joined(state: &Arc<State>, call: Call, to: &Behind) -> Result<(), Membr
     }
     let opened = tokio::select! {
         biased;
-        () = state.revoked() => Err(MembraneError::Revoked.to_string()),
-        opened = open(state, to) => opened,
+        () = passage.revoked() => Err(MembraneError::Revoked.to_string()),
+        opened = open(passage, node) => opened,
     };
     let (far, far_peer) = match opened {
         Ok(opened) => opened,
@@ -87,49 +83,53 @@ async fn joined(state: &Arc<State>, call: Call, to: &Behind) -> Result<(), Membr
             drop(busy);
             let (peer, service) = (call.peer().id(), call.service());
             let reason = Refused::Other(why.clone());
-            state.node().emit_refused(peer, service, reason);
+            node.emit_refused(peer, service, reason);
             let _ = call.refuse(&why).await;
             return Ok(());
         }
     };
-    let near_peer = call.peer().id();
+    let near_peer = Party::of(call.peer());
+    let far_peer = Party::at(node, far_peer);
     let near = tokio::select! {
         biased;
-        () = state.revoked() => return Err(MembraneError::Revoked),
+        () = passage.revoked() => return Err(MembraneError::Revoked),
         near = call.accept() => match near {
             Ok(near) => near,
             Err(_) => return Ok(()),
         },
     };
-    let done = join(state, (near, near_peer), (far, far_peer)).await;
+    let done = join(passage, (near, near_peer), (far, far_peer)).await;
     drop(busy);
     done
 }
 
 /// Opens what is behind, or says what its peer may know of why not.
-async fn open(state: &State, to: &Behind) -> Result<(Onion<Substream>, PeerId), String> {
+async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerId), String> {
     let away = || "what is behind this membrane is not reached: try later".to_owned();
-    match to {
-        Behind::Address(to) => match state.node().open(to).await {
+    match &passage.to {
+        Behind::Address(to) => match node.open(to).await {
             Ok(far) => Ok((far, to.peer())),
             Err(ReachError::Open { error, .. }) => Err(behind(&error)),
             Err(_) => Err(away()),
         },
-        Behind::Reference(it) => match state.introductions().open(it).await {
-            Ok(far) => Ok((far, it.address().map_or(state.node().id(), PeerAddr::peer))),
-            Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => {
-                Err(format!("refused behind a membrane: {flaw}"))
+        Behind::Reference(it) => {
+            let introductions = passage.introductions().ok_or_else(away)?;
+            match introductions.open(it).await {
+                Ok(far) => Ok((far, it.address().map_or(node.id(), PeerAddr::peer))),
+                Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => {
+                    Err(format!("refused behind a membrane: {flaw}"))
+                }
+                Err(IntroducedError::Open(error)) => Err(behind(&error)),
+                Err(_) => Err(away()),
             }
-            Err(IntroducedError::Open(error)) => Err(behind(&error)),
-            Err(_) => Err(away()),
-        },
+        }
     }
 }
 
 async fn join(
-    state: &Arc<State>,
-    near: (Onion<Substream>, PeerId),
-    far: (Onion<Substream>, PeerId),
+    passage: &Passage,
+    near: (Onion<Substream>, Party),
+    far: (Onion<Substream>, Party),
 ) -> Result<(), MembraneError> {
     let ((mut near, near_peer), (mut far, far_peer)) = (near, far);
     for stream in [&mut near, &mut far] {
@@ -138,11 +138,11 @@ async fn join(
     }
     let (mut from_near, mut to_near) = split(near);
     let (mut from_far, mut to_far) = split(far);
-    let there = way(&mut from_near, &mut to_far, state, (near_peer, far_peer));
-    let back = way(&mut from_far, &mut to_near, state, (far_peer, near_peer));
+    let there = way(&mut from_near, &mut to_far, passage, &near_peer, &far_peer);
+    let back = way(&mut from_far, &mut to_near, passage, &far_peer, &near_peer);
     let done = tokio::select! {
         biased;
-        () = state.revoked() => Err(MembraneError::Revoked),
+        () = passage.revoked() => Err(MembraneError::Revoked),
         done = try_join(there, back) => done.map(drop),
     };
     if let Err(error) = &done {
@@ -161,8 +161,9 @@ async fn join(
 async fn way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    state: &Arc<State>,
-    (giver, getter): (PeerId, PeerId),
+    passage: &Passage,
+    giver: &Party,
+    getter: &Party,
 ) -> Result<(), MembraneError> {
     loop {
         let message = match receive_message(from).await {
@@ -174,7 +175,7 @@ async fn way(
             Err(error) => return Err(error.into()),
         };
         let message = exchange(&message, |it| {
-            state.wrap(&it, giver, getter, offer_reference)
+            passage.wrap(&it, giver, getter, offer_reference)
         })?;
         send_message(to, &message).await?;
     }

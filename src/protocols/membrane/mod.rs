@@ -6,6 +6,11 @@
 //! leads through the membrane as well. So whatever the two sides give each other through it, they have through it, and
 //! [`Membrane::revoke`] takes all of it away at once.
 //!
+//! What leads through it stays bound to what it was made from, however often it crosses and in whichever direction: uses are
+//! counted together, each crossing that gives it to another peer takes one of the times that it may be passed on, it
+//! never expires later, and what is revoked takes along what was made from it. Several membranes of one node know of each
+//! other: what has passed one of them and passes another leads through both.
+//!
 //! It guards what speaks in its messages, and means to be guarded: two sides that conspire can tell each other an
 //! introduction in a coding that nobody else knows. Its node sees everything that passes, as a forwarder does.
 //!
@@ -35,8 +40,7 @@ pub use message::{
 };
 pub use state::MembraneError;
 
-use join::Behind;
-use state::State;
+use state::{Behind, Passage, State};
 
 /// A membrane of a node. Clones are the same one; when the last is dropped it is revoked.
 #[derive(Clone)]
@@ -70,7 +74,9 @@ impl Membrane {
     /// The name can't be one of a service.
     pub fn offer(&self, name: &str, access: Access, to: PeerAddr) -> Result<(), ServiceNameError> {
         let name = ServiceName::unreserved(name)?;
-        join::offer(&self.held.state, name.as_str(), access, Behind::Address(to));
+        let passage = Passage::new(&self.held.state, Behind::Address(to));
+        let node = self.held.state.node();
+        join::offer(node, name.as_str(), access, Arc::new(passage));
         Ok(())
     }
 
@@ -101,10 +107,8 @@ impl Membrane {
 impl Drop for Held {
     fn drop(&mut self) {
         self.state.cut();
-        // Nobody else offers these names. What was offered by name may be somebody else's by now.
-        for service in self.state.services() {
-            self.state.node().withdraw(&service);
-        }
+        // What was offered by name may be somebody else's by now.
+        self.state.clear();
     }
 }
 

@@ -4,18 +4,24 @@
 //! that nobody else can know, signed by this node, for that peer alone, on the terms of the first. Whoever opens that is
 //! joined to the service of the reference that is kept, through this membrane again.
 //!
-//! One that comes back is not taken out of its wrapping: who gave it away gets one to the same service.
+//! One that comes back is not taken out of its wrapping: who gets it gets one to the same service. Where another membrane of
+//! this node has made it, it is kept like any other, and its service leads through both ([`Passage`]).
+//!
+//! What stands for a reference stays bound to what it was made from: it says so itself, in a statement that this node
+//! has signed, and the book of this node's introductions holds it to that (`../introduction/book.rs`). So uses are counted
+//! together, and what is revoked takes along what was made from it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE32_NOPAD;
-use tokio::sync::watch;
+use futures::future::select_all;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Hint, Node, PeerAddr};
 use crate::protocols::forward::{DEFAULT_PLACES, Places};
-use crate::protocols::introduction::{Flaw, Introduction, Introductions};
+use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
 
 use super::event::MembraneEvent;
 use super::message::MessageFlaw;
@@ -23,6 +29,9 @@ use super::message::MessageFlaw;
 /// Services that stand for references, of one membrane, and those that one peer has given: at up to 24 kB each.
 const MOST: usize = 1024;
 const MOST_OF_ONE: usize = 256;
+
+/// Most membranes of one node that a service leads through.
+const MOST_THROUGH: usize = 8;
 
 /// Begins the names of those services: they are the protocol's own, which no peer opens but with an introduction.
 const PREFIX: &str = crate::session::reserved::MEMBRANE_PREFIX;
@@ -47,6 +56,9 @@ pub enum MembraneError {
         /// Whom it has to be for.
         node: PeerId,
     },
+    /// It leads through as many membranes as it may.
+    #[error("a reference that does not pass: it leads through {MOST_THROUGH} membranes already")]
+    TooManyMembranes,
     /// A reference to the node itself.
     #[error("a reference that does not pass: it is to a service of the membrane's own node")]
     Own,
@@ -61,11 +73,42 @@ pub enum MembraneError {
     Io(#[from] std::io::Error),
 }
 
+/// What a service of this node stands for.
+#[derive(Clone)]
+pub(super) enum Behind {
+    Address(PeerAddr),
+    Reference(Arc<Introduction>),
+}
+
+/// Where a service of this node leads, and through which of its membranes.
+pub(super) struct Passage {
+    /// At least one; the one that was added last first.
+    through: Vec<Arc<State>>,
+    pub(super) to: Behind,
+}
+
+/// The services of one node that stand for references, of all its membranes.
+#[derive(Default)]
+struct Passages {
+    services: Mutex<HashMap<String, Arc<Passage>>>,
+}
+
+/// What a service was made for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// The reference of that name.
+    Reference(Name),
+    /// What the service of another membrane stands for.
+    Service(String),
+}
+
 /// A reference that was let through.
 struct Kept {
     /// The service that stands for it.
     service: String,
-    it: Introduction,
+    /// The name of the reference, if its uses are counted for this.
+    counted: Option<Name>,
+    expires: UnixTime,
     /// Who has given it.
     from: PeerId,
 }
@@ -73,13 +116,13 @@ struct Kept {
 #[derive(Default)]
 struct Inside {
     revoked: bool,
-    /// By the names of the references.
-    kept: HashMap<[u8; 32], Kept>,
+    kept: HashMap<Key, Kept>,
 }
 
-/// See the head of this file.
+/// One membrane. See the head of this file.
 pub(super) struct State {
     introductions: Introductions,
+    passages: Arc<Passages>,
     places: Places,
     hints: Vec<Hint>,
     inside: Mutex<Inside>,
@@ -97,12 +140,13 @@ impl Drop for Busy {
     }
 }
 
-/// Makes the handler of a service that stands for a reference.
-pub(super) type Serve = fn(&Arc<State>, &str, Introduction);
+/// Offers a service that stands for a reference.
+pub(super) type Serve = fn(&str, Arc<Passage>);
 
 impl State {
     pub(super) fn new(introductions: Introductions, hints: Vec<Hint>) -> Self {
         Self {
+            passages: introductions.beside(),
             introductions,
             places: Places::new(DEFAULT_PLACES),
             hints,
@@ -116,17 +160,8 @@ impl State {
         self.introductions.node()
     }
 
-    pub(super) fn introductions(&self) -> &Introductions {
-        &self.introductions
-    }
-
-    /// Places for streams that are joined at once.
-    pub(super) fn places(&self) -> &Places {
-        &self.places
-    }
-
     /// A place for a stream, unless nothing passes any more.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Busy> {
+    fn enter(self: &Arc<Self>) -> Option<Busy> {
         let inside = self.inside();
         if inside.revoked {
             return None;
@@ -162,106 +197,51 @@ impl State {
 
     /// How many references were let through, and have not expired.
     pub(super) fn references(&self) -> usize {
-        let now = UnixTime::now();
+        let now = self.introductions.now();
         let inside = self.inside();
         let kept = inside.kept.values();
-        kept.filter(|kept| kept.it.expires() >= now).count()
+        kept.filter(|kept| kept.expires >= now).count()
     }
 
-    /// The services that stand for references.
-    pub(super) fn services(&self) -> Vec<String> {
-        let inside = self.inside();
-        inside
-            .kept
-            .values()
-            .map(|kept| kept.service.clone())
-            .collect()
+    /// Takes its services away that stand for references.
+    pub(super) fn clear(&self) {
+        let mut inside = self.inside();
+        for (_, kept) in inside.kept.drain() {
+            self.let_go(&kept);
+        }
     }
 
-    /// What `to` gets where `from` gives it a reference.
-    pub(super) fn wrap(
-        self: &Arc<Self>,
-        it: &Introduction,
-        from: PeerId,
-        to: PeerId,
-        serve: Serve,
-    ) -> Result<Introduction, MembraneError> {
-        let own_id = self.node().id();
-        let now = UnixTime::now();
-        it.holds(now)?;
-        let address = it
-            .address()
-            .ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
-        let service = if address.peer() == own_id {
-            self.ours(it, address.service(), from)?
-        } else {
-            let node = own_id;
-            if let Some(recipient) = it.recipient().filter(|recipient| *recipient != node) {
-                return Err(MembraneError::NotForUs { recipient, node });
-            }
-            self.keep(it, from, now, serve)?
-        };
-        let mut terms = it.terms()?;
-        terms.recipient = Some(to);
-        let mut own = self.hints.iter().cloned();
-        let own = own.try_fold(PeerAddr::new(own_id), PeerAddr::with_hint);
-        let own = own.and_then(|own| own.with_service(&service));
-        let own = own.map_err(|e| Flaw::Malformed(e.to_string()))?;
-        let wrapped = Introduction::new(self.node().identity(), &own, terms, now)?;
-        self.node().emit(MembraneEvent {
-            from,
-            to,
-            service: address.service().to_owned(),
-            owner: address.peer(),
-        });
-        Ok(wrapped)
+    /// Nobody else offers a service of this name.
+    fn let_go(&self, kept: &Kept) {
+        self.node().withdraw(&kept.service);
+        self.passages.of_node().remove(&kept.service);
+        if let Some(name) = kept.counted {
+            self.introductions.release(name);
+        }
     }
 
-    /// The service of a reference that this membrane has made, and that `from` was given.
-    fn ours(
-        &self,
-        it: &Introduction,
-        service: &str,
-        from: PeerId,
-    ) -> Result<String, MembraneError> {
-        // Anybody can sign one to a service of this node; here as there it counts from this node alone.
-        if it.issuers().first() != Some(&self.node().id()) {
-            return Err(MembraneError::Own);
-        }
-        if it.recipient() != Some(from) {
-            return Err(Flaw::NotYours.into());
-        }
-        if let Some(by) = self.introductions.revoked_by(it) {
-            return Err(Flaw::Revoked { by }.into());
-        }
-        let inside = self.inside();
-        if inside.revoked {
-            return Err(MembraneError::Revoked);
-        }
-        let mut kept = inside.kept.values();
-        let known = kept.any(|kept| kept.service == service);
-        known.then(|| service.to_owned()).ok_or(MembraneError::Own)
-    }
-
-    /// Keeps a reference; the service that stands for it.
+    /// Keeps a reference that `from` has given; the service that stands for it here.
     fn keep(
-        self: &Arc<Self>,
-        it: &Introduction,
+        &self,
+        key: Key,
+        passage: Passage,
         from: PeerId,
         now: UnixTime,
         serve: Serve,
     ) -> Result<String, MembraneError> {
-        let name = it.name()?;
         let mut random = [0; 16];
         let filled = default_provider().secure_random.fill(&mut random);
         filled.map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let random = BASE32_NOPAD.encode(&random).to_lowercase();
         let service = format!("{PREFIX}{random}");
+        let Behind::Reference(it) = &passage.to else {
+            return Err(MembraneError::Own);
+        };
         let mut inside = self.inside();
         if inside.revoked {
             return Err(MembraneError::Revoked);
         }
-        if let Some(kept) = inside.kept.get(&name) {
+        if let Some(kept) = inside.kept.get(&key) {
             return Ok(kept.service.clone());
         }
         let full = |inside: &Inside| {
@@ -270,9 +250,9 @@ impl State {
         };
         if full(&inside) {
             inside.kept.retain(|_, kept| {
-                let good = kept.it.expires() >= now;
+                let good = kept.expires >= now;
                 if !good {
-                    self.node().withdraw(&kept.service);
+                    self.let_go(kept);
                 }
                 good
             });
@@ -280,18 +260,208 @@ impl State {
         if full(&inside) {
             return Err(MembraneError::Full);
         }
+        let counted = match &key {
+            Key::Reference(name) => {
+                self.introductions.keep(it)?;
+                Some(*name)
+            }
+            Key::Service(_) => None,
+        };
         let kept = Kept {
             service: service.clone(),
-            it: it.clone(),
+            counted,
+            expires: it.expires(),
             from,
         };
-        inside.kept.insert(name, kept);
-        serve(self, &service, it.clone());
+        inside.kept.insert(key, kept);
+        let passage = Arc::new(passage);
+        let mut services = self.passages.of_node();
+        services.insert(service.clone(), Arc::clone(&passage));
+        drop(services);
+        serve(&service, passage);
         Ok(service)
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         // Each change is whole after the one statement that makes it.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Passages {
+    fn of_node(&self) -> MutexGuard<'_, HashMap<String, Arc<Passage>>> {
+        // Each change is whole after the one statement that makes it.
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be wrapped.
+struct Source {
+    /// What stands for it already, and through which membranes that leads.
+    service: Option<String>,
+    through: Vec<Arc<State>>,
+    to: Behind,
+    /// How many times it may be passed on from there.
+    further: u8,
+    made_from: Vec<Ancestor>,
+}
+
+impl Passage {
+    /// Through this membrane alone.
+    pub(super) fn new(state: &Arc<State>, to: Behind) -> Self {
+        let through = vec![Arc::clone(state)];
+        Self { through, to }
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.through.first().map(|state| state.node())
+    }
+
+    pub(super) fn introductions(&self) -> Option<&Introductions> {
+        self.through.first().map(|state| &state.introductions)
+    }
+
+    /// A place for a stream in all that it leads through, unless one of them is revoked.
+    pub(super) fn enter(&self) -> Option<Vec<Busy>> {
+        self.through.iter().map(State::enter).collect()
+    }
+
+    /// Places for a stream that is joined, if each has one.
+    pub(super) fn places(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+        self.through
+            .iter()
+            .map(|state| state.places.take())
+            .collect()
+    }
+
+    /// Waits until one that it leads through is revoked.
+    pub(super) async fn revoked(&self) {
+        let each = self.through.iter().map(|state| Box::pin(state.revoked()));
+        select_all(each).await;
+    }
+
+    /// What `getter` gets where `giver` gives it a reference in a stream that leads here.
+    pub(super) fn wrap(
+        &self,
+        it: &Introduction,
+        giver: &Party,
+        getter: &Party,
+        serve: Serve,
+    ) -> Result<Introduction, MembraneError> {
+        let (Some(node), Some(introductions)) = (self.node(), self.introductions()) else {
+            return Err(MembraneError::Revoked);
+        };
+        let now = introductions.now();
+        it.holds(now)?;
+        let address = it
+            .address()
+            .ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
+        let source = if address.peer() == node.id() {
+            self.made_here(introductions, it, address.service(), giver, getter)?
+        } else {
+            let recipient = it.recipient();
+            if let Some(recipient) = recipient.filter(|to| !introductions.own().is(to)) {
+                let node = node.id();
+                return Err(MembraneError::NotForUs { recipient, node });
+            }
+            // To whom it was meant for: whoever gives it takes this node for its peer.
+            Source {
+                service: None,
+                through: Vec::new(),
+                to: Behind::Reference(Arc::new(it.clone())),
+                further: it.further(),
+                made_from: it.ancestry()?,
+            }
+        };
+        let mut terms = it.terms()?;
+        (terms.recipient, terms.further) = (Some(getter.id), source.further);
+        let made_from = source.made_from.clone();
+        let service = self.lead_through(source, it.name()?, giver.id, now, serve)?;
+        let hints = self.through.first().map(|state| state.hints.as_slice());
+        let mut hints = hints.unwrap_or_default().iter().cloned();
+        let own = hints.try_fold(PeerAddr::new(node.id()), PeerAddr::with_hint);
+        let own = own.and_then(|own| own.with_service(&service));
+        let own = own.map_err(|e| Flaw::Malformed(e.to_string()))?;
+        let wrapped = introductions.make(&own, terms, made_from)?;
+        node.emit(MembraneEvent {
+            from: giver.id,
+            to: getter.id,
+            service: address.service().to_owned(),
+            owner: address.peer(),
+        });
+        Ok(wrapped)
+    }
+
+    /// A reference that a membrane of this node has made, and that `giver` was given.
+    fn made_here(
+        &self,
+        introductions: &Introductions,
+        it: &Introduction,
+        service: &str,
+        giver: &Party,
+        getter: &Party,
+    ) -> Result<Source, MembraneError> {
+        // Anybody can sign one to a service of this node; here as there it counts from this node alone.
+        if !introductions.is_made_here(it)? {
+            return Err(MembraneError::Own);
+        }
+        if !it.recipient().is_some_and(|to| giver.is(&to)) {
+            return Err(Flaw::NotYours.into());
+        }
+        let known = self.through.first().and_then(|state| {
+            let services = state.passages.of_node();
+            services.get(service).cloned()
+        });
+        let known = known.ok_or(MembraneError::Own)?;
+        let Behind::Reference(original) = &known.to else {
+            return Err(MembraneError::Own);
+        };
+        // Who has issued the original, or has the service, gets back what is its own.
+        let mut theirs = original.issuers();
+        theirs.extend(original.address().map(PeerAddr::peer));
+        let is_theirs = theirs.iter().any(|id| getter.is(id)) || getter.is(&giver.id);
+        let further = match it.further().checked_sub(1) {
+            _ if is_theirs => it.further(),
+            Some(further) => further,
+            None => return Err(Flaw::Chain("it may not be passed on any further").into()),
+        };
+        Ok(Source {
+            service: Some(service.to_owned()),
+            through: known.through.clone(),
+            to: known.to.clone(),
+            further,
+            made_from: it.ancestry()?,
+        })
+    }
+
+    /// The service that stands for it and leads through all of these as well.
+    fn lead_through(
+        &self,
+        source: Source,
+        name: Name,
+        from: PeerId,
+        now: UnixTime,
+        serve: Serve,
+    ) -> Result<String, MembraneError> {
+        let (mut service, mut through) = (source.service, source.through);
+        for state in self.through.iter().rev() {
+            if through.iter().any(|there| Arc::ptr_eq(there, state)) {
+                continue;
+            }
+            if through.len() >= MOST_THROUGH {
+                return Err(MembraneError::TooManyMembranes);
+            }
+            through.insert(0, Arc::clone(state));
+            let key = service.map_or(Key::Reference(name), Key::Service);
+            let passage = Self {
+                through: through.clone(),
+                to: source.to.clone(),
+            };
+            service = Some(state.keep(key, passage, from, now, serve)?);
+        }
+        if through.iter().any(|state| state.is_revoked()) {
+            return Err(MembraneError::Revoked);
+        }
+        service.ok_or(MembraneError::Own)
     }
 }

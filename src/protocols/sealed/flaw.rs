@@ -40,7 +40,7 @@ pub enum SealFlaw {
         quoted(service)
     )]
     Service {
-        /// The name.
+        /// The name, cut where it is long.
         service: String,
     },
     /// The key's time is over.

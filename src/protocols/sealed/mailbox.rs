@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::identity::{Identity, PeerId, UnixTime};
+use crate::protocols::fair::Standing;
 
 use super::flaw::SealFlaw;
 use super::letter::{Arrived, Reply, SealingKey};
@@ -101,6 +102,19 @@ impl Mailbox {
         now: UnixTime,
         serves: impl FnOnce(PeerId, &str) -> bool,
     ) -> Result<(Opened, Replier), SealFlaw> {
+        let stranger = |serves: bool| serves.then_some(Standing::Stranger);
+        self.open_as(bytes, now, |sender, service| {
+            stranger(serves(sender, service))
+        })
+    }
+
+    /// The same, where `serves` says as what the sender may ask for the service.
+    pub(super) fn open_as(
+        &self,
+        bytes: &[u8],
+        now: UnixTime,
+        serves: impl FnOnce(PeerId, &str) -> Option<Standing>,
+    ) -> Result<(Opened, Replier), SealFlaw> {
         let arrived = Arrived::read(bytes)?;
         let name = arrived.key();
         let own = self.with(|state| {
@@ -110,14 +124,12 @@ impl Mailbox {
         let own = own.filter(|own| own.key.expires() >= now);
         let own = own.ok_or(SealFlaw::UnknownKey)?;
         let it = arrived.open(&own.key, &own.secret)?;
-        if !serves(it.sender, &it.service) {
-            return Err(SealFlaw::NotServed);
-        }
+        let standing = serves(it.sender, &it.service).ok_or(SealFlaw::NotServed)?;
         // No request outlives its key, whatever it says.
         let expires = it.expires.min(own.key.expires());
         self.with(|state| {
             let window = &mut state.window;
-            window.admit(it.sender, it.id, it.issued, expires, now)
+            window.admit((it.sender, standing), it.id, it.issued, expires, now)
         })?;
         let opened = Opened {
             sender: it.sender,
@@ -207,7 +219,7 @@ pub struct Replier {
 }
 
 impl Replier {
-    /// Seals the answer, which only the sender opens, or why there is none, of which 255 characters are shown.
+    /// Seals the answer, which only the sender opens, or why there is none, of which 255 bytes are shown.
     ///
     /// # Errors
     /// [`SealFlaw::TooLong`] beyond [`MAX_BODY`](super::MAX_BODY); [`SealFlaw::Sign`]; and

@@ -135,9 +135,10 @@ async fn answer(
         return Ok(Brought::done(key.to_bytes()));
     };
     let mut service = None;
-    let (opened, reply) = state.mailbox.open(request, now, |sender, name| {
-        service = state.find(sender, name);
-        service.is_some()
+    let (opened, reply) = state.mailbox.open_as(request, now, |sender, name| {
+        let (found, standing) = state.find(sender, name)?;
+        service = Some(found);
+        Some(standing)
     })?;
     let service = service.ok_or(SealFlaw::NotServed)?;
     node.emit(SealedEvent {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::identity::PeerId;
 use crate::node::{Access, Node};
+use crate::protocols::fair::Standing;
 use crate::wire::Status;
 
 use super::mailbox::{Mailbox, Opened};
@@ -98,14 +99,17 @@ impl State {
         !lock(&self.services).is_empty()
     }
 
-    /// The service of that name, if that sender may ask for it. The sender is proven by its signature, so it is named or not;
+    /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, so it is named or not;
     /// how the request came has no part in it.
-    pub(super) fn find(&self, sender: PeerId, name: &str) -> Option<Arc<Service>> {
+    pub(super) fn find(&self, sender: PeerId, name: &str) -> Option<(Arc<Service>, Standing)> {
         let services = lock(&self.services);
         let service = services.get(name);
-        service
-            .filter(|service| service.access.lists(&sender))
-            .cloned()
+        let service = service.filter(|service| service.access.lists(&sender))?;
+        let standing = match service.access {
+            Access::Anyone => Standing::Stranger,
+            Access::Nobody | Access::Peers(_) => Standing::Named,
+        };
+        Some((Arc::clone(service), standing))
     }
 
     pub(super) fn carry(&self, config: Option<CarrierConfig>) {

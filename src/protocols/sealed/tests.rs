@@ -12,6 +12,8 @@ use super::{
 };
 
 const CANARY: &[u8] = b"the canary sings at dawn";
+/// Long enough that it is in no random bytes by chance.
+const SERVICE: &str = "a service of that name";
 const LIFE: Duration = Duration::from_secs(60);
 const HOUR: u64 = 3600;
 
@@ -36,7 +38,7 @@ fn scene(now: u64) -> Scene {
     let sender = identity();
     let mailbox = Mailbox::new(identity());
     let key = mailbox.key(at(now)).unwrap();
-    let (request, awaiting) = seal_request(&sender, &key, "up", CANARY, LIFE, at(now)).unwrap();
+    let (request, awaiting) = seal_request(&sender, &key, SERVICE, CANARY, LIFE, at(now)).unwrap();
     Scene {
         sender,
         mailbox,
@@ -63,7 +65,7 @@ fn a_request_and_its_answer_arrive_and_neither_can_be_read_on_the_way() {
     let it = scene(1000);
     let (opened, replier) = open(&it.mailbox, &it.request, 1001).unwrap();
     assert_eq!(opened.sender(), it.sender.peer_id());
-    assert_eq!((opened.service(), opened.body()), ("up", CANARY));
+    assert_eq!((opened.service(), opened.body()), (SERVICE, CANARY));
     let answer = replier.answer(Ok(CANARY)).unwrap();
     assert_eq!(
         it.awaiting.open(&answer),
@@ -76,7 +78,10 @@ fn a_request_and_its_answer_arrive_and_neither_can_be_read_on_the_way() {
     );
     for carried in [&it.request, &answer] {
         assert!(!holds(carried, CANARY));
-        assert!(!holds(carried, b"up"), "nor for which service it is");
+        assert!(
+            !holds(carried, SERVICE.as_bytes()),
+            "nor for which service it is"
+        );
         for id in [it.sender.peer_id(), it.key.owner()] {
             assert!(!holds(carried, id.as_bytes()), "nor whose it is");
         }
@@ -120,10 +125,37 @@ fn a_request_is_let_in_once() {
         assert_eq!(refused(&it.mailbox, &it.request, now), SealFlaw::Replayed);
     }
     assert_eq!(refused(&it.mailbox, &it.request, 1061), SealFlaw::Expired);
-    // Its successor, which does not know what was let in before, has another key.
-    let successor = Mailbox::new(it.mailbox_identity());
-    successor.key(at(1001)).unwrap();
-    assert_eq!(refused(&successor, &it.request, 1001), SealFlaw::UnknownKey);
+    // Its successor, which does not know what was let in before, has another key: whatever its clock shows, and if it
+    // begins in the same second.
+    for now in [1000, 1001, 1, 999, 1059, 1000 + 3 * HOUR] {
+        let successor = Mailbox::new(it.mailbox_identity());
+        successor.key(at(now)).unwrap();
+        assert_eq!(refused(&successor, &it.request, now), SealFlaw::UnknownKey);
+        assert_eq!(refused(&successor, &it.request, 1001), SealFlaw::UnknownKey);
+    }
+}
+
+/// In one process: a clock that jumps ahead, and is put right.
+#[test]
+fn a_clock_that_is_set_back_lets_nothing_in_again() {
+    let it = scene(1000);
+    open(&it.mailbox, &it.request, 1001).unwrap();
+    for jump in [1061, 1000 + HOUR, 1001 + 2 * HOUR, 1000 + 24 * HOUR] {
+        // A request of that time, for the key of that time, as if the clock were right.
+        let key = it.mailbox.key(at(jump)).unwrap();
+        let sealed = seal_request(&it.sender, &key, SERVICE, b"", LIFE, at(jump));
+        open(&it.mailbox, &sealed.unwrap().0, jump).unwrap();
+        it.mailbox.forget(at(jump));
+        let again = refused(&it.mailbox, &it.request, 1002);
+        assert!(
+            matches!(again, SealFlaw::Replayed | SealFlaw::UnknownKey),
+            "{jump}: {again}"
+        );
+        // And it goes on.
+        let key = it.mailbox.key(at(1002)).unwrap();
+        let sealed = seal_request(&it.sender, &key, SERVICE, b"", LIFE, at(1002));
+        open(&it.mailbox, &sealed.unwrap().0, 1002).unwrap();
+    }
 }
 
 impl Scene {
@@ -193,7 +225,7 @@ fn it_opens_for_its_recipient_alone() {
     );
     // Who may not ask for a service is not let in, and is not remembered.
     let denied = it.mailbox.open(&it.request, at(1000), |sender, service| {
-        assert_eq!((sender, service), (it.sender.peer_id(), "up"));
+        assert_eq!((sender, service), (it.sender.peer_id(), SERVICE));
         false
     });
     assert_eq!(denied.map(drop), Err(SealFlaw::NotServed));
@@ -242,9 +274,11 @@ fn sizes_have_their_bounds() {
     let flaw = SealFlaw::TooLongSealed { found };
     assert_eq!(refused(&it.mailbox, &more, 1000), flaw);
     assert_eq!(awaiting.open(&more), Err(flaw));
-    for service in ["", "a\nb", &"x".repeat(256)] {
+    for service in ["", "a\nb", &"x".repeat(256), &"x".repeat(40_000)] {
         let sealed = seal_request(&it.sender, &it.key, service, b"", LIFE, at(1000));
-        assert!(matches!(sealed.map(drop), Err(SealFlaw::Service { .. })));
+        let flaw = sealed.map(drop).unwrap_err();
+        assert!(matches!(flaw, SealFlaw::Service { .. }));
+        assert!(flaw.to_string().len() < 400, "a peer's text is cut");
     }
 }
 
