@@ -203,6 +203,29 @@ async fn a_relay_that_refuses_for_now_is_registered_at_when_it_does_not() {
     assert_eq!(relay.registered(), [(hidden.id(), 1)]);
 }
 
+/// Whoever is not served any more is told when it renews, and is not reached from then on.
+#[tokio::test]
+async fn a_registration_is_not_renewed_for_who_is_not_allowed_any_more() {
+    let node_of_relay = Node::new(config());
+    let mut short = RelayConfig::new(Access::Anyone);
+    short.lifetime = Duration::from_secs(1);
+    let relay = Relay::on(&node_of_relay, short).unwrap();
+    let any = "tcp:127.0.0.1:0".parse().unwrap();
+    let there = node_of_relay.listen(&any).await.unwrap();
+    let at = address(&format!("cepa://{}@{there}", node_of_relay.id()));
+    let (hidden, other) = (instance(&config()), instance(&config()));
+    hidden.register(&at).await.unwrap();
+    other.register(&at).await.unwrap();
+    let mut events = hidden.events();
+    relay.set_access(Access::peers([other.id()]));
+    let reason = until(&mut events, unregistered).await;
+    assert!(reason.contains("does not serve us"), "{reason}");
+    eventually(|| relay.registered() == [(other.id(), 1)]).await;
+    let opened = other.open(&through(hidden.id(), &at, "echo")).await;
+    let said = opened.unwrap_err().to_string();
+    assert!(said.contains("knows nobody of that id"), "{said}");
+}
+
 /// A wrong address of a relay is no reason to go on.
 #[tokio::test]
 async fn what_no_other_attempt_would_mend_is_not_tried_again() {

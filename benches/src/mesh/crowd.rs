@@ -28,6 +28,9 @@ pub(super) const SINK: u8 = b's';
 /// It writes for as long as something is taken, and reads nothing.
 pub(super) const STUFF: u8 = b'w';
 
+/// It says nothing, and reads nothing.
+pub(super) const LEAVE: u8 = b'l';
+
 /// Bytes of one echo.
 pub(super) const ECHO: usize = 1024;
 
@@ -115,7 +118,7 @@ pub(super) async fn diallers(relay: &Running, count: usize) -> Outcome<Vec<(Peer
     all.try_collect().await
 }
 
-fn identity(relay: &Running) -> Outcome<(StackConfig, Endpoint)> {
+pub(super) fn identity(relay: &Running) -> Outcome<(StackConfig, Endpoint)> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
     let mut config = StackConfig::new(identity, Arc::new(Pinned::one(relay.id)));
     config.mux.pacing = !relay.unpaced;
@@ -167,6 +170,10 @@ async fn treat(
         stream.write_all(&some).await?;
         stream.flush().await?;
         // Open, and nobody reads.
+        return std::future::pending().await;
+    }
+    if treat == LEAVE {
+        stream.shutdown().await?;
         return std::future::pending().await;
     }
     if treat == STUFF {

@@ -1,7 +1,7 @@
 //! One relay with many nodes and circuits, against the goals of the peer mesh.
 //!
 //! ```text
-//! cargo run --release -p cepa-bench -- mesh [--only memory|copying|fairness] [--nodes 1000] [--circuits 2000]
+//! cargo run --release -p cepa-bench -- mesh [--only memory|copying|fairness|one-peer] [--nodes 1000] [--circuits 2000]
 //! ```
 //!
 //! One line of JSON a measurement, with its goal and whether it is held. The relay is a process of its own with two
@@ -16,6 +16,9 @@
 //!   relay's process, the ratio of each round, and the middle of the rounds.
 //! - `fairness`: peers that send as fast as their quota lets them, beside one that has ten times as many circuits and
 //!   bytes to offer as it gets. What the least of the others gets, in shares of its quota.
+//! - `one-peer`: a relay with its default limits, and one stranger that makes it hold as much as it can, of one kind after the
+//!   other: requests that it never finishes, circuits that both ends fill and nobody reads, and circuits that have ended and that
+//!   nobody reads.
 //!
 //! Latencies are wall time on whatever else the machine does; the others are not.
 //!
@@ -23,12 +26,13 @@
 //! | --- | --- |
 //! | `relay` | the relay's process |
 //! | `crowd` | nodes and diallers |
-//! | `memory`, `copying`, `fairness` | what is measured |
+//! | `memory`, `copying`, `fairness`, `one_peer` | what is measured |
 
 mod copying;
 mod crowd;
 mod fairness;
 mod memory;
+mod one_peer;
 pub(crate) mod relay;
 
 use clap::{Args, ValueEnum};
@@ -69,6 +73,7 @@ enum Part {
     Memory,
     Copying,
     Fairness,
+    OnePeer,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
@@ -82,6 +87,9 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     }
     if wanted(Part::Fairness) {
         runtime.block_on(fairness::run(options))?;
+    }
+    if wanted(Part::OnePeer) {
+        runtime.block_on(one_peer::run(options))?;
     }
     // The crowd's tasks would go on for ever.
     runtime.shutdown_background();

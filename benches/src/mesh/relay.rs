@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Without the mux's pacing
     #[arg(long)]
     unpaced: bool,
+    /// With the limits that a relay has by default, but those above
+    #[arg(long)]
+    default_limits: bool,
 }
 
 /// Says `PORT PEERID`, and relays until it is killed.
@@ -50,21 +53,23 @@ pub(crate) fn serve(options: &Options) -> Outcome<()> {
 async fn relay(options: &Options) -> Outcome<()> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
     let mut relay = RelayConfig::new(Access::Anyone);
-    relay.registrations = PLENTY;
-    relay.circuits = PLENTY;
     relay.circuits_a_peer = options.circuits_a_peer;
     relay.rate = options.rate;
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
-    let plenty = Limits {
-        all: 2 * PLENTY,
-        peer: PLENTY,
-        host: PLENTY,
-    };
-    config.shares.sessions = plenty;
-    config.shares.descriptors = plenty;
     config.stack.mux.pacing = !options.unpaced;
-    config.stack.mux.max_inbound_streams = PLENTY;
-    config.stack.mux.max_outbound_streams = PLENTY;
+    if !options.default_limits {
+        relay.registrations = PLENTY;
+        relay.circuits = PLENTY;
+        let plenty = Limits {
+            all: 2 * PLENTY,
+            peer: PLENTY,
+            host: PLENTY,
+        };
+        config.shares.sessions = plenty;
+        config.shares.descriptors = plenty;
+        config.stack.mux.max_inbound_streams = PLENTY;
+        config.stack.mux.max_outbound_streams = PLENTY;
+    }
     let node = Node::new(config);
     let _relay = Relay::on(&node, relay)?;
     let forwarder = node.clone();
@@ -115,10 +120,23 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn start(circuits_a_peer: usize, rate: u64, unpaced: bool) -> Outcome<Self> {
+        let limits = ["--circuits-a-peer", &circuits_a_peer.to_string()];
+        Self::with(
+            &[&limits[..], &["--rate", &rate.to_string()]].concat(),
+            unpaced,
+        )
+    }
+
+    /// One as it is by default.
+    pub(super) fn default_one(unpaced: bool) -> Outcome<Self> {
+        let limits = ["--circuits-a-peer", "4", "--rate", "10485760"];
+        Self::with(&[&limits[..], &["--default-limits"]].concat(), unpaced)
+    }
+
+    fn with(limits: &[&str], unpaced: bool) -> Outcome<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg("mesh-relay")
-            .args(["--circuits-a-peer", &circuits_a_peer.to_string()])
-            .args(["--rate", &rate.to_string()])
+            .args(limits)
             .args(unpaced.then_some("--unpaced"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

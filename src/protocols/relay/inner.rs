@@ -155,6 +155,12 @@ impl Inner {
         }
     }
 
+    /// Whether a peer that was served when it came still is.
+    pub(super) fn serves(&self, holder: &Holder) -> bool {
+        let access = self.access();
+        holder.ids().any(|id| access.lists(&id))
+    }
+
     /// One more circuit, dialled by this peer.
     pub(super) fn open(self: &Arc<Self>, from: &Holder) -> Result<Open, Denied> {
         let now = self.now();
@@ -290,6 +296,7 @@ impl From<Denied> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.status {
+            Status::NotAllowed => "it is not served any more",
             Status::Full => "the relay has no room for more",
             Status::Quota => "it has as much as it may have",
             Status::NotRegistered => "nobody of that id is registered",

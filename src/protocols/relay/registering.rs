@@ -54,6 +54,7 @@ pub(super) async fn serve(
             }
         };
         match renewed {
+            Some(_) if !relay.serves(holder) => return Err(Refusal::of(Status::NotAllowed)),
             Some(wanted) => lifetime = wanted,
             None => return Ok(()),
         }

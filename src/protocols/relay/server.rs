@@ -61,7 +61,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Changes whom it serves. Registrations and circuits that are there go on.
+    /// Changes whom it serves. Circuits that are there go on, and registrations until they are renewed.
     pub fn set_access(&self, access: Access) {
         *self.inner.access() = access;
     }
