@@ -11,7 +11,7 @@ use crate::tls::Peer;
 use super::access::Who;
 use super::core::Core;
 use super::live::Path;
-use super::shares::{Holder, Resource, Scope, Shares};
+use super::shares::{self, Holder, Resource, Scope, Shares};
 
 /// A session costs one descriptor.
 const SESSION: [(Resource, usize); 2] = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
@@ -26,7 +26,7 @@ struct Outbound(Shares);
 
 impl stack::Admission for Outbound {
     fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted> {
-        let memory = self.0.memory_of(peer.id());
+        let memory = self.0.memory_of(shares::ids(peer.id(), peer.former_ids()));
         let pool = memory.pool.clone();
         Ok(Admitted::holding(memory).with_receive_pool(pool))
     }
@@ -49,13 +49,14 @@ struct Inbound {
 impl stack::Admission for Inbound {
     fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted> {
         let holder = Holder {
-            peer: peer.id(),
+            ids: shares::ids(peer.id(), peer.former_ids()),
             host: self.host,
             named: peer.is_named(),
         };
+        let ids = Arc::clone(&holder.ids);
         match self.shares.take(holder, &SESSION) {
             Ok(share) => {
-                let memory = self.shares.memory_of(holder.peer);
+                let memory = self.shares.memory_of(ids);
                 let pool = memory.pool.clone();
                 Ok(Admitted::holding((share, memory)).with_receive_pool(pool))
             }

@@ -67,10 +67,6 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn holder(&self) -> Holder {
-        Holder {
-            peer: self.who.id,
-            host: self.host,
-            named: self.who.named,
-        }
+        Holder::new(&self.who, self.host)
     }
 }

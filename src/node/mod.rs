@@ -334,16 +334,21 @@ impl Node {
         all.into_iter().map(one).collect()
     }
 
-    /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`].
+    /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`]. It is counted as the
+    /// peer's sessions are, where there is one.
     ///
     /// # Errors
     /// [`Exceeded`] names the limit.
     pub fn hold(&self, peer: PeerId, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
-        let holder = Holder {
-            peer,
-            host: None,
-            named: false,
-        };
+        let live = self.core.chosen(peer);
+        let holder = live.map_or_else(
+            || Holder {
+                ids: shares::ids(peer, &[]),
+                host: None,
+                named: false,
+            },
+            |(_, _, live)| live.holder(),
+        );
         self.core.shares.take(holder, wanted)
     }
 

@@ -21,6 +21,8 @@ use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::mux::ReceivePool;
 
+use super::access::Who;
+
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -156,13 +158,30 @@ impl fmt::Display for Exceeded {
 }
 
 /// Who holds a share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    pub(super) peer: PeerId,
+    /// The id of its key, and those of keys that it has proven to have replaced. What it holds is counted to each, so that
+    /// any number of heirs of one key have that key's share and no more.
+    pub(super) ids: Arc<[PeerId]>,
     /// Where it comes from, if that is another machine.
     pub(super) host: Option<Source>,
     /// The node's trust policy knows it by name.
     pub(super) named: bool,
+}
+
+impl Holder {
+    pub(super) fn new(who: &Who, host: Option<Source>) -> Self {
+        Self {
+            ids: ids(who.id, &who.former),
+            host,
+            named: who.named,
+        }
+    }
+}
+
+/// A peer's present id and the former ones.
+pub(super) fn ids(id: PeerId, former: &[PeerId]) -> Arc<[PeerId]> {
+    std::iter::once(id).chain(former.iter().copied()).collect()
 }
 
 /// The counts of one resource.
@@ -187,7 +206,8 @@ impl Counts {
         if n > free {
             return Err((Scope::All, limits.all));
         }
-        let held = self.peers.get(&holder.peer).copied().unwrap_or(0);
+        let of = |id| self.peers.get(id).copied().unwrap_or(0);
+        let held = holder.ids.iter().map(of).max().unwrap_or(0);
         if held + n > limits.peer {
             return Err((Scope::Peer, limits.peer));
         }
@@ -206,7 +226,9 @@ impl Counts {
 
     fn add(&mut self, holder: &Holder, n: usize) {
         self.all += n;
-        *self.peers.entry(holder.peer).or_default() += n;
+        for id in holder.ids.iter() {
+            *self.peers.entry(*id).or_default() += n;
+        }
         if !holder.named {
             self.strangers += n;
             if let Some(host) = holder.host {
@@ -225,7 +247,9 @@ impl Counts {
             }
         }
         self.all = self.all.saturating_sub(n);
-        less(&mut self.peers, &holder.peer, n);
+        for id in holder.ids.iter() {
+            less(&mut self.peers, id, n);
+        }
         if !holder.named {
             self.strangers = self.strangers.saturating_sub(n);
             if let Some(host) = &holder.host {
@@ -256,18 +280,22 @@ impl Shares {
         }
     }
 
-    /// The receive memory of all sessions of a peer, for one session more.
-    pub(super) fn memory_of(&self, peer: PeerId) -> PeerMemory {
+    /// The receive memory of all sessions of a peer, by all its ids, for one session more.
+    pub(super) fn memory_of(&self, ids: Arc<[PeerId]>) -> PeerMemory {
         let mut of_peers = lock(&self.of_peers);
-        let most = self.limits.receive_memory_a_peer;
-        let new = || (self.memory.share(most), 0);
-        let (pool, sessions) = of_peers.entry(peer).or_insert_with(new);
-        *sessions += 1;
-        let pool = pool.clone();
+        let there = ids.iter().find_map(|id| of_peers.get(id));
+        let pool = there.map_or_else(
+            || self.memory.share(self.limits.receive_memory_a_peer),
+            |(pool, _)| pool.clone(),
+        );
+        for id in ids.iter() {
+            let (_, sessions) = of_peers.entry(*id).or_insert_with(|| (pool.clone(), 0));
+            *sessions += 1;
+        }
         drop(of_peers);
         PeerMemory {
             shares: self.clone(),
-            peer,
+            ids,
             pool,
         }
     }
@@ -284,11 +312,13 @@ impl Shares {
         wanted: &[(Resource, usize)],
     ) -> Result<Share, Exceeded> {
         let mut counts = self.counts();
-        for (resource, n) in wanted {
+        for (resource, _) in wanted {
             let limits = self.limits.of(*resource);
             let checked = counts.entry(*resource).or_default();
+            // Of a resource that is named twice the sum counts.
+            let n = sum(wanted, *resource);
             checked
-                .check(limits, &holder, *n)
+                .check(limits, &holder, n)
                 .map_err(|(scope, limit)| Exceeded {
                     resource: *resource,
                     scope,
@@ -324,6 +354,11 @@ impl Shares {
     }
 }
 
+fn sum(wanted: &[(Resource, usize)], of: Resource) -> usize {
+    let each = wanted.iter().filter(|(resource, _)| *resource == of);
+    each.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is whole before anything can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -333,17 +368,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct PeerMemory {
     shares: Shares,
-    peer: PeerId,
+    ids: Arc<[PeerId]>,
     pub(super) pool: ReceivePool,
 }
 
 impl Drop for PeerMemory {
     fn drop(&mut self) {
         let mut of_peers = lock(&self.shares.of_peers);
-        if let Some((_, sessions)) = of_peers.get_mut(&self.peer) {
-            *sessions -= 1;
-            if *sessions == 0 {
-                of_peers.remove(&self.peer);
+        for id in self.ids.iter() {
+            if let Some((_, sessions)) = of_peers.get_mut(id) {
+                *sessions -= 1;
+                if *sessions == 0 {
+                    of_peers.remove(id);
+                }
             }
         }
     }
@@ -382,7 +419,7 @@ mod tests {
 
     fn stranger(n: u16) -> Holder {
         Holder {
-            peer: peer(n),
+            ids: Arc::new([peer(n)]),
             host: None,
             named: false,
         }
@@ -401,7 +438,7 @@ mod tests {
     fn greedy(shares: &Shares, holder: Holder) -> (Vec<Share>, Exceeded) {
         let mut held = Vec::new();
         loop {
-            match shares.take(holder, &ONE) {
+            match shares.take(holder.clone(), &ONE) {
                 Ok(share) => held.push(share),
                 Err(exceeded) => return (held, exceeded),
             }
@@ -417,6 +454,34 @@ mod tests {
             assert!(exceeded.to_string().contains("at most 16"), "{exceeded}");
         }
         assert_eq!(shares.held(Resource::Sessions, None), 0, "given back");
+    }
+
+    #[test]
+    fn the_heirs_of_one_key_have_its_share_together() {
+        let shares = Shares::new(ShareLimits::default());
+        // Each names a key of its own before the one that all have replaced.
+        let heir = |n: u16| Holder {
+            ids: ids(peer(1000 + n), &[peer(2000 + n), peer(1)]),
+            ..named(0)
+        };
+        let all: Vec<_> = (0..40)
+            .filter_map(|n| shares.take(heir(n), &ONE).ok())
+            .collect();
+        assert_eq!(all.len(), 16);
+        let refused = shares.take(named(1), &ONE).unwrap_err();
+        assert_eq!(refused.scope, Scope::Peer, "nor has the old key one more");
+        let _ = shares.take(named(2), &ONE).unwrap();
+        let memory: Vec<_> = (0..40).map(|n| shares.memory_of(heir(n).ids)).collect();
+        let most = shares.limits.receive_memory_a_peer;
+        assert_eq!(memory.first().unwrap().pool.limit(), most);
+        assert_eq!(
+            lock(&shares.of_peers).get(&peer(1)).unwrap().1,
+            40,
+            "in one pool"
+        );
+        drop((all, memory));
+        assert!(lock(&shares.of_peers).is_empty());
+        assert_eq!(shares.held(Resource::Sessions, Some(peer(1))), 0);
     }
 
     #[test]
