@@ -62,13 +62,11 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
         let node = Node::new(config);
-        fn failed(error: impl std::fmt::Display) -> Failure {
-            Failure::new(Code::Other, error.to_string())
-        }
         Ok(Self {
-            relays: Relays::on(&node).map_err(failed)?,
-            introductions: Introductions::on(&node).map_err(failed)?,
-            sealed: Sealed::on(&node).map_err(failed)?,
+            relays: Relays::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
+            introductions: Introductions::on(&node)
+                .map_err(|e| Failure::new(Code::Other, e.to_string()))?,
+            sealed: Sealed::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
             forwarder: Forwarder::new(&node),
             node,
         })

@@ -96,7 +96,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     for own in trust::named_among(
         &args.allow,
-        &[&[identity.clone()], more.as_slice()].concat(),
+        &[std::slice::from_ref(&identity), more.as_slice()].concat(),
     ) {
         say(format_args!(
             "note: --allow names this machine's own id, {own}: it takes the ids of those who connect"

@@ -235,7 +235,7 @@ impl Engine {
                 continue;
             };
             // A new one in the place of an old one of its own is at nobody's cost.
-            if self.age(now, share) >= Some(self.config.stale) {
+            if Self::age(now, share) >= Some(self.config.stale) {
                 renewed = Some((*source, Some(*source)));
             }
             if share.inside.len() >= self.most_of(*source) {
@@ -266,7 +266,7 @@ impl Engine {
         let to_proven = self.is_proven(now, to);
         let mut worst = None;
         for (source, share) in &self.shares {
-            let (has, age) = (share.inside.len(), self.age(now, share));
+            let (has, age) = (share.inside.len(), Self::age(now, share));
             if has <= own || *source == to {
                 continue;
             }
@@ -351,7 +351,7 @@ impl Engine {
     }
 
     /// How old the oldest handshake of a source is.
-    fn age(&self, now: Instant, share: &Share) -> Option<Duration> {
+    fn age(now: Instant, share: &Share) -> Option<Duration> {
         let (_, since) = share.inside.front()?;
         Some(now.saturating_duration_since(*since))
     }
