@@ -435,7 +435,7 @@ mod tests {
     const ONE: [(Resource, usize); 1] = [(Resource::Sessions, 1)];
 
     /// As many as it gets.
-    fn greedy(shares: &Shares, holder: Holder) -> (Vec<Share>, Exceeded) {
+    fn greedy(shares: &Shares, holder: &Holder) -> (Vec<Share>, Exceeded) {
         let mut held = Vec::new();
         loop {
             match shares.take(holder.clone(), &ONE) {
@@ -449,7 +449,7 @@ mod tests {
     fn one_peer_has_its_limit_and_no_more() {
         let shares = Shares::new(ShareLimits::default());
         for holder in [stranger(1), named(2)] {
-            let (held, exceeded) = greedy(&shares, holder);
+            let (held, exceeded) = greedy(&shares, &holder);
             assert_eq!((held.len(), exceeded.scope), (16, Scope::Peer));
             assert!(exceeded.to_string().contains("at most 16"), "{exceeded}");
         }
@@ -489,7 +489,7 @@ mod tests {
         let shares = Shares::new(ShareLimits::default());
         let mut all = Vec::new();
         for n in 0..16 {
-            all.extend(greedy(&shares, stranger(n)).0);
+            all.extend(greedy(&shares, &stranger(n)).0);
         }
         // All sixteen again, in turn, until none gets any more.
         loop {
@@ -501,9 +501,9 @@ mod tests {
                 break;
             }
         }
-        let (honest, _) = greedy(&shares, stranger(99));
+        let (honest, _) = greedy(&shares, &stranger(99));
         assert!(honest.len() >= 2, "{} of {}", honest.len(), all.len());
-        let (friend, _) = greedy(&shares, named(100));
+        let (friend, _) = greedy(&shares, &named(100));
         assert!(friend.len() >= 16, "{}", friend.len());
     }
 
@@ -514,7 +514,7 @@ mod tests {
             .filter_map(|n| shares.take(stranger(n), &ONE).ok())
             .collect();
         assert_eq!(all.len(), 192);
-        let (friend, _) = greedy(&shares, named(2000));
+        let (friend, _) = greedy(&shares, &named(2000));
         assert!(friend.len() >= 16, "{}", friend.len());
     }
 

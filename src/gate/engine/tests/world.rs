@@ -231,7 +231,7 @@ impl<D: Door> World<D> {
             match act {
                 Act::Knock(i) => self.knock(i),
                 Act::Done(i, ticket) if self.clients[i].ticket == Some(ticket) => {
-                    self.done(i, ticket)
+                    self.done(i, ticket);
                 }
                 Act::Done(..) => {}
             }
