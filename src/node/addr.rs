@@ -6,7 +6,8 @@
 //!
 //! Hints and the service are percent-encoded (RFC 3986, section 2.1) where a byte would end them, and
 //! where it would not survive being pasted: `%`, `/`, `;`, white space, control characters and everything
-//! outside of ASCII. What is printed parses to the same value, and prints the same again.
+//! outside of ASCII. A hint of `tcp:` has nothing of that but the `%` of a zone, and stands as it is:
+//! `cepa://PEERID@tcp:[fe80::1%eth0]:7000`. What is printed parses to the same value, and prints the same again.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -157,7 +158,11 @@ impl fmt::Display for PeerAddr {
         write!(f, "{SCHEME}{}", self.peer)?;
         for (at, hint) in self.hints.iter().enumerate() {
             f.write_char(if at == 0 { '@' } else { ';' })?;
-            encode(f, &hint.to_string())?;
+            if hint.is_network() {
+                write!(f, "{hint}")?;
+            } else {
+                encode(f, &hint.to_string())?;
+            }
         }
         if !self.service.is_empty() {
             f.write_char('/')?;
@@ -231,7 +236,12 @@ impl FromStr for PeerAddr {
         let peer = peer.parse().map_err(PeerAddrError::Peer)?;
         let mut address = Self::new(peer).with_service(&service)?;
         for hint in hints.into_iter().flat_map(|hints| hints.split(';')) {
-            address = address.with_hint(decode(hint)?.parse()?)?;
+            let plain = hint.parse::<Hint>().ok().filter(Hint::is_network);
+            let hint = match plain {
+                Some(hint) => hint,
+                None => decode(hint)?.parse()?,
+            };
+            address = address.with_hint(hint)?;
         }
         Ok(address)
     }
@@ -354,6 +364,8 @@ mod tests {
             format!("cepa://{A}/up"),
             format!("cepa://{A}@tcp:127.0.0.1:7000"),
             format!("cepa://{A}@tcp:[::1]:7000;tcp:host:1/up"),
+            format!("cepa://{A}@tcp:[fe80::1%eth0]:7000;tcp:[fe80::1%3]:1/up"),
+            format!("cepa://{A}@relay:{A}@tls+tls?key=raw+tcp:[fe80::1%eb0]:7000/up"),
             format!("cepa://{A}@relay:{A}@tcp:127.0.0.1:7000/up"),
             format!("cepa://{A}@relay:{A}@relay:{A}@tcp:h:1"),
             format!("cepa://{A}@unix:%2Frun%2Fcepa.sock/a%20b%2Fc"),
@@ -362,6 +374,24 @@ mod tests {
             let address: PeerAddr = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
         }
+    }
+
+    /// The same text, zone and all, in both kinds of addresses.
+    #[test]
+    fn a_zone_is_written_plainly() {
+        for zone in ["eth0", "3", "251", "eb0", "25", "wlan0.1"] {
+            let text = format!("tcp:[fe80::1%{zone}]:7000");
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+            let address: PeerAddr = format!("cepa://{A}@{text}").parse().unwrap();
+            assert_eq!(address.hints(), [Hint::Direct(endpoint)]);
+            assert_eq!(address.to_string(), format!("cepa://{A}@{text}"));
+        }
+        // Whoever encodes the percent sign all the same, as a URI's, is understood; and no zone is made of it.
+        let text = format!("cepa://{A}@tcp:[fe80::1%25eth0]:7000");
+        let address: PeerAddr = text.parse().unwrap();
+        assert_eq!(address.to_string(), text.replace("%25", "%"));
+        assert!("tcp:[fe80::1%25eth0]:7000".parse::<Endpoint>().is_err());
     }
 
     #[test]
@@ -415,11 +445,12 @@ mod tests {
             service in "\\PC{0,40}"
                 .prop_filter("a name", |s| s.is_empty() || ServiceName::check(s).is_ok()),
             paths in prop::collection::vec("[ -~]{1,30}", 0..4),
+            zones in prop::collection::vec("[a-z0-9]{1,6}", 0..3),
             relayed in any::<bool>(),
         ) {
             let mut address = PeerAddr::new(A.parse().unwrap()).with_service(&service).unwrap();
-            for path in paths {
-                let text = format!("unix:/{}", path.replace(['%', ',', '?'], "_"));
+            let paths = paths.iter().map(|path| format!("unix:/{}", path.replace(['%', ',', '?'], "_")));
+            for text in paths.chain(zones.iter().map(|zone| format!("tcp:[fe80::1%{zone}]:1"))) {
                 let Ok(endpoint) = text.parse() else { continue };
                 let mut hint = Hint::Direct(endpoint);
                 if relayed {

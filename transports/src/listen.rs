@@ -1,14 +1,13 @@
 //! Waiting at an address.
 use std::fmt;
 
-use tokio::net::TcpListener;
-
 use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError};
 use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
 use crate::serial::SerialListener;
 use crate::stream::Stream;
+use crate::tcp::TcpSockets;
 use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
 use crate::{exec, fd, stdio, tcp};
@@ -17,7 +16,7 @@ use crate::{exec, fd, stdio, tcp};
 ///
 /// | scheme | what [`Listener::accept`] gives |
 /// |---|---|
-/// | `tcp`, `unix`, `memory` | a stream for each connection |
+/// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
 /// | `stdio`, `fd`, `exec` | one stream (the command is started by `listen`), then `None` |
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
 /// | `pty` | a stream when somebody has opened the other end; the next one when that was dropped and somebody opens it again |
@@ -31,9 +30,9 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
     let mut real = endpoint.clone();
     let source = match endpoint.target() {
         Target::Tcp { host, port } => {
-            let (listener, port) = tcp::bind(endpoint, host, *port).await?;
+            let (sockets, port) = tcp::bind(endpoint, host, *port).await?;
             real = real.with_port(port);
-            Source::Tcp(listener)
+            Source::Tcp(sockets)
         }
         Target::Unix { path } => Source::Unix(UnixSocket::bind(endpoint, path).await?),
         Target::Stdio => Source::Once(Some(stdio::open(Action::Listen, endpoint)?)),
@@ -68,7 +67,7 @@ pub struct Listener {
 }
 
 enum Source {
-    Tcp(TcpListener),
+    Tcp(TcpSockets),
     Unix(UnixSocket),
     Memory(MemoryListener),
     Serial(SerialListener),
@@ -83,7 +82,7 @@ impl Listener {
     /// One line, as for [`listen`].
     pub async fn accept(&mut self) -> Result<Option<Stream>, TransportError> {
         match &mut self.source {
-            Source::Tcp(listener) => tcp::accept(listener, &self.endpoint).await.map(Some),
+            Source::Tcp(sockets) => sockets.accept(&self.endpoint).await.map(Some),
             Source::Unix(socket) => socket.accept(&self.endpoint).await.map(Some),
             Source::Memory(listener) => Ok(listener.accept().await),
             Source::Serial(line) => line.accept(&self.endpoint).await.map(Some),

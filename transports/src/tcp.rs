@@ -1,7 +1,10 @@
-//! `tcp:`: dialling tries every address of a name, listening reports the real port.
+//! `tcp:`: dialling tries every address of a name, listening is at all of them and reports the real port.
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -117,14 +120,21 @@ impl Wire for TcpStream {
     }
 }
 
-/// Binds the first address of the name that can be bound.
+/// The sockets of a listener, one for each address of its name.
+#[derive(Debug)]
+pub(crate) struct TcpSockets {
+    /// Never empty. The one that is looked at first comes last in the next round, so that none waits for ever.
+    listeners: Vec<TcpListener>,
+}
+
+/// Binds every address of the name, all with one port: whoever dials the name tries them in turn, and must not meet
+/// somebody else at one of them. Gives the port.
 pub(crate) async fn bind(
     endpoint: &Endpoint,
     host: &str,
     port: u16,
-) -> Result<(TcpListener, u16), TransportError> {
+) -> Result<(TcpSockets, u16), TransportError> {
     let addresses = resolve(Action::Listen, endpoint, host, port).await?;
-    let bound = TcpListener::bind(addresses.as_slice()).await;
     let advice = |error: &io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             "stop what listens there, or take another port (0: any free one)"
@@ -133,31 +143,163 @@ pub(crate) async fn bind(
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };
-    let fail = |error: io::Error| {
+    let bound = bind_all(&addresses).await;
+    bound.map_err(|error| {
         let advice = advice(&error);
         TransportError::io(Action::Listen, endpoint, error, advice)
-    };
-    let listener = bound.map_err(fail)?;
-    let port = listener.local_addr().map_err(fail)?.port();
-    Ok((listener, port))
+    })
 }
 
-/// The next connection. Cancel safe.
-///
-/// What concerns one connection (it was gone before it was accepted) is passed over. When the process
-/// has run out of descriptors or memory, it waits a moment and tries again: a server that stops
-/// accepting for good because of one such moment would be the worse failure.
-pub(crate) async fn accept(
-    listener: &TcpListener,
-    endpoint: &Endpoint,
-) -> Result<Stream, TransportError> {
+/// How often another free port is taken because the first address's is in use at the next one.
+const OTHER_PORTS: usize = 16;
+
+async fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
+    let mut tries = 0;
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return Ok(wrap(stream, address)),
-            Err(error) if transient(&error) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(error) => return Err(TransportError::io(Action::Accept, endpoint, error, "")),
+        tries += 1;
+        match bind_each(addresses).await {
+            Err((chosen, error))
+                if chosen && error.kind() == io::ErrorKind::AddrInUse && tries < OTHER_PORTS => {}
+            bound => return bound.map_err(|(_, error)| error),
         }
+    }
+}
+
+/// The error comes with whether the port was chosen by the system.
+async fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool, io::Error)> {
+    let mut listeners = Vec::new();
+    let (mut port, mut chosen, mut absent) = (None, false, None);
+    let mut done = BTreeSet::new();
+    for address in addresses {
+        if !done.insert(*address) {
+            continue;
+        }
+        let mut at = *address;
+        if let Some(port) = port {
+            at.set_port(port);
+        }
+        let listener = match TcpListener::bind(at).await {
+            Ok(listener) => listener,
+            // The name has an address of a family that this machine does not speak, as with IPv6 switched off.
+            Err(error) if is_absent(&error) => {
+                absent = absent.or(Some(error));
+                continue;
+            }
+            Err(error) => return Err((chosen, error)),
+        };
+        if port.is_none() {
+            let real = listener.local_addr().map_err(|e| (false, e))?;
+            chosen = at.port() == 0;
+            port = Some(real.port());
+        }
+        listeners.push(listener);
+    }
+    match port {
+        Some(port) => Ok((TcpSockets { listeners }, port)),
+        None => {
+            let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            Err((false, absent.unwrap_or_else(nothing)))
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    let family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(family)
+}
+
+impl TcpSockets {
+    /// The next connection. Cancel safe.
+    ///
+    /// What concerns one connection (it was gone before it was accepted) is passed over. When the process
+    /// has run out of descriptors or memory, it waits a moment and tries again: a server that stops
+    /// accepting for good because of one such moment would be the worse failure.
+    pub(crate) async fn accept(&mut self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
+        loop {
+            match poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok((stream, address)) => return Ok(wrap(stream, address)),
+                Err(error) if transient(&error) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(TransportError::io(Action::Accept, endpoint, error, "")),
+            }
+        }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        for (at, listener) in self.listeners.iter().enumerate() {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                self.listeners.rotate_left(at + 1);
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(port: u16) -> Vec<SocketAddr> {
+        ["127.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), port))
+            .to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
+        for _ in 0..20 {
+            let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+            let all: Vec<_> = sockets
+                .listeners
+                .iter()
+                .map(|l| l.local_addr().unwrap())
+                .collect();
+            // A machine without IPv6 has two.
+            assert!((2..=3).contains(&all.len()), "{all:?}");
+            assert!(all.iter().all(|at| at.port() == port), "{all:?}");
+            let endpoint = "tcp:localhost:1".parse().unwrap();
+            for at in all {
+                let stream = TcpStream::connect(at).await.unwrap();
+                let accepted = sockets.accept(&endpoint).await.unwrap();
+                let from = stream.local_addr().unwrap();
+                assert_eq!(accepted.remote(), &Remote::Tcp(from));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn busy_addresses_do_not_starve_the_others() {
+        let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+        let endpoint = "tcp:localhost:1".parse().unwrap();
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            held.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        held.push(TcpStream::connect(("127.0.0.2", port)).await.unwrap());
+        let quiet = held.last().unwrap().local_addr().unwrap();
+        // In its turn, or a little later where its readiness comes later.
+        for _ in 0..25 {
+            if sockets.accept(&endpoint).await.unwrap().remote() == &Remote::Tcp(quiet) {
+                return;
+            }
+        }
+        panic!("only the busy one is accepted from");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
+        let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind_all(&addresses(port)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // Documentation's (RFC 5737): nobody has it.
+        let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
+        let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
+        let (sockets, _) = bind_all(&[elsewhere, here]).await.unwrap();
+        assert_eq!(sockets.listeners.len(), 1);
+        let error = bind_all(&[elsewhere]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

@@ -239,6 +239,18 @@ fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
                 && z.chars()
                     .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
         };
+        // As in URIs (RFC 6874), where a percent sign is escaped. Here it is not, and no interface is meant whose name
+        // begins with 25; the number of one may.
+        let escaped = zone.and_then(|z| z.strip_prefix("25"));
+        if let Some(zone) = escaped.filter(|z| z.contains(|c: char| !c.is_ascii_digit())) {
+            let at = start + 1 + address.len();
+            let near = format!("%{zone}");
+            return wrong_word(
+                at,
+                "a zone behind a plain \"%\", which is not escaped here",
+                Some(&near),
+            );
+        }
         if address.parse::<Ipv6Addr>().is_err() || !zone.is_none_or(zone_fits) {
             return wrong(start + 1, "an IPv6 address between \"[\" and \"]\"");
         }
