@@ -863,3 +863,100 @@ async fn a_refused_stream_and_a_closed_session_say_why() {
         Err(MuxError::GaveUp { .. })
     ));
 }
+
+/// Counts how often its task was woken.
+struct Counted<F> {
+    future: Pin<Box<F>>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        self.future.as_mut().poll(cx)
+    }
+}
+
+/// As many are woken as there is room for, and in the order in which they came.
+#[tokio::test]
+async fn those_who_wait_to_open_are_woken_one_for_each_that_may() {
+    const WAITING: usize = 4000;
+    let (a, b) = duplex(64 << 10);
+    let mut config = Config::default();
+    config.max_outbound_streams = 5;
+    let (client, driver) = mux(a, Side::Client, config);
+    tokio::spawn(driver);
+    let (server, _) = start(b, Side::Server);
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok(stream) = server.accept().await {
+            kept.push(stream);
+            if kept.len() == 5 {
+                kept.clear();
+            }
+        }
+    });
+    let polls = Arc::new(AtomicUsize::new(0));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..WAITING {
+        let (client, order) = (client.clone(), Arc::clone(&order));
+        let opening = Counted {
+            future: Box::pin(async move { client.open().await }),
+            polls: Arc::clone(&polls),
+        };
+        tasks.spawn(async move {
+            // Every tenth gives up while it waits.
+            if i % 10 == 9 {
+                let _ = timeout(Duration::ZERO, opening).await;
+                return;
+            }
+            let stream = opening.await.unwrap();
+            order.lock().unwrap().push((stream.id(), i));
+            tokio::task::yield_now().await;
+        });
+    }
+    while let Some(done) = timeout(HANG, tasks.join_next()).await.expect("a hang") {
+        done.unwrap();
+    }
+    let polls = polls.load(Ordering::SeqCst);
+    assert!(polls < 3 * WAITING, "{polls} polls for {WAITING} openings");
+    let order = order.lock().unwrap();
+    assert!(order.len() >= WAITING * 9 / 10);
+    assert!(order.is_sorted(), "first come, first served");
+}
+
+/// One acceptor is woken for each stream, and all of them when the session ends.
+#[tokio::test]
+async fn those_who_accept_are_woken_one_for_each_stream() {
+    const WAITING: usize = 500;
+    let ((client, _), (server, _)) = pair();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..WAITING {
+        let server = server.clone();
+        tasks.spawn(Counted {
+            future: Box::pin(async move { server.accept().await.map(|_| ()) }),
+            polls: Arc::clone(&polls),
+        });
+    }
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        kept.push(client.open().await.unwrap());
+        client.ping().await.unwrap();
+    }
+    let mut accepted = 0;
+    while accepted < 100 {
+        let done = timeout(HANG, tasks.join_next()).await.expect("a hang");
+        done.unwrap().unwrap().unwrap();
+        accepted += 1;
+    }
+    let before = polls.load(Ordering::SeqCst);
+    assert!(before <= WAITING + 110, "{before} polls");
+    client.close().await;
+    while let Some(done) = timeout(HANG, tasks.join_next()).await.expect("a hang") {
+        assert!(done.unwrap().unwrap_err().is_clean());
+    }
+}

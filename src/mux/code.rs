@@ -25,6 +25,8 @@ const UNACCEPTED: u32 = OURS + 0x24;
 pub(crate) const TIMED_OUT: u32 = OURS + 0x28;
 /// A reset of what nobody read while memory was short.
 pub(crate) const UNREAD: u32 = OURS + 0x29;
+/// A reset of what was open when its application closed the session.
+pub(crate) const CLOSED: u32 = OURS + 0x2a;
 
 /// Why a session was ended by one end, as the other end reads it (spec, "Go Away").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,6 +214,7 @@ impl fmt::Display for Reset {
         let meaning = match self.0 {
             TIMED_OUT => "a time limit of its own passed",
             UNREAD => "it was not read there while memory was short",
+            CLOSED => "the session was closed there while it was open",
             GOING_AWAY | APPLICATION | STREAMS | BACKLOG | UNACCEPTED => {
                 "refused, though it was in use"
             }
@@ -262,7 +265,7 @@ mod tests {
         for code in refusals
             .map(Refusal::code)
             .into_iter()
-            .chain([TIMED_OUT, UNREAD])
+            .chain([TIMED_OUT, UNREAD, CLOSED])
         {
             assert!(seen.insert(code));
             assert!(page.contains(&format!("| `{code:08x}` |")), "{code:x}");

@@ -10,13 +10,20 @@
 //!   call of the other classes, until they have nothing.
 //! - plain verbs (`open`, `accept`, `read`, `write`, `shutdown`, …): what the application wants.
 //!
-//! The file tree follows this: `engine/receive.rs`, `engine/transmit.rs`, `engine/verbs.rs`,
-//! `engine/clock.rs`, `engine/early.rs`, `engine/pings.rs`, `engine/retreat.rs`, `engine/room.rs`, `engine/told.rs`; here stands what belongs to the session as a
-//! whole. Two engines that are wired together by hand, with a time that a test makes up,
-//! are a complete session: see `tests/`.
+//! The file tree follows this:
+//! - `receive`: bytes in, and `transmit`: bytes out
+//! - `verbs`: what the application does with streams; `openings`: how it gets them
+//! - `clock`: what passing time does; `pings`
+//! - `room`: memory of unread data; `early`, `retreat`: what the other end is spared
+//! - `end`: how a session ends; `told`: what those who watch it are told
+//!
+//! Here stands what belongs to the session as a whole. Two engines that are wired together by hand, with a time that
+//! a test makes up, are a complete session: see `tests/`.
 
 mod clock;
 mod early;
+mod end;
+mod openings;
 mod pings;
 mod receive;
 mod retreat;
@@ -32,11 +39,11 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
-use super::code::{GoAwayCode, Refusal};
+use super::code::GoAwayCode;
 use super::config::Config;
 use super::credit::{Allowance, Budget};
-use super::error::{MuxError, StreamError, Violation};
-use super::event::{Event as Told, Record};
+use super::error::{MuxError, StreamError};
+use super::event::Record;
 use super::frame::{Decoder, Frame};
 use super::memory::Memory;
 use super::moment::Moment;
@@ -57,9 +64,9 @@ const ROUND_TRIP_STALE: Duration = Duration::from_secs(10);
 /// What those who wait for the session as a whole are to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
-    /// A stream waits for `accept`.
+    /// There may be more room for those who accept: [`Engine::accept_room`].
     pub(crate) accept: bool,
-    /// An `open` that had to wait may be tried again.
+    /// There may be more room for those who open: [`Engine::open_room`].
     pub(crate) open: bool,
     /// Something was recorded for those who watch.
     pub(crate) event: bool,
@@ -318,6 +325,7 @@ impl Engine {
             stopped: self.memory.is_stopped(),
             unsent: self.unsent.held(),
             windows: self.budget.used(),
+            ids_left: self.ids_left(),
             round_trip: self.round_trip,
             least_round_trip: self.pacer.least_round_trip(),
             delivery_rate: self.pacer.delivery_rate(),
@@ -326,156 +334,12 @@ impl Engine {
         }
     }
 
-    // ---- verbs of the session; those of streams are in verbs.rs ------------------------------
-
-    /// Tells the peer that no more streams are wanted. With [`GoAwayCode::Normal`] existing streams
-    /// go on, and the session ends when the last of them is over; any other code ends it at once.
-    pub(crate) fn go_away(&mut self, code: GoAwayCode) {
-        if self.end.is_some() {
-            return;
-        }
-        self.refuse_new_streams();
-        if self.local_go_away.is_none() || code != GoAwayCode::Normal {
-            self.local_go_away = Some(code);
-            self.go_away_owed = true;
-        }
-        self.ending = true;
-        self.notices.open = true;
-        if code != GoAwayCode::Normal {
-            self.finish(MuxError::GaveUp { code });
-        }
-    }
-
-    /// Ends the session in a bounded time: streams that were shut down still send what is queued, all others are
-    /// reset, then go-away.
-    pub(crate) fn close(&mut self, code: GoAwayCode) {
-        self.begin_to_close(code);
-        self.close_bounded = true;
-        self.retime = true;
-        self.notices.driver = true;
-    }
-
-    fn begin_to_close(&mut self, code: GoAwayCode) {
-        if self.end.is_some() || self.closing {
-            return;
-        }
-        self.refuse_new_streams();
-        self.closing = true;
-        self.close_code = code;
-        self.notices.open = true;
-        for key in self.store.keys() {
-            let done = self.store.get(key).is_none_or(|entry| entry.fin_wanted);
-            if !done {
-                let failure = StreamError::Session(closed_here(code));
-                self.reset_stream(key, 0, failure);
-            }
-        }
-    }
-
-    /// The application has dropped its last handle to open and accept with. The session goes on for
-    /// the streams that it still holds.
-    pub(crate) fn abandon(&mut self) {
-        self.refuse_new_streams();
-        self.abandoned = true;
-        self.close_if_unused();
-    }
-
-    /// The task that drives the session is gone.
-    pub(crate) fn handle_driver_gone(&mut self) {
-        self.finish(MuxError::DriverGone);
-    }
-
     /// As streams keep times.
     fn moment(&self, now: Instant) -> Moment {
         Moment::new(self.started_at, now)
     }
 
     // ---- helpers ------------------------------------------------------------------------------
-
-    fn close_if_unused(&mut self) {
-        if self.end.is_none() && !self.store.iter().any(|(_, entry)| entry.held) {
-            self.begin_to_close(GoAwayCode::Normal);
-        }
-    }
-
-    /// No stream of the peer is taken from here on, and those that nobody accepted are refused.
-    fn refuse_new_streams(&mut self) {
-        self.refusing = true;
-        while let Some(key) = self.backlog.pop_front() {
-            self.refuse_unseen(key, Refusal::GoingAway);
-        }
-    }
-
-    /// Refuses a stream that nobody has accepted, and that is not in the backlog any more.
-    fn refuse_unseen(&mut self, key: Key, reason: Refusal) {
-        if let Some(entry) = self.store.get_mut(key) {
-            entry.held = false;
-        }
-        self.refuse(key, reason);
-    }
-
-    /// The peer broke the protocol: tell it, and end.
-    fn violated(&mut self, violation: Violation) {
-        if self.end.is_none() {
-            self.local_go_away = Some(violation.code());
-            self.finish(MuxError::Protocol(violation));
-            self.go_away_owed = true;
-        }
-    }
-
-    /// Ends the session for every stream and everybody who waits. What came from the wire can still
-    /// be accepted and read; nothing more goes out, except a go-away that was decided on.
-    fn finish(&mut self, error: MuxError) {
-        if self.end.is_some() {
-            return;
-        }
-        // After an error of the wire nothing can be sent.
-        self.go_away_owed &= matches!(error, MuxError::GaveUp { .. } | MuxError::Closed);
-        self.record.push_last(Told::Ended {
-            reason: error.clone(),
-        });
-        self.notices.event = true;
-        self.end = Some(error);
-        self.scheduler.clear();
-        self.control.clear();
-        self.pongs.clear();
-        self.retreating.clear();
-        self.early_held.clear();
-        self.slowed_until = None;
-        self.pings.clear();
-        self.body = None;
-        self.memory.end(&mut self.wakes);
-        self.still_since = None;
-        self.notices.ended = true;
-        for key in self.store.keys() {
-            let Some(entry) = self.store.get_mut(key) else {
-                continue;
-            };
-            entry.in_control = false;
-            entry.in_data = false;
-            entry.rst = Rst::None;
-            self.unsent.change(entry.send.len(), 0, &mut self.wakes);
-            if !entry.send.is_empty() && entry.failure.is_none() {
-                entry.failure = self.end.clone().map(|end| Box::new(end.into()));
-            }
-            entry.send.clear();
-            self.wakes.extend(entry.reader.take());
-            self.wakes.extend(entry.writer.take());
-            if !entry.held {
-                self.remove(key);
-            }
-        }
-    }
-
-    /// Ends the session as this end wished, with a go-away if none was sent.
-    fn end_here(&mut self) {
-        let code = self.close_code;
-        if self.local_go_away != Some(code) {
-            self.local_go_away = Some(code);
-            self.go_away_owed = true;
-        }
-        self.finish(closed_here(code));
-    }
 
     /// Streams that are not over on the wire.
     fn live_streams(&self) -> usize {
@@ -595,13 +459,5 @@ impl Engine {
             self.set_budget();
             self.notices.open = true;
         }
-    }
-}
-
-/// Why a session is over that this end closed.
-fn closed_here(code: GoAwayCode) -> MuxError {
-    match code {
-        GoAwayCode::Normal => MuxError::Closed,
-        code => MuxError::GaveUp { code },
     }
 }

@@ -48,6 +48,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod line;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -125,20 +126,15 @@ impl Drop for Handle {
 
 impl Mux {
     /// Opens a substream. Does not wait for the peer, except while too many streams are open or
-    /// unanswered ([`Config::max_outbound_streams`], [`Config::accept_backlog`]). Cancel safe.
+    /// unanswered ([`Config::max_outbound_streams`], [`Config::accept_backlog`]); those who wait are served in the order
+    /// in which they came. Cancel safe.
     ///
     /// # Errors
-    /// When the session is over or takes no new streams.
+    /// When the session is over or takes no new streams. Nothing was sent then.
     pub async fn open(&self) -> Result<Substream, OpenError> {
         let shared = &self.handle.shared;
-        loop {
-            let mut changed = std::pin::pin!(shared.open.notified());
-            changed.as_mut().enable();
-            if let Some(key) = shared.with(|engine| engine.open(shared::now()))? {
-                return Ok(Substream::new(Arc::clone(shared), key));
-            }
-            changed.await;
-        }
+        let key = shared.open().await?;
+        Ok(Substream::new(Arc::clone(shared), key))
     }
 
     /// [`Mux::open`], with another priority than the usual one from the first byte on. Cancel safe.
@@ -157,18 +153,8 @@ impl Mux {
     /// When the session is over; [`MuxError::is_clean`] tells a clean end.
     pub async fn accept(&self) -> Result<Substream, MuxError> {
         let shared = &self.handle.shared;
-        loop {
-            let mut changed = std::pin::pin!(shared.accept.notified());
-            changed.as_mut().enable();
-            let (key, end) = shared.with(|engine| (engine.accept(), engine.end().cloned()));
-            if let Some(key) = key {
-                return Ok(Substream::new(Arc::clone(shared), key));
-            }
-            if let Some(end) = end {
-                return Err(end);
-            }
-            changed.await;
-        }
+        let key = shared.accept().await?;
+        Ok(Substream::new(Arc::clone(shared), key))
     }
 
     /// Measures a round trip to the peer's mux. Waits as long as the peer does; silence ends the

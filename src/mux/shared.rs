@@ -3,24 +3,23 @@
 //! The lock is a plain mutex, held for the engine's bookkeeping only: never across IO, crypto or an
 //! await, and never while somebody is woken. Copies of more than a few KiB are made outside of it.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::engine::Engine;
-use super::error::MuxError;
+use super::error::{MuxError, OpenError};
+use super::line::Line;
+use super::store::Key;
 
 /// Pings of the application that may be under way at once; more wait.
 const PINGS_AT_ONCE: usize = 32;
 
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
-    /// A stream waits to be accepted, or the session ended.
-    pub(crate) accept: Notify,
-    /// An open may succeed or fail now.
-    pub(crate) open: Notify,
     /// Something was recorded for those who watch.
     pub(crate) events: Notify,
     /// The driver is done, or a go-away has left.
@@ -35,6 +34,11 @@ pub(crate) struct Inner {
     /// The driver, while it waits for the byte stream to take what it has, and whether it is to look at the engine.
     pub(crate) writing: Option<Waker>,
     pub(crate) look: bool,
+    /// Who waits to open, and who to accept.
+    opening: Line,
+    accepting: Line,
+    /// Somebody left a line whose turn it may have been.
+    left: bool,
     /// Who waits for which ping.
     pings: Vec<(u64, oneshot::Sender<Duration>)>,
     /// A go-away has reached the byte stream below.
@@ -51,12 +55,13 @@ impl Shared {
                 driver: None,
                 writing: None,
                 look: false,
+                opening: Line::default(),
+                accepting: Line::default(),
+                left: false,
                 pings: Vec::new(),
                 go_away_flushed: false,
                 driver_done: false,
             }),
-            accept: Notify::new(),
-            open: Notify::new(),
             events: Notify::new(),
             done: Notify::new(),
             pings: Semaphore::new(PINGS_AT_ONCE),
@@ -77,9 +82,10 @@ impl Shared {
 
     /// [`Shared::with`], for the driver and the pings.
     pub(crate) fn with_inner<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
-        let mut inner = self.lock();
-        let result = f(&mut inner);
-        let wakes = inner.engine.take_wakes();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let result = f(inner);
+        let mut wakes = inner.engine.take_wakes();
         let notices = inner.engine.take_notices();
         let driver = if inner.driver.is_some() && inner.engine.wants_transmit() {
             inner.driver.take()
@@ -103,7 +109,16 @@ impl Shared {
         } else {
             Vec::new()
         };
-        drop(inner);
+        let left = std::mem::take(&mut inner.left) || notices.ended;
+        if notices.accept || left {
+            let room = inner.engine.accept_room();
+            inner.accepting.wake(room, &mut wakes);
+        }
+        if notices.open || left {
+            let room = inner.engine.open_room();
+            inner.opening.wake(room, &mut wakes);
+        }
+        drop(guard);
         #[cfg(test)]
         super::model::step();
         drop(hopeless);
@@ -115,16 +130,50 @@ impl Shared {
             // Whoever asked may have stopped waiting.
             let _ = waiter.send(round_trip);
         }
-        if notices.accept || notices.ended {
-            self.accept.notify_waiters();
-        }
         if notices.event {
             self.events.notify_waiters();
         }
-        if notices.open || notices.ended {
-            self.open.notify_waiters();
-        }
         result
+    }
+
+    /// Opens a stream, when it is this caller's turn.
+    pub(crate) async fn open(&self) -> Result<Key, OpenError> {
+        let mut place = Place::new(self, |inner| &mut inner.opening);
+        poll_fn(|cx| {
+            self.with_inner(|inner| {
+                if inner.opening.ahead_of(place.number) < inner.engine.open_room() {
+                    if let Some(opened) = inner.engine.open(now()).transpose() {
+                        place.leave(inner);
+                        return Poll::Ready(opened);
+                    }
+                } else if place.number.is_none() {
+                    inner.engine.open_waits();
+                }
+                place.wait(inner, cx);
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
+    /// Takes a stream of the peer, when it is this caller's turn.
+    pub(crate) async fn accept(&self) -> Result<Key, MuxError> {
+        let mut place = Place::new(self, |inner| &mut inner.accepting);
+        poll_fn(|cx| {
+            self.with_inner(|inner| {
+                if inner.accepting.ahead_of(place.number) < inner.engine.accept_room() {
+                    let accepted = inner.engine.accept().map(Ok);
+                    let end = || inner.engine.end().cloned().map(Err);
+                    if let Some(done) = accepted.or_else(end) {
+                        place.leave(inner);
+                        return Poll::Ready(done);
+                    }
+                }
+                place.wait(inner, cx);
+                Poll::Pending
+            })
+        })
+        .await
     }
 
     /// Asks for a round trip.
@@ -136,6 +185,46 @@ impl Shared {
             inner.pings.push((token, answer));
             Ok(answered)
         })
+    }
+}
+
+/// The place of a future in a line, which it leaves when it is dropped.
+struct Place<'a> {
+    shared: &'a Shared,
+    line: fn(&mut Inner) -> &mut Line,
+    number: Option<u64>,
+}
+
+impl<'a> Place<'a> {
+    fn new(shared: &'a Shared, line: fn(&mut Inner) -> &mut Line) -> Self {
+        Self {
+            shared,
+            line,
+            number: None,
+        }
+    }
+
+    fn wait(&mut self, inner: &mut Inner, cx: &Context<'_>) {
+        let line = (self.line)(inner);
+        self.number = Some(line.wait(self.number, cx.waker()));
+    }
+
+    fn leave(&mut self, inner: &mut Inner) {
+        if let Some(number) = self.number.take() {
+            (self.line)(inner).leave(number);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            let shared = self.shared;
+            shared.with_inner(|inner| {
+                self.leave(inner);
+                inner.left = true;
+            });
+        }
     }
 }
 

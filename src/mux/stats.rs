@@ -30,6 +30,8 @@ pub struct Stats {
     pub unsent: usize,
     /// All receive windows together, in bytes.
     pub windows: u64,
+    /// Streams that this end may still open in this session: about 2^31 at first. At 0 an `open` fails, for good.
+    pub ids_left: u32,
     /// The round-trip time as measured by pings.
     pub round_trip: Option<Duration>,
     /// The least round-trip time that a ping behind bulk took lately; known while pacing is on and

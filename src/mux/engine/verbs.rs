@@ -1,14 +1,12 @@
 //! What the application does with streams.
 
 use std::task::{Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::super::code::Refusal;
 use super::super::config::StreamTimeouts;
-use super::super::error::{MuxError, OpenError, StreamError};
-use super::super::event::{Event, Limit};
+use super::super::error::{MuxError, StreamError};
 use super::super::priority::Priority;
 use super::super::queue::RecvQueue;
 use super::super::state::Halves;
@@ -18,76 +16,6 @@ use super::super::stream_entry::Entry;
 use super::Engine;
 
 impl Engine {
-    /// Opens a stream. `None`: too many are open or unanswered; try again after the notice `open`.
-    pub(crate) fn open(&mut self, now: Instant) -> Result<Option<Key>, OpenError> {
-        if let Some(end) = &self.end {
-            return Err(end.clone().into());
-        }
-        if let Some(code) = self.remote_go_away {
-            return Err(OpenError::PeerGoneAway { code });
-        }
-        if self.refusing {
-            return Err(OpenError::Closing);
-        }
-        let id = self.next_id.ok_or(OpenError::Exhausted)?;
-        let full = if self.outbound >= self.config.max_outbound_streams {
-            Some(Limit::OutboundStreams)
-        } else {
-            (self.unanswered >= self.config.accept_backlog).then_some(Limit::Unanswered)
-        };
-        if let Some(limit) = full {
-            self.tell(|| Event::LimitReached { limit });
-            return Ok(None);
-        }
-        self.next_id = id.checked_add(2);
-        self.budget.admit_outbound();
-        self.outbound += 1;
-        self.set_budget();
-        self.unanswered += 1;
-        let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
-        self.schedule(key);
-        self.tell(|| Event::Opened { id, by_peer: false });
-        Ok(Some(key))
-    }
-
-    /// Streams of the peer that were accepted and are not over.
-    fn open_inbound(&self) -> usize {
-        self.inbound - self.backlog.len()
-    }
-
-    /// How many there may be. What waits while memory is short has perhaps used it up, and nobody else can go on before it
-    /// is read; so as many as may wait at once are let in then.
-    fn most_inbound(&self) -> usize {
-        let more = if self.is_stopped() {
-            self.config.accept_backlog
-        } else {
-            0
-        };
-        self.config.max_inbound_streams.saturating_add(more)
-    }
-
-    /// Whether a stream that the peer opens has to wait for another to be over.
-    pub(super) fn is_full(&self) -> bool {
-        self.open_inbound() >= self.config.max_inbound_streams
-    }
-
-    /// Takes the oldest stream that the peer opened, and acknowledges it; `None` if there is none, or not to be had
-    /// now: try again after the notice `accept`.
-    pub(crate) fn accept(&mut self) -> Option<Key> {
-        if self.slowed_until.is_some() || self.open_inbound() >= self.most_inbound() {
-            return None;
-        }
-        while let Some(key) = self.backlog.pop_front() {
-            if let Some(entry) = self.store.get_mut(key) {
-                entry.accepted = true;
-                self.schedule(key);
-                self.tell(|| Event::Accepted { id: key.id });
-                return Some(key);
-            }
-        }
-        None
-    }
-
     /// Takes the next piece that arrived; `None` at the peer's FIN. What arrived before an abnormal
     /// end can still be read, then the end's error comes, every time.
     pub(crate) fn read(

@@ -471,3 +471,39 @@ fn a_close_with_a_reason_is_read_at_the_other_end() {
         assert_eq!(error.to_string(), text, "and so does who opens then");
     }
 }
+
+#[test]
+fn what_waited_when_the_peer_closed_is_accepted_beyond_the_limit_but_not_of_a_peer_that_broke_a_rule()
+ {
+    for (broken, accepted) in [(false, 5), (true, 2)] {
+        let config = Config {
+            max_inbound_streams: 2,
+            ..Config::default()
+        };
+        let mut one = One::new(Side::Server, config);
+        for i in 0..5 {
+            one.give(Frame::Data {
+                id: 2 * i + 1,
+                flags: Flags::SYN.with(Flags::FIN),
+                len: 4,
+            });
+            one.give_body(4);
+        }
+        if broken {
+            one.give(Frame::Data {
+                id: 2,
+                flags: Flags::NONE,
+                len: 0,
+            });
+        } else {
+            one.give(Frame::GoAway { code: 0 });
+            one.engine.handle_eof();
+        }
+        let keys: Vec<Key> = std::iter::from_fn(|| one.engine.accept()).collect();
+        assert_eq!(keys.len(), accepted);
+        for key in keys {
+            assert!(matches!(one.read(key), Poll::Ready(Ok(Some(piece))) if piece.len() == 4));
+            assert!(matches!(one.read(key), Poll::Ready(Ok(None))));
+        }
+    }
+}

@@ -4,6 +4,7 @@ use cepa_transports::Side;
 
 use super::super::code::{GoAwayCode, Refusal};
 use super::super::config::Config;
+use super::super::error::OpenError;
 use super::super::frame::{Flags, Frame};
 use super::{One, SECOND};
 
@@ -150,4 +151,60 @@ fn a_session_that_closes_does_not_wait_for_openings_that_it_takes_back() {
     assert_eq!(one.take(), []);
     one.engine.close(GoAwayCode::Normal);
     assert_eq!(one.take(), [Frame::GoAway { code: 0 }]);
+}
+
+/// After the last number there is no other: that is said in time, to those who wait as well, and what is open goes on.
+#[test]
+fn numbers_that_are_used_up_are_an_error_of_their_own() {
+    for side in [Side::Client, Side::Server] {
+        let mut one = One::new(side, Config::default());
+        assert_eq!(
+            one.engine.stats().ids_left,
+            if side == Side::Client {
+                1 << 31
+            } else {
+                (1 << 31) - 1
+            }
+        );
+        let last = if side == Side::Client {
+            u32::MAX
+        } else {
+            u32::MAX - 1
+        };
+        one.engine.begin_at(last - 2);
+        assert_eq!(one.engine.stats().ids_left, 2);
+        let first = one.engine.open(one.now).unwrap().unwrap();
+        one.engine.take_notices();
+        let key = one.engine.open(one.now).unwrap().unwrap();
+        assert_eq!([first.id, key.id], [last - 2, last]);
+        assert_eq!(one.engine.stats().ids_left, 0);
+        assert!(
+            one.engine.take_notices().open,
+            "whoever waits is to hear it"
+        );
+        assert_eq!(one.engine.open_room(), usize::MAX);
+        for _ in 0..2 {
+            let error = one.engine.open(one.now).unwrap_err();
+            assert!(matches!(error, OpenError::Exhausted));
+            assert!(error.is_safe_to_retry());
+            assert_eq!(
+                error.to_string(),
+                "all stream numbers of this session are used up; open a new one"
+            );
+        }
+        one.take();
+        one.give(Frame::Data {
+            id: last,
+            flags: Flags::ACK,
+            len: 3,
+        });
+        one.give_body(3);
+        assert!(matches!(one.read(key), std::task::Poll::Ready(Ok(Some(_)))));
+        assert_eq!(one.write(key, 5), 5);
+        assert!(one.engine.end().is_none());
+    }
+    // A peer that comes to its last is no trouble either.
+    let mut one = One::server();
+    let key = one.syn(u32::MAX);
+    assert_eq!(key.id, u32::MAX);
 }
