@@ -960,3 +960,141 @@ async fn those_who_accept_are_woken_one_for_each_stream() {
         assert!(done.unwrap().unwrap_err().is_clean());
     }
 }
+
+/// Fills what a stream takes while its peer does not read.
+async fn fill(stream: &mut Substream) -> usize {
+    let mut taken = 0;
+    while let Ok(n) = timeout(Duration::from_secs(1), stream.write(&[7; 10_000])).await {
+        taken += n.unwrap();
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_write_waits_for_nothing() {
+    let ((client, _), (server, _)) = pair();
+    let mut here = client.open().await.unwrap();
+    let there = server.accept().await.unwrap();
+    fill(&mut here).await;
+    let limit = Duration::from_secs(10);
+    assert_eq!(timeout(limit, here.write(b"")).await.unwrap().unwrap(), 0);
+    let nothing = [io::IoSlice::new(b""), io::IoSlice::new(b"")];
+    let written = timeout(limit, here.write_vectored(&nothing)).await;
+    assert_eq!(written.unwrap().unwrap(), 0);
+    timeout(limit, here.write_all(b"")).await.unwrap().unwrap();
+    timeout(limit, here.write_chunk(Bytes::new()))
+        .await
+        .unwrap()
+        .unwrap();
+    timeout(limit, here.flush()).await.unwrap().unwrap();
+    drop(there);
+}
+
+/// A write that is dropped before it is done has written nothing: what the stream took before is all that arrives.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_write_has_written_nothing() {
+    let ((client, _), (server, _)) = pair();
+    let mut here = client.open().await.unwrap();
+    let mut there = server.accept().await.unwrap();
+    let mut taken = fill(&mut here).await;
+    for _ in 0..20 {
+        // The one is short and copied under the lock, the other long and copied before.
+        for data in [vec![1; 100], vec![2; 20_000]] {
+            let write = timeout(Duration::from_millis(10), here.write(&data)).await;
+            assert!(write.is_err(), "there is no room");
+        }
+    }
+    let reading = tokio::spawn(async move {
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).await.unwrap();
+        got
+    });
+    here.write_all(&[7; 10]).await.unwrap();
+    taken += 10;
+    here.shutdown().await.unwrap();
+    let got = reading.await.unwrap();
+    assert_eq!(got.len(), taken);
+    assert!(
+        got.iter().all(|byte| *byte == 7),
+        "not a byte of what was given up"
+    );
+}
+
+/// A half that is dropped says nothing: the stream ends with `shutdown`, or with the drop of both halves, which is no clean end.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_half_of_a_split_stream_is_no_end() {
+    let ((client, _), (server, _)) = pair();
+    let (mut read, mut write) = tokio::io::split(client.open().await.unwrap());
+    let mut there = server.accept().await.unwrap();
+    write.write_all(b"half").await.unwrap();
+    drop(write);
+    let mut got = [0; 4];
+    there.read_exact(&mut got).await.unwrap();
+    let limit = Duration::from_secs(1000);
+    assert!(
+        timeout(limit, there.read_u8()).await.is_err(),
+        "it is not over"
+    );
+    // The other direction goes on meanwhile.
+    there.write_all(b"still").await.unwrap();
+    let mut got = [0; 5];
+    read.read_exact(&mut got).await.unwrap();
+    drop(read);
+    let error = there.read_u8().await.unwrap_err();
+    assert!(
+        matches!(stream_error(&error), StreamError::ResetByPeer { code: 0 }),
+        "{error}"
+    );
+    // Shut down before it is dropped, the write half ends the direction, and the answer can be read.
+    let (mut read, mut write) = tokio::io::split(client.open().await.unwrap());
+    let mut there = server.accept().await.unwrap();
+    write.write_all(b"whole").await.unwrap();
+    write.shutdown().await.unwrap();
+    drop(write);
+    let mut got = Vec::new();
+    there.read_to_end(&mut got).await.unwrap();
+    there.write_all(&got).await.unwrap();
+    there.shutdown().await.unwrap();
+    got.clear();
+    read.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"whole");
+}
+
+/// Without a handle a session goes on for its streams, and takes no others: the peer is told that it may open them elsewhere.
+#[tokio::test]
+async fn a_kept_stream_outlives_the_handles_of_its_session() {
+    let ((client, driven), (server, served)) = pair();
+    let mut here = client.open().await.unwrap();
+    let mut there = server.accept().await.unwrap();
+    let waiting = client.open().await.unwrap();
+    client.ping().await.unwrap();
+    drop(server);
+    // One that came before, and one that comes then.
+    for mut refused in [waiting, client.open().await.unwrap()] {
+        let error = timeout(HANG, refused.read_u8()).await.unwrap().unwrap_err();
+        let found = stream_error(&error);
+        assert!(
+            matches!(
+                found,
+                StreamError::RefusedByPeer {
+                    reason: Refusal::GoingAway
+                }
+            ),
+            "{found}"
+        );
+    }
+    for _ in 0..3 {
+        here.write_u8(1).await.unwrap();
+        assert_eq!(there.read_u8().await.unwrap(), 1);
+        there.write_u8(2).await.unwrap();
+        assert_eq!(here.read_u8().await.unwrap(), 2);
+    }
+    assert!(!served.is_finished());
+    there.shutdown().await.unwrap();
+    drop(there);
+    // That was the last one.
+    timeout(HANG, served).await.unwrap().unwrap().unwrap();
+    assert!(timeout(HANG, client.closed()).await.unwrap().is_clean());
+    timeout(HANG, driven).await.unwrap().unwrap().unwrap();
+    assert_eq!(here.read_chunk().await.unwrap(), None);
+}

@@ -28,10 +28,13 @@ const COPY_LOCKED: usize = 4 << 10;
 ///   [`StreamError`](super::StreamError) inside. What arrived before such an end is read first.
 /// - `shutdown` ends this direction behind what was written; reading goes on.
 /// - Dropping a substream that was not shut down resets it; after `shutdown`, what was written is
-///   still sent.
+///   still sent. So is it with [`tokio::io::split`]: to drop the write half ends nothing, and when both halves are gone
+///   without `shutdown` the stream is reset.
+/// - A substream that is kept keeps its session, without any [`Mux`](super::Mux); what the peer opens is refused then.
 /// - `flush` has nothing to do: the session sends everything without being asked. To know that all
 ///   has left before the program ends, await [`Mux::close`](super::Mux::close).
-/// - Reading is cancel safe: what a dropped future has not returned stays in the stream.
+/// - Reading is cancel safe: what a dropped future has not returned stays in the stream. So is one write: a dropped
+///   future has written nothing. Not so `write_all`, which is many. A write of nothing waits for nothing.
 ///
 /// The time limits of [`StreamTimeouts`] apply; see [`Substream::set_timeouts`].
 pub struct Substream {
@@ -163,6 +166,9 @@ impl Substream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if total == 0 {
+            return Poll::Ready(Ok(0));
+        }
         if total <= COPY_LOCKED {
             let n = ready!(self.shared.with(|engine| {
                 engine.write_space(self.key, cx.waker()).map_ok(|space| {
