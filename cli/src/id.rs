@@ -170,7 +170,7 @@ pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
     // Peers that pin the key go on as before; who checks dates (an authority's trust, other programs) does not.
     if folder::now() > identity.not_after() {
         say(format_args!(
-            "warning: our own certificate has run out: peers that know our key still take it, others may not; renew it with the same key, so that {} stays our id",
+            "warning: our own certificate has expired: peers that know our key still take it, others may not; renew it with the same key, so that {} stays our id",
             identity.peer_id()
         ));
     }

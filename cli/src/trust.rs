@@ -136,7 +136,7 @@ pub(crate) fn place(address: &Endpoint) -> Option<String> {
 }
 
 /// What there is to say about a peer that was let in: that it is not one of those that were named by
-/// their ids, if such were named; and that its certificate has run out.
+/// their ids, if such were named; and that its certificate has expired.
 pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
     let id = peer.id();
     let mut remarks = Vec::new();

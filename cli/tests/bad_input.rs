@@ -119,7 +119,7 @@ fn an_expired_certificate_is_3_here_and_7_there() {
     assert_eq!(output.status.code(), Some(7), "{stderr}");
     let lines: Vec<&str> = stderr.lines().collect();
     assert!(
-        lines.len() == 2 && lines[0].contains("our own certificate has run out"),
+        lines.len() == 2 && lines[0].contains("our own certificate has expired"),
         "{stderr}"
     );
     assert!(lines[1].starts_with("cepa: "), "{stderr}");

@@ -117,7 +117,7 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     // A server that ends in order is gone all the same.
     server.signal("TERM");
     server.finish();
-    forward.wait_for("the peer closed the session; connecting again");
+    forward.wait_for("the peer is shutting down: try again later; connecting again");
     let _server = serve(&place, &at, 3);
     forward.wait_for("connected again");
     assert_eq!(connect(local).1, "server 3");
@@ -286,7 +286,15 @@ fn connect_opens_the_service_anew_and_says_what_is_gone() {
         let server = serve(&place, &at, 1);
         let (peer, id) = (by_id(&server), server.id());
         let words = if is_peer {
-            vec!["connect", &peer, "talk", "--reconnect", "--identity", &key]
+            vec![
+                "connect",
+                &peer,
+                "talk",
+                "--reconnect",
+                "--local-hints",
+                "--identity",
+                &key,
+            ]
         } else {
             vec!["connect", &at, "talk", "--expect", &id, "--reconnect"]
         };

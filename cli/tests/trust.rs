@@ -414,12 +414,12 @@ fn a_certificate_that_has_run_out_is_warned_of_at_both_ends() {
     );
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout), "still let in", "{said}");
-    assert!(said.contains("our own certificate has run out"), "{said}");
-    let of_peer = |id: &str| format!("the certificate of peer {id} has run out");
+    assert!(said.contains("our own certificate has expired"), "{said}");
+    let of_peer = |id: &str| format!("the certificate of peer {id} has expired");
     assert!(said.contains(&of_peer(&server_id)), "{said}");
     server.wait_for(&of_peer(&client_id));
     let said = server.seen().join("\n");
-    assert!(said.contains("our own certificate has run out"), "{said}");
+    assert!(said.contains("our own certificate has expired"), "{said}");
 }
 
 #[test]

@@ -84,8 +84,8 @@ pub enum InvitationError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAdmitted {
-    /// It has run out.
-    #[error("the invitation has run out: ask for another one")]
+    /// It has expired.
+    #[error("the invitation has expired: ask for another one")]
     Expired,
     /// Somebody was let in by it.
     #[error(

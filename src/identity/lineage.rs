@@ -2,7 +2,7 @@
 //!
 //! Where a policy follows a peer from *one* known key to the present one and refuses a path that is broken
 //! (`rotation::path`), this answers the other question: which ids, of whatever list, does this peer have a right
-//! to? So statements are taken one by one: one that is forged, has run out or can't be read gives nothing, and
+//! to? So statements are taken one by one: one that is forged, has expired or can't be read gives nothing, and
 //! takes nothing from the others. What counts are statements that end at the present key, or at a key that is
 //! proven by a later one. They stand oldest first, so one pass from the last to the first finds all of them, and
 //! each signature is checked once at most.

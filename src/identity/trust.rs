@@ -161,7 +161,7 @@ pub enum Refusal {
         /// What was missing.
         reason: String,
     },
-    /// The peer's certificate has run out.
+    /// The peer's certificate has expired.
     Expired {
         /// Who it was.
         presented: PeerId,

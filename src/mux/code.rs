@@ -174,7 +174,13 @@ pub(crate) struct ByPeer(pub(crate) GoAwayCode);
 
 impl fmt::Display for ByPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "go-away code {}", self.0)?;
+        match self.0 {
+            GoAwayCode::Idle => {
+                f.write_str("the peer closed the session, for nothing was open in it")?
+            }
+            GoAwayCode::ShuttingDown => f.write_str("the peer is shutting down")?,
+            code => write!(f, "the peer ended the session (go-away code {code})")?,
+        }
         self.0
             .advice()
             .map_or(Ok(()), |advice| write!(f, ": {advice}"))
@@ -276,16 +282,22 @@ mod tests {
     #[test]
     fn what_the_peer_may_do_about_it_is_in_the_text() {
         let text = |code| ByPeer(code).to_string();
-        assert_eq!(text(GoAwayCode::Normal), "go-away code 0, normal");
+        assert_eq!(
+            text(GoAwayCode::Normal),
+            "the peer ended the session (go-away code 0, normal)"
+        );
         assert_eq!(
             text(GoAwayCode::Limit(LimitKind::PeerSessions)),
-            "go-away code 0x63657001, limit of sessions of one peer: use a session that is open, or close one"
+            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer): use a session that is open, or close one"
         );
         assert_eq!(
             text(GoAwayCode::ShuttingDown),
-            "go-away code 0x63657011, shutting down: try again later"
+            "the peer is shutting down: try again later"
         );
-        assert_eq!(text(GoAwayCode::Other(7)), "go-away code 7");
+        assert_eq!(
+            text(GoAwayCode::Other(7)),
+            "the peer ended the session (go-away code 7)"
+        );
         assert_eq!(Reset(7).to_string(), "code 7");
         assert_eq!(
             Reset(TIMED_OUT).to_string(),

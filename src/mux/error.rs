@@ -19,7 +19,7 @@ pub enum MuxError {
     #[error("the session was closed at this end")]
     Closed,
     /// The peer ended the session. With [`GoAwayCode::Normal`] that is a clean end.
-    #[error("the peer ended the session ({})", ByPeer(*code))]
+    #[error("{}", ByPeer(*code))]
     GoAway {
         /// The reason that the peer gave.
         code: GoAwayCode,

@@ -24,8 +24,8 @@ pub enum Event {
         /// Where.
         at: Endpoint,
     },
-    /// A listener failed. A serial line that was unplugged is waited for: [`Listening`](Self::Listening) comes again with
-    /// its first byte.
+    /// A listener failed. A serial line that was unplugged is waited for: [`ListenerBack`](Self::ListenerBack) comes with
+    /// the first byte after that.
     ListenerFailed {
         /// Where.
         at: Endpoint,
@@ -33,6 +33,11 @@ pub enum Event {
         error: TransportError,
         /// It goes on, now or when what it lacks comes back.
         retrying: bool,
+    },
+    /// A listener that was waited for is there again.
+    ListenerBack {
+        /// Where.
+        at: Endpoint,
     },
     /// A listener has ended: it brings no more streams.
     ListenerEnded {
@@ -205,6 +210,7 @@ impl fmt::Display for Line<'_> {
             Event::ListenerFailed { at, error, .. } => {
                 write!(f, "no longer listening on {at}: {error}")
             }
+            Event::ListenerBack { at } => write!(f, "{at} is back"),
             Event::ListenerEnded { at } => write!(f, "{at} has ended"),
             Event::Remark { text, .. } => f.write_str(text),
             Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
@@ -302,6 +308,7 @@ mod tests {
             };
             for event in [
                 Event::Listening { at: at.clone() },
+                Event::ListenerBack { at: at.clone() },
                 Event::ListenerEnded { at: at.clone() },
                 Event::Remark {
                     at: at.clone(),

@@ -177,7 +177,7 @@ impl Accepting {
                 Err(error) => return Err(ListenerEnd::Transport(error)),
             };
             if absent.take().is_some() {
-                self.core.emit(Event::Listening {
+                self.core.emit(Event::ListenerBack {
                     at: self.endpoint.clone(),
                 });
                 remark(&self.core, &listener);

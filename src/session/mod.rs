@@ -17,7 +17,7 @@
 //! use cepa::identity::{Identity, Pinned};
 //! use cepa::session::Session;
 //! use cepa::stack::StackConfig;
-//! use tokio::io::AsyncWriteExt;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! let identity = Identity::load("me.pem")?;
 //! let expected = "mfzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvzwi3dbonzgc3tlmvza".parse()?;

@@ -344,7 +344,7 @@ fn refused_by_peer(alert: u8) -> String {
             "have its owner allow our peer id (`cepa id show`), or use the identity it knows",
         ),
         AlertDescription::CertificateExpired => (
-            "our certificate has run out or is not valid yet",
+            "our certificate has expired or is not valid yet",
             "renew it with the same key, and check the clocks of both sides",
         ),
         AlertDescription::CertificateRevoked => (

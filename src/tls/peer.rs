@@ -110,7 +110,7 @@ impl Peer {
 
     /// The ids of the keys that it held before, oldest first, at most eight: those that the statements in its
     /// certificate prove, each signed by the older and the newer key, up to the present one, and good when the
-    /// handshake was made. A statement that is forged or has run out gives nothing. Checked when first asked for,
+    /// handshake was made. A statement that is forged or has expired gives nothing. Checked when first asked for,
     /// once for all clones. None for a raw public key, which carries no statements.
     ///
     /// Two peers can share a former id, where a key was stolen and the thief names a successor too; who keeps

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cepa_transports::Side;
 
-use super::super::code::{GoAwayCode, LimitKind, Refusal};
+use super::super::code::{CLOSED, GoAwayCode, LimitKind, Refusal};
 use super::super::config::Config;
 use super::super::engine::Engine;
 use super::super::error::{MuxError, OpenError, StreamError};
@@ -182,7 +182,7 @@ fn closing_sends_what_was_shut_down_resets_the_rest_and_says_goodbye() {
     assert!(frames.contains(&Frame::Window {
         id: 3,
         flags: Flags::RST,
-        value: 0
+        value: CLOSED
     }));
     assert_eq!(frames.last(), Some(&Frame::GoAway { code: 0 }));
     assert!(matches!(one.engine.end(), Some(MuxError::Closed)));
@@ -435,19 +435,19 @@ fn a_close_with_a_reason_is_read_at_the_other_end() {
     for (code, text, clean) in [
         (
             GoAwayCode::Limit(LimitKind::PeerSessions),
-            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer: \
-             use a session that is open, or close one)",
+            "the peer ended the session (go-away code 0x63657001, limit of sessions of one peer): \
+             use a session that is open, or close one",
             false,
         ),
         (
             GoAwayCode::Idle,
-            "the peer ended the session (go-away code 0x63657010, idle: \
-             connect again when there is something to send)",
+            "the peer closed the session, for nothing was open in it: \
+             connect again when there is something to send",
             true,
         ),
         (
             GoAwayCode::ShuttingDown,
-            "the peer ended the session (go-away code 0x63657011, shutting down: try again later)",
+            "the peer is shutting down: try again later",
             true,
         ),
     ] {
