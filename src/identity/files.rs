@@ -167,7 +167,7 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 }
 
 /// Options that make files with mode 0600.
-pub(super) fn private_options() -> OpenOptions {
+pub(crate) fn private_options() -> OpenOptions {
     #[allow(unused_mut)] // where there are no modes
     let mut options = OpenOptions::new();
     #[cfg(unix)]

@@ -59,7 +59,7 @@ pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
 pub use files::ExposedFolder;
 #[cfg(feature = "mesh")]
-pub(crate) use files::{Draft, Exposed, check_file};
+pub(crate) use files::{Draft, Exposed, check_file, private_options};
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{

@@ -176,7 +176,7 @@ impl fmt::Display for ByPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             GoAwayCode::Idle => {
-                f.write_str("the peer closed the session, for nothing was open in it")?
+                f.write_str("the peer closed the session, for nothing was open in it")?;
             }
             GoAwayCode::ShuttingDown => f.write_str("the peer is shutting down")?,
             code => write!(f, "the peer ended the session (go-away code {code})")?,

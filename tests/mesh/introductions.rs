@@ -7,7 +7,7 @@ use cepa::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
 use cepa::node::{Access, Event, Node, NodeConfig, PeerAddr};
 use cepa::protocols::introduction::{
     Flaw, IntroducedError, Introduction, IntroductionEvent, Introductions, IntroductionsError,
-    Terms,
+    StateFileProblem, Terms,
 };
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -430,7 +430,14 @@ async fn what_is_written_down_outlives_the_owner() {
     let keys = config();
     let start = async || {
         let owner = Node::new(keys.clone());
-        let introductions = Introductions::on_with_state(&owner, &file).unwrap();
+        // The one before lets go of it with its last substream.
+        let mut found = None;
+        eventually(|| {
+            found = Introductions::on_with_state(&owner, &file).ok();
+            found.is_some()
+        })
+        .await;
+        let introductions = found.unwrap();
         owner.serve("echo", Access::Nobody, echo).unwrap();
         introductions.introducers("echo", Access::peers([alice.id()]));
         let at = owner.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
@@ -465,9 +472,17 @@ async fn what_is_written_down_outlives_the_owner() {
     gets_in(&bob, &newest).await;
     let fresh = introductions.introduce(&at, an_hour().for_peer(bob.id()));
     gets_in(&bob, &fresh.unwrap()).await;
-    // A file that is none is no reason to go on without one.
-    std::fs::write(&file, "no").unwrap();
-    let error = Introductions::on_with_state(&Node::new(config()), &file).unwrap_err();
+    // Nobody else can use it; and a file that is none is no reason to go on without one.
+    let other = Node::new(config());
+    let error = Introductions::on_with_state(&other, &file).unwrap_err();
+    let problem = match &error {
+        IntroductionsError::StateFile(error) => error.problem(),
+        _ => panic!("{error}"),
+    };
+    assert!(matches!(problem, StateFileProblem::InUse));
+    let none = folder.path().join("none");
+    std::fs::write(&none, "no").unwrap();
+    let error = Introductions::on_with_state(&other, &none).unwrap_err();
     assert!(matches!(error, IntroductionsError::StateFile(_)), "{error}");
 }
 

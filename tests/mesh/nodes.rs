@@ -312,7 +312,8 @@ async fn a_serial_line_that_was_unplugged_is_listened_on_again() {
         Arc::new(Pinned::one(server.id())),
     );
     let session = cepa::session::Session::dial(&plug, &stack);
-    let (session, ()) = soon(async { tokio::join!(session, until(&mut events, listening)) }).await;
+    let back = |e: &Event| matches!(e, Event::ListenerBack { .. }).then_some(());
+    let (session, ()) = soon(async { tokio::join!(session, until(&mut events, back)) }).await;
     let stream = session.unwrap().open("echo").await.unwrap();
     soon(ask(stream, b"hello")).await.unwrap();
 }

@@ -194,13 +194,11 @@ async fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool,
         }
         listeners.push(listener);
     }
-    match port {
-        Some(port) => Ok((TcpSockets { listeners }, port)),
-        None => {
-            let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            Err((false, absent.unwrap_or_else(nothing)))
-        }
-    }
+    let Some(port) = port else {
+        let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        return Err((false, absent.unwrap_or_else(nothing)));
+    };
+    Ok((TcpSockets { listeners }, port))
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -454,6 +454,8 @@ fn a_use_counts_on_all_that_it_was_made_from() {
         &key(),
         long().for_peer(owner.peer_id()).uses(Some(3)).further(2),
     );
+    // By two membranes of the node.
+    book.keep(&original).unwrap();
     book.keep(&original).unwrap();
     let to_bob = made(&owner, &original, bob.peer_id(), 2);
     let to_carol = long().for_peer(carol.peer_id()).uses(Some(1)).further(1);
@@ -471,6 +473,11 @@ fn a_use_counts_on_all_that_it_was_made_from() {
     assert_eq!(admit(&to_bob, &of(&bob)), Ok(()));
     assert_eq!(admit(&to_bob, &of(&bob)), Err(Flaw::UsedUp), "three in all");
     // Kept by none, it is forgotten; what was made from it is for services that are gone.
+    book.release(original.name().unwrap());
+    let mut admit =
+        |it: &Introduction, who: &Party| book.admit(it, who, Standing::Owner, reading(NOW));
+    let used = admit(&to_bob, &of(&bob));
+    assert_eq!(used, Err(Flaw::UsedUp), "another membrane keeps it");
     book.release(original.name().unwrap());
     assert_eq!(book.len(), 1, "what was passed on");
 }
@@ -519,6 +526,104 @@ fn what_is_revoked_takes_along_what_was_made_from_it() {
         Ok(()),
         "it has not passed that on: it has given it through the membrane"
     );
+}
+
+/// One that was made from another one, by a membrane or by who has passed it on.
+struct Made {
+    it: Introduction,
+    to: Identity,
+    /// What it was made from, itself included, and how many uses are counted on each.
+    bound_by: Vec<usize>,
+    uses: Option<u32>,
+    /// Who may take it back.
+    by: PeerId,
+}
+
+/// A reference, and what was made from it; at each step by the membrane, or passed on.
+fn made_from(
+    original_uses: Option<u32>,
+    steps: &[(prop::sample::Index, bool, Option<u32>)],
+) -> Vec<Made> {
+    static KEYS: LazyLock<Vec<Identity>> = LazyLock::new(|| (0..14).map(|_| key()).collect());
+    let mut keys = KEYS.iter().cloned();
+    let [third, owner] = [(); 2].map(|()| keys.next().unwrap());
+    let terms = long()
+        .for_peer(owner.peer_id())
+        .uses(original_uses)
+        .further(200);
+    let mut all = vec![Made {
+        it: one(&third, terms),
+        to: owner.clone(),
+        bound_by: vec![0],
+        uses: original_uses,
+        by: third.peer_id(),
+    }];
+    for ((from, membrane, uses), to) in steps.iter().zip(keys) {
+        let from = &all[from.index(all.len())];
+        let terms = long().for_peer(to.peer_id()).uses(*uses).further(200);
+        let passed = from.it.pass_on(&from.to, terms, at(175));
+        // The original is the membrane's own, which gives it away in its own way alone.
+        let passed = passed.ok().filter(|_| !membrane && from.bound_by.len() > 1);
+        let (it, uses, by) = match passed {
+            Some(it) => {
+                let uses = it.terms().unwrap().uses;
+                (it, uses, from.to.peer_id())
+            }
+            None => (
+                made(&owner, &from.it, to.peer_id(), 200),
+                None,
+                owner.peer_id(),
+            ),
+        };
+        let mut bound_by = from.bound_by.clone();
+        bound_by.push(all.len());
+        all.push(Made {
+            it,
+            to,
+            bound_by,
+            uses,
+            by,
+        });
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever way it went: what was made from a reference has no use more than that, and dies with it.
+    #[test]
+    fn what_was_made_is_never_more_than_what_it_was_made_from(
+        original in prop::option::of(1..6_u32),
+        steps in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), prop::option::of(1..4_u32)), 1..12),
+        acts in prop::collection::vec((any::<prop::sample::Index>(), 0..10_u8), 0..60),
+    ) {
+        let all = made_from(original, &steps);
+        let mut book = book();
+        book.keep(&all[0].it).unwrap();
+        let mut used = vec![0; all.len()];
+        let mut revoked = vec![false; all.len()];
+        for (which, act) in acts {
+            // The original itself is used elsewhere.
+            let at = 1 + which.index(all.len() - 1);
+            let it = &all[at];
+            if act == 0 {
+                let by = Party::new(it.by);
+                let taken = book.revoke(&it.it, &by, Standing::Owner, reading(NOW));
+                prop_assert_eq!(taken, Ok(()));
+                revoked[at] = true;
+                continue;
+            }
+            let may = it.bound_by.iter().all(|at| {
+                !revoked[*at] && all[*at].uses.is_none_or(|most| used[*at] < most)
+            });
+            let found = book.admit(&it.it, &of(&it.to), Standing::Owner, reading(NOW));
+            prop_assert_eq!(found.is_ok(), may, "{:?}", found);
+            if may {
+                it.bound_by.iter().for_each(|at| used[*at] += 1);
+            }
+        }
+    }
 }
 
 // ---- the model ----------------------------------------------------------------------------------------

@@ -58,10 +58,11 @@ impl Introductions {
     /// As [`on`](Self::on), with a small file that outlives the process: it says when the newest introduction of others was
     /// issued that was let in or revoked, and nothing as old as that is let in by the next process, whatever its clock shows.
     /// The file is made where there is none, with mode 0600, and replaced in one step; from its first use on it must not be
-    /// set back, and it belongs to one process at a time. Blocks while it is read.
+    /// set back. Another file beside it, with `.lock` behind its name, is locked as long as it is used: one node uses it at a
+    /// time. Blocks while it is read.
     ///
     /// # Errors
-    /// The node does so already; or the file can't be read or written, is something else, or others may use it.
+    /// The node does so already; or the file can't be read or written, is something else, is in use, or others may use it.
     pub fn on_with_state(node: &Node, file: impl AsRef<Path>) -> Result<Self, IntroductionsError> {
         Self::with(node, State::new(node.handle(), Some(file.as_ref()))?)
     }

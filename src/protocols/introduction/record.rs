@@ -5,6 +5,8 @@
 //! successor reads, whatever the clocks do. The file is replaced in one step, has mode 0600, and is refused where others can
 //! change it: who sets the line back brings back what was used up.
 //!
+//! Two processes with one file would set it back for each other, so a lock beside it is held as long as it is used.
+//!
 //! Where many come, the line says a second more than has come, so that it is written twice a second at most.
 
 use std::fs::{self, File};
@@ -13,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::identity::{Draft, Exposed, check_file};
+use fs4::fs_std::FileExt as _;
+
+use crate::identity::{Draft, Exposed, check_file, private_options};
 
 /// Begins the line; its end is seconds and nanoseconds since 1970.
 const HEAD: &str = "cepa introductions 1 ";
@@ -60,6 +64,9 @@ pub enum StateFileProblem {
         "it is no state file of introductions: give another path, or remove it to refuse all introductions of others from before now"
     )]
     Content,
+    /// Another process uses it, or another node of this one.
+    #[error("it is in use: stop the other process, or give each node a file of its own")]
+    InUse,
     /// Others can read or write it.
     #[error("others can use it (mode {mode:o}): run chmod 600 on it")]
     Permissions {
@@ -85,6 +92,8 @@ pub(super) struct Record {
     written: Mutex<Written>,
     /// Held while the file is written.
     writing: Mutex<()>,
+    /// Locked until it is dropped, or its process ends.
+    _lock: File,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +114,7 @@ impl Record {
             path: path.to_owned(),
             problem,
         };
+        let lock = lock_beside(path).map_err(failed)?;
         let mark = read(path).map_err(failed)?;
         let record = Self {
             path: path.to_owned(),
@@ -113,6 +123,7 @@ impl Record {
                 at: None,
             }),
             writing: Mutex::new(()),
+            _lock: lock,
         };
         // Now, and not with the first introduction, it is said that it can't be written.
         let wrote = write(path, mark.unwrap_or(now));
@@ -147,6 +158,27 @@ impl Record {
         let at = Some(passed);
         *lock(&self.written) = Written { mark, at };
         Ok(())
+    }
+}
+
+/// Locks the file of that name with `.lock` behind it, which stays.
+fn lock_beside(path: &Path) -> Result<File, StateFileProblem> {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    if fs::symlink_metadata(&name).is_ok_and(|found| !found.is_file()) {
+        return Err(StateFileProblem::Content);
+    }
+    let options = private_options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(name);
+    let file = options.map_err(StateFileProblem::Write)?;
+    match file.try_lock_exclusive() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(StateFileProblem::InUse),
+        Err(error) => Err(StateFileProblem::Write(error)),
     }
 }
 
@@ -215,7 +247,10 @@ mod tests {
             fs::read_to_string(&path).unwrap(),
             "cepa introductions 1 101.000000007\n"
         );
-        let (_, mark) = Record::open(&path, at(5)).unwrap();
+        let used = Record::open(&path, at(5)).unwrap_err();
+        assert!(matches!(used.problem(), StateFileProblem::InUse), "{used}");
+        drop(record);
+        let (record, mark) = Record::open(&path, at(5)).unwrap();
         assert_eq!(mark, Some(Duration::new(101, 7)));
         // Less changes nothing; soon after another one it is a second more, and then not written for a while.
         record.raise(at(90), at(1)).unwrap();
@@ -223,9 +258,14 @@ mod tests {
         assert!(record.covers(at(102)) && !record.covers(Duration::new(102, 1)));
         record.raise(Duration::new(102, 1), at(1)).unwrap();
         assert!(record.covers(at(103)) && !record.covers(at(104)));
+        drop(record);
         let (_, mark) = Record::open(&path, at(5)).unwrap();
         assert_eq!(mark, Some(Duration::new(103, 1)));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "no drafts are left"
+        );
     }
 
     #[test]
@@ -277,12 +317,15 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         record.raise(at(2), at(0)).unwrap();
         assert_eq!(mode(&path), 0o600);
+        drop(record);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
         let error = Record::open(&path, at(1)).unwrap_err();
         assert!(matches!(
             error.problem(),
             StateFileProblem::Permissions { mode: 0o620 }
         ));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let (record, _) = Record::open(&path, at(1)).unwrap();
         // Where it can't be written nothing is forgotten of what it said.
         drop(folder);
         let error = record.raise(at(9), at(0)).unwrap_err();

@@ -96,7 +96,9 @@ pub struct Introduction {
 
 impl Introduction {
     /// Signs a reference to the service of an address, one's own or another's. Whether the owner lets
-    /// `issuer` introduce anybody is the owner's to say, when it is used.
+    /// `issuer` introduce anybody is the owner's to say, when it is used. It counts as issued at the beginning of the
+    /// second `now`; an owner that began within that second refuses it. [`Introductions::introduce`](super::Introductions::introduce)
+    /// is more exact.
     ///
     /// # Errors
     /// When the address names no service, or cannot be carried; when the key cannot sign.

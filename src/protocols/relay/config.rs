@@ -83,3 +83,55 @@ impl fmt::Debug for RelayConfig {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each field is taken by name, so that a new one is missed here before it is missed there.
+    #[test]
+    fn the_page_about_relays_has_every_limit_and_its_default() {
+        let RelayConfig {
+            access,
+            registrations,
+            registrations_a_peer,
+            registrations_a_host,
+            lifetime,
+            circuits,
+            circuits_a_peer,
+            circuits_a_host,
+            idle,
+            idle_when_full,
+            min_life,
+            rate,
+            patience,
+            presence: _,
+        } = RelayConfig::new(Access::Nobody);
+        assert_eq!(access, Access::Nobody);
+        let seconds = |time: Duration| format!("{} s", time.as_secs());
+        let part = |given: Option<usize>, part: &str| {
+            given.map_or_else(|| part.to_owned(), |given| given.to_string())
+        };
+        let page = include_str!("../../../docs/MESH.md");
+        for (name, value) in [
+            ("registrations", registrations.to_string()),
+            ("registrations_a_peer", registrations_a_peer.to_string()),
+            (
+                "registrations_a_host",
+                part(registrations_a_host, "a quarter of all"),
+            ),
+            ("lifetime", seconds(lifetime)),
+            ("circuits", circuits.to_string()),
+            ("circuits_a_peer", circuits_a_peer.to_string()),
+            ("circuits_a_host", part(circuits_a_host, "half of all")),
+            ("idle", seconds(idle)),
+            ("idle_when_full", seconds(idle_when_full)),
+            ("min_life", seconds(min_life)),
+            ("rate", format!("{rate} B/s")),
+            ("patience", seconds(patience)),
+        ] {
+            let row = format!("| `{name}` | {value} |");
+            assert!(page.contains(&row), "docs/MESH.md lacks {row}");
+        }
+    }
+}
