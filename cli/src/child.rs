@@ -5,27 +5,37 @@
 
 use std::fmt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::transports::Child;
+use cepa::transports::{Child, Killer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::exit::say;
 use crate::log::say_of;
 
+/// Takes lines of standard error.
+pub(crate) type Lines = Box<dyn Fn(&str) + Send + Sync>;
+
 /// A child whose standard error is being read. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct Watched {
     end: watch::Receiver<Option<End>>,
+    killer: Killer,
     task: JoinHandle<()>,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
+        // Now, and not when the runtime gets to the task: the pipes may close with the next statement.
+        self.killer.kill();
         self.task.abort();
     }
 }
+
+/// How long a killed child may take to be gone: longer than its standard error is waited for.
+const GONE: Duration = Duration::from_secs(3);
 
 /// How a child ended.
 #[derive(Clone, Debug)]
@@ -36,8 +46,6 @@ pub(crate) struct End {
     pub(crate) exit: Option<ExitStatus>,
     /// Ended by a signal or with a status other than 0.
     pub(crate) failed: bool,
-    /// Ended by a signal.
-    pub(crate) killed: bool,
     last_line: Option<String>,
 }
 
@@ -58,10 +66,11 @@ impl Watched {
     }
 
     /// The same for a command that runs for a peer: it may make it say as much as it likes, and is not
-    /// shown more often than other lines about that peer.
-    pub(crate) fn serving(child: Child, name: String, peer: PeerId) -> Self {
+    /// shown more often than other lines about that peer. Each line goes to `lines` as well.
+    pub(crate) fn serving(child: Child, name: String, peer: PeerId, lines: Lines) -> Self {
         Self::follow(child, move |line| {
             say_of(peer, format_args!("[{name}] {line}"));
+            lines(line);
         })
     }
 
@@ -72,25 +81,38 @@ impl Watched {
 
     fn follow(child: Child, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let (tell, end) = watch::channel(None);
+        let killer = child.killer();
         let task = tokio::spawn(async move {
             let _ = tell.send(Some(follow(child, show).await));
         });
-        Self { end, task }
+        Self { end, killer, task }
+    }
+
+    /// Kills it, and what belongs to it, and waits until it is gone.
+    pub(crate) async fn kill(&self) {
+        self.killer.kill();
+        let _ = tokio::time::timeout(GONE, self.ended()).await;
     }
 
     /// Waits for the child's end; its standard error has been read to the end then.
     pub(crate) async fn ended(&self) -> End {
+        self.end().await
+    }
+
+    /// The same, for somebody who does not hold this.
+    pub(crate) fn end(&self) -> impl Future<Output = End> + use<> {
         let mut end = self.end.clone();
-        let seen = end.wait_for(Option::is_some).await;
-        seen.ok()
-            .and_then(|end| end.clone())
-            .unwrap_or_else(|| End {
-                status: "an unknown status".to_owned(),
-                exit: None,
-                failed: true,
-                killed: true,
-                last_line: None,
-            })
+        async move {
+            let seen = end.wait_for(Option::is_some).await;
+            seen.ok()
+                .and_then(|end| end.clone())
+                .unwrap_or_else(|| End {
+                    status: "an unknown status".to_owned(),
+                    exit: None,
+                    failed: true,
+                    last_line: None,
+                })
+        }
     }
 }
 
@@ -112,14 +134,12 @@ async fn follow(mut child: Child, show: impl Fn(&str)) -> End {
             status: status.to_string(),
             exit: Some(status),
             failed: !status.success(),
-            killed: status.code().is_none(),
             last_line,
         },
         Err(e) => End {
             status: format!("an unknown status ({e})"),
             exit: None,
             failed: true,
-            killed: true,
             last_line,
         },
     }

@@ -3,21 +3,37 @@
 //! With `--reconnect` the service is opened anew in a new session when the session is lost. Bytes that were
 //! on their way are gone then, in both directions; standard input is not read meanwhile, so what comes later
 //! is whole. Once its end was passed on there is nothing to open the service anew for: the loss is the end.
+//!
+//! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, docs/PROTOCOL.md), so that the status and the
+//! standard error of a command arrive. A peer that refuses the form is asked for the service by its name alone; its command's failure is
+//! a reset then.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa::mux::{StreamError, Substream};
 use cepa::onion::Onion;
-use cepa::transports::{self, Endpoint, Stream};
+use cepa::session::{OpenError, ServiceName};
+use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
 use crate::again::Again;
 use crate::args::{self, Whither};
+use crate::console::framed::Framed;
+use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join, Step};
 use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
+    let error_status = args.error_status;
+    connect(args).await.map_err(|failure| match error_status {
+        Some(status) if !failure.is_of_command() => failure.exiting(status),
+        _ => failure,
+    })
+}
+
+async fn connect(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let service = service(&args.address, &args.service)?;
     if let Whither::Introduced(it) = &args.address {
@@ -26,7 +42,7 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
             return Err(Failure::new(Code::Usage, why));
         }
         let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
-        return joined_once(&link, far).await;
+        return joined_once(&link, Far::plain(far)).await;
     }
     let mut again = Again::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
@@ -83,7 +99,7 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 }
 
 /// Carries the one session there is to its end.
-async fn joined_once(link: &Link, mut far: Onion<Substream>) -> Result<(), Failure> {
+async fn joined_once(link: &Link, mut far: Far) -> Result<(), Failure> {
     let result = match Near::take().await {
         Ok(mut near) => joined(link, &mut near, &mut far)
             .await
@@ -116,12 +132,8 @@ pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure>
     Ok(service.to_owned())
 }
 
-async fn open(
-    link: &Link,
-    args: &args::Connect,
-    service: &str,
-) -> Result<Onion<Substream>, Failure> {
-    let far = link.session.open(service).await?;
+async fn open(link: &Link, args: &args::Connect, service: &str) -> Result<Far, Failure> {
+    let far = Far::open(link, service, !args.no_status).await?;
     if args.trust.trust.is_some() {
         // Told once it has answered: an error would be all there is to say.
         say(format_args!(
@@ -171,11 +183,87 @@ impl From<Failure> for End {
     }
 }
 
-async fn joined(link: &Link, near: &mut Near, far: &mut Onion<Substream>) -> Result<(), End> {
-    // A person at a terminal has nothing more to say once the service has ended; a pipe may.
-    let mut join = Join::new(&mut near.stream, far)
+/// The service.
+struct Far {
+    stream: Box<dyn ByteStream>,
+    /// How it ended, where it says so, once it has.
+    status: Option<Arc<Mutex<Option<Status>>>>,
+}
+
+impl Far {
+    async fn open(link: &Link, service: &str, with_status: bool) -> Result<Self, OpenError> {
+        let name = format!("{}{service}", wire::EXEC_PREFIX);
+        if with_status && ServiceName::check(&name).is_ok() {
+            match link.session.open(&name).await {
+                Ok(far) => return Ok(Self::with_status(far)),
+                Err(OpenError::Refused { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        link.session.open(service).await.map(Self::plain)
+    }
+
+    fn plain(far: Onion<Substream>) -> Self {
+        Self {
+            stream: Box::new(far),
+            status: None,
+        }
+    }
+
+    fn with_status(far: Onion<Substream>) -> Self {
+        let status = Arc::<Mutex<_>>::default();
+        let ended = Arc::clone(&status);
+        let hear = move |message| match message {
+            Message::Ended(status) => {
+                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            }
+            Message::Stderr(line) => say(line),
+            Message::Terminal(_) | Message::Break => {}
+        };
+        Self {
+            stream: Box::new(Framed::new(far, Box::new(hear)).with_chunk(wire::BULK_MAX)),
+            status: Some(status),
+        }
+    }
+
+    /// Whether it has said how it ended.
+    fn has_ended(&self) -> bool {
+        let status = self.status.as_ref();
+        status.is_some_and(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_some())
+    }
+
+    /// What a service's end means that was none of an error: its status, where that was to come.
+    fn ended(&self) -> Result<(), Failure> {
+        let Some(status) = &self.status else {
+            return Ok(());
+        };
+        let status = status.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let cut = || {
+            let why = "the service ended without saying how, so its output may be incomplete; the server's log tells more";
+            Err(Failure::new(Code::Other, why))
+        };
+        status.map_or_else(cut, ended)
+    }
+}
+
+/// What the end of a service's command is for this process.
+pub(crate) fn ended(status: Status) -> Result<(), Failure> {
+    match status {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(status) => Err(Failure::of_command(status)),
+        Status::Killed(signal) => {
+            say(&status);
+            Err(Failure::of_command(128_u8.saturating_add(signal)))
+        }
+        Status::Failed(why) => Err(Failure::new(Code::Other, why)),
+    }
+}
+
+async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> {
+    // Who says how it ended has no use for more input; a person at a terminal has nothing more to say then. A pipe may.
+    let mut join = Join::new(&mut near.stream, &mut far.stream)
         .end_with_near()
-        .end_with_far(near.at_terminal)
+        .end_with_far(near.at_terminal || far.status.is_some())
         .hold_near_end();
     let ended = loop {
         match join.step().await {
@@ -200,10 +288,10 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Onion<Substream>) -> Res
         // A service may end and leave the rest of its input unread; a session that ends so has cut it.
         Ended::Both {
             far_left: Some(e), ..
-        } if !reset_by_peer(&e) => Err(lost(&e)
+        } if !reset_by_peer(&e) && !far.has_ended() => Err(lost(&e)
             .await
             .unwrap_or_else(|| Failure::new(Code::Lost, format!("input was cut off: {e}")).into())),
-        Ended::Both { .. } => Ok(()),
+        Ended::Both { .. } => Ok(far.ended()?),
         // The reader of standard output has what it wanted.
         Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Ended::NearLeft(e) => {

@@ -28,6 +28,10 @@ Exit codes:
   7  refused by the peer: it does not allow this identity, or has no such service
   8  local: key, configuration, permission, or an address to listen on that is taken
 
+Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its own exit status is passed on,
+and 128 + N where signal N ended it. A failure of cepa begins with `cepa:` on standard error; `connect
+--error-status N` gives it a status that the command does not use.
+
 Errors are one line on standard error. Standard output carries nothing but data.";
 
 /// Exit codes of the tool, as [`HELP`] documents them.
@@ -51,6 +55,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The same may work later, with nothing changed here: what `--reconnect` goes by.
     may_pass: bool,
+    /// The process exits with this, and not with the code.
+    exit: Option<u8>,
 }
 
 impl Failure {
@@ -59,7 +65,24 @@ impl Failure {
             code,
             message: message.into(),
             may_pass: matches!(code, Code::Connect | Code::Lost),
+            exit: None,
         }
+    }
+
+    /// A command of the other end failed: its status is ours. It has said itself why, where it did.
+    pub(crate) fn of_command(status: u8) -> Self {
+        Self::new(Code::Other, "").exiting(status)
+    }
+
+    /// The process exits with this status, whatever failed.
+    pub(crate) fn exiting(mut self, status: u8) -> Self {
+        self.exit = Some(status);
+        self
+    }
+
+    /// It is the command of the other end that failed, and not cepa.
+    pub(crate) fn is_of_command(&self) -> bool {
+        self.message.is_empty()
     }
 
     /// Whether it may, where more is known than the code tells.
@@ -81,8 +104,10 @@ impl Failure {
 
     /// Prints `cepa: …` on standard error and gives the code for the process.
     pub(crate) fn report(&self) -> u8 {
-        say(format_args!("cepa: {}", self.message));
-        self.code as u8
+        if !self.is_of_command() {
+            say(format_args!("cepa: {}", self.message));
+        }
+        self.exit.unwrap_or(self.code as u8)
     }
 }
 

@@ -7,7 +7,8 @@
 //! - a stream that *takes* no more ends its way only (or everything, where the owner of the stream
 //!   says so: [`Join::end_with_near`]), because the other way may still have something to say;
 //! - a stream that cannot be *read* ends everything: its data is cut, and the other end must not
-//!   take that for a clean end. The caller drops both streams, which resets a substream.
+//!   take that for a clean end. The caller drops both streams, which resets a substream. The same holds for an end of
+//!   stream behind a write that failed by a reset or a loss: the system tells of that once, and then reads an end.
 //!
 //! The owner may also hold the end of the near stream back ([`Join::hold_near_end`]), to find out
 //! first whether it was a clean one: a command's output ends the same whether it worked or not.
@@ -46,7 +47,8 @@ pub(crate) enum Ended {
 /// What [`Join::step`] came to.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// The near stream has ended, and its end is held back: [`Join::pass_end_on`], or drop both.
+    /// The near stream has ended, and its end is held back until [`Join::pass_end_on`]; the other way goes on
+    /// meanwhile. Comes once.
     NearEnded,
     /// All is over.
     Over(Ended),
@@ -61,6 +63,7 @@ pub(crate) struct Join<'a, N, F> {
     inward: Way,
     end_with_near: bool,
     end_with_far: bool,
+    near_end_told: bool,
 }
 
 impl<'a, N, F> Join<'a, N, F>
@@ -76,6 +79,7 @@ where
             inward: Way::new(),
             end_with_near: false,
             end_with_far: false,
+            near_end_told: false,
         }
     }
 
@@ -105,6 +109,26 @@ where
         }
     }
 
+    /// What can be read of the near stream now is all there is: whoever writes there is gone, though others may hold it open.
+    pub(crate) fn near_has_ended(&mut self) {
+        self.outward.last = true;
+    }
+
+    /// The same for the far stream.
+    pub(crate) fn far_has_ended(&mut self) {
+        self.inward.last = true;
+    }
+
+    /// What waits in the far stream is to leave, even if no more data comes for it.
+    pub(crate) fn flush_far(&mut self) {
+        self.outward.unflushed = true;
+    }
+
+    /// The far stream.
+    pub(crate) fn far(&self) -> &F {
+        self.far
+    }
+
     /// Nothing more goes to the near stream, because what read there is gone; what it has written
     /// still comes.
     pub(crate) fn near_is_gone(&mut self) {
@@ -124,9 +148,11 @@ where
         }
     }
 
-    /// Whether bytes for the near stream were left untaken.
-    pub(crate) fn near_left_bytes(&self) -> bool {
-        matches!(self.inward.state, State::Left(_))
+    /// Nothing more goes to the far stream, because what read there has ended; what it has written still comes.
+    pub(crate) fn far_has_left(&mut self) {
+        if !self.outward.is_done() {
+            self.outward.state = State::Done;
+        }
     }
 
     /// Carries on to the end of both ways.
@@ -145,20 +171,22 @@ where
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let outward = match self.outward.poll(cx, self.near, self.far) {
-            Poll::Ready(Err(e)) => return Poll::Ready(Step::Over(Ended::Near(e))),
-            other => other.is_ready(),
-        };
-        let inward = match self.inward.poll(cx, self.far, self.near) {
-            Poll::Ready(Err(e)) => return Poll::Ready(Step::Over(Ended::Far(e))),
-            other => other.is_ready(),
-        };
+        self.outward.cut = self.inward.writer_was_cut();
+        if let Poll::Ready(Err(e)) = self.outward.poll(cx, self.near, self.far) {
+            return Poll::Ready(Step::Over(Ended::Near(e)));
+        }
+        self.inward.cut = self.outward.writer_was_cut();
+        if let Poll::Ready(Err(e)) = self.inward.poll(cx, self.far, self.near) {
+            return Poll::Ready(Step::Over(Ended::Far(e)));
+        }
+        let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
         if self.end_with_near
             && let Some(e) = self.inward.left()
         {
             return Poll::Ready(Step::Over(Ended::NearLeft(e)));
         }
-        if matches!(self.outward.state, State::Held) {
+        if matches!(self.outward.state, State::Held) && !self.near_end_told {
+            self.near_end_told = true;
             return Poll::Ready(Step::NearEnded);
         }
         if inward && (outward || self.end_with_far) {
@@ -190,6 +218,10 @@ struct Way {
     carried: u64,
     /// The reader's end is not passed on by itself.
     hold: bool,
+    /// Where nothing can be read for now, nothing more comes.
+    last: bool,
+    /// Writing to where this way reads has failed by a cut, so an end is none.
+    cut: bool,
     state: State,
 }
 
@@ -214,12 +246,27 @@ impl Way {
             unflushed: false,
             carried: 0,
             hold: false,
+            last: false,
+            cut: false,
             state: State::Copying,
         }
     }
 
     fn is_done(&self) -> bool {
         matches!(self.state, State::Done | State::Left(_))
+    }
+
+    /// Whether the system said of the writer that it was cut: a socket then tells the reader of an end, however much is
+    /// missing. A substream tells its reader the truth by itself, and who closes a pipe has only had enough.
+    fn writer_was_cut(&self) -> bool {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
+        match &self.state {
+            State::Left(e) => {
+                e.raw_os_error().is_some()
+                    && matches!(e.kind(), ConnectionAborted | ConnectionReset | TimedOut)
+            }
+            _ => false,
+        }
     }
 
     /// Takes out why the writer left.
@@ -242,7 +289,11 @@ impl Way {
     ) -> Poll<io::Result<()>> {
         for _ in 0..TURNS {
             let step = match self.state {
-                State::Done | State::Held | State::Left(_) => return Poll::Ready(Ok(())),
+                State::Done | State::Left(_) => return Poll::Ready(Ok(())),
+                State::Held if !self.unflushed => return Poll::Ready(Ok(())),
+                State::Held => Pin::new(&mut *to).poll_flush(cx).map_ok(|()| {
+                    self.unflushed = false;
+                }),
                 State::Closing => Pin::new(&mut *to).poll_shutdown(cx).map_ok(|()| {
                     self.state = State::Done;
                 }),
@@ -260,6 +311,10 @@ impl Way {
                         }
                         other => other,
                     },
+                    Poll::Pending if self.last => {
+                        self.ended();
+                        continue;
+                    }
                     Poll::Pending => return Poll::Pending,
                 },
             };
@@ -289,13 +344,21 @@ impl Way {
         self.start = 0;
         self.end = space.filled().len();
         if self.end == 0 {
-            self.state = if self.hold {
-                State::Held
-            } else {
-                State::Closing
-            };
+            if self.cut {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            self.ended();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more comes from the reader.
+    fn ended(&mut self) {
+        self.state = if self.hold {
+            State::Held
+        } else {
+            State::Closing
+        };
     }
 
     fn poll_drain(

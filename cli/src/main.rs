@@ -22,6 +22,7 @@ mod join;
 mod link;
 mod log;
 mod mesh;
+mod near;
 mod node;
 mod passphrase;
 mod peer;

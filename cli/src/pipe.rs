@@ -1,5 +1,7 @@
-//! `cepa pipe`: two streams joined, each with the TLS layers that its address names.
+//! `cepa pipe`: two streams joined, each with the TLS layers that its address names. A command among them ends the pipe
+//! when it exits, and gives it its status.
 
+use std::future::pending;
 use std::time::Duration;
 
 use cepa::Side;
@@ -8,13 +10,18 @@ use cepa::onion::Onion;
 use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream, Target};
+use tokio::time::{Instant, sleep_until};
 
 use crate::args::{self, Trust};
 use crate::child::Watched;
+use crate::connect;
+use crate::console::served;
+use crate::console::wire::Message;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join};
+use crate::join::{Ended, Join, Step};
 use crate::link::refused;
+use crate::near::DRAIN;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
@@ -48,21 +55,77 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
+    let ended = join(&mut near, &mut far).await;
     let lost = |address: &Endpoint, e: &std::io::Error| {
         Failure::new(Code::Lost, format!("{address}: {e}"))
     };
-    match Join::new(&mut near.onion, &mut far.onion).run().await {
+    match ended {
         // Who stops taking what the other sends has lost it; only a reader of our standard output
-        // may do that quietly.
+        // may do that quietly. A command says with its status what that was.
         Ended::Both {
             near_left: Some(e), ..
-        } if !left_quietly(&args.one, &e) => Err(lost(&args.one, &e)),
+        } if !near.is_command() && !left_quietly(&args.one, &e) => return Err(lost(&args.one, &e)),
         Ended::Both {
             far_left: Some(e), ..
-        } if !left_quietly(&args.other, &e) => Err(lost(&args.other, &e)),
-        Ended::Both { .. } => Ok(()),
-        Ended::Near(e) | Ended::NearLeft(e) => Err(lost(&args.one, &e)),
-        Ended::Far(e) => Err(lost(&args.other, &e)),
+        } if !far.is_command() && !left_quietly(&args.other, &e) => {
+            return Err(lost(&args.other, &e));
+        }
+        Ended::Both { .. } => {}
+        Ended::Near(e) | Ended::NearLeft(e) => return Err(lost(&args.one, &e)),
+        Ended::Far(e) => return Err(lost(&args.other, &e)),
+    }
+    // Closed first: a command may wait for that. Its status is this one's.
+    for end in [near, far] {
+        let End { onion, child } = end;
+        drop(onion);
+        if let Some(child) = child
+            && let Message::Ended(status) = served::ended(child.ended().await.exit)
+        {
+            connect::ended(status)?;
+        }
+    }
+    Ok(())
+}
+
+/// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes.
+async fn join(near: &mut End, far: &mut End) -> Ended {
+    let (one, other) = (near.exited(), far.exited());
+    tokio::pin!(one, other);
+    let mut join = Join::new(&mut near.onion, &mut far.onion);
+    let (mut one_gone, mut other_gone) = (false, false);
+    // When what they wrote must have come.
+    let (mut one_until, mut other_until) = (None, None);
+    let until = |until: Option<Instant>| async move {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => pending().await,
+        }
+    };
+    loop {
+        tokio::select! {
+            step = join.step() => match step {
+                Step::NearEnded => join.pass_end_on(),
+                Step::Over(ended) => return ended,
+            },
+            () = &mut one, if !one_gone => {
+                one_gone = true;
+                one_until = Some(Instant::now() + DRAIN);
+                join.near_is_gone();
+            }
+            () = &mut other, if !other_gone => {
+                other_gone = true;
+                other_until = Some(Instant::now() + DRAIN);
+                join.far_has_left();
+            }
+            () = until(one_until) => {
+                one_until = None;
+                join.near_has_ended();
+            }
+            () = until(other_until) => {
+                other_until = None;
+                join.far_has_ended();
+            }
+        }
     }
 }
 
@@ -76,7 +139,26 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An open end of the pipe; a subprocess stays with it.
 struct End {
     onion: Onion<Stream>,
-    _child: Option<Watched>,
+    child: Option<Watched>,
+}
+
+impl End {
+    fn is_command(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Waits until the command has exited; for ever where there is none.
+    fn exited(&self) -> impl Future<Output = ()> + use<> {
+        let ended = self.child.as_ref().map(Watched::end);
+        async move {
+            match ended {
+                Some(ended) => {
+                    ended.await;
+                }
+                None => pending().await,
+            }
+        }
+    }
 }
 
 /// The stream with a link on it.
@@ -122,8 +204,5 @@ async fn open(
             }
         }
     }
-    Ok(End {
-        onion,
-        _child: child,
-    })
+    Ok(End { onion, child })
 }

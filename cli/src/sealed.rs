@@ -10,7 +10,7 @@ use cepa::node::{Access, Node, PeerAddr};
 use cepa::protocols::relay::Status;
 use cepa::protocols::sealed::{MAX_BODY, SealedCall, SealedError};
 use cepa::session::OpenError;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Terminal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{self, Service, Target};
@@ -149,10 +149,13 @@ async fn through(
 ) -> Result<Vec<u8>, String> {
     let held = node.hold(call.sender(), cost(to));
     let _share = held.map_err(|e| e.to_string())?;
-    let mut stream = transports::dial(to).await.map_err(|e| e.to_string())?;
+    let stream = transports::dial_for_peer(to, &Terminal::default()).await;
+    let mut stream = stream.map_err(|e| e.to_string())?;
+    // Dropped before the stream: it is killed before its pipes close.
     let child = stream.take_child();
-    let child = child.map(|child| Watched::serving(child, name.to_owned(), call.sender()));
-    let answer = exchange(stream, call.body()).await;
+    let child = child
+        .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| ())));
+    let answer = exchange(&mut stream, call.body()).await;
     let answer = answer.map_err(|why| format!("{to}: {why}"))?;
     if let Some(child) = child {
         let end = child.ended().await;

@@ -4,13 +4,13 @@
 //!
 //! A service can be had on a console too, with messages beside its data (`console/`).
 //!
-//! A command (`exec:`) gets the substream as standard input and output, half-close included. Its
-//! exit status has no place on the wire; so that a failure is not taken for a short but whole
-//! output, a command that was killed, or that failed with input left untaken, ends its substream
-//! with a reset instead of a clean end.
+//! A command (`exec:`) gets the substream as standard input and output, half-close included. It is served until it has
+//! exited, whatever else still holds its pipes. How it ended goes to who asked for that (the forms `cepa.exec.NAME` and
+//! `cepa.console.NAME`); for anybody else a command that failed ends with a reset, behind its output, so that the failure is not taken
+//! for a whole answer. When the substream is cut, the command is killed before its pipes close: it must not take the cut
+//! for the end of its input.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,31 +18,26 @@ use cepa::mux::Substream;
 use cepa::node::{Access, Admission, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::Session;
 use cepa::tls::TlsConfig;
-use cepa::transports::{self, Endpoint, Stream};
+use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
-use crate::child::Watched;
-use crate::console::framed::Outbox;
-use crate::console::served::{self, Served};
+use crate::console::framed::{Framed, Outbox};
+use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
 use crate::exit::{Code, Failure};
-use crate::join::{Ended, Join, Step};
+use crate::join::Ended;
 use crate::log::say_of;
+use crate::near::Near;
 
-/// How long after the end of its output a command may take to exit, until the end is passed on
-/// without knowing its status. Nearly all exit at once; one that goes on without output is rare.
-const EXIT: Duration = Duration::from_secs(1);
-
-/// A reset throws away what is queued in front of it; this lets the output so far leave first.
+/// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
 
-/// How long a command on a terminal may take to end once that was hung up; then it is killed.
-const HANG_UP: Duration = Duration::from_secs(2);
+/// What a peer reads where the address behind a service can't be opened.
+const UNREACHABLE: &str = "the service cannot be reached at the moment";
 
 /// What serves the services of a node.
 #[derive(Debug)]
@@ -55,26 +50,41 @@ pub(crate) struct Services {
     list: Mutex<BTreeMap<String, Target>>,
 }
 
-/// The form of every service that has a terminal: names with [`wire::PREFIX`] in front.
-struct OnConsole(Arc<Services>);
+/// In which form a service is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// With its standard error and how it ended: `cepa.exec.NAME`.
+    Status,
+    /// The same with a terminal: `cepa.console.NAME`.
+    Console,
+}
 
-impl Protocol for OnConsole {
-    fn names(&self) -> &[&'static str] {
-        &[wire::PREFIX]
-    }
-
-    fn admission(&self, name: &str) -> Admission {
-        Admission::Service(plain(name).to_owned())
-    }
-
-    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.0.serve_on_console(call).await })
+/// The service that a name in such a form stands for.
+fn plain(name: &str) -> (Form, &str) {
+    match name.strip_prefix(wire::EXEC_PREFIX) {
+        Some(plain) => (Form::Status, plain),
+        None => (
+            Form::Console,
+            name.strip_prefix(wire::PREFIX).unwrap_or(name),
+        ),
     }
 }
 
-/// The service that a name on a console stands for.
-fn plain(name: &str) -> &str {
-    name.strip_prefix(wire::PREFIX).unwrap_or(name)
+/// The two forms of every service that have messages beside its bytes.
+struct Framing(Arc<Services>);
+
+impl Protocol for Framing {
+    fn names(&self) -> &[&'static str] {
+        &[wire::PREFIX, wire::EXEC_PREFIX]
+    }
+
+    fn admission(&self, name: &str) -> Admission {
+        Admission::Service(plain(name).1.to_owned())
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.0.serve_framed(call).await })
+    }
 }
 
 impl Services {
@@ -89,8 +99,7 @@ impl Services {
             forwarder,
             list: Mutex::default(),
         });
-        let on_console = Arc::new(OnConsole(Arc::clone(&services)));
-        node.add_protocol(on_console)
+        node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         Ok(services)
     }
@@ -128,7 +137,7 @@ impl Services {
         let (peer, name) = (call.peer().id(), call.service().to_owned());
         let result = match target {
             Target::Echo => match self.accept(call).await {
-                Ok(far) => echo(far).await,
+                Ok(far) => echo(far, || ()).await,
                 Err(e) => Err(e),
             },
             Target::Demo => match self.accept(call).await {
@@ -147,15 +156,24 @@ impl Services {
         }
     }
 
-    /// The same, for a service at somebody's terminal.
-    async fn serve_on_console(&self, call: Call) {
-        let (peer, name) = (call.peer().id(), plain(call.service()).to_owned());
+    /// The same, with messages beside the bytes.
+    async fn serve_framed(&self, call: Call) {
+        let (form, name) = plain(call.service());
+        let (peer, name) = (call.peer().id(), name.to_owned());
         let target = self.list().get(&name).cloned();
         let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
-            let _ = call.refuse("this service has no console").await;
+            let why = match form {
+                Form::Status => "this service has no status; open it by its name alone",
+                Form::Console => "this service has no console",
+            };
+            let _ = call.refuse(why).await;
             return;
         };
-        if let Err(e) = self.console(&name, &target, call).await {
+        let served = match form {
+            Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
+            Form::Console => Box::pin(self.console(&name, &target, call)).await,
+        };
+        if let Err(e) = served {
             say_of(peer, format_args!("service {name}: {e}"));
         }
     }
@@ -170,65 +188,34 @@ impl Services {
     }
 
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let _share = match hold(&call, to) {
-            Ok(share) => share,
-            Err(exceeded) => {
-                let reason = exceeded.to_string();
-                let _ = call.refuse(&reason).await;
-                return Err(reason);
-            }
+        let (call, _share) = held(call, to).await?;
+        let session = call.session().clone();
+        let near = Near::open(name, to, &Terminal::default(), &session, None).await;
+        let (call, near) = opened(call, near).await?;
+        let far = self.accept(call).await?;
+        near.serve(to, far, |far| far.wire().stats().unsent).await
+    }
+
+    /// A service with its standard error, and a last message about how it ended.
+    async fn with_status(&self, name: &str, target: &Target, call: Call) -> Result<(), String> {
+        // The messages wait until there is a substream to send them on.
+        let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
+        let Target::Dial(to) = target else {
+            let far = framed(self.accept(call).await?);
+            let outbox = far.outbox();
+            return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
         };
-        let session = &call.session().clone();
-        let mut near = match transports::dial(to).await {
-            Ok(near) => near,
-            Err(e) => {
-                // What exactly is wrong here is for the operator, not for the peer.
-                let _ = call
-                    .refuse("the service cannot be reached at the moment")
-                    .await;
-                return Err(e.to_string());
-            }
-        };
-        for remark in near.remarks() {
-            say_of(
-                session.peer().id(),
-                format_args!("service {name}: {remark}"),
-            );
-        }
-        let child = near
-            .take_child()
-            .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
-        // A TCP service must not take what has come of a lost substream for all there is.
-        near.cut_when_dropped(true);
-        let on_terminal = near.control().is_some();
-        let mut far = self.accept(call).await?;
-        let mut join = Join::new(&mut near, &mut far);
-        if child.is_some() {
-            join = join.hold_near_end();
-        }
-        let ended = to_the_end(&mut join, child.as_ref(), session, None).await;
-        match ended {
-            Ok(Ended::Both { far_left: None, .. }) => {
-                near.cut_when_dropped(false);
-                // What is queued still leaves; input that goes on coming is answered by a reset.
-                drop(far);
-                // Dropped, a command is killed. One whose input and output have ended in order may
-                // finish what it does; any other has nobody left whom it could serve.
-                if let Some(child) = child {
-                    child.ended().await;
-                }
-                Ok(())
-            }
-            Ok(Ended::Near(e)) => Err(format!("{to}: {e}")),
-            // The peer has reset its substream or is gone; its session tells of that.
-            Ok(_) => {
-                if on_terminal {
-                    hang_up(near, child).await;
-                }
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }
+        let (call, _share) = held(call, to).await?;
+        let session = call.session().clone();
+        let outbox = Outbox::default();
+        let terminal = Terminal::default();
+        let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
+        let (call, near) = opened(call, near).await?;
+        let far = framed(self.accept(call).await?).with_outbox(outbox);
+        near.serve(to, far, |far| {
+            far.unsent() + far.inner().wire().stats().unsent
+        })
+        .await
     }
 
     /// A service at somebody's terminal.
@@ -237,49 +224,36 @@ impl Services {
             Target::Dial(to) => hold(&call, to).map(Some),
             _ => Ok(None),
         };
-        let session = &call.session().clone();
+        let session = call.session().clone();
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
-            return echo(served.far).await;
+            return echo(served.far, || ()).await;
+        };
+        let outbox = served.outbox();
+        let mut failed = async |why: String| {
+            outbox.push(Message::Ended(Status::Failed(why)));
+            let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
         };
         let _share = match share {
             Ok(share) => share,
             Err(exceeded) => {
-                let why = exceeded.to_string();
-                served
-                    .outbox()
-                    .push(Message::Ended(Status::Failed(why.clone())));
-                let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
-                return Err(why);
+                failed(exceeded.to_string()).await;
+                return Err(exceeded.to_string());
             }
         };
-        let mut near = match transports::dial_for(to, &terminal).await {
+        let opened = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
+        let mut near = match opened {
             Ok(near) => near,
             Err(e) => {
                 // What exactly is wrong here is for the operator, not for the peer.
-                let why = "the service cannot be reached at the moment".to_owned();
-                served.outbox().push(Message::Ended(Status::Failed(why)));
-                let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
+                failed(UNREACHABLE.to_owned()).await;
                 return Err(e.to_string());
             }
         };
-        served.joined_to(&near);
-        for remark in near.remarks() {
-            say_of(
-                session.peer().id(),
-                format_args!("service {name}: {remark}"),
-            );
-        }
-        let child = near
-            .take_child()
-            .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
-        let outbox = served.outbox();
-        let mut join = Join::new(&mut near, &mut served.far);
-        if child.is_some() {
-            join = join.hold_near_end();
-        }
-        let ended = to_the_end(&mut join, child.as_ref(), session, Some(&outbox)).await;
+        served.joined_to(&near.stream);
+        let unsent = |far: &Framed<Onion<Substream>>| far.inner().wire().stats().unsent;
+        let ended = near.join(&mut served.far, unsent).await;
         if let Ok(Ended::Near(e)) = &ended {
             let why = "the service broke off".to_owned();
             outbox.push(Message::Ended(Status::Failed(why)));
@@ -287,8 +261,32 @@ impl Services {
             return Err(format!("{to}: {e}"));
         }
         // Whoever sat there has left: nothing that belongs to the terminal may stay.
-        hang_up(near, child).await;
+        near.hang_up().await;
         ended.map(|_| ())
+    }
+}
+
+/// The call with what serving the address takes; refused where that is more than the peer may have.
+async fn held(call: Call, to: &Endpoint) -> Result<(Call, Share), String> {
+    match hold(&call, to) {
+        Ok(share) => Ok((call, share)),
+        Err(exceeded) => {
+            let reason = exceeded.to_string();
+            let _ = call.refuse(&reason).await;
+            Err(reason)
+        }
+    }
+}
+
+/// The call with what was opened for it; refused where it was not.
+async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call, Near), String> {
+    match near {
+        Ok(near) => Ok((call, near)),
+        Err(e) => {
+            // What exactly is wrong here is for the operator, not for the peer.
+            let _ = call.refuse(UNREACHABLE).await;
+            Err(e.to_string())
+        }
     }
 }
 
@@ -305,74 +303,14 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
     call.hold(cost(to))
 }
 
-/// Closes a terminal, and gives the command that had it a moment to go by itself.
-async fn hang_up(near: Stream, child: Option<Watched>) {
-    drop(near);
-    if let Some(child) = child {
-        let _ = tokio::time::timeout(HANG_UP, child.ended()).await;
-    }
-}
-
-/// Carries a join to its end, and minds what the streams do not tell: that the command on the near
-/// side has exited, and that the session under the far side is lost.
-async fn to_the_end<N, F>(
-    join: &mut Join<'_, N, F>,
-    child: Option<&Watched>,
-    session: &Session,
-    console: Option<&Outbox>,
-) -> Result<Ended, String>
-where
-    N: AsyncRead + AsyncWrite + Unpin,
-    F: AsyncRead + AsyncWrite + Unpin,
-{
-    let exited = async {
-        match child {
-            Some(child) => child.ended().await,
-            None => pending().await,
-        }
-    };
-    tokio::pin!(exited);
-    let (mut gone, mut lost) = (false, false);
-    loop {
-        let step = tokio::select! {
-            step = join.step() => step,
-            _ = &mut exited, if !gone => {
-                gone = true;
-                join.near_is_gone();
-                continue;
-            }
-            _ = session.closed(), if !lost => {
-                lost = true;
-                join.far_is_gone();
-                continue;
-            }
-        };
-        match (step, child) {
-            (Step::Over(ended), _) => return Ok(ended),
-            (Step::NearEnded, Some(child)) => {
-                if let Some(console) = console {
-                    let end = tokio::time::timeout(EXIT, child.ended()).await;
-                    console.push(served::ended(end.ok().and_then(|end| end.exit)));
-                } else if let Ok(end) = tokio::time::timeout(EXIT, child.ended()).await
-                    && (end.killed || (end.failed && join.near_left_bytes()))
-                {
-                    tokio::time::sleep(PARTING).await;
-                    return Err(end.to_string());
-                }
-                join.pass_end_on();
-            }
-            (Step::NearEnded, None) => join.pass_end_on(),
-        }
-    }
-}
-
-/// Sends back what comes, until it ends.
-async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), String> {
+/// Sends back what comes, until it ends; `end` comes before the end of what is sent.
+async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin, end: impl Fn()) -> Result<(), String> {
     let mut buffer = vec![0; 16 * 1024];
     let copied = async {
         loop {
             let n = far.read(&mut buffer).await?;
             if n == 0 {
+                end();
                 return far.shutdown().await;
             }
             far.write_all(buffer.get(..n).unwrap_or_default()).await?;

@@ -167,6 +167,10 @@ pub enum StreamError {
         /// The peer's reason; 0 when it gave none, as most implementations do.
         code: u32,
     },
+    /// The peer closed the session while the stream was open. Only peers that know our codes say so; of others it is a
+    /// reset.
+    #[error("the peer closed the session while the stream was open")]
+    SessionClosedByPeer,
     /// The peer refused the stream, and nothing that was sent on it was used. Only peers that know our codes say so; of
     /// others a refusal is a reset.
     #[error("the peer refused the stream: {reason}")]
@@ -220,7 +224,9 @@ pub enum StreamTimeout {
 impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match &error {
-            StreamError::ResetByPeer { .. } => io::ErrorKind::ConnectionReset,
+            StreamError::ResetByPeer { .. } | StreamError::SessionClosedByPeer => {
+                io::ErrorKind::ConnectionReset
+            }
             StreamError::RefusedByPeer { .. } => io::ErrorKind::ConnectionRefused,
             StreamError::ResetHere => io::ErrorKind::ConnectionAborted,
             StreamError::TimedOut(_) => io::ErrorKind::TimedOut,

@@ -180,6 +180,8 @@ pub mod reserved {
     pub const MEMBRANE_PREFIX: &str = "cepa.membrane.";
     /// Before the name of a service: that service with a terminal.
     pub const CONSOLE_PREFIX: &str = "cepa.console.";
+    /// Before the name of a service: that service with its standard error and how it ended.
+    pub const EXEC_PREFIX: &str = "cepa.exec.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -263,6 +265,7 @@ mod tests {
             reserved::SEALED_DELIVER,
             reserved::MEMBRANE_PREFIX,
             reserved::CONSOLE_PREFIX,
+            reserved::EXEC_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

@@ -14,6 +14,8 @@ use tokio::process;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::group::Group;
+
 /// Lines kept for whoever asks: enough for the story of a failure; bounds what a command that never
 /// stops talking can make us keep (256 lines of at most 4 KiB: 1 MiB).
 const KEPT_LINES: usize = 256;
@@ -23,18 +25,23 @@ const LINE_MAX: usize = 4096;
 /// (ssh's connection master, a daemon) may hold it for ever.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// A running command. Dropping it kills the command (that process alone, not what it started).
+/// A running command. Dropping it kills the command: that process alone, or, where it was started by
+/// [`dial_for_peer`](crate::dial_for_peer) or has a terminal, all of its process group and what descends from it.
 #[derive(Debug)]
 pub struct Child {
     process: process::Child,
+    group: Group,
     stderr: Stderr,
     drain: Option<JoinHandle<()>>,
 }
 
 impl Child {
     /// Takes over a process that was spawned with `kill_on_drop`, and drains its standard error.
-    pub(crate) fn new(mut process: process::Child) -> Self {
+    ///
+    /// `leads`: it leads a process group of its own.
+    pub(crate) fn new(mut process: process::Child, leads: bool) -> Self {
         let stderr = Stderr::default();
+        let group = Group::new(process.id(), leads);
         // There is none where the command has a terminal: that gets it all.
         let drain = process
             .stderr
@@ -45,9 +52,15 @@ impl Child {
         }
         Self {
             process,
+            group,
             stderr,
             drain,
         }
+    }
+
+    /// Kills the command from elsewhere; a clone of it may be kept.
+    pub fn killer(&self) -> Killer {
+        Killer(self.group.clone())
     }
 
     /// The process id, until the end of the process has been waited for.
@@ -62,7 +75,7 @@ impl Child {
 
     /// Waits for the command to end and its standard error to be drained (at most one second longer,
     /// when a process that it left behind keeps it open), then tells how it ended. Every line that it wrote
-    /// is in [`Child::stderr`] by then. Cancel safe, and may be called again.
+    /// is in [`Child::stderr`] by then, and what is left of a process group of its own gets SIGHUP. Cancel safe, and may be called again.
     ///
     /// A command that waits for the end of its input must be given it first: shut the stream down or
     /// drop it.
@@ -80,15 +93,34 @@ impl Child {
             self.stderr.end();
         }
         self.drain = None;
+        self.group.ended();
         Ok(status)
     }
 
-    /// Kills the command now.
+    /// Kills the command now, and what belongs to it as when it is dropped.
     ///
     /// # Errors
     /// When it has ended already, or may not be killed.
     pub fn start_kill(&mut self) -> io::Result<()> {
+        self.group.kill();
         self.process.start_kill()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.group.kill();
+    }
+}
+
+/// Kills a command, and what belongs to it; see [`Child`].
+#[derive(Clone, Debug)]
+pub struct Killer(Group);
+
+impl Killer {
+    /// Kills it now. It takes no more of its input from here on, whatever becomes of its pipes. Nothing happens where its end has been waited for.
+    pub fn kill(&self) {
+        self.0.kill();
     }
 }
 

@@ -24,6 +24,26 @@ pub async fn dial(endpoint: &Endpoint) -> Result<Stream, TransportError> {
 /// # Errors
 /// As for [`dial`].
 pub async fn dial_for(endpoint: &Endpoint, terminal: &Terminal) -> Result<Stream, TransportError> {
+    open(endpoint, terminal, false).await
+}
+
+/// As [`dial_for`], for a peer: a command leads a process group of its own. It is killed whole, and before its pipes close, so that a cut
+/// never looks to it like the end of its input. Other addresses are opened as by [`dial`].
+///
+/// # Errors
+/// As for [`dial`].
+pub async fn dial_for_peer(
+    endpoint: &Endpoint,
+    terminal: &Terminal,
+) -> Result<Stream, TransportError> {
+    open(endpoint, terminal, true).await
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    terminal: &Terminal,
+    for_peer: bool,
+) -> Result<Stream, TransportError> {
     match endpoint.target() {
         Target::Tcp { host, port } => tcp::dial(endpoint, host, *port).await,
         Target::Unix { path } => unix::dial(endpoint, path).await,
@@ -34,6 +54,7 @@ pub async fn dial_for(endpoint: &Endpoint, terminal: &Terminal) -> Result<Stream
                 argv,
                 dir: dir.as_deref(),
                 terminal: pty.then_some(terminal),
+                for_peer,
             };
             exec::start(Action::Dial, endpoint, &command)
         }

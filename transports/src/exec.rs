@@ -7,6 +7,10 @@
 //! for reading it). It is killed when nobody holds it any more: that process alone; what it has
 //! started itself learns of the end by the closed pipes.
 //!
+//! A command that runs for a peer (`dial_for_peer`) leads a group of its own, which is killed whole, before the pipes close
+//! (`group`). It is no business of the terminal that this process may have: an interrupt there does not reach it, and
+//! reading from that terminal stops it.
+//!
 //! Shutting the stream down closes the command's standard input, and its standard output stays
 //! readable: half close in both directions.
 use std::io::{self, IoSlice};
@@ -31,6 +35,8 @@ pub(crate) struct Command<'a> {
     pub(crate) dir: Option<&'a Path>,
     /// A terminal of its own instead of pipes.
     pub(crate) terminal: Option<&'a Terminal>,
+    /// It runs for a peer: in a process group of its own.
+    pub(crate) for_peer: bool,
 }
 
 pub(crate) fn start(
@@ -90,12 +96,16 @@ pub(crate) fn start(
         let stream = Stream::from_io(io, label)
             .with_remote(Remote::Child)
             .with_control(control);
-        return Ok(stream.with_child(Child::new(process)));
+        // It leads the session of its terminal.
+        return Ok(stream.with_child(Child::new(process, true)));
     }
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    if what.for_peer {
+        command.process_group(0);
+    }
     let mut process = command.spawn().map_err(failed)?;
     let pipes = Pipes {
         input: process.stdin.take(),
@@ -103,7 +113,7 @@ pub(crate) fn start(
     };
     let label = label(&process);
     let stream = Stream::from_io(pipes, label).with_remote(Remote::Child);
-    Ok(stream.with_child(Child::new(process)))
+    Ok(stream.with_child(Child::new(process, what.for_peer)))
 }
 
 fn failure(action: Action, endpoint: &Endpoint, program: &str, error: io::Error) -> TransportError {

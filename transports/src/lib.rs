@@ -24,6 +24,7 @@ pub mod endpoint;
 mod error;
 mod exec;
 mod fd;
+mod group;
 mod limits;
 mod listen;
 pub mod memory;
@@ -50,8 +51,8 @@ pub mod throttle;
 mod unix;
 mod watch;
 
-pub use child::{Child, Stderr};
-pub use dial::{dial, dial_for};
+pub use child::{Child, Killer, Stderr};
+pub use dial::{dial, dial_for, dial_for_peer};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use limits::descriptor_limit;

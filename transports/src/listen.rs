@@ -45,6 +45,7 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
                 argv,
                 dir: dir.as_deref(),
                 terminal: pty.then_some(&terminal),
+                for_peer: false,
             };
             Source::Once(Some(exec::start(Action::Listen, endpoint, &command)?))
         }

@@ -27,12 +27,12 @@ const LABEL: usize = 256;
 /// has written nothing that it did not report. Dropping the stream closes it in both directions, and
 /// kills the command of an `exec:` address unless [`Stream::take_child`] took it over.
 pub struct Stream {
-    // Dropped before the child, so that a command sees the end of its input before it is killed.
+    /// Few streams have any of it, and streams are moved often. Dropped first: a command is killed before its pipes close, so that it
+    /// does not take the cut for the end of its input.
+    aside: Option<Box<Aside>>,
     io: Box<dyn Wire>,
     label: String,
     remote: Remote,
-    /// Few streams have any of it, and streams are moved often.
-    aside: Option<Box<Aside>>,
 }
 
 /// What some transports have beside the bytes.

@@ -10,9 +10,10 @@ use crate::words::{Escape, Local, Whither};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Standard input and output carry the bytes of the service as they are. The end of standard input is
-passed on, and output goes on until the service ends it; both are waited for, except at a terminal,
-where the end of the service is the end of the command. When the reader of standard output leaves
-first, the command ends quietly with exit code 0.
+passed on, and output goes on until the service ends. A command behind the service (exec:) is run to its
+end: its standard error comes to standard error, and its exit status is the exit status here (128 + N
+where signal N ended it). When the reader of standard output leaves first, the command ends quietly
+with exit code 0.
 
 With --reconnect a session that is lost is made again, and the service opened anew: its output begins
 at its own beginning, and what was on its way either way is gone, which is told on standard error. The
@@ -31,6 +32,13 @@ pub(crate) struct Connect {
     /// When the session is lost, make another one and open the service anew
     #[arg(long)]
     pub(crate) reconnect: bool,
+    /// Exit with this status when it is cepa that fails, and not the command of the service: 255 is what ssh has
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) error_status: Option<u8>,
+    /// Do not ask how the service ends: its bytes alone, as any program of the library has them. A command that
+    /// fails is exit code 1 then
+    #[arg(long)]
+    pub(crate) no_status: bool,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,9 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::wire::{self, Decoder, Message};
 
 /// Read at once.
-const CHUNK: usize = 8 * 1024;
+const CHUNK: usize = 16 * 1024;
 /// Messages that wait; what is more is dropped (breaks, which nobody types so often).
 const WAITING: usize = 16;
+/// Lines of standard error that wait; of at most 4 KiB each.
+const LINES: usize = 256;
 
 /// Takes messages that come.
 type Listener = Box<dyn FnMut(Message) + Send>;
@@ -33,25 +35,59 @@ pub(crate) struct Framed<S> {
     out: Vec<u8>,
     written: usize,
     outbox: Outbox,
+    /// Most data in one message.
+    chunk: usize,
 }
 
 /// Where messages wait that are to go.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outbox(Arc<Mutex<Vec<Message>>>);
+pub(crate) struct Outbox(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: Vec<Message>,
+    /// Lines of standard error that there was no room for.
+    dropped: u64,
+}
 
 impl Outbox {
     pub(crate) fn push(&self, message: Message) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         if matches!(message, Message::Terminal(_)) {
-            waiting.retain(|other| !matches!(other, Message::Terminal(_)));
+            let is_other = |other: &Message| !matches!(other, Message::Terminal(_));
+            waiting.messages.retain(is_other);
         }
-        if waiting.len() < WAITING {
-            waiting.push(message);
+        let most = match message {
+            // How it ended is never what is dropped.
+            Message::Ended(_) => usize::MAX,
+            Message::Stderr(_) => LINES,
+            _ => WAITING,
+        };
+        if waiting.messages.len() < most {
+            waiting.messages.push(message);
+        } else if matches!(message, Message::Stderr(_)) {
+            waiting.dropped += 1;
         }
     }
 
     fn take(&self) -> Vec<Message> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut waiting = self.lock();
+        let mut messages = std::mem::take(&mut waiting.messages);
+        let dropped = std::mem::take(&mut waiting.dropped);
+        if dropped > 0 {
+            let line = format!(
+                "({dropped} lines of standard error were dropped: the peer takes them too slowly)"
+            );
+            let last = messages
+                .iter()
+                .rposition(|m| matches!(m, Message::Stderr(_)));
+            messages.insert(last.map_or(0, |at| at + 1), Message::Stderr(line));
+        }
+        messages
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +102,30 @@ impl<S> Framed<S> {
             out: Vec::new(),
             written: 0,
             outbox: Outbox::default(),
+            chunk: wire::DATA_MAX,
         }
+    }
+
+    /// Sends up to so much data in one message.
+    pub(crate) fn with_chunk(mut self, chunk: usize) -> Self {
+        self.chunk = chunk;
+        self
+    }
+
+    /// Sends messages from this box.
+    pub(crate) fn with_outbox(mut self, outbox: Outbox) -> Self {
+        self.outbox = outbox;
+        self
+    }
+
+    /// Bytes that were taken, and not written to what is below.
+    pub(crate) fn unsent(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// What is below.
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
     }
 
     pub(crate) fn outbox(&self) -> Outbox {
@@ -164,7 +223,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(this.poll_all(cx))?;
-        let n = wire::put_data(buf, &mut this.out);
+        let n = wire::put_data(buf, this.chunk, &mut this.out);
         // What does not leave now does with the next call; it is taken either way.
         match this.poll_out(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

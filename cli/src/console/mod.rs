@@ -39,7 +39,7 @@ use tokio::sync::Notify;
 
 use crate::again::Again;
 use crate::args;
-use crate::connect::{reset_by_peer, service};
+use crate::connect::{ended, reset_by_peer, service};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::link::Link;
@@ -179,7 +179,7 @@ impl<'a> Seat<'a> {
             (Outcome::Left, _)
             | (Outcome::Ended(_), Some(Status::Exited(0)))
             | (Outcome::Ended(Ok(())), None) => Ok(()),
-            (Outcome::Ended(_), Some(status)) => Err(Failure::new(Code::Other, status.to_string())),
+            (Outcome::Ended(_), Some(status)) => ended(status),
             (Outcome::Ended(Err(e)), None) => {
                 let lost = if reset_by_peer(&e) {
                     None
@@ -229,10 +229,10 @@ impl<'a> Seat<'a> {
             Err(e) => return Err(e.into()),
         };
         let status = Arc::clone(&self.status);
-        let hear = move |message| {
-            if let Message::Ended(ended) = message {
-                *lock(&status) = Some(ended);
-            }
+        let hear = move |message| match message {
+            Message::Ended(ended) => *lock(&status) = Some(ended),
+            Message::Stderr(line) => raw::tell(&[&line]),
+            Message::Terminal(_) | Message::Break => {}
         };
         let far = Framed::new(far, Box::new(hear));
         let outbox = far.outbox();

@@ -1,4 +1,4 @@
-//! What a console says beside bytes: the codec, without IO. docs/PROTOCOL.md has it with examples.
+//! What a service and who opened it send each other beside bytes, on a console and for its status: the codec, without IO. docs/PROTOCOL.md has it with examples.
 //!
 //! ```text
 //! message   kind(1) length(2) content
@@ -13,11 +13,17 @@ use cepa::transports::{Terminal, WindowSize};
 
 /// A service's name behind this means the service on a console.
 pub(crate) const PREFIX: &str = cepa::session::reserved::CONSOLE_PREFIX;
+/// A service's name behind this means the service with its standard error and its status.
+pub(crate) const EXEC_PREFIX: &str = cepa::session::reserved::EXEC_PREFIX;
 
-/// Longest data of one message that we send; small, so that on a slow line other streams get between.
+/// Longest data of one message of a console; small, so that what is typed is not behind much.
 pub(crate) const DATA_MAX: usize = 4096;
-/// Longest content of what is no data.
+/// The same of a service without a terminal.
+pub(crate) const BULK_MAX: usize = 32 * 1024;
+/// Longest content of what is no data, nor a line of standard error.
 const CONTENT_MAX: usize = 256;
+/// Longest line of standard error; a longer one is sent in pieces.
+const STDERR_MAX: usize = 4096;
 /// Longest name of a kind of terminal.
 const KIND_MAX: usize = 64;
 
@@ -25,6 +31,7 @@ const DATA: u8 = 0;
 const TERMINAL: u8 = 1;
 const BREAK: u8 = 2;
 const ENDED: u8 = 3;
+const STDERR: u8 = 4;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub(crate) enum Message {
     Break,
     /// From the service: how it ended. Last of all.
     Ended(Status),
+    /// From the service, where it has no terminal: a line that the command wrote to its standard error, without its line end.
+    Stderr(String),
 }
 
 /// How a service ended.
@@ -91,6 +100,10 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
             }
             ENDED
         }
+        Message::Stderr(line) => {
+            content.extend(line.bytes().take(STDERR_MAX));
+            STDERR
+        }
     };
     head(kind, content.len(), out);
     out.extend(content);
@@ -103,9 +116,9 @@ fn head(kind: u8, length: usize, out: &mut Vec<u8>) {
     out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
 }
 
-/// Appends as much of `bytes` as goes into one message, and says how much that is.
-pub(crate) fn put_data(bytes: &[u8], out: &mut Vec<u8>) -> usize {
-    let some = bytes.get(..DATA_MAX).unwrap_or(bytes);
+/// Appends as much of `bytes` as goes into one message of at most `most`, and says how much that is.
+pub(crate) fn put_data(bytes: &[u8], most: usize, out: &mut Vec<u8>) -> usize {
+    let some = bytes.get(..most).unwrap_or(bytes);
     if !some.is_empty() {
         head(DATA, some.len(), out);
         out.extend(some);
@@ -141,7 +154,12 @@ impl Decoder {
                 bytes = rest;
                 if let [kind, high, low] = self.head[..] {
                     self.left = usize::from(u16::from_be_bytes([high, low]));
-                    if kind != DATA && self.left > CONTENT_MAX {
+                    let most = match kind {
+                        DATA => usize::MAX,
+                        STDERR => STDERR_MAX,
+                        _ => CONTENT_MAX,
+                    };
+                    if self.left > most {
                         return Err(NotUnderstood);
                     }
                     self.finish(&mut messages)?;
@@ -169,6 +187,9 @@ impl Decoder {
             Some(&TERMINAL) => messages.push(Message::Terminal(terminal(&self.content)?)),
             Some(&BREAK) => messages.push(Message::Break),
             Some(&ENDED) => messages.push(Message::Ended(status(&self.content)?)),
+            Some(&STDERR) => messages.push(Message::Stderr(
+                String::from_utf8_lossy(&self.content).into_owned(),
+            )),
             _ => {}
         }
         self.head.clear();
@@ -236,6 +257,7 @@ mod tests {
             Message::Ended(Status::Exited(3)),
             Message::Ended(Status::Killed(9)),
             Message::Ended(Status::Failed("no".to_owned())),
+            Message::Stderr("oh".to_owned()),
         ];
         let (_, section) = text.split_once("## Consoles").unwrap();
         let (_, examples) = section.split_once("```text\nexample").unwrap();
@@ -252,8 +274,8 @@ mod tests {
             assert_eq!(read, std::slice::from_ref(message));
         }
         let mut out = Vec::new();
-        assert_eq!(put_data(b"ls\r", &mut out), 3);
-        assert_eq!(out, hex(lines[5].rsplit_once("  ").unwrap().1));
+        assert_eq!(put_data(b"ls\r", DATA_MAX, &mut out), 3);
+        assert_eq!(out, hex(lines[6].rsplit_once("  ").unwrap().1));
     }
 
     #[test]
@@ -263,7 +285,7 @@ mod tests {
         let long: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
         let mut rest = &long[..];
         while !rest.is_empty() {
-            let n = put_data(rest, &mut out);
+            let n = put_data(rest, DATA_MAX, &mut out);
             rest = &rest[n..];
         }
         put(&Message::Break, &mut out);
@@ -287,6 +309,7 @@ mod tests {
             "03 0002 0700",
             "02 0101",
             "09 ffff",
+            "04 1001",
         ] {
             let read = Decoder::default().take(&hex(wrong), &mut Vec::new());
             assert_eq!(read, Err(NotUnderstood), "{wrong}");

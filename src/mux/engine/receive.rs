@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::code::{GoAwayCode, Refusal};
+use super::super::code::{CLOSED, GoAwayCode, Refusal};
 use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
@@ -372,6 +372,7 @@ fn refusal(limit: Limit) -> Refusal {
 fn failure(entry: &Entry, before: State, code: u32) -> StreamError {
     let unused = !entry.inbound && entry.data_in == 0 && before.can_receive();
     match Refusal::from_code(code) {
+        _ if code == CLOSED => StreamError::SessionClosedByPeer,
         Some(reason)
             if unused
                 && (reason == Refusal::Application || before.greeting == Greeting::AckAwaited) =>

@@ -1,0 +1,245 @@
+//! The near side of a service: what was opened for one substream, joined to it until both have ended, and ended as the
+//! other side did.
+//!
+//! | what ended first | what the near side is told | what the far side is told |
+//! |---|---|---|
+//! | near: an end, no command | its input ends when the far side's does | an end |
+//! | near: the command exits with 0 | - | what it wrote, then an end (after `ended`, where that was asked for) |
+//! | near: the command fails | - | what it wrote, then `ended` and an end; else a reset |
+//! | near: a socket or device fails | - | what came before, then a reset |
+//! | far: an end | the end of its input | - |
+//! | far: a reset, or its session is lost | a command is killed; TCP is reset; a terminal is hung up; a Unix socket closes, which has no way to say it | - |
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::session::Session;
+use cepa::transports::{Endpoint, Stream, Terminal, TransportError, dial_for_peer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::child::Watched;
+use crate::console::framed::Outbox;
+use crate::console::served;
+use crate::console::wire::{Message, Status};
+use crate::join::{Ended, Join, Step};
+use crate::log::say_of;
+
+/// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
+
+/// A reset throws away what is queued in front of it. So it waits until that has left, as long as some of it leaves
+/// within this time.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Pauses between two looks at what has not left; each is twice as long as the one before.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a command on a terminal may take to end once that was hung up; then it is killed.
+const HANG_UP: Duration = Duration::from_secs(2);
+
+/// How much a stream holds that has not left.
+pub(crate) type Unsent<F> = fn(&F) -> usize;
+
+/// What was opened for a substream.
+pub(crate) struct Near {
+    // Dropped before the stream: a command is killed before its pipes close.
+    child: Option<Watched>,
+    pub(crate) stream: Stream,
+    outbox: Option<Outbox>,
+    /// The command has written a line to its standard error, which waits in the outbox.
+    line: Arc<Notify>,
+    session: Session,
+}
+
+impl Near {
+    /// Opens an address for who is at the other end of the session. Messages for it go to `outbox`, where it wants any.
+    pub(crate) async fn open(
+        name: &str,
+        to: &Endpoint,
+        terminal: &Terminal,
+        session: &Session,
+        outbox: Option<Outbox>,
+    ) -> Result<Self, TransportError> {
+        let mut stream = dial_for_peer(to, terminal).await?;
+        let peer = session.peer().id();
+        for remark in stream.remarks() {
+            say_of(peer, format_args!("service {name}: {remark}"));
+        }
+        let line = Arc::new(Notify::new());
+        let child = stream.take_child().map(|child| {
+            let (outbox, line) = (outbox.clone(), Arc::clone(&line));
+            let pass_on = move |text: &str| {
+                if let Some(outbox) = &outbox {
+                    outbox.push(Message::Stderr(text.to_owned()));
+                    line.notify_one();
+                }
+            };
+            Watched::serving(child, name.to_owned(), peer, Box::new(pass_on))
+        });
+        // A TCP service must not take what has come of a lost substream for all there is.
+        stream.cut_when_dropped(true);
+        Ok(Self {
+            child,
+            stream,
+            outbox,
+            line,
+            session: session.clone(),
+        })
+    }
+
+    /// Joins it to the substream until both have ended, and ends it as that did. `Err` is for the log.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cuts both sides.
+    pub(crate) async fn serve<F>(
+        mut self,
+        to: &Endpoint,
+        mut far: F,
+        unsent: Unsent<F>,
+    ) -> Result<(), String>
+    where
+        F: AsyncRead + AsyncWrite + Unpin,
+    {
+        let on_terminal = self.stream.control().is_some();
+        match self.join(&mut far, unsent).await {
+            Ok(Ended::Both { far_left: None, .. }) => {
+                self.stream.cut_when_dropped(false);
+                // What is queued still leaves; input that goes on coming is answered by a reset.
+                drop(far);
+                Ok(())
+            }
+            Ok(Ended::Near(e)) => {
+                let mut leaving = Leaving::new();
+                while let Some(pause) = leaving.pause(unsent(&far)) {
+                    sleep(pause).await;
+                }
+                Err(format!("{to}: {e}"))
+            }
+            // The peer has reset its substream or is gone; its session tells of that.
+            Ok(_) => {
+                if on_terminal {
+                    self.hang_up().await;
+                } else if let Some(child) = &self.child {
+                    child.kill().await;
+                }
+                Ok(())
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Closes a terminal, and gives the command that had it a moment to go by itself.
+    pub(crate) async fn hang_up(self) {
+        let Self { child, stream, .. } = self;
+        drop(stream);
+        if let Some(child) = child {
+            let _ = timeout(HANG_UP, child.ended()).await;
+        }
+    }
+
+    /// Carries the join to its end, and minds what the streams do not tell: that the command on the near
+    /// side has exited, and that the session under the far side is lost.
+    pub(crate) async fn join<F>(&mut self, far: &mut F, unsent: Unsent<F>) -> Result<Ended, String>
+    where
+        F: AsyncRead + AsyncWrite + Unpin,
+    {
+        let child = self.child.as_ref();
+        let exited = async {
+            match child {
+                Some(child) => child.ended().await,
+                None => pending().await,
+            }
+        };
+        tokio::pin!(exited);
+        let mut join = Join::new(&mut self.stream, far).hold_near_end();
+        let (mut exit, mut drained_by) = (None, Instant::now());
+        let (mut held, mut lost, mut drained) = (false, false, false);
+        loop {
+            tokio::select! {
+                step = join.step() => match step {
+                    Step::Over(ended) => return Ok(ended),
+                    Step::NearEnded => held = true,
+                },
+                end = &mut exited, if exit.is_none() => {
+                    exit = Some(end);
+                    drained_by = Instant::now() + DRAIN;
+                    join.near_is_gone();
+                }
+                () = sleep_until(drained_by), if exit.is_some() && !held && !drained => {
+                    drained = true;
+                    join.near_has_ended();
+                }
+                () = self.line.notified() => join.flush_far(),
+                _ = self.session.closed(), if !lost => {
+                    lost = true;
+                    join.far_is_gone();
+                }
+            }
+            if !held {
+                continue;
+            }
+            match (child, &exit) {
+                // How it ended is waited for.
+                (Some(_), None) => continue,
+                (Some(_), Some(end)) => match &self.outbox {
+                    Some(outbox) => {
+                        outbox.push(served::ended(end.exit));
+                        if end.failed {
+                            let peer = self.session.peer().id();
+                            say_of(peer, end);
+                        }
+                    }
+                    None if end.failed => {
+                        let mut leaving = Leaving::new();
+                        while let Some(pause) = leaving.pause(unsent(join.far())) {
+                            sleep(pause).await;
+                        }
+                        return Err(end.to_string());
+                    }
+                    None => {}
+                },
+                (None, _) => {
+                    if let Some(outbox) = &self.outbox {
+                        outbox.push(Message::Ended(Status::Exited(0)));
+                    }
+                }
+            }
+            held = false;
+            join.pass_end_on();
+        }
+    }
+}
+
+/// Waits until everything has left, or none of it does any more. The mux does not tell, so this looks now and then.
+struct Leaving {
+    least: usize,
+    since: Instant,
+    pause: Duration,
+}
+
+impl Leaving {
+    fn new() -> Self {
+        Self {
+            least: usize::MAX,
+            since: Instant::now(),
+            pause: FIRST_LOOK,
+        }
+    }
+
+    /// How long until the next look; `None`: that was the last one.
+    fn pause(&mut self, unsent: usize) -> Option<Duration> {
+        if unsent < self.least {
+            (self.least, self.since) = (unsent, Instant::now());
+        }
+        if unsent == 0 || self.since.elapsed() > STALLED {
+            return None;
+        }
+        let pause = self.pause;
+        self.pause = (2 * pause).min(LONGEST_LOOK);
+        Some(pause)
+    }
+}

@@ -1,0 +1,286 @@
+//! How a command behind a service ended, as whoever opened it sees it; and what a command sees that is cut.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Place, Server, finish, text};
+
+/// A server of commands, each a service by its name.
+fn serve(place: &Place, services: &[(&str, &str)]) -> Server {
+    let services: Vec<String> = services
+        .iter()
+        .map(|(name, to)| format!("{name}={to}"))
+        .collect();
+    let mut words = vec!["tcp:127.0.0.1:0", "--allow", "any"];
+    for service in &services {
+        words.extend(["--service", service]);
+    }
+    place.serve(&words)
+}
+
+fn sh(script: &str) -> String {
+    format!("exec:sh -c '{script}'")
+}
+
+fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// No process but a server has this text in its command line.
+fn nobody_runs(marker: &str) -> bool {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    !lines.any(|line| line.starts_with(b"sh\0") && text(&line).contains(marker))
+}
+
+#[test]
+fn the_status_and_the_standard_error_of_a_command_arrive() {
+    let place = Place::new();
+    let server = serve(
+        &place,
+        &[
+            (
+                "short",
+                &sh("cat >/dev/null; head -c 1000 /dev/zero; exit 3"),
+            ),
+            (
+                "late",
+                &sh("echo out; exec >&-; sleep 1; echo why >&2; exit 4"),
+            ),
+            (
+                "verify",
+                &sh("cat >/dev/null; echo verify failed >&2; exit 1"),
+            ),
+            ("killed", &sh("echo out; kill -9 $$")),
+            ("fine", &sh("cat; echo told >&2")),
+            ("left", &sh("sleep 1000 & echo out; exit 6")),
+            ("tcp", "echo:"),
+        ],
+    );
+    let address = server.address();
+    for (service, status, out, err) in [
+        ("short", 3, 1000, ""),
+        ("late", 4, 4, "why\n"),
+        ("verify", 1, 0, "verify failed\n"),
+        ("killed", 137, 4, "the command was ended by signal 9\n"),
+        ("fine", 0, 5, "told\n"),
+        ("left", 6, 4, ""),
+        ("tcp", 0, 5, ""),
+    ] {
+        let words = ["connect", &address, service, "--expect", &server.id()];
+        let output = place.run_with(&words, b"hello");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{service}: {said}");
+        assert_eq!(output.stdout.len(), out, "{service}");
+        assert_eq!(said, err, "{service}");
+        // Without it a failure is one all the same.
+        let words = [&words[..], &["--no-status"]].concat();
+        let output = place.run_with(&words, b"hello");
+        let said = text(&output.stderr);
+        let failed = i32::from(status != 0);
+        assert_eq!(output.status.code(), Some(failed), "{service}: {said}");
+        assert_eq!(output.stdout.len(), out, "{service}");
+        assert_eq!(said.contains("cepa: "), status != 0, "{service}: {said}");
+    }
+}
+
+#[test]
+fn a_failure_of_cepa_is_told_apart_from_the_commands() {
+    let place = Place::new();
+    let server = serve(&place, &[("seven", &sh("exit 7"))]);
+    let address = server.address();
+    let id = server.id();
+    let words = |service| {
+        [
+            "connect",
+            &address,
+            service,
+            "--expect",
+            &id,
+            "--error-status",
+            "255",
+        ]
+        .map(str::to_owned)
+    };
+    let run = |service| {
+        let words = words(service);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        place.run_with(&words, b"")
+    };
+    assert_eq!(run("seven").status.code(), Some(7));
+    let output = run("none");
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).starts_with("cepa: "));
+}
+
+/// The service ends with its command, though its input is open and others hold its output.
+#[test]
+fn a_command_that_has_ended_ends_the_service() {
+    let place = Place::new();
+    let server = serve(
+        &place,
+        &[("gone", &sh("(sleep 1000; : cepa-left-behind) & exit 5"))],
+    );
+    let words = [
+        "connect",
+        &server.address(),
+        "gone",
+        "--expect",
+        &server.id(),
+    ];
+    let mut child = place
+        .cepa(&words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    drop(input);
+    wait_until("what it left is hung up", || {
+        nobody_runs("cepa-left-behind")
+    });
+}
+
+/// A dialler that has sent some and goes on.
+fn upload(place: &Place, server: &Server, service: &str) -> Child {
+    let words = [
+        "connect",
+        &server.address(),
+        service,
+        "--expect",
+        &server.id(),
+    ];
+    let mut child = place
+        .cepa(&words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut got = [0; 6];
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&[b'x'; 100_000]).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"begun\n");
+    // Left open: it is the dialler that goes.
+    std::mem::forget(input);
+    child
+}
+
+#[test]
+fn a_cut_upload_is_never_committed() {
+    let place = Place::new();
+    let dir = place.path("up");
+    fs::create_dir(&dir).unwrap();
+    let at = dir.display();
+    let commit = |wrapped: &str| format!("exec:sh -c '{wrapped}',dir={at}");
+    let plain = commit("echo begun; cat >$$.part && mv $$.part $$.done");
+    let wrapped = commit(
+        "echo begun; timeout 1000 sh -c \"cat >\\$\\$.part && mv \\$\\$.part \\$\\$.done\"; :",
+    );
+    let apart = commit(
+        "echo begun; (setsid -w sh -c \"cat >\\$\\$.part && mv \\$\\$.part \\$\\$.done\"); :",
+    );
+    let server = serve(
+        &place,
+        &[("plain", &plain), ("wrapped", &wrapped), ("apart", &apart)],
+    );
+    let parts = |end: &str| {
+        let all = fs::read_dir(&dir).unwrap().flatten();
+        all.filter(|entry| entry.file_name().to_string_lossy().ends_with(end))
+            .count()
+    };
+    for round in 0..10 {
+        for service in ["plain", "wrapped", "apart"] {
+            let before = parts(".part");
+            let mut child = upload(&place, &server, service);
+            wait_until("it writes", || parts(".part") > before);
+            child.kill().unwrap();
+            finish(child);
+            assert_eq!(parts(".done"), 0, "{service}, round {round}");
+        }
+    }
+    wait_until("none is left", || nobody_runs("mv $$.part"));
+    assert_eq!(parts(".done"), 0);
+    // One that ends in order is.
+    let output = place.run_with(
+        &[
+            "connect",
+            &server.address(),
+            "plain",
+            "--expect",
+            &server.id(),
+        ],
+        b"all of it",
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(parts(".done"), 1);
+}
+
+/// A service that is reset while input still goes, and one that answers and leaves the rest unread.
+#[test]
+fn a_reset_of_the_service_is_no_end_and_what_it_said_before_arrives() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            let mut some = [0; 1000];
+            stream.read_exact(&mut some).unwrap();
+            stream.write_all(&[b'y'; 200]).unwrap();
+            // Closed with input unread: the system resets it.
+        }
+    });
+    let server = serve(&place, &[("rude", &format!("tcp:127.0.0.1:{port}"))]);
+    for form in [&[][..], &["--no-status"]] {
+        for _ in 0..20 {
+            let address = server.address();
+            let id = server.id();
+            let words = [&["connect", &address, "rude", "--expect", &id][..], form].concat();
+            let output = place.run_with(&words, &[b'x'; 3_000_000]);
+            assert_eq!(output.stdout.len(), 200, "{}", text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn a_pipe_ends_with_its_command_and_its_status() {
+    let place = Place::new();
+    for (command, status) in [
+        ("false", 1),
+        ("sh -c 'exit 3'", 3),
+        ("sh -c 'kill -9 $$'", 137),
+        ("true", 0),
+        ("cat", 0),
+    ] {
+        let output = place.run_with(&["pipe", "stdio:", &format!("exec:{command}")], b"");
+        assert_eq!(output.status.code(), Some(status), "{command}");
+        let output = place.run_with(&["pipe", &format!("exec:{command}"), "stdio:"], b"");
+        assert_eq!(output.status.code(), Some(status), "{command}");
+    }
+    // Though its input goes on.
+    let words = ["pipe", "stdio:", "exec:sh -c 'echo why >&2; exit 9'"];
+    let mut child = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(9));
+    assert!(
+        text(&output.stderr).contains("why"),
+        "{}",
+        text(&output.stderr)
+    );
+    drop(input);
+}
