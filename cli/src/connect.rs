@@ -218,10 +218,14 @@ impl Far {
                 *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
             }
             Message::Stderr(line) => say(line),
-            Message::Terminal(_) | Message::Break => {}
+            Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
         };
         Self {
-            stream: Box::new(Framed::new(far, Box::new(hear)).with_chunk(wire::BULK_MAX)),
+            stream: Box::new(
+                Framed::new(far, Box::new(hear))
+                    .with_chunk(wire::BULK_MAX)
+                    .splitting_the_end(),
+            ),
             status: Some(status),
         }
     }
@@ -264,6 +268,7 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
     let mut join = Join::new(&mut near.stream, &mut far.stream)
         .end_with_near()
         .end_with_far(near.at_terminal || far.status.is_some())
+        .read_far_to_its_end(far.status.is_some())
         .hold_near_end();
     let ended = loop {
         match join.step().await {

@@ -95,6 +95,17 @@ where
         self
     }
 
+    /// The far stream may end its data before it ends itself, and say something in between: it is read on.
+    pub(crate) fn read_far_to_its_end(mut self, yes: bool) -> Self {
+        self.inward.read_on = yes;
+        self
+    }
+
+    /// Whether the far stream has more to give to the near one.
+    pub(crate) fn far_may_send(&self) -> bool {
+        !self.inward.is_done()
+    }
+
     /// Asks to be told of the near stream's end before the far one is ([`Step::NearEnded`]).
     pub(crate) fn hold_near_end(mut self) -> Self {
         self.outward.hold = true;
@@ -218,6 +229,8 @@ struct Way {
     carried: u64,
     /// The reader's end is not passed on by itself.
     hold: bool,
+    /// The reader is read after its end.
+    read_on: bool,
     /// Where nothing can be read for now, nothing more comes.
     last: bool,
     /// Writing to where this way reads has failed by a cut, so an end is none.
@@ -232,6 +245,8 @@ enum State {
     Held,
     /// The reader ended; the writer is being told.
     Closing,
+    /// The writer was told; the reader may go on about other things.
+    ReadingOn,
     Done,
     /// The writer takes no more.
     Left(io::Error),
@@ -246,6 +261,7 @@ impl Way {
             unflushed: false,
             carried: 0,
             hold: false,
+            read_on: false,
             last: false,
             cut: false,
             state: State::Copying,
@@ -295,8 +311,24 @@ impl Way {
                     self.unflushed = false;
                 }),
                 State::Closing => Pin::new(&mut *to).poll_shutdown(cx).map_ok(|()| {
-                    self.state = State::Done;
+                    self.state = if self.read_on {
+                        State::ReadingOn
+                    } else {
+                        State::Done
+                    };
                 }),
+                State::ReadingOn => match self.poll_fill(cx, from) {
+                    Poll::Ready(result) => {
+                        result?;
+                        // What comes is for nobody.
+                        if self.end == 0 {
+                            self.state = State::Done;
+                        }
+                        self.end = 0;
+                        continue;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
                 State::Copying if self.start < self.end => self.poll_drain(cx, to),
                 State::Copying => match self.poll_fill(cx, from) {
                     Poll::Ready(result) => {

@@ -30,6 +30,10 @@ use crate::log::say_of;
 /// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 
+/// How long the end of a command's output is held back for its status, while its peer has no other way to read that and may still send: a
+/// command may close its output and go on taking input.
+const HELD: Duration = Duration::from_secs(10);
+
 /// A reset throws away what is queued in front of it. So it waits until that has left, as long as some of it leaves
 /// within this time.
 const STALLED: Duration = Duration::from_secs(30);
@@ -157,34 +161,49 @@ impl Near {
         tokio::pin!(exited);
         let mut join = Join::new(&mut self.stream, far).hold_near_end();
         let (mut exit, mut drained_by) = (None, Instant::now());
-        let (mut held, mut lost, mut drained) = (false, false, false);
+        let (mut held, mut lost, mut drained) = (None, false, false);
         loop {
             tokio::select! {
                 step = join.step() => match step {
                     Step::Over(ended) => return Ok(ended),
-                    Step::NearEnded => held = true,
+                    Step::NearEnded => {
+                        held = Some(Instant::now());
+                        if let Some(outbox) = &self.outbox {
+                            outbox.push(Message::OutputEnded);
+                            join.flush_far();
+                        }
+                    }
                 },
                 end = &mut exited, if exit.is_none() => {
                     exit = Some(end);
                     drained_by = Instant::now() + DRAIN;
                     join.near_is_gone();
                 }
-                () = sleep_until(drained_by), if exit.is_some() && !held && !drained => {
+                () = sleep_until(drained_by), if exit.is_some() && held.is_none() && !drained => {
                     drained = true;
                     join.near_has_ended();
                 }
                 () = self.line.notified() => join.flush_far(),
+                () = sleep_until(held.unwrap_or_else(Instant::now) + HELD), if held.is_some() => {}
                 _ = self.session.closed(), if !lost => {
                     lost = true;
                     join.far_is_gone();
                 }
             }
-            if !held {
+            let Some(since) = held else {
                 continue;
-            }
+            };
             match (child, &exit) {
+                // It goes on, and so does the peer.
+                (Some(_), None)
+                    if self.outbox.is_none() && join.far_may_send() && since.elapsed() >= HELD => {}
                 // How it ended is waited for.
-                (Some(_), None) => continue,
+                (Some(_), None) => {
+                    if since.elapsed() >= HELD {
+                        held = Some(Instant::now());
+                    }
+                    continue;
+                }
                 (Some(_), Some(end)) => match &self.outbox {
                     Some(outbox) => {
                         outbox.push(served::ended(end.exit));
@@ -208,7 +227,7 @@ impl Near {
                     }
                 }
             }
-            held = false;
+            held = None;
             join.pass_end_on();
         }
     }

@@ -241,6 +241,8 @@ impl Report {
         match event {
             // The command prints these itself, with who listens.
             Event::Listening { .. } => {}
+            // As the one session of `serve stdio:`, below.
+            Event::ListenerEnded { at } if one_session(at) => {}
             Event::TurnedAway {
                 at,
                 source,

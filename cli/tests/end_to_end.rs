@@ -239,7 +239,7 @@ fn a_command_that_is_killed_is_no_clean_end() {
         &["die=exec:sh -c 'echo partial; kill -9 $$'"],
     );
     let output = place.run(&["connect", &server.address(), "die", "--trust", "any"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
     server.wait_for("signal: 9");
 }
 

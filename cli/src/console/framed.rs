@@ -37,6 +37,9 @@ pub(crate) struct Framed<S> {
     outbox: Outbox,
     /// Most data in one message.
     chunk: usize,
+    /// Whether the end of the data is one before the stream ends; and that it has come: the next read without any says so.
+    splits_end: bool,
+    data_ended: bool,
 }
 
 /// Where messages wait that are to go.
@@ -103,12 +106,20 @@ impl<S> Framed<S> {
             written: 0,
             outbox: Outbox::default(),
             chunk: wire::DATA_MAX,
+            splits_end: false,
+            data_ended: false,
         }
     }
 
     /// Sends up to so much data in one message.
     pub(crate) fn with_chunk(mut self, chunk: usize) -> Self {
         self.chunk = chunk;
+        self
+    }
+
+    /// Reads an end where the data ends, though messages may still come.
+    pub(crate) fn splitting_the_end(mut self) -> Self {
+        self.splits_end = true;
         self
     }
 
@@ -187,7 +198,10 @@ impl<S: AsyncRead + Unpin> Framed<S> {
             });
         }
         for message in self.decoder.take(space.filled(), &mut self.data)? {
-            (self.on_message)(message);
+            match message {
+                Message::OutputEnded => self.data_ended = self.splits_end,
+                message => (self.on_message)(message),
+            }
         }
         Poll::Ready(Ok(true))
     }
@@ -208,7 +222,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
                 this.read += n;
                 return Poll::Ready(Ok(()));
             }
-            if !ready!(this.poll_fill(cx))? {
+            // Once; who reads on waits for the messages behind it, to the end of the stream.
+            if std::mem::take(&mut this.data_ended) || !ready!(this.poll_fill(cx))? {
                 return Poll::Ready(Ok(()));
             }
         }

@@ -179,7 +179,12 @@ impl<'a> Seat<'a> {
             (Outcome::Left, _)
             | (Outcome::Ended(_), Some(Status::Exited(0)))
             | (Outcome::Ended(Ok(())), None) => Ok(()),
-            (Outcome::Ended(_), Some(status)) => ended(status),
+            (Outcome::Ended(_), Some(status)) => {
+                if let Status::Exited(_) = status {
+                    say(&status);
+                }
+                ended(status)
+            }
             (Outcome::Ended(Err(e)), None) => {
                 let lost = if reset_by_peer(&e) {
                     None
@@ -232,7 +237,7 @@ impl<'a> Seat<'a> {
         let hear = move |message| match message {
             Message::Ended(ended) => *lock(&status) = Some(ended),
             Message::Stderr(line) => raw::tell(&[&line]),
-            Message::Terminal(_) | Message::Break => {}
+            Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
         };
         let far = Framed::new(far, Box::new(hear));
         let outbox = far.outbox();

@@ -41,7 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                 tell.send_replace(Some(terminal));
             }
             (Message::Break, Some(device)) => device.send_break(),
-            (Message::Break | Message::Ended(_) | Message::Stderr(_), _) => {}
+            (Message::Break | Message::Ended(_) | Message::Stderr(_) | Message::OutputEnded, _) => {
+            }
         };
         Self {
             far: Framed::new(far, Box::new(hear)),

@@ -32,6 +32,7 @@ const TERMINAL: u8 = 1;
 const BREAK: u8 = 2;
 const ENDED: u8 = 3;
 const STDERR: u8 = 4;
+const OUTPUT_ENDED: u8 = 5;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) enum Message {
     Ended(Status),
     /// From the service, where it has no terminal: a line that the command wrote to its standard error, without its line end.
     Stderr(String),
+    /// From the service, where it has no terminal: no more data comes; how it ends comes later.
+    OutputEnded,
 }
 
 /// How a service ended.
@@ -89,6 +92,7 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
             TERMINAL
         }
         Message::Break => BREAK,
+        Message::OutputEnded => OUTPUT_ENDED,
         Message::Ended(status) => {
             match status {
                 Status::Exited(code) => content.extend([0, *code]),
@@ -186,6 +190,7 @@ impl Decoder {
         match self.head.first() {
             Some(&TERMINAL) => messages.push(Message::Terminal(terminal(&self.content)?)),
             Some(&BREAK) => messages.push(Message::Break),
+            Some(&OUTPUT_ENDED) => messages.push(Message::OutputEnded),
             Some(&ENDED) => messages.push(Message::Ended(status(&self.content)?)),
             Some(&STDERR) => messages.push(Message::Stderr(
                 String::from_utf8_lossy(&self.content).into_owned(),
@@ -258,6 +263,7 @@ mod tests {
             Message::Ended(Status::Killed(9)),
             Message::Ended(Status::Failed("no".to_owned())),
             Message::Stderr("oh".to_owned()),
+            Message::OutputEnded,
         ];
         let (_, section) = text.split_once("## Consoles").unwrap();
         let (_, examples) = section.split_once("```text\nexample").unwrap();
@@ -275,7 +281,7 @@ mod tests {
         }
         let mut out = Vec::new();
         assert_eq!(put_data(b"ls\r", DATA_MAX, &mut out), 3);
-        assert_eq!(out, hex(lines[6].rsplit_once("  ").unwrap().1));
+        assert_eq!(out, hex(lines[7].rsplit_once("  ").unwrap().1));
     }
 
     #[test]
