@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
-use common::{PATIENCE, Place, Server, text};
+use common::{PATIENCE, Place, Server, finish, text};
 
 /// Where servers are that come and go: a path is nobody else's meanwhile, as a port would be.
 fn socket(place: &Place) -> String {
@@ -332,6 +332,37 @@ fn connect_opens_the_service_anew_and_says_what_is_gone() {
     }
 }
 
+/// A server that stops in order ends its sessions, and no service: what was open is opened anew as after a cut.
+#[test]
+fn a_server_that_is_stopped_in_order_is_connected_to_again() {
+    let place = Place::new();
+    let at = socket(&place);
+    for (signal, service) in [("TERM", "talk"), ("INT", "talk")] {
+        let server = serve(&place, &at, 1);
+        let id = server.id();
+        let words = ["connect", &at, service, "--expect", &id, "--reconnect"];
+        let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = client.stdin.take().unwrap();
+        let mut output = BufReader::new(client.stdout.take().unwrap());
+        let mut line = || {
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            line
+        };
+        assert_eq!(line(), "server 1\n");
+        server.signal(signal);
+        assert_eq!(server.finish().0, Some(0));
+        let server = serve(&place, &at, 2);
+        assert_eq!(line(), "server 2\n");
+        input.write_all(b"two\n").unwrap();
+        assert_eq!(line(), "two\n");
+        drop(input);
+        assert_eq!(finish(client).status.code(), Some(0));
+        server.signal(signal);
+        server.finish();
+    }
+}
+
 #[test]
 fn input_that_was_given_away_cannot_be_given_again() {
     let place = Place::new();
@@ -356,7 +387,7 @@ fn input_that_was_given_away_cannot_be_given_again() {
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "got\n");
     kill(server);
-    let output = common::finish(client);
+    let output = finish(client);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(
