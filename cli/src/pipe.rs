@@ -16,7 +16,7 @@ use crate::args::{self, Trust};
 use crate::child::Watched;
 use crate::connect;
 use crate::console::served;
-use crate::console::wire::Message;
+use crate::console::wire::{Message, Status};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join, Step};
@@ -59,6 +59,19 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let lost = |address: &Endpoint, e: &std::io::Error| {
         Failure::new(Code::Lost, format!("{address}: {e}"))
     };
+    // Who reads our standard output may leave, and a command is told so by SIGPIPE.
+    let left = match &ended {
+        Ended::Both {
+            near_left,
+            far_left,
+        } => {
+            let quietly = |address, left: &Option<std::io::Error>| {
+                left.as_ref().is_some_and(|e| left_quietly(address, e))
+            };
+            quietly(&args.one, near_left) || quietly(&args.other, far_left)
+        }
+        _ => false,
+    };
     match ended {
         // Who stops taking what the other sends has lost it; only a reader of our standard output
         // may do that quietly. A command says with its status what that was.
@@ -80,6 +93,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
         drop(onion);
         if let Some(child) = child
             && let Message::Ended(status) = served::ended(child.ended().await.exit)
+            && !(left && status == Status::Killed(SIGPIPE))
         {
             connect::ended(status)?;
         }
@@ -132,6 +146,9 @@ async fn join(near: &mut End, far: &mut End) -> Ended {
 fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
     matches!(address.target(), Target::Stdio) && e.kind() == std::io::ErrorKind::BrokenPipe
 }
+
+/// What ends a command that writes where nobody reads (POSIX).
+const SIGPIPE: u8 = 13;
 
 /// For each layer's handshake, as in a session's stack: whoever answers must answer soon.
 const HANDSHAKE: Duration = Duration::from_secs(10);

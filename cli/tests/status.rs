@@ -170,7 +170,7 @@ fn upload(place: &Place, server: &Server, service: &str) -> Child {
         .unwrap();
     let mut got = [0; 6];
     let mut input = child.stdin.take().unwrap();
-    input.write_all(&[b'x'; 100_000]).unwrap();
+    input.write_all(&vec![b'x'; 100_000]).unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
     assert_eq!(&got, b"begun\n");
     // Left open: it is the dialler that goes.
@@ -249,7 +249,7 @@ fn a_reset_of_the_service_is_no_end_and_what_it_said_before_arrives() {
             let address = server.address();
             let id = server.id();
             let words = [&["connect", &address, "rude", "--expect", &id][..], form].concat();
-            let output = place.run_with(&words, &[b'x'; 3_000_000]);
+            let output = place.run_with(&words, &vec![b'x'; 3_000_000]);
             assert_eq!(output.stdout.len(), 200, "{}", text(&output.stderr));
             assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
         }

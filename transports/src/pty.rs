@@ -15,6 +15,8 @@
 //!   as a broken pipe instead;
 //! - closing the master discards what the slave's reader has not read yet. So shutdown waits until that has
 //!   been read (at most 10 s). There is no half close: the peer of a line sees no end.
+mod claim;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -41,6 +43,8 @@ use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::remote::Remote;
 use crate::stream::Stream;
 use crate::watch::watch;
+
+use claim::Claim;
 
 /// How often a listener looks whether somebody has opened the slave: no event tells it. Short
 /// enough not to be noticed by a person, and nothing for a CPU.
@@ -113,7 +117,7 @@ impl PtyListener {
 struct Pty {
     master: OwnedFd,
     slave: PathBuf,
-    link: PathBuf,
+    _claim: Claim,
     /// Nobody was there at some time since the listener's last stream began: whoever is there now
     /// is somebody new. Told by that stream or seen by the listener.
     was_empty: AtomicBool,
@@ -140,11 +144,11 @@ impl Pty {
             let advice = "this system gives out no more pseudo terminals (see kernel.pty.max)";
             TransportError::io(action, endpoint, error, advice)
         })?;
-        match place(&slave, link) {
-            Ok(()) => Ok(Self {
+        match Claim::new(&slave, link) {
+            Ok(claim) => Ok(Self {
                 master,
                 slave,
-                link: link.to_owned(),
+                _claim: claim,
                 was_empty: AtomicBool::new(false),
             }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(TransportError::new(
@@ -166,33 +170,6 @@ impl Pty {
     fn forget_unread(&self) {
         if let Ok(slave) = open_slave(&self.slave) {
             let _ = tcflush(&slave, QueueSelector::IFlush);
-        }
-    }
-}
-
-/// Makes the link. One that leads nowhere is replaced: the pty that it led to is gone. So is one that leads
-/// to the very pty just made: its number was used before.
-fn place(slave: &Path, link: &Path) -> io::Result<()> {
-    match std::os::unix::fs::symlink(slave, link) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let target = std::fs::read_link(link).map_err(|_| error)?;
-            if target == slave {
-                return Ok(());
-            }
-            if std::fs::metadata(link).is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::remove_file(link)?;
-            std::os::unix::fs::symlink(slave, link)
-        }
-        other => other,
-    }
-}
-
-impl Drop for Pty {
-    fn drop(&mut self) {
-        if std::fs::read_link(&self.link).is_ok_and(|target| target == self.slave) {
-            let _ = std::fs::remove_file(&self.link);
         }
     }
 }
