@@ -15,6 +15,8 @@ use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
 use cepa::transports::{TransportError, TransportErrorKind};
 
+use crate::stderr;
+
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -120,12 +122,11 @@ impl fmt::Display for Failure {
 /// Most bytes of a line: the longest that a child may write, or that a peer's address has, with room for escapes.
 const LINE: usize = 16 * 1024;
 
-/// One line on standard error. A closed standard error is nobody's error.
+/// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl fmt::Display) {
     let mut text = clean(&line.to_string(), LINE).into_owned();
     text.push('\n');
-    // One write a line, so that lines of several tasks do not mix.
-    let _ = io::stderr().write_all(text.as_bytes());
+    stderr::write(text.into_bytes());
 }
 
 /// Text for standard output. The reader may have left already (`cepa explain … | head -0`), which

@@ -36,6 +36,7 @@ mod serve;
 mod service;
 mod signal;
 mod stack;
+mod stderr;
 mod trust;
 mod words;
 
@@ -51,11 +52,16 @@ fn main() -> ExitCode {
         Err(Early::Text(text)) => exit::print(&text),
         Err(Early::Failed(failure)) => Err(failure),
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => ExitCode::from(failure.report()),
-    }
+    };
+    stderr::flush(LAST_LINES);
+    code
 }
+
+/// How long whoever reads standard error may take for the last lines.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn run(command: Command) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

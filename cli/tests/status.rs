@@ -284,3 +284,46 @@ fn a_pipe_ends_with_its_command_and_its_status() {
     );
     drop(input);
 }
+
+/// 4 KiB that nobody reads: what is said there stops neither the services nor the end.
+#[test]
+fn standard_error_that_nobody_reads_holds_nothing_up() {
+    let place = Place::new();
+    let at = format!("unix:{}", place.text("socket"));
+    let words = [
+        "serve",
+        &at,
+        "--allow",
+        "any",
+        "--service",
+        "up=echo:",
+        "--service",
+        "noisy=exec:sh -c 'i=0; while [ $i -lt 20 ]; do head -c 4000 /dev/zero | tr \"\\0\" x; echo; i=$((i+1)); done >&2'",
+    ];
+    let (unread, stderr) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&unread, 4096).unwrap();
+    let mut server = place.cepa(&words).stderr(stderr).spawn().unwrap();
+    wait_until("it listens", || place.path("socket").exists());
+    for _ in 0..3 {
+        let output = place.run_with(&["connect", &at, "noisy", "--trust", "any"], b"");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.len() > 20 * 4000);
+    }
+    let output = place.run_with(&["connect", &at, "up", "--trust", "any"], b"hello");
+    assert_eq!(text(&output.stdout), "hello");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&server),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    let start = Instant::now();
+    let code = loop {
+        if let Some(status) = server.try_wait().unwrap() {
+            break status.code();
+        }
+        assert!(start.elapsed() < PATIENCE, "it ends");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(code, Some(0));
+    drop(unread);
+}

@@ -4,13 +4,15 @@
 //! guard is dropped: at an ordinary end, at an error, in a panic, and before we stop ourselves (`~^Z`).
 //! Signals that ask for an end lead to an ordinary one.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
 
 use cepa::transports::text::clean;
 use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::stderr;
 
 pub(crate) struct Raw {
     /// A duplicate, since `stdio:` takes the descriptor itself.
@@ -79,7 +81,7 @@ pub(crate) fn describe() -> Terminal {
 /// Goes to the start of a line.
 pub(crate) fn new_line() {
     if io::stderr().is_terminal() {
-        let _ = io::stderr().write_all(b"\r\n");
+        stderr::write(b"\r\n".to_vec());
     }
 }
 
@@ -95,5 +97,5 @@ pub(crate) fn tell(lines: &[&str]) {
         text.push_str(&clean(line, usize::MAX));
         text.push_str(after);
     }
-    let _ = io::stderr().write_all(text.as_bytes());
+    stderr::write(text.into_bytes());
 }
