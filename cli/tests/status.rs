@@ -327,3 +327,50 @@ fn standard_error_that_nobody_reads_holds_nothing_up() {
     assert_eq!(code, Some(0));
     drop(unread);
 }
+
+/// An answer before the whole request was read, as a server gives that does not want it: through a forward too.
+#[test]
+fn an_early_answer_is_read_through_a_forward() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            let mut some = [0; 1000];
+            stream.read_exact(&mut some).unwrap();
+            stream.write_all(&[b'y'; 200]).unwrap();
+        }
+    });
+    let server = serve(&place, &[("rude", &format!("tcp:127.0.0.1:{port}"))]);
+    let (address, id) = (server.address(), server.id());
+    let words = [
+        "forward",
+        &address,
+        "-L",
+        "tcp:127.0.0.1:0=rude",
+        "--expect",
+        &id,
+    ];
+    let forward = Server::start(&place, &words);
+    let line = forward
+        .seen()
+        .iter()
+        .find(|l| l.contains("for rude of"))
+        .unwrap();
+    let at = line.split_whitespace().nth(2).unwrap().replace("tcp:", "");
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(&at).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut sending = client.try_clone().unwrap();
+        let sender = thread::spawn(move || {
+            let _ = sending.write_all(&vec![b'x'; 8 << 20]);
+        });
+        let mut got = Vec::new();
+        let _ = client.read_to_end(&mut got);
+        assert_eq!(got.len(), 200);
+        sender.join().unwrap();
+    }
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+}
