@@ -19,6 +19,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
+use crate::words::placed_addr;
 pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
@@ -98,7 +99,7 @@ pub(crate) struct Serve {
     pub(crate) listen: Vec<Endpoint>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
     /// (repeatable)
-    #[arg(long, value_name = "RELAY")]
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
     /// A service that peers can open by its name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
@@ -135,11 +136,11 @@ pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register")]
     pub(crate) listen: Vec<Endpoint>,
-    /// Who is served: a peer id, or `any` (repeatable)
-    #[arg(long, value_name = "PEERID|any")]
+    /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
+    #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
     /// Be reachable through another relay as well (repeatable)
-    #[arg(long, value_name = "RELAY")]
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
     /// Carry sealed messages as well, which it can neither read nor alter
     #[arg(long)]

@@ -20,7 +20,16 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     if let Some(introduction) = &args.revoke {
         let result = introductions.revoke(introduction).await;
         node.shutdown(Duration::ZERO).await;
-        return result.map_err(|e| node::introduced(&e, &identity));
+        result.map_err(|e| node::introduced(&e, &identity))?;
+        match introduction.address() {
+            Some(to) => say(format_args!(
+                "{} has revoked the introduction to its service {}",
+                to.peer(),
+                to.service()
+            )),
+            None => say("revoked"),
+        }
+        return Ok(());
     }
     let (Some(recipient), Some(to)) = (&args.recipient, &args.to) else {
         return Err(Failure::new(Code::Usage, "name a recipient and an address"));

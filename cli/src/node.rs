@@ -202,17 +202,23 @@ pub(crate) async fn dial(
     };
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
-    let mut failure = dial_failure(&error);
-    let code = failure.code;
-    if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = &error {
-        let add = format!("cepa peer add NAME {peer} --at tcp:HOST:PORT");
-        failure.message = format!("{}, or enter it once: {add}", failure.message);
-    }
-    Err(if code == Code::Refused {
+    let failure = dial_failure(&error);
+    Err(if failure.code == Code::Refused {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
         failure
     })
+}
+
+/// The command that enters where a peer is, by the name that it has if it is known.
+pub(crate) fn enter(peer: PeerId) -> String {
+    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
+    let name = known.and_then(|known| {
+        let peer = known.peers().find(|known| known.id == peer)?;
+        Some(peer.name().to_owned())
+    });
+    let name = name.as_deref().unwrap_or("NAME");
+    format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
 /// What a command prints of what happens at its node.
@@ -337,7 +343,10 @@ fn one_session(at: &cepa::transports::Endpoint) -> bool {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let failure = Failure::new(code(error), error.to_string());
+    let mut failure = Failure::new(code(error), error.to_string());
+    if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
+        failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
+    }
     if needs_local_hints(error) {
         failure.with("--local-hints follows such addresses")
     } else {

@@ -139,6 +139,65 @@ fn an_address_with_a_direct_hint_needs_no_relay_and_no_trust() {
 }
 
 #[test]
+fn a_known_peer_is_dialled_by_its_name() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=exec:cat",
+        "--sealed",
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ]);
+    let line = place.fails(&["connect", "cepa://@phone/up"], 2);
+    assert!(line.contains("no known peer is named \"phone\""), "{line}");
+    let line = place.fails(&["connect", "@phone"], 2);
+    assert!(line.contains("cepa://@NAME/SERVICE"), "{line}");
+
+    // By name and without an address: what to run gives it one.
+    assert!(place.run(&["peer", "add", "phone", &id]).status.success());
+    for words in [
+        &["connect", "cepa://@phone/up"][..],
+        &["send", "cepa://@phone/up"],
+        &["forward", "cepa://@phone", "-L", "tcp:127.0.0.1:0=up"],
+    ] {
+        let line = place.fails_quietly(words, 5);
+        let run = format!("cepa peer add phone {id} --at tcp:HOST:PORT");
+        assert!(line.contains(&run), "{line}");
+    }
+    let at = server.address();
+    let added = place.run(&["peer", "add", "phone", &id, "--at", &at]);
+    assert_eq!(
+        text(&added.stderr),
+        format!("phone is {id}, at {at}\n"),
+        "what was done"
+    );
+    for words in [
+        &["connect", "cepa://@phone/up"][..],
+        &["connect", "cepa://@phone", "up"],
+        &["send", "cepa://@phone/up"],
+    ] {
+        let output = place.run_with(words, b"by name");
+        assert_eq!(text(&output.stdout), "by name", "{}", text(&output.stderr));
+    }
+    let forward = ["forward", "cepa://@phone", "-L", "tcp:127.0.0.1:0=up"];
+    Server::start_at(&place, &forward, "listening on ");
+
+    // Where others have to know the place, it stands in the address.
+    let output = place.run(&["id", "addr", "--relay", "cepa://@phone"]);
+    let printed = text(&output.stdout);
+    assert!(
+        printed.ends_with(&format!("@relay:{id}@{at}\n")),
+        "{printed}"
+    );
+    let line = place.fails(&["connect", "cepa://@phone/"], 2);
+    assert!(line.contains("service is missing"), "{line}");
+}
+
+#[test]
 fn addresses_of_peers_are_made_and_checked() {
     let place = Place::new();
     let (file, id) = place.identity("me.pem");

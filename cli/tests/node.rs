@@ -213,6 +213,11 @@ fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     // Taken back.
     let it = introduce(&[&up[..], &["--uses", "0", "--identity", &alice]].concat());
     let output = place.run(&["introduce", "--revoke", &it, "--identity", &alice]);
+    assert!(
+        text(&output.stderr).contains("has revoked the introduction to its service up"),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let line = place.fails(&["connect", &it, "--identity", &bob], 7);
     assert!(line.contains(&format!("revoked by {alice_id}")), "{line}");

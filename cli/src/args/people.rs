@@ -9,7 +9,7 @@ use cepa::transports::Endpoint;
 use clap::{Args, Subcommand};
 
 use super::options::IdentityFile;
-use crate::words::Kind;
+use crate::words::{Kind, placed_addr};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Id {
@@ -118,7 +118,7 @@ pub(crate) struct Join {
 pub(crate) enum Peer {
     /// List them, as they stand in the file `known_peers` of the configuration folder
     Ls,
-    /// Add one
+    /// Add one, or more places of one that is there
     Add(PeerAdd),
     /// Forget one
     Rm(PeerName),
@@ -149,7 +149,7 @@ pub(crate) struct PeerAdd {
     /// that id
     #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]
     pub(crate) at: Vec<Hint>,
-    /// If there is a peer of that name, give it this id
+    /// If there is a peer of that name with another id, give it this one
     #[arg(long)]
     pub(crate) replace: bool,
 }
@@ -187,7 +187,7 @@ pub(crate) struct IdAddr {
     #[arg(value_name = "ADDR")]
     pub(crate) at: Vec<Endpoint>,
     /// A relay that it is registered at, cepa://RELAYID@ADDR (repeatable)
-    #[arg(long = "relay", value_name = "RELAY")]
+    #[arg(long = "relay", value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) relays: Vec<PeerAddr>,
     /// The service
     #[arg(

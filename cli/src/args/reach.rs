@@ -5,7 +5,7 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints, Trust};
-use crate::words::{Escape, Local, Whither};
+use crate::words::{Escape, Local, Whither, peer_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -21,8 +21,8 @@ ends with the service, with exit code 3, 4, 5 or 7 when the two ends no longer w
 other, and with 6 when the session is lost after the end of standard input, which cannot be read a
 second time.")]
 pub(crate) struct Connect {
-    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
-    /// printed
+    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE for
+    /// a known one), or what `cepa introduce` printed
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// The service; may be left out where the peer has only one, or the address names it
@@ -55,7 +55,8 @@ With --reconnect a session that is lost is made again, and the service opened an
 `cepa connect --reconnect`; what is typed meanwhile is thrown away, but for ~. which leaves. It ends with
 exit code 3, 4, 5 or 7 when the two ends no longer want or understand each other.")]
 pub(crate) struct Console {
-    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE
+    /// for a known one
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// The service; may be left out where the peer has only one, or the address names it
@@ -88,7 +89,7 @@ Example:
   cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
       -L tcp:127.0.0.1:5433=db --expect PEERID")]
 pub(crate) struct Forward {
-    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT, or cepa://@NAME for a known one
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
@@ -117,11 +118,11 @@ with `sealed = true` for the service; the carrier is `cepa relay --carry` or a n
 The carrier sees who, when and how much. What it says itself (that the recipient refused, or does not
 answer) proves nothing: the request may have been carried out.")]
 pub(crate) struct Send {
-    /// To whom: cepa://PEERID/SERVICE
-    #[arg(value_name = "ADDR")]
+    /// To whom: cepa://PEERID/SERVICE, or cepa://@NAME/SERVICE for a known peer
+    #[arg(value_name = "ADDR", value_parser = peer_addr)]
     pub(crate) address: PeerAddr,
     /// Who carries it: cepa://CARRIERID@ADDR; without one the recipient is connected to
-    #[arg(long, value_name = "CARRIER")]
+    #[arg(long, value_name = "CARRIER", value_parser = peer_addr)]
     pub(crate) by: Option<PeerAddr>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
