@@ -1,12 +1,14 @@
-//! How the commands set up a stack, and which addresses can carry a session.
+//! How the commands set up a stack, which addresses can carry a session, and which are of use to others.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use cepa::identity::{Identity, TrustPolicy};
+use cepa::node::Hint;
 use cepa::stack::StackConfig;
-use cepa::transports::{Endpoint, Layer};
+use cepa::transports::{Endpoint, Layer, Target};
 
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 
 /// The library's defaults, but for two of a substream's time limits. A command may think for hours
 /// between the end of its input and its first word of output, and a reader may stop for as long
@@ -36,5 +38,55 @@ pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
                 "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
             ),
         )),
+    }
+}
+
+/// An address that is good to listen on and that nobody else can dial (every address of this machine, or any free
+/// port), with HOST or PORT where the user has to put what others dial. Which of its addresses that is, a
+/// machine can't know: behind a NAT it is none of them.
+pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
+    let Target::Tcp { host, port } = address.target() else {
+        return None;
+    };
+    let wildcard = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+    if !wildcard && *port != 0 {
+        return None;
+    }
+    let layers: String = address.layers().iter().map(|l| format!("{l}+")).collect();
+    let host = match host.as_str() {
+        _ if wildcard => "HOST".to_owned(),
+        host if host.contains(':') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    let port = match port {
+        0 => "PORT".to_owned(),
+        port => port.to_string(),
+    };
+    Some(format!("{layers}tcp:{host}:{port}"))
+}
+
+/// Warns of an address that is meant for others and that they can't dial; `option` is where another one goes.
+pub(crate) fn warn_if_only_to_listen(address: &Endpoint, option: &str) {
+    if let Some(better) = only_to_listen(address) {
+        say(format_args!(
+            "warning: {address} is good to listen on, and others can't dial it: give {option}{better}, as they reach this machine"
+        ));
+    }
+}
+
+/// The same for what stands in an address of a peer, or of the relay that it is registered at.
+pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
+    for hint in hints {
+        let mut at = hint;
+        while let Hint::Relay { at: before, .. } = at {
+            at = before;
+        }
+        if let Hint::Direct(address) = at
+            && let Some(better) = only_to_listen(address)
+        {
+            say(format_args!(
+                "warning: {address} is good to listen on, and others can't dial it: give {better}, as they reach it"
+            ));
+        }
     }
 }

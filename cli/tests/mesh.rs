@@ -97,6 +97,68 @@ fn who_is_not_allowed_is_refused_behind_a_relay_too() {
     assert_eq!(text(&output.stdout), SUM);
 }
 
+/// What a machine listens on everywhere is nothing that another one can dial.
+#[test]
+fn an_address_that_others_cannot_dial_is_not_given_away_unsaid() {
+    let place = Place::new();
+    let (file, id) = place.identity("relay.pem");
+    let relay = Server::start_at(
+        &place,
+        &["relay", "tcp:0.0.0.0:0", "--identity", &file],
+        "relaying on ",
+    );
+    let line = relay.seen().join("\n");
+    assert!(line.contains("relaying on tcp:0.0.0.0:"), "{line}");
+    assert!(line.contains(&format!("cepa://{id}@tcp:HOST:")), "{line}");
+    assert!(!line.contains("@tcp:0.0.0.0"), "{line}");
+
+    for (words, better) in [
+        (
+            &["id", "addr", "tcp:0.0.0.0:7000"][..],
+            "give tcp:HOST:7000",
+        ),
+        (
+            &["id", "addr", "mux+tls+tcp:[::]:7000"],
+            "mux+tls+tcp:HOST:7000",
+        ),
+        (
+            &["id", "addr", "tcp:[fe80::1]:0"],
+            "give tcp:[fe80::1]:PORT",
+        ),
+        (
+            &[
+                "id",
+                "addr",
+                "--relay",
+                &format!("cepa://{id}@tcp:0.0.0.0:1"),
+            ],
+            "tcp:HOST:1",
+        ),
+        (
+            &[
+                "introduce",
+                "@",
+                &format!("cepa://{id}@tcp:0.0.0.0:1"),
+                "up",
+            ],
+            "tcp:HOST:1",
+        ),
+    ] {
+        place.run(&["id", "show"]);
+        let output = place.run(words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(told.contains("others can't dial it"), "{words:?}: {told}");
+        assert!(told.contains(better), "{words:?}: {told}");
+    }
+    for words in [
+        &["id", "addr", "tcp:127.0.0.1:7000", "unix:/run/x"][..],
+        &["id", "addr", "tcp:host:7000"],
+    ] {
+        assert_eq!(text(&place.run(words).stderr), "", "{words:?}");
+    }
+}
+
 #[test]
 fn a_relay_serves_whom_it_is_told_to() {
     let place = Place::new();

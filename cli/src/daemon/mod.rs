@@ -21,6 +21,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
+use crate::stack::warn_of_dead_hints;
 use crate::{id, sealed};
 
 mod config;
@@ -68,6 +69,9 @@ struct Daemon {
 impl Daemon {
     async fn start(config: Config, identity: Identity) -> Result<Self, Failure> {
         let reachable = id::through(identity.peer_id(), &config.register)?;
+        reachable
+            .iter()
+            .for_each(|at| warn_of_dead_hints(at.hints()));
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
         let carries = config.relay.as_ref().map(|relay| {
