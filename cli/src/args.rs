@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
 use crate::words::placed_addr;
-pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who};
+pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};

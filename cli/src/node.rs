@@ -171,7 +171,7 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
         IntroducedError::Flaw(Flaw::NotYours) | IntroducedError::Refused { .. } => {
             (Code::Refused, true)
         }
-        IntroducedError::Flaw(_) => (Code::Usage, false),
+        IntroducedError::Flaw(_) | IntroducedError::LocalHints { .. } => (Code::Usage, false),
         IntroducedError::Dial(error) => {
             let code = code(error);
             (code, code == Code::Refused)
@@ -181,7 +181,10 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
         }
         _ => (Code::Other, false),
     };
-    let failure = Failure::new(code, error.to_string());
+    let mut failure = Failure::new(code, error.to_string());
+    if let IntroducedError::LocalHints { owner, .. } = error {
+        failure = failure.with(format_args!("to enter that: {}", enter(*owner)));
+    }
     if told {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cepa::identity::{Identity, TrustPolicy};
 use cepa::node::Hint;
+use cepa::onion::MAX_LAYERS;
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Layer, Target};
 
@@ -25,6 +26,7 @@ pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfi
 /// stand on a link. The library
 /// checks this too, but only once the stream is open.
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
+    few_layers(address)?;
     match address.layers() {
         [] => Ok(()),
         [Layer::Mux, tls @ .., Layer::Link(_)] | [Layer::Mux, tls @ ..]
@@ -39,6 +41,21 @@ pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
             ),
         )),
     }
+}
+
+/// A stack has at most so many TLS layers. The library counts them too, but only once the stream is open.
+pub(crate) fn few_layers(address: &Endpoint) -> Result<(), Failure> {
+    let tls = address.layers().iter().filter(|layer| layer.is_tls());
+    let found = tls.count();
+    if found > MAX_LAYERS {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "an address has at most {MAX_LAYERS} TLS layers, this has {found}: leave some out"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// An address that is good to listen on and that nobody else can dial (every address of this machine, or any free

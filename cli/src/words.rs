@@ -3,8 +3,9 @@
 //! Each parses itself, so that no command sees a bad one, and says what it expected where it can't.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use cepa::identity::{KeyKind, KnownPeer, PeerId};
+use cepa::identity::{Invitation, KeyKind, KnownPeer, PeerId};
 use cepa::node::{self, Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
@@ -157,6 +158,34 @@ pub(crate) fn not_a_place(e: ParseError) -> String {
         e.to_string()
     }
 }
+
+/// What `cepa explain` explains.
+#[derive(Clone, Debug)]
+pub(crate) enum Explained {
+    Place(Endpoint),
+    Peer(PeerAddr),
+    Introduction(Introduction),
+    Invitation(Arc<Invitation>),
+}
+
+impl FromStr for Explained {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word.starts_with(INVITATION) {
+            let it = word.parse::<Invitation>().map_err(|e| e.to_string())?;
+            return Ok(Self::Invitation(Arc::new(it)));
+        }
+        Ok(match word.parse()? {
+            Whither::Place(address) => Self::Place(address),
+            Whither::Peer(address) => Self::Peer(address),
+            Whither::Introduced(it) => Self::Introduction(it),
+        })
+    }
+}
+
+/// Begins what `cepa invite` prints.
+const INVITATION: &str = "cepa-invitation:";
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";

@@ -160,6 +160,37 @@ fn an_address_that_others_cannot_dial_is_not_given_away_unsaid() {
 }
 
 #[test]
+fn hints_that_are_not_followed_are_named() {
+    let place = Place::new();
+    let (_, id) = place.identity("other.pem");
+    place.run(&["id", "show"]);
+    let local = format!("cepa://{id}@exec:touch%20%2Ftmp%2Fx;unix:%2Frun%2Fx/up");
+    let line = place.fails(&["connect", &local], 2);
+    for word in ["exec:touch /tmp/x", "--local-hints", "%2F"] {
+        assert!(line.contains(word), "{word} is missing in {line}");
+    }
+    let it = place.run(&["introduce", "@", &local]);
+    let it = text(&it.stdout);
+    let line = place.fails(&["connect", it.trim()], 2);
+    for word in [
+        "exec:touch /tmp/x",
+        "no network connection",
+        "cepa peer add",
+    ] {
+        assert!(line.contains(word), "{word} is missing in {line}");
+    }
+    let line = place.fails(&["connect", it.trim(), "--local-hints"], 2);
+    assert!(line.contains("leave --local-hints out"), "{line}");
+
+    // What was not encoded is cut at its first slash: that is said, and nothing else is advised.
+    for cut in ["unix:/run/x/up", "exec:touch /tmp/x", "exec:cat /x"] {
+        let line = place.fails(&["connect", &format!("cepa://{id}@{cut}")], 2);
+        assert!(line.contains("%2F"), "{cut}: {line}");
+        assert!(!line.contains("itself with the peer id"), "{line}");
+    }
+}
+
+#[test]
 fn a_relay_serves_whom_it_is_told_to() {
     let place = Place::new();
     let (file, _) = place.identity("relay.pem");

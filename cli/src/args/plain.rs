@@ -3,6 +3,8 @@
 use cepa::transports::Endpoint;
 use clap::Args;
 
+use crate::words::Explained;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two data lines joined). The
@@ -46,9 +48,12 @@ Of a serial line an address tells what is not usual:
   serial:/dev/ttyUSB0,baud=9600,mtu=240      a radio modem: no frame has more than 240 bytes
   serial:/dev/ttyUSB0,baud=9600,duplex=half  two wires for both (RS-485): the ends take turns
 Behind a serial server the link is told: mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT.
-One end is enough. docs/ADDRESSES.md has every option.")]
+One end is enough. docs/ADDRESSES.md has every option.
+
+A peer's address (cepa://PEERID@HINT;HINT/SERVICE), an introduction and the code of an invitation are
+explained as well. Nothing is dialled, and the secret of a code is not shown.")]
 pub(crate) struct Explain {
-    /// The address
+    /// The address, or what `cepa introduce` or `cepa invite` printed
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
+    pub(crate) address: Explained,
 }
