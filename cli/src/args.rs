@@ -233,7 +233,7 @@ pub(crate) struct Introduce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mesh {
-    /// Show its sessions, services and relays
+    /// Show where it listens, its services, relays and sessions
     Status(MeshStatus),
 }
 

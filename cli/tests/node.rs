@@ -45,6 +45,9 @@ fn a_node_runs_by_its_file_and_follows_its_changes() {
     };
     let table = status(&[]);
     assert!(table.contains("services    up\n"), "{table}");
+    let place_of = at.split_once('@').unwrap().1;
+    let listening = format!("listening   {place_of}\n");
+    assert!(table.contains(&listening), "{listening:?} in {table}");
     // It may not have been announced at this moment.
     let start = std::time::Instant::now();
     while !status(&[]).contains(&friend_id) {

@@ -190,11 +190,7 @@ fn explain_takes_what_other_commands_print() {
     let (_, friend) = place.identity("friend.pem");
     let printed = place.run(&["introduce", &friend, &address]);
     let told = explained(text(&printed.stdout).trim());
-    for word in [
-        "TCP to host",
-        &format!("for       {friend}"),
-        " from now\n",
-    ] {
+    for word in ["TCP to host", &format!("for       {friend}"), " from now\n"] {
         assert!(told.contains(word), "{word} is missing in {told}");
     }
     // Of the code of an invitation (docs/TRUST.md) all but the secret.
