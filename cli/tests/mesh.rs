@@ -201,6 +201,7 @@ fn a_relay_serves_whom_it_is_told_to() {
     );
     let at = last_word(relay.seen(), "relaying on ");
     let words = ["serve", "--register", &at, "--allow", "any"];
+    let words = [&words[..], &["--service", "up=echo:"]].concat();
     let line = place.fails_quietly(&words, 7);
     assert!(line.contains("does not accept our identity"), "{line}");
 }
