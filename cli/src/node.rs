@@ -13,7 +13,7 @@ use cepa::node::{
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
-use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays};
+use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
@@ -168,13 +168,16 @@ pub(crate) async fn open_introduced(
 /// Why an introduction was of no use, with our id where the other side has to know it.
 pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failure {
     let (code, told) = match error {
-        IntroducedError::Flaw(Flaw::NotYours) | IntroducedError::Refused { .. } => {
-            (Code::Refused, true)
-        }
+        IntroducedError::Flaw(Flaw::NotYours)
+        | IntroducedError::Refused {
+            flaw: Flaw::NotYours | Flaw::NotPermitted { .. },
+            ..
+        } => (Code::Refused, true),
+        IntroducedError::Refused { .. } => (Code::Refused, false),
         IntroducedError::Flaw(_) | IntroducedError::LocalHints { .. } => (Code::Usage, false),
         IntroducedError::Dial(error) => {
-            let code = code(error);
-            (code, code == Code::Refused)
+            let told = refused_for_our_id(error);
+            (code(error), told)
         }
         IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
             (Failure::from(error.clone()).code, false)
@@ -206,7 +209,7 @@ pub(crate) async fn dial(
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
     let failure = dial_failure(&error);
-    Err(if failure.code == Code::Refused {
+    Err(if refused_for_our_id(&error) {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
         failure
@@ -355,6 +358,25 @@ pub(crate) fn dial_failure(error: &DialError) -> Failure {
     } else {
         failure
     }
+}
+
+/// Whether somebody on the way would have to allow our id.
+pub(crate) fn refused_for_our_id(error: &DialError) -> bool {
+    let DialError::Failed { attempts, .. } = error else {
+        return false;
+    };
+    attempts.iter().any(|(_, error)| match error {
+        AttemptError::Connect(error) => exit::tls(error).is_some_and(exit::refused_for_our_id),
+        AttemptError::Relay(error) => matches!(
+            error.downcast_ref(),
+            Some(RelayError::Refused {
+                status: Status::NotAllowed | Status::Refused,
+                ..
+            })
+        ),
+        AttemptError::NoRelay { error, .. } => refused_for_our_id(error),
+        _ => false,
+    })
 }
 
 fn needs_local_hints(error: &DialError) -> bool {
