@@ -117,6 +117,27 @@ where
         }
     }
 
+    /// Whether all that was read of the near stream has been given on, and more is waited for.
+    pub(crate) fn waits_for_near(&self) -> bool {
+        matches!(self.outward.state, State::Copying) && self.outward.start >= self.outward.end
+    }
+
+    /// Takes the near stream for ended, where it can't end by itself: what is still unread of it is lost.
+    pub(crate) fn near_has_ended(&mut self) {
+        if matches!(self.outward.state, State::Copying) {
+            self.outward.state = if self.outward.hold {
+                State::Held
+            } else {
+                State::Closing
+            };
+        }
+    }
+
+    /// Bytes that were read of the near stream.
+    pub(crate) fn carried_from_near(&self) -> u64 {
+        self.outward.carried
+    }
+
     /// Nothing more goes to the far stream, because it is lost; what it has sent still comes.
     pub(crate) fn far_is_gone(&mut self) {
         if !self.outward.is_done() {

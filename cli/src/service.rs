@@ -46,6 +46,10 @@ const PARTING: Duration = Duration::from_millis(500);
 /// How long a command on a terminal may take to end once that was hung up; then it is killed.
 const HANG_UP: Duration = Duration::from_secs(2);
 
+/// How long a terminal has to be quiet once its command has exited, until that is the end. The system has taken the
+/// terminal from whatever the command has left in the background, which may keep it open all the same, for as long as it runs.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// What serves the services of a node.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -208,7 +212,7 @@ impl Services {
         if child.is_some() {
             join = join.hold_near_end();
         }
-        let ended = to_the_end(&mut join, child.as_ref(), session, None).await;
+        let ended = to_the_end(&mut join, child.as_ref(), on_terminal, session, None).await;
         match ended {
             Ok(Ended::Both { far_left: None, .. }) => {
                 near.cut_when_dropped(false);
@@ -277,11 +281,13 @@ impl Services {
             .take_child()
             .map(|child| Watched::serving(child, name.to_owned(), session.peer().id()));
         let outbox = served.outbox();
+        let on_terminal = near.control().is_some();
         let mut join = Join::new(&mut near, &mut served.far);
         if child.is_some() {
             join = join.hold_near_end();
         }
-        let ended = to_the_end(&mut join, child.as_ref(), session, Some(&outbox)).await;
+        let console = Some(&outbox);
+        let ended = to_the_end(&mut join, child.as_ref(), on_terminal, session, console).await;
         if let Ok(Ended::Near(e)) = &ended {
             let why = "the service broke off".to_owned();
             outbox.push(Message::Ended(Status::Failed(why)));
@@ -351,6 +357,7 @@ async fn hang_up(near: Stream, child: Option<Watched>) {
 async fn to_the_end<N, F>(
     join: &mut Join<'_, N, F>,
     child: Option<&Watched>,
+    on_terminal: bool,
     session: &Session,
     console: Option<&Outbox>,
 ) -> Result<Ended, String>
@@ -365,10 +372,19 @@ where
         }
     };
     tokio::pin!(exited);
-    let (mut gone, mut lost) = (false, false);
+    let (mut gone, mut lost, mut carried) = (false, false, 0);
     loop {
+        let quiet = gone && on_terminal && join.waits_for_near();
         let step = tokio::select! {
             step = join.step() => step,
+            () = tokio::time::sleep(QUIET), if gone && on_terminal => {
+                let now = join.carried_from_near();
+                if quiet && join.waits_for_near() && now == carried {
+                    join.near_has_ended();
+                }
+                carried = now;
+                continue;
+            }
             _ = &mut exited, if !gone => {
                 gone = true;
                 join.near_is_gone();
