@@ -152,7 +152,7 @@ impl FromStr for Whither {
 
 /// What else than an endpoint could have stood there, where it begins like none.
 pub(crate) fn not_a_place(e: ParseError) -> String {
-    if e.expected().contains("scheme") {
+    if e.expected().contains("scheme") && e.nearest().is_none() {
         format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE, cepa://@NAME/SERVICE of a known one")
     } else {
         e.to_string()

@@ -82,7 +82,11 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
         (&["connect", "tcp:127.0.0.1:1", "--frob"], "--frob"),
         (&["connect", "tcp:127.0.0.1:1", "--trust", "some"], "any"),
         (&["connect", "tcp:127.0.0.1:1", "--expect", "abc"], "52"),
-        (&["connect", "tpc:127.0.0.1:1"], "tcp"),
+        (
+            &["connect", "tpc:127.0.0.1:1"],
+            "did you mean \"tcp\"?; see",
+        ),
+        (&["connect", "nonsense"], "cepa://PEERID@ADDR/SERVICE"),
         (&["connect", "tcp:127.0.0.1"], "HOST:PORT"),
         (&["connect", "serial:/dev/ttyS0,buad=9600"], "baud"),
         (&["connect", "tsl+tcp:127.0.0.1:1"], "tls"),
