@@ -87,6 +87,6 @@ mod tests {
             assert!(line.len() <= 80, "{line}");
         }
         let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(flat.contains(&id.words().to_string()), "{flat}");
+        assert!(flat.contains(&id.words()), "{flat}");
     }
 }

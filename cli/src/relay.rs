@@ -32,9 +32,9 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
-    reachable
-        .iter()
-        .for_each(|at| warn_of_dead_hints(at.hints()));
+    for at in &reachable {
+        warn_of_dead_hints(at.hints());
+    }
     let report = Report {
         by_option: true,
         pins: trust::pins(&args.allow),

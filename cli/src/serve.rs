@@ -30,9 +30,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
     let reachable = id::through(identity.peer_id(), &args.register)?;
-    reachable
-        .iter()
-        .for_each(|at| warn_of_dead_hints(at.hints()));
+    for at in &reachable {
+        warn_of_dead_hints(at.hints());
+    }
     let introduced = !args.introducers.is_empty();
     let trust: Arc<dyn TrustPolicy> = if introduced {
         // Strangers may have a session; what they may open is each service's own question.

@@ -1,5 +1,6 @@
 //! How the commands set up a stack, which addresses can carry a session, and which are of use to others.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -69,7 +70,10 @@ pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
     if !wildcard && *port != 0 {
         return None;
     }
-    let layers: String = address.layers().iter().map(|l| format!("{l}+")).collect();
+    let mut better = String::new();
+    for layer in address.layers() {
+        let _ = write!(better, "{layer}+");
+    }
     let host = match host.as_str() {
         _ if wildcard => "HOST".to_owned(),
         host if host.contains(':') => format!("[{host}]"),
@@ -79,7 +83,8 @@ pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
         0 => "PORT".to_owned(),
         port => port.to_string(),
     };
-    Some(format!("{layers}tcp:{host}:{port}"))
+    let _ = write!(better, "tcp:{host}:{port}");
+    Some(better)
 }
 
 /// Warns of an address that is meant for others and that they can't dial; `option` is where another one goes.

@@ -146,12 +146,12 @@ impl FromStr for Whither {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
-        word.parse().map(Self::Place).map_err(not_a_place)
+        word.parse().map(Self::Place).map_err(|e| not_a_place(&e))
     }
 }
 
 /// What else than an endpoint could have stood there, where it begins like none.
-pub(crate) fn not_a_place(e: ParseError) -> String {
+fn not_a_place(e: &ParseError) -> String {
     if e.expected().contains("scheme") && e.nearest().is_none() {
         format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE, cepa://@NAME/SERVICE of a known one")
     } else {

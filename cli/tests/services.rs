@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,7 +96,6 @@ fn a_server_without_a_service_or_without_its_program_is_warned_of() {
     let last = ["--service", "last=exec:/no/such/file"];
     assert_eq!(words_of(&last), ["c", "d", "e", "last"]);
     // It may be executed now.
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(words_of(&last), ["c", "last"]);
 }

@@ -71,9 +71,9 @@ struct Daemon {
 impl Daemon {
     async fn start(config: Config, identity: Identity) -> Result<Self, Failure> {
         let reachable = id::through(identity.peer_id(), &config.register)?;
-        reachable
-            .iter()
-            .for_each(|at| warn_of_dead_hints(at.hints()));
+        for at in &reachable {
+            warn_of_dead_hints(at.hints());
+        }
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
         let carries = config.relay.as_ref().map(|relay| {
@@ -247,10 +247,10 @@ impl Daemon {
         }
         let (old_listen, old_register) = (before.listen, before.register);
         for at in self.config.listen.clone() {
-            if !old_listen.contains(&at) {
-                if let Err(failure) = self.listen(&at).await {
-                    say(failure);
-                }
+            if !old_listen.contains(&at)
+                && let Err(failure) = self.listen(&at).await
+            {
+                say(failure);
             }
         }
         for relay in self.config.register.clone() {
