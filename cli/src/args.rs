@@ -19,7 +19,8 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
-pub(crate) use crate::words::{Expected, Reference, Service, Target, Whither, Who};
+use crate::words::placed_addr;
+pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
@@ -28,7 +29,13 @@ pub(crate) use reach::{Connect, Console, Forward, Pipe, Send};
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
 #[derive(Debug, Parser)]
-#[command(name = "cepa", version, after_help = exit::HELP, disable_help_subcommand = true)]
+#[command(
+    name = "cepa",
+    version,
+    after_help = exit::HELP,
+    disable_help_subcommand = true,
+    max_term_width = 80
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -79,18 +86,20 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A service is an address that is opened anew for each substream: exec:COMMAND gets the substream as
-its standard input and output, exec:COMMAND,pty=yes gets a terminal of its own (`cepa console` passes the
-size of its window on), tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
-terminal whose other end any program can open. `echo:` is built in: it sends back what it gets.
-cepa://PEERID@ADDR/SERVICE is a service of another peer: its bytes are in the clear here, and that peer
-sees this one, not who is behind it.
+A service is an address that is opened anew for each substream: exec:COMMAND
+gets the substream as its standard input and output, exec:COMMAND,pty=yes gets a
+terminal of its own (`cepa console` passes the size of its window on),
+tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
+terminal whose other end any program can open. `echo:` is built in: it sends
+back what it gets. cepa://PEERID@ADDR/SERVICE is a service of another peer: its
+bytes are in the clear here, and that peer sees this one, not who is behind it.
 
-Nobody is allowed until --allow names them. A peer that is not allowed is refused, and its peer id
-and the command that would allow it are printed.
+Nobody is allowed until --allow names them. A peer that is not allowed is
+refused, and its peer id and the command that would allow it are printed.
 
-Each session may open any of the services. A peer that names no service gets the only one, if there
-is only one. `serve stdio:` serves the one session there is, and ends with it.")]
+Each session may open any of the services. A peer that names no service gets the
+only one, if there is only one. `serve stdio:` serves the one session there is,
+and ends with it.")]
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
     /// serial:PATH
@@ -98,7 +107,7 @@ pub(crate) struct Serve {
     pub(crate) listen: Vec<Endpoint>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
     /// (repeatable)
-    #[arg(long, value_name = "RELAY")]
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
     /// A service that peers can open by its name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
@@ -126,20 +135,22 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A node registers with `cepa serve --register cepa://RELAYID@ADDR`; a peer reaches it at
-cepa://NODEID@relay:RELAYID@ADDR/SERVICE. The two have TLS of their own inside, so the relay sees who
-talks to whom and how much, and nothing else. Nobody is served until --allow names them.
+A node registers with `cepa serve --register cepa://RELAYID@ADDR`; a peer
+reaches it at cepa://NODEID@relay:RELAYID@ADDR/SERVICE. The two have TLS of
+their own inside, so the relay sees who talks to whom and how much, and nothing
+else. Nobody is served until --allow names them.
 
-With --carry it also takes sealed messages (`cepa send`) to nodes that have a session with it.")]
+With --carry it also takes sealed messages (`cepa send`) to nodes that have a
+session with it.")]
 pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register")]
     pub(crate) listen: Vec<Endpoint>,
-    /// Who is served: a peer id, or `any` (repeatable)
-    #[arg(long, value_name = "PEERID|any")]
+    /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
+    #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<Who>,
     /// Be reachable through another relay as well (repeatable)
-    #[arg(long, value_name = "RELAY")]
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
     /// Carry sealed messages as well, which it can neither read nor alter
     #[arg(long)]
@@ -165,8 +176,9 @@ pub(crate) struct Relay {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is TOML; paths in it are relative to it. SIGHUP reads it again: services, permissions, further
-listeners and further relays are taken on, and sessions go on. docs/MESH.md has every key.
+The file is TOML; paths in it are relative to it. SIGHUP reads it again:
+services, permissions, further listeners and further relays are taken on, and
+sessions go on. docs/MESH.md has every key.
 
   identity = \"node.pem\"                     # without it the default one
   control = \"node.sock\"                     # for `cepa mesh status`
@@ -174,12 +186,12 @@ listeners and further relays are taken on, and sessions go on. docs/MESH.md has 
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
   to = \"exec:sha256sum\"                     # as with `cepa serve --service`
-  allow = [\"PEERID\", \"@NAME\"]              # nobody, where it is left out
-  introducers = [\"PEERID\"]                  # who may introduce others; [] for this node alone
-  sealed = true                             # takes requests of `cepa send` as well
+  allow = [\"PEERID\", \"@NAME\"]               # nobody, where it is left out
+  introducers = [\"PEERID\"]                  # who may introduce others
+  sealed = true                             # takes what `cepa send` sends
   [services.db]
-  to = \"cepa://PEERID@tcp:HOST:7000/db\"    # of another peer
-  membrane = \"friends\"                     # wraps the references that pass
+  to = \"cepa://PEERID@tcp:HOST:7000/db\"     # of another peer
+  membrane = \"friends\"                      # wraps the references that pass
   [membranes.friends]
   revoked = false                           # true takes away all that passed
   [relay]
@@ -197,11 +209,12 @@ pub(crate) struct NodeRun {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must let this identity
-introduce others (`introducers` in the configuration of its node, `cepa serve --introducer`), or be this
-identity itself.
+What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must
+let this identity introduce others (`introducers` in the configuration of its
+node, `cepa serve --introducer`), or be this identity itself.
 
-`cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke INTRODUCTION` takes one back.")]
+`cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke
+INTRODUCTION` takes one back.")]
 pub(crate) struct Introduce {
     /// Whom to introduce: a peer id, @NAME of a known peer, or `@` for whoever uses it first
     #[arg(value_name = "A", required_unless_present = "revoke")]
@@ -232,7 +245,7 @@ pub(crate) struct Introduce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mesh {
-    /// Show its sessions, services and relays
+    /// Show where it listens, its services, relays and sessions
     Status(MeshStatus),
 }
 
@@ -305,4 +318,31 @@ fn command_of(words: &[OsString]) -> String {
         command = next.clone();
     }
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands below this one, and itself.
+    fn all(command: &clap::Command) -> Vec<clap::Command> {
+        let below = command.get_subcommands().flat_map(all);
+        below.chain([command.clone()]).collect()
+    }
+
+    /// clap wraps lines that are too long, also those of an example, which are wrong then.
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        let commands = all(&Cli::command());
+        assert!(commands.len() > 25, "{}", commands.len());
+        for command in commands {
+            let written = command.get_after_help().map(ToString::to_string);
+            let shown = command.clone().max_term_width(80).render_long_help();
+            let texts = [written.unwrap_or_default(), shown.to_string()];
+            for line in texts.iter().flat_map(|text| text.lines()) {
+                let name = command.get_name();
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+        }
+    }
 }

@@ -32,18 +32,28 @@ pub(crate) async fn first_contact(
     address: &Endpoint,
     id: PeerId,
 ) -> Result<bool, Failure> {
-    let question = format!(
-        "{} is answered by a peer that is not known here. Its peer id is\n    {id}\n\
-         or in words\n    {}\n\
-         Compare it with what its owner sees (`cepa id show`, or with --words). Trust it from now on? [yes/no] ",
-        clean(&address.to_string(), usize::MAX),
-        id.words()
-    );
+    let question = question(&clean(&address.to_string(), usize::MAX), id);
     let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;
     answer
         .map_err(io::Error::other)
         .and_then(|answer| answer)
         .map_err(|e| Failure::new(Code::Other, format!("cannot ask at the terminal: {e}")))
+}
+
+/// In lines that a terminal of 80 columns has room for, so that it cuts no word; an address may be longer.
+fn question(address: &str, id: PeerId) -> String {
+    let words = id.words();
+    let mut lines = String::new();
+    for (index, word) in words.split(' ').enumerate() {
+        lines.push_str(if index % 8 == 0 { "\n    " } else { " " });
+        lines.push_str(word);
+    }
+    format!(
+        "{address}\nis answered by a peer that is not known here. Its peer id is\n    {id}\n\
+         or in words{lines}\n\
+         Compare it with what its owner sees (`cepa id show`, or with --words).\n\
+         Trust it from now on? [yes/no] "
+    )
 }
 
 /// The end of input is a no.
@@ -63,4 +73,20 @@ fn ask(mut terminal: &File, question: &str) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_fits_a_terminal_of_80_columns() {
+        let id = PeerId::from_bytes([0xa7; 32]);
+        let text = question("tcp:host:7000", id);
+        for line in text.lines() {
+            assert!(line.len() <= 80, "{line}");
+        }
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(&id.words()), "{flat}");
+    }
 }

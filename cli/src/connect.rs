@@ -41,6 +41,10 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
             let why = "an introduction is good for so many connections, each asked for: leave --reconnect out";
             return Err(Failure::new(Code::Usage, why));
         }
+        if args.local_hints.allowed {
+            let why = "the hints of an introduction are somebody else's, and are followed over the network only: leave --local-hints out";
+            return Err(Failure::new(Code::Usage, why));
+        }
         let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
         return joined_once(&link, Far::plain(far)).await;
     }

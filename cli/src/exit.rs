@@ -20,15 +20,15 @@ use crate::stderr;
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  clean: both directions ended (also when the reader of standard output left first)
+  0  clean: both ways ended, or the reader of standard output left first
   1  anything else
   2  usage: an option or an address is wrong
-  3  identity: the peer is not who it should be, or its certificate is expired or foreign
+  3  identity: the peer is another one, or its certificate expired or is no good
   4  unknown peer, and nobody to ask: give --expect, --trust-new or --trust any
-  5  cannot connect: nothing there, the command failed, or what answers does not speak TLS
+  5  cannot connect: nothing there, the command failed, or no TLS is spoken
   6  link lost or timed out, in the handshake or later
-  7  refused by the peer: it does not allow this identity, or has no such service
-  8  local: key, configuration, permission, or an address to listen on that is taken
+  7  refused by the peer: this identity is not allowed, or no such service
+  8  local: key, configuration, permission, or an address that is taken
 
 Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its own exit status is passed on,
 and 128 + N where signal N ended it. A failure of cepa begins with `cepa:` on standard error; `connect
@@ -293,6 +293,22 @@ pub(crate) fn tls(e: &ConnectError) -> Option<&TlsError> {
         ConnectError::Tls(e) => Some(e.root()),
         _ => None,
     }
+}
+
+/// Whether the peer refused for who we are: then the id that it has to allow is of use. These alerts are those of
+/// RFC 8446, section 6.2, that speak of a certificate or of access, but for one that has expired or was revoked.
+pub(crate) fn refused_for_our_id(e: &TlsError) -> bool {
+    const BAD: u8 = 42;
+    const UNSUPPORTED: u8 = 43;
+    const UNKNOWN: u8 = 46;
+    const UNKNOWN_CA: u8 = 48;
+    const ACCESS_DENIED: u8 = 49;
+    matches!(
+        e.root(),
+        TlsError::RefusedByPeer {
+            alert: BAD | UNSUPPORTED | UNKNOWN | UNKNOWN_CA | ACCESS_DENIED
+        }
+    )
 }
 
 /// The command line of this process as a shell would take it, with two more words.

@@ -1,9 +1,135 @@
-//! `cepa explain`: what an address means, layer by layer. The text is the library's.
+//! `cepa explain`: what an address means, layer by layer, or what a peer's address, an introduction or an invitation
+//! says. The text of an address is the library's; the others are lines of a word and what it stands for, and
+//! nothing is dialled to check them.
 
-use crate::args;
+use std::fmt::Write as _;
+
+use cepa::identity::{Invitation, PeerId, UnixTime};
+use cepa::node::{Hint, PeerAddr};
+use cepa::protocols::introduction::Introduction;
+use cepa::transports::Endpoint;
+
+use crate::args::{self, Explained};
 use crate::exit::{self, Failure};
+use crate::folder;
+use crate::stack::few_layers;
 
 pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
-    let text = cepa::stack::explain(&args.address).to_string();
-    exit::print(&format!("{}\n", text.trim_end()))
+    match &args.address {
+        Explained::Place(address) => {
+            few_layers(address)?;
+            let text = cepa::stack::explain(address).to_string();
+            exit::print(&format!("{}\n", text.trim_end()))
+        }
+        Explained::Peer(address) => {
+            exit::print(&lines(&of_peer(address, "with --local-hints only")))
+        }
+        Explained::Introduction(it) => exit::print(&lines(&of_introduction(it))),
+        Explained::Invitation(it) => exit::print(&lines(&of_invitation(it))),
+    }
+}
+
+/// A word, and what it stands for.
+type Line = (&'static str, String);
+
+fn lines(all: &[Line]) -> String {
+    let mut text = String::new();
+    for (word, meaning) in all {
+        let _ = writeln!(text, "{word:8}  {meaning}");
+    }
+    text
+}
+
+/// `local` says when hints are followed that are no network connections.
+fn of_peer(address: &PeerAddr, local: &str) -> Vec<Line> {
+    let service = match address.service() {
+        "" => "the only one that the peer offers, unless the command names one".to_owned(),
+        service => service.to_owned(),
+    };
+    let mut all = vec![("service", service), ("peer", who(address.peer()))];
+    all.extend(address.hints().iter().map(|hint| ("at", at(hint, local))));
+    if address.hints().is_empty() {
+        let known = "not said: where the known peers (`cepa peer ls`) have it";
+        all.push(("at", known.to_owned()));
+    }
+    all
+}
+
+fn of_introduction(it: &Introduction) -> Vec<Line> {
+    let all = it.address();
+    let mut all = all.map(|to| of_peer(to, "never")).unwrap_or_default();
+    let recipient = match it.recipient() {
+        Some(id) => who(id),
+        None => "whoever uses it first".to_owned(),
+    };
+    all.push(("for", recipient));
+    all.extend(it.issuers().into_iter().map(|id| ("from", who(id))));
+    all.push(("until", time(it.expires())));
+    all.push((
+        "checked",
+        "not here: the peer whose service it is judges it when it is used".to_owned(),
+    ));
+    all
+}
+
+fn of_invitation(it: &Invitation) -> Vec<Line> {
+    let place = match it.address().parse::<Endpoint>() {
+        Ok(endpoint) => transport(&endpoint),
+        Err(_) => it.address().to_owned(),
+    };
+    vec![
+        ("peer", who(it.id())),
+        ("at", place),
+        ("until", time(it.expires())),
+        (
+            "secret",
+            "of whoever has the code, and good once".to_owned(),
+        ),
+    ]
+}
+
+/// A peer, with its name if it has one here.
+fn who(id: PeerId) -> String {
+    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
+    let known = known.as_ref();
+    match known.and_then(|known| known.peers().find(|peer| peer.id == id)) {
+        Some(peer) => format!("{id}, known here as {}", peer.name()),
+        None => id.to_string(),
+    }
+}
+
+/// The transport of a hint, then the relays on the way to it.
+fn at(hint: &Hint, local: &str) -> String {
+    match hint {
+        Hint::Direct(endpoint) => {
+            let note = if endpoint.is_network() {
+                String::new()
+            } else {
+                format!(" (no network connection: followed {local})")
+            };
+            format!("{}{note}", transport(endpoint))
+        }
+        Hint::Relay { relay, at: before } => {
+            format!("the relay {}, at: {}", who(*relay), at(before, local))
+        }
+    }
+}
+
+/// What an address leads to, below its layers.
+fn transport(endpoint: &Endpoint) -> String {
+    let told = cepa::stack::explain(endpoint);
+    let transport = told.lines().last();
+    transport.map_or_else(String::new, |(_, text)| text.to_owned())
+}
+
+/// How long there is until then.
+fn time(until: UnixTime) -> String {
+    let left = until.as_secs().saturating_sub(folder::now().as_secs());
+    let (days, hours, minutes) = (left / 86_400, left / 3600 % 24, left / 60 % 60);
+    match (left, days, hours) {
+        (0, ..) => "expired".to_owned(),
+        (_, 0, 0) => format!("{minutes} min from now"),
+        (_, 0, _) => format!("{hours} h {minutes} min from now"),
+        _ => format!("{days} d {hours} h from now"),
+    }
 }

@@ -18,6 +18,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::passphrase;
 use crate::qr;
+use crate::stack;
 
 pub(crate) fn run(args: Id) -> Result<(), Failure> {
     let identity = match args {
@@ -80,6 +81,7 @@ fn addr(args: &IdAddr) -> Result<(), Failure> {
     for hint in relay_hints(&args.relays)? {
         address = address.with_hint(hint).map_err(Failure::from)?;
     }
+    stack::warn_of_dead_hints(address.hints());
     exit::print(&format!("{address}\n"))
 }
 

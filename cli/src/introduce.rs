@@ -8,7 +8,7 @@ use cepa::protocols::introduction::{Flaw, Introduction, Introductions, Terms};
 use crate::args::{self, Expected, Reference};
 use crate::exit::{self, Code, Failure, say};
 use crate::node::Mesh;
-use crate::{folder, id, node};
+use crate::{folder, id, node, stack};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -20,7 +20,16 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     if let Some(introduction) = &args.revoke {
         let result = introductions.revoke(introduction).await;
         node.shutdown(Duration::ZERO).await;
-        return result.map_err(|e| node::introduced(&e, &identity));
+        result.map_err(|e| node::introduced(&e, &identity))?;
+        match introduction.address() {
+            Some(to) => say(format_args!(
+                "the introduction to the service {} of {} is revoked",
+                to.service(),
+                to.peer()
+            )),
+            None => say("the introduction is revoked"),
+        }
+        return Ok(());
     }
     let (Some(recipient), Some(to)) = (&args.recipient, &args.to) else {
         return Err(Failure::new(Code::Usage, "name a recipient and an address"));
@@ -63,6 +72,7 @@ fn introduce(
                 return Err(Failure::new(Code::Usage, why));
             }
             let address = address.clone().with_service(service)?;
+            stack::warn_of_dead_hints(address.hints());
             if address.hints().is_empty() {
                 say(
                     "the address has no hints: the recipient must know by itself where the peer is",

@@ -67,8 +67,8 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let expires = UnixTime::since_unix_epoch(Duration::from_secs(
         folder::now().as_secs() + lasts.as_secs(),
     ));
-    let address = args.at.as_ref().unwrap_or(&listening).to_string();
-    let invitation = Invitation::new(identity.peer_id(), &address, expires)?;
+    let address = args.at.as_ref().unwrap_or(&listening);
+    let invitation = Invitation::new(identity.peer_id(), &address.to_string(), expires)?;
     let code = invitation
         .code()
         .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
@@ -80,6 +80,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         "listening on {listening} for {} minutes; on the other machine, run: cepa join CODE",
         args.minutes
     ));
+    stack::warn_if_only_to_listen(address, "--at ");
     pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(&node);
@@ -158,6 +159,11 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         )));
     }
     stack::carries_session(&address)?;
+    if let Some(better) = stack::only_to_listen(&address) {
+        say(format_args!(
+            "warning: the code's address {address} leads to this machine itself: give --at {better}, as the other one is reached"
+        ));
+    }
     let identity = id::load(&args.identity)?;
     let pinned = Arc::new(Pinned::one(invitation.id()));
     let config = stack::of(&identity, pinned).tuned_to(&address);

@@ -283,12 +283,18 @@ async fn explained(
         Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
             return refused(mendable, address);
         }
-        Some(TlsError::RefusedByPeer { .. }) => {
+        Some(refusal @ TlsError::RefusedByPeer { .. }) => {
+            let for_our_id = exit::refused_for_our_id(refusal);
             if let Some(child) = child {
                 // It is just saying who has to do what.
                 let _ = tokio::time::timeout(LAST_WORDS, child.ended()).await;
             }
-            return Failure::from(e).with(format_args!("our peer id is {}", identity.peer_id()));
+            let failure = Failure::from(e);
+            return if for_our_id {
+                failure.with(format_args!("our peer id is {}", identity.peer_id()))
+            } else {
+                failure
+            };
         }
         Some(TlsError::Refused(Refusal::WrongPeer {
             expected,

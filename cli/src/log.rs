@@ -2,7 +2,7 @@
 //! it can fills nobody's disk and hides nobody else's lines.
 //!
 //! About one peer at most [`PER_SECOND`] lines are shown in any second. The others are counted, and told in one
-//! line, `PEER: … and N more`, which is one of those of its second. An authenticated peer is known by its id,
+//! line, `PEER: … and N more lines`, which is one of those of its second. An authenticated peer is known by its id,
 //! a stranger by the host that it comes from (an IPv6 host by its /64, since whoever has one address there has
 //! all of them). [`Bound`] decides, and is told the time; the rest of this file prints.
 
@@ -140,7 +140,7 @@ pub(crate) fn say_of(peer: impl fmt::Display, line: impl fmt::Display) {
         tokio::spawn(tell_later());
     }
     if let Some(more) = verdict.more {
-        say(format_args!("{peer}: … and {more} more"));
+        say(held_back(&peer, more));
     }
     if verdict.show {
         say(line);
@@ -160,16 +160,21 @@ async fn tell_later() {
         tokio::time::sleep_until(due.into()).await;
         let told = log().0.tell(Instant::now());
         for (peer, more) in told {
-            say(format_args!("{peer}: … and {more} more"));
+            say(held_back(&peer, more));
         }
     }
+}
+
+fn held_back(peer: &str, more: u64) -> String {
+    let lines = if more == 1 { "line" } else { "lines" };
+    format!("{peer}: … and {more} more {lines} about it")
 }
 
 /// Tells what is still held back when the command ends.
 pub(crate) fn last_words() {
     for (peer, shown) in log().0.peers.drain() {
         if shown.held > 0 {
-            say(format_args!("{peer}: … and {} more", shown.held));
+            say(held_back(&peer, shown.held));
         }
     }
 }

@@ -66,6 +66,7 @@ fn table(status: &Value) -> String {
     };
     let mut out = String::new();
     let _ = writeln!(out, "peer        {}", word(&status["peer"]));
+    let _ = writeln!(out, "listening   {}", words(&status["listening"]));
     let _ = writeln!(out, "services    {}", words(&status["services"]));
     let _ = writeln!(out, "registered  {}", words(&status["registered"]));
     for role in ["relay", "carrier"] {

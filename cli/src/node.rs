@@ -13,7 +13,7 @@ use cepa::node::{
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
-use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays};
+use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
@@ -168,20 +168,26 @@ pub(crate) async fn open_introduced(
 /// Why an introduction was of no use, with our id where the other side has to know it.
 pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failure {
     let (code, told) = match error {
-        IntroducedError::Flaw(Flaw::NotYours) | IntroducedError::Refused { .. } => {
-            (Code::Refused, true)
-        }
-        IntroducedError::Flaw(_) => (Code::Usage, false),
+        IntroducedError::Flaw(Flaw::NotYours)
+        | IntroducedError::Refused {
+            flaw: Flaw::NotYours | Flaw::NotPermitted { .. },
+            ..
+        } => (Code::Refused, true),
+        IntroducedError::Refused { .. } => (Code::Refused, false),
+        IntroducedError::Flaw(_) | IntroducedError::LocalHints { .. } => (Code::Usage, false),
         IntroducedError::Dial(error) => {
-            let code = code(error);
-            (code, code == Code::Refused)
+            let told = refused_for_our_id(error);
+            (code(error), told)
         }
         IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
             (Failure::from(error.clone()).code, false)
         }
         _ => (Code::Other, false),
     };
-    let failure = Failure::new(code, error.to_string());
+    let mut failure = Failure::new(code, error.to_string());
+    if let IntroducedError::LocalHints { owner, .. } = error {
+        failure = failure.with(format_args!("to enter that: {}", enter(*owner)));
+    }
     if told {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
@@ -202,17 +208,23 @@ pub(crate) async fn dial(
     };
     // There may be a session with a relay.
     node.shutdown(Duration::ZERO).await;
-    let mut failure = dial_failure(&error);
-    let code = failure.code;
-    if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = &error {
-        let add = format!("cepa peer add NAME {peer} --at tcp:HOST:PORT");
-        failure.message = format!("{}, or enter it once: {add}", failure.message);
-    }
-    Err(if code == Code::Refused {
+    let failure = dial_failure(&error);
+    Err(if refused_for_our_id(&error) {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
         failure
     })
+}
+
+/// The command that enters where a peer is, by the name that it has if it is known.
+pub(crate) fn enter(peer: PeerId) -> String {
+    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
+    let name = known.and_then(|known| {
+        let peer = known.peers().find(|known| known.id == peer)?;
+        Some(peer.name().to_owned())
+    });
+    let name = name.as_deref().unwrap_or("NAME");
+    format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
 /// What a command prints of what happens at its node.
@@ -339,12 +351,34 @@ fn one_session(at: &cepa::transports::Endpoint) -> bool {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let failure = Failure::new(code(error), error.to_string());
+    let mut failure = Failure::new(code(error), error.to_string());
+    if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
+        failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
+    }
     if needs_local_hints(error) {
         failure.with("--local-hints follows such addresses")
     } else {
         failure
     }
+}
+
+/// Whether somebody on the way would have to allow our id.
+pub(crate) fn refused_for_our_id(error: &DialError) -> bool {
+    let DialError::Failed { attempts, .. } = error else {
+        return false;
+    };
+    attempts.iter().any(|(_, error)| match error {
+        AttemptError::Connect(error) => exit::tls(error).is_some_and(exit::refused_for_our_id),
+        AttemptError::Relay(error) => matches!(
+            error.downcast_ref(),
+            Some(RelayError::Refused {
+                status: Status::NotAllowed | Status::Refused,
+                ..
+            })
+        ),
+        AttemptError::NoRelay { error, .. } => refused_for_our_id(error),
+        _ => false,
+    })
 }
 
 fn needs_local_hints(error: &DialError) -> bool {

@@ -30,7 +30,11 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Peer::Rename(args) => Ok(file.edit(|known| known.rename(&args.name, &args.new))?),
+        Peer::Rename(args) => {
+            file.edit(|known| known.rename(&args.name, &args.new))?;
+            say(format_args!("{} is {} now", args.name, args.new));
+            Ok(())
+        }
         Peer::Verify(args) => verify(&file, &args),
         Peer::Follow(args) => follow(&file, &args.file),
     }
@@ -97,9 +101,17 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
             )
         })?);
     }
-    file.edit(|known| {
-        if args.replace && known.named(&args.name).is_some() {
-            return known.change(&args.name, |peer| {
+    let peer = file.edit(|known| {
+        let there = known.named(&args.name).map(|peer| peer.id);
+        if there == Some(args.id) {
+            // More places of the same peer: what else is known of it stays.
+            known.change(&args.name, |peer| {
+                for place in &places {
+                    peer.add_place(place);
+                }
+            })?;
+        } else if there.is_some() && args.replace {
+            known.change(&args.name, |peer| {
                 peer.id = args.id;
                 peer.how = Some(Origin::Added);
                 // What the old key has signed or was good for says nothing about this one.
@@ -107,14 +119,25 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
                 for place in &places {
                     peer.add_place(place);
                 }
-            });
+            })?;
+        } else {
+            let mut peer = KnownPeer::new(&args.name, args.id)?;
+            peer.first_seen = Some(folder::now());
+            peer.how = Some(Origin::Added);
+            peer.places.append(&mut places);
+            known.add(peer)?;
         }
-        let mut peer = KnownPeer::new(&args.name, args.id)?;
-        peer.first_seen = Some(folder::now());
-        peer.how = Some(Origin::Added);
-        peer.places.append(&mut places);
-        known.add(peer)
+        let missing = || EditError::NoSuchPeer {
+            name: args.name.clone(),
+        };
+        known.named(&args.name).cloned().ok_or_else(missing)
     })?;
+    let at = if peer.places.is_empty() {
+        "without an address".to_owned()
+    } else {
+        format!("at {}", peer.places.join(", "))
+    };
+    say(format_args!("{} is {}, {at}", peer.name(), peer.id));
     Ok(())
 }
 
@@ -133,6 +156,7 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
         Ok(id)
     })?;
     if known == args.id {
+        say(format_args!("{} is {known}, and verified", args.name));
         return Ok(());
     }
     let name = exit::quoted(&args.name);

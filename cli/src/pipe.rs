@@ -22,10 +22,12 @@ use crate::id;
 use crate::join::{Ended, Join, Step};
 use crate::link::refused;
 use crate::near::DRAIN;
+use crate::stack::few_layers;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     for address in [&args.one, &args.other] {
+        few_layers(address)?;
         if address.layers().contains(&Layer::Mux) {
             return Err(Failure::new(
                 Code::Usage,

@@ -7,7 +7,7 @@ use crate::args;
 use crate::exit::{Code, Failure, say};
 use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::signal::Signals;
-use crate::stack::carries_session;
+use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
@@ -32,6 +32,9 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     if args.carry {
         mesh.sealed.carry(Some(CarrierConfig::new(access)));
     }
+    for at in &reachable {
+        warn_of_dead_hints(at.hints());
+    }
     let report = Report {
         by_option: true,
         pins: trust::pins(&args.allow),
@@ -41,10 +44,15 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     let mut signals = Signals::watch();
     for endpoint in &args.listen {
         let at = node.listen(endpoint).await?;
-        say(format_args!(
-            "relaying on {at}; nodes register at cepa://{}@{at}",
-            identity.peer_id()
-        ));
+        let (id, for_others) = (identity.peer_id(), only_to_listen(&at));
+        match for_others {
+            None => say(format_args!(
+                "relaying on {at}; nodes register at cepa://{id}@{at}"
+            )),
+            Some(dialled) => say(format_args!(
+                "relaying on {at}; nodes register at cepa://{id}@{dialled}, where HOST is a name or an address of this machine"
+            )),
+        }
     }
     if args.allow.is_empty() {
         say(

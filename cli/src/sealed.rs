@@ -74,7 +74,14 @@ async fn ask(
 fn failure(error: &SealedError, identity: &Identity) -> Failure {
     let code = match error {
         SealedError::Flaw(_) => Code::Usage,
-        SealedError::Dial(error) => return node::dial_failure(error),
+        SealedError::Dial(error) => {
+            let failure = node::dial_failure(error);
+            return if node::refused_for_our_id(error) {
+                failure.with(format_args!("our peer id is {}", identity.peer_id()))
+            } else {
+                failure
+            };
+        }
         SealedError::NoCarrier {
             error: OpenError::Refused { .. },
             ..
@@ -93,7 +100,14 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
         _ => Code::Other,
     };
     let failure = Failure::new(code, error.to_string());
-    if code == Code::Refused {
+    let for_our_id = matches!(
+        error,
+        SealedError::NotBrought {
+            status: Status::Refused | Status::NotAllowed,
+            ..
+        }
+    );
+    if for_our_id {
         failure.with(format_args!("our peer id is {}", identity.peer_id()))
     } else {
         failure

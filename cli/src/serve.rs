@@ -17,9 +17,9 @@ use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::sealed;
-use crate::service::Services;
+use crate::service::{self, Services};
 use crate::signal::Signals;
-use crate::stack::carries_session;
+use crate::stack::{carries_session, warn_of_dead_hints};
 use crate::trust;
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
@@ -30,6 +30,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
     let reachable = id::through(identity.peer_id(), &args.register)?;
+    for at in &reachable {
+        warn_of_dead_hints(at.hints());
+    }
     let introduced = !args.introducers.is_empty();
     let trust: Arc<dyn TrustPolicy> = if introduced {
         // Strangers may have a session; what they may open is each service's own question.
@@ -94,6 +97,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
     }
+    if args.services.is_empty() {
+        say(
+            "warning: no service is offered, so peers can open nothing: give --service NAME=ADDR, as in --service up=exec:sha256sum",
+        );
+    }
+    args.services.iter().for_each(service::check);
     for own in trust::named_among(
         &args.allow,
         &[std::slice::from_ref(&identity), more.as_slice()].concat(),

@@ -11,6 +11,8 @@
 //! for the end of its input.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 use crate::join::Ended;
 use crate::log::say_of;
 use crate::near::Near;
@@ -296,6 +298,37 @@ pub(crate) fn cost(to: &Endpoint) -> &'static [(Resource, usize)] {
     match to.target() {
         transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
         _ => &[(Resource::Descriptors, 1)],
+    }
+}
+
+/// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
+fn missing_program(to: &Endpoint) -> Option<String> {
+    let transports::Target::Exec { argv, dir, .. } = to.target() else {
+        return None;
+    };
+    let program = argv.first()?;
+    let runs = |file: &Path| {
+        let meta = std::fs::metadata(file);
+        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let found = if program.contains('/') {
+        // Relative to where it starts.
+        let dir = dir.as_deref().unwrap_or(Path::new(""));
+        runs(&dir.join(program))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
+    };
+    (!found).then(|| format!("there is no program {program} here that could be started"))
+}
+
+/// Warns of a service that nobody will get.
+pub(crate) fn check(service: &Service) {
+    if let Target::Dial(to) = &service.target
+        && let Some(why) = missing_program(to)
+    {
+        let name = &service.name;
+        say(format_args!("warning: service {name}: {why}"));
     }
 }
 

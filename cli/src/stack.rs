@@ -1,12 +1,16 @@
-//! How the commands set up a stack, and which addresses can carry a session.
+//! How the commands set up a stack, which addresses can carry a session, and which are of use to others.
 
+use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use cepa::identity::{Identity, TrustPolicy};
+use cepa::node::Hint;
+use cepa::onion::MAX_LAYERS;
 use cepa::stack::StackConfig;
-use cepa::transports::{Endpoint, Layer};
+use cepa::transports::{Endpoint, Layer, Target};
 
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 
 /// The library's defaults, but for two of a substream's time limits. A command may think for hours
 /// between the end of its input and its first word of output, and a reader may stop for as long
@@ -23,6 +27,7 @@ pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfi
 /// stand on a link. The library
 /// checks this too, but only once the stream is open.
 pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
+    few_layers(address)?;
     match address.layers() {
         [] => Ok(()),
         [Layer::Mux, tls @ .., Layer::Link(_)] | [Layer::Mux, tls @ ..]
@@ -36,5 +41,74 @@ pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
                 "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
             ),
         )),
+    }
+}
+
+/// A stack has at most so many TLS layers. The library counts them too, but only once the stream is open.
+pub(crate) fn few_layers(address: &Endpoint) -> Result<(), Failure> {
+    let tls = address.layers().iter().filter(|layer| layer.is_tls());
+    let found = tls.count();
+    if found > MAX_LAYERS {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "an address has at most {MAX_LAYERS} TLS layers, this has {found}: leave some out"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// An address that is good to listen on and that nobody else can dial (every address of this machine, or any free
+/// port), with HOST or PORT where the user has to put what others dial. Which of its addresses that is, a
+/// machine can't know: behind a NAT it is none of them.
+pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
+    let Target::Tcp { host, port } = address.target() else {
+        return None;
+    };
+    let wildcard = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+    if !wildcard && *port != 0 {
+        return None;
+    }
+    let mut better = String::new();
+    for layer in address.layers() {
+        let _ = write!(better, "{layer}+");
+    }
+    let host = match host.as_str() {
+        _ if wildcard => "HOST".to_owned(),
+        host if host.contains(':') => format!("[{host}]"),
+        host => host.to_owned(),
+    };
+    let port = match port {
+        0 => "PORT".to_owned(),
+        port => port.to_string(),
+    };
+    let _ = write!(better, "tcp:{host}:{port}");
+    Some(better)
+}
+
+/// Warns of an address that is meant for others and that they can't dial; `option` is where another one goes.
+pub(crate) fn warn_if_only_to_listen(address: &Endpoint, option: &str) {
+    if let Some(better) = only_to_listen(address) {
+        say(format_args!(
+            "warning: {address} is good to listen on, and others can't dial it: give {option}{better}, as they reach this machine"
+        ));
+    }
+}
+
+/// The same for what stands in an address of a peer, or of the relay that it is registered at.
+pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
+    for hint in hints {
+        let mut at = hint;
+        while let Hint::Relay { at: before, .. } = at {
+            at = before;
+        }
+        if let Hint::Direct(address) = at
+            && let Some(better) = only_to_listen(address)
+        {
+            say(format_args!(
+                "warning: {address} is good to listen on, and others can't dial it: give {better}, as they reach it"
+            ));
+        }
     }
 }

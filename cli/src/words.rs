@@ -3,15 +3,61 @@
 //! Each parses itself, so that no command sees a bad one, and says what it expected where it can't.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use cepa::identity::{KeyKind, PeerId};
-use cepa::node::{self, PeerAddr};
+use cepa::identity::{Invitation, KeyKind, KnownPeer, PeerId};
+use cepa::node::{self, Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
-use cepa::transports::Endpoint;
+use cepa::transports::{Endpoint, ParseError};
 use clap::ValueEnum;
 
 use crate::exit::{Code, Failure};
+use crate::folder;
+
+/// Begins the address of a peer that is known by a name.
+const NAMED: &str = "cepa://@";
+
+/// The address of a peer: `cepa://PEERID…`, or `cepa://@NAME/SERVICE` for a known peer. A name is looked up
+/// here, so that everything behind knows peers by their ids alone; where that peer is, the known peers tell when
+/// it is dialled.
+pub(crate) fn peer_addr(word: &str) -> Result<PeerAddr, String> {
+    match word.strip_prefix(NAMED) {
+        Some(rest) => known_peer(rest).map(|(_, address)| address),
+        None => word.parse().map_err(|e| format!("{e}")),
+    }
+}
+
+/// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
+pub(crate) fn placed_addr(word: &str) -> Result<PeerAddr, String> {
+    let Some(rest) = word.strip_prefix(NAMED) else {
+        return peer_addr(word);
+    };
+    let (known, mut address) = known_peer(rest)?;
+    let places = known.places.iter().filter_map(|place| place.parse().ok());
+    for hint in places.filter(Hint::is_network) {
+        address = address.with_hint(hint).map_err(|e| format!("{e}"))?;
+    }
+    Ok(address)
+}
+
+/// A known peer, and its address without hints, by what stands behind [`NAMED`].
+fn known_peer(rest: &str) -> Result<(KnownPeer, PeerAddr), String> {
+    let (name, service) = match rest.split_once('/') {
+        Some((name, service)) => (name, format!("/{service}")),
+        None => (rest, String::new()),
+    };
+    let file = folder::known_peers().map_err(|e| e.message)?;
+    let known = file.read().map_err(|e| e.to_string())?;
+    let Some(peer) = known.named(name) else {
+        return Err(format!(
+            "no known peer is named {name:?}; `cepa peer ls` lists them, and `cepa peer add NAME PEERID --at ADDR` adds one"
+        ));
+    };
+    // The rest of the grammar is the library's.
+    let address = format!("{}{}{service}", node::SCHEME, peer.id).parse();
+    Ok((peer.clone(), address.map_err(|e| format!("{e}"))?))
+}
 
 /// A word of `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +138,7 @@ impl FromStr for Whither {
 
     fn from_str(word: &str) -> Result<Self, String> {
         if word.starts_with(node::SCHEME) {
-            return word.parse().map(Self::Peer).map_err(|e| format!("{e}"));
+            return peer_addr(word).map(Self::Peer);
         }
         if word.starts_with(INTRODUCTION) {
             return word
@@ -100,9 +146,46 @@ impl FromStr for Whither {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
-        word.parse().map(Self::Place).map_err(|e| format!("{e}"))
+        word.parse().map(Self::Place).map_err(|e| not_a_place(&e))
     }
 }
+
+/// What else than an endpoint could have stood there, where it begins like none.
+fn not_a_place(e: &ParseError) -> String {
+    if e.expected().contains("scheme") && e.nearest().is_none() {
+        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE, cepa://@NAME/SERVICE of a known one")
+    } else {
+        e.to_string()
+    }
+}
+
+/// What `cepa explain` explains.
+#[derive(Clone, Debug)]
+pub(crate) enum Explained {
+    Place(Endpoint),
+    Peer(PeerAddr),
+    Introduction(Introduction),
+    Invitation(Arc<Invitation>),
+}
+
+impl FromStr for Explained {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word.starts_with(INVITATION) {
+            let it = word.parse::<Invitation>().map_err(|e| e.to_string())?;
+            return Ok(Self::Invitation(Arc::new(it)));
+        }
+        Ok(match word.parse()? {
+            Whither::Place(address) => Self::Place(address),
+            Whither::Peer(address) => Self::Peer(address),
+            Whither::Introduced(it) => Self::Introduction(it),
+        })
+    }
+}
+
+/// Begins what `cepa invite` prints.
+const INVITATION: &str = "cepa-invitation:";
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";
@@ -123,7 +206,7 @@ impl FromStr for Reference {
             let it = word.parse().map(Self::Introduction);
             return it.map_err(|e| format!("{e}"));
         }
-        word.parse().map(Self::Address).map_err(|e| format!("{e}"))
+        placed_addr(word).map(Self::Address)
     }
 }
 
@@ -185,8 +268,8 @@ impl FromStr for Service {
             "echo:" => Target::Echo,
             "demo:" => Target::Demo,
             _ if address.starts_with(node::SCHEME) => {
-                let to: PeerAddr = address.parse().map_err(|e| format!("{e}"))?;
-                if to.hints().is_empty() {
+                let to = peer_addr(address)?;
+                if to.hints().is_empty() && !address.starts_with(NAMED) {
                     return Err("say where the peer is: cepa://PEERID@ADDR/SERVICE".into());
                 }
                 Target::Forward(Box::new(to))

@@ -92,7 +92,15 @@ fn an_address_of_a_peer_runs_no_command() {
             &["forward", &at, "-L", local],
             &["send", &service],
             &["send", &format!("cepa://{id}/up"), "--by", &at],
-            &["serve", "--register", &at, "--allow", "any"],
+            &[
+                "serve",
+                "--register",
+                &at,
+                "--allow",
+                "any",
+                "--service",
+                "up=echo:",
+            ],
             &["relay", "--register", &at, "--allow", "any"],
         ] {
             let line = place.fails(words, 2);

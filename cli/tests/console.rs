@@ -157,6 +157,26 @@ fn console(place: &Place, server: &Server, service: &str) -> Desk {
 
 const SHELL: &str = "sh=exec:env PS1=ready= sh -i,pty=yes";
 
+/// What a shell leaves in the background keeps its terminal open, and nobody in the console.
+#[test]
+fn a_shell_that_exits_ends_the_console_whatever_runs_in_its_background() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let mut desk = console(&place, &server, "sh");
+    desk.until("ready=");
+    desk.type_in("sleep 1000 & echo \"pid=$!;\"; echo la''st; exit 3\r");
+    desk.until("\r\npid=");
+    desk.until(";");
+    let pid = desk.passed.rsplit("pid=").next().unwrap();
+    let pid: u32 = pid.trim_end_matches(';').parse().unwrap();
+    desk.until("last");
+    let (status, screen) = desk.leave();
+    let killed = Command::new("kill").arg(pid.to_string()).status().unwrap();
+    assert!(killed.success(), "it runs on");
+    assert_eq!(status, Some(1), "{screen}");
+    assert!(screen.contains("exit status 3"), "{screen}");
+}
+
 #[test]
 fn a_shell_has_this_terminal_its_window_and_its_keys() {
     let place = Place::new();

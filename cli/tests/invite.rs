@@ -19,7 +19,11 @@ struct Inviter {
 
 impl Inviter {
     fn start(place: &Place, more: &[&str]) -> Self {
-        let words = [&["invite", "tcp:127.0.0.1:0"], more].concat();
+        Self::start_at(place, "tcp:127.0.0.1:0", more)
+    }
+
+    fn start_at(place: &Place, at: &str, more: &[&str]) -> Self {
+        let words = [&["invite", at], more].concat();
         let mut child = place.cepa(&words).stderr(Stdio::piped()).spawn().unwrap();
         let mut code = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -51,6 +55,28 @@ fn known(place: &Place) -> String {
 
 fn id(place: &Place) -> String {
     text(&place.run(&["id", "show"]).stdout).trim().to_owned()
+}
+
+/// A code with an address that only its maker can dial is of no use, and both sides say what to give instead.
+#[test]
+fn a_code_for_every_address_of_the_machine_is_warned_of() {
+    let (ann, bob) = (Place::new(), Place::new());
+    let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &[]);
+    let output = bob.run(&["join", &inviter.code]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(told.contains("give --at tcp:HOST:"), "{told}");
+    let (status, told) = inviter.end();
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("give --at tcp:HOST:"), "{told}");
+
+    let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &["--at", "tcp:127.0.0.1:1"]);
+    let at = inviter.address.replace("0.0.0.0", "127.0.0.1");
+    let output = bob.run(&["join", &inviter.code, "--at", &at]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("warning"));
+    let (_, told) = inviter.end();
+    assert!(!told.contains("warning"), "{told}");
 }
 
 #[test]

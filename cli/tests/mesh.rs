@@ -97,6 +97,99 @@ fn who_is_not_allowed_is_refused_behind_a_relay_too() {
     assert_eq!(text(&output.stdout), SUM);
 }
 
+/// What a machine listens on everywhere is nothing that another one can dial.
+#[test]
+fn an_address_that_others_cannot_dial_is_not_given_away_unsaid() {
+    let place = Place::new();
+    let (file, id) = place.identity("relay.pem");
+    let relay = Server::start_at(
+        &place,
+        &["relay", "tcp:0.0.0.0:0", "--identity", &file],
+        "relaying on ",
+    );
+    let line = relay.seen().join("\n");
+    assert!(line.contains("relaying on tcp:0.0.0.0:"), "{line}");
+    assert!(line.contains(&format!("cepa://{id}@tcp:HOST:")), "{line}");
+    assert!(!line.contains("@tcp:0.0.0.0"), "{line}");
+
+    for (words, better) in [
+        (
+            &["id", "addr", "tcp:0.0.0.0:7000"][..],
+            "give tcp:HOST:7000",
+        ),
+        (
+            &["id", "addr", "mux+tls+tcp:[::]:7000"],
+            "mux+tls+tcp:HOST:7000",
+        ),
+        (
+            &["id", "addr", "tcp:[fe80::1]:0"],
+            "give tcp:[fe80::1]:PORT",
+        ),
+        (
+            &[
+                "id",
+                "addr",
+                "--relay",
+                &format!("cepa://{id}@tcp:0.0.0.0:1"),
+            ],
+            "tcp:HOST:1",
+        ),
+        (
+            &[
+                "introduce",
+                "@",
+                &format!("cepa://{id}@tcp:0.0.0.0:1"),
+                "up",
+            ],
+            "tcp:HOST:1",
+        ),
+    ] {
+        place.run(&["id", "show"]);
+        let output = place.run(words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(told.contains("others can't dial it"), "{words:?}: {told}");
+        assert!(told.contains(better), "{words:?}: {told}");
+    }
+    for words in [
+        &["id", "addr", "tcp:127.0.0.1:7000", "unix:/run/x"][..],
+        &["id", "addr", "tcp:host:7000"],
+    ] {
+        assert_eq!(text(&place.run(words).stderr), "", "{words:?}");
+    }
+}
+
+#[test]
+fn hints_that_are_not_followed_are_named() {
+    let place = Place::new();
+    let (_, id) = place.identity("other.pem");
+    place.run(&["id", "show"]);
+    let local = format!("cepa://{id}@exec:touch%20%2Ftmp%2Fx;unix:%2Frun%2Fx/up");
+    let line = place.fails(&["connect", &local], 2);
+    for word in ["exec:touch /tmp/x", "--local-hints", "%2F"] {
+        assert!(line.contains(word), "{word} is missing in {line}");
+    }
+    let it = place.run(&["introduce", "@", &local]);
+    let it = text(&it.stdout);
+    let line = place.fails(&["connect", it.trim()], 2);
+    for word in [
+        "exec:touch /tmp/x",
+        "no network connection",
+        "cepa peer add",
+    ] {
+        assert!(line.contains(word), "{word} is missing in {line}");
+    }
+    let line = place.fails(&["connect", it.trim(), "--local-hints"], 2);
+    assert!(line.contains("leave --local-hints out"), "{line}");
+
+    // What was not encoded is cut at its first slash: that is said, and nothing else is advised.
+    for cut in ["unix:/run/x/up", "exec:touch /tmp/x", "exec:cat /x"] {
+        let line = place.fails(&["connect", &format!("cepa://{id}@{cut}")], 2);
+        assert!(line.contains("%2F"), "{cut}: {line}");
+        assert!(!line.contains("itself with the peer id"), "{line}");
+    }
+}
+
 #[test]
 fn a_relay_serves_whom_it_is_told_to() {
     let place = Place::new();
@@ -108,6 +201,7 @@ fn a_relay_serves_whom_it_is_told_to() {
     );
     let at = last_word(relay.seen(), "relaying on ");
     let words = ["serve", "--register", &at, "--allow", "any"];
+    let words = [&words[..], &["--service", "up=echo:"]].concat();
     let line = place.fails_quietly(&words, 7);
     assert!(line.contains("does not accept our identity"), "{line}");
 }
@@ -136,6 +230,65 @@ fn an_address_with_a_direct_hint_needs_no_relay_and_no_trust() {
     assert!(line.contains("not the expected one"), "{line}");
     let line = place.fails(&["connect", &address, "--expect", &other], 2);
     assert!(line.contains("says itself which peer"), "{line}");
+}
+
+#[test]
+fn a_known_peer_is_dialled_by_its_name() {
+    let place = Place::new();
+    let (file, id) = place.identity("server.pem");
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=exec:cat",
+        "--sealed",
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ]);
+    let line = place.fails(&["connect", "cepa://@phone/up"], 2);
+    assert!(line.contains("no known peer is named \"phone\""), "{line}");
+    let line = place.fails(&["connect", "@phone"], 2);
+    assert!(line.contains("cepa://@NAME/SERVICE"), "{line}");
+
+    // By name and without an address: what to run gives it one.
+    assert!(place.run(&["peer", "add", "phone", &id]).status.success());
+    for words in [
+        &["connect", "cepa://@phone/up"][..],
+        &["send", "cepa://@phone/up"],
+        &["forward", "cepa://@phone", "-L", "tcp:127.0.0.1:0=up"],
+    ] {
+        let line = place.fails_quietly(words, 5);
+        let run = format!("cepa peer add phone {id} --at tcp:HOST:PORT");
+        assert!(line.contains(&run), "{line}");
+    }
+    let at = server.address();
+    let added = place.run(&["peer", "add", "phone", &id, "--at", &at]);
+    assert_eq!(
+        text(&added.stderr),
+        format!("phone is {id}, at {at}\n"),
+        "what was done"
+    );
+    for words in [
+        &["connect", "cepa://@phone/up"][..],
+        &["connect", "cepa://@phone", "up"],
+        &["send", "cepa://@phone/up"],
+    ] {
+        let output = place.run_with(words, b"by name");
+        assert_eq!(text(&output.stdout), "by name", "{}", text(&output.stderr));
+    }
+    let forward = ["forward", "cepa://@phone", "-L", "tcp:127.0.0.1:0=up"];
+    Server::start_at(&place, &forward, "listening on ");
+
+    // Where others have to know the place, it stands in the address.
+    let output = place.run(&["id", "addr", "--relay", "cepa://@phone"]);
+    let printed = text(&output.stdout);
+    assert!(
+        printed.ends_with(&format!("@relay:{id}@{at}\n")),
+        "{printed}"
+    );
+    let line = place.fails(&["connect", "cepa://@phone/"], 2);
+    assert!(line.contains("service is missing"), "{line}");
 }
 
 #[test]

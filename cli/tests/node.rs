@@ -45,6 +45,9 @@ fn a_node_runs_by_its_file_and_follows_its_changes() {
     };
     let table = status(&[]);
     assert!(table.contains("services    up\n"), "{table}");
+    let place_of = at.split_once('@').unwrap().1;
+    let listening = format!("listening   {place_of}\n");
+    assert!(table.contains(&listening), "{listening:?} in {table}");
     // It may not have been announced at this moment.
     let start = std::time::Instant::now();
     while !status(&[]).contains(&friend_id) {
@@ -213,6 +216,11 @@ fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     // Taken back.
     let it = introduce(&[&up[..], &["--uses", "0", "--identity", &alice]].concat());
     let output = place.run(&["introduce", "--revoke", &it, "--identity", &alice]);
+    assert!(
+        text(&output.stderr).ends_with(" is revoked\n"),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let line = place.fails(&["connect", &it, "--identity", &bob], 7);
     assert!(line.contains(&format!("revoked by {alice_id}")), "{line}");

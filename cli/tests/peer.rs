@@ -62,6 +62,12 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     assert!(ok(&place, &["peer", "ls"]).contains("how=added"));
     ok(&place, &["peer", "verify", "ann", A]);
     assert!(ok(&place, &["peer", "ls"]).contains("how=verified at=tcp:ann:7"));
+    // More places of the same id: nothing that was known is lost.
+    ok(&place, &["peer", "add", "ann", A, "--at", "tcp:ann:8"]);
+    assert!(
+        ok(&place, &["peer", "ls"])
+            .contains("how=verified at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n")
+    );
 
     ok(&place, &["peer", "rename", "ann", "anna"]);
     place.fails(&["peer", "rename", "ann", "anne"], 2);
@@ -71,7 +77,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     let listed = ok(&place, &["peer", "ls"]);
     assert!(listed.starts_with(&format!("anna {B} first=")), "{listed}");
     assert!(
-        listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a\n"),
+        listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n"),
         "{listed}"
     );
     let output = place.run(&["peer", "rm", "anna"]);

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,11 +43,61 @@ fn what_a_line_does_not_do_is_told_before_anybody_comes() {
     let words = [&format!("serial:{line},rs485=on"), "--allow", "any"];
     let mut server = place.serve(&words);
     let remark = "RS-485 is unsupported by this device or its driver";
+    // Before the line that the server is up, or behind it.
     if !server.seen().iter().any(|line| line.contains(remark)) {
         server.wait_for(remark);
     }
     device.kill().unwrap();
     device.wait().unwrap();
+}
+
+/// What nobody will get is told before anybody comes; it may still be installed, so the server runs.
+#[test]
+fn a_server_without_a_service_or_without_its_program_is_warned_of() {
+    let place = Place::new();
+    let at = ["tcp:127.0.0.1:0", "--allow", "any"];
+    let mut none = place.serve(&at);
+    none.wait_for("warning: no service is offered");
+
+    let program = place.text("tool");
+    std::fs::write(&program, "#!/bin/sh\n").unwrap();
+    let good = |name: &str, command: &str| format!("{name}=exec:{command}");
+    let folder = place.path("").display().to_string();
+    let services = [
+        good("a", "sh -c true"),
+        good("b", "/bin/sh"),
+        good("c", "no-such-program -x"),
+        good("d", &program),
+        good("e", &format!("./tool,dir={folder}")),
+        good("f", "cat"),
+    ];
+    let words = |more: &[&str]| {
+        let services = services.iter().flat_map(|it| ["--service", it]);
+        at.iter()
+            .copied()
+            .chain(services)
+            .chain(more.iter().copied())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    // The last warning is of a name of our own, so that all are there.
+    let words_of = |more: &[&str]| {
+        let words = words(more);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut server = place.serve(&words);
+        server.wait_for("warning: service last: ");
+        let seen = server.seen().join("\n");
+        let warned = seen
+            .lines()
+            .filter(|line| line.starts_with("warning: service "));
+        let names = warned.map(|line| line.split([' ', ':']).nth(3).unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let last = ["--service", "last=exec:/no/such/file"];
+    assert_eq!(words_of(&last), ["c", "d", "e", "last"]);
+    // It may be executed now.
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(words_of(&last), ["c", "last"]);
 }
 
 #[test]

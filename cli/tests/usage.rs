@@ -82,7 +82,11 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
         (&["connect", "tcp:127.0.0.1:1", "--frob"], "--frob"),
         (&["connect", "tcp:127.0.0.1:1", "--trust", "some"], "any"),
         (&["connect", "tcp:127.0.0.1:1", "--expect", "abc"], "52"),
-        (&["connect", "tpc:127.0.0.1:1"], "tcp"),
+        (
+            &["connect", "tpc:127.0.0.1:1"],
+            "did you mean \"tcp\"?; see",
+        ),
+        (&["connect", "nonsense"], "cepa://PEERID@ADDR/SERVICE"),
         (&["connect", "tcp:127.0.0.1"], "HOST:PORT"),
         (&["connect", "serial:/dev/ttyS0,buad=9600"], "baud"),
         (&["connect", "tsl+tcp:127.0.0.1:1"], "tls"),
@@ -160,6 +164,77 @@ fn explain_tells_the_layers_and_contacts_nobody() {
         );
     }
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn explain_takes_what_other_commands_print() {
+    let place = Place::new();
+    let (_, id) = place.identity("peer.pem");
+    let explained = |word: &str| {
+        let output = place.run(&["explain", word]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(place.run(&["peer", "add", "phone", &id]).status.success());
+    let address =
+        format!("cepa://{id}@tcp:host:7000;relay:{id}@tcp:r:1;exec:touch%20%2Ftmp%2Fx/up");
+    let told = explained(&address);
+    for word in [
+        "service   up\n",
+        &format!("peer      {id}, known here as phone\n"),
+        "at        TCP to host, port 7000\n",
+        "at        the relay ",
+        "--local-hints",
+        "\"touch\" \"/tmp/x\"",
+    ] {
+        assert!(told.contains(word), "{word} is missing in {told}");
+    }
+    assert!(explained("cepa://@phone").contains("at        not said"));
+
+    let (_, friend) = place.identity("friend.pem");
+    let printed = place.run(&["introduce", &friend, &address]);
+    let told = explained(text(&printed.stdout).trim());
+    for word in ["TCP to host", &format!("for       {friend}"), " from now\n"] {
+        assert!(told.contains(word), "{word} is missing in {told}");
+    }
+    // Of the code of an invitation (docs/TRUST.md) all but the secret.
+    let mut invite = place.cepa(&["invite", "tcp:127.0.0.1:0", "--at", "tcp:host:7000"]);
+    let mut child = invite.spawn().unwrap();
+    let mut code = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut code).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = explained(code.trim());
+    assert!(told.contains("TCP to host, port 7000"), "{told}");
+    assert!(told.contains("min from now"), "{told}");
+
+    for wrong in ["cepa://x", "cepa-introduction:x", "cepa-invitation:x"] {
+        place.fails(&["explain", wrong], 2);
+    }
+}
+
+#[test]
+fn an_address_has_no_more_layers_than_a_stack() {
+    let place = Place::new();
+    assert!(place.run(&["id", "show"]).status.success());
+    let tls = |n: usize| "tls+".repeat(n);
+    assert!(
+        place
+            .run(&["explain", &format!("mux+{}tcp:h:1", tls(8))])
+            .status
+            .success()
+    );
+    let nine = format!("mux+{}tcp:127.0.0.1:1", tls(9));
+    for words in [
+        &["explain", &nine][..],
+        &["connect", &nine, "--trust", "any"],
+        &["serve", &nine],
+        &["pipe", "stdio:", &nine["mux+".len()..]],
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains("at most 8 TLS layers"), "{line}");
+    }
 }
 
 #[test]

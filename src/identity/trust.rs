@@ -316,7 +316,8 @@ fn list(f: &mut fmt::Formatter<'_>, ids: &[PeerId]) -> fmt::Result {
     }
     match ids.len().saturating_sub(3) {
         0 => Ok(()),
-        more => write!(f, " or {more} more"),
+        1 => f.write_str(" or one other peer"),
+        more => write!(f, " or one of {more} other peers"),
     }
 }
 

@@ -243,6 +243,11 @@ impl FromStr for PeerAddr {
             };
             address = address.with_hint(hint)?;
         }
+        // The path of a socket or a command, cut at its first slash: what is behind it is no service.
+        let raw = rest.split_once('/').map_or("", |(_, service)| service);
+        if raw.contains('/') && !address.hints.iter().all(Hint::is_network) {
+            return Err(PeerAddrError::Slash);
+        }
         Ok(address)
     }
 }
@@ -264,13 +269,22 @@ pub enum PeerAddrError {
     #[error("behind cepa://: {0}")]
     Peer(#[source] crate::identity::PeerIdError),
     /// A hint is neither an endpoint nor a relay.
-    #[error("the hint {} of a peer's address: {reason}", quoted(hint))]
+    #[error(
+        "the hint {} of a peer's address: {reason}{}",
+        quoted(hint),
+        slash(hint)
+    )]
     Hint {
         /// The hint, decoded.
         hint: String,
         /// What is wrong with it.
         reason: String,
     },
+    /// A service with a `/` in it behind a hint that is a path or a command.
+    #[error(
+        "the service of a peer's address begins at the first /: in a hint, and in a service's name, write %2F for it"
+    )]
+    Slash,
     /// More of something than an address can have.
     #[error("a peer's address has at most {most} {what}: leave some out")]
     TooMany {
@@ -302,6 +316,15 @@ pub enum PeerAddrError {
         /// The part where it stands.
         part: String,
     },
+}
+
+/// What is missing in a hint that ends where its path would begin.
+fn slash(hint: &str) -> &'static str {
+    if hint.ends_with(':') {
+        "; write %2F for a / in it"
+    } else {
+        ""
+    }
 }
 
 /// Whether a byte stands for itself in a hint or a service.
@@ -423,6 +446,26 @@ mod tests {
         assert!(error(&format!("cepa://{A}@{relays}tcp:h:1")).contains("3 relays"));
         let long = "x".repeat(MAX_LEN);
         assert!(error(&format!("cepa://{A}/{long}")).contains("4096"));
+        // A path or a command that was not encoded is cut, and said to be.
+        for text in [
+            "unix:/run/x.sock/up",
+            "exec:touch /tmp/x",
+            "serial:/dev/ttyUSB0",
+            "unix:x/y/up",
+        ] {
+            let why = error(&format!("cepa://{A}@{text}"));
+            assert!(why.contains("%2F"), "{text}: {why}");
+        }
+        assert!(
+            format!("cepa://{A}@tcp:h:1/a/b")
+                .parse::<PeerAddr>()
+                .is_ok()
+        );
+        assert!(
+            format!("cepa://{A}@unix:%2Frun%2Fx/a%2Fb")
+                .parse::<PeerAddr>()
+                .is_ok()
+        );
         // Short enough as it stands, and too long as it would be printed.
         let hints = vec![format!("unix:{}", "\u{e4}".repeat(100)); 10].join(";");
         let unencoded = format!("cepa://{A}@{hints}/up");

@@ -33,7 +33,7 @@ pub enum DialError {
     },
     /// All that says where the peer is runs a command or opens a device here.
     #[error(
-        "the address of {peer} leads through {hint}, which is no network connection, and is not followed: dial {hint} itself with the peer id expected, or allow local hints"
+        "nothing was dialled for {peer}: {hint} in its address is no network connection, and only such are followed: allow local hints if you wrote it yourself (as a whole? a / in a hint is written %2F)"
     )]
     LocalHint {
         /// Whom to reach.
@@ -95,7 +95,7 @@ pub enum AttemptError {
     },
     /// It opens something else than a network connection, and is not followed for that.
     #[error(
-        "not followed, since it is no network connection: dial it by itself, or allow local hints"
+        "not followed, since it is no network connection: allow local hints if you wrote it yourself"
     )]
     NotFollowed,
     /// The relay itself was not reached.

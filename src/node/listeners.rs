@@ -78,6 +78,12 @@ impl Listening {
         (&mut self.task).await.unwrap_or(Ok(()))
     }
 
+    /// Whether it brings no more streams.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Ends the listener; its address is free when this returns. Its sessions go on.
     pub async fn close(mut self) {
         self.task.abort();

@@ -9,7 +9,7 @@ use cepa::transports::Endpoint;
 use clap::{Args, Subcommand};
 
 use super::options::IdentityFile;
-use crate::words::Kind;
+use crate::words::{Kind, placed_addr};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Id {
@@ -25,11 +25,13 @@ pub(crate) enum Id {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The old identity is kept beside the new one, and both are good for the overlap: programs that still
-run with the old one go on. A peer that knows the old key learns the new one at its next connection
-(the statement stands in the certificate), and writes so into its known peers; one that is not met
-before the statement expires has to be told the new id by hand. `cepa id show --statement` prints
-the statement for peers that are told by other means (`cepa peer follow`).")]
+The old identity is kept beside the new one, and both are good for the overlap:
+programs that still run with the old one go on. A peer that knows the old key
+learns the new one at its next connection (the statement stands in the
+certificate), and writes so into its known peers; one that is not met before the
+statement expires has to be told the new id by hand. `cepa id show --statement`
+prints the statement for peers that are told by other means (`cepa peer
+follow`).")]
 pub(crate) struct IdRotate {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
@@ -77,10 +79,11 @@ pub(crate) struct IdShow {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The code is printed on standard output: it carries this machine's peer id, the address, and a secret
-that works once. Give it to the other side over a way that is private; who has it first can join in
-its place. The command ends when somebody has joined, and each side is then among the other's known
-peers. Whoever connects meanwhile gets nothing else.")]
+The code is printed on standard output: it carries this machine's peer id, the
+address, and a secret that works once. Give it to the other side over a way that
+is private; who has it first can join in its place. The command ends when
+somebody has joined, and each side is then among the other's known peers.
+Whoever connects meanwhile gets nothing else.")]
 pub(crate) struct Invite {
     /// Where to wait: tcp:HOST:PORT (port 0 takes a free one) or unix:PATH
     #[arg(value_name = "ADDR")]
@@ -118,7 +121,7 @@ pub(crate) struct Join {
 pub(crate) enum Peer {
     /// List them, as they stand in the file `known_peers` of the configuration folder
     Ls,
-    /// Add one
+    /// Add one, or more places of one that is there
     Add(PeerAdd),
     /// Forget one
     Rm(PeerName),
@@ -149,7 +152,7 @@ pub(crate) struct PeerAdd {
     /// that id
     #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]
     pub(crate) at: Vec<Hint>,
-    /// If there is a peer of that name, give it this id
+    /// If there is a peer of that name with another id, give it this one
     #[arg(long)]
     pub(crate) replace: bool,
 }
@@ -187,7 +190,7 @@ pub(crate) struct IdAddr {
     #[arg(value_name = "ADDR")]
     pub(crate) at: Vec<Endpoint>,
     /// A relay that it is registered at, cepa://RELAYID@ADDR (repeatable)
-    #[arg(long = "relay", value_name = "RELAY")]
+    #[arg(long = "relay", value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) relays: Vec<PeerAddr>,
     /// The service
     #[arg(

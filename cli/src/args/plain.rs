@@ -3,11 +3,14 @@
 use cepa::transports::Endpoint;
 use clap::Args;
 
+use crate::words::Explained;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two data lines joined). The
-probe takes about 4 s of line in each direction, and nothing else may use the line meanwhile. It is the
-line alone that is looked at: no link, no TLS.")]
+The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two
+data lines joined). The probe takes about 4 s of line in each direction, and
+nothing else may use the line meanwhile. It is the line alone that is looked at:
+no link, no TLS.")]
 pub(crate) struct Probe {
     /// The line, without layers: serial:PATH, or anything else that carries bytes
     #[arg(value_name = "ADDR")]
@@ -22,8 +25,9 @@ pub(crate) struct Probe {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The name under BY-ID stays with an adapter when others are plugged in: it is the one to write into an
-address, as in serial:/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0,baud=115200
+The name under BY-ID stays with an adapter when others are plugged in: it is the
+one to write into an address, as in
+serial:/dev/serial/by-id/usb-FTDI_FT232R_A50285BI-if00-port0,baud=115200
 What else an address can tell of a line: `cepa explain --help`.")]
 pub(crate) struct Ports {
     /// As a JSON list
@@ -42,13 +46,18 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Of a serial line an address tells what is not usual:
-  serial:/dev/ttyUSB0,baud=9600,flow=sw      XON and XOFF are the line's own; the link sends others
-  serial:/dev/ttyUSB0,baud=9600,mtu=240      a radio modem: no frame has more than 240 bytes
-  serial:/dev/ttyUSB0,baud=9600,duplex=half  two wires for both (RS-485): the ends take turns
-Behind a serial server the link is told: mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT.
-One end is enough. docs/ADDRESSES.md has every option.")]
+  serial:/dev/ttyUSB0,flow=sw      XON and XOFF are the line's own
+  serial:/dev/ttyUSB0,mtu=240      a radio modem: frames of 240 bytes at most
+  serial:/dev/ttyUSB0,duplex=half  two wires for both ways (RS-485): turns
+Behind a serial server the link is told:
+mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. One end is
+enough. docs/ADDRESSES.md has every option.
+
+A peer's address (cepa://PEERID@HINT;HINT/SERVICE), an introduction and the code
+of an invitation are explained as well. Nothing is dialled, and the secret of a
+code is not shown.")]
 pub(crate) struct Explain {
-    /// The address
+    /// The address, or what `cepa introduce` or `cepa invite` printed
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Endpoint,
+    pub(crate) address: Explained,
 }

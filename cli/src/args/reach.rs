@@ -5,25 +5,27 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints, Trust};
-use crate::words::{Escape, Local, Whither};
+use crate::words::{Escape, Local, Whither, peer_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Standard input and output carry the bytes of the service as they are. The end of standard input is
-passed on, and output goes on until the service ends. A command behind the service (exec:) is run to its
-end: its standard error comes to standard error, and its exit status is the exit status here (128 + N
-where signal N ended it). When the reader of standard output leaves first, the command ends quietly
-with exit code 0.
+Standard input and output carry the bytes of the service as they are. The end of
+standard input is passed on, and output goes on until the service ends. A
+command behind the service (exec:) is run to its end: its standard error comes
+to standard error, and its exit status is the exit status here (128 + N where
+signal N ended it). When the reader of standard output leaves first, the command
+ends quietly with exit code 0.
 
-With --reconnect a session that is lost is made again, and the service opened anew: its output begins
-at its own beginning, and what was on its way either way is gone, which is told on standard error. The
-pauses between attempts double from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It
-ends with the service, with exit code 3, 4, 5 or 7 when the two ends no longer want or understand each
-other, and with 6 when the session is lost after the end of standard input, which cannot be read a
-second time.")]
+With --reconnect a session that is lost is made again, and the service opened
+anew: its output begins at its own beginning, and what was on its way either way
+is gone, which is told on standard error. The pauses between attempts double
+from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It ends with
+the service, with exit code 3, 4, 5 or 7 when the two ends no longer want or
+understand each other, and with 6 when the session is lost after the end of
+standard input, which cannot be read a second time.")]
 pub(crate) struct Connect {
-    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE), or what `cepa introduce`
-    /// printed
+    /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE for
+    /// a known one), or what `cepa introduce` printed
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// The service; may be left out where the peer has only one, or the address names it
@@ -49,21 +51,25 @@ pub(crate) struct Connect {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every key goes to the service, ^C too; the size of the window goes along, and `serve --service
-NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start of a line:
+Every key goes to the service, ^C too; the size of the window goes along, and
+`serve --service NAME='exec:bash -l,pty=yes'` gives it to a shell. At the start
+of a line:
   ~.   leave; a command on a terminal of the other end is hung up
   ~B   send a break, where a serial line is below the service
   ~^Z  suspend this program
   ~~   the character itself
   ~?   help
-What a serial line says beside the session (boot messages) is shown on standard error, in another
-colour unless NO_COLOR is set. The command ends with the service: with exit code 1 if that failed.
+What a serial line says beside the session (boot messages) is shown on standard
+error, in another colour unless NO_COLOR is set. The command ends with the
+service: with exit code 1 if that failed.
 
-With --reconnect a session that is lost is made again, and the service opened anew, with the pauses of
-`cepa connect --reconnect`; what is typed meanwhile is thrown away, but for ~. which leaves. It ends with
-exit code 3, 4, 5 or 7 when the two ends no longer want or understand each other.")]
+With --reconnect a session that is lost is made again, and the service opened
+anew, with the pauses of `cepa connect --reconnect`; what is typed meanwhile is
+thrown away, but for ~. which leaves. It ends with exit code 3, 4, 5 or 7 when
+the two ends no longer want or understand each other.")]
 pub(crate) struct Console {
-    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE
+    /// for a known one
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// The service; may be left out where the peer has only one, or the address names it
@@ -85,18 +91,21 @@ pub(crate) struct Console {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-All connections share one session, which is made at start. When it is lost they are reset (a Unix
-socket knows no reset, its connections end), and the command ends with exit code 6.
+All connections share one session, which is made at start. When it is lost they
+are reset (a Unix socket knows no reset, its connections end), and the command
+ends with exit code 6.
 
-With --reconnect it listens on instead and makes another session, with the pauses of `cepa connect
---reconnect`; connections that come meanwhile wait for it. It ends with exit code 3, 4, 5 or 7 when the
-two ends no longer want or understand each other.
+With --reconnect it listens on instead and makes another session, with the
+pauses of `cepa connect --reconnect`; connections that come meanwhile wait for
+it. It ends with exit code 3, 4, 5 or 7 when the two ends no longer want or
+understand each other.
 
 Example:
-  cepa forward 'exec:ssh host cepa serve stdio: --service db=unix:/run/db.sock --allow PEERID' \\
-      -L tcp:127.0.0.1:5433=db --expect PEERID")]
+  cepa forward -L tcp:127.0.0.1:5433=db --expect PEERID \\
+      'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'
+where PEERID is the host's peer id, and ID this machine's.")]
 pub(crate) struct Forward {
-    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT
+    /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT, or cepa://@NAME for a known one
     #[arg(value_name = "ADDR")]
     pub(crate) address: Whither,
     /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
@@ -120,16 +129,18 @@ pub(crate) struct Forward {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Request and answer have at most 48 KiB each. The recipient is `cepa serve --sealed`, or `cepa node`
-with `sealed = true` for the service; the carrier is `cepa relay --carry` or a node with [carrier], where the recipient is registered.
-The carrier sees who, when and how much. What it says itself (that the recipient refused, or does not
-answer) proves nothing: the request may have been carried out.")]
+Request and answer have at most 48 KiB each. The recipient is `cepa serve
+--sealed`, or `cepa node` with `sealed = true` for the service; the carrier is
+`cepa relay --carry` or a node with [carrier], where the recipient is
+registered. The carrier sees who, when and how much. What it says itself (that
+the recipient refused, or does not answer) proves nothing: the request may have
+been carried out.")]
 pub(crate) struct Send {
-    /// To whom: cepa://PEERID/SERVICE
-    #[arg(value_name = "ADDR")]
+    /// To whom: cepa://PEERID/SERVICE, or cepa://@NAME/SERVICE for a known peer
+    #[arg(value_name = "ADDR", value_parser = peer_addr)]
     pub(crate) address: PeerAddr,
     /// Who carries it: cepa://CARRIERID@ADDR; without one the recipient is connected to
-    #[arg(long, value_name = "CARRIER")]
+    #[arg(long, value_name = "CARRIER", value_parser = peer_addr)]
     pub(crate) by: Option<PeerAddr>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
@@ -139,8 +150,9 @@ pub(crate) struct Send {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The two are joined as they are, with the TLS layers that their addresses name (tls+tcp:HOST:PORT);
-the end of one stream is passed on to the other, and both directions are waited for.")]
+The two are joined as they are, with the TLS layers that their addresses name
+(tls+tcp:HOST:PORT); the end of one stream is passed on to the other, and both
+directions are waited for.")]
 pub(crate) struct Pipe {
     /// One stream
     #[arg(value_name = "ADDR")]

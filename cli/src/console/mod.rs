@@ -124,14 +124,10 @@ impl<'a> Seat<'a> {
             "" => "the service",
             service => service,
         };
-        let leave = match self.escape {
-            Some(escape) => format!("; {0}. leaves, {0}? helps", char::from(escape)),
-            None => String::new(),
-        };
-        say(format_args!(
-            "at {name} of {}{leave}",
-            link.session.peer().id()
-        ));
+        say(format_args!("at {name} of {}", link.session.peer().id()));
+        if let Some(escape) = self.escape {
+            say(format_args!("{0}. leaves, {0}? helps", char::from(escape)));
+        }
         let outcome = {
             let _raw = raw.enter().map_err(|e| {
                 Failure::new(Code::Other, format!("cannot set the terminal up: {e}"))

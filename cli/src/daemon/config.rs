@@ -17,6 +17,7 @@ use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
 use crate::stack::carries_session;
 use crate::trust;
+use crate::words::placed_addr;
 
 /// A file, read and judged.
 #[derive(Debug)]
@@ -165,7 +166,8 @@ impl Config {
         }
         let mut register = Vec::new();
         for word in file.register {
-            let relay: PeerAddr = parsed(&word, &wrong)?;
+            let relay = placed_addr(word.get_ref());
+            let relay = relay.map_err(|e| wrong(Some(word.span()), e))?;
             if relay.hints().is_empty() {
                 let why = "a relay's address says where it is: cepa://RELAYID@ADDR";
                 return Err(wrong(Some(word.span()), why.into()));

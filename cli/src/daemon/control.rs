@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::Node;
+use cepa::node::{Listening, Node};
 use cepa::protocols::relay::{Relay, RelayEvent};
 use cepa::transports;
 use serde_json::{Value, json};
@@ -21,6 +21,25 @@ use crate::node::Mesh;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where the node listens.
+#[derive(Clone, Default)]
+pub(super) struct Listeners(Arc<Mutex<Vec<Listening>>>);
+
+impl Listeners {
+    pub(super) fn add(&self, listening: Listening) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(listening);
+    }
+
+    /// Their addresses. One that has ended is none any more.
+    fn addresses(&self) -> Vec<String> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|listening| !listening.has_ended());
+        let addresses = all.iter().map(|it| it.endpoint().to_string());
+        addresses.collect()
+    }
+}
 
 /// Open until it is closed.
 pub(super) struct Control {
@@ -40,6 +59,7 @@ impl Control {
     pub(super) async fn open(
         path: &Path,
         mesh: &Mesh,
+        listeners: Listeners,
         relay: Option<Relay>,
     ) -> Result<Self, Failure> {
         let unusable =
@@ -55,7 +75,8 @@ impl Control {
             loop {
                 match listener.accept().await {
                     Ok(Some(mut stream)) => {
-                        let mut status = status(&mesh, relay.as_ref(), &relays).to_string();
+                        let mut status =
+                            status(&mesh, &listeners, relay.as_ref(), &relays).to_string();
                         status.push('\n');
                         tokio::spawn(tokio::time::timeout(PATIENCE, async move {
                             stream.write_all(status.as_bytes()).await?;
@@ -90,7 +111,12 @@ async fn watch(node: Node, relays: Arc<Mutex<Vec<PeerId>>>) {
     }
 }
 
-fn status(mesh: &Mesh, relay: Option<&Relay>, relays: &Mutex<Vec<PeerId>>) -> Value {
+fn status(
+    mesh: &Mesh,
+    listeners: &Listeners,
+    relay: Option<&Relay>,
+    relays: &Mutex<Vec<PeerId>>,
+) -> Value {
     let node = &mesh.node;
     let sessions: Vec<Value> = node
         .sessions()
@@ -125,6 +151,7 @@ fn status(mesh: &Mesh, relay: Option<&Relay>, relays: &Mutex<Vec<PeerId>>) -> Va
     json!({
         "version": 1,
         "peer": node.id().to_string(),
+        "listening": listeners.addresses(),
         "services": node.services(),
         "registered": relays.iter().map(PeerId::to_string).collect::<Vec<_>>(),
         "sessions": sessions,

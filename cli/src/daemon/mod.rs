@@ -15,19 +15,21 @@ use cepa::protocols::membrane::Membrane;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
+use cepa::transports::Endpoint;
 
 use crate::args::{self, IdentityFile, Target};
 use crate::exit::{self, Code, Failure, say};
 use crate::node::{self, GOODBYE, Mesh, Report};
-use crate::service::Services;
+use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
+use crate::stack::warn_of_dead_hints;
 use crate::{id, sealed};
 
 mod config;
 mod control;
 
 use config::Config;
-use control::Control;
+use control::{Control, Listeners};
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let config = Config::read(&args.config)?;
@@ -62,12 +64,16 @@ struct Daemon {
     sessions: Sessions,
     relay: Option<Relay>,
     control: Option<Control>,
+    listeners: Listeners,
     membranes: BTreeMap<String, Membrane>,
 }
 
 impl Daemon {
     async fn start(config: Config, identity: Identity) -> Result<Self, Failure> {
         let reachable = id::through(identity.peer_id(), &config.register)?;
+        for at in &reachable {
+            warn_of_dead_hints(at.hints());
+        }
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
         let carries = config.relay.as_ref().map(|relay| {
@@ -94,6 +100,7 @@ impl Daemon {
             sessions,
             relay,
             control: None,
+            listeners: Listeners::default(),
             membranes: BTreeMap::new(),
         };
         let report = Report {
@@ -108,12 +115,12 @@ impl Daemon {
             daemon.offer(name)?;
         }
         for endpoint in daemon.config.listen.clone() {
-            let at = daemon.node().listen(&endpoint).await?;
-            say(format_args!("listening on {at} as {}", daemon.node().id()));
+            daemon.listen(&endpoint).await?;
         }
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
-            daemon.control = Some(Control::open(path, &daemon.mesh, relay).await?);
+            let listeners = daemon.listeners.clone();
+            daemon.control = Some(Control::open(path, &daemon.mesh, listeners, relay).await?);
         }
         let only = daemon.config.listen.is_empty();
         daemon.mesh.register(&daemon.config.register, only).await?;
@@ -122,6 +129,14 @@ impl Daemon {
 
     fn node(&self) -> &Node {
         &self.mesh.node
+    }
+
+    async fn listen(&self, at: &Endpoint) -> Result<(), Failure> {
+        let listening = self.node().bind(at).await?;
+        let at = listening.endpoint();
+        say(format_args!("listening on {at} as {}", self.node().id()));
+        self.listeners.add(listening);
+        Ok(())
     }
 
     /// Makes and revokes membranes until they are what the configuration says. One that is not named any more is revoked
@@ -153,6 +168,7 @@ impl Daemon {
             return Ok(());
         };
         offer.service.leads_elsewhere(self.node().id())?;
+        service::check(&offer.service);
         if offer.sealed {
             sealed::serve(&self.mesh, &offer.service, offer.access.clone());
         } else {
@@ -231,11 +247,10 @@ impl Daemon {
         }
         let (old_listen, old_register) = (before.listen, before.register);
         for at in self.config.listen.clone() {
-            if !old_listen.contains(&at) {
-                match self.node().listen(&at).await {
-                    Ok(at) => say(format_args!("listening on {at} as {}", self.node().id())),
-                    Err(e) => say(e),
-                }
+            if !old_listen.contains(&at)
+                && let Err(failure) = self.listen(&at).await
+            {
+                say(failure);
             }
         }
         for relay in self.config.register.clone() {

@@ -318,7 +318,8 @@ impl Drop for Server {
 pub(crate) fn stands_for(line: &str, peer: &str) -> u64 {
     let more = line.strip_prefix(peer).and_then(|rest| {
         let rest = rest.strip_prefix(": … and ")?;
-        rest.strip_suffix(" more")
+        let (more, what) = rest.split_once(" more ")?;
+        what.starts_with("line").then_some(more)
     });
     more.map_or(1, |more| more.parse().unwrap())
 }

@@ -31,6 +31,16 @@ pub enum IntroducedError {
     /// The owner of the service is not reached.
     #[error("introduced, but not connected: {0}")]
     Dial(#[from] DialError),
+    /// All that it says about where the owner is runs a command or opens a device here.
+    #[error(
+        "introduced, but nothing was dialled: {hint} is no network connection, and of an introduction's hints only such are followed: ask for one with tcp: or relay: hints, or learn otherwise where {owner} is"
+    )]
+    LocalHints {
+        /// Whose service it is.
+        owner: PeerId,
+        /// The first of them.
+        hint: Hint,
+    },
     /// The owner is reached and takes no introductions, or the session with it was lost.
     #[error("introduced and connected, but {owner} takes no introduction: {error}")]
     Show {
@@ -105,7 +115,16 @@ async fn show(
         let longer = way.with_hint(hint.clone());
         way = longer.map_err(|e| Flaw::Malformed(e.to_string()))?;
     }
-    let session = node.session(&way).await?;
+    let session = node.session(&way).await.map_err(|error| {
+        let local = address.hints().iter().find(|hint| !hint.is_network());
+        match (error, local) {
+            (DialError::NoHints { .. } | DialError::Unresolved { .. }, Some(hint)) => {
+                let hint = hint.clone();
+                IntroducedError::LocalHints { owner, hint }
+            }
+            (error, _) => error.into(),
+        }
+    })?;
     let opened = session.open(SERVICE).await;
     let mut stream = opened.map_err(|error| IntroducedError::Show { owner, error })?;
     let present = Present::new(wish, introduction.to_bytes());
