@@ -1,10 +1,9 @@
 //! References that peers give each other: who gets in, and which step keeps the others out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
-use cepa::node::{Access, Event, Node, NodeConfig, PeerAddr};
+use cepa::identity::{Identity, KeyKind, UnixTime};
+use cepa::node::{Access, Event, Node, PeerAddr};
 use cepa::protocols::introduction::{
     Flaw, IntroducedError, Introduction, IntroductionEvent, Introductions, IntroductionsError,
     StateFileProblem, Terms,
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     MeshNode, address, ask, config, echo, eventually, listening, node, relay, soon, through, until,
+    with_new_key,
 };
 
 fn in_seconds(seconds: u64) -> UnixTime {
@@ -329,19 +329,6 @@ async fn a_restart_within_a_second_brings_nothing_back() {
     gets_in(&bob, &own).await;
     let theirs = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
     gets_in(&bob, &theirs).await;
-}
-
-/// The same peer with a new key, which the old one has named.
-fn with_new_key(of: &NodeConfig) -> NodeConfig {
-    let now = UnixTime::now().as_secs();
-    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let times = RotationTimes {
-        issued: at(now - 1),
-        overlap: at(now + 3600),
-        expires: at(now + 3600),
-    };
-    let next = of.stack.identity.rotate(KeyKind::Ed25519, times).unwrap();
-    NodeConfig::new(next, Arc::new(AcceptAny))
 }
 
 #[tokio::test]

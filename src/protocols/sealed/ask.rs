@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{DialError, Node, PeerAddr};
-use crate::session::OpenError;
+use crate::session::{OpenError, Session};
 use crate::wire::{Message, Status, fault, receive, send};
 
 use super::flaw::SealFlaw;
@@ -49,7 +49,7 @@ pub enum SealedError {
         reason: String,
     },
     /// What the carrier has brought is no answer to this request, or not the key that was asked for.
-    #[error("what {carrier} brought is not what was asked for ({flaw}): use another carrier")]
+    #[error("{}", altered(carrier, flaw))]
     Altered {
         /// Who has brought it.
         carrier: PeerId,
@@ -80,6 +80,19 @@ pub enum SealedError {
         /// Who was asked.
         carrier: PeerId,
     },
+}
+
+fn altered(carrier: &PeerId, flaw: &SealFlaw) -> String {
+    match flaw {
+        // Nobody has to be dishonest for that: a peer whose old id is still in use, and whose statement has expired.
+        SealFlaw::OtherOwner { owner, found } => format!(
+            "{carrier} brought the sealing key of {found}, which does not prove that it was {owner} before: \
+             give the present id of the recipient, or another carrier"
+        ),
+        flaw => format!(
+            "what {carrier} brought is not what was asked for ({flaw}): use another carrier"
+        ),
+    }
 }
 
 fn not_brought(carrier: &PeerId, status: Status, reason: &str) -> String {
@@ -115,7 +128,7 @@ pub(super) async fn key(
     of: PeerId,
 ) -> Result<SealingKey, SealedError> {
     let bytes = exchange(node, carrier, of, None).await?;
-    SealingKey::from_bytes(&bytes, of).map_err(|flaw| SealedError::Altered {
+    SealingKey::from_bytes(&bytes, of, UnixTime::now()).map_err(|flaw| SealedError::Altered {
         carrier: carrier.peer(),
         flaw,
     })
@@ -145,28 +158,31 @@ pub(super) async fn ask(
     }
 }
 
-/// One message each way. A recipient that is dialled itself needs no carrier.
+/// One message each way. A recipient that is dialled itself needs no carrier: it is the peer of the session, or the one that
+/// the address names, of which the session shows that it has another id now.
 async fn exchange(
     node: &Node,
     at: &PeerAddr,
     to: PeerId,
     content: Option<Vec<u8>>,
 ) -> Result<Vec<u8>, SealedError> {
-    if at.peer() == to {
-        say(node, at, DELIVER, &Deliver::new(content)).await
+    let session = node.session(at).await?;
+    if session.peer().is(&to) {
+        say(node, at, session, DELIVER, &Deliver::new(content)).await
     } else {
-        say(node, at, CARRY, &Carry::new(to, content)).await
+        say(node, at, session, CARRY, &Carry::new(to, content)).await
     }
 }
 
 async fn say(
     node: &Node,
     at: &PeerAddr,
+    session: Session,
     service: &str,
     message: &impl Message,
 ) -> Result<Vec<u8>, SealedError> {
     let carrier = at.peer();
-    let mut opened = node.session(at).await?.open(service).await;
+    let mut opened = session.open(service).await;
     if let Err(OpenError::DialInstead { .. }) = opened {
         // The carrier had dialled that session itself.
         opened = node.own_session(at).await?.open(service).await;

@@ -13,8 +13,9 @@ use crate::node::{Access, Node};
 use crate::protocols::fair::Standing;
 use crate::wire::Status;
 
-use super::mailbox::{Mailbox, Opened};
+use super::mailbox::{Mailbox, Opened, Sender};
 use super::quota::{CarrierConfig, CarrierStats, Quota};
+use super::window::Charge;
 
 /// Requests that a recipient looks at or works on at once, those that one peer brings, and that it brings in a
 /// minute. A carrier brings those of many.
@@ -39,6 +40,11 @@ impl SealedCall {
     /// Who has sent it, as its signature proves.
     pub fn sender(&self) -> PeerId {
         self.opened.sender()
+    }
+
+    /// The same, with the keys that it held before.
+    pub fn who(&self) -> &Sender {
+        self.opened.who()
     }
 
     /// Who has brought it: a carrier, or the sender itself.
@@ -99,17 +105,22 @@ impl State {
         !lock(&self.services).is_empty()
     }
 
-    /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, so it is named or not;
-    /// how the request came has no part in it.
-    pub(super) fn find(&self, sender: PeerId, name: &str) -> Option<(Arc<Service>, Standing)> {
-        let services = lock(&self.services);
-        let service = services.get(name);
-        let service = service.filter(|service| service.access.lists(&sender))?;
-        let standing = match service.access {
-            Access::Anyone => Standing::Stranger,
-            Access::Nobody | Access::Peers(_) => Standing::Named,
+    /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, and its
+    /// former keys by their statements, so it is named or not; how the request came has no part in it. All heirs of a key
+    /// that is named are charged to that one.
+    pub(super) fn find(&self, sender: &Sender, name: &str) -> Option<(Arc<Service>, Charge)> {
+        let service = lock(&self.services).get(name).cloned()?;
+        let id = sender.id();
+        let (standing, account) = match &service.access {
+            Access::Nobody => return None,
+            Access::Anyone => (Standing::Stranger, id),
+            Access::Peers(peers) if peers.contains(&id) => (Standing::Named, id),
+            Access::Peers(peers) => {
+                let mut former = sender.former_ids().iter();
+                (Standing::Named, *former.find(|id| peers.contains(*id))?)
+            }
         };
-        Some((Arc::clone(service), standing))
+        Some((service, Charge { account, standing }))
     }
 
     pub(super) fn carry(&self, config: Option<CarrierConfig>) {

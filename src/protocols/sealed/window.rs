@@ -25,10 +25,17 @@ const SKEW: Duration = Duration::from_secs(60);
 
 type Id = [u8; 16];
 
+/// To whom it is charged that a request is remembered, and as what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge {
+    pub(super) account: PeerId,
+    pub(super) standing: Standing,
+}
+
 #[derive(Debug)]
 struct Seen {
     expires: UnixTime,
-    standing: Standing,
+    charge: Charge,
 }
 
 /// See the head of this file.
@@ -58,7 +65,7 @@ impl Window {
     /// Lets a request in, or says why not.
     pub(super) fn admit(
         &mut self,
-        (sender, standing): (PeerId, Standing),
+        (sender, charge): (PeerId, Charge),
         id: Id,
         issued: UnixTime,
         expires: UnixTime,
@@ -74,13 +81,13 @@ impl Window {
         if ids.is_some_and(|ids| ids.contains_key(&id)) {
             return Err(SealFlaw::Replayed);
         }
-        if !self.pool.take(standing, &[sender]) {
+        if !self.pool.take(charge.standing, &[charge.account]) {
             self.forget(now);
-            if !self.pool.take(standing, &[sender]) {
+            if !self.pool.take(charge.standing, &[charge.account]) {
                 return Err(SealFlaw::Full);
             }
         }
-        let seen = Seen { expires, standing };
+        let seen = Seen { expires, charge };
         self.seen.entry(sender).or_default().insert(id, seen);
         Ok(())
     }
@@ -92,11 +99,11 @@ impl Window {
         }
         self.forgotten = now;
         let pool = &mut self.pool;
-        self.seen.retain(|sender, ids| {
+        self.seen.retain(|_, ids| {
             ids.retain(|_, seen| {
                 let keep = seen.expires >= now;
                 if !keep {
-                    pool.give_back(seen.standing, &[*sender]);
+                    pool.give_back(seen.charge.standing, &[seen.charge.account]);
                 }
                 keep
             });
@@ -121,16 +128,21 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn stranger(number: u8) -> (PeerId, Standing) {
-        (peer(number), Standing::Stranger)
+    fn sender(number: u8, standing: Standing) -> (PeerId, Charge) {
+        let account = peer(number);
+        (account, Charge { account, standing })
     }
 
-    fn named(number: u8) -> (PeerId, Standing) {
-        (peer(number), Standing::Named)
+    fn stranger(number: u8) -> (PeerId, Charge) {
+        sender(number, Standing::Stranger)
+    }
+
+    fn named(number: u8) -> (PeerId, Charge) {
+        sender(number, Standing::Named)
     }
 
     /// As many as it gets, good until 100.
-    fn greedy(window: &mut Window, sender: (PeerId, Standing), now: u64) -> usize {
+    fn greedy(window: &mut Window, sender: (PeerId, Charge), now: u64) -> usize {
         let one = |n: &usize| {
             window
                 .admit(sender, id(*n), at(0), at(100), at(now))
@@ -164,6 +176,17 @@ mod tests {
         assert_eq!(admit(2, 0, 300, 100), Ok(()));
         assert_eq!(admit(1, MOST_OF_ONE, 300, 101), Ok(()));
         assert_eq!(window.pool.held(), 2);
+    }
+
+    #[test]
+    fn the_heirs_of_one_key_have_its_share_together() {
+        let mut window = Window::with_limits(4096, 256);
+        let let_in: usize = (1..20)
+            .map(|n| greedy(&mut window, (peer(n), named(0).1), 0))
+            .sum();
+        assert_eq!(let_in, 256);
+        assert_eq!(greedy(&mut window, named(0), 0), 0);
+        assert_eq!(greedy(&mut window, named(100), 0), 256);
     }
 
     /// However many fill it, whoever comes next is let in, and more so who is named.
