@@ -364,6 +364,51 @@ async fn who_has_replaced_its_key_has_the_uses_that_it_had() {
     gets_in(&new, &more).await;
 }
 
+#[tokio::test]
+async fn an_introducer_that_has_replaced_its_key_still_introduces() {
+    let (owner, at) = owner().await;
+    let keys = config();
+    let alice = MeshNode::new(with_new_key(&with_new_key(&keys)));
+    let (bob, thief) = (node(), node());
+    owner.introducers("echo", Access::peers([keys.stack.identity.peer_id()]));
+    // The owner has no session with her.
+    let it = alice.introduce(&at, an_hour().for_peer(bob.id()).uses(None));
+    let it: Introduction = it.unwrap().to_string().parse().unwrap();
+    gets_in(&bob, &it).await;
+    alice.revoke(&it).await.unwrap();
+    assert_eq!(flaw(&bob, &it).await, Flaw::Revoked { by: alice.id() });
+    // Nobody else, and it does not go the other way round.
+    let stolen = thief.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let issuer = thief.id();
+    assert_eq!(flaw(&bob, &stolen).await, Flaw::NotPermitted { issuer });
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let old = MeshNode::new(keys);
+    let late = old.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let issuer = old.id();
+    assert_eq!(flaw(&bob, &late).await, Flaw::NotPermitted { issuer });
+}
+
+#[tokio::test]
+async fn an_introduction_to_an_owner_that_has_replaced_its_key_is_good() {
+    let keys = config();
+    let old = keys.stack.identity.peer_id();
+    let owner = MeshNode::new(with_new_key(&keys));
+    owner.serve("echo", Access::Nobody, echo);
+    let (endpoint, _) = listening(&owner).await;
+    let (alice, bob) = (node(), node());
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let at = address(&format!("cepa://{old}@{endpoint}/echo"));
+    let it = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    gets_in(&bob, &it).await;
+    // The old key, which may be in other hands, issues nothing any more.
+    let it = MeshNode::new(keys).introduce(&at, an_hour().for_peer(bob.id()));
+    let issuer = old;
+    assert_eq!(
+        flaw(&bob, &it.unwrap()).await,
+        Flaw::NotPermitted { issuer }
+    );
+}
+
 /// A peer that this node has dialled did not come in; an introduction is its own proof, and opens what it is for.
 #[tokio::test]
 async fn a_peer_that_was_dialled_shows_an_introduction_and_gets_nothing_else() {

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::identity::{Identity, Lineage, PeerId, UnixTime};
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::{Payer, Standing};
 
 use super::flaw::SealFlaw;
 use super::letter::{Arrived, Reply, SealingKey};
 use super::seal::{self, Secret};
-use super::window::{Charge, Window};
+use super::window::Window;
 
 /// How long a key is given out, and how long it is good.
 const FRESH: Duration = Duration::from_secs(3600);
@@ -103,7 +103,7 @@ impl Mailbox {
         serves: impl FnOnce(&Sender, &str) -> bool,
     ) -> Result<(Opened, Replier), SealFlaw> {
         self.open_as(bytes, now, |sender, service| {
-            serves(sender, service).then(|| Charge {
+            serves(sender, service).then(|| Payer {
                 account: sender.id(),
                 standing: Standing::Stranger,
             })
@@ -115,7 +115,7 @@ impl Mailbox {
         &self,
         bytes: &[u8],
         now: UnixTime,
-        serves: impl FnOnce(&Sender, &str) -> Option<Charge>,
+        serves: impl FnOnce(&Sender, &str) -> Option<Payer>,
     ) -> Result<(Opened, Replier), SealFlaw> {
         let arrived = Arrived::read(bytes)?;
         let name = arrived.key();
@@ -129,12 +129,12 @@ impl Mailbox {
         let sender = Sender {
             lineage: Arc::new(it.lineage(now)),
         };
-        let charge = serves(&sender, &it.service).ok_or(SealFlaw::NotServed)?;
+        let payer = serves(&sender, &it.service).ok_or(SealFlaw::NotServed)?;
         // No request outlives its key, whatever it says.
         let expires = it.expires.min(own.key.expires());
         self.with(|state| {
             let window = &mut state.window;
-            window.admit((it.sender, charge), it.id, it.issued, expires, now)
+            window.admit((it.sender, payer), it.id, it.issued, expires, now)
         })?;
         let opened = Opened {
             sender,
@@ -194,6 +194,10 @@ impl Sender {
     #[must_use]
     pub fn id(&self) -> PeerId {
         self.lineage.id()
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Whether it is the peer of this id, present or former, as [`Peer::is`](crate::tls::Peer::is) says it of a session's.

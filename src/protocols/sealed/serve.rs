@@ -136,9 +136,9 @@ async fn answer(
     };
     let mut service = None;
     let (opened, reply) = state.mailbox.open_as(request, now, |sender, name| {
-        let (found, charge) = state.find(sender, name)?;
+        let (found, payer) = state.find(sender, name)?;
         service = Some(found);
-        Some(charge)
+        Some(payer)
     })?;
     let service = service.ok_or(SealFlaw::NotServed)?;
     node.emit(SealedEvent {

@@ -10,12 +10,11 @@ use tokio::time::Instant;
 
 use crate::identity::PeerId;
 use crate::node::{Access, Node};
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::Payer;
 use crate::wire::Status;
 
 use super::mailbox::{Mailbox, Opened, Sender};
 use super::quota::{CarrierConfig, CarrierStats, Quota};
-use super::window::Charge;
 
 /// Requests that a recipient looks at or works on at once, those that one peer brings, and that it brings in a
 /// minute. A carrier brings those of many.
@@ -106,21 +105,11 @@ impl State {
     }
 
     /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, and its
-    /// former keys by their statements, so it is named or not; how the request came has no part in it. All heirs of a key
-    /// that is named are charged to that one.
-    pub(super) fn find(&self, sender: &Sender, name: &str) -> Option<(Arc<Service>, Charge)> {
+    /// former keys by their statements, so it is named or not; how the request came has no part in it.
+    pub(super) fn find(&self, sender: &Sender, name: &str) -> Option<(Arc<Service>, Payer)> {
         let service = lock(&self.services).get(name).cloned()?;
-        let id = sender.id();
-        let (standing, account) = match &service.access {
-            Access::Nobody => return None,
-            Access::Anyone => (Standing::Stranger, id),
-            Access::Peers(peers) if peers.contains(&id) => (Standing::Named, id),
-            Access::Peers(peers) => {
-                let mut former = sender.former_ids().iter();
-                (Standing::Named, *former.find(|id| peers.contains(*id))?)
-            }
-        };
-        Some((service, Charge { account, standing }))
+        let payer = Payer::among(&service.access, sender.lineage())?;
+        Some((service, payer))
     }
 
     pub(super) fn carry(&self, config: Option<CarrierConfig>) {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::identity::{PeerId, UnixTime};
-use crate::protocols::fair::{Pool, Standing};
+use crate::protocols::fair::{Payer, Pool};
 
 use super::flaw::SealFlaw;
 
@@ -25,17 +25,10 @@ const SKEW: Duration = Duration::from_secs(60);
 
 type Id = [u8; 16];
 
-/// To whom it is charged that a request is remembered, and as what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Charge {
-    pub(super) account: PeerId,
-    pub(super) standing: Standing,
-}
-
 #[derive(Debug)]
 struct Seen {
     expires: UnixTime,
-    charge: Charge,
+    payer: Payer,
 }
 
 /// See the head of this file.
@@ -65,7 +58,7 @@ impl Window {
     /// Lets a request in, or says why not.
     pub(super) fn admit(
         &mut self,
-        (sender, charge): (PeerId, Charge),
+        (sender, payer): (PeerId, Payer),
         id: Id,
         issued: UnixTime,
         expires: UnixTime,
@@ -81,13 +74,13 @@ impl Window {
         if ids.is_some_and(|ids| ids.contains_key(&id)) {
             return Err(SealFlaw::Replayed);
         }
-        if !self.pool.take(charge.standing, &[charge.account]) {
+        if !self.pool.take(payer.standing, &[payer.account]) {
             self.forget(now);
-            if !self.pool.take(charge.standing, &[charge.account]) {
+            if !self.pool.take(payer.standing, &[payer.account]) {
                 return Err(SealFlaw::Full);
             }
         }
-        let seen = Seen { expires, charge };
+        let seen = Seen { expires, payer };
         self.seen.entry(sender).or_default().insert(id, seen);
         Ok(())
     }
@@ -103,7 +96,7 @@ impl Window {
             ids.retain(|_, seen| {
                 let keep = seen.expires >= now;
                 if !keep {
-                    pool.give_back(seen.charge.standing, &[seen.charge.account]);
+                    pool.give_back(seen.payer.standing, &[seen.payer.account]);
                 }
                 keep
             });
@@ -115,6 +108,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::fair::Standing;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -128,21 +122,21 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn sender(number: u8, standing: Standing) -> (PeerId, Charge) {
+    fn sender(number: u8, standing: Standing) -> (PeerId, Payer) {
         let account = peer(number);
-        (account, Charge { account, standing })
+        (account, Payer { account, standing })
     }
 
-    fn stranger(number: u8) -> (PeerId, Charge) {
+    fn stranger(number: u8) -> (PeerId, Payer) {
         sender(number, Standing::Stranger)
     }
 
-    fn named(number: u8) -> (PeerId, Charge) {
+    fn named(number: u8) -> (PeerId, Payer) {
         sender(number, Standing::Named)
     }
 
     /// As many as it gets, good until 100.
-    fn greedy(window: &mut Window, sender: (PeerId, Charge), now: u64) -> usize {
+    fn greedy(window: &mut Window, sender: (PeerId, Payer), now: u64) -> usize {
         let one = |n: &usize| {
             window
                 .admit(sender, id(*n), at(0), at(100), at(now))
