@@ -249,6 +249,57 @@ async fn a_recipient_that_has_replaced_its_key_is_reached_by_its_old_id() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_who_refused_whose_message_and_which_service() {
+    let (carrier, at) = carrier(|_| {}).await;
+    let (recipient, _) = recipient(&at).await;
+    let (_, direct) = listening(&recipient).await;
+    let mut events = recipient.events();
+    let sender = node();
+    for (way, by) in [(&at, Some(carrier.id())), (&direct, None)] {
+        let key = soon(sender.sealing_key(way, recipient.id())).await.unwrap();
+        let error = soon(sender.ask_sealed(way, &key, "mine", b"")).await;
+        let line = error.unwrap_err().to_string();
+        assert!(
+            line.contains(&format!("{} refused", recipient.id())),
+            "{line}"
+        );
+        // What to do about it.
+        assert!(line.contains("--sealed"), "{line}");
+        // The owner sees the sender, and who has brought it apart from that.
+        let seen = until(&mut events, |event| match event {
+            Event::Refused { peer, service, .. } => {
+                Some((*peer, service.clone(), event.to_string()))
+            }
+            _ => None,
+        });
+        let (peer, service, told) = seen.await;
+        assert_eq!((peer, service.as_str()), (sender.id(), "mine"));
+        match by {
+            Some(by) => {
+                let says = format!("says the carrier {by}");
+                assert!(line.contains(&says), "{line}");
+                assert!(told.contains(&format!("brought by {by}")), "{told}");
+            }
+            None => {
+                assert!(!line.contains("carrier"), "{line}");
+                assert!(!told.contains("brought"), "{told}");
+            }
+        }
+    }
+    // One that takes none at all, and is no carrier: it is the recipient that has to be set up.
+    let mute = node();
+    mute.session(&at).await.unwrap();
+    let (_, direct) = listening(&mute).await;
+    for way in [&at, &direct] {
+        let error = soon(sender.sealing_key(way, mute.id())).await;
+        let line = error.unwrap_err().to_string();
+        assert!(line.contains("takes no sealed messages"), "{line}");
+        assert!(line.contains("--sealed"), "{line}");
+        assert_eq!(line.contains("carrier"), way == &at, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn one_sender_has_its_share_of_a_carrier() {
     let (carrier, at) = carrier(|config| {
         config.at_once = 2;
@@ -542,7 +593,7 @@ async fn what_a_carrier_says_is_not_taken_for_the_recipients_word() {
     assert!(
         error
             .to_string()
-            .contains("says that the recipient refused"),
+            .contains(&format!("{} refused", recipient.id())),
         "{error}"
     );
     let (at, _, recipient, _) = scene(Deed::Nonsense).await;

@@ -90,7 +90,9 @@ pub enum SealFlaw {
     #[error("it came before, and was carried out then if at all")]
     Replayed,
     /// Its sender may not ask for that.
-    #[error("no service of this name is open to you")]
+    #[error(
+        "no service of this name is open to sealed messages of yours: its owner has to allow you, and to let it take them (--sealed)"
+    )]
     NotServed,
     /// The recipient can't remember more of them.
     #[error("the recipient has too many requests to remember: try later")]
