@@ -111,6 +111,8 @@ pub trait Route: Send + Sync + 'static {
 pub enum RouteErrorKind {
     /// The one in between, or the peer, refuses.
     Refused,
+    /// The one in between has no room for another one now.
+    Full,
     /// The peer is not there, or does not answer.
     Unreachable,
     /// The session with the one in between is lost, or it does not answer.
