@@ -389,6 +389,19 @@ fn serve_takes_introductions_at_its_listener_and_through_relays() {
 }
 
 #[test]
+fn an_introduction_to_no_service_says_what_to_give() {
+    let place = Place::new();
+    let (_, id) = place.identity("b.pem");
+    let to = format!("cepa://{id}@tcp:127.0.0.1:7");
+    for words in [&["@", &to][..], &["@", &to, ""]] {
+        let words = [&["introduce"], words].concat();
+        let line = place.fails_quietly(&words, 2);
+        assert!(line.contains("cepa introduce A B SERVICE"), "{line}");
+        assert!(!line.contains("read"), "{line}");
+    }
+}
+
+#[test]
 fn serve_without_introducers_takes_no_introductions() {
     let place = Place::new();
     let (_relay, at) = relay(&place);
