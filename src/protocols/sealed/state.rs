@@ -92,11 +92,14 @@ impl State {
 
     pub(super) fn serve(&self, name: &str, access: Access, handler: Handler) {
         let service = Arc::new(Service { access, handler });
-        lock(&self.services).insert(name.to_owned(), service);
+        // What is replaced is the application's code, which may call us when it is dropped: not under the lock.
+        let replaced = lock(&self.services).insert(name.to_owned(), service);
+        drop(replaced);
     }
 
     pub(super) fn withdraw(&self, name: &str) -> bool {
-        lock(&self.services).remove(name).is_some()
+        let withdrawn = lock(&self.services).remove(name);
+        withdrawn.is_some()
     }
 
     /// Whether requests are taken at all.
