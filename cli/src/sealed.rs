@@ -151,7 +151,7 @@ async fn through(
     name: &str,
     call: &SealedCall,
 ) -> Result<Vec<u8>, String> {
-    let held = node.hold(call.sender(), cost(to));
+    let held = node.hold(call.allowed_as(), cost(to));
     let _share = held.map_err(|e| e.to_string())?;
     let mut stream = transports::dial(to).await.map_err(|e| e.to_string())?;
     let child = stream.take_child();

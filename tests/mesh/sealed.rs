@@ -206,7 +206,10 @@ async fn who_has_replaced_its_key_is_still_the_sender_that_was_allowed() {
     let newest = MeshNode::new(with_new_key(&new));
     let new = MeshNode::new(new);
     let allowed = Access::peers([old.id()]);
-    recipient.serve_sealed("mine", allowed, |call| async move {
+    let by = old.id();
+    recipient.serve_sealed("mine", allowed, move |call| async move {
+        // What the heirs of one key hold can be counted to it.
+        assert_eq!(call.allowed_as(), by);
         Ok(call.sender().as_bytes().to_vec())
     });
     for way in [&at, &direct] {

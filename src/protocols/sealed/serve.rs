@@ -168,16 +168,21 @@ async fn let_in(
     let (opened, reply) = state.mailbox.open_as(request, now, |sender, name| {
         *asked = Some((sender.id(), name.to_owned()));
         let (found, payer) = state.find(sender, name)?;
-        service = Some(found);
+        service = Some((found, payer.account));
         Some(payer)
     })?;
-    let service = service.ok_or(SealFlaw::NotServed)?;
+    let (service, allowed_as) = service.ok_or(SealFlaw::NotServed)?;
     node.emit(SealedEvent {
         sender: opened.sender(),
         carrier: by,
         service: opened.service().to_owned(),
     });
-    let answer = (service.handler)(SealedCall { opened, by }).await;
+    let answer = (service.handler)(SealedCall {
+        opened,
+        by,
+        allowed_as,
+    })
+    .await;
     let answer = answer.as_deref().map_err(String::as_str);
     reply
         .answer(answer)

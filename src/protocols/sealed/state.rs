@@ -33,6 +33,7 @@ pub(super) type Handler = Arc<dyn Fn(SealedCall) -> BoxFuture<'static, Answer> +
 pub struct SealedCall {
     pub(super) opened: Opened,
     pub(super) by: PeerId,
+    pub(super) allowed_as: PeerId,
 }
 
 impl SealedCall {
@@ -44,6 +45,12 @@ impl SealedCall {
     /// The same, with the keys that it held before.
     pub fn who(&self) -> &Sender {
         self.opened.who()
+    }
+
+    /// The id by which it may ask: a former one where `access` names that. What is held for a sender
+    /// ([`Node::hold`](crate::node::Node::hold)) is counted to this, so that all who have replaced one key have one share.
+    pub fn allowed_as(&self) -> PeerId {
+        self.allowed_as
     }
 
     /// Who has brought it: a carrier, or the sender itself.
