@@ -76,7 +76,7 @@ impl Forwarder {
     pub async fn forward(&self, call: Call, to: &PeerAddr) -> Result<(), ForwardError> {
         let _place = match self.places.take(call.peer()) {
             Ok(place) => place,
-            Err(error) => return Err(refuse(call, error).await),
+            Err(none) => return Err(refuse(call, none.into()).await),
         };
         if call.wants_inner_tls() {
             // Refuses, and says that there is none.
@@ -117,16 +117,16 @@ impl Places {
     }
 
     /// A place for one substream of a peer, given back when dropped.
-    pub(super) fn take(&self, peer: &Peer) -> Result<Place, ForwardError> {
+    pub(super) fn take(&self, peer: &Peer) -> Result<Place, NoPlace> {
         let ids = std::iter::once(peer.id()).chain(peer.former_ids().iter().copied());
         let ids: Vec<PeerId> = ids.collect();
         let mut held = lock(&self.held);
         if held.all >= self.most {
-            return Err(ForwardError::Full);
+            return Err(NoPlace::All);
         }
         let has_all = |id| held.peers.get(id).is_some_and(|n| *n >= self.of_one);
         if ids.iter().any(has_all) {
-            return Err(ForwardError::Share);
+            return Err(NoPlace::OfPeer);
         }
         held.all += 1;
         for id in &ids {
@@ -135,6 +135,22 @@ impl Places {
         drop(held);
         let held = Arc::clone(&self.held);
         Ok(Place { held, ids })
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoPlace {
+    All,
+    OfPeer,
+}
+
+impl From<NoPlace> for ForwardError {
+    fn from(none: NoPlace) -> Self {
+        match none {
+            NoPlace::All => Self::Full,
+            NoPlace::OfPeer => Self::Share,
+        }
     }
 }
 

@@ -328,7 +328,7 @@ struct CallsBack(Node);
 impl Drop for CallsBack {
     fn drop(&mut self) {
         self.0.offers("echo");
-        self.0.services();
+        let _ = self.0.services();
         let _ = self.0.add_protocol(Arc::new(Odd(None)));
     }
 }
@@ -339,7 +339,7 @@ struct Odd(Option<CallsBack>);
 impl Protocol for Odd {
     fn names(&self) -> &[&'static str] {
         if let Some(CallsBack(node)) = &self.0 {
-            node.services();
+            let _ = node.services();
             let _ = node.add_protocol(Arc::new(Odd(None)));
         }
         &["cepa.odd"]

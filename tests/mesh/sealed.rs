@@ -277,16 +277,13 @@ async fn a_refusal_names_who_refused_whose_message_and_which_service() {
         });
         let (peer, service, told) = seen.await;
         assert_eq!((peer, service.as_str()), (sender.id(), "mine"));
-        match by {
-            Some(by) => {
-                let says = format!("says the carrier {by}");
-                assert!(line.contains(&says), "{line}");
-                assert!(told.contains(&format!("brought by {by}")), "{told}");
-            }
-            None => {
-                assert!(!line.contains("carrier"), "{line}");
-                assert!(!told.contains("brought"), "{told}");
-            }
+        if let Some(by) = by {
+            let says = format!("says the carrier {by}");
+            assert!(line.contains(&says), "{line}");
+            assert!(told.contains(&format!("brought by {by}")), "{told}");
+        } else {
+            assert!(!line.contains("carrier"), "{line}");
+            assert!(!told.contains("brought"), "{told}");
         }
     }
     // One that takes none at all, and is no carrier: it is the recipient that has to be set up.

@@ -14,7 +14,7 @@ use crate::mux::{StreamTimeouts, Substream};
 use crate::node::{Access, Call, Node, PeerAddr, ReachError, Refused};
 use crate::onion::Onion;
 use crate::protocols::copy::code_of;
-use crate::protocols::forward::{away, behind, for_peer};
+use crate::protocols::forward::{ForwardError, away, behind, for_peer};
 use crate::protocols::introduction::{IntroducedError, Party};
 
 use super::message::{MessageFlaw, exchange, receive_message, send_message};
@@ -61,8 +61,9 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
     };
     let _places = match passage.places(call.peer()) {
         Ok(places) => places,
-        Err(error) => {
+        Err(none) => {
             drop(busy);
+            let error = ForwardError::from(none);
             let (peer, service) = (call.peer().id(), call.service());
             node.emit_refused(peer, service, Refused::Other(error.to_string()));
             let _ = call.refuse(&for_peer(&error)).await;

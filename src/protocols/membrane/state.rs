@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Hint, Node, PeerAddr};
-use crate::protocols::forward::{DEFAULT_PLACES, ForwardError, Place, Places};
+use crate::protocols::forward::{DEFAULT_PLACES, NoPlace, Place, Places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
 use crate::tls::Peer;
 
@@ -328,7 +328,7 @@ impl Passage {
     }
 
     /// Places for a stream of a peer that is joined, if each has one.
-    pub(super) fn places(&self, peer: &Peer) -> Result<Vec<Place>, ForwardError> {
+    pub(super) fn places(&self, peer: &Peer) -> Result<Vec<Place>, NoPlace> {
         self.through
             .iter()
             .map(|state| state.places.take(peer))

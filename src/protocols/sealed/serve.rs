@@ -120,15 +120,12 @@ async fn answer(state: &Arc<State>, node: &Node, by: PeerId, deliver: &Deliver) 
     match let_in(state, node, by, deliver, &mut asked).await {
         Ok(brought) => brought,
         Err(flaw) => {
-            match asked {
-                Some((sender, service)) => {
-                    let reason = Refused::Other(refusal(&flaw, sender, by));
-                    node.emit_refused(sender, service, reason);
-                }
-                None => {
-                    let reason = format!("of a sealed message that it brought: {flaw}");
-                    node.emit_refused(by, DELIVER, Refused::Other(reason));
-                }
+            if let Some((sender, service)) = asked {
+                let reason = Refused::Other(refusal(&flaw, sender, by));
+                node.emit_refused(sender, service, reason);
+            } else {
+                let reason = format!("of a sealed message that it brought: {flaw}");
+                node.emit_refused(by, DELIVER, Refused::Other(reason));
             }
             Brought::refused(Status::Refused, &flaw.to_string())
         }

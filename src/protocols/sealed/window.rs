@@ -124,7 +124,7 @@ mod tests {
 
     fn sender(number: u8, standing: Standing) -> (PeerId, Payer) {
         let account = peer(number);
-        (account, Payer { account, standing })
+        (account, Payer { standing, account })
     }
 
     fn stranger(number: u8) -> (PeerId, Payer) {
