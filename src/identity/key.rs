@@ -130,6 +130,7 @@ impl Identity {
     }
 
     /// The same as bytes, for a message: those of the latest keys, as many as `most` bytes hold.
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(crate) fn statements(&self, most: usize) -> Vec<u8> {
         let statements = self.rotations();
         let mut latest = statements.as_slice();

@@ -42,6 +42,7 @@ impl Lineage {
     }
 
     /// By statements that came otherwise than in a certificate, from a peer that has proven its present key.
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(crate) fn of_statements(id: PeerId, statements: &[u8], at: UnixTime) -> Self {
         let lineage = Self::new(id, Arc::default(), at);
         let claims = with_ids(rotation::readable(statements));
@@ -51,6 +52,7 @@ impl Lineage {
         }
     }
 
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(crate) fn id(&self) -> PeerId {
         self.id
     }
