@@ -1459,6 +1459,80 @@ async fn whoever_made_an_invitation_can_not_use_it_up() {
     ));
 }
 
+/// A byte now and then is no way to hold an invitation up, nor to keep it once it is used.
+#[tokio::test]
+async fn an_invitation_waits_for_nobody_for_long() {
+    let (ann, bob) = (identity(), identity());
+    let (code, open) = invitation(&ann);
+    let (at_bob, at_ann) = invited(&bob, &ann).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let dribble = async {
+        let mut stream = at_bob.open(PAIRING_SERVICE).await.unwrap();
+        while stream.write_all(&[7]).await.is_ok() && stream.flush().await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+        }
+    };
+    let admitting = async { admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await };
+    let refused = tokio::select! {
+        () = dribble => panic!("it could go on for ever"),
+        admitted = admitting => admitted.unwrap_err(),
+    };
+    assert!(matches!(refused, PairingError::TimedOut), "{refused}");
+    assert!(one_line(&refused).contains("30 s"), "{refused}");
+    assert!(begun.elapsed() <= Duration::from_secs(31));
+
+    // The right proof, and then nothing: no end, which says that the answer was read.
+    let begun = tokio::time::Instant::now();
+    let proof = code.joiner_proof(at_bob.tls_exporter(), bob.peer_id());
+    let silent = async {
+        let mut stream = at_bob.open(PAIRING_SERVICE).await.unwrap();
+        stream.write_all(&proof).await.unwrap();
+        stream.flush().await.unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    };
+    let admitting = async { admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await };
+    let admitted = tokio::select! {
+        () = silent => unreachable!(),
+        admitted = admitting => admitted.unwrap(),
+    };
+    assert_eq!(admitted, bob.peer_id());
+    assert!(begun.elapsed() <= Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn who_was_wrong_too_often_reads_when_to_come_again() {
+    let (ann, bob) = (identity(), identity());
+    let (code, open) = invitation(&ann);
+    // Somebody with one letter of the code wrong.
+    let until = UnixTime::since_unix_epoch(Duration::from_secs(1000));
+    let wrong = Invitation::new(ann.peer_id(), "tcp:host:7000", until).unwrap();
+    let (at_bob, at_ann) = invited(&bob, &ann).await;
+    let attempt = async |code| {
+        soon(async {
+            tokio::join!(join(&at_bob, code), async {
+                admit(&at_ann, at_ann.accept().await.unwrap(), &open, noon).await
+            })
+        })
+        .await
+    };
+    for _ in 0..5 {
+        let (joined, _) = attempt(&wrong).await;
+        let line = one_line(&joined.unwrap_err());
+        assert!(line.contains("copy"), "{line}");
+    }
+    // It has the right one now, and need not ask for another.
+    let (joined, admitted) = attempt(&code).await;
+    let line = one_line(&joined.unwrap_err());
+    assert!(line.contains("try again in 60 s"), "{line}");
+    assert!(!line.contains("another one"), "{line}");
+    assert!(matches!(
+        admitted,
+        Err(PairingError::NotAdmitted(NotAdmitted::TooManyTries { .. }))
+    ));
+}
+
 /// No room for anybody.
 #[derive(Debug)]
 struct NoRoom;

@@ -71,6 +71,10 @@ fn introduce(
                     format!("the address names the service {named} already: leave {service} out");
                 return Err(Failure::new(Code::Usage, why));
             }
+            if service.is_empty() {
+                let why = "an introduction is for one service: name it, `cepa introduce A B SERVICE`, or in B, cepa://PEERID@HINT/SERVICE";
+                return Err(Failure::new(Code::Usage, why));
+            }
             let address = address.clone().with_service(service)?;
             stack::warn_of_dead_hints(address.hints());
             if address.hints().is_empty() {

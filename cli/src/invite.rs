@@ -26,10 +26,10 @@ use crate::qr;
 use crate::stack;
 use crate::trust;
 
-/// How long a stranger may have a session without showing a proof.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
+const IDLE: Duration = Duration::from_secs(30);
 
-/// Sessions of one host that shows no proof: silent ones keep nobody else out.
+/// Sessions of one host: those of strangers who want nothing keep nobody at another host out.
 const OF_ONE_HOST: usize = 8;
 
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
@@ -58,7 +58,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     }
     let identity = id::load(&args.identity)?;
     let mut config = node::config(&identity, Arc::new(AcceptAny));
-    config.idle_timeout = Some(PATIENCE);
+    config.idle_timeout = Some(IDLE);
     config.shares.sessions.host = OF_ONE_HOST;
     let node = Node::new(config);
     let mut events = node.events();
@@ -91,7 +91,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
             "nobody has used the invitation in its time; make another one",
         ))
     });
-    // The answer has been read by then.
+    // The answer has been read by then, or its time for that is over.
     node.shutdown(GOODBYE).await;
     let joiner = joined?;
     let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
@@ -167,7 +167,14 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let pinned = Arc::new(Pinned::one(invitation.id()));
     let config = stack::of(&identity, pinned).tuned_to(&address);
-    let session = Session::dial(&address, &config).await?;
+    let session = Session::dial(&address, &config).await;
+    let session = session.map_err(|error| match Failure::from(error) {
+        // The inviter listens until somebody has joined, or its time is over.
+        gone if gone.code == Code::Connect => gone.with(
+            "or the code is used up, or its time over: the one who invited has to run cepa invite again",
+        ),
+        other => other,
+    })?;
     let joined = use_invitation(&session, &invitation).await;
     session.close().await;
     joined.map_err(|e| match e {

@@ -408,7 +408,9 @@ pub(crate) fn code(error: &DialError) -> Code {
         .map(|(_, error)| match error {
             AttemptError::Connect(error) => exit::connect_code(error),
             AttemptError::Relay(error) => match error.kind() {
-                RouteErrorKind::Refused | RouteErrorKind::DialInstead => Code::Refused,
+                RouteErrorKind::Refused | RouteErrorKind::Full | RouteErrorKind::DialInstead => {
+                    Code::Refused
+                }
                 RouteErrorKind::Unreachable => Code::Connect,
                 RouteErrorKind::Lost => Code::Lost,
                 _ => Code::Other,

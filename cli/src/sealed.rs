@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{self, Service, Target};
 use crate::child::Watched;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, say};
 use crate::log::say_of;
 use crate::node::Mesh;
 use crate::service::cost;
@@ -68,6 +68,10 @@ async fn ask(
     body: &[u8],
 ) -> Result<Vec<u8>, SealedError> {
     let key = mesh.sealed.key(by, to.peer()).await?;
+    if key.owner() != to.peer() {
+        let (old, new) = (to.peer(), key.owner());
+        say(format_args!("{old} has a new key, and is {new} now"));
+    }
     mesh.sealed.ask(by, &key, to.service(), body).await
 }
 
@@ -161,7 +165,7 @@ async fn through(
     name: &str,
     call: &SealedCall,
 ) -> Result<Vec<u8>, String> {
-    let held = node.hold(call.sender(), cost(to));
+    let held = node.hold(call.allowed_as(), cost(to));
     let _share = held.map_err(|e| e.to_string())?;
     let stream = transports::dial_for_peer(to, &Terminal::default()).await;
     let mut stream = stream.map_err(|e| e.to_string())?;

@@ -120,8 +120,11 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
     failed(&eve.run(&words), 7);
     drop(server);
     // The code is of no use any more.
-    let output = eve.run(&["join", &code]);
-    assert_ne!(output.status.code(), Some(0));
+    let line = failed(&eve.run(&["join", &code]), 5);
+    assert!(
+        line.contains("used up") && line.contains("cepa invite"),
+        "{line}"
+    );
     assert_eq!(known(&eve), "");
 }
 

@@ -377,14 +377,20 @@ fn a_sealed_request_is_carried_and_answered() {
     );
     node.wait_for("service fail: the command ended with");
     let line = common::failed(&send("open", b"", &[]), 7);
-    assert!(line.contains("says that the recipient refused"), "{line}");
+    assert!(line.contains(&format!("{id} refused (")), "{line}");
+    assert!(
+        line.contains("--sealed") && line.contains("says the carrier"),
+        "{line}"
+    );
+    // The operator sees the sender and the service, and who has brought it.
+    node.wait_for(&format!("refused {friend_id} the service \"open\": "));
     let line = common::failed(&send("up", &vec![7; 49_153], &[]), 2);
     assert!(line.contains("49152 bytes"), "{line}");
     // Another one may not; nobody of that id is there; no service; and no way.
     let to = format!("cepa://{id}/up");
     let line = place.fails_quietly(&["send", &to, "--by", &at], 7);
     assert!(
-        line.contains("no service of this name is open to you"),
+        line.contains("no service of this name is open to sealed messages of yours"),
         "{line}"
     );
     let nobody = format!("cepa://{friend_id}/up");
@@ -416,6 +422,9 @@ fn a_sealed_request_is_carried_and_answered() {
             let output = place.run_with(&words, b"x\n");
             assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
             assert_eq!(text(&output.stdout) == SUM, code == 0);
+            let line = text(&output.stderr);
+            assert_eq!(line.contains("--sealed"), code != 0, "{line}");
+            assert!(way.len() > 1 || !line.contains("carrier"), "{line}");
         }
         let output = place.run_with(&["connect", &direct, "--identity", &friend], b"x\n");
         assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
@@ -529,6 +538,19 @@ fn serve_takes_introductions_at_its_listener_and_through_relays() {
         let words = ["connect", address, "up", "--identity", &carol];
         let output = place.run_with(&words, b"x\n");
         assert_eq!(text(&output.stdout), SUM, "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn an_introduction_to_no_service_says_what_to_give() {
+    let place = Place::new();
+    let (_, id) = place.identity("b.pem");
+    let to = format!("cepa://{id}@tcp:127.0.0.1:7");
+    for words in [&["@", &to][..], &["@", &to, ""]] {
+        let words = [&["introduce"], words].concat();
+        let line = place.fails_quietly(&words, 2);
+        assert!(line.contains("cepa introduce A B SERVICE"), "{line}");
+        assert!(!line.contains("read"), "{line}");
     }
 }
 

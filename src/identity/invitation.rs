@@ -290,6 +290,17 @@ impl OpenInvitation {
         &self.invitation
     }
 
+    /// Whether a proof by this joiner would be looked at now.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::TooManyTries`].
+    pub fn may_try(&mut self, joiner: PeerId, now: UnixTime) -> Result<(), NotAdmitted> {
+        match self.wrong.wait(joiner, now) {
+            Some(wait) => Err(NotAdmitted::TooManyTries { wait }),
+            None => Ok(()),
+        }
+    }
+
     /// Judges a joiner's proof; gives the answer for it when it is let in, which it is once only. A wrong proof
     /// changes nothing for anybody but that joiner.
     pub fn admit(
@@ -308,9 +319,7 @@ impl OpenInvitation {
         if now > self.invitation.expires {
             return Err(NotAdmitted::Expired);
         }
-        if let Some(wait) = self.wrong.wait(joiner, now) {
-            return Err(NotAdmitted::TooManyTries { wait });
-        }
+        self.may_try(joiner, now)?;
         let expected = self.invitation.mac(Who::Joiner, exporter, joiner);
         if expected.verify_slice(proof).is_err() {
             self.wrong.note(joiner, now);

@@ -129,6 +129,20 @@ impl Identity {
         rotation::in_certificate(self.certificate()).unwrap_or_default()
     }
 
+    /// The same as bytes, for a message: those of the latest keys, as many as `most` bytes hold.
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
+    pub(crate) fn statements(&self, most: usize) -> Vec<u8> {
+        let statements = self.rotations();
+        let mut latest = statements.as_slice();
+        loop {
+            let bytes = rotation::write_all(latest);
+            match latest.split_first() {
+                Some((_, later)) if bytes.len() > most => latest = later,
+                _ => return bytes,
+            }
+        }
+    }
+
     fn make(
         kind: KeyKind,
         random: &dyn SecureRandom,

@@ -41,6 +41,22 @@ impl Lineage {
         }
     }
 
+    /// By statements that came otherwise than in a certificate, from a peer that has proven its present key.
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
+    pub(crate) fn of_statements(id: PeerId, statements: &[u8], at: UnixTime) -> Self {
+        let lineage = Self::new(id, Arc::default(), at);
+        let claims = with_ids(rotation::readable(statements));
+        Self {
+            claims: OnceLock::from(claims),
+            ..lineage
+        }
+    }
+
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
+    pub(crate) fn id(&self) -> PeerId {
+        self.id
+    }
+
     /// Whether this is its id, or one that it held before. Checks signatures only where the certificate names
     /// that id.
     pub(crate) fn is(&self, id: &PeerId) -> bool {
@@ -68,10 +84,15 @@ impl Lineage {
     fn claims(&self) -> &[(PeerId, Rotation)] {
         self.claims.get_or_init(|| {
             let read = self.chain.first().map(rotation::readable_in);
-            let with_id = |statement: Rotation| (statement.old(), statement);
-            read.unwrap_or_default().into_iter().map(with_id).collect()
+            with_ids(read.unwrap_or_default())
         })
     }
+}
+
+/// Each with its older id.
+fn with_ids(statements: Vec<Rotation>) -> Vec<(PeerId, Rotation)> {
+    let with_id = |statement: Rotation| (statement.old(), statement);
+    statements.into_iter().map(with_id).collect()
 }
 
 #[cfg(test)]
@@ -224,6 +245,27 @@ mod tests {
                 assert_eq!(lineage.former(), [a.peer_id()]);
             }
         }
+    }
+
+    #[test]
+    fn statements_in_a_message_prove_what_those_in_a_certificate_do() {
+        let a = identity();
+        let b = next(&a);
+        let c = next(&b);
+        let of =
+            |most, day| Lineage::of_statements(c.peer_id(), &c.statements(most), at(day * DAY));
+        let all = of(4096, 2);
+        assert_eq!(all.former(), [a.peer_id(), b.peer_id()]);
+        assert!(all.is(&a.peer_id()) && all.id() == c.peer_id());
+        assert_eq!(of(4096, 101).former(), [], "expired");
+        // Where there is not room for all, those of the latest keys.
+        let one = c.statements(4096).len() - 1;
+        assert_eq!(of(one, 2).former(), [b.peer_id()]);
+        assert_eq!((of(9, 2).former(), a.statements(4096)), (&[][..], vec![]));
+        // Whoever copies them proves nothing.
+        let thief = identity().peer_id();
+        let copied = Lineage::of_statements(thief, &c.statements(4096), at(2 * DAY));
+        assert_eq!(copied.former(), []);
     }
 
     #[test]

@@ -282,7 +282,12 @@ pub(super) fn in_certificate(
 
 /// Those of the statements in a certificate that can be read; none where there are more than eight.
 pub(super) fn readable_in(certificate: &CertificateDer<'_>) -> Vec<Rotation> {
-    let mut reader = Reader(extension_of(certificate).unwrap_or_default());
+    readable(extension_of(certificate).unwrap_or_default())
+}
+
+/// The same of what [`write_all`] writes.
+pub(super) fn readable(bytes: &[u8]) -> Vec<Rotation> {
+    let mut reader = Reader(bytes);
     let mut statements = Vec::new();
     let mut count = 0;
     while let Ok(bytes) = reader.length().and_then(|length| reader.take(length)) {

@@ -1,6 +1,10 @@
 //! What all tasks of a node share: its services, its sessions, its word to stop.
+//!
+//! Handlers, protocols and routes are the application's code, and so is what happens when they are dropped: it may call the node.
+//! So none of it runs, and none of it is dropped, while one of the locks here is held.
 
 use std::collections::{BTreeMap, HashSet};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +56,12 @@ impl Service {
     }
 }
 
+/// A protocol, and the names that it had when it was added.
+struct Added {
+    names: Vec<&'static str>,
+    protocol: Arc<dyn Protocol>,
+}
+
 pub(super) struct Core {
     pub(super) config: NodeConfig,
     pub(super) id: PeerId,
@@ -64,7 +74,7 @@ pub(super) struct Core {
     services: Mutex<BTreeMap<String, Service>>,
     /// For every name that has no service of its own.
     rest: Mutex<Option<Service>>,
-    protocols: Mutex<Vec<Arc<dyn Protocol>>>,
+    protocols: Mutex<Vec<Added>>,
     route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
     events: broadcast::Sender<Event>,
@@ -100,15 +110,18 @@ impl Core {
     // ---- services ------------------------------------------------------------------------------
 
     pub(super) fn serve(&self, name: String, service: Service) {
-        lock(&self.services).insert(name, service);
+        let replaced = lock(&self.services).insert(name, service);
+        drop(replaced);
     }
 
     pub(super) fn serve_rest(&self, service: Service) {
-        *lock(&self.rest) = Some(service);
+        let replaced = lock(&self.rest).replace(service);
+        drop(replaced);
     }
 
     pub(super) fn withdraw(&self, name: &str) -> bool {
-        lock(&self.services).remove(name).is_some()
+        let withdrawn = lock(&self.services).remove(name);
+        withdrawn.is_some()
     }
 
     /// Names in order, each with who may open it.
@@ -146,17 +159,18 @@ impl Core {
     // ---- protocols -----------------------------------------------------------------------------
 
     pub(super) fn add_protocol(&self, protocol: Arc<dyn Protocol>) -> Result<(), ProtocolError> {
+        let names = protocol.names().to_vec();
         let mut protocols = lock(&self.protocols);
-        for name in protocol.names().iter().copied() {
+        for name in names.iter().copied() {
             if !reserved::is_reserved(name) {
                 return Err(ProtocolError::Name { name });
             }
-            let mut there = protocols.iter().flat_map(|other| other.names());
+            let mut there = protocols.iter().flat_map(|other| &other.names);
             if there.any(|other| *other == name || matches(other, name) || matches(name, other)) {
                 return Err(ProtocolError::Taken { name });
             }
         }
-        protocols.push(protocol);
+        protocols.push(Added { names, protocol });
         Ok(())
     }
 
@@ -164,12 +178,13 @@ impl Core {
     pub(super) fn protocol(&self, name: &str) -> Option<Arc<dyn Protocol>> {
         let protocols = lock(&self.protocols);
         let mut all = protocols.iter();
-        let has = |it: &&Arc<dyn Protocol>| it.names().iter().any(|own| matches(own, name));
-        all.find(has).cloned()
+        let has = |it: &&Added| it.names.iter().any(|own| matches(own, name));
+        all.find(has).map(|it| Arc::clone(&it.protocol))
     }
 
     pub(super) fn set_route(&self, route: Arc<dyn Route>) {
-        *lock(&self.route) = Some(route);
+        let replaced = lock(&self.route).replace(route);
+        drop(replaced);
     }
 
     pub(super) fn route(&self) -> Option<Arc<dyn Route>> {
@@ -225,10 +240,11 @@ impl Core {
         });
         futures::future::join_all(closing).await;
         // Handlers may hold handles on this node.
-        lock(&self.services).clear();
-        *lock(&self.rest) = None;
-        lock(&self.protocols).clear();
-        *lock(&self.route) = None;
+        let services = mem::take(&mut *lock(&self.services));
+        let rest = lock(&self.rest).take();
+        let protocols = mem::take(&mut *lock(&self.protocols));
+        let route = lock(&self.route).take();
+        drop((services, rest, protocols, route));
         // What listens is gone when this returns.
         self.tasks.close();
         let _ = timeout(GOODBYE, self.tasks.wait()).await;

@@ -2,9 +2,10 @@
 
 use crate::identity::PeerId;
 use crate::session::{ConnectError, OpenError};
+use crate::tls::TlsError;
 
 use super::addr::{Hint, PeerAddr};
-use super::protocol::RouteError;
+use super::protocol::{RouteError, RouteErrorKind};
 use super::resolve::ResolveError;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
@@ -72,6 +73,26 @@ impl DialError {
             Self::Own { .. } | Self::Loop { .. } | Self::LocalHint { .. } | Self::ShutDown => false,
             Self::NoHints { .. } | Self::Unresolved { .. } | Self::Failed { .. } => true,
         }
+    }
+
+    /// Whether somebody who was asked does not let this node in, the peer or a relay on the way: it has to be allowed there
+    /// first.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let Self::Failed { attempts, .. } = self else {
+            return false;
+        };
+        attempts.iter().any(|(_, error)| match error {
+            AttemptError::Connect(ConnectError::Tls(error)) => {
+                matches!(error.root(), TlsError::RefusedByPeer { .. }) && !error.may_pass()
+            }
+            AttemptError::Relay(error) => matches!(
+                error.kind(),
+                RouteErrorKind::Refused | RouteErrorKind::DialInstead
+            ),
+            AttemptError::NoRelay { error, .. } => error.is_refused(),
+            _ => false,
+        })
     }
 }
 

@@ -43,10 +43,11 @@ use super::call::Call;
 /// }
 /// ```
 pub trait Protocol: Send + Sync + 'static {
-    /// The names that it answers for. One that ends in a dot stands for all that begin with it.
+    /// The names that it answers for; asked once, when it is added. One that ends in a dot stands for all that begin with it.
     fn names(&self) -> &[&'static str];
 
-    /// Who may open one of its names. Asked for each substream.
+    /// Who may open one of its names. Asked for each substream, in the task that will serve it: a panic resets that substream
+    /// and nothing else.
     fn admission(&self, name: &str) -> Admission;
 
     /// Serves one substream of a peer that may open it, to its end, in a task of its own. A panic in it resets that
@@ -111,6 +112,8 @@ pub trait Route: Send + Sync + 'static {
 pub enum RouteErrorKind {
     /// The one in between, or the peer, refuses.
     Refused,
+    /// The one in between has no room for another one now.
+    Full,
     /// The peer is not there, or does not answer.
     Unreachable,
     /// The session with the one in between is lost, or it does not answer.

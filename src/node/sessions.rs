@@ -5,7 +5,7 @@
 //! touches neither the session nor other substreams. Who may open what, `access.rs` decides.
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,7 +242,8 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
 /// Whom a substream is for.
 enum Callee {
     Service(Service),
-    Protocol(Arc<dyn Protocol>),
+    /// And whether a shutdown waits for it.
+    Protocol(Arc<dyn Protocol>, bool),
 }
 
 /// Serves a substream, in a task of its own.
@@ -254,14 +255,20 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let serving = live.serving.clone();
     serving.spawn(async move {
         let call = Call::new(incoming, live.clone(), core.shares.clone());
-        match find(&core, &live, &name) {
+        // What a protocol says of itself is the application's code as well.
+        let found = catch_unwind(AssertUnwindSafe(|| find(&core, &live, &name)));
+        let Ok(found) = found else {
+            drop(busy);
+            return panicked(&core, &live, &name);
+        };
+        match found {
             Ok(Callee::Service(service)) => {
                 guarded(&core, &live, &name, move || (service.handler)(call)).await;
                 drop(busy);
             }
-            Ok(Callee::Protocol(protocol)) => {
+            Ok(Callee::Protocol(protocol, delays)) => {
                 // Circuits of others keep nobody from shutting down.
-                let busy = Some(busy).filter(|_| protocol.delays_shutdown());
+                let busy = Some(busy).filter(|_| delays);
                 guarded(&core, &live, &name, move || protocol.serve(call)).await;
                 drop(busy);
             }
@@ -291,11 +298,15 @@ async fn guarded<F: Future<Output = ()>>(
 ) {
     let served = AssertUnwindSafe(async { start().await }).catch_unwind();
     if served.await.is_err() {
-        core.emit(Event::HandlerPanicked {
-            peer: live.who.id,
-            service: name.to_owned(),
-        });
+        panicked(core, live, name);
     }
+}
+
+fn panicked(core: &Core, live: &Live, name: &str) {
+    core.emit(Event::HandlerPanicked {
+        peer: live.who.id,
+        service: name.to_owned(),
+    });
 }
 
 /// Serves a substream of a peer that was introduced to its service.
@@ -345,7 +356,10 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
             },
         };
         return match decision {
-            Ok(()) => Ok(Callee::Protocol(protocol)),
+            Ok(()) => {
+                let delays = protocol.delays_shutdown();
+                Ok(Callee::Protocol(protocol, delays))
+            }
             Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
             Err(denied) => Err(refused(denied)),
         };

@@ -14,6 +14,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::identity::{Lineage, PeerId};
+use crate::node::Access;
+
 /// In whose name a place is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -24,6 +27,31 @@ pub(super) enum Standing {
     /// The node itself.
     #[cfg_attr(not(feature = "mesh"), allow(dead_code))]
     Owner,
+}
+
+/// In whose name a place is taken, and whose account it is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payer {
+    pub(super) standing: Standing,
+    pub(super) account: PeerId,
+}
+
+impl Payer {
+    /// Who is allowed by its present key or by one that it held before, which is the one that pays then: all heirs of a key have
+    /// the share of that one together.
+    pub(super) fn among(access: &Access, who: &Lineage) -> Option<Self> {
+        let id = who.id();
+        let (standing, account) = match access {
+            Access::Nobody => return None,
+            Access::Anyone => (Standing::Stranger, id),
+            Access::Peers(peers) if peers.contains(&id) => (Standing::Named, id),
+            Access::Peers(peers) => {
+                let mut former = who.former().iter();
+                (Standing::Named, *former.find(|id| peers.contains(*id))?)
+            }
+        };
+        Some(Self { standing, account })
+    }
 }
 
 /// A pool of places. See the head of this file.

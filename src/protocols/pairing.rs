@@ -7,9 +7,11 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
 
@@ -18,6 +20,12 @@ use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
 
 /// The service that a joiner opens.
 pub const PAIRING_SERVICE: &str = reserved::PAIR;
+
+/// How long a joiner has for its proof, which is there before anybody is asked: as long as a handshake.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it has to take the answer. It is let in by then.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What became of somebody who came for an invitation.
 #[derive(Debug)]
@@ -123,8 +131,13 @@ pub enum PairingError {
     #[error("{0}")]
     NotAdmitted(#[from] NotAdmitted),
     /// The inviter closed the substream in place of an answer, or answered something else.
-    #[error("the inviter did not accept the invitation: ask for another one")]
+    #[error(
+        "the inviter did not accept the invitation: copy the whole code, or ask for another one if it was used or has expired"
+    )]
     NoAnswer,
+    /// The one who asks has shown no proof in time.
+    #[error("no proof came in {} s: the same code may be used again", PATIENCE.as_secs())]
+    TimedOut,
     /// The substream broke.
     #[error("the substream was lost: {0}")]
     Io(#[from] std::io::Error),
@@ -169,12 +182,12 @@ pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), Pair
 
 /// Lets the other end of a session in, if it shows a proof; gives its id.
 ///
-/// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. A proof that is
-/// slow to come is waited for as long as the substream's own time limits allow.
+/// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. The proof has 30 s to come as a whole, and
+/// the answer 5 s to be read.
 ///
 /// # Errors
-/// [`PairingError::NotAdmitted`] with the reason; [`NotAdmitted::Own`] is told to the peer too. Else the substream's
-/// failure.
+/// [`PairingError::NotAdmitted`] with the reason, which the peer reads too where it is [`NotAdmitted::Own`], or
+/// [`NotAdmitted::TooManyTries`] before its proof was looked at; [`PairingError::TimedOut`]. Else the substream's failure.
 ///
 /// # Cancel safety
 /// Dropping the future may leave the invitation used or not; [`OpenInvitation::admit`] is called once.
@@ -191,14 +204,30 @@ pub async fn admit(
         let _ = incoming.refuse(&NotAdmitted::Own.to_string()).await;
         return Err(NotAdmitted::Own.into());
     }
-    let mut stream = incoming.accept().await?;
-    let mut proof = [0; 32];
-    stream.read_exact(&mut proof).await?;
-    let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, now())?;
-    stream.write_all(&answer).await?;
-    stream.shutdown().await?;
-    // Until the joiner has read it and says so by its own end, or is gone.
-    let _ = stream.read(&mut [0]).await;
+    let moment = now();
+    let may_try = lock(open).may_try(joiner, moment);
+    if let Err(wait) = may_try {
+        let _ = incoming.refuse(&wait.to_string()).await;
+        return Err(wait.into());
+    }
+    let shown = timeout(PATIENCE, async {
+        let mut stream = incoming.accept().await?;
+        let mut proof = [0; 32];
+        stream.read_exact(&mut proof).await?;
+        Ok::<_, PairingError>((stream, proof))
+    });
+    let (mut stream, proof) = shown.await.map_err(|_| PairingError::TimedOut)??;
+    let moment = now();
+    let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, moment)?;
+    let given = timeout(LINGER, async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // Until the joiner has read it and says so by its own end, or is gone.
+        let _ = stream.read(&mut [0]).await;
+        Ok::<_, PairingError>(())
+    });
+    // Whoever does not take it in time has been let in all the same.
+    given.await.unwrap_or(Ok(()))?;
     Ok(joiner)
 }
 

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cepa::identity::AcceptAny;
+use cepa::identity::{AcceptAny, Pinned};
 use cepa::node::{Access, Event, PeerAddr, ReachError};
 
+use cepa::protocols::membrane::Membrane;
 use cepa::session::OpenError;
 use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::support::{
-    MeshNode, ask, config, eventually, listening, node, offer_echo, reset_code, soon, until,
+    MeshNode, ask, config, eventually, listening, node, offer_echo, relay, reset_code, soon,
+    through, until, with_new_key,
 };
 
 /// A forwarder to a service of `owner`; its address.
@@ -171,6 +173,86 @@ async fn what_is_not_forwarded_says_why() {
         said.contains("no service of this name is open to you"),
         "{said}"
     );
+}
+
+async fn reason(client: &MeshNode, at: &PeerAddr) -> String {
+    match soon(client.open(at)).await {
+        Err(ReachError::Open {
+            error: OpenError::Refused { reason, .. },
+            ..
+        }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// To try later would not help.
+#[tokio::test]
+async fn where_the_forwarder_itself_is_not_let_in_its_peer_reads_that() {
+    let client = node();
+    // The peer behind it does not know it.
+    let mut strict = config();
+    strict.stack.trust = Arc::new(Pinned::one(client.id()));
+    let strict = MeshNode::new(strict);
+    offer_echo(&strict);
+    let (forwarder, at) = forwarder(&strict, "echo").await;
+    // Nor does a relay on the way there.
+    let relay = relay(|config| config.access = Access::peers([client.id()]));
+    let (_, at_relay) = listening(&relay).await;
+    forwarder.forward(
+        "relayed",
+        Access::Anyone,
+        through(strict.id(), &at_relay, "echo"),
+    );
+    let membrane = Membrane::new(&forwarder.introductions, []);
+    let behind = listening(&strict).await.1.with_service("echo").unwrap();
+    membrane.offer("held", Access::Anyone, behind).unwrap();
+    for name in ["here", "relayed", "held"] {
+        let said = reason(&client, &at.clone().with_service(name).unwrap()).await;
+        assert!(said.contains("does not let this one in"), "{name}: {said}");
+        assert!(
+            !said.contains("later") && !said.contains("127.0.0.1"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_peer_has_its_share_of_what_is_forwarded() {
+    let owner = node();
+    offer_echo(&owner);
+    let (_, at) = listening(&owner).await;
+    let to = at.with_service("echo").unwrap();
+    let forwarder = MeshNode::with_places(config(), 8);
+    forwarder.forward("here", Access::Anyone, to.clone());
+    let membrane = Membrane::new(&forwarder.introductions, []);
+    membrane.offer("held", Access::Anyone, to).unwrap();
+    let (_, at) = listening(&forwarder).await;
+    let keys = config();
+    let (greedy, heir) = (
+        MeshNode::new(keys.clone()),
+        MeshNode::new(with_new_key(&keys)),
+    );
+    // A quarter: of those that were asked for, and of those that a membrane has.
+    for (name, share) in [("here", 2), ("held", 16)] {
+        let at = at.clone().with_service(name).unwrap();
+        let mut open = Vec::new();
+        for _ in 0..share {
+            open.push(soon(greedy.open(&at)).await.unwrap());
+        }
+        for of_it in [&greedy, &heir] {
+            let said = reason(of_it, &at).await;
+            assert!(said.contains("for one peer"), "{name}: {said}");
+        }
+        // Another one has its own.
+        let other = soon(node().open(&at)).await.unwrap();
+        drop((open, other));
+        soon(async {
+            while greedy.open(&at).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
 }
 
 /// Two that forward to each other come to an end, and are of use again afterwards.

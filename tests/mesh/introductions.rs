@@ -1,10 +1,9 @@
 //! References that peers give each other: who gets in, and which step keeps the others out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
-use cepa::node::{Access, Event, Node, NodeConfig, PeerAddr};
+use cepa::identity::{Identity, KeyKind, UnixTime};
+use cepa::node::{Access, Event, Node, PeerAddr};
 use cepa::protocols::introduction::{
     Flaw, IntroducedError, Introduction, IntroductionEvent, Introductions, IntroductionsError,
     StateFileProblem, Terms,
@@ -14,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     MeshNode, address, ask, config, echo, eventually, listening, node, relay, soon, through, until,
+    with_new_key,
 };
 
 fn in_seconds(seconds: u64) -> UnixTime {
@@ -331,19 +331,6 @@ async fn a_restart_within_a_second_brings_nothing_back() {
     gets_in(&bob, &theirs).await;
 }
 
-/// The same peer with a new key, which the old one has named.
-fn with_new_key(of: &NodeConfig) -> NodeConfig {
-    let now = UnixTime::now().as_secs();
-    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    let times = RotationTimes {
-        issued: at(now - 1),
-        overlap: at(now + 3600),
-        expires: at(now + 3600),
-    };
-    let next = of.stack.identity.rotate(KeyKind::Ed25519, times).unwrap();
-    NodeConfig::new(next, Arc::new(AcceptAny))
-}
-
 #[tokio::test]
 async fn who_has_replaced_its_key_has_the_uses_that_it_had() {
     let (owner, at) = owner().await;
@@ -375,6 +362,51 @@ async fn who_has_replaced_its_key_has_the_uses_that_it_had() {
         Flaw::Revoked { .. }
     ));
     gets_in(&new, &more).await;
+}
+
+#[tokio::test]
+async fn an_introducer_that_has_replaced_its_key_still_introduces() {
+    let (owner, at) = owner().await;
+    let keys = config();
+    let alice = MeshNode::new(with_new_key(&with_new_key(&keys)));
+    let (bob, thief) = (node(), node());
+    owner.introducers("echo", Access::peers([keys.stack.identity.peer_id()]));
+    // The owner has no session with her.
+    let it = alice.introduce(&at, an_hour().for_peer(bob.id()).uses(None));
+    let it: Introduction = it.unwrap().to_string().parse().unwrap();
+    gets_in(&bob, &it).await;
+    alice.revoke(&it).await.unwrap();
+    assert_eq!(flaw(&bob, &it).await, Flaw::Revoked { by: alice.id() });
+    // Nobody else, and it does not go the other way round.
+    let stolen = thief.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let issuer = thief.id();
+    assert_eq!(flaw(&bob, &stolen).await, Flaw::NotPermitted { issuer });
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let old = MeshNode::new(keys);
+    let late = old.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    let issuer = old.id();
+    assert_eq!(flaw(&bob, &late).await, Flaw::NotPermitted { issuer });
+}
+
+#[tokio::test]
+async fn an_introduction_to_an_owner_that_has_replaced_its_key_is_good() {
+    let keys = config();
+    let old = keys.stack.identity.peer_id();
+    let owner = MeshNode::new(with_new_key(&keys));
+    owner.serve("echo", Access::Nobody, echo);
+    let (endpoint, _) = listening(&owner).await;
+    let (alice, bob) = (node(), node());
+    owner.introducers("echo", Access::peers([alice.id()]));
+    let at = address(&format!("cepa://{old}@{endpoint}/echo"));
+    let it = alice.introduce(&at, an_hour().for_peer(bob.id())).unwrap();
+    gets_in(&bob, &it).await;
+    // The old key, which may be in other hands, issues nothing any more.
+    let it = MeshNode::new(keys).introduce(&at, an_hour().for_peer(bob.id()));
+    let issuer = old;
+    assert_eq!(
+        flaw(&bob, &it.unwrap()).await,
+        Flaw::NotPermitted { issuer }
+    );
 }
 
 /// A peer that this node has dialled did not come in; an introduction is its own proof, and opens what it is for.

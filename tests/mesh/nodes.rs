@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned};
-use cepa::node::{Access, DialError, Event, NodeConfig, ReachError};
-
-use cepa::session::OpenError;
+use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, Pinned};
+use cepa::node::{
+    Access, Admission, Call, DialError, Event, Node, NodeConfig, Protocol, ReachError, Route,
+    RouteError,
+};
+use cepa::protocols::sealed::Sealed;
+use cepa::session::{OpenError, ServiceNameError, Session};
+use cepa::transports::Stream;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Barrier;
 
 use crate::support::{
     MeshNode, address, ask, config, eventually, listening, node, offer_echo, soon, until,
 };
-use cepa::session::ServiceNameError;
 
 #[tokio::test]
 async fn a_service_is_opened_by_address() {
@@ -316,4 +320,103 @@ async fn a_serial_line_that_was_unplugged_is_listened_on_again() {
     let (session, ()) = soon(async { tokio::join!(session, until(&mut events, back)) }).await;
     let stream = session.unwrap().open("echo").await.unwrap();
     soon(ask(stream, b"hello")).await.unwrap();
+}
+
+/// Calls the node that it is dropped by.
+struct CallsBack(Node);
+
+impl Drop for CallsBack {
+    fn drop(&mut self) {
+        self.0.offers("echo");
+        let _ = self.0.services();
+        let _ = self.0.add_protocol(Arc::new(Odd(None)));
+    }
+}
+
+/// A protocol whose other parts than `serve` are the application's code as well.
+struct Odd(Option<CallsBack>);
+
+impl Protocol for Odd {
+    fn names(&self) -> &[&'static str] {
+        if let Some(CallsBack(node)) = &self.0 {
+            let _ = node.services();
+            let _ = node.add_protocol(Arc::new(Odd(None)));
+        }
+        &["cepa.odd"]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        panic!("it does not know who may open it")
+    }
+
+    fn serve(self: Arc<Self>, _call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Route for CallsBack {
+    fn connect<'a>(
+        &'a self,
+        _session: &'a Session,
+        _target: PeerId,
+    ) -> BoxFuture<'a, Result<Stream, RouteError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_lets_go_of_may_call_it() {
+    let (done, ended) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let node = Node::new(config());
+    // In a thread of its own, since it would stand still for ever.
+    std::thread::spawn(move || {
+        let handler = || {
+            let held = Arc::new(CallsBack(node.handle()));
+            move |_call: Call| {
+                let held = Arc::clone(&held);
+                async move { drop(held) }
+            }
+        };
+        for _ in 0..2 {
+            node.serve("replaced", Access::Anyone, handler()).unwrap();
+            node.serve_rest(Access::Anyone, handler());
+            node.set_route(Arc::new(CallsBack(node.handle())));
+        }
+        assert!(node.withdraw("replaced"));
+        node.serve("left", Access::Anyone, handler()).unwrap();
+        let sealed = Sealed::on(&node).unwrap();
+        for _ in 0..2 {
+            let held = CallsBack(node.handle());
+            sealed.serve("up", Access::Anyone, move |_| {
+                let _ = &held;
+                std::future::ready(Ok(Vec::new()))
+            });
+        }
+        assert!(sealed.withdraw("up"));
+        let odd = Odd(Some(CallsBack(node.handle())));
+        let _ = node.add_protocol(Arc::new(odd));
+        runtime.block_on(node.shutdown(Duration::ZERO));
+        let _ = done.send(());
+    });
+    soon(ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_protocol_that_panics_before_it_serves_costs_its_substream_alone() {
+    let (server, client) = (node(), node());
+    server.add_protocol(Arc::new(Odd(None))).unwrap();
+    offer_echo(&server);
+    let mut events = server.events();
+    let (_, at) = listening(&server).await;
+    let session = client.session(&at).await.unwrap();
+    let opened = soon(session.open("cepa.odd")).await;
+    assert!(opened.is_err());
+    let panicked = until(&mut events, |event| match event {
+        Event::HandlerPanicked { peer, service } => Some((*peer, service.clone())),
+        _ => None,
+    });
+    assert_eq!(panicked.await, (client.id(), "cepa.odd".to_owned()));
+    let stream = session.open("echo").await.unwrap();
+    soon(ask(stream, b"still here")).await.unwrap();
 }

@@ -19,7 +19,9 @@ use cepa::transports::{self, Endpoint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
-use crate::support::{MeshNode, address, eventually, listening, node, soon, until};
+use crate::support::{
+    MeshNode, address, config, eventually, listening, node, soon, until, with_new_key,
+};
 
 const CANARY: &[u8] = b"the canary sings at dawn";
 
@@ -191,6 +193,110 @@ async fn every_refusal_has_its_reason() {
     carrier.carry(None);
     let error = friend.ask_sealed(&at, &key, "up", b"").await.unwrap_err();
     assert!(matches!(error, SealedError::NoCarrier { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn who_has_replaced_its_key_is_still_the_sender_that_was_allowed() {
+    let (_carrier, at) = carrier(|_| {}).await;
+    let (recipient, _) = recipient(&at).await;
+    let (_, direct) = listening(&recipient).await;
+    let keys = config();
+    let old = MeshNode::new(keys.clone());
+    let new = with_new_key(&keys);
+    let newest = MeshNode::new(with_new_key(&new));
+    let new = MeshNode::new(new);
+    let allowed = Access::peers([old.id()]);
+    let by = old.id();
+    recipient.serve_sealed("mine", allowed, move |call| async move {
+        // What the heirs of one key hold can be counted to it.
+        assert_eq!(call.allowed_as(), by);
+        Ok(call.sender().as_bytes().to_vec())
+    });
+    for way in [&at, &direct] {
+        let key = soon(old.sealing_key(way, recipient.id())).await.unwrap();
+        for sender in [&old, &new, &newest] {
+            let answer = soon(sender.ask_sealed(way, &key, "mine", b"")).await;
+            assert_eq!(answer.unwrap(), sender.id().as_bytes());
+        }
+        let error = soon(node().ask_sealed(way, &key, "mine", b"")).await;
+        assert_eq!(status(&error.unwrap_err()), Status::Refused);
+    }
+    // It does not go the other way round.
+    recipient.serve_sealed("mine", Access::peers([new.id()]), async |_| Ok(vec![]));
+    let key = soon(old.sealing_key(&at, recipient.id())).await.unwrap();
+    assert!(
+        soon(newest.ask_sealed(&at, &key, "mine", b""))
+            .await
+            .is_ok()
+    );
+    assert!(soon(old.ask_sealed(&at, &key, "mine", b"")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_recipient_that_has_replaced_its_key_is_reached_by_its_old_id() {
+    let (_carrier, at) = carrier(|_| {}).await;
+    let keys = config();
+    let old = keys.stack.identity.peer_id();
+    let recipient = MeshNode::new(with_new_key(&keys));
+    recipient.serve_sealed("up", Access::Anyone, async |_| Ok(b"here".to_vec()));
+    recipient.session(&at).await.unwrap();
+    let (endpoint, _) = listening(&recipient).await;
+    let direct = address(&format!("cepa://{old}@{endpoint}"));
+    for way in [&at, &direct] {
+        let sender = node();
+        let key = soon(sender.sealing_key(way, old)).await.unwrap();
+        assert_eq!(key.owner(), recipient.id());
+        let answer = soon(sender.ask_sealed(way, &key, "up", b"")).await;
+        assert_eq!(answer.unwrap(), b"here");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_who_refused_whose_message_and_which_service() {
+    let (carrier, at) = carrier(|_| {}).await;
+    let (recipient, _) = recipient(&at).await;
+    let (_, direct) = listening(&recipient).await;
+    let mut events = recipient.events();
+    let sender = node();
+    for (way, by) in [(&at, Some(carrier.id())), (&direct, None)] {
+        let key = soon(sender.sealing_key(way, recipient.id())).await.unwrap();
+        let error = soon(sender.ask_sealed(way, &key, "mine", b"")).await;
+        let line = error.unwrap_err().to_string();
+        assert!(
+            line.contains(&format!("{} refused", recipient.id())),
+            "{line}"
+        );
+        // What to do about it.
+        assert!(line.contains("--sealed"), "{line}");
+        // The owner sees the sender, and who has brought it apart from that.
+        let seen = until(&mut events, |event| match event {
+            Event::Refused { peer, service, .. } => {
+                Some((*peer, service.clone(), event.to_string()))
+            }
+            _ => None,
+        });
+        let (peer, service, told) = seen.await;
+        assert_eq!((peer, service.as_str()), (sender.id(), "mine"));
+        if let Some(by) = by {
+            let says = format!("says the carrier {by}");
+            assert!(line.contains(&says), "{line}");
+            assert!(told.contains(&format!("brought by {by}")), "{told}");
+        } else {
+            assert!(!line.contains("carrier"), "{line}");
+            assert!(!told.contains("brought"), "{told}");
+        }
+    }
+    // One that takes none at all, and is no carrier: it is the recipient that has to be set up.
+    let mute = node();
+    mute.session(&at).await.unwrap();
+    let (_, direct) = listening(&mute).await;
+    for way in [&at, &direct] {
+        let error = soon(sender.sealing_key(way, mute.id())).await;
+        let line = error.unwrap_err().to_string();
+        assert!(line.contains("takes no sealed messages"), "{line}");
+        assert!(line.contains("--sealed"), "{line}");
+        assert_eq!(line.contains("carrier"), way == &at, "{line}");
+    }
 }
 
 #[tokio::test]
@@ -461,11 +567,17 @@ async fn a_carrier_can_not_swap_answers() {
 async fn a_carrier_can_not_put_itself_in_between() {
     let (at, _, recipient, _) = scene(Deed::OwnKey).await;
     let error = node().sealing_key(&at, recipient.id()).await.unwrap_err();
+    // Which may be no fault of the carrier's, where an id is out of date.
+    let line = error.to_string();
+    assert!(
+        line.contains("give the present id of the recipient"),
+        "{line}"
+    );
     assert!(
         matches!(
             error,
             SealedError::Altered {
-                flaw: SealFlaw::KeySignature { .. },
+                flaw: SealFlaw::OtherOwner { .. },
                 ..
             }
         ),
@@ -481,7 +593,7 @@ async fn what_a_carrier_says_is_not_taken_for_the_recipients_word() {
     assert!(
         error
             .to_string()
-            .contains("says that the recipient refused"),
+            .contains(&format!("{} refused", recipient.id())),
         "{error}"
     );
     let (at, _, recipient, _) = scene(Deed::Nonsense).await;
@@ -541,7 +653,7 @@ async fn nonsense_is_refused_with_its_reason() {
     for (at, service) in [(&at, "cepa.sealed.carry"), (&direct, "cepa.sealed.deliver")] {
         let session = client.session(at).await.unwrap();
         for (bytes, why) in [
-            (&[0xff, 0xff][..], "65535 bytes, at most 53312"),
+            (&[0xff, 0xff][..], "65535 bytes, at most 61504"),
             (&[0, 3, 0xa1, 0, 2], ""),
             (&[0, 3, 1, 2, 3], "not the CBOR"),
         ] {

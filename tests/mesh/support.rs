@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
+use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, RotationTimes, UnixTime};
 use cepa::mux::{StreamError, Substream};
 use cepa::node::{Access, Call, Event, Events, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
@@ -29,6 +29,19 @@ pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
 pub(crate) fn config() -> NodeConfig {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     NodeConfig::new(identity, Arc::new(AcceptAny))
+}
+
+/// The same peer with a new key, which the old one has named.
+pub(crate) fn with_new_key(of: &NodeConfig) -> NodeConfig {
+    let now = UnixTime::now().as_secs();
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    let times = RotationTimes {
+        issued: at(now - 1),
+        overlap: at(now + 3600),
+        expires: at(now + 3600),
+    };
+    let next = of.stack.identity.rotate(KeyKind::Ed25519, times).unwrap();
+    NodeConfig::new(next, Arc::new(AcceptAny))
 }
 
 /// A node with every protocol of the mesh.

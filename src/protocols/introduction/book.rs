@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::identity::PeerId;
 use crate::node::PeerAddr;
-use crate::protocols::fair::{Pool, Standing};
+use crate::protocols::fair::{Payer, Pool, Standing};
 
 use super::clock::{Moment, Reading, Time};
 use super::flaw::Flaw;
@@ -228,12 +228,11 @@ impl Book {
         &mut self,
         introduction: &Introduction,
         who: &Party,
-        standing: Standing,
+        payer: Payer,
         reading: Reading,
     ) -> Result<(), Flaw> {
         self.judge(introduction, who, reading)?;
         let now = self.time.at(reading).now.as_secs();
-        let root = root(introduction)?;
         let steps = introduction.steps();
         let counted = |step: &Step| step.uses.is_some() || step.bearer;
         let mut new = Vec::new();
@@ -241,7 +240,7 @@ impl Book {
             if !counted(step) || self.links.contains_key(&step.name) {
                 continue;
             }
-            let charge = charge_of(introduction, &steps, at, root, standing);
+            let charge = charge_of(introduction, &steps, at, payer);
             if !self.take(&charge, now) {
                 for (_, charge) in &new {
                     self.give_back(charge);
@@ -286,7 +285,7 @@ impl Book {
         &mut self,
         introduction: &Introduction,
         by: &Party,
-        standing: Standing,
+        payer: Payer,
         reading: Reading,
     ) -> Result<(), Flaw> {
         let Some((index, by_owner)) = self.what_to_revoke(introduction, by, reading)? else {
@@ -311,17 +310,16 @@ impl Book {
             return Ok(());
         }
         let now = self.time.at(reading).now.as_secs();
-        let root = root(introduction)?;
         if by_owner || index == 0 {
-            let (standing, payer) = if by_owner {
+            let (standing, account) = if by_owner {
                 (Standing::Owner, by.id)
             } else {
-                (standing, root)
+                (payer.standing, payer.account)
             };
             let charge = Charge {
                 room: Room::Revoked,
                 standing,
-                path: vec![Account::Peer(payer)],
+                path: vec![Account::Peer(account)],
             };
             if !self.take(&charge, now) {
                 return Err(Flaw::Full);
@@ -330,8 +328,8 @@ impl Book {
             return Ok(());
         }
         // Whoever has passed it on. There is always room for a note on what it had itself.
-        self.note(before, root, standing, now)?;
-        let charge = charge_of(introduction, &steps, index, root, standing);
+        self.note(before, payer, now)?;
+        let charge = charge_of(introduction, &steps, index, payer);
         if self.take(&charge, now) {
             self.enter_revoked(step, before.last(), charge, by.id);
         } else if let (Some(parent), Some(when)) = (before.last(), step.passed_on)
@@ -384,13 +382,7 @@ impl Book {
     }
 
     /// Makes sure that something can be noted on the last of these.
-    fn note(
-        &mut self,
-        steps: &[Step],
-        root: PeerId,
-        standing: Standing,
-        now: u64,
-    ) -> Result<(), Flaw> {
+    fn note(&mut self, steps: &[Step], payer: Payer, now: u64) -> Result<(), Flaw> {
         let Some((step, before)) = steps.split_last() else {
             return Ok(());
         };
@@ -399,8 +391,8 @@ impl Book {
         }
         let charge = Charge {
             room: Room::Below,
-            standing,
-            path: vec![Account::Peer(root), Account::Note(step.name)],
+            standing: payer.standing,
+            path: vec![Account::Peer(payer.account), Account::Note(step.name)],
         };
         if !self.take(&charge, now) {
             return Err(Flaw::Full);
@@ -543,26 +535,15 @@ impl Book {
     }
 }
 
-fn root(introduction: &Introduction) -> Result<PeerId, Flaw> {
-    let first = introduction.links().first().map(|link| link.issuer);
-    first.ok_or_else(|| Flaw::Malformed("it has no links".into()))
-}
-
 /// Who pays for remembering a step.
-fn charge_of(
-    introduction: &Introduction,
-    steps: &[Step],
-    at: usize,
-    root: PeerId,
-    standing: Standing,
-) -> Charge {
+fn charge_of(introduction: &Introduction, steps: &[Step], at: usize, payer: Payer) -> Charge {
     let is_root = at == 0 && !introduction.is_made();
     let above = steps.iter().take(at).map(|step| Account::Link(step.name));
-    let path = std::iter::once(Account::Peer(root)).chain(above);
+    let path = std::iter::once(Account::Peer(payer.account)).chain(above);
     let path = path.take(MAX_PATH).collect();
     Charge {
         room: if is_root { Room::Uses } else { Room::Below },
-        standing,
+        standing: payer.standing,
         path,
     }
 }

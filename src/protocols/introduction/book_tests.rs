@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::identity::{Identity, KeyKind, PeerId, UnixTime};
 use crate::node::PeerAddr;
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::{Payer, Standing};
 
 use super::book::{Book, Limits};
 use super::clock::Reading;
@@ -90,12 +90,18 @@ fn small() -> Book {
     Book::with_limits(Some(EPOCH), None, reading(100), limits())
 }
 
+/// The first issuer, as what it is let in.
+fn payer(it: &Introduction, standing: Standing) -> Payer {
+    let account = it.issuers()[0];
+    Payer { standing, account }
+}
+
 fn admit(book: &mut Book, it: &Introduction, who: &Party) -> Result<(), Flaw> {
-    book.admit(it, who, Standing::Named, reading(NOW))
+    book.admit(it, who, payer(it, Standing::Named), reading(NOW))
 }
 
 fn revoke(book: &mut Book, it: &Introduction, by: &Party) -> Result<(), Flaw> {
-    book.revoke(it, by, Standing::Named, reading(NOW))
+    book.revoke(it, by, payer(it, Standing::Named), reading(NOW))
 }
 
 #[test]
@@ -109,7 +115,12 @@ fn one_issuer_cannot_fill_the_book_and_what_expires_makes_room() {
     let more = one(&greedy, long());
     assert_eq!(admit(&mut book, &more, &party(1)), Err(Flaw::Full));
     admit(&mut book, &one(&other, long()), &party(1)).unwrap();
-    let later = book.admit(&more, &party(1), Standing::Named, reading(301));
+    let later = book.admit(
+        &more,
+        &party(1),
+        payer(&more, Standing::Named),
+        reading(301),
+    );
     assert_eq!(later, Ok(()));
     assert_eq!(book.len(), 2);
 }
@@ -123,7 +134,7 @@ fn what_needs_no_memory_takes_none() {
         admit(&mut book, &it, &party(1)).unwrap();
     }
     assert_eq!(book.len(), 0);
-    let late = book.admit(&it, &party(1), Standing::Named, reading(1001));
+    let late = book.admit(&it, &party(1), payer(&it, Standing::Named), reading(1001));
     assert_eq!(late, Err(Flaw::Expired));
 }
 
@@ -168,7 +179,12 @@ fn who_has_one_use_can_not_fill_its_issuers_room() {
     let before = book.len();
     let later = || reading(NOW + 1);
     while book
-        .admit(&one(&root, long()), &party(1), Standing::Named, later())
+        .admit(
+            &one(&root, long()),
+            &party(1),
+            payer(&one(&root, long()), Standing::Named),
+            later(),
+        )
         .is_ok()
     {}
     let roots = 32 - 8;
@@ -225,9 +241,10 @@ fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
         for _ in 0..40 {
             for (attacker, full) in attackers.iter().zip(&mut full) {
                 let used = one(attacker, long());
-                let used = book.admit(&used, &party(1), standing, reading(NOW));
+                let used = book.admit(&used, &party(1), payer(&used, standing), reading(NOW));
                 let taken = one(attacker, long());
-                let taken = book.revoke(&taken, &of(attacker), standing, reading(NOW));
+                let taken =
+                    book.revoke(&taken, &of(attacker), payer(&taken, standing), reading(NOW));
                 *full += usize::from(used.is_err()) + usize::from(taken.is_err());
             }
         }
@@ -238,19 +255,24 @@ fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
         let honest = key();
         for _ in 0..2 {
             let used = one(&honest, long());
-            let used = book.admit(&used, &party(1), standing, reading(NOW));
+            let used = book.admit(&used, &party(1), payer(&used, standing), reading(NOW));
             assert_eq!(used, Ok(()));
             let taken = one(&honest, long());
-            let taken = book.revoke(&taken, &of(&honest), standing, reading(NOW));
+            let taken = book.revoke(&taken, &of(&honest), payer(&taken, standing), reading(NOW));
             assert_eq!(taken, Ok(()));
         }
         // The owner takes back whatever leads to it, and introduces by itself.
         for number in 0..48 {
             let theirs = one(&honest, long());
-            let taken = book.revoke(&theirs, &party(99), Standing::Named, reading(NOW));
+            let taken = book.revoke(
+                &theirs,
+                &party(99),
+                payer(&theirs, Standing::Named),
+                reading(NOW),
+            );
             assert_eq!(taken, Ok(()), "{number}");
             let own = one(&honest, long());
-            let used = book.admit(&own, &party(1), Standing::Owner, reading(NOW));
+            let used = book.admit(&own, &party(1), payer(&own, Standing::Owner), reading(NOW));
             assert_eq!(used, Ok(()), "{number}");
         }
     }
@@ -271,7 +293,7 @@ fn bound(issuer: &Identity, to: &PeerAddr, terms: Terms, epoch: Epoch) -> Introd
 }
 
 fn get_in(book: &mut Book, it: &Introduction, reading: Reading) -> Result<(), Flaw> {
-    book.admit(it, &party(1), Standing::Named, reading)
+    book.admit(it, &party(1), payer(it, Standing::Named), reading)
 }
 
 #[test]
@@ -299,7 +321,7 @@ fn nothing_is_let_in_before_the_owners_clock_has_come_to_it() {
     assert_eq!(book.ahead(&it, reading(115)), seconds(5));
     assert_eq!(get_in(&mut book, &it, reading(119)), Err(Flaw::NotYet));
     let by = Party::new(it.issuers()[0]);
-    let taken = book.revoke(&it, &by, Standing::Named, reading(119));
+    let taken = book.revoke(&it, &by, payer(&it, Standing::Named), reading(119));
     assert_eq!(taken, Err(Flaw::NotYet));
     assert_eq!(book.ahead(&it, reading(120)), seconds(0));
     assert_eq!(get_in(&mut book, &it, reading(120)), Ok(()));
@@ -461,8 +483,9 @@ fn a_use_counts_on_all_that_it_was_made_from() {
     let to_carol = long().for_peer(carol.peer_id()).uses(Some(1)).further(1);
     let to_carol = to_bob.pass_on(&bob, to_carol, at(175)).unwrap();
     let copies: Vec<_> = (1..=3).map(|n| made(&owner, &to_carol, id(n), 0)).collect();
-    let mut admit =
-        |it: &Introduction, who: &Party| book.admit(it, who, Standing::Owner, reading(NOW));
+    let mut admit = |it: &Introduction, who: &Party| {
+        book.admit(it, who, payer(it, Standing::Owner), reading(NOW))
+    };
     assert_eq!(admit(&copies[0], &party(2)), Err(Flaw::NotYours));
     assert_eq!(admit(&copies[0], &party(1)), Ok(()));
     for (copy, n) in copies.iter().zip(1..) {
@@ -474,8 +497,9 @@ fn a_use_counts_on_all_that_it_was_made_from() {
     assert_eq!(admit(&to_bob, &of(&bob)), Err(Flaw::UsedUp), "three in all");
     // Kept by none, it is forgotten; what was made from it is for services that are gone.
     book.release(original.name().unwrap());
-    let mut admit =
-        |it: &Introduction, who: &Party| book.admit(it, who, Standing::Owner, reading(NOW));
+    let mut admit = |it: &Introduction, who: &Party| {
+        book.admit(it, who, payer(it, Standing::Owner), reading(NOW))
+    };
     let used = admit(&to_bob, &of(&bob));
     assert_eq!(used, Err(Flaw::UsedUp), "another membrane keeps it");
     book.release(original.name().unwrap());
@@ -496,10 +520,22 @@ fn what_is_revoked_takes_along_what_was_made_from_it() {
     let again = made(&owner, &last, id(2), 0);
     for (revoked, by) in [(&to_bob, &owner), (&to_carol, &bob), (&last, &owner)] {
         let mut book = book();
-        let admit = |book: &mut Book| book.admit(&again, &party(2), Standing::Owner, reading(NOW));
+        let admit = |book: &mut Book| {
+            book.admit(
+                &again,
+                &party(2),
+                payer(&again, Standing::Owner),
+                reading(NOW),
+            )
+        };
         assert_eq!(admit(&mut book), Ok(()));
-        book.revoke(revoked, &of(by), Standing::Owner, reading(NOW))
-            .unwrap();
+        book.revoke(
+            revoked,
+            &of(by),
+            payer(revoked, Standing::Owner),
+            reading(NOW),
+        )
+        .unwrap();
         let by = by.peer_id();
         assert_eq!(admit(&mut book), Err(Flaw::Revoked { by }));
         let standing = book.is_standing(&again, reading(NOW));
@@ -507,20 +543,37 @@ fn what_is_revoked_takes_along_what_was_made_from_it() {
     }
     // And where so many were revoked that the link of who did it says so.
     let mut book = small();
-    let admit = |book: &mut Book| book.admit(&again, &party(2), Standing::Owner, reading(NOW));
+    let admit = |book: &mut Book| {
+        book.admit(
+            &again,
+            &party(2),
+            payer(&again, Standing::Owner),
+            reading(NOW),
+        )
+    };
     for _ in 0..100 {
         let other = to_bob
             .pass_on(&bob, long().for_peer(id(5)), at(175))
             .unwrap();
-        book.revoke(&other, &of(&bob), Standing::Owner, reading(NOW))
-            .unwrap();
+        book.revoke(
+            &other,
+            &of(&bob),
+            payer(&other, Standing::Owner),
+            reading(NOW),
+        )
+        .unwrap();
     }
     let by = bob.peer_id();
     assert_eq!(admit(&mut book), Err(Flaw::Revoked { by }));
-    let bobs = book.admit(&to_bob, &of(&bob), Standing::Owner, reading(NOW));
+    let bobs = book.admit(
+        &to_bob,
+        &of(&bob),
+        payer(&to_bob, Standing::Owner),
+        reading(NOW),
+    );
     assert_eq!(bobs, Ok(()), "what it has itself is as before");
     let own = made(&owner, &to_bob, id(6), 0);
-    let made = book.admit(&own, &party(6), Standing::Owner, reading(NOW));
+    let made = book.admit(&own, &party(6), payer(&own, Standing::Owner), reading(NOW));
     assert_eq!(
         made,
         Ok(()),
@@ -609,7 +662,7 @@ proptest! {
             let it = &all[at];
             if act == 0 {
                 let by = Party::new(it.by);
-                let taken = book.revoke(&it.it, &by, Standing::Owner, reading(NOW));
+                let taken = book.revoke(&it.it, &by, payer(&it.it, Standing::Owner), reading(NOW));
                 prop_assert_eq!(taken, Ok(()));
                 revoked[at] = true;
                 continue;
@@ -617,7 +670,7 @@ proptest! {
             let may = it.bound_by.iter().all(|at| {
                 !revoked[*at] && all[*at].uses.is_none_or(|most| used[*at] < most)
             });
-            let found = book.admit(&it.it, &of(&it.to), Standing::Owner, reading(NOW));
+            let found = book.admit(&it.it, &of(&it.to), payer(&it.it, Standing::Owner), reading(NOW));
             prop_assert_eq!(found.is_ok(), may, "{:?}", found);
             if may {
                 it.bound_by.iter().for_each(|at| used[*at] += 1);
@@ -780,9 +833,12 @@ impl Run {
     fn uses(&mut self, held: &Held) -> Result<(), TestCaseError> {
         let may = self.model.may(held, held.by);
         let who = Party::new(held.by);
-        let found = self
-            .book
-            .admit(&held.it, &who, held.standing, reading(self.now));
+        let found = self.book.admit(
+            &held.it,
+            &who,
+            payer(&held.it, held.standing),
+            reading(self.now),
+        );
         self.full += usize::from(found == Err(Flaw::Full));
         if found.is_ok() {
             prop_assert!(may, "what was used up or revoked was let in");
@@ -795,9 +851,12 @@ impl Run {
 
     fn revokes(&mut self, held: &Held, link: usize, by: PeerId) -> Result<(), TestCaseError> {
         let by = Party::new(by);
-        let found = self
-            .book
-            .revoke(&held.it, &by, held.standing, reading(self.now));
+        let found = self.book.revoke(
+            &held.it,
+            &by,
+            payer(&held.it, held.standing),
+            reading(self.now),
+        );
         self.full += usize::from(found == Err(Flaw::Full));
         match found {
             Ok(()) => {

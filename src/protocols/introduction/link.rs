@@ -5,14 +5,15 @@
 //! restrict needs a new version: fields that are not known are skipped.
 //!
 //! The first link may say two things that only the owner of the service looks at: in which epoch of its process it was
-//! made ([`Epoch`]), and, where a membrane of that owner has made it, of what ([`Ancestor`]).
+//! made ([`Epoch`]), and, where a membrane of that owner has made it, of what ([`Ancestor`]). An issuer that has replaced its
+//! key gives the statements of its former keys along in it, so that it may introduce as the one that it was.
 
 use std::time::Duration;
 
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
-use crate::identity::{Identity, PeerId, UnixTime};
+use crate::identity::{Identity, Lineage, PeerId, UnixTime};
 use crate::node::PeerAddr;
 use crate::protocols::signed::Signed;
 use crate::wire::{Message as _, clean_reason, message};
@@ -23,8 +24,10 @@ pub(super) const DOMAIN: &[u8] = b"cepa introduction\0";
 
 /// Longest address in an introduction, so that four of them and four RSA keys fit a message.
 const MAX_ADDRESS: usize = 1024;
+/// Longest statements about former keys in bytes: eight of the usual kinds, or one of the largest RSA keys.
+const MAX_FORMER: usize = 2304;
 /// Longest introduction in bytes.
-pub(super) const MAX_BYTES: usize = 12 * 1024;
+pub(super) const MAX_BYTES: usize = 14 * 1024;
 /// Most that one is made from: with more, it has crossed membranes too often to be followed.
 pub(super) const MAX_ANCESTORS: usize = 32;
 
@@ -69,6 +72,9 @@ pub(super) struct Statement {
     pub(super) epoch: Option<ByteArray<16>>,
     #[n(12)]
     pub(super) made_from: Option<Vec<Ancestor>>,
+    /// Statements of the issuer's former keys, as in a certificate.
+    #[n(13)]
+    pub(super) former: Option<ByteVec>,
 }
 
 message!(Statement: MAX_BYTES);
@@ -157,6 +163,12 @@ impl Link {
         Self::read(Signed::sign(issuer, DOMAIN, said.cbor()).map_err(Flaw::Sign)?)
     }
 
+    /// Who has issued it, also by former keys whose statements are good now.
+    pub(super) fn issued_by(&self, now: UnixTime) -> Lineage {
+        let former = self.said.former.as_ref().map(|former| former.as_slice());
+        Lineage::of_statements(self.issuer, former.unwrap_or_default(), now)
+    }
+
     /// What it is known by: whoever used it, whether it was revoked.
     pub(super) fn name(&self) -> Name {
         self.signed.name(DOMAIN)
@@ -214,6 +226,12 @@ impl Ancestor {
             passed_on: self.passed_on,
         }
     }
+}
+
+/// The statements of an identity's former keys, where it has any.
+pub(super) fn former(identity: &Identity) -> Option<ByteVec> {
+    let statements = identity.statements(MAX_FORMER);
+    (!statements.is_empty()).then(|| statements.into())
 }
 
 pub(super) fn at(seconds: u64) -> UnixTime {

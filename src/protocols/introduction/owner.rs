@@ -113,17 +113,19 @@ async fn check(
     let Some(owner) = introduction.address().map(PeerAddr::peer) else {
         return Err(Flaw::Malformed("it has no links".into()));
     };
-    if owner != node.id() {
+    // Also by a former id of this node, which a peer may know alone.
+    if !state.is_own(&owner) {
         return Err(Flaw::WrongOwner { owner });
     }
     introduction.hangs_together()?;
     introduction.is_signed()?;
-    let first = introduction.issuers().first().copied();
-    let issuer = first.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
-    let standing = state.standing(name, &issuer);
-    let standing = standing.ok_or(Flaw::NotPermitted { issuer })?;
+    let first = introduction.links().first();
+    let first = first.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
+    let payer = state.standing(name, first);
+    let issuer = first.issuer;
+    let payer = payer.ok_or(Flaw::NotPermitted { issuer })?;
     if wish == Wish::Revoke {
-        return state.revoke(introduction, who, standing).await;
+        return state.revoke(introduction, who, payer).await;
     }
     if !node.offers(name) {
         return Err(Flaw::NoService);
@@ -133,5 +135,5 @@ async fn check(
     state.book().judge(introduction, who, reading)?;
     state.record(introduction).await?;
     let reading = state.reading();
-    state.book().admit(introduction, who, standing, reading)
+    state.book().admit(introduction, who, payer, reading)
 }

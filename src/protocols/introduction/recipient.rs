@@ -8,7 +8,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{DialError, Hint, Node, PeerAddr};
 use crate::onion::Onion;
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::{Payer, Standing};
 use crate::session::{OpenError, Session};
 use crate::wire::{fault, receive, send};
 
@@ -96,7 +96,11 @@ pub(super) async fn revoke(
     if introduction.address().map(PeerAddr::peer) == Some(node.id()) {
         introduction.holds(UnixTime::now())?;
         let by = Party::own(node.identity());
-        return Ok(state.revoke(introduction, &by, Standing::Owner).await?);
+        let payer = Payer {
+            standing: Standing::Owner,
+            account: by.id,
+        };
+        return Ok(state.revoke(introduction, &by, payer).await?);
     }
     show(node, introduction, Wish::Revoke).await.map(drop)
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::sleep;
 
-use crate::identity::{PeerId, UnixTime, default_provider};
+use crate::identity::{Lineage, PeerId, UnixTime, default_provider};
 use crate::node::{Access, Node, PeerAddr};
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::{Payer, Standing};
 
 use super::book::{Book, MAX_AHEAD};
 use super::clock::{Clocks, Reading};
 use super::flaw::Flaw;
-use super::link::Bound;
+use super::link::{Bound, Link};
 use super::party::Party;
 use super::record::{Record, StateFileError};
 use super::statement::{Introduction, Terms};
@@ -59,16 +59,23 @@ impl State {
         lock(&self.introducers).insert(service.to_owned(), who);
     }
 
-    /// As what somebody may introduce others to a service of this node, if at all.
-    pub(super) fn standing(&self, service: &str, issuer: &PeerId) -> Option<Standing> {
-        if *issuer == self.node.id() {
-            return Some(Standing::Owner);
+    /// Whether it is the id of this node, or one that it had before.
+    pub(super) fn is_own(&self, id: &PeerId) -> bool {
+        let identity = self.node.identity();
+        let chain = identity.chain().into();
+        Lineage::new(identity.peer_id(), chain, UnixTime::now()).is(id)
+    }
+
+    /// As what the issuer of a first link may introduce others to a service of this node, if at all. Its former keys count, as
+    /// long as it proves them; those of this node do not, since a key that was replaced may be in other hands.
+    pub(super) fn standing(&self, service: &str, first: &Link) -> Option<Payer> {
+        let account = first.issuer;
+        if account == self.node.id() {
+            let standing = Standing::Owner;
+            return Some(Payer { standing, account });
         }
-        let introducers = lock(&self.introducers);
-        match introducers.get(service)? {
-            Access::Anyone => Some(Standing::Stranger),
-            who => who.lists(issuer).then_some(Standing::Named),
-        }
+        let introducers = lock(&self.introducers).get(service).cloned()?;
+        Payer::among(&introducers, &first.issued_by(UnixTime::now()))
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -134,7 +141,7 @@ impl State {
         &self,
         introduction: &Introduction,
         by: &Party,
-        standing: Standing,
+        payer: Payer,
     ) -> Result<(), Flaw> {
         self.wait_for(introduction).await?;
         // First whether it may be taken back, and when it was issued may be written down.
@@ -142,7 +149,7 @@ impl State {
         self.book().may_revoke(introduction, by, reading)?;
         self.record(introduction).await?;
         let reading = self.reading();
-        self.book().revoke(introduction, by, standing, reading)
+        self.book().revoke(introduction, by, payer, reading)
     }
 
     /// What a room above keeps for this node, one of each type.

@@ -18,7 +18,7 @@ use crate::wire::{Message as _, VERSION, message};
 
 use super::flaw::Flaw;
 use super::link::{
-    Ancestor, Bound, DOMAIN, Link, MAX_ANCESTORS, MAX_BYTES, Name, Statement, Step, at,
+    Ancestor, Bound, DOMAIN, Link, MAX_ANCESTORS, MAX_BYTES, Name, Statement, Step, at, former,
 };
 
 /// Begins an introduction as text.
@@ -190,6 +190,8 @@ impl Introduction {
             recipient: terms.recipient.map(|id| (*id.as_bytes()).into()),
             uses: terms.uses,
             further: terms.further,
+            // Whoever passes on does so with the key that the link before names.
+            former: parent.is_none().then(|| former(issuer)).flatten(),
             parent: parent.map(Into::into),
             nanos: Some(now.subsec_nanos()).filter(|nanos| *nanos > 0),
             epoch: bound.epoch.map(Into::into),
@@ -528,6 +530,7 @@ mod tests {
             nanos: None,
             epoch: None,
             made_from: None,
+            former: None,
         };
         let second = |by: &Identity, said: Statement| {
             let mut links = first.links.clone();
@@ -597,6 +600,7 @@ mod tests {
                 uses: None,
                 passed_on: Some(11),
             }]),
+            former: None,
         };
         let mut expected = vec![0xab, 0, 1, 1, 0x41, 9, 2, 0x6b];
         expected.extend(b"cepa://x/up");

@@ -14,7 +14,7 @@ use crate::mux::{StreamTimeouts, Substream};
 use crate::node::{Access, Call, Node, PeerAddr, ReachError, Refused};
 use crate::onion::Onion;
 use crate::protocols::copy::code_of;
-use crate::protocols::forward::behind;
+use crate::protocols::forward::{ForwardError, away, behind, for_peer};
 use crate::protocols::introduction::{IntroducedError, Party};
 
 use super::message::{MessageFlaw, exchange, receive_message, send_message};
@@ -59,12 +59,16 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
         let _ = call.refuse(&MembraneError::Revoked.to_string()).await;
         return Err(MembraneError::Revoked);
     };
-    let Some(_places) = passage.places() else {
-        drop(busy);
-        let _ = call
-            .refuse("too much is forwarded here at once: try later")
-            .await;
-        return Ok(());
+    let _places = match passage.places(call.peer()) {
+        Ok(places) => places,
+        Err(none) => {
+            drop(busy);
+            let error = ForwardError::from(none);
+            let (peer, service) = (call.peer().id(), call.service());
+            node.emit_refused(peer, service, Refused::Other(error.to_string()));
+            let _ = call.refuse(&for_peer(&error)).await;
+            return Ok(());
+        }
     };
     if call.wants_inner_tls() {
         drop(busy);
@@ -105,22 +109,25 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
 
 /// Opens what is behind, or says what its peer may know of why not.
 async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerId), String> {
-    let away = || "what is behind this membrane is not reached: try later".to_owned();
+    let lost = || "what is behind this membrane does not answer: try later".to_owned();
     match &passage.to {
         Behind::Address(to) => match node.open(to).await {
             Ok(far) => Ok((far, to.peer())),
             Err(ReachError::Open { error, .. }) => Err(behind(&error)),
-            Err(_) => Err(away()),
+            Err(ReachError::Dial(error)) => Err(away(&error).to_owned()),
         },
         Behind::Reference(it) => {
-            let introductions = passage.introductions().ok_or_else(away)?;
+            let introductions = passage.introductions().ok_or_else(lost)?;
             match introductions.open(it).await {
                 Ok(far) => Ok((far, it.address().map_or(node.id(), PeerAddr::peer))),
                 Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => {
                     Err(format!("refused behind a membrane: {flaw}"))
                 }
-                Err(IntroducedError::Open(error)) => Err(behind(&error)),
-                Err(_) => Err(away()),
+                Err(IntroducedError::Open(error) | IntroducedError::Show { error, .. }) => {
+                    Err(behind(&error))
+                }
+                Err(IntroducedError::Dial(error)) => Err(away(&error).to_owned()),
+                Err(IntroducedError::Protocol { .. }) => Err(lost()),
             }
         }
     }

@@ -16,12 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE32_NOPAD;
 use futures::future::select_all;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Hint, Node, PeerAddr};
-use crate::protocols::forward::{DEFAULT_PLACES, Places};
+use crate::protocols::forward::{DEFAULT_PLACES, NoPlace, Place, Places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
+use crate::tls::Peer;
 
 use super::event::MembraneEvent;
 use super::message::MessageFlaw;
@@ -326,11 +327,11 @@ impl Passage {
         self.through.iter().map(State::enter).collect()
     }
 
-    /// Places for a stream that is joined, if each has one.
-    pub(super) fn places(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+    /// Places for a stream of a peer that is joined, if each has one.
+    pub(super) fn places(&self, peer: &Peer) -> Result<Vec<Place>, NoPlace> {
         self.through
             .iter()
-            .map(|state| state.places.take())
+            .map(|state| state.places.take(peer))
             .collect()
     }
 

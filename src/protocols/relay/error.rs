@@ -117,6 +117,10 @@ impl From<RelayError> for RouteError {
                 status: Status::NotRegistered | Status::Unreachable,
                 ..
             } => RouteErrorKind::Unreachable,
+            RelayError::Refused {
+                status: Status::Full | Status::Quota,
+                ..
+            } => RouteErrorKind::Full,
             RelayError::Refused { .. } | RelayError::NoRelay { .. } => RouteErrorKind::Refused,
             RelayError::Protocol { .. } => RouteErrorKind::Protocol,
         };

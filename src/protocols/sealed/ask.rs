@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{DialError, Node, PeerAddr};
-use crate::session::OpenError;
+use crate::session::{OpenError, Session};
 use crate::wire::{Message, Status, fault, receive, send};
 
 use super::flaw::SealFlaw;
@@ -27,8 +27,8 @@ pub enum SealedError {
     /// It could not be sealed, or the key is of no use.
     #[error(transparent)]
     Flaw(#[from] SealFlaw),
-    /// The carrier is not reached.
-    #[error("the carrier is not reached: {0}")]
+    /// Whoever should be asked is not reached, a carrier or the recipient.
+    #[error("the message was not sent: {0}")]
     Dial(#[from] DialError),
     /// The carrier does not carry for us, or the recipient takes none.
     #[error("{carrier} takes no sealed message of us: {error}")]
@@ -38,21 +38,25 @@ pub enum SealedError {
         /// What it said.
         error: OpenError,
     },
-    /// The carrier has brought no answer.
-    #[error("{}", not_brought(carrier, *status, reason))]
+    /// The carrier has brought no answer; or the recipient, asked directly, has not let the request in.
+    #[error("{}", not_brought(carrier, recipient, *status, reason))]
     NotBrought {
-        /// Who says so.
+        /// Who says so: a carrier, or the recipient itself.
         carrier: PeerId,
+        /// For whom it was.
+        recipient: PeerId,
         /// Why, for programs.
         status: Status,
         /// Why, in words; may be empty.
         reason: String,
     },
     /// What the carrier has brought is no answer to this request, or not the key that was asked for.
-    #[error("what {carrier} brought is not what was asked for ({flaw}): use another carrier")]
+    #[error("{}", altered(carrier, recipient, flaw))]
     Altered {
-        /// Who has brought it.
+        /// Who has brought it: a carrier, or the recipient itself.
         carrier: PeerId,
+        /// Whose it should be.
+        recipient: PeerId,
         /// What is wrong.
         flaw: SealFlaw,
     },
@@ -65,7 +69,7 @@ pub enum SealedError {
         reason: String,
     },
     /// What came makes no sense.
-    #[error("{carrier} does not carry as it should ({detail}): are both of the same version?")]
+    #[error("{carrier} does not answer as it should ({detail}): are both of the same version?")]
     Protocol {
         /// Who.
         carrier: PeerId,
@@ -82,30 +86,55 @@ pub enum SealedError {
     },
 }
 
-fn not_brought(carrier: &PeerId, status: Status, reason: &str) -> String {
-    let short = carrier.short();
-    let what = match status {
-        Status::NotAllowed => "does not carry for us; ask who runs it to allow our id".into(),
-        Status::Full => "has no room for more; try later".into(),
-        Status::Quota => "carries no more for one peer; try later".into(),
-        Status::NotRegistered => {
-            "has no session with anybody of that id; is the peer running, and connected there?"
-                .into()
-        }
-        Status::Refused => "says that the recipient refused".into(),
-        Status::Unreachable => {
-            "says that the recipient does not answer; it may have got the request".into()
-        }
-        Status::Loop => "would bring it back to where it came from; give another carrier".into(),
-        Status::Malformed | Status::Done => "did not understand us; is it of our version?".into(),
-        Status::Other(number) => format!("answers with status {number}"),
+fn altered(carrier: &PeerId, recipient: &PeerId, flaw: &SealFlaw) -> String {
+    let otherwise = if carrier == recipient {
+        "is it of our version?"
+    } else {
+        "use another carrier"
     };
+    match flaw {
+        // Nobody has to be dishonest for that: a peer whose old id is still in use, and whose statement has expired.
+        SealFlaw::OtherOwner { owner, found } => format!(
+            "{carrier} brought the sealing key of {found}, which does not prove that it was {owner} before: \
+             give the present id of the recipient, or another carrier"
+        ),
+        flaw => {
+            format!("what {carrier} brought is not what was asked for ({flaw}): {otherwise}")
+        }
+    }
+}
+
+fn not_brought(carrier: &PeerId, recipient: &PeerId, status: Status, reason: &str) -> String {
     let words = if reason.is_empty() {
         String::new()
     } else {
         format!(" ({reason})")
     };
-    format!("the carrier {short}… {what}{words}")
+    let is_direct = carrier == recipient;
+    let what = match status {
+        Status::Refused if is_direct => "refused",
+        Status::Refused => {
+            return format!("{recipient} refused{words}, says the carrier {carrier}");
+        }
+        Status::NotAllowed => "does not carry for us; ask who runs it to allow our id",
+        Status::Full => "has no room for more; try later",
+        Status::Quota if is_direct => "takes no more of one peer; try later",
+        Status::Quota => "carries no more for one peer; try later",
+        Status::NotRegistered => {
+            "has no session with anybody of that id; is the peer running, and connected there?"
+        }
+        Status::Unreachable => {
+            "says that the recipient does not answer; it may have got the request"
+        }
+        Status::Loop => "would bring it back to where it came from; give another carrier",
+        Status::Malformed | Status::Done => "did not understand us; is it of our version?",
+        Status::Other(_) => "answers with a status that is not known here; is it of our version?",
+    };
+    if is_direct {
+        format!("{recipient} {what}{words}")
+    } else {
+        format!("the carrier {carrier} {what}{words}")
+    }
 }
 
 /// The present key of a peer.
@@ -115,8 +144,9 @@ pub(super) async fn key(
     of: PeerId,
 ) -> Result<SealingKey, SealedError> {
     let bytes = exchange(node, carrier, of, None).await?;
-    SealingKey::from_bytes(&bytes, of).map_err(|flaw| SealedError::Altered {
+    SealingKey::from_bytes(&bytes, of, UnixTime::now()).map_err(|flaw| SealedError::Altered {
         carrier: carrier.peer(),
+        recipient: of,
         flaw,
     })
 }
@@ -140,33 +170,39 @@ pub(super) async fn ask(
         }),
         Err(flaw) => Err(SealedError::Altered {
             carrier: carrier.peer(),
+            recipient: key.owner(),
             flaw,
         }),
     }
 }
 
-/// One message each way. A recipient that is dialled itself needs no carrier.
+/// One message each way. A recipient that is dialled itself needs no carrier: it is the peer of the session, or the one that
+/// the address names, of which the session shows that it has another id now.
 async fn exchange(
     node: &Node,
     at: &PeerAddr,
     to: PeerId,
     content: Option<Vec<u8>>,
 ) -> Result<Vec<u8>, SealedError> {
-    if at.peer() == to {
-        say(node, at, DELIVER, &Deliver::new(content)).await
+    let session = node.session(at).await?;
+    if session.peer().is(&to) {
+        let deliver = Deliver::new(content);
+        say(node, at, session, (to, to), DELIVER, &deliver).await
     } else {
-        say(node, at, CARRY, &Carry::new(to, content)).await
+        let carry = Carry::new(to, content);
+        say(node, at, session, (at.peer(), to), CARRY, &carry).await
     }
 }
 
 async fn say(
     node: &Node,
     at: &PeerAddr,
+    session: Session,
+    (carrier, recipient): (PeerId, PeerId),
     service: &str,
     message: &impl Message,
 ) -> Result<Vec<u8>, SealedError> {
-    let carrier = at.peer();
-    let mut opened = node.session(at).await?.open(service).await;
+    let mut opened = session.open(service).await;
     if let Err(OpenError::DialInstead { .. }) = opened {
         // The carrier had dialled that session itself.
         opened = node.own_session(at).await?.open(service).await;
@@ -186,6 +222,7 @@ async fn say(
     };
     let not_brought = |(status, reason)| SealedError::NotBrought {
         carrier,
+        recipient,
         status,
         reason,
     };

@@ -49,7 +49,17 @@ pub enum SealFlaw {
         /// Whose key.
         owner: PeerId,
     },
-    /// Not the key of whom it should be of.
+    /// The key of another peer, or of one that does not prove that it is the one that was asked for.
+    #[error(
+        "the sealing key is of {found}, and does not prove that this is {owner}: if {owner} has a new key, ask for the id of that"
+    )]
+    OtherOwner {
+        /// Whose key it should be.
+        owner: PeerId,
+        /// Whose it is.
+        found: PeerId,
+    },
+    /// Its signature does not hold.
     #[error("the sealing key is not signed by {owner}: it was altered, or is somebody else's")]
     KeySignature {
         /// Whose key it should be.
@@ -80,7 +90,9 @@ pub enum SealFlaw {
     #[error("it came before, and was carried out then if at all")]
     Replayed,
     /// Its sender may not ask for that.
-    #[error("no service of this name is open to you")]
+    #[error(
+        "no service of this name is open to sealed messages of yours: its owner has to allow you, and to let it take them (--sealed)"
+    )]
     NotServed,
     /// The recipient can't remember more of them.
     #[error("the recipient has too many requests to remember: try later")]

@@ -1,14 +1,15 @@
 //! What is sealed: the key of a recipient, requests to it and answers, and their codec. No IO, no clock.
 //!
 //! ```text
-//! sealing key   signed by its owner: suite, public key, from when until when
+//! sealing key   signed by its owner: suite, public key, from when until when, former keys
 //! request       name of that key, encapsulated key, sealed( signed by the sender: recipient, key, id, times,
-//!               service, key for the answer, body )
+//!               service, key for the answer, body, former keys )
 //! answer        name of the request, encapsulated key, sealed( signed by the recipient: sender, request, body )
 //! ```
 //!
 //! A sender's signature names the recipient and its key, so who has opened a request can't seal it anew for
-//! somebody else. The name of a request is the SHA-256 of its bytes as they are carried. Whoever carries both sees
+//! somebody else. Who has replaced its key gives the statements of its former keys along, as its certificate does, so that it
+//! is known by its former ids to those with whom it has no session. The name of a request is the SHA-256 of its bytes as they are carried. Whoever carries both sees
 //! names, keys that are used once, and sizes.
 
 use std::fmt;
@@ -20,12 +21,12 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
-use crate::identity::{Identity, PeerId, UnixTime, default_provider};
+use crate::identity::{Identity, Lineage, PeerId, UnixTime, default_provider};
 use crate::protocols::signed::Signed;
 use crate::session::ServiceName;
 use crate::wire::{Message as _, VERSION, clean_reason, message};
 
-use super::bounds::{MAX_BODY, MAX_KEY, MAX_SEALED};
+use super::bounds::{MAX_BODY, MAX_FORMER, MAX_KEY, MAX_SEALED};
 use super::flaw::SealFlaw;
 use super::seal::{self, Bytes32, Exported, SUITE, Sealed, Secret, Terms};
 
@@ -53,6 +54,9 @@ struct KeySaid {
     issued: u64,
     #[n(5)]
     expires: u64,
+    /// Statements of the owner's former keys, as in a certificate.
+    #[n(6)]
+    former: Option<ByteVec>,
 }
 
 /// What is sealed of a request.
@@ -82,6 +86,9 @@ struct RequestSaid {
     reply: ByteArray<32>,
     #[n(9)]
     body: ByteVec,
+    /// Statements of the sender's former keys, as in a certificate.
+    #[n(10)]
+    former: Option<ByteVec>,
 }
 
 /// What is sealed of an answer.
@@ -139,6 +146,18 @@ impl Carried {
         }
         Self::read(bytes).map_err(|e| SealFlaw::Malformed(e.to_string()))
     }
+}
+
+/// The statements of an identity's former keys, where it has any.
+fn former(identity: &Identity) -> Option<ByteVec> {
+    let statements = identity.statements(MAX_FORMER);
+    (!statements.is_empty()).then(|| statements.into())
+}
+
+/// Who has this id, and by these statements others.
+fn lineage(id: PeerId, former: Option<&ByteVec>, now: UnixTime) -> Lineage {
+    let statements = former.map(|former| former.as_slice());
+    Lineage::of_statements(id, statements.unwrap_or_default(), now)
 }
 
 fn at(seconds: u64) -> UnixTime {
@@ -204,6 +223,7 @@ impl SealingKey {
             key: (*key).into(),
             issued: issued.as_secs(),
             expires: expires.as_secs(),
+            former: former(owner),
         };
         let signed = Signed::sign(owner, KEY, said.cbor()).map_err(SealFlaw::Sign)?;
         Ok(Self {
@@ -213,17 +233,25 @@ impl SealingKey {
         })
     }
 
-    /// Reads one that has to be of this peer; nothing may stand behind it.
+    /// Reads one that has to be of this peer ([`is_of`](Self::is_of)); nothing may stand behind it.
     ///
     /// # Errors
-    /// [`SealFlaw::MalformedKey`], [`SealFlaw::Suite`], [`SealFlaw::KeySignature`].
-    pub fn from_bytes(bytes: &[u8], owner: PeerId) -> Result<Self, SealFlaw> {
+    /// [`SealFlaw::MalformedKey`], [`SealFlaw::Suite`], [`SealFlaw::KeySignature`], [`SealFlaw::OtherOwner`].
+    pub fn from_bytes(bytes: &[u8], owner: PeerId, now: UnixTime) -> Result<Self, SealFlaw> {
         let key = Self::read(bytes)?;
-        if key.owner == owner {
+        if key.is_of(&owner, now) {
             Ok(key)
         } else {
-            Err(SealFlaw::KeySignature { owner })
+            let found = key.owner;
+            Err(SealFlaw::OtherOwner { owner, found })
         }
+    }
+
+    /// Whether it is of the peer of this id: by its present key, or by one that it held before, as statements in it prove that
+    /// are good now.
+    #[must_use]
+    pub fn is_of(&self, peer: &PeerId, now: UnixTime) -> bool {
+        lineage(self.owner, self.said.former.as_ref(), now).is(peer)
     }
 
     fn read(bytes: &[u8]) -> Result<Self, SealFlaw> {
@@ -255,7 +283,7 @@ impl SealingKey {
         minicbor::to_vec(&self.signed).unwrap_or_default()
     }
 
-    /// Whose it is.
+    /// Whose it is, by its present key.
     pub fn owner(&self) -> PeerId {
         self.owner
     }
@@ -329,6 +357,7 @@ pub fn seal_request(
         service: service.to_owned(),
         reply: reply.into(),
         body: body.to_vec().into(),
+        former: former(sender),
     };
     seal_said(sender, key, &said).map(|(bytes, exported)| {
         let awaiting = Awaiting {
@@ -369,6 +398,14 @@ pub(super) struct Unsealed {
     pub(super) service: String,
     pub(super) body: Vec<u8>,
     pub(super) reply: Reply,
+    former: Option<ByteVec>,
+}
+
+impl Unsealed {
+    /// Its sender, also by former keys whose statements are good now.
+    pub(super) fn lineage(&self, now: UnixTime) -> Lineage {
+        lineage(self.sender, self.former.as_ref(), now)
+    }
 }
 
 /// What an answer is sealed for.
@@ -428,6 +465,7 @@ impl Arrived {
             expires: at(said.expires),
             service: said.service,
             body: said.body.into(),
+            former: said.former,
             reply: Reply {
                 key: *said.reply,
                 exported,
@@ -598,6 +636,7 @@ mod tests {
             service: "up".into(),
             reply: seal::pair().1.into(),
             body: b"body".to_vec().into(),
+            former: None,
         }
     }
 
@@ -677,7 +716,7 @@ mod tests {
         let signed = Signed::sign(&bob.identity, KEY, said.cbor()).unwrap();
         let bytes = minicbor::to_vec(&signed).unwrap();
         assert_eq!(
-            SealingKey::from_bytes(&bytes, bob.key.owner),
+            SealingKey::from_bytes(&bytes, bob.key.owner, at(0)),
             Err(SealFlaw::Suite)
         );
         // A point of small order: what would be sealed for it anybody could open.

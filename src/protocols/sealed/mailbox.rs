@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::identity::{Identity, PeerId, UnixTime};
-use crate::protocols::fair::Standing;
+use crate::identity::{Identity, Lineage, PeerId, UnixTime};
+use crate::protocols::fair::{Payer, Standing};
 
 use super::flaw::SealFlaw;
 use super::letter::{Arrived, Reply, SealingKey};
@@ -100,20 +100,22 @@ impl Mailbox {
         &self,
         bytes: &[u8],
         now: UnixTime,
-        serves: impl FnOnce(PeerId, &str) -> bool,
+        serves: impl FnOnce(&Sender, &str) -> bool,
     ) -> Result<(Opened, Replier), SealFlaw> {
-        let stranger = |serves: bool| serves.then_some(Standing::Stranger);
         self.open_as(bytes, now, |sender, service| {
-            stranger(serves(sender, service))
+            serves(sender, service).then(|| Payer {
+                account: sender.id(),
+                standing: Standing::Stranger,
+            })
         })
     }
 
-    /// The same, where `serves` says as what the sender may ask for the service.
+    /// The same, where `serves` says as what the sender may ask for the service, and to whom that is charged.
     pub(super) fn open_as(
         &self,
         bytes: &[u8],
         now: UnixTime,
-        serves: impl FnOnce(PeerId, &str) -> Option<Standing>,
+        serves: impl FnOnce(&Sender, &str) -> Option<Payer>,
     ) -> Result<(Opened, Replier), SealFlaw> {
         let arrived = Arrived::read(bytes)?;
         let name = arrived.key();
@@ -124,15 +126,18 @@ impl Mailbox {
         let own = own.filter(|own| own.key.expires() >= now);
         let own = own.ok_or(SealFlaw::UnknownKey)?;
         let it = arrived.open(&own.key, &own.secret)?;
-        let standing = serves(it.sender, &it.service).ok_or(SealFlaw::NotServed)?;
+        let sender = Sender {
+            lineage: Arc::new(it.lineage(now)),
+        };
+        let payer = serves(&sender, &it.service).ok_or(SealFlaw::NotServed)?;
         // No request outlives its key, whatever it says.
         let expires = it.expires.min(own.key.expires());
         self.with(|state| {
             let window = &mut state.window;
-            window.admit((it.sender, standing), it.id, it.issued, expires, now)
+            window.admit((it.sender, payer), it.id, it.issued, expires, now)
         })?;
         let opened = Opened {
-            sender: it.sender,
+            sender,
             service: it.service,
             body: it.body,
         };
@@ -178,9 +183,40 @@ impl fmt::Debug for Mailbox {
     }
 }
 
+/// Who has sent a request, as its signature proves: by its present key, and by those that it held before.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    lineage: Arc<Lineage>,
+}
+
+impl Sender {
+    /// By its present key.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.lineage.id()
+    }
+
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// Whether it is the peer of this id, present or former, as [`Peer::is`](crate::tls::Peer::is) says it of a session's.
+    #[must_use]
+    pub fn is(&self, id: &PeerId) -> bool {
+        self.lineage.is(id)
+    }
+
+    /// The ids of the keys that it held before, oldest first, at most eight: those that statements in the request
+    /// prove, each signed by the older and the newer key, and good when it was opened.
+    #[must_use]
+    pub fn former_ids(&self) -> &[PeerId] {
+        self.lineage.former()
+    }
+}
+
 /// A request that was let in.
 pub struct Opened {
-    sender: PeerId,
+    sender: Sender,
     service: String,
     body: Vec<u8>,
 }
@@ -188,7 +224,12 @@ pub struct Opened {
 impl Opened {
     /// Who has sent it, as its signature proves.
     pub fn sender(&self) -> PeerId {
-        self.sender
+        self.sender.id()
+    }
+
+    /// The same, with the keys that it held before.
+    pub fn who(&self) -> &Sender {
+        &self.sender
     }
 
     /// What it is for.
@@ -205,7 +246,7 @@ impl Opened {
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened")
-            .field("sender", &self.sender)
+            .field("sender", &self.sender())
             .field("service", &self.service)
             .field("body", &self.body.len())
             .finish_non_exhaustive()

@@ -47,7 +47,7 @@ pub use bounds::{MAX_BODY, MAX_SEALED};
 pub use event::SealedEvent;
 pub use flaw::SealFlaw;
 pub use letter::{Answered, Awaiting, SealingKey, seal_request};
-pub use mailbox::{Mailbox, Opened, Replier};
+pub use mailbox::{Mailbox, Opened, Replier, Sender};
 pub use node::Sealed;
 pub use quota::{CarrierConfig, CarrierStats};
 pub use state::SealedCall;

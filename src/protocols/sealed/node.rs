@@ -137,7 +137,7 @@ impl Protocol for Deliver {
     }
 
     fn refusal(&self) -> &'static str {
-        "this peer takes no sealed messages"
+        "this peer takes no sealed messages: its owner has to let a service take them (--sealed)"
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {

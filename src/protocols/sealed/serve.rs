@@ -104,12 +104,7 @@ pub(super) async fn deliver(state: &Arc<State>, call: Call) {
     // How long a handler takes is its own affair; the carrier has its patience.
     stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
     let brought = match timeout(PATIENCE, receive::<Deliver>(&mut stream)).await {
-        Ok(Ok(deliver)) => answer(state, &node, by, &deliver)
-            .await
-            .unwrap_or_else(|flaw| {
-                node.emit_refused(by, DELIVER, Refused::Other(flaw.to_string()));
-                Brought::refused(Status::Refused, &flaw.to_string())
-            }),
+        Ok(Ok(deliver)) => answer(state, &node, by, &deliver).await,
         Ok(Err(error)) => match fault(&error) {
             Some(why) => Brought::refused(Status::Malformed, &why),
             None => return,
@@ -119,11 +114,43 @@ pub(super) async fn deliver(state: &Arc<State>, call: Call) {
     finish(stream, &brought).await;
 }
 
-async fn answer(
+async fn answer(state: &Arc<State>, node: &Node, by: PeerId, deliver: &Deliver) -> Brought {
+    // From whom it is, and for which service, once that is proven.
+    let mut asked = None;
+    match let_in(state, node, by, deliver, &mut asked).await {
+        Ok(brought) => brought,
+        Err(flaw) => {
+            if let Some((sender, service)) = asked {
+                let reason = Refused::Other(refusal(&flaw, sender, by));
+                node.emit_refused(sender, service, reason);
+            } else {
+                let reason = format!("of a sealed message that it brought: {flaw}");
+                node.emit_refused(by, DELIVER, Refused::Other(reason));
+            }
+            Brought::refused(Status::Refused, &flaw.to_string())
+        }
+    }
+}
+
+/// Why a request was refused, for its recipient's owner.
+fn refusal(flaw: &SealFlaw, sender: PeerId, by: PeerId) -> String {
+    let what = match flaw {
+        SealFlaw::NotServed => "no service of this name is open to sealed messages of it".into(),
+        flaw => format!("its sealed message was not let in, {flaw}"),
+    };
+    if sender == by {
+        what
+    } else {
+        format!("{what}; brought by {by}")
+    }
+}
+
+async fn let_in(
     state: &Arc<State>,
     node: &Node,
     by: PeerId,
     deliver: &Deliver,
+    asked: &mut Option<(PeerId, String)>,
 ) -> Result<Brought, SealFlaw> {
     let now = UnixTime::now();
     let Some(request) = deliver.request() else {
@@ -136,17 +163,23 @@ async fn answer(
     };
     let mut service = None;
     let (opened, reply) = state.mailbox.open_as(request, now, |sender, name| {
-        let (found, standing) = state.find(sender, name)?;
-        service = Some(found);
-        Some(standing)
+        *asked = Some((sender.id(), name.to_owned()));
+        let (found, payer) = state.find(sender, name)?;
+        service = Some((found, payer.account));
+        Some(payer)
     })?;
-    let service = service.ok_or(SealFlaw::NotServed)?;
+    let (service, allowed_as) = service.ok_or(SealFlaw::NotServed)?;
     node.emit(SealedEvent {
         sender: opened.sender(),
         carrier: by,
         service: opened.service().to_owned(),
     });
-    let answer = (service.handler)(SealedCall { opened, by }).await;
+    let answer = (service.handler)(SealedCall {
+        opened,
+        by,
+        allowed_as,
+    })
+    .await;
     let answer = answer.as_deref().map_err(String::as_str);
     reply
         .answer(answer)

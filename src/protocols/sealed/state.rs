@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::identity::PeerId;
 use crate::node::{Access, Node};
-use crate::protocols::fair::Standing;
+use crate::protocols::fair::Payer;
 use crate::wire::Status;
 
-use super::mailbox::{Mailbox, Opened};
+use super::mailbox::{Mailbox, Opened, Sender};
 use super::quota::{CarrierConfig, CarrierStats, Quota};
 
 /// Requests that a recipient looks at or works on at once, those that one peer brings, and that it brings in a
@@ -33,12 +33,24 @@ pub(super) type Handler = Arc<dyn Fn(SealedCall) -> BoxFuture<'static, Answer> +
 pub struct SealedCall {
     pub(super) opened: Opened,
     pub(super) by: PeerId,
+    pub(super) allowed_as: PeerId,
 }
 
 impl SealedCall {
     /// Who has sent it, as its signature proves.
     pub fn sender(&self) -> PeerId {
         self.opened.sender()
+    }
+
+    /// The same, with the keys that it held before.
+    pub fn who(&self) -> &Sender {
+        self.opened.who()
+    }
+
+    /// The id by which it may ask: a former one where `access` names that. What is held for a sender
+    /// ([`Node::hold`](crate::node::Node::hold)) is counted to this, so that all who have replaced one key have one share.
+    pub fn allowed_as(&self) -> PeerId {
+        self.allowed_as
     }
 
     /// Who has brought it: a carrier, or the sender itself.
@@ -87,11 +99,14 @@ impl State {
 
     pub(super) fn serve(&self, name: &str, access: Access, handler: Handler) {
         let service = Arc::new(Service { access, handler });
-        lock(&self.services).insert(name.to_owned(), service);
+        // What is replaced is the application's code, which may call us when it is dropped: not under the lock.
+        let replaced = lock(&self.services).insert(name.to_owned(), service);
+        drop(replaced);
     }
 
     pub(super) fn withdraw(&self, name: &str) -> bool {
-        lock(&self.services).remove(name).is_some()
+        let withdrawn = lock(&self.services).remove(name);
+        withdrawn.is_some()
     }
 
     /// Whether requests are taken at all.
@@ -99,17 +114,12 @@ impl State {
         !lock(&self.services).is_empty()
     }
 
-    /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, so it is named or not;
-    /// how the request came has no part in it.
-    pub(super) fn find(&self, sender: PeerId, name: &str) -> Option<(Arc<Service>, Standing)> {
-        let services = lock(&self.services);
-        let service = services.get(name);
-        let service = service.filter(|service| service.access.lists(&sender))?;
-        let standing = match service.access {
-            Access::Anyone => Standing::Stranger,
-            Access::Nobody | Access::Peers(_) => Standing::Named,
-        };
-        Some((Arc::clone(service), standing))
+    /// The service of that name, if that sender may ask for it, and as what. The sender is proven by its signature, and its
+    /// former keys by their statements, so it is named or not; how the request came has no part in it.
+    pub(super) fn find(&self, sender: &Sender, name: &str) -> Option<(Arc<Service>, Payer)> {
+        let service = lock(&self.services).get(name).cloned()?;
+        let payer = Payer::among(&service.access, sender.lineage())?;
+        Some((service, payer))
     }
 
     pub(super) fn carry(&self, config: Option<CarrierConfig>) {

@@ -113,7 +113,7 @@ fn no_bit_can_be_changed_and_no_byte_left_out() {
     assert!(it.awaiting.open(&answer).is_ok());
     let owner = it.key.owner();
     changes(&it.key.to_bytes(), &|bytes| {
-        SealingKey::from_bytes(bytes, owner).is_ok()
+        SealingKey::from_bytes(bytes, owner, at(1001)).is_ok()
     });
 }
 
@@ -220,12 +220,15 @@ fn it_opens_for_its_recipient_alone() {
     let theirs = other.key(at(1000)).unwrap().to_bytes();
     let owner = it.key.owner();
     assert_eq!(
-        SealingKey::from_bytes(&theirs, owner),
-        Err(SealFlaw::KeySignature { owner })
+        SealingKey::from_bytes(&theirs, owner, at(1000)),
+        Err(SealFlaw::OtherOwner {
+            owner,
+            found: other.key(at(1000)).unwrap().owner()
+        })
     );
     // Who may not ask for a service is not let in, and is not remembered.
     let denied = it.mailbox.open(&it.request, at(1000), |sender, service| {
-        assert_eq!((sender, service), (it.sender.peer_id(), SERVICE));
+        assert_eq!((sender.id(), service), (it.sender.peer_id(), SERVICE));
         false
     });
     assert_eq!(denied.map(drop), Err(SealFlaw::NotServed));

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::identity::{PeerId, UnixTime};
-use crate::protocols::fair::{Pool, Standing};
+use crate::protocols::fair::{Payer, Pool};
 
 use super::flaw::SealFlaw;
 
@@ -28,7 +28,7 @@ type Id = [u8; 16];
 #[derive(Debug)]
 struct Seen {
     expires: UnixTime,
-    standing: Standing,
+    payer: Payer,
 }
 
 /// See the head of this file.
@@ -58,7 +58,7 @@ impl Window {
     /// Lets a request in, or says why not.
     pub(super) fn admit(
         &mut self,
-        (sender, standing): (PeerId, Standing),
+        (sender, payer): (PeerId, Payer),
         id: Id,
         issued: UnixTime,
         expires: UnixTime,
@@ -74,13 +74,13 @@ impl Window {
         if ids.is_some_and(|ids| ids.contains_key(&id)) {
             return Err(SealFlaw::Replayed);
         }
-        if !self.pool.take(standing, &[sender]) {
+        if !self.pool.take(payer.standing, &[payer.account]) {
             self.forget(now);
-            if !self.pool.take(standing, &[sender]) {
+            if !self.pool.take(payer.standing, &[payer.account]) {
                 return Err(SealFlaw::Full);
             }
         }
-        let seen = Seen { expires, standing };
+        let seen = Seen { expires, payer };
         self.seen.entry(sender).or_default().insert(id, seen);
         Ok(())
     }
@@ -92,11 +92,11 @@ impl Window {
         }
         self.forgotten = now;
         let pool = &mut self.pool;
-        self.seen.retain(|sender, ids| {
+        self.seen.retain(|_, ids| {
             ids.retain(|_, seen| {
                 let keep = seen.expires >= now;
                 if !keep {
-                    pool.give_back(seen.standing, &[*sender]);
+                    pool.give_back(seen.payer.standing, &[seen.payer.account]);
                 }
                 keep
             });
@@ -108,6 +108,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::fair::Standing;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -121,16 +122,21 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn stranger(number: u8) -> (PeerId, Standing) {
-        (peer(number), Standing::Stranger)
+    fn sender(number: u8, standing: Standing) -> (PeerId, Payer) {
+        let account = peer(number);
+        (account, Payer { standing, account })
     }
 
-    fn named(number: u8) -> (PeerId, Standing) {
-        (peer(number), Standing::Named)
+    fn stranger(number: u8) -> (PeerId, Payer) {
+        sender(number, Standing::Stranger)
+    }
+
+    fn named(number: u8) -> (PeerId, Payer) {
+        sender(number, Standing::Named)
     }
 
     /// As many as it gets, good until 100.
-    fn greedy(window: &mut Window, sender: (PeerId, Standing), now: u64) -> usize {
+    fn greedy(window: &mut Window, sender: (PeerId, Payer), now: u64) -> usize {
         let one = |n: &usize| {
             window
                 .admit(sender, id(*n), at(0), at(100), at(now))
@@ -164,6 +170,17 @@ mod tests {
         assert_eq!(admit(2, 0, 300, 100), Ok(()));
         assert_eq!(admit(1, MOST_OF_ONE, 300, 101), Ok(()));
         assert_eq!(window.pool.held(), 2);
+    }
+
+    #[test]
+    fn the_heirs_of_one_key_have_its_share_together() {
+        let mut window = Window::with_limits(4096, 256);
+        let let_in: usize = (1..20)
+            .map(|n| greedy(&mut window, (peer(n), named(0).1), 0))
+            .sum();
+        assert_eq!(let_in, 256);
+        assert_eq!(greedy(&mut window, named(0), 0), 0);
+        assert_eq!(greedy(&mut window, named(100), 0), 256);
     }
 
     /// However many fill it, whoever comes next is let in, and more so who is named.
