@@ -127,7 +127,9 @@ async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerI
                     Err(behind(&error))
                 }
                 Err(IntroducedError::Dial(error)) => Err(away(&error).to_owned()),
-                Err(IntroducedError::Protocol { .. }) => Err(lost()),
+                Err(IntroducedError::Protocol { .. } | IntroducedError::LocalHints { .. }) => {
+                    Err(lost())
+                }
             }
         }
     }
