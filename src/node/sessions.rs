@@ -205,6 +205,7 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
 /// it was dialled here (the other end does the same with those that it dialled), else when it was idle for long.
 async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
     let (mut superseded, mut unused_since) = (false, Instant::now());
+    let mut carried = 0;
     loop {
         let idle = core.config.idle_timeout;
         let look = match idle {
@@ -223,7 +224,10 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
         }
         // The better one may be gone: this one is in use again then.
         superseded = superseded && core.chosen(live.who.id).is_some_and(|(n, ..)| n != number);
-        if live.session.mux_stats().streams > 0 {
+        // What came and went since the last look was use as well.
+        let stats = live.session.mux_stats();
+        let before = std::mem::replace(&mut carried, stats.data_in + stats.data_out);
+        if stats.streams > 0 || carried != before {
             unused_since = Instant::now();
             continue;
         }
@@ -398,13 +402,13 @@ mod tests {
     //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
 
     use cepa_transports::Remote;
-    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
     use crate::node::NodeConfig;
-    use crate::stack::DEFAULT_LAYERS;
+    use crate::stack::{self, DEFAULT_LAYERS};
 
     const FAR: &str = "192.0.2.7:4711";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -545,5 +549,64 @@ mod tests {
         assert_eq!(came, None);
         let why = silent.unwrap();
         assert!(why.contains("its place was given"), "{why}");
+    }
+
+    /// What keeps the wire of a session that is refused open counts to the gate, as the handshake before it did.
+    #[tokio::test]
+    async fn who_is_refused_for_want_of_room_holds_its_place_until_it_is_gone() {
+        let mut config = NodeConfig::new(
+            Identity::generate(KeyKind::Ed25519).unwrap(),
+            Arc::new(AcceptAny),
+        );
+        config.shares.sessions.all = 0;
+        let node = Arc::new(Core::new(config));
+        let mut gone = None;
+        let why = knock(&node, far(), async |far| {
+            let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+            let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
+            let stream = Stream::from_io(far, "test");
+            // Up to the mux, and then it neither reads nor leaves.
+            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config);
+            gone = Some(Box::pin(built).await.unwrap());
+        });
+        let why = why.await.unwrap();
+        assert!(why.contains("too many sessions"), "{why}");
+        let mut onion = gone.unwrap().onion;
+        let said = async {
+            onion.write_all(b"still there?").await?;
+            onion.flush().await
+        };
+        assert!(said.await.is_err(), "its wire is still held");
+    }
+
+    /// What opens and closes a stream between two looks is in use all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_of_many_short_substreams_is_not_idle() {
+        let node = strict(|_| {});
+        let echo = async |call: Call| {
+            let mut stream = call.accept().await.unwrap();
+            let _ = stream.write_all(b"x").await;
+            let _ = stream.shutdown().await;
+        };
+        node.serve("x".into(), Service::new(Access::Anyone, echo));
+        let mut session = None;
+        let why = knock(&node, far(), async |far| {
+            session = friend(&node, far).await;
+        });
+        assert_eq!(why.await, None);
+        let session = session.unwrap();
+        for _ in 0..100 {
+            let mut stream = session.open("x").await.expect("it was closed");
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 1);
+            drop(stream);
+            sleep(Duration::from_secs(17)).await;
+        }
+        let end = timeout(Duration::from_secs(1200), session.closed()).await;
+        let code = GoAwayCode::Idle;
+        assert!(
+            matches!(end, Ok(SessionEnd::GoneAway { code: it }) if it == code),
+            "idle after all: {end:?}"
+        );
     }
 }
