@@ -26,7 +26,7 @@ use crate::stack::StackConfig;
 use super::access::{Access, Admission, Denied, How, What, decide};
 use super::admit;
 use super::call::{Call, CallContext};
-use super::core::{Core, Service};
+use super::core::{Core, GOODBYE, Service};
 use super::event::{Event, Refused, TurnedAway};
 use super::live::{Live, Path};
 use super::protocol::{NOT_OPEN, Protocol};
@@ -49,7 +49,10 @@ pub(super) async fn come_in(
 ) -> Result<Live, TurnedAway> {
     let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
     match handshake(core, stream, layers, via, config).await {
-        Ok((session, path, host)) => Ok(register(core, session, path, host).await),
+        Ok((session, path, host)) => {
+            let live = register(core, session, path, host).await;
+            live.map_err(|ShutDown| TurnedAway::ShutDown)
+        }
         Err(Failed { reason, is_news }) => {
             if is_news {
                 core.emit(Event::TurnedAway {
@@ -124,19 +127,28 @@ async fn handshake(
     }
 }
 
+/// The node is shutting down: the session that came too late is closed.
+pub(super) struct ShutDown;
+
 /// Takes a new session in, and runs it in a task of its own.
 pub(super) async fn register(
     core: &Arc<Core>,
     session: Session,
     path: Path,
     host: Option<Source>,
-) -> Live {
+) -> Result<Live, ShutDown> {
+    let who = admit::who(core, &session, &path).await;
+    // A shutdown that begins behind this is seen by the session's own task.
+    if core.is_stopping() {
+        core.part(&session).await;
+        return Err(ShutDown);
+    }
     let origin = Origin {
         direct: path.is_direct(),
         dialled: path.dialled,
     };
     let live = Live {
-        who: Arc::new(admit::who(core, &session, &path).await),
+        who: Arc::new(who),
         session,
         path,
         host,
@@ -161,7 +173,7 @@ pub(super) async fn register(
     }
     let task = run(Arc::clone(core), live.clone(), number);
     core.tasks.spawn(task);
-    live
+    Ok(live)
 }
 
 /// Runs a session until it is over.
@@ -190,14 +202,20 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
             () = core.stopping() => break,
         }
     }
-    // Substreams that are open go on until the node closes the session; no more are taken.
-    loop {
-        match live.session.accept().await {
-            Ok(incoming) => {
-                let _ = incoming.refuse("this node is shutting down").await;
+    // Substreams that are open go on until the time of their handlers is up; no more are taken.
+    let refusing = async {
+        loop {
+            match live.session.accept().await {
+                Ok(incoming) => {
+                    let _ = incoming.refuse("this node is shutting down").await;
+                }
+                Err(end) => return end,
             }
-            Err(end) => return end,
         }
+    };
+    tokio::select! {
+        end = refusing => end,
+        () = core.over() => core.part(&live.session).await,
     }
 }
 
@@ -255,8 +273,10 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let (core, live) = (Arc::clone(core), live.clone());
     // From now on, and not only once the task runs.
     let busy = core.handlers.token();
+    let running = core.tasks.token();
     let serving = live.serving.clone();
-    serving.spawn(async move {
+    let ends = ends(Arc::clone(&core), live.clone());
+    let serves = async move {
         let call = Call::new(incoming, live.clone(), core.shares.clone());
         match find(&core, &live, &name) {
             Ok(Callee::Service(service)) => {
@@ -283,7 +303,21 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
                 };
             }
         }
+    };
+    serving.spawn(async move {
+        tokio::select! {
+            () = serves => {}
+            () = ends => {}
+        }
+        drop(running);
     });
+}
+
+/// Waits until a handler has to end: the node shuts down, its time is up, and the peer was told so. Dropped earlier, its substream
+/// would look reset for no reason.
+async fn ends(core: Arc<Core>, live: Live) {
+    core.over().await;
+    let _ = timeout(GOODBYE, live.session.closed()).await;
 }
 
 /// Runs code of the application. Its panic ends here, with its substream.
