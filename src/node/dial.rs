@@ -92,8 +92,12 @@ pub(super) async fn own_session(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
-    let hints = usable(core, address.peer(), address.hints().to_vec())?;
-    with_hints(core, address.peer(), hints, None, Want::Dialled).await
+    let peer = address.peer();
+    if peer == core.id {
+        return Err(DialError::Own { peer });
+    }
+    let hints = usable(core, peer, address.hints().to_vec())?;
+    with_hints(core, peer, hints, None, Want::Dialled).await
 }
 
 /// The hints that may be followed, relays last. The order among themselves is the address's own.
