@@ -643,4 +643,51 @@ mod tests {
             "idle after all: {end:?}"
         );
     }
+
+    /// Hole 13: more sessions of one key within one round trip than pings may be on their way.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_lives_however_many_of_its_peer_come_up_before_it_answers() {
+        const MANY: usize = 100;
+        let mut config = NodeConfig::new(
+            Identity::generate(KeyKind::Ed25519).unwrap(),
+            Arc::new(AcceptAny),
+        );
+        config.shares.sessions.peer = MANY + 1;
+        config.shares.sessions.all = 10 * MANY;
+        config.shares.descriptors.peer = 5 * MANY;
+        config.shares.descriptors.all = 50 * MANY;
+        let node = Arc::new(Core::new(config));
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let one_more = async |near, far| {
+            let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
+            let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+            let config = &node.config.stack;
+            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
+            came.unwrap();
+            dialled.unwrap()
+        };
+        // The first one's wire carries nothing while this does not run.
+        let (near, mut one) = tokio::io::duplex(1 << 16);
+        let (mut other, far) = tokio::io::duplex(1 << 16);
+        let mut wire = Box::pin(async move {
+            let _ = tokio::io::copy_bidirectional(&mut one, &mut other).await;
+        });
+        let first = tokio::select! {
+            session = one_more(near, far) => session,
+            () = &mut wire => unreachable!(),
+        };
+        let mut others = Vec::new();
+        for _ in 0..MANY {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            others.push(one_more(near, far).await);
+            tokio::task::yield_now().await;
+        }
+        tokio::spawn(wire);
+        sleep(2 * ALIVE).await;
+        for session in others.iter().chain([&first]) {
+            session.ping().await.expect("it was taken for dead");
+        }
+    }
 }
