@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::gate::Gate;
 use crate::identity::{PeerId, TrustPolicy, UnixTime};
 use crate::mux::GoAwayCode;
-use crate::session::{Session, reserved};
+use crate::session::{Session, SessionEnd, reserved};
 use crate::tls::Peer;
 
 use super::access::Access;
@@ -34,7 +34,7 @@ use super::turns::Turns;
 const EVENTS: usize = 1024;
 
 /// How long a peer may take to answer a goodbye.
-const GOODBYE: Duration = Duration::from_secs(3);
+pub(super) const GOODBYE: Duration = Duration::from_secs(3);
 
 type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -78,8 +78,11 @@ pub(super) struct Core {
     route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
     events: broadcast::Sender<Event>,
+    /// Nothing new is taken from then on.
     pub(super) stop: CancellationToken,
-    /// Listeners, sessions, and whatever else runs for the node.
+    /// What is still there ends: sessions by themselves, and handlers behind them.
+    over: CancellationToken,
+    /// Listeners, sessions, handlers, and whatever else runs for the node.
     pub(super) tasks: TaskTracker,
     /// Handlers that a shutdown waits for.
     pub(super) handlers: TaskTracker,
@@ -101,6 +104,7 @@ impl Core {
             table: Mutex::new(Table::new(id)),
             events: broadcast::Sender::new(EVENTS),
             stop: CancellationToken::new(),
+            over: CancellationToken::new(),
             tasks: TaskTracker::new(),
             handlers: TaskTracker::new(),
             config,
@@ -230,24 +234,44 @@ impl Core {
         self.stop.cancelled().await;
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Waits until the shutdown waits for nobody any more.
+    pub(super) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Ends everything, without waiting: each session takes leave of its peer in its own task.
+    pub(super) fn end(&self) {
+        self.stop.cancel();
+        self.over.cancel();
+    }
+
+    /// Closes a session because the node shuts down, and says how it ended.
+    pub(super) async fn part(&self, session: &Session) -> SessionEnd {
+        let parted = timeout(GOODBYE, async {
+            session.close_with(GoAwayCode::ShuttingDown).await;
+            session.closed().await
+        });
+        parted.await.unwrap_or(SessionEnd::Closed)
+    }
+
     pub(super) async fn shutdown(&self, patience: Duration) {
         self.stop.cancel();
         self.handlers.close();
         let _ = timeout(patience, self.handlers.wait()).await;
-        let closing = self.sessions().into_iter().map(|(_, live)| async move {
-            let closing = live.session.close_with(GoAwayCode::ShuttingDown);
-            let _ = timeout(GOODBYE, closing).await;
-        });
-        futures::future::join_all(closing).await;
+        self.end();
         // Handlers may hold handles on this node.
         let services = mem::take(&mut *lock(&self.services));
         let rest = lock(&self.rest).take();
         let protocols = mem::take(&mut *lock(&self.protocols));
         let route = lock(&self.route).take();
         drop((services, rest, protocols, route));
-        // What listens is gone when this returns.
+        // What listens is gone when this returns. Its sessions and handlers have their time to end, one behind the other.
         self.tasks.close();
-        let _ = timeout(GOODBYE, self.tasks.wait()).await;
+        let _ = timeout(2 * GOODBYE, self.tasks.wait()).await;
     }
 }
 

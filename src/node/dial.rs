@@ -23,7 +23,7 @@ use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
 use super::live::Path;
 use super::protocol::RouteErrorKind;
-use super::sessions::register;
+use super::sessions::{ShutDown, register};
 
 /// How often a service is tried to open on sessions that end meanwhile.
 const ATTEMPTS: usize = 8;
@@ -92,8 +92,12 @@ pub(super) async fn own_session(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
-    let hints = usable(core, address.peer(), address.hints().to_vec())?;
-    with_hints(core, address.peer(), hints, None, Want::Dialled).await
+    let peer = address.peer();
+    if peer == core.id {
+        return Err(DialError::Own { peer });
+    }
+    let hints = usable(core, peer, address.hints().to_vec())?;
+    with_hints(core, peer, hints, None, Want::Dialled).await
 }
 
 /// The hints that may be followed, relays last. The order among themselves is the address's own.
@@ -166,7 +170,8 @@ fn with_hints(
             hints
         };
         let (session, path) = race(core, peer, hints.clone()).await?;
-        register(core, session.clone(), path, None).await;
+        let taken = register(core, session.clone(), path, None).await;
+        taken.map_err(|ShutDown| DialError::ShutDown)?;
         if asked {
             hints.retain(|hint| !hint.is_relay());
             upgrade_later(core, peer, hints);
@@ -326,7 +331,7 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
                 break;
             }
             if let Ok((session, path)) = race(&core, peer, hints.clone()).await {
-                register(&core, session, path, None).await;
+                let _ = register(&core, session, path, None).await;
                 break;
             }
         }

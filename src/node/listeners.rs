@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, TransportError};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::gate::Source;
 use crate::session::{Backoff, SessionEnd};
@@ -21,6 +21,9 @@ use super::sessions::come_in;
 
 /// Pause after a failed accept, and after a failed session on a line that has only one.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the command of an `exec:` listener may go on when its session is over and its input has ended.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why a node does not listen. Each text is one line.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -84,7 +87,7 @@ impl Listening {
         self.task.is_finished()
     }
 
-    /// Ends the listener; its address is free when this returns. Its sessions go on.
+    /// Ends the listener; its address is free when this returns. Its sessions go on, and the command of an `exec:` with its own.
     pub async fn close(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -131,10 +134,10 @@ impl Accepting {
     async fn run(self, listener: Listener) -> Result<(), ListenerEnd> {
         let core = Arc::clone(&self.core);
         let at = self.endpoint.clone();
-        let ended = tokio::select! {
-            ended = Arc::new(self).accept(listener) => ended,
-            () = core.stopping() => return Ok(()),
-        };
+        let ended = Arc::new(self).accept(listener).await;
+        if core.is_stopping() {
+            return Ok(());
+        }
         core.emit(match &ended {
             Err(ListenerEnd::Transport(error)) => Event::ListenerFailed {
                 at,
@@ -152,7 +155,12 @@ impl Accepting {
         let mut absent: Option<Backoff> = None;
         let mut last = Ok(());
         loop {
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                () = self.core.stopping() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
                 Ok(Some(stream)) => stream,
                 Ok(None) => return last,
                 // Out of descriptors, or a connection that was gone again: others may follow.
@@ -163,7 +171,7 @@ impl Accepting {
                         from: self.endpoint.to_string(),
                         reason: TurnedAway::Transport(error),
                     });
-                    sleep(PAUSE).await;
+                    self.pause(PAUSE).await;
                     continue;
                 }
                 // An adapter that was unplugged comes back, by a path under by-id the same one.
@@ -177,7 +185,7 @@ impl Accepting {
                     }
                     let backoff =
                         absent.get_or_insert_with(|| Backoff::for_endpoint(&self.endpoint));
-                    sleep(backoff.pause()).await;
+                    self.pause(backoff.pause()).await;
                     continue;
                 }
                 Err(error) => return Err(ListenerEnd::Transport(error)),
@@ -188,28 +196,44 @@ impl Accepting {
                 });
                 remark(&self.core, &listener);
             }
+            // In a task of its own: it goes on when the listener is closed, and takes leave when the node shuts down.
+            let this = Arc::clone(&self);
+            let only = !many && !line;
+            let session = self
+                .core
+                .tasks
+                .spawn(async move { this.session(stream, only).await });
             if many {
-                let this = Arc::clone(&self);
-                self.core
-                    .tasks
-                    .spawn(async move { this.session(stream, false).await });
                 continue;
             }
             // One line, one peer: the next begins when this one is over.
-            last = Arc::clone(&self).session(stream, !line).await;
+            last = session.await.unwrap_or(Ok(()));
             if last.is_err() && line {
-                sleep(PAUSE).await;
+                self.pause(PAUSE).await;
             }
         }
+    }
+
+    /// So long, or until the node shuts down.
+    async fn pause(&self, time: Duration) {
+        let _ = timeout(time, self.core.stopping()).await;
     }
 
     /// One stream, from its handshake to the end of its session; to the end of all that was served in it, where it is the
     /// only one.
     async fn session(self: Arc<Self>, mut stream: Stream, only: bool) -> Result<(), ListenerEnd> {
-        // Of a listener of `exec:`: watched, and killed with its session.
+        // Of a listener of `exec:`: watched, and killed when this is dropped.
+        let child = stream.take_child().map(|child| self.watch(child));
+        let ended = self.serve(stream, only).await;
+        if let Some(mut child) = child {
+            // Its input has ended, behind our goodbye, which it has still to pass on.
+            let _ = timeout(LEAVE, &mut child.0).await;
+        }
+        ended
+    }
+
+    async fn serve(&self, stream: Stream, only: bool) -> Result<(), ListenerEnd> {
         let from = stream.label().to_owned();
-        let child = stream.take_child();
-        let _child = child.map(|child| self.watch(child));
         let live = come_in(
             &self.core,
             stream,

@@ -114,11 +114,11 @@ struct Owner(Arc<Core>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if self.0.is_stopping() {
+        if self.0.is_over() {
             return;
         }
-        self.0.stop.cancel();
-        // A drop can't wait; sessions are closed in order where there is still a runtime to do it.
+        // A drop can't wait. Each session closes in its own task, in order.
+        self.0.end();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let core = Arc::clone(&self.0);
             runtime.spawn(async move { core.shutdown(Duration::ZERO).await });
@@ -428,7 +428,12 @@ impl Node {
     }
 
     /// Ends the node: takes nothing new, waits up to `patience` for handlers that are at work, then closes
-    /// every session in order. What it listened on is free when this returns.
+    /// every session in order, each within 3 s, and drops the handlers that are left. What it listened on is free when this
+    /// returns, after `patience` and 6 s at the latest.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back: nothing new is taken, and once `patience` is over all else ends. Dropped
+    /// before that, sessions and handlers stay until this is called again or the last handle on the node is dropped.
     pub async fn shutdown(&self, patience: Duration) {
         self.core.shutdown(patience).await;
     }

@@ -26,7 +26,7 @@ use crate::stack::StackConfig;
 use super::access::{Access, Admission, Denied, How, What, decide};
 use super::admit;
 use super::call::{Call, CallContext};
-use super::core::{Core, Service};
+use super::core::{Core, GOODBYE, Service};
 use super::event::{Event, Refused, TurnedAway};
 use super::live::{Live, Path};
 use super::protocol::{NOT_OPEN, Protocol};
@@ -49,7 +49,10 @@ pub(super) async fn come_in(
 ) -> Result<Live, TurnedAway> {
     let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
     match handshake(core, stream, layers, via, config).await {
-        Ok((session, path, host)) => Ok(register(core, session, path, host).await),
+        Ok((session, path, host)) => {
+            let live = register(core, session, path, host).await;
+            live.map_err(|ShutDown| TurnedAway::ShutDown)
+        }
         Err(Failed { reason, is_news }) => {
             if is_news {
                 core.emit(Event::TurnedAway {
@@ -124,19 +127,28 @@ async fn handshake(
     }
 }
 
+/// The node is shutting down: the session that came too late is closed.
+pub(super) struct ShutDown;
+
 /// Takes a new session in, and runs it in a task of its own.
 pub(super) async fn register(
     core: &Arc<Core>,
     session: Session,
     path: Path,
     host: Option<Source>,
-) -> Live {
+) -> Result<Live, ShutDown> {
+    let who = admit::who(core, &session, &path).await;
+    // A shutdown that begins behind this is seen by the session's own task.
+    if core.is_stopping() {
+        core.part(&session).await;
+        return Err(ShutDown);
+    }
     let origin = Origin {
         direct: path.is_direct(),
         dialled: path.dialled,
     };
     let live = Live {
-        who: Arc::new(admit::who(core, &session, &path).await),
+        who: Arc::new(who),
         session,
         path,
         host,
@@ -161,7 +173,7 @@ pub(super) async fn register(
     }
     let task = run(Arc::clone(core), live.clone(), number);
     core.tasks.spawn(task);
-    live
+    Ok(live)
 }
 
 /// Runs a session until it is over.
@@ -190,14 +202,20 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
             () = core.stopping() => break,
         }
     }
-    // Substreams that are open go on until the node closes the session; no more are taken.
-    loop {
-        match live.session.accept().await {
-            Ok(incoming) => {
-                let _ = incoming.refuse("this node is shutting down").await;
+    // Substreams that are open go on until the time of their handlers is up; no more are taken.
+    let refusing = async {
+        loop {
+            match live.session.accept().await {
+                Ok(incoming) => {
+                    let _ = incoming.refuse("this node is shutting down").await;
+                }
+                Err(end) => return end,
             }
-            Err(end) => return end,
         }
+    };
+    tokio::select! {
+        end = refusing => end,
+        () = core.over() => core.part(&live.session).await,
     }
 }
 
@@ -205,6 +223,7 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
 /// it was dialled here (the other end does the same with those that it dialled), else when it was idle for long.
 async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
     let (mut superseded, mut unused_since) = (false, Instant::now());
+    let mut carried = 0;
     loop {
         let idle = core.config.idle_timeout;
         let look = match idle {
@@ -223,7 +242,10 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
         }
         // The better one may be gone: this one is in use again then.
         superseded = superseded && core.chosen(live.who.id).is_some_and(|(n, ..)| n != number);
-        if live.session.mux_stats().streams > 0 {
+        // What came and went since the last look was use as well.
+        let stats = live.session.mux_stats();
+        let before = std::mem::replace(&mut carried, stats.data_in + stats.data_out);
+        if stats.streams > 0 || carried != before {
             unused_since = Instant::now();
             continue;
         }
@@ -252,8 +274,10 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let (core, live) = (Arc::clone(core), live.clone());
     // From now on, and not only once the task runs.
     let busy = core.handlers.token();
+    let running = core.tasks.token();
     let serving = live.serving.clone();
-    serving.spawn(async move {
+    let ends = ends(Arc::clone(&core), live.clone());
+    let serves = async move {
         let call = Call::new(incoming, live.clone(), core.shares.clone());
         // What a protocol says of itself is the application's code as well.
         let found = catch_unwind(AssertUnwindSafe(|| find(&core, &live, &name)));
@@ -286,7 +310,21 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
                 };
             }
         }
+    };
+    serving.spawn(async move {
+        tokio::select! {
+            () = serves => {}
+            () = ends => {}
+        }
+        drop(running);
     });
+}
+
+/// Waits until a handler has to end: the node shuts down, its time is up, and the peer was told so. Dropped earlier, its substream
+/// would look reset for no reason.
+async fn ends(core: Arc<Core>, live: Live) {
+    core.over().await;
+    let _ = timeout(GOODBYE, live.session.closed()).await;
 }
 
 /// Runs code of the application. Its panic ends here, with its substream.
@@ -412,13 +450,13 @@ mod tests {
     //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
 
     use cepa_transports::Remote;
-    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
     use crate::node::NodeConfig;
-    use crate::stack::DEFAULT_LAYERS;
+    use crate::stack::{self, DEFAULT_LAYERS};
 
     const FAR: &str = "192.0.2.7:4711";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -559,5 +597,111 @@ mod tests {
         assert_eq!(came, None);
         let why = silent.unwrap();
         assert!(why.contains("its place was given"), "{why}");
+    }
+
+    /// What keeps the wire of a session that is refused open counts to the gate, as the handshake before it did.
+    #[tokio::test]
+    async fn who_is_refused_for_want_of_room_holds_its_place_until_it_is_gone() {
+        let mut config = NodeConfig::new(
+            Identity::generate(KeyKind::Ed25519).unwrap(),
+            Arc::new(AcceptAny),
+        );
+        config.shares.sessions.all = 0;
+        let node = Arc::new(Core::new(config));
+        let mut gone = None;
+        let why = knock(&node, far(), async |far| {
+            let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+            let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
+            let stream = Stream::from_io(far, "test");
+            // Up to the mux, and then it neither reads nor leaves.
+            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config);
+            gone = Some(Box::pin(built).await.unwrap());
+        });
+        let why = why.await.unwrap();
+        assert!(why.contains("too many sessions"), "{why}");
+        let mut onion = gone.unwrap().onion;
+        let said = async {
+            onion.write_all(b"still there?").await?;
+            onion.flush().await
+        };
+        assert!(said.await.is_err(), "its wire is still held");
+    }
+
+    /// What opens and closes a stream between two looks is in use all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_of_many_short_substreams_is_not_idle() {
+        let node = strict(|_| {});
+        let echo = async |call: Call| {
+            let mut stream = call.accept().await.unwrap();
+            let _ = stream.write_all(b"x").await;
+            let _ = stream.shutdown().await;
+        };
+        node.serve("x".into(), Service::new(Access::Anyone, echo));
+        let mut session = None;
+        let why = knock(&node, far(), async |far| {
+            session = friend(&node, far).await;
+        });
+        assert_eq!(why.await, None);
+        let session = session.unwrap();
+        for _ in 0..100 {
+            let mut stream = session.open("x").await.expect("it was closed");
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 1);
+            drop(stream);
+            sleep(Duration::from_secs(17)).await;
+        }
+        let end = timeout(Duration::from_secs(1200), session.closed()).await;
+        let code = GoAwayCode::Idle;
+        assert!(
+            matches!(end, Ok(SessionEnd::GoneAway { code: it }) if it == code),
+            "idle after all: {end:?}"
+        );
+    }
+
+    /// Hole 13: more sessions of one key within one round trip than pings may be on their way.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_lives_however_many_of_its_peer_come_up_before_it_answers() {
+        const MANY: usize = 100;
+        let mut config = NodeConfig::new(
+            Identity::generate(KeyKind::Ed25519).unwrap(),
+            Arc::new(AcceptAny),
+        );
+        config.shares.sessions.peer = MANY + 1;
+        config.shares.sessions.all = 10 * MANY;
+        config.shares.descriptors.peer = 5 * MANY;
+        config.shares.descriptors.all = 50 * MANY;
+        let node = Arc::new(Core::new(config));
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let one_more = async |near, far| {
+            let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
+            let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+            let config = &node.config.stack;
+            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
+            came.unwrap();
+            dialled.unwrap()
+        };
+        // The first one's wire carries nothing while this does not run.
+        let (near, mut one) = tokio::io::duplex(1 << 16);
+        let (mut other, far) = tokio::io::duplex(1 << 16);
+        let mut wire = Box::pin(async move {
+            let _ = tokio::io::copy_bidirectional(&mut one, &mut other).await;
+        });
+        let first = tokio::select! {
+            session = one_more(near, far) => session,
+            () = &mut wire => unreachable!(),
+        };
+        let mut others = Vec::new();
+        for _ in 0..MANY {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            others.push(one_more(near, far).await);
+            tokio::task::yield_now().await;
+        }
+        tokio::spawn(wire);
+        sleep(2 * ALIVE).await;
+        for session in others.iter().chain([&first]) {
+            session.ping().await.expect("it was taken for dead");
+        }
     }
 }

@@ -265,7 +265,8 @@ pub(super) struct Shares {
     limits: ShareLimits,
     counts: Arc<Mutex<HashMap<Resource, Counts>>>,
     memory: ReceivePool,
-    /// The part of each peer that has a session, and in how many it is used.
+    /// The part of each peer that has a session, and in how many it is used. Kept until what is unread of the last one was
+    /// read or dropped: a peer that comes again would have as much again else.
     of_peers: Arc<Mutex<HashMap<PeerId, (ReceivePool, usize)>>>,
 }
 
@@ -283,6 +284,7 @@ impl Shares {
     /// The receive memory of all sessions of a peer, by all its ids, for one session more.
     pub(super) fn memory_of(&self, ids: Arc<[PeerId]>) -> PeerMemory {
         let mut of_peers = lock(&self.of_peers);
+        of_peers.retain(is_used);
         let there = ids.iter().find_map(|id| of_peers.get(id));
         let pool = there.map_or_else(
             || self.memory.share(self.limits.receive_memory_a_peer),
@@ -377,13 +379,16 @@ impl Drop for PeerMemory {
         let mut of_peers = lock(&self.shares.of_peers);
         for id in self.ids.iter() {
             if let Some((_, sessions)) = of_peers.get_mut(id) {
-                *sessions -= 1;
-                if *sessions == 0 {
-                    of_peers.remove(id);
-                }
+                *sessions = sessions.saturating_sub(1);
             }
         }
+        of_peers.retain(is_used);
     }
+}
+
+/// By a session, or by what it left unread.
+fn is_used(_: &PeerId, (pool, sessions): &mut (ReceivePool, usize)) -> bool {
+    *sessions > 0 || pool.used() > 0
 }
 
 /// A part of the pools, given back when this is dropped.
@@ -409,6 +414,8 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Side;
+    use crate::mux;
 
     fn peer(n: u16) -> PeerId {
         let [a, b] = n.to_be_bytes();
@@ -482,6 +489,46 @@ mod tests {
         drop((all, memory));
         assert!(lock(&shares.of_peers).is_empty());
         assert_eq!(shares.held(Resource::Sessions, Some(peer(1))), 0);
+    }
+
+    /// A session is over, and what it brought is still held by somebody here who does not read it.
+    #[tokio::test]
+    async fn what_is_unread_of_a_session_that_is_over_counts_to_its_peer() {
+        use tokio::io::AsyncWriteExt as _;
+
+        const UNREAD: usize = 200 << 10;
+        let shares = Shares::new(ShareLimits::default());
+        let all_of = |n| shares.memory_of(ids(peer(n), &[peer(1)]));
+        let memory = all_of(2);
+        let config = mux::Config {
+            receive_pool: Some(memory.pool.clone()),
+            ..mux::Config::default()
+        };
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (near, driver) = mux::mux(near, Side::Server, config);
+        let driver = tokio::spawn(driver);
+        let (far, driving) = mux::mux(far, Side::Client, mux::Config::default());
+        tokio::spawn(driving);
+        let (sent, unread) = tokio::join!(
+            async {
+                let mut stream = far.open().await.unwrap();
+                stream.write_all(&vec![0; UNREAD]).await.unwrap();
+                stream.shutdown().await.unwrap();
+                stream
+            },
+            async { near.accept().await.unwrap() }
+        );
+        // What came before the answer to a ping has arrived.
+        far.ping().await.unwrap();
+        // Whoever sent it leaves in order: it is there to be read.
+        far.close().await;
+        let _ = driver.await.unwrap();
+        drop((memory, sent));
+        let held = all_of(3).pool.used();
+        assert!(held > UNREAD / 2, "{held}");
+        drop(unread);
+        assert_eq!(all_of(1).pool.used(), 0);
+        assert!(lock(&shares.of_peers).is_empty());
     }
 
     #[test]

@@ -461,11 +461,10 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
     let (mux, driver) = mux::mux(io, side, limits);
     let hold = match admitted {
         Some(Err(refused)) => {
-            let code = refused.code;
-            tokio::spawn(async move {
-                // The close is asked for first, so that the peer reads the code in place of an answer to its ping.
-                let _ = futures::future::join(mux.close_with(code), driver).await;
-            });
+            // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
+            // the handshake: whoever bounds how many of those there are bounds these too.
+            let goodbye = futures::future::join(mux.close_with(refused.code), driver);
+            let _ = timeout_at(deadline, Box::pin(goodbye)).await;
             return Err(refused.into());
         }
         Some(Ok(admitted)) => admitted.hold,

@@ -15,4 +15,5 @@ mod relay_shares;
 mod relays;
 mod resolve;
 mod sealed;
+mod shutdown;
 mod support;

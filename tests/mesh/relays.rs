@@ -1,11 +1,14 @@
 //! Nodes that reach each other through a relay that does what it should.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use cepa::identity::PeerId;
 use cepa::node::{Access, AttemptError, DialError, ReachError};
 use cepa::protocols::relay::RegisterError;
-use cepa::protocols::relay::{RelayError, Status};
+use cepa::protocols::relay::{Presence, RelayError, Status};
 use cepa::transports::Remote;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
@@ -412,4 +415,63 @@ async fn a_registration_is_renewed_before_it_ends() {
     soon(ask(client.open(&to).await.unwrap(), b"x"))
         .await
         .unwrap();
+}
+
+/// A store that takes whatever it is asked for, and never answers.
+struct Silent {
+    puts: bool,
+}
+
+impl Presence for Silent {
+    fn put(&self, _: PeerId, _: PeerId, _: Duration) -> BoxFuture<'_, std::io::Result<()>> {
+        if self.puts {
+            Box::pin(std::future::ready(Ok(())))
+        } else {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn get(&self, _: PeerId) -> BoxFuture<'_, std::io::Result<Vec<PeerId>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn remove(&self, _: PeerId, _: PeerId) -> BoxFuture<'_, std::io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A relay whose store hangs says so within its own patience, and a registration is not held up by one that goes.
+#[tokio::test]
+async fn a_store_that_never_answers_holds_nobody() {
+    for puts in [true, false] {
+        let relay = relay(|config| {
+            config.patience = Duration::from_millis(200);
+            config.presence = Arc::new(Silent { puts });
+        });
+        let (_, at) = listening(&relay).await;
+        let client = node();
+        let registered = soon(client.register(&at)).await;
+        let why = registered.as_ref().map_err(ToString::to_string);
+        if puts {
+            why.unwrap();
+        } else {
+            assert!(
+                why.unwrap_err().contains("has no room for more"),
+                "{registered:?}"
+            );
+        }
+        let nobody = through(PeerId::from_bytes([9; 32]), &at, "echo");
+        let why = soon(node().open(&nobody)).await.unwrap_err().to_string();
+        assert!(why.contains("does not answer; try later"), "{why}");
+    }
+}
+
+/// Its own address is refused by itself, in whichever way a session is asked for.
+#[tokio::test]
+async fn a_node_dials_itself_in_no_way() {
+    let itself = node();
+    let (_, at) = listening(&itself).await;
+    for dialled in [itself.session(&at).await, itself.own_session(&at).await] {
+        assert!(matches!(dialled, Err(DialError::Own { .. })), "{dialled:?}");
+    }
 }

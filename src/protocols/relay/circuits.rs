@@ -37,7 +37,10 @@ pub(super) async fn serve(
         Ok(far) => far,
         Err(refusal) => return Err((near, refusal)),
     };
-    if send(&mut near, &Answer::done(None)).await.is_ok() {
+    // A dialler that does not read its answer holds its place no longer than one that does not ask.
+    let done = Answer::done(None);
+    let answered = timeout(relay.config.patience, send(&mut near, &done)).await;
+    if matches!(answered, Ok(Ok(()))) {
         join(near, far, &open).await;
     }
     Ok(())
@@ -98,8 +101,9 @@ async fn reach(relay: &Inner, target: PeerId, from: PeerId) -> Result<Onion<Subs
 
 /// Where a peer is registered that is not registered here.
 async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
-    match relay.config.presence.get(target).await {
-        Ok(relays) => Refusal {
+    // The store may be slow, or gone.
+    match timeout(relay.config.patience, relay.config.presence.get(target)).await {
+        Ok(Ok(relays)) => Refusal {
             status: Status::NotRegistered,
             reason: relays
                 .iter()
@@ -107,7 +111,7 @@ async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
                 .map(|other| format!("it is registered at the relay {other}"))
                 .unwrap_or_default(),
         },
-        Err(_) => Refusal::of(Status::Unreachable),
+        Ok(Err(_)) | Err(_) => Refusal::of(Status::Unreachable),
     }
 }
 

@@ -78,7 +78,7 @@ impl Registration {
             Ok(_) => "the relay says something that nobody asked for: is it of our version?".into(),
             Err(error) => match reset_code(&error) {
                 Some(TAKEN_BACK) => {
-                    "the relay has taken the registration back, for a peer that had none, or for                      another instance of this one"
+                    "the relay has taken the registration back, for a peer that had none, or for another instance of this one"
                         .into()
                 }
                 _ => "the relay has ended the registration".into(),

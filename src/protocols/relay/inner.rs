@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa_transports::throttle::TokenBucket;
-use tokio::time::Instant;
+use futures::future::join_all;
+use tokio::sync::RwLock;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
@@ -30,6 +32,8 @@ pub(super) struct Inner {
     access: Mutex<Access>,
     registrations: Mutex<Pool<Reach>>,
     circuits: Mutex<Pool<Line>>,
+    /// Entries are made in the store by many at once, and taken out by one alone: a removal could overtake the next entry else.
+    store: RwLock<()>,
     began: Instant,
     pub(super) counts: Counts,
 }
@@ -117,6 +121,7 @@ impl Inner {
             config,
             registrations: Mutex::new(Pool::new(registrations)),
             circuits: Mutex::new(Pool::new(circuits)),
+            store: RwLock::new(()),
             began: Instant::now(),
             counts: Counts::default(),
         }
@@ -226,6 +231,20 @@ pub(super) struct Registered {
     pub(super) taken_back: CancellationToken,
 }
 
+impl Registered {
+    /// Enters the peer in the store, by all its ids and for so long; whether that was done in time.
+    pub(super) async fn announce(&self, lifetime: Duration) -> bool {
+        let relay = &self.relay;
+        let entered = timeout(relay.config.patience, async {
+            let _no_removal = relay.store.read().await;
+            let one = |id: &PeerId| relay.config.presence.put(*id, relay.id, lifetime);
+            join_all(self.ids.iter().map(one)).await
+        });
+        let entered = entered.await;
+        entered.is_ok_and(|all| all.iter().all(Result::is_ok))
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         self.relay.registrations().give_back(self.number);
@@ -236,11 +255,17 @@ impl Drop for Registered {
         };
         runtime.spawn(async move {
             for id in ids {
-                // Another registration may stand for it as well, or come meanwhile.
-                let others = relay.registrations().has(id);
-                if !others {
-                    let _ = relay.config.presence.remove(id, relay.id).await;
-                }
+                let removed = timeout(relay.config.patience, async {
+                    let _alone = relay.store.write().await;
+                    // Another registration may stand for it as well. One that comes after this look enters itself in the store
+                    // when this is over.
+                    let others = relay.registrations().has(id);
+                    if !others {
+                        let _ = relay.config.presence.remove(id, relay.id).await;
+                    }
+                });
+                // What stays in the store runs out.
+                let _ = removed.await;
             }
         });
     }

@@ -30,11 +30,7 @@ pub(super) async fn serve(
     };
     let registered = register(relay, session, holder).await?;
     loop {
-        let present = registered.ids.iter().map(|id| {
-            let presence = &relay.config.presence;
-            presence.put(*id, relay.id, lifetime)
-        });
-        if join_all(present).await.iter().any(Result::is_err) {
+        if !registered.announce(lifetime).await {
             return Err(Refusal::of(Status::Full));
         }
         let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);

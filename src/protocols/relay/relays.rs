@@ -90,9 +90,12 @@ impl Relays {
     pub async fn register(&self, relay: &PeerAddr) -> Result<(), RegisterError> {
         let (tell, first) = oneshot::channel();
         let stop = CancellationToken::new();
-        let before = self.state.at().insert(relay.peer(), stop.clone());
-        if let Some(before) = before {
-            before.cancel();
+        {
+            // Under one lock: the one before takes nothing out that is not its own.
+            let mut at = self.state.at();
+            if let Some(before) = at.insert(relay.peer(), stop.clone()) {
+                before.cancel();
+            }
         }
         let (node, state, relay) = (self.node.clone(), Arc::clone(&self.state), relay.clone());
         self.node.spawn(async move {
@@ -113,8 +116,8 @@ impl Relays {
 
     /// Takes a registration back; returns whether there was one. Circuits that are open go on.
     pub fn unregister(&self, relay: PeerId) -> bool {
-        let stop = self.state.at().remove(&relay);
-        stop.map(|stop| stop.cancel()).is_some()
+        let mut at = self.state.at();
+        at.remove(&relay).map(|stop| stop.cancel()).is_some()
     }
 }
 
