@@ -30,9 +30,10 @@ Exit codes:
   7  refused by the peer: this identity is not allowed, or no such service
   8  local: key, configuration, permission, or an address that is taken
 
-Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its own exit status is passed on,
-and 128 + N where signal N ended it. A failure of cepa begins with `cepa:` on standard error; `connect
---error-status N` gives it a status that the command does not use.
+Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its
+own exit status is passed on, and 128 + N where signal N ended it. A failure of
+cepa begins with `cepa:` on standard error; `connect --error-status N` gives it
+a status that the command does not use.
 
 Errors are one line on standard error. Standard output carries nothing but data.";
 

@@ -28,6 +28,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     for service in &args.services {
         service.leads_elsewhere(identity.peer_id())?;
     }
+    if !more.is_empty() && !args.register.is_empty() {
+        say(format_args!(
+            "warning: relays know this server as {} alone, the first --identity; for another one run another `cepa serve`",
+            identity.peer_id()
+        ));
+    }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
     let reachable = id::through(identity.peer_id(), &args.register)?;
     for at in &reachable {

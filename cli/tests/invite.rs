@@ -203,3 +203,16 @@ fn an_id_is_shown_in_forms_that_people_compare() {
     );
     place.fails(&["id", "show", "--words", "--art"], 2);
 }
+
+/// Whoever made the code does not say what is opened here.
+#[test]
+fn a_code_leads_through_the_network_alone() {
+    let (ann, bob) = (Place::new(), Place::new());
+    let socket = format!("unix:{}", ann.text("socket"));
+    let inviter = Inviter::start_at(&ann, &socket, &[]);
+    let said = bob.fails(&["join", &inviter.code], 2);
+    assert!(said.contains(&format!("give --at {socket}")), "{said}");
+    let joined = bob.run(&["join", &inviter.code, "--at", &socket]);
+    assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
+    assert_eq!(inviter.end().0, Some(0));
+}
