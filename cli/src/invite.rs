@@ -146,22 +146,21 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             NotAdmitted::Expired.to_string(),
         ));
     }
-    let address: Endpoint = match args.at {
-        Some(address) => address,
-        None => {
-            let address: Endpoint = invitation
-                .address()
-                .parse()
-                .map_err(|e| usage(format!("the invitation's address: {e}")))?;
-            // A code is somebody else's words: it leads through the network alone, as an address of a peer does.
-            if !address.is_network() {
-                return Err(usage(format!(
-                    "the code leads to {address}, which is no network connection and is not opened for it; to go there, give --at {}",
-                    exit::quoted(&address.to_string())
-                )));
-            }
-            address
+    let address: Endpoint = if let Some(address) = args.at {
+        address
+    } else {
+        let address: Endpoint = invitation
+            .address()
+            .parse()
+            .map_err(|e| usage(format!("the invitation's address: {e}")))?;
+        // A code is somebody else's words: it leads through the network alone, as an address of a peer does.
+        if !address.is_network() {
+            return Err(usage(format!(
+                "the code leads to {address}, which is no network connection and is not opened for it; to go there, give --at {}",
+                exit::quoted(&address.to_string())
+            )));
         }
+        address
     };
     if !address.is_socket() {
         return Err(usage(format!(
