@@ -43,7 +43,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 /// How long a command on a terminal may take to end once that was hung up; then it is killed.
-const HANG_UP: Duration = Duration::from_secs(2);
+const HANG_UP: Duration = Duration::from_secs(10);
 
 /// How much a stream holds that has not left.
 pub(crate) type Unsent<F> = fn(&F) -> usize;
