@@ -135,11 +135,6 @@ where
         self.outward.unflushed = true;
     }
 
-    /// The far stream.
-    pub(crate) fn far(&self) -> &F {
-        self.far
-    }
-
     /// Nothing more goes to the near stream, because what read there is gone; what it has written
     /// still comes.
     pub(crate) fn near_is_gone(&mut self) {

@@ -109,20 +109,15 @@ impl Near {
         F: AsyncRead + AsyncWrite + Unpin,
     {
         let on_terminal = self.stream.control().is_some();
-        match self.join(&mut far, unsent).await {
+        let failed = match self.join(&mut far).await {
             Ok(Ended::Both { far_left: None, .. }) => {
                 self.stream.cut_when_dropped(false);
                 // What is queued still leaves; input that goes on coming is answered by a reset.
                 drop(far);
-                Ok(())
+                return Ok(());
             }
-            Ok(Ended::Near(e)) => {
-                let mut leaving = Leaving::new();
-                while let Some(pause) = leaving.pause(unsent(&far)) {
-                    sleep(pause).await;
-                }
-                Err(format!("{to}: {e}"))
-            }
+            Ok(Ended::Near(e)) => format!("{to}: {e}"),
+            Err(failed) => failed,
             // The peer has reset its substream or is gone; its session tells of that.
             Ok(_) => {
                 if on_terminal {
@@ -130,10 +125,14 @@ impl Near {
                 } else if let Some(child) = &self.child {
                     child.kill().await;
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(failed) => Err(failed),
+        };
+        let mut leaving = Leaving::new();
+        while let Some(pause) = leaving.pause(unsent(&far)) {
+            sleep(pause).await;
         }
+        Err(failed)
     }
 
     /// Closes a terminal, and gives the command that had it a moment to go by itself.
@@ -146,8 +145,9 @@ impl Near {
     }
 
     /// Carries the join to its end, and minds what the streams do not tell: that the command on the near
-    /// side has exited, and that the session under the far side is lost.
-    pub(crate) async fn join<F>(&mut self, far: &mut F, unsent: Unsent<F>) -> Result<Ended, String>
+    /// side has exited, and that the session under the far side is lost. `Err`: the command failed, and its peer reads that by no
+    /// message.
+    pub(crate) async fn join<F>(&mut self, far: &mut F) -> Result<Ended, String>
     where
         F: AsyncRead + AsyncWrite + Unpin,
     {
@@ -161,7 +161,9 @@ impl Near {
         tokio::pin!(exited);
         let mut join = Join::new(&mut self.stream, far).hold_near_end();
         let (mut exit, mut drained_by) = (None, Instant::now());
-        let (mut held, mut lost, mut drained) = (None, false, false);
+        // Since when its end is held back, and whether that is for too long.
+        let (mut held, mut overdue) = (None::<Instant>, false);
+        let (mut lost, mut drained) = (false, false);
         loop {
             tokio::select! {
                 step = join.step() => match step {
@@ -184,26 +186,20 @@ impl Near {
                     join.near_has_ended();
                 }
                 () = self.line.notified() => join.flush_far(),
-                () = sleep_until(held.unwrap_or_else(Instant::now) + HELD), if held.is_some() => {}
+                () = sleep_until(held.unwrap_or_else(Instant::now) + HELD), if held.is_some() && !overdue => overdue = true,
                 _ = self.session.closed(), if !lost => {
                     lost = true;
                     join.far_is_gone();
                 }
             }
-            let Some(since) = held else {
+            if held.is_none() {
                 continue;
-            };
+            }
             match (child, &exit) {
                 // It goes on, and so does the peer.
-                (Some(_), None)
-                    if self.outbox.is_none() && join.far_may_send() && since.elapsed() >= HELD => {}
+                (Some(_), None) if overdue && self.outbox.is_none() && join.far_may_send() => {}
                 // How it ended is waited for.
-                (Some(_), None) => {
-                    if since.elapsed() >= HELD {
-                        held = Some(Instant::now());
-                    }
-                    continue;
-                }
+                (Some(_), None) => continue,
                 (Some(_), Some(end)) => match &self.outbox {
                     Some(outbox) => {
                         outbox.push(served::ended(end.exit));
@@ -212,13 +208,7 @@ impl Near {
                             say_of(peer, end);
                         }
                     }
-                    None if end.failed => {
-                        let mut leaving = Leaving::new();
-                        while let Some(pause) = leaving.pause(unsent(join.far())) {
-                            sleep(pause).await;
-                        }
-                        return Err(end.to_string());
-                    }
+                    None if end.failed => return Err(end.to_string()),
                     None => {}
                 },
                 (None, _) => {

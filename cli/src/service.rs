@@ -254,8 +254,7 @@ impl Services {
             }
         };
         served.joined_to(&near.stream);
-        let unsent = |far: &Framed<Onion<Substream>>| far.inner().wire().stats().unsent;
-        let ended = near.join(&mut served.far, unsent).await;
+        let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {
             let why = "the service broke off".to_owned();
             outbox.push(Message::Ended(Status::Failed(why)));

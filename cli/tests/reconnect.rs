@@ -334,7 +334,7 @@ fn connect_opens_the_service_anew_and_says_what_is_gone() {
 
 /// A server that stops in order ends its sessions, and no service: what was open is opened anew as after a cut.
 #[test]
-fn a_server_that_is_stopped_in_order_is_connected_to_again() {
+fn reconnects_after_a_graceful_shutdown_of_the_server() {
     let place = Place::new();
     let at = socket(&place);
     for (signal, service) in [("TERM", "talk"), ("INT", "talk")] {

@@ -95,7 +95,7 @@ fn the_status_and_the_standard_error_of_a_command_arrive() {
 }
 
 #[test]
-fn a_failure_of_cepa_is_told_apart_from_the_commands() {
+fn cepas_own_failures_have_an_exit_status_of_their_own() {
     let place = Place::new();
     let server = serve(&place, &[("seven", &sh("exit 7"))]);
     let address = server.address();
@@ -228,10 +228,8 @@ fn a_cut_upload_is_never_committed() {
     assert_eq!(parts(".done"), 1);
 }
 
-/// A service that is reset while input still goes, and one that answers and leaves the rest unread.
-#[test]
-fn a_reset_of_the_service_is_no_end_and_what_it_said_before_arrives() {
-    let place = Place::new();
+/// The address of a backend that reads a little, answers, and closes with input unread, so that the system resets it.
+fn rude() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -240,10 +238,16 @@ fn a_reset_of_the_service_is_no_end_and_what_it_said_before_arrives() {
             let mut some = [0; 1000];
             stream.read_exact(&mut some).unwrap();
             stream.write_all(&[b'y'; 200]).unwrap();
-            // Closed with input unread: the system resets it.
         }
     });
-    let server = serve(&place, &[("rude", &format!("tcp:127.0.0.1:{port}"))]);
+    format!("tcp:127.0.0.1:{port}")
+}
+
+/// A service that is reset while input still goes, and one that answers and leaves the rest unread.
+#[test]
+fn a_reset_of_the_service_is_no_end_and_what_it_said_before_arrives() {
+    let place = Place::new();
+    let server = serve(&place, &[("rude", &rude())]);
     for form in [&[][..], &["--no-status"]] {
         for _ in 0..20 {
             let address = server.address();
@@ -332,17 +336,7 @@ fn standard_error_that_nobody_reads_holds_nothing_up() {
 #[test]
 fn an_early_answer_is_read_through_a_forward() {
     let place = Place::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream: TcpStream = stream.unwrap();
-            let mut some = [0; 1000];
-            stream.read_exact(&mut some).unwrap();
-            stream.write_all(&[b'y'; 200]).unwrap();
-        }
-    });
-    let server = serve(&place, &[("rude", &format!("tcp:127.0.0.1:{port}"))]);
+    let server = serve(&place, &[("rude", &rude())]);
     let (address, id) = (server.address(), server.id());
     let words = [
         "forward",
