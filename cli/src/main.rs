@@ -35,8 +35,10 @@ mod sealed;
 mod serve;
 mod service;
 mod signal;
+mod splice;
 mod stack;
 mod stderr;
+mod told;
 mod trust;
 mod words;
 

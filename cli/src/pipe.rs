@@ -13,16 +13,17 @@ use cepa::transports::{self, Endpoint, Layer, Stream, Target};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::{self, Trust};
-use crate::child::Watched;
-use crate::connect;
+use crate::child::{self, Watched};
 use crate::console::served;
-use crate::console::wire::{Message, Status};
+use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join, Step};
+use crate::join::{Join, Step};
 use crate::link::refused;
-use crate::near::DRAIN;
+use crate::near::{DRAIN, HELD};
+use crate::splice::Ended;
 use crate::stack::few_layers;
+use crate::told::ended;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
@@ -57,12 +58,16 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    let ended = join(&mut near, &mut far).await;
+    let over = match join(&mut near, &mut far).await {
+        Ok(over) => over,
+        // The other end is cut: what it got is not all, whatever it looks like.
+        Err(status) => return ended(status),
+    };
     let lost = |address: &Endpoint, e: &std::io::Error| {
         Failure::new(Code::Lost, format!("{address}: {e}"))
     };
     // Who reads our standard output may leave, and a command is told so by SIGPIPE.
-    let left = match &ended {
+    let left = match &over {
         Ended::Both {
             near_left,
             far_left,
@@ -74,7 +79,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
         }
         _ => false,
     };
-    match ended {
+    match over {
         // Who stops taking what the other sends has lost it; only a reader of our standard output
         // may do that quietly. A command says with its status what that was.
         Ended::Both {
@@ -91,56 +96,117 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     }
     // Closed first: a command may wait for that. Its status is this one's.
     for end in [near, far] {
-        let End { onion, child } = end;
+        let End { mut onion, child } = end;
+        onion.wire_mut().cut_when_dropped(false);
         drop(onion);
-        if let Some(child) = child
-            && let Message::Ended(status) = served::ended(child.ended().await.exit)
-            && !(left && status == Status::Killed(SIGPIPE))
-        {
-            connect::ended(status)?;
+        if let Some(child) = child {
+            let status = served::ended(child.ended().await.exit);
+            if !(left && status == Status::Killed(SIGPIPE)) {
+                ended(status)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes.
-async fn join(near: &mut End, far: &mut End) -> Ended {
+/// A command at one end, as a join sees it.
+struct Held {
+    /// How it exited, once it has.
+    exit: Option<child::End>,
+    /// When what it wrote must have come, once it has exited.
+    drained_by: Option<Instant>,
+    /// When the end of its output was seen, while that is held back.
+    since: Option<Instant>,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self {
+            exit: None,
+            drained_by: None,
+            since: None,
+        }
+    }
+
+    fn exited(&mut self, end: child::End) {
+        self.exit = Some(end);
+        self.drained_by = Some(Instant::now() + DRAIN);
+    }
+
+    /// When something is to be done next.
+    async fn due(at: Option<Instant>) {
+        match at {
+            Some(at) => sleep_until(at).await,
+            None => pending().await,
+        }
+    }
+
+    /// Whether the end of its output may be passed on: `Err` with its status where it has failed. A command may close its output and
+    /// go on taking what `other_may_send`.
+    fn passes(&mut self, other_may_send: bool) -> Result<bool, Status> {
+        let Some(since) = self.since else {
+            return Ok(false);
+        };
+        let pass = match &self.exit {
+            Some(end) => match served::ended(end.exit) {
+                // Whoever read what it wrote has left; that is for the other end to tell.
+                Status::Killed(SIGPIPE) | Status::Exited(0) => true,
+                status => return Err(status),
+            },
+            None => other_may_send && since.elapsed() >= HELD,
+        };
+        if pass {
+            self.since = None;
+        }
+        Ok(pass)
+    }
+}
+
+/// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes. `Err`: it has failed, and
+/// its output was not all.
+async fn join(near: &mut End, far: &mut End) -> Result<Ended, Status> {
     let (one, other) = (near.exited(), far.exited());
     tokio::pin!(one, other);
     let mut join = Join::new(&mut near.onion, &mut far.onion);
-    let (mut one_gone, mut other_gone) = (false, false);
-    // When what they wrote must have come.
-    let (mut one_until, mut other_until) = (None, None);
-    let until = |until: Option<Instant>| async move {
-        match until {
-            Some(until) => sleep_until(until).await,
-            None => pending().await,
-        }
-    };
+    if near.child.is_some() {
+        join = join.hold_near_end();
+    }
+    if far.child.is_some() {
+        join = join.hold_far_end();
+    }
+    let (mut here, mut there) = (Held::new(), Held::new());
     loop {
+        let overdue = |held: &Held| held.since.map(|since| since + HELD).filter(|at| *at > Instant::now());
         tokio::select! {
             step = join.step() => match step {
-                Step::NearEnded => join.pass_end_on(),
-                Step::Over(ended) => return ended,
+                Step::NearEnded => here.since = Some(Instant::now()),
+                Step::FarEnded => there.since = Some(Instant::now()),
+                Step::Over(ended) => return Ok(ended),
             },
-            () = &mut one, if !one_gone => {
-                one_gone = true;
-                one_until = Some(Instant::now() + DRAIN);
+            end = &mut one, if here.exit.is_none() => {
+                here.exited(end);
                 join.near_is_gone();
             }
-            () = &mut other, if !other_gone => {
-                other_gone = true;
-                other_until = Some(Instant::now() + DRAIN);
+            end = &mut other, if there.exit.is_none() => {
+                there.exited(end);
                 join.far_has_left();
             }
-            () = until(one_until) => {
-                one_until = None;
+            () = Held::due(here.drained_by) => {
+                here.drained_by = None;
                 join.near_has_ended();
             }
-            () = until(other_until) => {
-                other_until = None;
+            () = Held::due(there.drained_by) => {
+                there.drained_by = None;
                 join.far_has_ended();
             }
+            () = Held::due(overdue(&here)) => {}
+            () = Held::due(overdue(&there)) => {}
+        }
+        if here.passes(join.far_may_send())? {
+            join.pass_end_on();
+        }
+        if there.passes(join.near_may_send())? {
+            join.pass_far_end_on();
         }
     }
 }
@@ -157,8 +223,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// An open end of the pipe; a subprocess stays with it.
 struct End {
-    onion: Onion<Stream>,
+    // Dropped first: a command is killed before its pipes close, and takes a cut for no end.
     child: Option<Watched>,
+    onion: Onion<Stream>,
 }
 
 impl End {
@@ -167,13 +234,11 @@ impl End {
     }
 
     /// Waits until the command has exited; for ever where there is none.
-    fn exited(&self) -> impl Future<Output = ()> + use<> {
+    fn exited(&self) -> impl Future<Output = child::End> + use<> {
         let ended = self.child.as_ref().map(Watched::end);
         async move {
             match ended {
-                Some(ended) => {
-                    ended.await;
-                }
+                Some(ended) => ended.await,
                 None => pending().await,
             }
         }
@@ -223,5 +288,7 @@ async fn open(
             }
         }
     }
-    Ok(End { onion, child })
+    // Whoever is there must not take what has come of a stream that broke for all there is.
+    onion.wire_mut().cut_when_dropped(true);
+    Ok(End { child, onion })
 }
