@@ -19,13 +19,18 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::splice::{Ended, is_end};
 
 /// Bytes taken in one read: enough to fill several records, small enough for many connections.
 const BUFFER: usize = 64 * 1024;
+
+/// How long what was taken of a stream that broke may take to leave.
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -53,6 +58,8 @@ pub(crate) struct Join<'a, N, F> {
     end_with_far: bool,
     near_end_told: bool,
     far_end_told: bool,
+    /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
+    broken: Option<(Ended, Pin<Box<Sleep>>)>,
 }
 
 impl<'a, N, F> Join<'a, N, F>
@@ -70,6 +77,7 @@ where
             end_with_far: false,
             near_end_told: false,
             far_end_told: false,
+            broken: None,
         }
     }
 
@@ -181,13 +189,18 @@ where
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.broken.is_some() {
+            return self.poll_broken(cx);
+        }
         self.outward.cut = self.inward.writer_was_cut();
         if let Poll::Ready(Err(e)) = self.outward.poll(cx, self.near, self.far) {
-            return Poll::Ready(Step::Over(Ended::Near(e)));
+            self.broken = Some((Ended::Near(e), Box::pin(sleep(LEAVING))));
+            return self.poll_broken(cx);
         }
         self.inward.cut = self.outward.writer_was_cut();
         if let Poll::Ready(Err(e)) = self.inward.poll(cx, self.far, self.near) {
-            return Poll::Ready(Step::Over(Ended::Far(e)));
+            self.broken = Some((Ended::Far(e), Box::pin(sleep(LEAVING))));
+            return self.poll_broken(cx);
         }
         let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
         if self.end_with_near
@@ -211,6 +224,24 @@ where
             }));
         }
         Poll::Pending
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Some((ended, until)) = &mut self.broken else {
+            return Poll::Pending;
+        };
+        let left = match ended {
+            Ended::Near(_) if !self.outward.is_done() => Pin::new(&mut *self.far).poll_flush(cx),
+            Ended::Far(_) if !self.inward.is_done() => Pin::new(&mut *self.near).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        };
+        if left.is_pending() {
+            ready!(until.as_mut().poll(cx));
+        }
+        match self.broken.take() {
+            Some((ended, _)) => Poll::Ready(Step::Over(ended)),
+            None => Poll::Pending,
+        }
     }
 
     /// Bytes that went from near to far, and from far to near.

@@ -36,6 +36,8 @@ mod serve;
 mod service;
 mod signal;
 mod splice;
+#[cfg(test)]
+mod splice_model;
 mod stack;
 mod stderr;
 mod told;

@@ -100,7 +100,12 @@ impl Near {
         let on_terminal = self.stream.control().is_some();
         let failed = match self.join(&mut far).await {
             Ok(ended) => match (verdict(&ended), ended) {
-                (Verdict { near: Told::End, .. }, _) => {
+                (
+                    Verdict {
+                        near: Told::End, ..
+                    },
+                    _,
+                ) => {
                     self.stream.cut_when_dropped(false);
                     // What is queued still leaves; input that goes on coming is answered by a reset.
                     drop(far);

@@ -21,7 +21,7 @@ use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
 use crate::near::{DRAIN, HELD};
-use crate::splice::Ended;
+use crate::splice::{Ended, Reader, lost};
 use crate::stack::few_layers;
 use crate::told::ended;
 use crate::trust;
@@ -63,37 +63,18 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
         // The other end is cut: what it got is not all, whatever it looks like.
         Err(status) => return ended(status),
     };
-    let lost = |address: &Endpoint, e: &std::io::Error| {
-        Failure::new(Code::Lost, format!("{address}: {e}"))
-    };
+    if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
+        let address = if is_near { &args.one } else { &args.other };
+        return Err(Failure::new(Code::Lost, format!("{address}: {e}")));
+    }
     // Who reads our standard output may leave, and a command is told so by SIGPIPE.
     let left = match &over {
         Ended::Both {
             near_left,
             far_left,
-        } => {
-            let quietly = |address, left: &Option<std::io::Error>| {
-                left.as_ref().is_some_and(|e| left_quietly(address, e))
-            };
-            quietly(&args.one, near_left) || quietly(&args.other, far_left)
-        }
+        } => near_left.is_some() || far_left.is_some(),
         _ => false,
     };
-    match over {
-        // Who stops taking what the other sends has lost it; only a reader of our standard output
-        // may do that quietly. A command says with its status what that was.
-        Ended::Both {
-            near_left: Some(e), ..
-        } if !near.is_command() && !left_quietly(&args.one, &e) => return Err(lost(&args.one, &e)),
-        Ended::Both {
-            far_left: Some(e), ..
-        } if !far.is_command() && !left_quietly(&args.other, &e) => {
-            return Err(lost(&args.other, &e));
-        }
-        Ended::Both { .. } => {}
-        Ended::Near(e) | Ended::NearLeft(e) => return Err(lost(&args.one, &e)),
-        Ended::Far(e) => return Err(lost(&args.other, &e)),
-    }
     // Closed first: a command may wait for that. Its status is this one's.
     for end in [near, far] {
         let End { mut onion, child } = end;
@@ -176,7 +157,11 @@ async fn join(near: &mut End, far: &mut End) -> Result<Ended, Status> {
     }
     let (mut here, mut there) = (Held::new(), Held::new());
     loop {
-        let overdue = |held: &Held| held.since.map(|since| since + HELD).filter(|at| *at > Instant::now());
+        let overdue = |held: &Held| {
+            held.since
+                .map(|since| since + HELD)
+                .filter(|at| *at > Instant::now())
+        };
         tokio::select! {
             step = join.step() => match step {
                 Step::NearEnded => here.since = Some(Instant::now()),
@@ -211,10 +196,6 @@ async fn join(near: &mut End, far: &mut End) -> Result<Ended, Status> {
     }
 }
 
-fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
-    matches!(address.target(), Target::Stdio) && e.kind() == std::io::ErrorKind::BrokenPipe
-}
-
 /// What ends a command that writes where nobody reads (POSIX).
 const SIGPIPE: u8 = 13;
 
@@ -229,8 +210,12 @@ struct End {
 }
 
 impl End {
-    fn is_command(&self) -> bool {
-        self.child.is_some()
+    fn reader(&self, address: &Endpoint) -> Reader {
+        match address.target() {
+            _ if self.child.is_some() => Reader::Command,
+            Target::Stdio => Reader::Output,
+            _ => Reader::Other,
+        }
     }
 
     /// Waits until the command has exited; for ever where there is none.

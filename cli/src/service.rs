@@ -228,7 +228,10 @@ impl Services {
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
-            return echo(served.far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
+            return echo(served.far, || {
+                outbox.push(Message::Ended(Status::Exited(0)))
+            })
+            .await;
         };
         let outbox = served.outbox();
         let mut failed = async |why: String| {

@@ -78,3 +78,40 @@ pub(crate) fn is_end(write_error: Option<&io::Error>) -> bool {
             || !matches!(e.kind(), ConnectionAborted | ConnectionReset | TimedOut)
     })
 }
+
+/// Who reads what is written to an end of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A command says with its status what it was that it took no more.
+    Command,
+    /// The reader of standard output may leave when it has what it wanted.
+    Output,
+    Other,
+}
+
+impl Reader {
+    fn may_leave(self, e: &io::Error) -> bool {
+        match self {
+            Self::Command => true,
+            Self::Output => e.kind() == io::ErrorKind::BrokenPipe,
+            Self::Other => false,
+        }
+    }
+}
+
+/// Which end of a pipe was lost, if one was; and whether that is the near one.
+pub(crate) fn lost(ended: &Ended, near: Reader, far: Reader) -> Option<(bool, &io::Error)> {
+    match ended {
+        Ended::Near(e) | Ended::NearLeft(e) => Some((true, e)),
+        Ended::Far(e) => Some((false, e)),
+        Ended::Both {
+            near_left,
+            far_left,
+        } => {
+            let near_left = near_left.as_ref().filter(|e| !near.may_leave(e));
+            let far_left = far_left.as_ref().filter(|e| !far.may_leave(e));
+            let near_lost = near_left.map(|e| (true, e));
+            near_lost.or(far_left.map(|e| (false, e)))
+        }
+    }
+}

@@ -186,15 +186,14 @@ impl<'a> Seat<'a> {
                 }
                 told::ended(status)
             }
-            Becomes::Failure(code) => {
-                Err(lost.unwrap_or_else(|| {
-                    let message = match ended {
-                        Ok(()) => "the service ended without saying how; the server's log tells more".to_owned(),
-                        Err(e) => format!("the service ended abnormally: {e}"),
-                    };
-                    Failure::new(code, message)
-                }))
-            }
+            Becomes::Failure(code) => Err(lost.unwrap_or_else(|| {
+                let message = match ended {
+                    Ok(()) => "the service ended without saying how; the server's log tells more"
+                        .to_owned(),
+                    Err(e) => format!("the service ended abnormally: {e}"),
+                };
+                Failure::new(code, message)
+            })),
         }
     }
 
