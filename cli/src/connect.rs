@@ -23,10 +23,9 @@ use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let error_status = args.error_status;
-    connect(args).await.map_err(|failure| match error_status {
-        Some(status) if !failure.is_of_command() => failure.exiting(status),
-        _ => failure,
-    })
+    connect(args)
+        .await
+        .map_err(|failure| failure.told_apart(error_status))
 }
 
 async fn connect(args: args::Connect) -> Result<(), Failure> {
@@ -64,7 +63,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
                 // Taken only now: an error before it should leave standard input to who reads it next.
                 let near = match &mut near {
                     Some(near) => near,
-                    none => none.insert(Near::take().await?),
+                    none => none.insert(Near::take(true).await?),
                 };
                 match joined(&link, near, &mut far).await {
                     Ok(()) => {
@@ -100,7 +99,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
 
 /// Carries the one session there is to its end.
 async fn joined_once(link: &Link, mut far: Far) -> Result<(), Failure> {
-    let result = match Near::take().await {
+    let result = match Near::take(false).await {
         Ok(mut near) => joined(link, &mut near, &mut far)
             .await
             .map_err(|end| end.failure),
@@ -150,10 +149,12 @@ struct Near {
     at_terminal: bool,
     /// Its end was passed on.
     ended: bool,
+    /// The service is opened again when its session is lost.
+    again: bool,
 }
 
 impl Near {
-    async fn take() -> Result<Self, Failure> {
+    async fn take(again: bool) -> Result<Self, Failure> {
         let stdio: Endpoint = "stdio:"
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
@@ -163,6 +164,7 @@ impl Near {
             stream: transports::dial(&stdio).await?,
             at_terminal,
             ended: false,
+            again,
         })
     }
 }
@@ -268,9 +270,13 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
         }
     };
     let how = far.ending.take().map_or(how, How::Said);
-    match becomes(&how, true) {
+    match becomes(&how, near.again) {
         Becomes::Success => Ok(()),
         Becomes::Status(status) => Ok(told::ended(status)?),
+        Becomes::Failure(Code::Lost) => {
+            let lost = link.lost().await;
+            Err(lost.unwrap_or_else(|| Failure::new(Code::Lost, why)).into())
+        }
         Becomes::Failure(code) => Err(Failure::new(code, why).into()),
         Becomes::Again => {
             let lost = link.lost().await;

@@ -34,6 +34,7 @@ use crate::exit::{Code, Failure, say};
 use crate::log::say_of;
 use crate::near::Near;
 use crate::splice::Ended;
+use crate::told::broke_off;
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -257,8 +258,7 @@ impl Services {
         served.joined_to(&near.stream);
         let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {
-            let why = "the service broke off".to_owned();
-            outbox.push(Message::Ended(Status::Failed(why)));
+            outbox.push(Message::Ended(broke_off()));
             let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
             return Err(format!("{to}: {e}"));
         }

@@ -76,6 +76,11 @@ pub(crate) fn becomes(how: &How, again: bool) -> Becomes {
     }
 }
 
+/// A service on a console that broke off: it has a message for that. Any other form has a reset.
+pub(crate) fn broke_off() -> Status {
+    Status::Failed("the service broke off".to_owned())
+}
+
 /// How a command's end is a failure of this process.
 pub(crate) fn ended(status: Status) -> Result<(), Failure> {
     match status {
@@ -94,10 +99,6 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
 pub(crate) struct Ending(Arc<Mutex<Option<Status>>>);
 
 impl Ending {
-    pub(crate) fn is_known(&self) -> bool {
-        self.lock().is_some()
-    }
-
     pub(crate) fn take(&self) -> Option<Status> {
         self.lock().take()
     }
@@ -140,4 +141,115 @@ pub(crate) async fn open(
         }
     }
     session.open(service).await.map(Opened::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io;
+
+    use super::*;
+    use crate::splice::{Ended, Told, verdict};
+
+    /// What ends.
+    #[derive(Clone)]
+    enum End {
+        Command(Status),
+        Socket,
+        SocketReset,
+        Substream,
+        Session,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Form {
+        Plain,
+        Status,
+        Console,
+    }
+
+    fn how(end: &End, form: Form) -> How {
+        let said = |status| match says(status, form != Form::Plain) {
+            Says::Status(status) => How::Said(status),
+            Says::End => How::Ended,
+            Says::Reset => How::Reset,
+        };
+        match end {
+            End::Command(status) => said(Some(status.clone())),
+            End::Socket => said(None),
+            End::SocketReset if form == Form::Console => How::Said(broke_off()),
+            End::SocketReset | End::Substream => How::Reset,
+            End::Session => How::Lost,
+        }
+    }
+
+    fn cell(becomes: Becomes, error_status: Option<u8>) -> String {
+        let result = match becomes {
+            Becomes::Again => return "again".to_owned(),
+            Becomes::Success => Ok(()),
+            Becomes::Status(status) => ended(status),
+            Becomes::Failure(code) => Err(Failure::new(code, "cepa's own")),
+        };
+        let status = |failure: Failure| failure.told_apart(error_status).status();
+        result.map_or_else(status, |()| 0).to_string()
+    }
+
+    #[test]
+    fn what_an_end_becomes_is_the_documented_table() {
+        let expected = include_str!("told_table.txt");
+        let mut found: String = expected.split_inclusive("\n\n").next().unwrap().to_owned();
+        let mut line = |cells: &[String]| {
+            let mut line = format!("{:<23}", cells[0]);
+            for cell in &cells[1..] {
+                write!(line, " {cell:<12}").unwrap();
+            }
+            found += line.trim_end();
+            found += "\n";
+        };
+        let head = "what ends|connect|--no-status|--error-st.99|--reconnect|console|--reconnect|forward|pipe";
+        line(&head.split('|').map(str::to_owned).collect::<Vec<_>>());
+        for (name, end) in [
+            ("command exits with 0", End::Command(Status::Exited(0))),
+            ("command exits with 3", End::Command(Status::Exited(3))),
+            ("command is killed by 9", End::Command(Status::Killed(9))),
+            ("socket ends", End::Socket),
+            ("socket is reset", End::SocketReset),
+            ("substream is reset", End::Substream),
+            ("session is cut", End::Session),
+            ("server is stopped", End::Session),
+        ] {
+            let opened = |form, again| becomes(&how(&end, form), again);
+            let forwarded = match how(&end, Form::Plain) {
+                How::Ended => Ended::Both {
+                    near_left: None,
+                    far_left: None,
+                },
+                _ => Ended::Far(io::ErrorKind::ConnectionReset.into()),
+            };
+            let pipe = match &end {
+                End::Command(status) => cell(becomes(&How::Said(status.clone()), false), None),
+                _ => "-".to_owned(),
+            };
+            line(&[
+                name.to_owned(),
+                cell(opened(Form::Status, false), None),
+                cell(opened(Form::Plain, false), None),
+                cell(opened(Form::Status, false), Some(99)),
+                cell(opened(Form::Status, true), None),
+                cell(opened(Form::Console, false), None),
+                cell(opened(Form::Console, true), None),
+                if verdict(&forwarded).near == Told::End {
+                    "end"
+                } else {
+                    "reset"
+                }
+                .to_owned(),
+                pipe,
+            ]);
+        }
+        assert!(
+            found == expected,
+            "src/told_table.txt is not what told.rs decides; if the change is meant, replace the file by:\n{found}"
+        );
+    }
 }

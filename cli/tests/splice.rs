@@ -255,29 +255,40 @@ fn hear(runtime: &Runtime, live: Live, flood: bool, heard: &Arc<AtomicUsize>) ->
     }
     let flooding = |mut to: Box<dyn Write + Send>| {
         thread::spawn(move || {
-            if flood {
-                let _ = to.write_all(&vec![0; FLOOD]);
-            }
-            to
+            let flooded = if flood {
+                to.write_all(&vec![0; FLOOD])
+            } else {
+                Ok(())
+            };
+            // The system tells of a reset once, to whoever asks first.
+            let cut = flooded.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+            drop(to);
+            cut
         })
     };
     match live {
         Live::Tcp(stream) => {
             let flood = flooding(Box::new(stream.try_clone().unwrap()));
             let saw = all(&stream, heard);
-            flood.join().unwrap();
-            saw
+            if flood.join().unwrap() {
+                "cut".to_owned()
+            } else {
+                saw
+            }
         }
         Live::Unix(stream) => {
             let flood = flooding(Box::new(stream.try_clone().unwrap()));
             let saw = all(&stream, heard);
-            flood.join().unwrap();
-            saw
+            if flood.join().unwrap() {
+                "cut".to_owned()
+            } else {
+                saw
+            }
         }
         Live::Stdio(stdin, stdout) => {
             let flood = flooding(Box::new(stdin.unwrap()));
             let saw = all(stdout.unwrap(), heard);
-            drop(flood.join().unwrap());
+            flood.join().unwrap();
             saw
         }
         Live::Substream(stream) => {

@@ -76,8 +76,8 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
 enum Outcome {
     /// `~.`, the end of the keyboard, or a signal.
     Left,
-    /// Of the service's output.
-    Ended(io::Result<()>),
+    /// The service's output; what that becomes, and why its session is lost.
+    Ended(io::Result<()>, Becomes, Option<Failure>),
     /// The session was lost and is not made again.
     Failed(Failure),
 }
@@ -137,17 +137,20 @@ impl<'a> Seat<'a> {
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
-                    ended = joined => Outcome::Ended(ended),
-                    () = &mut leaving => Outcome::Left,
+                    ended = joined => Some(ended),
+                    () = &mut leaving => None,
                 };
-                let why = match outcome {
-                    Outcome::Ended(Err(e)) if reconnect && self.is_open() && !reset_by_peer(&e) => {
-                        match link.lost().await {
-                            Some(why) => why,
-                            None => break Outcome::Ended(Err(e)),
-                        }
-                    }
-                    outcome => break outcome,
+                let Some(ended) = outcome else {
+                    break Outcome::Left;
+                };
+                let lost = match &ended {
+                    Err(e) if !reset_by_peer(e) => link.lost().await,
+                    _ => None,
+                };
+                let how = self.how(&ended, lost.is_some());
+                let why = match (becomes(&how, reconnect), lost) {
+                    (Becomes::Again, Some(why)) => why,
+                    (becomes, lost) => break Outcome::Ended(ended, becomes, lost),
                 };
                 // What is typed now is not meant for a service that knows nothing of what was before.
                 self.typed.away(true);
@@ -169,16 +172,12 @@ impl<'a> Seat<'a> {
             raw::new_line();
             say(format_args!("left {name}"));
         }
-        let ended = match outcome {
+        let (ended, becomes, lost) = match outcome {
             Outcome::Failed(failure) => return Err(failure),
             Outcome::Left => return Ok(()),
-            Outcome::Ended(ended) => ended,
+            Outcome::Ended(ended, becomes, lost) => (ended, becomes, lost),
         };
-        let lost = match &ended {
-            Err(e) if !reset_by_peer(e) => link.lost().await,
-            _ => None,
-        };
-        match becomes(&self.how(&ended, lost.is_some()), false) {
+        match becomes {
             Becomes::Success | Becomes::Again => Ok(()),
             Becomes::Status(status) => {
                 if let Status::Exited(_) = status {
@@ -206,11 +205,6 @@ impl<'a> Seat<'a> {
             (None, Err(_)) if lost => How::Lost,
             (None, Err(_)) => How::Reset,
         }
-    }
-
-    /// Whether the service has not said that it ended.
-    fn is_open(&self) -> bool {
-        !self.ending.is_known()
     }
 
     /// Another session, and the service in it.
