@@ -121,7 +121,8 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
         Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
     };
     let ended = Join::new(&mut near, &mut far).end_with_near().run().await;
-    if verdict(&ended).near == Told::End {
+    // A reset would take back what is on its way to it.
+    if verdict(&ended).near != Told::Cut {
         near.cut_when_dropped(false);
     }
     match ended {

@@ -18,7 +18,7 @@ use crate::console::served;
 use crate::console::wire::Message;
 use crate::join::{Join, Step};
 use crate::log::say_of;
-use crate::splice::{Ended, Told, Verdict, verdict};
+use crate::splice::{Ended, Told, verdict};
 use crate::told::{Says, says};
 
 /// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
@@ -28,8 +28,8 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 /// command may close its output and go on taking input.
 pub(crate) const HELD: Duration = Duration::from_secs(10);
 
-/// A reset waits until what is in front of it has left, as long as some of it leaves within this time.
-const STALLED: Duration = Duration::from_secs(30);
+/// A reset waits until what is in front of it has left, as long as some of it leaves within this time: a slow reader is told of room seldom.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// How long a command on a terminal may take to end once that was hung up; then it is killed.
 const HANG_UP: Duration = Duration::from_secs(10);
@@ -99,29 +99,28 @@ impl Near {
     {
         let on_terminal = self.stream.control().is_some();
         let failed = match self.join(&mut far).await {
-            Ok(ended) => match (verdict(&ended), ended) {
-                (
-                    Verdict {
-                        near: Told::End, ..
-                    },
-                    _,
-                ) => {
-                    self.stream.cut_when_dropped(false);
-                    // What is queued still leaves; input that goes on coming is answered by a reset.
-                    drop(far);
-                    return Ok(());
-                }
-                (_, Ended::Near(e)) => format!("{to}: {e}"),
-                // The peer has reset its substream or is gone; its session tells of that.
-                _ => {
-                    if on_terminal {
-                        self.hang_up().await;
-                    } else if let Some(child) = &self.child {
-                        child.kill().await;
+            Ok(ended) => {
+                let told = verdict(&ended).near;
+                // Of a whole input a reset would take back what is on its way.
+                self.stream.cut_when_dropped(told == Told::Cut);
+                match ended {
+                    _ if told == Told::End => {
+                        // What is queued still leaves; input that goes on coming is answered by a reset.
+                        drop(far);
+                        return Ok(());
                     }
-                    return Ok(());
+                    Ended::Near(e) => format!("{to}: {e}"),
+                    // The peer has reset its substream or is gone; its session tells of that.
+                    _ => {
+                        if on_terminal {
+                            self.hang_up().await;
+                        } else if let Some(child) = &self.child {
+                            child.kill().await;
+                        }
+                        return Ok(());
+                    }
                 }
-            },
+            }
             Err(failed) => failed,
         };
         leave(&mut far, wire).await;

@@ -21,7 +21,7 @@ use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
 use crate::near::{DRAIN, HELD};
-use crate::splice::{Ended, Reader, lost};
+use crate::splice::{Ended, Reader, Told, lost, verdict};
 use crate::stack::few_layers;
 use crate::told::ended;
 use crate::trust;
@@ -63,6 +63,11 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
         // The other end is cut: what it got is not all, whatever it looks like.
         Err(status) => return ended(status),
     };
+    let told = verdict(&over);
+    for (end, told) in [(&mut near, told.near), (&mut far, told.far)] {
+        // A reset would take back what is on its way.
+        end.onion.wire_mut().cut_when_dropped(told == Told::Cut);
+    }
     if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
         let address = if is_near { &args.one } else { &args.other };
         return Err(Failure::new(Code::Lost, format!("{address}: {e}")));
@@ -77,8 +82,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     // Closed first: a command may wait for that. Its status is this one's.
     for end in [near, far] {
-        let End { mut onion, child } = end;
-        onion.wire_mut().cut_when_dropped(false);
+        let End { onion, child } = end;
         drop(onion);
         if let Some(child) = child {
             let status = served::ended(child.ended().await.exit);

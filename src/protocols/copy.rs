@@ -31,8 +31,8 @@ pub(crate) const LOST: u32 = 7;
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
 
-/// An end that is to be reset has so long to take some more of what comes before.
-const STALLED: Duration = Duration::from_secs(30);
+/// An end that is to be reset has so long to take some more of what comes before: a slow reader is told of room seldom.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// One end of a circuit, with what was read of it already.
 pub(crate) struct End {

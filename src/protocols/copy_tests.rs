@@ -218,10 +218,11 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        let outcome = runtime.block_on(timeout(FOR_EVER, async {
+        let live = async {
             let (client, server) = joined().await;
             tokio::join!(act(client, &one, 21), act(server, &two, 22))
-        }));
+        };
+        let outcome = runtime.block_on(async { timeout(FOR_EVER, live).await });
         let Ok((a, b)) = outcome else {
             return Err(TestCaseError::fail("it does not end"));
         };
