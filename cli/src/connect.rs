@@ -263,9 +263,10 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
                 "the service ended abnormally ({e}), so its output is incomplete; \
                  the server's log tells more"
             );
-            match reset_by_peer(&e) || link.lost().await.is_none() {
-                true => (How::Reset, why),
-                false => (How::Lost, why),
+            if reset_by_peer(&e) || link.lost().await.is_none() {
+                (How::Reset, why)
+            } else {
+                (How::Lost, why)
             }
         }
     };

@@ -450,7 +450,8 @@ fn tried(row: &Row, to: &str, cell: &str) -> Result<(), String> {
     let go = || {
         let start = Instant::now();
         let so_far = || match to {
-            "exec" => fs::metadata(other_dir.join("got")).map_or(0, |meta| meta.len() as usize),
+            "exec" => fs::metadata(other_dir.join("got"))
+                .map_or(0, |meta| usize::try_from(meta.len()).unwrap()),
             _ => heard.load(Ordering::SeqCst),
         };
         while so_far() < LITTLE {

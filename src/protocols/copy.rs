@@ -127,12 +127,13 @@ enum Told {
 fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Told; 2]> {
     use WayEnd::{Cut, Ended, Left};
     Some(match (first, second) {
-        (Some(Cut(code)), _) | (_, Some(Cut(code))) => [Told::Reset(code); 2],
+        (Some(Cut(code)), _) | (_, Some(Cut(code))) | (Some(Left(code)), Some(Left(_))) => {
+            [Told::Reset(code); 2]
+        }
         (Some(Ended), Some(Ended)) => [Told::End; 2],
         // Behind its end the first is told that the second takes no more.
         (Some(Left(code)), Some(Ended)) => [Told::Reset(code), Told::End],
         (Some(Ended), Some(Left(code))) => [Told::End, Told::Reset(code)],
-        (Some(Left(code)), Some(Left(_))) => [Told::Reset(code); 2],
         (None, _) | (_, None) => return None,
     })
 }
