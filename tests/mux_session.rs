@@ -1098,3 +1098,40 @@ async fn a_kept_stream_outlives_the_handles_of_its_session() {
     timeout(HANG, driven).await.unwrap().unwrap().unwrap();
     assert_eq!(here.read_chunk().await.unwrap(), None);
 }
+
+/// [`Substream::drained`] returns when all has left, the end too; is cancel safe; and knows a peer that takes nothing.
+#[tokio::test(start_paused = true)]
+async fn drained_tells_when_all_has_left() {
+    let ((client, _), (server, _)) = pair();
+    let mut here = client.open().await.unwrap();
+    here.write_all(&data(10, 0)).await.unwrap();
+    let mut there = server.accept().await.unwrap();
+    let minute = Some(Duration::from_secs(60));
+    here.drained(minute).await.unwrap();
+    assert_eq!(here.stats().unsent, 0);
+    // More than the peer's window takes.
+    let long = data(250_000 + 100_000, 0);
+    here.write_all(&long).await.unwrap();
+    here.shutdown().await.unwrap();
+    let stalled = here.drained(minute).await.unwrap_err();
+    assert_eq!(stalled.kind(), std::io::ErrorKind::TimedOut);
+    assert!(here.stats().unsent > 0);
+    // A future that is dropped has changed nothing; one that waits is woken by the peer's reading.
+    let cancelled = tokio::time::timeout(Duration::from_secs(1), here.drained(None)).await;
+    assert!(cancelled.is_err());
+    let reading = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).await.unwrap();
+        got.len()
+    };
+    let (drained, got) = tokio::join!(here.drained(None), reading);
+    drained.unwrap();
+    assert_eq!(got, 10 + long.len());
+    // What is lost has not left.
+    let mut here = client.open().await.unwrap();
+    here.write_all(&long).await.unwrap();
+    let mut there = server.accept().await.unwrap();
+    there.reset(5);
+    assert!(here.drained(None).await.is_err());
+}

@@ -3,34 +3,29 @@
 //! With `--reconnect` the service is opened anew in a new session when the session is lost. Bytes that were
 //! on their way are gone then, in both directions; standard input is not read meanwhile, so what comes later
 //! is whole. Once its end was passed on there is nothing to open the service anew for: the loss is the end.
-//!
-//! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, docs/PROTOCOL.md), so that the status and the
-//! standard error of a command arrive. A peer that refuses the form is asked for the service by its name alone; its command's failure is
-//! a reset then.
 
 use std::io::{self, IsTerminal as _};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa::mux::{StreamError, Substream};
 use cepa::onion::Onion;
-use cepa::session::{OpenError, ServiceName};
+use cepa::session::OpenError;
 use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
 use crate::again::Again;
 use crate::args::{self, Whither};
-use crate::console::framed::Framed;
-use crate::console::wire::{self, Message, Status};
+use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join, Step};
+use crate::join::{Join, Step};
 use crate::link::Link;
+use crate::splice::Ended;
+use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let error_status = args.error_status;
-    connect(args).await.map_err(|failure| match error_status {
-        Some(status) if !failure.is_of_command() => failure.exiting(status),
-        _ => failure,
-    })
+    connect(args)
+        .await
+        .map_err(|failure| failure.told_apart(error_status))
 }
 
 async fn connect(args: args::Connect) -> Result<(), Failure> {
@@ -68,7 +63,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
                 // Taken only now: an error before it should leave standard input to who reads it next.
                 let near = match &mut near {
                     Some(near) => near,
-                    none => none.insert(Near::take().await?),
+                    none => none.insert(Near::take(true).await?),
                 };
                 match joined(&link, near, &mut far).await {
                     Ok(()) => {
@@ -104,7 +99,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
 
 /// Carries the one session there is to its end.
 async fn joined_once(link: &Link, mut far: Far) -> Result<(), Failure> {
-    let result = match Near::take().await {
+    let result = match Near::take(false).await {
         Ok(mut near) => joined(link, &mut near, &mut far)
             .await
             .map_err(|end| end.failure),
@@ -154,10 +149,12 @@ struct Near {
     at_terminal: bool,
     /// Its end was passed on.
     ended: bool,
+    /// The service is opened again when its session is lost.
+    again: bool,
 }
 
 impl Near {
-    async fn take() -> Result<Self, Failure> {
+    async fn take(again: bool) -> Result<Self, Failure> {
         let stdio: Endpoint = "stdio:"
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
@@ -167,6 +164,7 @@ impl Near {
             stream: transports::dial(&stdio).await?,
             at_terminal,
             ended: false,
+            again,
         })
     }
 }
@@ -190,80 +188,35 @@ impl From<Failure> for End {
 /// The service.
 struct Far {
     stream: Box<dyn ByteStream>,
-    /// How it ended, where it says so, once it has.
-    status: Option<Arc<Mutex<Option<Status>>>>,
+    /// It says how it ended.
+    says: bool,
+    ending: Ending,
 }
 
 impl Far {
     async fn open(link: &Link, service: &str, with_status: bool) -> Result<Self, OpenError> {
-        let name = format!("{}{service}", wire::EXEC_PREFIX);
-        if with_status && ServiceName::check(&name).is_ok() {
-            match link.session.open(&name).await {
-                Ok(far) => return Ok(Self::with_status(far)),
-                Err(OpenError::Refused { .. }) => {}
-                Err(e) => return Err(e),
-            }
+        if !with_status {
+            return link.session.open(service).await.map(Self::plain);
         }
-        link.session.open(service).await.map(Self::plain)
+        let ending = Ending::default();
+        let tell = |line: &str| say(line);
+        let far = told::open(&link.session, wire::EXEC_PREFIX, service, &ending, tell).await?;
+        Ok(match far {
+            Opened::Plain(far) => Self::plain(far),
+            Opened::Framed(far) => Self {
+                stream: Box::new(far.with_chunk(wire::BULK_MAX).splitting_the_end()),
+                says: true,
+                ending,
+            },
+        })
     }
 
     fn plain(far: Onion<Substream>) -> Self {
         Self {
             stream: Box::new(far),
-            status: None,
+            says: false,
+            ending: Ending::default(),
         }
-    }
-
-    fn with_status(far: Onion<Substream>) -> Self {
-        let status = Arc::<Mutex<_>>::default();
-        let ended = Arc::clone(&status);
-        let hear = move |message| match message {
-            Message::Ended(status) => {
-                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-            }
-            Message::Stderr(line) => say(line),
-            Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
-        };
-        Self {
-            stream: Box::new(
-                Framed::new(far, Box::new(hear))
-                    .with_chunk(wire::BULK_MAX)
-                    .splitting_the_end(),
-            ),
-            status: Some(status),
-        }
-    }
-
-    /// Whether it has said how it ended.
-    fn has_ended(&self) -> bool {
-        let status = self.status.as_ref();
-        status.is_some_and(|s| s.lock().unwrap_or_else(PoisonError::into_inner).is_some())
-    }
-
-    /// What a service's end means that was none of an error: its status, where that was to come.
-    fn ended(&self) -> Result<(), Failure> {
-        let Some(status) = &self.status else {
-            return Ok(());
-        };
-        let status = status.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let cut = || {
-            let why = "the service ended without saying how, so its output may be incomplete; the server's log tells more";
-            Err(Failure::new(Code::Other, why))
-        };
-        status.map_or_else(cut, ended)
-    }
-}
-
-/// What the end of a service's command is for this process.
-pub(crate) fn ended(status: Status) -> Result<(), Failure> {
-    match status {
-        Status::Exited(0) => Ok(()),
-        Status::Exited(status) => Err(Failure::of_command(status)),
-        Status::Killed(signal) => {
-            say(&status);
-            Err(Failure::of_command(128_u8.saturating_add(signal)))
-        }
-        Status::Failed(why) => Err(Failure::new(Code::Other, why)),
     }
 }
 
@@ -271,8 +224,8 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
     // Who says how it ended has no use for more input; a person at a terminal has nothing more to say then. A pipe may.
     let mut join = Join::new(&mut near.stream, &mut far.stream)
         .end_with_near()
-        .end_with_far(near.at_terminal || far.status.is_some())
-        .read_far_to_its_end(far.status.is_some())
+        .end_with_far(near.at_terminal || far.says)
+        .read_far_to_its_end(far.says)
         .hold_near_end();
     let ended = loop {
         match join.step().await {
@@ -280,44 +233,60 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
                 near.ended = true;
                 join.pass_end_on();
             }
+            // It is not held.
+            Step::FarEnded => join.pass_far_end_on(),
             Step::Over(ended) => break ended,
         }
     };
-    let lost = async |e: &io::Error| {
-        if reset_by_peer(e) {
-            return None;
-        }
-        let failure = link.lost().await?;
-        Some(End {
-            failure,
-            lost: true,
-        })
-    };
-    match ended {
-        // A service may end and leave the rest of its input unread; a session that ends so has cut it.
-        Ended::Both {
-            far_left: Some(e), ..
-        } if !reset_by_peer(&e) && !far.has_ended() => Err(lost(&e)
-            .await
-            .unwrap_or_else(|| Failure::new(Code::Lost, format!("input was cut off: {e}")).into())),
-        Ended::Both { .. } => Ok(far.ended()?),
+    let (how, why) = match ended {
         // The reader of standard output has what it wanted.
-        Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         Ended::NearLeft(e) => {
             let message = format!("cannot write to standard output: {e}");
-            Err(Failure::new(Code::Other, message).into())
+            return Err(Failure::new(Code::Other, message).into());
         }
         Ended::Near(e) => {
             let message = format!("cannot read standard input: {e}");
-            Err(Failure::new(Code::Other, message).into())
+            return Err(Failure::new(Code::Other, message).into());
         }
-        Ended::Far(e) => Err(lost(&e).await.unwrap_or_else(|| {
-            let message = format!(
+        // It may leave the rest of its input unread; a session that ends so has cut it.
+        Ended::Both {
+            far_left: Some(e), ..
+        } if !reset_by_peer(&e) => (How::Lost, format!("input was cut off: {e}")),
+        Ended::Both { .. } if far.says => {
+            let why = "the service ended without saying how, so its output may be incomplete; the server's log tells more";
+            (How::Unsaid, why.to_owned())
+        }
+        Ended::Both { .. } => (How::Ended, String::new()),
+        Ended::Far(e) => {
+            let why = format!(
                 "the service ended abnormally ({e}), so its output is incomplete; \
                  the server's log tells more"
             );
-            Failure::new(Code::Other, message).into()
-        })),
+            if reset_by_peer(&e) || link.lost().await.is_none() {
+                (How::Reset, why)
+            } else {
+                (How::Lost, why)
+            }
+        }
+    };
+    let how = far.ending.take().map_or(how, How::Said);
+    match becomes(&how, near.again) {
+        Becomes::Success => Ok(()),
+        Becomes::Status(status) => Ok(told::ended(status)?),
+        Becomes::Failure(Code::Lost) => {
+            let lost = link.lost().await;
+            Err(lost.unwrap_or_else(|| Failure::new(Code::Lost, why)).into())
+        }
+        Becomes::Failure(code) => Err(Failure::new(code, why).into()),
+        Becomes::Again => {
+            let lost = link.lost().await;
+            let cut = || Failure::new(Code::Lost, why).into();
+            Err(lost.map_or_else(cut, |failure| End {
+                failure,
+                lost: true,
+            }))
+        }
     }
 }
 

@@ -105,12 +105,25 @@ impl Failure {
         self
     }
 
+    /// A status of its own for what is cepa's failure and not that of a command.
+    pub(crate) fn told_apart(self, status: Option<u8>) -> Self {
+        match status {
+            Some(status) if !self.is_of_command() => self.exiting(status),
+            _ => self,
+        }
+    }
+
+    /// What the process exits with.
+    pub(crate) fn status(&self) -> u8 {
+        self.exit.unwrap_or(self.code as u8)
+    }
+
     /// Prints `cepa: …` on standard error and gives the code for the process.
     pub(crate) fn report(&self) -> u8 {
         if !self.is_of_command() {
             say(format_args!("cepa: {}", self.message));
         }
-        self.exit.unwrap_or(self.code as u8)
+        self.status()
     }
 }
 

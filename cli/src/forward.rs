@@ -20,10 +20,11 @@ use crate::again::Again;
 use crate::args;
 use crate::exit::{Failure, say};
 use crate::id;
-use crate::join::{Ended, Join};
+use crate::join::Join;
 use crate::link::Link;
 use crate::log::{self, say_of};
 use crate::signal::Signals;
+use crate::splice::{Ended, Told, verdict};
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -119,8 +120,13 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
         Ok(far) => far,
         Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
     };
-    match Join::new(&mut near, &mut far).end_with_near().run().await {
-        Ended::Both { .. } => near.cut_when_dropped(false),
+    let ended = Join::new(&mut near, &mut far).end_with_near().run().await;
+    // A reset would take back what is on its way to it.
+    if verdict(&ended).near != Told::Cut {
+        near.cut_when_dropped(false);
+    }
+    match ended {
+        Ended::Both { .. } => {}
         Ended::NearLeft(e) | Ended::Near(e) => {
             say_of(
                 log::source(near.remote().into(), near.label()),

@@ -19,30 +19,21 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use crate::splice::{Ended, is_end};
 
 /// Bytes taken in one read: enough to fill several records, small enough for many connections.
 const BUFFER: usize = 64 * 1024;
 
+/// How long what was taken of a stream that broke may take to leave.
+const LEAVING: Duration = Duration::from_secs(30);
+
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
-
-/// What ended a join before both ways did, or how both did.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// Each way came to its end, or its taker left: `near_left` and `far_left` say so.
-    Both {
-        near_left: Option<io::Error>,
-        far_left: Option<io::Error>,
-    },
-    /// The near stream could not be read.
-    Near(io::Error),
-    /// The far stream could not be read.
-    Far(io::Error),
-    /// The near stream takes no more, and its owner wants nothing without it.
-    NearLeft(io::Error),
-}
 
 /// What [`Join::step`] came to.
 #[derive(Debug)]
@@ -50,6 +41,8 @@ pub(crate) enum Step {
     /// The near stream has ended, and its end is held back until [`Join::pass_end_on`]; the other way goes on
     /// meanwhile. Comes once.
     NearEnded,
+    /// The same of the far stream, until [`Join::pass_far_end_on`].
+    FarEnded,
     /// All is over.
     Over(Ended),
 }
@@ -64,6 +57,9 @@ pub(crate) struct Join<'a, N, F> {
     end_with_near: bool,
     end_with_far: bool,
     near_end_told: bool,
+    far_end_told: bool,
+    /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
+    broken: Option<(Ended, Pin<Box<Sleep>>)>,
 }
 
 impl<'a, N, F> Join<'a, N, F>
@@ -80,6 +76,8 @@ where
             end_with_near: false,
             end_with_far: false,
             near_end_told: false,
+            far_end_told: false,
+            broken: None,
         }
     }
 
@@ -101,9 +99,14 @@ where
         self
     }
 
+    /// Whether the near stream has more to give to the far one.
+    pub(crate) fn near_may_send(&self) -> bool {
+        !self.outward.is_done() && !matches!(self.outward.state, State::Held)
+    }
+
     /// Whether the far stream has more to give to the near one.
     pub(crate) fn far_may_send(&self) -> bool {
-        !self.inward.is_done()
+        !self.inward.is_done() && !matches!(self.inward.state, State::Held)
     }
 
     /// Asks to be told of the near stream's end before the far one is ([`Step::NearEnded`]).
@@ -112,12 +115,20 @@ where
         self
     }
 
+    /// Asks to be told of the far stream's end before the near one is ([`Step::FarEnded`]).
+    pub(crate) fn hold_far_end(mut self) -> Self {
+        self.inward.hold = true;
+        self
+    }
+
+    /// After [`Step::FarEnded`]: it was a clean end, the near stream may have it.
+    pub(crate) fn pass_far_end_on(&mut self) {
+        self.inward.pass_on();
+    }
+
     /// After [`Step::NearEnded`]: it was a clean end, the far stream may have it.
     pub(crate) fn pass_end_on(&mut self) {
-        self.outward.hold = false;
-        if matches!(self.outward.state, State::Held) {
-            self.outward.state = State::Closing;
-        }
+        self.outward.pass_on();
     }
 
     /// What can be read of the near stream now is all there is: whoever writes there is gone, though others may hold it open.
@@ -166,6 +177,7 @@ where
         loop {
             match self.step().await {
                 Step::NearEnded => self.pass_end_on(),
+                Step::FarEnded => self.pass_far_end_on(),
                 Step::Over(ended) => return ended,
             }
         }
@@ -177,13 +189,18 @@ where
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.broken.is_some() {
+            return self.poll_broken(cx);
+        }
         self.outward.cut = self.inward.writer_was_cut();
         if let Poll::Ready(Err(e)) = self.outward.poll(cx, self.near, self.far) {
-            return Poll::Ready(Step::Over(Ended::Near(e)));
+            self.broken = Some((Ended::Near(e), Box::pin(sleep(LEAVING))));
+            return self.poll_broken(cx);
         }
         self.inward.cut = self.outward.writer_was_cut();
         if let Poll::Ready(Err(e)) = self.inward.poll(cx, self.far, self.near) {
-            return Poll::Ready(Step::Over(Ended::Far(e)));
+            self.broken = Some((Ended::Far(e), Box::pin(sleep(LEAVING))));
+            return self.poll_broken(cx);
         }
         let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
         if self.end_with_near
@@ -195,6 +212,10 @@ where
             self.near_end_told = true;
             return Poll::Ready(Step::NearEnded);
         }
+        if matches!(self.inward.state, State::Held) && !self.far_end_told {
+            self.far_end_told = true;
+            return Poll::Ready(Step::FarEnded);
+        }
         if inward && (outward || self.end_with_far) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
             return Poll::Ready(Step::Over(Ended::Both {
@@ -203,6 +224,24 @@ where
             }));
         }
         Poll::Pending
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Some((ended, until)) = &mut self.broken else {
+            return Poll::Pending;
+        };
+        let left = match ended {
+            Ended::Near(_) if !self.outward.is_done() => Pin::new(&mut *self.far).poll_flush(cx),
+            Ended::Far(_) if !self.inward.is_done() => Pin::new(&mut *self.near).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        };
+        if left.is_pending() {
+            ready!(until.as_mut().poll(cx));
+        }
+        match self.broken.take() {
+            Some((ended, _)) => Poll::Ready(Step::Over(ended)),
+            None => Poll::Pending,
+        }
     }
 
     /// Bytes that went from near to far, and from far to near.
@@ -263,19 +302,21 @@ impl Way {
         }
     }
 
+    fn pass_on(&mut self) {
+        self.hold = false;
+        if matches!(self.state, State::Held) {
+            self.state = State::Closing;
+        }
+    }
+
     fn is_done(&self) -> bool {
         matches!(self.state, State::Done | State::Left(_))
     }
 
-    /// Whether the system said of the writer that it was cut: a socket then tells the reader of an end, however much is
-    /// missing. A substream tells its reader the truth by itself, and who closes a pipe has only had enough.
+    /// Whether an end of what is written to would be none; see [`is_end`].
     fn writer_was_cut(&self) -> bool {
-        use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut};
         match &self.state {
-            State::Left(e) => {
-                e.raw_os_error().is_some()
-                    && matches!(e.kind(), ConnectionAborted | ConnectionReset | TimedOut)
-            }
+            State::Left(e) => !is_end(Some(e)),
             _ => false,
         }
     }

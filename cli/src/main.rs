@@ -35,8 +35,12 @@ mod sealed;
 mod serve;
 mod service;
 mod signal;
+mod splice;
+#[cfg(test)]
+mod splice_model;
 mod stack;
 mod stderr;
+mod told;
 mod trust;
 mod words;
 

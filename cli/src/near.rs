@@ -1,52 +1,41 @@
 //! The near side of a service: what was opened for one substream, joined to it until both have ended, and ended as the
-//! other side did.
-//!
-//! | what ended first | what the near side is told | what the far side is told |
-//! |---|---|---|
-//! | near: an end, no command | its input ends when the far side's does | an end |
-//! | near: the command exits with 0 | - | what it wrote, then an end (after `ended`, where that was asked for) |
-//! | near: the command fails | - | what it wrote, then `ended` and an end; else a reset |
-//! | near: a socket or device fails | - | what came before, then a reset |
-//! | far: an end | the end of its input | - |
-//! | far: a reset, or its session is lost | a command is killed; TCP is reset; a terminal is hung up; a Unix socket closes, which has no way to say it | - |
+//! other side did: `splice_table.txt` has every case.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa::mux::Substream;
 use cepa::session::Session;
 use cepa::transports::{Endpoint, Stream, Terminal, TransportError, dial_for_peer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::child::Watched;
 use crate::console::framed::Outbox;
 use crate::console::served;
-use crate::console::wire::{Message, Status};
-use crate::join::{Ended, Join, Step};
+use crate::console::wire::Message;
+use crate::join::{Join, Step};
 use crate::log::say_of;
+use crate::splice::{Ended, Told, verdict};
+use crate::told::{Says, says};
 
 /// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long the end of a command's output is held back for its status, while its peer has no other way to read that and may still send: a
 /// command may close its output and go on taking input.
-const HELD: Duration = Duration::from_secs(10);
+pub(crate) const HELD: Duration = Duration::from_secs(10);
 
-/// A reset throws away what is queued in front of it. So it waits until that has left, as long as some of it leaves
-/// within this time.
-const STALLED: Duration = Duration::from_secs(30);
-
-/// Pauses between two looks at what has not left; each is twice as long as the one before.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// A reset waits until what is in front of it has left, as long as some of it leaves within this time: a slow reader is told of room seldom.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// How long a command on a terminal may take to end once that was hung up; then it is killed.
 const HANG_UP: Duration = Duration::from_secs(10);
 
-/// How much a stream holds that has not left.
-pub(crate) type Unsent<F> = fn(&F) -> usize;
+/// The substream that a stream stands on.
+pub(crate) type Wire<F> = fn(&mut F) -> &mut Substream;
 
 /// What was opened for a substream.
 pub(crate) struct Near {
@@ -103,35 +92,38 @@ impl Near {
         mut self,
         to: &Endpoint,
         mut far: F,
-        unsent: Unsent<F>,
+        wire: Wire<F>,
     ) -> Result<(), String>
     where
         F: AsyncRead + AsyncWrite + Unpin,
     {
         let on_terminal = self.stream.control().is_some();
         let failed = match self.join(&mut far).await {
-            Ok(Ended::Both { far_left: None, .. }) => {
-                self.stream.cut_when_dropped(false);
-                // What is queued still leaves; input that goes on coming is answered by a reset.
-                drop(far);
-                return Ok(());
-            }
-            Ok(Ended::Near(e)) => format!("{to}: {e}"),
-            Err(failed) => failed,
-            // The peer has reset its substream or is gone; its session tells of that.
-            Ok(_) => {
-                if on_terminal {
-                    self.hang_up().await;
-                } else if let Some(child) = &self.child {
-                    child.kill().await;
+            Ok(ended) => {
+                let told = verdict(&ended).near;
+                // Of a whole input a reset would take back what is on its way.
+                self.stream.cut_when_dropped(told == Told::Cut);
+                match ended {
+                    _ if told == Told::End => {
+                        // What is queued still leaves; input that goes on coming is answered by a reset.
+                        drop(far);
+                        return Ok(());
+                    }
+                    Ended::Near(e) => format!("{to}: {e}"),
+                    // The peer has reset its substream or is gone; its session tells of that.
+                    _ => {
+                        if on_terminal {
+                            self.hang_up().await;
+                        } else if let Some(child) = &self.child {
+                            child.kill().await;
+                        }
+                        return Ok(());
+                    }
                 }
-                return Ok(());
             }
+            Err(failed) => failed,
         };
-        let mut leaving = Leaving::new();
-        while let Some(pause) = leaving.pause(unsent(&far)) {
-            sleep(pause).await;
-        }
+        leave(&mut far, wire).await;
         Err(failed)
     }
 
@@ -168,6 +160,8 @@ impl Near {
             tokio::select! {
                 step = join.step() => match step {
                     Step::Over(ended) => return Ok(ended),
+                    // It is not held.
+                    Step::FarEnded => join.pass_far_end_on(),
                     Step::NearEnded => {
                         held = Some(Instant::now());
                         if let Some(outbox) = &self.outbox {
@@ -200,20 +194,18 @@ impl Near {
                 (Some(_), None) if overdue && self.outbox.is_none() && join.far_may_send() => {}
                 // How it ended is waited for.
                 (Some(_), None) => continue,
-                (Some(_), Some(end)) => match &self.outbox {
-                    Some(outbox) => {
-                        outbox.push(served::ended(end.exit));
-                        if end.failed {
-                            let peer = self.session.peer().id();
-                            say_of(peer, end);
-                        }
-                    }
-                    None if end.failed => return Err(end.to_string()),
-                    None => {}
-                },
-                (None, _) => {
+                _ => {}
+            }
+            let status = exit.as_ref().map(|end| served::ended(end.exit));
+            match (says(status, self.outbox.is_some()), &exit) {
+                (Says::Reset, Some(end)) => return Err(end.to_string()),
+                (Says::Reset | Says::End, _) => {}
+                (Says::Status(status), exit) => {
                     if let Some(outbox) = &self.outbox {
-                        outbox.push(Message::Ended(Status::Exited(0)));
+                        outbox.push(Message::Ended(status));
+                    }
+                    if let Some(end) = exit.as_ref().filter(|end| end.failed) {
+                        say_of(self.session.peer().id(), end);
                     }
                 }
             }
@@ -223,32 +215,15 @@ impl Near {
     }
 }
 
-/// Waits until everything has left, or none of it does any more. The mux does not tell, so this looks now and then.
-struct Leaving {
-    least: usize,
-    since: Instant,
-    pause: Duration,
-}
-
-impl Leaving {
-    fn new() -> Self {
-        Self {
-            least: usize::MAX,
-            since: Instant::now(),
-            pause: FIRST_LOOK,
+/// Waits until everything that was written has left, or none of it does any more: a reset throws away what is in front of it.
+async fn leave<F: AsyncWrite + Unpin>(far: &mut F, wire: Wire<F>) {
+    loop {
+        let before = wire(far).stats().data_out;
+        match timeout(STALLED, far.flush()).await {
+            Ok(_) => break,
+            Err(_) if wire(far).stats().data_out > before => {}
+            Err(_) => return,
         }
     }
-
-    /// How long until the next look; `None`: that was the last one.
-    fn pause(&mut self, unsent: usize) -> Option<Duration> {
-        if unsent < self.least {
-            (self.least, self.since) = (unsent, Instant::now());
-        }
-        if unsent == 0 || self.since.elapsed() > STALLED {
-            return None;
-        }
-        let pause = self.pause;
-        self.pause = (2 * pause).min(LONGEST_LOOK);
-        Some(pause)
-    }
+    let _ = wire(far).drained(Some(STALLED)).await;
 }

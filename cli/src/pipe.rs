@@ -13,16 +13,17 @@ use cepa::transports::{self, Endpoint, Layer, Stream, Target};
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::{self, Trust};
-use crate::child::Watched;
-use crate::connect;
+use crate::child::{self, Watched};
 use crate::console::served;
-use crate::console::wire::{Message, Status};
+use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join, Step};
+use crate::join::{Join, Step};
 use crate::link::refused;
-use crate::near::DRAIN;
+use crate::near::{DRAIN, HELD};
+use crate::splice::{Ended, Reader, Told, lost, verdict};
 use crate::stack::few_layers;
+use crate::told::ended;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
@@ -57,96 +58,146 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    let ended = join(&mut near, &mut far).await;
-    let lost = |address: &Endpoint, e: &std::io::Error| {
-        Failure::new(Code::Lost, format!("{address}: {e}"))
+    let over = match join(&mut near, &mut far).await {
+        Ok(over) => over,
+        // The other end is cut: what it got is not all, whatever it looks like.
+        Err(status) => return ended(status),
     };
+    let told = verdict(&over);
+    for (end, told) in [(&mut near, told.near), (&mut far, told.far)] {
+        // A reset would take back what is on its way.
+        end.onion.wire_mut().cut_when_dropped(told == Told::Cut);
+    }
+    if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
+        let address = if is_near { &args.one } else { &args.other };
+        return Err(Failure::new(Code::Lost, format!("{address}: {e}")));
+    }
     // Who reads our standard output may leave, and a command is told so by SIGPIPE.
-    let left = match &ended {
+    let left = match &over {
         Ended::Both {
             near_left,
             far_left,
-        } => {
-            let quietly = |address, left: &Option<std::io::Error>| {
-                left.as_ref().is_some_and(|e| left_quietly(address, e))
-            };
-            quietly(&args.one, near_left) || quietly(&args.other, far_left)
-        }
+        } => near_left.is_some() || far_left.is_some(),
         _ => false,
     };
-    match ended {
-        // Who stops taking what the other sends has lost it; only a reader of our standard output
-        // may do that quietly. A command says with its status what that was.
-        Ended::Both {
-            near_left: Some(e), ..
-        } if !near.is_command() && !left_quietly(&args.one, &e) => return Err(lost(&args.one, &e)),
-        Ended::Both {
-            far_left: Some(e), ..
-        } if !far.is_command() && !left_quietly(&args.other, &e) => {
-            return Err(lost(&args.other, &e));
-        }
-        Ended::Both { .. } => {}
-        Ended::Near(e) | Ended::NearLeft(e) => return Err(lost(&args.one, &e)),
-        Ended::Far(e) => return Err(lost(&args.other, &e)),
-    }
     // Closed first: a command may wait for that. Its status is this one's.
     for end in [near, far] {
         let End { onion, child } = end;
         drop(onion);
-        if let Some(child) = child
-            && let Message::Ended(status) = served::ended(child.ended().await.exit)
-            && !(left && status == Status::Killed(SIGPIPE))
-        {
-            connect::ended(status)?;
+        if let Some(child) = child {
+            let status = served::ended(child.ended().await.exit);
+            if !(left && status == Status::Killed(SIGPIPE)) {
+                ended(status)?;
+            }
         }
     }
     Ok(())
 }
 
-/// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes.
-async fn join(near: &mut End, far: &mut End) -> Ended {
-    let (one, other) = (near.exited(), far.exited());
-    tokio::pin!(one, other);
-    let mut join = Join::new(&mut near.onion, &mut far.onion);
-    let (mut one_gone, mut other_gone) = (false, false);
-    // When what they wrote must have come.
-    let (mut one_until, mut other_until) = (None, None);
-    let until = |until: Option<Instant>| async move {
-        match until {
-            Some(until) => sleep_until(until).await,
+/// A command at one end, as a join sees it.
+struct Held {
+    /// How it exited, once it has.
+    exit: Option<child::End>,
+    /// When what it wrote must have come, once it has exited.
+    drained_by: Option<Instant>,
+    /// When the end of its output was seen, while that is held back.
+    since: Option<Instant>,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self {
+            exit: None,
+            drained_by: None,
+            since: None,
+        }
+    }
+
+    fn exited(&mut self, end: child::End) {
+        self.exit = Some(end);
+        self.drained_by = Some(Instant::now() + DRAIN);
+    }
+
+    /// When something is to be done next.
+    async fn due(at: Option<Instant>) {
+        match at {
+            Some(at) => sleep_until(at).await,
             None => pending().await,
         }
-    };
-    loop {
-        tokio::select! {
-            step = join.step() => match step {
-                Step::NearEnded => join.pass_end_on(),
-                Step::Over(ended) => return ended,
+    }
+
+    /// Whether the end of its output may be passed on: `Err` with its status where it has failed. A command may close its output and
+    /// go on taking what `other_may_send`.
+    fn passes(&mut self, other_may_send: bool) -> Result<bool, Status> {
+        let Some(since) = self.since else {
+            return Ok(false);
+        };
+        let pass = match &self.exit {
+            Some(end) => match served::ended(end.exit) {
+                // Whoever read what it wrote has left; that is for the other end to tell.
+                Status::Killed(SIGPIPE) | Status::Exited(0) => true,
+                status => return Err(status),
             },
-            () = &mut one, if !one_gone => {
-                one_gone = true;
-                one_until = Some(Instant::now() + DRAIN);
-                join.near_is_gone();
-            }
-            () = &mut other, if !other_gone => {
-                other_gone = true;
-                other_until = Some(Instant::now() + DRAIN);
-                join.far_has_left();
-            }
-            () = until(one_until) => {
-                one_until = None;
-                join.near_has_ended();
-            }
-            () = until(other_until) => {
-                other_until = None;
-                join.far_has_ended();
-            }
+            None => other_may_send && since.elapsed() >= HELD,
+        };
+        if pass {
+            self.since = None;
         }
+        Ok(pass)
     }
 }
 
-fn left_quietly(address: &Endpoint, e: &std::io::Error) -> bool {
-    matches!(address.target(), Target::Stdio) && e.kind() == std::io::ErrorKind::BrokenPipe
+/// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes. `Err`: it has failed, and
+/// its output was not all.
+async fn join(near: &mut End, far: &mut End) -> Result<Ended, Status> {
+    let (one, other) = (near.exited(), far.exited());
+    tokio::pin!(one, other);
+    let mut join = Join::new(&mut near.onion, &mut far.onion);
+    if near.child.is_some() {
+        join = join.hold_near_end();
+    }
+    if far.child.is_some() {
+        join = join.hold_far_end();
+    }
+    let (mut here, mut there) = (Held::new(), Held::new());
+    loop {
+        let overdue = |held: &Held| {
+            held.since
+                .map(|since| since + HELD)
+                .filter(|at| *at > Instant::now())
+        };
+        tokio::select! {
+            step = join.step() => match step {
+                Step::NearEnded => here.since = Some(Instant::now()),
+                Step::FarEnded => there.since = Some(Instant::now()),
+                Step::Over(ended) => return Ok(ended),
+            },
+            end = &mut one, if here.exit.is_none() => {
+                here.exited(end);
+                join.near_is_gone();
+            }
+            end = &mut other, if there.exit.is_none() => {
+                there.exited(end);
+                join.far_has_left();
+            }
+            () = Held::due(here.drained_by) => {
+                here.drained_by = None;
+                join.near_has_ended();
+            }
+            () = Held::due(there.drained_by) => {
+                there.drained_by = None;
+                join.far_has_ended();
+            }
+            () = Held::due(overdue(&here)) => {}
+            () = Held::due(overdue(&there)) => {}
+        }
+        if here.passes(join.far_may_send())? {
+            join.pass_end_on();
+        }
+        if there.passes(join.near_may_send())? {
+            join.pass_far_end_on();
+        }
+    }
 }
 
 /// What ends a command that writes where nobody reads (POSIX).
@@ -157,23 +208,26 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// An open end of the pipe; a subprocess stays with it.
 struct End {
-    onion: Onion<Stream>,
+    // Dropped first: a command is killed before its pipes close, and takes a cut for no end.
     child: Option<Watched>,
+    onion: Onion<Stream>,
 }
 
 impl End {
-    fn is_command(&self) -> bool {
-        self.child.is_some()
+    fn reader(&self, address: &Endpoint) -> Reader {
+        match address.target() {
+            _ if self.child.is_some() => Reader::Command,
+            Target::Stdio => Reader::Output,
+            _ => Reader::Other,
+        }
     }
 
     /// Waits until the command has exited; for ever where there is none.
-    fn exited(&self) -> impl Future<Output = ()> + use<> {
+    fn exited(&self) -> impl Future<Output = child::End> + use<> {
         let ended = self.child.as_ref().map(Watched::end);
         async move {
             match ended {
-                Some(ended) => {
-                    ended.await;
-                }
+                Some(ended) => ended.await,
                 None => pending().await,
             }
         }
@@ -223,5 +277,7 @@ async fn open(
             }
         }
     }
-    Ok(End { onion, child })
+    // Whoever is there must not take what has come of a stream that broke for all there is.
+    onion.wire_mut().cut_when_dropped(true);
+    Ok(End { child, onion })
 }

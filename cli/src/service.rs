@@ -31,9 +31,10 @@ use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
 use crate::exit::{Code, Failure, say};
-use crate::join::Ended;
 use crate::log::say_of;
 use crate::near::Near;
+use crate::splice::Ended;
+use crate::told::broke_off;
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -195,7 +196,7 @@ impl Services {
         let near = Near::open(name, to, &Terminal::default(), &session, None).await;
         let (call, near) = opened(call, near).await?;
         let far = self.accept(call).await?;
-        near.serve(to, far, |far| far.wire().stats().unsent).await
+        near.serve(to, far, |far| far.wire_mut()).await
     }
 
     /// A service with its standard error, and a last message about how it ended.
@@ -214,10 +215,7 @@ impl Services {
         let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
         let (call, near) = opened(call, near).await?;
         let far = framed(self.accept(call).await?).with_outbox(outbox);
-        near.serve(to, far, |far| {
-            far.unsent() + far.inner().wire().stats().unsent
-        })
-        .await
+        near.serve(to, far, |far| far.inner_mut().wire_mut()).await
     }
 
     /// A service at somebody's terminal.
@@ -230,7 +228,11 @@ impl Services {
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
-            return echo(served.far, || ()).await;
+            let outbox = served.outbox();
+            return echo(served.far, || {
+                outbox.push(Message::Ended(Status::Exited(0)))
+            })
+            .await;
         };
         let outbox = served.outbox();
         let mut failed = async |why: String| {
@@ -256,8 +258,7 @@ impl Services {
         served.joined_to(&near.stream);
         let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {
-            let why = "the service broke off".to_owned();
-            outbox.push(Message::Ended(Status::Failed(why)));
+            outbox.push(Message::Ended(broke_off()));
             let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
             return Err(format!("{to}: {e}"));
         }

@@ -489,3 +489,85 @@ fn a_console_reaches_a_peer_by_its_address() {
     let output = place.run_with(&["connect", &direct], b"exit 0\n");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
+
+/// The two columns of `src/told_table.txt` that are a console's.
+#[test]
+fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
+    let place = Place::new();
+    let socket = format!("unix:{}", place.text("socket"));
+    let reset = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address =
+        |listener: &std::net::TcpListener| format!("tcp:{}", listener.local_addr().unwrap());
+    let services = [
+        "zero=exec:sh -c 'echo ready; exit 0'".to_owned(),
+        "three=exec:sh -c 'echo ready; exit 3'".to_owned(),
+        "killed=exec:sh -c 'echo ready; kill -9 $$'".to_owned(),
+        "long=exec:sh -c 'echo ready; sleep 1000'".to_owned(),
+        format!("ends={}", address(&closing)),
+        format!("reset={}", address(&reset)),
+    ];
+    for (listener, cut) in [(reset, true), (closing, false)] {
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream.write_all(b"ready\n").unwrap();
+                if cut {
+                    thread::sleep(Duration::from_millis(300));
+                    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                }
+            }
+        });
+    }
+    let start = || {
+        let mut words = vec![socket.as_str(), "--allow", "any"];
+        for service in &services {
+            words.extend(["--service", service]);
+        }
+        place.serve(&words)
+    };
+    let table = include_str!("../src/told_table.txt");
+    let rows = table
+        .lines()
+        .skip_while(|line| !line.starts_with("what ends"));
+    for row in rows.skip(1) {
+        let (name, cells) = row.split_at(23);
+        let cells: Vec<&str> = cells.split_whitespace().collect();
+        let (service, signal) = match name.trim() {
+            "command exits with 0" => ("zero", None),
+            "command exits with 3" => ("three", None),
+            "command is killed by 9" => ("killed", None),
+            "socket ends" => ("ends", None),
+            "socket is reset" => ("reset", None),
+            "session is cut" => ("long", Some("KILL")),
+            "server is stopped" => ("long", Some("TERM")),
+            "substream is reset" => continue,
+            other => panic!("{other}"),
+        };
+        for (options, expected) in [(&[][..], cells[4]), (&["--reconnect"], cells[5])] {
+            let server = start();
+            let words = ["console", &socket, service, "--trust", "any"];
+            let words = [&words[..], options].concat();
+            let mut desk = Desk::sit_down(&place, &words, (24, 80));
+            desk.until("ready");
+            if let Some(signal) = signal {
+                server.signal(signal);
+            }
+            if expected == "again" {
+                server.finish();
+                let _server = start();
+                desk.until("opened anew");
+                desk.until("ready");
+                desk.type_in("\r~.");
+                assert_eq!(desk.leave().0, Some(0), "{row}");
+                continue;
+            }
+            let (code, seen) = desk.leave();
+            assert_eq!(
+                code.unwrap().to_string(),
+                expected,
+                "{row} {options:?}: {seen}"
+            );
+        }
+    }
+}

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
@@ -120,4 +121,33 @@ fn tls_layers_are_put_on_as_the_address_says() {
     assert!(line.contains(&id), "{line}");
     let wrong = "a".repeat(52);
     place.fails(&["pipe", &address, "stdio:", "--expect", &wrong], 3);
+}
+
+/// A peer that answers and closes, however much is still said to it: the answer arrives whole, though the pipe has lost something.
+#[test]
+fn an_answer_arrives_whole_where_its_giver_takes_no_more() {
+    let place = Place::new();
+    let giver = UnixListener::bind(place.path("socket")).unwrap();
+    let taker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let words = [
+        "pipe",
+        &format!("unix:{}", place.text("socket")),
+        &format!("tcp:{}", taker.local_addr().unwrap()),
+    ];
+    let pipe = place.cepa(&words).spawn().unwrap();
+    let (mut giver, mut taker) = (giver.accept().unwrap().0, taker.accept().unwrap().0);
+    let data = noise(2 << 20);
+    let said = data.clone();
+    let giving = thread::spawn(move || giver.write_all(&said).unwrap());
+    let mut got = vec![0; data.len() - 250_000];
+    taker.read_exact(&mut got).unwrap();
+    giving.join().unwrap();
+    // This finds nobody; the rest of the answer is on its way meanwhile.
+    taker.write_all(&[1; 10]).unwrap();
+    let mut rest = Vec::new();
+    taker.read_to_end(&mut rest).unwrap();
+    got.extend(rest);
+    assert!(got == data, "{} of {}", got.len(), data.len());
+    drop(taker);
+    finish(pipe);
 }

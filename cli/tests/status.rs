@@ -368,3 +368,130 @@ fn an_early_answer_is_read_through_a_forward() {
     forward.signal("TERM");
     assert_eq!(forward.finish().0, Some(0));
 }
+
+/// Every line of `src/told_table.txt` for real, but for consoles (`console.rs`).
+#[test]
+fn what_an_end_becomes_is_as_the_table_says() {
+    let place = Place::new();
+    let at = format!("unix:{}", place.text("socket"));
+    let reset = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = |listener: &TcpListener| format!("tcp:{}", listener.local_addr().unwrap());
+    let services = [
+        ("zero", sh("printf out; exit 0")),
+        ("three", sh("printf out; exit 3")),
+        ("killed", sh("printf out; kill -9 $$")),
+        ("ends", address(&closing)),
+        ("reset", address(&reset)),
+        ("long", sh("printf out; sleep 1000")),
+    ];
+    for (listener, cut) in [(reset, true), (closing, false)] {
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream.write_all(b"out").unwrap();
+                if cut {
+                    // It has come before it is reset.
+                    thread::sleep(Duration::from_millis(300));
+                    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                }
+            }
+        });
+    }
+    let start = || {
+        let mut words = vec![at.clone(), "--allow".into(), "any".into()];
+        for (name, to) in &services {
+            words.extend(["--service".to_owned(), format!("{name}={to}")]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        place.serve(&words)
+    };
+    // What `connect` exits with; with a `signal` for the server once it has output.
+    let connect = |service: &str, options: &[&str], signal: Option<&str>| {
+        let server = start();
+        let words = [&["connect", &at, service, "--trust", "any"][..], options].concat();
+        let mut child = place
+            .cepa(&words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let mut got = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"out");
+        if let Some(signal) = signal {
+            server.signal(signal);
+            if options == ["--reconnect"] {
+                // The service is opened again, and says the same again.
+                server.finish();
+                let _server = start();
+                child.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+                child.kill().unwrap();
+                finish(child);
+                return "again".to_owned();
+            }
+        } else {
+            drop(input);
+        }
+        finish(child).status.code().unwrap().to_string()
+    };
+    let forward = |service: &str, signal: Option<&str>| {
+        let server = start();
+        let local = format!("tcp:127.0.0.1:0={service}");
+        let words = ["forward", &at, "-L", &local, "--trust", "any"];
+        let forward = Server::start(&place, &words);
+        let mut client = TcpStream::connect(forward.address().replace("tcp:", "")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut got = [0; 3];
+        client.read_exact(&mut got).unwrap();
+        if let Some(signal) = signal {
+            server.signal(signal);
+        }
+        match client.read(&mut [0]) {
+            Ok(0) => "end",
+            Ok(_) => "more",
+            Err(_) => "reset",
+        }
+    };
+    let table = include_str!("../src/told_table.txt");
+    let rows = table
+        .lines()
+        .skip_while(|line| !line.starts_with("what ends"));
+    for row in rows.skip(1) {
+        let (name, cells) = row.split_at(23);
+        let cells: Vec<&str> = cells.split_whitespace().collect();
+        let (service, signal) = match name.trim() {
+            "command exits with 0" => ("zero", None),
+            "command exits with 3" => ("three", None),
+            "command is killed by 9" => ("killed", None),
+            "socket ends" => ("ends", None),
+            "socket is reset" => ("reset", None),
+            "session is cut" => ("long", Some("KILL")),
+            "server is stopped" => ("long", Some("TERM")),
+            // A service of the tool resets its substream as the rows above have it.
+            "substream is reset" => continue,
+            other => panic!("{other}"),
+        };
+        let forms = [
+            &[][..],
+            &["--no-status"],
+            &["--error-status", "99"],
+            &["--reconnect"],
+        ];
+        for (form, expected) in forms.into_iter().zip(&cells) {
+            assert_eq!(connect(service, form, signal), *expected, "{row} {form:?}");
+        }
+        assert_eq!(forward(service, signal), cells[6], "{row}");
+        if cells[7] != "-" {
+            let command = &services
+                .iter()
+                .find(|(name, _)| *name == service)
+                .unwrap()
+                .1;
+            let output = place.run_with(&["pipe", "stdio:", command], b"");
+            let status = output.status.code().unwrap().to_string();
+            assert_eq!(status, cells[7], "{row}");
+        }
+    }
+}

@@ -4,9 +4,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::chunk;
 use super::code::Refusal;
@@ -106,6 +108,37 @@ impl Substream {
             })
         }))?;
         Poll::Ready(Ok(n))
+    }
+
+    /// Waits until everything that was written has left, and the end behind it where there was a `shutdown`: then
+    /// [`Substream::reset`] takes nothing of it back, and the peer reads it before the reset. With `stalled` it gives up when
+    /// none has left for so long (looked at once in that time); without, it waits for as long as the peer takes nothing.
+    ///
+    /// # Errors
+    /// As writing does, where what was written is lost; [`io::ErrorKind::TimedOut`] when it has stalled.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn drained(&mut self, stalled: Option<Duration>) -> io::Result<()> {
+        loop {
+            let before = self.stats().data_out;
+            let drained = std::future::poll_fn(|cx| self.poll_drained(cx));
+            let Some(limit) = stalled else {
+                return drained.await;
+            };
+            match timeout(limit, drained).await {
+                Ok(done) => return done,
+                Err(_) if self.stats().data_out > before => {}
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+
+    /// [`Substream::drained`] for those who poll, without a limit. It and writing keep one waker between them.
+    pub fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared
+            .with(|engine| engine.drained(self.key, cx.waker()))
+            .map_err(Into::into)
     }
 
     /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells

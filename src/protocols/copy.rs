@@ -6,6 +6,9 @@
 //! code; a session that is lost resets the other side with [`LOST`]. A [`Policy`] holds both ways to a rate.
 //! Both ways are polled by one task, so nothing is split and no waker is lost.
 //!
+//! The two ways end apart, and [`verdict`] says what each end is told: an end that takes no more may have said something before,
+//! which the other end gets in front of the reset. A reset takes back what is queued, so it waits until that has left.
+//!
 //! A join is over when both ways have ended *and* all of it has left: what an end does not take stays in memory here, and
 //! whoever counts joins counts that.
 
@@ -19,7 +22,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use cepa_transports::throttle::{Allowance, Policy};
 use tokio::io::AsyncWrite;
-use tokio::time::sleep;
 
 use crate::mux::{StreamError, Substream};
 
@@ -29,9 +31,8 @@ pub(crate) const LOST: u32 = 7;
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
 
-/// Pauses between two looks at what has not left yet, each twice as long as the one before.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// An end that is to be reset has so long to take some more of what comes before: a slow reader is told of room seldom.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// One end of a circuit, with what was read of it already.
 pub(crate) struct End {
@@ -69,22 +70,31 @@ pub(crate) async fn copy(
     let mut over = pin!(over);
     let mut there = Allowance::new(Arc::clone(&policy));
     let mut back = Allowance::new(policy);
+    let (mut first, mut second) = (None, None);
     let ended = poll_fn(|cx| {
         if let Poll::Ready(code) = over.as_mut().poll(cx) {
             return Poll::Ready(Err(code));
         }
-        let code = |error| code_of(&error);
-        let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx).map_err(code)?;
-        let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx).map_err(code)?;
-        ready!(first);
-        ready!(second);
-        Poll::Ready(Ok(()))
+        if first.is_none()
+            && let Poll::Ready(end) = poll_way(&mut one, &mut two, &mut there, &mut moved, cx)
+        {
+            first = Some(end);
+        }
+        if second.is_none()
+            && let Poll::Ready(end) = poll_way(&mut two, &mut one, &mut back, &mut moved, cx)
+        {
+            second = Some(end);
+        }
+        match verdict(first, second) {
+            Some(told) => Poll::Ready(Ok(told)),
+            None => Poll::Pending,
+        }
     });
     let ended = match ended.await {
-        Ok(()) => tokio::select! {
+        Ok(told) => tokio::select! {
             biased;
             code = over => Err(code),
-            () = left([&one, &two]) => Ok(()),
+            _ = async { tokio::join!(tell(&mut one.stream, told[0]), tell(&mut two.stream, told[1])) } => Ok(()),
         },
         Err(code) => Err(code),
     };
@@ -94,12 +104,50 @@ pub(crate) async fn copy(
     }
 }
 
-/// Waits until everything has left, or can't any more. The mux does not tell, so this looks now and then.
-async fn left(ends: [&End; 2]) {
-    let mut pause = FIRST_LOOK;
-    while ends.iter().any(|end| end.stream.stats().unsent > 0) {
-        sleep(pause).await;
-        pause = (2 * pause).min(LONGEST_LOOK);
+/// How a way came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WayEnd {
+    /// What gave has ended, and what takes was told so.
+    Ended,
+    /// What gave was cut: it is over for both ways.
+    Cut(u32),
+    /// What takes takes no more. It may have said something before.
+    Left(u32),
+}
+
+/// What one end is told, behind all that was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// It has its end already.
+    End,
+    Reset(u32),
+}
+
+/// What the two ends are told, given how the way from the first to the second has ended and how the other one has; `None`: it goes on.
+fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Told; 2]> {
+    use WayEnd::{Cut, Ended, Left};
+    Some(match (first, second) {
+        (Some(Cut(code)), _) | (_, Some(Cut(code))) | (Some(Left(code)), Some(Left(_))) => {
+            [Told::Reset(code); 2]
+        }
+        (Some(Ended), Some(Ended)) => [Told::End; 2],
+        // Behind its end the first is told that the second takes no more.
+        (Some(Left(code)), Some(Ended)) => [Told::Reset(code), Told::End],
+        (Some(Ended), Some(Left(code))) => [Told::End, Told::Reset(code)],
+        (None, _) | (_, None) => return None,
+    })
+}
+
+/// Tells an end, as soon as all that was written to it has left.
+async fn tell(stream: &mut Substream, told: Told) {
+    match told {
+        Told::End => {
+            let _ = stream.drained(None).await;
+        }
+        Told::Reset(code) => {
+            let _ = stream.drained(Some(STALLED)).await;
+            stream.reset(code);
+        }
     }
 }
 
@@ -110,28 +158,34 @@ fn poll_way(
     allowance: &mut Allowance,
     moved: &mut impl FnMut(usize),
     cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+) -> Poll<WayEnd> {
     let mut turns = 0;
     loop {
         if from.held.is_empty() && !from.ended {
-            match ready!(from.stream.poll_read_chunk(cx))? {
-                Some(chunk) => from.held = chunk,
-                None => from.ended = true,
+            match ready!(from.stream.poll_read_chunk(cx)) {
+                Ok(Some(chunk)) => from.held = chunk,
+                Ok(None) => from.ended = true,
+                Err(e) => return Poll::Ready(WayEnd::Cut(code_of(&e))),
             }
         }
         if from.held.is_empty() {
             if from.ended && !to.shut {
-                ready!(Pin::new(&mut to.stream).poll_shutdown(cx))?;
-                to.shut = true;
+                match ready!(Pin::new(&mut to.stream).poll_shutdown(cx)) {
+                    Ok(()) => to.shut = true,
+                    Err(e) => return Poll::Ready(WayEnd::Left(code_of(&e))),
+                }
             }
             if from.ended {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(WayEnd::Ended);
             }
             continue;
         }
         let most = ready!(allowance.poll(cx, from.held.len()));
         let mut part = from.held.slice(..most);
-        let n = ready!(to.stream.poll_write_chunk(cx, &mut part))?;
+        let n = match ready!(to.stream.poll_write_chunk(cx, &mut part)) {
+            Ok(n) => n,
+            Err(e) => return Poll::Ready(WayEnd::Left(code_of(&e))),
+        };
         from.held.advance(n);
         allowance.used(n);
         moved(n);

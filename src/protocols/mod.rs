@@ -10,6 +10,8 @@
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
 
 mod copy;
+#[cfg(test)]
+mod copy_tests;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod fair;
 pub mod forward;

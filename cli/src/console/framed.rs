@@ -129,14 +129,9 @@ impl<S> Framed<S> {
         self
     }
 
-    /// Bytes that were taken, and not written to what is below.
-    pub(crate) fn unsent(&self) -> usize {
-        self.out.len() - self.written
-    }
-
     /// What is below.
-    pub(crate) fn inner(&self) -> &S {
-        &self.inner
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
     }
 
     pub(crate) fn outbox(&self) -> Outbox {

@@ -27,11 +27,8 @@ use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cepa::mux::Substream;
-use cepa::onion::Onion;
-use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,13 +36,14 @@ use tokio::sync::Notify;
 
 use crate::again::Again;
 use crate::args;
-use crate::connect::{ended, reset_by_peer, service};
+use crate::connect::{reset_by_peer, service};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::link::Link;
 use crate::signal::Signals;
+use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 use chatter::Chatter;
-use framed::{Framed, Outbox};
+use framed::Outbox;
 use keys::{Key, Keys};
 use raw::Raw;
 use wire::{Message, Status};
@@ -78,8 +76,8 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
 enum Outcome {
     /// `~.`, the end of the keyboard, or a signal.
     Left,
-    /// Of the service's output.
-    Ended(io::Result<()>),
+    /// The service's output; what that becomes, and why its session is lost.
+    Ended(io::Result<()>, Becomes, Option<Failure>),
     /// The session was lost and is not made again.
     Failed(Failure),
 }
@@ -91,8 +89,9 @@ struct Seat<'a> {
     typed: Typed,
     /// Of the substream that is joined now.
     outbox: Mutex<Outbox>,
-    /// How the service said that it ended.
-    status: Arc<Mutex<Option<Status>>>,
+    /// How the service said that it ended, and whether it was to.
+    ending: Ending,
+    says: AtomicBool,
 }
 
 impl<'a> Seat<'a> {
@@ -102,7 +101,8 @@ impl<'a> Seat<'a> {
             escape,
             typed: Typed::default(),
             outbox: Mutex::default(),
-            status: Arc::default(),
+            ending: Ending::default(),
+            says: AtomicBool::new(false),
         }
     }
 
@@ -137,17 +137,20 @@ impl<'a> Seat<'a> {
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
-                    ended = joined => Outcome::Ended(ended),
-                    () = &mut leaving => Outcome::Left,
+                    ended = joined => Some(ended),
+                    () = &mut leaving => None,
                 };
-                let why = match outcome {
-                    Outcome::Ended(Err(e)) if reconnect && self.is_open() && !reset_by_peer(&e) => {
-                        match link.lost().await {
-                            Some(why) => why,
-                            None => break Outcome::Ended(Err(e)),
-                        }
-                    }
-                    outcome => break outcome,
+                let Some(ended) = outcome else {
+                    break Outcome::Left;
+                };
+                let lost = match &ended {
+                    Err(e) if !reset_by_peer(e) => link.lost().await,
+                    _ => None,
+                };
+                let how = self.how(&ended, lost.is_some());
+                let why = match (becomes(&how, reconnect), lost) {
+                    (Becomes::Again, Some(why)) => why,
+                    (becomes, lost) => break Outcome::Ended(ended, becomes, lost),
                 };
                 // What is typed now is not meant for a service that knows nothing of what was before.
                 self.typed.away(true);
@@ -169,35 +172,39 @@ impl<'a> Seat<'a> {
             raw::new_line();
             say(format_args!("left {name}"));
         }
-        let status = lock(&self.status).take();
-        match (outcome, status) {
-            (Outcome::Failed(failure), _) => Err(failure),
-            (Outcome::Left, _)
-            | (Outcome::Ended(_), Some(Status::Exited(0)))
-            | (Outcome::Ended(Ok(())), None) => Ok(()),
-            (Outcome::Ended(_), Some(status)) => {
+        let (ended, becomes, lost) = match outcome {
+            Outcome::Failed(failure) => return Err(failure),
+            Outcome::Left => return Ok(()),
+            Outcome::Ended(ended, becomes, lost) => (ended, becomes, lost),
+        };
+        match becomes {
+            Becomes::Success | Becomes::Again => Ok(()),
+            Becomes::Status(status) => {
                 if let Status::Exited(_) = status {
                     say(&status);
                 }
-                ended(status)
+                told::ended(status)
             }
-            (Outcome::Ended(Err(e)), None) => {
-                let lost = if reset_by_peer(&e) {
-                    None
-                } else {
-                    link.lost().await
+            Becomes::Failure(code) => Err(lost.unwrap_or_else(|| {
+                let message = match ended {
+                    Ok(()) => "the service ended without saying how; the server's log tells more"
+                        .to_owned(),
+                    Err(e) => format!("the service ended abnormally: {e}"),
                 };
-                Err(lost.unwrap_or_else(|| {
-                    let message = format!("the service ended abnormally: {e}");
-                    Failure::new(Code::Other, message)
-                }))
-            }
+                Failure::new(code, message)
+            })),
         }
     }
 
-    /// Whether the service has not said that it ended.
-    fn is_open(&self) -> bool {
-        lock(&self.status).is_none()
+    /// How the service ended, by the end of its output and what it has said.
+    fn how(&self, ended: &io::Result<()>, lost: bool) -> How {
+        match (self.ending.take(), ended) {
+            (Some(status), _) => How::Said(status),
+            (None, Ok(())) if self.says.load(Ordering::Relaxed) => How::Unsaid,
+            (None, Ok(())) => How::Ended,
+            (None, Err(_)) if lost => How::Lost,
+            (None, Err(_)) => How::Reset,
+        }
     }
 
     /// Another session, and the service in it.
@@ -218,28 +225,29 @@ impl<'a> Seat<'a> {
     }
 
     async fn open(&self, link: &Link, tell: impl Fn(&str)) -> Result<Box<dyn Far>, Failure> {
-        let name = format!("{}{}", wire::PREFIX, self.service);
-        let far: Onion<Substream> = match link.session.open(&name).await {
-            Ok(far) => far,
-            Err(OpenError::Refused { .. }) => {
-                let plain = link.session.open(self.service).await?;
+        let heard = |line: &str| raw::tell(&[line]);
+        let far = told::open(
+            &link.session,
+            wire::PREFIX,
+            self.service,
+            &self.ending,
+            heard,
+        );
+        self.says.store(false, Ordering::Relaxed);
+        match far.await? {
+            Opened::Plain(plain) => {
                 tell("the server has no consoles: the size of the window is not passed on");
                 *lock(&self.outbox) = Outbox::default();
-                return Ok(Box::new(plain));
+                Ok(Box::new(plain))
             }
-            Err(e) => return Err(e.into()),
-        };
-        let status = Arc::clone(&self.status);
-        let hear = move |message| match message {
-            Message::Ended(ended) => *lock(&status) = Some(ended),
-            Message::Stderr(line) => raw::tell(&[&line]),
-            Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
-        };
-        let far = Framed::new(far, Box::new(hear));
-        let outbox = far.outbox();
-        outbox.push(Message::Terminal(raw::describe()));
-        *lock(&self.outbox) = outbox;
-        Ok(Box::new(far))
+            Opened::Framed(far) => {
+                self.says.store(true, Ordering::Relaxed);
+                let outbox = far.outbox();
+                outbox.push(Message::Terminal(raw::describe()));
+                *lock(&self.outbox) = outbox;
+                Ok(Box::new(far))
+            }
+        }
     }
 
     /// Carries the substream to the end of its output.

@@ -80,15 +80,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     }
 }
 
-/// The message that tells how a command ended.
-pub(crate) fn ended(exit: Option<ExitStatus>) -> Message {
+/// How a command ended.
+pub(crate) fn ended(exit: Option<ExitStatus>) -> Status {
     let number = |n: i32| u8::try_from(n).unwrap_or(u8::MAX);
-    Message::Ended(match exit {
+    match exit {
         Some(exit) => match (exit.code(), exit.signal()) {
             (Some(code), _) => Status::Exited(number(code)),
             (None, Some(signal)) => Status::Killed(number(signal)),
             (None, None) => Status::Failed("the command ended in an unknown way".to_owned()),
         },
         None => Status::Failed("how the command ended is not known".to_owned()),
-    })
+    }
 }

@@ -209,6 +209,8 @@ impl Engine {
                     flags: Flags::FIN,
                     value: 0,
                 });
+                // Somebody may wait for just that.
+                self.wakes.extend(entry.writer.take());
             }
             let unwanted = entry.unwanted && entry.state.can_receive();
             self.watch(key);
@@ -286,13 +288,9 @@ impl Engine {
             let sent = self.push_data(key, Flags::NONE, most, batch);
             self.scheduler.sent(turn, sent + HEADER_LEN);
         }
-        let limit = self.config.send_queue;
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
-        if entry.send.len() <= limit / 2 {
-            self.wakes.extend(entry.writer.take());
-        }
         if entry.stall_unnoticed() {
             entry.stalled_since = Some(moment);
             self.watch(key);
@@ -328,6 +326,9 @@ impl Engine {
         });
         let before = entry.send.len();
         entry.send.move_to(n, batch);
+        if entry.send.len() <= self.config.send_queue / 2 {
+            self.wakes.extend(entry.writer.take());
+        }
         self.unsent
             .change(before, entry.send.len(), &mut self.wakes);
         entry.send_window.spend(len);

@@ -169,6 +169,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether all that was written has been put on the wire, and the end behind it.
+    pub(crate) fn drained(&mut self, key: Key, waker: &Waker) -> Poll<Result<(), StreamError>> {
+        let end = self.end.as_ref();
+        let Some(entry) = self.store.get_mut(key) else {
+            return Poll::Ready(Err(gone(end)));
+        };
+        if let Some(failure) = entry.failure.as_deref() {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        if !entry.has_output() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(end) = end {
+            return Poll::Ready(Err(end.clone().into()));
+        }
+        register(&mut entry.writer, waker);
+        Poll::Pending
+    }
+
     /// Ends both directions at once; `code` is sent with the RST, for peers that read it.
     pub(crate) fn reset(&mut self, key: Key, code: u32) {
         self.change_recv(key, RecvQueue::take_back);

@@ -1,0 +1,255 @@
+//! How the end of a service reaches who opened it, and what it becomes there. Every case stands in `told_table.txt`.
+//!
+//! ```text
+//!   service ends --[says]--> a message | an end | a reset --[How]--> [becomes]--> exit status | opened again
+//! ```
+//!
+//! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, `cepa.console.NAME`; docs/PROTOCOL.md). A peer
+//! that refuses the form is asked for the service by its name alone; the failure of a command is a reset then.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cepa::mux::Substream;
+use cepa::onion::Onion;
+use cepa::session::{OpenError, ServiceName, Session};
+
+use crate::console::framed::Framed;
+use crate::console::wire::{Message, Status};
+use crate::exit::{Code, Failure};
+
+/// What a service's peer reads behind its output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// A message with how it ended, then an end.
+    Status(Status),
+    /// An end.
+    End,
+    /// A reset.
+    Reset,
+}
+
+/// What is said of the end of a service's output: of a command with its status, and of anything else without. `framed`: the peer takes messages.
+pub(crate) fn says(command: Option<Status>, framed: bool) -> Says {
+    match (command, framed) {
+        (Some(status), true) => Says::Status(status),
+        (None, true) => Says::Status(Status::Exited(0)),
+        (None | Some(Status::Exited(0)), false) => Says::End,
+        (Some(_), false) => Says::Reset,
+    }
+}
+
+/// How a service came to its end, for who opened it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It said so, whatever came behind that.
+    Said(Status),
+    /// Its output ended, and it has no other way to say so.
+    Ended,
+    /// Its output ended, and it did not say how, though that was agreed.
+    Unsaid,
+    /// The other end dropped its substream; the session goes on.
+    Reset,
+    /// Its session is over, cut or in order: nothing is known of the service.
+    Lost,
+}
+
+/// What that becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Becomes {
+    Success,
+    /// The status of a command, as it is.
+    Status(Status),
+    /// A failure of cepa, or of the service as cepa sees it.
+    Failure(Code),
+    /// The service is opened again in a session of its own.
+    Again,
+}
+
+/// What an end becomes; `again`: who opened the service would open it again in another session.
+pub(crate) fn becomes(how: &How, again: bool) -> Becomes {
+    match how {
+        How::Said(Status::Exited(0)) | How::Ended => Becomes::Success,
+        How::Said(status) => Becomes::Status(status.clone()),
+        How::Unsaid | How::Reset => Becomes::Failure(Code::Other),
+        How::Lost if again => Becomes::Again,
+        How::Lost => Becomes::Failure(Code::Lost),
+    }
+}
+
+/// A service on a console that broke off: it has a message for that. Any other form has a reset.
+pub(crate) fn broke_off() -> Status {
+    Status::Failed("the service broke off".to_owned())
+}
+
+/// How a command's end is a failure of this process.
+pub(crate) fn ended(status: Status) -> Result<(), Failure> {
+    match status {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(status) => Err(Failure::of_command(status)),
+        Status::Killed(signal) => {
+            crate::exit::say(&status);
+            Err(Failure::of_command(128_u8.saturating_add(signal)))
+        }
+        Status::Failed(why) => Err(Failure::new(Code::Other, why)),
+    }
+}
+
+/// How a service said that it ended, once it has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<Mutex<Option<Status>>>);
+
+impl Ending {
+    pub(crate) fn take(&self) -> Option<Status> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Status>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A service, in the form that the peer gave it.
+pub(crate) enum Opened {
+    Framed(Framed<Onion<Substream>>),
+    Plain(Onion<Substream>),
+}
+
+/// Opens a service in the form that `prefix` names, or by its name alone where the peer has no such form. How it ends goes to `ending`, lines
+/// of its standard error to `tell`.
+pub(crate) async fn open(
+    session: &Session,
+    prefix: &str,
+    service: &str,
+    ending: &Ending,
+    tell: fn(&str),
+) -> Result<Opened, OpenError> {
+    let name = format!("{prefix}{service}");
+    // With the prefix the name may be too long.
+    if ServiceName::check(&name).is_ok() {
+        match session.open(&name).await {
+            Ok(far) => {
+                let ending = ending.clone();
+                let hear = move |message| match message {
+                    Message::Ended(status) => *ending.lock() = Some(status),
+                    Message::Stderr(line) => tell(&line),
+                    Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
+                };
+                return Ok(Opened::Framed(Framed::new(far, Box::new(hear))));
+            }
+            Err(OpenError::Refused { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    session.open(service).await.map(Opened::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io;
+
+    use super::*;
+    use crate::splice::{Ended, Told, verdict};
+
+    /// What ends.
+    #[derive(Clone)]
+    enum End {
+        Command(Status),
+        Socket,
+        SocketReset,
+        Substream,
+        Session,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Form {
+        Plain,
+        Status,
+        Console,
+    }
+
+    fn how(end: &End, form: Form) -> How {
+        let said = |status| match says(status, form != Form::Plain) {
+            Says::Status(status) => How::Said(status),
+            Says::End => How::Ended,
+            Says::Reset => How::Reset,
+        };
+        match end {
+            End::Command(status) => said(Some(status.clone())),
+            End::Socket => said(None),
+            End::SocketReset if form == Form::Console => How::Said(broke_off()),
+            End::SocketReset | End::Substream => How::Reset,
+            End::Session => How::Lost,
+        }
+    }
+
+    fn cell(becomes: Becomes, error_status: Option<u8>) -> String {
+        let result = match becomes {
+            Becomes::Again => return "again".to_owned(),
+            Becomes::Success => Ok(()),
+            Becomes::Status(status) => ended(status),
+            Becomes::Failure(code) => Err(Failure::new(code, "cepa's own")),
+        };
+        let status = |failure: Failure| failure.told_apart(error_status).status();
+        result.map_or_else(status, |()| 0).to_string()
+    }
+
+    #[test]
+    fn what_an_end_becomes_is_the_documented_table() {
+        let expected = include_str!("told_table.txt");
+        let mut found: String = expected.split_inclusive("\n\n").next().unwrap().to_owned();
+        let mut line = |cells: &[String]| {
+            let mut line = format!("{:<23}", cells[0]);
+            for cell in &cells[1..] {
+                write!(line, " {cell:<12}").unwrap();
+            }
+            found += line.trim_end();
+            found += "\n";
+        };
+        let head = "what ends|connect|--no-status|--error-st.99|--reconnect|console|--reconnect|forward|pipe";
+        line(&head.split('|').map(str::to_owned).collect::<Vec<_>>());
+        for (name, end) in [
+            ("command exits with 0", End::Command(Status::Exited(0))),
+            ("command exits with 3", End::Command(Status::Exited(3))),
+            ("command is killed by 9", End::Command(Status::Killed(9))),
+            ("socket ends", End::Socket),
+            ("socket is reset", End::SocketReset),
+            ("substream is reset", End::Substream),
+            ("session is cut", End::Session),
+            ("server is stopped", End::Session),
+        ] {
+            let opened = |form, again| becomes(&how(&end, form), again);
+            let forwarded = match how(&end, Form::Plain) {
+                How::Ended => Ended::Both {
+                    near_left: None,
+                    far_left: None,
+                },
+                _ => Ended::Far(io::ErrorKind::ConnectionReset.into()),
+            };
+            let pipe = match &end {
+                End::Command(status) => cell(becomes(&How::Said(status.clone()), false), None),
+                _ => "-".to_owned(),
+            };
+            line(&[
+                name.to_owned(),
+                cell(opened(Form::Status, false), None),
+                cell(opened(Form::Plain, false), None),
+                cell(opened(Form::Status, false), Some(99)),
+                cell(opened(Form::Status, true), None),
+                cell(opened(Form::Console, false), None),
+                cell(opened(Form::Console, true), None),
+                if verdict(&forwarded).near == Told::End {
+                    "end"
+                } else {
+                    "reset"
+                }
+                .to_owned(),
+                pipe,
+            ]);
+        }
+        assert!(
+            found == expected,
+            "src/told_table.txt is not what told.rs decides; if the change is meant, replace the file by:\n{found}"
+        );
+    }
+}
