@@ -42,6 +42,15 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
     config
 }
 
+/// Room in the sessions of a node with services for as many substreams as a peer has descriptors for: beyond that they wait.
+pub(crate) fn room_for_services(config: &mut NodeConfig) {
+    // Each of its sessions takes one as well.
+    let served = config.shares.descriptors.peer;
+    let served = served.saturating_sub(config.shares.sessions.peer);
+    let inbound = &mut config.stack.mux.max_inbound_streams;
+    *inbound = (*inbound).max(served);
+}
+
 /// The configuration of a node that only dials: nobody can dial it.
 pub(crate) fn dialling(identity: &Identity, local_hints: bool) -> NodeConfig {
     let mut config = config(identity, Arc::new(Pinned::new([])));

@@ -32,7 +32,7 @@ use crate::console::wire::{self, Message, Status};
 use crate::demo;
 use crate::exit::{Code, Failure, say};
 use crate::join::Ended;
-use crate::log::say_of;
+use crate::log::say_once_a_minute;
 use crate::near::Near;
 
 /// How long a last message may take to leave.
@@ -138,12 +138,12 @@ impl Services {
     async fn serve(&self, call: Call, target: Target) {
         let (peer, name) = (call.peer().id(), call.service().to_owned());
         let result = match target {
-            Target::Echo => match self.accept(call).await {
-                Ok(far) => echo(far, || ()).await,
+            Target::Echo => match self.accept_held(call).await {
+                Ok((far, _share)) => echo(far, || ()).await,
                 Err(e) => Err(e),
             },
-            Target::Demo => match self.accept(call).await {
-                Ok(far) => Box::pin(demo::peer::serve(far, &self.inner)).await,
+            Target::Demo => match self.accept_held(call).await {
+                Ok((far, _share)) => Box::pin(demo::peer::serve(far, &self.inner)).await,
                 Err(e) => Err(e),
             },
             Target::Forward(to) => {
@@ -154,7 +154,8 @@ impl Services {
             Target::Dial(endpoint) => Box::pin(self.dial(&name, &endpoint, call)).await,
         };
         if let Err(e) = result {
-            say_of(peer, format_args!("service {name}: {e}"));
+            let line = format!("service {name}: {e}");
+            say_once_a_minute(peer, &line, &line);
         }
     }
 
@@ -176,7 +177,8 @@ impl Services {
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
         };
         if let Err(e) = served {
-            say_of(peer, format_args!("service {name}: {e}"));
+            let line = format!("service {name}: {e}");
+            say_once_a_minute(peer, &line, &line);
         }
     }
 
@@ -189,8 +191,14 @@ impl Services {
         accepted.map_err(|e| e.to_string())
     }
 
+    /// What is built in has no descriptor, but takes as much.
+    async fn accept_held(&self, call: Call) -> Result<(Onion<Substream>, Share), String> {
+        let (call, share) = held(call, ONE).await?;
+        Ok((self.accept(call).await?, share))
+    }
+
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let (call, _share) = held(call, to).await?;
+        let (call, _share) = held(call, cost(to)).await?;
         let session = call.session().clone();
         let near = Near::open(name, to, &Terminal::default(), &session, None).await;
         let (call, near) = opened(call, near).await?;
@@ -203,11 +211,12 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let far = framed(self.accept(call).await?);
+            let (far, _share) = self.accept_held(call).await?;
+            let far = framed(far);
             let outbox = far.outbox();
             return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
         };
-        let (call, _share) = held(call, to).await?;
+        let (call, _share) = held(call, cost(to)).await?;
         let session = call.session().clone();
         let outbox = Outbox::default();
         let terminal = Terminal::default();
@@ -267,9 +276,9 @@ impl Services {
     }
 }
 
-/// The call with what serving the address takes; refused where that is more than the peer may have.
-async fn held(call: Call, to: &Endpoint) -> Result<(Call, Share), String> {
-    match hold(&call, to) {
+/// The call with what serving it takes; refused where that is more than the peer may have.
+async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
+    match call.hold(cost) {
         Ok(share) => Ok((call, share)),
         Err(exceeded) => {
             let reason = exceeded.to_string();
@@ -293,12 +302,16 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
 
 /// What serving an address takes of the node's pools, counted to the peer that asks: for a command its process and its pipes,
 /// for everything else one descriptor.
-pub(crate) fn cost(to: &Endpoint) -> &'static [(Resource, usize)] {
+pub(crate) fn cost(to: &Endpoint) -> Cost {
     match to.target() {
         transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
-        _ => &[(Resource::Descriptors, 1)],
+        _ => ONE,
     }
 }
+
+type Cost = &'static [(Resource, usize)];
+
+const ONE: Cost = &[(Resource::Descriptors, 1)];
 
 /// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
 fn missing_program(to: &Endpoint) -> Option<String> {
