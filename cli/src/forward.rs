@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::mux::GoAwayCode;
-use cepa::session::SessionEnd;
 use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::OpenError;
+use cepa::session::SessionEnd;
 use cepa::transports::{self, Listener, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -65,7 +65,12 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             listener.endpoint(),
             link.session.peer().id()
         ));
-        tasks.spawn(accept(listener, service, standing.clone(), Arc::clone(&room)));
+        tasks.spawn(accept(
+            listener,
+            service,
+            standing.clone(),
+            Arc::clone(&room),
+        ));
     }
     let result = loop {
         let end = tokio::select! {

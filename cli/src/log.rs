@@ -371,7 +371,11 @@ mod tests {
         assert!(repeats.is_new("p", "lost", start));
         // And none goes uncounted.
         let later = start + 10 * MINUTE;
-        told += repeats.tell(later).iter().map(|(.., more)| more).sum::<u64>();
+        told += repeats
+            .tell(later)
+            .iter()
+            .map(|(.., more)| more)
+            .sum::<u64>();
         assert_eq!(told, 72_000);
         assert_eq!(repeats.tell(later + MINUTE), []);
         assert_eq!(repeats.due(), None, "what does not come again is forgotten");

@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// How long a client of the crowd waits, in seconds
     #[arg(long, default_value_t = 120)]
     patience: u64,
+    /// Descriptors that the server may have; as many as this program, unless given
+    #[arg(long)]
+    descriptors: Option<usize>,
     /// Only loads whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -69,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
 }
 
 async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
-    let mut rig = Rig::start(cepa).await?;
+    let mut rig = Rig::start(cepa, options.descriptors).await?;
     let mut witness = Witness::start(&rig).await?;
     println!(
         "| load | its clients | p50, p99 ms | echo p50, p99, max ms | download MB/s, longest wait ms | serve, forward MiB | lines |"
@@ -77,7 +80,9 @@ async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|");
     let mut lines = [0; 2];
     let mut failures = Vec::new();
-    for load in ["idle", "crowd", "resets", "down", "shut", "unknown", "after"] {
+    for load in [
+        "idle", "crowd", "turns", "resets", "down", "shut", "unknown", "after",
+    ] {
         let only = options.only.as_deref().unwrap_or_default();
         if !load.contains(only) && load != "idle" {
             continue;
@@ -85,6 +90,9 @@ async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
         let _ = witness.take();
         let came = put(load, options, &rig).await?;
         let (seen, time) = witness.take();
+        if seen.echoes.is_empty() || seen.bytes == 0 {
+            failures.push(format!("{load}: the witness stood still"));
+        }
         failures.extend(seen.failures.iter().map(|e| format!("{load}: {e}")));
         let said = rig.said().map(<[String]>::len);
         println!(
@@ -125,6 +133,10 @@ async fn put(load: &str, options: &Options, rig: &Rig) -> Outcome<Came> {
     let patience = Duration::from_secs(options.patience);
     match load {
         "crowd" => scenarios::crowd(rig.local("echo")?, options.clients, patience).await,
+        "turns" => {
+            let stay = Duration::from_millis(100);
+            scenarios::turns(rig.local("echo")?, options.clients, stay, patience).await
+        }
         "resets" => scenarios::leave(rig.local("echo")?, options.resets, options.a_second).await,
         "down" => scenarios::knock(rig.local("down")?, options.refusals, options.a_second).await,
         "shut" => scenarios::knock(rig.local("shut")?, options.refusals, options.a_second).await,

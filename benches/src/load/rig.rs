@@ -45,8 +45,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(cepa: &Path, home: &Path, words: &[String]) -> Outcome<Self> {
-        let mut child = command(cepa, home, words)
+    fn start(mut command: Command) -> Outcome<Self> {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -100,11 +100,24 @@ impl Drop for Process {
 
 fn command(cepa: &Path, home: &Path, words: &[String]) -> Command {
     let mut command = Command::new(cepa);
+    configured(&mut command, home, words);
+    command
+}
+
+/// The same, where it may have so many descriptors at most.
+fn limited(limit: usize, cepa: &Path, home: &Path, words: &[String]) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script]).arg(cepa);
+    configured(&mut command, home, words);
+    command
+}
+
+fn configured(command: &mut Command, home: &Path, words: &[String]) {
     command
         .args(words)
         .env("CEPA_CONFIG_DIR", home)
         .stdin(Stdio::null());
-    command
 }
 
 /// An identity of the tool: its file and its id.
@@ -129,8 +142,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts everything.
-    pub(crate) async fn start(cepa: &Path) -> Outcome<Self> {
+    /// Starts everything; the server may have so many descriptors, if that is said.
+    pub(crate) async fn start(cepa: &Path, descriptors: Option<usize>) -> Outcome<Self> {
         let home = tempfile::tempdir()?;
         let at = home.path();
         let (server, server_id) = identity(cepa, at, "server.pem")?;
@@ -150,7 +163,10 @@ impl Rig {
         ] {
             words.extend(["--service".to_owned(), format!("{name}=tcp:{address}")]);
         }
-        let mut serve = Process::start(cepa, at, &words)?;
+        let mut serve = Process::start(match descriptors {
+            None => command(cepa, at, &words),
+            Some(limit) => limited(limit, cepa, at, &words),
+        })?;
         let address = serve.listens()?;
         let mut words: Vec<String> = ["forward", &address, "--identity", &client]
             .map(str::to_owned)
@@ -159,7 +175,7 @@ impl Rig {
         for name in SERVICES {
             words.extend(["-L".to_owned(), format!("tcp:127.0.0.1:0={name}")]);
         }
-        let mut forward = Process::start(cepa, at, &words)?;
+        let mut forward = Process::start(command(cepa, at, &words))?;
         let mut locals = Vec::new();
         for _ in SERVICES {
             let local = forward.listens()?;
@@ -375,7 +391,9 @@ fn weigh_once(pids: [u32; 2], seen: &Mutex<Seen>) {
 /// VmRSS of proc(5), in bytes.
 fn resident(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib = line.trim().strip_suffix("kB")?.trim();
     Some(kib.parse::<f64>().ok()? * 1024.0)
 }

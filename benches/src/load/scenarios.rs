@@ -26,12 +26,6 @@ pub(crate) struct Came {
     pub(crate) took: Vec<f64>,
 }
 
-impl Came {
-    pub(crate) fn of(&self, what: &str) -> usize {
-        self.counts.get(what).copied().unwrap_or(0)
-    }
-}
-
 /// All at once, each with a round trip, and all of them held until every one has had it; then one more each.
 pub(crate) async fn crowd(at: SocketAddr, clients: usize, limit: Duration) -> Outcome<Came> {
     let all_here = Arc::new(Barrier::new(clients));
@@ -51,15 +45,43 @@ pub(crate) async fn crowd(at: SocketAddr, clients: usize, limit: Duration) -> Ou
             let what = match first {
                 Err(_) => "no answer in time".to_owned(),
                 Ok(Err(e)) => format!("failed: {e}"),
-                Ok(Ok(mut stream)) => {
-                    match timeout(limit, round(&mut stream, n + 1)).await {
-                        Err(_) => "no second answer in time".to_owned(),
-                        Ok(Err(e)) => format!("failed later: {e}"),
-                        Ok(Ok(())) => "answered twice".to_owned(),
-                    }
-                }
+                Ok(Ok(mut stream)) => match timeout(limit, round(&mut stream, n + 1)).await {
+                    Err(_) => "no second answer in time".to_owned(),
+                    Ok(Err(e)) => format!("failed later: {e}"),
+                    Ok(Ok(())) => "answered twice".to_owned(),
+                },
             };
             (what, took)
+        });
+    }
+    collect(tasks).await
+}
+
+/// All at once, each of which has a round trip, stays for a while, and ends: where there is room for a part of them, the others
+/// wait for theirs.
+pub(crate) async fn turns(
+    at: SocketAddr,
+    clients: usize,
+    stay: Duration,
+    limit: Duration,
+) -> Outcome<Came> {
+    let mut tasks = JoinSet::new();
+    for n in 0..clients as u64 {
+        tasks.spawn(async move {
+            let since = Instant::now();
+            let turn = async {
+                let mut stream = TcpStream::connect(at).await?;
+                round(&mut stream, n).await?;
+                tokio::time::sleep(stay).await;
+                stream.shutdown().await?;
+                Ok::<_, super::rig::Failure>(stream.read_to_end(&mut Vec::new()).await?)
+            };
+            let what = match timeout(limit, turn).await {
+                Err(_) => "no turn in time".to_owned(),
+                Ok(Err(e)) => format!("failed: {e}"),
+                Ok(Ok(_)) => "had its turn".to_owned(),
+            };
+            (what, since.elapsed())
         });
     }
     collect(tasks).await
