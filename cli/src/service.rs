@@ -137,26 +137,30 @@ impl Services {
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
     async fn serve(&self, call: Call, target: Target) {
         let (peer, name) = (call.peer().id(), call.service().to_owned());
-        let result = match target {
-            Target::Echo => match self.accept_held(call).await {
-                Ok((far, _share)) => echo(far, || ()).await,
-                Err(e) => Err(e),
-            },
-            Target::Demo => match self.accept_held(call).await {
-                Ok((far, _share)) => Box::pin(demo::peer::serve(far, &self.inner)).await,
-                Err(e) => Err(e),
-            },
-            Target::Forward(to) => {
-                let done = Box::pin(self.forwarder.forward(call, &to)).await;
+        // There may be thousands, so each is as large as what it does.
+        let serving: BoxFuture<'_, Result<(), String>> = match &target {
+            Target::Echo => Box::pin(self.echo(call)),
+            Target::Demo => Box::pin(self.demo(call)),
+            Target::Forward(to) => Box::pin(async move {
+                let done = self.forwarder.forward(call, to).await;
                 done.map_err(|e| e.to_string())
-            }
-            // Boxed, so that a task which does less is not as large.
-            Target::Dial(endpoint) => Box::pin(self.dial(&name, &endpoint, call)).await,
+            }),
+            Target::Dial(to) => Box::pin(self.dial(&name, to, call)),
         };
-        if let Err(e) = result {
+        if let Err(e) = serving.await {
             let line = format!("service {name}: {e}");
             say_once_a_minute(peer, &line, &line);
         }
+    }
+
+    async fn echo(&self, call: Call) -> Result<(), String> {
+        let (far, _share) = Box::pin(self.accept_held(call)).await?;
+        echo(far, || ()).await
+    }
+
+    async fn demo(&self, call: Call) -> Result<(), String> {
+        let (far, _share) = self.accept_held(call).await?;
+        demo::peer::serve(far, &self.inner).await
     }
 
     /// The same, with messages beside the bytes.
@@ -184,7 +188,7 @@ impl Services {
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
         let accepted = if call.wants_inner_tls() {
-            call.accept_secured(&self.inner).await
+            Box::pin(call.accept_secured(&self.inner)).await
         } else {
             call.accept().await
         };
@@ -198,11 +202,12 @@ impl Services {
     }
 
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let (call, _share) = held(call, cost(to)).await?;
+        let (call, _share) = Box::pin(held(call, cost(to))).await?;
         let session = call.session().clone();
-        let near = Near::open(name, to, &Terminal::default(), &session, None).await;
-        let (call, near) = opened(call, near).await?;
-        let far = self.accept(call).await?;
+        let terminal = Terminal::default();
+        let near = Box::pin(Near::open(name, to, &terminal, &session, None)).await;
+        let (call, near) = Box::pin(opened(call, near)).await?;
+        let far = Box::pin(self.accept(call)).await?;
         near.serve(to, far, |far| far.wire().stats().unsent).await
     }
 
@@ -216,13 +221,20 @@ impl Services {
             let outbox = far.outbox();
             return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
         };
-        let (call, _share) = held(call, cost(to)).await?;
+        let (call, _share) = Box::pin(held(call, cost(to))).await?;
         let session = call.session().clone();
         let outbox = Outbox::default();
         let terminal = Terminal::default();
-        let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
-        let (call, near) = opened(call, near).await?;
-        let far = framed(self.accept(call).await?).with_outbox(outbox);
+        let near = Box::pin(Near::open(
+            name,
+            to,
+            &terminal,
+            &session,
+            Some(outbox.clone()),
+        ))
+        .await;
+        let (call, near) = Box::pin(opened(call, near)).await?;
+        let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
         near.serve(to, far, |far| {
             far.unsent() + far.inner().wire().stats().unsent
         })
