@@ -42,17 +42,18 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
     config
 }
 
-/// Substreams that a session may have in any case.
+/// Substreams that a session may have, however few descriptors there are.
 const FEW: usize = 16;
 
-/// Room in the sessions of a node with services for as many substreams as a peer has descriptors for: beyond that they wait.
-pub(crate) fn room_for_services(config: &mut NodeConfig) {
+/// Room in the sessions of a node with services for as many substreams as a peer has descriptors for, or for
+/// `most`: beyond that they wait.
+pub(crate) fn room_for_services(config: &mut NodeConfig, most: Option<usize>) {
     let shares = &config.shares;
     // What even a stranger may have: as much as is free, where a quarter is not for strangers.
     let served = (shares.descriptors.all / 4 * 3 / 2).min(shares.descriptors.peer);
     // Each of its sessions takes one as well.
-    let served = served.saturating_sub(shares.sessions.peer);
-    config.stack.mux.max_inbound_streams = served.max(FEW);
+    let served = served.saturating_sub(shares.sessions.peer).max(FEW);
+    config.stack.mux.max_inbound_streams = most.map_or(served, |most| served.min(most));
 }
 
 /// The configuration of a node that only dials: nobody can dial it.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use common::bin;
 use rig::{Rig, Witness};
 use scenarios::{Came, Counts};
+use tokio::net::TcpStream;
 
 /// For one client of a crowd, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,10 +31,10 @@ struct Beside {
 }
 
 impl Beside {
-    async fn start(descriptors: Option<usize>) -> Self {
+    async fn start(descriptors: Option<usize>, words: &[&str]) -> Self {
         // Two ends of each client are here.
         cepa::transports::raise_descriptor_limit();
-        let rig = Rig::start(bin(), descriptors).await.unwrap();
+        let rig = Rig::start(bin(), descriptors, words).await.unwrap();
         let witness = Witness::start(&rig).await.unwrap();
         Self { rig, witness }
     }
@@ -69,7 +70,7 @@ fn all(came: &Came, what: &str, clients: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn six_hundred_connections_are_open_at_once_on_one_session() {
-    let mut beside = Beside::start(None).await;
+    let mut beside = Beside::start(None, &[]).await;
     let came = scenarios::crowd(beside.at("echo"), 600, LIMIT)
         .await
         .unwrap();
@@ -80,7 +81,7 @@ async fn six_hundred_connections_are_open_at_once_on_one_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_server_has_room_for_a_third_of_them_the_others_wait_for_their_turn() {
     // Room for 72 substreams of a peer.
-    let mut beside = Beside::start(Some(300)).await;
+    let mut beside = Beside::start(Some(300), &[]).await;
     let stay = Duration::from_millis(100);
     let came = scenarios::turns(beside.at("echo"), 300, stay, LIMIT).await;
     all(&came.unwrap(), "had its turn", 300);
@@ -88,9 +89,27 @@ async fn where_a_server_has_room_for_a_third_of_them_the_others_wait_for_their_t
     beside.goes_on();
 }
 
+/// The two of the witness are all that there is room for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_room_is_told_of_and_holds_up_nobody() {
+    let mut beside = Beside::start(None, &["--connections-a-session", "2"]).await;
+    let left = scenarios::leave(beside.at("echo"), 20, 400).await.unwrap();
+    all(&left, "left", 20);
+    let waiting = TcpStream::connect(beside.at("echo")).await.unwrap();
+    tokio::time::timeout(LIMIT, async {
+        while beside.lines_with("a connection waits") == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .unwrap();
+    beside.goes_on();
+    drop(waiting);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_that_reset_after_a_byte_are_nobody_elses_trouble() {
-    let mut beside = Beside::start(None).await;
+    let mut beside = Beside::start(None, &[]).await;
     let came = scenarios::leave(beside.at("echo"), 300, 400).await.unwrap();
     all(&came, "left", 300);
     // Behind them there is room, and the session is the same.
@@ -105,7 +124,7 @@ async fn three_hundred_that_reset_after_a_byte_are_nobody_elses_trouble() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_down_and_a_service_that_is_not_there_reset_each_client() {
-    let mut beside = Beside::start(None).await;
+    let mut beside = Beside::start(None, &[]).await;
     for service in ["down", "nosuch"] {
         let came = scenarios::knock(beside.at(service), 300, 400)
             .await
@@ -123,7 +142,7 @@ async fn a_backend_that_is_down_and_a_service_that_is_not_there_reset_each_clien
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_closes_at_once_ends_each_client_in_order() {
-    let mut beside = Beside::start(None).await;
+    let mut beside = Beside::start(None, &[]).await;
     let came = scenarios::knock(beside.at("shut"), 1200, 400)
         .await
         .unwrap();

@@ -142,8 +142,12 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts everything; the server may have so many descriptors, if that is said.
-    pub(crate) async fn start(cepa: &Path, descriptors: Option<usize>) -> Outcome<Self> {
+    /// Starts everything; the server may have so many descriptors, if that is said, and has these words more.
+    pub(crate) async fn start(
+        cepa: &Path,
+        descriptors: Option<usize>,
+        more: &[&str],
+    ) -> Outcome<Self> {
         let home = tempfile::tempdir()?;
         let at = home.path();
         let (server, server_id) = identity(cepa, at, "server.pem")?;
@@ -163,6 +167,7 @@ impl Rig {
         ] {
             words.extend(["--service".to_owned(), format!("{name}=tcp:{address}")]);
         }
+        words.extend(more.iter().map(|word| (*word).to_owned()));
         let mut serve = Process::start(match descriptors {
             None => command(cepa, at, &words),
             Some(limit) => limited(limit, cepa, at, &words),
