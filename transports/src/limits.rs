@@ -55,7 +55,7 @@ pub(crate) fn restore_for(process: Option<u32>) {
             .and_then(rustix::process::Pid::from_raw)
     {
         // Fails where it has ended already.
-        let _ = rustix::process::prlimit(Some(process), Resource::Nofile, before.clone());
+        let _ = rustix::process::prlimit(Some(process), Resource::Nofile, *before);
     }
 }
 

@@ -147,7 +147,7 @@ pub(crate) async fn bind(
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };
-    let bound = bind_all(&addresses).await;
+    let bound = bind_all(&addresses);
     bound.map_err(|error| {
         let advice = advice(&error);
         TransportError::io(Action::Listen, endpoint, error, advice)
@@ -157,7 +157,7 @@ pub(crate) async fn bind(
 /// How often another free port is taken because the first address's is in use at the next one.
 const OTHER_PORTS: usize = 16;
 
-async fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
+fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -264,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
-            let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+            let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
             let all: Vec<_> = sockets
                 .listeners
                 .iter()
@@ -285,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn busy_addresses_do_not_starve_the_others() {
-        let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+        let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
         let endpoint = "tcp:localhost:1".parse().unwrap();
         let mut held = Vec::new();
         for _ in 0..50 {
@@ -306,14 +306,14 @@ mod tests {
     async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
         let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&addresses(port)).await.unwrap_err();
+        let error = bind_all(&addresses(port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // Documentation's (RFC 5737): nobody has it.
         let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
         let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
-        let (sockets, _) = bind_all(&[elsewhere, here]).await.unwrap();
+        let (sockets, _) = bind_all(&[elsewhere, here]).unwrap();
         assert_eq!(sockets.listeners.len(), 1);
-        let error = bind_all(&[elsewhere]).await.unwrap_err();
+        let error = bind_all(&[elsewhere]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }
