@@ -18,12 +18,14 @@
 //! | `peers/` | cepa and the rivals behind one face |
 //! | `serial/` | the link on noisy lines, in virtual time |
 //! | `mesh/` | one relay with many nodes and circuits |
+//! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
 mod attacks;
 mod handshakes;
 mod link;
+mod load;
 mod measure;
 mod mesh;
 mod peers;
@@ -74,6 +76,8 @@ enum Command {
     HandshakeBytes,
     /// One relay with 1,000 nodes and 2,000 circuits, against the goals
     Mesh(mesh::Options),
+    /// Crowds of local clients on one session of the tool
+    Load(load::Options),
     /// The relay of `mesh`
     #[command(hide = true)]
     MeshRelay(mesh::relay::Options),
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Command::HandshakeListener(options) => handshakes::listener::serve(&options),
         Command::HandshakeBytes => handshakes::bytes::run(),
         Command::Mesh(options) => mesh::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };

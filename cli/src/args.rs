@@ -124,6 +124,11 @@ pub(crate) struct Serve {
     /// relay of --register that carries
     #[arg(long)]
     pub(crate) sealed: bool,
+    /// Connections to the services that one session may have at once; more wait for one to end. Without it a third
+    /// of the files that this process may open (ulimit -n), which is also the most
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections_a_session: Option<u32>,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first

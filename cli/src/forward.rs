@@ -4,6 +4,10 @@
 //! only while a session stands: whoever comes when there is none waits in the system's queue, which has a
 //! bound. It ends with the session (exit code 6), unless that is to be made again, or with a signal (0).
 //!
+//! There may be thousands, and each waits for room at the peer for as long as its client does: nobody is turned away for
+//! coming with many others. What a client sends meanwhile is read up to a bound, since only a read tells
+//! that it has left. Each takes a descriptor, so at most so many are accepted as there are.
+//!
 //! A connection whose session was lost is reset, never ended: its program must not take what it has got for
 //! all there is.
 
@@ -11,9 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::mux::GoAwayCode;
+use cepa::mux::Substream;
+use cepa::onion::Onion;
+use cepa::session::OpenError;
 use cepa::session::SessionEnd;
 use cepa::transports::{self, Listener, Stream};
-use tokio::sync::watch;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::again::Again;
@@ -22,12 +30,19 @@ use crate::exit::{Failure, say};
 use crate::id;
 use crate::join::Join;
 use crate::link::Link;
-use crate::log::{self, say_of};
+use crate::log::{self, say_once_a_minute};
 use crate::signal::Signals;
 use crate::splice::{Ended, Told, verdict};
+use crate::stack;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How much of a client is read before its service is open.
+const AHEAD: usize = 1024;
+
+/// After so long it is told that a connection waits.
+const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -44,13 +59,19 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
+    let room = Arc::new(Semaphore::new(stack::connections()));
     for (listener, service) in listeners {
         say(format_args!(
             "listening on {} for {service} of {}",
             listener.endpoint(),
             link.session.peer().id()
         ));
-        tasks.spawn(accept(listener, service, standing.clone()));
+        tasks.spawn(accept(
+            listener,
+            service,
+            standing.clone(),
+            Arc::clone(&room),
+        ));
     }
     let result = loop {
         let end = tokio::select! {
@@ -87,7 +108,12 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
 /// The session that connections go over; none while it is being made again.
 type Standing = watch::Receiver<Option<Arc<Link>>>;
 
-async fn accept(mut listener: Listener, service: String, mut standing: Standing) {
+async fn accept(
+    mut listener: Listener,
+    service: String,
+    mut standing: Standing,
+    room: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let link = standing.borrow_and_update().clone();
@@ -97,8 +123,11 @@ async fn accept(mut listener: Listener, service: String, mut standing: Standing)
             },
             accepted = listener.accept(), if link.is_some() => match (accepted, link) {
                 (Ok(Some(stream)), Some(link)) => {
-                    let service = service.clone();
-                    connections.spawn(async move { carry(stream, &service, &link).await });
+                    let (service, place) = (service.clone(), place_in(&room).await);
+                    connections.spawn(async move {
+                        carry(stream, &service, &link).await;
+                        drop(place);
+                    });
                 }
                 // Out of descriptors, or a connection that was gone again: others may follow.
                 (Err(e), _) => {
@@ -112,13 +141,33 @@ async fn accept(mut listener: Listener, service: String, mut standing: Standing)
     }
 }
 
+/// A place for one connection more; while there is none, who comes waits in the system's queue.
+async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(room).try_acquire_owned() {
+        return Some(place);
+    }
+    let kind = format!(
+        "{} connections are open, which is what this process may open (ulimit -n): others wait",
+        stack::connections()
+    );
+    say_once_a_minute("forward", &kind, &kind);
+    // It is never closed.
+    Arc::clone(room).acquire_owned().await.ok()
+}
+
 /// One connection. Its errors are told and are its own.
 async fn carry(mut near: Stream, service: &str, link: &Link) {
     near.cut_when_dropped(true);
     let peer = link.session.peer().id();
-    let mut far = match link.session.open(service).await {
-        Ok(far) => far,
-        Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
+    let opened = open(&mut near, service, link).await;
+    let mut far = match opened {
+        Ok(Some(far)) => far,
+        // Its client did not wait.
+        Ok(None) => return,
+        Err(e) => {
+            let line = format_args!("{}: {e}", near.label());
+            return say_once_a_minute(peer, &e, line);
+        }
     };
     let ended = Join::new(&mut near, &mut far).end_with_near().run().await;
     // A reset would take back what is on its way to it.
@@ -128,14 +177,54 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
     match ended {
         Ended::Both { .. } => {}
         Ended::NearLeft(e) | Ended::Near(e) => {
-            say_of(
+            let kind = format_args!("{service}: connection lost: {e}");
+            say_once_a_minute(
                 log::source(near.remote().into(), near.label()),
-                format_args!("{}: connection lost: {e}", near.label()),
+                kind,
+                format_args!("{}: {kind}", near.label()),
             );
         }
-        Ended::Far(e) => say_of(
-            peer,
-            format_args!("{}: {service} ended abnormally: {e}", near.label()),
-        ),
+        Ended::Far(e) => {
+            let kind = format_args!("{service} ended abnormally: {e}");
+            say_once_a_minute(peer, kind, format_args!("{}: {kind}", near.label()));
+        }
     }
+}
+
+/// Opens the service for a client, and gives it what that has sent meanwhile; `None` when the client has left.
+async fn open(
+    near: &mut Stream,
+    service: &str,
+    link: &Link,
+) -> Result<Option<Onion<Substream>>, OpenError> {
+    let opening = link.session.open_untimed(service);
+    tokio::pin!(opening);
+    let late = tokio::time::sleep(LONG);
+    tokio::pin!(late);
+    let mut ahead = Vec::new();
+    let (mut listens, mut waits) = (true, false);
+    let mut far = loop {
+        let room = AHEAD.saturating_sub(ahead.len());
+        let mut more = (&mut *near).take(room as u64);
+        tokio::select! {
+            far = &mut opening => break far?,
+            read = more.read_buf(&mut ahead), if listens => match read {
+                Ok(0) => listens = false,
+                Ok(_) => listens = ahead.len() < AHEAD,
+                Err(_) => return Ok(None),
+            },
+            () = &mut late, if !waits => {
+                waits = true;
+                let peer = link.session.peer().id();
+                let kind = format_args!("{service}: a connection waits: the peer has not answered, perhaps as many are open there as it takes");
+                say_once_a_minute(peer, kind, kind);
+            }
+        }
+    };
+    if !ahead.is_empty() {
+        // It is less than a first window, so this waits for nobody. An error is read again by who reads.
+        let _ = far.write_all(&ahead).await;
+        let _ = far.flush().await;
+    }
+    Ok(Some(far))
 }

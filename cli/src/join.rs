@@ -18,6 +18,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +33,12 @@ const BUFFER: usize = 64 * 1024;
 
 /// How long what was taken of a stream that broke may take to leave.
 const LEAVING: Duration = Duration::from_secs(30);
+/// Bytes of one read where [`MANY`] ways hold some already, so that thousands whose takers are slow stay small together.
+const SMALL: usize = 8 * 1024;
+const MANY: usize = 256;
+
+/// Buffers that are kept for the next read, in the whole process.
+const KEPT: usize = 32;
 
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -251,10 +259,49 @@ where
     }
 }
 
+/// Bytes between a read and a write. Those of ways that are done with them are used again.
+#[derive(Debug)]
+struct Buffer {
+    bytes: Vec<u8>,
+}
+
+/// Buffers of [`BUFFER`] that nobody holds.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// How many there are in use.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+impl Buffer {
+    fn new() -> Self {
+        let bytes = if IN_USE.fetch_add(1, Ordering::Relaxed) < MANY {
+            let spare = spare().pop();
+            spare.unwrap_or_else(|| vec![0; BUFFER])
+        } else {
+            vec![0; SMALL]
+        };
+        Self { bytes }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(1, Ordering::Relaxed);
+        let mut spare = spare();
+        if self.bytes.len() == BUFFER && spare.len() < KEPT {
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+fn spare() -> MutexGuard<'static, Vec<Vec<u8>>> {
+    // Each change is whole after the one call that makes it.
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One direction.
 #[derive(Debug)]
 struct Way {
-    buffer: Vec<u8>,
+    buffer: Option<Buffer>,
     /// `buffer[start..end]` was read and is not written yet.
     start: usize,
     end: usize,
@@ -289,7 +336,7 @@ enum State {
 impl Way {
     fn new() -> Self {
         Self {
-            buffer: Vec::new(),
+            buffer: None,
             start: 0,
             end: 0,
             unflushed: false,
@@ -399,19 +446,24 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<()>> {
-        // Made at the first use, so that an idle way costs nothing before.
-        self.buffer.resize(BUFFER, 0);
-        let mut space = ReadBuf::new(&mut self.buffer);
+        // Held only while there is something in it, so that an idle way costs nothing.
+        let buffer = self.buffer.get_or_insert_with(Buffer::new);
+        let mut space = ReadBuf::new(&mut buffer.bytes);
         match Pin::new(from).poll_read(cx, &mut space) {
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            other => ready!(other)?,
+            Poll::Pending => {
+                self.buffer = None;
+                return Poll::Pending;
+            }
+            Poll::Ready(read) => read?,
         }
         self.start = 0;
         self.end = space.filled().len();
         if self.end == 0 {
+            self.buffer = None;
             if self.cut {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
@@ -434,7 +486,9 @@ impl Way {
         cx: &mut Context<'_>,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
-        let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let buffer = self.buffer.as_ref().map(|buffer| buffer.bytes.as_slice());
+        let waiting = buffer.and_then(|bytes| bytes.get(self.start..self.end));
+        let waiting = waiting.unwrap_or_default();
         let n = ready!(Pin::new(to).poll_write(cx, waiting))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

@@ -5,6 +5,9 @@
 //! line, `PEER: … and N more lines`, which is one of those of its second. An authenticated peer is known by its id,
 //! a stranger by the host that it comes from (an IPv6 host by its /64, since whoever has one address there has
 //! all of them). [`Bound`] decides, and is told the time; the rest of this file prints.
+//!
+//! What befalls each connection alike, as when a backend is down, is said once a minute, with how often it has come since:
+//! [`say_once_a_minute`], by [`Repeats`].
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -121,6 +124,107 @@ impl Bound {
     }
 }
 
+/// What is said again at the earliest.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Things that are counted apart; beyond that they are said as they come, within [`PER_SECOND`].
+const KINDS: usize = 256;
+
+/// Decides which lines are no news: what was said about the same peer less than a minute ago.
+#[derive(Debug, Default)]
+struct Repeats {
+    /// By peer and kind: when it was said, and how often it has come since.
+    kinds: HashMap<(String, String), (Instant, u64)>,
+}
+
+impl Repeats {
+    /// Whether this is news.
+    fn is_new(&mut self, peer: &str, kind: &str, now: Instant) -> bool {
+        if let Some((_, more)) = self.kinds.get_mut(&(peer.to_owned(), kind.to_owned())) {
+            *more += 1;
+            return false;
+        }
+        if self.kinds.len() < KINDS {
+            let kind = (peer.to_owned(), kind.to_owned());
+            self.kinds.insert(kind, (now, 0));
+        }
+        true
+    }
+
+    /// What has come since it was said a minute ago, and how often. What has not is forgotten.
+    fn tell(&mut self, now: Instant) -> Vec<(String, String, u64)> {
+        let mut told = Vec::new();
+        self.kinds.retain(|(peer, kind), (since, more)| {
+            if now.saturating_duration_since(*since) < MINUTE {
+                return true;
+            }
+            if *more == 0 {
+                return false;
+            }
+            told.push((peer.clone(), kind.clone(), std::mem::take(more)));
+            *since = now;
+            true
+        });
+        told
+    }
+
+    /// When [`Repeats::tell`] has something to do.
+    fn due(&self) -> Option<Instant> {
+        self.kinds.values().map(|(since, _)| *since + MINUTE).min()
+    }
+}
+
+/// The one of this process, and whether somebody waits for its next [`Repeats::due`].
+static REPEATS: LazyLock<Mutex<(Repeats, bool)>> = LazyLock::new(Mutex::default);
+
+fn repeats() -> MutexGuard<'static, (Repeats, bool)> {
+    // Counts are whole after every statement.
+    REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`say_of`], for what many connections of a peer may meet alike: lines of one `kind` are said once a minute. To be called
+/// inside the runtime.
+pub(crate) fn say_once_a_minute(
+    peer: impl fmt::Display,
+    kind: impl fmt::Display,
+    line: impl fmt::Display,
+) {
+    let (peer, kind) = (peer.to_string(), kind.to_string());
+    let mut repeats = repeats();
+    let is_new = repeats.0.is_new(&peer, &kind, Instant::now());
+    let watch = repeats.0.due().is_some() && !std::mem::replace(&mut repeats.1, true);
+    drop(repeats);
+    if watch {
+        tokio::spawn(tell_repeats());
+    }
+    if is_new {
+        say_of(peer, line);
+    }
+}
+
+/// Tells what has come again, each minute, until nothing has.
+async fn tell_repeats() {
+    loop {
+        let due = {
+            let mut repeats = repeats();
+            let due = repeats.0.due();
+            repeats.1 = due.is_some();
+            due
+        };
+        let Some(due) = due else { return };
+        tokio::time::sleep_until(due.into()).await;
+        let told = repeats().0.tell(Instant::now());
+        for (peer, kind, more) in told {
+            say_of(peer, again(&kind, more));
+        }
+    }
+}
+
+fn again(kind: &str, more: u64) -> String {
+    let times = if more == 1 { "time" } else { "times" };
+    format!("{kind} (and {more} more {times})")
+}
+
 /// The one of this process, and whether somebody waits for its next [`Bound::due`].
 static LOG: LazyLock<Mutex<(Bound, bool)>> = LazyLock::new(Mutex::default);
 
@@ -172,6 +276,11 @@ fn held_back(peer: &str, more: u64) -> String {
 
 /// Tells what is still held back when the command ends.
 pub(crate) fn last_words() {
+    for ((_, kind), (_, more)) in repeats().0.kinds.drain() {
+        if more > 0 {
+            say(again(&kind, more));
+        }
+    }
     for (peer, shown) in log().0.peers.drain() {
         if shown.held > 0 {
             say(held_back(&peer, shown.held));
@@ -235,6 +344,46 @@ mod tests {
             assert!(within <= PER_SECOND, "{within} lines from {from} ms on");
         }
         assert!(printed.len() > 20, "and it goes on: {}", printed.len());
+    }
+
+    #[test]
+    fn what_comes_again_is_said_once_a_minute_with_how_often() {
+        let mut repeats = Repeats::default();
+        let start = Instant::now();
+        let (mut said, mut told) = (0, 0);
+        // 400 a second for three minutes.
+        for n in 0..72_000_u64 {
+            let now = start + Duration::from_micros(2500 * n);
+            if repeats.due().is_some_and(|due| due <= now) {
+                for (peer, kind, more) in repeats.tell(now) {
+                    assert_eq!((peer.as_str(), kind.as_str()), ("p", "refused"));
+                    said += 1;
+                    told += more;
+                }
+            }
+            if repeats.is_new("p", "refused", now) {
+                said += 1;
+                told += 1;
+            }
+        }
+        assert_eq!(said, 3, "at 0, 60 and 120 s");
+        assert!(repeats.is_new("q", "refused", start));
+        assert!(repeats.is_new("p", "lost", start));
+        // And none goes uncounted.
+        let later = start + 10 * MINUTE;
+        told += repeats
+            .tell(later)
+            .iter()
+            .map(|(.., more)| more)
+            .sum::<u64>();
+        assert_eq!(told, 72_000);
+        assert_eq!(repeats.tell(later + MINUTE), []);
+        assert_eq!(repeats.due(), None, "what does not come again is forgotten");
+        // A crowd of kinds is not kept.
+        for n in 0..10_000 {
+            assert!(repeats.is_new("p", &n.to_string(), later));
+        }
+        assert_eq!(repeats.kinds.len(), KINDS);
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
 const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn run(command: Command) -> Result<(), Failure> {
+    cepa::transports::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -21,7 +21,7 @@ use cepa::tls::TlsError;
 use tokio::task::JoinSet;
 
 use crate::exit::{self, Code, Failure, say};
-use crate::log::{self, say_of};
+use crate::log::{self, say_of, say_once_a_minute};
 use crate::{folder, stack};
 
 /// How long sessions may take to end in order once a command was asked to.
@@ -40,6 +40,20 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
         config.resolver = Some(Arc::new(KnownPlaces::new(file)));
     }
     config
+}
+
+/// Substreams that a session may have, however few descriptors there are.
+const FEW: usize = 16;
+
+/// Room in the sessions of a node with services for as many substreams as a peer has descriptors for, or for
+/// `most`: beyond that they wait.
+pub(crate) fn room_for_services(config: &mut NodeConfig, most: Option<usize>) {
+    let shares = &config.shares;
+    // What even a stranger may have: as much as is free, where a quarter is not for strangers.
+    let served = (shares.descriptors.all / 4 * 3 / 2).min(shares.descriptors.peer);
+    // Each of its sessions takes one as well.
+    let served = served.saturating_sub(shares.sessions.peer).max(FEW);
+    config.stack.mux.max_inbound_streams = most.map_or(served, |most| served.min(most));
 }
 
 /// The configuration of a node that only dials: nobody can dial it.
@@ -286,6 +300,10 @@ impl Report {
             }
             _ => {
                 match event.peer() {
+                    // Whoever asks for it may ask often.
+                    Some(peer) if matches!(event, Event::Refused { .. }) => {
+                        say_once_a_minute(peer, event, event);
+                    }
                     Some(peer) => say_of(peer, event),
                     None => say(event),
                 }

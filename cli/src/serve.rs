@@ -56,6 +56,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mut config = node::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
+    node::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone())?;

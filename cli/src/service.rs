@@ -31,7 +31,7 @@ use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
 use crate::exit::{Code, Failure, say};
-use crate::log::say_of;
+use crate::log::say_once_a_minute;
 use crate::near::Near;
 use crate::splice::Ended;
 use crate::told::broke_off;
@@ -138,25 +138,30 @@ impl Services {
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
     async fn serve(&self, call: Call, target: Target) {
         let (peer, name) = (call.peer().id(), call.service().to_owned());
-        let result = match target {
-            Target::Echo => match self.accept(call).await {
-                Ok(far) => echo(far, || ()).await,
-                Err(e) => Err(e),
-            },
-            Target::Demo => match self.accept(call).await {
-                Ok(far) => Box::pin(demo::peer::serve(far, &self.inner)).await,
-                Err(e) => Err(e),
-            },
-            Target::Forward(to) => {
-                let done = Box::pin(self.forwarder.forward(call, &to)).await;
+        // There may be thousands, so each is as large as what it does.
+        let serving: BoxFuture<'_, Result<(), String>> = match &target {
+            Target::Echo => Box::pin(self.echo(call)),
+            Target::Demo => Box::pin(self.demo(call)),
+            Target::Forward(to) => Box::pin(async move {
+                let done = self.forwarder.forward(call, to).await;
                 done.map_err(|e| e.to_string())
-            }
-            // Boxed, so that a task which does less is not as large.
-            Target::Dial(endpoint) => Box::pin(self.dial(&name, &endpoint, call)).await,
+            }),
+            Target::Dial(to) => Box::pin(self.dial(&name, to, call)),
         };
-        if let Err(e) = result {
-            say_of(peer, format_args!("service {name}: {e}"));
+        if let Err(e) = serving.await {
+            let line = format!("service {name}: {e}");
+            say_once_a_minute(peer, &line, &line);
         }
+    }
+
+    async fn echo(&self, call: Call) -> Result<(), String> {
+        let (far, _share) = Box::pin(self.accept_held(call)).await?;
+        echo(far, || ()).await
+    }
+
+    async fn demo(&self, call: Call) -> Result<(), String> {
+        let (far, _share) = self.accept_held(call).await?;
+        demo::peer::serve(far, &self.inner).await
     }
 
     /// The same, with messages beside the bytes.
@@ -177,25 +182,33 @@ impl Services {
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
         };
         if let Err(e) = served {
-            say_of(peer, format_args!("service {name}: {e}"));
+            let line = format!("service {name}: {e}");
+            say_once_a_minute(peer, &line, &line);
         }
     }
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
         let accepted = if call.wants_inner_tls() {
-            call.accept_secured(&self.inner).await
+            Box::pin(call.accept_secured(&self.inner)).await
         } else {
             call.accept().await
         };
         accepted.map_err(|e| e.to_string())
     }
 
+    /// What is built in has no descriptor, but takes as much.
+    async fn accept_held(&self, call: Call) -> Result<(Onion<Substream>, Share), String> {
+        let (call, share) = held(call, ONE).await?;
+        Ok((self.accept(call).await?, share))
+    }
+
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let (call, _share) = held(call, to).await?;
+        let (call, _share) = Box::pin(held(call, cost(to))).await?;
         let session = call.session().clone();
-        let near = Near::open(name, to, &Terminal::default(), &session, None).await;
-        let (call, near) = opened(call, near).await?;
-        let far = self.accept(call).await?;
+        let terminal = Terminal::default();
+        let near = Box::pin(Near::open(name, to, &terminal, &session, None)).await;
+        let (call, near) = Box::pin(opened(call, near)).await?;
+        let far = Box::pin(self.accept(call)).await?;
         near.serve(to, far, |far| far.wire_mut()).await
     }
 
@@ -204,17 +217,25 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let far = framed(self.accept(call).await?);
+            let (far, _share) = self.accept_held(call).await?;
+            let far = framed(far);
             let outbox = far.outbox();
             return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
         };
-        let (call, _share) = held(call, to).await?;
+        let (call, _share) = Box::pin(held(call, cost(to))).await?;
         let session = call.session().clone();
         let outbox = Outbox::default();
         let terminal = Terminal::default();
-        let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
-        let (call, near) = opened(call, near).await?;
-        let far = framed(self.accept(call).await?).with_outbox(outbox);
+        let near = Box::pin(Near::open(
+            name,
+            to,
+            &terminal,
+            &session,
+            Some(outbox.clone()),
+        ))
+        .await;
+        let (call, near) = Box::pin(opened(call, near)).await?;
+        let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
         near.serve(to, far, |far| far.inner_mut().wire_mut()).await
     }
 
@@ -268,9 +289,9 @@ impl Services {
     }
 }
 
-/// The call with what serving the address takes; refused where that is more than the peer may have.
-async fn held(call: Call, to: &Endpoint) -> Result<(Call, Share), String> {
-    match hold(&call, to) {
+/// The call with what serving it takes; refused where that is more than the peer may have.
+async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
+    match call.hold(cost) {
         Ok(share) => Ok((call, share)),
         Err(exceeded) => {
             let reason = exceeded.to_string();
@@ -294,12 +315,16 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
 
 /// What serving an address takes of the node's pools, counted to the peer that asks: for a command its process and its pipes,
 /// for everything else one descriptor.
-pub(crate) fn cost(to: &Endpoint) -> &'static [(Resource, usize)] {
+pub(crate) fn cost(to: &Endpoint) -> Cost {
     match to.target() {
         transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
-        _ => &[(Resource::Descriptors, 1)],
+        _ => ONE,
     }
 }
+
+type Cost = &'static [(Resource, usize)];
+
+const ONE: Cost = &[(Resource::Descriptors, 1)];
 
 /// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
 fn missing_program(to: &Endpoint) -> Option<String> {

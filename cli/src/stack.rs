@@ -8,19 +8,28 @@ use cepa::identity::{Identity, TrustPolicy};
 use cepa::node::Hint;
 use cepa::onion::MAX_LAYERS;
 use cepa::stack::StackConfig;
-use cepa::transports::{Endpoint, Layer, Target};
+use cepa::transports::{self, Endpoint, Layer, Target};
 
 use crate::exit::{Code, Failure, say};
 
-/// The library's defaults, but for two of a substream's time limits. A command may think for hours
+/// The library's defaults, but for two of a substream's time limits and the number of those that are opened here. A command may think for hours
 /// between the end of its input and its first word of output, and a reader may stop for as long
 /// (a pager); neither is a fault that data should be cut for. Whether the peer still lives, the
-/// session's own keepalive finds out.
+/// session's own keepalive finds out. A crowd at a forward is bounded by descriptors.
 pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
     let mut config = StackConfig::new(identity.clone(), trust);
     config.mux.stream_timeouts.half_closed = None;
     config.mux.stream_timeouts.write_stalled = None;
+    let outbound = &mut config.mux.max_outbound_streams;
+    *outbound = (*outbound).max(connections());
     config
+}
+
+/// How many connections of others this process may carry, a descriptor each: what it may open, less an eighth and at least
+/// 64 for all else.
+pub(crate) fn connections() -> usize {
+    let may_open = transports::descriptor_limit();
+    may_open.saturating_sub((may_open / 8).max(64)).max(16)
 }
 
 /// An address whose layers can carry a session: none written, or the mux above TLS, which may

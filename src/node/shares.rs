@@ -4,9 +4,10 @@
 //! comes from. Three rules decide whether it gets more:
 //!
 //! 1. A peer never holds more than its limit (`peer`), and all peers of one host together never more than `host`.
-//! 2. A peer never holds more than a third of what would still be free. So one peer alone reaches its limit, sixteen greedy
-//!    ones stay below the pool together, and whoever comes next still finds room. (It is the dynamic threshold that shared
-//!    switch memory is divided by: Choudhury and Hahne, 1998.)
+//! 2. A peer never holds more than a third of what would still be free, which leads to a quarter of all. Of what it may have more
+//!    of it never holds more than is still free, which leads to a half. So one peer alone reaches its limit, sixteen greedy ones stay
+//!    below the pool together, and whoever comes next still finds room. (It is the dynamic threshold that shared switch memory
+//!    is divided by: Choudhury and Hahne, 1998.)
 //! 3. A quarter of the pool is for peers that the node's trust knows by name: strangers can't take it, however many keys they
 //!    make.
 //!
@@ -58,6 +59,15 @@ pub struct Limits {
     pub host: usize,
 }
 
+impl Limits {
+    /// How much of what is free a peer may hold, so that it reaches its limit when it is alone; a half at most, so that
+    /// there is always something for the next.
+    fn part_of(&self, free: usize) -> usize {
+        let others = self.all.saturating_sub(self.peer).max(1);
+        (free.saturating_mul(self.peer) / others).min(free)
+    }
+}
+
 /// The limits of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,8 +76,8 @@ pub struct ShareLimits {
     pub sessions: Limits,
     /// Default 256, 32 of one peer, 64 of one host.
     pub children: Limits,
-    /// Default what the process may open, less a reserve of an eighth and at least 64; a quarter of one peer, half of one
-    /// host.
+    /// Default what the process may open, less a reserve of an eighth and at least 64; half of one peer and of one host: a
+    /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
     /// Bytes that have arrived and that no application has read; default 256 MiB, 64 MiB of one peer.
     pub receive_memory: usize,
@@ -92,7 +102,7 @@ impl Default for ShareLimits {
             },
             descriptors: Limits {
                 all: descriptors,
-                peer: descriptors / 4,
+                peer: descriptors / 2,
                 host: descriptors / 2,
             },
             receive_memory: 256 << 20,
@@ -218,7 +228,7 @@ impl Counts {
             }
         }
         // The first one is always given.
-        if held > 0 && held + n > free.div_ceil(3) {
+        if held > 0 && held + n > free.div_ceil(3).max(limits.part_of(free)) {
             return Err((Scope::All, limits.all));
         }
         Ok(())

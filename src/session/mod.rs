@@ -107,6 +107,7 @@ struct Inner {
     tls_exporter: [u8; 32],
     handshake_time: Duration,
     open_timeout: Duration,
+    stream_timeouts: mux::StreamTimeouts,
     arrivals: Mutex<Arrivals>,
 }
 
@@ -192,6 +193,26 @@ impl Session {
     pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
         self.within(service, self.start(service, InnerTls::Without))
             .await
+    }
+
+    /// As [`open`](Self::open), for as long as it takes: for who opens a substream for somebody else, who
+    /// will leave when it takes too long. The limits on open and unanswered substreams, of this end and of the peer,
+    /// are waited for, and so is whatever the peer has to do before it answers. That the peer still lives, the
+    /// session's keepalive finds out.
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the substream.
+    pub async fn open_untimed(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+        let opening = async {
+            let mut substream = self.inner.mux.open().await.map_err(OpenError::from_mux)?;
+            let timeouts = mux::StreamTimeouts {
+                open: None,
+                ..self.inner.stream_timeouts
+            };
+            substream.set_timeouts(timeouts);
+            Ok(Onion::new(substream))
+        };
+        self.ask(opening, service, InnerTls::Without).await
     }
 
     /// Opens a service at the peer with TLS inside the substream, as its client; identity and trust
@@ -514,6 +535,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             tls_exporter,
             handshake_time: started.elapsed(),
             open_timeout: config.open_timeout,
+            stream_timeouts: config.mux.stream_timeouts,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
         }),
     })

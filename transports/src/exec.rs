@@ -25,6 +25,7 @@ use tokio::process::{self, ChildStdin, ChildStdout};
 use crate::child::Child;
 use crate::endpoint::Endpoint;
 use crate::error::{Action, TransportError, TransportErrorKind, describe, kind_of};
+use crate::limits::restore_for;
 use crate::remote::Remote;
 use crate::stream::Stream;
 use crate::terminal::{self, Terminal};
@@ -92,6 +93,7 @@ pub(crate) fn start(
     };
     if let Some(terminal) = what.terminal {
         let (process, io) = terminal::start(command, terminal).map_err(failed)?;
+        restore_for(process.id());
         let (label, control) = (label(&process), io.control());
         let stream = Stream::from_io(io, label)
             .with_remote(Remote::Child)
@@ -107,6 +109,7 @@ pub(crate) fn start(
         command.process_group(0);
     }
     let mut process = command.spawn().map_err(failed)?;
+    restore_for(process.id());
     let pipes = Pipes {
         input: process.stdin.take(),
         output: process.stdout.take(),

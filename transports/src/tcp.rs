@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use crate::endpoint::Endpoint;
@@ -21,6 +21,10 @@ use crate::stream::{Stream, Wire};
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
 /// an address that does not answer; 10 s cover three lost SYNs.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that wait to be accepted, as far as the system allows (Linux: 4,096 unless set otherwise). Of a crowd
+/// that comes at once, whoever finds no place there tries again after a second.
+const QUEUE: u32 = 4096;
 
 /// Each address of the name gets an equal share of the time that is left, so that one that does not
 /// answer cannot keep the next from being tried.
@@ -143,7 +147,7 @@ pub(crate) async fn bind(
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };
-    let bound = bind_all(&addresses).await;
+    let bound = bind_all(&addresses);
     bound.map_err(|error| {
         let advice = advice(&error);
         TransportError::io(Action::Listen, endpoint, error, advice)
@@ -153,11 +157,11 @@ pub(crate) async fn bind(
 /// How often another free port is taken because the first address's is in use at the next one.
 const OTHER_PORTS: usize = 16;
 
-async fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
+fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match bind_each(addresses).await {
+        match bind_each(addresses) {
             Err((chosen, error))
                 if chosen && error.kind() == io::ErrorKind::AddrInUse && tries < OTHER_PORTS => {}
             bound => return bound.map_err(|(_, error)| error),
@@ -165,8 +169,20 @@ async fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
     }
 }
 
+/// As [`TcpListener::bind`], with a longer queue.
+fn listen_at(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(QUEUE)
+}
+
 /// The error comes with whether the port was chosen by the system.
-async fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool, io::Error)> {
+fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool, io::Error)> {
     let mut listeners = Vec::new();
     let (mut port, mut chosen, mut absent) = (None, false, None);
     let mut done = BTreeSet::new();
@@ -178,7 +194,7 @@ async fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool,
         if let Some(port) = port {
             at.set_port(port);
         }
-        let listener = match TcpListener::bind(at).await {
+        let listener = match listen_at(at) {
             Ok(listener) => listener,
             // The name has an address of a family that this machine does not speak, as with IPv6 switched off.
             Err(error) if is_absent(&error) => {
@@ -248,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
-            let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+            let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
             let all: Vec<_> = sockets
                 .listeners
                 .iter()
@@ -269,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn busy_addresses_do_not_starve_the_others() {
-        let (mut sockets, port) = bind_all(&addresses(0)).await.unwrap();
+        let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
         let endpoint = "tcp:localhost:1".parse().unwrap();
         let mut held = Vec::new();
         for _ in 0..50 {
@@ -290,14 +306,14 @@ mod tests {
     async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
         let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&addresses(port)).await.unwrap_err();
+        let error = bind_all(&addresses(port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // Documentation's (RFC 5737): nobody has it.
         let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
         let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
-        let (sockets, _) = bind_all(&[elsewhere, here]).await.unwrap();
+        let (sockets, _) = bind_all(&[elsewhere, here]).unwrap();
         assert_eq!(sockets.listeners.len(), 1);
-        let error = bind_all(&[elsewhere]).await.unwrap_err();
+        let error = bind_all(&[elsewhere]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

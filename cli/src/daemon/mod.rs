@@ -76,6 +76,7 @@ impl Daemon {
         }
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
+        node::room_for_services(&mut settings, None);
         let carries = config.relay.as_ref().map(|relay| {
             let mut carries = RelayConfig::new(relay.access.clone());
             carries.registrations = relay.limits.registrations;
