@@ -20,10 +20,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use cepa::mux::ReceivePool;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Bytes taken in one read: enough to fill several records, small enough for many connections.
-const BUFFER: usize = 64 * 1024;
+use crate::piece::Piece;
 
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -83,6 +83,14 @@ where
         }
     }
 
+    /// What is in hand of either way is counted to this: the memory of the peer at the far end.
+    pub(crate) fn counted(mut self, memory: &ReceivePool) -> Self {
+        for way in [&mut self.outward, &mut self.inward] {
+            way.piece = Piece::counted(memory.clone());
+        }
+        self
+    }
+
     /// The whole join ends when the near stream takes no more.
     pub(crate) fn end_with_near(mut self) -> Self {
         self.end_with_near = true;
@@ -139,7 +147,7 @@ where
     /// still comes.
     pub(crate) fn near_is_gone(&mut self) {
         if !self.inward.is_done() {
-            self.inward.state = if self.inward.start < self.inward.end {
+            self.inward.state = if !self.inward.piece.waiting().is_empty() {
                 State::Left(io::ErrorKind::BrokenPipe.into())
             } else {
                 State::Done
@@ -215,10 +223,7 @@ where
 /// One direction.
 #[derive(Debug)]
 struct Way {
-    buffer: Vec<u8>,
-    /// `buffer[start..end]` was read and is not written yet.
-    start: usize,
-    end: usize,
+    piece: Piece,
     /// Written bytes may wait in the writer.
     unflushed: bool,
     carried: u64,
@@ -250,9 +255,7 @@ enum State {
 impl Way {
     fn new() -> Self {
         Self {
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
+            piece: Piece::default(),
             unflushed: false,
             carried: 0,
             hold: false,
@@ -316,15 +319,15 @@ impl Way {
                     Poll::Ready(result) => {
                         result?;
                         // What comes is for nobody.
-                        if self.end == 0 {
-                            self.state = State::Done;
+                        match self.piece.waiting().len() {
+                            0 => self.state = State::Done,
+                            n => self.piece.advance(n),
                         }
-                        self.end = 0;
                         continue;
                     }
                     Poll::Pending => return Poll::Pending,
                 },
-                State::Copying if self.start < self.end => self.poll_drain(cx, to),
+                State::Copying if !self.piece.waiting().is_empty() => self.poll_drain(cx, to),
                 State::Copying => match self.poll_fill(cx, from) {
                     Poll::Ready(result) => {
                         result?;
@@ -358,19 +361,14 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<()>> {
-        // Made at the first use, so that an idle way costs nothing before.
-        self.buffer.resize(BUFFER, 0);
-        let mut space = ReadBuf::new(&mut self.buffer);
-        match Pin::new(from).poll_read(cx, &mut space) {
+        match self.piece.poll_fill(cx, from) {
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             other => ready!(other)?,
         }
-        self.start = 0;
-        self.end = space.filled().len();
-        if self.end == 0 {
+        if self.piece.waiting().is_empty() {
             if self.cut {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
@@ -393,12 +391,11 @@ impl Way {
         cx: &mut Context<'_>,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
-        let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
-        let n = ready!(Pin::new(to).poll_write(cx, waiting))?;
+        let n = ready!(Pin::new(to).poll_write(cx, self.piece.waiting()))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.start += n;
+        self.piece.advance(n);
         self.carried += n as u64;
         self.unflushed = true;
         Poll::Ready(Ok(()))
@@ -408,6 +405,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::ReadBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test]

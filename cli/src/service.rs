@@ -16,14 +16,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cepa::mux::Substream;
+use cepa::mux::{ReceivePool, Substream};
 use cepa::node::{Access, Admission, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
 use crate::console::framed::{Framed, Outbox};
@@ -34,6 +34,7 @@ use crate::exit::{Code, Failure, say};
 use crate::join::Ended;
 use crate::log::say_of;
 use crate::near::Near;
+use crate::piece::{self, Piece};
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -138,11 +139,11 @@ impl Services {
     async fn serve(&self, call: Call, target: Target) {
         let (peer, name) = (call.peer().id(), call.service().to_owned());
         let result = match target {
-            Target::Echo => match self.accept(call).await {
-                Ok(far) => echo(far, || ()).await,
+            Target::Echo => match Box::pin(self.accept_counted(call)).await {
+                Ok((far, memory)) => echo(far, memory, || ()).await,
                 Err(e) => Err(e),
             },
-            Target::Demo => match self.accept(call).await {
+            Target::Demo => match Box::pin(self.accept(call)).await {
                 Ok(far) => Box::pin(demo::peer::serve(far, &self.inner)).await,
                 Err(e) => Err(e),
             },
@@ -189,10 +190,16 @@ impl Services {
         accepted.map_err(|e| e.to_string())
     }
 
+    /// With the memory that what is in hand of the substream is counted to.
+    async fn accept_counted(&self, call: Call) -> Result<(Onion<Substream>, ReceivePool), String> {
+        let memory = call.memory().clone();
+        self.accept(call).await.map(|far| (far, memory))
+    }
+
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
         let (call, _share) = held(call, to).await?;
-        let session = call.session().clone();
-        let near = Near::open(name, to, &Terminal::default(), &session, None).await;
+        let peer = (call.session().clone(), call.memory().clone());
+        let near = Near::open(name, to, &Terminal::default(), &peer, None).await;
         let (call, near) = opened(call, near).await?;
         let far = self.accept(call).await?;
         near.serve(to, far, |far| far.wire().stats().unsent).await
@@ -203,15 +210,19 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let far = framed(self.accept(call).await?);
+            let (far, memory) = self.accept_counted(call).await?;
+            let far = framed(far);
             let outbox = far.outbox();
-            return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
+            return echo(far, memory, || {
+                outbox.push(Message::Ended(Status::Exited(0)))
+            })
+            .await;
         };
         let (call, _share) = held(call, to).await?;
-        let session = call.session().clone();
+        let peer = (call.session().clone(), call.memory().clone());
         let outbox = Outbox::default();
         let terminal = Terminal::default();
-        let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
+        let near = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
         let (call, near) = opened(call, near).await?;
         let far = framed(self.accept(call).await?).with_outbox(outbox);
         near.serve(to, far, |far| {
@@ -226,11 +237,11 @@ impl Services {
             Target::Dial(to) => hold(&call, to).map(Some),
             _ => Ok(None),
         };
-        let session = call.session().clone();
+        let peer = (call.session().clone(), call.memory().clone());
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
-            return echo(served.far, || ()).await;
+            return echo(served.far, peer.1, || ()).await;
         };
         let outbox = served.outbox();
         let mut failed = async |why: String| {
@@ -244,7 +255,7 @@ impl Services {
                 return Err(exceeded.to_string());
             }
         };
-        let opened = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
+        let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
         let mut near = match opened {
             Ok(near) => near,
             Err(e) => {
@@ -336,18 +347,13 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
 }
 
 /// Sends back what comes, until it ends; `end` comes before the end of what is sent.
-async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin, end: impl Fn()) -> Result<(), String> {
-    let mut buffer = vec![0; 16 * 1024];
-    let copied = async {
-        loop {
-            let n = far.read(&mut buffer).await?;
-            if n == 0 {
-                end();
-                return far.shutdown().await;
-            }
-            far.write_all(buffer.get(..n).unwrap_or_default()).await?;
-            far.flush().await?;
-        }
-    };
-    copied.await.map_err(|e| e.to_string())
+async fn echo(
+    mut far: impl AsyncRead + AsyncWrite + Unpin,
+    memory: ReceivePool,
+    end: impl Fn(),
+) -> Result<(), String> {
+    let echoed = piece::echo(&mut far, Piece::counted(memory)).await;
+    echoed.map_err(|e| e.to_string())?;
+    end();
+    far.shutdown().await.map_err(|e| e.to_string())
 }

@@ -2,7 +2,7 @@
 
 use crate::gate::Source;
 use crate::identity::PeerId;
-use crate::mux::Substream;
+use crate::mux::{ReceivePool, Substream};
 use crate::onion::Onion;
 use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
@@ -76,6 +76,12 @@ impl Call {
     /// [`Exceeded`] names the limit, fit for [`refuse`](Self::refuse).
     pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
         self.shares.take(self.live.holder(), wanted)
+    }
+
+    /// The memory that all sessions of the peer have together. What a handler holds of what the peer sends, or does not take, is
+    /// to come from there: see [`ReceivePool::hold`].
+    pub fn memory(&self) -> &ReceivePool {
+        &self.live.memory.pool
     }
 
     pub(super) fn live(&self) -> &Live {

@@ -358,7 +358,7 @@ impl Node {
         self.core.shares.held(resource, peer)
     }
 
-    /// Bytes that have arrived from all peers and that no application has read.
+    /// Bytes of memory that all peers make this node hold, as [`ShareLimits::receive_memory`] counts them.
     #[must_use]
     pub fn receive_memory(&self) -> usize {
         self.core.shares.memory_used()

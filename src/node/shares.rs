@@ -23,12 +23,21 @@ use crate::mux::ReceivePool;
 
 use super::access::Who;
 
+/// What a session costs of its peer's memory beside the data of its streams: what it reads ahead, seals and has in its hands.
+pub(super) const SESSION_MEMORY: usize = 256 << 10;
+
+/// What a substream costs of its peer's memory beside its data: the task that serves it (10 KiB in the `cepa`
+/// command), 4 KiB that this has in hand, and 2 KiB that may always wait to be sent.
+pub(super) const SUBSTREAM_MEMORY: usize = 16 << 10;
+
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
     /// Sessions.
     Sessions,
+    /// Substreams that a peer has opened and that are served.
+    Substreams,
     /// Subprocesses that serve a peer.
     Children,
     /// File descriptors: one for a session, one for a connection that serves a peer, four for a subprocess.
@@ -36,11 +45,17 @@ pub enum Resource {
 }
 
 impl Resource {
-    const ALL: [Self; 3] = [Self::Sessions, Self::Children, Self::Descriptors];
+    const ALL: [Self; 4] = [
+        Self::Sessions,
+        Self::Substreams,
+        Self::Children,
+        Self::Descriptors,
+    ];
 
     fn word(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
+            Self::Substreams => "substreams",
             Self::Children => "commands",
             Self::Descriptors => "file descriptors",
         }
@@ -64,14 +79,18 @@ pub struct Limits {
 pub struct ShareLimits {
     /// Default 256, 16 of one peer, 64 of one host.
     pub sessions: Limits,
+    /// Default 8192, 1024 of one peer, 4096 of one host. Each costs 16 KiB of memory beside its data.
+    pub substreams: Limits,
     /// Default 256, 32 of one peer, 64 of one host.
     pub children: Limits,
     /// Default what the process may open, less a reserve of an eighth and at least 64; a quarter of one peer, half of one
     /// host.
     pub descriptors: Limits,
-    /// Bytes that have arrived and that no application has read; default 256 MiB, 64 MiB of one peer.
+    /// Memory in bytes, default 192 MiB: what has arrived and no application has read, what waits to be sent, what handlers
+    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 16 KiB for each substream. The process grows by more
+    /// than is counted, by about an eighth, since its allocator has gaps: at most 256 MiB where 192 are counted.
     pub receive_memory: usize,
-    /// Default 64 MiB.
+    /// The same of one peer; default 48 MiB, for which the process grows by at most 64.
     pub receive_memory_a_peer: usize,
 }
 
@@ -85,6 +104,11 @@ impl Default for ShareLimits {
                 peer: 16,
                 host: 64,
             },
+            substreams: Limits {
+                all: 8192,
+                peer: 1024,
+                host: 4096,
+            },
             children: Limits {
                 all: 256,
                 peer: 32,
@@ -95,8 +119,8 @@ impl Default for ShareLimits {
                 peer: descriptors / 4,
                 host: descriptors / 2,
             },
-            receive_memory: 256 << 20,
-            receive_memory_a_peer: 64 << 20,
+            receive_memory: 192 << 20,
+            receive_memory_a_peer: 48 << 20,
         }
     }
 }
@@ -105,6 +129,7 @@ impl ShareLimits {
     fn of(&self, resource: Resource) -> Limits {
         match resource {
             Resource::Sessions => self.sessions,
+            Resource::Substreams => self.substreams,
             Resource::Children => self.children,
             Resource::Descriptors => self.descriptors,
         }
