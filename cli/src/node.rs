@@ -98,6 +98,26 @@ impl Mesh {
     }
 }
 
+/// What is wrong with the addresses of relays whatever happens, before anything is begun.
+pub(crate) fn check_relays(
+    own: PeerId,
+    relays: &[PeerAddr],
+    local_hints: bool,
+) -> Result<(), Failure> {
+    for relay in relays {
+        let peer = relay.peer();
+        if peer == own {
+            return Err(dial_failure(&DialError::Own { peer }));
+        }
+        let mut hints = relay.hints().iter();
+        let first = hints.clone().next().cloned();
+        if let (false, Some(hint)) = (local_hints || hints.any(Hint::is_network), first) {
+            return Err(dial_failure(&DialError::LocalHint { peer, hint }));
+        }
+    }
+    Ok(())
+}
+
 /// The first attempt at one relay.
 async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), Failure> {
     let first = tokio::time::timeout(FIRST_ATTEMPT, relays.register(relay)).await;
@@ -114,8 +134,9 @@ async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), F
     let in_vain = code == Code::Identity || (only && code == Code::Refused);
     if error.is_transient() && !in_vain {
         say(format_args!(
-            "not registered at relay {}: {error}; trying again",
-            relay.peer()
+            "not registered at relay {}: {}; trying again",
+            relay.peer(),
+            error.reason()
         ));
         return Ok(());
     }

@@ -316,11 +316,9 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future does not take it back.
     pub async fn disconnect(&self, peer: PeerId) -> usize {
-        let all = self.core.sessions().into_iter();
-        let of_peer: Vec<Live> = all
-            .filter(|(_, live)| live.session.peer().is(&peer))
-            .map(|(_, live)| live)
-            .collect();
+        // Those too that are no longer used: whoever wants a peer gone wants all of them gone.
+        let mut of_peer = self.core.table().standing();
+        of_peer.retain(|live| live.session.peer().is(&peer));
         let closing = of_peer.iter().map(|live| live.session.close());
         futures::future::join_all(closing).await;
         of_peer.len()

@@ -148,7 +148,7 @@ async fn stay(
                 backoff.stood_for(since.elapsed());
             }
             Err(error) => {
-                let (reason, may_pass) = (error.to_string(), error.is_transient());
+                let (reason, may_pass) = (error.reason(), error.is_transient());
                 match tell.take() {
                     // The caller has it, and need not hear it twice.
                     Some(tell) => drop(tell.send(Err(error))),
