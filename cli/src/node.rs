@@ -342,6 +342,15 @@ impl Report {
                 format!("refused {from}: peer {presented} is not allowed{allow}"),
             );
         }
+        // We are who was dialled: what helps who dials would be false advice here.
+        if exit::tls(error).is_some_and(exit::refused_for_our_id) {
+            return Failure::new(
+                Code::Refused,
+                format!(
+                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours; whoever dials there finds the right id with `cepa id show` here"
+                ),
+            );
+        }
         let failure = Failure::from(error.clone());
         Failure::new(failure.code, format!("{from}: {}", failure.message))
     }

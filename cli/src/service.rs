@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::mux::{ReceivePool, Substream};
-use cepa::node::{Access, Admission, Call, Exceeded, Node, Protocol, Resource, Share};
+use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::tls::TlsConfig;
@@ -50,7 +50,7 @@ pub(crate) struct Services {
     /// For services of other peers.
     forwarder: Forwarder,
     /// Those that can be had on a console.
-    list: Mutex<BTreeMap<String, Target>>,
+    list: Mutex<BTreeMap<String, (Target, Access)>>,
 }
 
 /// In which form a service is had.
@@ -82,7 +82,12 @@ impl Protocol for Framing {
     }
 
     fn admission(&self, name: &str) -> Admission {
-        Admission::Service(plain(name).1.to_owned())
+        // Only what was decided on is served, though the service may be another one by then.
+        match self.0.list().get(plain(name).1) {
+            Some((target, access)) => Admission::With(access.clone(), Admitted::to(target.clone())),
+            // Of another kind, which has no such forms: whoever may open it is told that.
+            None => Admission::Service(plain(name).1.to_owned()),
+        }
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
@@ -115,7 +120,8 @@ impl Services {
         access: Access,
     ) -> Result<(), Failure> {
         let (this, target) = (Arc::clone(self), service.target.clone());
-        self.list().insert(service.name.clone(), target.clone());
+        let offered = (target.clone(), access.clone());
+        self.list().insert(service.name.clone(), offered);
         let serve = move |call: Call| {
             let (this, target) = (Arc::clone(&this), target.clone());
             async move { this.serve(call, target).await }
@@ -130,7 +136,7 @@ impl Services {
         node.withdraw(name);
     }
 
-    fn list(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
+    fn list(&self) -> MutexGuard<'_, BTreeMap<String, (Target, Access)>> {
         // Each change is whole after the one statement that makes it.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,7 +169,7 @@ impl Services {
     async fn serve_framed(&self, call: Call) {
         let (form, name) = plain(call.service());
         let (peer, name) = (call.peer().id(), name.to_owned());
-        let target = self.list().get(&name).cloned();
+        let target = call.admitted::<Target>().cloned();
         let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
             let why = match form {
                 Form::Status => "this service has no status; open it by its name alone",

@@ -1,5 +1,7 @@
 //! A service being asked for: by whom, and how the peer got here.
 
+use std::any::Any;
+
 use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::mux::{ReceivePool, Substream};
@@ -7,6 +9,7 @@ use crate::onion::Onion;
 use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
 
+use super::access::Admitted;
 use super::live::{Live, Path};
 use super::shares::{Exceeded, Resource, Share, Shares};
 
@@ -17,6 +20,7 @@ pub struct Call {
     live: Live,
     shares: Shares,
     introduced_by: Vec<PeerId>,
+    admitted: Option<Admitted>,
 }
 
 impl Call {
@@ -26,6 +30,7 @@ impl Call {
             live,
             shares,
             introduced_by: Vec::new(),
+            admitted: None,
         }
     }
 
@@ -40,6 +45,7 @@ impl Call {
             live: context.live,
             shares: context.shares,
             introduced_by,
+            admitted: None,
         }
     }
 
@@ -82,6 +88,15 @@ impl Call {
     /// to come from there: see [`ReceivePool::hold`].
     pub fn memory(&self) -> &ReceivePool {
         &self.live.memory.pool
+    }
+
+    pub(super) fn admit_to(&mut self, admitted: Option<Admitted>) {
+        self.admitted = admitted;
+    }
+
+    /// What the protocol that serves this has let the peer in to, by [`Admission::With`](super::Admission::With).
+    pub fn admitted<T: Any>(&self) -> Option<&T> {
+        self.admitted.as_ref()?.get()
     }
 
     pub(super) fn live(&self) -> &Live {

@@ -83,7 +83,7 @@ mod shares;
 mod table;
 mod turns;
 
-pub use access::{Access, Admission};
+pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
 pub use call::{Call, CallContext};
 pub use config::NodeConfig;

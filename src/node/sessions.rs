@@ -24,7 +24,7 @@ use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
-use super::access::{Access, Admission, Denied, How, What, decide};
+use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
 use super::admit;
 use super::call::{Call, CallContext};
 use super::core::{Core, GOODBYE, Service};
@@ -268,8 +268,8 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
 /// Whom a substream is for.
 enum Callee {
     Service(Service),
-    /// And whether a shutdown waits for it.
-    Protocol(Arc<dyn Protocol>, bool),
+    /// Whether a shutdown waits for it, and to what the peer was admitted.
+    Protocol(Arc<dyn Protocol>, bool, Option<Admitted>),
 }
 
 /// Serves a substream, in a task of its own.
@@ -300,7 +300,7 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
             drop(busy);
             return panicked(&core, &live, &name);
         };
-        let call = Call::new(incoming, live.clone(), core.shares.clone());
+        let mut call = Call::new(incoming, live.clone(), core.shares.clone());
         // What serves it is boxed by who makes it: this task has no room of its own for it.
         match found {
             Ok(Callee::Service(service)) => {
@@ -308,7 +308,8 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
                 guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
             }
-            Ok(Callee::Protocol(protocol, delays)) => {
+            Ok(Callee::Protocol(protocol, delays, admitted)) => {
+                call.admit_to(admitted);
                 // Circuits of others keep nobody from shutting down.
                 let busy = Some(busy).filter(|_| delays);
                 let serve = AssertUnwindSafe(move || protocol.serve(call));
@@ -413,7 +414,12 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
     if reserved::is_reserved(name) {
         let protocol = core.protocol(name);
         let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
+        let mut admitted = None;
         let decision = match protocol.admission(name) {
+            Admission::With(access, to) => {
+                admitted = Some(to);
+                may(What::Offered(&access))
+            }
             Admission::Access(access) => may(What::Offered(&access)),
             Admission::OwnProof => may(What::OwnProof),
             Admission::Service(name) => match core.service(&name) {
@@ -424,7 +430,7 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
         return match decision {
             Ok(()) => {
                 let delays = protocol.delays_shutdown();
-                Ok(Callee::Protocol(protocol, delays))
+                Ok(Callee::Protocol(protocol, delays, admitted))
             }
             Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
             Err(denied) => Err(refused(denied)),

@@ -238,4 +238,18 @@ mod tests {
         table.add(HIGH, &[], origin(false, true), "out");
         assert_eq!(table.dialled(HIGH).unwrap().2, "out");
     }
+
+    #[test]
+    fn what_is_forgotten_stands_until_it_is_removed() {
+        let mut table = Table::new(LOW);
+        let first = table.add(HIGH, &[], origin(true, false), "first");
+        table.add(HIGH, &[], origin(true, false), "second");
+        table.forget(|session| *session == "first");
+        assert_eq!(table.all().len(), 1);
+        let mut standing = table.standing();
+        standing.sort_unstable();
+        assert_eq!(standing, ["first", "second"]);
+        table.remove(HIGH, first);
+        assert_eq!(table.standing(), ["second"]);
+    }
 }

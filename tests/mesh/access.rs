@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned, RotationTimes, UnixTime};
 use cepa::node::{
-    Access, AttemptError, DialError, Event, Hint, Limits, Node, NodeConfig, PeerAddr, ReachError,
-    Refused, ResolveError, Resolver, Resource,
+    Access, Admission, Admitted, AttemptError, Call, DialError, Event, Hint, Limits, Node,
+    NodeConfig, PeerAddr, Protocol, ReachError, Refused, ResolveError, Resolver, Resource,
 };
 use cepa::protocols::relay::RegisterError;
 use cepa::session::{OpenError, Session};
 use cepa::stack::StackConfig;
 use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     MeshNode, address, ask, by_hand, config, eventually, is_registered, listening, node,
@@ -459,4 +460,42 @@ async fn one_peer_has_its_share_of_the_substreams() {
     soon(ask(sessions[0].open("echo").await.unwrap(), b"x"))
         .await
         .unwrap();
+}
+
+/// A protocol with one service, which is another one as soon as somebody was let in.
+struct Fickle(std::sync::Mutex<&'static str>);
+
+impl Protocol for Fickle {
+    fn names(&self) -> &[&'static str] {
+        &["cepa.test"]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        let now = std::mem::replace(&mut *self.0.lock().unwrap(), "not for everybody");
+        Admission::With(Access::Anyone, Admitted::to(now))
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let target = *call.admitted::<&'static str>().unwrap();
+            let mut stream = call.accept().await.unwrap();
+            stream.write_all(target.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        })
+    }
+}
+
+/// What is served is what the decision was about.
+#[tokio::test]
+async fn a_service_that_changes_behind_the_decision_is_not_the_one_that_is_served() {
+    let server = node();
+    let fickle = Fickle(std::sync::Mutex::new("for everybody"));
+    server.add_protocol(Arc::new(fickle)).unwrap();
+    let (_, at) = listening(&server).await;
+    let key = Identity::generate(KeyKind::Ed25519).unwrap();
+    let session = session_of(&key, &at).await.unwrap();
+    let mut stream = soon(session.open("cepa.test")).await.unwrap();
+    let mut said = String::new();
+    soon(stream.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(said, "for everybody");
 }
