@@ -155,20 +155,54 @@ fn show_statements(identity: &Identity) -> Result<(), Failure> {
 }
 
 /// The identities of a server, of which the first is shown to who asks for nobody in particular.
-pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Vec<Identity>), Failure> {
-    let one = |path: Option<&PathBuf>| {
-        load(&IdentityFile {
-            path: path.cloned(),
-        })
+pub(crate) fn load_all(files: &[PathBuf]) -> Result<(Identity, Unsaved, Vec<Identity>), Failure> {
+    let file = |path: Option<&PathBuf>| IdentityFile {
+        path: path.cloned(),
     };
-    let first = one(files.first())?;
-    let more = files.iter().skip(1).map(|path| one(Some(path)));
-    Ok((first, more.collect::<Result<_, _>>()?))
+    let (first, unsaved) = load_unsaved(&file(files.first()))?;
+    let more = files.iter().skip(1).map(|path| load(&file(Some(path))));
+    Ok((first, unsaved, more.collect::<Result<_, _>>()?))
 }
 
 /// The identity that a command uses.
 pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
-    let identity = find(file)?;
+    let (identity, unsaved) = load_unsaved(file)?;
+    match unsaved.save(&identity) {
+        // Another command made it at the same moment: it is this one's as well.
+        Err(e) if matches!(e.problem(), IdentityError::Exists) => Ok(load_unsaved(file)?.0),
+        Err(e) => Err(e.into()),
+        Ok(()) => Ok(identity),
+    }
+}
+
+/// Where an identity is to be kept that was made just now; nowhere, if it comes from a file. A command that fails before it has done
+/// anything leaves no key behind.
+#[must_use]
+pub(crate) struct Unsaved(Option<PathBuf>);
+
+impl Unsaved {
+    /// Whether it was made just now.
+    pub(crate) fn is_new(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn save(self, identity: &Identity) -> Result<(), IdentityError> {
+        let Some(path) = self.0 else {
+            return Ok(());
+        };
+        identity.save(&path)?;
+        say(format_args!(
+            "made the identity {} for this user: peer id {}",
+            path.display(),
+            identity.peer_id()
+        ));
+        Ok(())
+    }
+}
+
+/// The same, without keeping one that has to be made.
+pub(crate) fn load_unsaved(file: &IdentityFile) -> Result<(Identity, Unsaved), Failure> {
+    let (identity, unsaved) = find(file)?;
     // Peers that pin the key go on as before; who checks dates (an authority's trust, other programs) does not.
     if folder::now() > identity.not_after() {
         say(format_args!(
@@ -176,13 +210,13 @@ pub(crate) fn load(file: &IdentityFile) -> Result<Identity, Failure> {
             identity.peer_id()
         ));
     }
-    Ok(identity)
+    Ok((identity, unsaved))
 }
 
-fn find(file: &IdentityFile) -> Result<Identity, Failure> {
+fn find(file: &IdentityFile) -> Result<(Identity, Unsaved), Failure> {
     if let Some(path) = &file.path {
         return open(path, Identity::load(path))
-            .map(|(identity, _)| identity)
+            .map(|(identity, _)| (identity, Unsaved(None)))
             .map_err(|failure| {
                 if is_missing(path) {
                     let file = exit::quoted(&path.to_string_lossy());
@@ -193,16 +227,12 @@ fn find(file: &IdentityFile) -> Result<Identity, Failure> {
             });
     }
     let path = default_path()?;
-    let first = is_missing(&path);
-    let (identity, _) = open(&path, Identity::load_or_create(&path, KeyKind::default()))?;
-    if first {
-        say(format_args!(
-            "made the identity {} for this user: peer id {}",
-            path.display(),
-            identity.peer_id()
-        ));
+    if is_missing(&path) {
+        let identity = Identity::generate(KeyKind::default())?;
+        return Ok((identity, Unsaved(Some(path))));
     }
-    Ok(identity)
+    let (identity, _) = open(&path, Identity::load(&path))?;
+    Ok((identity, Unsaved(None)))
 }
 
 /// The identity in a file; where it is under a passphrase, that is asked for, and given back.

@@ -18,27 +18,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use cepa::mux::ReceivePool;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
+use crate::piece::Piece;
 use crate::splice::{Ended, is_end};
-
-/// Bytes taken in one read: enough to fill several records, small enough for many connections.
-const BUFFER: usize = 64 * 1024;
 
 /// How long what was taken of a stream that broke may take to leave.
 const LEAVING: Duration = Duration::from_secs(30);
-/// Bytes of one read where [`MANY`] ways hold some already, so that thousands whose takers are slow stay small together.
-const SMALL: usize = 8 * 1024;
-const MANY: usize = 256;
-
-/// Buffers that are kept for the next read, in the whole process.
-const KEPT: usize = 32;
 
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -87,6 +78,14 @@ where
             far_end_told: false,
             broken: None,
         }
+    }
+
+    /// What is in hand of either way is counted to this: the memory of the peer at the far end.
+    pub(crate) fn counted(mut self, memory: &ReceivePool) -> Self {
+        for way in [&mut self.outward, &mut self.inward] {
+            way.piece = Piece::counted(memory.clone());
+        }
+        self
     }
 
     /// The whole join ends when the near stream takes no more.
@@ -158,7 +157,7 @@ where
     /// still comes.
     pub(crate) fn near_is_gone(&mut self) {
         if !self.inward.is_done() {
-            self.inward.state = if self.inward.start < self.inward.end {
+            self.inward.state = if !self.inward.piece.waiting().is_empty() {
                 State::Left(io::ErrorKind::BrokenPipe.into())
             } else {
                 State::Done
@@ -259,52 +258,10 @@ where
     }
 }
 
-/// Bytes between a read and a write. Those of ways that are done with them are used again.
-#[derive(Debug)]
-struct Buffer {
-    bytes: Vec<u8>,
-}
-
-/// Buffers of [`BUFFER`] that nobody holds.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-
-/// How many there are in use.
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-impl Buffer {
-    fn new() -> Self {
-        let bytes = if IN_USE.fetch_add(1, Ordering::Relaxed) < MANY {
-            let spare = spare().pop();
-            spare.unwrap_or_else(|| vec![0; BUFFER])
-        } else {
-            vec![0; SMALL]
-        };
-        Self { bytes }
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        IN_USE.fetch_sub(1, Ordering::Relaxed);
-        let mut spare = spare();
-        if self.bytes.len() == BUFFER && spare.len() < KEPT {
-            spare.push(std::mem::take(&mut self.bytes));
-        }
-    }
-}
-
-fn spare() -> MutexGuard<'static, Vec<Vec<u8>>> {
-    // Each change is whole after the one call that makes it.
-    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One direction.
 #[derive(Debug)]
 struct Way {
-    buffer: Option<Buffer>,
-    /// `buffer[start..end]` was read and is not written yet.
-    start: usize,
-    end: usize,
+    piece: Piece,
     /// Written bytes may wait in the writer.
     unflushed: bool,
     carried: u64,
@@ -336,9 +293,7 @@ enum State {
 impl Way {
     fn new() -> Self {
         Self {
-            buffer: None,
-            start: 0,
-            end: 0,
+            piece: Piece::default(),
             unflushed: false,
             carried: 0,
             hold: false,
@@ -404,15 +359,15 @@ impl Way {
                     Poll::Ready(result) => {
                         result?;
                         // What comes is for nobody.
-                        if self.end == 0 {
-                            self.state = State::Done;
+                        match self.piece.waiting().len() {
+                            0 => self.state = State::Done,
+                            n => self.piece.advance(n),
                         }
-                        self.end = 0;
                         continue;
                     }
                     Poll::Pending => return Poll::Pending,
                 },
-                State::Copying if self.start < self.end => self.poll_drain(cx, to),
+                State::Copying if !self.piece.waiting().is_empty() => self.poll_drain(cx, to),
                 State::Copying => match self.poll_fill(cx, from) {
                     Poll::Ready(result) => {
                         result?;
@@ -446,24 +401,14 @@ impl Way {
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<()>> {
-        // Held only while there is something in it, so that an idle way costs nothing.
-        let buffer = self.buffer.get_or_insert_with(Buffer::new);
-        let mut space = ReadBuf::new(&mut buffer.bytes);
-        match Pin::new(from).poll_read(cx, &mut space) {
+        match self.piece.poll_fill(cx, from) {
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Poll::Pending => {
-                self.buffer = None;
-                return Poll::Pending;
-            }
-            Poll::Ready(read) => read?,
+            other => ready!(other)?,
         }
-        self.start = 0;
-        self.end = space.filled().len();
-        if self.end == 0 {
-            self.buffer = None;
+        if self.piece.waiting().is_empty() {
             if self.cut {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
@@ -486,14 +431,11 @@ impl Way {
         cx: &mut Context<'_>,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<io::Result<()>> {
-        let buffer = self.buffer.as_ref().map(|buffer| buffer.bytes.as_slice());
-        let waiting = buffer.and_then(|bytes| bytes.get(self.start..self.end));
-        let waiting = waiting.unwrap_or_default();
-        let n = ready!(Pin::new(to).poll_write(cx, waiting))?;
+        let n = ready!(Pin::new(to).poll_write(cx, self.piece.waiting()))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.start += n;
+        self.piece.advance(n);
         self.carried += n as u64;
         self.unflushed = true;
         Poll::Ready(Ok(()))
@@ -503,6 +445,7 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::ReadBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test]

@@ -26,6 +26,7 @@ mod near;
 mod node;
 mod passphrase;
 mod peer;
+mod piece;
 mod pipe;
 mod ports;
 mod probe;

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa::mux::ReceivePool;
 use cepa::mux::Substream;
 use cepa::session::Session;
 use cepa::transports::{Endpoint, Stream, Terminal, TransportError, dial_for_peer};
@@ -46,6 +47,8 @@ pub(crate) struct Near {
     /// The command has written a line to its standard error, which waits in the outbox.
     line: Arc<Notify>,
     session: Session,
+    /// What the peer may make this end hold.
+    memory: ReceivePool,
 }
 
 impl Near {
@@ -54,7 +57,7 @@ impl Near {
         name: &str,
         to: &Endpoint,
         terminal: &Terminal,
-        session: &Session,
+        (session, memory): &(Session, ReceivePool),
         outbox: Option<Outbox>,
     ) -> Result<Self, TransportError> {
         let mut stream = dial_for_peer(to, terminal).await?;
@@ -81,6 +84,7 @@ impl Near {
             outbox,
             line,
             session: session.clone(),
+            memory: memory.clone(),
         })
     }
 
@@ -151,7 +155,9 @@ impl Near {
             }
         };
         tokio::pin!(exited);
-        let mut join = Join::new(&mut self.stream, far).hold_near_end();
+        let mut join = Join::new(&mut self.stream, far)
+            .counted(&self.memory)
+            .hold_near_end();
         let (mut exit, mut drained_by) = (None, Instant::now());
         // Since when its end is held back, and whether that is for too long.
         let (mut held, mut overdue) = (None::<Instant>, false);

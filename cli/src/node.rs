@@ -53,6 +53,8 @@ pub(crate) fn room_for_services(config: &mut NodeConfig, most: Option<usize>) {
     let served = (shares.descriptors.all / 4 * 3 / 2).min(shares.descriptors.peer);
     // Each of its sessions takes one as well.
     let served = served.saturating_sub(shares.sessions.peer).max(FEW);
+    // What the peer opens in its other sessions finds room as well.
+    let served = served.min(shares.substreams.peer / 16 * 15);
     config.stack.mux.max_inbound_streams = most.map_or(served, |most| served.min(most));
 }
 
@@ -112,6 +114,26 @@ impl Mesh {
     }
 }
 
+/// What is wrong with the addresses of relays whatever happens, before anything is begun.
+pub(crate) fn check_relays(
+    own: PeerId,
+    relays: &[PeerAddr],
+    local_hints: bool,
+) -> Result<(), Failure> {
+    for relay in relays {
+        let peer = relay.peer();
+        if peer == own {
+            return Err(dial_failure(&DialError::Own { peer }));
+        }
+        let mut hints = relay.hints().iter();
+        let first = hints.clone().next().cloned();
+        if let (false, Some(hint)) = (local_hints || hints.any(Hint::is_network), first) {
+            return Err(dial_failure(&DialError::LocalHint { peer, hint }));
+        }
+    }
+    Ok(())
+}
+
 /// The first attempt at one relay.
 async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), Failure> {
     let first = tokio::time::timeout(FIRST_ATTEMPT, relays.register(relay)).await;
@@ -128,8 +150,9 @@ async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), F
     let in_vain = code == Code::Identity || (only && code == Code::Refused);
     if error.is_transient() && !in_vain {
         say(format_args!(
-            "not registered at relay {}: {error}; trying again",
-            relay.peer()
+            "not registered at relay {}: {}; trying again",
+            relay.peer(),
+            error.reason()
         ));
         return Ok(());
     }
@@ -337,6 +360,15 @@ impl Report {
             return Failure::new(
                 Code::UnknownPeer,
                 format!("refused {from}: peer {presented} is not allowed{allow}"),
+            );
+        }
+        // We are who was dialled: what helps who dials would be false advice here.
+        if exit::tls(error).is_some_and(exit::refused_for_our_id) {
+            return Failure::new(
+                Code::Refused,
+                format!(
+                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours; whoever dials there finds the right id with `cepa id show` here"
+                ),
             );
         }
         let failure = Failure::from(error.clone());

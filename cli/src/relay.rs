@@ -14,8 +14,9 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     for endpoint in &args.listen {
         carries_session(endpoint)?;
     }
-    let identity = id::load(&args.identity)?;
+    let (identity, unsaved) = id::load_unsaved(&args.identity)?;
     let reachable = id::through(identity.peer_id(), &args.register)?;
+    node::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
     // Whoever comes in is served, since nobody else is let in.
     let access = cepa::node::Access::Anyone;
     let mut relay = RelayConfig::new(access.clone());
@@ -42,8 +43,12 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     };
     report.start(node);
     let mut signals = Signals::watch();
+    let mut listening = Vec::new();
     for endpoint in &args.listen {
-        let at = node.listen(endpoint).await?;
+        listening.push(node.listen(endpoint).await?);
+    }
+    unsaved.save(&identity)?;
+    for at in listening {
         let (id, for_others) = (identity.peer_id(), only_to_listen(&at));
         match for_others {
             None => say(format_args!(

@@ -24,7 +24,7 @@ use crate::trust;
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
-    let (identity, more) = id::load_all(&args.identities)?;
+    let (identity, unsaved, more) = id::load_all(&args.identities)?;
     for service in &args.services {
         service.leads_elsewhere(identity.peer_id())?;
     }
@@ -36,6 +36,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
     let reachable = id::through(identity.peer_id(), &args.register)?;
+    node::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
     for at in &reachable {
         warn_of_dead_hints(at.hints());
     }
@@ -85,6 +86,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     for endpoint in &args.listen {
         listening.push(node.bind(endpoint).await?);
     }
+    unsaved.save(&identity)?;
     let mut signals = Signals::watch();
     for listener in &listening {
         say(format_args!(

@@ -16,14 +16,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cepa::mux::Substream;
-use cepa::node::{Access, Admission, Call, Exceeded, Node, Protocol, Resource, Share};
+use cepa::mux::{ReceivePool, Substream};
+use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
 use crate::console::framed::{Framed, Outbox};
@@ -33,6 +33,7 @@ use crate::demo;
 use crate::exit::{Code, Failure, say};
 use crate::log::say_once_a_minute;
 use crate::near::Near;
+use crate::piece::{self, Piece};
 use crate::splice::Ended;
 use crate::told::broke_off;
 
@@ -50,7 +51,7 @@ pub(crate) struct Services {
     /// For services of other peers.
     forwarder: Forwarder,
     /// Those that can be had on a console.
-    list: Mutex<BTreeMap<String, Target>>,
+    list: Mutex<BTreeMap<String, (Target, Access)>>,
 }
 
 /// In which form a service is had.
@@ -82,7 +83,12 @@ impl Protocol for Framing {
     }
 
     fn admission(&self, name: &str) -> Admission {
-        Admission::Service(plain(name).1.to_owned())
+        // Only what was decided on is served, though the service may be another one by then.
+        match self.0.list().get(plain(name).1) {
+            Some((target, access)) => Admission::With(access.clone(), Admitted::to(target.clone())),
+            // Of another kind, which has no such forms: whoever may open it is told that.
+            None => Admission::Service(plain(name).1.to_owned()),
+        }
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
@@ -115,7 +121,8 @@ impl Services {
         access: Access,
     ) -> Result<(), Failure> {
         let (this, target) = (Arc::clone(self), service.target.clone());
-        self.list().insert(service.name.clone(), target.clone());
+        let offered = (target.clone(), access.clone());
+        self.list().insert(service.name.clone(), offered);
         let serve = move |call: Call| {
             let (this, target) = (Arc::clone(&this), target.clone());
             async move { this.serve(call, target).await }
@@ -130,7 +137,7 @@ impl Services {
         node.withdraw(name);
     }
 
-    fn list(&self) -> MutexGuard<'_, BTreeMap<String, Target>> {
+    fn list(&self) -> MutexGuard<'_, BTreeMap<String, (Target, Access)>> {
         // Each change is whole after the one statement that makes it.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,12 +162,12 @@ impl Services {
     }
 
     async fn echo(&self, call: Call) -> Result<(), String> {
-        let (far, _share) = Box::pin(self.accept_held(call)).await?;
-        echo(far, || ()).await
+        let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
+        echo(far, memory, || ()).await
     }
 
     async fn demo(&self, call: Call) -> Result<(), String> {
-        let (far, _share) = self.accept_held(call).await?;
+        let (far, _memory, _share) = self.accept_held(call).await?;
         demo::peer::serve(far, &self.inner).await
     }
 
@@ -168,7 +175,7 @@ impl Services {
     async fn serve_framed(&self, call: Call) {
         let (form, name) = plain(call.service());
         let (peer, name) = (call.peer().id(), name.to_owned());
-        let target = self.list().get(&name).cloned();
+        let target = call.admitted::<Target>().cloned();
         let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
             let why = match form {
                 Form::Status => "this service has no status; open it by its name alone",
@@ -197,16 +204,20 @@ impl Services {
     }
 
     /// What is built in has no descriptor, but takes as much.
-    async fn accept_held(&self, call: Call) -> Result<(Onion<Substream>, Share), String> {
+    async fn accept_held(
+        &self,
+        call: Call,
+    ) -> Result<(Onion<Substream>, ReceivePool, Share), String> {
         let (call, share) = held(call, ONE).await?;
-        Ok((self.accept(call).await?, share))
+        let memory = call.memory().clone();
+        Ok((self.accept(call).await?, memory, share))
     }
 
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
         let (call, _share) = Box::pin(held(call, cost(to))).await?;
-        let session = call.session().clone();
+        let peer = (call.session().clone(), call.memory().clone());
         let terminal = Terminal::default();
-        let near = Box::pin(Near::open(name, to, &terminal, &session, None)).await;
+        let near = Box::pin(Near::open(name, to, &terminal, &peer, None)).await;
         let (call, near) = Box::pin(opened(call, near)).await?;
         let far = Box::pin(self.accept(call)).await?;
         near.serve(to, far, |far| far.wire_mut()).await
@@ -217,23 +228,19 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let (far, _share) = self.accept_held(call).await?;
+            let (far, memory, _share) = self.accept_held(call).await?;
             let far = framed(far);
             let outbox = far.outbox();
-            return echo(far, || outbox.push(Message::Ended(Status::Exited(0)))).await;
+            return echo(far, memory, || {
+                outbox.push(Message::Ended(Status::Exited(0)))
+            })
+            .await;
         };
         let (call, _share) = Box::pin(held(call, cost(to))).await?;
-        let session = call.session().clone();
+        let peer = (call.session().clone(), call.memory().clone());
         let outbox = Outbox::default();
         let terminal = Terminal::default();
-        let near = Box::pin(Near::open(
-            name,
-            to,
-            &terminal,
-            &session,
-            Some(outbox.clone()),
-        ))
-        .await;
+        let near = Box::pin(Near::open(name, to, &terminal, &peer, Some(outbox.clone()))).await;
         let (call, near) = Box::pin(opened(call, near)).await?;
         let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
         near.serve(to, far, |far| far.inner_mut().wire_mut()).await
@@ -245,12 +252,12 @@ impl Services {
             Target::Dial(to) => hold(&call, to).map(Some),
             _ => Ok(None),
         };
-        let session = call.session().clone();
+        let peer = (call.session().clone(), call.memory().clone());
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
-            return echo(served.far, || {
+            return echo(served.far, peer.1, || {
                 outbox.push(Message::Ended(Status::Exited(0)))
             })
             .await;
@@ -267,7 +274,7 @@ impl Services {
                 return Err(exceeded.to_string());
             }
         };
-        let opened = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
+        let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
         let mut near = match opened {
             Ok(near) => near,
             Err(e) => {
@@ -362,18 +369,13 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
 }
 
 /// Sends back what comes, until it ends; `end` comes before the end of what is sent.
-async fn echo(mut far: impl AsyncRead + AsyncWrite + Unpin, end: impl Fn()) -> Result<(), String> {
-    let mut buffer = vec![0; 16 * 1024];
-    let copied = async {
-        loop {
-            let n = far.read(&mut buffer).await?;
-            if n == 0 {
-                end();
-                return far.shutdown().await;
-            }
-            far.write_all(buffer.get(..n).unwrap_or_default()).await?;
-            far.flush().await?;
-        }
-    };
-    copied.await.map_err(|e| e.to_string())
+async fn echo(
+    mut far: impl AsyncRead + AsyncWrite + Unpin,
+    memory: ReceivePool,
+    end: impl Fn(),
+) -> Result<(), String> {
+    let echoed = piece::echo(&mut far, Piece::counted(memory)).await;
+    echoed.map_err(|e| e.to_string())?;
+    end();
+    far.shutdown().await.map_err(|e| e.to_string())
 }

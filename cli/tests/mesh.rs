@@ -622,3 +622,50 @@ fn a_service_of_another_peer_is_offered_as_ones_own() {
     let line = place.fails(&["serve", "tcp:127.0.0.1:0", "--service", &nowhere], 2);
     assert!(line.contains("say where the peer is"), "{line}");
 }
+
+#[test]
+fn two_processes_with_one_key_are_told_of_at_the_relay_and_at_the_one_that_lost() {
+    let place = Place::new();
+    let (mut relay, at) = relay(&place);
+    let (mut first, _) = hidden(&place, &at, "any");
+    let file = place.text("hidden.pem");
+    let words = [
+        "serve",
+        "--register",
+        &at,
+        "--allow",
+        "any",
+        "--identity",
+        &file,
+    ];
+    let words = [&words[..], &["--service", "up=echo:"]].concat();
+    let _second = Server::start_at(&place, &words, "reachable at ");
+    let line = first.wait_for("another process with our key");
+    assert!(line.contains("two processes share one key"), "{line}");
+    relay.wait_for("another process with the same key");
+}
+
+#[test]
+fn addresses_of_relays_are_checked_before_anything_is_said() {
+    let place = Place::new();
+    let at = format!("cepa://{}@exec:cat", "a".repeat(52));
+    let all = ["--register", &at, "--allow", "any"];
+    for command in ["relay", "serve"] {
+        let words = [&[command, "tcp:127.0.0.1:0"][..], &all[..]].concat();
+        let line = place.fails_quietly(&words, 2);
+        assert!(line.contains("--local-hints"), "{line}");
+    }
+}
+
+#[test]
+fn a_relay_that_is_down_is_named_once() {
+    let place = Place::new();
+    let (_, id) = place.identity("relay.pem");
+    let at = format!("cepa://{id}@tcp:127.0.0.1:1");
+    let words = ["serve", "--register", &at, "--allow", "any"];
+    let words = [&words[..], &["--service", "up=echo:"]].concat();
+    let server = Server::start_at(&place, &words, "not registered at relay");
+    let line = server.seen().last().unwrap();
+    assert_eq!(line.matches(&id).count(), 1, "{line}");
+    assert_eq!(line.matches("relay").count(), 1, "{line}");
+}

@@ -285,3 +285,37 @@ fn a_membrane_is_revoked_by_the_file() {
     let output = place.run_with(&["connect", &to], message);
     assert_eq!(output.stdout, message, "{}", text(&output.stderr));
 }
+
+#[test]
+fn what_checks_or_fails_to_listen_makes_no_identity() {
+    let place = Place::new();
+    let file = place.text("node.toml");
+    fs::write(&file, "listen = [\"tcp:127.0.0.1:0\"]\n").unwrap();
+    let output = place.run(&["node", "--config", &file, "--check"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("good"));
+    // An address of nobody's machine (RFC 5737).
+    place.fails(&["serve", "tcp:192.0.2.1:7", "--service", "up=echo:"], 2);
+    place.fails(&["relay", "tcp:192.0.2.1:7", "--allow", "any"], 2);
+    assert!(!place.path("config").exists());
+    fs::write(&file, "listen = [\"tcp:192.0.2.1:7\"]\n").unwrap();
+    place.fails(&["node", "--config", &file], 2);
+    assert!(!place.path("config").exists());
+    // And who listens has one.
+    let _server = place.serve(&["tcp:127.0.0.1:0", "--service", "up=echo:"]);
+    assert!(place.path("config").join("identity.pem").exists());
+}
+
+#[test]
+fn the_status_of_a_relay_has_its_idle_and_taken_back_circuits() {
+    let place = Place::new();
+    let config =
+        "listen = [\"tcp:127.0.0.1:0\"]\ncontrol = \"it.sock\"\n[relay]\nallow = [\"any\"]\n";
+    let (_server, _) = node(&place, "relay", config);
+    let status = ["mesh", "status", "--control", &place.text("it.sock")];
+    let table = text(&place.run(&status).stdout);
+    assert!(
+        table.contains("0 idle") && table.contains("0 taken_back"),
+        "{table}"
+    );
+}

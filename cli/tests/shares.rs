@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cepa::identity::{Identity, Pinned};
+use cepa::mux::{ReceivePool, Substream};
+use cepa::onion::Onion;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
 use common::{PATIENCE, Place, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const MIB: usize = 1 << 20;
+
+type Opened = Onion<Substream>;
 
 /// When nothing has been sent for so long, nothing more goes.
 const STUCK: Duration = Duration::from_secs(3);
@@ -192,37 +195,35 @@ fn one_allowed_peer_gets_its_share_and_no_more() {
     server.wait_for("too many sessions of one peer (at most 16)");
 }
 
-/// Opens streams, and on the word sends into them what the server can't get rid of, until nothing goes any more.
-async fn fill(session: Session, streams: usize, mut go: watch::Receiver<bool>) {
+/// Opens streams, as many as it gets.
+async fn open(session: Session, streams: usize) -> (Session, Vec<Opened>) {
     let mut held = Vec::new();
     for _ in 0..streams {
-        // There may be no more of them.
         if let Ok(Ok(stream)) = timeout(PATIENCE, session.open("echo")).await {
             held.push(stream);
         }
     }
-    let _ = go.wait_for(|go| *go).await;
-    let mut filling = JoinSet::new();
-    for mut stream in held {
-        filling.spawn(async move {
-            // The echo is not read, so it stops after a window each way.
-            let chunk = vec![7; 16 * 1024];
-            for _ in 0..48 {
-                if stream.write_all(&chunk).await.is_err() {
-                    break;
-                }
-                PILED.fetch_add(chunk.len(), Ordering::Relaxed);
-            }
-            // Held for as long as somebody looks.
-            std::future::pending::<()>().await;
-        });
-    }
-    while filling.join_next().await.is_some() {}
+    (session, held)
 }
 
-/// Hole 2: what a peer sends and what it does not take, of one peer and of many.
+/// Sends into a stream what the server can't get rid of, since the echo is not read. Goes on until it is dropped.
+async fn fill(mut stream: Opened) {
+    let chunk = vec![7; 16 * 1024];
+    for _ in 0..48 {
+        if stream.write_all(&chunk).await.is_err() {
+            break;
+        }
+        PILED.fetch_add(chunk.len(), Ordering::Relaxed);
+    }
+    // Held for as long as somebody looks.
+    std::future::pending::<()>().await;
+}
+
+/// Hole 2: what a peer sends and what it does not take, of one peer and of many. Counted is all that they make the process
+/// grow by: sessions, streams and what serves them as well.
 #[test]
 fn data_that_one_peer_and_many_pile_up_has_a_bound() {
+    const PEERS: usize = 16;
     let place = Place::new();
     let mut server = place.serve(&[
         "tcp:127.0.0.1:0",
@@ -232,10 +233,13 @@ fn data_that_one_peer_and_many_pile_up_has_a_bound() {
         "any",
     ]);
     let pid = server.pid();
-    let peers: Vec<Peer> = (0..9)
+    let peers: Vec<Peer> = (0..=PEERS)
         .map(|n| {
             let (file, _) = place.identity(&format!("{n}.pem"));
-            Peer::new(Identity::load(&file).unwrap(), &server)
+            let mut peer = Peer::new(Identity::load(&file).unwrap(), &server);
+            // It soon stops to read its wire, so the server gets rid of nothing.
+            peer.config.mux.receive_pool = Some(ReceivePool::new(64 << 10));
+            peer
         })
         .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -245,40 +249,57 @@ fn data_that_one_peer_and_many_pile_up_has_a_bound() {
     runtime.block_on(async {
         let (friend, peers) = peers.split_last().unwrap();
         friend.round().await.unwrap();
-        let (one, all) = (watch::Sender::new(false), watch::Sender::new(false));
+        let before = memory(pid);
         let mut filling = JoinSet::new();
+        let mut sessions = Vec::new();
+        // The first one with all that it can get, the others with what is more than their part.
         for (n, peer) in peers.iter().enumerate() {
-            let (sessions, go) = if n == 0 { (16, &one) } else { (4, &all) };
-            for session in peer.greedy(sessions).await.0 {
-                filling.spawn(fill(session, 60, go.subscribe()));
+            let wanted = if n == 0 { 16 } else { 2 };
+            let mut opening = JoinSet::new();
+            for session in peer.greedy(wanted).await.0 {
+                opening.spawn(open(session, 60));
+            }
+            for (session, streams) in opening.join_all().await {
+                sessions.push(session);
+                for stream in streams {
+                    filling.spawn(fill(stream));
+                }
+            }
+            if n == 0 {
+                let streams = filling.len();
+                let of_one = settled(pid, before, 40).await;
+                println!("one peer, {wanted} sessions, {streams} streams: {of_one} MiB");
+                assert!(streams > 16 * 50, "{streams}");
+                assert!(of_one <= 64, "{of_one} MiB");
             }
         }
-        let open = settled(pid).await;
-        one.send_replace(true);
-        let of_one = settled(pid).await.saturating_sub(open) / MIB;
-        println!("piled up by one peer, 16 sessions of 60 streams: {of_one} MiB");
-        assert!(of_one <= 64 + 48, "{of_one} MiB");
-        all.send_replace(true);
-        let of_all = settled(pid).await.saturating_sub(open) / MIB;
-        println!("piled up by {} peers: {of_all} MiB", peers.len());
-        assert!(of_all <= 256 + 64, "{of_all} MiB");
+        let streams = filling.len();
+        let of_all = settled(pid, before, 120).await;
+        println!(
+            "{PEERS} peers, {} sessions, {streams} streams: {of_all} MiB",
+            sessions.len()
+        );
+        assert!(of_all <= 256, "{of_all} MiB");
         // Another one is served as ever.
         timeout(PATIENCE, friend.round()).await.unwrap().unwrap();
     });
     assert!(server.is_running());
 }
 
-/// Most memory of a process until nothing has been sent to it for a while.
-async fn settled(pid: u32) -> usize {
+/// By how many MiB a process has grown at most, until nothing has been sent to it for a while. It is at least so much that there
+/// was an attack at all.
+async fn settled(pid: u32, before: usize, least: usize) -> usize {
     let (mut most, mut piled, mut since) = (0, 0, Instant::now());
-    while since.elapsed() < STUCK {
+    let began = Instant::now();
+    while since.elapsed() < STUCK || (most < least && began.elapsed() < PATIENCE) {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        most = most.max(memory(pid));
+        most = most.max(memory(pid).saturating_sub(before) / MIB);
         let now = PILED.load(Ordering::Relaxed);
         if now != piled {
             (piled, since) = (now, Instant::now());
         }
     }
     println!("{} MiB were sent", piled / MIB);
+    assert!(most >= least, "only {most} MiB");
     most
 }

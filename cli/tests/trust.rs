@@ -446,3 +446,19 @@ fn a_peer_that_is_named_is_asked_for_by_its_id() {
     let output = place.run_with(&words, b"asked");
     assert_eq!(text(&output.stdout), "asked", "{}", text(&output.stderr));
 }
+
+/// Who dials says what is wrong there; the server says what it knows, and gives no advice that is for who dials.
+#[test]
+fn a_dialler_that_expected_another_one_is_told_of_as_that() {
+    let place = Place::new();
+    let mut server = place.serve(&["tcp:127.0.0.1:0", "--service", "up=echo:", "--allow", "any"]);
+    let (_, other) = place.identity("other.pem");
+    let at = server.address();
+    place.fails_quietly(&["connect", &at, "up", "--expect", &other], 3);
+    let line = server.wait_for("the peer refused our certificate");
+    assert!(line.contains("it expected another identity"), "{line}");
+    assert!(
+        !line.contains("alert") && !line.contains("have its owner allow"),
+        "{line}"
+    );
+}

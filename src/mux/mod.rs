@@ -84,7 +84,7 @@ pub use driver::Driver;
 pub use error::{MuxError, OpenError, StreamError, StreamTimeout, Violation};
 pub use event::{Event, Limit};
 pub use events::Events;
-pub use pool::ReceivePool;
+pub use pool::{Held, ReceivePool};
 pub use priority::Priority;
 pub use stats::{Stats, StreamStats};
 pub use stream::Substream;

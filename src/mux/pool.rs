@@ -105,6 +105,35 @@ impl ReceivePool {
         }
     }
 
+    /// So many bytes for something that a peer makes this end hold beside its sessions, for instance a buffer behind one of its
+    /// streams. `None` where there is no room, or a session waits for it: go on with less then.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Option<Held> {
+        let lines = self.node.lock();
+        if self.node.room() < bytes || lines.of(&self.node).is_some() {
+            return None;
+        }
+        self.node.add(bytes);
+        drop(lines);
+        Some(Held {
+            node: Arc::clone(&self.node),
+            bytes,
+        })
+    }
+
+    /// The same for what is there already, room or not: so much less is left for everything else. How many such there are
+    /// must be bounded elsewhere.
+    #[must_use]
+    pub fn hold_anyway(&self, bytes: usize) -> Held {
+        let lines = self.node.lock();
+        self.node.add(bytes);
+        drop(lines);
+        Held {
+            node: Arc::clone(&self.node),
+            bytes,
+        }
+    }
+
     /// Bytes in use, those of its shares included.
     #[must_use]
     pub fn used(&self) -> usize {
@@ -127,6 +156,32 @@ impl ReceivePool {
             .filter(|(node, _)| node.is_in(&self.node))
             .map(|(_, line)| line.len())
             .sum()
+    }
+}
+
+/// A part of a pool, given back when this is dropped: see [`ReceivePool::hold`].
+#[must_use = "what it stands for is given back when it is dropped"]
+pub struct Held {
+    node: Arc<Node>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::default();
+        let mut lines = self.node.lock();
+        self.node.sub(self.bytes);
+        lines.wake(&mut wakes);
+        drop(lines);
+        wakes.wake();
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,9 @@
 //! may come in; so it gets what it was given by name, and nothing that is for everyone who comes in. `access_table.txt` has
 //! every case, and a test holds it to this file.
 
+use std::any::Any;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::identity::PeerId;
 
@@ -56,7 +58,35 @@ pub enum Admission {
     OwnProof,
     /// As the node's service of this name, of which the protocol is another form.
     Service(String),
+    /// As a service does, and what that decision was about goes with the call ([`Call::admitted`](super::Call::admitted)), for a
+    /// protocol whose services come and go: what is served is what was allowed, whatever has taken its place since.
+    With(Access, Admitted),
 }
+
+/// What a peer was admitted to: anything. Equal are clones.
+#[derive(Clone, Debug)]
+pub struct Admitted(Arc<dyn Any + Send + Sync>);
+
+impl Admitted {
+    /// Of any type.
+    pub fn to(what: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(what))
+    }
+
+    /// The same, if it is of this type.
+    #[must_use]
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for Admitted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Admitted {}
 
 /// Who opens something.
 #[derive(Clone, Debug, PartialEq, Eq)]

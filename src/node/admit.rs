@@ -11,7 +11,7 @@ use crate::tls::Peer;
 use super::access::Who;
 use super::core::Core;
 use super::live::Path;
-use super::shares::{self, Holder, Resource, Scope, Shares};
+use super::shares::{self, Holder, Resource, SESSION_MEMORY, Scope, Shares};
 
 /// A session costs one descriptor.
 const SESSION: [(Resource, usize); 2] = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
@@ -28,7 +28,8 @@ impl stack::Admission for Outbound {
     fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted> {
         let memory = self.0.memory_of(shares::ids(peer.id(), peer.former_ids()));
         let pool = memory.pool.clone();
-        Ok(Admitted::holding(memory).with_receive_pool(pool))
+        let own = pool.hold_anyway(SESSION_MEMORY);
+        Ok(Admitted::holding((memory, own)).with_receive_pool(pool))
     }
 }
 
@@ -58,7 +59,8 @@ impl stack::Admission for Inbound {
             Ok(share) => {
                 let memory = self.shares.memory_of(ids);
                 let pool = memory.pool.clone();
-                Ok(Admitted::holding((share, memory)).with_receive_pool(pool))
+                let own = pool.hold_anyway(SESSION_MEMORY);
+                Ok(Admitted::holding((share, memory, own)).with_receive_pool(pool))
             }
             Err(exceeded) => Err(NotAdmitted {
                 code: GoAwayCode::Limit(match exceeded.scope {

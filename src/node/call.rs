@@ -1,12 +1,15 @@
 //! A service being asked for: by whom, and how the peer got here.
 
+use std::any::Any;
+
 use crate::gate::Source;
 use crate::identity::PeerId;
-use crate::mux::Substream;
+use crate::mux::{ReceivePool, Substream};
 use crate::onion::Onion;
 use crate::session::{AcceptError, Incoming, Session};
 use crate::tls::{Peer, TlsConfig};
 
+use super::access::Admitted;
 use super::live::{Live, Path};
 use super::shares::{Exceeded, Resource, Share, Shares};
 
@@ -17,6 +20,7 @@ pub struct Call {
     live: Live,
     shares: Shares,
     introduced_by: Vec<PeerId>,
+    admitted: Option<Admitted>,
 }
 
 impl Call {
@@ -26,6 +30,7 @@ impl Call {
             live,
             shares,
             introduced_by: Vec::new(),
+            admitted: None,
         }
     }
 
@@ -40,6 +45,7 @@ impl Call {
             live: context.live,
             shares: context.shares,
             introduced_by,
+            admitted: None,
         }
     }
 
@@ -76,6 +82,21 @@ impl Call {
     /// [`Exceeded`] names the limit, fit for [`refuse`](Self::refuse).
     pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
         self.shares.take(self.live.holder(), wanted)
+    }
+
+    /// The memory that all sessions of the peer have together. What a handler holds of what the peer sends, or does not take, is
+    /// to come from there: see [`ReceivePool::hold`].
+    pub fn memory(&self) -> &ReceivePool {
+        &self.live.memory.pool
+    }
+
+    pub(super) fn admit_to(&mut self, admitted: Option<Admitted>) {
+        self.admitted = admitted;
+    }
+
+    /// What the protocol that serves this has let the peer in to, by [`Admission::With`](super::Admission::With).
+    pub fn admitted<T: Any>(&self) -> Option<&T> {
+        self.admitted.as_ref()?.get()
     }
 
     pub(super) fn live(&self) -> &Live {

@@ -24,7 +24,7 @@ pub struct NodeConfig {
     pub gate: gate::Config,
     /// What one peer, one host and all peers together may hold: sessions, subprocesses, descriptors, memory.
     pub shares: ShareLimits,
-    /// After so long without a substream a session is closed; default 15 min, `None` for never. A peer that is needed again is dialled
+    /// After so long without a substream or data a session is closed; default 15 min, `None` for never. A peer that is needed again is dialled
     /// again.
     pub idle_timeout: Option<Duration>,
     /// Whether hints are followed that open something else than a network connection: `unix:`, `exec:`, `serial:` and the

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,15 +22,12 @@ use crate::tls::Peer;
 use super::access::Access;
 use super::call::Call;
 use super::config::NodeConfig;
-use super::event::{Event, Events};
+use super::event::{Event, Events, Queue};
 use super::live::Live;
 use super::protocol::{Protocol, ProtocolError, Route, matches};
 use super::shares::Shares;
 use super::table::{Origin, Table};
 use super::turns::Turns;
-
-/// Events that a slow watcher may be behind.
-const EVENTS: usize = 1024;
 
 /// How long a peer may take to answer a goodbye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(3);
@@ -77,7 +73,7 @@ pub(super) struct Core {
     protocols: Mutex<Vec<Added>>,
     route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
-    events: broadcast::Sender<Event>,
+    events: Queue,
     /// Nothing new is taken from then on.
     pub(super) stop: CancellationToken,
     /// What is still there ends: sessions by themselves, and handlers behind them.
@@ -102,7 +98,7 @@ impl Core {
             protocols: Mutex::default(),
             route: Mutex::default(),
             table: Mutex::new(Table::new(id)),
-            events: broadcast::Sender::new(EVENTS),
+            events: Queue::new(),
             stop: CancellationToken::new(),
             over: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -217,12 +213,11 @@ impl Core {
     // ---- events and the end --------------------------------------------------------------------
 
     pub(super) fn events(&self) -> Events {
-        Events::new(self.events.subscribe())
+        self.events.watch()
     }
 
     pub(super) fn emit(&self, event: Event) {
-        // Nobody watching is nobody's error.
-        let _ = self.events.send(event);
+        self.events.emit(event);
     }
 
     pub(super) fn is_stopping(&self) -> bool {

@@ -66,6 +66,14 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// The error without the peer's name, for a message that has it already.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Failed { attempts, .. } => list(attempts),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether it may work later, with nothing changed here.
     #[must_use]
     pub fn is_transient(&self) -> bool {

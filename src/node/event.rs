@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError};
@@ -242,26 +242,98 @@ impl fmt::Display for Line<'_> {
     }
 }
 
+/// Events that a slow watcher may be behind.
+const EVENTS: usize = 1024;
+
+/// The events of a node, on their way to who watches.
+///
+/// The channel drops an event under its own lock when a newer one takes its place, and an event of a protocol may do anything then,
+/// even emit another one. So what it drops goes to the `over` of the queue, which is emptied where no lock is held.
+#[derive(Debug)]
+pub(super) struct Queue {
+    queue: broadcast::Sender<Queued>,
+    over: Over,
+}
+
+/// Events that nobody is behind any more.
+type Over = Arc<Mutex<Vec<Event>>>;
+
+/// An event in the channel.
+#[derive(Clone, Debug)]
+struct Queued {
+    /// There until it is taken out.
+    event: Option<Event>,
+    over: Over,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            over.push(event);
+        }
+    }
+}
+
+/// Drops the events that are over. What that emits is over later.
+fn empty(over: &Over) {
+    let gone = std::mem::take(&mut *over.lock().unwrap_or_else(PoisonError::into_inner));
+    drop(gone);
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: broadcast::Sender::new(EVENTS),
+            over: Over::default(),
+        }
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        // Nobody watching is nobody's error.
+        let _ = self.queue.send(Queued {
+            event: Some(event),
+            over: Arc::clone(&self.over),
+        });
+        empty(&self.over);
+    }
+
+    pub(super) fn watch(&self) -> Events {
+        Events {
+            queue: Some(self.queue.subscribe()),
+            over: Arc::clone(&self.over),
+            missed: 0,
+        }
+    }
+}
+
 /// The events of a node from the moment on at which it was made.
 #[derive(Debug)]
 pub struct Events {
-    queue: broadcast::Receiver<Event>,
+    /// There until this is dropped.
+    queue: Option<broadcast::Receiver<Queued>>,
+    over: Over,
     missed: u64,
 }
 
-impl Events {
-    pub(super) fn new(queue: broadcast::Receiver<Event>) -> Self {
-        Self { queue, missed: 0 }
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.queue = None;
+        empty(&self.over);
     }
+}
 
+impl Events {
     /// The next one; `None` once the node is gone. A slow watcher misses the oldest ones.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.queue.recv().await {
-                Ok(event) => return Some(event),
+            let received = self.queue.as_mut()?.recv().await;
+            empty(&self.over);
+            match received {
+                Ok(mut queued) => return queued.event.take(),
                 Err(RecvError::Lagged(missed)) => self.missed += missed,
                 Err(RecvError::Closed) => return None,
             }
@@ -348,5 +420,52 @@ mod tests {
                 assert!(line.chars().all(is_printable), "{name}: {line:?}");
             }
         }
+    }
+
+    /// An event whose drop emits another one, as application code may.
+    #[derive(Debug)]
+    struct Emits(Arc<Queue>, bool);
+
+    impl ProtocolEvent for Emits {
+        fn peer(&self) -> Option<PeerId> {
+            None
+        }
+    }
+
+    impl fmt::Display for Emits {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("emits")
+        }
+    }
+
+    impl Drop for Emits {
+        fn drop(&mut self) {
+            if self.1 {
+                let last = Self(Arc::clone(&self.0), false);
+                self.0.emit(Event::Protocol(Arc::new(last)));
+            }
+        }
+    }
+
+    /// Events that a slow watcher misses are dropped while others are sent.
+    #[test]
+    fn what_an_event_does_when_it_is_dropped_stops_nobody() {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let queue = Arc::new(Queue::new());
+            let mut watcher = queue.watch();
+            let slow = queue.watch();
+            for _ in 0..3 * EVENTS {
+                let event = Emits(Arc::clone(&queue), true);
+                queue.emit(Event::Protocol(Arc::new(event)));
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let first = runtime.unwrap().block_on(watcher.next());
+            assert!(first.is_some() && watcher.missed() > 0);
+            drop((watcher, slow));
+            let _ = done.send(());
+        });
+        let in_time = ended.recv_timeout(std::time::Duration::from_secs(60));
+        in_time.expect("it stands still");
     }
 }

@@ -10,7 +10,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Who;
-use super::shares::Holder;
+use super::shares::{Holder, PeerMemory};
 
 /// How a session came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub(super) struct Live {
     pub(super) who: Arc<Who>,
     /// Where it comes from, if that is another machine and it came in.
     pub(super) host: Option<Source>,
+    /// The memory of all sessions of the peer.
+    pub(super) memory: Arc<PeerMemory>,
     /// Tells that another session with this peer was chosen.
     pub(super) superseded: Arc<Notify>,
     /// The substreams that are served in it.

@@ -83,7 +83,7 @@ mod shares;
 mod table;
 mod turns;
 
-pub use access::{Access, Admission};
+pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
 pub use call::{Call, CallContext};
 pub use config::NodeConfig;
@@ -316,11 +316,9 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future does not take it back.
     pub async fn disconnect(&self, peer: PeerId) -> usize {
-        let all = self.core.sessions().into_iter();
-        let of_peer: Vec<Live> = all
-            .filter(|(_, live)| live.session.peer().is(&peer))
-            .map(|(_, live)| live)
-            .collect();
+        // Those too that are no longer used: whoever wants a peer gone wants all of them gone.
+        let mut of_peer = self.core.table().standing();
+        of_peer.retain(|live| live.session.peer().is(&peer));
         let closing = of_peer.iter().map(|live| live.session.close());
         futures::future::join_all(closing).await;
         of_peer.len()
@@ -358,7 +356,7 @@ impl Node {
         self.core.shares.held(resource, peer)
     }
 
-    /// Bytes that have arrived from all peers and that no application has read.
+    /// Bytes of memory that all peers make this node hold, as [`ShareLimits::receive_memory`] counts them.
     #[must_use]
     pub fn receive_memory(&self) -> usize {
         self.core.shares.memory_used()

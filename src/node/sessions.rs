@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,13 +24,14 @@ use crate::mux::GoAwayCode;
 use crate::session::{Incoming, Session, SessionEnd, reserved};
 use crate::stack::StackConfig;
 
-use super::access::{Access, Admission, Denied, How, What, decide};
+use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
 use super::admit;
 use super::call::{Call, CallContext};
 use super::core::{Core, GOODBYE, Service};
 use super::event::{Event, Refused, TurnedAway};
 use super::live::{Live, Path};
 use super::protocol::{NOT_OPEN, Protocol};
+use super::shares::{self, Resource, SUBSTREAM_MEMORY};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -147,8 +149,10 @@ pub(super) async fn register(
         direct: path.is_direct(),
         dialled: path.dialled,
     };
+    let memory = core.shares.memory_of(shares::ids(who.id, &who.former));
     let live = Live {
         who: Arc::new(who),
+        memory: Arc::new(memory),
         session,
         path,
         host,
@@ -264,8 +268,8 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
 /// Whom a substream is for.
 enum Callee {
     Service(Service),
-    /// And whether a shutdown waits for it.
-    Protocol(Arc<dyn Protocol>, bool),
+    /// Whether a shutdown waits for it, and to what the peer was admitted.
+    Protocol(Arc<dyn Protocol>, bool, Option<Admitted>),
 }
 
 /// Serves a substream, in a task of its own.
@@ -277,37 +281,45 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let running = core.tasks.token();
     let serving = live.serving.clone();
     let ends = ends(Arc::clone(&core), live.clone());
+    let taken = core
+        .shares
+        .take(live.holder(), &[(Resource::Substreams, 1)]);
     let serves = async move {
-        let call = Call::new(incoming, live.clone(), core.shares.clone());
+        let _share = match taken {
+            Ok(share) => (share, live.memory.pool.hold_anyway(SUBSTREAM_MEMORY)),
+            Err(exceeded) => {
+                drop(busy);
+                let text = exceeded.to_string();
+                let reason = Refused::Limit(exceeded);
+                return Box::pin(refuse(&core, &live, incoming, reason, text)).await;
+            }
+        };
         // What a protocol says of itself is the application's code as well.
         let found = catch_unwind(AssertUnwindSafe(|| find(&core, &live, &name)));
         let Ok(found) = found else {
             drop(busy);
             return panicked(&core, &live, &name);
         };
+        let mut call = Call::new(incoming, live.clone(), core.shares.clone());
+        // What serves it is boxed by who makes it: this task has no room of its own for it.
         match found {
             Ok(Callee::Service(service)) => {
-                guarded(&core, &live, &name, move || (service.handler)(call)).await;
+                let serve = AssertUnwindSafe(move || (service.handler)(call));
+                guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
             }
-            Ok(Callee::Protocol(protocol, delays)) => {
+            Ok(Callee::Protocol(protocol, delays, admitted)) => {
+                call.admit_to(admitted);
                 // Circuits of others keep nobody from shutting down.
                 let busy = Some(busy).filter(|_| delays);
-                guarded(&core, &live, &name, move || protocol.serve(call)).await;
+                let serve = AssertUnwindSafe(move || protocol.serve(call));
+                guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
             }
             Err((reason, text)) => {
-                core.emit(Event::Refused {
-                    peer: live.who.id,
-                    service: name,
-                    reason: reason.clone(),
-                });
                 drop(busy);
                 let incoming = call.into_incoming();
-                let _ = match reason {
-                    Refused::Dialled => incoming.refuse_dial_instead().await,
-                    _ => incoming.refuse(&text).await,
-                };
+                Box::pin(refuse(&core, &live, incoming, reason, text)).await;
             }
         }
     };
@@ -320,6 +332,19 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     });
 }
 
+/// Refuses a substream.
+async fn refuse(core: &Core, live: &Live, incoming: Incoming, reason: Refused, text: String) {
+    core.emit(Event::Refused {
+        peer: live.who.id,
+        service: incoming.service().to_owned(),
+        reason: reason.clone(),
+    });
+    let _ = match reason {
+        Refused::Dialled => incoming.refuse_dial_instead().await,
+        _ => incoming.refuse(&text).await,
+    };
+}
+
 /// Waits until a handler has to end: the node shuts down, its time is up, and the peer was told so. Dropped earlier, its substream
 /// would look reset for no reason.
 async fn ends(core: Arc<Core>, live: Live) {
@@ -328,14 +353,17 @@ async fn ends(core: Arc<Core>, live: Live) {
 }
 
 /// Runs code of the application. Its panic ends here, with its substream.
-async fn guarded<F: Future<Output = ()>>(
+async fn guarded(
     core: &Arc<Core>,
     live: &Live,
     name: &str,
-    start: impl FnOnce() -> F,
+    started: std::thread::Result<BoxFuture<'static, ()>>,
 ) {
-    let served = AssertUnwindSafe(async { start().await }).catch_unwind();
-    if served.await.is_err() {
+    let served = match started {
+        Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    if served.is_err() {
         panicked(core, live, name);
     }
 }
@@ -359,7 +387,8 @@ pub(super) async fn serve_introduced(
     let live = call.live().clone();
     match core.named_service(&name) {
         Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
-            guarded(core, &live, &name, move || (service.handler)(call)).await;
+            let serve = AssertUnwindSafe(move || (service.handler)(call));
+            guarded(core, &live, &name, catch_unwind(serve)).await;
         }
         _ => {
             let _ = call.refuse(NOT_OPEN).await;
@@ -385,7 +414,12 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
     if reserved::is_reserved(name) {
         let protocol = core.protocol(name);
         let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
+        let mut admitted = None;
         let decision = match protocol.admission(name) {
+            Admission::With(access, to) => {
+                admitted = Some(to);
+                may(What::Offered(&access))
+            }
             Admission::Access(access) => may(What::Offered(&access)),
             Admission::OwnProof => may(What::OwnProof),
             Admission::Service(name) => match core.service(&name) {
@@ -396,7 +430,7 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
         return match decision {
             Ok(()) => {
                 let delays = protocol.delays_shutdown();
-                Ok(Callee::Protocol(protocol, delays))
+                Ok(Callee::Protocol(protocol, delays, admitted))
             }
             Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
             Err(denied) => Err(refused(denied)),

@@ -24,12 +24,21 @@ use crate::mux::ReceivePool;
 
 use super::access::Who;
 
+/// What a session costs of its peer's memory beside the data of its streams: what it reads ahead, seals and has in its hands.
+pub(super) const SESSION_MEMORY: usize = 256 << 10;
+
+/// What a substream costs of its peer's memory beside its data: the task that serves it (10 KiB in the `cepa`
+/// command), 4 KiB that this has in hand, and 2 KiB that may always wait to be sent.
+pub(super) const SUBSTREAM_MEMORY: usize = 8 << 10;
+
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
     /// Sessions.
     Sessions,
+    /// Substreams that a peer has opened and that are served.
+    Substreams,
     /// Subprocesses that serve a peer.
     Children,
     /// File descriptors: one for a session, one for a connection that serves a peer, four for a subprocess.
@@ -37,11 +46,17 @@ pub enum Resource {
 }
 
 impl Resource {
-    const ALL: [Self; 3] = [Self::Sessions, Self::Children, Self::Descriptors];
+    const ALL: [Self; 4] = [
+        Self::Sessions,
+        Self::Substreams,
+        Self::Children,
+        Self::Descriptors,
+    ];
 
     fn word(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
+            Self::Substreams => "substreams",
             Self::Children => "commands",
             Self::Descriptors => "file descriptors",
         }
@@ -63,7 +78,8 @@ impl Limits {
     /// How much of what is free a peer may hold, so that it reaches its limit when it is alone; a half at most, so that
     /// there is always something for the next.
     fn part_of(&self, free: usize) -> usize {
-        let others = self.all.saturating_sub(self.peer).max(1);
+        // A stranger finds three quarters of it.
+        let others = (self.all - self.all / 4).saturating_sub(self.peer).max(1);
         (free.saturating_mul(self.peer) / others).min(free)
     }
 }
@@ -74,14 +90,18 @@ impl Limits {
 pub struct ShareLimits {
     /// Default 256, 16 of one peer, 64 of one host.
     pub sessions: Limits,
+    /// Default 20,480, 5,632 of one peer, 8,192 of one host. Each costs 8 KiB of memory beside its data.
+    pub substreams: Limits,
     /// Default 256, 32 of one peer, 64 of one host.
     pub children: Limits,
     /// Default what the process may open, less a reserve of an eighth and at least 64; half of one peer and of one host: a
     /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
-    /// Bytes that have arrived and that no application has read; default 256 MiB, 64 MiB of one peer.
+    /// Memory in bytes, default 192 MiB: what has arrived and no application has read, what waits to be sent, what handlers
+    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 8 KiB for each substream. The process grows by more
+    /// than is counted, by about an eighth, since its allocator has gaps: at most 256 MiB where 192 are counted.
     pub receive_memory: usize,
-    /// Default 64 MiB.
+    /// The same of one peer; default 48 MiB, for which the process grows by at most 64.
     pub receive_memory_a_peer: usize,
 }
 
@@ -95,6 +115,11 @@ impl Default for ShareLimits {
                 peer: 16,
                 host: 64,
             },
+            substreams: Limits {
+                all: 20_480,
+                peer: 5632,
+                host: 8192,
+            },
             children: Limits {
                 all: 256,
                 peer: 32,
@@ -105,8 +130,8 @@ impl Default for ShareLimits {
                 peer: descriptors / 2,
                 host: descriptors / 2,
             },
-            receive_memory: 256 << 20,
-            receive_memory_a_peer: 64 << 20,
+            receive_memory: 192 << 20,
+            receive_memory_a_peer: 48 << 20,
         }
     }
 }
@@ -115,6 +140,7 @@ impl ShareLimits {
     fn of(&self, resource: Resource) -> Limits {
         match resource {
             Resource::Sessions => self.sessions,
+            Resource::Substreams => self.substreams,
             Resource::Children => self.children,
             Resource::Descriptors => self.descriptors,
         }

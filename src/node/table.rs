@@ -40,6 +40,8 @@ struct Entry<S> {
 pub(super) struct Table<S> {
     own: PeerId,
     peers: HashMap<PeerId, Vec<Entry<S>>>,
+    /// Those that are not used any more, and may not be over yet.
+    forgotten: Vec<(u64, S)>,
     next: u64,
 }
 
@@ -48,6 +50,7 @@ impl<S: Clone> Table<S> {
         Self {
             own,
             peers: HashMap::new(),
+            forgotten: Vec::new(),
             next: 0,
         }
     }
@@ -70,7 +73,9 @@ impl<S: Clone> Table<S> {
         self.next
     }
 
+    /// A session is over.
     pub(super) fn remove(&mut self, peer: PeerId, number: u64) {
+        self.forgotten.retain(|(forgotten, _)| *forgotten != number);
         if let Some(all) = self.peers.get_mut(&peer) {
             all.retain(|entry| entry.number != number);
             if all.is_empty() {
@@ -79,12 +84,21 @@ impl<S: Clone> Table<S> {
         }
     }
 
-    /// Takes out the sessions that are meant.
+    /// Uses the sessions that are meant no more. They are there until they are [removed](Self::remove).
     pub(super) fn forget(&mut self, is_meant: impl Fn(&S) -> bool) {
+        let forgotten = &mut self.forgotten;
         self.peers.retain(|_, all| {
-            all.retain(|entry| !is_meant(&entry.session));
+            let meant = all.extract_if(.., |entry| is_meant(&entry.session));
+            forgotten.extend(meant.map(|entry| (entry.number, entry.session)));
             !all.is_empty()
         });
+    }
+
+    /// All sessions that are not over, whether they are used or not.
+    pub(super) fn standing(&self) -> Vec<S> {
+        let used = self.peers.values().flatten().map(|entry| &entry.session);
+        let forgotten = self.forgotten.iter().map(|(_, session)| session);
+        used.chain(forgotten).cloned().collect()
     }
 
     /// The chosen session with a peer, its number and its origin.
@@ -223,5 +237,19 @@ mod tests {
         assert!(table.dialled(HIGH).is_none());
         table.add(HIGH, &[], origin(false, true), "out");
         assert_eq!(table.dialled(HIGH).unwrap().2, "out");
+    }
+
+    #[test]
+    fn what_is_forgotten_stands_until_it_is_removed() {
+        let mut table = Table::new(LOW);
+        let first = table.add(HIGH, &[], origin(true, false), "first");
+        table.add(HIGH, &[], origin(true, false), "second");
+        table.forget(|session| *session == "first");
+        assert_eq!(table.all().len(), 1);
+        let mut standing = table.standing();
+        standing.sort_unstable();
+        assert_eq!(standing, ["first", "second"]);
+        table.remove(HIGH, first);
+        assert_eq!(table.standing(), ["second"]);
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, Pinned, RotationTimes, UnixTime};
 use cepa::node::{
-    Access, AttemptError, DialError, Event, Hint, Node, NodeConfig, PeerAddr, ReachError, Refused,
-    ResolveError, Resolver,
+    Access, Admission, Admitted, AttemptError, Call, DialError, Event, Hint, Limits, Node,
+    NodeConfig, PeerAddr, Protocol, ReachError, Refused, ResolveError, Resolver, Resource,
 };
 use cepa::protocols::relay::RegisterError;
 use cepa::session::{OpenError, Session};
 use cepa::stack::StackConfig;
 use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     MeshNode, address, ask, by_hand, config, eventually, is_registered, listening, node,
@@ -410,6 +411,91 @@ async fn one_peer_has_its_share_of_the_sessions() {
     for session in held {
         session.close().await;
     }
-    eventually(|| server.held(cepa::node::Resource::Sessions, Some(greedy.peer_id())) == 0).await;
+    eventually(|| server.held(Resource::Sessions, Some(greedy.peer_id())) == 0).await;
     soon(session_of(&greedy, &at)).await.unwrap();
+}
+
+/// What serves a substream costs memory, whether anything moves or not: there is a limit for all sessions of a peer together, which
+/// is named at both ends, and others have theirs.
+#[tokio::test]
+async fn one_peer_has_its_share_of_the_substreams() {
+    let mut config = config();
+    config.shares.substreams = Limits {
+        all: 40,
+        peer: 4,
+        host: 40,
+    };
+    let server = MeshNode::new(config);
+    offer_echo(&server);
+    let mut events = server.events();
+    let (_, at) = listening(&server).await;
+    let greedy = Identity::generate(KeyKind::Ed25519).unwrap();
+    let sessions = [
+        session_of(&greedy, &at).await.unwrap(),
+        session_of(&greedy, &at).await.unwrap(),
+    ];
+    let before = server.receive_memory();
+    let mut held = Vec::new();
+    for n in 0..4 {
+        held.push(sessions[n % 2].open("echo").await.unwrap());
+    }
+    let used = server.receive_memory() - before;
+    assert_eq!(used, 4 * 16 * 1024, "they are counted");
+    let refused = sessions[0].open("echo").await.unwrap_err().to_string();
+    let limit = "too many substreams of one peer (at most 4)";
+    assert!(refused.contains(limit), "{refused}");
+    let logged = until(&mut events, |event| match event {
+        Event::Refused { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    let logged = logged.await;
+    assert!(logged.contains(limit), "{logged}");
+    let honest = Identity::generate(KeyKind::Ed25519).unwrap();
+    let session = soon(session_of(&honest, &at)).await.unwrap();
+    soon(ask(session.open("echo").await.unwrap(), b"x"))
+        .await
+        .unwrap();
+    drop(held);
+    eventually(|| server.held(Resource::Substreams, Some(greedy.peer_id())) == 0).await;
+    soon(ask(sessions[0].open("echo").await.unwrap(), b"x"))
+        .await
+        .unwrap();
+}
+
+/// A protocol with one service, which is another one as soon as somebody was let in.
+struct Fickle(std::sync::Mutex<&'static str>);
+
+impl Protocol for Fickle {
+    fn names(&self) -> &[&'static str] {
+        &["cepa.test"]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        let now = std::mem::replace(&mut *self.0.lock().unwrap(), "not for everybody");
+        Admission::With(Access::Anyone, Admitted::to(now))
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let target = *call.admitted::<&'static str>().unwrap();
+            let mut stream = call.accept().await.unwrap();
+            stream.write_all(target.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        })
+    }
+}
+
+/// What is served is what the decision was about.
+#[tokio::test]
+async fn a_service_that_changes_behind_the_decision_is_not_the_one_that_is_served() {
+    let server = node();
+    let fickle = Fickle(std::sync::Mutex::new("for everybody"));
+    server.add_protocol(Arc::new(fickle)).unwrap();
+    let (_, at) = listening(&server).await;
+    let key = Identity::generate(KeyKind::Ed25519).unwrap();
+    let session = session_of(&key, &at).await.unwrap();
+    let mut stream = soon(session.open("cepa.test")).await.unwrap();
+    let mut said = String::new();
+    soon(stream.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(said, "for everybody");
 }

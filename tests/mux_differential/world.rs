@@ -225,7 +225,7 @@ impl Stream {
     fn write(&mut self, data: &[u8]) -> Poll<io::Result<usize>> {
         let cx = &mut Context::from_waker(Waker::noop());
         match self {
-            Self::Ours(stream) => Pin::new(stream).poll_write(cx, data),
+            Self::Ours(stream) => AsyncWrite::poll_write(Pin::new(stream), cx, data),
             Self::Theirs(stream) => Pin::new(stream).poll_write(cx, data),
         }
     }
@@ -235,9 +235,7 @@ impl Stream {
         match self {
             Self::Ours(stream) => {
                 let mut buf = ReadBuf::new(into);
-                Pin::new(stream)
-                    .poll_read(cx, &mut buf)
-                    .map_ok(|()| buf.filled().len())
+                AsyncRead::poll_read(Pin::new(stream), cx, &mut buf).map_ok(|()| buf.filled().len())
             }
             Self::Theirs(stream) => Pin::new(stream).poll_read(cx, into),
         }

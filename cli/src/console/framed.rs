@@ -18,8 +18,12 @@ use super::wire::{self, Decoder, Message};
 const CHUNK: usize = 16 * 1024;
 /// Messages that wait; what is more is dropped (breaks, which nobody types so often).
 const WAITING: usize = 16;
-/// Lines of standard error that wait; of at most 4 KiB each.
-const LINES: usize = 256;
+/// Memory of lines of standard error that wait. As much again is encoded and on its way, so 64 KiB a command.
+const LINES: usize = 32 * 1024;
+/// What a line costs beside its text.
+const LINE: usize = 64;
+/// An empty buffer that is larger is given back.
+const KEPT: usize = 4 * 1024;
 
 /// Takes messages that come.
 type Listener = Box<dyn FnMut(Message) + Send>;
@@ -49,6 +53,8 @@ pub(crate) struct Outbox(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     messages: Vec<Message>,
+    /// Memory of the lines among them.
+    lines: usize,
     /// Lines of standard error that there was no room for.
     dropped: u64,
 }
@@ -60,15 +66,22 @@ impl Outbox {
             let is_other = |other: &Message| !matches!(other, Message::Terminal(_));
             waiting.messages.retain(is_other);
         }
-        let most = match message {
-            // How it ended is never what is dropped.
-            Message::Ended(_) => usize::MAX,
-            Message::Stderr(_) => LINES,
-            _ => WAITING,
+        let line = match &message {
+            Message::Stderr(line) => Some(line.capacity() + LINE),
+            _ => None,
         };
-        if waiting.messages.len() < most {
+        let fits = match message {
+            // How it ended is never what is dropped, nor that its output has: each comes once.
+            Message::Ended(_) | Message::OutputEnded => true,
+            _ => match line {
+                Some(line) => waiting.lines + line <= LINES,
+                None => waiting.messages.len() < WAITING,
+            },
+        };
+        if fits {
+            waiting.lines += line.unwrap_or(0);
             waiting.messages.push(message);
-        } else if matches!(message, Message::Stderr(_)) {
+        } else if line.is_some() {
             waiting.dropped += 1;
         }
     }
@@ -76,6 +89,7 @@ impl Outbox {
     fn take(&self) -> Vec<Message> {
         let mut waiting = self.lock();
         let mut messages = std::mem::take(&mut waiting.messages);
+        waiting.lines = 0;
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {
             let line = format!(
@@ -91,6 +105,14 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is rarely used is not kept.
+fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT {
+        *buffer = Vec::new();
     }
 }
 
@@ -148,7 +170,7 @@ impl<S: AsyncWrite + Unpin> Framed<S> {
                 n => self.written += n,
             }
         }
-        self.out.clear();
+        empty(&mut self.out);
         self.written = 0;
         Poll::Ready(Ok(()))
     }
@@ -180,7 +202,7 @@ impl<S: AsyncRead + Unpin> Framed<S> {
 
     /// As [`Framed::fill`], with all data taken.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        self.data.clear();
+        empty(&mut self.data);
         self.read = 0;
         let mut space = [0; CHUNK];
         let mut space = ReadBuf::new(&mut space);
@@ -296,5 +318,57 @@ mod tests {
                 Message::Ended(Status::Exited(0))
             ]
         );
+    }
+
+    /// A command that says more than its peer takes: what waits has a bound in bytes, the rest is counted, and how it ended
+    /// still comes.
+    #[tokio::test]
+    async fn lines_that_nobody_takes_are_bounded_by_their_bytes_and_counted() {
+        let (near, far) = duplex(100);
+        let mut near = Framed::new(near, Box::new(|_| ()));
+        let outbox = near.outbox();
+        let line = "x".repeat(4096);
+        let say = || (0..1000).for_each(|_| outbox.push(Message::Stderr(line.clone())));
+        let waits = || {
+            let messages = &outbox.lock().messages;
+            let text = |m: &Message| match m {
+                Message::Stderr(line) => line.capacity(),
+                _ => 0,
+            };
+            messages.iter().map(text).sum::<usize>()
+        };
+        say();
+        assert!((1..=LINES).contains(&waits()), "{}", waits());
+        // Encoded, and the peer does not take it: no more is, however often somebody tries.
+        for _ in 0..10 {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(Pin::new(&mut near).poll_flush(&mut cx).is_pending());
+            say();
+            assert!(waits() <= LINES, "{}", waits());
+            let unsent = near.out.len() - near.written;
+            assert!(unsent <= LINES + 256, "{unsent}");
+        }
+        outbox.push(Message::Ended(Status::Exited(3)));
+        let (tell, told) = channel();
+        let mut far = Framed::new(far, Box::new(move |message| tell.send(message).unwrap()));
+        let (sent, got) = tokio::join!(near.shutdown(), async {
+            far.read_to_end(&mut Vec::new()).await
+        });
+        sent.unwrap();
+        assert_eq!(got.unwrap(), 0);
+        let messages: Vec<Message> = told.try_iter().collect();
+        assert_eq!(messages.last(), Some(&Message::Ended(Status::Exited(3))));
+        let (mut lines, mut dropped) = (0, 0);
+        for message in &messages {
+            match message {
+                Message::Stderr(text) if *text == line => lines += 1,
+                Message::Stderr(text) => {
+                    let number = text.trim_start_matches('(').split(' ').next().unwrap();
+                    dropped += number.parse::<usize>().unwrap();
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(lines + dropped, 11_000);
     }
 }

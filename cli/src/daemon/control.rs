@@ -138,6 +138,8 @@ fn status(
             "circuits": stats.circuits,
             "carried": stats.carried,
             "refused": stats.refused,
+            "idle": stats.idle,
+            "taken_back": stats.taken_back,
             "bytes": stats.bytes,
         })
     });

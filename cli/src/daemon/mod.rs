@@ -19,6 +19,7 @@ use cepa::transports::Endpoint;
 
 use crate::args::{self, IdentityFile, Target};
 use crate::exit::{self, Code, Failure, say};
+use crate::id::Unsaved;
 use crate::node::{self, GOODBYE, Mesh, Report};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
@@ -33,19 +34,20 @@ use control::{Control, Listeners};
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let config = Config::read(&args.config)?;
-    let identity = id::load(&IdentityFile {
+    let (identity, unsaved) = id::load_unsaved(&IdentityFile {
         path: config.identity.clone(),
     })?;
     if args.check {
-        return exit::print(&format!(
-            "{}: good, for peer {}\n",
-            args.config.display(),
-            identity.peer_id()
-        ));
+        let file = args.config.display();
+        return exit::print(&if unsaved.is_new() {
+            format!("{file}: good, for a peer whose key is made when it starts\n")
+        } else {
+            format!("{file}: good, for peer {}\n", identity.peer_id())
+        });
     }
     // Before anybody can send a signal that would end us.
     let mut signals = Signals::watch_with_reload();
-    let mut daemon = Daemon::start(config, identity).await?;
+    let mut daemon = Daemon::start(config, identity, unsaved).await?;
     while signals.next().await != Asked::ToEnd {
         daemon.reload(&args.config).await;
     }
@@ -69,8 +71,9 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(config: Config, identity: Identity) -> Result<Self, Failure> {
+    async fn start(config: Config, identity: Identity, unsaved: Unsaved) -> Result<Self, Failure> {
         let reachable = id::through(identity.peer_id(), &config.register)?;
+        node::check_relays(identity.peer_id(), &config.register, false)?;
         for at in &reachable {
             warn_of_dead_hints(at.hints());
         }
@@ -118,6 +121,7 @@ impl Daemon {
         for endpoint in daemon.config.listen.clone() {
             daemon.listen(&endpoint).await?;
         }
+        unsaved.save(&identity)?;
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
             let listeners = daemon.listeners.clone();

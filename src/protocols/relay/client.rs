@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cepa_transports::{Remote, Stream};
-use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::identity::PeerId;
@@ -68,21 +67,33 @@ impl Registration {
         Ok(())
     }
 
-    /// Waits until the relay ends it, and gives why in one line. A relay does that when another instance of this node is registered
+    /// Waits until the relay ends it, and gives why in one line. `taken_over` hears when another process with this node's key is
+    /// registered as well: it gets the circuits from then on. A relay does that when another instance of this node is registered
     /// in its place, or when it is full and others have less. The session may go on.
     ///
     /// # Cancel safety
-    /// Dropping the future loses nothing.
-    pub async fn ended(&mut self) -> String {
-        match self.stream.read_u8().await {
-            Ok(_) => "the relay says something that nobody asked for: is it of our version?".into(),
-            Err(error) => match reset_code(&error) {
+    /// Dropping the future loses nothing, unless a message was read in part: the registration ends at its next use then.
+    pub async fn ended(&mut self, mut taken_over: impl FnMut()) -> String {
+        loop {
+            let error = match receive::<Answer>(&mut self.stream).await {
+                Ok(answer) if answer.is_taken_over() => {
+                    taken_over();
+                    continue;
+                }
+                Ok(answer) if answer.status() == Status::Done => continue,
+                Ok(_) => {
+                    return "the relay says something that nobody asked for: is it of our version?"
+                        .into();
+                }
+                Err(error) => error,
+            };
+            return match reset_code(&error) {
                 Some(TAKEN_BACK) => {
                     "the relay has taken the registration back, for a peer that had none, or for another instance of this one"
                         .into()
                 }
                 _ => "the relay has ended the registration".into(),
-            },
+            };
         }
     }
 

@@ -141,6 +141,15 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// Why, for a message that names the relay itself.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Dial(error) => error.reason(),
+            Self::Relay(error) => error.to_string(),
+        }
+    }
+
     /// Whether it may work later, with nothing changed here: a relay that is down comes back, and one that refuses may come to
     /// allow us.
     #[must_use]

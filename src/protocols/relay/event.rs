@@ -21,11 +21,24 @@ pub enum RelayEvent {
         /// Why, in one line.
         reason: String,
     },
+    /// Another process that has this node's key has registered there after it, and gets its circuits now.
+    TakenOver {
+        /// Which relay.
+        relay: PeerId,
+    },
+    /// At a relay: a peer has registered while another process with its key is registered and alive.
+    KeyShared {
+        /// Whose key it is.
+        peer: PeerId,
+    },
 }
 
 impl ProtocolEvent for RelayEvent {
     fn peer(&self) -> Option<PeerId> {
-        None
+        match self {
+            Self::KeyShared { peer } => Some(*peer),
+            _ => None,
+        }
     }
 }
 
@@ -36,6 +49,14 @@ impl fmt::Display for RelayEvent {
             Self::Unregistered { relay, reason } => {
                 write!(f, "not registered at relay {relay}: {reason}; trying again")
             }
+            Self::TakenOver { relay } => write!(
+                f,
+                "warning: another process with our key has registered at relay {relay} and gets our callers now: two processes share one key, give each its own"
+            ),
+            Self::KeyShared { peer } => write!(
+                f,
+                "warning: {peer} has registered while another process with the same key is: the newer one gets its callers; give each a key of its own"
+            ),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cepa_transports::throttle::TokenBucket;
 use futures::future::join_all;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +63,8 @@ pub(super) struct Reach {
     pub(super) session: Session,
     /// Ends the registration.
     pub(super) taken_back: CancellationToken,
+    /// Another process with the peer's key is registered as well.
+    pub(super) taken_over: Arc<Notify>,
 }
 
 /// A circuit, whether it is still being asked for or carries.
@@ -198,8 +200,9 @@ impl Inner {
         let reach = Reach {
             session: session.clone(),
             taken_back: CancellationToken::new(),
+            taken_over: Arc::default(),
         };
-        let taken_back = reach.taken_back.clone();
+        let (taken_back, taken_over) = (reach.taken_back.clone(), Arc::clone(&reach.taken_over));
         let taken = self
             .registrations()
             .take(holder.clone(), self.now(), |_| reach);
@@ -210,6 +213,7 @@ impl Inner {
             ids: holder.ids().collect(),
             number,
             taken_back,
+            taken_over,
         })
     }
 
@@ -227,8 +231,9 @@ pub(super) struct Registered {
     relay: Arc<Inner>,
     /// All that the peer is reached by.
     pub(super) ids: Vec<PeerId>,
-    number: u64,
+    pub(super) number: u64,
     pub(super) taken_back: CancellationToken,
+    pub(super) taken_over: Arc<Notify>,
 }
 
 impl Registered {

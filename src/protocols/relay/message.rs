@@ -93,6 +93,19 @@ impl Answer {
         }
     }
 
+    /// Unasked, to a peer that is registered: another process with its key is now, too, and gets its circuits.
+    pub(crate) fn taken_over(lifetime: u32) -> Self {
+        Self {
+            reason: "another process with your key has registered".into(),
+            ..Self::done(Some(lifetime))
+        }
+    }
+
+    /// Whether this is that.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.status() == Status::Done && !self.reason.is_empty()
+    }
+
     /// A refusal; of a long reason the first 255 bytes.
     pub(crate) fn refused(status: Status, reason: &str) -> Self {
         Self {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::mux::Substream;
+use crate::node::Node;
 use crate::onion::Onion;
 use crate::session::Session;
 use crate::wire::{Status, fault, receive, send};
 
+use super::event::RelayEvent;
 use super::inner::{Inner, Reach, Refusal, Registered};
 use super::message::{Answer, Register, TAKEN_BACK};
 use super::pool::{Denied, Holder};
@@ -21,6 +23,7 @@ const ALIVE: Duration = Duration::from_secs(5);
 /// Serves one to its end.
 pub(super) async fn serve(
     relay: &Arc<Inner>,
+    node: &Node,
     stream: &mut Onion<Substream>,
     session: &Session,
     holder: &Holder,
@@ -29,30 +32,86 @@ pub(super) async fn serve(
         return Ok(());
     };
     let registered = register(relay, session, holder).await?;
+    let shared = find_sharers(
+        Arc::clone(relay),
+        node.clone(),
+        &registered,
+        session,
+        holder,
+    );
+    node.spawn(shared);
     loop {
         if !registered.announce(lifetime).await {
             return Err(Refusal::of(Status::Full));
         }
         let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
-        let answer = Answer::done(Some(seconds));
-        let renewed = async {
-            // What a peer does not read is no reason to wait longer than the registration lasts.
-            match timeout(lifetime, send(stream, &answer)).await {
-                Ok(Ok(())) => wanted(relay, stream, lifetime).await,
-                _ => Ok(None),
-            }
-        };
-        let renewed = tokio::select! {
-            renewed = renewed => renewed?,
-            () = registered.taken_back.cancelled() => {
-                stream.wire_mut().reset(TAKEN_BACK);
-                return Ok(());
+        // What a peer does not read is no reason to wait longer than the registration lasts.
+        if !say(stream, &Answer::done(Some(seconds)), lifetime, &registered).await {
+            return Ok(());
+        }
+        let until = Instant::now() + lifetime;
+        let renewed = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            tokio::select! {
+                renewed = wanted(relay, stream, left) => break renewed?,
+                () = registered.taken_back.cancelled() => {
+                    stream.wire_mut().reset(TAKEN_BACK);
+                    return Ok(());
+                }
+                () = registered.taken_over.notified() => {
+                    if !say(stream, &Answer::taken_over(seconds), left, &registered).await {
+                        return Ok(());
+                    }
+                }
             }
         };
         match renewed {
             Some(_) if !relay.serves(holder) => return Err(Refusal::of(Status::NotAllowed)),
             Some(wanted) => lifetime = wanted,
             None => return Ok(()),
+        }
+    }
+}
+
+/// Says something in time; false if that was not taken, or the registration is taken back meanwhile.
+async fn say(
+    stream: &mut Onion<Substream>,
+    answer: &Answer,
+    time: Duration,
+    registered: &Registered,
+) -> bool {
+    tokio::select! {
+        said = timeout(time, send(stream, answer)) => return matches!(said, Ok(Ok(()))),
+        () = registered.taken_back.cancelled() => {}
+    }
+    stream.wire_mut().reset(TAKEN_BACK);
+    false
+}
+
+/// Tells of other processes that are registered with the key of this peer, on sessions that are alive: they get no circuits any more.
+fn find_sharers(
+    relay: Arc<Inner>,
+    node: Node,
+    registered: &Registered,
+    session: &Session,
+    holder: &Holder,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (number, session, holder) = (registered.number, session.clone(), holder.clone());
+    async move {
+        let mut others = relay.registrations().held_by(&holder);
+        // A newer key of one peer is no key that is shared.
+        others.retain(|(other, reach)| {
+            *other < number
+                && reach.session.peer().id() == holder.id
+                && !reach.session.is_same(&session)
+        });
+        let looks = others.into_iter().map(|(_, reach)| async move {
+            let answered = timeout(ALIVE, reach.session.ping()).await;
+            matches!(answered, Ok(Ok(_))).then(|| reach.taken_over.notify_one())
+        });
+        if join_all(looks).await.into_iter().flatten().next().is_some() {
+            let peer = holder.id;
+            node.emit(RelayEvent::KeyShared { peer });
         }
     }
 }

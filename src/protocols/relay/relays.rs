@@ -148,7 +148,7 @@ async fn stay(
                 backoff.stood_for(since.elapsed());
             }
             Err(error) => {
-                let (reason, may_pass) = (error.to_string(), error.is_transient());
+                let (reason, may_pass) = (error.reason(), error.is_transient());
                 match tell.take() {
                     // The caller has it, and need not hear it twice.
                     Some(tell) => drop(tell.send(Err(error))),
@@ -190,11 +190,12 @@ async fn once(
 
 /// Renews in time until that fails, or the session is over; why.
 async fn keep(state: &State, session: Session, mut registration: Registration) -> String {
+    let relay = registration.relay();
     loop {
         tokio::select! {
             () = sleep(registration.lifetime() / 2) => {}
             end = session.closed() => return end.to_string(),
-            why = registration.ended() => {
+            why = registration.ended(|| state.node.emit(RelayEvent::TakenOver { relay })) => {
                 // The session tells more, if it is not the registration alone.
                 let end = timeout(MOMENT, session.closed()).await;
                 return end.map_or(why, |end| end.to_string());

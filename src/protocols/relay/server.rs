@@ -95,8 +95,14 @@ impl Relay {
             return;
         };
         let refused = if registers {
-            let served =
-                registering::serve(&self.inner, &mut stream, context.session(), &holder).await;
+            let served = registering::serve(
+                &self.inner,
+                &self.node,
+                &mut stream,
+                context.session(),
+                &holder,
+            )
+            .await;
             served.map_err(|refusal| (stream, refusal))
         } else {
             circuits::serve(&self.inner, stream, &holder).await
