@@ -10,6 +10,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use cepa::mux::{StreamError, Substream};
 use cepa::onion::Onion;
@@ -22,7 +23,7 @@ use crate::console::framed::Framed;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Ended, Join, Step};
+use crate::join::{Ended, Join, Leaves, Step};
 use crate::link::Link;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
@@ -187,9 +188,19 @@ impl From<Failure> for End {
     }
 }
 
+/// A substream, framed or not.
+trait FarStream: ByteStream + Leaves {}
+impl<T: ByteStream + Leaves> FarStream for T {}
+
+impl Leaves for Box<dyn FarStream> {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        (**self).poll_left(cx, reading)
+    }
+}
+
 /// The service.
 struct Far {
-    stream: Box<dyn ByteStream>,
+    stream: Box<dyn FarStream>,
     /// How it ended, where it says so, once it has.
     status: Option<Arc<Mutex<Option<Status>>>>,
 }

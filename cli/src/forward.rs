@@ -7,10 +7,12 @@
 //! A connection whose session was lost is reset, never ended: its program must not take what it has got for
 //! all there is.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::mux::GoAwayCode;
+use cepa::mux::{GoAwayCode, Substream};
+use cepa::onion::Onion;
 use cepa::session::SessionEnd;
 use cepa::transports::{self, Listener, Stream};
 use tokio::sync::watch;
@@ -119,17 +121,40 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
         Ok(far) => far,
         Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
     };
-    match Join::new(&mut near, &mut far).end_with_near().run().await {
+    let mut join = Join::new(&mut near, &mut far).end_with_near();
+    let ended = join.run().await;
+    let passed = join.near_end_passed();
+    match ended {
         Ended::Both { .. } => near.cut_when_dropped(false),
         Ended::NearLeft(e) | Ended::Near(e) => {
-            say_of(
-                log::source(near.remote().into(), near.label()),
-                format_args!("{}: connection lost: {e}", near.label()),
-            );
+            // Who closes a Unix socket in order has gone in both directions at once.
+            if !(passed && e.kind() == io::ErrorKind::BrokenPipe) {
+                say_of(
+                    log::source(near.remote().into(), near.label()),
+                    format_args!("{}: connection lost: {e}", near.label()),
+                );
+            }
+            drop(near);
+            if passed {
+                linger(far).await;
+            }
         }
         Ended::Far(e) => say_of(
             peer,
             format_args!("{}: {service} ended abnormally: {e}", near.label()),
         ),
+    }
+}
+
+/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Lets a service come to its end that has had all of its client's bytes and their end; then the substream is reset, so that
+/// one that says nothing does not hold it for ever.
+async fn linger(mut far: Onion<Substream>) {
+    let mut nothing = tokio::io::sink();
+    let ended = tokio::time::timeout(LINGER, tokio::io::copy(&mut far, &mut nothing)).await;
+    if ended.is_err() {
+        far.wire_mut().reset(0);
     }
 }

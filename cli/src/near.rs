@@ -24,7 +24,7 @@ use crate::child::Watched;
 use crate::console::framed::Outbox;
 use crate::console::served;
 use crate::console::wire::{Message, Status};
-use crate::join::{Ended, Join, Step};
+use crate::join::{Ended, Join, Leaves, Step};
 use crate::log::say_of;
 
 /// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
@@ -106,7 +106,7 @@ impl Near {
         unsent: Unsent<F>,
     ) -> Result<(), String>
     where
-        F: AsyncRead + AsyncWrite + Unpin,
+        F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
         let on_terminal = self.stream.control().is_some();
         let failed = match self.join(&mut far).await {
@@ -149,7 +149,7 @@ impl Near {
     /// message.
     pub(crate) async fn join<F>(&mut self, far: &mut F) -> Result<Ended, String>
     where
-        F: AsyncRead + AsyncWrite + Unpin,
+        F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
         let child = self.child.as_ref();
         let exited = async {

@@ -57,7 +57,8 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    let ended = join(&mut near, &mut far).await;
+    let patience = args.patience.map(Duration::from_secs_f64);
+    let ended = join(&mut near, &mut far, patience).await;
     let lost = |address: &Endpoint, e: &std::io::Error| {
         Failure::new(Code::Lost, format!("{address}: {e}"))
     };
@@ -104,10 +105,10 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
 }
 
 /// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes.
-async fn join(near: &mut End, far: &mut End) -> Ended {
+async fn join(near: &mut End, far: &mut End, patience: Option<Duration>) -> Ended {
     let (one, other) = (near.exited(), far.exited());
     tokio::pin!(one, other);
-    let mut join = Join::new(&mut near.onion, &mut far.onion);
+    let mut join = Join::new(&mut near.onion, &mut far.onion).patience(patience);
     let (mut one_gone, mut other_gone) = (false, false);
     // When what they wrote must have come.
     let (mut one_until, mut other_until) = (None, None);

@@ -76,6 +76,15 @@ pub(crate) async fn copy(
         let code = |error| code_of(&error);
         let first = poll_way(&mut one, &mut two, &mut there, &mut moved, cx).map_err(code)?;
         let second = poll_way(&mut two, &mut one, &mut back, &mut moved, cx).map_err(code)?;
+        // Behind its end a stream is not read any more, and may still be reset.
+        for end in [&mut one, &mut two] {
+            if end.ended
+                && end.held.is_empty()
+                && let Poll::Ready(error) = end.stream.poll_lost(cx)
+            {
+                return Poll::Ready(Err(code_of(&error)));
+            }
+        }
         ready!(first);
         ready!(second);
         Poll::Ready(Ok(()))

@@ -29,12 +29,18 @@ use crate::{exec, fd, stdio, tcp};
 pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
     let mut real = endpoint.clone();
     let source = match endpoint.target() {
-        Target::Tcp { host, port } => {
-            let (sockets, port) = tcp::bind(endpoint, host, *port).await?;
+        Target::Tcp {
+            host,
+            port,
+            settings,
+        } => {
+            let (sockets, port) = tcp::bind(endpoint, host, *port, settings).await?;
             real = real.with_port(port);
             Source::Tcp(sockets)
         }
-        Target::Unix { path } => Source::Unix(UnixSocket::bind(endpoint, path).await?),
+        Target::Unix { path, settings } => {
+            Source::Unix(UnixSocket::bind(endpoint, path, settings).await?)
+        }
         Target::Stdio => Source::Once(Some(stdio::open(Action::Listen, endpoint)?)),
         Target::Fd { read, write } => {
             Source::Once(Some(fd::open(Action::Listen, endpoint, *read, *write)?))

@@ -9,6 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::hang_up::HangUp;
 use super::thread::{ThreadReader, ThreadWriter};
 use super::{Descriptors, ReadHalf, WriteHalf};
 use crate::testkit::{Options, check_streams};
@@ -45,6 +46,7 @@ fn by_threads(read: OwnedFd, write: OwnedFd) -> io::Result<Descriptors> {
     Ok(Descriptors {
         read: ReadHalf::Thread(ThreadReader::new(read)?),
         write: WriteHalf::Thread(ThreadWriter::new(write)?),
+        hang_up: HangUp::default(),
     })
 }
 
