@@ -127,7 +127,12 @@ mod tests {
             .unwrap();
         let mut config = Config::default();
         given.apply(&mut config);
-        let counts = [config.all, config.one_source, config.waiting, config.waiting_one_source];
+        let counts = [
+            config.all,
+            config.one_source,
+            config.waiting,
+            config.waiting_one_source,
+        ];
         assert_eq!(counts, [64, 9, 0, 5]);
         let times = [
             config.patience,

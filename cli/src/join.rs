@@ -432,7 +432,7 @@ impl Way {
 
     /// Nothing waits to be written.
     fn is_idle(&self) -> bool {
-        !self.is_stuck() && !self.unflushed
+        self.is_done() || (!self.is_stuck() && !self.unflushed)
     }
 
     /// The writer takes nothing any more. Where it left in order and nothing waits for it, nothing is missing.

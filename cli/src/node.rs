@@ -7,8 +7,8 @@ use std::time::Duration;
 use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Hint, KnownPlaces, ListenError, ListenerEnd, Listening, Node, NodeConfig, PeerAddr,
-    RouteErrorKind, TurnedAway,
+    AttemptError, DialError, Event, Hint, KnownPlaces, ListenError, ListenerEnd, Listening, Node,
+    NodeConfig, PeerAddr, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;

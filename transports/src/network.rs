@@ -104,7 +104,14 @@ mod tests {
             assert!(!network.contains(outside.parse().unwrap()), "{network}");
             assert_eq!(Network::parse(&network.to_string()), Some(network));
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "::/129", "10.0.0.0/+8", "a/8"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "::/129",
+            "10.0.0.0/+8",
+            "a/8",
+        ] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
     }

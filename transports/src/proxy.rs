@@ -107,11 +107,17 @@ fn line_source(line: &[u8]) -> io::Result<Option<SocketAddr>> {
         ["UNKNOWN", ..] => return Ok(None),
         ["TCP4", source, destination, ports @ ..] => {
             let [source, destination] = [source, destination].map(|ip| ip.parse::<Ipv4Addr>());
-            source.ok().zip(destination.ok()).map(|(ip, _)| (IpAddr::from(ip), ports))
+            source
+                .ok()
+                .zip(destination.ok())
+                .map(|(ip, _)| (IpAddr::from(ip), ports))
         }
         ["TCP6", source, destination, ports @ ..] => {
             let [source, destination] = [source, destination].map(|ip| ip.parse::<Ipv6Addr>());
-            source.ok().zip(destination.ok()).map(|(ip, _)| (IpAddr::from(ip), ports))
+            source
+                .ok()
+                .zip(destination.ok())
+                .map(|(ip, _)| (IpAddr::from(ip), ports))
         }
         _ => None,
     };
@@ -138,7 +144,9 @@ impl Head {
             .strip_prefix(SIGNATURE)
             .and_then(|rest| rest.split_first_chunk())
         else {
-            return Err(refused("no header of the PROXY protocol: does the proxy send it?"));
+            return Err(refused(
+                "no header of the PROXY protocol: does the proxy send it?",
+            ));
         };
         // "The highest four bits contains the version. As of this specification, it must always be sent as \x2".
         if command >> 4 != 2 {
@@ -174,7 +182,9 @@ impl Head {
                 let (ip, rest) = addresses.split_first_chunk::<16>().ok_or_else(short)?;
                 let ports = rest.last_chunk::<4>().ok_or_else(short)?;
                 let [high, low, _, _] = *ports;
-                Ok(Some((Ipv6Addr::from(*ip), u16::from_be_bytes([high, low])).into()))
+                Ok(Some(
+                    (Ipv6Addr::from(*ip), u16::from_be_bytes([high, low])).into(),
+                ))
             }
             // Unspecified, or a Unix socket: nobody with an address that would help. Of others "the receiver should ignore the
             // protocol block", or refuse; what comes over TCP can't be a datagram.

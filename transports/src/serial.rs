@@ -187,18 +187,21 @@ impl Line {
             }
         }
         let pty = is_pty(path);
-        let (lock, warning) = uucp::take(path, &s.lock, !s.exclusive, pty).map_err(|locked| match locked {
-            Locked::Held(why) => fail(
-                Kind::AddressInUse,
-                &why,
-                "stop that program, or remove the file if it has nothing to do with the line",
-            ),
-            Locked::Failed(file, error) => {
-                let reason = format!("no lock file at {}: {}", file.display(), describe(&error));
-                let advice = "choose a folder that you may write to with lock=PATH, or lock=no for none";
-                fail(kind_of(&error), &reason, advice).with_source(error)
-            }
-        })?;
+        let (lock, warning) =
+            uucp::take(path, &s.lock, !s.exclusive, pty).map_err(|locked| match locked {
+                Locked::Held(why) => fail(
+                    Kind::AddressInUse,
+                    &why,
+                    "stop that program, or remove the file if it has nothing to do with the line",
+                ),
+                Locked::Failed(file, error) => {
+                    let reason =
+                        format!("no lock file at {}: {}", file.display(), describe(&error));
+                    let advice =
+                        "choose a folder that you may write to with lock=PATH, or lock=no for none";
+                    fail(kind_of(&error), &reason, advice).with_source(error)
+                }
+            })?;
         let builder = tokio_serial::new(name, s.baud)
             .data_bits(match s.data {
                 DataBits::Five => tokio_serial::DataBits::Five,

@@ -404,7 +404,9 @@ mod tests {
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
-            let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).await.unwrap();
+            let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default())
+                .await
+                .unwrap();
             let all: Vec<_> = sockets
                 .listeners
                 .iter()
@@ -425,7 +427,9 @@ mod tests {
 
     #[tokio::test]
     async fn busy_addresses_do_not_starve_the_others() {
-        let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).await.unwrap();
+        let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default())
+            .await
+            .unwrap();
         let endpoint = "tcp:localhost:1".parse().unwrap();
         let mut held = Vec::new();
         for _ in 0..50 {
@@ -446,14 +450,20 @@ mod tests {
     async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
         let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&addresses(port), &TcpSettings::default()).await.unwrap_err();
+        let error = bind_all(&addresses(port), &TcpSettings::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // Documentation's (RFC 5737): nobody has it.
         let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
         let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
-        let (sockets, _) = bind_all(&[elsewhere, here], &TcpSettings::default()).await.unwrap();
+        let (sockets, _) = bind_all(&[elsewhere, here], &TcpSettings::default())
+            .await
+            .unwrap();
         assert_eq!(sockets.listeners.len(), 1);
-        let error = bind_all(&[elsewhere], &TcpSettings::default()).await.unwrap_err();
+        let error = bind_all(&[elsewhere], &TcpSettings::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

@@ -284,7 +284,10 @@ fn listening(address: &SocketAddrUnix, path: &Path, access: Access) -> io::Resul
     let given = || {
         if access.group.is_some() {
             std::os::unix::fs::chown(path, None, access.group).map_err(|e| {
-                io::Error::new(e.kind(), format!("it can't be given to that group ({})", describe(&e)))
+                io::Error::new(
+                    e.kind(),
+                    format!("it can't be given to that group ({})", describe(&e)),
+                )
             })?;
         }
         let mode = std::fs::Permissions::from_mode(access.mode);

@@ -68,7 +68,10 @@ fn file_of(device: &Path, folder: &Path) -> PathBuf {
     let real = real.as_deref().unwrap_or(device);
     let name = real.strip_prefix("/dev").unwrap_or(real);
     let name = name.to_string_lossy();
-    folder.join(format!("LCK..{}", name.trim_start_matches('/').replace('/', "_")))
+    folder.join(format!(
+        "LCK..{}",
+        name.trim_start_matches('/').replace('/', "_")
+    ))
 }
 
 fn lock(file: &Path) -> Result<Lock, Locked> {
@@ -133,7 +136,9 @@ fn link(written: &Path, file: &Path) -> Result<(), Locked> {
 
 /// In digits, or as four bytes, as the oldest programs have it.
 fn owner(found: &[u8]) -> Option<Pid> {
-    let word = std::str::from_utf8(found).ok().and_then(|text| text.split_whitespace().next());
+    let word = std::str::from_utf8(found)
+        .ok()
+        .and_then(|text| text.split_whitespace().next());
     let digits = word.filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
     let number = match digits {
         Some(digits) => digits.parse().ok()?,
@@ -177,7 +182,10 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         assert_eq!(text, format!("{:>10}\n", std::process::id()));
         let again = take(device, &wanted, false, false);
-        assert!(matches!(&again, Err(Locked::Held(why)) if why.contains("LCK..null")), "{again:?}");
+        assert!(
+            matches!(&again, Err(Locked::Held(why)) if why.contains("LCK..null")),
+            "{again:?}"
+        );
         drop(held);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -218,6 +226,9 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
         assert_eq!(file_of(&link, Path::new("/l")), Path::new("/l/LCK..null"));
         let deep = Path::new("/dev/no/such0");
-        assert_eq!(file_of(deep, Path::new("/l")), Path::new("/l/LCK..no_such0"));
+        assert_eq!(
+            file_of(deep, Path::new("/l")),
+            Path::new("/l/LCK..no_such0")
+        );
     }
 }

@@ -137,7 +137,10 @@ impl Daemon {
         let (node, listeners) = (self.node().clone(), self.listeners.clone());
         let id = node.id();
         let up = move |listening: Listening| {
-            say(format_args!("listening on {} as {id}", listening.endpoint()));
+            say(format_args!(
+                "listening on {} as {id}",
+                listening.endpoint()
+            ));
             listeners.add(listening);
         };
         match node::bind(&node, at, alone).await? {

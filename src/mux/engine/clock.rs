@@ -33,7 +33,9 @@ impl Engine {
                 let late = now > self.keepalive_due(interval) + LATE;
                 // Where it was not this end that slept (a process that was stopped), the peer has not answered. Where it was, the
                 // answer may lie there unread, and what came to be due meanwhile was never asked.
-                if !late && (self.keepalive_asked.is_some() || interval >= self.config.keepalive_timeout) {
+                if !late
+                    && (self.keepalive_asked.is_some() || interval >= self.config.keepalive_timeout)
+                {
                     self.finish(MuxError::KeepaliveTimeout { silent });
                     return;
                 }

@@ -9,9 +9,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::hang_up::HangUp;
 use super::thread::{ThreadReader, ThreadWriter};
 use super::{Descriptors, ReadHalf, WriteHalf};
+use crate::hang_up::HangUp;
 use crate::testkit::{Options, check_streams};
 
 fn pipe() -> (OwnedFd, OwnedFd) {

@@ -2,7 +2,8 @@
 use super::keys::{DATA, FLOW, LEVEL, LINE, PARITY, STOP, YES_NO};
 use super::options::{Opt, Wrong, digits, option_list, path_of, split, wrong};
 use super::types::{
-    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target,
+    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialLock, SerialSettings,
+    StopBits, Target,
 };
 
 pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {

@@ -310,8 +310,18 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("tcp:a:1,nodelay=1", 9, "tcp's keys", None),
         ("unix:", 6, "the path of a socket", None),
         ("tcp:a:1,keepalive=0", 19, "seconds", None),
-        ("tcp:a:1,proxy-from=::1", 20, "proxy-protocol=yes beside", Some("proxy-protocol=yes")),
-        ("tcp:a:1,proxy-protocol=yes,proxy-from=x", 39, "networks", None),
+        (
+            "tcp:a:1,proxy-from=::1",
+            20,
+            "proxy-protocol=yes beside",
+            Some("proxy-protocol=yes"),
+        ),
+        (
+            "tcp:a:1,proxy-protocol=yes,proxy-from=x",
+            39,
+            "networks",
+            None,
+        ),
         ("tcp:a:1:2,keepalive=1", 5, "in brackets", None),
         ("unix:/a,b", 9, "unix's keys", None),
         ("unix:/a?", 9, "unix's keys", None),
@@ -597,7 +607,8 @@ fn any_rs485() -> impl Strategy<Value = Rs485> {
 }
 
 fn any_network() -> impl Strategy<Value = Network> {
-    (any::<std::net::IpAddr>(), 0..=128u8).prop_filter_map("too many bits", |(ip, bits)| Network::new(ip, bits))
+    (any::<std::net::IpAddr>(), 0..=128u8)
+        .prop_filter_map("too many bits", |(ip, bits)| Network::new(ip, bits))
 }
 
 fn any_tcp() -> impl Strategy<Value = TcpSettings> {

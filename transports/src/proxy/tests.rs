@@ -7,7 +7,11 @@ use super::*;
 const AT: &str = "127.0.0.1:5";
 
 /// What a header leads to, and what is left unread behind it.
-async fn read_from(bytes: &[u8], at: &str, trusted: &[Network]) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
+async fn read_from(
+    bytes: &[u8],
+    at: &str,
+    trusted: &[Network],
+) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
     let (mut ours, mut theirs) = duplex(1 << 17);
     theirs.write_all(bytes).await.unwrap();
     theirs.shutdown().await.unwrap();
@@ -31,7 +35,12 @@ const BODY4: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0x9c, 0x40, 0x01, 0xbb];
 
 fn body6() -> Vec<u8> {
     let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
-    [&ip("2001:db8::7")[..], &ip("2001:db8::1"), &[0x9c, 0x40, 0x01, 0xbb]].concat()
+    [
+        &ip("2001:db8::7")[..],
+        &ip("2001:db8::1"),
+        &[0x9c, 0x40, 0x01, 0xbb],
+    ]
+    .concat()
 }
 
 #[tokio::test]
@@ -41,8 +50,14 @@ async fn both_versions_name_the_client_and_leave_what_is_behind_them() {
         (v2(0x21, 0x11, &BODY4), "192.0.2.7:40000"),
         (v2(0x21, 0x11, &with_extension), "192.0.2.7:40000"),
         (v2(0x21, 0x21, &body6()), "[2001:db8::7]:40000"),
-        (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n".to_vec(), "192.0.2.7:40000"),
-        (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 443\r\n".to_vec(), "[2001:db8::7]:40000"),
+        (
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n".to_vec(),
+            "192.0.2.7:40000",
+        ),
+        (
+            b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 443\r\n".to_vec(),
+            "[2001:db8::7]:40000",
+        ),
     ] {
         let (source, rest) = of(&[&header[..], b"hello"].concat()).await;
         assert_eq!(source, Ok(Some(client.parse().unwrap())), "{header:?}");
@@ -70,7 +85,10 @@ async fn a_health_check_and_who_has_no_address_stand_for_the_proxy() {
 async fn whatever_is_no_header_is_refused() {
     let long = format!("PROXY TCP4 {}\r\n", "1".repeat(200));
     for (bytes, why) in [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "no header"),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            "no header",
+        ),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "no header"),
         (b"\r\n\r\n\0\r\nQUIX\n\x21\x11\0\0".to_vec(), "no header"),
         (v2(0x11, 0x11, &BODY4), "version"),
@@ -82,10 +100,22 @@ async fn whatever_is_no_header_is_refused() {
         (v2(0x21, 0x11, &BODY4)[..20].to_vec(), "cut short"),
         (v2(0x21, 0x11, &BODY4)[..9].to_vec(), "cut short"),
         (b"PRO".to_vec(), "cut short"),
-        (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443".to_vec(), "cut short"),
-        (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000\r\n".to_vec(), "no TCP connection"),
-        (b"PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n".to_vec(), "no TCP connection"),
-        (b"PROXY TCP4 192.0.2.7 198.51.100.1 70000 443\r\n".to_vec(), "ports"),
+        (
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443".to_vec(),
+            "cut short",
+        ),
+        (
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 40000\r\n".to_vec(),
+            "no TCP connection",
+        ),
+        (
+            b"PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n".to_vec(),
+            "no TCP connection",
+        ),
+        (
+            b"PROXY TCP4 192.0.2.7 198.51.100.1 70000 443\r\n".to_vec(),
+            "ports",
+        ),
         (long.into_bytes(), "too long"),
     ] {
         let error = of(&bytes).await.0.unwrap_err();
@@ -98,16 +128,31 @@ async fn nobody_is_believed_but_those_who_are_named() {
     let header = v2(0x21, 0x11, &BODY4);
     let trusted = [Network::parse("10.0.0.0/8").unwrap()];
     let (source, rest) = read_from(&header, "192.0.2.99:5", &trusted).await;
-    assert!(source.unwrap_err().contains("192.0.2.99 is no proxy that is trusted"));
+    assert!(
+        source
+            .unwrap_err()
+            .contains("192.0.2.99 is no proxy that is trusted")
+    );
     assert_eq!(rest, header, "not a byte of it is read");
-    assert!(read_from(&header, AT, &trusted).await.0.is_err(), "this machine is not named there");
-    assert!(read_from(&header, "[::ffff:10.1.2.3]:5", &trusted).await.0.is_ok());
+    assert!(
+        read_from(&header, AT, &trusted).await.0.is_err(),
+        "this machine is not named there"
+    );
+    assert!(
+        read_from(&header, "[::ffff:10.1.2.3]:5", &trusted)
+            .await
+            .0
+            .is_ok()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_header_that_does_not_come_is_not_waited_for() {
     let (mut ours, mut theirs) = duplex(100);
-    theirs.write_all(&v2(0x21, 0x11, &BODY4)[..20]).await.unwrap();
+    theirs
+        .write_all(&v2(0x21, 0x11, &BODY4)[..20])
+        .await
+        .unwrap();
     let error = source(&mut ours, AT.parse().unwrap(), &Network::loopback()).await;
     assert!(error.unwrap_err().to_string().contains("within 5 s"));
 }
