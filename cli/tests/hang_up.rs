@@ -151,7 +151,8 @@ fn the_process_behind_a_client_that_dies_while_nothing_is_taken_ends_too() {
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     // Until all on the way is full.
-    while client.write(&[0; 64 * 1024]).is_ok() {}
+    let zeros = vec![0; 64 * 1024];
+    while client.write(&zeros).is_ok() {}
     set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
     drop(client);
     wait_for_end(&number);

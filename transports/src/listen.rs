@@ -56,7 +56,7 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             Source::Once(Some(exec::start(Action::Listen, endpoint, &command)?))
         }
         Target::Serial { path, settings } => {
-            Source::Serial(SerialListener::new(endpoint, path, settings)?)
+            Source::Serial(Box::new(SerialListener::new(endpoint, path, settings)?))
         }
         Target::Pty { path } => Source::Pty(PtyListener::new(endpoint, path)?),
         Target::Memory { name } => Source::Memory(MemoryListener::bind(endpoint, name)?),
@@ -77,7 +77,7 @@ enum Source {
     Tcp(TcpSockets),
     Unix(UnixSocket),
     Memory(MemoryListener),
-    Serial(SerialListener),
+    Serial(Box<SerialListener>),
     Pty(PtyListener),
     Once(Option<Stream>),
 }

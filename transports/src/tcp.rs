@@ -349,13 +349,13 @@ impl TcpSockets {
                 accepted = poll_fn(|cx| poll_accept(listeners, cx)), if arriving.len() < ARRIVING => accepted,
             };
             match accepted {
-                Ok((stream, address)) => match &self.settings.proxy_from {
-                    None => return Ok(wrap(stream, address, address, &self.settings)),
-                    Some(_) => {
-                        let settings = Arc::clone(&self.settings);
-                        self.arriving.spawn(arrive(stream, address, settings));
-                    }
-                },
+                Ok((stream, address)) if self.settings.proxy_from.is_none() => {
+                    return Ok(wrap(stream, address, address, &self.settings));
+                }
+                Ok((stream, address)) => {
+                    let settings = Arc::clone(&self.settings);
+                    self.arriving.spawn(arrive(stream, address, settings));
+                }
                 Err(error) if transient(&error) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

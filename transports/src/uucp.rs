@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_lock_is_made_minded_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let wanted = SerialLock::At(folder.path().to_owned());
+        let wanted = SerialLock::At(Box::new(folder.path().to_owned()));
         let device = Path::new("/dev/null");
         let (held, remark) = take(device, &wanted, false, false).unwrap();
         assert_eq!(remark, None);
@@ -194,7 +194,7 @@ mod tests {
     fn what_a_process_left_that_is_gone_is_replaced_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("LCK..x");
-        let wanted = SerialLock::At(file.clone());
+        let wanted = SerialLock::At(Box::new(file.clone()));
         let take = || take(Path::new("/dev/x"), &wanted, false, false);
         for stale in [
             format!("{:10}\n", ended()).into_bytes(),
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_an_error_where_one_was_asked_for() {
-        let wanted = SerialLock::At("/nowhere/at/all/LCK..x".into());
+        let wanted = SerialLock::At(Box::new("/nowhere/at/all/LCK..x".into()));
         let taken = take(Path::new("/dev/x"), &wanted, false, false);
         assert!(matches!(taken, Err(Locked::Failed(..))), "{taken:?}");
     }

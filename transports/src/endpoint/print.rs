@@ -117,7 +117,7 @@ fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings) -> fmt::Result {
         return Ok(());
     };
     f.write_str(",proxy-protocol=yes")?;
-    if *from != Network::loopback() {
+    if **from != *Network::loopback() {
         for (i, network) in from.iter().enumerate() {
             f.write_str(if i == 0 { ",proxy-from=" } else { "+" })?;
             write!(f, "{network}")?;

@@ -59,7 +59,7 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                     "no" => SerialLock::No,
                     path if path.contains('/') => {
                         let path = path_of(path, option.value_at, "the path of a lock file")?;
-                        SerialLock::At(path)
+                        SerialLock::At(Box::new(path))
                     }
                     _ => return wrong(option.value_at, "lock=yes|no, or the path of a lock file"),
                 }

@@ -41,8 +41,8 @@ pub(super) fn tcp(options: &str, at: usize) -> Result<TcpSettings, Wrong> {
                 Some("proxy-protocol=yes"),
             );
         }
-        Some((from, _)) => Some(from),
-        None => proxied.then(Network::loopback),
+        Some((from, _)) => Some(from.into()),
+        None => proxied.then(|| Network::loopback().into()),
     };
     Ok(s)
 }

@@ -620,7 +620,7 @@ fn any_tcp() -> impl Strategy<Value = TcpSettings> {
         .prop_map(|(keepalive, user_timeout, proxy_from)| TcpSettings {
             keepalive,
             user_timeout,
-            proxy_from,
+            proxy_from: proxy_from.map(Into::into),
         })
 }
 
@@ -635,7 +635,7 @@ fn any_lock() -> impl Strategy<Value = SerialLock> {
         Just(SerialLock::Usual),
         Just(SerialLock::Yes),
         Just(SerialLock::No),
-        any_path().prop_map(|path| SerialLock::At(std::path::Path::new("/").join(path))),
+        any_path().prop_map(|path| SerialLock::At(Box::new(std::path::Path::new("/").join(path)))),
     ]
 }
 

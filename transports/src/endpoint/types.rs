@@ -285,7 +285,7 @@ pub struct TcpSettings {
     pub user_timeout: Option<u32>,
     /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
     /// refused. Default none: no header.
-    pub proxy_from: Option<Vec<Network>>,
+    pub proxy_from: Option<Box<[Network]>>,
 }
 
 impl TcpSettings {
@@ -323,8 +323,8 @@ pub enum SerialLock {
     Yes,
     /// None.
     No,
-    /// This file, or one in this folder.
-    At(PathBuf),
+    /// This file, or one in this folder. Boxed: few lines have it, and addresses stand in errors.
+    At(Box<PathBuf>),
 }
 
 impl SerialLock {
