@@ -353,7 +353,10 @@ impl Gone {
 fn again(e: &io::Error) -> io::Error {
     match e.get_ref().and_then(|e| e.downcast_ref::<StreamError>()) {
         Some(cause) => cause.clone().into(),
-        None => io::Error::new(e.kind(), e.to_string()),
+        None => match e.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(e.kind(), e.to_string()),
+        },
     }
 }
 
@@ -440,7 +443,9 @@ impl Way {
         if self.is_done() {
             return;
         }
-        let in_order = why.kind() == io::ErrorKind::BrokenPipe && self.start == self.end;
+        // Where the system says so itself, it is a pipe whose reader left.
+        let closed = why.kind() == io::ErrorKind::BrokenPipe && why.raw_os_error().is_none();
+        let in_order = closed && self.start == self.end;
         self.state = if in_order {
             State::Done
         } else {

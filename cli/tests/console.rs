@@ -499,33 +499,3 @@ fn a_console_reaches_a_peer_by_its_address() {
     let output = place.run_with(&["connect", &direct], b"exit 0\n");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
-
-#[test]
-fn a_suspended_console_gives_the_terminal_back_and_its_session_goes_on() {
-    let place = Place::new();
-    let server = serve(&place, &["sh=exec:cat,pty=yes"]);
-    let (at, id) = (server.address(), server.id());
-    let bin = common::bin().to_str().unwrap();
-    // A shell with job control, as a person has it.
-    let script = format!(
-        "{bin} console --expect {id} {at} sh; echo it has stopped; read go; fg; echo status $?"
-    );
-    let mut desk = Desk::of(&place, &["bash", "-mc", &script], (24, 80), |_| {});
-    desk.until("leaves");
-    desk.type_in("before\r");
-    desk.until("before\r\nbefore");
-    desk.type_in("~\x1a");
-    desk.until("it has stopped");
-    assert!(!desk.is_raw(), "the terminal is as it was");
-    desk.type_in("go\n");
-    let start = Instant::now();
-    while !desk.is_raw() {
-        assert!(start.elapsed() < PATIENCE);
-        thread::sleep(Duration::from_millis(5));
-    }
-    desk.type_in("\rafter\r");
-    desk.until("after\r\nafter");
-    desk.type_in("~.");
-    desk.until("status 0");
-    assert_eq!(desk.leave().0, Some(0));
-}

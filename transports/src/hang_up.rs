@@ -70,6 +70,10 @@ fn look(fd: &OwnedFd) -> Option<io::Error> {
         let text = "the other end has hung up: reset, or without an answer";
         return Some(io::Error::new(io::ErrorKind::ConnectionReset, text));
     }
+    if told.contains(PollFlags::ERR) {
+        // A pipe without readers: what a write would say.
+        return Some(rustix::io::Errno::PIPE.into());
+    }
     let gone = told.intersects(PollFlags::HUP | PollFlags::ERR);
     gone.then(|| io::Error::new(io::ErrorKind::BrokenPipe, "the other end has hung up"))
 }
