@@ -19,6 +19,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
+use crate::gate::Gate;
 use crate::words::placed_addr;
 pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
@@ -129,6 +130,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections_a_session: Option<u32>,
+    /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
+    /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
+    /// above tolerated=TIME (15s), for longest=TIME (10min) at most, and not within proven=TIME (1h) of a success
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(crate) gate: Option<Gate>,
     /// The identity to use, a PEM file; without it the default one, which is made at first use.
     /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
     /// particular the first
@@ -173,6 +179,11 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "BYTES", default_value_t = 10 << 20,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: u64,
+    /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
+    /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
+    /// above tolerated=TIME (15s), for longest=TIME (10min) at most, and not within proven=TIME (1h) of a success
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(crate) gate: Option<Gate>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
     #[command(flatten)]
@@ -188,6 +199,7 @@ sessions go on. docs/MESH.md has every key.
   identity = \"node.pem\"                     # without it the default one
   control = \"node.sock\"                     # for `cepa mesh status`
   listen = [\"tcp:0.0.0.0:7000\"]
+  gate = \"per-host=32\"                      # as with `cepa serve --gate`
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
   to = \"exec:sha256sum\"                     # as with `cepa serve --service`

@@ -5,6 +5,7 @@
 //! is whole. Once its end was passed on there is nothing to open the service anew for: the loss is the end.
 
 use std::io::{self, IsTerminal as _};
+use std::task::{Context, Poll};
 
 use cepa::mux::{StreamError, Substream};
 use cepa::onion::Onion;
@@ -16,7 +17,7 @@ use crate::args::{self, Whither};
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Join, Step};
+use crate::join::{Join, Leaves, Step};
 use crate::link::Link;
 use crate::splice::Ended;
 use crate::told::{self, Becomes, Ending, How, Opened, becomes};
@@ -185,9 +186,19 @@ impl From<Failure> for End {
     }
 }
 
+/// A substream, framed or not.
+trait FarStream: ByteStream + Leaves {}
+impl<T: ByteStream + Leaves> FarStream for T {}
+
+impl Leaves for Box<dyn FarStream> {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        (**self).poll_left(cx, reading)
+    }
+}
+
 /// The service.
 struct Far {
-    stream: Box<dyn ByteStream>,
+    stream: Box<dyn FarStream>,
     /// It says how it ended.
     says: bool,
     ending: Ending,

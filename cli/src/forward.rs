@@ -11,11 +11,11 @@
 //! A connection whose session was lost is reset, never ended: its program must not take what it has got for
 //! all there is.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::mux::GoAwayCode;
-use cepa::mux::Substream;
+use cepa::mux::{GoAwayCode, Substream};
 use cepa::onion::Onion;
 use cepa::session::OpenError;
 use cepa::session::SessionEnd;
@@ -169,7 +169,9 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
             return say_once_a_minute(peer, &e, line);
         }
     };
-    let ended = Join::new(&mut near, &mut far).end_with_near().run().await;
+    let mut join = Join::new(&mut near, &mut far).end_with_near();
+    let ended = join.run().await;
+    let passed = join.near_end_passed();
     // A reset would take back what is on its way to it.
     if verdict(&ended).near != Told::Cut {
         near.cut_when_dropped(false);
@@ -177,12 +179,19 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
     match ended {
         Ended::Both { .. } => {}
         Ended::NearLeft(e) | Ended::Near(e) => {
-            let kind = format_args!("{service}: connection lost: {e}");
-            say_once_a_minute(
-                log::source(near.remote().into(), near.label()),
-                kind,
-                format_args!("{}: {kind}", near.label()),
-            );
+            // Who closes a Unix socket in order has gone in both directions at once.
+            if !(passed && e.kind() == io::ErrorKind::BrokenPipe) {
+                let kind = format_args!("{service}: connection lost: {e}");
+                say_once_a_minute(
+                    log::source(near.remote().into(), near.label()),
+                    kind,
+                    format_args!("{}: {kind}", near.label()),
+                );
+            }
+            drop(near);
+            if passed {
+                linger(far).await;
+            }
         }
         Ended::Far(e) => {
             let kind = format_args!("{service} ended abnormally: {e}");
@@ -227,4 +236,17 @@ async fn open(
         let _ = far.flush().await;
     }
     Ok(Some(far))
+}
+
+/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Lets a service come to its end that has had all of its client's bytes and their end; then the substream is reset, so that
+/// one that says nothing does not hold it for ever.
+async fn linger(mut far: Onion<Substream>) {
+    let mut nothing = tokio::io::sink();
+    let ended = tokio::time::timeout(LINGER, tokio::io::copy(&mut far, &mut nothing)).await;
+    if ended.is_err() {
+        far.wire_mut().reset(0);
+    }
 }

@@ -10,6 +10,9 @@
 //!   take that for a clean end. The caller drops both streams, which resets a substream. The same holds for an end of
 //!   stream behind a write that failed by a reset or a loss: the system tells of that once, and then reads an end.
 //!
+//! Whoever is gone altogether is missed, though nothing is read there and nothing is to be written (behind an end of stream, or
+//! while the other side takes nothing): what it wrote is still passed on, as long as it is taken, and nothing goes to it any more.
+//!
 //! The owner may also hold the end of the near stream back ([`Join::hold_near_end`]), to find out
 //! first whether it was a clean one: a command's output ends the same whether it worked or not.
 //!
@@ -21,7 +24,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use cepa::mux::ReceivePool;
+use cepa::mux::{ReceivePool, StreamError, Substream};
+use cepa::onion::Onion;
+use cepa::transports::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
@@ -33,6 +38,35 @@ const LEAVING: Duration = Duration::from_secs(30);
 
 /// Turns of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
+
+/// How long what somebody wrote who is gone may wait without any of it being taken.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// A stream that can tell that its other end is gone, though it is neither read nor written; see [`Stream::poll_left`].
+pub(crate) trait Leaves {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error>;
+}
+
+impl Leaves for Stream {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        Self::poll_left(self, cx, reading)
+    }
+}
+
+impl Leaves for Onion<Stream> {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        self.wire_mut().poll_left(cx, reading)
+    }
+}
+
+impl Leaves for Onion<Substream> {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        if reading {
+            return Poll::Pending;
+        }
+        self.wire_mut().poll_lost(cx)
+    }
+}
 
 /// What [`Join::step`] came to.
 #[derive(Debug)]
@@ -59,12 +93,17 @@ pub(crate) struct Join<'a, N, F> {
     far_end_told: bool,
     /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
     broken: Option<(Ended, Pin<Box<Sleep>>)>,
+    near_gone: Gone,
+    far_gone: Gone,
+    patience: Option<Duration>,
+    /// One way is done since then, and how much the other had carried.
+    waiting: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl<'a, N, F> Join<'a, N, F>
 where
-    N: AsyncRead + AsyncWrite + Unpin,
-    F: AsyncRead + AsyncWrite + Unpin,
+    N: AsyncRead + AsyncWrite + Leaves + Unpin,
+    F: AsyncRead + AsyncWrite + Leaves + Unpin,
 {
     pub(crate) fn new(near: &'a mut N, far: &'a mut F) -> Self {
         Self {
@@ -77,6 +116,10 @@ where
             near_end_told: false,
             far_end_told: false,
             broken: None,
+            near_gone: Gone::default(),
+            far_gone: Gone::default(),
+            patience: None,
+            waiting: None,
         }
     }
 
@@ -85,6 +128,12 @@ where
         for way in [&mut self.outward, &mut self.inward] {
             way.piece = Piece::counted(memory.clone());
         }
+        self
+    }
+
+    /// Once one way is done, the other one may be silent for so long; then the join is over.
+    pub(crate) fn patience(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -179,8 +228,13 @@ where
         }
     }
 
+    /// Whether the near stream has ended in order, and the far one was told.
+    pub(crate) fn near_end_passed(&self) -> bool {
+        matches!(self.outward.state, State::Done)
+    }
+
     /// Carries on to the end of both ways.
-    pub(crate) async fn run(mut self) -> Ended {
+    pub(crate) async fn run(&mut self) -> Ended {
         loop {
             match self.step().await {
                 Step::NearEnded => self.pass_end_on(),
@@ -209,12 +263,32 @@ where
             self.broken = Some((Ended::Far(e), Box::pin(sleep(LEAVING))));
             return self.poll_broken(cx);
         }
-        let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
-        if self.end_with_near
-            && let Some(e) = self.inward.left()
-        {
-            return Poll::Ready(Step::Over(Ended::NearLeft(e)));
+        let reading = self.outward.is_reading();
+        if let Poll::Ready(e) = self.near_gone.poll(cx, self.near, reading, &self.outward) {
+            return Poll::Ready(Step::Over(Ended::Near(e)));
         }
+        let reading = self.inward.is_reading();
+        if let Poll::Ready(e) = self.far_gone.poll(cx, self.far, reading, &self.inward) {
+            return Poll::Ready(Step::Over(Ended::Far(e)));
+        }
+        if let Some(e) = self.near_gone.told() {
+            self.inward.taker_is_gone(e);
+        }
+        if let Some(e) = self.far_gone.told() {
+            self.outward.taker_is_gone(e);
+        }
+        if self.end_with_near {
+            // What it wrote before it left is passed on first.
+            let left = match self.near_gone.why.take_if(|_| self.outward.is_idle()) {
+                Some(e) => Some(e),
+                None if self.near_gone.why.is_some() => None,
+                None => self.inward.left(),
+            };
+            if let Some(e) = left {
+                return Poll::Ready(Step::Over(Ended::NearLeft(e)));
+            }
+        }
+        let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
         if matches!(self.outward.state, State::Held) && !self.near_end_told {
             self.near_end_told = true;
             return Poll::Ready(Step::NearEnded);
@@ -223,7 +297,8 @@ where
             self.far_end_told = true;
             return Poll::Ready(Step::FarEnded);
         }
-        if inward && (outward || self.end_with_far) {
+        let waited = inward != outward && self.poll_patience(cx);
+        if waited || inward && (outward || self.end_with_far) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
             return Poll::Ready(Step::Over(Ended::Both {
                 near_left,
@@ -251,10 +326,80 @@ where
         }
     }
 
+    /// Whether the one way that is left has been silent for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(patience) = self.patience else {
+            return false;
+        };
+        let carried = self.outward.carried + self.inward.carried;
+        let fresh = || (carried, Box::pin(sleep(patience)));
+        let (before, timer) = self.waiting.get_or_insert_with(fresh);
+        if *before != carried {
+            *before = carried;
+            timer.set(sleep(patience));
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+
     /// Bytes that went from near to far, and from far to near.
     #[cfg(test)]
     pub(crate) fn carried(&self) -> (u64, u64) {
         (self.outward.carried, self.inward.carried)
+    }
+}
+
+/// Whether the other end of a stream is gone.
+#[derive(Debug, Default)]
+struct Gone {
+    why: Option<io::Error>,
+    told: bool,
+    /// What it wrote waits since then, and how much of it had been taken.
+    stalled: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+impl Gone {
+    /// Ready when it is gone and what it wrote is not taken any more; `from` is the way of that.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut impl Leaves,
+        reading: bool,
+        from: &Way,
+    ) -> Poll<io::Error> {
+        if self.why.is_none() {
+            self.why = Some(ready!(stream.poll_left(cx, reading)));
+        }
+        if !from.is_stuck() {
+            self.stalled = None;
+            return Poll::Pending;
+        }
+        let fresh = || (from.carried, Box::pin(sleep(STALLED)));
+        let (carried, timer) = self.stalled.get_or_insert_with(fresh);
+        if *carried != from.carried {
+            *carried = from.carried;
+            timer.set(sleep(STALLED));
+        }
+        ready!(timer.as_mut().poll(cx));
+        let text = "it is gone, and what it wrote is not taken";
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text))
+    }
+
+    /// Why, the first time.
+    fn told(&mut self) -> Option<io::Error> {
+        let why = self.why.as_ref().filter(|_| !self.told)?;
+        self.told = true;
+        Some(again(why))
+    }
+}
+
+/// The same error once more: of one that a stream of ours tells, its cause decides how it is taken.
+fn again(e: &io::Error) -> io::Error {
+    match e.get_ref().and_then(|e| e.downcast_ref::<StreamError>()) {
+        Some(cause) => cause.clone().into(),
+        None => match e.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(e.kind(), e.to_string()),
+        },
     }
 }
 
@@ -313,6 +458,44 @@ impl Way {
 
     fn is_done(&self) -> bool {
         matches!(self.state, State::Done | State::Left(_))
+    }
+
+    /// The next thing is to read.
+    fn is_reading(&self) -> bool {
+        match self.state {
+            State::Copying => self.piece.waiting().is_empty(),
+            State::ReadingOn => true,
+            _ => false,
+        }
+    }
+
+    /// Something was read, or its end, and the writer does not take it.
+    fn is_stuck(&self) -> bool {
+        match self.state {
+            State::Copying => !self.piece.waiting().is_empty(),
+            State::Closing => true,
+            _ => false,
+        }
+    }
+
+    /// Nothing waits to be written.
+    fn is_idle(&self) -> bool {
+        self.is_done() || (!self.is_stuck() && !self.unflushed)
+    }
+
+    /// The writer takes nothing any more. Where it left in order and nothing waits for it, nothing is missing.
+    fn taker_is_gone(&mut self, why: io::Error) {
+        if self.is_done() {
+            return;
+        }
+        // Where the system says so itself, it is a pipe whose reader left.
+        let closed = why.kind() == io::ErrorKind::BrokenPipe && why.raw_os_error().is_none();
+        let in_order = closed && self.piece.waiting().is_empty();
+        self.state = if in_order {
+            State::Done
+        } else {
+            State::Left(why)
+        };
     }
 
     /// Whether an end of what is written to would be none; see [`is_end`].
@@ -510,6 +693,18 @@ mod tests {
         let (mut far, _peer) = duplex(64);
         let ended = Join::new(&mut near, &mut far).run().await;
         assert!(matches!(ended, Ended::Near(_)), "{ended:?}");
+    }
+
+    impl Leaves for tokio::io::DuplexStream {
+        fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+            Poll::Pending
+        }
+    }
+
+    impl Leaves for Broken {
+        fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+            Poll::Pending
+        }
     }
 
     /// A stream whose reads fail.

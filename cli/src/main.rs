@@ -15,7 +15,9 @@ mod exit;
 mod explain;
 mod folder;
 mod forward;
+mod gate;
 mod id;
+mod init;
 mod introduce;
 mod invite;
 mod join;
@@ -51,6 +53,9 @@ use args::{Command, Early};
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
+    if let Some(code) = init::stand_in() {
+        return code;
+    }
     let words: Vec<_> = std::env::args_os().collect();
     let result = match args::parse(&words) {
         Ok(cli) => run(cli.command),

@@ -17,7 +17,7 @@ use crate::child::Watched;
 use crate::console::framed::Outbox;
 use crate::console::served;
 use crate::console::wire::Message;
-use crate::join::{Join, Step};
+use crate::join::{Join, Leaves, Step};
 use crate::log::say_of;
 use crate::splice::{Ended, Told, verdict};
 use crate::told::{Says, says};
@@ -99,7 +99,7 @@ impl Near {
         wire: Wire<F>,
     ) -> Result<(), String>
     where
-        F: AsyncRead + AsyncWrite + Unpin,
+        F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
         let on_terminal = self.stream.control().is_some();
         let failed = match self.join(&mut far).await {
@@ -145,7 +145,7 @@ impl Near {
     /// message.
     pub(crate) async fn join<F>(&mut self, far: &mut F) -> Result<Ended, String>
     where
-        F: AsyncRead + AsyncWrite + Unpin,
+        F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
         let child = self.child.as_ref();
         let exited = async {

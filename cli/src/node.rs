@@ -7,18 +7,19 @@ use std::time::Duration;
 use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Hint, KnownPlaces, ListenerEnd, Node, NodeConfig, PeerAddr,
-    RouteErrorKind, TurnedAway,
+    AttemptError, DialError, Event, Hint, KnownPlaces, ListenError, ListenerEnd, Listening, Node,
+    NodeConfig, PeerAddr, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
 use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
 use cepa::protocols::sealed::Sealed;
-use cepa::session::{ConnectError, Session};
+use cepa::session::{Backoff, ConnectError, Session};
 use cepa::tls::TlsError;
+use cepa::transports::{Endpoint, Target, TransportErrorKind};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_once_a_minute};
@@ -63,6 +64,49 @@ pub(crate) fn dialling(identity: &Identity, local_hints: bool) -> NodeConfig {
     let mut config = config(identity, Arc::new(Pinned::new([])));
     config.local_hints = local_hints;
     config
+}
+
+/// A listener, or what waits until it can be one.
+pub(crate) enum Bound {
+    Listening(Listening),
+    /// Comes when the device does.
+    Absent(JoinHandle<Listening>),
+}
+
+/// Listens at an address. A serial adapter that is not there is waited for, unless there is nothing else to be reached by: it must
+/// not take down the listeners beside it.
+pub(crate) async fn bind(node: &Node, at: &Endpoint, alone: bool) -> Result<Bound, Failure> {
+    let error = match node.bind(at).await {
+        Ok(listening) => return Ok(Bound::Listening(listening)),
+        Err(error) => error,
+    };
+    match &error {
+        ListenError::Transport(e)
+            if !alone
+                && matches!(at.target(), Target::Serial { .. })
+                && e.kind() == TransportErrorKind::NotFound => {}
+        _ => return Err(error.into()),
+    }
+    say(format_args!("{error}; waiting for it"));
+    let (node, at) = (node.clone(), at.clone());
+    let coming = async move {
+        let mut backoff = Backoff::for_endpoint(&at);
+        let mut told = error.to_string();
+        loop {
+            tokio::time::sleep(backoff.pause()).await;
+            match node.bind(&at).await {
+                Ok(listening) => return listening,
+                Err(ListenError::ShutDown) => std::future::pending().await,
+                // Another reason is told, once.
+                Err(e) if e.to_string() != told => {
+                    told = e.to_string();
+                    say(&told);
+                }
+                Err(_) => {}
+            }
+        }
+    };
+    Ok(Bound::Absent(tokio::spawn(coming)))
 }
 
 /// A node with everything that peers do with each other.
@@ -128,7 +172,10 @@ pub(crate) fn check_relays(
         let mut hints = relay.hints().iter();
         let first = hints.clone().next().cloned();
         if let (false, Some(hint)) = (local_hints || hints.any(Hint::is_network), first) {
-            return Err(dial_failure(&DialError::LocalHint { peer, hint }));
+            return Err(dial_failure(&DialError::LocalHint {
+                peer,
+                hint: Box::new(hint),
+            }));
         }
     }
     Ok(())

@@ -58,7 +58,8 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     };
     let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
     let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    let over = match join(&mut near, &mut far).await {
+    let patience = args.patience.map(Duration::from_secs_f64);
+    let over = match join(&mut near, &mut far, patience).await {
         Ok(over) => over,
         // The other end is cut: what it got is not all, whatever it looks like.
         Err(status) => return ended(status),
@@ -149,10 +150,10 @@ impl Held {
 
 /// Joins them to the end of both ways. A command that exits has ended, whatever else holds its pipes. `Err`: it has failed, and
 /// its output was not all.
-async fn join(near: &mut End, far: &mut End) -> Result<Ended, Status> {
+async fn join(near: &mut End, far: &mut End, patience: Option<Duration>) -> Result<Ended, Status> {
     let (one, other) = (near.exited(), far.exited());
     tokio::pin!(one, other);
-    let mut join = Join::new(&mut near.onion, &mut far.onion);
+    let mut join = Join::new(&mut near.onion, &mut far.onion).patience(patience);
     if near.child.is_some() {
         join = join.hold_near_end();
     }

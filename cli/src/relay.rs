@@ -26,6 +26,9 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.rate = args.rate;
     let mut config = node::config(&identity, trust::of_server(&args.allow)?);
     config.local_hints = args.local_hints.allowed;
+    if let Some(gate) = &args.gate {
+        gate.apply(&mut config.gate);
+    }
     node::room_for_relay(&mut config, &relay);
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;

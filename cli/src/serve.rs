@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cepa::identity::{AcceptAny, TrustPolicy};
+use cepa::identity::{AcceptAny, PeerId, TrustPolicy};
 use cepa::node::{Access, Listening};
 use cepa::tls::TlsConfig;
 use cepa::transports::Target;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::args;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::node::{self, GOODBYE, Mesh, Report};
+use crate::node::{self, Bound, GOODBYE, Mesh, Report};
 use crate::sealed;
 use crate::service::{self, Services};
 use crate::signal::Signals;
@@ -58,6 +58,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
     node::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
+    if let Some(gate) = &args.gate {
+        gate.apply(&mut config.gate);
+    }
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone())?;
@@ -82,18 +85,18 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         reachable,
     };
     report.clone().start(node);
-    let mut listening = Vec::new();
+    let alone = args.listen.len() + args.register.len() == 1;
+    let mut bound = Vec::new();
     for endpoint in &args.listen {
-        listening.push(node.bind(endpoint).await?);
+        bound.push(node::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
     let mut signals = Signals::watch();
-    for listener in &listening {
-        say(format_args!(
-            "listening on {} as {}",
-            listener.endpoint(),
-            identity.peer_id()
-        ));
+    let id = identity.peer_id();
+    for bound in &bound {
+        if let Bound::Listening(listener) = bound {
+            say_listening(listener, id);
+        }
     }
     for other in &more {
         say(format_args!(
@@ -121,7 +124,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         ));
     }
     let result = tokio::select! {
-        ended = all_ended(listening, &report), if args.register.is_empty() => ended,
+        ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,
         failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
@@ -129,11 +132,28 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     result
 }
 
+fn say_listening(listener: &Listening, id: PeerId) {
+    say(format_args!("listening on {} as {id}", listener.endpoint()));
+}
+
 /// Waits for the end of the last listener; the first failure is the command's.
-async fn all_ended(listening: Vec<Listening>, report: &Report) -> Result<(), Failure> {
+async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(), Failure> {
     let mut ends = JoinSet::new();
-    for mut listener in listening {
-        ends.spawn(async move { listener.ended().await });
+    for bound in bound {
+        ends.spawn(async move {
+            let mut listener = match bound {
+                Bound::Listening(listener) => listener,
+                Bound::Absent(coming) => match coming.await {
+                    Ok(listener) => {
+                        say_listening(&listener, id);
+                        listener
+                    }
+                    // Only of a node that is shut down.
+                    Err(_) => return Ok(()),
+                },
+            };
+            listener.ended().await
+        });
     }
     let mut result = Ok(());
     while let Some(end) = ends.join_next().await {

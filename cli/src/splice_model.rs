@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-use crate::join::Join;
+use crate::join::{Join, Leaves};
 use crate::splice::{Ended, Reader, Told, Verdict, lost, verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,13 @@ impl State {
 
 /// The splice's end.
 struct Wire(Shared);
+
+/// What is told of beside reading and writing is for `tests/hang_up.rs`.
+impl Leaves for Wire {
+    fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+        Poll::Pending
+    }
+}
 
 impl AsyncRead for Wire {
     fn poll_read(

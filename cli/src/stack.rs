@@ -72,7 +72,7 @@ pub(crate) fn few_layers(address: &Endpoint) -> Result<(), Failure> {
 /// port), with HOST or PORT where the user has to put what others dial. Which of its addresses that is, a
 /// machine can't know: behind a NAT it is none of them.
 pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
-    let Target::Tcp { host, port } = address.target() else {
+    let Target::Tcp { host, port, .. } = address.target() else {
         return None;
     };
     let wildcard = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());

@@ -28,6 +28,12 @@ pub(crate) fn peer_addr(word: &str) -> Result<PeerAddr, String> {
     }
 }
 
+/// Seconds, with a fraction if need be; up to a day.
+pub(crate) fn seconds(word: &str) -> Result<f64, String> {
+    let seconds = word.parse().ok().filter(|s| (0.0..=86_400.0).contains(s));
+    seconds.ok_or_else(|| "seconds, 0 to 86400, as in 0.5".to_owned())
+}
+
 /// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
 pub(crate) fn placed_addr(word: &str) -> Result<PeerAddr, String> {
     let Some(rest) = word.strip_prefix(NAMED) else {

@@ -36,6 +36,17 @@ impl Desk {
         size: (u16, u16),
         change: impl FnOnce(&mut Command),
     ) -> Self {
+        let bin = common::bin().to_str().unwrap();
+        Self::of(place, &[&[bin], words].concat(), size, change)
+    }
+
+    /// The same with any command.
+    fn of(
+        place: &Place,
+        words: &[&str],
+        size: (u16, u16),
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -52,7 +63,6 @@ impl Desk {
         let mut command = Command::new("setsid");
         command
             .args(["--ctty", "--wait"])
-            .arg(common::bin())
             .args(words)
             .env("CEPA_CONFIG_DIR", place.path("config"))
             .env("TERM", "cepa-test")

@@ -138,7 +138,8 @@ pub(crate) struct Engine {
     /// When the peer was last heard of, or could have been: while this end does not read, its silence is none.
     heard_at: Instant,
     /// A ping was sent because nothing came since `heard_at`.
-    keepalive_asked: bool,
+    /// When a ping was sent for that, and nothing has come since.
+    keepalive_asked: Option<Instant>,
     /// Since when nothing is read from the wire and nothing that came before was read by anybody.
     still_since: Option<Instant>,
     next_scan: Option<Instant>,
@@ -241,7 +242,7 @@ impl Engine {
             started_at: now,
             received_at: now,
             heard_at: now,
-            keepalive_asked: false,
+            keepalive_asked: None,
             still_since: None,
             next_scan: None,
             dropped: Vec::new(),

@@ -141,6 +141,16 @@ impl Substream {
             .map_err(Into::into)
     }
 
+    /// Ready once the stream is lost, by a reset or with its session: for who waits for something else and would not notice.
+    /// Behind an end of stream reading does not tell of that. What came before can still be read.
+    ///
+    /// Woken as a write that waits for room: poll both from one task.
+    pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.shared
+            .with(|engine| engine.lost(self.key, cx.waker()))
+            .map(Into::into)
+    }
+
     /// Ends both directions at once and drops what is queued. The peer reads an error; `code` tells
     /// it why if it knows codes (hashicorp/yamux and rust-yamux do not). 0 means no reason; codes from `0x63657000` to
     /// `0x636570ff` are for the mux itself.

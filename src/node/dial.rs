@@ -107,7 +107,10 @@ fn usable(core: &Core, peer: PeerId, mut hints: Vec<Hint>) -> Result<Vec<Hint>, 
     }
     if let (false, Some(hint)) = (hints.iter().any(|it| may_follow(core, it)), hints.first()) {
         let hint = hint.clone();
-        return Err(DialError::LocalHint { peer, hint });
+        return Err(DialError::LocalHint {
+            peer,
+            hint: Box::new(hint),
+        });
     }
     // The sort is stable.
     hints.sort_by_key(Hint::is_relay);

@@ -40,7 +40,7 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
         /// The first of them.
-        hint: Hint,
+        hint: Box<Hint>,
     },
     /// It could not be found out where the peer is.
     #[error(

@@ -85,6 +85,16 @@ pub(crate) async fn copy(
         {
             second = Some(end);
         }
+        // Behind its end a stream is not read any more, and may still be reset: it takes no more.
+        for (end, way) in [(&mut one, &mut second), (&mut two, &mut first)] {
+            if way.is_none()
+                && end.ended
+                && end.held.is_empty()
+                && let Poll::Ready(error) = end.stream.poll_lost(cx)
+            {
+                *way = Some(WayEnd::Left(code_of(&error)));
+            }
+        }
         match verdict(first, second) {
             Some(told) => Poll::Ready(Ok(told)),
             None => Poll::Pending,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cepa_transports::endpoint::{Duplex, Escape, Rs485};
+use cepa_transports::endpoint::{Duplex, Escape, Rs485, TcpSettings};
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, Target};
 
@@ -114,9 +114,39 @@ fn of_line(escape: Escape, mtu: Option<u16>, duplex: Duplex) -> String {
 
 fn of_target(target: &Target) -> String {
     match target {
-        Target::Tcp { host, port: 0 } => format!("TCP at {host}, any free port when listening"),
-        Target::Tcp { host, port } => format!("TCP to {host}, port {port}"),
-        Target::Unix { path } => format!("Unix socket {}", path.display()),
+        Target::Tcp {
+            host,
+            port,
+            settings,
+        } => {
+            let place = match port {
+                0 => format!("TCP at {host}, any free port when listening"),
+                port => format!("TCP to {host}, port {port}"),
+            };
+            let keepalive = match settings.keepalive {
+                Some(TcpSettings::KEEPALIVE) => String::new(),
+                Some(seconds) => format!("; asks after {seconds} s of silence"),
+                None => "; never asks in a silence".into(),
+            };
+            let patience = settings.user_timeout.map_or(String::new(), |seconds| {
+                format!("; over when nothing is acknowledged for {seconds} s")
+            });
+            let proxy = settings.proxy_from.as_ref().map_or(String::new(), |from| {
+                let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+                let from = from.join(", ");
+                format!("; when listening, behind a proxy at {from} that names its clients")
+            });
+            format!("{place}{keepalive}{patience}{proxy}")
+        }
+        Target::Unix { path, settings } => {
+            let mode = settings.mode.map_or(String::new(), |mode| {
+                format!("; when listening, with permissions {mode:04o}")
+            });
+            let group = settings.group.as_ref().map_or(String::new(), |group| {
+                format!("; when listening, of the group {group}")
+            });
+            format!("Unix socket {}{mode}{group}", path.display())
+        }
         Target::Stdio => "standard input and output of this process".into(),
         Target::Fd { read, write } if read == write => format!("open descriptor {read}, both ways"),
         Target::Fd { read, write } => {

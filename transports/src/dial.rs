@@ -45,8 +45,12 @@ async fn open(
     for_peer: bool,
 ) -> Result<Stream, TransportError> {
     match endpoint.target() {
-        Target::Tcp { host, port } => tcp::dial(endpoint, host, *port).await,
-        Target::Unix { path } => unix::dial(endpoint, path).await,
+        Target::Tcp {
+            host,
+            port,
+            settings,
+        } => tcp::dial(endpoint, host, *port, settings).await,
+        Target::Unix { path, .. } => unix::dial(endpoint, path).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
         Target::Fd { read, write } => fd::open(Action::Dial, endpoint, *read, *write),
         Target::Exec { argv, dir, pty } => {

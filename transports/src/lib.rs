@@ -25,11 +25,14 @@ mod error;
 mod exec;
 mod fd;
 mod group;
+mod hang_up;
 mod limits;
 mod listen;
 pub mod memory;
 pub mod meter;
+mod network;
 mod ports;
+mod proxy;
 mod pty;
 mod remote;
 #[cfg(feature = "serial")]
@@ -49,6 +52,8 @@ pub mod testkit;
 pub mod text;
 pub mod throttle;
 mod unix;
+#[cfg(feature = "serial")]
+mod uucp;
 mod watch;
 
 pub use child::{Child, Killer, Stderr};
@@ -57,6 +62,7 @@ pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
 pub use limits::{descriptor_limit, raise_descriptor_limit};
 pub use listen::{Listener, listen};
+pub use network::Network;
 pub use ports::{Port, ports};
 pub use remote::Remote;
 pub use side::Side;

@@ -29,12 +29,18 @@ use crate::{exec, fd, stdio, tcp};
 pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
     let mut real = endpoint.clone();
     let source = match endpoint.target() {
-        Target::Tcp { host, port } => {
-            let (sockets, port) = tcp::bind(endpoint, host, *port).await?;
+        Target::Tcp {
+            host,
+            port,
+            settings,
+        } => {
+            let (sockets, port) = tcp::bind(endpoint, host, *port, settings).await?;
             real = real.with_port(port);
             Source::Tcp(sockets)
         }
-        Target::Unix { path } => Source::Unix(UnixSocket::bind(endpoint, path).await?),
+        Target::Unix { path, settings } => {
+            Source::Unix(UnixSocket::bind(endpoint, path, settings).await?)
+        }
         Target::Stdio => Source::Once(Some(stdio::open(Action::Listen, endpoint)?)),
         Target::Fd { read, write } => {
             Source::Once(Some(fd::open(Action::Listen, endpoint, *read, *write)?))
@@ -50,7 +56,7 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             Source::Once(Some(exec::start(Action::Listen, endpoint, &command)?))
         }
         Target::Serial { path, settings } => {
-            Source::Serial(SerialListener::new(endpoint, path, settings)?)
+            Source::Serial(Box::new(SerialListener::new(endpoint, path, settings)?))
         }
         Target::Pty { path } => Source::Pty(PtyListener::new(endpoint, path)?),
         Target::Memory { name } => Source::Memory(MemoryListener::bind(endpoint, name)?),
@@ -71,7 +77,7 @@ enum Source {
     Tcp(TcpSockets),
     Unix(UnixSocket),
     Memory(MemoryListener),
-    Serial(SerialListener),
+    Serial(Box<SerialListener>),
     Pty(PtyListener),
     Once(Option<Stream>),
 }

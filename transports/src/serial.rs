@@ -39,6 +39,7 @@ use crate::remote::Remote;
 use crate::rs485;
 use crate::stream::Stream;
 use crate::terminal::{Breaks, Control};
+use crate::uucp::{self, Locked};
 
 /// How long shutdown waits for the line: the kernel's own default at close.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -80,7 +81,7 @@ impl SerialListener {
         let line = Line::open(Action::Listen, endpoint, path, settings)?;
         Ok(Self {
             path: path.to_owned(),
-            settings: *settings,
+            settings: settings.clone(),
             turn: Arc::new(Semaphore::new(1)),
             remarks: line.remarks.clone(),
             waiting: Some(line),
@@ -141,6 +142,8 @@ struct Line {
     /// What was asked of the port and not done.
     remarks: Vec<String>,
     permit: Option<OwnedSemaphorePermit>,
+    /// Dropped behind the port: whoever finds the file gone may open it.
+    _lock: Option<uucp::Lock>,
 }
 
 impl Line {
@@ -183,6 +186,22 @@ impl Line {
                 ));
             }
         }
+        let pty = is_pty(path);
+        let (lock, warning) =
+            uucp::take(path, &s.lock, !s.exclusive, pty).map_err(|locked| match locked {
+                Locked::Held(why) => fail(
+                    Kind::AddressInUse,
+                    &why,
+                    "stop that program, or remove the file if it has nothing to do with the line",
+                ),
+                Locked::Failed(file, error) => {
+                    let reason =
+                        format!("no lock file at {}: {}", file.display(), describe(&error));
+                    let advice =
+                        "choose a folder that you may write to with lock=PATH, or lock=no for none";
+                    fail(kind_of(&error), &reason, advice).with_source(error)
+                }
+            })?;
         let builder = tokio_serial::new(name, s.baud)
             .data_bits(match s.data {
                 DataBits::Five => tokio_serial::DataBits::Five,
@@ -211,11 +230,10 @@ impl Line {
         let held = (keep_lines || s.rs485 != Rs485::Keep).then(|| hold(path, keep_lines));
         let mut port = tokio_serial::SerialStream::open(&builder)
             .map_err(|error| explain(action, endpoint, path, error))?;
-        let remarks = rs485::set(endpoint, held.flatten(), s.rs485)
-            .into_iter()
-            .collect();
+        let remarks = rs485::set(endpoint, held.flatten(), s.rs485);
+        let remarks = remarks.into_iter().chain(warning).collect();
         // What a device cannot do (a pty has no lines) is no failure: nothing is lost by it.
-        if !is_pty(path) {
+        if !pty {
             let _ = port.clear(tokio_serial::ClearBuffer::Input);
         }
         let _ = match s.dtr {
@@ -237,6 +255,7 @@ impl Line {
             breaking: None,
             remarks,
             permit: None,
+            _lock: lock,
         })
     }
 

@@ -45,5 +45,5 @@ fn take() -> io::Result<Stream> {
     let _ = io::stdout().flush();
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    Ok(Stream::from_io(streams, "stdio").with_remote(Remote::Stdio))
+    Ok(Stream::from_wire(streams, "stdio").with_remote(Remote::Stdio))
 }

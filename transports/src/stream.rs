@@ -121,6 +121,15 @@ impl Stream {
         self.io.cut_when_dropped(yes);
     }
 
+    /// Ready once whatever is at the other end is gone altogether, and takes nothing any more: for who waits for something else
+    /// and would not notice. `BrokenPipe` where it left in order, another kind where not. What it wrote before can still be read.
+    ///
+    /// `reading` says that the caller waits for [`AsyncRead`] as well, which tells of that by itself where both directions are one
+    /// connection. Sockets, and pipes at standard output, can tell; nothing else is ever ready.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        self.io.poll_left(cx, reading)
+    }
+
     /// Takes over the command of an `exec:` address: its diagnostics, its exit status, its life.
     ///
     /// From then on dropping the stream only closes the pipes; dropping the [`Child`] kills the
@@ -134,6 +143,11 @@ impl Stream {
 pub(crate) trait Wire: ByteStream {
     /// See [`Stream::cut_when_dropped`].
     fn cut_when_dropped(&mut self, _: bool) {}
+
+    /// See [`Stream::poll_left`].
+    fn poll_left(&mut self, _: &mut Context<'_>, _reading: bool) -> Poll<io::Error> {
+        Poll::Pending
+    }
 }
 
 impl fmt::Debug for Stream {

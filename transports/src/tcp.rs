@@ -2,19 +2,25 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, TcpSettings};
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
+use crate::hang_up::HangUp;
+use crate::proxy;
 use crate::remote::Remote;
 use crate::stream::{Stream, Wire};
 
@@ -32,6 +38,7 @@ pub(crate) async fn dial(
     endpoint: &Endpoint,
     host: &str,
     port: u16,
+    settings: &TcpSettings,
 ) -> Result<Stream, TransportError> {
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
@@ -40,7 +47,7 @@ pub(crate) async fn dial(
         let left = DIAL_TIMEOUT.saturating_sub(start.elapsed());
         let tries = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
         match timeout(left / tries, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(wrap(stream, *address)),
+            Ok(Ok(stream)) => return Ok(wrap(stream, *address, *address, settings)),
             Ok(Err(error)) => failures.push((*address, kind_of(&error), error)),
             Err(_) => {
                 let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
@@ -110,17 +117,117 @@ async fn resolve(
     }
 }
 
-fn wrap(stream: TcpStream, address: SocketAddr) -> Stream {
-    // Without it the last segment of every message waits for an acknowledgement (Nagle). Fails
-    // only on a connection that is broken already, which the first read or write will tell better.
-    let _ = stream.set_nodelay(true);
-    Stream::from_wire(stream, format!("tcp {address}")).with_remote(Remote::Tcp(address))
+/// A connection with `at`; where a proxy says so, for somebody else behind it.
+fn wrap(stream: TcpStream, at: SocketAddr, from: SocketAddr, settings: &TcpSettings) -> Stream {
+    let label = if at.ip() == from.ip() {
+        format!("tcp {from}")
+    } else {
+        format!("tcp {from} by {at}")
+    };
+    let connection = Connection::new(stream, settings);
+    Stream::from_wire(connection, label).with_remote(Remote::Tcp(from))
 }
 
-impl Wire for TcpStream {
+/// Unanswered questions after which a connection is over.
+const PROBES: u32 = 4;
+
+/// Seconds after which the other end is asked where it has ended its side: it may be gone, and nothing else would say so. Its
+/// system answers for it for about a minute more (`tcp_fin_timeout`).
+const HALF_CLOSED: u16 = 10;
+
+/// A connection, and what is watched of it.
+struct Connection {
+    stream: TcpStream,
+    keepalive: Option<u16>,
+    hang_up: HangUp,
+}
+
+impl Connection {
+    /// All of the options fail only on a connection that is broken already, which the first read or write will tell better.
+    fn new(stream: TcpStream, settings: &TcpSettings) -> Self {
+        // Without it the last segment of every message waits for an acknowledgement (Nagle).
+        let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        if let Some(seconds) = settings.user_timeout {
+            let _ = sockopt::set_tcp_user_timeout(&stream, seconds.saturating_mul(1000));
+        }
+        let mut made = Self {
+            stream,
+            keepalive: settings.keepalive,
+            hang_up: HangUp::default(),
+        };
+        made.ask_after(u16::MAX);
+        made
+    }
+
+    /// Has the other end asked after so many seconds of silence, or earlier where the settings say so.
+    fn ask_after(&mut self, most: u16) {
+        let Some(seconds) = self.keepalive else {
+            return;
+        };
+        let seconds = u64::from(seconds.min(most));
+        let between = Duration::from_secs((seconds / u64::from(PROBES)).max(1));
+        let _ = sockopt::set_tcp_keepidle(&self.stream, Duration::from_secs(seconds));
+        let _ = sockopt::set_tcp_keepintvl(&self.stream, between);
+        let _ = sockopt::set_tcp_keepcnt(&self.stream, PROBES);
+        let _ = sockopt::set_socket_keepalive(&self.stream, true);
+    }
+}
+
+impl Wire for Connection {
     fn cut_when_dropped(&mut self, yes: bool) {
         // Fails only on a socket that is broken already.
-        let _ = set_socket_linger(&*self, yes.then_some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(&self.stream, yes.then_some(Duration::ZERO));
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        if reading {
+            return Poll::Pending;
+        }
+        if let HangUp::NotAsked = self.hang_up {
+            self.ask_after(HALF_CLOSED);
+        }
+        self.hang_up.poll(cx, &self.stream)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }
 
@@ -129,7 +236,13 @@ impl Wire for TcpStream {
 pub(crate) struct TcpSockets {
     /// Never empty. The one that is looked at first comes last in the next round, so that none waits for ever.
     listeners: Vec<TcpListener>,
+    settings: Arc<TcpSettings>,
+    /// Connections whose header of the PROXY protocol is still being read.
+    arriving: JoinSet<Stream>,
 }
+
+/// Connections whose header is read at once. More wait in the system's queue.
+const ARRIVING: usize = 256;
 
 /// Binds every address of the name, all with one port: whoever dials the name tries them in turn, and must not meet
 /// somebody else at one of them. Gives the port.
@@ -137,6 +250,7 @@ pub(crate) async fn bind(
     endpoint: &Endpoint,
     host: &str,
     port: u16,
+    settings: &TcpSettings,
 ) -> Result<(TcpSockets, u16), TransportError> {
     let addresses = resolve(Action::Listen, endpoint, host, port).await?;
     let advice = |error: &io::Error| match error.kind() {
@@ -147,7 +261,7 @@ pub(crate) async fn bind(
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };
-    let bound = bind_all(&addresses);
+    let bound = bind_all(&addresses, settings);
     bound.map_err(|error| {
         let advice = advice(&error);
         TransportError::io(Action::Listen, endpoint, error, advice)
@@ -157,14 +271,22 @@ pub(crate) async fn bind(
 /// How often another free port is taken because the first address's is in use at the next one.
 const OTHER_PORTS: usize = 16;
 
-fn bind_all(addresses: &[SocketAddr]) -> io::Result<(TcpSockets, u16)> {
+fn bind_all(addresses: &[SocketAddr], settings: &TcpSettings) -> io::Result<(TcpSockets, u16)> {
     let mut tries = 0;
     loop {
         tries += 1;
         match bind_each(addresses) {
             Err((chosen, error))
                 if chosen && error.kind() == io::ErrorKind::AddrInUse && tries < OTHER_PORTS => {}
-            bound => return bound.map_err(|(_, error)| error),
+            Err((_, error)) => return Err(error),
+            Ok((listeners, port)) => {
+                let sockets = TcpSockets {
+                    listeners,
+                    settings: Arc::new(settings.clone()),
+                    arriving: JoinSet::new(),
+                };
+                return Ok((sockets, port));
+            }
         }
     }
 }
@@ -182,7 +304,7 @@ fn listen_at(at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The error comes with whether the port was chosen by the system.
-fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool, io::Error)> {
+fn bind_each(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, u16), (bool, io::Error)> {
     let mut listeners = Vec::new();
     let (mut port, mut chosen, mut absent) = (None, false, None);
     let mut done = BTreeSet::new();
@@ -214,7 +336,7 @@ fn bind_each(addresses: &[SocketAddr]) -> Result<(TcpSockets, u16), (bool, io::E
         let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         return Err((false, absent.unwrap_or_else(nothing)));
     };
-    Ok((TcpSockets { listeners }, port))
+    Ok((listeners, port))
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -230,8 +352,23 @@ impl TcpSockets {
     /// accepting for good because of one such moment would be the worse failure.
     pub(crate) async fn accept(&mut self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
         loop {
-            match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok((stream, address)) => return Ok(wrap(stream, address)),
+            let (listeners, arriving) = (&mut self.listeners, &mut self.arriving);
+            let accepted = tokio::select! {
+                Some(arrived) = arriving.join_next() => match arrived {
+                    Ok(stream) => return Ok(stream),
+                    // Only a runtime that shuts down ends such a task.
+                    Err(_) => continue,
+                },
+                accepted = poll_fn(|cx| poll_accept(listeners, cx)), if arriving.len() < ARRIVING => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) if self.settings.proxy_from.is_none() => {
+                    return Ok(wrap(stream, address, address, &self.settings));
+                }
+                Ok((stream, address)) => {
+                    let settings = Arc::clone(&self.settings);
+                    self.arriving.spawn(arrive(stream, address, settings));
+                }
                 Err(error) if transient(&error) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -239,15 +376,31 @@ impl TcpSockets {
             }
         }
     }
+}
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        for (at, listener) in self.listeners.iter().enumerate() {
-            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                self.listeners.rotate_left(at + 1);
-                return Poll::Ready(accepted);
-            }
+fn poll_accept(
+    listeners: &mut [TcpListener],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    for (at, listener) in listeners.iter().enumerate() {
+        if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+            listeners.rotate_left(at + 1);
+            return Poll::Ready(accepted);
         }
-        Poll::Pending
+    }
+    Poll::Pending
+}
+
+/// A connection behind a proxy, once it is known for whom that stands. One that is refused is a stream that says why at its first
+/// read: so it goes the way of all that come to nothing, and is counted to who sent it.
+async fn arrive(mut stream: TcpStream, at: SocketAddr, settings: Arc<TcpSettings>) -> Stream {
+    let trusted = settings.proxy_from.as_deref().unwrap_or_default();
+    match proxy::source(&mut stream, at, trusted).await {
+        Ok(from) => wrap(stream, at, from.unwrap_or(at), &settings),
+        Err(error) => {
+            let refused = proxy::Refused::new(error);
+            Stream::from_io(refused, format!("tcp {at}")).with_remote(Remote::Tcp(at))
+        }
     }
 }
 
@@ -264,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
-            let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
+            let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).unwrap();
             let all: Vec<_> = sockets
                 .listeners
                 .iter()
@@ -285,7 +438,7 @@ mod tests {
 
     #[tokio::test]
     async fn busy_addresses_do_not_starve_the_others() {
-        let (mut sockets, port) = bind_all(&addresses(0)).unwrap();
+        let (mut sockets, port) = bind_all(&addresses(0), &TcpSettings::default()).unwrap();
         let endpoint = "tcp:localhost:1".parse().unwrap();
         let mut held = Vec::new();
         for _ in 0..50 {
@@ -306,14 +459,14 @@ mod tests {
     async fn an_address_that_is_taken_fails_the_listener_and_one_that_is_not_here_does_not() {
         let taken = TcpListener::bind("127.0.0.2:0").await.unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = bind_all(&addresses(port)).unwrap_err();
+        let error = bind_all(&addresses(port), &TcpSettings::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // Documentation's (RFC 5737): nobody has it.
         let elsewhere = SocketAddr::new("192.0.2.1".parse().unwrap(), 0);
         let here = SocketAddr::new("127.0.0.1".parse().unwrap(), 0);
-        let (sockets, _) = bind_all(&[elsewhere, here]).unwrap();
+        let (sockets, _) = bind_all(&[elsewhere, here], &TcpSettings::default()).unwrap();
         assert_eq!(sockets.listeners.len(), 1);
-        let error = bind_all(&[elsewhere]).unwrap_err();
+        let error = bind_all(&[elsewhere], &TcpSettings::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

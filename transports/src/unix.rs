@@ -1,29 +1,33 @@
 //! `unix:`: sockets with a path.
 //!
-//! A listener's socket is for its owner alone (mode 0600): it is bound under a temporary name beside its
-//! place, given its mode, set listening, and only then moved to its place. Nobody can connect
+//! A listener's socket is for its owner alone (mode 0600) unless its address says otherwise: it is bound under a temporary name beside its
+//! place, given its group and its mode, set listening, and only then moved to its place. Nobody can connect
 //! before the mode is set, and nobody who looks at the place finds a socket that does not answer
 //! yet. The process's umask, which belongs to all its threads, is left alone.
 //!
 //! What stands in the place is replaced only if it is a socket that nobody answers at (a server
 //! that was killed). A live socket, a regular file or anything else is never touched. On drop the
 //! socket is removed if it is still ours.
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, UnixSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, transient};
+use crate::hang_up::HangUp;
 use crate::remote::Remote;
-use crate::stream::Stream;
+use crate::stream::{Stream, Wire};
 
 /// A local connection is made at once or not at all; the bound is for odd file systems.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +85,66 @@ pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, Tra
 
 fn wrap(stream: UnixStream, path: &Path) -> Stream {
     let label = format!("unix {}", path.display());
-    Stream::from_io(stream, label).with_remote(Remote::Unix(path.to_owned()))
+    let connection = Connection {
+        stream,
+        hang_up: HangUp::default(),
+    };
+    Stream::from_wire(connection, label).with_remote(Remote::Unix(path.to_owned()))
+}
+
+/// A connection, and the watch over its other end.
+struct Connection {
+    stream: UnixStream,
+    hang_up: HangUp,
+}
+
+impl Wire for Connection {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        if reading {
+            return Poll::Pending;
+        }
+        self.hang_up.poll(cx, &self.stream)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 /// The listening socket, and the file that it owns.
@@ -94,7 +157,12 @@ pub(crate) struct UnixSocket {
 }
 
 impl UnixSocket {
-    pub(crate) async fn bind(endpoint: &Endpoint, path: &Path) -> Result<Self, TransportError> {
+    pub(crate) async fn bind(
+        endpoint: &Endpoint,
+        path: &Path,
+        settings: &UnixSettings,
+    ) -> Result<Self, TransportError> {
+        let access = Access::of(endpoint, settings)?;
         let fail = |error: io::Error| {
             let advice = match error.kind() {
                 io::ErrorKind::NotFound => "make its directory first",
@@ -107,11 +175,11 @@ impl UnixSocket {
             TransportError::io(Action::Listen, endpoint, error, advice)
         };
         make_room(endpoint, path).await?;
-        let listener = match Self::make(path) {
+        let listener = match Self::make(path, access) {
             // Somebody was faster; look again who it is.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 make_room(endpoint, path).await?;
-                Self::make(path)
+                Self::make(path, access)
             }
             other => other,
         };
@@ -126,7 +194,7 @@ impl UnixSocket {
         })
     }
 
-    fn make(path: &Path) -> io::Result<UnixListener> {
+    fn make(path: &Path, access: Access) -> io::Result<UnixListener> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut name = std::ffi::OsString::from(".");
@@ -135,16 +203,16 @@ impl UnixSocket {
         let temporary = path.with_file_name(name);
         // Too long for a socket address although the path itself fits: then without the detour.
         let Ok(address) = SocketAddrUnix::new(temporary.as_path()) else {
-            return listening(&SocketAddrUnix::new(path)?, path);
+            return listening(&SocketAddrUnix::new(path)?, path, access);
         };
-        let listener = listening(&address, &temporary)?;
+        let listener = listening(&address, &temporary, access)?;
         match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(listener),
             Err(error) => {
                 let _ = std::fs::remove_file(&temporary);
                 // A file system that does not know this kind of rename.
                 if matches!(error, rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) {
-                    return listening(&SocketAddrUnix::new(path)?, path);
+                    return listening(&SocketAddrUnix::new(path)?, path, access);
                 }
                 Err(error.into())
             }
@@ -173,8 +241,39 @@ impl Drop for UnixSocket {
     }
 }
 
-/// A socket bound to `path`, for its owner alone, listening.
-fn listening(address: &SocketAddrUnix, path: &Path) -> io::Result<UnixListener> {
+/// Who may connect.
+#[derive(Clone, Copy)]
+struct Access {
+    mode: u32,
+    group: Option<u32>,
+}
+
+impl Access {
+    fn of(endpoint: &Endpoint, settings: &UnixSettings) -> Result<Self, TransportError> {
+        let group = settings.group.as_deref().map(|name| match name.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => match nix::unistd::Group::from_name(name) {
+                Ok(Some(group)) => Ok(group.gid.as_raw()),
+                _ => Err(TransportError::new(
+                    Action::Listen,
+                    endpoint,
+                    Kind::NotFound,
+                    format!("this machine has no group {name}"),
+                    "`getent group` lists the groups there are",
+                )),
+            },
+        });
+        let group = group.transpose()?;
+        let usual = if group.is_some() { 0o660 } else { 0o600 };
+        Ok(Self {
+            mode: settings.mode.map_or(usual, u32::from),
+            group,
+        })
+    }
+}
+
+/// A socket bound to `path`, with its group and permissions, listening: in this order, so that nobody connects before.
+fn listening(address: &SocketAddrUnix, path: &Path, access: Access) -> io::Result<UnixListener> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -182,8 +281,23 @@ fn listening(address: &SocketAddrUnix, path: &Path) -> io::Result<UnixListener> 
         None,
     )?;
     rustix::net::bind(&socket, address)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    let given = || {
+        if access.group.is_some() {
+            std::os::unix::fs::chown(path, None, access.group).map_err(|e| {
+                io::Error::new(
+                    e.kind(),
+                    format!("it can't be given to that group ({})", describe(&e)),
+                )
+            })?;
+        }
+        let mode = std::fs::Permissions::from_mode(access.mode);
+        std::fs::set_permissions(path, mode)?;
+        Ok(rustix::net::listen(&socket, BACKLOG)?)
+    };
+    if let Err(error) = given() {
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
     UnixListener::from_std(socket.into())
 }
 

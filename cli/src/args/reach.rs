@@ -60,7 +60,8 @@ of a line:
   ~~   the character itself
   ~?   help
 What a serial line says beside the session (boot messages) is shown on standard
-error, in another colour unless NO_COLOR is set. The command ends with the
+error, in another colour unless NO_COLOR is set. A server ends a session that is
+suspended for more than 30 s. The command ends with the
 service: with exit code 1 if that failed.
 
 With --reconnect a session that is lost is made again, and the service opened
@@ -154,8 +155,13 @@ pub(crate) struct Send {
 #[command(after_help = "\
 The two are joined as they are, with the TLS layers that their addresses name
 (tls+tcp:HOST:PORT); the end of one stream is passed on to the other, and both
-directions are waited for.")]
+directions are waited for. A serial line never ends: for one command and its
+answer, -t says how long a silence ends it,
+  echo 'show version' | cepa pipe -t 2 stdio: serial:/dev/ttyUSB0")]
 pub(crate) struct Pipe {
+    /// Once one direction has ended, wait for the other until it is silent for so long; without it, to its end
+    #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::words::seconds)]
+    pub(crate) patience: Option<f64>,
     /// One stream
     #[arg(value_name = "ADDR")]
     pub(crate) one: Endpoint,

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::wire::{self, Decoder, Message};
+use crate::join::Leaves;
 
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
@@ -158,6 +159,12 @@ impl<S> Framed<S> {
 
     pub(crate) fn outbox(&self) -> Outbox {
         self.outbox.clone()
+    }
+}
+
+impl<S: Leaves> Leaves for Framed<S> {
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        self.inner.poll_left(cx, reading)
     }
 }
 

@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
+use crate::gate::Gate;
 use crate::stack::carries_session;
 use crate::trust;
 use crate::words::placed_addr;
@@ -25,6 +26,7 @@ pub(super) struct Config {
     pub(super) identity: Option<PathBuf>,
     pub(super) control: Option<PathBuf>,
     pub(super) listen: Vec<Endpoint>,
+    pub(super) gate: Gate,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
@@ -77,6 +79,7 @@ struct File {
     control: Option<PathBuf>,
     #[serde(default)]
     listen: Vec<Spanned<String>>,
+    gate: Option<Spanned<String>>,
     #[serde(default)]
     register: Vec<Spanned<String>>,
     #[serde(default)]
@@ -164,6 +167,8 @@ impl Config {
             carries_session(&at).map_err(|e| wrong(Some(word.span()), e.message))?;
             listen.push(at);
         }
+        let gate = file.gate.map(|word| parsed(&word, &wrong));
+        let gate = gate.transpose()?.unwrap_or_default();
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -238,6 +243,7 @@ impl Config {
             identity: file.identity.map(place),
             control: file.control.map(place),
             listen,
+            gate,
             register,
             services,
             relay,

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cepa::identity::{AcceptAny, Identity, Pinned, Presented, Refusal, TrustPolicy};
-use cepa::node::{Access, Hint, Node};
+use cepa::node::{Access, Hint, Listening, Node};
 use cepa::protocols::membrane::Membrane;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
@@ -20,7 +20,7 @@ use cepa::transports::Endpoint;
 use crate::args::{self, IdentityFile, Target};
 use crate::exit::{self, Code, Failure, say};
 use crate::id::Unsaved;
-use crate::node::{self, GOODBYE, Mesh, Report};
+use crate::node::{self, Bound, GOODBYE, Mesh, Report};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
@@ -80,6 +80,7 @@ impl Daemon {
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
         node::room_for_services(&mut settings, None);
+        config.gate.apply(&mut settings.gate);
         let carries = config.relay.as_ref().map(|relay| {
             let mut carries = RelayConfig::new(relay.access.clone());
             carries.registrations = relay.limits.registrations;
@@ -137,10 +138,26 @@ impl Daemon {
     }
 
     async fn listen(&self, at: &Endpoint) -> Result<(), Failure> {
-        let listening = self.node().bind(at).await?;
-        let at = listening.endpoint();
-        say(format_args!("listening on {at} as {}", self.node().id()));
-        self.listeners.add(listening);
+        let alone = self.config.listen.len() + self.config.register.len() == 1;
+        let (node, listeners) = (self.node().clone(), self.listeners.clone());
+        let id = node.id();
+        let up = move |listening: Listening| {
+            say(format_args!(
+                "listening on {} as {id}",
+                listening.endpoint()
+            ));
+            listeners.add(listening);
+        };
+        match node::bind(&node, at, alone).await? {
+            Bound::Listening(listening) => up(listening),
+            Bound::Absent(coming) => {
+                tokio::spawn(async move {
+                    if let Ok(listening) = coming.await {
+                        up(listening);
+                    }
+                });
+            }
+        }
         Ok(())
     }
 
@@ -217,6 +234,9 @@ impl Daemon {
         }
         if before.control != now.control {
             later.push("control");
+        }
+        if before.gate != now.gate {
+            later.push("gate");
         }
         if limits(&before) != limits(now) {
             later.push("relay");

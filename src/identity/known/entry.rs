@@ -344,16 +344,14 @@ pub(super) fn time_text(time: UnixTime) -> String {
         .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
 }
 
-/// The place that an address stands for: without its layers, and for a serial line without its
-/// settings. None where the address says nothing about who is there (`stdio:`, `fd:`, …).
+/// The place that an address stands for: without its layers, and without the settings of its
+/// transport. None where the address says nothing about who is there (`stdio:`, `fd:`, …).
 #[must_use]
 pub fn place_of(address: &Endpoint) -> Option<String> {
     match address.target() {
-        Target::Tcp { .. } | Target::Unix { .. } | Target::Exec { .. } => {
-            Some(address.target().to_string())
-        }
+        Target::Exec { .. } => Some(address.target().to_string()),
         // A comma in the path itself is printed as %2C.
-        Target::Serial { .. } | Target::Pty { .. } => {
+        Target::Tcp { .. } | Target::Unix { .. } | Target::Serial { .. } | Target::Pty { .. } => {
             let text = address.target().to_string();
             Some(text.split(',').next().unwrap_or_default().to_owned())
         }

@@ -10,6 +10,9 @@ use super::Engine;
 /// Time limits of streams are looked at no more often than this.
 const SCAN_GAP: Duration = Duration::from_millis(100);
 
+/// A deadline that is looked at so much later: this end did not run. No busy machine is as late.
+const LATE: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// The time is now `now`; to be called when [`Engine::poll_timeout`] says, and harmless earlier.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -26,11 +29,17 @@ impl Engine {
                     self.heard_at = now;
                     self.ping_for_ourselves(now);
                 }
-            } else if silent >= self.config.keepalive_timeout {
-                self.finish(MuxError::KeepaliveTimeout { silent });
-                return;
-            } else if silent >= interval && !self.keepalive_asked {
-                self.keepalive_asked = true;
+            } else if now >= self.keepalive_due(interval) {
+                let late = now > self.keepalive_due(interval) + LATE;
+                // Where it was not this end that slept (a process that was stopped), the peer has not answered. Where it was, the
+                // answer may lie there unread, and what came to be due meanwhile was never asked.
+                if !late
+                    && (self.keepalive_asked.is_some() || interval >= self.config.keepalive_timeout)
+                {
+                    self.finish(MuxError::KeepaliveTimeout { silent });
+                    return;
+                }
+                self.keepalive_asked = Some(now);
                 self.ping_for_ourselves(now);
             }
         }
@@ -49,18 +58,27 @@ impl Engine {
         }
     }
 
+    /// When the peer is to be asked, or is to have answered.
+    fn keepalive_due(&self, interval: Duration) -> Instant {
+        let limit = self.config.keepalive_timeout;
+        match self.keepalive_asked {
+            // As long as it takes from the question to the limit; once more, where that is asked late.
+            Some(asked) => asked + limit.checked_sub(interval).unwrap_or(limit),
+            None => self.heard_at + interval.min(limit),
+        }
+    }
+
     /// When [`Engine::handle_timeout`] is to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if self.end.is_some() {
             return None;
         }
         let keepalive = self.config.keepalive_interval.map(|interval| {
-            let wait = if self.keepalive_asked && !self.memory.is_stopped() {
-                self.config.keepalive_timeout
+            if self.memory.is_stopped() {
+                self.heard_at + interval.min(self.config.keepalive_timeout)
             } else {
-                interval
-            };
-            self.heard_at + wait.min(self.config.keepalive_timeout)
+                self.keepalive_due(interval)
+            }
         });
         let pacing = self.pacer.timeout();
         let standstill = self.standstill_ends();

@@ -40,7 +40,7 @@ impl Engine {
         self.chunk_held = held;
         self.received_at = now;
         self.heard_at = now;
-        self.keepalive_asked = false;
+        self.keepalive_asked = None;
         self.bytes_in += chunk.len() as u64;
         while self.end.is_none() {
             let done = match self.decoder.next(&mut chunk) {

@@ -37,7 +37,7 @@ impl Engine {
             self.still_since = None;
             // It could not be heard.
             self.heard_at = now;
-            self.keepalive_asked = false;
+            self.keepalive_asked = None;
             self.forget_pings();
         }
         !self.memory.is_stopped()

@@ -110,6 +110,22 @@ impl Engine {
         Poll::Ready(Ok(space))
     }
 
+    /// Ready once the stream was reset, or its session is over, whatever waits to be read.
+    pub(crate) fn lost(&mut self, key: Key, waker: &Waker) -> Poll<StreamError> {
+        let end = self.end.as_ref();
+        let Some(entry) = self.store.get_mut(key) else {
+            return end.map_or(Poll::Pending, |_| Poll::Ready(gone(end)));
+        };
+        if let Some(failure) = entry.failure.as_deref() {
+            return Poll::Ready(failure.clone());
+        }
+        if let Some(end) = end {
+            return Poll::Ready(end.clone().into());
+        }
+        register(&mut entry.writer, waker);
+        Poll::Pending
+    }
+
     /// Queues data by reference. The caller has asked [`Engine::write_space`]; if the stream ended
     /// since, the next call says so.
     pub(crate) fn write(&mut self, key: Key, data: Bytes) {

@@ -47,6 +47,41 @@ fn ping_values_can_not_be_told_in_advance() {
     assert_eq!(four.len(), 4);
 }
 
+/// The process was stopped, or its machine: what was due meanwhile was never asked, and an answer may lie unread.
+#[test]
+fn an_end_that_did_not_run_itself_asks_once_more_before_it_gives_its_peer_up() {
+    for asked_before in [false, true] {
+        let mut one = One::server();
+        one.syn(1);
+        one.take();
+        if asked_before {
+            one.pass(15 * SECOND);
+            assert!(matches!(one.take()[..], [Frame::Ping { .. }]));
+        }
+        one.now += 600 * SECOND;
+        let now = one.now;
+        one.engine.handle_timeout(now);
+        assert!(one.engine.end().is_none(), "{asked_before}");
+        let asked = one.take();
+        let [Frame::Ping { value }] = asked[..] else {
+            panic!("{asked:?}")
+        };
+        if asked_before {
+            one.pass(14 * SECOND);
+            one.give(Frame::Pong { value });
+            one.pass(10 * SECOND);
+            assert!(one.engine.end().is_none(), "it answered");
+        } else {
+            one.pass(15 * SECOND);
+            let end = one.engine.end();
+            assert!(
+                matches!(end, Some(MuxError::KeepaliveTimeout { .. })),
+                "{end:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn silence_is_asked_about_after_15_s_and_ends_the_session_after_30() {
     let mut one = One::server();

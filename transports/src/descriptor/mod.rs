@@ -29,6 +29,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
+use crate::hang_up::HangUp;
+use crate::stream::Wire;
 use crate::watch::watch;
 
 mod thread;
@@ -38,6 +40,17 @@ use thread::{ThreadReader, ThreadWriter, closed};
 pub(crate) struct Descriptors {
     read: ReadHalf,
     write: WriteHalf,
+    hang_up: HangUp,
+}
+
+impl Wire for Descriptors {
+    /// The two halves know nothing of each other: that one is read tells nothing of who reads the other.
+    fn poll_left(&mut self, cx: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+        match &self.write {
+            WriteHalf::Socket(fd) | WriteHalf::Plain(fd) => self.hang_up.poll(cx, fd.get_ref()),
+            WriteHalf::File(_) | WriteHalf::Thread(_) | WriteHalf::Closed => Poll::Pending,
+        }
+    }
 }
 
 impl Descriptors {
@@ -61,7 +74,11 @@ impl Descriptors {
             Way::File => WriteHalf::File(file(write)),
             Way::Thread => WriteHalf::Thread(ThreadWriter::new(write)?),
         };
-        Ok(Self { read, write })
+        Ok(Self {
+            read,
+            write,
+            hang_up: HangUp::default(),
+        })
     }
 
     /// Which way each half goes, for tests.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::thread::{ThreadReader, ThreadWriter};
 use super::{Descriptors, ReadHalf, WriteHalf};
+use crate::hang_up::HangUp;
 use crate::testkit::{Options, check_streams};
 
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -45,6 +46,7 @@ fn by_threads(read: OwnedFd, write: OwnedFd) -> io::Result<Descriptors> {
     Ok(Descriptors {
         read: ReadHalf::Thread(ThreadReader::new(read)?),
         write: WriteHalf::Thread(ThreadWriter::new(write)?),
+        hang_up: HangUp::default(),
     })
 }
 

@@ -8,6 +8,8 @@ pub(super) const SCHEMES: &[&str] = &[
 /// The keys that the option list of a scheme, or of a layer, can hold, in the order in which they are printed.
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
+        "tcp" => &["keepalive", "user-timeout", "proxy-protocol", "proxy-from"],
+        "unix" => &["mode", "group"],
         "exec" => &["dir", "pty"],
         "serial" => &[
             "baud",
@@ -16,6 +18,7 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
             "stop",
             "flow",
             "exclusive",
+            "lock",
             "dtr",
             "rts",
             "rs485",

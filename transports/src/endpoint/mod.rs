@@ -11,12 +11,12 @@
 //!
 //! | scheme | target | options (default) |
 //! |---|---|---|
-//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | none |
-//! | `unix` | `PATH` of a socket | none |
+//! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) |
+//! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |
-//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
+//! | `serial` | `PATH` of a device | `baud=` (115200) `data=5..8` (8) `parity=none,odd,even` (none) `stop=1,2` (1) `flow=none,hw,sw` (none) `exclusive=yes,no` (yes) `lock=yes,no,PATH` (where it can be made) `dtr=keep,on,off` (keep) `rts=keep,on,off` (keep) `rs485=keep,on,off` (keep), with `on` also `rts-on-send=high,low` (high) `rts-before=0..100` (0) `rts-after=0..100` (0) `rx-during-tx=yes,no` (no) `mtu=64..4096` (none) `duplex=full,half` (full) |
 //! | `pty` | `PATH` of the link to make | none |
 //! | `memory` | `NAME` of a listener in this process | none |
 //!
@@ -48,12 +48,13 @@ mod options;
 mod parse;
 mod print;
 mod serial;
+mod socket;
 mod types;
 
 pub use parse::ParseError;
 pub use types::{
     DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialSettings, StopBits, Target,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
 };
 
 #[cfg(test)]

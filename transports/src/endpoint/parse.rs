@@ -13,6 +13,7 @@ use super::options::{
     Wrong, digits, no_options, option_list, path_of, split, unescape, wrong, wrong_word,
 };
 use super::serial::serial;
+use super::socket;
 use super::types::{Endpoint, Escape, Layer, LinkSettings, Target};
 use crate::text::clean;
 
@@ -135,8 +136,8 @@ fn parse(text: &str) -> Result<Endpoint, Wrong> {
         "tcp" => tcp(target, start)?,
         "unix" => {
             let (path, options, end) = split(target, start);
-            no_options(options, end, "unix")?;
             Target::Unix {
+                settings: socket::unix(options, end)?,
                 path: path_of(path, start, "the path of a socket")?,
             }
         }
@@ -275,7 +276,8 @@ fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
                 "a host before \":PORT\" (127.0.0.1 for this machine alone, 0.0.0.0 or [::] for every interface)",
             );
         }
-        if port.contains(':') {
+        let end = port.find([',', '?']).unwrap_or(port.len());
+        if port.get(..end).is_some_and(|port| port.contains(':')) {
             return wrong(start, "an IPv6 address in brackets, as in tcp:[::1]:7000");
         }
         (host, port, start + host.len() + 1)
@@ -285,10 +287,10 @@ fn tcp(text: &str, start: usize) -> Result<Target, Wrong> {
     let Some(port) = digits(port) else {
         return wrong(port_at, "a port, 0 to 65535");
     };
-    no_options(options, port_at + end, "tcp")?;
     Ok(Target::Tcp {
         host: host.to_owned(),
         port,
+        settings: socket::tcp(options, port_at + end)?,
     })
 }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::types::{
     DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, ModemLine, Parity, Rs485,
-    Rs485Mode, SerialSettings, StopBits, Target,
+    Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings,
 };
+use crate::network::Network;
 use crate::text::is_printable;
 
 impl fmt::Display for Layer {
@@ -50,9 +51,30 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.scheme())?;
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix { path } | Self::Pty { path } => escape_path(f, path),
+            Self::Tcp {
+                host,
+                port,
+                settings,
+            } => {
+                if host.contains(':') {
+                    write!(f, "[{host}]:{port}")?;
+                } else {
+                    write!(f, "{host}:{port}")?;
+                }
+                tcp(f, settings)
+            }
+            Self::Unix { path, settings } => {
+                escape_path(f, path)?;
+                if let Some(mode) = settings.mode {
+                    write!(f, ",mode={mode:04o}")?;
+                }
+                if let Some(group) = &settings.group {
+                    f.write_str(",group=")?;
+                    escape(f, group)?;
+                }
+                Ok(())
+            }
+            Self::Pty { path } => escape_path(f, path),
             Self::Stdio => Ok(()),
             Self::Fd { read, write } if read == write => write!(f, "{read}"),
             Self::Fd { read, write } => write!(f, "{read},{write}"),
@@ -80,6 +102,28 @@ impl fmt::Display for Target {
             Self::Memory { name } => escape(f, name),
         }
     }
+}
+
+fn tcp(f: &mut fmt::Formatter<'_>, s: &TcpSettings) -> fmt::Result {
+    match s.keepalive {
+        Some(TcpSettings::KEEPALIVE) => {}
+        Some(seconds) => write!(f, ",keepalive={seconds}")?,
+        None => f.write_str(",keepalive=no")?,
+    }
+    if let Some(seconds) = s.user_timeout {
+        write!(f, ",user-timeout={seconds}")?;
+    }
+    let Some(from) = &s.proxy_from else {
+        return Ok(());
+    };
+    f.write_str(",proxy-protocol=yes")?;
+    if **from != *Network::loopback() {
+        for (i, network) in from.iter().enumerate() {
+            f.write_str(if i == 0 { ",proxy-from=" } else { "+" })?;
+            write!(f, "{network}")?;
+        }
+    }
+    Ok(())
 }
 
 fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
@@ -119,6 +163,15 @@ fn serial(f: &mut fmt::Formatter<'_>, s: &SerialSettings) -> fmt::Result {
     }
     if s.exclusive != default.exclusive {
         write!(f, ",exclusive={}", if s.exclusive { "yes" } else { "no" })?;
+    }
+    match &s.lock {
+        SerialLock::Usual => {}
+        SerialLock::Yes => f.write_str(",lock=yes")?,
+        SerialLock::No => f.write_str(",lock=no")?,
+        SerialLock::At(path) => {
+            f.write_str(",lock=")?;
+            escape_path(f, path)?;
+        }
     }
     for (name, line, usual) in [("dtr", s.dtr, default.dtr), ("rts", s.rts, default.rts)] {
         if line != usual {

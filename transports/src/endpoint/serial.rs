@@ -2,7 +2,8 @@
 use super::keys::{DATA, FLOW, LEVEL, LINE, PARITY, STOP, YES_NO};
 use super::options::{Opt, Wrong, digits, option_list, path_of, split, wrong};
 use super::types::{
-    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialSettings, StopBits, Target,
+    DataBits, FlowControl, ModemLine, Parity, Rs485, Rs485Mode, SerialLock, SerialSettings,
+    StopBits, Target,
 };
 
 pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
@@ -50,6 +51,17 @@ pub(super) fn serial(text: &str, start: usize) -> Result<Target, Wrong> {
                     "hw" => FlowControl::Hardware,
                     "sw" => FlowControl::Software,
                     _ => FlowControl::None,
+                }
+            }
+            "lock" => {
+                s.lock = match option.value {
+                    "yes" => SerialLock::Yes,
+                    "no" => SerialLock::No,
+                    path if path.contains('/') => {
+                        let path = path_of(path, option.value_at, "the path of a lock file")?;
+                        SerialLock::At(Box::new(path))
+                    }
+                    _ => return wrong(option.value_at, "lock=yes|no, or the path of a lock file"),
                 }
             }
             "exclusive" => s.exclusive = option.word(YES_NO)? == "yes",

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::{
     DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
-    Rs485, Rs485Mode, SerialSettings, StopBits, Target,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
 };
+use crate::network::Network;
 
 use crate::text::{HOSTILE, is_printable};
 
@@ -38,6 +39,14 @@ fn canonical_texts() {
         "tcp:127.0.0.1:0",
         "tcp:[::1]:7000",
         "tcp:[fe80::1%eth0]:7000",
+        "tcp:[::1]:7000,keepalive=5",
+        "tcp:h:1,keepalive=no,user-timeout=30",
+        "tcp:h:1,proxy-protocol=yes",
+        "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
+        "unix:/s,mode=0660,group=dialout",
+        "serial:/dev/ttyS0,baud=9600,lock=yes",
+        "serial:/dev/ttyS0,baud=9600,exclusive=no,lock=no,dtr=on",
+        "serial:/dev/ttyS0,baud=9600,lock=/run/lock/LCK..x",
         "tcp:[fe80::1%251]:7000",
         "unix:/run/user/1000/cepa.sock",
         "unix:relative/with space",
@@ -82,6 +91,13 @@ fn canonical_texts() {
         "serial:/dev/x,baud=115200,rs485=on",
     );
     canonical("unix:/%41%2f", "unix:/A/");
+    canonical("tcp:h:1?keepalive=60", "tcp:h:1");
+    canonical("tcp:h:1,proxy-protocol=no", "tcp:h:1");
+    canonical(
+        "tcp:h:1,proxy-protocol=yes,proxy-from=127.0.0.1/8+::1",
+        "tcp:h:1,proxy-protocol=yes",
+    );
+    canonical("unix:/s,mode=660", "unix:/s,mode=0660");
     canonical("exec:  cat   -u ", "exec:cat -u");
     canonical(r#"exec:echo "a b" c\ d"#, "exec:echo 'a b' 'c d'");
     canonical("exec:cat?dir=/a,b", "exec:cat,dir=/a%2Cb");
@@ -93,7 +109,10 @@ fn whatever_stands_in_it_an_address_is_fit_to_be_shown() {
         let word = format!("a{c}b");
         let path = PathBuf::from(&word);
         for target in [
-            Target::Unix { path: path.clone() },
+            Target::Unix {
+                path: path.clone(),
+                settings: UnixSettings::default(),
+            },
             Target::Pty { path: path.clone() },
             Target::Serial {
                 path: path.clone(),
@@ -221,7 +240,8 @@ fn parts() {
         parse("tcp:[::1]:7").target(),
         &Target::Tcp {
             host: "::1".to_owned(),
-            port: 7
+            port: 7,
+            settings: TcpSettings::default(),
         },
         "the brackets belong to the text"
     );
@@ -287,10 +307,29 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("tcp:[::1%]:1", 6, "an IPv6 address", None),
         ("tcp:[fe80::1%25eth0]:1", 13, "plain \"%\"", Some("%eth0")),
         ("tcp:[::1]7000", 10, "\":PORT\"", None),
-        ("tcp:a:1,nodelay=1", 8, "takes no options", None),
+        ("tcp:a:1,nodelay=1", 9, "tcp's keys", None),
         ("unix:", 6, "the path of a socket", None),
-        ("unix:/a,b", 8, "%2C", None),
-        ("unix:/a?", 8, "%3F", None),
+        ("tcp:a:1,keepalive=0", 19, "seconds", None),
+        (
+            "tcp:a:1,proxy-from=::1",
+            20,
+            "proxy-protocol=yes beside",
+            Some("proxy-protocol=yes"),
+        ),
+        (
+            "tcp:a:1,proxy-protocol=yes,proxy-from=x",
+            39,
+            "networks",
+            None,
+        ),
+        ("tcp:a:1:2,keepalive=1", 5, "in brackets", None),
+        ("unix:/a,b", 9, "unix's keys", None),
+        ("unix:/a?", 9, "unix's keys", None),
+        ("unix:/a,mode=0999", 14, "octal", None),
+        ("unix:/a,mode=1777", 14, "octal", None),
+        ("serial:/d,lock=maybe", 16, "lock=yes|no", None),
+        ("pty:/a,b", 7, "%2C", None),
+        ("pty:/a?", 7, "%3F", None),
         ("unix:/a%2", 8, "two hex digits", None),
         ("unix:/a%zz", 8, "two hex digits", None),
         ("unix:/a%00", 8, "NUL", None),
@@ -414,7 +453,7 @@ fn errors_are_one_short_line() {
             .unwrap_err()
             .to_string(),
         "invalid address \"serial:/d,buad=1\": column 11: expected KEY=VALUE with one of serial's keys \
-         (baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, rts-on-send, rts-before, rts-after, \
+         (baud, data, parity, stop, flow, exclusive, lock, dtr, rts, rs485, rts-on-send, rts-before, rts-after, \
          rx-during-tx, mtu, duplex); did you mean \"baud\"?"
     );
 }
@@ -432,17 +471,21 @@ fn parts_that_no_text_stands_for_are_refused() {
         Target::Tcp {
             host: "a b".to_owned(),
             port: 1,
+            settings: TcpSettings::default(),
         },
         Target::Tcp {
             host: String::new(),
             port: 1,
+            settings: TcpSettings::default(),
         },
         Target::Tcp {
             host: "::g".to_owned(),
             port: 1,
+            settings: TcpSettings::default(),
         },
         Target::Unix {
             path: PathBuf::new(),
+            settings: UnixSettings::default(),
         },
         Target::Fd {
             read: u32::MAX,
@@ -499,9 +542,10 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
         prop::sample::select(lines.to_vec()),
         any_rs485(),
         any_link(),
+        any_lock(),
     );
     choices.prop_map(
-        |(baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, link)| {
+        |(baud, data, parity, stop, flow, exclusive, dtr, rts, rs485, link, lock)| {
             // RS-485 has RTS for itself.
             let on = matches!(rs485, Rs485::On(_));
             let hardware = flow == FlowControl::Hardware;
@@ -516,6 +560,7 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
                     flow
                 },
                 exclusive,
+                lock,
                 dtr,
                 rts: if on { ModemLine::Keep } else { rts },
                 rs485,
@@ -561,6 +606,39 @@ fn any_rs485() -> impl Strategy<Value = Rs485> {
     prop_oneof![Just(Rs485::Keep), Just(Rs485::Off), mode]
 }
 
+fn any_network() -> impl Strategy<Value = Network> {
+    (any::<std::net::IpAddr>(), 0..=128u8)
+        .prop_filter_map("too many bits", |(ip, bits)| Network::new(ip, bits))
+}
+
+fn any_tcp() -> impl Strategy<Value = TcpSettings> {
+    (
+        prop::option::of(1..=32_767u16),
+        prop::option::of(1..=86_400u32),
+        prop::option::of(prop::collection::vec(any_network(), 1..4)),
+    )
+        .prop_map(|(keepalive, user_timeout, proxy_from)| TcpSettings {
+            keepalive,
+            user_timeout,
+            proxy_from: proxy_from.map(Into::into),
+        })
+}
+
+fn any_unix() -> impl Strategy<Value = UnixSettings> {
+    let group = any_text().prop_filter("empty", |n| !n.is_empty());
+    (prop::option::of(0..=0o777u16), prop::option::of(group))
+        .prop_map(|(mode, group)| UnixSettings { mode, group })
+}
+
+fn any_lock() -> impl Strategy<Value = SerialLock> {
+    prop_oneof![
+        Just(SerialLock::Usual),
+        Just(SerialLock::Yes),
+        Just(SerialLock::No),
+        any_path().prop_map(|path| SerialLock::At(Box::new(std::path::Path::new("/").join(path)))),
+    ]
+}
+
 fn any_target() -> impl Strategy<Value = Target> {
     let host = prop_oneof![
         "[a-z0-9._-]{1,20}",
@@ -575,8 +653,12 @@ fn any_target() -> impl Strategy<Value = Target> {
             argv
         });
     prop_oneof![
-        (host, any::<u16>()).prop_map(|(host, port)| Target::Tcp { host, port }),
-        any_path().prop_map(|path| Target::Unix { path }),
+        (host, any::<u16>(), any_tcp()).prop_map(|(host, port, settings)| Target::Tcp {
+            host,
+            port,
+            settings
+        }),
+        (any_path(), any_unix()).prop_map(|(path, settings)| Target::Unix { path, settings }),
         Just(Target::Stdio),
         (0..1000u32, 0..1000u32).prop_map(|(read, write)| Target::Fd { read, write }),
         (argv, prop::option::of(any_path()), any::<bool>())

@@ -1,6 +1,8 @@
 //! The typed form of an address. Nothing here knows its text; see `parse` and `print`.
 use std::path::PathBuf;
 
+use crate::network::Network;
+
 /// A parsed address: layers, and what carries the bytes below them.
 ///
 /// Made by parsing ([`str::parse`]) or, from parts, by [`Endpoint::new`]; both refuse what could
@@ -175,11 +177,15 @@ pub enum Target {
         host: String,
         /// 0 lets a listener take any free port.
         port: u16,
+        /// Its settings.
+        settings: TcpSettings,
     },
     /// A Unix stream socket.
     Unix {
         /// Where the socket is bound.
         path: PathBuf,
+        /// Its settings.
+        settings: UnixSettings,
     },
     /// Standard input and output of this process.
     Stdio,
@@ -268,8 +274,66 @@ impl Target {
     }
 }
 
+/// How a TCP connection is kept, and what a listener believes of where one comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TcpSettings {
+    /// Seconds of silence after which the other end is asked whether it is there (RFC 9293, section 3.8.4), 1 to 32,767; then
+    /// every quarter of that, and after four questions without an answer the connection is over. Default 60; `None`: never.
+    pub keepalive: Option<u16>,
+    /// Seconds that what was written may stay unacknowledged before the connection is over (`TCP_USER_TIMEOUT`, RFC 5482; Linux),
+    /// 1 to 86,400. Default none: the system's own patience, about 15 minutes.
+    pub user_timeout: Option<u32>,
+    /// For listeners: each connection begins with a header of the PROXY protocol, from one of these sources, and others are
+    /// refused. Default none: no header.
+    pub proxy_from: Option<Box<[Network]>>,
+}
+
+impl TcpSettings {
+    /// Seconds of [`TcpSettings::keepalive`] where nothing else is said.
+    pub const KEEPALIVE: u16 = 60;
+}
+
+impl Default for TcpSettings {
+    fn default() -> Self {
+        Self {
+            keepalive: Some(Self::KEEPALIVE),
+            user_timeout: None,
+            proxy_from: None,
+        }
+    }
+}
+
+/// Who may connect to a Unix socket that is listened on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UnixSettings {
+    /// The socket's permissions. Default 0600, its owner alone; 0660 where a group is named.
+    pub mode: Option<u16>,
+    /// The socket's group, a name or a number. Default that of the process.
+    pub group: Option<String>,
+}
+
+/// Whether a serial line has a lock file, as UUCP, minicom and picocom make and mind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SerialLock {
+    /// One is minded and made in [`SerialLock::FOLDER`]; where none can be made there, that is a remark. None for a pty, a shared line, and
+    /// where there is no such folder.
+    #[default]
+    Usual,
+    /// The same, and where it can't be made the line is not opened.
+    Yes,
+    /// None.
+    No,
+    /// This file, or one in this folder. Boxed: few lines have it, and addresses stand in errors.
+    At(Box<PathBuf>),
+}
+
+impl SerialLock {
+    /// Where lock files are (FHS 3.0, section 5.9).
+    pub const FOLDER: &'static str = "/var/lock";
+}
+
 /// How a serial line is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SerialSettings {
     /// Bits a second on the line, 50 to 20,000,000. Default 115,200: what most boards and adapters speak.
     pub baud: u32,
@@ -285,6 +349,8 @@ pub struct SerialSettings {
     /// Refuse to share the device (`TIOCEXCL` and a lock). Default yes: two readers of one line
     /// steal each other's bytes.
     pub exclusive: bool,
+    /// The lock file, for programs that know no other lock.
+    pub lock: SerialLock,
     /// The DTR line. Default keep: on many boards an edge of it is a reset.
     pub dtr: ModemLine,
     /// The RTS line. Default keep. Hardware flow control has it for itself.
@@ -307,6 +373,7 @@ impl Default for SerialSettings {
             stop: StopBits::One,
             flow: FlowControl::None,
             exclusive: true,
+            lock: SerialLock::Usual,
             dtr: ModemLine::Keep,
             rts: ModemLine::Keep,
             rs485: Rs485::Keep,

@@ -1,0 +1,178 @@
+//! A client that is gone altogether is missed, though it has ended its side before and its service says nothing: what its
+//! connection held is free again.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+
+mod common;
+use common::{PATIENCE, Place, Server, finish, text};
+
+/// As many as may be open at once in one session (docs/HOSTILE.md).
+const ALL: usize = 256;
+
+/// A backend that reads and says nothing; what each connection brought, when its end comes.
+fn silent() -> (String, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (tell, heard) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            thread::spawn(move || {
+                let mut all = Vec::new();
+                let _ = stream.read_to_end(&mut all);
+                let _ = tell.send(all);
+                thread::sleep(PATIENCE * 10);
+            });
+        }
+    });
+    (format!("tcp:{at}"), heard)
+}
+
+fn forward(place: &Place, server: &Server, listen: &str) -> Server {
+    let (at, id) = (server.address(), server.id());
+    let local = format!("{listen}=s");
+    Server::start(place, &["forward", "--expect", &id, "-L", &local, &at])
+}
+
+fn serve(place: &Place, service: &str) -> Server {
+    let service = format!("s={service}");
+    let words = ["tcp:127.0.0.1:0", "--allow", "any", "--service", &service];
+    place.serve(&words)
+}
+
+#[test]
+fn clients_that_ended_their_side_and_were_reset_free_their_places() {
+    let place = Place::new();
+    let (backend, heard) = silent();
+    let server = serve(&place, &backend);
+    let forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let mut gone = Vec::new();
+    for _ in 0..ALL {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        gone.push(stream);
+    }
+    for _ in 0..ALL {
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), b"x");
+    }
+    for stream in gone {
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    }
+    let mut last = TcpStream::connect(&at).unwrap();
+    last.write_all(b"last").unwrap();
+    last.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), b"last");
+}
+
+#[test]
+fn clients_that_close_a_unix_socket_free_their_places_and_all_of_their_bytes_arrive() {
+    let place = Place::new();
+    let (backend, heard) = silent();
+    let server = serve(&place, &backend);
+    let path = place.text("f.sock");
+    let forward = forward(&place, &server, &format!("unix:{path}"));
+    for _ in 0..ALL {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"all of it").unwrap();
+    }
+    for _ in 0..ALL {
+        assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), b"all of it");
+    }
+    UnixStream::connect(&path)
+        .unwrap()
+        .write_all(b"last")
+        .unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), b"last");
+    assert!(
+        !forward.seen().join("\n").contains("lost"),
+        "{:?}",
+        forward.seen()
+    );
+}
+
+/// Waits until a process is gone.
+#[track_caller]
+fn wait_for_end(pid: &str) {
+    let start = Instant::now();
+    while std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        // What it wrote may wait for 30 s at each end.
+        assert!(
+            start.elapsed() < 3 * PATIENCE,
+            "process {pid} is still there"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Starts a forwarded client of a command that tells its number and then takes no notice of anything.
+fn at_a_command(command: &str) -> (Place, Server, Server, TcpStream, String) {
+    let place = Place::new();
+    let server = serve(&place, command);
+    let forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let mut client = TcpStream::connect(at).unwrap();
+    let mut number = Vec::new();
+    while number.last() != Some(&b'\n') {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        number.extend(byte);
+    }
+    let number = text(&number).trim().to_owned();
+    (place, server, forward, client, number)
+}
+
+#[test]
+fn the_process_behind_a_client_that_ended_its_side_and_is_gone_ends_too() {
+    let (_place, _server, _forward, client, number) =
+        at_a_command("exec:sh -c 'echo $$; exec sleep 1000'");
+    client.shutdown(Shutdown::Write).unwrap();
+    // Its end is known by now, or soon; a reset on its heels would be the same to it.
+    thread::sleep(Duration::from_millis(300));
+    set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    wait_for_end(&number);
+}
+
+#[test]
+fn the_process_behind_a_client_that_dies_while_nothing_is_taken_ends_too() {
+    let (_place, _server, _forward, mut client, number) =
+        at_a_command("exec:sh -c 'echo $$; exec sleep 1000'");
+    client
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    // Until all on the way is full.
+    let zeros = vec![0; 64 * 1024];
+    while client.write(&zeros).is_ok() {}
+    set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    wait_for_end(&number);
+}
+
+#[test]
+fn a_reader_of_standard_output_that_leaves_ends_connect_while_its_service_is_silent() {
+    let place = Place::new();
+    let server = serve(&place, "exec:sh -c 'echo one; exec sleep 1000'");
+    let (at, id) = (server.address(), server.id());
+    let mut connect = place.cepa(&["connect", "--expect", &id, &at, "s"]);
+    // Its input stays open and says nothing.
+    let mut connect = connect.stdin(Stdio::piped()).spawn().unwrap();
+    let input = connect.stdin.take();
+    let mut output = connect.stdout.take().unwrap();
+    let mut line = [0; 4];
+    output.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"one\n");
+    drop(output);
+    let ended = finish(connect);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    drop(input);
+}

@@ -1,0 +1,80 @@
+//! The options of TCP and Unix sockets: text to settings.
+use super::keys::YES_NO;
+use super::options::{Opt, Wrong, digits, option_list, unescape, wrong, wrong_word};
+use super::types::{TcpSettings, UnixSettings};
+use crate::network::Network;
+
+/// Sources that an address names; it stays one line.
+const SOURCES: usize = 64;
+
+pub(super) fn tcp(options: &str, at: usize) -> Result<TcpSettings, Wrong> {
+    let mut s = TcpSettings::default();
+    let (mut proxied, mut from) = (false, None);
+    for option in option_list(options, at, "tcp")? {
+        match option.key {
+            "keepalive" if option.value == "no" => s.keepalive = None,
+            "keepalive" => {
+                let fits = |n: &u16| (1..=32_767).contains(n);
+                let Some(seconds) = digits(option.value).filter(fits) else {
+                    let expected = "keepalive=no, or seconds of silence, 1 to 32767";
+                    return wrong(option.value_at, expected);
+                };
+                s.keepalive = Some(seconds);
+            }
+            "user-timeout" => {
+                let fits = |n: &u32| (1..=86_400).contains(n);
+                let Some(seconds) = digits(option.value).filter(fits) else {
+                    return wrong(option.value_at, "seconds, 1 to 86400");
+                };
+                s.user_timeout = Some(seconds);
+            }
+            "proxy-protocol" => proxied = option.word(YES_NO)? == "yes",
+            // option_list lets only the scheme's keys through.
+            _ => from = Some((networks(&option)?, option.value_at)),
+        }
+    }
+    s.proxy_from = match from {
+        Some((_, at)) if !proxied => {
+            return wrong_word(
+                at,
+                "proxy-protocol=yes beside proxy-from, which says who may use it",
+                Some("proxy-protocol=yes"),
+            );
+        }
+        Some((from, _)) => Some(from.into()),
+        None => proxied.then(|| Network::loopback().into()),
+    };
+    Ok(s)
+}
+
+fn networks(option: &Opt<'_>) -> Result<Vec<Network>, Wrong> {
+    let parsed: Option<Vec<Network>> = option.value.split('+').map(Network::parse).collect();
+    match parsed {
+        Some(list) if list.len() <= SOURCES => Ok(list),
+        _ => wrong(
+            option.value_at,
+            "addresses or networks with \"+\" between them, as in 10.0.0.0/8+fd00::/8",
+        ),
+    }
+}
+
+pub(super) fn unix(options: &str, at: usize) -> Result<UnixSettings, Wrong> {
+    let mut s = UnixSettings::default();
+    for option in option_list(options, at, "unix")? {
+        if option.key == "mode" {
+            let octal = option.value.bytes().all(|b| (b'0'..=b'7').contains(&b));
+            let mode = u16::from_str_radix(option.value, 8);
+            let Some(mode) = mode.ok().filter(|mode| octal && *mode <= 0o777) else {
+                return wrong(option.value_at, "permissions in octal, as in mode=0660");
+            };
+            s.mode = Some(mode);
+            continue;
+        }
+        let group = String::from_utf8(unescape(option.value, option.value_at)?);
+        match group.ok().filter(|group| !group.is_empty()) {
+            Some(group) => s.group = Some(group),
+            None => return wrong(option.value_at, "the name or the number of a group"),
+        }
+    }
+    Ok(s)
+}
