@@ -161,6 +161,12 @@ pub(super) async fn register(
         let number = table.add(peer, &live.who.former, origin, live.clone());
         (number, table.others(peer))
     };
+    // Who dials it need not wait for the rest of what it tries.
+    for id in std::iter::once(&peer).chain(&live.who.former) {
+        if let Some(flight) = core.flights.under_way(*id) {
+            flight.came();
+        }
+    }
     core.emit(Event::SessionUp {
         peer,
         path: live.path.clone(),
@@ -293,7 +299,8 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
             Ok(Callee::Protocol(protocol, delays)) => {
                 // Circuits of others keep nobody from shutting down.
                 let busy = Some(busy).filter(|_| delays);
-                guarded(&core, &live, &name, move || protocol.serve(call)).await;
+                let serving = move || protocol.serve(call).map(|()| None);
+                guarded(&core, &live, &name, serving).await;
                 drop(busy);
             }
             Err((reason, text)) => {
@@ -327,16 +334,22 @@ async fn ends(core: Arc<Core>, live: Live) {
     let _ = timeout(GOODBYE, live.session.closed()).await;
 }
 
-/// Runs code of the application. Its panic ends here, with its substream.
-async fn guarded<F: Future<Output = ()>>(
+/// Runs code of the application. Its panic ends here, with its substream, and so does its error.
+async fn guarded<F: Future<Output = Option<String>>>(
     core: &Arc<Core>,
     live: &Live,
     name: &str,
     start: impl FnOnce() -> F,
 ) {
     let served = AssertUnwindSafe(async { start().await }).catch_unwind();
-    if served.await.is_err() {
-        panicked(core, live, name);
+    match served.await {
+        Ok(None) => {}
+        Ok(Some(error)) => core.emit(Event::HandlerFailed {
+            peer: live.who.id,
+            service: name.to_owned(),
+            error,
+        }),
+        Err(_) => panicked(core, live, name),
     }
 }
 

@@ -32,11 +32,77 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A server accepts streams, makes a session of each in a task of its own, and serves each substream in another:
+//!
+//! ```
+//! # async fn server() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::Side;
+//! use cepa::identity::{AcceptAny, Identity, KeyKind};
+//! use cepa::session::{Incoming, Session};
+//! use cepa::stack::StackConfig;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::generate(KeyKind::Ed25519)?;
+//! // Anybody may come; who it is, `incoming.peer()` says.
+//! let config = StackConfig::new(identity, Arc::new(AcceptAny));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # tokio::spawn(client(listener.local_addr()?));
+//! loop {
+//!     let (stream, from) = listener.accept().await?;
+//!     let config = config.clone();
+//!     # let one =
+//!     tokio::spawn(async move {
+//!         // Strangers get no further than this, nor hold it for longer than `config.stack_timeout`.
+//!         let session = match Session::over(stream, &[], Side::Server, &config).await {
+//!             Ok(session) => session,
+//!             Err(error) => return eprintln!("{from}: {error}"),
+//!         };
+//!         while let Ok(incoming) = session.accept().await {
+//!             tokio::spawn(serve(incoming));
+//!         }
+//!         eprintln!("{from}: {}", session.closed().await);
+//!     });
+//!     # break Ok(one.await?);
+//! }
+//! # }
+//!
+//! async fn serve(incoming: Incoming) -> std::io::Result<()> {
+//!     if incoming.service() != "shout" {
+//!         return Ok(incoming.refuse("only shout is here").await?);
+//!     }
+//!     let mut stream = incoming.accept().await?;
+//!     let mut text = String::new();
+//!     // Not more than this end wants to hold.
+//!     (&mut stream).take(1 << 16).read_to_string(&mut text).await?;
+//!     stream.write_all(text.to_uppercase().as_bytes()).await?;
+//!     stream.shutdown().await
+//! }
+//! # async fn client(at: std::net::SocketAddr) {
+//! #     let config = StackConfig::new(Identity::generate(KeyKind::Ed25519).unwrap(), Arc::new(AcceptAny));
+//! #     let session = Session::dial(&format!("tcp:{at}").parse().unwrap(), &config).await.unwrap();
+//! #     let mut stream = session.open("shout").await.unwrap();
+//! #     stream.write_all(b"hello").await.unwrap();
+//! #     stream.shutdown().await.unwrap();
+//! #     let mut answer = String::new();
+//! #     stream.read_to_string(&mut answer).await.unwrap();
+//! #     assert_eq!(answer, "HELLO");
+//! #     assert!(session.open("whisper").await.is_err());
+//! #     session.close().await;
+//! # }
+//! # use {std::sync::Arc, cepa::identity::{AcceptAny, Identity, KeyKind}, cepa::session::{Incoming, Session}, cepa::stack::StackConfig};
+//! # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! # tokio::runtime::Runtime::new().unwrap().block_on(server()).unwrap();
+//! ```
+//!
+//! A [`Node`](crate::node::Node) does all that by itself, with limits on who holds how much.
+//!
 //! # How a session ends
 //! [`Session::close`] says so in the mux (go-away) and in each TLS layer (close_notify), and waits
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
 //! cut, nothing of that comes, and the end is not [clean](SessionEnd::is_clean). When all handles of
-//! a session are dropped, substreams that are left go on; the session closes behind the last.
+//! a session are dropped, substreams that are left go on; the session closes behind the last. [`Session::drain`] lets what is
+//! open end before it closes.
 //! [`Reconnecting`] dials again when a session has ended, with the pauses of a [`Backoff`].
 //!
 //! | file | holds |
@@ -45,6 +111,8 @@
 //! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `inner.rs` | TLS inside a substream, and what binds it to service and session |
+//! | `options.rs` | how a substream is opened |
+//! | `substream.rs` | what an open substream can be told |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `backoff.rs` | how long to wait before dialling again |
@@ -74,14 +142,17 @@ mod error;
 mod header;
 mod incoming;
 mod inner;
+mod options;
 mod reconnecting;
 mod service;
+mod substream;
 mod witness;
 
 pub use crate::stack::ConnectError;
 pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
+pub use options::OpenOptions;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
@@ -90,6 +161,7 @@ use error::Sub;
 use header::{Answer, HeaderError, InnerTls, Request, Status};
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
+use options::Stage;
 use witness::{Announced, Witness};
 
 /// A session with one peer. Clones are handles on the same session.
@@ -116,22 +188,36 @@ impl Session {
     /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
     /// drives the session in a task of its own. The peer is told why, where it is refused.
     ///
+    /// # Errors
+    /// One line that says what to do; [`ConnectError::may_pass`] tells what may work later.
+    /// [`ConnectError::NoRuntime`] outside a tokio runtime.
+    ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        in_runtime()?;
         announce(stack::dial(endpoint, config).await?, Side::Client, config).await
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
     ///
-    /// `layers` are those of the address, topmost first; none means `mux+tls`. Otherwise as
-    /// [`dial`](Self::dial).
+    /// The stream may be one of tokio's (TCP, Unix, duplex), or any other
+    /// [`ByteStream`](crate::ByteStream) with a word on where it leads: [`Stream::from_io`]. `layers` are those of
+    /// the address, topmost first; none means `mux+tls`. Otherwise as [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up, and drops the stream.
     pub async fn over(
-        stream: Stream,
+        stream: impl Into<Stream>,
         layers: &[Layer],
         side: Side,
         config: &StackConfig,
     ) -> Result<Self, ConnectError> {
+        let stream = stream.into();
+        in_runtime()?;
         announce(
             stack::build(stream, layers, side, config).await?,
             side,
@@ -187,10 +273,30 @@ impl Session {
     /// Returns when the peer has accepted. Neither side has TLS inside the substream, beyond the
     /// session's own.
     ///
+    /// # Errors
+    /// Why not; [`OpenError::is_limit`] and [`OpenError::is_safe_to_retry`] tell what to do about it.
+    ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        self.within(service, self.start(service, InnerTls::Without))
+        self.open_with(service, &OpenOptions::default()).await
+    }
+
+    /// As [`open`](Self::open), with a priority and time limits of its own from the first byte on.
+    ///
+    /// # Errors
+    /// As for `open`.
+    ///
+    /// # Cancel safety
+    /// As for `open`.
+    pub async fn open_with(
+        &self,
+        service: &str,
+        options: &OpenOptions,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let stage = Stage::default();
+        let opening = self.start(service, InnerTls::Without, options, &stage);
+        self.within(service, options.patience, &stage, opening)
             .await
     }
 
@@ -245,8 +351,9 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        self.within(service, self.start(service, InnerTls::Through))
-            .await
+        let (options, stage) = (OpenOptions::default(), Stage::default());
+        let opening = self.start(service, InnerTls::Through, &options, &stage);
+        self.within(service, None, &stage, opening).await
     }
 
     async fn secure(
@@ -255,15 +362,17 @@ impl Session {
         config: &TlsConfig,
         bounds: Bounds<'_>,
     ) -> Result<Onion<mux::Substream>, OpenError> {
+        let (options, stage) = (OpenOptions::default(), Stage::default());
+        let opening = self.start(bounds.service, inner_tls, &options, &stage);
         let secured = async {
-            let mut onion = self.start(bounds.service, inner_tls).await?;
+            let mut onion = opening.await?;
             inner::open(&mut onion, config, &bounds).await?;
             Ok(onion)
         };
-        self.within(bounds.service, secured).await
+        self.within(bounds.service, None, &stage, secured).await
     }
 
-    /// Waits for the next substream that the peer opens.
+    /// Waits for the next substream that the peer opens. [`incoming`](Self::incoming) is the same as a stream.
     ///
     /// Several tasks may accept. A substream that is slow to say what it is for delays no other
     /// one; one that says nothing in time, or nonsense, is reset and not reported.
@@ -271,18 +380,69 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
+        // A runtime that has ended would panic at the sight of a timer.
+        if let Some(end) = self.inner.mux.over().filter(|_| in_runtime().is_err()) {
+            return Err(SessionEnd::from_mux(end));
+        }
         let mut arrivals = self.inner.arrivals.lock().await;
         let arrived = arrivals
             .next(&self.inner.mux)
             .await
             .map_err(SessionEnd::from_mux)?;
         drop(arrivals);
-        Ok(self.incoming(arrived))
+        Ok(self.arrived(arrived))
+    }
+
+    /// The substreams that the peer opens, one after the other, until the session is over, as a stream of the futures
+    /// crate. How it ended, [`closed`](Self::closed) tells. It keeps the session.
+    pub fn incoming(&self) -> impl futures::Stream<Item = Incoming> + Send + Unpin + use<> {
+        let session = self.clone();
+        let next = async |session: Self| Some((session.accept().await.ok()?, session));
+        Box::pin(futures::stream::unfold(session, next))
     }
 
     /// Measures a round trip to the peer's mux.
+    ///
+    /// # Errors
+    /// How the session ended, if it has.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
     pub async fn ping(&self) -> Result<Duration, SessionEnd> {
         self.inner.mux.ping().await.map_err(SessionEnd::from_mux)
+    }
+
+    /// Tells the peer that this end takes no more substreams and opens none, and returns when that has left. Those that
+    /// are open go on; [`accept`](Self::accept) still brings what had come before. When the last is over the session
+    /// ends in order: [`closed`](Self::closed) waits for that, [`drain`](Self::drain) does both.
+    ///
+    /// What the peer opens before it reads this is refused unseen ([`OpenError::is_safe_to_retry`]); what it would
+    /// open later fails at its end ([`OpenError::Mux`]).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back.
+    pub async fn go_away(&self) {
+        self.inner.mux.go_away(mux::GoAwayCode::Normal).await;
+    }
+
+    /// Ends the session when nothing is open any more: [`go_away`](Self::go_away), then as long as `patience` for the
+    /// open substreams to end, then [`close`](Self::close), which resets what is left. Tells how the session ended; whether
+    /// anything was cut is for the substreams' own ends to tell.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the session as after `go_away`.
+    pub async fn drain(&self, patience: Duration) -> SessionEnd {
+        let drained = async {
+            self.go_away().await;
+            self.closed().await
+        };
+        match timeout(patience, drained).await {
+            Ok(end) => end,
+            Err(_) => {
+                self.close().await;
+                self.closed().await
+            }
+        }
     }
 
     /// Ends the session: says so to the peer, in the mux and in every TLS layer, and waits until
@@ -316,7 +476,7 @@ impl Session {
         service: &str,
     ) -> Result<Onion<mux::Substream>, OpenError> {
         let asking = self.ask(async { Ok(onion) }, service, InnerTls::Without);
-        self.within(service, asking).await
+        self.within(service, None, &Stage::opened(), asking).await
     }
 
     #[cfg(feature = "mesh")]
@@ -324,10 +484,10 @@ impl Session {
     /// before it. None when it does not, in time, or speaks nonsense.
     pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {
         let arrived = Arrived::on(onion, self.inner.open_timeout).await?;
-        Some(self.incoming(arrived))
+        Some(self.arrived(arrived))
     }
 
-    fn incoming(&self, arrived: Arrived) -> Incoming {
+    fn arrived(&self, arrived: Arrived) -> Incoming {
         let Inner {
             peer,
             tls_exporter,
@@ -338,10 +498,19 @@ impl Session {
     }
 
     /// Opens a substream, says what for, and reads the answer.
-    async fn start(&self, service: &str, inner_tls: InnerTls) -> Result<Sub, OpenError> {
+    async fn start(
+        &self,
+        service: &str,
+        inner_tls: InnerTls,
+        options: &OpenOptions,
+        stage: &Stage,
+    ) -> Result<Sub, OpenError> {
         let opening = async {
             let substream = self.inner.mux.open().await;
-            Ok(Onion::new(substream.map_err(OpenError::from_mux)?))
+            let mut substream = substream.map_err(OpenError::from_mux)?;
+            stage.set_opened();
+            options.apply(&mut substream);
+            Ok(Onion::new(substream))
         };
         self.ask(opening, service, inner_tls).await
     }
@@ -399,16 +568,34 @@ impl Session {
     async fn within<T>(
         &self,
         service: &str,
+        patience: Option<Duration>,
+        stage: &Stage,
         opening: impl Future<Output = Result<T, OpenError>>,
     ) -> Result<T, OpenError> {
-        match timeout(self.inner.open_timeout, opening).await {
+        // A runtime that has ended would panic at the sight of a timer.
+        if let Some(end) = self.inner.mux.over() {
+            return Err(SessionEnd::from_mux(end).into());
+        }
+        if in_runtime().is_err() {
+            return Err(OpenError::NoRuntime);
+        }
+        let service = || service.to_owned();
+        match timeout(patience.unwrap_or(self.inner.open_timeout), opening).await {
             Ok(done) => done,
-            Err(_) => Err(OpenError::TimedOut {
-                service: service.into(),
-            }),
+            Err(_) if stage.is_opened() => Err(OpenError::TimedOut { service: service() }),
+            Err(_) => Err(OpenError::NoRoom { service: service() }),
         }
     }
 }
+
+/// Whether both are handles on the same session.
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other)
+    }
+}
+
+impl Eq for Session {}
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -417,6 +604,14 @@ impl fmt::Debug for Session {
             .field("label", &self.inner.label)
             .field("layers", &self.inner.layers.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Timers, sockets and tasks are tokio's: without its runtime they panic.
+fn in_runtime() -> Result<(), ConnectError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ConnectError::NoRuntime),
     }
 }
 
@@ -491,6 +686,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
                 None => ConnectError::Mux(error),
             },
             SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
+            SessionEnd::GaveUp { code } => ConnectError::Mux(mux::MuxError::GaveUp { code }),
             SessionEnd::ClosedByPeer => ConnectError::GoneAway {
                 code: mux::GoAwayCode::Normal,
             },

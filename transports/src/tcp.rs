@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use rustix::net::sockopt::set_socket_linger;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::endpoint::Endpoint;
 use crate::error::{
@@ -22,8 +24,10 @@ use crate::stream::{Stream, Wire};
 /// an address that does not answer; 10 s cover three lost SYNs.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Each address of the name gets an equal share of the time that is left, so that one that does not
-/// answer cannot keep the next from being tried.
+/// How much later than the one before it an address is tried, while none has answered (RFC 8305, section 8).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The addresses of the name are raced, so that one that does not answer holds up none that does.
 pub(crate) async fn dial(
     endpoint: &Endpoint,
     host: &str,
@@ -31,27 +35,78 @@ pub(crate) async fn dial(
 ) -> Result<Stream, TransportError> {
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
-    let mut failures: Vec<(SocketAddr, Kind, io::Error)> = Vec::new();
-    for (i, address) in addresses.iter().enumerate() {
-        let left = DIAL_TIMEOUT.saturating_sub(start.elapsed());
-        let tries = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-        match timeout(left / tries, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(wrap(stream, *address)),
-            Ok(Err(error)) => failures.push((*address, kind_of(&error), error)),
-            Err(_) => {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                failures.push((*address, Kind::TimedOut, error));
-            }
-        }
+    let reached = race(alternating(addresses), start + DIAL_TIMEOUT, |address| {
+        TcpStream::connect(address)
+    });
+    match reached.await {
+        Ok((address, stream)) => Ok(wrap(stream, address)),
+        Err(failures) => Err(all_failed(endpoint, host, failures)),
     }
-    Err(all_failed(endpoint, host, failures))
 }
 
-fn all_failed(
-    endpoint: &Endpoint,
-    host: &str,
-    failures: Vec<(SocketAddr, Kind, io::Error)>,
-) -> TransportError {
+/// The two families in turn, each in the order of the name service, which is by RFC 6724 (RFC 8305, section 4).
+fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let family = addresses.into_iter();
+    let (first, second): (Vec<_>, Vec<_>) = family.partition(|it| it.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut all = Vec::new();
+    for address in first {
+        all.push(address);
+        all.extend(second.next());
+    }
+    all.extend(second);
+    all
+}
+
+type Failures = Vec<(SocketAddr, Kind, io::Error)>;
+
+/// Tries each a little later than the one before, and at once when one has failed (RFC 8305, section 5). The first that is
+/// reached; or why each was not, in their order.
+async fn race<T, F: Future<Output = io::Result<T>>>(
+    addresses: Vec<SocketAddr>,
+    until: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<(SocketAddr, T), Failures> {
+    let mut waiting = addresses.iter().copied();
+    let mut running = FuturesUnordered::new();
+    let mut failures = Failures::new();
+    let mut next_at = Instant::now();
+    loop {
+        let more = waiting.len() > 0;
+        if !more && running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some((address, result)) = running.next(), if !running.is_empty() => match result {
+                Ok(stream) => return Ok((address, stream)),
+                Err(error) => {
+                    failures.push((address, kind_of(&error), error));
+                    next_at = Instant::now();
+                }
+            },
+            () = sleep_until(next_at), if more => {
+                if let Some(address) = waiting.next() {
+                    next_at = Instant::now() + STAGGER;
+                    let connecting = connect(address);
+                    running.push(async move { (address, connecting.await) });
+                }
+            }
+            () = sleep_until(until) => break,
+        }
+    }
+    let place = |address| addresses.iter().position(|it| *it == address);
+    for address in &addresses {
+        if failures.iter().all(|(failed, ..)| failed != address) {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+            failures.push((*address, Kind::TimedOut, error));
+        }
+    }
+    failures.sort_by_key(|(address, ..)| place(*address));
+    Err(failures)
+}
+
+fn all_failed(endpoint: &Endpoint, host: &str, failures: Failures) -> TransportError {
     let mut reason = String::new();
     for (address, _, error) in &failures {
         let gap = if reason.is_empty() { "" } else { ", " };
@@ -103,6 +158,15 @@ async fn resolve(
             format!("no answer to the lookup of {host} within 10 s"),
             "check the name service, or write the address itself",
         )),
+    }
+}
+
+/// One that somebody else has connected or accepted.
+pub(crate) fn stream(stream: TcpStream) -> Stream {
+    match stream.peer_addr() {
+        Ok(address) => wrap(stream, address),
+        // It is broken already, which the first read or write tells.
+        Err(_) => Stream::from_wire(stream, "tcp"),
     }
 }
 

@@ -79,6 +79,17 @@ pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, Tra
     .with_source(error))
 }
 
+/// One that somebody else has connected or accepted.
+pub(crate) fn stream(stream: UnixStream) -> Stream {
+    let named = [stream.peer_addr(), stream.local_addr()];
+    // Whoever dialled has no path of its own.
+    let path = named.iter().flatten().find_map(|it| it.as_pathname());
+    match path.map(Path::to_owned) {
+        Some(path) => wrap(stream, &path),
+        None => Stream::from_io(stream, "unix"),
+    }
+}
+
 fn wrap(stream: UnixStream, path: &Path) -> Stream {
     let label = format!("unix {}", path.display());
     Stream::from_io(stream, label).with_remote(Remote::Unix(path.to_owned()))
