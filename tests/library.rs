@@ -257,11 +257,11 @@ async fn a_stream_is_opened_with_a_priority_and_limits_and_can_be_told_others() 
     opened.shutdown().await.unwrap();
     let error = soon(opened.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-    assert!(soon(other.read_to_end(&mut Vec::new())).await.is_err());
     // And so is its patience with the peer.
     let options = OpenOptions::new().patience(Duration::from_millis(50));
     let late = soon(near.open_with("x", &options)).await.unwrap_err();
     assert!(matches!(late, OpenError::TimedOut { .. }), "{late:?}");
+    let (near, far) = pair().await;
     let (mut one, mut other) = stream(&near, &far).await;
     one.set_timeouts(StreamTimeouts::NONE);
     one.reset(7);
@@ -381,6 +381,7 @@ async fn a_handler_captures_and_may_fail() {
             counted.fetch_add(1, Ordering::SeqCst);
             noted.lock().unwrap().push(call.service().to_owned());
             let mut stream = call.accept().await?;
+            stream.read_u8().await?;
             stream.write_u8(1).await?;
             if counted.load(Ordering::SeqCst) == 2 {
                 return Err(io::Error::other("the second is\none too many"));
@@ -391,8 +392,10 @@ async fn a_handler_captures_and_may_fail() {
     let mut events = server.events();
     let at = listening(&server).await.with_service("count").unwrap();
     let mut first = soon(client.open(&at)).await.unwrap();
+    first.write_u8(1).await.unwrap();
     assert_eq!(soon(first.read_to_end(&mut Vec::new())).await.unwrap(), 1);
     let mut second = soon(client.open(&at)).await.unwrap();
+    second.write_u8(1).await.unwrap();
     let error = soon(second.read_to_end(&mut Vec::new())).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
     let event = until(&mut events, |event| match event {
@@ -481,26 +484,23 @@ async fn an_opening_says_whose_limit_stands_in_its_way() {
     few.mux = few.mux.with_max_inbound_streams(1).with_accept_backlog(1);
     let (near, far) = sessions(config(), few).await;
     let _held = stream(&near, &far).await;
-    let waits = tokio::spawn({
-        let near = near.clone();
-        async move { near.open("x").await }
-    });
-    let error = soon(async {
-        loop {
-            match near.open_with("x", &patience).await {
-                Err(OpenError::TimedOut { .. }) => {}
-                other => break other.unwrap_err(),
-            }
-        }
-    })
-    .await;
+    // One waits where there is room for one, the other is refused.
+    let both = async {
+        tokio::join!(
+            near.open_with("x", &patience),
+            near.open_with("x", &patience)
+        )
+    };
+    let (waited, refused) = soon(both).await;
+    let waited = waited.unwrap_err();
+    assert!(matches!(waited, OpenError::TimedOut { .. }), "{waited:?}");
+    let error = refused.unwrap_err();
     assert!(
         matches!(&error, OpenError::RefusedStream { reason, .. } if reason.is_limit()),
         "{error:?}"
     );
     assert!(error.is_limit() && !error.is_local() && error.is_safe_to_retry());
     assert!(error.to_string().contains("too many streams"), "{error}");
-    waits.abort();
     // A drop is neither.
     let (near, far) = pair().await;
     let dropping = async { drop(far.accept().await.unwrap()) };
@@ -645,11 +645,23 @@ fn handles_end_with_the_runtime_that_serves_them() {
         (near, one, other, lasting.await.unwrap())
     });
     // Some wait by then, others come later.
-    let waiting = gone.0.clone();
-    let waits = std::thread::spawn(move || block_on(waiting.closed()));
+    let (waiting, line) = (gone.0.clone(), gone.3.clone());
+    let waits = std::thread::spawn(move || {
+        let end = block_on(waiting.closed());
+        let over = block_on(async {
+            let mut line = line;
+            loop {
+                if let cepa::session::Standing::Over(over) = line.changed().await {
+                    break over;
+                }
+            }
+        });
+        (end, over)
+    });
     drop(runtime);
-    let end = waits.join().unwrap();
+    let (end, over) = waits.join().unwrap();
     assert!(!end.is_clean(), "{end:?}");
+    assert!(matches!(over, cepa::session::Over::Gone), "{over:?}");
     let (near, one, other, lasting) = &mut gone;
     assert!(block_on(near.open("x")).is_err());
     assert!(block_on(near.accept()).is_err());
