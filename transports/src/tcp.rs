@@ -309,6 +309,47 @@ mod tests {
             .to_vec()
     }
 
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_holds_up_none_that_does() {
+        let all = addresses(1);
+        let (dead, good) = (all[0], all[1]);
+        let start = Instant::now();
+        let connect = async |address| {
+            if address == dead {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let reached = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
+        assert_eq!(reached.unwrap().0, good);
+        assert!(start.elapsed() < 2 * STAGGER, "{:?}", start.elapsed());
+        // One that fails holds up nobody at all, and each failure is told, in their order.
+        let start = Instant::now();
+        let connect = async |address| match address == dead {
+            true => std::future::pending().await,
+            false => Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)),
+        };
+        let failed = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
+        let told = failed
+            .unwrap_err()
+            .into_iter()
+            .map(|(at, kind, _)| (at, kind));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(dead, Kind::TimedOut), (good, Kind::Refused)]
+        );
+        assert!(start.elapsed() <= DIAL_TIMEOUT + STAGGER);
+    }
+
+    #[test]
+    fn both_families_are_tried_in_turn() {
+        let [a, b, c, six] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 1));
+        assert_eq!(alternating(vec![a, b, c, six]), [a, six, b, c]);
+        assert_eq!(alternating(vec![six, a, b]), [six, a, b]);
+    }
+
     #[tokio::test]
     async fn a_listener_is_at_every_address_of_its_name_with_one_port() {
         for _ in 0..20 {
