@@ -64,7 +64,9 @@ impl Listeners {
             let there = all.values().filter(|it| it.endpoint == *endpoint);
             there.cloned().collect()
         };
-        there.iter().for_each(|it| it.close.cancel());
+        for it in &there {
+            it.close.cancel();
+        }
         for it in &there {
             it.gone.cancelled().await;
         }

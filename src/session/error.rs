@@ -296,13 +296,13 @@ impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> Self {
         use io::ErrorKind as Kind;
         let kind = match &error {
-            OpenError::Refused { .. } => Kind::ConnectionRefused,
-            OpenError::InnerTlsRequired { .. }
+            OpenError::Refused { .. }
+            | OpenError::InnerTlsRequired { .. }
             | OpenError::NoInnerTls { .. }
             | OpenError::InnerTlsEndsBeyond { .. }
             | OpenError::InnerTlsEndsHere { .. }
-            | OpenError::DialInstead { .. } => Kind::ConnectionRefused,
-            OpenError::RefusedStream { .. } => Kind::ConnectionRefused,
+            | OpenError::DialInstead { .. }
+            | OpenError::RefusedStream { .. } => Kind::ConnectionRefused,
             OpenError::NoRoom { .. } => Kind::QuotaExceeded,
             OpenError::NoRuntime => Kind::Unsupported,
             OpenError::InnerBinding { .. } | OpenError::Protocol { .. } => Kind::InvalidData,

@@ -9,7 +9,7 @@
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
 //! first thing that tells it that it was let in. Before the mux takes a byte, both ends have shown
 //! that they mean the same connection, the same two peers and the same layers (see
-//! [`Binding`]).
+//! [`Binding`](crate::stack::Binding)).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -111,6 +111,8 @@
 //! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `inner.rs` | TLS inside a substream, and what binds it to service and session |
+//! | `announce.rs` | makes a session of a stack of layers |
+//! | `opening.rs` | opening a substream |
 //! | `options.rs` | how a substream is opened |
 //! | `substream.rs` | what an open substream can be told |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
@@ -125,23 +127,23 @@ use std::time::Duration;
 
 use cepa_transports::meter::Meter;
 use cepa_transports::{Endpoint, Layer, Stream};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::Side;
-use crate::identity::Refusal;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
-use crate::stack::{self, Binding, Built, StackConfig};
-use crate::tls::{Peer, TlsConfig, TlsError};
+use crate::stack::{self, StackConfig};
+use crate::tls::{Peer, TlsConfig};
 
+mod announce;
 mod backoff;
 mod bound;
 mod error;
 mod header;
 mod incoming;
 mod inner;
+mod opening;
 mod options;
 mod reconnecting;
 mod service;
@@ -156,13 +158,11 @@ pub use options::OpenOptions;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
-use bound::Bound;
-use error::Sub;
-use header::{Answer, HeaderError, InnerTls, Request, Status};
+use announce::{announce, in_runtime};
+use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
 use options::Stage;
-use witness::{Announced, Witness};
 
 /// A session with one peer. Clones are handles on the same session.
 #[derive(Clone)]
@@ -436,13 +436,11 @@ impl Session {
             self.go_away().await;
             self.closed().await
         };
-        match timeout(patience, drained).await {
-            Ok(end) => end,
-            Err(_) => {
-                self.close().await;
-                self.closed().await
-            }
+        if let Ok(end) = timeout(patience, drained).await {
+            return end;
         }
+        self.close().await;
+        self.closed().await
     }
 
     /// Ends the session: says so to the peer, in the mux and in every TLS layer, and waits until
@@ -496,96 +494,6 @@ impl Session {
         } = &*self.inner;
         arrived.into_incoming(peer.clone(), *tls_exporter, *open_timeout)
     }
-
-    /// Opens a substream, says what for, and reads the answer.
-    async fn start(
-        &self,
-        service: &str,
-        inner_tls: InnerTls,
-        options: &OpenOptions,
-        stage: &Stage,
-    ) -> Result<Sub, OpenError> {
-        let opening = async {
-            let substream = self.inner.mux.open().await;
-            let mut substream = substream.map_err(OpenError::from_mux)?;
-            stage.set_opened();
-            options.apply(&mut substream);
-            Ok(Onion::new(substream))
-        };
-        self.ask(opening, service, inner_tls).await
-    }
-
-    async fn ask(
-        &self,
-        opening: impl Future<Output = Result<Sub, OpenError>>,
-        service: &str,
-        inner_tls: InnerTls,
-    ) -> Result<Sub, OpenError> {
-        let request = Request {
-            service: service.into(),
-            inner_tls,
-        }
-        .encode()
-        .map_err(|_| OpenError::Name {
-            service: service.into(),
-        })?;
-        let mut onion = opening.await?;
-        let answer = async {
-            onion.write_all(&request).await?;
-            onion.flush().await?;
-            incoming::read_header(&mut onion, Answer::decode).await
-        };
-        let answer = answer
-            .await
-            .map_err(|error| match HeaderError::inside(&error) {
-                Some(fault) => OpenError::Protocol {
-                    service: service.into(),
-                    detail: fault.to_string(),
-                },
-                None => OpenError::from_io(&error, service),
-            })?;
-        let service = service.to_owned();
-        Err(match answer.status {
-            Status::Accepted => return Ok(onion),
-            Status::Refused => OpenError::Refused {
-                service,
-                reason: answer.text,
-            },
-            Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
-            Status::NoInnerTls => OpenError::NoInnerTls { service },
-            Status::DialInstead => OpenError::DialInstead { service },
-            Status::OtherInnerTls if inner_tls == InnerTls::Here => {
-                OpenError::InnerTlsEndsBeyond { service }
-            }
-            Status::OtherInnerTls => OpenError::InnerTlsEndsHere { service },
-            Status::NotUnderstood => OpenError::Protocol {
-                service,
-                detail: "the peer does not know our header".into(),
-            },
-        })
-    }
-
-    async fn within<T>(
-        &self,
-        service: &str,
-        patience: Option<Duration>,
-        stage: &Stage,
-        opening: impl Future<Output = Result<T, OpenError>>,
-    ) -> Result<T, OpenError> {
-        // A runtime that has ended would panic at the sight of a timer.
-        if let Some(end) = self.inner.mux.over() {
-            return Err(SessionEnd::from_mux(end).into());
-        }
-        if in_runtime().is_err() {
-            return Err(OpenError::NoRuntime);
-        }
-        let service = || service.to_owned();
-        match timeout(patience.unwrap_or(self.inner.open_timeout), opening).await {
-            Ok(done) => done,
-            Err(_) if stage.is_opened() => Err(OpenError::TimedOut { service: service() }),
-            Err(_) => Err(OpenError::NoRoom { service: service() }),
-        }
-    }
 }
 
 /// Whether both are handles on the same session.
@@ -605,112 +513,4 @@ impl fmt::Debug for Session {
             .field("layers", &self.inner.layers.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Timers, sockets and tasks are tokio's: without its runtime they panic.
-fn in_runtime() -> Result<(), ConnectError> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(ConnectError::NoRuntime),
-    }
-}
-
-/// Puts the mux on a stack, and waits for the first ping.
-async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
-    let Built {
-        mut onion,
-        meter,
-        label,
-        started,
-        deadline,
-        line_rate,
-    } = built;
-    let layers = onion.layers().to_vec();
-    let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
-        return Err(TlsError::Misuse {
-            what: "a session needs a TLS layer",
-        }
-        .into());
-    };
-    // Who a session is with is never open, whatever a layer's configuration allows.
-    if layers.iter().any(|layer| layer.peer().is_anonymous()) {
-        return Err(TlsError::Refused(Refusal::NoCertificate).into());
-    }
-    let announced = Announced::default();
-    let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
-    // Held back until the mux flushes its first frames, so that both leave as one.
-    onion.cork();
-    let said = onion.write_all(binding.ours()).await;
-    said.map_err(|error| match error::tls_inside(&error) {
-        Some(tls) => ConnectError::Tls(tls),
-        None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
-    })?;
-    let io = Witness::new(Bound::new(onion, binding), announced.clone());
-    let mut limits = config.mux.clone();
-    limits.line_rate = limits.line_rate.or(line_rate);
-    let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
-    if let Some(Ok(admitted)) = &admitted {
-        let pool = || admitted.receive_pool.clone();
-        limits.receive_pool = limits.receive_pool.or_else(pool);
-    }
-    let (mux, driver) = mux::mux(io, side, limits);
-    let hold = match admitted {
-        Some(Err(refused)) => {
-            // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
-            // the handshake: whoever bounds how many of those there are bounds these too.
-            let goodbye = futures::future::join(mux.close_with(refused.code), driver);
-            let _ = timeout_at(deadline, Box::pin(goodbye)).await;
-            return Err(refused.into());
-        }
-        Some(Ok(admitted)) => admitted.hold,
-        None => None,
-    };
-    tokio::spawn(async move {
-        // Whoever holds the mux learns how it ended.
-        let _ = driver.await;
-        drop(hold);
-    });
-    let pinged = timeout_at(deadline, async {
-        let answered = mux.ping().await;
-        // A peer that has no room says so in front of its answer.
-        mux.over().map_or(answered, Err)
-    });
-    let pinged = pinged.await;
-    let failed = match pinged {
-        Ok(Ok(_)) => None,
-        // What the driver was told is what counts; the ping only hears that there is no more.
-        Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
-            SessionEnd::Tls(error) => ConnectError::Tls(error),
-            SessionEnd::Lost(error) => match error::binding_inside(&error) {
-                Some(reason) => ConnectError::Binding(reason),
-                None => ConnectError::Mux(error),
-            },
-            SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::GaveUp { code } => ConnectError::Mux(mux::MuxError::GaveUp { code }),
-            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
-                code: mux::GoAwayCode::Normal,
-            },
-            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
-        }),
-        Err(_) => Some(ConnectError::TimedOut {
-            during: "the first ping of the session".into(),
-        }),
-    };
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    announced.set();
-    Ok(Session {
-        inner: Arc::new(Inner {
-            mux,
-            peer,
-            layers,
-            meter,
-            label,
-            tls_exporter,
-            handshake_time: started.elapsed(),
-            open_timeout: config.open_timeout,
-            arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
-        }),
-    })
 }

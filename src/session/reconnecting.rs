@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::announce::in_runtime;
 use super::backoff::Backoff;
 use super::{ConnectError, Session};
 use crate::stack::StackConfig;
@@ -129,7 +130,7 @@ impl Reconnecting {
         F: FnMut() -> A + Send + 'static,
         A: Future<Output = Result<Session, ConnectError>> + Send + 'static,
     {
-        super::in_runtime()?;
+        in_runtime()?;
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
         let (tell, standing) = watch::channel(Standing::Up(session.clone()));

@@ -326,9 +326,11 @@ mod tests {
         assert!(start.elapsed() < 2 * STAGGER, "{:?}", start.elapsed());
         // One that fails holds up nobody at all, and each failure is told, in their order.
         let start = Instant::now();
-        let connect = async |address| match address == dead {
-            true => std::future::pending().await,
-            false => Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)),
+        let connect = async |address| {
+            if address == dead {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused))
         };
         let failed = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
         let told = failed
