@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cepa_transports::{Endpoint, Layer, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
@@ -15,23 +16,57 @@ use crate::tls::TlsError;
 use super::bound::Bound;
 use super::error::{self, SessionEnd};
 use super::incoming::Arrivals;
+use super::runtime::in_runtime;
 use super::witness::{Announced, Witness};
 use super::{ConnectError, Inner, Session};
 
-/// Timers, sockets and tasks are tokio's: without its runtime they panic.
-pub(super) fn in_runtime() -> Result<(), ConnectError> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(ConnectError::NoRuntime),
+impl Session {
+    /// Dials an address and makes a session, in the role of the client.
+    ///
+    /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
+    /// drives the session in a task of its own. The peer is told why, where it is refused.
+    ///
+    /// # Errors
+    /// One line that says what to do; [`ConnectError::may_pass`] tells what may work later.
+    /// [`ConnectError::NoRuntime`] outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        in_runtime()?;
+        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
+    }
+
+    /// Makes a session on a stream, in either role; the other end must take the other one.
+    ///
+    /// The stream may be one of tokio's (TCP, Unix, duplex), or any other
+    /// [`ByteStream`](crate::ByteStream) with a word on where it leads: [`Stream::from_io`]. `layers` are those of
+    /// the address, topmost first; none means `mux+tls`. Otherwise as [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up, and drops the stream.
+    pub async fn over(
+        stream: impl Into<Stream>,
+        layers: &[Layer],
+        side: Side,
+        config: &StackConfig,
+    ) -> Result<Self, ConnectError> {
+        let stream = stream.into();
+        in_runtime()?;
+        announce(
+            stack::build(stream, layers, side, config).await?,
+            side,
+            config,
+        )
+        .await
     }
 }
 
 /// Puts the mux on a stack, and waits for the first ping.
-pub(super) async fn announce(
-    built: Built,
-    side: Side,
-    config: &StackConfig,
-) -> Result<Session, ConnectError> {
+async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
     let Built {
         mut onion,
         meter,

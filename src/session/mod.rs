@@ -111,6 +111,7 @@
 //! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `inner.rs` | TLS inside a substream, and what binds it to service and session |
+//! | `runtime.rs` | whether there is a runtime |
 //! | `announce.rs` | makes a session of a stack of layers |
 //! | `opening.rs` | opening a substream |
 //! | `options.rs` | how a substream is opened |
@@ -126,14 +127,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::meter::Meter;
-use cepa_transports::{Endpoint, Layer, Stream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::Side;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
-use crate::stack::{self, StackConfig};
 use crate::tls::{Peer, TlsConfig};
 
 mod announce;
@@ -146,6 +144,7 @@ mod inner;
 mod opening;
 mod options;
 mod reconnecting;
+mod runtime;
 mod service;
 mod substream;
 mod witness;
@@ -158,11 +157,11 @@ pub use options::OpenOptions;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
-use announce::{announce, in_runtime};
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
 use options::Stage;
+use runtime::in_runtime;
 
 /// A session with one peer. Clones are handles on the same session.
 #[derive(Clone)]
@@ -183,49 +182,6 @@ struct Inner {
 }
 
 impl Session {
-    /// Dials an address and makes a session, in the role of the client.
-    ///
-    /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
-    /// drives the session in a task of its own. The peer is told why, where it is refused.
-    ///
-    /// # Errors
-    /// One line that says what to do; [`ConnectError::may_pass`] tells what may work later.
-    /// [`ConnectError::NoRuntime`] outside a tokio runtime.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives the attempt up.
-    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
-        in_runtime()?;
-        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
-    }
-
-    /// Makes a session on a stream, in either role; the other end must take the other one.
-    ///
-    /// The stream may be one of tokio's (TCP, Unix, duplex), or any other
-    /// [`ByteStream`](crate::ByteStream) with a word on where it leads: [`Stream::from_io`]. `layers` are those of
-    /// the address, topmost first; none means `mux+tls`. Otherwise as [`dial`](Self::dial).
-    ///
-    /// # Errors
-    /// As for [`dial`](Self::dial).
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives the attempt up, and drops the stream.
-    pub async fn over(
-        stream: impl Into<Stream>,
-        layers: &[Layer],
-        side: Side,
-        config: &StackConfig,
-    ) -> Result<Self, ConnectError> {
-        let stream = stream.into();
-        in_runtime()?;
-        announce(
-            stack::build(stream, layers, side, config).await?,
-            side,
-            config,
-        )
-        .await
-    }
-
     /// Whether both are handles on the same session.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)

@@ -7,10 +7,10 @@ use tokio::time::timeout;
 
 use crate::onion::Onion;
 
-use super::announce::in_runtime;
 use super::error::{OpenError, SessionEnd, Sub};
 use super::header::{Answer, HeaderError, InnerTls, Request, Status};
 use super::options::{OpenOptions, Stage};
+use super::runtime::in_runtime;
 use super::{Session, incoming};
 
 impl Session {

@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::announce::in_runtime;
 use super::backoff::Backoff;
+use super::runtime::in_runtime;
 use super::{ConnectError, Session};
 use crate::stack::StackConfig;
 

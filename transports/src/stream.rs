@@ -136,20 +136,6 @@ pub(crate) trait Wire: ByteStream {
     fn cut_when_dropped(&mut self, _: bool) {}
 }
 
-/// One of a program's own, connected or accepted.
-impl From<tokio::net::TcpStream> for Stream {
-    fn from(stream: tokio::net::TcpStream) -> Self {
-        crate::tcp::stream(stream)
-    }
-}
-
-/// One of a program's own, connected or accepted.
-impl From<tokio::net::UnixStream> for Stream {
-    fn from(stream: tokio::net::UnixStream) -> Self {
-        crate::unix::stream(stream)
-    }
-}
-
 /// One end of a pipe inside this process.
 impl From<tokio::io::DuplexStream> for Stream {
     fn from(stream: tokio::io::DuplexStream) -> Self {

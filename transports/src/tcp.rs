@@ -162,11 +162,13 @@ async fn resolve(
 }
 
 /// One that somebody else has connected or accepted.
-pub(crate) fn stream(stream: TcpStream) -> Stream {
-    match stream.peer_addr() {
-        Ok(address) => wrap(stream, address),
-        // It is broken already, which the first read or write tells.
-        Err(_) => Stream::from_wire(stream, "tcp"),
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        match stream.peer_addr() {
+            Ok(address) => wrap(stream, address),
+            // It is broken already, which the first read or write tells.
+            Err(_) => Self::from_wire(stream, "tcp"),
+        }
     }
 }
 
