@@ -13,6 +13,9 @@
     )
 )]
 
+#[macro_use]
+mod setters;
+
 pub mod gate;
 pub mod identity;
 pub mod link;

@@ -15,10 +15,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::mux::{GoAwayCode, Substream};
+use cepa::mux::{GoAwayCode, StreamTimeouts, Substream};
 use cepa::onion::Onion;
-use cepa::session::OpenError;
-use cepa::session::SessionEnd;
+use cepa::session::{OpenError, OpenOptions, SessionEnd};
 use cepa::transports::{self, Listener, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -206,7 +205,11 @@ async fn open(
     service: &str,
     link: &Link,
 ) -> Result<Option<Onion<Substream>>, OpenError> {
-    let opening = link.session.open_untimed(service);
+    // The client leaves when it takes too long, and the session's keepalive finds out whether the peer lives.
+    let as_long_as_it_takes = OpenOptions::new()
+        .timeouts(StreamTimeouts::NONE)
+        .patience(Duration::MAX);
+    let opening = link.session.open_with(service, &as_long_as_it_takes);
     tokio::pin!(opening);
     let late = tokio::time::sleep(LONG);
     tokio::pin!(late);

@@ -39,6 +39,22 @@ pub struct Config {
     pub remembered: usize,
 }
 
+setters!(Config {
+    with_all => all: usize,
+    with_one_source => one_source: usize,
+    with_waiting => waiting: usize,
+    with_waiting_one_source => waiting_one_source: usize,
+    with_patience => patience: Duration,
+    with_grace => grace: Duration,
+    with_stale => stale: Duration,
+    with_penalty_refused => penalty_refused: Duration,
+    with_penalty_timed_out => penalty_timed_out: Duration,
+    with_tolerated => tolerated: Duration,
+    with_most => most: Duration,
+    with_proven => proven: Duration,
+    with_remembered => remembered: usize,
+});
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -42,6 +42,17 @@ pub struct Config {
     pub chatter: Option<ChatterSink>,
 }
 
+setters!(Config {
+    with_rate => rate: Option<f64>,
+    with_escapes => escapes: Escapes,
+    with_payload_max => payload_max: u16,
+    with_mtu => mtu: Option<u16>,
+    with_duplex => duplex: Duplex,
+    with_window => window: u8,
+    with_give_up => give_up: Duration,
+    with_chatter => chatter: Option<ChatterSink>,
+});
+
 impl Default for Config {
     fn default() -> Self {
         Self {

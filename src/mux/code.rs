@@ -188,6 +188,15 @@ impl fmt::Display for ByPeer {
 }
 
 impl Refusal {
+    /// Whether it is a limit of the peer's, so that it may work when something has ended.
+    #[must_use]
+    pub fn is_limit(self) -> bool {
+        match self {
+            Self::Streams | Self::Backlog | Self::Memory => true,
+            Self::GoingAway | Self::Application => false,
+        }
+    }
+
     /// The code of the reset that says so.
     pub(crate) fn code(self) -> u32 {
         match self {

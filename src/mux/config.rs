@@ -93,6 +93,28 @@ pub struct Config {
     pub close_timeout: Duration,
 }
 
+setters!(Config {
+    with_max_inbound_streams => max_inbound_streams: usize,
+    with_max_outbound_streams => max_outbound_streams: usize,
+    with_accept_backlog => accept_backlog: usize,
+    with_receive_window => receive_window: u32,
+    with_max_receive_window => max_receive_window: u32,
+    with_receive_budget => receive_budget: usize,
+    with_receive_pool => receive_pool: Option<ReceivePool>,
+    with_send_queue => send_queue: usize,
+    with_pacing => pacing: bool,
+    with_line_rate => line_rate: Option<f64>,
+    with_reset_burst => reset_burst: u32,
+    with_reset_rate => reset_rate: u32,
+    with_queued_pongs => queued_pongs: usize,
+    with_stray_bytes => stray_bytes: u64,
+    with_events => events: usize,
+    with_keepalive_interval => keepalive_interval: Option<Duration>,
+    with_keepalive_timeout => keepalive_timeout: Duration,
+    with_stream_timeouts => stream_timeouts: StreamTimeouts,
+    with_close_timeout => close_timeout: Duration,
+});
+
 impl Default for Config {
     fn default() -> Self {
         Self {

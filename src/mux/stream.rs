@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::chunk;
@@ -53,6 +53,13 @@ impl Substream {
             key,
             piece: Bytes::new(),
         }
+    }
+
+    /// Two halves, for two tasks; `reader.unsplit(writer)` joins them again.
+    ///
+    /// Dropping the write half ends nothing: `shutdown` does. When both are dropped, so is the stream.
+    pub fn into_split(self) -> (ReadHalf<Self>, WriteHalf<Self>) {
+        tokio::io::split(self)
     }
 
     /// The number of the stream on the wire: odd when the session's client opened it.

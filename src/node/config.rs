@@ -38,6 +38,17 @@ pub struct NodeConfig {
     pub upgrade_after: Duration,
 }
 
+setters!(NodeConfig {
+    with_stack => stack: StackConfig,
+    with_resolver => resolver: Option<Arc<dyn Resolver>>,
+    with_gate => gate: gate::Config,
+    with_shares => shares: ShareLimits,
+    with_idle_timeout => idle_timeout: Option<Duration>,
+    with_local_hints => local_hints: bool,
+    with_stagger => stagger: Duration,
+    with_upgrade_after => upgrade_after: Duration,
+});
+
 impl NodeConfig {
     /// The defaults, for this identity; `trust` decides who may have a session with it.
     #[must_use]

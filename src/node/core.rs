@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,16 +24,19 @@ use super::access::Access;
 use super::call::Call;
 use super::config::NodeConfig;
 use super::event::{Event, Events, Queue};
+use super::flights::{Flight, Flights};
+use super::handler::HandlerOutput;
+use super::listening::Listeners;
 use super::live::Live;
 use super::protocol::{Protocol, ProtocolError, Route, matches};
 use super::shares::Shares;
 use super::table::{Origin, Table};
-use super::turns::Turns;
 
 /// How long a peer may take to answer a goodbye.
 pub(super) const GOODBYE: Duration = Duration::from_secs(3);
 
-type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>;
+/// What it ends with is the text of its error, if there was one.
+type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 /// A service that peers can open.
 #[derive(Clone)]
@@ -44,10 +48,13 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new<H, F>(access: Access, handler: H) -> Self
     where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |call| Box::pin(handler(call)));
+        let handler: Handler = Arc::new(move |call| {
+            let serving = handler.clone()(call);
+            Box::pin(async move { serving.await.into_error() })
+        });
         Self { access, handler }
     }
 }
@@ -63,8 +70,8 @@ pub(super) struct Core {
     pub(super) id: PeerId,
     pub(super) gate: Gate,
     pub(super) shares: Shares,
-    /// Turns at dialling a peer.
-    pub(super) turns: Turns,
+    /// Dials that are under way.
+    pub(super) flights: Flights<Flight>,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
     services: Mutex<BTreeMap<String, Service>>,
@@ -73,6 +80,7 @@ pub(super) struct Core {
     protocols: Mutex<Vec<Added>>,
     route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
+    pub(super) listeners: Listeners,
     events: Queue,
     /// Nothing new is taken from then on.
     pub(super) stop: CancellationToken,
@@ -91,13 +99,14 @@ impl Core {
             id,
             gate: Gate::new(config.gate.clone()),
             shares: Shares::new(config.shares),
-            turns: Turns::default(),
+            flights: Flights::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),
             protocols: Mutex::default(),
             route: Mutex::default(),
             table: Mutex::new(Table::new(id)),
+            listeners: Listeners::default(),
             events: Queue::new(),
             stop: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -255,6 +264,10 @@ impl Core {
 
     pub(super) async fn shutdown(&self, patience: Duration) {
         self.stop.cancel();
+        if Handle::try_current().is_err() {
+            // Without timers nothing can be waited for.
+            return self.end();
+        }
         self.handlers.close();
         let _ = timeout(patience, self.handlers.wait()).await;
         self.end();

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use cepa_transports::Endpoint;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
-use crate::mux::Substream;
+use crate::mux::{Refusal, Substream};
 use crate::onion::Onion;
 use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
@@ -21,6 +23,7 @@ use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
+use super::flights::{Flight, Hints};
 use super::live::Path;
 use super::protocol::RouteErrorKind;
 use super::sessions::{ShutDown, register};
@@ -64,7 +67,14 @@ pub(super) async fn open(
         let error = match session.open(address.service()).await {
             Ok(stream) => return Ok(stream),
             // It ended just now, or was being retired: another one will do.
-            Err(OpenError::Session(_) | OpenError::Mux(_)) if attempts < ATTEMPTS => {
+            Err(
+                OpenError::Session(_)
+                | OpenError::Mux(_)
+                | OpenError::RefusedStream {
+                    reason: Refusal::GoingAway,
+                    ..
+                },
+            ) if attempts < ATTEMPTS => {
                 core.forget(&session);
                 continue;
             }
@@ -146,41 +156,66 @@ fn with_hints(
     needed_by: Option<PeerId>,
     want: Want,
 ) -> BoxFuture<'_, Result<Session, DialError>> {
-    let there = move || {
-        let table = core.table();
-        let found = match want {
-            Want::Any => table.chosen(peer),
-            Want::Dialled => table.dialled(peer),
-        };
-        found.map(|(_, _, live)| live.session)
-    };
     Box::pin(async move {
-        if let Some(session) = there() {
-            return Ok(session);
-        }
-        let _turn = core.turns.wait(peer, needed_by).await;
-        // While we waited, another one dialled; or the peer did.
-        if let Some(session) = there() {
+        if let Some(session) = there(core, peer, want) {
             return Ok(session);
         }
         if core.is_stopping() {
             return Err(DialError::ShutDown);
         }
-        let asked = hints.is_empty();
-        let mut hints = if asked {
-            resolve(core, peer).await?
-        } else {
-            hints
-        };
-        let (session, path) = race(core, peer, hints.clone()).await?;
-        let taken = register(core, session.clone(), path, None).await;
-        taken.map_err(|ShutDown| DialError::ShutDown)?;
-        if asked {
-            hints.retain(|hint| !hint.is_relay());
-            upgrade_later(core, peer, hints);
+        if Handle::try_current().is_err() {
+            return Err(DialError::NoRuntime);
         }
-        Ok(session)
+        let place = core.flights.board(
+            peer,
+            needed_by,
+            |flight| flight.hints().join(&hints),
+            || start(core, peer, Hints::new(&hints), want),
+        );
+        match place.flight() {
+            Some(flight) => flight.arrive(peer, || there(core, peer, want)).await,
+            None => fly(core, peer, &Hints::new(&hints), want).await,
+        }
     })
+}
+
+/// The session that there is with a peer, if it will do.
+fn there(core: &Core, peer: PeerId, want: Want) -> Option<Session> {
+    let table = core.table();
+    let found = match want {
+        Want::Any => table.chosen(peer),
+        Want::Dialled => table.dialled(peer),
+    };
+    found.map(|(_, _, live)| live.session)
+}
+
+/// Begins a dial in a task of its own.
+fn start(core: &Arc<Core>, peer: PeerId, hints: Hints, want: Want) -> Flight {
+    let (tell, outcome) = watch::channel(None);
+    let hints = Arc::new(hints);
+    let (own, ours) = (Arc::clone(core), Arc::clone(&hints));
+    let task = core.tasks.spawn(async move {
+        let outcome = fly(&own, peer, &ours, want).await;
+        tell.send_replace(Some(outcome));
+    });
+    Flight::new(hints, outcome, task.abort_handle())
+}
+
+/// Dials a peer, unless there is a session by now, and takes in what comes of it.
+async fn fly(
+    core: &Arc<Core>,
+    peer: PeerId,
+    hints: &Hints,
+    want: Want,
+) -> Result<Session, DialError> {
+    if let Some(session) = there(core, peer, want) {
+        return Ok(session);
+    }
+    let (session, path) = race(core, peer, hints).await?;
+    let taken = register(core, session.clone(), path, None).await;
+    taken.map_err(|ShutDown| DialError::ShutDown)?;
+    upgrade_later(core, peer, hints.direct());
+    Ok(session)
 }
 
 /// Hints for an address that has none; at least one, relays last.
@@ -188,10 +223,7 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
     let Some(resolver) = &core.config.resolver else {
         return Err(DialError::NoHints { peer });
     };
-    let found = tokio::select! {
-        found = resolver.resolve(peer) => found,
-        () = core.stopping() => return Err(DialError::ShutDown),
-    };
+    let found = resolver.resolve(peer).await.map_err(Arc::new);
     let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
     hints.truncate(MAX_HINTS);
     let hints = usable(core, peer, hints)?;
@@ -202,20 +234,26 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
 }
 
 /// Tries the hints in their order, each a little later than the one before, until one has led to the peer.
-/// The next one is tried at once when one fails; those that are on their way are given up then.
-async fn race(
-    core: &Arc<Core>,
-    peer: PeerId,
-    hints: Vec<Hint>,
-) -> Result<(Session, Path), DialError> {
-    let mut waiting = hints.into_iter();
+/// The next one is tried at once when one fails; those that are on their way are given up then. More may come meanwhile, of
+/// others who dial the peer, or of the resolver.
+async fn race(core: &Arc<Core>, peer: PeerId, hints: &Hints) -> Result<(Session, Path), DialError> {
     let mut running = FuturesUnordered::new();
-    let mut attempts = Vec::new();
+    let mut resolving = None;
+    let (mut attempts, mut unresolved) = (Vec::new(), None);
     let mut next_at = Instant::now();
     loop {
-        let more = waiting.len() > 0;
-        if !more && running.is_empty() {
-            return Err(DialError::Failed { peer, attempts });
+        if hints.take_question() {
+            resolving = Some(Box::pin(resolve(core, peer)));
+        }
+        let more = hints.are_waiting();
+        if !more && running.is_empty() && resolving.is_none() {
+            if !hints.close() {
+                continue;
+            }
+            return Err(match unresolved {
+                Some(error) if attempts.is_empty() => error,
+                _ => DialError::Failed { peer, attempts },
+            });
         }
         tokio::select! {
             Some((hint, result)) = running.next(), if !running.is_empty() => match result {
@@ -225,8 +263,15 @@ async fn race(
                     next_at = Instant::now();
                 }
             },
+            Some(found) = OptionFuture::from(resolving.as_mut()), if resolving.is_some() => {
+                resolving = None;
+                match found {
+                    Ok(found) => hints.resolved(&found),
+                    Err(error) => unresolved = Some(error),
+                }
+            }
             () = sleep_until(next_at), if more => {
-                if let Some(hint) = waiting.next() {
+                if let Some(hint) = hints.next() {
                     next_at = Instant::now() + core.config.stagger;
                     running.push(async move {
                         let result = attempt(core, peer, &hint).await;
@@ -234,6 +279,7 @@ async fn race(
                     });
                 }
             }
+            () = hints.more() => {}
             () = core.stopping() => return Err(DialError::ShutDown),
         }
     }
@@ -333,7 +379,7 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
             if !is_relayed(&core, peer) {
                 break;
             }
-            if let Ok((session, path)) = race(&core, peer, hints.clone()).await {
+            if let Ok((session, path)) = race(&core, peer, &Hints::new(&hints)).await {
                 let _ = register(&core, session, path, None).await;
                 break;
             }

@@ -1,5 +1,8 @@
 //! Why a peer was not reached.
 
+use std::io;
+use std::sync::Arc;
+
 use crate::identity::PeerId;
 use crate::session::{ConnectError, OpenError};
 use crate::tls::TlsError;
@@ -9,7 +12,7 @@ use super::protocol::{RouteError, RouteErrorKind};
 use super::resolve::ResolveError;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
     /// The address is this node's own.
@@ -50,7 +53,7 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
         /// Why.
-        error: ResolveError,
+        error: Arc<ResolveError>,
     },
     /// No hint led to the peer.
     #[error("cannot reach {peer}: {}", list(attempts))]
@@ -60,9 +63,21 @@ pub enum DialError {
         /// What was tried, in this order, and what came of it.
         attempts: Vec<(Hint, AttemptError)>,
     },
+    /// The task that dialled is gone without an outcome: a route or a resolver of the application has panicked in it, or the
+    /// runtime that it ran in has ended.
+    #[error(
+        "the task that dialled {peer} is gone: look for a panic, or for a runtime that has ended"
+    )]
+    Gone {
+        /// Whom to reach.
+        peer: PeerId,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShutDown,
+    /// It was called outside a tokio runtime, which has the sockets and timers.
+    #[error("no peer can be dialled outside a tokio runtime: call it inside one")]
+    NoRuntime,
 }
 
 impl DialError {
@@ -78,8 +93,15 @@ impl DialError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Own { .. } | Self::Loop { .. } | Self::LocalHint { .. } | Self::ShutDown => false,
-            Self::NoHints { .. } | Self::Unresolved { .. } | Self::Failed { .. } => true,
+            Self::Own { .. }
+            | Self::Loop { .. }
+            | Self::LocalHint { .. }
+            | Self::ShutDown
+            | Self::NoRuntime => false,
+            Self::NoHints { .. }
+            | Self::Unresolved { .. }
+            | Self::Failed { .. }
+            | Self::Gone { .. } => true,
         }
     }
 
@@ -105,7 +127,7 @@ impl DialError {
 }
 
 /// Why one hint did not lead to the peer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttemptError {
     /// No session on the stream that the hint led to, or no stream.
@@ -138,7 +160,7 @@ pub enum AttemptError {
 }
 
 /// Why a service of a peer was not opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReachError {
     /// There is no session with the peer.
@@ -152,6 +174,32 @@ pub enum ReachError {
         /// Why not.
         error: OpenError,
     },
+}
+
+impl From<DialError> for io::Error {
+    fn from(error: DialError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            DialError::Own { .. } | DialError::Loop { .. } => Kind::InvalidInput,
+            DialError::LocalHint { .. } => Kind::PermissionDenied,
+            DialError::NoHints { .. } | DialError::Unresolved { .. } => Kind::NotFound,
+            DialError::Failed { .. } if error.is_refused() => Kind::PermissionDenied,
+            DialError::Failed { .. } => Kind::HostUnreachable,
+            DialError::Gone { .. } | DialError::ShutDown => Kind::NotConnected,
+            DialError::NoRuntime => Kind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<ReachError> for io::Error {
+    fn from(error: ReachError) -> Self {
+        let kind = match &error {
+            ReachError::Dial(error) => io::Error::from(error.clone()).kind(),
+            ReachError::Open { error, .. } => io::Error::from(error.clone()).kind(),
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 fn list(attempts: &[(Hint, AttemptError)]) -> String {

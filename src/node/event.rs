@@ -99,6 +99,15 @@ pub enum Event {
         /// Why.
         reason: Refused,
     },
+    /// A handler ended with an error; its substream was reset, unless it had shut it down, and everything else goes on.
+    HandlerFailed {
+        /// Whom it served.
+        peer: PeerId,
+        /// Which service.
+        service: String,
+        /// In the handler's words.
+        error: String,
+    },
     /// A handler panicked; its substream was reset, everything else goes on.
     HandlerPanicked {
         /// Whom it served.
@@ -169,6 +178,7 @@ impl Event {
             | Self::SessionDown { peer, .. }
             | Self::CertificateExpired { peer }
             | Self::Refused { peer, .. }
+            | Self::HandlerFailed { peer, .. }
             | Self::HandlerPanicked { peer, .. } => Some(*peer),
             Self::Protocol(event) => event.peer(),
             _ => None,
@@ -231,6 +241,16 @@ impl fmt::Display for Line<'_> {
                 f,
                 "refused {peer} the service {}: {reason}",
                 quoted(service)
+            ),
+            Event::HandlerFailed {
+                peer,
+                service,
+                error,
+            } => write!(
+                f,
+                "the service {} failed for {peer}: {}",
+                quoted(service),
+                clean(error, usize::MAX)
             ),
             Event::HandlerPanicked { peer, service } => write!(
                 f,
@@ -409,6 +429,11 @@ mod tests {
                     peer,
                     service: text.clone(),
                     reason: Refused::Other(text.clone()),
+                },
+                Event::HandlerFailed {
+                    peer,
+                    service: text.clone(),
+                    error: text.clone(),
                 },
                 Event::HandlerPanicked {
                     peer,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, TransportError};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -35,6 +36,9 @@ pub enum ListenError {
     /// The node is shut down.
     #[error("the node is shut down: make another one")]
     ShutDown,
+    /// It was called outside a tokio runtime, which has the sockets.
+    #[error("nothing can be listened on outside a tokio runtime: call it inside one")]
+    NoRuntime,
 }
 
 /// Why a listener has ended. Each text is one line.
@@ -99,6 +103,9 @@ pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listen
     if core.is_stopping() {
         return Err(ListenError::ShutDown);
     }
+    if Handle::try_current().is_err() {
+        return Err(ListenError::NoRuntime);
+    }
     let listener = transports::listen(endpoint).await?;
     let endpoint = listener.endpoint().clone();
     core.emit(Event::Listening {
@@ -110,7 +117,15 @@ pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listen
         endpoint: endpoint.clone(),
         core: Arc::clone(core),
     };
-    let task = core.tasks.spawn(accepting.run(listener));
+    let place = core.listeners.enter(endpoint.clone());
+    let task = core.tasks.spawn(async move {
+        // Dropped behind the listener: its address is free then.
+        let place = place;
+        tokio::select! {
+            ended = accepting.run(listener) => ended,
+            () = place.closed() => Ok(()),
+        }
+    });
     Ok(Listening { endpoint, task })
 }
 

@@ -43,10 +43,12 @@
 //! | `admit.rs` | who a peer is to this node, and whether there is room for its session |
 //! | `protocol.rs` | what protocols and routes are |
 //! | `table.rs` | the sessions, and which of several is used |
-//! | `turns.rs` | who of several dials a peer |
+//! | `flights.rs` | dials under way, and what those who want the same peer share |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `listeners.rs` | listeners, and the streams that come |
+//! | `listening.rs` | which listeners there are |
+//! | `handler.rs` | what handlers end with; calls as a stream |
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
@@ -57,7 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, Layer, Stream};
+use cepa_transports::{ByteStream, Endpoint, Layer, Remote, Stream};
 
 use crate::identity::{Identity, PeerId};
 use crate::mux::Substream;
@@ -74,14 +76,16 @@ mod core;
 mod dial;
 mod error;
 mod event;
+mod flights;
+mod handler;
 mod listeners;
+mod listening;
 mod live;
 mod protocol;
 mod resolve;
 mod sessions;
 mod shares;
 mod table;
-mod turns;
 
 pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
@@ -89,6 +93,7 @@ pub use call::{Call, CallContext};
 pub use config::NodeConfig;
 pub use error::{AttemptError, DialError, ReachError};
 pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
+pub use handler::{Calls, HandlerOutput};
 pub use listeners::{ListenError, ListenerEnd, Listening};
 pub use live::Path;
 pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
@@ -101,7 +106,7 @@ use self::core::{Core, Service};
 use self::live::Live;
 use self::shares::Holder;
 
-/// A node. Clones are handles on the same one.
+/// A node. Clones are handles on the same one, and equal.
 #[derive(Clone)]
 pub struct Node {
     core: Arc<Core>,
@@ -127,7 +132,8 @@ impl Drop for Owner {
 }
 
 impl Node {
-    /// A node without listeners, services and protocols. Must be used inside a tokio runtime.
+    /// A node without listeners, services and protocols. What listens, dials or waits has to be called inside a tokio runtime,
+    /// and gives an error outside.
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
         let core = Arc::new(Core::new(config));
@@ -179,8 +185,23 @@ impl Node {
         listeners::bind(&self.core, endpoint).await
     }
 
-    /// Makes a session of a stream that came in another way than through a listener, as its server, and serves it. `layers` as in
-    /// an address, none for the default; `via` are the relays on the way, the nearest first.
+    /// The addresses that are listened on, each with its real port, in the order in which they came.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Endpoint> {
+        self.core.listeners.endpoints()
+    }
+
+    /// Ends the listener at an address as [`listen`](Self::listen) returned it, and returns whether there was one. The address
+    /// is free then; sessions that came through it go on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back.
+    pub async fn unlisten(&self, endpoint: &Endpoint) -> bool {
+        self.core.listeners.close(endpoint).await
+    }
+
+    /// Makes a session of a stream that came in another way than through a listener, as its server, and serves it. Where it
+    /// came from decides whose place it takes at the [gate](NodeConfig::gate), and stands in events.
     ///
     /// # Errors
     /// Why it was turned away.
@@ -188,6 +209,23 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future gives the handshake up.
     pub async fn accept(
+        &self,
+        stream: impl ByteStream,
+        origin: Remote,
+    ) -> Result<Session, TurnedAway> {
+        let stream = Stream::from_io(stream, origin.to_string()).with_remote(origin);
+        self.accept_via(stream, &[], Vec::new()).await
+    }
+
+    /// As [`accept`](Self::accept), for a stream that says itself where it comes from. `layers` as in an address, none for the
+    /// default; `via` are the relays on the way, the nearest first.
+    ///
+    /// # Errors
+    /// Why it was turned away.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the handshake up.
+    pub async fn accept_via(
         &self,
         stream: Stream,
         layers: &[Layer],
@@ -206,8 +244,25 @@ impl Node {
     // ---- services ------------------------------------------------------------------------------
 
     /// Offers a service. The handler runs in a task of its own for each substream that is opened for
-    /// it, and is dropped when the node shuts down and its time is up; a panic in it resets that substream. A name that is there
-    /// already is replaced.
+    /// it, and is dropped when the node shuts down and its time is up; a panic in it resets that substream, and so does an error
+    /// that it returns ([`HandlerOutput`]). A name that is there already is replaced.
+    ///
+    /// Each call gets a clone of the handler, so an `async move` closure may capture what can be cloned, an [`Arc`] for
+    /// instance:
+    ///
+    /// ```
+    /// # use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// # use cepa::node::{Access, Node};
+    /// # use tokio::io::AsyncWriteExt;
+    /// # fn example(node: &Node) -> Result<(), cepa::session::ServiceNameError> {
+    /// let visitors = Arc::new(AtomicU64::new(0));
+    /// node.serve("counter", Access::Anyone, async move |call| {
+    ///     let mut stream = call.accept().await?;
+    ///     stream.write_u64(visitors.fetch_add(1, Ordering::Relaxed)).await?;
+    ///     stream.shutdown().await
+    /// })
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The name can't be one of a service: names that begin with `cepa.` belong to [`Protocol`]s.
@@ -218,8 +273,8 @@ impl Node {
         handler: H,
     ) -> Result<(), ServiceNameError>
     where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
     {
         let name = ServiceName::unreserved(name)?;
         let service = Service::new(access, handler);
@@ -231,10 +286,25 @@ impl Node {
     /// as [`serve`](Self::serve).
     pub fn serve_rest<H, F>(&self, access: Access, handler: H)
     where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
     {
         self.core.serve_rest(Service::new(access, handler));
+    }
+
+    /// Offers a service whose calls come as a stream, for a loop of the application's own. Whoever opens it waits while
+    /// nobody reads. A shutdown does not wait for what is done with the calls. Must be used inside a tokio runtime.
+    ///
+    /// # Errors
+    /// As for [`serve`](Self::serve).
+    pub fn incoming(&self, name: &str, access: Access) -> Result<Calls, ServiceNameError> {
+        let (tell, calls) = Calls::new();
+        self.serve(name, access, async move |call| {
+            if let Err(unread) = tell.send(call).await {
+                let _ = unread.0.refuse("nobody serves it any more").await;
+            }
+        })?;
+        Ok(calls)
     }
 
     /// Takes a service back; returns whether there was one of that name. Substreams that are open go on.
@@ -386,6 +456,9 @@ impl Node {
     }
 
     /// Runs something for a protocol until it is over or the node shuts down, in a task that the shutdown waits for.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let core = Arc::clone(&self.core);
         self.core.tasks.spawn(async move {
@@ -419,8 +492,8 @@ impl Node {
     /// and leads to the service only for whom [`serve_introduced`](Self::serve_introduced) is called.
     pub fn serve_reserved<H, F>(&self, name: String, access: Access, handler: H)
     where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
     {
         self.core.serve(name, Service::new(access, handler));
     }
@@ -436,6 +509,14 @@ impl Node {
         self.core.shutdown(patience).await;
     }
 }
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl Eq for Node {}
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

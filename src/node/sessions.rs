@@ -165,6 +165,12 @@ pub(super) async fn register(
         let number = table.add(peer, &live.who.former, origin, live.clone());
         (number, table.others(peer))
     };
+    // Who dials it need not wait for the rest of what it tries.
+    for id in std::iter::once(&peer).chain(&live.who.former) {
+        if let Some(flight) = core.flights.under_way(*id) {
+            flight.came();
+        }
+    }
     core.emit(Event::SessionUp {
         peer,
         path: live.path.clone(),
@@ -312,7 +318,7 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
                 call.admit_to(admitted);
                 // Circuits of others keep nobody from shutting down.
                 let busy = Some(busy).filter(|_| delays);
-                let serve = AssertUnwindSafe(move || protocol.serve(call));
+                let serve = AssertUnwindSafe(move || protocol.serve(call).map(|()| None).boxed());
                 guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
             }
@@ -352,19 +358,25 @@ async fn ends(core: Arc<Core>, live: Live) {
     let _ = timeout(GOODBYE, live.session.closed()).await;
 }
 
-/// Runs code of the application. Its panic ends here, with its substream.
+/// Runs code of the application. Its panic ends here, with its substream, and so does its error.
 async fn guarded(
     core: &Arc<Core>,
     live: &Live,
     name: &str,
-    started: std::thread::Result<BoxFuture<'static, ()>>,
+    started: std::thread::Result<BoxFuture<'static, Option<String>>>,
 ) {
     let served = match started {
         Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
         Err(panic) => Err(panic),
     };
-    if served.is_err() {
-        panicked(core, live, name);
+    match served {
+        Ok(None) => {}
+        Ok(Some(error)) => core.emit(Event::HandlerFailed {
+            peer: live.who.id,
+            service: name.to_owned(),
+            error,
+        }),
+        Err(_) => panicked(core, live, name),
     }
 }
 

@@ -105,6 +105,14 @@ pub struct ShareLimits {
     pub receive_memory_a_peer: usize,
 }
 
+setters!(ShareLimits {
+    with_sessions => sessions: Limits,
+    with_children => children: Limits,
+    with_descriptors => descriptors: Limits,
+    with_receive_memory => receive_memory: usize,
+    with_receive_memory_a_peer => receive_memory_a_peer: usize,
+});
+
 impl Default for ShareLimits {
     fn default() -> Self {
         let may_open = cepa_transports::descriptor_limit();

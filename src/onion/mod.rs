@@ -28,6 +28,7 @@
 //! | `change.rs` | push and pop |
 //! | `apart.rs` | a handshake whose trust policy takes its time, on a thread of its own |
 //! | `offer.rs` | the negotiated push |
+//! | `futures_io.rs` | the traits of the futures crate |
 
 use std::fmt;
 use std::io;
@@ -35,12 +36,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cepa_transports::ByteStream;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
 mod apart;
 mod buffer;
 mod change;
 mod engine;
+#[cfg(feature = "futures-io")]
+mod futures_io;
 mod info;
 mod io_impl;
 mod offer;
@@ -59,6 +63,10 @@ use wakers::Wakers;
 pub const MAX_LAYERS: usize = 8;
 
 /// A byte stream with a stack of TLS layers; see the [module](self).
+///
+/// It has tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite`, and with the feature `futures-io` those of the futures crate.
+/// Reading is cancel safe: what a dropped future has not returned stays in the stream. So is one write; not so `write_all`,
+/// which is many.
 pub struct Onion<T> {
     wire: T,
     engine: Engine,
@@ -111,6 +119,13 @@ impl<T: ByteStream> Onion<T> {
             wakers: Wakers::new(),
             away: None,
         }
+    }
+
+    /// Two halves, for two tasks; `reader.unsplit(writer)` joins them again.
+    ///
+    /// Dropping the write half ends nothing: `shutdown` does. When both are dropped, so is the stream.
+    pub fn into_split(self) -> (ReadHalf<Self>, WriteHalf<Self>) {
+        tokio::io::split(self)
     }
 }
 

@@ -26,6 +26,12 @@ pub enum SessionEnd {
         /// The reason that the peer gave.
         code: GoAwayCode,
     },
+    /// This end gave it up for a reason that is a fault or a limit, and told the peer.
+    #[error("{}", MuxError::GaveUp { code: *code })]
+    GaveUp {
+        /// The reason that was given.
+        code: GoAwayCode,
+    },
     /// A TLS layer failed, or was cut off.
     #[error("the session is lost: {0}")]
     Tls(#[source] TlsError),
@@ -41,7 +47,33 @@ impl SessionEnd {
         match self {
             Self::Closed | Self::ClosedByPeer => true,
             Self::GoneAway { code } => code.is_clean(),
-            Self::Tls(_) | Self::Lost(_) => false,
+            Self::GaveUp { .. } | Self::Tls(_) | Self::Lost(_) => false,
+        }
+    }
+
+    /// Whether this end has ended it, and neither the peer nor a failure.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Closed | Self::GaveUp { .. })
+    }
+
+    /// Whether one of the ends had no room for it.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        let (Self::GoneAway { code } | Self::GaveUp { code }) = self else {
+            return false;
+        };
+        matches!(code, GoAwayCode::Limit(_))
+    }
+
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Closed => io::ErrorKind::NotConnected,
+            Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => {
+                io::ErrorKind::ConnectionAborted
+            }
+            Self::Tls(error) => io::Error::from(error.clone()).kind(),
+            Self::Lost(error) => io::Error::from(error.clone()).kind(),
         }
     }
 
@@ -53,6 +85,7 @@ impl SessionEnd {
             } => Self::ClosedByPeer,
             MuxError::GoAway { code } => Self::GoneAway { code },
             MuxError::GaveUp { code } if code.is_clean() => Self::Closed,
+            MuxError::GaveUp { code } => Self::GaveUp { code },
             MuxError::Io(error) => match tls_inside(&error) {
                 Some(tls) => Self::Tls(tls),
                 None => Self::Lost(MuxError::Io(error)),
@@ -138,6 +171,28 @@ pub enum OpenError {
         /// The service that was asked for.
         service: String,
     },
+    /// The peer's mux refused the substream unseen: a limit of the peer's, or it takes no more in this session.
+    #[error("the peer refused {} unseen: {reason}", named(service))]
+    RefusedStream {
+        /// The service that was asked for.
+        service: String,
+        /// Which limit, or why else.
+        reason: mux::Refusal,
+    },
+    /// No substream could be opened in time: as many are open here as may be
+    /// ([`mux::Config::max_outbound_streams`](crate::mux::Config::max_outbound_streams)), or as many wait for the
+    /// peer as it takes at once. The peer has heard nothing of this one.
+    #[error(
+        "there was no room for one more substream in time to ask for {}: end some, or try again later",
+        named(service)
+    )]
+    NoRoom {
+        /// The service that was to be asked for.
+        service: String,
+    },
+    /// It was called outside a tokio runtime.
+    #[error("no substream can be opened outside a tokio runtime: call it inside one")]
+    NoRuntime,
     /// The peer did not answer in time.
     #[error(
         "the peer did not answer for {} in time: is what stands behind it alive?",
@@ -186,9 +241,46 @@ impl OpenError {
         }
     }
 
+    /// Whether a limit stands in the way, of this end or of the peer: it works when something has ended.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::RefusedStream { reason, .. } => reason.is_limit(),
+            Self::Session(end) => end.is_limit(),
+            _ => false,
+        }
+    }
+
+    /// Whether the peer's application has seen nothing of it, so that the same can be asked again, here or in another
+    /// session, without being done twice.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        match self {
+            Self::RefusedStream { .. } | Self::NoRoom { .. } | Self::NoRuntime => true,
+            Self::Mux(error) => error.is_safe_to_retry(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is this end that stands in the way, and the peer was not asked.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } | Self::NoRuntime | Self::Name { .. } => true,
+            Self::Mux(error) => !matches!(error, mux::OpenError::PeerGoneAway { .. }),
+            Self::Session(end) => end.is_local(),
+            _ => false,
+        }
+    }
+
     /// The substream failed before there was an answer.
     pub(super) fn from_io(error: &io::Error, service: &str) -> Self {
         match cause(error) {
+            Cause::Refused(reason) => Self::RefusedStream {
+                service: service.into(),
+                reason,
+            },
             Cause::Session(end) => Self::Session(end),
             Cause::TimedOut => Self::TimedOut {
                 service: service.into(),
@@ -197,6 +289,55 @@ impl OpenError {
                 service: service.into(),
             },
         }
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            OpenError::Refused { .. }
+            | OpenError::InnerTlsRequired { .. }
+            | OpenError::NoInnerTls { .. }
+            | OpenError::InnerTlsEndsBeyond { .. }
+            | OpenError::InnerTlsEndsHere { .. }
+            | OpenError::DialInstead { .. }
+            | OpenError::RefusedStream { .. } => Kind::ConnectionRefused,
+            OpenError::NoRoom { .. } => Kind::QuotaExceeded,
+            OpenError::NoRuntime => Kind::Unsupported,
+            OpenError::InnerBinding { .. } | OpenError::Protocol { .. } => Kind::InvalidData,
+            OpenError::Dropped { .. } => Kind::ConnectionReset,
+            OpenError::TimedOut { .. } => Kind::TimedOut,
+            OpenError::Name { .. } => Kind::InvalidInput,
+            OpenError::Tls(error) => io::Error::from(error.clone()).kind(),
+            OpenError::Mux(error) => io::Error::from(error.clone()).kind(),
+            OpenError::Session(end) => end.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<SessionEnd> for io::Error {
+    fn from(end: SessionEnd) -> Self {
+        io::Error::new(end.kind(), end)
+    }
+}
+
+impl From<AcceptError> for io::Error {
+    fn from(error: AcceptError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            AcceptError::WantsInnerTls
+            | AcceptError::WantsNoInnerTls
+            | AcceptError::WantsInnerTlsThrough
+            | AcceptError::WantsInnerTlsHere => Kind::ConnectionRefused,
+            AcceptError::InnerBinding => Kind::InvalidData,
+            AcceptError::Tls(error) => io::Error::from(error.clone()).kind(),
+            AcceptError::Dropped => Kind::ConnectionReset,
+            AcceptError::TimedOut => Kind::TimedOut,
+            AcceptError::Session(end) => end.kind(),
+        };
+        io::Error::new(kind, error)
     }
 }
 
@@ -232,9 +373,12 @@ pub enum AcceptError {
     /// TLS inside the substream failed.
     #[error("TLS inside the substream: {0}")]
     Tls(#[source] TlsError),
-    /// The peer took it back, or did not go on in time.
+    /// The peer took it back.
     #[error("the peer dropped the substream")]
     Dropped,
+    /// The peer did not go on in time, and the substream was given up here.
+    #[error("the peer did not go on in time, and the substream was given up")]
+    TimedOut,
     /// The session is over.
     #[error(transparent)]
     Session(#[from] SessionEnd),
@@ -244,7 +388,8 @@ impl AcceptError {
     pub(super) fn from_io(error: &io::Error) -> Self {
         match cause(error) {
             Cause::Session(end) => Self::Session(end),
-            Cause::TimedOut | Cause::Stream => Self::Dropped,
+            Cause::TimedOut => Self::TimedOut,
+            Cause::Refused(_) | Cause::Stream => Self::Dropped,
         }
     }
 }
@@ -252,6 +397,7 @@ impl AcceptError {
 /// What made a substream fail.
 enum Cause {
     Session(SessionEnd),
+    Refused(mux::Refusal),
     TimedOut,
     Stream,
 }
@@ -259,6 +405,8 @@ enum Cause {
 fn cause(error: &io::Error) -> Cause {
     match inside::<StreamError>(error) {
         Some(StreamError::Session(end)) => Cause::Session(SessionEnd::from_mux(end.clone())),
+        Some(StreamError::SessionClosedByPeer) => Cause::Session(SessionEnd::ClosedByPeer),
+        Some(StreamError::RefusedByPeer { reason }) => Cause::Refused(*reason),
         Some(StreamError::TimedOut(_)) => Cause::TimedOut,
         _ => Cause::Stream,
     }

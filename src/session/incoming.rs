@@ -249,7 +249,7 @@ impl Incoming {
         let secured = inner::accept(&mut onion, config, &bounds);
         let done = timeout(time, secured)
             .await
-            .unwrap_or(Err(AcceptError::Dropped));
+            .unwrap_or(Err(AcceptError::TimedOut));
         match done {
             Ok(()) => Ok(onion),
             Err(error) => {
@@ -290,7 +290,7 @@ impl Incoming {
     async fn answer(&mut self, answer: &Answer) -> Result<(), AcceptError> {
         match timeout(self.time, say(&mut self.onion, answer)).await {
             Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
-            Err(_) => Err(AcceptError::Dropped),
+            Err(_) => Err(AcceptError::TimedOut),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
 //! first thing that tells it that it was let in. Before the mux takes a byte, both ends have shown
 //! that they mean the same connection, the same two peers and the same layers (see
-//! [`Binding`]).
+//! [`Binding`](crate::stack::Binding)).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,11 +32,77 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A server accepts streams, makes a session of each in a task of its own, and serves each substream in another:
+//!
+//! ```
+//! # async fn server() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use cepa::Side;
+//! use cepa::identity::{AcceptAny, Identity, KeyKind};
+//! use cepa::session::{Incoming, Session};
+//! use cepa::stack::StackConfig;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let identity = Identity::generate(KeyKind::Ed25519)?;
+//! // Anybody may come; who it is, `incoming.peer()` says.
+//! let config = StackConfig::new(identity, Arc::new(AcceptAny));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # tokio::spawn(client(listener.local_addr()?));
+//! loop {
+//!     let (stream, from) = listener.accept().await?;
+//!     let config = config.clone();
+//!     # let one =
+//!     tokio::spawn(async move {
+//!         // Strangers get no further than this, nor hold it for longer than `config.stack_timeout`.
+//!         let session = match Session::over(stream, &[], Side::Server, &config).await {
+//!             Ok(session) => session,
+//!             Err(error) => return eprintln!("{from}: {error}"),
+//!         };
+//!         while let Ok(incoming) = session.accept().await {
+//!             tokio::spawn(serve(incoming));
+//!         }
+//!         eprintln!("{from}: {}", session.closed().await);
+//!     });
+//!     # break Ok(one.await?);
+//! }
+//! # }
+//!
+//! async fn serve(incoming: Incoming) -> std::io::Result<()> {
+//!     if incoming.service() != "shout" {
+//!         return Ok(incoming.refuse("only shout is here").await?);
+//!     }
+//!     let mut stream = incoming.accept().await?;
+//!     let mut text = String::new();
+//!     // Not more than this end wants to hold.
+//!     (&mut stream).take(1 << 16).read_to_string(&mut text).await?;
+//!     stream.write_all(text.to_uppercase().as_bytes()).await?;
+//!     stream.shutdown().await
+//! }
+//! # async fn client(at: std::net::SocketAddr) {
+//! #     let config = StackConfig::new(Identity::generate(KeyKind::Ed25519).unwrap(), Arc::new(AcceptAny));
+//! #     let session = Session::dial(&format!("tcp:{at}").parse().unwrap(), &config).await.unwrap();
+//! #     let mut stream = session.open("shout").await.unwrap();
+//! #     stream.write_all(b"hello").await.unwrap();
+//! #     stream.shutdown().await.unwrap();
+//! #     let mut answer = String::new();
+//! #     stream.read_to_string(&mut answer).await.unwrap();
+//! #     assert_eq!(answer, "HELLO");
+//! #     assert!(session.open("whisper").await.is_err());
+//! #     session.close().await;
+//! # }
+//! # use {std::sync::Arc, cepa::identity::{AcceptAny, Identity, KeyKind}, cepa::session::{Incoming, Session}, cepa::stack::StackConfig};
+//! # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! # tokio::runtime::Runtime::new().unwrap().block_on(server()).unwrap();
+//! ```
+//!
+//! A [`Node`](crate::node::Node) does all that by itself, with limits on who holds how much.
+//!
 //! # How a session ends
 //! [`Session::close`] says so in the mux (go-away) and in each TLS layer (close_notify), and waits
 //! until that has left. The other end reads [`SessionEnd::ClosedByPeer`]. When the stream below is
 //! cut, nothing of that comes, and the end is not [clean](SessionEnd::is_clean). When all handles of
-//! a session are dropped, substreams that are left go on; the session closes behind the last.
+//! a session are dropped, substreams that are left go on; the session closes behind the last. [`Session::drain`] lets what is
+//! open end before it closes.
 //! [`Reconnecting`] dials again when a session has ended, with the pauses of a [`Backoff`].
 //!
 //! | file | holds |
@@ -45,6 +111,11 @@
 //! | `service.rs` | what a service may be called, and the names that are cepa's own |
 //! | `incoming.rs` | substreams that the peer opens: reading what for, accepting, refusing |
 //! | `inner.rs` | TLS inside a substream, and what binds it to service and session |
+//! | `runtime.rs` | whether there is a runtime |
+//! | `announce.rs` | makes a session of a stack of layers |
+//! | `opening.rs` | opening a substream |
+//! | `options.rs` | how a substream is opened |
+//! | `substream.rs` | what an open substream can be told |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `backoff.rs` | how long to wait before dialling again |
@@ -56,41 +127,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::meter::Meter;
-use cepa_transports::{Endpoint, Layer, Stream};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
-use crate::Side;
-use crate::identity::Refusal;
 use crate::mux::{self, Mux};
 use crate::onion::{LayerInfo, Onion};
-use crate::stack::{self, Binding, Built, StackConfig};
-use crate::tls::{Peer, TlsConfig, TlsError};
+use crate::tls::{Peer, TlsConfig};
 
+mod announce;
 mod backoff;
 mod bound;
 mod error;
 mod header;
 mod incoming;
 mod inner;
+mod opening;
+mod options;
 mod reconnecting;
+mod runtime;
 mod service;
+mod substream;
 mod witness;
 
 pub use crate::stack::ConnectError;
 pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
+pub use options::OpenOptions;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
-use bound::Bound;
-use error::Sub;
-use header::{Answer, HeaderError, InnerTls, Request, Status};
+use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;
-use witness::{Announced, Witness};
+use options::Stage;
+use runtime::in_runtime;
 
 /// A session with one peer. Clones are handles on the same session.
 #[derive(Clone)]
@@ -107,40 +178,10 @@ struct Inner {
     tls_exporter: [u8; 32],
     handshake_time: Duration,
     open_timeout: Duration,
-    stream_timeouts: mux::StreamTimeouts,
     arrivals: Mutex<Arrivals>,
 }
 
 impl Session {
-    /// Dials an address and makes a session, in the role of the client.
-    ///
-    /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
-    /// drives the session in a task of its own. The peer is told why, where it is refused.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives the attempt up.
-    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
-        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
-    }
-
-    /// Makes a session on a stream, in either role; the other end must take the other one.
-    ///
-    /// `layers` are those of the address, topmost first; none means `mux+tls`. Otherwise as
-    /// [`dial`](Self::dial).
-    pub async fn over(
-        stream: Stream,
-        layers: &[Layer],
-        side: Side,
-        config: &StackConfig,
-    ) -> Result<Self, ConnectError> {
-        announce(
-            stack::build(stream, layers, side, config).await?,
-            side,
-            config,
-        )
-        .await
-    }
-
     /// Whether both are handles on the same session.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
@@ -188,31 +229,31 @@ impl Session {
     /// Returns when the peer has accepted. Neither side has TLS inside the substream, beyond the
     /// session's own.
     ///
-    /// # Cancel safety
-    /// Dropping the future resets the substream.
-    pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        self.within(service, self.start(service, InnerTls::Without))
-            .await
-    }
-
-    /// As [`open`](Self::open), for as long as it takes: for who opens a substream for somebody else, who
-    /// will leave when it takes too long. The limits on open and unanswered substreams, of this end and of the peer,
-    /// are waited for, and so is whatever the peer has to do before it answers. That the peer still lives, the
-    /// session's keepalive finds out.
+    /// # Errors
+    /// Why not; [`OpenError::is_limit`] and [`OpenError::is_safe_to_retry`] tell what to do about it.
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn open_untimed(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        let opening = async {
-            let mut substream = self.inner.mux.open().await.map_err(OpenError::from_mux)?;
-            let timeouts = mux::StreamTimeouts {
-                open: None,
-                ..self.inner.stream_timeouts
-            };
-            substream.set_timeouts(timeouts);
-            Ok(Onion::new(substream))
-        };
-        self.ask(opening, service, InnerTls::Without).await
+    pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+        self.open_with(service, &OpenOptions::default()).await
+    }
+
+    /// As [`open`](Self::open), with a priority and time limits of its own from the first byte on.
+    ///
+    /// # Errors
+    /// As for `open`.
+    ///
+    /// # Cancel safety
+    /// As for `open`.
+    pub async fn open_with(
+        &self,
+        service: &str,
+        options: &OpenOptions,
+    ) -> Result<Onion<mux::Substream>, OpenError> {
+        let stage = Stage::default();
+        let opening = self.start(service, InnerTls::Without, options, &stage);
+        self.within(service, options.patience, &stage, opening)
+            .await
     }
 
     /// Opens a service at the peer with TLS inside the substream, as its client; identity and trust
@@ -266,8 +307,9 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future resets the substream.
     pub async fn open_to_join(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
-        self.within(service, self.start(service, InnerTls::Through))
-            .await
+        let (options, stage) = (OpenOptions::default(), Stage::default());
+        let opening = self.start(service, InnerTls::Through, &options, &stage);
+        self.within(service, None, &stage, opening).await
     }
 
     async fn secure(
@@ -276,15 +318,17 @@ impl Session {
         config: &TlsConfig,
         bounds: Bounds<'_>,
     ) -> Result<Onion<mux::Substream>, OpenError> {
+        let (options, stage) = (OpenOptions::default(), Stage::default());
+        let opening = self.start(bounds.service, inner_tls, &options, &stage);
         let secured = async {
-            let mut onion = self.start(bounds.service, inner_tls).await?;
+            let mut onion = opening.await?;
             inner::open(&mut onion, config, &bounds).await?;
             Ok(onion)
         };
-        self.within(bounds.service, secured).await
+        self.within(bounds.service, None, &stage, secured).await
     }
 
-    /// Waits for the next substream that the peer opens.
+    /// Waits for the next substream that the peer opens. [`incoming`](Self::incoming) is the same as a stream.
     ///
     /// Several tasks may accept. A substream that is slow to say what it is for delays no other
     /// one; one that says nothing in time, or nonsense, is reset and not reported.
@@ -292,18 +336,67 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
+        // A runtime that has ended would panic at the sight of a timer.
+        if let Some(end) = self.inner.mux.over().filter(|_| in_runtime().is_err()) {
+            return Err(SessionEnd::from_mux(end));
+        }
         let mut arrivals = self.inner.arrivals.lock().await;
         let arrived = arrivals
             .next(&self.inner.mux)
             .await
             .map_err(SessionEnd::from_mux)?;
         drop(arrivals);
-        Ok(self.incoming(arrived))
+        Ok(self.arrived(arrived))
+    }
+
+    /// The substreams that the peer opens, one after the other, until the session is over, as a stream of the futures
+    /// crate. How it ended, [`closed`](Self::closed) tells. It keeps the session.
+    pub fn incoming(&self) -> impl futures::Stream<Item = Incoming> + Send + Unpin + use<> {
+        let session = self.clone();
+        let next = async |session: Self| Some((session.accept().await.ok()?, session));
+        Box::pin(futures::stream::unfold(session, next))
     }
 
     /// Measures a round trip to the peer's mux.
+    ///
+    /// # Errors
+    /// How the session ended, if it has.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
     pub async fn ping(&self) -> Result<Duration, SessionEnd> {
         self.inner.mux.ping().await.map_err(SessionEnd::from_mux)
+    }
+
+    /// Tells the peer that this end takes no more substreams and opens none, and returns when that has left. Those that
+    /// are open go on; [`accept`](Self::accept) still brings what had come before. When the last is over the session
+    /// ends in order: [`closed`](Self::closed) waits for that, [`drain`](Self::drain) does both.
+    ///
+    /// What the peer opens before it reads this is refused unseen ([`OpenError::is_safe_to_retry`]); what it would
+    /// open later fails at its end ([`OpenError::Mux`]).
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take it back.
+    pub async fn go_away(&self) {
+        self.inner.mux.go_away(mux::GoAwayCode::Normal).await;
+    }
+
+    /// Ends the session when nothing is open any more: [`go_away`](Self::go_away), then as long as `patience` for the
+    /// open substreams to end, then [`close`](Self::close), which resets what is left. Tells how the session ended; whether
+    /// anything was cut is for the substreams' own ends to tell.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the session as after `go_away`.
+    pub async fn drain(&self, patience: Duration) -> SessionEnd {
+        let drained = async {
+            self.go_away().await;
+            self.closed().await
+        };
+        if let Ok(end) = timeout(patience, drained).await {
+            return end;
+        }
+        self.close().await;
+        self.closed().await
     }
 
     /// Ends the session: says so to the peer, in the mux and in every TLS layer, and waits until
@@ -337,7 +430,7 @@ impl Session {
         service: &str,
     ) -> Result<Onion<mux::Substream>, OpenError> {
         let asking = self.ask(async { Ok(onion) }, service, InnerTls::Without);
-        self.within(service, asking).await
+        self.within(service, None, &Stage::opened(), asking).await
     }
 
     #[cfg(feature = "mesh")]
@@ -345,10 +438,10 @@ impl Session {
     /// before it. None when it does not, in time, or speaks nonsense.
     pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {
         let arrived = Arrived::on(onion, self.inner.open_timeout).await?;
-        Some(self.incoming(arrived))
+        Some(self.arrived(arrived))
     }
 
-    fn incoming(&self, arrived: Arrived) -> Incoming {
+    fn arrived(&self, arrived: Arrived) -> Incoming {
         let Inner {
             peer,
             tls_exporter,
@@ -357,79 +450,16 @@ impl Session {
         } = &*self.inner;
         arrived.into_incoming(peer.clone(), *tls_exporter, *open_timeout)
     }
+}
 
-    /// Opens a substream, says what for, and reads the answer.
-    async fn start(&self, service: &str, inner_tls: InnerTls) -> Result<Sub, OpenError> {
-        let opening = async {
-            let substream = self.inner.mux.open().await;
-            Ok(Onion::new(substream.map_err(OpenError::from_mux)?))
-        };
-        self.ask(opening, service, inner_tls).await
-    }
-
-    async fn ask(
-        &self,
-        opening: impl Future<Output = Result<Sub, OpenError>>,
-        service: &str,
-        inner_tls: InnerTls,
-    ) -> Result<Sub, OpenError> {
-        let request = Request {
-            service: service.into(),
-            inner_tls,
-        }
-        .encode()
-        .map_err(|_| OpenError::Name {
-            service: service.into(),
-        })?;
-        let mut onion = opening.await?;
-        let answer = async {
-            onion.write_all(&request).await?;
-            onion.flush().await?;
-            incoming::read_header(&mut onion, Answer::decode).await
-        };
-        let answer = answer
-            .await
-            .map_err(|error| match HeaderError::inside(&error) {
-                Some(fault) => OpenError::Protocol {
-                    service: service.into(),
-                    detail: fault.to_string(),
-                },
-                None => OpenError::from_io(&error, service),
-            })?;
-        let service = service.to_owned();
-        Err(match answer.status {
-            Status::Accepted => return Ok(onion),
-            Status::Refused => OpenError::Refused {
-                service,
-                reason: answer.text,
-            },
-            Status::InnerTlsRequired => OpenError::InnerTlsRequired { service },
-            Status::NoInnerTls => OpenError::NoInnerTls { service },
-            Status::DialInstead => OpenError::DialInstead { service },
-            Status::OtherInnerTls if inner_tls == InnerTls::Here => {
-                OpenError::InnerTlsEndsBeyond { service }
-            }
-            Status::OtherInnerTls => OpenError::InnerTlsEndsHere { service },
-            Status::NotUnderstood => OpenError::Protocol {
-                service,
-                detail: "the peer does not know our header".into(),
-            },
-        })
-    }
-
-    async fn within<T>(
-        &self,
-        service: &str,
-        opening: impl Future<Output = Result<T, OpenError>>,
-    ) -> Result<T, OpenError> {
-        match timeout(self.inner.open_timeout, opening).await {
-            Ok(done) => done,
-            Err(_) => Err(OpenError::TimedOut {
-                service: service.into(),
-            }),
-        }
+/// Whether both are handles on the same session.
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same(other)
     }
 }
+
+impl Eq for Session {}
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -439,104 +469,4 @@ impl fmt::Debug for Session {
             .field("layers", &self.inner.layers.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Puts the mux on a stack, and waits for the first ping.
-async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
-    let Built {
-        mut onion,
-        meter,
-        label,
-        started,
-        deadline,
-        line_rate,
-    } = built;
-    let layers = onion.layers().to_vec();
-    let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
-        return Err(TlsError::Misuse {
-            what: "a session needs a TLS layer",
-        }
-        .into());
-    };
-    // Who a session is with is never open, whatever a layer's configuration allows.
-    if layers.iter().any(|layer| layer.peer().is_anonymous()) {
-        return Err(TlsError::Refused(Refusal::NoCertificate).into());
-    }
-    let announced = Announced::default();
-    let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
-    // Held back until the mux flushes its first frames, so that both leave as one.
-    onion.cork();
-    let said = onion.write_all(binding.ours()).await;
-    said.map_err(|error| match error::tls_inside(&error) {
-        Some(tls) => ConnectError::Tls(tls),
-        None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
-    })?;
-    let io = Witness::new(Bound::new(onion, binding), announced.clone());
-    let mut limits = config.mux.clone();
-    limits.line_rate = limits.line_rate.or(line_rate);
-    let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
-    if let Some(Ok(admitted)) = &admitted {
-        let pool = || admitted.receive_pool.clone();
-        limits.receive_pool = limits.receive_pool.or_else(pool);
-    }
-    let (mux, driver) = mux::mux(io, side, limits);
-    let hold = match admitted {
-        Some(Err(refused)) => {
-            // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
-            // the handshake: whoever bounds how many of those there are bounds these too.
-            let goodbye = futures::future::join(mux.close_with(refused.code), driver);
-            let _ = timeout_at(deadline, Box::pin(goodbye)).await;
-            return Err(refused.into());
-        }
-        Some(Ok(admitted)) => admitted.hold,
-        None => None,
-    };
-    tokio::spawn(async move {
-        // Whoever holds the mux learns how it ended.
-        let _ = driver.await;
-        drop(hold);
-    });
-    let pinged = timeout_at(deadline, async {
-        let answered = mux.ping().await;
-        // A peer that has no room says so in front of its answer.
-        mux.over().map_or(answered, Err)
-    });
-    let pinged = pinged.await;
-    let failed = match pinged {
-        Ok(Ok(_)) => None,
-        // What the driver was told is what counts; the ping only hears that there is no more.
-        Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
-            SessionEnd::Tls(error) => ConnectError::Tls(error),
-            SessionEnd::Lost(error) => match error::binding_inside(&error) {
-                Some(reason) => ConnectError::Binding(reason),
-                None => ConnectError::Mux(error),
-            },
-            SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
-                code: mux::GoAwayCode::Normal,
-            },
-            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
-        }),
-        Err(_) => Some(ConnectError::TimedOut {
-            during: "the first ping of the session".into(),
-        }),
-    };
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    announced.set();
-    Ok(Session {
-        inner: Arc::new(Inner {
-            mux,
-            peer,
-            layers,
-            meter,
-            label,
-            tls_exporter,
-            handshake_time: started.elapsed(),
-            open_timeout: config.open_timeout,
-            stream_timeouts: config.mux.stream_timeouts,
-            arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
-        }),
-    })
 }

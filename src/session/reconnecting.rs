@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::runtime::in_runtime;
 use super::{ConnectError, Session};
 use crate::stack::StackConfig;
 
@@ -50,6 +51,11 @@ pub enum Over {
     /// No other attempt would do better: one of the two ends does not want the other.
     #[error("not connected again: {0}")]
     Failed(#[source] Arc<ConnectError>),
+    /// The task that dials again is gone.
+    #[error(
+        "the task that dials again is gone: its runtime has ended, or what connects has panicked"
+    )]
+    Gone,
 }
 
 /// A session with one place that is dialled again whenever it is lost, with the pauses of a [`Backoff`].
@@ -124,6 +130,7 @@ impl Reconnecting {
         F: FnMut() -> A + Send + 'static,
         A: Future<Output = Result<Session, ConnectError>> + Send + 'static,
     {
+        in_runtime()?;
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
         let (tell, standing) = watch::channel(Standing::Up(session.clone()));
@@ -186,7 +193,6 @@ impl Reconnecting {
     /// # Cancel safety
     /// Dropping the future does not take the close back.
     pub async fn close(&self) {
-        self.shared.task.abort();
         let mut standing = None;
         self.shared.tell.send_if_modified(|now| {
             let before = step(now, Standing::Over(Over::Closed));
@@ -194,6 +200,7 @@ impl Reconnecting {
             standing = before;
             changed
         });
+        self.shared.task.abort();
         if let Some(Standing::Up(session)) = standing {
             session.close().await;
         }
@@ -216,6 +223,16 @@ impl fmt::Debug for Reconnecting {
     }
 }
 
+/// Tells that it is over when the task ends before it has said so.
+struct Tell(watch::Sender<Standing>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let gone = Standing::Over(Over::Gone);
+        self.0.send_if_modified(|now| step(now, gone).is_some());
+    }
+}
+
 /// Watches over the session, and dials when it is lost.
 async fn keep<F, A>(
     mut session: Session,
@@ -226,7 +243,8 @@ async fn keep<F, A>(
     F: FnMut() -> A,
     A: Future<Output = Result<Session, ConnectError>>,
 {
-    let set = |next| tell.send_if_modified(|now| step(now, next).is_some());
+    let tell = Tell(tell);
+    let set = |next| tell.0.send_if_modified(|now| step(now, next).is_some());
     let down = |why: &dyn fmt::Display| set(Standing::Down(why.to_string().into()));
     loop {
         let since = Instant::now();

@@ -1,5 +1,7 @@
 //! Why no session came about.
 
+use std::io;
+
 use cepa_transports::TransportError;
 
 use super::admission::NotAdmitted;
@@ -59,6 +61,29 @@ pub enum ConnectError {
     /// The identity can't be used for TLS.
     #[error(transparent)]
     Config(#[from] TlsConfigError),
+    /// It was called outside a tokio runtime, which has the sockets and timers.
+    #[error("no session can be made outside a tokio runtime: call it inside one")]
+    NoRuntime,
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            ConnectError::Transport(error) => io::Error::from(error.clone()).kind(),
+            ConnectError::Tls(error) => io::Error::from(error.clone()).kind(),
+            ConnectError::Mux(error) => io::Error::from(error.clone()).kind(),
+            ConnectError::ClosedAtOnce(_) | ConnectError::GoneAway { .. } => {
+                Kind::ConnectionAborted
+            }
+            ConnectError::Binding(_) => Kind::InvalidData,
+            ConnectError::TimedOut { .. } => Kind::TimedOut,
+            ConnectError::Layers { .. } | ConnectError::Config(_) => Kind::InvalidInput,
+            ConnectError::NotAdmitted(_) => Kind::QuotaExceeded,
+            ConnectError::NoRuntime => Kind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 impl ConnectError {
@@ -81,7 +106,8 @@ impl ConnectError {
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::Layers { .. }
-            | Self::Config(_) => None,
+            | Self::Config(_)
+            | Self::NoRuntime => None,
         }
     }
 
@@ -98,7 +124,7 @@ impl ConnectError {
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::TimedOut { .. } => true,
-            Self::Binding(_) | Self::Layers { .. } | Self::Config(_) => false,
+            Self::Binding(_) | Self::Layers { .. } | Self::Config(_) | Self::NoRuntime => false,
         }
     }
 }

@@ -101,6 +101,24 @@ pub struct StackConfig {
     pub header_timeout: Duration,
 }
 
+setters!(StackConfig {
+    with_identity => identity: Identity,
+    with_more_identities => more_identities: Vec<Identity>,
+    with_ask_for => ask_for: Option<PeerId>,
+    with_trust => trust: Arc<dyn TrustPolicy>,
+    with_admission => admission: Option<Arc<dyn Admission>>,
+    with_mux => mux: mux::Config,
+    with_link => link: link::Config,
+    with_default_layers => default_layers: &'static [Layer],
+    with_groups => groups: Option<Vec<u16>>,
+    with_suites => suites: Option<Vec<u16>>,
+    with_key_form => key_form: Option<KeyForm>,
+    with_layer_timeout => layer_timeout: Duration,
+    with_stack_timeout => stack_timeout: Duration,
+    with_open_timeout => open_timeout: Duration,
+    with_header_timeout => header_timeout: Duration,
+});
+
 impl StackConfig {
     /// The defaults, for this identity and this trust.
     pub fn new(identity: Identity, trust: Arc<dyn TrustPolicy>) -> Self {

@@ -241,7 +241,10 @@ impl TlsConfig {
         settings.build()
     }
 
-    /// Another cryptographic provider than the feature's.
+    /// Another cryptographic provider than the feature's; those of rustls are in [`rustls::crypto`](super::rustls::crypto).
+    ///
+    /// # Errors
+    /// When it has nothing for what is configured.
     pub fn with_provider(self, provider: Arc<CryptoProvider>) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
         settings.base = provider;
@@ -249,6 +252,31 @@ impl TlsConfig {
     }
 
     /// Another clock to hold certificates' dates against than the system's.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// # use cepa::identity::{AcceptAny, Identity, KeyKind};
+    /// use cepa::tls::{TimeProvider, TlsConfig, UnixTime};
+    ///
+    /// /// A device without a clock of its own, which was told the time.
+    /// #[derive(Debug)]
+    /// struct Told(u64);
+    ///
+    /// impl TimeProvider for Told {
+    ///     fn current_time(&self) -> Option<UnixTime> {
+    ///         Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+    ///     }
+    /// }
+    ///
+    /// # let identity = Identity::generate(KeyKind::Ed25519)?;
+    /// # let trust = Arc::new(AcceptAny);
+    /// let tls = TlsConfig::new(&identity, trust)?.with_clock(Arc::new(Told(1_800_000_000)))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None that the configuration did not have before.
     pub fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Result<Self, TlsConfigError> {
         let mut settings = self.into_settings();
         settings.clock = clock;

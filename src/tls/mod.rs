@@ -33,5 +33,12 @@ pub use peer::Peer;
 pub use shown::KeyForm;
 pub use version::Version;
 
+/// What [`TlsConfig::with_provider`] and [`TlsConfig::with_clock`] take, and all of rustls beside it: for who has no
+/// dependency on it, or must have the same version.
+pub use rustls;
+pub use rustls::crypto::CryptoProvider;
+pub use rustls::time_provider::TimeProvider;
+pub use rustls_pki_types::UnixTime;
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Nodes that reach each other directly.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, Pinned};
@@ -419,4 +420,119 @@ async fn a_protocol_that_panics_before_it_serves_costs_its_substream_alone() {
     assert_eq!(panicked.await, (client.id(), "cepa.odd".to_owned()));
     let stream = session.open("echo").await.unwrap();
     soon(ask(stream, b"still here")).await.unwrap();
+}
+
+/// Takes connections and says nothing on them; counts them.
+async fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("tcp:{}", listener.local_addr().unwrap());
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&came);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    (at, came)
+}
+
+/// One whose handshakes wait for hours, so that who waits for a dead address waits for good.
+fn patient() -> MeshNode {
+    let mut config = config();
+    config.stack.layer_timeout = Duration::from_secs(36_000);
+    config.stack.stack_timeout = Duration::from_secs(36_000);
+    MeshNode::new(config)
+}
+
+#[tokio::test]
+async fn who_knows_a_good_address_does_not_wait_for_who_knows_a_dead_one() {
+    let (server, client) = (node(), patient());
+    offer_echo(&server);
+    let (_, good) = listening(&server).await;
+    let (at, came) = silent().await;
+    let dead = address(&format!("cepa://{}@{at}", server.id()));
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.session(&dead).await }
+    });
+    eventually(|| came.load(Ordering::SeqCst) == 1).await;
+    let second = soon(client.session(&good)).await.unwrap();
+    // What came of it is the first one's too.
+    let first = soon(first).await.unwrap().unwrap();
+    assert!(first == second, "two sessions with one peer");
+    assert_eq!(came.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_by_itself_is_waited_for_no_longer() {
+    let (server, client) = (node(), patient());
+    let (_, client_at) = listening(&client).await;
+    let (at, came) = silent().await;
+    let dead = address(&format!("cepa://{}@{at}", server.id()));
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.session(&dead).await }
+    });
+    eventually(|| came.load(Ordering::SeqCst) == 1).await;
+    let _session = soon(server.session(&client_at)).await.unwrap();
+    let found = soon(waits).await.unwrap().unwrap();
+    assert_eq!(found.peer().id(), server.id());
+}
+
+#[tokio::test]
+async fn those_who_dial_the_same_peer_share_what_comes_of_it() {
+    const CALLERS: usize = 20;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let came = Arc::new(AtomicUsize::new(0));
+    let (client, counted) = (patient(), Arc::clone(&came));
+    let nobody = PeerId::from_bytes([7; 32]);
+    let to = address(&format!("cepa://{nobody}@tcp:{at}"));
+    let callers = futures::future::join_all((0..CALLERS).map(|_| client.session(&to)));
+    let refusing = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            // All of them wait by now: each was polled before the first could connect.
+            drop(stream);
+        }
+    };
+    let outcomes = tokio::select! {
+        outcomes = soon(callers) => outcomes,
+        () = refusing => unreachable!(),
+    };
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert!(
+            matches!(&error, DialError::Failed { attempts, .. } if attempts.len() == 1),
+            "{error}"
+        );
+    }
+    assert_eq!(came.load(Ordering::SeqCst), 1, "each dialled for itself");
+}
+
+#[tokio::test]
+async fn a_dial_ends_with_the_last_who_waits_for_it() {
+    let client = patient();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let nobody = PeerId::from_bytes([7; 32]);
+    let to = address(&format!("cepa://{nobody}@tcp:{at}"));
+    let mut callers: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, to) = (client.clone(), to.clone());
+            tokio::spawn(async move { client.session(&to).await })
+        })
+        .collect();
+    let (mut stream, _) = soon(listener.accept()).await.unwrap();
+    let mut hello = [0; 1];
+    soon(stream.read_exact(&mut hello)).await.unwrap();
+    callers.remove(0).abort();
+    let mut rest = Vec::new();
+    let open = tokio::time::timeout(Duration::from_millis(300), stream.read_to_end(&mut rest));
+    assert!(open.await.is_err(), "given up, though one waits still");
+    callers.remove(0).abort();
+    let _ = soon(stream.read_to_end(&mut rest)).await;
 }

@@ -52,7 +52,7 @@ async fn session_from(host: Ipv4Addr, relay: &MeshNode, config: &StackConfig) ->
     let (near, far) = tokio::io::duplex(64 << 10);
     let far = Stream::from_io(far, "there").with_remote(Remote::Tcp((host, 4711).into()));
     let (there, here) = tokio::join!(
-        relay.accept(far, &[], Vec::new()),
+        relay.accept_via(far, &[], Vec::new()),
         Session::over(Stream::from_io(near, "here"), &[], Side::Client, config),
     );
     there.unwrap();
@@ -345,7 +345,7 @@ async fn another_relay_counts_as_a_host() {
     for config in [&one, &two] {
         let (near, far) = tokio::io::duplex(64 << 10);
         let (there, here) = tokio::join!(
-            relay.accept(Stream::from_io(far, "relay"), &[], vec![outer]),
+            relay.accept_via(Stream::from_io(far, "relay"), &[], vec![outer]),
             Session::over(Stream::from_io(near, "here"), &[], Side::Client, config),
         );
         there.unwrap();

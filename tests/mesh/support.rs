@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, RotationTimes, UnixTime};
 use cepa::mux::{StreamError, Substream};
-use cepa::node::{Access, Call, Event, Events, Hint, Node, NodeConfig, PeerAddr};
+use cepa::node::{Access, Call, Event, Events, HandlerOutput, Hint, Node, NodeConfig, PeerAddr};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions, Terms};
@@ -91,8 +91,8 @@ impl MeshNode {
 
     pub(crate) fn serve<H, F>(&self, name: &str, access: Access, handler: H)
     where
-        H: Fn(Call) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
+        H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
     {
         self.node.serve(name, access, handler).unwrap();
     }

@@ -1,13 +1,13 @@
 //! Opening an address: picks the transport.
 use crate::endpoint::{Endpoint, Target};
-use crate::error::{Action, TransportError};
+use crate::error::{Action, TransportError, in_runtime};
 use crate::stream::Stream;
 use crate::terminal::Terminal;
 use crate::{exec, fd, memory, pty, serial, stdio, tcp, unix};
 
 /// Opens what the address names; its layers are not built here.
 ///
-/// Must be called inside a tokio runtime with IO and time enabled. Cancel safe: dropped early, it
+/// Must be called inside a tokio runtime with IO and time enabled; outside of any it is an error. Cancel safe: dropped early, it
 /// leaves nothing open (a command is killed).
 ///
 /// `stdio:` can be opened once in a process, as can each descriptor of `fd:`.
@@ -44,6 +44,7 @@ async fn open(
     terminal: &Terminal,
     for_peer: bool,
 ) -> Result<Stream, TransportError> {
+    in_runtime(Action::Dial, endpoint)?;
     match endpoint.target() {
         Target::Tcp {
             host,

@@ -153,6 +153,38 @@ impl Error for TransportError {
     }
 }
 
+impl From<TransportError> for io::Error {
+    fn from(error: TransportError) -> Self {
+        use TransportErrorKind as Kind;
+        let kind = match error.kind {
+            Kind::Refused => io::ErrorKind::ConnectionRefused,
+            Kind::NotFound => io::ErrorKind::NotFound,
+            Kind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            Kind::AddressInUse => io::ErrorKind::AddrInUse,
+            Kind::TimedOut => io::ErrorKind::TimedOut,
+            Kind::Unsupported => io::ErrorKind::Unsupported,
+            Kind::Lost => io::ErrorKind::ConnectionAborted,
+            Kind::Invalid => io::ErrorKind::InvalidInput,
+            Kind::Other => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Sockets and timers are tokio's: without its runtime they panic.
+pub(crate) fn in_runtime(action: Action, endpoint: &Endpoint) -> Result<(), TransportError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(TransportError::new(
+            action,
+            endpoint,
+            TransportErrorKind::Unsupported,
+            "there is no tokio runtime here",
+            "call it inside one",
+        )),
+    }
+}
+
 /// The kind that an error of the operating system stands for.
 pub(crate) fn kind_of(error: &io::Error) -> TransportErrorKind {
     use TransportErrorKind as Kind;

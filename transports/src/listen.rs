@@ -2,7 +2,7 @@
 use std::fmt;
 
 use crate::endpoint::{Endpoint, Target};
-use crate::error::{Action, TransportError};
+use crate::error::{Action, TransportError, in_runtime};
 use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
 use crate::serial::SerialListener;
@@ -21,12 +21,13 @@ use crate::{exec, fd, stdio, tcp};
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
 /// | `pty` | a stream when somebody has opened the other end; the next one when that was dropped and somebody opens it again |
 ///
-/// Must be called inside a tokio runtime with IO and time enabled. Dropping the listener frees the
+/// Must be called inside a tokio runtime with IO and time enabled; outside of any it is an error. Dropping the listener frees the
 /// address; accepted streams live on (except that the link of a `pty:` is gone then).
 ///
 /// # Errors
 /// One line: what was listened on, why it failed, what to do.
 pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
+    in_runtime(Action::Listen, endpoint)?;
     let mut real = endpoint.clone();
     let source = match endpoint.target() {
         Target::Tcp {

@@ -1,5 +1,6 @@
 //! Where a stream leads or comes from, as a type: what rules go by. A stream's label is text for people, and
 //! nothing reads it back.
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -33,4 +34,21 @@ pub enum Remote {
     /// Made of a program's own IO ([`Stream::from_io`](crate::Stream::from_io)), which did not say.
     #[default]
     Unknown,
+}
+
+impl fmt::Display for Remote {
+    /// `tcp 127.0.0.1:7000`, in the way of a stream's label. A path comes as it is: clean it before it is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Line(path) => write!(f, "line {}", path.display()),
+            Self::Child => f.write_str("exec"),
+            Self::Stdio => f.write_str("stdio"),
+            Self::Fd => f.write_str("fd"),
+            Self::Memory => f.write_str("memory"),
+            Self::Circuit { .. } => f.write_str("circuit"),
+            Self::Unknown => f.write_str("a stream of this program"),
+        }
+    }
 }

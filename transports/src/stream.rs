@@ -150,6 +150,13 @@ pub(crate) trait Wire: ByteStream {
     }
 }
 
+/// One end of a pipe inside this process.
+impl From<tokio::io::DuplexStream> for Stream {
+    fn from(stream: tokio::io::DuplexStream) -> Self {
+        Self::from_io(stream, "memory").with_remote(Remote::Memory)
+    }
+}
+
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")

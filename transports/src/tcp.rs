@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::endpoint::{Endpoint, TcpSettings};
 use crate::error::{
@@ -32,8 +34,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// that comes at once, whoever finds no place there tries again after a second.
 const QUEUE: u32 = 4096;
 
-/// Each address of the name gets an equal share of the time that is left, so that one that does not
-/// answer cannot keep the next from being tried.
+/// How much later than the one before it an address is tried, while none has answered (RFC 8305, section 8).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The addresses of the name are raced, so that one that does not answer holds up none that does.
 pub(crate) async fn dial(
     endpoint: &Endpoint,
     host: &str,
@@ -42,27 +46,78 @@ pub(crate) async fn dial(
 ) -> Result<Stream, TransportError> {
     let start = Instant::now();
     let addresses = resolve(Action::Dial, endpoint, host, port).await?;
-    let mut failures: Vec<(SocketAddr, Kind, io::Error)> = Vec::new();
-    for (i, address) in addresses.iter().enumerate() {
-        let left = DIAL_TIMEOUT.saturating_sub(start.elapsed());
-        let tries = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-        match timeout(left / tries, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(wrap(stream, *address, *address, settings)),
-            Ok(Err(error)) => failures.push((*address, kind_of(&error), error)),
-            Err(_) => {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                failures.push((*address, Kind::TimedOut, error));
-            }
-        }
+    let reached = race(alternating(addresses), start + DIAL_TIMEOUT, |address| {
+        TcpStream::connect(address)
+    });
+    match reached.await {
+        Ok((address, stream)) => Ok(wrap(stream, address, address, settings)),
+        Err(failures) => Err(all_failed(endpoint, host, failures)),
     }
-    Err(all_failed(endpoint, host, failures))
 }
 
-fn all_failed(
-    endpoint: &Endpoint,
-    host: &str,
-    failures: Vec<(SocketAddr, Kind, io::Error)>,
-) -> TransportError {
+/// The two families in turn, each in the order of the name service, which is by RFC 6724 (RFC 8305, section 4).
+fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let family = addresses.into_iter();
+    let (first, second): (Vec<_>, Vec<_>) = family.partition(|it| it.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut all = Vec::new();
+    for address in first {
+        all.push(address);
+        all.extend(second.next());
+    }
+    all.extend(second);
+    all
+}
+
+type Failures = Vec<(SocketAddr, Kind, io::Error)>;
+
+/// Tries each a little later than the one before, and at once when one has failed (RFC 8305, section 5). The first that is
+/// reached; or why each was not, in their order.
+async fn race<T, F: Future<Output = io::Result<T>>>(
+    addresses: Vec<SocketAddr>,
+    until: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<(SocketAddr, T), Failures> {
+    let mut waiting = addresses.iter().copied();
+    let mut running = FuturesUnordered::new();
+    let mut failures = Failures::new();
+    let mut next_at = Instant::now();
+    loop {
+        let more = waiting.len() > 0;
+        if !more && running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some((address, result)) = running.next(), if !running.is_empty() => match result {
+                Ok(stream) => return Ok((address, stream)),
+                Err(error) => {
+                    failures.push((address, kind_of(&error), error));
+                    next_at = Instant::now();
+                }
+            },
+            () = sleep_until(next_at), if more => {
+                if let Some(address) = waiting.next() {
+                    next_at = Instant::now() + STAGGER;
+                    let connecting = connect(address);
+                    running.push(async move { (address, connecting.await) });
+                }
+            }
+            () = sleep_until(until) => break,
+        }
+    }
+    let place = |address| addresses.iter().position(|it| *it == address);
+    for address in &addresses {
+        if failures.iter().all(|(failed, ..)| failed != address) {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+            failures.push((*address, Kind::TimedOut, error));
+        }
+    }
+    failures.sort_by_key(|(address, ..)| place(*address));
+    Err(failures)
+}
+
+fn all_failed(endpoint: &Endpoint, host: &str, failures: Failures) -> TransportError {
     let mut reason = String::new();
     for (address, _, error) in &failures {
         let gap = if reason.is_empty() { "" } else { ", " };
@@ -114,6 +169,17 @@ async fn resolve(
             format!("no answer to the lookup of {host} within 10 s"),
             "check the name service, or write the address itself",
         )),
+    }
+}
+
+/// One that somebody else has connected or accepted.
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        match stream.peer_addr() {
+            Ok(address) => wrap(stream, address, address, &TcpSettings::default()),
+            // It is broken already, which the first read or write tells.
+            Err(_) => Self::from_wire(Connection::new(stream, &TcpSettings::default()), "tcp"),
+        }
     }
 }
 
@@ -412,6 +478,49 @@ mod tests {
         ["127.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]
             .map(|ip| SocketAddr::new(ip.parse().unwrap(), port))
             .to_vec()
+    }
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_holds_up_none_that_does() {
+        let all = addresses(1);
+        let (dead, good) = (all[0], all[1]);
+        let start = Instant::now();
+        let connect = async |address| {
+            if address == dead {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let reached = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
+        assert_eq!(reached.unwrap().0, good);
+        assert!(start.elapsed() < 2 * STAGGER, "{:?}", start.elapsed());
+        // One that fails holds up nobody at all, and each failure is told, in their order.
+        let start = Instant::now();
+        let connect = async |address| {
+            if address == dead {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+        };
+        let failed = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
+        let told = failed
+            .unwrap_err()
+            .into_iter()
+            .map(|(at, kind, _)| (at, kind));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(dead, Kind::TimedOut), (good, Kind::Refused)]
+        );
+        assert!(start.elapsed() <= DIAL_TIMEOUT + STAGGER);
+    }
+
+    #[test]
+    fn both_families_are_tried_in_turn() {
+        let [a, b, c, six] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"]
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 1));
+        assert_eq!(alternating(vec![a, b, c, six]), [a, six, b, c]);
+        assert_eq!(alternating(vec![six, a, b]), [six, a, b]);
     }
 
     #[tokio::test]

@@ -83,6 +83,19 @@ pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, Tra
     .with_source(error))
 }
 
+/// One that somebody else has connected or accepted.
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        let named = [stream.peer_addr(), stream.local_addr()];
+        // Whoever dialled has no path of its own.
+        let path = named.iter().flatten().find_map(|it| it.as_pathname());
+        match path.map(Path::to_owned) {
+            Some(path) => wrap(stream, &path),
+            None => Self::from_io(stream, "unix"),
+        }
+    }
+}
+
 fn wrap(stream: UnixStream, path: &Path) -> Stream {
     let label = format!("unix {}", path.display());
     let connection = Connection {

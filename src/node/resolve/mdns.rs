@@ -51,6 +51,12 @@ pub struct MdnsConfig {
     pub port: u16,
 }
 
+setters!(MdnsConfig {
+    with_patience => patience: Duration,
+    with_loopback_only => loopback_only: bool,
+    with_port => port: u16,
+});
+
 impl Default for MdnsConfig {
     fn default() -> Self {
         Self {

@@ -51,6 +51,23 @@ pub struct RelayConfig {
     pub presence: Arc<dyn Presence>,
 }
 
+setters!(RelayConfig {
+    with_access => access: Access,
+    with_registrations => registrations: usize,
+    with_registrations_a_peer => registrations_a_peer: usize,
+    with_registrations_a_host => registrations_a_host: Option<usize>,
+    with_lifetime => lifetime: Duration,
+    with_circuits => circuits: usize,
+    with_circuits_a_peer => circuits_a_peer: usize,
+    with_circuits_a_host => circuits_a_host: Option<usize>,
+    with_idle => idle: Duration,
+    with_idle_when_full => idle_when_full: Duration,
+    with_min_life => min_life: Duration,
+    with_rate => rate: u64,
+    with_patience => patience: Duration,
+    with_presence => presence: Arc<dyn Presence>,
+});
+
 impl RelayConfig {
     /// The defaults, for these peers.
     #[must_use]

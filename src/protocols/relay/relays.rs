@@ -230,7 +230,7 @@ impl Protocol for Circuits {
                     let before = context.path().via.iter().copied();
                     let via = std::iter::once(relay).chain(before).collect();
                     // What comes of it is the node's event.
-                    let _ = node.accept(stream, &[], via).await;
+                    let _ = node.accept_via(stream, &[], via).await;
                 }
                 Err(reason) => node.emit_refused(relay, CIRCUIT, Refused::Other(reason)),
             }

@@ -26,6 +26,14 @@ pub struct CarrierConfig {
     pub patience: Duration,
 }
 
+setters!(CarrierConfig {
+    with_access => access: Access,
+    with_at_once => at_once: usize,
+    with_at_once_a_peer => at_once_a_peer: usize,
+    with_a_minute => a_minute: u32,
+    with_patience => patience: Duration,
+});
+
 impl CarrierConfig {
     /// The defaults, for these peers.
     #[must_use]

@@ -1,0 +1,166 @@
+//! Makes a session of a stack of layers: puts the mux on it, and waits for the first ping.
+
+use std::sync::Arc;
+
+use cepa_transports::{Endpoint, Layer, Stream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Mutex;
+use tokio::time::timeout_at;
+
+use crate::Side;
+use crate::identity::Refusal;
+use crate::mux;
+use crate::stack::{self, Binding, Built, StackConfig};
+use crate::tls::TlsError;
+
+use super::bound::Bound;
+use super::error::{self, SessionEnd};
+use super::incoming::Arrivals;
+use super::runtime::in_runtime;
+use super::witness::{Announced, Witness};
+use super::{ConnectError, Inner, Session};
+
+impl Session {
+    /// Dials an address and makes a session, in the role of the client.
+    ///
+    /// An address without layers means `mux+tls`. Must be called inside a tokio runtime, which then
+    /// drives the session in a task of its own. The peer is told why, where it is refused.
+    ///
+    /// # Errors
+    /// One line that says what to do; [`ConnectError::may_pass`] tells what may work later.
+    /// [`ConnectError::NoRuntime`] outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        in_runtime()?;
+        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
+    }
+
+    /// Makes a session on a stream, in either role; the other end must take the other one.
+    ///
+    /// The stream may be one of tokio's (TCP, Unix, duplex), or any other
+    /// [`ByteStream`](crate::ByteStream) with a word on where it leads: [`Stream::from_io`]. `layers` are those of
+    /// the address, topmost first; none means `mux+tls`. Otherwise as [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up, and drops the stream.
+    pub async fn over(
+        stream: impl Into<Stream>,
+        layers: &[Layer],
+        side: Side,
+        config: &StackConfig,
+    ) -> Result<Self, ConnectError> {
+        let stream = stream.into();
+        in_runtime()?;
+        announce(
+            stack::build(stream, layers, side, config).await?,
+            side,
+            config,
+        )
+        .await
+    }
+}
+
+/// Puts the mux on a stack, and waits for the first ping.
+async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
+    let Built {
+        mut onion,
+        meter,
+        label,
+        started,
+        deadline,
+        line_rate,
+    } = built;
+    let layers = onion.layers().to_vec();
+    let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
+        return Err(TlsError::Misuse {
+            what: "a session needs a TLS layer",
+        }
+        .into());
+    };
+    // Who a session is with is never open, whatever a layer's configuration allows.
+    if layers.iter().any(|layer| layer.peer().is_anonymous()) {
+        return Err(TlsError::Refused(Refusal::NoCertificate).into());
+    }
+    let announced = Announced::default();
+    let (binding, tls_exporter) = (Binding::of(&onion, side)?, stack::tls_exporter(&onion)?);
+    // Held back until the mux flushes its first frames, so that both leave as one.
+    onion.cork();
+    let said = onion.write_all(binding.ours()).await;
+    said.map_err(|error| match error::tls_inside(&error) {
+        Some(tls) => ConnectError::Tls(tls),
+        None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
+    })?;
+    let io = Witness::new(Bound::new(onion, binding), announced.clone());
+    let mut limits = config.mux.clone();
+    limits.line_rate = limits.line_rate.or(line_rate);
+    let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
+    if let Some(Ok(admitted)) = &admitted {
+        let pool = || admitted.receive_pool.clone();
+        limits.receive_pool = limits.receive_pool.or_else(pool);
+    }
+    let (mux, driver) = mux::mux(io, side, limits);
+    let hold = match admitted {
+        Some(Err(refused)) => {
+            // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
+            // the handshake: whoever bounds how many of those there are bounds these too.
+            let goodbye = futures::future::join(mux.close_with(refused.code), driver);
+            let _ = timeout_at(deadline, Box::pin(goodbye)).await;
+            return Err(refused.into());
+        }
+        Some(Ok(admitted)) => admitted.hold,
+        None => None,
+    };
+    tokio::spawn(async move {
+        // Whoever holds the mux learns how it ended.
+        let _ = driver.await;
+        drop(hold);
+    });
+    let pinged = timeout_at(deadline, async {
+        let answered = mux.ping().await;
+        // A peer that has no room says so in front of its answer.
+        mux.over().map_or(answered, Err)
+    });
+    let pinged = pinged.await;
+    let failed = match pinged {
+        Ok(Ok(_)) => None,
+        // What the driver was told is what counts; the ping only hears that there is no more.
+        Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
+            SessionEnd::Tls(error) => ConnectError::Tls(error),
+            SessionEnd::Lost(error) => match error::binding_inside(&error) {
+                Some(reason) => ConnectError::Binding(reason),
+                None => ConnectError::Mux(error),
+            },
+            SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
+            SessionEnd::GaveUp { code } => ConnectError::Mux(mux::MuxError::GaveUp { code }),
+            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
+                code: mux::GoAwayCode::Normal,
+            },
+            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
+        }),
+        Err(_) => Some(ConnectError::TimedOut {
+            during: "the first ping of the session".into(),
+        }),
+    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    announced.set();
+    Ok(Session {
+        inner: Arc::new(Inner {
+            mux,
+            peer,
+            layers,
+            meter,
+            label,
+            tls_exporter,
+            handshake_time: started.elapsed(),
+            open_timeout: config.open_timeout,
+            arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+        }),
+    })
+}

@@ -1,0 +1,11 @@
+//! Whether there is a tokio runtime, which sessions need.
+
+use crate::stack::ConnectError;
+
+/// Timers, sockets and tasks are tokio's: without its runtime they panic.
+pub(super) fn in_runtime() -> Result<(), ConnectError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ConnectError::NoRuntime),
+    }
+}
