@@ -18,12 +18,13 @@ use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
-use super::admit;
+use super::admit::{self, SESSION};
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
 use super::live::Path;
 use super::protocol::RouteErrorKind;
 use super::sessions::{ShutDown, register};
+use super::shares::{Holder, Share};
 
 /// How often a service is tried to open on sessions that end meanwhile.
 const ATTEMPTS: usize = 8;
@@ -41,14 +42,27 @@ const LOOK_MAX: Duration = Duration::from_secs(300);
 
 /// The session there is with the peer, or a new one.
 pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Session, DialError> {
+    session_for(core, address, None).await
+}
+
+/// The same; a session that is made, and those with relays on the way, are counted to the one that wants them.
+pub(super) async fn session_for(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+    payer: Option<Holder>,
+) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let mut hints = usable(core, peer, address.hints().to_vec())?;
-    let session = with_hints(core, peer, hints.clone(), None, Want::Any).await?;
+    let why = Why {
+        needed_by: None,
+        payer,
+    };
+    let session = with_hints(core, peer, hints.clone(), why.clone(), Want::Any).await?;
     hints.retain(|hint| !hint.is_relay());
-    upgrade_later(core, peer, hints);
+    upgrade_later(core, peer, hints, why);
     Ok(session)
 }
 
@@ -93,11 +107,11 @@ pub(super) async fn own_session(
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let hints = usable(core, peer, address.hints().to_vec())?;
-    with_hints(core, peer, hints, None, Want::Dialled).await
+    with_hints(core, peer, hints, Why::default(), Want::Dialled).await
 }
 
 /// The hints that may be followed, relays last. The order among themselves is the address's own.
@@ -121,10 +135,10 @@ fn may_follow(core: &Core, hint: &Hint) -> bool {
 
 /// A way must not lead through its own end, nor through here, nor through one relay twice.
 fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
-    let mut passed = vec![peer, core.id];
+    let mut passed = vec![peer];
     let mut at = hint;
     while let Hint::Relay { relay, at: before } = at {
-        if passed.contains(relay) {
+        if passed.contains(relay) || core.is_own(relay) {
             let relay = *relay;
             return Err(DialError::Loop { peer, relay });
         }
@@ -134,13 +148,33 @@ fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
     Ok(())
 }
 
-/// As [`session`], for the dial of another peer that needs this one, if there is one; boxed, since the way to a
-/// relay may lead through another.
+/// Why a peer is dialled.
+#[derive(Clone, Default)]
+struct Why {
+    /// The dial of another peer that needs this one.
+    needed_by: Option<PeerId>,
+    /// Who wants it, if not this node itself.
+    payer: Option<Holder>,
+}
+
+impl Why {
+    /// One session more for whoever pays.
+    fn pay(&self, core: &Core, peer: PeerId) -> Result<Option<Share>, DialError> {
+        let paid = self
+            .payer
+            .clone()
+            .map(|payer| core.shares.take(payer, &SESSION));
+        paid.transpose()
+            .map_err(|limit| DialError::Share { peer, limit })
+    }
+}
+
+/// As [`session`]; boxed, since the way to a relay may lead through another.
 fn with_hints(
     core: &Arc<Core>,
     peer: PeerId,
     hints: Vec<Hint>,
-    needed_by: Option<PeerId>,
+    why: Why,
     want: Want,
 ) -> BoxFuture<'_, Result<Session, DialError>> {
     let there = move || {
@@ -155,7 +189,7 @@ fn with_hints(
         if let Some(session) = there() {
             return Ok(session);
         }
-        let _turn = core.turns.wait(peer, needed_by).await;
+        let _turn = core.turns.wait(peer, why.needed_by).await;
         // While we waited, another one dialled; or the peer did.
         if let Some(session) = there() {
             return Ok(session);
@@ -169,12 +203,13 @@ fn with_hints(
         } else {
             hints
         };
-        let (session, path) = race(core, peer, hints.clone()).await?;
-        let taken = register(core, session.clone(), path, None).await;
+        let paid = why.pay(core, peer)?;
+        let (session, path) = race(core, peer, hints.clone(), &why).await?;
+        let taken = register(core, session.clone(), path, None, paid).await;
         taken.map_err(|ShutDown| DialError::ShutDown)?;
         if asked {
             hints.retain(|hint| !hint.is_relay());
-            upgrade_later(core, peer, hints);
+            upgrade_later(core, peer, hints, why);
         }
         Ok(session)
     })
@@ -204,6 +239,7 @@ async fn race(
     core: &Arc<Core>,
     peer: PeerId,
     hints: Vec<Hint>,
+    why: &Why,
 ) -> Result<(Session, Path), DialError> {
     let mut waiting = hints.into_iter();
     let mut running = FuturesUnordered::new();
@@ -226,7 +262,7 @@ async fn race(
                 if let Some(hint) = waiting.next() {
                     next_at = Instant::now() + core.config.stagger;
                     running.push(async move {
-                        let result = attempt(core, peer, &hint).await;
+                        let result = attempt(core, peer, &hint, why).await;
                         (hint, result)
                     });
                 }
@@ -240,6 +276,7 @@ async fn attempt(
     core: &Arc<Core>,
     peer: PeerId,
     hint: &Hint,
+    why: &Why,
 ) -> Result<(Session, Path), AttemptError> {
     if !may_follow(core, hint) {
         return Err(AttemptError::NotFollowed);
@@ -260,7 +297,11 @@ async fn attempt(
                 .route()
                 .ok_or(AttemptError::NoRoute { relay: *relay })?;
             let reached = async |want| {
-                let session = with_hints(core, *relay, hints.clone(), Some(peer), want).await;
+                let why = Why {
+                    needed_by: Some(peer),
+                    payer: why.payer.clone(),
+                };
+                let session = with_hints(core, *relay, hints.clone(), why, want).await;
                 session.map_err(|error| AttemptError::NoRelay {
                     relay: *relay,
                     error: Box::new(error),
@@ -314,7 +355,7 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
 }
 
 /// Looks for a direct way now and then, while the chosen session leads through a relay.
-fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
+fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
     if hints.is_empty() || !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
         return;
     }
@@ -330,8 +371,11 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
             if !is_relayed(&core, peer) {
                 break;
             }
-            if let Ok((session, path)) = race(&core, peer, hints.clone()).await {
-                let _ = register(&core, session, path, None).await;
+            let Ok(paid) = why.pay(&core, peer) else {
+                continue;
+            };
+            if let Ok((session, path)) = race(&core, peer, hints.clone(), &why).await {
+                let _ = register(&core, session, path, None, paid).await;
                 break;
             }
         }

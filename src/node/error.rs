@@ -7,6 +7,7 @@ use crate::tls::TlsError;
 use super::addr::{Hint, PeerAddr};
 use super::protocol::{RouteError, RouteErrorKind};
 use super::resolve::ResolveError;
+use super::shares::Exceeded;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,14 @@ pub enum DialError {
         /// What was tried, in this order, and what came of it.
         attempts: Vec<(Hint, AttemptError)>,
     },
+    /// The one that wants the session has as many as it may.
+    #[error("cannot reach {peer}: {limit}")]
+    Share {
+        /// Whom to reach.
+        peer: PeerId,
+        /// Which limit it was, of whoever wants it.
+        limit: Exceeded,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShutDown,
@@ -71,7 +80,10 @@ impl DialError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Own { .. } | Self::Loop { .. } | Self::LocalHint { .. } | Self::ShutDown => false,
-            Self::NoHints { .. } | Self::Unresolved { .. } | Self::Failed { .. } => true,
+            Self::NoHints { .. }
+            | Self::Unresolved { .. }
+            | Self::Failed { .. }
+            | Self::Share { .. } => true,
         }
     }
 

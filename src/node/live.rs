@@ -10,7 +10,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Who;
-use super::shares::Holder;
+use super::shares::{Holder, Share};
 
 /// How a session came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub(super) struct Live {
     pub(super) who: Arc<Who>,
     /// Where it comes from, if that is another machine and it came in.
     pub(super) host: Option<Source>,
+    /// Of a session that was dialled because another peer wanted it: that peer's part in the pools.
+    pub(super) paid_by: Option<Arc<Share>>,
     /// Tells that another session with this peer was chosen.
     pub(super) superseded: Arc<Notify>,
     /// The substreams that are served in it.

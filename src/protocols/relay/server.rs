@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use crate::identity::PeerId;
+use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, Protocol, ProtocolError, Refused};
 use crate::onion::Onion;
@@ -53,8 +53,12 @@ impl Relay {
     /// # Errors
     /// The node is one already.
     pub fn on(node: &Node, config: RelayConfig) -> Result<Self, ProtocolError> {
+        let chain = node.identity().chain().into();
+        let lineage = Lineage::new(node.id(), chain, UnixTime::now());
+        let mut inner = Inner::new(node.id(), config);
+        inner.former = lineage.former().to_vec();
         let relay = Self {
-            inner: Arc::new(Inner::new(node.id(), config)),
+            inner: Arc::new(inner),
             node: node.handle(),
         };
         node.add_protocol(Arc::new(relay.clone()))?;
