@@ -71,12 +71,14 @@ struct Share {
 }
 
 /// How many of these are in each part.
-fn by_part(all: &VecDeque<One>) -> [usize; PARTS as usize + 1] {
+fn by_part(all: &VecDeque<One>) -> impl Fn(&One) -> usize {
     let mut parts = [0; PARTS as usize + 1];
     for one in all {
-        parts[usize::from(one.part)] += 1;
+        if let Some(part) = parts.get_mut(usize::from(one.part)) {
+            *part += 1;
+        }
     }
-    parts
+    move |one| parts.get(usize::from(one.part)).copied().unwrap_or(0)
 }
 
 impl Share {
@@ -87,7 +89,7 @@ impl Share {
         }
         let inside = by_part(&self.inside);
         let waiting = self.waiting.iter().enumerate();
-        let next = waiting.min_by_key(|(at, one)| (inside[usize::from(one.part)], *at));
+        let next = waiting.min_by_key(|(at, one)| (inside(one), *at));
         next.map(|(at, _)| at)
     }
 
@@ -98,7 +100,7 @@ impl Share {
         }
         let inside = by_part(&self.inside);
         let all = self.inside.iter().enumerate();
-        let out = all.max_by_key(|(at, one)| (inside[usize::from(one.part)], Reverse(*at)));
+        let out = all.max_by_key(|(at, one)| (inside(one), Reverse(*at)));
         out.map(|(at, _)| at)
     }
 
@@ -109,18 +111,17 @@ impl Share {
         }
         let waiting = by_part(&self.waiting);
         let all = self.waiting.iter().enumerate();
-        let last = all.max_by_key(|(at, one)| (waiting[usize::from(one.part)], *at));
+        let last = all.max_by_key(|(at, one)| (waiting(one), *at));
         last.map(|(at, _)| at)
     }
 
     /// Whether one part has so many more inside than the part of who is next that it gives up one for it.
     fn is_unequal(&self, source: Source) -> bool {
-        let (Some(next), Some(out)) = (self.next(source), self.first_out(source)) else {
-            return false;
-        };
+        let next = self.next(source).and_then(|at| self.waiting.get(at));
+        let out = self.first_out(source).and_then(|at| self.inside.get(at));
         let inside = by_part(&self.inside);
-        let of = |one: &One| inside[usize::from(one.part)];
-        of(&self.inside[out]) > of(&self.waiting[next]) + 1
+        next.zip(out)
+            .is_some_and(|(next, out)| inside(out) > inside(next) + 1)
     }
 }
 
@@ -307,10 +308,10 @@ impl Engine {
         let mut best: [Option<(usize, Ticket, Source)>; 2] = [None; 2];
         let mut renewed = None;
         for (source, share) in &self.shares {
-            let Some(next) = share.next(*source) else {
+            let next = share.next(*source).and_then(|at| share.waiting.get(at));
+            let Some(One { ticket, .. }) = next else {
                 continue;
             };
-            let ticket = &share.waiting[next].ticket;
             // A new one in the place of an old one of its own is at nobody's cost.
             let old = if share.is_unequal(*source) {
                 self.config.grace

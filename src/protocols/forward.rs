@@ -82,7 +82,7 @@ impl Forwarder {
     pub async fn forward(&self, call: Call, to: &PeerAddr) -> Result<(), ForwardError> {
         let place = match place(&self.places, &call) {
             Ok(place) => place,
-            Err(none) => return Err(refuse(call, none).await),
+            Err(denied) => return Err(refuse(call, denied.into()).await),
         };
         if call.wants_inner_tls() {
             // Refuses, and says that there is none.
@@ -115,13 +115,18 @@ pub(super) fn places(all: usize) -> Places {
 }
 
 /// A place for one call.
-pub(super) fn place(places: &Places, call: &Call) -> Result<Place, ForwardError> {
-    let holder = Holder::of(call.peer(), &call.context());
-    places.take(holder).map_err(|denied| match denied {
-        Denied::Peer(_) | Denied::Scarce => ForwardError::Share,
-        Denied::Host(_) => ForwardError::Host,
-        Denied::Full => ForwardError::Full,
-    })
+pub(super) fn place(places: &Places, call: &Call) -> Result<Place, Denied> {
+    places.take(Holder::of(call.peer(), &call.context()))
+}
+
+impl From<Denied> for ForwardError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Peer(_) | Denied::Scarce => Self::Share,
+            Denied::Host(_) => Self::Host,
+            Denied::Full => Self::Full,
+        }
+    }
 }
 
 /// Begins a refusal that is passed on.

@@ -62,8 +62,9 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
     };
     let places = match passage.places(&call) {
         Ok(places) => places,
-        Err(error) => {
+        Err(denied) => {
             drop(busy);
+            let error = ForwardError::from(denied);
             let (peer, service) = (call.peer().id(), call.service());
             node.emit_refused(peer, service, Refused::Other(error.to_string()));
             let _ = call.refuse(&for_peer(&error)).await;

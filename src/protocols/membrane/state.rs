@@ -20,9 +20,10 @@ use tokio::sync::watch;
 
 use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Call, Hint, Node, PeerAddr};
-use crate::protocols::forward::{DEFAULT_PLACES, ForwardError, place, places};
+use crate::protocols::forward::{DEFAULT_PLACES, place, places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
 use crate::protocols::places::{Place, Places};
+use crate::protocols::pool::Denied;
 
 use super::event::MembraneEvent;
 use super::message::MessageFlaw;
@@ -338,7 +339,7 @@ impl Passage {
     }
 
     /// Places for a stream that is joined, if each has one.
-    pub(super) fn places(&self, call: &Call) -> Result<Vec<Place>, ForwardError> {
+    pub(super) fn places(&self, call: &Call) -> Result<Vec<Place>, Denied> {
         let through = self.through.iter();
         through.map(|state| place(&state.places, call)).collect()
     }

@@ -15,9 +15,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
-use crate::node::{Access, CallContext};
+use crate::node::Access;
 use crate::session::Session;
-use crate::tls::Peer;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
@@ -146,11 +145,6 @@ impl Inner {
 
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
-    }
-
-    /// Who a peer is to the pools.
-    pub(super) fn holder(&self, peer: &Peer, context: &CallContext) -> Holder {
-        Holder::of(peer, context)
     }
 
     /// Whether a peer that was served when it came still is.

@@ -11,6 +11,7 @@ use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, Protocol, ProtocolError, Refused};
 use crate::onion::Onion;
+use crate::protocols::pool::Holder;
 use crate::wire::{linger_close, send};
 
 use super::config::RelayConfig;
@@ -93,7 +94,7 @@ impl Relay {
 
     async fn serve_one(&self, call: Call) {
         let (incoming, context) = call.into_parts();
-        let holder = self.inner.holder(incoming.peer(), &context);
+        let holder = Holder::of(incoming.peer(), &context);
         let registers = incoming.service() == REGISTER;
         let Ok(mut stream) = incoming.accept().await else {
             return;
