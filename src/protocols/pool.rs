@@ -20,7 +20,7 @@ use crate::gate::Source;
 use crate::identity::PeerId;
 use crate::node::CallContext;
 use crate::tls::Peer;
-#[cfg(any(feature = "mesh", feature = "sealed"))]
+#[cfg(any(test, feature = "mesh", feature = "sealed"))]
 use crate::wire::Status;
 
 /// Of this much what is free, one peer that has some already gets one part at most.
@@ -113,7 +113,7 @@ pub(super) enum Denied {
 }
 
 impl Denied {
-    #[cfg(any(feature = "mesh", feature = "sealed"))]
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(super) fn status(self) -> Status {
         match self {
             Self::Peer(_) | Self::Host(_) => Status::Quota,
@@ -133,7 +133,7 @@ impl Denied {
 }
 
 /// The registered peer of an id.
-#[cfg(feature = "mesh")]
+#[cfg(any(test, feature = "mesh"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
     Nobody,
@@ -285,7 +285,7 @@ impl<T: Held> Pool<T> {
     }
 
     /// What the peer of an id holds: under its present id, else under one that it had before.
-    #[cfg(feature = "mesh")]
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn find(&self, id: PeerId) -> Found<T> {
         let all = self.by_id.get(&id).into_iter().flatten().rev();
         let all: Vec<_> = all.filter_map(|number| self.entries.get(number)).collect();
@@ -308,13 +308,13 @@ impl<T: Held> Pool<T> {
     }
 
     /// Whether anything is held under this id, present or former.
-    #[cfg(feature = "mesh")]
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn has(&self, id: PeerId) -> bool {
         self.by_id.contains_key(&id)
     }
 
     /// What a peer holds under all of its ids, the oldest first.
-    #[cfg(feature = "mesh")]
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn held_by(&self, holder: &Holder) -> Vec<(u64, T)> {
         let all = self.of_kin(holder).into_iter();
         all.filter_map(|number| Some((number, self.entries.get(&number)?.item.clone())))
@@ -329,6 +329,7 @@ impl<T: Held> Pool<T> {
         all
     }
 
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -344,7 +345,7 @@ impl<T: Held> Pool<T> {
     }
 }
 
-#[cfg(all(test, feature = "mesh"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
