@@ -213,9 +213,15 @@ async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), F
 /// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
 pub(crate) fn room_for_relay(config: &mut NodeConfig, relay: &RelayConfig) {
     let sessions = relay.registrations.saturating_add(relay.circuits);
-    let all = &mut config.shares.sessions.all;
+    let of_sessions = &mut config.shares.sessions;
     // A quarter is for peers that are allowed by name.
-    *all = (*all).max(sessions.saturating_add(sessions / 3));
+    of_sessions.all = of_sessions.all.max(sessions.saturating_add(sessions / 3));
+    // What the strangers of one host may have at the relay, they can have sessions for.
+    let registrations = relay.registrations_a_host;
+    let registrations = registrations.unwrap_or_else(|| relay.registrations.div_ceil(4));
+    let circuits = relay.circuits_a_host;
+    let circuits = circuits.unwrap_or_else(|| relay.circuits.div_ceil(2));
+    of_sessions.host = of_sessions.host.max(registrations.saturating_add(circuits));
     let mux = &mut config.stack.mux;
     mux.max_inbound_streams = mux
         .max_inbound_streams
@@ -521,4 +527,24 @@ pub(crate) fn code(error: &DialError) -> Code {
         .find(|telling| codes.contains(telling))
         .or(codes.first().copied())
         .unwrap_or(Code::Connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa::identity::{AcceptAny, Identity, KeyKind};
+    use cepa::node::Access;
+
+    use super::*;
+
+    #[test]
+    fn what_a_relay_has_for_strangers_of_one_host_it_has_sessions_for() {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+        let mut relay = RelayConfig::new(Access::Anyone);
+        (relay.registrations, relay.circuits) = (1000, 16);
+        room_for_relay(&mut config, &relay);
+        let sessions = config.shares.sessions;
+        assert!(sessions.host >= 258, "{sessions:?}");
+        assert!(sessions.all - sessions.all / 4 >= 1016, "{sessions:?}");
+    }
 }

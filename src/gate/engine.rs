@@ -23,13 +23,20 @@
 //! than `tolerated`, its source is turned away: a few failures are a typing error, many in a row are not. It is
 //! OpenSSH's `PerSourcePenalties`. It saves work (a handshake costs us more than it costs them); the places need no such help.
 //!
+//! **A relay** is one source for all whom it brings: it has no more places and no longer a queue than a host, and as good or bad a right to
+//! them. Within that it is divided into parts, by who it says that they are: a free place of its own goes to the part that has
+//! the fewest, the part that has the most gives up one and loses its last in the queue, and a penalty is that of a part alone, so
+//! one who fails shuts out few of the others. There are 64 parts, so a relay that invents a name for each failure has so many
+//! penalties and no more.
+//!
 //! Streams of this machine are one source, since there is nobody to tell apart: it may have all places, and has no penalty.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::rules::{Config, Failing, Turned};
-use super::source::Source;
+use super::source::{PARTS, Source};
 
 /// Of one source at most so often a probe is worth a line in a log.
 const A_LINE_FOR_PROBES: Duration = Duration::from_secs(60);
@@ -46,11 +53,76 @@ pub(super) enum Event {
     Out(Turned),
 }
 
-/// The streams of one source, the oldest first; since when each is inside, or waits.
+/// One stream of a source.
+#[derive(Clone, Copy, Debug)]
+struct One {
+    ticket: Ticket,
+    /// Since when it is inside, or waits.
+    since: Instant,
+    /// In which part of its source it is.
+    part: u8,
+}
+
+/// The streams of one source, the oldest first.
 #[derive(Debug, Default)]
 struct Share {
-    inside: VecDeque<(Ticket, Instant)>,
-    waiting: VecDeque<(Ticket, Instant)>,
+    inside: VecDeque<One>,
+    waiting: VecDeque<One>,
+}
+
+/// How many of these are in each part.
+fn by_part(all: &VecDeque<One>) -> impl Fn(&One) -> usize {
+    let mut parts = [0; PARTS as usize + 1];
+    for one in all {
+        if let Some(part) = parts.get_mut(usize::from(one.part)) {
+            *part += 1;
+        }
+    }
+    move |one| parts.get(usize::from(one.part)).copied().unwrap_or(0)
+}
+
+impl Share {
+    /// Who is next of those that wait: one of the part that has the fewest inside, and has waited longest.
+    fn next(&self, source: Source) -> Option<usize> {
+        if !source.has_parts() {
+            return (!self.waiting.is_empty()).then_some(0);
+        }
+        let inside = by_part(&self.inside);
+        let waiting = self.waiting.iter().enumerate();
+        let next = waiting.min_by_key(|(at, one)| (inside(one), *at));
+        next.map(|(at, _)| at)
+    }
+
+    /// Who gives up a place first: the oldest of the part that has the most inside.
+    fn first_out(&self, source: Source) -> Option<usize> {
+        if !source.has_parts() {
+            return (!self.inside.is_empty()).then_some(0);
+        }
+        let inside = by_part(&self.inside);
+        let all = self.inside.iter().enumerate();
+        let out = all.max_by_key(|(at, one)| (inside(one), Reverse(*at)));
+        out.map(|(at, _)| at)
+    }
+
+    /// Who leaves the queue first: the last of the part that has the most waiting.
+    fn last_in(&self, source: Source) -> Option<usize> {
+        if !source.has_parts() {
+            return self.waiting.len().checked_sub(1);
+        }
+        let waiting = by_part(&self.waiting);
+        let all = self.waiting.iter().enumerate();
+        let last = all.max_by_key(|(at, one)| (waiting(one), *at));
+        last.map(|(at, _)| at)
+    }
+
+    /// Whether one part has so many more inside than the part of who is next that it gives up one for it.
+    fn is_unequal(&self, source: Source) -> bool {
+        let next = self.next(source).and_then(|at| self.waiting.get(at));
+        let out = self.first_out(source).and_then(|at| self.inside.get(at));
+        let inside = by_part(&self.inside);
+        next.zip(out)
+            .is_some_and(|(next, out)| inside(out) > inside(next) + 1)
+    }
 }
 
 /// See the head of this file. Verbs: `enter`, `leave`, `let_in`, `failed`, `probe` for streams, `handle_timeout` for time;
@@ -97,7 +169,6 @@ impl Engine {
 
     /// A stream comes: it gets a place, or waits; [`poll_event`](Self::poll_event) tells.
     pub(super) fn enter(&mut self, now: Instant, source: Source) -> Result<Ticket, Turned> {
-        let source = counted(source);
         let penalty = self.penalty(now, source);
         if penalty > self.config.tolerated {
             return Err(Turned::Penalty {
@@ -106,8 +177,13 @@ impl Engine {
         }
         let ticket = Ticket(self.next);
         self.next += 1;
+        let (source, part) = (counted(source), source.part());
         let share = self.shares.entry(source).or_default();
-        share.waiting.push_back((ticket, now));
+        share.waiting.push_back(One {
+            ticket,
+            since: now,
+            part,
+        });
         *self.queue(source) += 1;
         self.settle(now);
         match self.overflow(source) {
@@ -126,10 +202,10 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&source) else {
             return;
         };
-        if let Some(at) = share.inside.iter().position(|(it, _)| *it == ticket) {
+        if let Some(at) = share.inside.iter().position(|one| one.ticket == ticket) {
             share.inside.remove(at);
             self.inside -= 1;
-        } else if let Some(at) = share.waiting.iter().position(|(it, _)| *it == ticket) {
+        } else if let Some(at) = share.waiting.iter().position(|one| one.ticket == ticket) {
             share.waiting.remove(at);
             *self.queue(source) -= 1;
         }
@@ -144,7 +220,10 @@ impl Engine {
         }
         self.penalties.remove(&source);
         let most = self.config.remembered;
-        note(&mut self.proven, most, source, now, self.config.proven, now);
+        // Of a relay the part is proven, whose penalties do not count then, and the whole of it, which has the places.
+        for source in [source, source.whole()] {
+            note(&mut self.proven, most, source, now, self.config.proven, now);
+        }
     }
 
     /// What is inside has failed. One that was evicted has not.
@@ -161,6 +240,7 @@ impl Engine {
         if since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.stale) {
             self.punish(now, source, Failing::TimedOut);
         }
+        let source = source.whole();
         let last = self.probes.get(&source);
         if last.is_some_and(|at| now.saturating_duration_since(*at) < A_LINE_FOR_PROBES) {
             return false;
@@ -176,11 +256,11 @@ impl Engine {
         let mut out = Vec::new();
         for (source, share) in &mut self.shares {
             let waited = |since: Instant| now.saturating_duration_since(since);
-            while let Some((ticket, since)) = share.waiting.front().copied()
-                && waited(since) >= patience
+            while let Some(one) = share.waiting.front().copied()
+                && waited(one.since) >= patience
             {
                 share.waiting.pop_front();
-                out.push((*source, ticket, waited(since)));
+                out.push((*source, one.ticket, waited(one.since)));
             }
         }
         for (source, ticket, waited) in out {
@@ -197,15 +277,12 @@ impl Engine {
             .shares
             .values()
             .filter_map(|share| share.waiting.front());
-        let impatient = waiting
-            .map(|(_, since)| *since + self.config.patience)
-            .min()?;
-        let oldest = self
+        let impatient = waiting.map(|one| one.since + self.config.patience).min()?;
+        let ages = self
             .shares
-            .values()
-            .filter_map(|share| share.inside.front());
-        let ages = oldest
-            .flat_map(|(_, since)| [*since + self.config.grace, *since + self.config.stale])
+            .iter()
+            .filter_map(|(source, share)| share.inside.get(share.first_out(*source)?))
+            .flat_map(|one| [one.since + self.config.grace, one.since + self.config.stale])
             .filter(|at| *at > now);
         Some(ages.min().map_or(impatient, |at| at.min(impatient)))
     }
@@ -231,11 +308,17 @@ impl Engine {
         let mut best: [Option<(usize, Ticket, Source)>; 2] = [None; 2];
         let mut renewed = None;
         for (source, share) in &self.shares {
-            let Some((ticket, _)) = share.waiting.front() else {
+            let next = share.next(*source).and_then(|at| share.waiting.get(at));
+            let Some(One { ticket, .. }) = next else {
                 continue;
             };
             // A new one in the place of an old one of its own is at nobody's cost.
-            if Self::age(now, share) >= Some(self.config.stale) {
+            let old = if share.is_unequal(*source) {
+                self.config.grace
+            } else {
+                self.config.stale
+            };
+            if Self::age(now, *source, share) >= Some(old) {
                 renewed = Some((*source, Some(*source)));
             }
             if share.inside.len() >= self.most_of(*source) {
@@ -266,7 +349,7 @@ impl Engine {
         let to_proven = self.is_proven(now, to);
         let mut worst = None;
         for (source, share) in &self.shares {
-            let (has, age) = (share.inside.len(), Self::age(now, share));
+            let (has, age) = (share.inside.len(), Self::age(now, *source, share));
             if has <= own || *source == to {
                 continue;
             }
@@ -287,11 +370,12 @@ impl Engine {
 
     fn admit(&mut self, now: Instant, source: Source) {
         let share = self.shares.entry(source).or_default();
-        if let Some((ticket, _)) = share.waiting.pop_front() {
-            share.inside.push_back((ticket, now));
+        let next = share.next(source).and_then(|at| share.waiting.remove(at));
+        if let Some(one) = next {
+            share.inside.push_back(One { since: now, ..one });
             self.inside += 1;
             *self.queue(source) -= 1;
-            self.events.push_back((ticket, Event::Admitted));
+            self.events.push_back((one.ticket, Event::Admitted));
         }
         debug_assert!(
             self.inside <= self.config.all,
@@ -303,9 +387,13 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&source) else {
             return;
         };
-        if let Some((ticket, _)) = share.inside.pop_front() {
+        let out = share
+            .first_out(source)
+            .and_then(|at| share.inside.remove(at));
+        if let Some(one) = out {
             self.inside -= 1;
-            self.events.push_back((ticket, Event::Out(Turned::Evicted)));
+            self.events
+                .push_back((one.ticket, Event::Out(Turned::Evicted)));
         }
         self.forget_empty(source);
     }
@@ -328,7 +416,9 @@ impl Engine {
         } else {
             return None;
         };
-        let (ticket, _) = self.shares.get_mut(&source)?.waiting.pop_back()?;
+        let share = self.shares.get_mut(&source)?;
+        let last = share.last_in(source)?;
+        let ticket = share.waiting.remove(last)?.ticket;
         *self.queue(source) -= 1;
         self.forget_empty(source);
         Some((ticket, turned))
@@ -350,16 +440,16 @@ impl Engine {
         }
     }
 
-    /// How old the oldest handshake of a source is.
-    fn age(now: Instant, share: &Share) -> Option<Duration> {
-        let (_, since) = share.inside.front()?;
-        Some(now.saturating_duration_since(*since))
+    /// How old the handshake of a source is that gives up its place first.
+    fn age(now: Instant, source: Source, share: &Share) -> Option<Duration> {
+        let one = share.inside.get(share.first_out(source)?)?;
+        Some(now.saturating_duration_since(one.since))
     }
 
     fn inside_since(&self, ticket: Ticket, source: Source) -> Option<Instant> {
         let share = self.shares.get(&counted(source))?;
-        let found = share.inside.iter().find(|(it, _)| *it == ticket);
-        found.map(|(_, since)| *since)
+        let found = share.inside.iter().find(|one| one.ticket == ticket);
+        found.map(|one| one.since)
     }
 
     fn most_of(&self, source: Source) -> usize {
@@ -403,10 +493,10 @@ impl Engine {
     }
 }
 
-/// The source that a stream counts to: on this machine there is one.
+/// The source that has the places of a stream: all parts of a relay together; on this machine there is one.
 fn counted(source: Source) -> Source {
     if source.is_far() {
-        source
+        source.whole()
     } else {
         Source::HERE
     }

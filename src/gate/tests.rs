@@ -149,7 +149,10 @@ async fn a_burst_of_honest_clients_gets_in() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_brings_strangers_keeps_nobody_else_out() {
     let gate = Gate::default();
-    let relay = Source::from(&cepa_transports::Remote::Circuit { relay: [7; 32] });
+    let relay = Source::from(&cepa_transports::Remote::Circuit {
+        relay: [7; 32],
+        says: [1; 32],
+    });
     let flood = tokio::spawn({
         let gate = gate.clone();
         async move {

@@ -14,9 +14,11 @@ use super::live::Path;
 use super::shares::{self, Holder, Resource, SESSION_MEMORY, Scope, Shares};
 
 /// A session costs one descriptor.
-const SESSION: [(Resource, usize); 2] = [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
+pub(super) const SESSION: [(Resource, usize); 2] =
+    [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
 
-/// What a session needs that this node dials: memory, from the pool of its peer. That it is made is this node's own doing.
+/// What a session needs that this node dials: memory, from the pool of its peer. That it is made is this node's own doing, or that of
+/// whoever pays for it (`dial.rs`).
 pub(super) fn outbound(shares: &Shares) -> Arc<dyn Admission> {
     Arc::new(Outbound(shares.clone()))
 }

@@ -19,6 +19,7 @@ pub struct Call {
     incoming: Incoming,
     live: Live,
     shares: Shares,
+    named: bool,
     introduced_by: Vec<PeerId>,
     admitted: Option<Admitted>,
 }
@@ -27,6 +28,7 @@ impl Call {
     pub(super) fn new(incoming: Incoming, live: Live, shares: Shares) -> Self {
         Self {
             incoming,
+            named: live.who.named,
             live,
             shares,
             introduced_by: Vec::new(),
@@ -44,8 +46,23 @@ impl Call {
             incoming,
             live: context.live,
             shares: context.shares,
+            named: context.named,
             introduced_by,
             admitted: None,
+        }
+    }
+
+    /// What it opens is for this peer by name.
+    pub(super) fn set_named(&mut self) {
+        self.named = true;
+    }
+
+    /// What is known of it beside its substream.
+    pub fn context(&self) -> CallContext {
+        CallContext {
+            live: self.live.clone(),
+            shares: self.shares.clone(),
+            named: self.named,
         }
     }
 
@@ -110,10 +127,7 @@ impl Call {
 
     /// Splits off the substream, for a protocol that accepts it and then goes on with what the peer asks for on it.
     pub fn into_parts(self) -> (Incoming, CallContext) {
-        let context = CallContext {
-            live: self.live,
-            shares: self.shares,
-        };
+        let context = self.context();
         (self.incoming, context)
     }
 
@@ -161,6 +175,7 @@ impl Call {
 pub struct CallContext {
     live: Live,
     shares: Shares,
+    named: bool,
 }
 
 impl CallContext {
@@ -172,6 +187,12 @@ impl CallContext {
     /// Where it comes from, if that is another machine and it came in: a host, or the nearest relay.
     pub fn source(&self) -> Option<Source> {
         self.live.host
+    }
+
+    /// Whether the peer is known by name, and is not one of many that anybody can make: the trust policy lists it, the access of
+    /// what it has opened does, or it brings a proof of its own in a session that this node has dialled of its own accord.
+    pub fn is_named(&self) -> bool {
+        self.named
     }
 
     /// How it came to be.

@@ -20,13 +20,14 @@ use crate::session::{Backoff, OpenError, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
-use super::admit;
+use super::admit::{self, SESSION};
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, ReachError};
 use super::flights::{Flight, Hints};
 use super::live::Path;
 use super::protocol::RouteErrorKind;
 use super::sessions::{ShutDown, register};
+use super::shares::{Holder, Share};
 
 /// How often a service is tried to open on sessions that end meanwhile.
 const ATTEMPTS: usize = 8;
@@ -44,14 +45,27 @@ const LOOK_MAX: Duration = Duration::from_secs(300);
 
 /// The session there is with the peer, or a new one.
 pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Session, DialError> {
+    session_for(core, address, None).await
+}
+
+/// The same; a session that is made, and those with relays on the way, are counted to the one that wants them.
+pub(super) async fn session_for(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+    payer: Option<Holder>,
+) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let mut hints = usable(core, peer, address.hints().to_vec())?;
-    let session = with_hints(core, peer, hints.clone(), None, Want::Any).await?;
+    let why = Why {
+        needed_by: None,
+        payer,
+    };
+    let session = with_hints(core, peer, hints.clone(), why.clone(), Want::Any).await?;
     hints.retain(|hint| !hint.is_relay());
-    upgrade_later(core, peer, hints);
+    upgrade_later(core, peer, hints, why);
     Ok(session)
 }
 
@@ -103,11 +117,11 @@ pub(super) async fn own_session(
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let hints = usable(core, peer, address.hints().to_vec())?;
-    with_hints(core, peer, hints, None, Want::Dialled).await
+    with_hints(core, peer, hints, Why::default(), Want::Dialled).await
 }
 
 /// The hints that may be followed, relays last. The order among themselves is the address's own.
@@ -134,10 +148,10 @@ fn may_follow(core: &Core, hint: &Hint) -> bool {
 
 /// A way must not lead through its own end, nor through here, nor through one relay twice.
 fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
-    let mut passed = vec![peer, core.id];
+    let mut passed = vec![peer];
     let mut at = hint;
     while let Hint::Relay { relay, at: before } = at {
-        if passed.contains(relay) {
+        if passed.contains(relay) || core.is_own(relay) {
             let relay = *relay;
             return Err(DialError::Loop { peer, relay });
         }
@@ -147,13 +161,33 @@ fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
     Ok(())
 }
 
-/// As [`session`], for the dial of another peer that needs this one, if there is one; boxed, since the way to a
-/// relay may lead through another.
+/// Why a peer is dialled.
+#[derive(Clone, Default)]
+struct Why {
+    /// The dial of another peer that needs this one.
+    needed_by: Option<PeerId>,
+    /// Who wants it, if not this node itself.
+    payer: Option<Holder>,
+}
+
+impl Why {
+    /// One session more for whoever pays.
+    fn pay(&self, core: &Core, peer: PeerId) -> Result<Option<Share>, DialError> {
+        let paid = self
+            .payer
+            .clone()
+            .map(|payer| core.shares.take(payer, &SESSION));
+        paid.transpose()
+            .map_err(|limit| DialError::Share { peer, limit })
+    }
+}
+
+/// As [`session`]; boxed, since the way to a relay may lead through another.
 fn with_hints(
     core: &Arc<Core>,
     peer: PeerId,
     hints: Vec<Hint>,
-    needed_by: Option<PeerId>,
+    why: Why,
     want: Want,
 ) -> BoxFuture<'_, Result<Session, DialError>> {
     Box::pin(async move {
@@ -166,15 +200,26 @@ fn with_hints(
         if Handle::try_current().is_err() {
             return Err(DialError::NoRuntime);
         }
+        // Whoever begins a flight pays for it; what who joins one has paid is given back.
+        let mut paid = why.pay(core, peer)?;
         let place = core.flights.board(
             peer,
-            needed_by,
+            why.needed_by,
             |flight| flight.hints().join(&hints),
-            || start(core, peer, Hints::new(&hints), want),
+            || {
+                start(
+                    core,
+                    peer,
+                    Hints::new(&hints),
+                    want,
+                    why.clone(),
+                    paid.take(),
+                )
+            },
         );
         match place.flight() {
             Some(flight) => flight.arrive(peer, || there(core, peer, want)).await,
-            None => fly(core, peer, &Hints::new(&hints), want).await,
+            None => fly(core, peer, &Hints::new(&hints), want, &why, paid).await,
         }
     })
 }
@@ -190,12 +235,19 @@ fn there(core: &Core, peer: PeerId, want: Want) -> Option<Session> {
 }
 
 /// Begins a dial in a task of its own.
-fn start(core: &Arc<Core>, peer: PeerId, hints: Hints, want: Want) -> Flight {
+fn start(
+    core: &Arc<Core>,
+    peer: PeerId,
+    hints: Hints,
+    want: Want,
+    why: Why,
+    paid: Option<Share>,
+) -> Flight {
     let (tell, outcome) = watch::channel(None);
     let hints = Arc::new(hints);
     let (own, ours) = (Arc::clone(core), Arc::clone(&hints));
     let task = core.tasks.spawn(async move {
-        let outcome = fly(&own, peer, &ours, want).await;
+        let outcome = fly(&own, peer, &ours, want, &why, paid).await;
         tell.send_replace(Some(outcome));
     });
     Flight::new(hints, outcome, task.abort_handle())
@@ -207,14 +259,16 @@ async fn fly(
     peer: PeerId,
     hints: &Hints,
     want: Want,
+    why: &Why,
+    paid: Option<Share>,
 ) -> Result<Session, DialError> {
     if let Some(session) = there(core, peer, want) {
         return Ok(session);
     }
-    let (session, path) = race(core, peer, hints).await?;
-    let taken = register(core, session.clone(), path, None).await;
+    let (session, path) = race(core, peer, hints, why).await?;
+    let taken = register(core, session.clone(), path, None, paid).await;
     taken.map_err(|ShutDown| DialError::ShutDown)?;
-    upgrade_later(core, peer, hints.direct());
+    upgrade_later(core, peer, hints.direct(), why.clone());
     Ok(session)
 }
 
@@ -236,7 +290,12 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
 /// Tries the hints in their order, each a little later than the one before, until one has led to the peer.
 /// The next one is tried at once when one fails; those that are on their way are given up then. More may come meanwhile, of
 /// others who dial the peer, or of the resolver.
-async fn race(core: &Arc<Core>, peer: PeerId, hints: &Hints) -> Result<(Session, Path), DialError> {
+async fn race(
+    core: &Arc<Core>,
+    peer: PeerId,
+    hints: &Hints,
+    why: &Why,
+) -> Result<(Session, Path), DialError> {
     let mut running = FuturesUnordered::new();
     let mut resolving = None;
     let (mut attempts, mut unresolved) = (Vec::new(), None);
@@ -274,7 +333,7 @@ async fn race(core: &Arc<Core>, peer: PeerId, hints: &Hints) -> Result<(Session,
                 if let Some(hint) = hints.next() {
                     next_at = Instant::now() + core.config.stagger;
                     running.push(async move {
-                        let result = attempt(core, peer, &hint).await;
+                        let result = attempt(core, peer, &hint, why).await;
                         (hint, result)
                     });
                 }
@@ -289,6 +348,7 @@ async fn attempt(
     core: &Arc<Core>,
     peer: PeerId,
     hint: &Hint,
+    why: &Why,
 ) -> Result<(Session, Path), AttemptError> {
     if !may_follow(core, hint) {
         return Err(AttemptError::NotFollowed);
@@ -309,7 +369,11 @@ async fn attempt(
                 .route()
                 .ok_or(AttemptError::NoRoute { relay: *relay })?;
             let reached = async |want| {
-                let session = with_hints(core, *relay, hints.clone(), Some(peer), want).await;
+                let why = Why {
+                    needed_by: Some(peer),
+                    payer: why.payer.clone(),
+                };
+                let session = with_hints(core, *relay, hints.clone(), why, want).await;
                 session.map_err(|error| AttemptError::NoRelay {
                     relay: *relay,
                     error: Box::new(error),
@@ -363,7 +427,7 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
 }
 
 /// Looks for a direct way now and then, while the chosen session leads through a relay.
-fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
+fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
     if hints.is_empty() || !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
         return;
     }
@@ -379,8 +443,11 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>) {
             if !is_relayed(&core, peer) {
                 break;
             }
-            if let Ok((session, path)) = race(&core, peer, &Hints::new(&hints)).await {
-                let _ = register(&core, session, path, None).await;
+            let Ok(paid) = why.pay(&core, peer) else {
+                continue;
+            };
+            if let Ok((session, path)) = race(&core, peer, &Hints::new(&hints), &why).await {
+                let _ = register(&core, session, path, None, paid).await;
                 break;
             }
         }

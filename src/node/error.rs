@@ -10,6 +10,7 @@ use crate::tls::TlsError;
 use super::addr::{Hint, PeerAddr};
 use super::protocol::{RouteError, RouteErrorKind};
 use super::resolve::ResolveError;
+use super::shares::Exceeded;
 
 /// Why there is no session with a peer. Each text is one line and says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -72,6 +73,14 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
     },
+    /// The one that wants the session has as many as it may.
+    #[error("cannot reach {peer}: {limit}")]
+    Share {
+        /// Whom to reach.
+        peer: PeerId,
+        /// Which limit it was, of whoever wants it.
+        limit: Exceeded,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShutDown,
@@ -101,7 +110,8 @@ impl DialError {
             Self::NoHints { .. }
             | Self::Unresolved { .. }
             | Self::Failed { .. }
-            | Self::Gone { .. } => true,
+            | Self::Gone { .. }
+            | Self::Share { .. } => true,
         }
     }
 
@@ -186,6 +196,7 @@ impl From<DialError> for io::Error {
             DialError::Failed { .. } if error.is_refused() => Kind::PermissionDenied,
             DialError::Failed { .. } => Kind::HostUnreachable,
             DialError::Gone { .. } | DialError::ShutDown => Kind::NotConnected,
+            DialError::Share { .. } => Kind::QuotaExceeded,
             DialError::NoRuntime => Kind::Unsupported,
         };
         io::Error::new(kind, error)

@@ -10,7 +10,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Who;
-use super::shares::{Holder, PeerMemory};
+use super::shares::{Holder, PeerMemory, Share};
 
 /// How a session came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub(super) struct Live {
     pub(super) host: Option<Source>,
     /// The memory of all sessions of the peer.
     pub(super) memory: Arc<PeerMemory>,
+    /// Of a session that was dialled because another peer wanted it: that peer's part in the pools.
+    pub(super) paid_by: Option<Arc<Share>>,
     /// Tells that another session with this peer was chosen.
     pub(super) superseded: Arc<Notify>,
     /// The substreams that are served in it.

@@ -159,6 +159,13 @@ impl Node {
         self.core.id
     }
 
+    /// Whether it is the id of this node, or one that it had before: its certificate proves those, as long as the statements in it
+    /// hold.
+    #[must_use]
+    pub fn is_own(&self, id: &PeerId) -> bool {
+        self.core.is_own(id)
+    }
+
     /// Its identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {
@@ -352,6 +359,22 @@ impl Node {
         dial::session(&self.core, address).await
     }
 
+    /// As [`session`](Self::session), because of another peer, such as one whose reference leads there: a session that has to be
+    /// made, and those with relays on the way, are counted to that peer as its own are.
+    ///
+    /// # Errors
+    /// As for `session`, and [`DialError::Share`].
+    ///
+    /// # Cancel safety
+    /// As for `session`.
+    pub async fn session_for(
+        &self,
+        payer: PeerId,
+        address: &PeerAddr,
+    ) -> Result<Session, DialError> {
+        dial::session_for(&self.core, address, Some(self.holder(payer))).await
+    }
+
     /// As [`session`](Self::session), but one that this node has dialled. Some services and protocols are for those who dial
     /// ([`OpenError::DialInstead`](crate::session::OpenError::DialInstead)).
     ///
@@ -408,16 +431,21 @@ impl Node {
     /// # Errors
     /// [`Exceeded`] names the limit.
     pub fn hold(&self, peer: PeerId, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
+        let holder = self.holder(peer);
+        self.core.shares.take(holder, wanted)
+    }
+
+    /// Who a peer is to the pools.
+    fn holder(&self, peer: PeerId) -> Holder {
         let live = self.core.chosen(peer);
-        let holder = live.map_or_else(
+        live.map_or_else(
             || Holder {
                 ids: shares::ids(peer, &[]),
                 host: None,
                 named: false,
             },
             |(_, _, live)| live.holder(),
-        );
-        self.core.shares.take(holder, wanted)
+        )
     }
 
     /// How much of a resource is held now, by one peer or by all.
@@ -488,8 +516,9 @@ impl Node {
         self.core.named_service(name).is_some()
     }
 
-    /// As [`serve`](Self::serve), for a protocol that offers services of its own: the name is taken as it is, is not listed,
-    /// and leads to the service only for whom [`serve_introduced`](Self::serve_introduced) is called.
+    /// As [`serve`](Self::serve), for a protocol that offers services of its own: the name is taken as it is. One that begins with
+    /// `cepa.` is not listed, and leads to the service only for whom [`serve_introduced`](Self::serve_introduced) is called; any other
+    /// is a service like all.
     pub fn serve_reserved<H, F>(&self, name: String, access: Access, handler: H)
     where
         H: FnOnce(Call) -> F + Clone + Send + Sync + 'static,

@@ -31,7 +31,7 @@ use super::core::{Core, GOODBYE, Service};
 use super::event::{Event, Refused, TurnedAway};
 use super::live::{Live, Path};
 use super::protocol::{NOT_OPEN, Protocol};
-use super::shares::{self, Resource, SUBSTREAM_MEMORY};
+use super::shares::{self, Resource, SUBSTREAM_MEMORY, Share};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -49,10 +49,11 @@ pub(super) async fn come_in(
     config: &StackConfig,
     at: Option<&Endpoint>,
 ) -> Result<Live, TurnedAway> {
-    let (source, from) = (Source::from(stream.remote()), stream.label().to_owned());
+    let from = stream.label().to_owned();
+    let source = Source::from(stream.remote()).whole();
     match handshake(core, stream, layers, via, config).await {
         Ok((session, path, host)) => {
-            let live = register(core, session, path, host).await;
+            let live = register(core, session, path, host, None).await;
             live.map_err(|ShutDown| TurnedAway::ShutDown)
         }
         Err(Failed { reason, is_news }) => {
@@ -98,7 +99,7 @@ async fn handshake(
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
     let mut pass = pass.map_err(TurnedAway::Gate)?;
-    let host = Some(source).filter(Source::is_far);
+    let host = Some(source.whole()).filter(Source::is_far);
     let mut config = config.clone();
     config.admission = Some(admit::inbound(&core.shares, host));
     let session = tokio::select! {
@@ -132,12 +133,13 @@ async fn handshake(
 /// The node is shutting down: the session that came too late is closed.
 pub(super) struct ShutDown;
 
-/// Takes a new session in, and runs it in a task of its own.
+/// Takes a new session in, and runs it in a task of its own. `paid_by` is the part of the peer that had it dialled.
 pub(super) async fn register(
     core: &Arc<Core>,
     session: Session,
     path: Path,
     host: Option<Source>,
+    paid_by: Option<Share>,
 ) -> Result<Live, ShutDown> {
     let who = admit::who(core, &session, &path).await;
     // A shutdown that begins behind this is seen by the session's own task.
@@ -156,6 +158,7 @@ pub(super) async fn register(
         session,
         path,
         host,
+        paid_by: paid_by.map(Arc::new),
         superseded: Arc::new(Notify::new()),
         serving: TaskTracker::new(),
     };
@@ -307,8 +310,11 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
             return panicked(&core, &live, &name);
         };
         let mut call = Call::new(incoming, live.clone(), core.shares.clone());
+        if matches!(found, Ok((_, true))) {
+            call.set_named();
+        }
         // What serves it is boxed by who makes it: this task has no room of its own for it.
-        match found {
+        match found.map(|(callee, _)| callee) {
             Ok(Callee::Service(service)) => {
                 let serve = AssertUnwindSafe(move || (service.handler)(call));
                 guarded(&core, &live, &name, catch_unwind(serve)).await;
@@ -415,8 +421,8 @@ fn how(live: &Live) -> How {
     }
 }
 
-/// What has this name, if the peer may open it; else why not, for us and for the peer.
-fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String)> {
+/// What has this name, if the peer may open it, and whether that is for the peer by name; else why not, for us and for the peer.
+fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused, String)> {
     let how = how(live);
     let refused = |denied| match denied {
         Denied::NotAllowed => (Refused::NotOpen, NOT_OPEN.to_owned()),
@@ -426,23 +432,27 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
     if reserved::is_reserved(name) {
         let protocol = core.protocol(name);
         let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
+        let offered = |access: &Access| may(What::Offered(access)).map(|()| names_peers(access));
         let mut admitted = None;
         let decision = match protocol.admission(name) {
             Admission::With(access, to) => {
                 admitted = Some(to);
-                may(What::Offered(&access))
+                offered(&access)
             }
-            Admission::Access(access) => may(What::Offered(&access)),
-            Admission::OwnProof => may(What::OwnProof),
+            Admission::Access(access) => offered(&access),
+            // Whom this node dials of its own accord it knows by its id.
+            Admission::OwnProof => {
+                may(What::OwnProof).map(|()| live.path.dialled && live.paid_by.is_none())
+            }
             Admission::Service(name) => match core.service(&name) {
-                Some(service) => may(What::Offered(&service.access)),
+                Some(service) => offered(&service.access),
                 None => Err(Denied::NotAllowed),
             },
         };
         return match decision {
-            Ok(()) => {
+            Ok(named) => {
                 let delays = protocol.delays_shutdown();
-                Ok(Callee::Protocol(protocol, delays, admitted))
+                Ok((Callee::Protocol(protocol, delays, admitted), named))
             }
             Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
             Err(denied) => Err(refused(denied)),
@@ -466,7 +476,10 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
     };
     let denied = match core.service(&wanted) {
         Some(service) => match may(What::Offered(&service.access)) {
-            Ok(()) => return Ok(Callee::Service(service)),
+            Ok(()) => {
+                let named = names_peers(&service.access);
+                return Ok((Callee::Service(service), named));
+            }
             Err(denied) => denied,
         },
         None => Denied::NotAllowed,
@@ -478,6 +491,11 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<Callee, (Refused, String
         return Err((Refused::NotOpen, text));
     }
     Err(refused(denied))
+}
+
+/// Whether who may is listed, one by one.
+fn names_peers(access: &Access) -> bool {
+    matches!(access, Access::Peers(_))
 }
 
 /// The services that are open, for a person.
@@ -512,7 +530,10 @@ mod tests {
     }
 
     fn circuit() -> Remote {
-        Remote::Circuit { relay: [7; 32] }
+        Remote::Circuit {
+            relay: [7; 32],
+            says: [1; 32],
+        }
     }
 
     /// Tolerates three failures. In hours, so that it makes no difference how long the test takes.
@@ -573,7 +594,14 @@ mod tests {
             );
             // It is that source alone.
             let other = Remote::Tcp("192.0.2.8:4711".parse().unwrap());
-            for other in [other, Remote::Memory, Remote::Circuit { relay: [8; 32] }] {
+            for other in [
+                other,
+                Remote::Memory,
+                Remote::Circuit {
+                    relay: [8; 32],
+                    says: [1; 32],
+                },
+            ] {
                 assert_eq!(knock(&node, other, |far| friend(&node, far)).await, None);
             }
         }

@@ -28,6 +28,9 @@ use crate::mux::{StreamError, Substream};
 /// Code of the reset that tells one end of a circuit that the other end's session is lost.
 pub(crate) const LOST: u32 = 7;
 
+/// Code of the reset that ends a join whose place is wanted for another peer.
+pub(crate) const TAKEN_BACK: u32 = 11;
+
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
 

@@ -3,25 +3,31 @@
 //! The other end is opened first, so that its refusal can be passed on; then bytes are handed on as a relay does
 //! with a circuit (`copy.rs`). Unlike a relay, a forwarder has the bytes themselves: TLS ends here on both sides.
 
-use std::collections::HashMap;
-use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cepa_transports::throttle::{Grant, Policy};
 use tokio::time::Instant;
 
-use crate::identity::PeerId;
 use crate::mux::{StreamTimeouts, Substream};
 use crate::node::{Access, Call, DialError, Node, PeerAddr, ReachError, Refused};
 use crate::onion::Onion;
 use crate::session::{AcceptError, OpenError, ServiceNameError};
-use crate::tls::Peer;
 
-use super::copy::{End, copy};
+use super::copy::{End, TAKEN_BACK, copy};
+use super::places::{Place, Places};
+use super::pool::{Denied, Holder, Rules};
 
 /// Substreams that are forwarded at once, unless set otherwise. Each is one on either side, and has two windows; and
-/// forwarders that lead in a ring come to an end here. A quarter of them is for one peer.
+/// forwarders that lead in a ring come to an end here. A quarter of them is for one peer, and a quarter is for peers that are known
+/// by name.
 pub const DEFAULT_PLACES: usize = 64;
+
+/// While places are short, one on which nothing has moved for so long goes to a peer that has none: code 11.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// And one that has lasted so long, of a peer that has several.
+const MIN_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// Forwards substreams from its node to services of other peers. Clones share their places.
 #[derive(Clone, Debug)]
@@ -42,7 +48,7 @@ impl Forwarder {
     pub fn with_places(node: &Node, places: usize) -> Self {
         Self {
             node: node.handle(),
-            places: Places::new(places),
+            places: self::places(places),
         }
     }
 
@@ -74,111 +80,53 @@ impl Forwarder {
     /// # Cancel safety
     /// Dropping the future resets both substreams.
     pub async fn forward(&self, call: Call, to: &PeerAddr) -> Result<(), ForwardError> {
-        let _place = match self.places.take(call.peer()) {
+        let place = match place(&self.places, &call) {
             Ok(place) => place,
-            Err(none) => return Err(refuse(call, none.into()).await),
+            Err(denied) => return Err(refuse(call, denied.into()).await),
         };
         if call.wants_inner_tls() {
             // Refuses, and says that there is none.
             return call.accept().await.map(drop).map_err(ForwardError::Accept);
         }
-        let far = match self.node.open(to).await {
+        let opened = tokio::select! {
+            opened = self.node.open(to) => opened.map_err(ForwardError::Reach),
+            () = place.taken_back() => Err(ForwardError::Full),
+        };
+        let far = match opened {
             Ok(far) => far,
-            Err(error) => return Err(refuse(call, error.into()).await),
+            Err(error) => return Err(refuse(call, error).await),
         };
         let near = call.accept().await.map_err(ForwardError::Accept)?;
-        join(near, far).await;
+        join(near, far, &place).await;
         Ok(())
     }
 }
 
-/// Places for what is forwarded at once. One peer has a quarter of them at most, with all who have replaced the same key.
-#[derive(Clone, Debug)]
-pub(super) struct Places {
-    most: usize,
-    of_one: usize,
-    held: Arc<Mutex<Held>>,
+/// Places for what is forwarded at once: how they are shared among peers, `pool.rs` says.
+pub(super) fn places(all: usize) -> Places {
+    Places::new(Rules {
+        all,
+        peer: (all / 4).max(1),
+        host: all.div_ceil(2),
+        silent: SILENT,
+        min_life: MIN_LIFE,
+        takes_last: false,
+    })
 }
 
-#[derive(Debug, Default)]
-struct Held {
-    all: usize,
-    /// By each key of a peer, present and former; none has nothing.
-    peers: HashMap<PeerId, usize>,
+/// A place for one call.
+pub(super) fn place(places: &Places, call: &Call) -> Result<Place, Denied> {
+    places.take(Holder::of(call.peer(), &call.context()))
 }
 
-impl Places {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            most,
-            of_one: (most / 4).max(1),
-            held: Arc::default(),
+impl From<Denied> for ForwardError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Peer(_) | Denied::Scarce => Self::Share,
+            Denied::Host(_) => Self::Host,
+            Denied::Full => Self::Full,
         }
     }
-
-    /// A place for one substream of a peer, given back when dropped.
-    pub(super) fn take(&self, peer: &Peer) -> Result<Place, NoPlace> {
-        let ids = std::iter::once(peer.id()).chain(peer.former_ids().iter().copied());
-        let ids: Vec<PeerId> = ids.collect();
-        let mut held = lock(&self.held);
-        if held.all >= self.most {
-            return Err(NoPlace::All);
-        }
-        let has_all = |id| held.peers.get(id).is_some_and(|n| *n >= self.of_one);
-        if ids.iter().any(has_all) {
-            return Err(NoPlace::OfPeer);
-        }
-        held.all += 1;
-        for id in &ids {
-            *held.peers.entry(*id).or_default() += 1;
-        }
-        drop(held);
-        let held = Arc::clone(&self.held);
-        Ok(Place { held, ids })
-    }
-}
-
-/// Why there is no place.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum NoPlace {
-    All,
-    OfPeer,
-}
-
-impl From<NoPlace> for ForwardError {
-    fn from(none: NoPlace) -> Self {
-        match none {
-            NoPlace::All => Self::Full,
-            NoPlace::OfPeer => Self::Share,
-        }
-    }
-}
-
-/// One place.
-#[derive(Debug)]
-pub(super) struct Place {
-    held: Arc<Mutex<Held>>,
-    ids: Vec<PeerId>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = lock(&self.held);
-        held.all = held.all.saturating_sub(1);
-        for id in &self.ids {
-            if let Some(n) = held.peers.get_mut(id) {
-                *n = n.saturating_sub(1);
-                if *n == 0 {
-                    held.peers.remove(id);
-                }
-            }
-        }
-    }
-}
-
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
-    // Each change is whole before anything can panic.
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Begins a refusal that is passed on.
@@ -194,6 +142,9 @@ pub enum ForwardError {
     /// As many as one peer may have are forwarded for this one.
     #[error("as many substreams of it are forwarded at once as one peer may have")]
     Share,
+    /// As many as strangers of one host may have are forwarded for those of this one.
+    #[error("as many substreams are forwarded at once as strangers of one host may have")]
+    Host,
     /// The service behind it was not opened.
     #[error(transparent)]
     Reach(#[from] ReachError),
@@ -213,6 +164,10 @@ pub(super) fn for_peer(error: &ForwardError) -> String {
         ForwardError::Full => "too much is forwarded here at once: try later".into(),
         ForwardError::Share => {
             "too much is forwarded here at once for one peer: try later, or end something".into()
+        }
+        ForwardError::Host => {
+            "too much is forwarded here at once for one host: try later, or have your id allowed"
+                .into()
         }
         ForwardError::Reach(ReachError::Open { error, .. }) => behind(error),
         ForwardError::Reach(ReachError::Dial(error)) => away(error).into(),
@@ -248,18 +203,23 @@ pub(super) fn behind(error: &OpenError) -> String {
 }
 
 /// Hands bytes on, both ways, until both have ended.
-async fn join(near: Onion<Substream>, far: Onion<Substream>) {
+async fn join(near: Onion<Substream>, far: Onion<Substream>, place: &Place) {
     // Nothing was ever pushed onto them.
     let (Ok(near), Ok(far)) = (near.into_wire(), far.into_wire()) else {
         return;
     };
     let [mut near, mut far] = [near, far];
     for (stream, _) in [&mut near, &mut far] {
-        // How long the two may be silent is for them to say.
+        // How long the two may be silent is for them to say, as long as nobody else wants the place.
         stream.set_timeouts(StreamTimeouts::NONE);
     }
     let (near, far) = (End::new(near), End::new(far));
-    copy(near, far, Arc::new(Unlimited), pending(), |_| ()).await;
+    place.used();
+    let over = async {
+        place.taken_back().await;
+        TAKEN_BACK
+    };
+    copy(near, far, Arc::new(Unlimited), over, |_| place.used()).await;
 }
 
 /// No rate but that of the two ends.

@@ -20,6 +20,8 @@ pub mod introduction;
 #[cfg(feature = "mesh")]
 pub mod membrane;
 pub mod pairing;
+mod places;
+mod pool;
 #[cfg(feature = "mesh")]
 pub mod relay;
 #[cfg(feature = "sealed")]

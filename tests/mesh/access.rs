@@ -97,21 +97,22 @@ async fn whom_a_node_has_dialled_gets_what_it_was_given_by_name_and_nothing_else
         .await
         .unwrap();
     // Without a way there it is told what to do.
-    let error = other
-        .open(&address(&format!("cepa://{}/echo", owner.id())))
-        .await;
-    if let Err(error) = error {
-        assert!(
-            matches!(
-                error,
-                ReachError::Open {
-                    error: OpenError::DialInstead { .. },
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
+    let lost = node();
+    let (_, at_lost) = listening(&lost).await;
+    owner.session(&at_lost).await.unwrap();
+    eventually(|| lost.session_with(owner.id()).is_some()).await;
+    let nowhere = address(&format!("cepa://{}/echo", owner.id()));
+    let error = soon(lost.open(&nowhere)).await.map(drop).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ReachError::Open {
+                error: OpenError::DialInstead { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 /// A node whose trust knows the peer by name has allowed it to come in, so it may on whichever session.

@@ -232,8 +232,8 @@ async fn one_peer_has_its_share_of_what_is_forwarded() {
         MeshNode::new(keys.clone()),
         MeshNode::new(with_new_key(&keys)),
     );
-    // A quarter: of those that were asked for, and of those that a membrane has.
-    for (name, share) in [("here", 2), ("held", 16)] {
+    // A quarter: of those that were asked for, and of those that a membrane has, where a stranger leaves some for the next.
+    for (name, share) in [("here", 2), ("held", 12)] {
         let at = at.clone().with_service(name).unwrap();
         let mut open = Vec::new();
         for _ in 0..share {
@@ -253,6 +253,34 @@ async fn one_peer_has_its_share_of_what_is_forwarded() {
         })
         .await;
     }
+}
+
+/// Whatever strangers hold of one service, they hold of all that the node forwards.
+#[tokio::test]
+async fn strangers_leave_places_for_a_peer_that_is_named() {
+    let owner = node();
+    owner.serve("silent", Access::Anyone, async |call| {
+        let mut stream = call.accept().await.unwrap();
+        let _ = stream.read_u8().await;
+    });
+    offer_echo(&owner);
+    let (_, at) = listening(&owner).await;
+    let (forwarder, friend) = (node(), node());
+    let to = |service| at.clone().with_service(service).unwrap();
+    forwarder.forward("any", Access::Anyone, to("silent"));
+    forwarder.forward("friends", Access::peers([friend.id()]), to("echo"));
+    let (_, at) = listening(&forwarder).await;
+    let here = |service| at.clone().with_service(service).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let stranger = node();
+        while let Ok(stream) = soon(stranger.open(&here("any"))).await {
+            held.push((stranger.clone(), stream));
+        }
+    }
+    assert!(held.len() >= 32, "{}", held.len());
+    let stream = soon(friend.open(&here("friends"))).await.unwrap();
+    soon(ask(stream, b"x")).await.unwrap();
 }
 
 /// Two that forward to each other come to an end, and are of use again afterwards.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cepa::identity::{Identity, KeyKind, UnixTime};
-use cepa::node::{Access, Event, Node, PeerAddr};
+use cepa::node::{Access, DialError, Event, Node, PeerAddr};
 use cepa::protocols::introduction::{
     Flaw, IntroducedError, Introduction, IntroductionEvent, Introductions, IntroductionsError,
     StateFileProblem, Terms,
@@ -185,6 +185,14 @@ async fn a_thief_that_skips_its_own_checks_is_refused_by_the_owner() {
     assert_eq!(present(&wrong.to_bytes()).await, 2, "of another owner");
     let stranger = thief.introduce(&at, an_hour()).unwrap();
     assert_eq!(present(&stranger.to_bytes()).await, 5, "not permitted");
+    // Who says to have issued it is looked at before what that costs to check.
+    let mut altered = stranger.to_bytes();
+    *altered.last_mut().unwrap() ^= 1;
+    assert_eq!(
+        present(&altered).await,
+        5,
+        "not permitted, not the signature"
+    );
     let late = owner.introduce(&at, Terms::until(in_seconds(0))).unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(present(&late.to_bytes()).await, 7, "expired");
@@ -410,6 +418,26 @@ async fn an_introduction_to_an_owner_that_has_replaced_its_key_is_good() {
         flaw(&bob, &it.unwrap()).await,
         Flaw::NotPermitted { issuer }
     );
+}
+
+/// An id that it had before is an owner's own: it needs no network to take back what names that, and is not dialled by it.
+#[tokio::test]
+async fn an_owner_that_has_replaced_its_key_knows_its_old_id_for_its_own() {
+    let keys = config();
+    let old = keys.stack.identity.peer_id();
+    let owner = MeshNode::new(with_new_key(&keys));
+    owner.serve("echo", Access::Nobody, echo);
+    let (endpoint, _) = listening(&owner).await;
+    let bob = node();
+    let at = address(&format!("cepa://{old}@{endpoint}/echo"));
+    let it = owner.introduce(&at, an_hour().for_peer(bob.id()).uses(None));
+    let it = it.unwrap();
+    gets_in(&bob, &it).await;
+    owner.revoke(&it).await.unwrap();
+    assert!(matches!(flaw(&bob, &it).await, Flaw::Revoked { .. }));
+    for dialled in [owner.session(&at).await, owner.own_session(&at).await] {
+        assert!(matches!(dialled, Err(DialError::Own { .. })), "{dialled:?}");
+    }
 }
 
 /// A peer that this node has dialled did not come in; an introduction is its own proof, and opens what it is for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa::identity::{PeerId, UnixTime};
 use cepa::mux::Substream;
-use cepa::node::{Access, Call, Event, PeerAddr, ReachError};
+use cepa::node::{Access, Call, Event, Limits, PeerAddr, ReachError, Resource};
 use cepa::onion::Onion;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Terms};
 use cepa::protocols::membrane::{
@@ -14,7 +14,7 @@ use cepa::protocols::membrane::{
 use cepa::session::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{MeshNode, eventually, listening, node, reset_code, soon, until};
+use crate::support::{MeshNode, config, eventually, listening, node, reset_code, soon, until};
 
 /// A server in front of which a membrane stands, a client of it, and a third peer that both may refer to. Only the
 /// server and the third listen; the client is reached in its session.
@@ -735,4 +735,61 @@ async fn two_membranes_of_one_node_in_a_row() {
             assert!(opens(&it.server, &at_server).await, "the outer one stands");
         }
     }
+}
+
+/// A reference says where the membrane's node dials: what that costs is its giver's.
+#[tokio::test]
+async fn whoever_gives_references_pays_for_the_sessions_that_they_need() {
+    let between = {
+        let mut config = config();
+        config.shares.sessions = Limits {
+            all: 64,
+            peer: 4,
+            host: 64,
+        };
+        MeshNode::new(config)
+    };
+    let (giver, getter) = (node(), node());
+    let (_, at_getter) = listening(&getter).await;
+    getter.serve("shop", Access::Anyone, |call| async move {
+        let mut stream = call.accept().await.unwrap();
+        while let Ok(Some(message)) = receive_message(&mut stream).await {
+            send_message(&mut stream, &message).await.unwrap();
+        }
+    });
+    // What the giver gives comes back wrapped twice, for the giver.
+    let (_, at) = listening(&between).await;
+    let membrane = between.membrane([]);
+    let to = at_getter.with_service("shop").unwrap();
+    membrane.offer("shop", Access::Anyone, to).unwrap();
+    let at = at.with_service("shop").unwrap();
+    let mut stream = giver.open(&at).await.unwrap();
+    let mut opened = Vec::new();
+    let mut owners = Vec::new();
+    let refused = loop {
+        assert!(opened.len() <= 4, "as many as it likes");
+        let owner = node();
+        owner.serve("vault", Access::Nobody, parrot);
+        let (_, at_owner) = listening(&owner).await;
+        let at_owner = at_owner.with_service("vault").unwrap();
+        let terms = an_hour().for_peer(between.id()).further(1);
+        let it = owner.introduce(&at_owner, terms).unwrap();
+        send_message(&mut stream, &reference(&it)).await.unwrap();
+        let back = soon(receive_message(&mut stream)).await.unwrap().unwrap();
+        match soon(giver.open_introduced(&only(&back))).await {
+            Ok(stream) => opened.push(stream),
+            Err(error) => break error,
+        }
+        owners.push(owner);
+    };
+    assert!(refused.to_string().contains("later"), "{refused}");
+    // Its own session, and those that it has caused.
+    assert_eq!(opened.len(), 3);
+    assert_eq!(between.held(Resource::Sessions, Some(giver.id())), 4);
+    // The node's own are nobody's but its own.
+    let other = node();
+    let (_, at) = listening(&other).await;
+    between.session(&at).await.unwrap();
+    drop((opened, owners));
+    eventually(|| between.held(Resource::Sessions, Some(giver.id())) == 1).await;
 }

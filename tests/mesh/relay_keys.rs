@@ -193,8 +193,21 @@ async fn nobody_is_taken_to_itself_by_its_old_id() {
     let (_, at) = listening(&relay).await;
     let old = config();
     let new = hidden(successor(&old), &at).await;
-    let (status, _) = refusal(&new, id(&old), &at).await;
-    assert_eq!(status, Status::Loop);
+    // The node knows it, and so does the relay.
+    let own = new.open(&through(id(&old), &at, "echo")).await;
+    assert!(
+        matches!(own, Err(ReachError::Dial(DialError::Own { .. }))),
+        "{own:?}"
+    );
+    let session = new.session(&at).await.unwrap();
+    let dialled = cepa::protocols::relay::dial(&session, id(&old)).await;
+    let looped = |error: &RelayError| {
+        let RelayError::Refused { status, .. } = error else {
+            panic!("{error}");
+        };
+        *status
+    };
+    assert_eq!(looped(&dialled.unwrap_err()), Status::Loop);
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::PeerId;
-use cepa::node::{Access, AttemptError, DialError, ReachError};
+use cepa::identity::{PeerId, Pinned};
+use cepa::node::{Access, AttemptError, DialError, Event, ReachError};
 use cepa::protocols::relay::RegisterError;
 use cepa::protocols::relay::{Presence, RelayError, Status};
 use cepa::transports::Remote;
@@ -262,7 +262,7 @@ async fn who_is_registered_may_refuse_and_say_why() {
 async fn a_circuit_leads_to_its_relay() {
     let relay = relay(|_| {});
     let (_, at) = listening(&relay).await;
-    let ((near, _), (far, far_id)) = (by_hand(&at).await, by_hand(&at).await);
+    let ((near, near_id), (far, far_id)) = (by_hand(&at).await, by_hand(&at).await);
     let hour = Duration::from_secs(3600);
     let _registered = cepa::protocols::relay::Registration::at(&far, hour)
         .await
@@ -270,11 +270,12 @@ async fn a_circuit_leads_to_its_relay() {
     let taken = async { cepa::protocols::relay::take(far.accept().await.unwrap()).await };
     let both = Box::pin(async { tokio::join!(cepa::protocols::relay::dial(&near, far_id), taken) });
     let (dialled, taken) = soon(both).await;
-    let remote = Remote::Circuit {
+    let remote = |says: PeerId| Remote::Circuit {
         relay: *relay.id().as_bytes(),
+        says: *says.as_bytes(),
     };
-    assert_eq!(dialled.unwrap().remote(), &remote);
-    assert_eq!(taken.unwrap().0.remote(), &remote);
+    assert_eq!(dialled.unwrap().remote(), &remote(far_id));
+    assert_eq!(taken.unwrap().0.remote(), &remote(near_id));
 }
 
 #[tokio::test]
@@ -297,6 +298,39 @@ async fn who_is_no_relay_says_so() {
     let (_, at) = listening(&server).await;
     let said = client.register(&at).await.unwrap_err().to_string();
     assert!(said.contains("does not relay for us"), "{said}");
+}
+
+/// Whoever is turned away again and again is shut out, and not all who come by the same relay.
+#[tokio::test]
+async fn who_fails_by_a_relay_shuts_nobody_else_out() {
+    let relay = relay(|_| {});
+    let (_, at) = listening(&relay).await;
+    let friends: Vec<_> = (0..8).map(|_| node()).collect();
+    let mut strict = config();
+    let pinned = Pinned::new(friends.iter().map(|friend| friend.id()).chain([relay.id()]));
+    strict.stack.trust = Arc::new(pinned);
+    let strict = MeshNode::new(strict);
+    offer_echo(&strict);
+    strict.register(&at).await.unwrap();
+    let to = through(strict.id(), &at, "echo");
+    let stranger = node();
+    for _ in 0..6 {
+        soon(stranger.open(&to)).await.map(drop).unwrap_err();
+    }
+    let mut events = strict.events();
+    soon(stranger.open(&to)).await.map(drop).unwrap_err();
+    let turned = until(&mut events, |event| match event {
+        Event::TurnedAway { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    let turned = turned.await;
+    assert!(turned.starts_with("too many failures"), "{turned}");
+    // Parts are counted, not diallers: somebody may have the stranger's.
+    let mut in_all = 0;
+    for friend in &friends {
+        in_all += usize::from(soon(friend.open(&to)).await.is_ok());
+    }
+    assert!(in_all >= 4, "{in_all} of 8");
 }
 
 /// Only a relay that a node is registered at may bring it circuits.
@@ -464,6 +498,25 @@ async fn a_store_that_never_answers_holds_nobody() {
         let why = soon(node().open(&nobody)).await.unwrap_err().to_string();
         assert!(why.contains("does not answer; try later"), "{why}");
     }
+}
+
+/// Those who register and leave, one after the other, hold up nobody else, however long each of them takes to be taken out.
+#[tokio::test]
+async fn who_leaves_holds_up_nobody_else_at_a_slow_store() {
+    let relay = relay(|config| {
+        config.patience = Duration::from_secs(5);
+        config.presence = Arc::new(Silent { puts: true });
+    });
+    let (_, at) = listening(&relay).await;
+    for _ in 0..8 {
+        let (session, _) = by_hand(&at).await;
+        let hour = Duration::from_secs(3600);
+        let registered = cepa::protocols::relay::Registration::at(&session, hour).await;
+        drop(registered.unwrap());
+        session.close().await;
+    }
+    eventually(|| relay.relay_stats().unwrap().registrations == 0).await;
+    soon(node().register(&at)).await.unwrap();
 }
 
 /// Its own address is refused by itself, in whichever way a session is asked for.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId};
+use cepa::identity::{AcceptAny, AnyOf, Identity, KeyKind, PeerId, Pinned, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{Access, Event, PeerAddr};
 use cepa::protocols::sealed::{
@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
 use crate::support::{
-    MeshNode, address, config, eventually, listening, node, soon, until, with_new_key,
+    MeshNode, address, by_hand, config, eventually, listening, node, soon, until, with_new_key,
 };
 
 const CANARY: &[u8] = b"the canary sings at dawn";
@@ -328,11 +328,10 @@ async fn one_sender_has_its_share_of_a_carrier() {
         }));
         eventually(|| carrier.carrier_stats().unwrap().now == waiting.len()).await;
     }
-    let error = senders[0]
-        .sealing_key(&at, recipient.id())
-        .await
-        .unwrap_err();
-    assert_eq!(status(&error), Status::Full);
+    for (sender, why) in [(0, Status::Quota), (2, Status::Full)] {
+        let key = senders[sender].sealing_key(&at, recipient.id()).await;
+        assert_eq!(status(&key.unwrap_err()), why);
+    }
     waiting.remove(1).abort();
     eventually(|| carrier.carrier_stats().unwrap().now == 1).await;
     let error = senders[0]
@@ -347,6 +346,42 @@ async fn one_sender_has_its_share_of_a_carrier() {
     go.notify_one();
     go.notify_one();
     soon(waiting.remove(0)).await.unwrap().unwrap();
+}
+
+/// Substreams of strangers that say nothing: as many as each gets, until one is refused.
+async fn silent(at: &PeerAddr, service: &str, keys: usize, each: usize) -> Vec<Onion<Substream>> {
+    let mut held = Vec::new();
+    for _ in 0..keys {
+        let (session, _) = by_hand(at).await;
+        for _ in 0..each {
+            held.extend(soon(session.open(service)).await);
+        }
+        session.ping().await.unwrap();
+    }
+    held
+}
+
+/// Whoever says nothing keeps out neither the carrier that a recipient has dialled itself, nor a sender that the carrier knows.
+#[tokio::test]
+async fn silent_strangers_keep_nobody_out_who_is_known() {
+    let sender = node();
+    let mut config = config();
+    let friend = Pinned::one(sender.id());
+    config.stack.trust = Arc::new(AnyOf::new([
+        Arc::new(friend) as Arc<dyn TrustPolicy>,
+        Arc::new(AcceptAny),
+    ]));
+    let carrier = MeshNode::new(config);
+    carrier.carry(Some(CarrierConfig::new(Access::Anyone)));
+    let (_, at) = listening(&carrier).await;
+    let (recipient, _) = recipient(&at).await;
+    let (_, at_recipient) = listening(&recipient).await;
+    let _held = (
+        silent(&at_recipient, "cepa.sealed.deliver", 4, 16).await,
+        silent(&at, "cepa.sealed.carry", 16, 4).await,
+    );
+    eventually(|| carrier.carrier_stats().unwrap().now >= 32).await;
+    assert!(ask(&sender, &at, &recipient, b"x").await.is_ok());
 }
 
 #[tokio::test]

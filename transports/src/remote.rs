@@ -27,9 +27,11 @@ pub enum Remote {
     Memory,
     /// A circuit through a relay.
     Circuit {
-        /// The 32 bytes of the relay's peer id. Proven: the circuit came inside a session with it. Who is
-        /// at the other end of the circuit is the relay's word alone, and so not told here.
+        /// The 32 bytes of the relay's peer id. Proven: the circuit came inside a session with it.
         relay: [u8; 32],
+        /// Those of the peer that the relay says is at the other end. That is its word alone, and proves nothing: of use
+        /// only to tell those apart that one relay brings.
+        says: [u8; 32],
     },
     /// Made of a program's own IO ([`Stream::from_io`](crate::Stream::from_io)), which did not say.
     #[default]

@@ -12,7 +12,7 @@
 //! - `one-source`: against the gate, all from one host: it gets 8 places.
 //! - `crowd`: against the gate, each from a host of its own: they get 100 places, most of the time, and who dials then
 //!   gets in by chance. The honest dialler tries again at once after it was dropped, for a second at most; the figures
-//!   are for getting in, all attempts together. There is no goal: this is what an early drop is.
+//!   are for getting in, all attempts together. There is no goal.
 //!
 //! How long a stranger is held is taken at the stranger, from its connection to the listener's end of it. Some may think
 //! that they are connected where the listener never heard of it: where its backlog is full the kernel drops the last

@@ -25,7 +25,22 @@ fn near() -> Source {
 }
 
 pub(super) fn relay(n: u8) -> Source {
-    Source::from(&Remote::Circuit { relay: [n; 32] })
+    by(n, 0)
+}
+
+/// Somebody of whom a relay says that.
+fn by(n: u8, says: u8) -> Source {
+    Source::from(&Remote::Circuit {
+        relay: [n; 32],
+        says: [says; 32],
+    })
+}
+
+/// Two that a relay brings, in parts of their own.
+fn two_by(n: u8) -> [Source; 2] {
+    let one = by(n, 0);
+    let other = (1..=255).map(|says| by(n, says)).find(|it| *it != one);
+    [one, other.unwrap()]
 }
 
 const SECOND: u64 = 1000;
@@ -546,4 +561,75 @@ proptest! {
         prop_assert!(engine.shares.is_empty() && engine.poll_timeout(at(ms)).is_none());
         prop_assert_eq!((engine.inside, engine.waiting, engine.waiting_here), (0, 0, 0));
     }
+}
+
+#[test]
+fn who_fails_by_a_relay_has_a_penalty_of_its_own() {
+    let mut engine = Engine::new(Config::default());
+    let [bad, good] = two_by(1);
+    for _ in 0..4 {
+        let ticket = gets_in(&mut engine, 0, bad);
+        engine.failed(at(0), ticket, bad, Failing::Refused);
+        engine.leave(at(0), ticket, bad);
+    }
+    let refused = engine.enter(at(0), bad).unwrap_err();
+    assert!(matches!(refused, Turned::Penalty { .. }), "{refused}");
+    let ticket = gets_in(&mut engine, 0, good);
+    engine.let_in(at(0), good);
+    engine.leave(at(0), ticket, good);
+    engine.enter(at(1), bad).unwrap_err();
+}
+
+/// Whatever a relay says of those whom it brings.
+#[test]
+fn a_relay_that_invents_names_is_shut_out_in_the_end() {
+    let mut engine = Engine::new(Config::default());
+    let mut failed = 0;
+    for says in (0..20).flat_map(|_| 0..=255) {
+        let source = by(1, says);
+        if let Ok(ticket) = engine.enter(at(0), source) {
+            engine.failed(at(0), ticket, source, Failing::Refused);
+            engine.leave(at(0), ticket, source);
+            failed += 1;
+        }
+    }
+    assert!(failed <= 4 * usize::from(PARTS), "{failed}");
+}
+
+#[test]
+fn a_part_of_a_relay_that_has_more_gives_up_a_place_for_one_that_has_none() {
+    let mut engine = Engine::new(Config::default());
+    let [many, few] = two_by(1);
+    let first = gets_in(&mut engine, 0, many);
+    for _ in 1..8 {
+        gets_in(&mut engine, 1, many);
+    }
+    for _ in 0..4 {
+        waits(&mut engine, 2, many);
+    }
+    let next = waits(&mut engine, 3, few);
+    // Nobody has had much time yet.
+    engine.handle_timeout(at(500));
+    let seen = Seen::of(&mut engine);
+    assert_eq!(seen.inside, [next]);
+    assert_eq!(seen.out, [(first, Turned::Evicted)]);
+    // It is the relay's own affair.
+    gets_in(&mut engine, 501, far(1));
+}
+
+#[test]
+fn a_part_of_a_relay_that_fills_the_queue_loses_its_last() {
+    let mut engine = Engine::new(Config::default());
+    let [many, few] = two_by(1);
+    for _ in 0..8 {
+        gets_in(&mut engine, 0, many);
+    }
+    let mut last = None;
+    for _ in 0..32 {
+        last = Some(waits(&mut engine, 1, many));
+    }
+    assert_eq!(engine.enter(at(2), many), Err(Turned::Source));
+    engine.enter(at(2), few).unwrap();
+    let seen = Seen::of(&mut engine);
+    assert_eq!(seen.out, [(last.unwrap(), Turned::Source)]);
 }

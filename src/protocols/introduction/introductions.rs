@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::identity::UnixTime;
+use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, PeerAddr, Protocol, ProtocolError};
 use crate::onion::Onion;
@@ -103,7 +103,16 @@ impl Introductions {
     /// # Cancel safety
     /// Dropping the future resets the substream; a use may have been counted.
     pub async fn open(&self, it: &Introduction) -> Result<Onion<Substream>, IntroducedError> {
-        recipient::open(self.node(), it).await
+        self.open_for(it, None).await
+    }
+
+    /// The same because of another peer, who has given it: what has to be dialled is counted to that one.
+    pub(in crate::protocols) async fn open_for(
+        &self,
+        it: &Introduction,
+        payer: Option<PeerId>,
+    ) -> Result<Onion<Substream>, IntroducedError> {
+        recipient::open(self.node(), it, payer).await
     }
 
     /// Takes an introduction back that this node has issued, or that is for a service of its own; and with it

@@ -72,17 +72,18 @@ pub enum IntroducedError {
     Open(OpenError),
 }
 
-/// Opens the service of an introduction.
+/// Opens the service of an introduction; what has to be dialled is counted to `payer`, if somebody else wants it.
 pub(super) async fn open(
     node: &Node,
     introduction: &Introduction,
+    payer: Option<PeerId>,
 ) -> Result<Onion<Substream>, IntroducedError> {
     let recipient = introduction.recipient();
     if recipient.is_some_and(|recipient| !Party::own(node.identity()).is(&recipient)) {
         return Err(Flaw::NotYours.into());
     }
     introduction.holds(UnixTime::now())?;
-    let (session, stream, service) = show(node, introduction, Wish::Use).await?;
+    let (session, stream, service) = show(node, introduction, Wish::Use, payer).await?;
     let opened = session.open_on(stream, &service).await;
     opened.map_err(IntroducedError::Open)
 }
@@ -93,7 +94,9 @@ pub(super) async fn revoke(
     state: &State,
     introduction: &Introduction,
 ) -> Result<(), IntroducedError> {
-    if introduction.address().map(PeerAddr::peer) == Some(node.id()) {
+    let owner = introduction.address().map(PeerAddr::peer);
+    // Also by an id that this node had before.
+    if owner.is_some_and(|owner| node.is_own(&owner)) {
         introduction.holds(UnixTime::now())?;
         let by = Party::own(node.identity());
         let payer = Payer {
@@ -102,13 +105,14 @@ pub(super) async fn revoke(
         };
         return Ok(state.revoke(introduction, &by, payer).await?);
     }
-    show(node, introduction, Wish::Revoke).await.map(drop)
+    show(node, introduction, Wish::Revoke, None).await.map(drop)
 }
 
 async fn show(
     node: &Node,
     introduction: &Introduction,
     wish: Wish,
+    payer: Option<PeerId>,
 ) -> Result<(Session, Onion<Substream>, String), IntroducedError> {
     let address = introduction.address();
     let address = address.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
@@ -119,7 +123,11 @@ async fn show(
         let longer = way.with_hint(hint.clone());
         way = longer.map_err(|e| Flaw::Malformed(e.to_string()))?;
     }
-    let session = node.session(&way).await.map_err(|error| {
+    let session = match payer {
+        Some(payer) => node.session_for(payer, &way).await,
+        None => node.session(&way).await,
+    };
+    let session = session.map_err(|error| {
         let local = address.hints().iter().find(|hint| !hint.is_network());
         match (error, local) {
             (DialError::NoHints { .. } | DialError::Unresolved { .. }, Some(hint)) => {

@@ -6,16 +6,17 @@
 use std::io;
 use std::sync::Arc;
 
-use futures::future::try_join;
+use futures::future::{select_all, try_join};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 
 use crate::identity::PeerId;
 use crate::mux::{StreamTimeouts, Substream};
 use crate::node::{Access, Call, Node, PeerAddr, ReachError, Refused};
 use crate::onion::Onion;
-use crate::protocols::copy::code_of;
+use crate::protocols::copy::{TAKEN_BACK, code_of};
 use crate::protocols::forward::{ForwardError, away, behind, for_peer};
 use crate::protocols::introduction::{IntroducedError, Party};
+use crate::protocols::places::Place;
 
 use super::message::{MessageFlaw, exchange, receive_message, send_message};
 use super::state::{Behind, MembraneError, Passage};
@@ -59,11 +60,11 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
         let _ = call.refuse(&MembraneError::Revoked.to_string()).await;
         return Err(MembraneError::Revoked);
     };
-    let _places = match passage.places(call.peer()) {
+    let places = match passage.places(&call) {
         Ok(places) => places,
-        Err(none) => {
+        Err(denied) => {
             drop(busy);
-            let error = ForwardError::from(none);
+            let error = ForwardError::from(denied);
             let (peer, service) = (call.peer().id(), call.service());
             node.emit_refused(peer, service, Refused::Other(error.to_string()));
             let _ = call.refuse(&for_peer(&error)).await;
@@ -79,6 +80,7 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
     let opened = tokio::select! {
         biased;
         () = passage.revoked() => Err(MembraneError::Revoked.to_string()),
+        () = wanted(&places) => Err(for_peer(&ForwardError::Full)),
         opened = open(passage, node) => opened,
     };
     let (far, far_peer) = match opened {
@@ -102,7 +104,7 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
             Err(_) => return Ok(()),
         },
     };
-    let done = join(passage, (near, near_peer), (far, far_peer)).await;
+    let done = join(passage, &places, (near, near_peer), (far, far_peer)).await;
     drop(busy);
     done
 }
@@ -118,7 +120,7 @@ async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerI
         },
         Behind::Reference(it) => {
             let introductions = passage.introductions().ok_or_else(lost)?;
-            match introductions.open(it).await {
+            match introductions.open_for(it, passage.given_by).await {
                 Ok(far) => Ok((far, it.address().map_or(node.id(), PeerAddr::peer))),
                 Err(IntroducedError::Refused { flaw, .. } | IntroducedError::Flaw(flaw)) => {
                     Err(format!("refused behind a membrane: {flaw}"))
@@ -135,8 +137,15 @@ async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerI
     }
 }
 
+/// Waits until one of these places is wanted for another peer.
+async fn wanted(places: &[Place]) {
+    let each = places.iter().map(|place| Box::pin(place.taken_back()));
+    select_all(each).await;
+}
+
 async fn join(
     passage: &Passage,
+    places: &[Place],
     near: (Onion<Substream>, Party),
     far: (Onion<Substream>, Party),
 ) -> Result<(), MembraneError> {
@@ -147,16 +156,32 @@ async fn join(
     }
     let (mut from_near, mut to_near) = split(near);
     let (mut from_far, mut to_far) = split(far);
-    let there = way(&mut from_near, &mut to_far, passage, &near_peer, &far_peer);
-    let back = way(&mut from_far, &mut to_near, passage, &far_peer, &near_peer);
+    let there = way(
+        &mut from_near,
+        &mut to_far,
+        passage,
+        places,
+        &near_peer,
+        &far_peer,
+    );
+    let back = way(
+        &mut from_far,
+        &mut to_near,
+        passage,
+        places,
+        &far_peer,
+        &near_peer,
+    );
     let done = tokio::select! {
         biased;
         () = passage.revoked() => Err(MembraneError::Revoked),
+        () = wanted(places) => Err(MembraneError::TakenBack),
         done = try_join(there, back) => done.map(drop),
     };
     if let Err(error) = &done {
         let code = match error {
             MembraneError::Revoked => REVOKED,
+            MembraneError::TakenBack => TAKEN_BACK,
             MembraneError::Io(error) => code_of(error),
             _ => REFUSED,
         };
@@ -171,6 +196,7 @@ async fn way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     passage: &Passage,
+    places: &[Place],
     giver: &Party,
     getter: &Party,
 ) -> Result<(), MembraneError> {
@@ -186,7 +212,9 @@ async fn way(
         let message = exchange(&message, |it| {
             passage.wrap(&it, giver, getter, offer_reference)
         })?;
+        places.iter().for_each(Place::used);
         send_message(to, &message).await?;
+        places.iter().for_each(Place::used);
     }
     to.shutdown().await?;
     Ok(())

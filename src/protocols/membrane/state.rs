@@ -19,10 +19,11 @@ use futures::future::select_all;
 use tokio::sync::watch;
 
 use crate::identity::{PeerId, UnixTime, default_provider};
-use crate::node::{Hint, Node, PeerAddr};
-use crate::protocols::forward::{DEFAULT_PLACES, NoPlace, Place, Places};
+use crate::node::{Call, Hint, Node, PeerAddr};
+use crate::protocols::forward::{DEFAULT_PLACES, place, places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
-use crate::tls::Peer;
+use crate::protocols::places::{Place, Places};
+use crate::protocols::pool::Denied;
 
 use super::event::MembraneEvent;
 use super::message::MessageFlaw;
@@ -44,6 +45,9 @@ pub enum MembraneError {
     /// Nothing passes it any more.
     #[error("this membrane was revoked: ask who runs it for another way")]
     Revoked,
+    /// Its place was wanted for a peer that had none.
+    #[error("too much goes through this membrane at once, and on this stream nothing moved")]
+    TakenBack,
     /// It has as many references as it may have.
     #[error(
         "a reference that does not pass: the membrane has {MOST} already, or {MOST_OF_ONE} of this peer"
@@ -86,6 +90,8 @@ pub(super) struct Passage {
     /// At least one; the one that was added last first.
     through: Vec<Arc<State>>,
     pub(super) to: Behind,
+    /// Who has given the reference that it stands for, and so says where this node dials.
+    pub(super) given_by: Option<PeerId>,
 }
 
 /// The services of one node that stand for references, of all its membranes.
@@ -149,7 +155,7 @@ impl State {
         Self {
             passages: introductions.beside(),
             introductions,
-            places: Places::new(DEFAULT_PLACES),
+            places: places(DEFAULT_PLACES),
             hints,
             inside: Mutex::default(),
             revoked: watch::Sender::new(false),
@@ -302,6 +308,7 @@ struct Source {
     service: Option<String>,
     through: Vec<Arc<State>>,
     to: Behind,
+    given_by: Option<PeerId>,
     /// How many times it may be passed on from there.
     further: u8,
     made_from: Vec<Ancestor>,
@@ -311,7 +318,11 @@ impl Passage {
     /// Through this membrane alone.
     pub(super) fn new(state: &Arc<State>, to: Behind) -> Self {
         let through = vec![Arc::clone(state)];
-        Self { through, to }
+        Self {
+            through,
+            to,
+            given_by: None,
+        }
     }
 
     fn node(&self) -> Option<&Node> {
@@ -327,12 +338,10 @@ impl Passage {
         self.through.iter().map(State::enter).collect()
     }
 
-    /// Places for a stream of a peer that is joined, if each has one.
-    pub(super) fn places(&self, peer: &Peer) -> Result<Vec<Place>, NoPlace> {
-        self.through
-            .iter()
-            .map(|state| state.places.take(peer))
-            .collect()
+    /// Places for a stream that is joined, if each has one.
+    pub(super) fn places(&self, call: &Call) -> Result<Vec<Place>, Denied> {
+        let through = self.through.iter();
+        through.map(|state| place(&state.places, call)).collect()
     }
 
     /// Waits until one that it leads through is revoked.
@@ -357,7 +366,7 @@ impl Passage {
         let address = it
             .address()
             .ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
-        let source = if address.peer() == node.id() {
+        let source = if node.is_own(&address.peer()) {
             self.made_here(introductions, it, address.service(), giver, getter)?
         } else {
             let recipient = it.recipient();
@@ -370,6 +379,7 @@ impl Passage {
                 service: None,
                 through: Vec::new(),
                 to: Behind::Reference(Arc::new(it.clone())),
+                given_by: Some(giver.id),
                 further: it.further(),
                 made_from: it.ancestry()?,
             }
@@ -430,6 +440,7 @@ impl Passage {
             service: Some(service.to_owned()),
             through: known.through.clone(),
             to: known.to.clone(),
+            given_by: known.given_by,
             further,
             made_from: it.ancestry()?,
         })
@@ -457,6 +468,7 @@ impl Passage {
             let passage = Self {
                 through: through.clone(),
                 to: source.to.clone(),
+                given_by: source.given_by,
             };
             service = Some(state.keep(key, passage, from, now, serve)?);
         }

@@ -15,7 +15,7 @@ use crate::wire::{Status, fault, receive, send};
 
 use super::inner::{Inner, Open, Refusal};
 use super::message::{Answer, CIRCUIT, Circuit, IDLE, TAKEN_BACK};
-use super::pool::{Found, Holder};
+use crate::protocols::pool::{Found, Holder};
 
 /// Serves one to its end.
 pub(super) async fn serve(
@@ -63,7 +63,8 @@ async fn place(
         }
         Err(_) => return Ok(None),
     };
-    if target == relay.id || from.ids().any(|id| id == target) {
+    let is_own = target == relay.id || relay.former.contains(&target);
+    if is_own || from.ids().any(|id| id == target) {
         return Err(Refusal::of(Status::Loop));
     }
     Ok(Some((relay.open(from)?, target)))

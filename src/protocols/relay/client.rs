@@ -125,7 +125,7 @@ pub async fn dial(session: &Session, target: PeerId) -> Result<Stream, RelayErro
         session.peer().id().short(),
         target.short()
     );
-    Ok(carried(stream, label, session.peer().id()))
+    Ok(carried(stream, label, session.peer().id(), target))
 }
 
 /// Takes a circuit that a relay brings: the stream, and from whom the relay says that it is. Only a TLS
@@ -154,7 +154,7 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
         .map_err(|e| e.to_string())?;
     let from = circuit.target();
     let label = format!("relay {} from {}", relay.short(), from.short());
-    Ok((carried(stream, label, relay), from))
+    Ok((carried(stream, label, relay, from), from))
 }
 
 async fn open(session: &Session, service: &str) -> Result<Onion<Substream>, RelayError> {
@@ -206,9 +206,10 @@ async fn ask(
     }
 }
 
-fn carried(stream: Onion<Substream>, label: String, relay: PeerId) -> Stream {
+fn carried(stream: Onion<Substream>, label: String, relay: PeerId, says: PeerId) -> Stream {
     let stream = CircuitStream::new(stream, relay);
     Stream::from_io(stream, label).with_remote(Remote::Circuit {
         relay: *relay.as_bytes(),
+        says: *says.as_bytes(),
     })
 }

@@ -1,6 +1,6 @@
 //! A relay's limits, and whom it serves.
 //!
-//! How what there is is shared among peers, `pool.rs` says.
+//! How what there is is shared among peers, `../pool.rs` says.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,24 +1,26 @@
 //! What a relay's tasks share: its two pools, and what stands for a place in each of them.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa_transports::throttle::TokenBucket;
+use futures::FutureExt as _;
 use futures::future::join_all;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
-use crate::node::{Access, CallContext};
+use crate::node::Access;
 use crate::session::Session;
-use crate::tls::Peer;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
-use super::pool::{Denied, Held, Holder, Place, Pool, Rules};
+use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
 /// One part of the registrations may come from one host.
 const REGISTRATIONS_A_HOST: usize = 4;
@@ -28,12 +30,13 @@ const CIRCUITS_A_HOST: usize = 2;
 
 pub(super) struct Inner {
     pub(super) id: PeerId,
+    /// Those that it had before.
+    pub(super) former: Vec<PeerId>,
     pub(super) config: RelayConfig,
     access: Mutex<Access>,
     registrations: Mutex<Pool<Reach>>,
     circuits: Mutex<Pool<Line>>,
-    /// Entries are made in the store by many at once, and taken out by one alone: a removal could overtake the next entry else.
-    store: RwLock<()>,
+    gone: Gone,
     began: Instant,
     pub(super) counts: Counts,
 }
@@ -119,11 +122,12 @@ impl Inner {
         };
         Self {
             id,
+            former: Vec::new(),
             access: Mutex::new(config.access.clone()),
             config,
             registrations: Mutex::new(Pool::new(registrations)),
             circuits: Mutex::new(Pool::new(circuits)),
-            store: RwLock::new(()),
+            gone: Gone::default(),
             began: Instant::now(),
             counts: Counts::default(),
         }
@@ -143,23 +147,6 @@ impl Inner {
 
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
-    }
-
-    /// Who a peer is to the pools.
-    pub(super) fn holder(&self, peer: &Peer, context: &CallContext) -> Holder {
-        let path = context.path();
-        // The node lets a peer that it has dialled itself ask only where it is known by name.
-        let named = matches!(*self.access(), Access::Peers(_)) || path.dialled || peer.is_named();
-        let place = match path.via.first() {
-            Some(relay) => Some(Place::Relay(*relay)),
-            None => context.source().map(Place::Host),
-        };
-        Holder {
-            id: peer.id(),
-            former: peer.former_ids().to_vec(),
-            place,
-            named,
-        }
     }
 
     /// Whether a peer that was served when it came still is.
@@ -226,6 +213,73 @@ impl Inner {
     }
 }
 
+/// Ids that are to be taken out of the store, one after the other: the store may be slow, and whoever leaves does not wait for it.
+#[derive(Default)]
+struct Gone {
+    waiting: Mutex<Waiting>,
+    /// The one that is being taken out. Whoever enters the same one in the store waits for that, or a removal could overtake the next
+    /// entry; nobody else does.
+    now: watch::Sender<Option<PeerId>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    ids: VecDeque<PeerId>,
+    /// Somebody takes them out.
+    at_work: bool,
+}
+
+/// Ids that wait to be taken out of the store. What finds no room stays there until it runs out.
+const MOST_GONE: usize = 1024;
+
+impl Gone {
+    /// Enters an id that nobody is registered by any more; whether somebody has to begin to take them out.
+    fn add(&self, id: PeerId) -> bool {
+        let mut waiting = lock(&self.waiting);
+        if waiting.ids.len() < MOST_GONE && !waiting.ids.contains(&id) {
+            waiting.ids.push_back(id);
+        }
+        !std::mem::replace(&mut waiting.at_work, true)
+    }
+
+    fn next(&self) -> Option<PeerId> {
+        let mut waiting = lock(&self.waiting);
+        let next = waiting.ids.pop_front();
+        waiting.at_work = next.is_some();
+        next
+    }
+
+    /// Waits until none of these is being taken out.
+    async fn not_now(&self, ids: &[PeerId]) {
+        let mut now = self.now.subscribe();
+        // The sender lives as long as this.
+        let _ = now
+            .wait_for(|now| !now.is_some_and(|now| ids.contains(&now)))
+            .await;
+    }
+}
+
+impl Inner {
+    /// Takes out of the store who is gone, until there is nobody.
+    async fn take_out(&self) {
+        while let Some(id) = self.gone.next() {
+            self.gone.now.send_replace(Some(id));
+            // Another registration may stand for it as well. One that comes behind this look finds that it has to wait.
+            let others = self.registrations().has(id);
+            if !others {
+                let removal = self.config.presence.remove(id, self.id);
+                // What stays in the store runs out; and a store that panics does so for this one alone.
+                let _ = timeout(
+                    self.config.patience,
+                    AssertUnwindSafe(removal).catch_unwind(),
+                )
+                .await;
+            }
+            self.gone.now.send_replace(None);
+        }
+    }
+}
+
 /// A registration, given back when dropped.
 pub(super) struct Registered {
     relay: Arc<Inner>,
@@ -241,7 +295,7 @@ impl Registered {
     pub(super) async fn announce(&self, lifetime: Duration) -> bool {
         let relay = &self.relay;
         let entered = timeout(relay.config.patience, async {
-            let _no_removal = relay.store.read().await;
+            relay.gone.not_now(&self.ids).await;
             let one = |id: &PeerId| relay.config.presence.put(*id, relay.id, lifetime);
             join_all(self.ids.iter().map(one)).await
         });
@@ -253,26 +307,15 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.relay.registrations().give_back(self.number);
-        let (relay, ids) = (Arc::clone(&self.relay), std::mem::take(&mut self.ids));
-        // The store may be slow, and a drop can not wait.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        runtime.spawn(async move {
-            for id in ids {
-                let removed = timeout(relay.config.patience, async {
-                    let _alone = relay.store.write().await;
-                    // Another registration may stand for it as well. One that comes after this look enters itself in the store
-                    // when this is over.
-                    let others = relay.registrations().has(id);
-                    if !others {
-                        let _ = relay.config.presence.remove(id, relay.id).await;
-                    }
-                });
-                // What stays in the store runs out.
-                let _ = removed.await;
+        for id in &self.ids {
+            if self.relay.gone.add(*id) {
+                let relay = Arc::clone(&self.relay);
+                runtime.spawn(async move { relay.take_out().await });
             }
-        });
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const CIRCUIT: &str = reserved::RELAY_CIRCUIT;
 pub(crate) const IDLE: u32 = 10;
 
 /// Code of the reset of what a relay takes back for a peer that has none: both ends of a circuit, or a registration.
-pub(crate) const TAKEN_BACK: u32 = 11;
+pub(crate) use crate::protocols::copy::TAKEN_BACK;
 
 /// Node to relay: register me, or renew what I have.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

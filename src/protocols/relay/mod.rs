@@ -18,7 +18,6 @@
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
-//! | `pool.rs` | who gets how much of what there is, and who is found by which id |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
 //! | `error.rs`, `event.rs` | why it did not come about, and what happened |
 
@@ -29,7 +28,6 @@ mod error;
 mod event;
 mod inner;
 mod message;
-mod pool;
 mod presence;
 mod registering;
 mod relays;

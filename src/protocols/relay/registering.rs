@@ -15,7 +15,7 @@ use crate::wire::{Status, fault, receive, send};
 use super::event::RelayEvent;
 use super::inner::{Inner, Reach, Refusal, Registered};
 use super::message::{Answer, Register, TAKEN_BACK};
-use super::pool::{Denied, Holder};
+use crate::protocols::pool::{Denied, Holder};
 
 /// How long the session of an older registration may take to answer a ping, when its peer wants one more than it gets. A process that was stopped, or a machine that sleeps, does not answer.
 const ALIVE: Duration = Duration::from_secs(5);

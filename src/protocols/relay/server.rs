@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use crate::identity::PeerId;
+use crate::identity::{Lineage, PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, Protocol, ProtocolError, Refused};
 use crate::onion::Onion;
+use crate::protocols::pool::Holder;
 use crate::wire::{linger_close, send};
 
 use super::config::RelayConfig;
@@ -53,8 +54,12 @@ impl Relay {
     /// # Errors
     /// The node is one already.
     pub fn on(node: &Node, config: RelayConfig) -> Result<Self, ProtocolError> {
+        let chain = node.identity().chain().into();
+        let lineage = Lineage::new(node.id(), chain, UnixTime::now());
+        let mut inner = Inner::new(node.id(), config);
+        inner.former = lineage.former().to_vec();
         let relay = Self {
-            inner: Arc::new(Inner::new(node.id(), config)),
+            inner: Arc::new(inner),
             node: node.handle(),
         };
         node.add_protocol(Arc::new(relay.clone()))?;
@@ -89,7 +94,7 @@ impl Relay {
 
     async fn serve_one(&self, call: Call) {
         let (incoming, context) = call.into_parts();
-        let holder = self.inner.holder(incoming.peer(), &context);
+        let holder = Holder::of(incoming.peer(), &context);
         let registers = incoming.service() == REGISTER;
         let Ok(mut stream) = incoming.accept().await else {
             return;

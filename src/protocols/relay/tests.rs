@@ -17,8 +17,8 @@ use crate::onion::Onion;
 use super::circuits::join;
 use super::config::RelayConfig;
 use super::inner::{Inner, Open};
-use super::pool::Holder;
 use super::stream::reset_code;
+use crate::protocols::pool::Holder;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,7 @@
 //! How much a carrier carries, and for whom; a recipient counts those who bring by the same rules. No IO; the time is an argument, counted
 //! from any beginning.
+//!
+//! How many requests there are at once is shared by `../pool.rs`; how many one peer brings in a minute, by all its keys, is counted here.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use crate::identity::PeerId;
 use crate::node::Access;
-use crate::wire::Status;
+use crate::protocols::pool::Rules;
 
 /// What a carrier does, and for whom: others are refused. Start from [`CarrierConfig::new`].
 #[derive(Clone)]
@@ -15,9 +17,10 @@ use crate::wire::Status;
 pub struct CarrierConfig {
     /// Who may send through it. Who is sent to is asked whether it wants that.
     pub access: Access,
-    /// Requests that are on their way at once; default 64. Each takes up to 105 kB, itself and its answer.
+    /// Requests that are on their way at once; default 64, a quarter of them for senders that are known by name, and of the others at
+    /// most half for those of one host. Each takes up to 105 kB, itself and its answer.
     pub at_once: usize,
-    /// Those of one sender; default 4, as circuits of a relay.
+    /// Those of one sender, whatever its keys were; default 4, as circuits of a relay.
     pub at_once_a_peer: usize,
     /// Requests of one sender in a minute, a tenth of them in one go; default 600. Each costs its recipient
     /// some tenths of a millisecond before it knows who has sent it.
@@ -73,67 +76,53 @@ pub struct CarrierStats {
 /// Entries beyond which those are dropped that say nothing any more.
 const MANY: usize = 256;
 
-#[derive(Debug, Default)]
-struct Share {
-    now: usize,
-    /// When the peer will have made up for what it has sent (GCRA's theoretical arrival time).
-    even: Duration,
+/// While places are short, one on which its peer lets us wait for so long goes to a peer that has none.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// How requests at once are shared. What somebody here works on is over by itself, in time.
+pub(super) fn rules(at_once: usize, at_once_a_peer: usize) -> Rules {
+    Rules {
+        all: at_once,
+        peer: at_once_a_peer,
+        host: at_once.div_ceil(2),
+        silent: SILENT,
+        min_life: Duration::MAX,
+        takes_last: false,
+    }
 }
 
-/// Who has how much.
+/// A rate for each peer (GCRA).
 #[derive(Debug)]
-pub(super) struct Quota {
-    at_once: usize,
-    at_once_a_peer: usize,
+pub(super) struct Rate {
     every: Duration,
     burst: Duration,
-    now: usize,
-    shares: HashMap<PeerId, Share>,
+    /// When the peer of an id, present or former, will have made up for what it has sent: the theoretical arrival time.
+    even: HashMap<PeerId, Duration>,
 }
 
-impl Quota {
-    pub(super) fn new(at_once: usize, at_once_a_peer: usize, a_minute: u32) -> Self {
+impl Rate {
+    pub(super) fn new(a_minute: u32) -> Self {
         let a_minute = a_minute.max(1);
         let every = Duration::from_secs(60) / a_minute;
         Self {
-            at_once,
-            at_once_a_peer,
             every,
             burst: every * (a_minute / 10).max(1),
-            now: 0,
-            shares: HashMap::new(),
+            even: HashMap::new(),
         }
     }
 
-    /// One more request of a peer, or why not. [`leave`](Self::leave) ends it.
-    pub(super) fn enter(&mut self, peer: PeerId, now: Duration) -> Result<(), Status> {
-        if self.now >= self.at_once {
-            return Err(Status::Full);
+    /// One more request of the peer that has these ids; whether it may.
+    pub(super) fn take(&mut self, ids: &[PeerId], now: Duration) -> bool {
+        if self.even.len() >= MANY {
+            self.even.retain(|_, even| *even > now);
         }
-        if self.shares.len() >= MANY {
-            self.shares
-                .retain(|_, share| share.now > 0 || share.even > now);
+        let known = ids.iter().filter_map(|id| self.even.get(id)).max();
+        let even = known.copied().unwrap_or_default().max(now) + self.every;
+        let may = even <= now + self.burst;
+        if may {
+            self.even.extend(ids.iter().map(|id| (*id, even)));
         }
-        let share = self.shares.entry(peer).or_default();
-        let even = share.even.max(now) + self.every;
-        if share.now >= self.at_once_a_peer || even > now + self.burst {
-            return Err(Status::Quota);
-        }
-        share.even = even;
-        share.now += 1;
-        self.now += 1;
-        Ok(())
-    }
-
-    pub(super) fn leave(&mut self, peer: PeerId) {
-        if let Some(share) = self.shares.get_mut(&peer) {
-            share.now = share.now.saturating_sub(1);
-            self.now = self.now.saturating_sub(1);
-        }
-    }
-
-    pub(super) fn now(&self) -> usize {
-        self.now
+        may
     }
 }
 
@@ -143,28 +132,14 @@ mod tests {
 
     const A: PeerId = PeerId::from_bytes([1; 32]);
     const B: PeerId = PeerId::from_bytes([2; 32]);
-
-    #[test]
-    fn one_peer_has_its_share_and_all_have_a_bound() {
-        let mut quota = Quota::new(3, 2, 600);
-        let now = Duration::ZERO;
-        assert_eq!(quota.enter(A, now), Ok(()));
-        assert_eq!(quota.enter(A, now), Ok(()));
-        assert_eq!(quota.enter(A, now), Err(Status::Quota));
-        assert_eq!(quota.enter(B, now), Ok(()));
-        assert_eq!(quota.enter(B, now), Err(Status::Full));
-        quota.leave(A);
-        assert_eq!(quota.enter(B, now), Ok(()));
-        assert_eq!(quota.now(), 3);
-    }
+    const C: PeerId = PeerId::from_bytes([3; 32]);
 
     #[test]
     fn a_rate_holds_over_time() {
-        let mut quota = Quota::new(10, 10, 60);
+        let mut rate = Rate::new(60);
         let mut sent = |second: u64| {
             let mut sent = 0;
-            while quota.enter(A, Duration::from_secs(second)).is_ok() {
-                quota.leave(A);
+            while rate.take(&[A], Duration::from_secs(second)) {
                 sent += 1;
             }
             sent
@@ -176,15 +151,27 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_keys_is_no_way_to_more() {
+        let mut rate = Rate::new(60);
+        let mut as_many = |ids: &[PeerId]| {
+            (0..20)
+                .take_while(|_| rate.take(ids, Duration::ZERO))
+                .count()
+        };
+        assert_eq!(as_many(&[B, A]), 6);
+        assert_eq!(as_many(&[A]) + as_many(&[C, A]) + as_many(&[B]), 0);
+        assert_eq!(as_many(&[C]), 6, "somebody else");
+    }
+
+    #[test]
     fn peers_that_are_even_are_forgotten() {
-        let mut quota = Quota::new(10, 10, 600);
+        let mut rate = Rate::new(600);
         for number in 0..2 * MANY {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&number.to_be_bytes());
             let id = PeerId::from_bytes(id);
-            quota.enter(id, Duration::from_secs(number as u64)).unwrap();
-            quota.leave(id);
+            assert!(rate.take(&[id], Duration::from_secs(number as u64)));
         }
-        assert!(quota.shares.len() <= MANY);
+        assert!(rate.even.len() <= MANY);
     }
 }

@@ -1,19 +1,25 @@
 //! The sides of a carrier and of a recipient: one substream, one message each way.
 //!
 //! A carrier takes its place in the quota before it reads, asks the recipient in the session that there is with it,
-//! and holds nothing once it has answered. It knows from whom, to whom, when and how much.
+//! and holds nothing once it has answered. A place whose peer lets us wait, before its request or behind the answer, is another's when
+//! places are short. It knows from whom, to whom, when and how much.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::time::{sleep, timeout};
 
 use crate::identity::{PeerId, UnixTime};
 use crate::mux::{StreamTimeouts, Substream};
 use crate::node::{Call, Node, Refused};
 use crate::onion::Onion;
+use crate::protocols::places::Place;
+use crate::protocols::pool::Holder;
 use crate::session::OpenError;
 use crate::wire::{Status, fault, linger_close, receive, send};
 
@@ -32,19 +38,30 @@ pub(super) async fn carry(state: &State, call: Call) {
     let Some(carrier) = state.carrier() else {
         return;
     };
+    let holder = Holder::of(call.peer(), &call.context());
     let Ok(mut stream) = call.accept().await else {
         return;
     };
-    // The place is held until the answer was taken: both are in memory that long.
-    let (_place, brought) = match carrier.places.enter(from) {
-        Err(status) => (None, Brought::refused(status, "")),
-        Ok(place) => match fetch(&node, &carrier, from, &mut stream).await {
-            Some(brought) => (Some(place), brought),
-            None => return,
-        },
+    let place = match carrier.quota.enter(holder) {
+        Ok(place) => place,
+        Err(status) => {
+            carrier.count(false);
+            return finish(&mut stream, &Brought::refused(status, "")).await;
+        }
     };
-    carrier.count(brought.is_done());
-    finish(stream, &brought).await;
+    // The place is held until the answer was taken: both are in memory that long.
+    let taken_back = place.taken_back();
+    let carried = async {
+        let Some(brought) = fetch(&node, &carrier, from, &mut stream, &place).await else {
+            return;
+        };
+        carrier.count(brought.is_done());
+        finish(&mut stream, &brought).await;
+    };
+    tokio::select! {
+        () = carried => {}
+        () = taken_back => carrier.count(false),
+    }
 }
 
 /// Asks whom the message is for; `None` where nobody is left to be told.
@@ -53,8 +70,10 @@ async fn fetch(
     carrier: &Carrier,
     from: PeerId,
     stream: &mut Onion<Substream>,
+    place: &Place,
 ) -> Option<Brought> {
-    let carry = match timeout(PATIENCE, receive::<Carry>(stream)).await {
+    let arriving = &mut Arriving { stream, place };
+    let carry = match timeout(PATIENCE, receive::<Carry>(arriving)).await {
         Ok(Ok(carry)) => carry,
         Ok(Err(error)) => {
             return fault(&error).map(|why| Brought::refused(Status::Malformed, &why));
@@ -62,7 +81,7 @@ async fn fetch(
         Err(_) => return None,
     };
     let to = carry.to();
-    if to == node.id() || to == from {
+    if node.is_own(&to) || to == from {
         return Some(Brought::refused(Status::Loop, ""));
     }
     let Some(session) = node.session_with(to) else {
@@ -80,31 +99,77 @@ async fn fetch(
         receive::<Brought>(&mut far).await
     };
     let unreachable = || Brought::refused(Status::Unreachable, "");
-    tokio::select! {
+    place.at_work();
+    let brought = tokio::select! {
         asked = timeout(carrier.config.patience, asked) => {
             Some(asked.map_or_else(|_| unreachable(), |answer| answer.unwrap_or_else(|_| unreachable())))
         }
         () = broken(stream) => None,
+    };
+    place.used();
+    brought
+}
+
+/// A stream on which a request comes: as long as something does, its place is of use.
+struct Arriving<'a> {
+    stream: &'a mut Onion<Substream>,
+    place: &'a Place,
+}
+
+impl AsyncRead for Arriving<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut *self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.place.used();
+        }
+        read
     }
 }
 
 /// Takes one substream on which a request is brought, or our key is wanted.
 pub(super) async fn deliver(state: &Arc<State>, call: Call) {
     let (by, node) = (call.peer().id(), state.node.clone());
+    let holder = Holder::of(call.peer(), &call.context());
     let Ok(mut stream) = call.accept().await else {
         return;
     };
-    let _place = match state.places.enter(by) {
+    let place = match state.quota.enter(holder) {
         Ok(place) => place,
         Err(status) => {
-            finish(stream, &Brought::refused(status, "")).await;
+            finish(&mut stream, &Brought::refused(status, "")).await;
             return;
         }
     };
+    let taken_back = place.taken_back();
+    tokio::select! {
+        () = take(state, &node, by, &mut stream, &place) => {}
+        () = taken_back => {}
+    }
+}
+
+/// Reads what is brought, does it, and answers. A place is not taken back while a handler is at work: once begun that goes on.
+async fn take(
+    state: &Arc<State>,
+    node: &Node,
+    by: PeerId,
+    stream: &mut Onion<Substream>,
+    place: &Place,
+) {
     // How long a handler takes is its own affair; the carrier has its patience.
     stream.wire_mut().set_timeouts(StreamTimeouts::NONE);
-    let brought = match timeout(PATIENCE, receive::<Deliver>(&mut stream)).await {
-        Ok(Ok(deliver)) => answer(state, &node, by, &deliver).await,
+    let arriving = &mut Arriving { stream, place };
+    let brought = match timeout(PATIENCE, receive::<Deliver>(arriving)).await {
+        Ok(Ok(deliver)) => {
+            place.at_work();
+            let brought = answer(state, node, by, &deliver).await;
+            place.used();
+            brought
+        }
         Ok(Err(error)) => match fault(&error) {
             Some(why) => Brought::refused(Status::Malformed, &why),
             None => return,
@@ -206,12 +271,9 @@ async fn forget(state: &State) {
 }
 
 /// Answers, and leaves it to the peer to end the substream: a reset could overtake the answer.
-async fn finish(mut stream: Onion<Substream>, brought: &Brought) {
-    if matches!(
-        timeout(PATIENCE, send(&mut stream, brought)).await,
-        Ok(Ok(()))
-    ) {
-        linger_close(&mut stream, PATIENCE).await;
+async fn finish(stream: &mut Onion<Substream>, brought: &Brought) {
+    if matches!(timeout(PATIENCE, send(stream, brought)).await, Ok(Ok(()))) {
+        linger_close(stream, PATIENCE).await;
     }
 }
 

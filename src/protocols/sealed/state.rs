@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use crate::identity::PeerId;
 use crate::node::{Access, Node};
 use crate::protocols::fair::Payer;
+use crate::protocols::places::{Place, Places};
+use crate::protocols::pool::{Denied, Holder};
 use crate::wire::Status;
 
 use super::mailbox::{Mailbox, Opened, Sender};
-use super::quota::{CarrierConfig, CarrierStats, Quota};
+use super::quota::{CarrierConfig, CarrierStats, Rate, rules};
 
 /// Requests that a recipient looks at or works on at once, those that one peer brings, and that it brings in a
 /// minute. A carrier brings those of many.
@@ -78,7 +80,7 @@ pub(super) struct Service {
 pub(super) struct State {
     pub(super) node: Node,
     pub(super) mailbox: Mailbox,
-    pub(super) places: Arc<Places>,
+    pub(super) quota: Quota,
     /// Somebody sees to it that old keys are thrown away.
     pub(super) forgetting: AtomicBool,
     services: Mutex<HashMap<String, Arc<Service>>>,
@@ -90,7 +92,7 @@ impl State {
         Self {
             mailbox: Mailbox::new(node.identity().clone()),
             node,
-            places: Places::new(Quota::new(AT_ONCE, AT_ONCE_OF_ONE, A_MINUTE)),
+            quota: Quota::new(AT_ONCE, AT_ONCE_OF_ONE, A_MINUTE),
             forgetting: AtomicBool::new(false),
             services: Mutex::default(),
             carrier: Mutex::default(),
@@ -138,7 +140,7 @@ impl State {
 /// What a carrier has on its way.
 pub(super) struct Carrier {
     pub(super) config: CarrierConfig,
-    pub(super) places: Arc<Places>,
+    pub(super) quota: Quota,
     carried: AtomicU64,
     refused: AtomicU64,
 }
@@ -148,7 +150,7 @@ impl Carrier {
         let quota = Quota::new(config.at_once, config.at_once_a_peer, config.a_minute);
         Self {
             config,
-            places: Places::new(quota),
+            quota,
             carried: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
@@ -165,41 +167,38 @@ impl Carrier {
 
     fn stats(&self) -> CarrierStats {
         CarrierStats {
-            now: lock(&self.places.quota).now(),
+            now: self.quota.places.held(),
             carried: self.carried.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         }
     }
 }
 
-/// Who has how many places.
-pub(super) struct Places {
+/// Who may have how many requests, at once and in a minute.
+pub(super) struct Quota {
     since: Instant,
-    quota: Mutex<Quota>,
+    places: Places,
+    rate: Mutex<Rate>,
 }
 
-impl Places {
-    fn new(quota: Quota) -> Arc<Self> {
-        let (since, quota) = (Instant::now(), Mutex::new(quota));
-        Arc::new(Self { since, quota })
+impl Quota {
+    fn new(at_once: usize, at_once_a_peer: usize, a_minute: u32) -> Self {
+        Self {
+            since: Instant::now(),
+            places: Places::new(rules(at_once, at_once_a_peer)),
+            rate: Mutex::new(Rate::new(a_minute)),
+        }
     }
 
     /// A place for one request, given back when dropped.
-    pub(super) fn enter(self: &Arc<Self>, peer: PeerId) -> Result<Place, Status> {
-        lock(&self.quota).enter(peer, self.since.elapsed())?;
-        let places = Arc::clone(self);
-        Ok(Place { places, peer })
-    }
-}
-
-pub(super) struct Place {
-    places: Arc<Places>,
-    peer: PeerId,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.places.quota).leave(self.peer);
+    pub(super) fn enter(&self, holder: Holder) -> Result<Place, Status> {
+        let ids: Vec<PeerId> = holder.ids().collect();
+        let place = self.places.take(holder).map_err(Denied::status)?;
+        if lock(&self.rate).take(&ids, self.since.elapsed()) {
+            Ok(place)
+        } else {
+            Err(Status::Quota)
+        }
     }
 }
 

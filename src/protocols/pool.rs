@@ -1,5 +1,5 @@
-//! What a relay gives out, shared fairly: one pool of registrations, and one of circuits. No IO, no clock: time is an
-//! argument, as the time since the relay began.
+//! A bounded number of things, given out fairly: the registrations and circuits of a relay, what is forwarded, the sealed messages
+//! that are carried or taken. No IO, no clock: time is an argument, counted from when the pool was made.
 //!
 //! 1. A peer holds no more than its limit (`peer`), and all strangers of one host together no more than `host`. A
 //!    peer is whatever it proves to have been: with its former selves, and with every other successor of a key of its own, it
@@ -18,6 +18,9 @@ use std::time::Duration;
 
 use crate::gate::Source;
 use crate::identity::PeerId;
+use crate::node::CallContext;
+use crate::tls::Peer;
+#[cfg(any(test, feature = "mesh", feature = "sealed"))]
 use crate::wire::Status;
 
 /// Of this much what is free, one peer that has some already gets one part at most.
@@ -61,6 +64,20 @@ pub(super) struct Holder {
 }
 
 impl Holder {
+    /// Who asks in a call. It is known by name if the trust policy or what it may open says so: [`CallContext::is_named`].
+    pub(super) fn of(peer: &Peer, context: &CallContext) -> Self {
+        let place = match context.path().via.first() {
+            Some(relay) => Some(Place::Relay(*relay)),
+            None => context.source().map(Place::Host),
+        };
+        Self {
+            id: peer.id(),
+            former: peer.former_ids().to_vec(),
+            place,
+            named: context.is_named(),
+        }
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
         std::iter::once(self.id).chain(self.former.iter().copied())
     }
@@ -75,6 +92,11 @@ impl Holder {
 pub(super) trait Held: Clone {
     /// When it was last of use; now, if it always is.
     fn used(&self, now: Duration) -> Duration;
+
+    /// Whether it can't be taken back now, since what it stands for would go on.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 /// Why nothing is given. The limit is told to whoever asked.
@@ -91,6 +113,7 @@ pub(super) enum Denied {
 }
 
 impl Denied {
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(super) fn status(self) -> Status {
         match self {
             Self::Peer(_) | Self::Host(_) => Status::Quota,
@@ -98,6 +121,7 @@ impl Denied {
         }
     }
 
+    #[cfg(feature = "mesh")]
     pub(super) fn reason(self) -> String {
         match self {
             Self::Peer(limit) => format!("at most {limit} of one peer, whatever its keys were"),
@@ -109,6 +133,7 @@ impl Denied {
 }
 
 /// The registered peer of an id.
+#[cfg(any(test, feature = "mesh"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
     Nobody,
@@ -229,7 +254,7 @@ impl<T: Held> Pool<T> {
             let place = entry.holder.counted_at();
             let here = place.and_then(|place| self.places.get(&place)).copied();
             let rank = (!entry.holder.named, silent, held, here, Reverse(*number));
-            may.then_some((rank, *number))
+            (may && !entry.item.is_fixed()).then_some((rank, *number))
         };
         let best = self.entries.iter().filter_map(rank).max();
         best.map(|(_, number)| number)
@@ -260,6 +285,7 @@ impl<T: Held> Pool<T> {
     }
 
     /// What the peer of an id holds: under its present id, else under one that it had before.
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn find(&self, id: PeerId) -> Found<T> {
         let all = self.by_id.get(&id).into_iter().flatten().rev();
         let all: Vec<_> = all.filter_map(|number| self.entries.get(number)).collect();
@@ -282,11 +308,13 @@ impl<T: Held> Pool<T> {
     }
 
     /// Whether anything is held under this id, present or former.
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn has(&self, id: PeerId) -> bool {
         self.by_id.contains_key(&id)
     }
 
     /// What a peer holds under all of its ids, the oldest first.
+    #[cfg(any(test, feature = "mesh"))]
     pub(super) fn held_by(&self, holder: &Holder) -> Vec<(u64, T)> {
         let all = self.of_kin(holder).into_iter();
         all.filter_map(|number| Some((number, self.entries.get(&number)?.item.clone())))
@@ -301,11 +329,13 @@ impl<T: Held> Pool<T> {
         all
     }
 
+    #[cfg(any(test, feature = "mesh", feature = "sealed"))]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Peers by their present ids, and how much each holds.
+    #[cfg(feature = "mesh")]
     pub(super) fn holders(&self) -> HashMap<PeerId, usize> {
         let mut all = HashMap::new();
         for entry in self.entries.values() {
