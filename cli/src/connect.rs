@@ -263,6 +263,10 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
             say(&status);
             Err(Failure::of_command(128_u8.saturating_add(signal)))
         }
+        Status::Failed(why) if why.is_empty() => {
+            let why = "the service failed and did not say why; the server's log tells more";
+            Err(Failure::new(Code::Other, why))
+        }
         Status::Failed(why) => Err(Failure::new(Code::Other, why)),
     }
 }
@@ -325,4 +329,18 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
 pub(crate) fn reset_by_peer(e: &io::Error) -> bool {
     let cause = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
     matches!(cause, Some(StreamError::ResetByPeer { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_without_words_is_ours_to_tell_and_the_commands_is_not() {
+        let failure = ended(Status::Failed(String::new())).unwrap_err();
+        assert!(!failure.is_of_command());
+        assert!(failure.message.contains("did not say why"));
+        let failure = ended(Status::Exited(3)).unwrap_err();
+        assert!(failure.is_of_command());
+    }
 }

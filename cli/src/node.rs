@@ -1,6 +1,7 @@
 //! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
 //! node tells on standard error.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ use cepa::node::{
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
-use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
+use cepa::protocols::relay::{RegisterError, RelayConfig, RelayEvent, Relays};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{ConnectError, Session};
 use cepa::tls::TlsError;
 
+use futures::future::join_all;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of};
@@ -72,16 +75,18 @@ impl Mesh {
         })
     }
 
-    /// Registers at relays, now and whenever that is lost. A relay that is away is waited for; what no other attempt would mend
-    /// is an error.
-    ///
-    /// `only` where nothing else leads here: then a refusal is an error too.
-    pub(crate) async fn register(&self, relays: &[PeerAddr], only: bool) -> Result<(), Failure> {
-        let only = only && relays.len() == 1;
-        let mut attempts = JoinSet::new();
+    /// Registers at relays, now and whenever that is lost. A relay that is away, full, or does not allow us yet is asked again, and
+    /// that is said once; what no other attempt would mend is an error.
+    pub(crate) async fn register(&self, relays: &[PeerAddr]) -> Result<(), Failure> {
+        // One registration a relay, by all of its addresses.
+        let mut of_one: BTreeMap<PeerId, Vec<PeerAddr>> = BTreeMap::new();
         for relay in relays {
-            let (relays, relay) = (self.relays.clone(), relay.clone());
-            attempts.spawn(async move { register(&relays, &relay, only).await });
+            of_one.entry(relay.peer()).or_default().push(relay.clone());
+        }
+        let mut attempts = JoinSet::new();
+        for addresses in of_one.into_values() {
+            let relays = self.relays.clone();
+            attempts.spawn(async move { register(&relays, &addresses).await });
         }
         while let Some(attempt) = attempts.join_next().await {
             attempt.unwrap_or(Ok(()))?;
@@ -90,40 +95,36 @@ impl Mesh {
     }
 
     /// The same, without an end but by failure.
-    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr], only: bool) -> Failure {
-        match self.register(relays, only).await {
+    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr]) -> Failure {
+        match self.register(relays).await {
             Ok(()) => std::future::pending().await,
             Err(failure) => failure,
         }
     }
 }
 
-/// The first attempt at one relay.
-async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), Failure> {
-    let first = tokio::time::timeout(FIRST_ATTEMPT, relays.register(relay)).await;
-    let Ok(Err(error)) = first else {
+/// The first attempt at one relay. One that takes longer than we wait goes on, and is an event when it fails.
+async fn register(relays: &Relays, addresses: &[PeerAddr]) -> Result<(), Failure> {
+    let attempts = addresses.iter().map(|address| relays.register(address));
+    let first = timeout(FIRST_ATTEMPT, join_all(attempts)).await;
+    // All of them wait for the same one.
+    let first = first.ok().and_then(|mut all| all.pop());
+    let (Some(Err(error)), Some(relay)) = (first, addresses.first()) else {
         return Ok(());
     };
-    let code = match &error {
-        RegisterError::Dial(error) => code(error),
-        RegisterError::Relay(RelayError::Refused { .. } | RelayError::NoRelay { .. }) => {
-            Code::Refused
-        }
-        _ => Code::Other,
+    let failure = match &error {
+        RegisterError::Dial(error) => dial_failure(error),
+        error => Failure::new(Code::Other, error.to_string()),
     };
-    let in_vain = code == Code::Identity || (only && code == Code::Refused);
-    if error.is_transient() && !in_vain {
+    // Somebody else answers in the place of the relay: not for an operator to wait for.
+    if error.is_transient() && failure.code != Code::Identity {
         say(format_args!(
             "not registered at relay {}: {error}; trying again",
             relay.peer()
         ));
         return Ok(());
     }
-    relays.unregister(relay.peer());
-    Err(match &error {
-        RegisterError::Dial(error) => dial_failure(error),
-        error => Failure::new(code, error.to_string()),
-    })
+    Err(failure)
 }
 
 /// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
@@ -243,7 +244,14 @@ impl Report {
     pub(crate) fn start(self, node: &Node) {
         let mut events = node.events();
         tokio::spawn(async move {
+            let mut missed = 0;
             while let Some(event) = events.next().await {
+                // Those that came between two that were seen: not printed, and so told.
+                let now = events.missed();
+                if now > missed {
+                    say(log::not_logged(now - missed));
+                    missed = now;
+                }
                 self.print(&event);
             }
         });
@@ -351,7 +359,7 @@ fn one_session(at: &cepa::transports::Endpoint) -> bool {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let mut failure = Failure::new(code(error), error.to_string());
+    let mut failure = Failure::new(code(error), error.to_string()).passing(error.may_pass());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
         failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
     }
@@ -369,13 +377,7 @@ pub(crate) fn refused_for_our_id(error: &DialError) -> bool {
     };
     attempts.iter().any(|(_, error)| match error {
         AttemptError::Connect(error) => exit::tls(error).is_some_and(exit::refused_for_our_id),
-        AttemptError::Relay(error) => matches!(
-            error.downcast_ref(),
-            Some(RelayError::Refused {
-                status: Status::NotAllowed | Status::Refused,
-                ..
-            })
-        ),
+        AttemptError::Relay(error) => error.kind() == RouteErrorKind::Refused,
         AttemptError::NoRelay { error, .. } => refused_for_our_id(error),
         _ => false,
     })
@@ -412,7 +414,7 @@ pub(crate) fn code(error: &DialError) -> Code {
                     Code::Refused
                 }
                 RouteErrorKind::Unreachable => Code::Connect,
-                RouteErrorKind::Lost => Code::Lost,
+                RouteErrorKind::Lost | RouteErrorKind::TimedOut => Code::Lost,
                 _ => Code::Other,
             },
             AttemptError::NoRelay { error, .. } => code(error),

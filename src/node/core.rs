@@ -178,6 +178,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether it is the id of this node, or one that it had before.
+    pub(super) fn is_own(&self, id: &PeerId) -> bool {
+        self.config.stack.identity.is(id)
+    }
+
     /// The protocol that has this name.
     pub(super) fn protocol(&self, name: &str) -> Option<Arc<dyn Protocol>> {
         let protocols = lock(&self.protocols);

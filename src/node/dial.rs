@@ -14,15 +14,14 @@ use crate::Side;
 use crate::identity::{PeerId, Pinned};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Backoff, OpenError, Session};
+use crate::session::{Backoff, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
 use super::core::{Core, lock};
-use super::error::{AttemptError, DialError, ReachError};
+use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 use super::live::Path;
-use super::protocol::RouteErrorKind;
 use super::sessions::{ShutDown, register};
 
 /// How often a service is tried to open on sessions that end meanwhile.
@@ -42,7 +41,7 @@ const LOOK_MAX: Duration = Duration::from_secs(300);
 /// The session there is with the peer, or a new one.
 pub(super) async fn session(core: &Arc<Core>, address: &PeerAddr) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let mut hints = usable(core, peer, address.hints().to_vec())?;
@@ -57,33 +56,85 @@ pub(super) async fn open(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Onion<Substream>, ReachError> {
+    let service = address.service().to_owned();
+    let opened = on_session(core, To::Address(address), |session| {
+        let (session, service) = (session.clone(), service.clone());
+        Box::pin(async move { session.open(&service).await })
+    });
+    match opened.await {
+        Ok((_, stream)) => Ok(stream),
+        Err(OnSessionError::Dial(error)) => Err(error.into()),
+        Err(OnSessionError::Open(error)) => {
+            let address = address.clone();
+            Err(ReachError::Open { address, error })
+        }
+    }
+}
+
+/// With whom a session is to be.
+#[derive(Clone, Copy)]
+pub(super) enum To<'a> {
+    /// The peer of an address.
+    Address(&'a PeerAddr),
+    /// A relay, for the dial of another peer.
+    Relay {
+        relay: PeerId,
+        at: &'a Hint,
+        needed_by: PeerId,
+    },
+}
+
+impl To<'_> {
+    async fn session(self, core: &Arc<Core>, want: Want) -> Result<Session, DialError> {
+        match (self, want) {
+            (Self::Address(address), Want::Any) => session(core, address).await,
+            (Self::Address(address), Want::Dialled) => own_session(core, address).await,
+            (
+                Self::Relay {
+                    relay,
+                    at,
+                    needed_by,
+                },
+                want,
+            ) => with_hints(core, relay, vec![at.clone()], Some(needed_by), want).await,
+        }
+    }
+}
+
+/// Opens something on the session there is, or on a new one: the one place where a session that has turned out to be over is
+/// forgotten, and another one tried; or one that this node has dialled, where the peer wants that.
+pub(super) async fn on_session<T, E: OnSession>(
+    core: &Arc<Core>,
+    to: To<'_>,
+    open: impl Fn(&Session) -> BoxFuture<'static, Result<T, E>>,
+) -> Result<(Session, T), OnSessionError<E>> {
+    let mut want = Want::Any;
     let mut attempts = 0;
+    // Why a dialled one is wanted: it tells more than that there is no way to dial it.
+    let mut wanted = None;
     loop {
-        let session = session(core, address).await?;
-        attempts += 1;
-        let error = match session.open(address.service()).await {
-            Ok(stream) => return Ok(stream),
-            // It ended just now, or was being retired: another one will do.
-            Err(OpenError::Session(_) | OpenError::Mux(_)) if attempts < ATTEMPTS => {
-                core.forget(&session);
-                continue;
+        let session = match (to.session(core, want).await, wanted) {
+            (Ok(session), _) => session,
+            (Err(DialError::NoHints { .. }), Some(error)) => {
+                return Err(OnSessionError::Open(error));
             }
-            // The peer offers it to those who come in, and had dialled this session itself.
-            Err(OpenError::DialInstead { .. }) => match own_session(core, address).await {
-                Ok(session) => match session.open(address.service()).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => error,
-                },
-                // Nothing says where it is: its own answer tells more.
-                Err(DialError::NoHints { .. }) => OpenError::DialInstead {
-                    service: address.service().to_owned(),
-                },
-                Err(error) => return Err(error.into()),
-            },
+            (Err(error), _) => return Err(OnSessionError::Dial(error)),
+        };
+        attempts += 1;
+        let error = match open(&session).await {
+            Ok(opened) => return Ok((session, opened)),
             Err(error) => error,
         };
-        let address = address.clone();
-        return Err(ReachError::Open { address, error });
+        wanted = None;
+        match error.mended_by() {
+            // It ended just now, or was being retired.
+            Mend::NewSession if attempts < ATTEMPTS => core.forget(&session),
+            Mend::DialInstead if want == Want::Any => {
+                want = Want::Dialled;
+                wanted = Some(error);
+            }
+            _ => return Err(OnSessionError::Open(error)),
+        }
     }
 }
 
@@ -93,7 +144,7 @@ pub(super) async fn own_session(
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
     let peer = address.peer();
-    if peer == core.id {
+    if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let hints = usable(core, peer, address.hints().to_vec())?;
@@ -189,7 +240,10 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
         found = resolver.resolve(peer) => found,
         () = core.stopping() => return Err(DialError::ShutDown),
     };
-    let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
+    let mut hints = found.map_err(|error| DialError::Unresolved {
+        peer,
+        error: Arc::new(error),
+    })?;
     hints.truncate(MAX_HINTS);
     let hints = usable(core, peer, hints)?;
     if hints.is_empty() {
@@ -255,25 +309,25 @@ async fn attempt(
             Ok((session, path))
         }
         Hint::Relay { relay, at } => {
-            let hints = vec![Hint::clone(at)];
             let route = core
                 .route()
                 .ok_or(AttemptError::NoRoute { relay: *relay })?;
-            let reached = async |want| {
-                let session = with_hints(core, *relay, hints.clone(), Some(peer), want).await;
-                session.map_err(|error| AttemptError::NoRelay {
+            let to = To::Relay {
+                relay: *relay,
+                at,
+                needed_by: peer,
+            };
+            let connected = on_session(core, to, |session| {
+                let (route, session) = (Arc::clone(&route), session.clone());
+                Box::pin(async move { route.connect(&session, peer).await })
+            });
+            let (_, stream) = connected.await.map_err(|error| match error {
+                OnSessionError::Dial(error) => AttemptError::NoRelay {
                     relay: *relay,
                     error: Box::new(error),
-                })
-            };
-            let connected = match route.connect(&reached(Want::Any).await?, peer).await {
-                // The relay had dialled that session itself, and serves those who come in.
-                Err(error) if error.kind() == RouteErrorKind::DialInstead => {
-                    route.connect(&reached(Want::Dialled).await?, peer).await
-                }
-                connected => connected,
-            };
-            let stream = connected.map_err(AttemptError::Relay)?;
+                },
+                OnSessionError::Open(error) => AttemptError::Relay(error),
+            })?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
             let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)

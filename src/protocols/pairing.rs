@@ -13,7 +13,10 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use crate::mux::Substream;
 use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
+
+use crate::onion::Onion;
 
 use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
 use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
@@ -102,8 +105,12 @@ impl Protocol for Inviter {
             let (incoming, context) = call.into_parts();
             let (node, session) = (&self.node, context.session());
             let peer = session.peer().id();
-            match admit(session, incoming, &self.open, self.now).await {
-                Ok(peer) => node.emit(PairingEvent::Joined { peer }),
+            match judge(session, incoming, &self.open, self.now).await {
+                Ok((stream, answer)) => {
+                    // Told before the answer is: whatever becomes of that, the invitation is used up.
+                    node.emit(PairingEvent::Joined { peer });
+                    give(stream, answer).await;
+                }
                 Err(error) => node.emit(PairingEvent::Refused { peer, error }),
             }
         })
@@ -180,7 +187,7 @@ pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), Pair
     Ok(())
 }
 
-/// Lets the other end of a session in, if it shows a proof; gives its id.
+/// Lets the other end of a session in, if it shows a proof; gives its id, also where it is gone before it has the answer.
 ///
 /// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. The proof has 30 s to come as a whole, and
 /// the answer 5 s to be read.
@@ -197,6 +204,18 @@ pub async fn admit(
     open: &Mutex<OpenInvitation>,
     now: impl Fn() -> UnixTime,
 ) -> Result<PeerId, PairingError> {
+    let (stream, answer) = judge(session, incoming, open, now).await?;
+    give(stream, answer).await;
+    Ok(session.peer().id())
+}
+
+/// Looks at a proof, and admits who shows a right one; gives the substream and the answer for it.
+async fn judge(
+    session: &Session,
+    incoming: Incoming,
+    open: &Mutex<OpenInvitation>,
+    now: impl Fn() -> UnixTime,
+) -> Result<(Onion<Substream>, [u8; 32]), PairingError> {
     let joiner = session.peer().id();
     let inviter = lock(open).invitation().id();
     // Whoever made it and has replaced the key since, too.
@@ -216,19 +235,21 @@ pub async fn admit(
         stream.read_exact(&mut proof).await?;
         Ok::<_, PairingError>((stream, proof))
     });
-    let (mut stream, proof) = shown.await.map_err(|_| PairingError::TimedOut)??;
+    let (stream, proof) = shown.await.map_err(|_| PairingError::TimedOut)??;
     let moment = now();
     let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, moment)?;
+    Ok((stream, answer))
+}
+
+/// Gives the answer. Whoever does not take it has been let in all the same.
+async fn give(mut stream: Onion<Substream>, answer: [u8; 32]) {
     let given = timeout(LINGER, async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;
         // Until the joiner has read it and says so by its own end, or is gone.
-        let _ = stream.read(&mut [0]).await;
-        Ok::<_, PairingError>(())
+        stream.read(&mut [0]).await
     });
-    // Whoever does not take it in time has been let in all the same.
-    given.await.unwrap_or(Ok(()))?;
-    Ok(joiner)
+    let _ = given.await;
 }
 
 fn lock(open: &Mutex<OpenInvitation>) -> MutexGuard<'_, OpenInvitation> {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{Listening, Node};
-use cepa::protocols::relay::{Relay, RelayEvent};
-use cepa::transports;
+use cepa::node::Listening;
+use cepa::protocols::relay::Relay;
+use cepa::transports::{self, Endpoint};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
@@ -22,21 +22,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Where the node listens.
+/// Where the node listens: each with the address that was asked for.
 #[derive(Clone, Default)]
-pub(super) struct Listeners(Arc<Mutex<Vec<Listening>>>);
+pub(super) struct Listeners(Arc<Mutex<Vec<(Endpoint, Listening)>>>);
 
 impl Listeners {
-    pub(super) fn add(&self, listening: Listening) {
+    pub(super) fn add(&self, asked: Endpoint, listening: Listening) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(listening);
+        all.push((asked, listening));
+    }
+
+    /// The addresses that were asked for. One whose listener has ended is none any more.
+    pub(super) fn asked(&self) -> Vec<Endpoint> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, listening)| !listening.has_ended());
+        all.iter().map(|(asked, _)| asked.clone()).collect()
     }
 
     /// Their addresses. One that has ended is none any more.
     fn addresses(&self) -> Vec<String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|listening| !listening.has_ended());
-        let addresses = all.iter().map(|it| it.endpoint().to_string());
+        all.retain(|(_, listening)| !listening.has_ended());
+        let addresses = all.iter().map(|(_, it)| it.endpoint().to_string());
         addresses.collect()
     }
 }
@@ -44,16 +51,13 @@ impl Listeners {
 /// Open until it is closed.
 pub(super) struct Control {
     serving: JoinHandle<()>,
-    watching: JoinHandle<()>,
 }
 
 impl Control {
     /// The socket's file is gone when this returns.
     pub(super) async fn close(self) {
-        for task in [self.serving, self.watching] {
-            task.abort();
-            let _ = task.await;
-        }
+        self.serving.abort();
+        let _ = self.serving.await;
     }
 
     pub(super) async fn open(
@@ -68,15 +72,12 @@ impl Control {
         let at = format!("unix:{path}").parse();
         let at = at.map_err(|e| unusable(format!("{e}")))?;
         let mut listener = transports::listen(&at).await?;
-        let relays = Arc::new(Mutex::new(Vec::new()));
-        let watching = tokio::spawn(watch(mesh.node.clone(), Arc::clone(&relays)));
         let mesh = mesh.clone();
         let serving = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok(Some(mut stream)) => {
-                        let mut status =
-                            status(&mesh, &listeners, relay.as_ref(), &relays).to_string();
+                        let mut status = status(&mesh, &listeners, relay.as_ref()).to_string();
                         status.push('\n');
                         tokio::spawn(tokio::time::timeout(PATIENCE, async move {
                             stream.write_all(status.as_bytes()).await?;
@@ -91,32 +92,11 @@ impl Control {
                 }
             }
         });
-        Ok(Self { serving, watching })
+        Ok(Self { serving })
     }
 }
 
-/// At which relays the node is registered, by what it tells.
-async fn watch(node: Node, relays: Arc<Mutex<Vec<PeerId>>>) {
-    let mut events = node.events();
-    drop(node);
-    while let Some(event) = events.next().await {
-        let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
-        match event.protocol() {
-            Some(RelayEvent::Registered { relay }) if !relays.contains(relay) => {
-                relays.push(*relay);
-            }
-            Some(RelayEvent::Unregistered { relay, .. }) => relays.retain(|known| known != relay),
-            _ => {}
-        }
-    }
-}
-
-fn status(
-    mesh: &Mesh,
-    listeners: &Listeners,
-    relay: Option<&Relay>,
-    relays: &Mutex<Vec<PeerId>>,
-) -> Value {
+fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
     let node = &mesh.node;
     let sessions: Vec<Value> = node
         .sessions()
@@ -131,7 +111,7 @@ fn status(
             })
         })
         .collect();
-    let relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
+    let registered = mesh.relays.registered();
     let relay = relay.map(Relay::stats).map(|stats| {
         json!({
             "registrations": stats.registrations,
@@ -153,7 +133,7 @@ fn status(
         "peer": node.id().to_string(),
         "listening": listeners.addresses(),
         "services": node.services(),
-        "registered": relays.iter().map(PeerId::to_string).collect::<Vec<_>>(),
+        "registered": registered.iter().map(PeerId::to_string).collect::<Vec<_>>(),
         "sessions": sessions,
         "relay": relay,
         "carrier": carrier,

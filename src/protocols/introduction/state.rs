@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::sleep;
 
-use crate::identity::{Lineage, PeerId, UnixTime, default_provider};
+use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Access, Node, PeerAddr};
 use crate::protocols::fair::{Payer, Standing};
 
@@ -61,9 +61,7 @@ impl State {
 
     /// Whether it is the id of this node, or one that it had before.
     pub(super) fn is_own(&self, id: &PeerId) -> bool {
-        let identity = self.node.identity();
-        let chain = identity.chain().into();
-        Lineage::new(identity.peer_id(), chain, UnixTime::now()).is(id)
+        self.node.is_own(id)
     }
 
     /// As what the issuer of a first link may introduce others to a service of this node, if at all. Its former keys count, as

@@ -21,6 +21,18 @@ pub enum RelayEvent {
         /// Why, in one line.
         reason: String,
     },
+    /// Not registered there, and not tried again: nothing would come of it.
+    GivenUp {
+        /// Which relay.
+        relay: PeerId,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// The registration there was [taken back](super::Relays::unregister).
+    TakenBack {
+        /// Which relay.
+        relay: PeerId,
+    },
 }
 
 impl ProtocolEvent for RelayEvent {
@@ -35,6 +47,12 @@ impl fmt::Display for RelayEvent {
             Self::Registered { relay } => write!(f, "registered at relay {relay}"),
             Self::Unregistered { relay, reason } => {
                 write!(f, "not registered at relay {relay}: {reason}; trying again")
+            }
+            Self::GivenUp { relay, reason } => {
+                write!(f, "not registered at relay {relay}: {reason}")
+            }
+            Self::TakenBack { relay } => {
+                write!(f, "the registration at relay {relay} was taken back here")
             }
         }
     }
