@@ -97,7 +97,8 @@ async fn accept(mut listener: Listener, service: String, mut standing: Standing)
             accepted = listener.accept(), if link.is_some() => match (accepted, link) {
                 (Ok(Some(stream)), Some(link)) => {
                     let service = service.clone();
-                    connections.spawn(async move { carry(stream, &service, &link).await });
+                    let standing = standing.clone();
+                    connections.spawn(async move { carry(stream, &service, link, standing).await });
                 }
                 // Out of descriptors, or a connection that was gone again: others may follow.
                 (Err(e), _) => {
@@ -111,13 +112,31 @@ async fn accept(mut listener: Listener, service: String, mut standing: Standing)
     }
 }
 
+/// The session that comes after this one; none if the command ends.
+async fn next(standing: &mut Standing, gone: &Arc<Link>) -> Option<Arc<Link>> {
+    loop {
+        let now = standing.borrow_and_update().clone();
+        if let Some(link) = now.filter(|link| !Arc::ptr_eq(link, gone)) {
+            return Some(link);
+        }
+        standing.changed().await.ok()?;
+    }
+}
+
 /// One connection. Its errors are told and are its own.
-async fn carry(mut near: Stream, service: &str, link: &Link) {
+async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standing: Standing) {
     near.cut_when_dropped(true);
     let peer = link.session.peer().id();
-    let mut far = match link.session.open(service).await {
-        Ok(far) => far,
-        Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
+    let mut far = loop {
+        match link.session.open(service).await {
+            Ok(far) => break far,
+            // It ended as the connection came; nothing of that was served, so the next one will do as well.
+            Err(e) if e.needs_new_session() => match next(&mut standing, &link).await {
+                Some(next) => link = next,
+                None => return,
+            },
+            Err(e) => return say_of(peer, format_args!("{}: {e}", near.label())),
+        }
     };
     match Join::new(&mut near, &mut far).end_with_near().run().await {
         Ended::Both { .. } => near.cut_when_dropped(false),

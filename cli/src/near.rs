@@ -32,7 +32,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long the end of a command's output is held back for its status, while its peer has no other way to read that and may still send: a
 /// command may close its output and go on taking input.
-const HELD: Duration = Duration::from_secs(10);
+pub(crate) const HELD: Duration = Duration::from_secs(10);
 
 /// A reset throws away what is queued in front of it. So it waits until that has left, as long as some of it leaves
 /// within this time.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Hint, KnownPlaces, ListenerEnd, Node, NodeConfig, PeerAddr,
-    RouteErrorKind, TurnedAway,
+    AttemptError, DialError, Event, Events, Hint, KnownPlaces, ListenerEnd, Node, NodeConfig,
+    PeerAddr, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
@@ -228,6 +228,14 @@ pub(crate) fn enter(peer: PeerId) -> String {
     format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
+/// The next event, and a line about those that were missed before it.
+async fn next_event(events: &mut Events, missed: &mut u64) -> Option<(Option<String>, Event)> {
+    let event = events.next().await?;
+    let all = events.missed();
+    let new = all - std::mem::replace(missed, all);
+    Some(((new > 0).then(|| log::not_logged(new)), event))
+}
+
 /// What a command prints of what happens at its node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -245,13 +253,8 @@ impl Report {
         let mut events = node.events();
         tokio::spawn(async move {
             let mut missed = 0;
-            while let Some(event) = events.next().await {
-                // Those that came between two that were seen: not printed, and so told.
-                let now = events.missed();
-                if now > missed {
-                    say(log::not_logged(now - missed));
-                    missed = now;
-                }
+            while let Some((lost, event)) = next_event(&mut events, &mut missed).await {
+                lost.iter().for_each(say);
                 self.print(&event);
             }
         });
@@ -426,4 +429,93 @@ pub(crate) fn code(error: &DialError) -> Code {
         .find(|telling| codes.contains(telling))
         .or(codes.first().copied())
         .unwrap_or(Code::Connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa::identity::KeyKind;
+    use cepa::mux::{GoAwayCode, LimitKind};
+    use cepa::node::{Refused, RouteError};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn events_that_were_missed_are_counted_and_told_once() {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let node = Node::new(dialling(&identity, false));
+        let mut events = node.events();
+        for _ in 0..1029 {
+            node.emit_refused(node.id(), "x", Refused::NotOpen);
+        }
+        let mut missed = 0;
+        let (lost, _) = next_event(&mut events, &mut missed).await.unwrap();
+        assert!(lost.unwrap().starts_with("5 events were not logged"));
+        let (lost, _) = next_event(&mut events, &mut missed).await.unwrap();
+        assert_eq!(lost, None);
+    }
+
+    /// The exit code, and whether `--reconnect` tries again.
+    #[test]
+    fn every_error_of_a_dial_has_its_exit_code() {
+        let peer = PeerId::from_bytes([1; 32]);
+        let hint = || Hint::Direct("tcp:h:1".parse().unwrap());
+        let failed = |error| DialError::Failed {
+            peer,
+            attempts: vec![(hint(), error)],
+        };
+        let routed = |kind| {
+            failed(AttemptError::Relay(RouteError::new(
+                kind,
+                std::io::Error::other("x"),
+            )))
+        };
+        let connect = |error| failed(AttemptError::Connect(error));
+        let full = GoAwayCode::Limit(LimitKind::PeerSessions);
+        let refused = TlsError::RefusedByPeer { alert: 49 };
+        let behind = |error| {
+            failed(AttemptError::NoRelay {
+                relay: peer,
+                error: Box::new(error),
+            })
+        };
+        for (error, code, again) in [
+            (DialError::Own { peer }, Code::Usage, false),
+            (DialError::Loop { peer, relay: peer }, Code::Usage, false),
+            (
+                DialError::LocalHint { peer, hint: hint() },
+                Code::Usage,
+                false,
+            ),
+            (DialError::NoHints { peer }, Code::Connect, true),
+            (DialError::ShutDown, Code::Other, false),
+            (connect(ConnectError::Tls(refused)), Code::Refused, false),
+            (
+                connect(ConnectError::GoneAway { code: full }),
+                Code::Refused,
+                true,
+            ),
+            (routed(RouteErrorKind::Refused), Code::Refused, false),
+            (routed(RouteErrorKind::DialInstead), Code::Refused, false),
+            (routed(RouteErrorKind::Full), Code::Refused, true),
+            (routed(RouteErrorKind::Unreachable), Code::Connect, true),
+            (routed(RouteErrorKind::Lost), Code::Lost, true),
+            (routed(RouteErrorKind::TimedOut), Code::Lost, true),
+            (routed(RouteErrorKind::Protocol), Code::Other, false),
+            (
+                failed(AttemptError::NoRoute { relay: peer }),
+                Code::Connect,
+                false,
+            ),
+            (failed(AttemptError::NotFollowed), Code::Connect, false),
+            (behind(routed(RouteErrorKind::Full)), Code::Refused, true),
+            (behind(DialError::NoHints { peer }), Code::Connect, true),
+        ] {
+            let failure = dial_failure(&error);
+            assert_eq!(
+                (failure.code, failure.may_pass()),
+                (code, again),
+                "{error:?}"
+            );
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::mux::Substream;
@@ -65,8 +66,8 @@ impl fmt::Display for PairingEvent {
     }
 }
 
-/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s. The node's
-/// trust has to let strangers in. `now` is the clock that the invitation's end goes by.
+/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s, and who has
+/// joined can be waited for, since an event may be missed. The node's trust has to let strangers in. `now` is the clock that the invitation's end goes by.
 ///
 /// # Errors
 /// The node does so already.
@@ -74,20 +75,51 @@ pub fn invite(
     node: &Node,
     invitation: OpenInvitation,
     now: fn() -> UnixTime,
-) -> Result<(), ProtocolError> {
+) -> Result<Joining, ProtocolError> {
     let open = Mutex::new(invitation);
     let inviter = node.handle();
+    let (tell, joined) = oneshot::channel();
     node.add_protocol(Arc::new(Inviter {
         node: inviter,
         open,
         now,
-    }))
+        tell: Mutex::new(Some(tell)),
+    }))?;
+    Ok(Joining(joined))
+}
+
+/// Waits for who joins; the invitation is open without it.
+#[derive(Debug)]
+pub struct Joining(oneshot::Receiver<PeerId>);
+
+impl Joining {
+    /// Who has joined; `None` once the node is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the waiting up, and nothing else.
+    pub async fn joined(self) -> Option<PeerId> {
+        self.0.await.ok()
+    }
 }
 
 struct Inviter {
     node: Node,
     open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
+    /// For who waits. One joins, so it is told once.
+    tell: Mutex<Option<oneshot::Sender<PeerId>>>,
+}
+
+impl Inviter {
+    fn tell(&self, peer: PeerId) {
+        let tell = self
+            .tell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Nobody waiting is nobody's error.
+        let _ = tell.map(|tell| tell.send(peer));
+    }
 }
 
 impl Protocol for Inviter {
@@ -108,6 +140,7 @@ impl Protocol for Inviter {
             match judge(session, incoming, &self.open, self.now).await {
                 Ok((stream, answer)) => {
                     // Told before the answer is: whatever becomes of that, the invitation is used up.
+                    self.tell(peer);
                     node.emit(PairingEvent::Joined { peer });
                     give(stream, answer).await;
                 }

@@ -193,8 +193,21 @@ async fn nobody_is_taken_to_itself_by_its_old_id() {
     let (_, at) = listening(&relay).await;
     let old = config();
     let new = hidden(successor(&old), &at).await;
-    let (status, _) = refusal(&new, id(&old), &at).await;
-    assert_eq!(status, Status::Loop);
+    let error = new.open(&through(id(&old), &at, "echo")).await.unwrap_err();
+    let own = matches!(error, ReachError::Dial(DialError::Own { .. }));
+    assert!(own, "{error}");
+    // The relay knows it as well.
+    let session = new.session(&at).await.unwrap();
+    let error = cepa::protocols::relay::dial(&session, id(&old)).await;
+    let error = error.err().expect("it is nobody else");
+    let looped = matches!(
+        error,
+        RelayError::Refused {
+            status: Status::Loop,
+            ..
+        }
+    );
+    assert!(looped, "{error}");
 }
 
 #[tokio::test]

@@ -63,6 +63,12 @@ pub enum CircuitEnd {
         /// The relay.
         relay: PeerId,
     },
+    /// The relay shuts down, and ends all it carries.
+    #[error("the relay {}… is shutting down: dial again when it is back, or by another relay", relay.short())]
+    Going {
+        /// The relay.
+        relay: PeerId,
+    },
     /// It had carried nothing for as long as the relay allows.
     #[error("the relay {}… has ended a circuit that carried nothing for long: dial again when it is needed", relay.short())]
     Idle {
