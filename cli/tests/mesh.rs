@@ -211,7 +211,7 @@ fn a_relay_serves_whom_it_is_told_to() {
     server.signal("TERM");
     let (code, rest) = server.finish();
     assert_eq!(code, Some(0), "{rest}");
-    assert!(!rest.contains("not registered"), "it is said once: {rest}");
+    assert_eq!(rest.matches("not registered").count(), 1, "{rest}");
 }
 
 #[test]
@@ -461,12 +461,8 @@ fn a_sealed_request_is_answered_when_its_command_has_ended() {
             &file,
         ]);
         let to = format!("cepa://{}@{}/{service}", server.id(), server.address());
-        let request = vec![b'x'; 200_000];
-        let short: &[u8] = if service == "deaf" {
-            &request[..60_000]
-        } else {
-            b"x"
-        };
+        let request = vec![b'x'; 48_000];
+        let short: &[u8] = if service == "deaf" { &request } else { b"x" };
         let output = place.run_with(&["send", &to, "--identity", &friend], short);
         assert_eq!(text(&output.stdout), "ok\n", "{}", text(&output.stderr));
     }
