@@ -198,8 +198,10 @@ async fn nobody_is_taken_to_itself_by_its_old_id() {
     assert!(own, "{error}");
     // The relay knows it as well.
     let session = new.session(&at).await.unwrap();
-    let error = cepa::protocols::relay::dial(&session, id(&old)).await;
-    let error = error.err().expect("it is nobody else");
+    let dialled = cepa::protocols::relay::dial(&session, id(&old)).await;
+    let Err(error) = dialled else {
+        panic!("it is nobody else");
+    };
     let looped = matches!(
         error,
         RelayError::Refused {
