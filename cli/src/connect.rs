@@ -306,3 +306,18 @@ pub(crate) fn reset_by_peer(e: &io::Error) -> bool {
     let cause = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
     matches!(cause, Some(StreamError::ResetByPeer { .. }))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::console::wire::Status;
+    use crate::told::ended;
+
+    #[test]
+    fn a_failure_without_words_is_ours_to_tell_and_the_commands_is_not() {
+        let failure = ended(Status::Failed(String::new())).unwrap_err();
+        assert!(!failure.is_of_command());
+        assert!(failure.message.contains("did not say why"));
+        let failure = ended(Status::Exited(3)).unwrap_err();
+        assert!(failure.is_of_command());
+    }
+}

@@ -60,6 +60,15 @@ pub(crate) struct Failure {
     may_pass: bool,
     /// The process exits with this, and not with the code.
     exit: Option<u8>,
+    whose: Whose,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Cepa,
+    /// The command of the other end, which has said itself why, where it did.
+    Command,
 }
 
 impl Failure {
@@ -69,12 +78,15 @@ impl Failure {
             message: message.into(),
             may_pass: matches!(code, Code::Connect | Code::Lost),
             exit: None,
+            whose: Whose::Cepa,
         }
     }
 
     /// A command of the other end failed: its status is ours. It has said itself why, where it did.
     pub(crate) fn of_command(status: u8) -> Self {
-        Self::new(Code::Other, "").exiting(status)
+        let mut failure = Self::new(Code::Other, "").exiting(status);
+        failure.whose = Whose::Command;
+        failure
     }
 
     /// The process exits with this status, whatever failed.
@@ -85,11 +97,11 @@ impl Failure {
 
     /// It is the command of the other end that failed, and not cepa.
     pub(crate) fn is_of_command(&self) -> bool {
-        self.message.is_empty()
+        self.whose == Whose::Command
     }
 
     /// Whether it may, where more is known than the code tells.
-    fn passing(mut self, may_pass: bool) -> Self {
+    pub(crate) fn passing(mut self, may_pass: bool) -> Self {
         self.may_pass = may_pass;
         self
     }
@@ -286,7 +298,7 @@ impl From<OpenError> for Failure {
             | OpenError::DialInstead { .. }
             | OpenError::Dropped { .. } => Code::Refused,
             OpenError::InnerBinding { .. } => Code::Identity,
-            OpenError::TimedOut { .. } | OpenError::Session(_) => Code::Lost,
+            OpenError::TimedOut { .. } | OpenError::Session(_) | OpenError::Mux(_) => Code::Lost,
             OpenError::Name { .. } => Code::Usage,
             OpenError::Tls(tls) => return tls.clone().into(),
             _ => Code::Other,

@@ -123,8 +123,9 @@ async fn accept(
             accepted = listener.accept(), if link.is_some() => match (accepted, link) {
                 (Ok(Some(stream)), Some(link)) => {
                     let (service, place) = (service.clone(), place_in(&room).await);
+                    let standing = standing.clone();
                     connections.spawn(async move {
-                        carry(stream, &service, &link).await;
+                        carry(stream, &service, link, standing).await;
                         drop(place);
                     });
                 }
@@ -154,18 +155,36 @@ async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(room).acquire_owned().await.ok()
 }
 
+/// The session that comes after this one; none if the command ends.
+async fn next(standing: &mut Standing, gone: &Arc<Link>) -> Option<Arc<Link>> {
+    loop {
+        let now = standing.borrow_and_update().clone();
+        if let Some(link) = now.filter(|link| !Arc::ptr_eq(link, gone)) {
+            return Some(link);
+        }
+        standing.changed().await.ok()?;
+    }
+}
+
 /// One connection. Its errors are told and are its own.
-async fn carry(mut near: Stream, service: &str, link: &Link) {
+async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standing: Standing) {
     near.cut_when_dropped(true);
     let peer = link.session.peer().id();
-    let opened = open(&mut near, service, link).await;
-    let mut far = match opened {
-        Ok(Some(far)) => far,
-        // Its client did not wait.
-        Ok(None) => return,
-        Err(e) => {
-            let line = format_args!("{}: {e}", near.label());
-            return say_once_a_minute(peer, &e, line);
+    let mut ahead = Vec::new();
+    let mut far = loop {
+        match open(&mut near, service, &link, &mut ahead).await {
+            Ok(Some(far)) => break far,
+            // Its client did not wait.
+            Ok(None) => return,
+            // It ended as the connection came; nothing of that was served, so the next one will do as well.
+            Err(e) if e.needs_new_session() => match next(&mut standing, &link).await {
+                Some(next) => link = next,
+                None => return,
+            },
+            Err(e) => {
+                let line = format_args!("{}: {e}", near.label());
+                return say_once_a_minute(peer, &e, line);
+            }
         }
     };
     let mut join = Join::new(&mut near, &mut far).end_with_near();
@@ -199,11 +218,12 @@ async fn carry(mut near: Stream, service: &str, link: &Link) {
     }
 }
 
-/// Opens the service for a client, and gives it what that has sent meanwhile; `None` when the client has left.
+/// Opens the service for a client, and gives it what that has sent meanwhile, `ahead`; `None` when the client has left.
 async fn open(
     near: &mut Stream,
     service: &str,
     link: &Link,
+    ahead: &mut Vec<u8>,
 ) -> Result<Option<Onion<Substream>>, OpenError> {
     // The client leaves when it takes too long, and the session's keepalive finds out whether the peer lives.
     let as_long_as_it_takes = OpenOptions::new()
@@ -213,14 +233,13 @@ async fn open(
     tokio::pin!(opening);
     let late = tokio::time::sleep(LONG);
     tokio::pin!(late);
-    let mut ahead = Vec::new();
-    let (mut listens, mut waits) = (true, false);
+    let (mut listens, mut waits) = (ahead.len() < AHEAD, false);
     let mut far = loop {
         let room = AHEAD.saturating_sub(ahead.len());
         let mut more = (&mut *near).take(room as u64);
         tokio::select! {
             far = &mut opening => break far?,
-            read = more.read_buf(&mut ahead), if listens => match read {
+            read = more.read_buf(ahead), if listens => match read {
                 Ok(0) => listens = false,
                 Ok(_) => listens = ahead.len() < AHEAD,
                 Err(_) => return Ok(None),
@@ -235,7 +254,7 @@ async fn open(
     };
     if !ahead.is_empty() {
         // It is less than a first window, so this waits for nobody. An error is read again by who reads.
-        let _ = far.write_all(&ahead).await;
+        let _ = far.write_all(ahead).await;
         let _ = far.flush().await;
     }
     Ok(Some(far))

@@ -11,8 +11,8 @@ use cepa::identity::{
     AcceptAny, EditError, Invitation, KnownPeer, NotAdmitted, OpenInvitation, Origin, PeerId,
     Pinned, UnixTime,
 };
-use cepa::node::{Events, Node};
-use cepa::protocols::pairing::{self, PairingError, PairingEvent, join as use_invitation};
+use cepa::node::Node;
+use cepa::protocols::pairing::{self, PairingError, join as use_invitation};
 use cepa::session::Session;
 use cepa::transports::Endpoint;
 
@@ -61,7 +61,6 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     config.idle_timeout = Some(IDLE);
     config.shares.sessions.host = OF_ONE_HOST;
     let node = Node::new(config);
-    let mut events = node.events();
     let listening = node.listen(&args.listen).await?;
     let lasts = Duration::from_secs(u64::from(args.minutes) * 60);
     let expires = UnixTime::since_unix_epoch(Duration::from_secs(
@@ -81,32 +80,22 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         args.minutes
     ));
     stack::warn_if_only_to_listen(address, "--at ");
-    pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
+    let joining = pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(&node);
-    let joined = tokio::time::timeout(lasts, joiner(&mut events)).await;
-    let joined = joined.unwrap_or_else(|_| {
-        Err(Failure::new(
+    let joined = match tokio::time::timeout(lasts, joining.joined()).await {
+        Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the node is gone")),
+        Err(_) => Err(Failure::new(
             Code::Lost,
             "nobody has used the invitation in its time; make another one",
-        ))
-    });
+        )),
+    };
     // The answer has been read by then, or its time for that is over.
     node.shutdown(GOODBYE).await;
     let joiner = joined?;
     let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
     say(format_args!("{joiner} has joined, and is known as {name}"));
     Ok(())
-}
-
-/// Waits for who has the code.
-async fn joiner(events: &mut Events) -> Result<PeerId, Failure> {
-    while let Some(event) = events.next().await {
-        if let Some(PairingEvent::Joined { peer }) = event.protocol() {
-            return Ok(*peer);
-        }
-    }
-    Err(Failure::new(Code::Other, "the node is gone"))
 }
 
 /// Writes the joiner down, under a name that is free.

@@ -274,6 +274,15 @@ fn held_back(peer: &str, more: u64) -> String {
     format!("{peer}: … and {more} more {lines} about it")
 }
 
+/// That events came faster than they could be written.
+pub(crate) fn not_logged(events: u64) -> String {
+    let (events, were) = match events {
+        1 => ("1 event".to_owned(), "was"),
+        more => (format!("{more} events"), "were"),
+    };
+    format!("{events} {were} not logged: more came at once than could be")
+}
+
 /// Tells what is still held back when the command ends.
 pub(crate) fn last_words() {
     for ((_, kind), (_, more)) in repeats().0.kinds.drain() {

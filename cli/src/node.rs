@@ -1,25 +1,28 @@
 //! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
 //! node tells on standard error.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Event, Hint, KnownPlaces, ListenError, ListenerEnd, Listening, Node,
-    NodeConfig, PeerAddr, RouteErrorKind, TurnedAway,
+    AttemptError, DialError, Event, Events, Hint, KnownPlaces, ListenError, ListenerEnd, Listening,
+    Node, NodeConfig, PeerAddr, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
-use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
+use cepa::protocols::relay::{RegisterError, RelayConfig, RelayEvent, Relays};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{Backoff, ConnectError, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{Endpoint, Target, TransportErrorKind};
 
+use futures::future::join_all;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_once_a_minute};
@@ -132,16 +135,18 @@ impl Mesh {
         })
     }
 
-    /// Registers at relays, now and whenever that is lost. A relay that is away is waited for; what no other attempt would mend
-    /// is an error.
-    ///
-    /// `only` where nothing else leads here: then a refusal is an error too.
-    pub(crate) async fn register(&self, relays: &[PeerAddr], only: bool) -> Result<(), Failure> {
-        let only = only && relays.len() == 1;
-        let mut attempts = JoinSet::new();
+    /// Registers at relays, now and whenever that is lost. A relay that is away, full, or does not allow us yet is asked again, and
+    /// that is said once; what no other attempt would mend is an error.
+    pub(crate) async fn register(&self, relays: &[PeerAddr]) -> Result<(), Failure> {
+        // One registration a relay, by all of its addresses.
+        let mut of_one: BTreeMap<PeerId, Vec<PeerAddr>> = BTreeMap::new();
         for relay in relays {
-            let (relays, relay) = (self.relays.clone(), relay.clone());
-            attempts.spawn(async move { register(&relays, &relay, only).await });
+            of_one.entry(relay.peer()).or_default().push(relay.clone());
+        }
+        let mut attempts = JoinSet::new();
+        for addresses in of_one.into_values() {
+            let relays = self.relays.clone();
+            attempts.spawn(async move { register(&relays, &addresses).await });
         }
         while let Some(attempt) = attempts.join_next().await {
             attempt.unwrap_or(Ok(()))?;
@@ -150,8 +155,8 @@ impl Mesh {
     }
 
     /// The same, without an end but by failure.
-    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr], only: bool) -> Failure {
-        match self.register(relays, only).await {
+    pub(crate) async fn stay_registered(&self, relays: &[PeerAddr]) -> Failure {
+        match self.register(relays).await {
             Ok(()) => std::future::pending().await,
             Err(failure) => failure,
         }
@@ -181,21 +186,21 @@ pub(crate) fn check_relays(
     Ok(())
 }
 
-/// The first attempt at one relay.
-async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), Failure> {
-    let first = tokio::time::timeout(FIRST_ATTEMPT, relays.register(relay)).await;
-    let Ok(Err(error)) = first else {
+/// The first attempt at one relay. One that takes longer than we wait goes on, and is an event when it fails.
+async fn register(relays: &Relays, addresses: &[PeerAddr]) -> Result<(), Failure> {
+    let attempts = addresses.iter().map(|address| relays.register(address));
+    let first = timeout(FIRST_ATTEMPT, join_all(attempts)).await;
+    // All of them wait for the same one.
+    let first = first.ok().and_then(|mut all| all.pop());
+    let (Some(Err(error)), Some(relay)) = (first, addresses.first()) else {
         return Ok(());
     };
-    let code = match &error {
-        RegisterError::Dial(error) => code(error),
-        RegisterError::Relay(RelayError::Refused { .. } | RelayError::NoRelay { .. }) => {
-            Code::Refused
-        }
-        _ => Code::Other,
+    let failure = match &error {
+        RegisterError::Dial(error) => dial_failure(error),
+        error => Failure::new(Code::Other, error.to_string()),
     };
-    let in_vain = code == Code::Identity || (only && code == Code::Refused);
-    if error.is_transient() && !in_vain {
+    // Somebody else answers in the place of the relay: not for an operator to wait for.
+    if error.is_transient() && failure.code != Code::Identity {
         say(format_args!(
             "not registered at relay {}: {}; trying again",
             relay.peer(),
@@ -203,11 +208,7 @@ async fn register(relays: &Relays, relay: &PeerAddr, only: bool) -> Result<(), F
         ));
         return Ok(());
     }
-    relays.unregister(relay.peer());
-    Err(match &error {
-        RegisterError::Dial(error) => dial_failure(error),
-        error => Failure::new(code, error.to_string()),
-    })
+    Err(failure)
 }
 
 /// Room for the sessions of a relay, a registered node and a dialler each one, and for its circuits in them.
@@ -317,6 +318,14 @@ pub(crate) fn enter(peer: PeerId) -> String {
     format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
+/// The next event, and a line about those that were missed before it.
+async fn next_event(events: &mut Events, missed: &mut u64) -> Option<(Option<String>, Event)> {
+    let event = events.next().await?;
+    let all = events.missed();
+    let new = all - std::mem::replace(missed, all);
+    Some(((new > 0).then(|| log::not_logged(new)), event))
+}
+
 /// What a command prints of what happens at its node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -333,7 +342,9 @@ impl Report {
     pub(crate) fn start(self, node: &Node) {
         let mut events = node.events();
         tokio::spawn(async move {
-            while let Some(event) = events.next().await {
+            let mut missed = 0;
+            while let Some((lost, event)) = next_event(&mut events, &mut missed).await {
+                lost.iter().for_each(say);
                 self.print(&event);
             }
         });
@@ -454,7 +465,7 @@ fn one_session(at: &cepa::transports::Endpoint) -> bool {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let mut failure = Failure::new(code(error), error.to_string());
+    let mut failure = Failure::new(code(error), error.to_string()).passing(error.may_pass());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
         failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
     }
@@ -472,13 +483,7 @@ pub(crate) fn refused_for_our_id(error: &DialError) -> bool {
     };
     attempts.iter().any(|(_, error)| match error {
         AttemptError::Connect(error) => exit::tls(error).is_some_and(exit::refused_for_our_id),
-        AttemptError::Relay(error) => matches!(
-            error.downcast_ref(),
-            Some(RelayError::Refused {
-                status: Status::NotAllowed | Status::Refused,
-                ..
-            })
-        ),
+        AttemptError::Relay(error) => error.kind() == RouteErrorKind::Refused,
         AttemptError::NoRelay { error, .. } => refused_for_our_id(error),
         _ => false,
     })
@@ -515,7 +520,7 @@ pub(crate) fn code(error: &DialError) -> Code {
                     Code::Refused
                 }
                 RouteErrorKind::Unreachable => Code::Connect,
-                RouteErrorKind::Lost => Code::Lost,
+                RouteErrorKind::Lost | RouteErrorKind::TimedOut => Code::Lost,
                 _ => Code::Other,
             },
             AttemptError::NoRelay { error, .. } => code(error),
@@ -531,8 +536,9 @@ pub(crate) fn code(error: &DialError) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use cepa::identity::{AcceptAny, Identity, KeyKind};
-    use cepa::node::Access;
+    use cepa::identity::{AcceptAny, KeyKind};
+    use cepa::mux::{GoAwayCode, LimitKind};
+    use cepa::node::{Access, Refused, RouteError};
 
     use super::*;
 
@@ -546,5 +552,88 @@ mod tests {
         let sessions = config.shares.sessions;
         assert!(sessions.host >= 258, "{sessions:?}");
         assert!(sessions.all - sessions.all / 4 >= 1016, "{sessions:?}");
+    }
+
+    #[tokio::test]
+    async fn events_that_were_missed_are_counted_and_told_once() {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let node = Node::new(dialling(&identity, false));
+        let mut events = node.events();
+        for _ in 0..1029 {
+            node.emit_refused(node.id(), "x", Refused::NotOpen);
+        }
+        let mut missed = 0;
+        let (lost, _) = next_event(&mut events, &mut missed).await.unwrap();
+        assert!(lost.unwrap().starts_with("5 events were not logged"));
+        let (lost, _) = next_event(&mut events, &mut missed).await.unwrap();
+        assert_eq!(lost, None);
+    }
+
+    /// The exit code, and whether `--reconnect` tries again.
+    #[test]
+    fn every_error_of_a_dial_has_its_exit_code() {
+        let peer = PeerId::from_bytes([1; 32]);
+        let hint = || Hint::Direct("tcp:h:1".parse().unwrap());
+        let failed = |error| DialError::Failed {
+            peer,
+            attempts: vec![(hint(), error)],
+        };
+        let routed = |kind| {
+            failed(AttemptError::Relay(RouteError::new(
+                kind,
+                std::io::Error::other("x"),
+            )))
+        };
+        let connect = |error| failed(AttemptError::Connect(error));
+        let full = GoAwayCode::Limit(LimitKind::PeerSessions);
+        let refused = TlsError::RefusedByPeer { alert: 49 };
+        let behind = |error| {
+            failed(AttemptError::NoRelay {
+                relay: peer,
+                error: Box::new(error),
+            })
+        };
+        for (error, code, again) in [
+            (DialError::Own { peer }, Code::Usage, false),
+            (DialError::Loop { peer, relay: peer }, Code::Usage, false),
+            (
+                DialError::LocalHint {
+                    peer,
+                    hint: Box::new(hint()),
+                },
+                Code::Usage,
+                false,
+            ),
+            (DialError::NoHints { peer }, Code::Connect, true),
+            (DialError::ShutDown, Code::Other, false),
+            (connect(ConnectError::Tls(refused)), Code::Refused, false),
+            (
+                connect(ConnectError::GoneAway { code: full }),
+                Code::Refused,
+                true,
+            ),
+            (routed(RouteErrorKind::Refused), Code::Refused, false),
+            (routed(RouteErrorKind::DialInstead), Code::Refused, false),
+            (routed(RouteErrorKind::Full), Code::Refused, true),
+            (routed(RouteErrorKind::Unreachable), Code::Connect, true),
+            (routed(RouteErrorKind::Lost), Code::Lost, true),
+            (routed(RouteErrorKind::TimedOut), Code::Lost, true),
+            (routed(RouteErrorKind::Protocol), Code::Other, false),
+            (
+                failed(AttemptError::NoRoute { relay: peer }),
+                Code::Connect,
+                false,
+            ),
+            (failed(AttemptError::NotFollowed), Code::Connect, false),
+            (behind(routed(RouteErrorKind::Full)), Code::Refused, true),
+            (behind(DialError::NoHints { peer }), Code::Connect, true),
+        ] {
+            let failure = dial_failure(&error);
+            assert_eq!(
+                (failure.code, failure.may_pass()),
+                (code, again),
+                "{error:?}"
+            );
+        }
     }
 }

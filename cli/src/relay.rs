@@ -68,7 +68,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         );
     }
     let result = tokio::select! {
-        failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),
+        failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
     node.shutdown(GOODBYE).await;

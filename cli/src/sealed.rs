@@ -3,20 +3,22 @@
 //! A request is the input of a service, opened anew for it, and the answer is its output up to the end. Both
 //! are whole before anything is sent on, so a command that fails has no answer.
 
+use std::future::pending;
 use std::time::Duration;
 
 use cepa::identity::Identity;
 use cepa::node::{Access, Node, PeerAddr};
 use cepa::protocols::relay::Status;
 use cepa::protocols::sealed::{MAX_BODY, SealedCall, SealedError};
-use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint, Terminal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
 
 use crate::args::{self, Service, Target};
 use crate::child::Watched;
 use crate::exit::{Code, Failure, say};
 use crate::log::say_of;
+use crate::near::{DRAIN, HELD};
 use crate::node::Mesh;
 use crate::service::cost;
 use crate::{id, node};
@@ -86,16 +88,13 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
                 failure
             };
         }
-        SealedError::NoCarrier {
-            error: OpenError::Refused { .. },
-            ..
-        }
-        | SealedError::Refused { .. }
+        SealedError::Refused { .. }
         | SealedError::NotBrought {
             status: Status::Refused | Status::NotAllowed,
             ..
         } => Code::Refused,
-        SealedError::NoCarrier { .. } | SealedError::TimedOut { .. } => Code::Lost,
+        SealedError::NoCarrier { error, .. } => Failure::from(error.clone()).code,
+        SealedError::TimedOut { .. } => Code::Lost,
         SealedError::NotBrought {
             status: Status::NotRegistered | Status::Unreachable,
             ..
@@ -151,7 +150,7 @@ async fn answer(
         Target::Demo => Err("the demo has no answer to a request".into()),
         Target::Forward(to) => {
             let stream = node.open(to).await.map_err(|e| e.to_string())?;
-            let done = exchange(stream, call.body()).await;
+            let done = exchange(stream, call.body(), pending()).await;
             done.map_err(|why| format!("{to}: {why}"))
         }
         Target::Dial(to) => through(node, to, name, call).await,
@@ -173,29 +172,54 @@ async fn through(
     let child = stream.take_child();
     let child = child
         .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| ())));
-    let answer = exchange(&mut stream, call.body()).await;
+    let exited = async {
+        match &child {
+            Some(child) => drop(child.ended().await),
+            None => pending().await,
+        }
+    };
+    let answer = exchange(&mut stream, call.body(), exited).await;
     let answer = answer.map_err(|why| format!("{to}: {why}"))?;
     if let Some(child) = child {
-        let end = child.ended().await;
-        if end.failed {
-            return Err(end.to_string());
+        // One that has closed its output and goes on has answered, and is killed.
+        match timeout(HELD, child.ended()).await {
+            Ok(end) if end.failed => return Err(end.to_string()),
+            _ => {}
         }
     }
     Ok(answer)
 }
 
-/// Gives all of the request, and takes all of the answer.
-async fn exchange(stream: impl AsyncRead + AsyncWrite, request: &[u8]) -> Result<Vec<u8>, String> {
+/// Gives all of the request, and takes all of the answer: up to its end, or to what has come a moment after the command of the
+/// service has `exited`, whose output may be held open by what it left behind.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite,
+    request: &[u8],
+    exited: impl Future<Output = ()>,
+) -> Result<Vec<u8>, String> {
     let (from, mut into) = tokio::io::split(stream);
     let give = async {
         // A command may answer without having read all.
         let _ = into.write_all(request).await;
         let _ = into.shutdown().await;
     };
-    let mut answer = Vec::new();
+    let drained = async {
+        exited.await;
+        sleep(DRAIN).await;
+    };
+    tokio::pin!(give, drained);
+    let (mut answer, mut given) = (Vec::new(), false);
     let mut from = from.take(MAX_BODY as u64 + 1);
-    let ((), taken) = tokio::join!(give, from.read_to_end(&mut answer));
-    taken.map_err(|e| e.to_string())?;
+    loop {
+        tokio::select! {
+            biased;
+            read = from.read_buf(&mut answer) => if read.map_err(|e| e.to_string())? == 0 {
+                break;
+            },
+            () = &mut give, if !given => given = true,
+            () = &mut drained => break,
+        }
+    }
     if answer.len() > MAX_BODY {
         return Err(format!("an answer of more than {MAX_BODY} bytes"));
     }

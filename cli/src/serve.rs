@@ -26,7 +26,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
     let (identity, unsaved, more) = id::load_all(&args.identities)?;
     for service in &args.services {
-        service.leads_elsewhere(identity.peer_id())?;
+        service.leads_elsewhere(&identity)?;
     }
     if !more.is_empty() && !args.register.is_empty() {
         say(format_args!(
@@ -125,7 +125,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     let result = tokio::select! {
         ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,
-        failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),
+        failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
     node.shutdown(GOODBYE).await;

@@ -90,6 +90,10 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
             crate::exit::say(&status);
             Err(Failure::of_command(128_u8.saturating_add(signal)))
         }
+        Status::Failed(why) if why.is_empty() => {
+            let why = "the service failed and did not say why; the server's log tells more";
+            Err(Failure::new(Code::Other, why))
+        }
         Status::Failed(why) => Err(Failure::new(Code::Other, why)),
     }
 }

@@ -5,7 +5,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cepa::identity::{Invitation, KeyKind, KnownPeer, PeerId};
+use cepa::identity::{Identity, Invitation, KeyKind, KnownPeer, PeerId};
 use cepa::node::{self, Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
@@ -299,10 +299,10 @@ impl FromStr for Service {
 
 impl Service {
     /// Whether it leads to another peer than this one, if it leads to a peer.
-    pub(crate) fn leads_elsewhere(&self, own: PeerId) -> Result<(), Failure> {
+    pub(crate) fn leads_elsewhere(&self, own: &Identity) -> Result<(), Failure> {
         match &self.target {
-            Target::Forward(to) if to.peer() == own => {
-                let name = &self.name;
+            Target::Forward(to) if own.is(&to.peer()) => {
+                let (name, own) = (&self.name, to.peer());
                 let why = format!(
                     "the service {name} leads to {own}, which is this peer itself: offer what is behind it"
                 );

@@ -153,6 +153,79 @@ fn a_file_is_checked() {
     );
 }
 
+/// What is started is checked, with what only the identity tells.
+#[test]
+fn a_service_that_leads_to_the_node_itself_is_wrong_before_it_starts() {
+    let place = Place::new();
+    let (_, id) = place.identity("node.pem");
+    let file = place.text("node.toml");
+    let to = format!("cepa://{id}@tcp:127.0.0.1:1/x");
+    let text = format!(
+        "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n[services.up]\nto = \"{to}\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    for words in [
+        &["node", "--config", &file, "--check"][..],
+        &["node", "--config", &file],
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains("is this peer itself"), "{line}");
+    }
+}
+
+/// A reload goes by what runs: what has failed is tried again, what runs is not begun again, and a permission that is gone is gone
+/// whatever else is wrong with its service.
+#[test]
+fn a_reload_goes_by_what_runs() {
+    let place = Place::new();
+    let (friend, friend_id) = place.identity("friend.pem");
+    let (other, other_id) = place.identity("other.pem");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = format!("tcp:{}", taken.local_addr().unwrap());
+    let config = |listen: &str, to: &str, allow: &str| {
+        format!(
+            "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"{listen}]\n\
+             [services.up]\nto = \"{to}\"\nallow = [{allow}]\n"
+        )
+    };
+    let both = format!("\"{friend_id}\", \"{other_id}\"");
+    let first = config("", "echo:", &both);
+    let (mut server, at) = node(&place, "node", first.split_once('\n').unwrap().1);
+    let to = format!("{at}/up");
+    let file = place.text("node.toml");
+    let with = format!(", \"{second}\"");
+    fs::write(&file, config(&with, "echo:", &both)).unwrap();
+    server.signal("HUP");
+    server.wait_for("in use");
+    server.wait_for("again");
+    drop(taken);
+    server.signal("HUP");
+    server.wait_for(&format!("listening on {second}"));
+    server.wait_for("again");
+    // Taken out, it listens still, which is said; put back, there is nothing to do.
+    fs::write(&file, &first).unwrap();
+    server.signal("HUP");
+    server.wait_for("anew for what changed in listen");
+    fs::write(&file, config(&with, "echo:", &both)).unwrap();
+    server.signal("HUP");
+    let line = server.wait_for("again");
+    assert!(!line.contains("anew"), "{line}");
+    let all = server.seen().join("\n");
+    assert_eq!(all.matches("in use").count(), 1, "{all}");
+    // One may no longer, in a file that is wrong about where the service leads.
+    let own = format!("{}/x", at.split_once('@').unwrap().0);
+    let own = format!("{}@tcp:127.0.0.1:1/x", own.trim_end_matches("/x"));
+    let only_other = format!("\"{other_id}\"");
+    fs::write(&file, config(&with, &own, &only_other)).unwrap();
+    server.signal("HUP");
+    server.wait_for("the service up");
+    server.wait_for("again");
+    let line = place.fails(&["connect", &to, "--identity", &friend], 7);
+    assert!(!line.is_empty());
+    let output = place.run_with(&["connect", &to, "--identity", &other], b"x");
+    assert_eq!(text(&output.stdout), "x", "{}", text(&output.stderr));
+}
+
 #[test]
 fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     let place = Place::new();

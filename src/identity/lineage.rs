@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use super::key::Identity;
 use super::peer_id::PeerId;
 use super::rotation::{self, Rotation};
 
@@ -95,12 +96,21 @@ fn with_ids(statements: Vec<Rotation>) -> Vec<(PeerId, Rotation)> {
     statements.into_iter().map(with_id).collect()
 }
 
+impl Identity {
+    /// Whether an id is this one's, or was before its key was replaced, as its certificate proves now.
+    #[must_use]
+    pub fn is(&self, id: &PeerId) -> bool {
+        self.peer_id() == *id
+            || Lineage::new(self.peer_id(), self.chain().into(), UnixTime::now()).is(id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::KeyKind;
     use super::super::rotation::{MAX_STATEMENTS, RotationTimes};
-    use super::super::{Identity, KeyKind};
     use super::*;
 
     const DAY: u64 = 24 * 60 * 60;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gate::Gate;
-use crate::identity::{Lineage, PeerId, TrustPolicy, UnixTime};
+use crate::identity::{PeerId, TrustPolicy, UnixTime};
 use crate::mux::GoAwayCode;
 use crate::session::{Session, SessionEnd, reserved};
 use crate::tls::Peer;
@@ -116,12 +116,6 @@ impl Core {
         }
     }
 
-    /// Whether it is the id of this node, or one that it had before and that its own certificate proves.
-    pub(super) fn is_own(&self, id: &PeerId) -> bool {
-        let chain = self.config.stack.identity.chain().into();
-        Lineage::new(self.id, chain, UnixTime::now()).is(id)
-    }
-
     // ---- services ------------------------------------------------------------------------------
 
     pub(super) fn serve(&self, name: String, service: Service) {
@@ -187,6 +181,11 @@ impl Core {
         }
         protocols.push(Added { names, protocol });
         Ok(())
+    }
+
+    /// Whether it is the id of this node, or one that it had before.
+    pub(super) fn is_own(&self, id: &PeerId) -> bool {
+        self.config.stack.identity.is(id)
     }
 
     /// The protocol that has this name.

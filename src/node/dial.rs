@@ -14,18 +14,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
-use crate::mux::{Refusal, Substream};
+use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Backoff, OpenError, Session};
+use crate::session::{Backoff, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit::{self, SESSION};
 use super::core::{Core, lock};
-use super::error::{AttemptError, DialError, ReachError};
+use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 use super::flights::{Flight, Hints};
 use super::live::Path;
-use super::protocol::RouteErrorKind;
 use super::sessions::{ShutDown, register};
 use super::shares::{Holder, Share};
 
@@ -74,40 +73,84 @@ pub(super) async fn open(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Onion<Substream>, ReachError> {
-    let mut attempts = 0;
-    loop {
-        let session = session(core, address).await?;
-        attempts += 1;
-        let error = match session.open(address.service()).await {
-            Ok(stream) => return Ok(stream),
-            // It ended just now, or was being retired: another one will do.
-            Err(
-                OpenError::Session(_)
-                | OpenError::Mux(_)
-                | OpenError::RefusedStream {
-                    reason: Refusal::GoingAway,
-                    ..
-                },
-            ) if attempts < ATTEMPTS => {
-                core.forget(&session);
-                continue;
+    let service = address.service().to_owned();
+    let opened = on_session(core, To::Address(address, None), |session| {
+        let (session, service) = (session.clone(), service.clone());
+        Box::pin(async move { session.open(&service).await })
+    });
+    match opened.await {
+        Ok((_, stream)) => Ok(stream),
+        Err(OnSessionError::Dial(error)) => Err(error.into()),
+        Err(OnSessionError::Open(error)) => {
+            let address = address.clone();
+            Err(ReachError::Open { address, error })
+        }
+    }
+}
+
+/// With whom a session is to be.
+#[derive(Clone, Copy)]
+pub(super) enum To<'a> {
+    /// The peer of an address; and who wants it, if not this node itself.
+    Address(&'a PeerAddr, Option<&'a Holder>),
+    /// A relay, for the dial of another peer.
+    Relay {
+        relay: PeerId,
+        at: &'a Hint,
+        why: &'a Why,
+    },
+}
+
+impl To<'_> {
+    async fn session(self, core: &Arc<Core>, want: Want) -> Result<Session, DialError> {
+        match (self, want) {
+            (Self::Address(address, payer), Want::Any) => {
+                session_for(core, address, payer.cloned()).await
             }
-            // The peer offers it to those who come in, and had dialled this session itself.
-            Err(OpenError::DialInstead { .. }) => match own_session(core, address).await {
-                Ok(session) => match session.open(address.service()).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => error,
-                },
-                // Nothing says where it is: its own answer tells more.
-                Err(DialError::NoHints { .. }) => OpenError::DialInstead {
-                    service: address.service().to_owned(),
-                },
-                Err(error) => return Err(error.into()),
-            },
+            (Self::Address(address, payer), Want::Dialled) => {
+                own_session_for(core, address, payer.cloned()).await
+            }
+            (Self::Relay { relay, at, why }, want) => {
+                with_hints(core, relay, vec![at.clone()], why.clone(), want).await
+            }
+        }
+    }
+}
+
+/// Opens something on the session there is, or on a new one: the one place where a session that has turned out to be over is
+/// forgotten, and another one tried; or one that this node has dialled, where the peer wants that.
+pub(super) async fn on_session<T, E: OnSession>(
+    core: &Arc<Core>,
+    to: To<'_>,
+    open: impl Fn(&Session) -> BoxFuture<'static, Result<T, E>>,
+) -> Result<(Session, T), OnSessionError<E>> {
+    let mut want = Want::Any;
+    let mut attempts = 0;
+    // Why a dialled one is wanted: it tells more than that there is no way to dial it.
+    let mut wanted = None;
+    loop {
+        let session = match (to.session(core, want).await, wanted) {
+            (Ok(session), _) => session,
+            (Err(DialError::NoHints { .. }), Some(error)) => {
+                return Err(OnSessionError::Open(error));
+            }
+            (Err(error), _) => return Err(OnSessionError::Dial(error)),
+        };
+        attempts += 1;
+        let error = match open(&session).await {
+            Ok(opened) => return Ok((session, opened)),
             Err(error) => error,
         };
-        let address = address.clone();
-        return Err(ReachError::Open { address, error });
+        wanted = None;
+        match error.mended_by() {
+            // It ended just now, or was being retired.
+            Mend::NewSession if attempts < ATTEMPTS => core.forget(&session),
+            Mend::DialInstead if want == Want::Any => {
+                want = Want::Dialled;
+                wanted = Some(error);
+            }
+            _ => return Err(OnSessionError::Open(error)),
+        }
     }
 }
 
@@ -116,12 +159,24 @@ pub(super) async fn own_session(
     core: &Arc<Core>,
     address: &PeerAddr,
 ) -> Result<Session, DialError> {
+    own_session_for(core, address, None).await
+}
+
+async fn own_session_for(
+    core: &Arc<Core>,
+    address: &PeerAddr,
+    payer: Option<Holder>,
+) -> Result<Session, DialError> {
     let peer = address.peer();
     if core.is_own(&peer) {
         return Err(DialError::Own { peer });
     }
     let hints = usable(core, peer, address.hints().to_vec())?;
-    with_hints(core, peer, hints, Why::default(), Want::Dialled).await
+    let why = Why {
+        needed_by: None,
+        payer,
+    };
+    with_hints(core, peer, hints, why, Want::Dialled).await
 }
 
 /// The hints that may be followed, relays last. The order among themselves is the address's own.
@@ -163,7 +218,7 @@ fn check(core: &Core, peer: PeerId, hint: &Hint) -> Result<(), DialError> {
 
 /// Why a peer is dialled.
 #[derive(Clone, Default)]
-struct Why {
+pub(super) struct Why {
     /// The dial of another peer that needs this one.
     needed_by: Option<PeerId>,
     /// Who wants it, if not this node itself.
@@ -277,8 +332,14 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
     let Some(resolver) = &core.config.resolver else {
         return Err(DialError::NoHints { peer });
     };
-    let found = resolver.resolve(peer).await.map_err(Arc::new);
-    let mut hints = found.map_err(|error| DialError::Unresolved { peer, error })?;
+    let found = tokio::select! {
+        found = resolver.resolve(peer) => found,
+        () = core.stopping() => return Err(DialError::ShutDown),
+    };
+    let mut hints = found.map_err(|error| DialError::Unresolved {
+        peer,
+        error: Arc::new(error),
+    })?;
     hints.truncate(MAX_HINTS);
     let hints = usable(core, peer, hints)?;
     if hints.is_empty() {
@@ -364,29 +425,29 @@ async fn attempt(
             Ok((session, path))
         }
         Hint::Relay { relay, at } => {
-            let hints = vec![Hint::clone(at)];
             let route = core
                 .route()
                 .ok_or(AttemptError::NoRoute { relay: *relay })?;
-            let reached = async |want| {
-                let why = Why {
-                    needed_by: Some(peer),
-                    payer: why.payer.clone(),
-                };
-                let session = with_hints(core, *relay, hints.clone(), why, want).await;
-                session.map_err(|error| AttemptError::NoRelay {
+            let why = Why {
+                needed_by: Some(peer),
+                payer: why.payer.clone(),
+            };
+            let to = To::Relay {
+                relay: *relay,
+                at,
+                why: &why,
+            };
+            let connected = on_session(core, to, |session| {
+                let (route, session) = (Arc::clone(&route), session.clone());
+                Box::pin(async move { route.connect(&session, peer).await })
+            });
+            let (_, stream) = connected.await.map_err(|error| match error {
+                OnSessionError::Dial(error) => AttemptError::NoRelay {
                     relay: *relay,
                     error: Box::new(error),
-                })
-            };
-            let connected = match route.connect(&reached(Want::Any).await?, peer).await {
-                // The relay had dialled that session itself, and serves those who come in.
-                Err(error) if error.kind() == RouteErrorKind::DialInstead => {
-                    route.connect(&reached(Want::Dialled).await?, peer).await
-                }
-                connected => connected,
-            };
-            let stream = connected.map_err(AttemptError::Relay)?;
+                },
+                OnSessionError::Open(error) => AttemptError::Relay(error),
+            })?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
             let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)

@@ -98,7 +98,7 @@ impl DialError {
         }
     }
 
-    /// Whether it may work later, with nothing changed here.
+    /// Whether it may work later, with nothing changed here: also where somebody else would have to let this node in first.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -109,9 +109,35 @@ impl DialError {
             | Self::NoRuntime => false,
             Self::NoHints { .. }
             | Self::Unresolved { .. }
-            | Self::Failed { .. }
             | Self::Gone { .. }
             | Self::Share { .. } => true,
+            Self::Failed { attempts, .. } => attempts.iter().any(|(_, error)| match error {
+                AttemptError::Connect(_) | AttemptError::Relay(_) => true,
+                AttemptError::NoRoute { .. } | AttemptError::NotFollowed => false,
+                AttemptError::NoRelay { error, .. } => error.is_transient(),
+            }),
+        }
+    }
+
+    /// Whether it may work later, with nothing changed anywhere: what is away comes back, and what is full has room again. As
+    /// [`ConnectError::may_pass`]; what a peer says of this node's key counts for all ways to it.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Own { .. }
+            | Self::Loop { .. }
+            | Self::LocalHint { .. }
+            | Self::ShutDown
+            | Self::NoRuntime => false,
+            Self::NoHints { .. }
+            | Self::Unresolved { .. }
+            | Self::Gone { .. }
+            | Self::Share { .. } => true,
+            Self::Failed { attempts, .. } => {
+                let mut all = attempts.iter().map(|(_, error)| error);
+                let refused = |error: &AttemptError| matches!(error, AttemptError::Connect(error) if is_refusal(error));
+                !all.clone().any(refused) && all.any(AttemptError::may_pass)
+            }
         }
     }
 
@@ -123,9 +149,7 @@ impl DialError {
             return false;
         };
         attempts.iter().any(|(_, error)| match error {
-            AttemptError::Connect(ConnectError::Tls(error)) => {
-                matches!(error.root(), TlsError::RefusedByPeer { .. }) && !error.may_pass()
-            }
+            AttemptError::Connect(error) => is_refusal(error),
             AttemptError::Relay(error) => matches!(
                 error.kind(),
                 RouteErrorKind::Refused | RouteErrorKind::DialInstead
@@ -133,6 +157,27 @@ impl DialError {
             AttemptError::NoRelay { error, .. } => error.is_refused(),
             _ => false,
         })
+    }
+}
+
+/// Whether the peer has said that it does not want this node's key.
+fn is_refusal(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Tls(error) => {
+            matches!(error.root(), TlsError::RefusedByPeer { .. }) && !error.may_pass()
+        }
+        _ => false,
+    }
+}
+
+impl AttemptError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.may_pass(),
+            Self::Relay(error) => error.kind().may_pass(),
+            Self::NoRelay { error, .. } => error.may_pass(),
+            Self::NoRoute { .. } | Self::NotFollowed => false,
+        }
     }
 }
 
@@ -213,6 +258,52 @@ impl From<ReachError> for io::Error {
     }
 }
 
+/// Why something was not opened on a session with a peer.
+#[derive(Clone, Debug)]
+pub enum OnSessionError<E> {
+    /// There is no session with the peer.
+    Dial(DialError),
+    /// What came of it on the last session that was tried.
+    Open(E),
+}
+
+/// Says of an error on a session what another session would mend.
+pub trait OnSession {
+    /// What to try.
+    fn mended_by(&self) -> Mend;
+}
+
+/// What may mend an error on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// Nothing that has to do with the session.
+    Nothing,
+    /// A new session: this one is over, and nothing of what was asked for was used.
+    NewSession,
+    /// A session that this node has dialled: the peer serves those who come in.
+    DialInstead,
+}
+
+impl OnSession for OpenError {
+    fn mended_by(&self) -> Mend {
+        match self {
+            Self::DialInstead { .. } => Mend::DialInstead,
+            error if error.needs_new_session() => Mend::NewSession,
+            _ => Mend::Nothing,
+        }
+    }
+}
+
+impl OnSession for RouteError {
+    fn mended_by(&self) -> Mend {
+        match self.kind() {
+            RouteErrorKind::DialInstead => Mend::DialInstead,
+            RouteErrorKind::Lost => Mend::NewSession,
+            _ => Mend::Nothing,
+        }
+    }
+}
+
 fn list(attempts: &[(Hint, AttemptError)]) -> String {
     let one = |(hint, error): &(Hint, AttemptError)| match error {
         // It names its address, or its relay, itself.
@@ -223,4 +314,137 @@ fn list(attempts: &[(Hint, AttemptError)]) -> String {
         AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{hint}: {error}"),
     };
     attempts.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mux::{self, GoAwayCode, LimitKind, MuxError};
+    use crate::session::SessionEnd;
+
+    use super::*;
+
+    fn id() -> PeerId {
+        PeerId::from_bytes([1; 32])
+    }
+
+    fn failed(error: AttemptError) -> DialError {
+        let hint = Hint::Direct("tcp:h:1".parse().unwrap());
+        DialError::Failed {
+            peer: id(),
+            attempts: vec![(hint, error)],
+        }
+    }
+
+    fn routed(kind: RouteErrorKind) -> DialError {
+        failed(AttemptError::Relay(RouteError::new(
+            kind,
+            std::io::Error::other("x"),
+        )))
+    }
+
+    fn told(error: &DialError) -> (bool, bool, bool) {
+        (error.is_transient(), error.may_pass(), error.is_refused())
+    }
+
+    /// Every kind of error: may it work later; with nothing changed anywhere; has somebody to let us in.
+    #[test]
+    fn every_error_has_its_class() {
+        let hint = Hint::Direct("exec:x".parse().unwrap());
+        let tls = |error| failed(AttemptError::Connect(ConnectError::Tls(error)));
+        let away = GoAwayCode::Limit(LimitKind::Sessions);
+        let behind = |error| {
+            failed(AttemptError::NoRelay {
+                relay: id(),
+                error: Box::new(error),
+            })
+        };
+        let known = Arc::new(ResolveError::Other("x".into()));
+        let peer = id();
+        for (error, class) in [
+            (DialError::Own { peer }, (false, false, false)),
+            (DialError::Loop { peer, relay: peer }, (false, false, false)),
+            (DialError::NoHints { peer }, (true, true, false)),
+            (
+                DialError::LocalHint {
+                    peer,
+                    hint: Box::new(hint),
+                },
+                (false, false, false),
+            ),
+            (
+                DialError::Unresolved { peer, error: known },
+                (true, true, false),
+            ),
+            (DialError::ShutDown, (false, false, false)),
+            (tls(TlsError::TimedOut), (true, true, false)),
+            (
+                tls(TlsError::RefusedByPeer { alert: 49 }),
+                (true, false, true),
+            ),
+            (
+                tls(TlsError::RefusedByPeer { alert: 80 }),
+                (true, true, false),
+            ),
+            (
+                failed(AttemptError::Connect(ConnectError::GoneAway { code: away })),
+                (true, true, false),
+            ),
+            (routed(RouteErrorKind::Refused), (true, false, true)),
+            (routed(RouteErrorKind::Full), (true, true, false)),
+            (routed(RouteErrorKind::Unreachable), (true, true, false)),
+            (routed(RouteErrorKind::Lost), (true, true, false)),
+            (routed(RouteErrorKind::TimedOut), (true, true, false)),
+            (routed(RouteErrorKind::DialInstead), (true, false, true)),
+            (routed(RouteErrorKind::Protocol), (true, false, false)),
+            (
+                failed(AttemptError::NoRoute { relay: peer }),
+                (false, false, false),
+            ),
+            (failed(AttemptError::NotFollowed), (false, false, false)),
+            (behind(routed(RouteErrorKind::Full)), (true, true, false)),
+            (behind(routed(RouteErrorKind::Refused)), (true, false, true)),
+            (behind(DialError::Own { peer }), (false, false, false)),
+        ] {
+            assert_eq!(told(&error), class, "{error:?}");
+        }
+        // What the peer says of our key counts for every way to it.
+        let DialError::Failed {
+            attempts: mut both, ..
+        } = routed(RouteErrorKind::Lost)
+        else {
+            unreachable!()
+        };
+        if let DialError::Failed { attempts, .. } = tls(TlsError::RefusedByPeer { alert: 49 }) {
+            both.extend(attempts);
+        }
+        let both = DialError::Failed {
+            peer,
+            attempts: both,
+        };
+        assert_eq!(told(&both), (true, false, true));
+    }
+
+    #[test]
+    fn every_error_on_a_session_has_its_mend() {
+        let service = String::new;
+        let gone = mux::OpenError::PeerGoneAway {
+            code: GoAwayCode::Idle,
+        };
+        let mended = |error: OpenError| error.mended_by();
+        for error in [
+            OpenError::Session(SessionEnd::Closed),
+            OpenError::Session(SessionEnd::Lost(MuxError::Eof)),
+            OpenError::Mux(gone),
+            OpenError::Mux(mux::OpenError::Closing),
+            OpenError::Mux(mux::OpenError::Exhausted),
+        ] {
+            assert_eq!(mended(error), Mend::NewSession);
+        }
+        let dial = OpenError::DialInstead { service: service() };
+        assert_eq!(mended(dial), Mend::DialInstead);
+        let timed_out = OpenError::TimedOut { service: service() };
+        assert_eq!(mended(timed_out), Mend::Nothing);
+        let dropped = OpenError::Dropped { service: service() };
+        assert_eq!(mended(dropped), Mend::Nothing);
+    }
 }

@@ -66,6 +66,8 @@ pub enum ListenerEnd {
 pub struct Listening {
     endpoint: Endpoint,
     task: JoinHandle<Result<(), ListenerEnd>>,
+    /// How it has ended, once that was asked: a task gives it once.
+    end: Option<Result<(), ListenerEnd>>,
 }
 
 impl Listening {
@@ -82,7 +84,10 @@ impl Listening {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn ended(&mut self) -> Result<(), ListenerEnd> {
-        (&mut self.task).await.unwrap_or(Ok(()))
+        if self.end.is_none() {
+            self.end = Some((&mut self.task).await.unwrap_or(Ok(())));
+        }
+        self.end.clone().unwrap_or(Ok(()))
     }
 
     /// Whether it brings no more streams.
@@ -94,7 +99,7 @@ impl Listening {
     /// Ends the listener; its address is free when this returns. Its sessions go on, and the command of an `exec:` with its own.
     pub async fn close(mut self) {
         self.task.abort();
-        let _ = (&mut self.task).await;
+        let _ = self.ended().await;
     }
 }
 
@@ -126,7 +131,11 @@ pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listen
             () = place.closed() => Ok(()),
         }
     });
-    Ok(Listening { endpoint, task })
+    Ok(Listening {
+        endpoint,
+        task,
+        end: None,
+    })
 }
 
 fn remark(core: &Core, listener: &Listener) {

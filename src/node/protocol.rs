@@ -110,18 +110,31 @@ pub trait Route: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RouteErrorKind {
-    /// The one in between, or the peer, refuses.
+    /// The one in between, or the peer, does not let this node in.
     Refused,
     /// The one in between has no room for another one now.
     Full,
     /// The peer is not there, or does not answer.
     Unreachable,
-    /// The session with the one in between is lost, or it does not answer.
+    /// The session with the one in between is lost.
     Lost,
+    /// The one in between does not answer.
+    TimedOut,
     /// The one in between serves those who dial it, and had dialled this session itself.
     DialInstead,
-    /// What came makes no sense.
+    /// What came makes no sense, or what was asked for did not.
     Protocol,
+}
+
+impl RouteErrorKind {
+    /// Whether it may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Full | Self::Unreachable | Self::Lost | Self::TimedOut => true,
+            Self::Refused | Self::DialInstead | Self::Protocol => false,
+        }
+    }
 }
 
 /// Why a route did not lead to the peer.

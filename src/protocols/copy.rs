@@ -23,13 +23,16 @@ use bytes::{Buf, Bytes};
 use cepa_transports::throttle::{Allowance, Policy};
 use tokio::io::AsyncWrite;
 
-use crate::mux::{StreamError, Substream};
+use crate::mux::{GoAwayCode, MuxError, StreamError, Substream};
 
 /// Code of the reset that tells one end of a circuit that the other end's session is lost.
 pub(crate) const LOST: u32 = 7;
 
 /// Code of the reset that ends a join whose place is wanted for another peer.
 pub(crate) const TAKEN_BACK: u32 = 11;
+
+/// Code of the reset that tells one end that whoever joins the two shuts down.
+pub(crate) const GOING: u32 = 12;
 
 /// Chunks of one way before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -214,10 +217,34 @@ fn poll_way(
 pub(crate) fn code_of(error: &io::Error) -> u32 {
     match stream_error(error) {
         Some(StreamError::ResetByPeer { code }) => *code,
+        // The other end is well: it is this one that goes, and has closed its session first.
+        Some(StreamError::Session(MuxError::GaveUp {
+            code: GoAwayCode::ShuttingDown,
+        })) => GOING,
         _ => LOST,
     }
 }
 
 fn stream_error(error: &io::Error) -> Option<&StreamError> {
     error.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_says_which_of_the_two_is_gone() {
+        let code = |error: StreamError| code_of(&io::Error::from(error));
+        assert_eq!(code(StreamError::ResetByPeer { code: 5 }), 5);
+        assert_eq!(code(StreamError::Session(MuxError::Eof)), LOST);
+        let by_peer = MuxError::GoAway {
+            code: GoAwayCode::ShuttingDown,
+        };
+        assert_eq!(code(StreamError::Session(by_peer)), LOST);
+        let here = MuxError::GaveUp {
+            code: GoAwayCode::ShuttingDown,
+        };
+        assert_eq!(code(StreamError::Session(here)), GOING);
+    }
 }

@@ -11,9 +11,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::mux::Substream;
 use crate::node::{Admission, Call, Node, Protocol, ProtocolError, ProtocolEvent};
+
+use crate::onion::Onion;
 
 use crate::identity::{Invitation, NotAdmitted, OpenInvitation, PeerId, UnixTime};
 use crate::session::{AcceptError, Incoming, OpenError, Session, reserved};
@@ -62,8 +66,8 @@ impl fmt::Display for PairingEvent {
     }
 }
 
-/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s. The node's
-/// trust has to let strangers in. `now` is the clock that the invitation's end goes by.
+/// Lets a node admit whoever has an invitation, on any of its listeners; what becomes of it are [`PairingEvent`]s, and who has
+/// joined can be waited for, since an event may be missed. The node's trust has to let strangers in. `now` is the clock that the invitation's end goes by.
 ///
 /// # Errors
 /// The node does so already.
@@ -71,20 +75,51 @@ pub fn invite(
     node: &Node,
     invitation: OpenInvitation,
     now: fn() -> UnixTime,
-) -> Result<(), ProtocolError> {
+) -> Result<Joining, ProtocolError> {
     let open = Mutex::new(invitation);
     let inviter = node.handle();
+    let (tell, joined) = oneshot::channel();
     node.add_protocol(Arc::new(Inviter {
         node: inviter,
         open,
         now,
-    }))
+        tell: Mutex::new(Some(tell)),
+    }))?;
+    Ok(Joining(joined))
+}
+
+/// Waits for who joins; the invitation is open without it.
+#[derive(Debug)]
+pub struct Joining(oneshot::Receiver<PeerId>);
+
+impl Joining {
+    /// Who has joined; `None` once the node is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the waiting up, and nothing else.
+    pub async fn joined(self) -> Option<PeerId> {
+        self.0.await.ok()
+    }
 }
 
 struct Inviter {
     node: Node,
     open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
+    /// For who waits. One joins, so it is told once.
+    tell: Mutex<Option<oneshot::Sender<PeerId>>>,
+}
+
+impl Inviter {
+    fn tell(&self, peer: PeerId) {
+        let tell = self
+            .tell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Nobody waiting is nobody's error.
+        let _ = tell.map(|tell| tell.send(peer));
+    }
 }
 
 impl Protocol for Inviter {
@@ -102,8 +137,13 @@ impl Protocol for Inviter {
             let (incoming, context) = call.into_parts();
             let (node, session) = (&self.node, context.session());
             let peer = session.peer().id();
-            match admit(session, incoming, &self.open, self.now).await {
-                Ok(peer) => node.emit(PairingEvent::Joined { peer }),
+            match judge(session, incoming, &self.open, self.now).await {
+                Ok((stream, answer)) => {
+                    // Told before the answer is: whatever becomes of that, the invitation is used up.
+                    self.tell(peer);
+                    node.emit(PairingEvent::Joined { peer });
+                    give(stream, answer).await;
+                }
                 Err(error) => node.emit(PairingEvent::Refused { peer, error }),
             }
         })
@@ -180,7 +220,7 @@ pub async fn join(session: &Session, invitation: &Invitation) -> Result<(), Pair
     Ok(())
 }
 
-/// Lets the other end of a session in, if it shows a proof; gives its id.
+/// Lets the other end of a session in, if it shows a proof; gives its id, also where it is gone before it has the answer.
 ///
 /// The substream is for [`PAIRING_SERVICE`]; any other one is the caller's to refuse. The proof has 30 s to come as a whole, and
 /// the answer 5 s to be read.
@@ -197,6 +237,18 @@ pub async fn admit(
     open: &Mutex<OpenInvitation>,
     now: impl Fn() -> UnixTime,
 ) -> Result<PeerId, PairingError> {
+    let (stream, answer) = judge(session, incoming, open, now).await?;
+    give(stream, answer).await;
+    Ok(session.peer().id())
+}
+
+/// Looks at a proof, and admits who shows a right one; gives the substream and the answer for it.
+async fn judge(
+    session: &Session,
+    incoming: Incoming,
+    open: &Mutex<OpenInvitation>,
+    now: impl Fn() -> UnixTime,
+) -> Result<(Onion<Substream>, [u8; 32]), PairingError> {
     let joiner = session.peer().id();
     let inviter = lock(open).invitation().id();
     // Whoever made it and has replaced the key since, too.
@@ -216,19 +268,21 @@ pub async fn admit(
         stream.read_exact(&mut proof).await?;
         Ok::<_, PairingError>((stream, proof))
     });
-    let (mut stream, proof) = shown.await.map_err(|_| PairingError::TimedOut)??;
+    let (stream, proof) = shown.await.map_err(|_| PairingError::TimedOut)??;
     let moment = now();
     let answer = lock(open).admit(&proof, session.tls_exporter(), joiner, moment)?;
+    Ok((stream, answer))
+}
+
+/// Gives the answer. Whoever does not take it has been let in all the same.
+async fn give(mut stream: Onion<Substream>, answer: [u8; 32]) {
     let given = timeout(LINGER, async {
         stream.write_all(&answer).await?;
         stream.shutdown().await?;
         // Until the joiner has read it and says so by its own end, or is gone.
-        let _ = stream.read(&mut [0]).await;
-        Ok::<_, PairingError>(())
+        stream.read(&mut [0]).await
     });
-    // Whoever does not take it in time has been let in all the same.
-    given.await.unwrap_or(Ok(()))?;
-    Ok(joiner)
+    let _ = given.await;
 }
 
 fn lock(open: &Mutex<OpenInvitation>) -> MutexGuard<'_, OpenInvitation> {

@@ -234,6 +234,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the session is over, or takes nothing new any more: in another one it may work at once, and the peer has served
+    /// nothing of this.
+    #[must_use]
+    pub fn needs_new_session(&self) -> bool {
+        match self {
+            Self::Session(_) => true,
+            Self::Mux(error) => error.is_safe_to_retry(),
+            _ => false,
+        }
+    }
+
     pub(super) fn from_mux(error: mux::OpenError) -> Self {
         match error {
             mux::OpenError::Session(end) => Self::Session(SessionEnd::from_mux(end)),

@@ -17,3 +17,4 @@ mod resolve;
 mod sealed;
 mod shutdown;
 mod support;
+mod told;

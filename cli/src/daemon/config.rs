@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use cepa::identity::Identity;
 use cepa::node::{Access, PeerAddr};
 use cepa::transports::Endpoint;
 use serde::Deserialize;
@@ -250,6 +251,12 @@ impl Config {
             carrier,
             membranes,
         })
+    }
+
+    /// Whether every service of another peer is another one's: what can only be said when it is known who this one is.
+    pub(super) fn leads_elsewhere(&self, own: &Identity) -> Result<(), Failure> {
+        let mut services = self.services.values();
+        services.try_for_each(|offer| offer.service.leads_elsewhere(own))
     }
 
     /// Who may have a session at all.

@@ -3,13 +3,13 @@
 //! nothing is read.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::node::{Listening, Node};
-use cepa::protocols::relay::{Relay, RelayEvent};
-use cepa::transports;
+use cepa::node::Listening;
+use cepa::protocols::relay::Relay;
+use cepa::transports::{self, Endpoint};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
@@ -22,38 +22,54 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Where the node listens.
+/// Where the node listens: each with the address that was asked for; without a listener while its device is absent.
 #[derive(Clone, Default)]
-pub(super) struct Listeners(Arc<Mutex<Vec<Listening>>>);
+pub(super) struct Listeners(Arc<Mutex<Vec<Place>>>);
+
+type Place = (Endpoint, Option<Listening>);
 
 impl Listeners {
-    pub(super) fn add(&self, listening: Listening) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(listening);
+    /// A listener is waited for.
+    pub(super) fn expect(&self, asked: Endpoint) {
+        self.standing().push((asked, None));
     }
 
-    /// Their addresses. One that has ended is none any more.
+    pub(super) fn add(&self, asked: Endpoint, listening: Listening) {
+        let mut all = self.standing();
+        all.retain(|(other, listening)| *other != asked || listening.is_some());
+        all.push((asked, Some(listening)));
+    }
+
+    /// The addresses that were asked for. One whose listener has ended is none any more.
+    pub(super) fn asked(&self) -> Vec<Endpoint> {
+        let all = self.standing();
+        all.iter().map(|(asked, _)| asked.clone()).collect()
+    }
+
+    /// The addresses of those that listen.
     fn addresses(&self) -> Vec<String> {
+        let all = self.standing();
+        let listening = all.iter().filter_map(|(_, listening)| listening.as_ref());
+        listening.map(|it| it.endpoint().to_string()).collect()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Vec<Place>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|listening| !listening.has_ended());
-        let addresses = all.iter().map(|it| it.endpoint().to_string());
-        addresses.collect()
+        all.retain(|(_, listening)| listening.as_ref().is_none_or(|it| !it.has_ended()));
+        all
     }
 }
 
 /// Open until it is closed.
 pub(super) struct Control {
     serving: JoinHandle<()>,
-    watching: JoinHandle<()>,
 }
 
 impl Control {
     /// The socket's file is gone when this returns.
     pub(super) async fn close(self) {
-        for task in [self.serving, self.watching] {
-            task.abort();
-            let _ = task.await;
-        }
+        self.serving.abort();
+        let _ = self.serving.await;
     }
 
     pub(super) async fn open(
@@ -68,15 +84,12 @@ impl Control {
         let at = format!("unix:{path}").parse();
         let at = at.map_err(|e| unusable(format!("{e}")))?;
         let mut listener = transports::listen(&at).await?;
-        let relays = Arc::new(Mutex::new(Vec::new()));
-        let watching = tokio::spawn(watch(mesh.node.clone(), Arc::clone(&relays)));
         let mesh = mesh.clone();
         let serving = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok(Some(mut stream)) => {
-                        let mut status =
-                            status(&mesh, &listeners, relay.as_ref(), &relays).to_string();
+                        let mut status = status(&mesh, &listeners, relay.as_ref()).to_string();
                         status.push('\n');
                         tokio::spawn(tokio::time::timeout(PATIENCE, async move {
                             stream.write_all(status.as_bytes()).await?;
@@ -91,32 +104,11 @@ impl Control {
                 }
             }
         });
-        Ok(Self { serving, watching })
+        Ok(Self { serving })
     }
 }
 
-/// At which relays the node is registered, by what it tells.
-async fn watch(node: Node, relays: Arc<Mutex<Vec<PeerId>>>) {
-    let mut events = node.events();
-    drop(node);
-    while let Some(event) = events.next().await {
-        let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
-        match event.protocol() {
-            Some(RelayEvent::Registered { relay }) if !relays.contains(relay) => {
-                relays.push(*relay);
-            }
-            Some(RelayEvent::Unregistered { relay, .. }) => relays.retain(|known| known != relay),
-            _ => {}
-        }
-    }
-}
-
-fn status(
-    mesh: &Mesh,
-    listeners: &Listeners,
-    relay: Option<&Relay>,
-    relays: &Mutex<Vec<PeerId>>,
-) -> Value {
+fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
     let node = &mesh.node;
     let sessions: Vec<Value> = node
         .sessions()
@@ -131,7 +123,7 @@ fn status(
             })
         })
         .collect();
-    let relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
+    let registered = mesh.relays.registered();
     let relay = relay.map(Relay::stats).map(|stats| {
         json!({
             "registrations": stats.registrations,
@@ -155,7 +147,7 @@ fn status(
         "peer": node.id().to_string(),
         "listening": listeners.addresses(),
         "services": node.services(),
-        "registered": relays.iter().map(PeerId::to_string).collect::<Vec<_>>(),
+        "registered": registered.iter().map(PeerId::to_string).collect::<Vec<_>>(),
         "sessions": sessions,
         "relay": relay,
         "carrier": carrier,

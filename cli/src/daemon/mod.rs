@@ -5,20 +5,21 @@
 //! further listeners and further relays are taken on; for what else has changed the node has to be started anew, and
 //! says so.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cepa::identity::{AcceptAny, Identity, Pinned, Presented, Refusal, TrustPolicy};
-use cepa::node::{Access, Hint, Listening, Node};
+use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
+use cepa::node::{Access, Hint, Listening, Node, PeerAddr};
 use cepa::protocols::membrane::Membrane;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
 use cepa::transports::Endpoint;
 
-use crate::args::{self, IdentityFile, Target};
+use crate::args::{self, IdentityFile, Service, Target};
 use crate::exit::{self, Code, Failure, say};
+use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::node::{self, Bound, GOODBYE, Mesh, Report};
 use crate::service::{self, Services};
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let (identity, unsaved) = id::load_unsaved(&IdentityFile {
         path: config.identity.clone(),
     })?;
+    config.leads_elsewhere(&identity)?;
     if args.check {
         let file = args.config.display();
         return exit::print(&if unsaved.is_new() {
@@ -68,6 +70,28 @@ struct Daemon {
     control: Option<Control>,
     listeners: Listeners,
     membranes: BTreeMap<String, Membrane>,
+    /// The relays that it is to be registered at, since its start.
+    relays: BTreeSet<PeerId>,
+    begun: Begun,
+}
+
+/// What stays as it was at the start.
+struct Begun {
+    identity: Option<PathBuf>,
+    control: Option<PathBuf>,
+    relay: Option<config::Limits>,
+    gate: Gate,
+}
+
+impl Begun {
+    fn with(config: &Config) -> Self {
+        Self {
+            identity: config.identity.clone(),
+            control: config.control.clone(),
+            relay: config.relay.as_ref().map(|relay| relay.limits),
+            gate: config.gate.clone(),
+        }
+    }
 }
 
 impl Daemon {
@@ -99,6 +123,8 @@ impl Daemon {
         let inner = TlsConfig::new(&identity, Arc::new(sessions.clone()))?;
         let services = Services::on(&mesh.node, inner, mesh.forwarder.clone())?;
         let mut daemon = Self {
+            begun: Begun::with(&config),
+            relays: BTreeSet::new(),
             mesh,
             config,
             services,
@@ -117,7 +143,7 @@ impl Daemon {
         daemon.mesh.sealed.carry(carrier(&daemon.config));
         let offered: Vec<String> = daemon.config.services.keys().cloned().collect();
         for name in &offered {
-            daemon.offer(name)?;
+            daemon.offer(name, None)?;
         }
         for endpoint in daemon.config.listen.clone() {
             daemon.listen(&endpoint).await?;
@@ -128,29 +154,62 @@ impl Daemon {
             let listeners = daemon.listeners.clone();
             daemon.control = Some(Control::open(path, &daemon.mesh, listeners, relay).await?);
         }
-        let only = daemon.config.listen.is_empty();
-        daemon.mesh.register(&daemon.config.register, only).await?;
+        daemon.register().await?;
         Ok(daemon)
+    }
+
+    async fn register(&mut self) -> Result<(), Failure> {
+        let relays = &self.config.register;
+        self.relays.extend(relays.iter().map(PeerAddr::peer));
+        self.mesh.register(relays).await
+    }
+
+    /// What runs otherwise than the configuration says, and will until the node is started anew.
+    fn later(&self) -> Vec<&'static str> {
+        let (begun, now) = (&self.begun, Begun::with(&self.config));
+        let listens = self.listeners.asked();
+        let relays = &self.config.register;
+        let kept = |id: &PeerId| relays.iter().any(|relay| relay.peer() == *id);
+        let parts = [
+            ("identity", begun.identity != now.identity),
+            ("control", begun.control != now.control),
+            ("relay", begun.relay != now.relay),
+            ("gate", begun.gate != now.gate),
+            (
+                "listen",
+                !listens.iter().all(|at| self.config.listen.contains(at)),
+            ),
+            ("register", !self.relays.iter().all(kept)),
+        ];
+        parts
+            .into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(part, _)| part)
+            .collect()
     }
 
     fn node(&self) -> &Node {
         &self.mesh.node
     }
 
-    async fn listen(&self, at: &Endpoint) -> Result<(), Failure> {
+    async fn listen(&self, asked: &Endpoint) -> Result<(), Failure> {
         let alone = self.config.listen.len() + self.config.register.len() == 1;
         let (node, listeners) = (self.node().clone(), self.listeners.clone());
         let id = node.id();
-        let up = move |listening: Listening| {
-            say(format_args!(
-                "listening on {} as {id}",
-                listening.endpoint()
-            ));
-            listeners.add(listening);
+        let up = {
+            let asked = asked.clone();
+            move |listening: Listening| {
+                say(format_args!(
+                    "listening on {} as {id}",
+                    listening.endpoint()
+                ));
+                listeners.add(asked, listening);
+            }
         };
-        match node::bind(&node, at, alone).await? {
+        match node::bind(&node, asked, alone).await? {
             Bound::Listening(listening) => up(listening),
             Bound::Absent(coming) => {
+                self.listeners.expect(asked.clone());
                 tokio::spawn(async move {
                     if let Ok(listening) = coming.await {
                         up(listening);
@@ -184,12 +243,25 @@ impl Daemon {
         Ok(())
     }
 
-    /// Offers a service of the configuration, in place of one of that name.
-    fn offer(&self, name: &str) -> Result<(), Failure> {
-        let Some(offer) = self.config.services.get(name) else {
+    /// Offers a service of the configuration, in place of one of that name. What it leads to may be in error: then that stays as
+    /// it was `before`, for whom the configuration allows now; without a before there is no such service.
+    fn offer(&mut self, name: &str, before: Option<Service>) -> Result<(), Failure> {
+        let Some(offer) = self.config.services.get_mut(name) else {
             return Ok(());
         };
-        offer.service.leads_elsewhere(self.node().id())?;
+        let wrong = offer.service.leads_elsewhere(self.mesh.node.identity());
+        match (&wrong, before) {
+            (Ok(()), _) => {}
+            (Err(_), Some(before)) => offer.service = before,
+            (Err(_), None) => {
+                self.config.services.remove(name);
+                self.withdraw(name);
+                return wrong;
+            }
+        }
+        let Some(offer) = self.config.services.get(name) else {
+            return wrong;
+        };
         service::check(&offer.service);
         if offer.sealed {
             sealed::serve(&self.mesh, &offer.service, offer.access.clone());
@@ -203,12 +275,14 @@ impl Daemon {
         if let (Some(membrane), Target::Forward(to)) = (membrane, &offer.service.target) {
             // It may have been another service before, with a console: a way around.
             self.services.withdraw(self.node(), name);
-            return membrane
+            membrane
                 .offer(name, offer.access.clone(), (**to).clone())
-                .map_err(|e| Failure::new(Code::Usage, e.to_string()));
+                .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+        } else {
+            self.services
+                .offer(self.node(), &offer.service, offer.access.clone())?;
         }
-        self.services
-            .offer(self.node(), &offer.service, offer.access.clone())
+        wrong
     }
 
     /// Takes back a service that the configuration names no more.
@@ -218,6 +292,8 @@ impl Daemon {
         self.mesh.sealed.withdraw(name);
     }
 
+    /// Takes the file over. Who may do what comes first: nothing else that is wrong keeps a permission alive that is gone. The rest
+    /// is compared with what runs, and not with the file before, so that what failed is tried again.
     async fn reload(&mut self, path: &Path) {
         let config = match Config::read(path) {
             Ok(config) => config,
@@ -225,65 +301,43 @@ impl Daemon {
                 return say(format_args!("{failure}; nothing has changed"));
             }
         };
-        let limits = |config: &Config| config.relay.as_ref().map(|relay| relay.limits);
         let before = std::mem::replace(&mut self.config, config);
         let now = &self.config;
-        let mut later = Vec::new();
-        if before.identity != now.identity {
-            later.push("identity");
-        }
-        if before.control != now.control {
-            later.push("control");
-        }
-        if before.gate != now.gate {
-            later.push("gate");
-        }
-        if limits(&before) != limits(now) {
-            later.push("relay");
-        }
-        if before.listen.iter().any(|at| !now.listen.contains(at)) {
-            later.push("listen");
-        }
-        if before.register.iter().any(|at| !now.register.contains(at)) {
-            later.push("register");
-        }
         self.sessions.set(&now.sessions());
         if let Some(relay) = &self.relay {
             let access = now.relay.as_ref().map(|relay| relay.access.clone());
             relay.set_access(access.unwrap_or_default());
         }
-        if let Err(failure) = self.grow_membranes().await {
-            say(failure);
+        if before.carrier != now.carrier {
+            self.mesh.sealed.carry(carrier(now));
         }
-        let now = &self.config;
         for name in before.services.keys() {
             if !now.services.contains_key(name) {
                 self.withdraw(name);
             }
         }
-        if before.carrier != now.carrier {
-            self.mesh.sealed.carry(carrier(now));
+        if let Err(failure) = self.grow_membranes().await {
+            say(failure);
         }
-        let offered: Vec<String> = now.services.keys().cloned().collect();
+        let offered: Vec<String> = self.config.services.keys().cloned().collect();
         for name in &offered {
-            if let Err(failure) = self.offer(name) {
+            let before = before.services.get(name);
+            if let Err(failure) = self.offer(name, before.map(|offer| offer.service.clone())) {
                 say(format_args!("the service {name}: {failure}"));
             }
         }
-        let (old_listen, old_register) = (before.listen, before.register);
+        let later = self.later();
+        let running = self.listeners.asked();
         for at in self.config.listen.clone() {
-            if !old_listen.contains(&at)
+            if !running.contains(&at)
                 && let Err(failure) = self.listen(&at).await
             {
                 say(failure);
             }
         }
-        for relay in self.config.register.clone() {
-            if !old_register.contains(&relay)
-                && let Err(failure) = self.mesh.register(&[relay], false).await
-            {
-                say(failure);
-            }
+        // Where it is registered already, that is all there is to it.
+        if let Err(failure) = self.register().await {
+            say(failure);
         }
         let rest = if later.is_empty() {
             String::new()

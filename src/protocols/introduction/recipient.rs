@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
-use crate::node::{DialError, Hint, Node, PeerAddr};
+use crate::node::{DialError, Hint, Node, OnSessionError, PeerAddr};
 use crate::onion::Onion;
 use crate::protocols::fair::{Payer, Standing};
 use crate::session::{OpenError, Session};
@@ -123,22 +123,21 @@ async fn show(
         let longer = way.with_hint(hint.clone());
         way = longer.map_err(|e| Flaw::Malformed(e.to_string()))?;
     }
-    let session = match payer {
-        Some(payer) => node.session_for(payer, &way).await,
-        None => node.session(&way).await,
-    };
-    let session = session.map_err(|error| {
+    let opened = node.open_on_session_for(payer, &way, SERVICE).await;
+    let (session, mut stream) = opened.map_err(|error| {
         let local = address.hints().iter().find(|hint| !hint.is_network());
         match (error, local) {
-            (DialError::NoHints { .. } | DialError::Unresolved { .. }, Some(hint)) => {
+            (
+                OnSessionError::Dial(DialError::NoHints { .. } | DialError::Unresolved { .. }),
+                Some(hint),
+            ) => {
                 let hint = hint.clone();
                 IntroducedError::LocalHints { owner, hint }
             }
-            (error, _) => error.into(),
+            (OnSessionError::Dial(error), _) => error.into(),
+            (OnSessionError::Open(error), _) => IntroducedError::Show { owner, error },
         }
     })?;
-    let opened = session.open(SERVICE).await;
-    let mut stream = opened.map_err(|error| IntroducedError::Show { owner, error })?;
     let present = Present::new(wish, introduction.to_bytes());
     let asked = timeout(PATIENCE, async {
         send(&mut stream, &present).await?;

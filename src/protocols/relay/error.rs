@@ -1,7 +1,7 @@
 //! Why a relay did not do what it was asked for.
 
 use crate::identity::PeerId;
-use crate::node::{DialError, RouteError, RouteErrorKind};
+use crate::node::{DialError, Mend, OnSession, RouteError, RouteErrorKind};
 use crate::session::{OpenError, SessionEnd};
 
 use crate::wire::Status;
@@ -63,6 +63,12 @@ pub enum CircuitEnd {
         /// The relay.
         relay: PeerId,
     },
+    /// The relay shuts down, and ends all it carries.
+    #[error("the relay {}… is shutting down: dial again when it is back, or by another relay", relay.short())]
+    Going {
+        /// The relay.
+        relay: PeerId,
+    },
     /// It had carried nothing for as long as the relay allows.
     #[error("the relay {}… has ended a circuit that carried nothing for long: dial again when it is needed", relay.short())]
     Idle {
@@ -100,19 +106,33 @@ fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     format!("the relay {short}… {what}{words}")
 }
 
-impl From<RelayError> for RouteError {
-    fn from(error: RelayError) -> Self {
-        let kind = match &error {
+impl OnSession for RelayError {
+    fn mended_by(&self) -> Mend {
+        match self.kind() {
+            RouteErrorKind::DialInstead => Mend::DialInstead,
+            RouteErrorKind::Lost => Mend::NewSession,
+            _ => Mend::Nothing,
+        }
+    }
+}
+
+impl RelayError {
+    /// The same for a route through it.
+    fn kind(&self) -> RouteErrorKind {
+        match self {
             RelayError::NoRelay {
                 source: OpenError::DialInstead { .. },
                 ..
             } => RouteErrorKind::DialInstead,
+            RelayError::NoRelay { source, .. } if source.needs_new_session() => {
+                RouteErrorKind::Lost
+            }
+            RelayError::Lost { .. } => RouteErrorKind::Lost,
             RelayError::NoRelay {
-                source: OpenError::Session(_),
+                source: OpenError::TimedOut { .. } | OpenError::Dropped { .. },
                 ..
             }
-            | RelayError::TimedOut { .. }
-            | RelayError::Lost { .. } => RouteErrorKind::Lost,
+            | RelayError::TimedOut { .. } => RouteErrorKind::TimedOut,
             RelayError::Refused {
                 status: Status::NotRegistered | Status::Unreachable,
                 ..
@@ -121,15 +141,30 @@ impl From<RelayError> for RouteError {
                 status: Status::Full | Status::Quota,
                 ..
             } => RouteErrorKind::Full,
-            RelayError::Refused { .. } | RelayError::NoRelay { .. } => RouteErrorKind::Refused,
-            RelayError::Protocol { .. } => RouteErrorKind::Protocol,
-        };
-        Self::new(kind, error)
+            RelayError::Refused {
+                status: Status::NotAllowed | Status::Refused,
+                ..
+            }
+            | RelayError::NoRelay {
+                source: OpenError::Refused { .. },
+                ..
+            } => RouteErrorKind::Refused,
+            // Of these none says that another one could be let in.
+            RelayError::Refused { .. }
+            | RelayError::NoRelay { .. }
+            | RelayError::Protocol { .. } => RouteErrorKind::Protocol,
+        }
+    }
+}
+
+impl From<RelayError> for RouteError {
+    fn from(error: RelayError) -> Self {
+        Self::new(error.kind(), error)
     }
 }
 
 /// Why a node is not registered at a relay. Each text is one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// The relay was not reached.
@@ -138,6 +173,12 @@ pub enum RegisterError {
     /// The relay refused, or did not answer.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// It was [taken back](super::Relays::unregister) before the relay had answered.
+    #[error("not registered at {relay}: the registration was taken back here before it stood")]
+    TakenBack {
+        /// The relay.
+        relay: PeerId,
+    },
 }
 
 impl RegisterError {
@@ -147,6 +188,7 @@ impl RegisterError {
         match self {
             Self::Dial(error) => error.reason(),
             Self::Relay(error) => error.to_string(),
+            Self::TakenBack { .. } => self.to_string(),
         }
     }
 
@@ -157,6 +199,98 @@ impl RegisterError {
         match self {
             Self::Dial(error) => error.is_transient(),
             Self::Relay(_) => true,
+            Self::TakenBack { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mux::{self, GoAwayCode, MuxError};
+
+    use super::*;
+
+    #[test]
+    fn every_error_of_a_relay_has_its_kind() {
+        use RouteErrorKind as Kind;
+        let relay = PeerId::from_bytes([1; 32]);
+        let kind = |error: RelayError| RouteError::from(error).kind();
+        let (service, detail) = (String::new, String::new);
+        for (source, wanted) in [
+            (
+                OpenError::Session(SessionEnd::Lost(MuxError::Eof)),
+                Kind::Lost,
+            ),
+            (
+                OpenError::Mux(mux::OpenError::PeerGoneAway {
+                    code: GoAwayCode::ShuttingDown,
+                }),
+                Kind::Lost,
+            ),
+            (OpenError::Mux(mux::OpenError::Closing), Kind::Lost),
+            (OpenError::TimedOut { service: service() }, Kind::TimedOut),
+            (OpenError::Dropped { service: service() }, Kind::TimedOut),
+            (
+                OpenError::DialInstead { service: service() },
+                Kind::DialInstead,
+            ),
+            (
+                OpenError::Refused {
+                    service: service(),
+                    reason: String::new(),
+                },
+                Kind::Refused,
+            ),
+            (
+                OpenError::Protocol {
+                    service: service(),
+                    detail: detail(),
+                },
+                Kind::Protocol,
+            ),
+            (OpenError::NoInnerTls { service: service() }, Kind::Protocol),
+        ] {
+            let said = format!("{source:?}");
+            assert_eq!(
+                kind(RelayError::NoRelay { relay, source }),
+                wanted,
+                "{said}"
+            );
+        }
+        for (status, wanted) in [
+            (Status::NotAllowed, Kind::Refused),
+            (Status::Refused, Kind::Refused),
+            (Status::Full, Kind::Full),
+            (Status::Quota, Kind::Full),
+            (Status::NotRegistered, Kind::Unreachable),
+            (Status::Unreachable, Kind::Unreachable),
+            (Status::Loop, Kind::Protocol),
+            (Status::Malformed, Kind::Protocol),
+            (Status::Other(77), Kind::Protocol),
+        ] {
+            let reason = String::new();
+            assert_eq!(
+                kind(RelayError::Refused {
+                    relay,
+                    status,
+                    reason
+                }),
+                wanted,
+                "{status:?}"
+            );
+        }
+        assert_eq!(kind(RelayError::TimedOut { relay }), Kind::TimedOut);
+        let lost = RelayError::Lost {
+            relay,
+            end: SessionEnd::ClosedByPeer,
+        };
+        assert_eq!(kind(lost), Kind::Lost);
+        assert_eq!(
+            kind(RelayError::Protocol {
+                relay,
+                detail: detail()
+            }),
+            Kind::Protocol
+        );
     }
 }

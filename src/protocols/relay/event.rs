@@ -31,6 +31,18 @@ pub enum RelayEvent {
         /// Whose key it is.
         peer: PeerId,
     },
+    /// Not registered there, and not tried again: nothing would come of it.
+    GivenUp {
+        /// Which relay.
+        relay: PeerId,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// The registration there was [taken back](super::Relays::unregister).
+    TakenBack {
+        /// Which relay.
+        relay: PeerId,
+    },
 }
 
 impl ProtocolEvent for RelayEvent {
@@ -57,6 +69,12 @@ impl fmt::Display for RelayEvent {
                 f,
                 "warning: {peer} has registered while another process with the same key is: the newer one gets its callers; give each a key of its own"
             ),
+            Self::GivenUp { relay, reason } => {
+                write!(f, "not registered at relay {relay}: {reason}")
+            }
+            Self::TakenBack { relay } => {
+                write!(f, "the registration at relay {relay} was taken back here")
+            }
         }
     }
 }

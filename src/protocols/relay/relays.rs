@@ -2,7 +2,10 @@
 //! other peers through them.
 //!
 //! A registration is kept by a task of its own, which dials the relay again whenever the session with it is lost, and
-//! asks again when it was refused: a relay that is down at the start is as good as one that goes down later.
+//! asks again when it was refused: a relay that is down at the start is as good as one that goes down later. There is one
+//! a relay: another address of the same relay is one more way to it, and an attempt that is under way begins anew with it.
+//!
+//! What comes of an attempt is told to those who wait for it. Where nobody does, it is an event.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,18 +13,19 @@ use std::time::Duration;
 
 use cepa_transports::Stream;
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::PeerId;
 use crate::node::{
-    Access, Admission, Call, Node, PeerAddr, Protocol, ProtocolError, Refused, Route, RouteError,
+    Access, Admission, Call, DialError, Hint, MAX_HINTS, Node, OnSessionError, PeerAddr, Protocol,
+    ProtocolError, Refused, Route, RouteError,
 };
-use crate::session::{Backoff, OpenError, Session};
+use crate::session::{Backoff, Session};
 
 use super::client::{Registration, dial, take};
-use super::error::{RegisterError, RelayError};
+use super::error::RegisterError;
 use super::event::RelayEvent;
 use super::message::CIRCUIT;
 
@@ -42,14 +46,67 @@ struct State {
     node: Node,
     lifetime: Duration,
     /// Those that may bring us circuits.
-    at: Mutex<HashMap<PeerId, CancellationToken>>,
+    at: Mutex<HashMap<PeerId, Kept>>,
+}
+
+/// A registration that is kept.
+struct Kept {
+    stop: CancellationToken,
+    /// The ways to the relay, of every address that was given.
+    hints: Vec<Hint>,
+    /// There is another way.
+    another: Arc<Notify>,
+    stands: bool,
+    /// Who waits for what comes of the next attempt.
+    waiting: Vec<oneshot::Sender<Result<(), RegisterError>>>,
 }
 
 impl State {
-    fn at(&self) -> MutexGuard<'_, HashMap<PeerId, CancellationToken>> {
+    fn at(&self) -> MutexGuard<'_, HashMap<PeerId, Kept>> {
         // Each change is whole after the one statement that makes it.
         self.at.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The address of a relay, with every way to it.
+    fn address(&self, relay: PeerId) -> PeerAddr {
+        let hints = self.at().get(&relay).map(|kept| kept.hints.clone());
+        let mut address = PeerAddr::new(relay);
+        for hint in hints.into_iter().flatten() {
+            // Each one was part of an address; together they may be too long for one.
+            address = address.clone().with_hint(hint).unwrap_or(address);
+        }
+        address
+    }
+
+    /// Tells who waits; whether somebody has heard it.
+    fn tell(&self, relay: PeerId, result: Result<(), &RegisterError>) -> bool {
+        let mut at = self.at();
+        let Some(kept) = at.get_mut(&relay) else {
+            return true;
+        };
+        kept.stands = result.is_ok();
+        let waiting = std::mem::take(&mut kept.waiting);
+        drop(at);
+        let told = waiting
+            .into_iter()
+            .map(|tell| tell.send(result.map_err(Clone::clone)).is_ok());
+        // Each of them, and not up to the first.
+        told.fold(false, |any, one| any | one)
+    }
+}
+
+/// Adds the ways of an address; the oldest go where there are too many.
+fn add(hints: &mut Vec<Hint>, relay: &PeerAddr) -> bool {
+    let before = hints.len();
+    for hint in relay.hints() {
+        if !hints.contains(hint) {
+            hints.push(hint.clone());
+        }
+    }
+    let added = hints.len() > before;
+    let surplus = hints.len().saturating_sub(MAX_HINTS);
+    hints.drain(..surplus);
+    added
 }
 
 impl Relays {
@@ -80,88 +137,142 @@ impl Relays {
     }
 
     /// Registers at a relay, and stays registered until [`unregister`](Self::unregister) or the end of the node: renews in
-    /// time, dials again when the session is lost, and asks again when it was refused. Returns after the first attempt.
+    /// time, dials again when the session is lost, and asks again when it was refused. Returns after the first attempt, and
+    /// at once where it is registered there already. Another address of the same relay is one more way to it.
     ///
     /// # Errors
     /// What came of the first attempt. Where it [may work later](RegisterError::is_transient) it is tried on in any case.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing: it stays registered, or tries to be.
+    /// Dropping the future changes nothing: it stays registered, or tries to be, and what comes of it is an event.
     pub async fn register(&self, relay: &PeerAddr) -> Result<(), RegisterError> {
         let (tell, first) = oneshot::channel();
-        let stop = CancellationToken::new();
-        {
-            // Under one lock: the one before takes nothing out that is not its own.
-            let mut at = self.state.at();
-            if let Some(before) = at.insert(relay.peer(), stop.clone()) {
-                before.cancel();
-            }
+        let id = relay.peer();
+        if let Some(begin) = self.wanted(relay, tell) {
+            let (node, state) = (self.node.clone(), Arc::clone(&self.state));
+            self.node.spawn(async move {
+                tokio::select! {
+                    () = stay(&node, &state, id, &begin.another) => {}
+                    () = begin.stop.cancelled() => {}
+                }
+                // Another registration there may have taken its place.
+                if !begin.stop.is_cancelled() {
+                    state.at().remove(&id);
+                }
+            });
         }
-        let (node, state, relay) = (self.node.clone(), Arc::clone(&self.state), relay.clone());
-        self.node.spawn(async move {
-            tokio::select! {
-                () = stay(&node, &state, &relay, tell) => {}
-                () = stop.cancelled() => {}
-            }
-            let mut at = state.at();
-            // Another registration there may have taken its place.
-            if !stop.is_cancelled() {
-                at.remove(&relay.peer());
-            }
-        });
-        first
-            .await
-            .unwrap_or(Err(crate::node::DialError::ShutDown.into()))
+        first.await.unwrap_or(Err(DialError::ShutDown.into()))
     }
 
-    /// Takes a registration back; returns whether there was one. Circuits that are open go on.
-    pub fn unregister(&self, relay: PeerId) -> bool {
+    /// Takes an address in, with who waits for what comes of it; what a new registration begins with, where there is none.
+    fn wanted(
+        &self,
+        relay: &PeerAddr,
+        tell: oneshot::Sender<Result<(), RegisterError>>,
+    ) -> Option<Begin> {
         let mut at = self.state.at();
-        at.remove(&relay).map(|stop| stop.cancel()).is_some()
+        if let Some(kept) = at.get_mut(&relay.peer()) {
+            let another = add(&mut kept.hints, relay);
+            if kept.stands {
+                let _ = tell.send(Ok(()));
+                return None;
+            }
+            kept.waiting.retain(|tell| !tell.is_closed());
+            kept.waiting.push(tell);
+            if another {
+                kept.another.notify_one();
+            }
+            return None;
+        }
+        let begin = Begin::default();
+        let mut hints = Vec::new();
+        add(&mut hints, relay);
+        let kept = Kept {
+            stop: begin.stop.clone(),
+            hints,
+            another: Arc::clone(&begin.another),
+            stands: false,
+            waiting: vec![tell],
+        };
+        at.insert(relay.peer(), kept);
+        Some(begin)
+    }
+
+    /// Takes a registration back, by whatever addresses it was made; returns whether there was one. Who still waits for it reads
+    /// [`RegisterError::TakenBack`]. Circuits that are open go on.
+    pub fn unregister(&self, relay: PeerId) -> bool {
+        let Some(kept) = self.state.at().remove(&relay) else {
+            return false;
+        };
+        kept.stop.cancel();
+        for tell in kept.waiting {
+            let _ = tell.send(Err(RegisterError::TakenBack { relay }));
+        }
+        self.node.emit(RelayEvent::TakenBack { relay });
+        true
+    }
+
+    /// The relays at which the node is registered now, in no order.
+    #[must_use]
+    pub fn registered(&self) -> Vec<PeerId> {
+        let at = self.state.at();
+        let stand = at.iter().filter(|(_, kept)| kept.stands);
+        stand.map(|(relay, _)| *relay).collect()
     }
 }
 
+/// What the task of a registration shares with who asks for it.
+#[derive(Default)]
+struct Begin {
+    stop: CancellationToken,
+    another: Arc<Notify>,
+}
+
 /// Registers, renews, and begins anew whenever that fails.
-async fn stay(
-    node: &Node,
-    state: &State,
-    relay: &PeerAddr,
-    tell: oneshot::Sender<Result<(), RegisterError>>,
-) {
-    let mut tell = Some(tell);
+async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
     let mut backoff = Backoff::default();
-    let report = |reason: String| {
-        let relay = relay.peer();
-        node.emit(RelayEvent::Unregistered { relay, reason });
-    };
+    let report = |reason: String| node.emit(RelayEvent::Unregistered { relay, reason });
     // Attempts that fail for the same reason one after the other are one event.
     let mut last = String::new();
     loop {
-        match once(node, state, relay).await {
+        let address = state.address(relay);
+        let attempt = tokio::select! {
+            attempt = once(node, state, &address) => attempt,
+            () = another.notified() => continue,
+        };
+        match attempt {
             Ok((session, registration)) => {
-                if let Some(tell) = tell.take() {
-                    let _ = tell.send(Ok(()));
-                }
+                state.tell(relay, Ok(()));
+                node.emit(RelayEvent::Registered { relay });
                 let since = Instant::now();
-                report(keep(state, session, registration).await);
+                let reason = keep(state, session, registration).await;
+                if let Some(kept) = state.at().get_mut(&relay) {
+                    kept.stands = false;
+                }
+                report(reason);
                 last.clear();
                 backoff.stood_for(since.elapsed());
             }
             Err(error) => {
                 let (reason, may_pass) = (error.reason(), error.is_transient());
-                match tell.take() {
-                    // The caller has it, and need not hear it twice.
-                    Some(tell) => drop(tell.send(Err(error))),
-                    None if may_pass && reason != last => report(reason.clone()),
-                    None => {}
-                }
-                last = reason;
+                // Who waits has it then, and need not hear it twice.
+                let told = state.tell(relay, Err(&error));
                 if !may_pass {
+                    if !told {
+                        node.emit(RelayEvent::GivenUp { relay, reason });
+                    }
                     return;
                 }
+                if !told && reason != last {
+                    report(reason.clone());
+                }
+                last = reason;
             }
         }
-        sleep(backoff.pause()).await;
+        tokio::select! {
+            () = sleep(backoff.pause()) => {}
+            () = another.notified() => {}
+        }
     }
 }
 
@@ -170,22 +281,15 @@ async fn once(
     state: &State,
     relay: &PeerAddr,
 ) -> Result<(Session, Registration), RegisterError> {
-    let mut session = node.session(relay).await?;
-    let mut registered = Registration::at(&session, state.lifetime).await;
-    if let Err(RelayError::NoRelay {
-        source: OpenError::DialInstead { .. },
-        ..
-    }) = registered
-    {
-        // The relay had dialled that session itself.
-        session = node.own_session(relay).await?;
-        registered = Registration::at(&session, state.lifetime).await;
-    }
-    let registration = registered?;
-    node.emit(RelayEvent::Registered {
-        relay: relay.peer(),
+    let lifetime = state.lifetime;
+    let registered = node.on_session(relay, |session| {
+        let session = session.clone();
+        Box::pin(async move { Registration::at(&session, lifetime).await })
     });
-    Ok((session, registration))
+    registered.await.map_err(|error| match error {
+        OnSessionError::Dial(error) => error.into(),
+        OnSessionError::Open(error) => error.into(),
+    })
 }
 
 /// Renews in time until that fails, or the session is over; why.

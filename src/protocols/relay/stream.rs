@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::identity::PeerId;
 use crate::mux::{StreamError, StreamTimeouts, Substream};
 use crate::onion::Onion;
-use crate::protocols::copy::LOST;
+use crate::protocols::copy::{GOING, LOST};
 
 use super::error::CircuitEnd;
 use super::message::{IDLE, TAKEN_BACK};
@@ -33,6 +33,7 @@ impl CircuitStream {
             let relay = self.relay;
             let end = match reset_code(&error) {
                 Some(LOST) => CircuitEnd::Lost { relay },
+                Some(GOING) => CircuitEnd::Going { relay },
                 Some(IDLE) => CircuitEnd::Idle { relay },
                 Some(TAKEN_BACK) => CircuitEnd::TakenBack { relay },
                 _ => return error,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::identity::{PeerId, UnixTime};
-use crate::node::{DialError, Node, PeerAddr};
-use crate::session::{OpenError, Session};
+use crate::node::{DialError, Node, OnSessionError, PeerAddr};
+use crate::session::OpenError;
 use crate::wire::{Message, Status, fault, receive, send};
 
 use super::flaw::SealFlaw;
@@ -187,27 +187,26 @@ async fn exchange(
     let session = node.session(at).await?;
     if session.peer().is(&to) {
         let deliver = Deliver::new(content);
-        say(node, at, session, (to, to), DELIVER, &deliver).await
+        say(node, at, (to, to), DELIVER, &deliver).await
     } else {
         let carry = Carry::new(to, content);
-        say(node, at, session, (at.peer(), to), CARRY, &carry).await
+        say(node, at, (at.peer(), to), CARRY, &carry).await
     }
 }
 
 async fn say(
     node: &Node,
     at: &PeerAddr,
-    session: Session,
     (carrier, recipient): (PeerId, PeerId),
-    service: &str,
+    service: &'static str,
     message: &impl Message,
 ) -> Result<Vec<u8>, SealedError> {
-    let mut opened = session.open(service).await;
-    if let Err(OpenError::DialInstead { .. }) = opened {
-        // The carrier had dialled that session itself.
-        opened = node.own_session(at).await?.open(service).await;
-    }
-    let mut stream = opened.map_err(|error| SealedError::NoCarrier { carrier, error })?;
+    // Nothing is sent before it is open, so nothing is carried out twice.
+    let opened = node.open_on_session(at, service).await;
+    let (_, mut stream) = opened.map_err(|error| match error {
+        OnSessionError::Dial(error) => SealedError::Dial(error),
+        OnSessionError::Open(error) => SealedError::NoCarrier { carrier, error },
+    })?;
     let exchanged = timeout(PATIENCE, async {
         send(&mut stream, message).await?;
         receive::<Brought>(&mut stream).await
