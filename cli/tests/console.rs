@@ -202,6 +202,27 @@ fn a_shell_has_this_terminal_its_window_and_its_keys() {
     assert_eq!(code, Some(0), "{seen}");
 }
 
+/// A raw terminal goes to the start of a line at a carriage return alone.
+#[test]
+fn no_line_of_the_tool_leaves_the_cursor_where_it_ended() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    for _ in 0..5 {
+        let mut desk = console(&place, &server, "sh");
+        desk.until("? helps");
+        desk.until("ready=");
+        desk.type_in("~?");
+        desk.until("this text");
+        desk.type_in("\r~.");
+        let passed = desk.passed.clone();
+        let (code, rest) = desk.leave();
+        assert_eq!(code, Some(0), "{rest}");
+        let seen = passed + &rest;
+        let bare = seen.replace("\r\n", "");
+        assert!(!bare.contains('\n'), "{seen:?}");
+    }
+}
+
 #[test]
 fn how_the_command_ended_is_told_and_fails() {
     let place = Place::new();
