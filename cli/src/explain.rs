@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use cepa::identity::{Invitation, PeerId, UnixTime};
+use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::transports::Endpoint;
@@ -88,13 +88,14 @@ fn of_invitation(it: &Invitation) -> Vec<Line> {
     ]
 }
 
-/// A peer, with its name if it has one here.
+/// A peer, with the names that it has here.
 fn who(id: PeerId) -> String {
-    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
-    let known = known.as_ref();
-    match known.and_then(|known| known.peers().find(|peer| peer.id == id)) {
-        Some(peer) => format!("{id}, known here as {}", peer.name()),
-        None => id.to_string(),
+    let known = folder::known_as(id);
+    let names: Vec<&str> = known.iter().map(KnownPeer::name).collect();
+    if names.is_empty() {
+        id.to_string()
+    } else {
+        format!("{id}, known here as {}", names.join(" and "))
     }
 }
 

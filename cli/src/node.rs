@@ -218,12 +218,8 @@ pub(crate) async fn dial(
 
 /// The command that enters where a peer is, by the name that it has if it is known.
 pub(crate) fn enter(peer: PeerId) -> String {
-    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
-    let name = known.and_then(|known| {
-        let peer = known.peers().find(|known| known.id == peer)?;
-        Some(peer.name().to_owned())
-    });
-    let name = name.as_deref().unwrap_or("NAME");
+    let known = folder::known_as(peer);
+    let name = known.first().map_or("NAME", |peer| peer.name());
     format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
