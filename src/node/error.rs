@@ -19,7 +19,7 @@ pub enum DialError {
         peer: PeerId,
     },
     /// A peer is to be reached through itself, or through this node.
-    #[error("a way to {peer} leads through the relay {relay}, which can't be: give another relay")]
+    #[error("a way to {}… leads through the relay {}…, which can't be: give another relay", peer.short(), relay.short())]
     Loop {
         /// Whom to reach.
         peer: PeerId,
@@ -108,7 +108,8 @@ pub enum AttemptError {
     Relay(RouteError),
     /// This node has no way through relays.
     #[error(
-        "this node can't use relays, and {relay} is one: give a direct address, or add relays to the node"
+        "this node can't use relays, and {}… is one: give a direct address, or add relays to the node",
+        relay.short()
     )]
     NoRoute {
         /// Which.
@@ -120,7 +121,7 @@ pub enum AttemptError {
     )]
     NotFollowed,
     /// The relay itself was not reached.
-    #[error("the relay {relay} is not reached: {error}")]
+    #[error("the relay {}… is not reached: {}", relay.short(), inside(error))]
     NoRelay {
         /// Which.
         relay: PeerId,
@@ -146,6 +147,22 @@ pub enum ReachError {
     },
 }
 
+/// Of a relay that has been named already: only why.
+fn inside(error: &DialError) -> String {
+    match error {
+        DialError::Failed { attempts, .. } => list(attempts),
+        other => other.to_string(),
+    }
+}
+
+/// A hint as a line has room for it: ids that are in full in what was typed are not repeated.
+fn brief(hint: &Hint) -> String {
+    match hint {
+        Hint::Direct(endpoint) => endpoint.to_string(),
+        Hint::Relay { relay, at } => format!("relay:{}…@{}", relay.short(), brief(at)),
+    }
+}
+
 fn list(attempts: &[(Hint, AttemptError)]) -> String {
     let one = |(hint, error): &(Hint, AttemptError)| match error {
         // It names its address, or its relay, itself.
@@ -153,7 +170,7 @@ fn list(attempts: &[(Hint, AttemptError)]) -> String {
         AttemptError::Relay(_) | AttemptError::NoRelay { .. } | AttemptError::NoRoute { .. } => {
             error.to_string()
         }
-        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{hint}: {error}"),
+        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{}: {error}", brief(hint)),
     };
     attempts.iter().map(one).collect::<Vec<_>>().join("; ")
 }

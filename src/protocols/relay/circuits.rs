@@ -105,11 +105,10 @@ async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
     match timeout(relay.config.patience, relay.config.presence.get(target)).await {
         Ok(Ok(relays)) => Refusal {
             status: Status::NotRegistered,
-            reason: relays
-                .iter()
-                .find(|other| **other != relay.id)
-                .map(|other| format!("it is registered at the relay {other}"))
-                .unwrap_or_default(),
+            reason: relays.iter().find(|other| **other != relay.id).map_or_else(
+                || format!("{}…", target.short()),
+                |other| format!("it is registered at the relay {}…", other.short()),
+            ),
         },
         Ok(Err(_)) | Err(_) => Refusal::of(Status::Unreachable),
     }
