@@ -3,6 +3,7 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+mod guess;
 mod options;
 mod people;
 mod plain;
@@ -19,8 +20,8 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
-use crate::words::placed_addr;
 pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
+use crate::words::{listen_addr, placed_addr, rate};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
@@ -103,7 +104,7 @@ and ends with it.")]
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
     /// serial:PATH
-    #[arg(value_name = "ADDR", required_unless_present = "register")]
+    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
     /// (repeatable)
@@ -144,7 +145,7 @@ With --carry it also takes sealed messages (`cepa send`) to nodes that have a
 session with it.")]
 pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
-    #[arg(value_name = "ADDR", required_unless_present = "register")]
+    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
     /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
@@ -164,9 +165,8 @@ pub(crate) struct Relay {
     /// Most circuits that one peer dials
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) circuits_a_peer: usize,
-    /// Bytes a second of all circuits that one peer dialled, both ways together
-    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20,
-          value_parser = clap::value_parser!(u64).range(1..))]
+    /// Bytes a second of all circuits that one peer dialled, both ways together; K, M and G stand for 1024 bytes and so on
+    #[arg(long, value_name = "BYTES", default_value = "10M", value_parser = rate)]
     pub(crate) rate: u64,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
@@ -269,13 +269,32 @@ pub(crate) enum Early {
 
 /// Parses a command line.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
+    let words = &help_of(words);
     Cli::try_parse_from(words).map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
-        _ => Early::Failed(Failure::new(
-            Code::Usage,
-            format!("{}; see `{} --help`", brief(&e), command_of(words)),
-        )),
+        _ => {
+            let guess = guess::of(&e, words).map_or(String::new(), |guess| format!("; {guess}"));
+            Early::Failed(Failure::new(
+                Code::Usage,
+                format!("{}{guess}; see `{} --help`", brief(&e), command_of(words)),
+            ))
+        }
     })
+}
+
+/// `cepa help connect` as other programs have it, in the one form that is known here.
+fn help_of(words: &[OsString]) -> Vec<OsString> {
+    match words {
+        [program, help, of @ ..] if help == "help" => {
+            let of = of.iter().cloned();
+            [program.clone()]
+                .into_iter()
+                .chain(of)
+                .chain(["--help".into()])
+                .collect()
+        }
+        _ => words.to_vec(),
+    }
 }
 
 /// One line of clap's error: what is wrong, and its tip.
@@ -301,6 +320,10 @@ fn brief(e: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
+        // Nothing begins with two dashes that anybody would give as a value.
+        if tip.starts_with("to pass ") {
+            continue;
+        }
         line = format!("{line}; {tip}");
     }
     line
