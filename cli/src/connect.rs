@@ -199,7 +199,7 @@ impl Far {
         let name = format!("{}{service}", wire::EXEC_PREFIX);
         if with_status && ServiceName::check(&name).is_ok() {
             match link.session.open(&name).await {
-                Ok(far) => return Ok(Self::with_status(far)),
+                Ok(far) => return Ok(Self::with_status(far, io::stdin().is_terminal())),
                 Err(OpenError::Refused { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -214,7 +214,7 @@ impl Far {
         }
     }
 
-    fn with_status(far: Onion<Substream>) -> Self {
+    fn with_status(far: Onion<Substream>, at_terminal: bool) -> Self {
         let status = Arc::<Mutex<_>>::default();
         let ended = Arc::clone(&status);
         let hear = move |message| match message {
@@ -222,6 +222,9 @@ impl Far {
                 *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
             }
             Message::Stderr(line) => say(line),
+            Message::Terminal(_) if at_terminal => say(
+                "the service has a terminal of its own, which echoes too: `cepa console` gives it your keys and window",
+            ),
             Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
         };
         Self {

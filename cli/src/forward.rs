@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::again::Again;
-use crate::args;
-use crate::exit::{Failure, say};
+use crate::args::{self, Whither};
+use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::{Ended, Join};
 use crate::link::Link;
@@ -29,6 +29,15 @@ use crate::signal::Signals;
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
+    if let Whither::Peer(address) = &args.address
+        && !address.service().is_empty()
+    {
+        let why = format!(
+            "each -L names its service: leave /{} out of the address",
+            address.service()
+        );
+        return Err(Failure::new(Code::Usage, why));
+    }
     let identity = id::load(&args.identity)?;
     let mut listeners = Vec::new();
     for local in &args.locals {

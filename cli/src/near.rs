@@ -54,6 +54,8 @@ pub(crate) struct Near {
     child: Option<Watched>,
     pub(crate) stream: Stream,
     outbox: Option<Outbox>,
+    /// Of the service.
+    name: String,
     /// The command has written a line to its standard error, which waits in the outbox.
     line: Arc<Notify>,
     session: Session,
@@ -90,6 +92,7 @@ impl Near {
             child,
             stream,
             outbox,
+            name: name.to_owned(),
             line,
             session: session.clone(),
         })
@@ -205,7 +208,10 @@ impl Near {
                         outbox.push(served::ended(end.exit));
                         if end.failed {
                             let peer = self.session.peer().id();
-                            say_of(peer, end);
+                            say_of(
+                                peer,
+                                format_args!("service {} for {}…: {end}", self.name, peer.short()),
+                            );
                         }
                     }
                     None if end.failed => return Err(end.to_string()),

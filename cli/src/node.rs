@@ -1,6 +1,8 @@
 //! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
 //! node tells on standard error.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,12 @@ use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
     AttemptError, DialError, Event, Hint, KnownPlaces, ListenerEnd, Node, NodeConfig, PeerAddr,
-    RouteErrorKind, TurnedAway,
+    Refused, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
+use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::{RegisterError, RelayConfig, RelayError, RelayEvent, Relays, Status};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{ConnectError, Session};
@@ -20,8 +23,10 @@ use cepa::tls::TlsError;
 
 use tokio::task::JoinSet;
 
+use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
-use crate::log::{self, say_of};
+use crate::log::{self, say_of, say_of_session};
+use crate::signal::Signals;
 use crate::{folder, stack};
 
 /// How long sessions may take to end in order once a command was asked to.
@@ -232,6 +237,8 @@ pub(crate) struct Report {
     pub(crate) pins: Vec<PeerId>,
     /// The addresses of this node through relays.
     pub(crate) reachable: Vec<PeerAddr>,
+    /// There is one session, and the command ends with it: what it says is read at the other end of that, by who has started it there.
+    pub(crate) alone: bool,
 }
 
 impl Report {
@@ -239,8 +246,13 @@ impl Report {
     pub(crate) fn start(self, node: &Node) {
         let mut events = node.events();
         tokio::spawn(async move {
+            let mut asked = Asked::default();
             while let Some(event) = events.next().await {
-                self.print(&event);
+                match asked.once(&event) {
+                    Told::AsItIs => self.print(&event),
+                    Told::As(other) => self.print(&other),
+                    Told::Already => {}
+                }
             }
         });
     }
@@ -249,6 +261,8 @@ impl Report {
         match event {
             // The command prints these itself, with who listens.
             Event::Listening { .. } => {}
+            Event::SessionUp { .. } if self.alone => {}
+            Event::SessionDown { end, .. } if self.alone && end.is_clean() => {}
             // As the one session of `serve stdio:`, below.
             Event::ListenerEnded { at } if one_session(at) => {}
             Event::TurnedAway {
@@ -269,8 +283,9 @@ impl Report {
                     _ => say_of(source, event),
                 }
             }
+            Event::SessionDown { peer, end, .. } if end.is_clean() => say_of_session(peer, event),
             Event::SessionUp { peer, path } => {
-                say_of(peer, event);
+                say_of_session(peer, event);
                 if !path.dialled && !self.pins.is_empty() && !self.pins.contains(peer) {
                     say_of(
                         peer,
@@ -280,6 +295,8 @@ impl Report {
                     );
                 }
             }
+            // The command tells it, with the name.
+            _ if matches!(event.protocol(), Some(PairingEvent::Joined { .. })) => {}
             _ => {
                 match event.peer() {
                     Some(peer) => say_of(peer, event),
@@ -318,6 +335,14 @@ impl Report {
             );
         }
         let failure = Failure::from(error.clone());
+        if let Some(TlsError::RefusedByPeer { alert: UNKNOWN }) = exit::tls(error) {
+            return Failure::new(
+                failure.code,
+                format!(
+                    "{from}: it does not know our identity (yet) and left: somebody there may be being asked (TLS alert {UNKNOWN})"
+                ),
+            );
+        }
         Failure::new(failure.code, format!("{from}: {}", failure.message))
     }
 
@@ -331,6 +356,84 @@ impl Report {
                 reason: TurnedAway::Connect(error),
             } => self.refused(&error, &from),
             end => Failure::new(Code::Other, end.to_string()),
+        }
+    }
+}
+
+/// The alert of who does not know us: certificate_unknown (RFC 8446, section 6.2).
+const UNKNOWN: u8 = 46;
+
+/// Services that were asked for in a form of the tool's and are asked for once more by their name alone: of a mistyped name
+/// there is one line to read, with the name that was typed.
+#[derive(Debug, Default)]
+struct Asked(VecDeque<(PeerId, String)>);
+
+/// What is said of an event.
+enum Told {
+    AsItIs,
+    As(Event),
+    Already,
+}
+
+impl Asked {
+    /// Names that are remembered. More than are asked for at once, and few enough to be looked through.
+    const MOST: usize = 64;
+
+    fn once(&mut self, event: &Event) -> Told {
+        let Event::Refused {
+            peer,
+            service,
+            reason: reason @ Refused::NotOpen,
+        } = event
+        else {
+            return Told::AsItIs;
+        };
+        let forms = [wire::EXEC_PREFIX, wire::PREFIX];
+        let Some(plain) = forms.iter().find_map(|form| service.strip_prefix(form)) else {
+            let here = |(p, s): &(PeerId, String)| p == peer && s == service;
+            return match self.0.iter().position(here) {
+                Some(at) => {
+                    self.0.remove(at);
+                    Told::Already
+                }
+                None => Told::AsItIs,
+            };
+        };
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((*peer, plain.to_owned()));
+        Told::As(Event::Refused {
+            peer: *peer,
+            service: plain.to_owned(),
+            reason: reason.clone(),
+        })
+    }
+}
+
+/// How long a node may take to end before it is told what it waits for.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How long an end without any patience may take.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Ends a node that was asked to end. Sessions have a moment to finish; who asks once more need not wait for that.
+pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
+    let open = node.sessions().len();
+    let mut ending = pin!(node.shutdown(GOODBYE));
+    tokio::select! {
+        () = &mut ending => return,
+        () = tokio::time::sleep(QUIET) => {}
+    }
+    let sessions = if open == 1 { "session" } else { "sessions" };
+    say(format_args!(
+        "waiting for {open} {sessions} to end, {} s at most; ^C again ends it at once",
+        GOODBYE.as_secs()
+    ));
+    tokio::select! {
+        () = ending => {}
+        () = signals.asked_to_end() => {
+            let _ = tokio::time::timeout(AT_ONCE, node.shutdown(Duration::ZERO)).await;
         }
     }
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use cepa::identity::{AcceptAny, TrustPolicy};
 use cepa::node::{Access, Listening};
 use cepa::tls::TlsConfig;
-use cepa::transports::Target;
+use cepa::transports::{Endpoint, Target};
 use tokio::task::JoinSet;
 
 use crate::args;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::node::{self, GOODBYE, Mesh, Report};
+use crate::node::{self, Mesh, Report};
 use crate::sealed;
 use crate::service::{self, Services};
 use crate::signal::Signals;
@@ -78,6 +78,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             trust::pins(&args.allow)
         },
         reachable,
+        alone: args.register.is_empty() && args.listen.iter().all(on_stdio),
     };
     report.clone().start(node);
     let mut listening = Vec::new();
@@ -85,7 +86,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         listening.push(node.bind(endpoint).await?);
     }
     let mut signals = Signals::watch();
-    for listener in &listening {
+    // Whoever has started it for one session sees by that session that it is there.
+    for listener in listening.iter().filter(|_| !report.alone) {
         say(format_args!(
             "listening on {} as {}",
             listener.endpoint(),
@@ -98,7 +100,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             other.peer_id()
         ));
     }
-    if args.allow.is_empty() && !introduced {
+    if trust::nobody(&args.allow) && !introduced {
         say(
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
@@ -122,8 +124,12 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register, args.listen.is_empty()) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    node.shutdown(GOODBYE).await;
+    node::leave(node, &mut signals).await;
     result
+}
+
+fn on_stdio(at: &Endpoint) -> bool {
+    matches!(at.target(), Target::Stdio)
 }
 
 /// Waits for the end of the last listener; the first failure is the command's.

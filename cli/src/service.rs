@@ -39,7 +39,15 @@ use crate::near::Near;
 const PARTING: Duration = Duration::from_millis(500);
 
 /// What a peer reads where the address behind a service can't be opened.
-const UNREACHABLE: &str = "the service cannot be reached at the moment";
+const UNREACHABLE: &str =
+    "the service cannot be reached at the moment; the log of who offers it says why";
+
+/// What somebody at a console reads where the command has no terminal.
+const NO_TERMINAL: &str = "no terminal at the other end (pty=yes gives it one): what is typed is not echoed, and ^C and ^D are bytes";
+
+fn is_command(to: &Endpoint) -> bool {
+    matches!(to.target(), transports::Target::Exec { .. })
+}
 
 /// What serves the services of a node.
 #[derive(Debug)]
@@ -154,7 +162,8 @@ impl Services {
             Target::Dial(endpoint) => Box::pin(self.dial(&name, &endpoint, call)).await,
         };
         if let Err(e) = result {
-            say_of(peer, format_args!("service {name}: {e}"));
+            let who = peer.short();
+            say_of(peer, format_args!("service {name} for {who}…: {e}"));
         }
     }
 
@@ -176,7 +185,8 @@ impl Services {
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
         };
         if let Err(e) = served {
-            say_of(peer, format_args!("service {name}: {e}"));
+            let who = peer.short();
+            say_of(peer, format_args!("service {name} for {who}…: {e}"));
         }
     }
 
@@ -213,6 +223,10 @@ impl Services {
         let terminal = Terminal::default();
         let near = Near::open(name, to, &terminal, &session, Some(outbox.clone())).await;
         let (call, near) = opened(call, near).await?;
+        if near.stream.control().is_some() && is_command(to) {
+            // Whoever has one too is better off with a console.
+            outbox.push(Message::Terminal(terminal.clone()));
+        }
         let far = framed(self.accept(call).await?).with_outbox(outbox);
         near.serve(to, far, |far| {
             far.unsent() + far.inner().wire().stats().unsent
@@ -254,6 +268,9 @@ impl Services {
             }
         };
         served.joined_to(&near.stream);
+        if near.stream.control().is_none() && is_command(to) {
+            outbox.push(Message::Stderr(NO_TERMINAL.to_owned()));
+        }
         let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {
             let why = "the service broke off".to_owned();

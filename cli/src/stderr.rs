@@ -102,9 +102,8 @@ fn run(items: &Receiver<Item>) {
         };
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let line = format!(
-                "({dropped} lines were dropped: nobody read standard error for a while)\n"
-            );
+            let line =
+                format!("({dropped} lines were dropped: nobody read standard error for a while)\n");
             let _ = stderr.write_all(&ended(line.into_bytes(), RAW.load(Ordering::SeqCst)));
         }
     }

@@ -213,8 +213,13 @@ fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     let line = place.fails(&["connect", &it, "--identity", &bob], 7);
     assert!(line.contains("as often as it may be"), "{line}");
 
-    // Taken back.
+    // Taken back, by who issued it and nobody else.
     let it = introduce(&[&up[..], &["--uses", "0", "--identity", &alice]].concat());
+    let line = place.fails(&["introduce", "--revoke", &it, "--identity", &bob], 7);
+    assert!(
+        line.contains("only who issued") && line.contains(&alice_id),
+        "{line}"
+    );
     let output = place.run(&["introduce", "--revoke", &it, "--identity", &alice]);
     assert!(
         text(&output.stderr).ends_with(" is revoked\n"),

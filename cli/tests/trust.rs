@@ -359,7 +359,12 @@ fn a_known_peer_at_another_place_is_named_and_the_place_can_be_added() {
     for part in ["your known peer bee", &known_at, "peer add bee"] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    let command: Vec<&str> = line.split("run: cepa ").nth(1).unwrap().split(' ').collect();
+    let command: Vec<&str> = line
+        .split("run: cepa ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .collect();
     let bare = place.text("config/known_peers");
     let before = fs::read_to_string(&bare).unwrap();
     assert!(place.run(&command).status.success(), "{line}");
@@ -375,7 +380,10 @@ fn a_known_peer_at_another_place_is_named_and_the_place_can_be_added() {
     assert!(shown.contains("your known peer bee"), "{shown}");
     assert!(shown.contains("Add this place to it?"), "{shown}");
     let known = fs::read_to_string(&bare).unwrap();
-    assert!(known.contains(&address) && known.contains(&known_at), "{known}");
+    assert!(
+        known.contains(&address) && known.contains(&known_at),
+        "{known}"
+    );
 }
 
 #[test]

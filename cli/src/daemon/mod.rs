@@ -19,7 +19,7 @@ use cepa::transports::Endpoint;
 
 use crate::args::{self, IdentityFile, Target};
 use crate::exit::{self, Code, Failure, say};
-use crate::node::{self, GOODBYE, Mesh, Report};
+use crate::node::{self, Mesh, Report};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if let Some(control) = daemon.control.take() {
         control.close().await;
     }
-    daemon.node().shutdown(GOODBYE).await;
+    node::leave(daemon.node(), &mut signals).await;
     Ok(())
 }
 
@@ -116,6 +116,11 @@ impl Daemon {
         }
         for endpoint in daemon.config.listen.clone() {
             daemon.listen(&endpoint).await?;
+        }
+        if matches!(daemon.config.sessions(), Access::Nobody) {
+            say(
+                "nobody is allowed yet: give a service `allow` in the configuration file; whoever is refused is shown here",
+            );
         }
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
