@@ -273,10 +273,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
     Cli::try_parse_from(words).map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
         _ => {
-            let guess = guess::of(&e, words).map_or(String::new(), |guess| format!("; {guess}"));
+            let (name, here) = command_of(words);
+            let guess = guess::of(&e, words, &Cli::command(), &here);
+            let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
             Early::Failed(Failure::new(
                 Code::Usage,
-                format!("{}{guess}; see `{} --help`", brief(&e), command_of(words)),
+                format!("{}{guess}; see `{name} --help`", brief(&e)),
             ))
         }
     })
@@ -329,8 +331,8 @@ fn brief(e: &clap::Error) -> String {
     line
 }
 
-/// The command whose help is wanted, as far as the words name one: `cepa id new`.
-fn command_of(words: &[OsString]) -> String {
+/// The command whose help is wanted, as far as the words name one, and what it is called: `cepa id new`.
+fn command_of(words: &[OsString]) -> (String, clap::Command) {
     let mut name = "cepa".to_owned();
     let mut command = Cli::command();
     for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
@@ -340,7 +342,7 @@ fn command_of(words: &[OsString]) -> String {
         name = format!("{name} {word}");
         command = next.clone();
     }
-    name
+    (name, command)
 }
 
 #[cfg(test)]

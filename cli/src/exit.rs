@@ -13,7 +13,7 @@ use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
-use cepa::transports::{Action, TransportError, TransportErrorKind};
+use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
 use crate::stderr;
 
@@ -202,11 +202,17 @@ fn safe_json(json: &str) -> String {
     text
 }
 
+fn on_socket(e: &TransportError) -> bool {
+    let at = e.endpoint().parse::<Endpoint>();
+    at.is_ok_and(|at| at.is_socket())
+}
+
 impl From<TransportError> for Failure {
     fn from(e: TransportError) -> Self {
         let code = match e.kind() {
-            // Where to listen is a question of this machine, whatever is wrong with it.
-            _ if e.action() == Action::Listen => Code::Local,
+            // What socket to listen on is a question of this machine, whatever is wrong with it. A device is another matter: it is
+            // there or not.
+            _ if e.action() == Action::Listen && on_socket(&e) => Code::Local,
             // A taken port and a forbidden device are put right on this machine.
             TransportErrorKind::PermissionDenied | TransportErrorKind::AddressInUse => Code::Local,
             TransportErrorKind::Invalid => Code::Usage,

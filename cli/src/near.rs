@@ -138,6 +138,14 @@ impl Near {
         Err(failed)
     }
 
+    /// Sends a message to who wants any, before all that comes.
+    pub(crate) fn tell(&self, message: Message) {
+        if let Some(outbox) = &self.outbox {
+            outbox.push(message);
+            self.line.notify_one();
+        }
+    }
+
     /// Closes a terminal, and gives the command that had it a moment to go by itself.
     pub(crate) async fn hang_up(self) {
         let Self { child, stream, .. } = self;

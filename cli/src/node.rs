@@ -399,6 +399,10 @@ impl Asked {
                 None => Told::AsItIs,
             };
         };
+        if plain.is_empty() {
+            // The only service, which is had by no name, and so in no form.
+            return Told::Already;
+        }
         if self.0.len() == Self::MOST {
             self.0.pop_front();
         }

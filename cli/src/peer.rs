@@ -120,8 +120,9 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     }
     // A new key of the peer would be learned under one of two names alone.
     let same = folder::known_as(args.id);
+    let is_new = file.read()?.named(&args.name).is_none();
     if let Some(other) = same.first()
-        && same.iter().all(|peer| peer.name() != args.name)
+        && is_new
     {
         let (other, name) = (exit::quoted(other.name()), exit::quoted(&args.name));
         return Err(Failure::new(
@@ -162,6 +163,13 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
         };
         known.named(&args.name).cloned().ok_or_else(missing)
     })?;
+    if let Some(other) = same.iter().find(|peer| peer.name() != args.name) {
+        say(format_args!(
+            "note: {} is known as {} too; `cepa peer rm` takes one of the names away",
+            args.id,
+            other.name()
+        ));
+    }
     let at = if peer.places.is_empty() {
         "without an address".to_owned()
     } else {

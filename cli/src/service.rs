@@ -122,10 +122,13 @@ impl Services {
         access: Access,
     ) -> Result<(), Failure> {
         let (this, target) = (Arc::clone(self), service.target.clone());
+        // Whoever names none gets the only one.
+        let name = service.name.clone();
         self.list().insert(service.name.clone(), target.clone());
         let serve = move |call: Call| {
             let (this, target) = (Arc::clone(&this), target.clone());
-            async move { this.serve(call, target).await }
+            let name = name.clone();
+            async move { this.serve(call, &name, target).await }
         };
         node.serve(&service.name, access, serve)
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
@@ -143,8 +146,8 @@ impl Services {
     }
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
-    async fn serve(&self, call: Call, target: Target) {
-        let (peer, name) = (call.peer().id(), call.service().to_owned());
+    async fn serve(&self, call: Call, name: &str, target: Target) {
+        let peer = call.peer().id();
         let result = match target {
             Target::Echo => match self.accept(call).await {
                 Ok(far) => echo(far, || ()).await,
@@ -159,7 +162,7 @@ impl Services {
                 done.map_err(|e| e.to_string())
             }
             // Boxed, so that a task which does less is not as large.
-            Target::Dial(endpoint) => Box::pin(self.dial(&name, &endpoint, call)).await,
+            Target::Dial(endpoint) => Box::pin(self.dial(name, &endpoint, call)).await,
         };
         if let Err(e) = result {
             let who = peer.short();
@@ -225,7 +228,7 @@ impl Services {
         let (call, near) = opened(call, near).await?;
         if near.stream.control().is_some() && is_command(to) {
             // Whoever has one too is better off with a console.
-            outbox.push(Message::Terminal(terminal.clone()));
+            near.tell(Message::Terminal(terminal));
         }
         let far = framed(self.accept(call).await?).with_outbox(outbox);
         near.serve(to, far, |far| {
@@ -269,7 +272,7 @@ impl Services {
         };
         served.joined_to(&near.stream);
         if near.stream.control().is_none() && is_command(to) {
-            outbox.push(Message::Stderr(NO_TERMINAL.to_owned()));
+            near.tell(Message::Stderr(NO_TERMINAL.to_owned()));
         }
         let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {

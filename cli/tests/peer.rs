@@ -148,9 +148,6 @@ fn an_id_has_one_name() {
         "{line}"
     );
     ok(&place, &["peer", "add", "ann", A, "--at", "tcp:h:1"]);
-    ok(&place, &["peer", "add", "bob", B]);
-    let line = place.fails(&["peer", "add", "bob", A, "--replace"], 8);
-    assert!(line.contains("known as ann"), "{line}");
 }
 
 /// What is read aloud can be typed.

@@ -427,8 +427,7 @@ fn an_address_that_can_not_be_listened_on_is_exit_code_8() {
     let taken = format!("tcp:{}", holder.local_addr().unwrap());
     let no_folder = format!("unix:{}", place.text("none/s"));
     let too_long = format!("unix:{}", place.text(&"x".repeat(200)));
-    let no_line = format!("serial:{}", place.text("none"));
-    for at in [&taken, "tcp:192.0.2.1:7", &no_folder, &too_long, &no_line] {
+    for at in [&taken, "tcp:192.0.2.1:7", &no_folder, &too_long] {
         let line = place.fails(&["serve", at, "--service", "up=echo:", "--allow", "any"], 8);
         assert!(line.contains("cannot listen on"), "{line}");
         place.fails(&["relay", at, "--allow", "any"], 8);

@@ -3,10 +3,8 @@
 
 use std::ffi::OsString;
 
-use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Cli, command_of};
 use crate::words::Whither;
 
 /// Options that mean the same at the two ends, and stand on one side only.
@@ -18,8 +16,14 @@ const TWINS: &[(&str, &str, &str)] = &[
     ("--service", "SERVICE", "the service to open"),
 ];
 
-/// What to try instead, where there is a guess.
-pub(super) fn of(e: &clap::Error, words: &[OsString]) -> Option<String> {
+/// What to try instead, where there is a guess: `all` is the whole command line, and `here` the command of it that the words
+/// name.
+pub(super) fn of(
+    e: &clap::Error,
+    words: &[OsString],
+    all: &clap::Command,
+    here: &clap::Command,
+) -> Option<String> {
     let text = |kind| match e.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -28,9 +32,9 @@ pub(super) fn of(e: &clap::Error, words: &[OsString]) -> Option<String> {
         ErrorKind::UnknownArgument => {
             let found = text(ContextKind::InvalidArg)?;
             if found.starts_with("--") {
-                option_of_another(found, words)
+                option_of_another(found, all, here)
             } else {
-                file_without_option(found, words)
+                file_without_option(found, words, here)
             }
         }
         ErrorKind::ValueValidation if text(ContextKind::InvalidArg)?.starts_with("<ADDR>") => {
@@ -38,17 +42,6 @@ pub(super) fn of(e: &clap::Error, words: &[OsString]) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// The command that the words name.
-fn command(words: &[OsString]) -> clap::Command {
-    let mut command = Cli::command();
-    for word in command_of(words).split(' ').skip(1) {
-        if let Some(next) = command.find_subcommand(word) {
-            command = next.clone();
-        }
-    }
-    command
 }
 
 fn has(command: &clap::Command, option: &str) -> bool {
@@ -62,16 +55,14 @@ fn has(command: &clap::Command, option: &str) -> bool {
     command.get_arguments().any(named)
 }
 
-fn option_of_another(found: &str, words: &[OsString]) -> Option<String> {
+fn option_of_another(found: &str, all: &clap::Command, here: &clap::Command) -> Option<String> {
     let option = found.split(['=', ' ']).next().unwrap_or(found);
-    let here = command(words);
     let twin = TWINS
         .iter()
-        .find(|(there, twin, _)| *there == option && has(&here, twin));
+        .find(|(there, twin, _)| *there == option && has(here, twin));
     if let Some((_, twin, what)) = twin {
         return Some(format!("{what} is {twin} here"));
     }
-    let all = Cli::command();
     let mut with = Vec::new();
     for command in all.get_subcommands() {
         if has(command, option) {
@@ -86,8 +77,7 @@ fn option_of_another(found: &str, words: &[OsString]) -> Option<String> {
 }
 
 /// One word too many, where the command wants a file by an option and has none.
-fn file_without_option(found: &str, words: &[OsString]) -> Option<String> {
-    let here = command(words);
+fn file_without_option(found: &str, words: &[OsString], here: &clap::Command) -> Option<String> {
     let mut wanted = here.get_arguments().filter(|arg| arg.is_required_set());
     let option = wanted.find_map(clap::Arg::get_long)?;
     let given = words.iter().filter_map(|word| word.to_str());

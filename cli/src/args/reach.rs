@@ -98,8 +98,8 @@ ends with exit code 6.
 With --reconnect it listens on instead and makes another session, with the
 pauses of `cepa connect --reconnect`; connections that come meanwhile wait for
 it. The first session has to come about at once: exit code 5 or 6 where the peer
-is not there. It ends with exit code 3, 4, 5 or 7 when the two ends no longer want or
-understand each other.
+is not there. It ends with exit code 3, 4, 5 or 7 when the two ends no longer
+want or understand each other.
 
 Example:
   cepa forward -L tcp:127.0.0.1:5433=db --expect PEERID \\

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let row = |transport, layers: &str, times| Row {
+        let row = |transport, layers: &str, times: u64| Row {
             transport,
             layers: layers.to_owned(),
             application: 1_048_576 * times,
