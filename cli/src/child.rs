@@ -63,7 +63,7 @@ impl Watched {
     /// Shows the child's lines as `[name] …` until it ends.
     pub(crate) fn start(child: Child, name: String) -> Self {
         Self::follow(child, true, move |line| {
-            say(format_args!("[{name}] {line}"))
+            say(format_args!("[{name}] {line}"));
         })
     }
 

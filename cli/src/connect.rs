@@ -222,9 +222,9 @@ impl Far {
                 *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
             }
             Message::Stderr(line) => say(line),
-            Message::Terminal(_) if at_terminal => say(
-                "the service has a terminal of its own, which echoes too: `cepa console` gives it your keys and window",
-            ),
+            Message::Terminal(_) if at_terminal => {
+                say("the service has a terminal of its own, which echoes too: use `cepa console`");
+            }
             Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
         };
         Self {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use cepa::identity::{KnownPeer, KnownPeersFile, PeerId, UnixTime};
+use cepa::identity::{KnownPeer, KnownPeers, KnownPeersFile, PeerId, UnixTime};
 
 use crate::exit::{Code, Failure};
 
@@ -19,7 +19,7 @@ pub(crate) fn known_peers() -> Result<KnownPeersFile, Failure> {
 /// Those of the known peers that have this id; none where the list can't be read.
 pub(crate) fn known_as(id: PeerId) -> Vec<KnownPeer> {
     let known = known_peers().ok().and_then(|file| file.read().ok());
-    let all = known.iter().flat_map(|known| known.peers());
+    let all = known.iter().flat_map(KnownPeers::peers);
     all.filter(|peer| peer.id == id).cloned().collect()
 }
 

@@ -371,7 +371,7 @@ struct Asked(VecDeque<(PeerId, String)>);
 /// What is said of an event.
 enum Told {
     AsItIs,
-    As(Event),
+    As(Box<Event>),
     Already,
 }
 
@@ -407,11 +407,11 @@ impl Asked {
             self.0.pop_front();
         }
         self.0.push_back((*peer, plain.to_owned()));
-        Told::As(Event::Refused {
+        Told::As(Box::new(Event::Refused {
             peer: *peer,
             service: plain.to_owned(),
             reason: reason.clone(),
-        })
+        }))
     }
 }
 

@@ -43,7 +43,8 @@ const UNREACHABLE: &str =
     "the service cannot be reached at the moment; the log of who offers it says why";
 
 /// What somebody at a console reads where the command has no terminal.
-const NO_TERMINAL: &str = "no terminal at the other end (pty=yes gives it one): what is typed is not echoed, and ^C and ^D are bytes";
+const NO_TERMINAL: &str =
+    "no terminal at the other end: no echo, ^C and ^D are bytes; pty=yes gives one";
 
 fn is_command(to: &Endpoint) -> bool {
     matches!(to.target(), transports::Target::Exec { .. })

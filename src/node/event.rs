@@ -259,7 +259,7 @@ fn told(end: &SessionEnd, dialled: bool) -> String {
             code: GoAwayCode::Idle,
         } => "nothing was open in it".to_owned(),
         SessionEnd::Tls(error) if !dialled && error.is_end() => {
-            "the peer left without closing it".to_owned()
+            "the session is lost: the peer left without closing it".to_owned()
         }
         end if dialled => end.to_string(),
         end => {

@@ -1,6 +1,6 @@
 //! An address in words: what each layer is, top of the stack first, and what stands below them all.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
     DataBits, Duplex, Escape, FlowControl, ModemLine, Parity, Rs485, StopBits,
@@ -208,7 +208,7 @@ fn of_rs485(rs485: Rs485) -> String {
         (mode.rts_after, "behind the last"),
     ] {
         if delay > 0 {
-            text.push_str(&format!(", {delay} ms {when}"));
+            let _ = write!(text, ", {delay} ms {when}");
         }
     }
     if mode.rx_during_tx {
