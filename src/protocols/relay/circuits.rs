@@ -107,7 +107,8 @@ async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
             status: Status::NotRegistered,
             reason: relays.iter().find(|other| **other != relay.id).map_or_else(
                 || format!("{}…", target.short()),
-                |other| format!("it is registered at the relay {}…", other.short()),
+                // Whole, for that is where to go on.
+                |other| format!("it is registered at the relay {other}"),
             ),
         },
         Ok(Err(_)) | Err(_) => Refusal::of(Status::Unreachable),
