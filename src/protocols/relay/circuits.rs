@@ -105,11 +105,11 @@ async fn elsewhere(relay: &Inner, target: PeerId) -> Refusal {
     match timeout(relay.config.patience, relay.config.presence.get(target)).await {
         Ok(Ok(relays)) => Refusal {
             status: Status::NotRegistered,
-            reason: relays.iter().find(|other| **other != relay.id).map_or_else(
-                || format!("{}…", target.short()),
-                // Whole, for that is where to go on.
-                |other| format!("it is registered at the relay {other}"),
-            ),
+            reason: relays
+                .iter()
+                .find(|other| **other != relay.id)
+                .map(|other| format!("it is registered at the relay {other}"))
+                .unwrap_or_default(),
         },
         Ok(Err(_)) | Err(_) => Refusal::of(Status::Unreachable),
     }
