@@ -3,6 +3,7 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+mod guess;
 mod options;
 mod people;
 mod plain;
@@ -20,8 +21,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
 use crate::gate::Gate;
-use crate::words::placed_addr;
 pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
+use crate::words::{listen_addr, placed_addr, rate};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
@@ -104,7 +105,7 @@ and ends with it.")]
 pub(crate) struct Serve {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
     /// serial:PATH
-    #[arg(value_name = "ADDR", required_unless_present = "register")]
+    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
     /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
     /// (repeatable)
@@ -155,7 +156,7 @@ With --carry it also takes sealed messages (`cepa send`) to nodes that have a
 session with it.")]
 pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
-    #[arg(value_name = "ADDR", required_unless_present = "register")]
+    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
     /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
@@ -175,9 +176,8 @@ pub(crate) struct Relay {
     /// Most circuits that one peer dials
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) circuits_a_peer: usize,
-    /// Bytes a second of all circuits that one peer dialled, both ways together
-    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20,
-          value_parser = clap::value_parser!(u64).range(1..))]
+    /// Bytes a second of all circuits that one peer dialled, both ways together; K, M and G stand for 1024 bytes and so on
+    #[arg(long, value_name = "BYTES", default_value = "10M", value_parser = rate)]
     pub(crate) rate: u64,
     /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
     /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
@@ -286,13 +286,34 @@ pub(crate) enum Early {
 
 /// Parses a command line.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
+    let words = &help_of(words);
     Cli::try_parse_from(words).map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
-        _ => Early::Failed(Failure::new(
-            Code::Usage,
-            format!("{}; see `{} --help`", brief(&e), command_of(words)),
-        )),
+        _ => {
+            let (name, here) = command_of(words);
+            let guess = guess::of(&e, words, &Cli::command(), &here);
+            let guess = guess.map_or(String::new(), |guess| format!("; {guess}"));
+            Early::Failed(Failure::new(
+                Code::Usage,
+                format!("{}{guess}; see `{name} --help`", brief(&e)),
+            ))
+        }
     })
+}
+
+/// `cepa help connect` as other programs have it, in the one form that is known here.
+fn help_of(words: &[OsString]) -> Vec<OsString> {
+    match words {
+        [program, help, of @ ..] if help == "help" => {
+            let of = of.iter().cloned();
+            [program.clone()]
+                .into_iter()
+                .chain(of)
+                .chain(["--help".into()])
+                .collect()
+        }
+        _ => words.to_vec(),
+    }
 }
 
 /// One line of clap's error: what is wrong, and its tip.
@@ -318,13 +339,17 @@ fn brief(e: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
+        // Nothing begins with two dashes that anybody would give as a value.
+        if tip.starts_with("to pass ") {
+            continue;
+        }
         line = format!("{line}; {tip}");
     }
     line
 }
 
-/// The command whose help is wanted, as far as the words name one: `cepa id new`.
-fn command_of(words: &[OsString]) -> String {
+/// The command whose help is wanted, as far as the words name one, and what it is called: `cepa id new`.
+fn command_of(words: &[OsString]) -> (String, clap::Command) {
     let mut name = "cepa".to_owned();
     let mut command = Cli::command();
     for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
@@ -334,7 +359,7 @@ fn command_of(words: &[OsString]) -> String {
         name = format!("{name} {word}");
         command = next.clone();
     }
-    name
+    (name, command)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 
-use cepa::identity::PeerId;
+use cepa::identity::{KnownPeer, PeerId};
 use cepa::transports::Endpoint;
 use cepa::transports::text::clean;
 
 use crate::exit::{Code, Failure};
+use crate::folder;
 
 /// Questions that are put once more when the answer is neither yes nor no.
 const TRIES: usize = 3;
@@ -26,18 +27,42 @@ pub(crate) fn terminal() -> Option<File> {
         .ok()
 }
 
-/// Whether a peer that was never met is to be trusted at this address from now on.
+/// Whether a peer that was never met at this address is to be trusted there from now on.
 pub(crate) async fn first_contact(
     terminal: File,
     address: &Endpoint,
     id: PeerId,
 ) -> Result<bool, Failure> {
-    let question = question(&clean(&address.to_string(), usize::MAX), id);
+    let address = clean(&address.to_string(), usize::MAX).into_owned();
+    let question = match folder::known_as(id).first() {
+        Some(peer) => of_known(&address, peer),
+        None => question(&address, id),
+    };
     let answer = tokio::task::spawn_blocking(move || ask(&terminal, &question)).await;
     answer
         .map_err(io::Error::other)
         .and_then(|answer| answer)
         .map_err(|e| Failure::new(Code::Other, format!("cannot ask at the terminal: {e}")))
+}
+
+/// About one that is known by its key, at another place.
+fn of_known(address: &str, peer: &KnownPeer) -> String {
+    format!(
+        "{address}\nis answered by your known peer {}, which is\n{}.\n\
+         Add this place to it? [yes/no] ",
+        peer.name(),
+        places(peer).replace(", ", ",\n")
+    )
+}
+
+/// Where a peer is known.
+pub(crate) fn places(peer: &KnownPeer) -> String {
+    if peer.places.is_empty() {
+        "known without an address".to_owned()
+    } else {
+        let places = clean(&peer.places.join(", "), usize::MAX).into_owned();
+        format!("known at {places}")
+    }
 }
 
 /// In lines that a terminal of 80 columns has room for, so that it cuts no word; an address may be longer.

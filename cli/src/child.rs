@@ -1,6 +1,6 @@
 //! Subprocesses under `exec:` streams: what they say on standard error, and how they end.
 //!
-//! Each line a child writes there is shown behind its name. The last one is kept: when the command
+//! Each line a child writes there is shown behind its name. Where none is shown, the last one is kept: when the command
 //! ends early (`ssh: connect to host …`), it is the best explanation there is.
 
 use std::fmt;
@@ -62,13 +62,15 @@ impl fmt::Display for End {
 impl Watched {
     /// Shows the child's lines as `[name] …` until it ends.
     pub(crate) fn start(child: Child, name: String) -> Self {
-        Self::follow(child, move |line| say(format_args!("[{name}] {line}")))
+        Self::follow(child, true, move |line| {
+            say(format_args!("[{name}] {line}"));
+        })
     }
 
     /// The same for a command that runs for a peer: it may make it say as much as it likes, and is not
     /// shown more often than other lines about that peer. Each line goes to `lines` as well.
     pub(crate) fn serving(child: Child, name: String, peer: PeerId, lines: Lines) -> Self {
-        Self::follow(child, move |line| {
+        Self::follow(child, true, move |line| {
             say_of(peer, format_args!("[{name}] {line}"));
             lines(line);
         })
@@ -76,14 +78,19 @@ impl Watched {
 
     /// Keeps the last line and shows none.
     pub(crate) fn quiet(child: Child) -> Self {
-        Self::follow(child, |_| ())
+        Self::follow(child, false, |_| ())
     }
 
-    fn follow(child: Child, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    /// `shown`: the lines stand on standard error already, and the last one is not said again.
+    fn follow(child: Child, shown: bool, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let (tell, end) = watch::channel(None);
         let killer = child.killer();
         let task = tokio::spawn(async move {
-            let _ = tell.send(Some(follow(child, show).await));
+            let mut end = follow(child, show).await;
+            if shown {
+                end.last_line = None;
+            }
+            let _ = tell.send(Some(end));
         });
         Self { end, killer, task }
     }

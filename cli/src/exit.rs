@@ -13,7 +13,7 @@ use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
-use cepa::transports::{TransportError, TransportErrorKind};
+use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
 use crate::stderr;
 
@@ -28,7 +28,7 @@ Exit codes:
   5  cannot connect: nothing there, the command failed, or no TLS is spoken
   6  link lost or timed out, in the handshake or later
   7  refused by the peer: this identity is not allowed, or no such service
-  8  local: key, configuration, permission, or an address that is taken
+  8  local: key, configuration, permission, or an address to listen on
 
 Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its
 own exit status is passed on, and 128 + N where signal N ended it. A failure of
@@ -174,6 +174,28 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write_out(&safe)
 }
 
+/// Text that is of use to who reads it alone: where nobody does, that is an error.
+pub(crate) fn hand_over(text: &str) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let nowhere = |why: &str| {
+        let why = format!(
+            "standard output leads nowhere ({why}), and the code is only good to be given on"
+        );
+        Failure::new(Code::Local, why)
+    };
+    let of = |path| std::fs::metadata(path).map(|it| it.rdev());
+    // A closed descriptor is opened on it when the process starts.
+    if let (Ok(out), Ok(null)) = (of("/dev/stdout"), of("/dev/null"))
+        && out == null
+        && null != 0
+    {
+        return Err(nowhere("it is closed, or /dev/null"));
+    }
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|e| nowhere(&e.to_string()))
+}
+
 fn write_out(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -205,9 +227,17 @@ fn safe_json(json: &str) -> String {
     text
 }
 
+fn on_socket(e: &TransportError) -> bool {
+    let at = e.endpoint().parse::<Endpoint>();
+    at.is_ok_and(|at| at.is_socket())
+}
+
 impl From<TransportError> for Failure {
     fn from(e: TransportError) -> Self {
         let code = match e.kind() {
+            // What socket to listen on is a question of this machine, whatever is wrong with it. A device is another matter: it is
+            // there or not.
+            _ if e.action() == Action::Listen && on_socket(&e) => Code::Local,
             // A taken port and a forbidden device are put right on this machine.
             TransportErrorKind::PermissionDenied | TransportErrorKind::AddressInUse => Code::Local,
             TransportErrorKind::Invalid => Code::Usage,

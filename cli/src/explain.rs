@@ -4,12 +4,13 @@
 
 use std::fmt::Write as _;
 
-use cepa::identity::{Invitation, PeerId, UnixTime};
+use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::transports::Endpoint;
 
 use crate::args::{self, Explained};
+use crate::columns::beside;
 use crate::exit::{self, Failure};
 use crate::folder;
 use crate::stack::few_layers;
@@ -18,8 +19,13 @@ pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
     match &args.address {
         Explained::Place(address) => {
             few_layers(address)?;
-            let text = cepa::stack::explain(address).to_string();
-            exit::print(&format!("{}\n", text.trim_end()))
+            let told = cepa::stack::explain(address);
+            let width = told.lines().map(|(word, _)| word.len()).max().unwrap_or(0);
+            let mut text = String::new();
+            for (word, meaning) in told.lines() {
+                let _ = writeln!(text, "{}", beside(&format!("{word:width$}  "), meaning));
+            }
+            exit::print(&text)
         }
         Explained::Peer(address) => {
             exit::print(&lines(&of_peer(address, "with --local-hints only")))
@@ -35,7 +41,7 @@ type Line = (&'static str, String);
 fn lines(all: &[Line]) -> String {
     let mut text = String::new();
     for (word, meaning) in all {
-        let _ = writeln!(text, "{word:8}  {meaning}");
+        let _ = writeln!(text, "{}", beside(&format!("{word:8}  "), meaning));
     }
     text
 }
@@ -64,12 +70,32 @@ fn of_introduction(it: &Introduction) -> Vec<Line> {
     };
     all.push(("for", recipient));
     all.extend(it.issuers().into_iter().map(|id| ("from", who(id))));
+    all.push(("uses", uses(it.uses())));
+    all.push(("further", further(it.further())));
     all.push(("until", time(it.expires())));
     all.push((
         "checked",
         "not here: the peer whose service it is judges it when it is used".to_owned(),
     ));
     all
+}
+
+/// How many connections there are in it.
+pub(crate) fn uses(uses: Option<u32>) -> String {
+    match uses {
+        None => "any number of times".to_owned(),
+        Some(1) => "once".to_owned(),
+        Some(n) => format!("{n} times"),
+    }
+}
+
+/// Whether it can be passed on.
+pub(crate) fn further(further: u8) -> String {
+    match further {
+        0 => "not to be passed on".to_owned(),
+        1 => "may be passed on once".to_owned(),
+        n => format!("may be passed on {n} times, one behind the other"),
+    }
 }
 
 fn of_invitation(it: &Invitation) -> Vec<Line> {
@@ -88,13 +114,14 @@ fn of_invitation(it: &Invitation) -> Vec<Line> {
     ]
 }
 
-/// A peer, with its name if it has one here.
+/// A peer, with the names that it has here.
 fn who(id: PeerId) -> String {
-    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
-    let known = known.as_ref();
-    match known.and_then(|known| known.peers().find(|peer| peer.id == id)) {
-        Some(peer) => format!("{id}, known here as {}", peer.name()),
-        None => id.to_string(),
+    let known = folder::known_as(id);
+    let names: Vec<&str> = known.iter().map(KnownPeer::name).collect();
+    if names.is_empty() {
+        id.to_string()
+    } else {
+        format!("{id}, known here as {}", names.join(" and "))
     }
 }
 
@@ -124,12 +151,20 @@ fn transport(endpoint: &Endpoint) -> String {
 
 /// How long there is until then.
 fn time(until: UnixTime) -> String {
+    match left(until) {
+        left if left.is_empty() => "expired".to_owned(),
+        left => format!("{left} from now"),
+    }
+}
+
+/// The same as a length; empty where it has passed.
+pub(crate) fn left(until: UnixTime) -> String {
     let left = until.as_secs().saturating_sub(folder::now().as_secs());
     let (days, hours, minutes) = (left / 86_400, left / 3600 % 24, left / 60 % 60);
     match (left, days, hours) {
-        (0, ..) => "expired".to_owned(),
-        (_, 0, 0) => format!("{minutes} min from now"),
-        (_, 0, _) => format!("{hours} h {minutes} min from now"),
-        _ => format!("{days} d {hours} h from now"),
+        (0, ..) => String::new(),
+        (_, 0, 0) => format!("{minutes} min"),
+        (_, 0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
     }
 }

@@ -7,13 +7,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use cepa::identity::{KnownPeersFile, UnixTime};
+use cepa::identity::{KnownPeer, KnownPeers, KnownPeersFile, PeerId, UnixTime};
 
 use crate::exit::{Code, Failure};
 
 /// The known peers of this user.
 pub(crate) fn known_peers() -> Result<KnownPeersFile, Failure> {
     Ok(KnownPeersFile::new(path()?.join("known_peers")))
+}
+
+/// Those of the known peers that have this id; none where the list can't be read.
+pub(crate) fn known_as(id: PeerId) -> Vec<KnownPeer> {
+    let known = known_peers().ok().and_then(|file| file.read().ok());
+    let all = known.iter().flat_map(KnownPeers::peers);
+    all.filter(|peer| peer.id == id).cloned().collect()
 }
 
 /// The time, as certificates and files have it.

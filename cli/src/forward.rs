@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::again::Again;
-use crate::args;
-use crate::exit::{Failure, say};
+use crate::args::{self, Whither};
+use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::join::Join;
 use crate::link::Link;
@@ -44,6 +44,15 @@ const AHEAD: usize = 1024;
 const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
+    if let Whither::Peer(address) = &args.address
+        && !address.service().is_empty()
+    {
+        let why = format!(
+            "each -L names its service: leave /{} out of the address",
+            address.service()
+        );
+        return Err(Failure::new(Code::Usage, why));
+    }
     let identity = id::load(&args.identity)?;
     let mut listeners = Vec::new();
     for local in &args.locals {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use cepa::identity::UnixTime;
-use cepa::protocols::introduction::{Flaw, Introduction, Introductions, Terms};
+use cepa::identity::{Identity, UnixTime};
+use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions, Terms};
 
 use crate::args::{self, Expected, Reference};
 use crate::exit::{self, Code, Failure, say};
 use crate::node::Mesh;
-use crate::{folder, id, node, stack};
+use crate::{explain, folder, id, node, stack};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -20,7 +20,7 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     if let Some(introduction) = &args.revoke {
         let result = introductions.revoke(introduction).await;
         node.shutdown(Duration::ZERO).await;
-        result.map_err(|e| node::introduced(&e, &identity))?;
+        result.map_err(|e| not_revoked(&e, introduction, &identity))?;
         match introduction.address() {
             Some(to) => say(format_args!(
                 "the introduction to the service {} of {} is revoked",
@@ -35,7 +35,45 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, "name a recipient and an address"));
     };
     let introduction = introduce(&introductions, &args, recipient, to)?;
+    say(terms_of(&introduction));
     exit::print(&format!("{introduction}\n"))
+}
+
+/// What was signed, in a line: the code tells a person nothing.
+fn terms_of(it: &Introduction) -> String {
+    let recipient = it.recipient().map_or_else(
+        || "whoever uses it first".to_owned(),
+        |id| match folder::known_as(id).first() {
+            Some(peer) => peer.name().to_owned(),
+            None => format!("{}…", id.short()),
+        },
+    );
+    let service = it.address().map_or("", |address| address.service());
+    format!(
+        "for {recipient}, to {service}, {} within {}; {}",
+        explain::uses(it.uses()),
+        explain::left(it.expires()),
+        explain::further(it.further())
+    )
+}
+
+/// Why an introduction is not taken back.
+fn not_revoked(e: &IntroducedError, it: &Introduction, identity: &Identity) -> Failure {
+    let (IntroducedError::Flaw(Flaw::NotYours)
+    | IntroducedError::Refused {
+        flaw: Flaw::NotYours,
+        ..
+    }) = e
+    else {
+        return node::introduced(e, identity);
+    };
+    let issuers: Vec<String> = it.issuers().iter().map(ToString::to_string).collect();
+    let why = format!(
+        "only who issued an introduction can take it back, and the owner of its service: that is {}, and we are {}",
+        issuers.join(" or "),
+        identity.peer_id()
+    );
+    Failure::new(Code::Refused, why)
 }
 
 fn introduce(

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{
-    AcceptAny, EditError, Invitation, KnownPeer, NotAdmitted, OpenInvitation, Origin, PeerId,
-    Pinned, UnixTime,
+    AcceptAny, EditError, Invitation, KnownPeer, Learned, NotAdmitted, OpenInvitation, Origin,
+    PeerId, Pinned, UnixTime,
 };
 use cepa::node::Node;
 use cepa::protocols::pairing::{self, PairingError, join as use_invitation};
@@ -44,17 +44,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let file = folder::known_peers()?;
     // What would only fail when somebody has come.
     if let Some(name) = &name {
-        KnownPeer::new(name, PeerId::from_bytes([0; 32]))
-            .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
-        if let Some(other) = file.read()?.named(name) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!(
-                    "a peer is named {name} already, its id is {}; choose another name",
-                    other.id
-                ),
-            ));
-        }
+        is_free(name)?;
     }
     let identity = id::load(&args.identity)?;
     let mut config = node::config(&identity, Arc::new(AcceptAny));
@@ -71,10 +61,12 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let code = invitation
         .code()
         .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
-    if args.qr {
-        exit::print(&qr::of(&code)?)?;
-    }
-    exit::print(&format!("{}\n", *code))?;
+    let picture = if args.qr {
+        qr::of(&code)?
+    } else {
+        String::new()
+    };
+    exit::hand_over(&format!("{picture}{}\n", *code))?;
     say(format_args!(
         "listening on {listening} for {} minutes; on the other machine, run: cepa join CODE",
         args.minutes
@@ -95,7 +87,23 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     let joiner = joined?;
     let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
     say(format_args!("{joiner} has joined, and is known as {name}"));
+    say(format_args!(
+        "to offer it something: cepa serve tcp:HOST:PORT --service NAME=ADDR --allow @{name}"
+    ));
     Ok(())
+}
+
+/// Whether a peer can get this name.
+fn is_free(name: &str) -> Result<(), Failure> {
+    let usage = |e: String| Failure::new(Code::Usage, e);
+    KnownPeer::new(name, PeerId::from_bytes([0; 32])).map_err(|e| usage(e.to_string()))?;
+    match folder::known_peers()?.read()?.named(name) {
+        None => Ok(()),
+        Some(other) => Err(usage(format!(
+            "a peer is named {name} already, its id is {}; choose another name",
+            other.id
+        ))),
+    }
 }
 
 /// Writes the joiner down, under a name that is free.
@@ -128,6 +136,10 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         args.code
     };
     let usage = |e: String| Failure::new(Code::Usage, e);
+    // What would only fail when the code is used up.
+    if let Some(name) = &args.name {
+        is_free(name)?;
+    }
     let invitation: Invitation = code.parse().map_err(|e| usage(format!("{e}")))?;
     if folder::now() > invitation.expires() {
         return Err(Failure::new(
@@ -183,6 +195,24 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let place = trust::place(&address).unwrap_or_default();
     let met = folder::known_peers()?.meet(&place, invitation.id(), Origin::Invited, folder::now());
     match met {
+        Ok(Some(Learned::Met { name, id, .. })) => {
+            let name = match args.name {
+                Some(new) if new != name => {
+                    folder::known_peers()?.edit(|known| known.rename(&name, &new))?;
+                    new
+                }
+                _ => name,
+            };
+            say(format_args!(
+                "{name} is known from now on: {id}, at {place}"
+            ));
+            say(format_args!(
+                "to use what it offers: cepa connect cepa://@{name}/SERVICE"
+            ));
+            say(format_args!(
+                "if it serves at another address than it invited at, first: cepa peer add {name} {id} --at tcp:HOST:PORT"
+            ));
+        }
         Ok(Some(learned)) => say(learned),
         Ok(None) => say(format_args!(
             "{address} is peer {}, as before",

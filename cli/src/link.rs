@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use cepa::Side;
-use cepa::identity::{Identity, Origin, PeerId, Refusal, TrustPolicy};
+use cepa::identity::{Identity, KnownPeer, Origin, PeerId, Refusal, TrustPolicy};
 use cepa::link::ChatterSink;
 use cepa::mux::Substream;
 use cepa::node::Node;
@@ -254,6 +254,9 @@ fn askable(
 pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
     match refusal {
         Refusal::Unknown { presented } => {
+            if let Some(peer) = folder::known_as(*presented).first() {
+                return elsewhere(peer, address);
+            }
             let run = exit::command_with("--expect", &presented.to_string());
             Failure::new(
                 Code::UnknownPeer,
@@ -271,6 +274,30 @@ pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
         )),
         refusal => Failure::from(TlsError::Refused(refusal.clone())),
     }
+}
+
+/// A known peer answers at a place that it is not known at.
+fn elsewhere(peer: &KnownPeer, address: &Endpoint) -> Failure {
+    let name = exit::quoted(peer.name());
+    let run = match trust::place(address) {
+        Some(place) => format!(
+            "to enter this place too, run: cepa peer add {name} {} --at {}",
+            peer.id,
+            exit::quoted(&place)
+        ),
+        None => format!(
+            "to go on with it, run: {}",
+            exit::command_with("--expect", &format!("@{name}"))
+        ),
+    };
+    Failure::new(
+        Code::UnknownPeer,
+        format!(
+            "{address} is answered by your known peer {}, which is {}; {run}",
+            peer.name(),
+            ask::places(peer)
+        ),
+    )
 }
 
 async fn explained(

@@ -1,7 +1,8 @@
 //! Lines on standard error that a peer can cause, bounded: whoever connects, fails and connects again as fast as
 //! it can fills nobody's disk and hides nobody else's lines.
 //!
-//! About one peer at most [`PER_SECOND`] lines are shown in any second. The others are counted, and told in one
+//! About one peer at most [`PER_SECOND`] lines are shown in any second, and as many again of the comings and goings of its
+//! sessions: those are frequent where nothing is wrong, and must not use up the room of what is. The others are counted, and told in one
 //! line, `PEER: … and N more lines`, which is one of those of its second. An authenticated peer is known by its id,
 //! a stranger by the host that it comes from (an IPv6 host by its /64, since whoever has one address there has
 //! all of them). [`Bound`] decides, and is told the time; the rest of this file prints.
@@ -233,6 +234,14 @@ fn log() -> MutexGuard<'static, (Bound, bool)> {
     LOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the lines about sessions are counted under, beside all else about that peer.
+const SESSIONS: &str = "sessions of ";
+
+/// As [`say_of`], for a session that came or went as sessions do.
+pub(crate) fn say_of_session(peer: impl fmt::Display, line: impl fmt::Display) {
+    say_of(format_args!("{SESSIONS}{peer}"), line);
+}
+
 /// One line on standard error about what `peer` did. To be called inside the runtime.
 pub(crate) fn say_of(peer: impl fmt::Display, line: impl fmt::Display) {
     let peer = peer.to_string();
@@ -271,7 +280,10 @@ async fn tell_later() {
 
 fn held_back(peer: &str, more: u64) -> String {
     let lines = if more == 1 { "line" } else { "lines" };
-    format!("{peer}: … and {more} more {lines} about it")
+    match peer.strip_prefix(SESSIONS) {
+        Some(peer) => format!("{peer}: … and {more} more {lines} about its sessions"),
+        None => format!("{peer}: … and {more} more {lines} about it"),
+    }
 }
 
 /// That events came faster than they could be written.

@@ -7,6 +7,7 @@ mod again;
 mod args;
 mod ask;
 mod child;
+mod columns;
 mod connect;
 mod console;
 mod daemon;

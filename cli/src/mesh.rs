@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
 use crate::args::{Mesh, MeshStatus};
+use crate::columns::beside;
 use crate::exit::{self, Code, Failure};
 
 /// Time for the node to answer.
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: u64 = 4 << 20;
 /// Longest cell in bytes: a path through several relays.
 const MOST_WORD: usize = 1024;
+
+/// Characters of a peer id where it stands in a line with other things.
+const SHORT: usize = 12;
 
 pub(crate) async fn run(args: Mesh) -> Result<(), Failure> {
     let Mesh::Status(args) = args;
@@ -66,9 +70,13 @@ fn table(status: &Value) -> String {
     };
     let mut out = String::new();
     let _ = writeln!(out, "peer        {}", word(&status["peer"]));
-    let _ = writeln!(out, "listening   {}", words(&status["listening"]));
-    let _ = writeln!(out, "services    {}", words(&status["services"]));
-    let _ = writeln!(out, "registered  {}", words(&status["registered"]));
+    for list in ["listening", "services", "registered"] {
+        let _ = writeln!(
+            out,
+            "{}",
+            beside(&format!("{list:10}  "), &words(&status[list]))
+        );
+    }
     for role in ["relay", "carrier"] {
         if let Some(counts) = status[role].as_object() {
             let all: Vec<String> = counts
@@ -81,7 +89,7 @@ fn table(status: &Value) -> String {
     let sessions = status["sessions"].as_array().map_or(&[][..], Vec::as_slice);
     let _ = writeln!(out, "sessions    {}", sessions.len());
     if !sessions.is_empty() {
-        let _ = writeln!(out, "\n{:52}  {:7}  {:7}  PATH", "PEER", "BY", "STREAMS");
+        let _ = writeln!(out, "\n{:13}  BY    STREAMS  PATH", "PEER");
     }
     for session in sessions {
         let by = if session["dialled"] == Value::Bool(true) {
@@ -89,10 +97,15 @@ fn table(status: &Value) -> String {
         } else {
             "them"
         };
+        // Whole with --json: a line of a terminal has no room for it.
+        let mut peer = word(&session["peer"]);
+        if peer.len() > SHORT && peer.is_ascii() {
+            peer.truncate(SHORT);
+            peer.push('…');
+        }
         let _ = writeln!(
             out,
-            "{:52}  {by:7}  {:7}  {}",
-            word(&session["peer"]),
+            "{peer:13}  {by:4}  {:7}  {}",
             clean(&session["streams"].to_string(), MOST_WORD),
             word(&session["path"]),
         );

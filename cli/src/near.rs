@@ -44,6 +44,8 @@ pub(crate) struct Near {
     child: Option<Watched>,
     pub(crate) stream: Stream,
     outbox: Option<Outbox>,
+    /// Of the service.
+    name: String,
     /// The command has written a line to its standard error, which waits in the outbox.
     line: Arc<Notify>,
     session: Session,
@@ -82,6 +84,7 @@ impl Near {
             child,
             stream,
             outbox,
+            name: name.to_owned(),
             line,
             session: session.clone(),
             memory: memory.clone(),
@@ -129,6 +132,14 @@ impl Near {
         };
         leave(&mut far, wire).await;
         Err(failed)
+    }
+
+    /// Sends a message to who wants any, before all that comes.
+    pub(crate) fn tell(&self, message: Message) {
+        if let Some(outbox) = &self.outbox {
+            outbox.push(message);
+            self.line.notify_one();
+        }
     }
 
     /// Closes a terminal, and gives the command that had it a moment to go by itself.
@@ -211,7 +222,11 @@ impl Near {
                         outbox.push(Message::Ended(status));
                     }
                     if let Some(end) = exit.as_ref().filter(|end| end.failed) {
-                        say_of(self.session.peer().id(), end);
+                        let peer = self.session.peer().id();
+                        say_of(
+                            peer,
+                            format_args!("service {} for {}…: {end}", self.name, peer.short()),
+                        );
                     }
                 }
             }

@@ -1,7 +1,8 @@
 //! Nodes for commands: a peer that is reached by its id, a server that is registered at relays, and what a
 //! node tells on standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use cepa::identity::{Identity, PeerId, Pinned, Refusal, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
     AttemptError, DialError, Event, Events, Hint, KnownPlaces, ListenError, ListenerEnd, Listening,
-    Node, NodeConfig, PeerAddr, RouteErrorKind, TurnedAway,
+    Node, NodeConfig, PeerAddr, Refused, RouteErrorKind, TurnedAway,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
+use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::{RegisterError, RelayConfig, RelayEvent, Relays};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{Backoff, ConnectError, Session};
@@ -24,8 +26,10 @@ use futures::future::join_all;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
-use crate::log::{self, say_of, say_once_a_minute};
+use crate::log::{self, say_of, say_of_session, say_once_a_minute};
+use crate::signal::Signals;
 use crate::{folder, stack};
 
 /// How long sessions may take to end in order once a command was asked to.
@@ -309,12 +313,8 @@ pub(crate) async fn dial(
 
 /// The command that enters where a peer is, by the name that it has if it is known.
 pub(crate) fn enter(peer: PeerId) -> String {
-    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
-    let name = known.and_then(|known| {
-        let peer = known.peers().find(|known| known.id == peer)?;
-        Some(peer.name().to_owned())
-    });
-    let name = name.as_deref().unwrap_or("NAME");
+    let known = folder::known_as(peer);
+    let name = known.first().map_or("NAME", |peer| peer.name());
     format!("cepa peer add {name} {peer} --at tcp:HOST:PORT")
 }
 
@@ -335,6 +335,8 @@ pub(crate) struct Report {
     pub(crate) pins: Vec<PeerId>,
     /// The addresses of this node through relays.
     pub(crate) reachable: Vec<PeerAddr>,
+    /// There is one session, and the command ends with it: what it says is read at the other end of that, by who has started it there.
+    pub(crate) alone: bool,
 }
 
 impl Report {
@@ -342,10 +344,14 @@ impl Report {
     pub(crate) fn start(self, node: &Node) {
         let mut events = node.events();
         tokio::spawn(async move {
-            let mut missed = 0;
+            let (mut missed, mut asked) = (0, Asked::default());
             while let Some((lost, event)) = next_event(&mut events, &mut missed).await {
                 lost.iter().for_each(say);
-                self.print(&event);
+                match asked.once(&event) {
+                    Told::AsItIs => self.print(&event),
+                    Told::As(other) => self.print(&other),
+                    Told::Already => {}
+                }
             }
         });
     }
@@ -354,6 +360,8 @@ impl Report {
         match event {
             // The command prints these itself, with who listens.
             Event::Listening { .. } => {}
+            Event::SessionUp { .. } if self.alone => {}
+            Event::SessionDown { end, .. } if self.alone && end.is_clean() => {}
             // As the one session of `serve stdio:`, below.
             Event::ListenerEnded { at } if one_session(at) => {}
             Event::TurnedAway {
@@ -374,8 +382,9 @@ impl Report {
                     _ => say_of(source, event),
                 }
             }
+            Event::SessionDown { peer, end, .. } if end.is_clean() => say_of_session(peer, event),
             Event::SessionUp { peer, path } => {
-                say_of(peer, event);
+                say_of_session(peer, event);
                 if !path.dialled && !self.pins.is_empty() && !self.pins.contains(peer) {
                     say_of(
                         peer,
@@ -385,6 +394,8 @@ impl Report {
                     );
                 }
             }
+            // The command tells it, with the name.
+            _ if matches!(event.protocol(), Some(PairingEvent::Joined { .. })) => {}
             _ => {
                 match event.peer() {
                     // Whoever asks for it may ask often.
@@ -426,6 +437,14 @@ impl Report {
                 format!("refused {from}: peer {presented} is not allowed{allow}"),
             );
         }
+        if let Some(TlsError::RefusedByPeer { alert: UNKNOWN }) = exit::tls(error) {
+            return Failure::new(
+                Code::Refused,
+                format!(
+                    "{from}: it does not know our identity (yet) and left: somebody there may be being asked (TLS alert {UNKNOWN})"
+                ),
+            );
+        }
         // We are who was dialled: what helps who dials would be false advice here.
         if exit::tls(error).is_some_and(exit::refused_for_our_id) {
             return Failure::new(
@@ -449,6 +468,88 @@ impl Report {
                 reason: TurnedAway::Connect(error),
             } => self.refused(&error, &from),
             end => Failure::new(Code::Other, end.to_string()),
+        }
+    }
+}
+
+/// The alert of who does not know us: certificate_unknown (RFC 8446, section 6.2).
+const UNKNOWN: u8 = 46;
+
+/// Services that were asked for in a form of the tool's and are asked for once more by their name alone: of a mistyped name
+/// there is one line to read, with the name that was typed.
+#[derive(Debug, Default)]
+struct Asked(VecDeque<(PeerId, String)>);
+
+/// What is said of an event.
+enum Told {
+    AsItIs,
+    As(Box<Event>),
+    Already,
+}
+
+impl Asked {
+    /// Names that are remembered. More than are asked for at once, and few enough to be looked through.
+    const MOST: usize = 64;
+
+    fn once(&mut self, event: &Event) -> Told {
+        let Event::Refused {
+            peer,
+            service,
+            reason: reason @ Refused::NotOpen,
+        } = event
+        else {
+            return Told::AsItIs;
+        };
+        let forms = [wire::EXEC_PREFIX, wire::PREFIX];
+        let Some(plain) = forms.iter().find_map(|form| service.strip_prefix(form)) else {
+            let here = |(p, s): &(PeerId, String)| p == peer && s == service;
+            return match self.0.iter().position(here) {
+                Some(at) => {
+                    self.0.remove(at);
+                    Told::Already
+                }
+                None => Told::AsItIs,
+            };
+        };
+        if plain.is_empty() {
+            // The only service, which is had by no name, and so in no form.
+            return Told::Already;
+        }
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((*peer, plain.to_owned()));
+        Told::As(Box::new(Event::Refused {
+            peer: *peer,
+            service: plain.to_owned(),
+            reason: reason.clone(),
+        }))
+    }
+}
+
+/// How long a node may take to end before it is told what it waits for.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How long an end without any patience may take.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Ends a node that was asked to end. Sessions have a moment to finish; who asks once more need not wait for that.
+pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
+    let open = node.sessions().len();
+    let mut ending = pin!(node.shutdown(GOODBYE));
+    tokio::select! {
+        () = &mut ending => return,
+        () = tokio::time::sleep(QUIET) => {}
+    }
+    let sessions = if open == 1 { "session" } else { "sessions" };
+    say(format_args!(
+        "waiting for {open} {sessions} to end, {} s at most; ^C again ends it at once",
+        GOODBYE.as_secs()
+    ));
+    tokio::select! {
+        () = ending => {}
+        () = signals.asked_to_end() => {
+            let _ = tokio::time::timeout(AT_ONCE, node.shutdown(Duration::ZERO)).await;
         }
     }
 }

@@ -3,16 +3,17 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use cepa::identity::{
     EditError, FollowError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin,
-    place_of, rotations_from_text,
+    PeerId, place_of, rotations_from_text,
 };
 use cepa::node::Hint;
 
 use crate::args::{Peer, PeerAdd, PeerVerify};
+use crate::columns::beside;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 
@@ -56,8 +57,24 @@ impl From<KnownPeersError> for Failure {
 fn list(file: &KnownPeersFile) -> Result<(), Failure> {
     let known = file.read()?;
     let mut text = String::new();
+    // As they stand in the file for a program, and in columns for a person.
+    let in_columns = io::stdout().is_terminal();
+    let width = known.peers().map(|peer| peer.name().len()).max();
+    let width = width.unwrap_or(0);
     for peer in known.peers() {
-        let _ = writeln!(text, "{peer}");
+        let line = peer.to_string();
+        let begin = format!("{} {}", peer.name(), peer.id);
+        match line.strip_prefix(&begin) {
+            Some(rest) if in_columns => {
+                let _ = writeln!(text, "{:width$}  {}", peer.name(), peer.id);
+                if !rest.trim().is_empty() {
+                    let _ = writeln!(text, "{}", beside(&format!("{:width$}  ", ""), rest.trim()));
+                }
+            }
+            _ => {
+                let _ = writeln!(text, "{line}");
+            }
+        }
     }
     exit::print(&text)?;
     let damaged: Vec<_> = known.damaged().collect();
@@ -101,6 +118,20 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
             )
         })?);
     }
+    // A new key of the peer would be learned under one of two names alone.
+    let same = folder::known_as(args.id);
+    let is_new = file.read()?.named(&args.name).is_none();
+    if let Some(other) = same.first()
+        && is_new
+    {
+        let (other, name) = (exit::quoted(other.name()), exit::quoted(&args.name));
+        return Err(Failure::new(
+            Code::Local,
+            format!(
+                "this id is known as {other} already: to add a place, use that name; to call it something else: cepa peer rename {other} {name}"
+            ),
+        ));
+    }
     let peer = file.edit(|known| {
         let there = known.named(&args.name).map(|peer| peer.id);
         if there == Some(args.id) {
@@ -132,6 +163,13 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
         };
         known.named(&args.name).cloned().ok_or_else(missing)
     })?;
+    if let Some(other) = same.iter().find(|peer| peer.name() != args.name) {
+        say(format_args!(
+            "note: {} is known as {} too; `cepa peer rm` takes one of the names away",
+            args.id,
+            other.name()
+        ));
+    }
     let at = if peer.places.is_empty() {
         "without an address".to_owned()
     } else {
@@ -141,8 +179,46 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the owner of a peer sees of its id.
+enum Seen {
+    Id(PeerId),
+    /// One space between two of them, in lower case.
+    Words(String),
+}
+
+impl Seen {
+    fn of(words: &[String]) -> Result<Self, Failure> {
+        let all = words.join(" ").to_lowercase();
+        let all: Vec<&str> = all.split_whitespace().collect();
+        // How many an id has.
+        let count = PeerId::from_bytes([0; 32]).words().split(' ').count();
+        match all.as_slice() {
+            [id] => match id.parse() {
+                Ok(id) => Ok(Self::Id(id)),
+                Err(e) => Err(Failure::new(
+                    Code::Usage,
+                    format!("{e} (or its {count} words, as `cepa id show --words` has them)"),
+                )),
+            },
+            words if words.len() == count => Ok(Self::Words(words.join(" "))),
+            words => Err(Failure::new(
+                Code::Usage,
+                format!("an id has {count} words, and these are {}", words.len()),
+            )),
+        }
+    }
+
+    fn agrees(&self, id: PeerId) -> bool {
+        match self {
+            Self::Id(seen) => *seen == id,
+            Self::Words(words) => *words == id.words(),
+        }
+    }
+}
+
 /// Compares what its owner reads out with what is known, and notes that they agree.
 fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
+    let seen = Seen::of(&args.seen)?;
     let known = file.edit(|known| {
         let peer = known
             .named(&args.name)
@@ -150,22 +226,32 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
                 name: args.name.clone(),
             })?;
         let id = peer.id;
-        if id == args.id {
+        if seen.agrees(id) {
             known.change(&args.name, |peer| peer.how = Some(Origin::Verified))?;
         }
         Ok(id)
     })?;
-    if known == args.id {
+    if seen.agrees(known) {
         say(format_args!("{} is {known}, and verified", args.name));
         return Ok(());
     }
     let name = exit::quoted(&args.name);
+    let Seen::Id(id) = seen else {
+        return Err(Failure::new(
+            Code::Identity,
+            format!(
+                "the words differ: {} is known as {known}, in words: {}; read them once more, and do not use it until you know why",
+                args.name,
+                known.words()
+            ),
+        ));
+    };
     Err(Failure::new(
         Code::Identity,
         format!(
             "the ids differ: {} is known as {known}, and this is {}; do not use it until you know why: \
-             if its owner has changed the key, run: cepa peer add {name} {} --replace",
-            args.name, args.id, args.id
+             if its owner has changed the key, run: cepa peer add {name} {id} --replace",
+            args.name, id
         ),
     ))
 }

@@ -5,7 +5,7 @@ use cepa::protocols::sealed::CarrierConfig;
 
 use crate::args;
 use crate::exit::{Code, Failure, say};
-use crate::node::{self, GOODBYE, Mesh, Report};
+use crate::node::{self, Mesh, Report};
 use crate::signal::Signals;
 use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};
@@ -43,6 +43,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         by_option: true,
         pins: trust::pins(&args.allow),
         reachable,
+        alone: false,
     };
     report.start(node);
     let mut signals = Signals::watch();
@@ -62,7 +63,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
             )),
         }
     }
-    if args.allow.is_empty() {
+    if trust::nobody(&args.allow) {
         say(
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
@@ -71,6 +72,6 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    node.shutdown(GOODBYE).await;
+    node::leave(node, &mut signals).await;
     result
 }

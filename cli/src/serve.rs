@@ -9,13 +9,13 @@ use std::sync::Arc;
 use cepa::identity::{AcceptAny, PeerId, TrustPolicy};
 use cepa::node::{Access, Listening};
 use cepa::tls::TlsConfig;
-use cepa::transports::Target;
+use cepa::transports::{Endpoint, Target};
 use tokio::task::JoinSet;
 
 use crate::args;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::node::{self, Bound, GOODBYE, Mesh, Report};
+use crate::node::{self, Bound, Mesh, Report};
 use crate::sealed;
 use crate::service::{self, Services};
 use crate::signal::Signals;
@@ -83,6 +83,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             trust::pins(&args.allow)
         },
         reachable,
+        alone: args.register.is_empty() && args.listen.iter().all(on_stdio),
     };
     report.clone().start(node);
     let alone = args.listen.len() + args.register.len() == 1;
@@ -94,7 +95,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mut signals = Signals::watch();
     let id = identity.peer_id();
     for bound in &bound {
-        if let Bound::Listening(listener) = bound {
+        // Whoever has started it for one session sees by that session that it is there.
+        if let (Bound::Listening(listener), false) = (bound, report.alone) {
             say_listening(listener, id);
         }
     }
@@ -104,7 +106,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             other.peer_id()
         ));
     }
-    if args.allow.is_empty() && !introduced {
+    if trust::nobody(&args.allow) && !introduced {
         say(
             "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
         );
@@ -128,12 +130,16 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    node.shutdown(GOODBYE).await;
+    node::leave(node, &mut signals).await;
     result
 }
 
 fn say_listening(listener: &Listening, id: PeerId) {
     say(format_args!("listening on {} as {id}", listener.endpoint()));
+}
+
+fn on_stdio(at: &Endpoint) -> bool {
+    matches!(at.target(), Target::Stdio)
 }
 
 /// Waits for the end of the last listener; the first failure is the command's.

@@ -41,7 +41,16 @@ use crate::told::broke_off;
 const PARTING: Duration = Duration::from_millis(500);
 
 /// What a peer reads where the address behind a service can't be opened.
-const UNREACHABLE: &str = "the service cannot be reached at the moment";
+const UNREACHABLE: &str =
+    "the service cannot be reached at the moment; the log of who offers it says why";
+
+/// What somebody at a console reads where the command has no terminal.
+const NO_TERMINAL: &str =
+    "no terminal at the other end: no echo, ^C and ^D are bytes; pty=yes gives one";
+
+fn is_command(to: &Endpoint) -> bool {
+    matches!(to.target(), transports::Target::Exec { .. })
+}
 
 /// What serves the services of a node.
 #[derive(Debug)]
@@ -123,9 +132,12 @@ impl Services {
         let (this, target) = (Arc::clone(self), service.target.clone());
         let offered = (target.clone(), access.clone());
         self.list().insert(service.name.clone(), offered);
+        // Whoever names none gets the only one.
+        let name = service.name.clone();
         let serve = move |call: Call| {
             let (this, target) = (Arc::clone(&this), target.clone());
-            async move { this.serve(call, target).await }
+            let name = name.clone();
+            async move { this.serve(call, &name, target).await }
         };
         node.serve(&service.name, access, serve)
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
@@ -143,8 +155,8 @@ impl Services {
     }
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
-    async fn serve(&self, call: Call, target: Target) {
-        let (peer, name) = (call.peer().id(), call.service().to_owned());
+    async fn serve(&self, call: Call, name: &str, target: Target) {
+        let peer = call.peer().id();
         // There may be thousands, so each is as large as what it does.
         let serving: BoxFuture<'_, Result<(), String>> = match &target {
             Target::Echo => Box::pin(self.echo(call)),
@@ -153,11 +165,12 @@ impl Services {
                 let done = self.forwarder.forward(call, to).await;
                 done.map_err(|e| e.to_string())
             }),
-            Target::Dial(to) => Box::pin(self.dial(&name, to, call)),
+            Target::Dial(to) => Box::pin(self.dial(name, to, call)),
         };
         if let Err(e) = serving.await {
-            let line = format!("service {name}: {e}");
-            say_once_a_minute(peer, &line, &line);
+            let kind = format!("service {name}: {e}");
+            let line = format!("service {name} for {}…: {e}", peer.short());
+            say_once_a_minute(peer, &kind, &line);
         }
     }
 
@@ -189,8 +202,9 @@ impl Services {
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
         };
         if let Err(e) = served {
-            let line = format!("service {name}: {e}");
-            say_once_a_minute(peer, &line, &line);
+            let kind = format!("service {name}: {e}");
+            let line = format!("service {name} for {}…: {e}", peer.short());
+            say_once_a_minute(peer, &kind, &line);
         }
     }
 
@@ -242,6 +256,10 @@ impl Services {
         let terminal = Terminal::default();
         let near = Box::pin(Near::open(name, to, &terminal, &peer, Some(outbox.clone()))).await;
         let (call, near) = Box::pin(opened(call, near)).await?;
+        if near.stream.control().is_some() && is_command(to) {
+            // Whoever has one too is better off with a console.
+            near.tell(Message::Terminal(terminal));
+        }
         let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
         near.serve(to, far, |far| far.inner_mut().wire_mut()).await
     }
@@ -284,6 +302,9 @@ impl Services {
             }
         };
         served.joined_to(&near.stream);
+        if near.stream.control().is_none() && is_command(to) {
+            near.tell(Message::Stderr(NO_TERMINAL.to_owned()));
+        }
         let ended = near.join(&mut served.far).await;
         if let Ok(Ended::Near(e)) = &ended {
             outbox.push(Message::Ended(broke_off()));

@@ -1,9 +1,12 @@
 //! Standard error, written by a thread of its own: a pipe that nobody reads, or a terminal that was stopped with ^S, holds up that
 //! thread and nothing else. Lines wait in a queue of fixed length; when it is full they are dropped, and counted in the
 //! next one that there is room for.
+//!
+//! While a console has the terminal, a line feed alone does not go to the start of the line, so lines end with CR LF then. The thread
+//! asks when it writes, and not when a line is queued: the terminal may have changed in between.
 
-use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
@@ -22,6 +25,36 @@ enum Item {
 }
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether standard error is a terminal that is raw, or about to be.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// To be said before the terminal becomes raw, and after it no longer is. A file keeps its plain lines.
+pub(crate) fn raw(yes: bool) {
+    RAW.store(yes && io::stderr().is_terminal(), Ordering::SeqCst);
+    if yes {
+        // What is being written at the moment ends as it was.
+        flush(BEFORE_RAW);
+    }
+}
+
+/// How long a terminal may take to show what was said before it becomes raw.
+const BEFORE_RAW: Duration = Duration::from_secs(1);
+
+/// The text with each line feed behind a carriage return, where the terminal is raw.
+fn ended(text: Vec<u8>, raw: bool) -> Vec<u8> {
+    if !raw {
+        return text;
+    }
+    let mut out = Vec::with_capacity(text.len() + 8);
+    for byte in text {
+        if byte == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(byte);
+    }
+    out
+}
 
 /// `None` where no thread could be started: then the caller writes.
 static QUEUE: LazyLock<Option<SyncSender<Item>>> = LazyLock::new(|| {
@@ -64,15 +97,25 @@ fn run(items: &Receiver<Item>) {
     while let Ok(item) = items.recv() {
         let _ = match item {
             // One write a line, so that lines of several processes do not mix.
-            Item::Text(text) => stderr.write_all(&text),
+            Item::Text(text) => stderr.write_all(&ended(text, RAW.load(Ordering::SeqCst))),
             Item::Flush(done) => done.send(()).map_err(|_| io::ErrorKind::BrokenPipe.into()),
         };
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let _ = writeln!(
-                stderr,
-                "({dropped} lines were dropped: nobody read standard error for a while)"
-            );
+            let line =
+                format!("({dropped} lines were dropped: nobody read standard error for a while)\n");
+            let _ = stderr.write_all(&ended(line.into_bytes(), RAW.load(Ordering::SeqCst)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_terminal_gets_a_carriage_return_with_each_line_feed_and_one_only() {
+        assert_eq!(ended(b"a\nb\r\n".to_vec(), true), b"a\r\nb\r\n");
+        assert_eq!(ended(b"a\nb\r\n".to_vec(), false), b"a\nb\r\n");
     }
 }

@@ -7,6 +7,7 @@
 //! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, `cepa.console.NAME`; docs/PROTOCOL.md). A peer
 //! that refuses the form is asked for the service by its name alone; the failure of a command is a reset then.
 
+use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa::mux::Substream;
@@ -14,7 +15,7 @@ use cepa::onion::Onion;
 use cepa::session::{OpenError, ServiceName, Session};
 
 use crate::console::framed::Framed;
-use crate::console::wire::{Message, Status};
+use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure};
 
 /// What a service's peer reads behind its output.
@@ -128,6 +129,7 @@ pub(crate) async fn open(
     tell: fn(&str),
 ) -> Result<Opened, OpenError> {
     let name = format!("{prefix}{service}");
+    let at_terminal = prefix == wire::EXEC_PREFIX && io::stdin().is_terminal();
     // With the prefix the name may be too long.
     if ServiceName::check(&name).is_ok() {
         match session.open(&name).await {
@@ -136,6 +138,9 @@ pub(crate) async fn open(
                 let hear = move |message| match message {
                     Message::Ended(status) => *ending.lock() = Some(status),
                     Message::Stderr(line) => tell(&line),
+                    Message::Terminal(_) if at_terminal => tell(
+                        "the service has a terminal of its own, which echoes too: use `cepa console`",
+                    ),
                     Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
                 };
                 return Ok(Opened::Framed(Framed::new(far, Box::new(hear))));

@@ -84,6 +84,13 @@ pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> 
     }
 }
 
+/// Whether these words let nobody in as things are.
+pub(crate) fn nobody(allow: &[Who]) -> bool {
+    let known = || folder::known_peers().ok()?.read().ok();
+    allow.iter().all(|who| matches!(who, Who::Known))
+        && (allow.is_empty() || known().is_some_and(|known| known.peers().next().is_none()))
+}
+
 /// Whom words like those of `--allow` name, by their ids: names are looked up now.
 pub(crate) fn access(words: &[Who]) -> Result<Access, Failure> {
     let one = |word: &Who| {

@@ -65,6 +65,14 @@ fn known_peer(rest: &str) -> Result<(KnownPeer, PeerAddr), String> {
     Ok((peer.clone(), address.map_err(|e| format!("{e}"))?))
 }
 
+/// A known peer's name where its id was expected.
+fn meant(word: &str) -> Option<String> {
+    let known = folder::known_peers().ok()?.read().ok()?;
+    known
+        .named(word)
+        .map(|_| format!("the known peer of that name is @{word}"))
+}
+
 /// A word of `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -79,9 +87,10 @@ impl FromStr for Expected {
         if let Some(name) = word.strip_prefix('@') {
             return Ok(Self::Named(name.to_owned()));
         }
-        word.parse()
-            .map(Self::Peer)
-            .map_err(|e| format!("{e} (or @NAME for a known peer)"))
+        word.parse().map(Self::Peer).map_err(|e| {
+            let or = meant(word).unwrap_or_else(|| "or @NAME for a known peer".to_owned());
+            format!("{e} ({or})")
+        })
     }
 }
 
@@ -152,12 +161,71 @@ impl FromStr for Whither {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
-        word.parse().map(Self::Place).map_err(|e| not_a_place(&e))
+        word.parse()
+            .map(Self::Place)
+            .map_err(|e| not_a_place(word, &e))
     }
 }
 
+/// Bytes a second, which may be given in K, M or G.
+pub(crate) fn rate(word: &str) -> Result<u64, String> {
+    let upper = word.to_uppercase();
+    let (number, shift) = match upper.char_indices().last() {
+        Some((at, 'K')) => (upper.get(..at), 10),
+        Some((at, 'M')) => (upper.get(..at), 20),
+        Some((at, 'G')) => (upper.get(..at), 30),
+        _ => (Some(upper.as_str()), 0),
+    };
+    let number = number.and_then(|number| number.parse::<u64>().ok());
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|rate| *rate > 0)
+        .ok_or_else(|| "expected bytes a second from 1 on, as in 500000, 500K or 10M".to_owned())
+}
+
+/// Where a server listens.
+pub(crate) fn listen_addr(word: &str) -> Result<Endpoint, String> {
+    if word.starts_with(node::SCHEME) || without_scheme(word) {
+        return Err(
+            "nobody can listen at a peer: to be reached through that relay, give --register cepa://RELAYID@ADDR".to_owned()
+        );
+    }
+    word.parse().map_err(|e: ParseError| e.to_string())
+}
+
+/// What `cepa pipe` joins.
+pub(crate) fn piped_addr(word: &str) -> Result<Endpoint, String> {
+    let scheme = word.split(':').next().unwrap_or_default();
+    if scheme.to_lowercase().ends_with("listen") {
+        return Err(format!(
+            "{scheme}: `cepa pipe` only connects; `cepa serve` and `cepa forward -L` listen"
+        ));
+    }
+    if word.starts_with(node::SCHEME) || without_scheme(word) {
+        return Err(
+            "`cepa pipe` joins plain streams: for a service of a peer use `cepa connect` or `cepa forward -L`".to_owned()
+        );
+    }
+    word.parse().map_err(|e: ParseError| e.to_string())
+}
+
+/// Whether it is the address of a peer but for what that begins with.
+fn without_scheme(word: &str) -> bool {
+    let id = word.split_once('@').map_or("", |(id, _)| id);
+    id.parse::<PeerId>().is_ok()
+}
+
 /// What else than an endpoint could have stood there, where it begins like none.
-fn not_a_place(e: &ParseError) -> String {
+fn not_a_place(word: &str, e: &ParseError) -> String {
+    if without_scheme(word) {
+        return format!("a peer's address begins with cepa://: cepa://{word}");
+    }
+    if let Some((place, service)) = word.rsplit_once('/')
+        && !service.is_empty()
+        && place.parse::<Endpoint>().is_ok()
+    {
+        return format!("{e}; the service is a word of its own: {place} {service}");
+    }
     if e.expected().contains("scheme") && e.nearest().is_none() {
         format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE, cepa://@NAME/SERVICE of a known one")
     } else {
@@ -233,10 +301,15 @@ impl FromStr for Who {
             ("any", _) => Ok(Self::Any),
             ("known", _) => Ok(Self::Known),
             (_, Some(name)) => Ok(Self::Named(name.to_owned())),
+            ("all" | "anyone" | "everyone" | "everybody" | "*", _) => {
+                Err("everyone is `any`".to_owned())
+            }
             _ => word.parse().map(Self::Peer).map_err(|e| {
-                format!(
-                    "{e} (or @NAME for a known peer, `known` for all of them, `any` for everyone)"
-                )
+                let or = meant(word).unwrap_or_else(|| {
+                    "or @NAME for a known peer, `known` for all of them, `any` for everyone"
+                        .to_owned()
+                });
+                format!("{e} ({or})")
             }),
         }
     }
@@ -328,6 +401,11 @@ impl FromStr for Local {
         let (listen, service) = word
             .rsplit_once('=')
             .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
+        if listen.parse::<u16>().is_ok() {
+            return Err(format!(
+                "{listen} is only a port: give the address too, tcp:127.0.0.1:{listen}={service}"
+            ));
+        }
         let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
         if !listen.is_socket() {
             return Err(format!(
@@ -363,6 +441,32 @@ fn service_name(name: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_given_in_bytes_or_more() {
+        for (word, bytes) in [
+            ("1", 1),
+            ("500k", 512_000),
+            ("10M", 10 << 20),
+            ("2G", 2 << 30),
+        ] {
+            assert_eq!(rate(word), Ok(bytes), "{word}");
+        }
+        for word in [
+            "",
+            "0",
+            "M",
+            "0K",
+            "-1",
+            "10 M",
+            "1.5M",
+            "10MB",
+            "99999999999G",
+            "é",
+        ] {
+            assert!(rate(word).is_err(), "{word}");
+        }
+    }
 
     #[test]
     fn a_service_has_any_name_of_one_word_that_the_wire_can_carry() {

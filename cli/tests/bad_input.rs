@@ -186,7 +186,7 @@ fn a_service_that_cannot_be_reached_is_7_and_the_server_lives_on() {
     for name in ["gone", "missing"] {
         let words = ["connect", &server.address(), name, "--expect", &server.id()];
         place.fails_quietly(&words, 7);
-        let line = server.wait_for(&format!("service {name}: "));
+        let line = server.wait_for(&format!("service {name} for "));
         assert!(
             line.contains("nothing.sock") || line.contains("/nonexistent/program"),
             "{line}"

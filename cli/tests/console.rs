@@ -212,6 +212,50 @@ fn a_shell_has_this_terminal_its_window_and_its_keys() {
     assert_eq!(code, Some(0), "{seen}");
 }
 
+/// A raw terminal goes to the start of a line at a carriage return alone.
+#[test]
+fn no_line_of_the_tool_leaves_the_cursor_where_it_ended() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    for _ in 0..5 {
+        let mut desk = console(&place, &server, "sh");
+        desk.until("? helps");
+        desk.until("ready=");
+        desk.type_in("~?");
+        desk.until("this text");
+        desk.type_in("\r~.");
+        let passed = desk.passed.clone();
+        let (code, rest) = desk.leave();
+        assert_eq!(code, Some(0), "{rest}");
+        let seen = passed + &rest;
+        let bare = seen.replace("\r\n", "");
+        assert!(!bare.contains('\n'), "{seen:?}");
+    }
+}
+
+/// A command that has no terminal looks as if it hung, and one that has one echoes what the terminal here has echoed.
+#[test]
+fn a_service_and_a_command_that_do_not_fit_say_what_would() {
+    let place = Place::new();
+    let server = serve(&place, &["cat=exec:cat", SHELL]);
+    let mut desk = console(&place, &server, "cat");
+    desk.until("no terminal at the other end");
+    desk.type_in("\r~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    let address = server.address();
+    let words = ["connect", &address, "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (24, 80));
+    desk.until("`cepa console`");
+    desk.type_in("exit 0\n");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    // A script is told nothing.
+    let output = place.run_with(&words, b"exit 0\n");
+    let said = text(&output.stderr);
+    assert!(!said.contains("cepa console"), "{said}");
+}
+
 #[test]
 fn how_the_command_ended_is_told_and_fails() {
     let place = Place::new();

@@ -5,7 +5,7 @@ mod common;
 use common::{Place, text};
 
 #[test]
-fn every_transport_has_an_equal_row() {
+fn every_transport_has_an_equal_column() {
     let place = Place::new();
     let output = place.run(&["demo", "--size", "1"]);
     let table = text(&output.stdout);
@@ -20,12 +20,14 @@ fn every_transport_has_an_equal_row() {
         "",
         "no progress where there is no terminal"
     );
+    let line = |word: &str| table.lines().find(|line| line.starts_with(word)).unwrap();
+    let heads = line("transport");
     for transport in ["TCP", "Unix socket", "subprocess", "serial line"] {
-        let row = table
-            .lines()
-            .find(|l| l.starts_with(transport))
-            .unwrap_or_default();
-        assert!(row.ends_with("equal"), "{transport}: {table}");
-        assert!(row.contains('%') && row.contains("MiB/s"), "{row}");
+        assert!(heads.contains(transport), "{transport}: {table}");
     }
+    assert_eq!(line("SHA-256").matches("equal").count(), 4, "{table}");
+    assert_eq!(line("overhead").matches('%').count(), 4, "{table}");
+    assert_eq!(line("throughput").matches("MiB/s").count(), 4, "{table}");
+    let wide = table.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None);
 }

@@ -99,6 +99,8 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
         told.contains(&ids[1]) && told.contains("known as bob"),
         "{told}"
     );
+    assert_eq!(told.matches("has joined").count(), 1, "{told}");
+    assert!(told.contains("--allow @bob"), "what to do next: {told}");
     assert!(
         known(&ann).starts_with(&format!("bob {} first=", ids[1])),
         "{}",
@@ -215,4 +217,52 @@ fn a_code_leads_through_the_network_alone() {
     let joined = bob.run(&["join", &inviter.code, "--at", &socket]);
     assert_eq!(joined.status.code(), Some(0), "{}", text(&joined.stderr));
     assert_eq!(inviter.end().0, Some(0));
+}
+
+/// The joiner names who invited, and is told how to go on.
+#[test]
+fn who_joins_chooses_a_name_and_is_told_what_comes_next() {
+    let (ann, bob) = (Place::new(), Place::new());
+    let inviter = Inviter::start(&ann, &[]);
+    assert!(
+        bob.run(&["peer", "add", "carl", &id(&bob)])
+            .status
+            .success()
+    );
+    // A name that can't be had costs no code.
+    for name in ["carl", "any", "a b"] {
+        let line = failed(&bob.run(&["join", &inviter.code, "--name", name]), 2);
+        assert!(line.contains(name), "{line}");
+    }
+    let output = bob.run(&["join", &inviter.code, "--name", "ann"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for next in [
+        "ann is known from now on",
+        "cepa connect cepa://@ann/SERVICE",
+        &format!("cepa peer add ann {} --at tcp:HOST:PORT", id(&ann)),
+    ] {
+        assert!(told.contains(next), "{next}: {told}");
+    }
+    assert!(known(&bob).contains(&format!("ann {} first=", id(&ann))));
+    assert_eq!(inviter.end().0, Some(0));
+}
+
+/// A code that nobody reads is waited for by nobody.
+#[test]
+fn a_code_that_goes_nowhere_is_an_error_at_once() {
+    let place = Place::new();
+    id(&place);
+    let mut null = place.cepa(&["invite", "tcp:127.0.0.1:0"]);
+    let line = failed(&finish(null.stdout(Stdio::null()).spawn().unwrap()), 8);
+    assert!(line.contains("nowhere"), "{line}");
+    let program = common::bin().display();
+    let mut closed = std::process::Command::new("sh");
+    closed
+        .args(["-c", &format!("{program} invite tcp:127.0.0.1:0 >&-")])
+        .env("CEPA_CONFIG_DIR", place.path("config"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let line = failed(&finish(closed.spawn().unwrap()), 8);
+    assert!(line.contains("nowhere"), "{line}");
 }

@@ -629,7 +629,7 @@ fn a_service_of_another_peer_is_offered_as_ones_own() {
     assert_eq!(text(&output.stdout), SUM);
     let line = place.fails(&["connect", &to_down], 7);
     assert!(line.contains("refused behind a forwarder"), "{line}");
-    forwarder.wait_for("service down: ");
+    forwarder.wait_for("service down for ");
 
     // By a node's file as well; and what leads back here is refused at once.
     let config = format!(

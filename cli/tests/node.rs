@@ -50,7 +50,7 @@ fn a_node_runs_by_its_file_and_follows_its_changes() {
     assert!(table.contains(&listening), "{listening:?} in {table}");
     // It may not have been announced at this moment.
     let start = std::time::Instant::now();
-    while !status(&[]).contains(&friend_id) {
+    while !status(&[]).contains(&format!("{}…", &friend_id[..12])) {
         assert!(start.elapsed() < common::PATIENCE);
     }
     let json = status(&["--json"]);
@@ -286,8 +286,13 @@ fn a_peer_is_introduced_to_a_service_of_a_third_one() {
     let line = place.fails(&["connect", &it, "--identity", &bob], 7);
     assert!(line.contains("as often as it may be"), "{line}");
 
-    // Taken back.
+    // Taken back, by who issued it and nobody else.
     let it = introduce(&[&up[..], &["--uses", "0", "--identity", &alice]].concat());
+    let line = place.fails(&["introduce", "--revoke", &it, "--identity", &bob], 7);
+    assert!(
+        line.contains("only who issued") && line.contains(&alice_id),
+        "{line}"
+    );
     let output = place.run(&["introduce", "--revoke", &it, "--identity", &alice]);
     assert!(
         text(&output.stderr).ends_with(" is revoked\n"),

@@ -51,7 +51,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
 
     let line = place.fails(&["peer", "add", "ann", B], 8);
     assert!(
-        line.contains(A) && line.contains("cepa peer rm ann"),
+        line.contains(A) && line.contains("--replace") && !line.contains("peer rm"),
         "{line}"
     );
     let line = place.fails(&["peer", "verify", "ann", B], 3);
@@ -134,5 +134,45 @@ fn a_file_that_others_can_read_is_refused() {
             line.contains("chmod 600") && line.contains("0644"),
             "{line}"
         );
+    }
+}
+
+/// A key that is replaced moves one name only, so it has only one.
+#[test]
+fn an_id_has_one_name() {
+    let place = Place::new();
+    ok(&place, &["peer", "add", "ann", A]);
+    let line = place.fails(&["peer", "add", "anna", A], 8);
+    assert!(
+        line.contains("known as ann") && line.contains("cepa peer rename ann anna"),
+        "{line}"
+    );
+    ok(&place, &["peer", "add", "ann", A, "--at", "tcp:h:1"]);
+}
+
+/// What is read aloud can be typed.
+#[test]
+fn an_id_is_verified_by_its_words() {
+    let place = Place::new();
+    let (file, id) = place.identity("ann.pem");
+    let words = ok(&place, &["id", "show", "--words", "--identity", &file]);
+    let words: Vec<&str> = words.split_whitespace().collect();
+    ok(&place, &["peer", "add", "ann", &id]);
+    let mut other = words.clone();
+    other.swap(0, 1);
+    let line = place.fails(&[&["peer", "verify", "ann"][..], &other].concat(), 3);
+    assert!(
+        line.contains("the words differ") && line.contains(&words.join(" ")),
+        "{line}"
+    );
+    let line = place.fails(&["peer", "verify", "ann", &words[1..].join(" ")], 2);
+    assert!(line.contains("16 words"), "{line}");
+    assert!(!ok(&place, &["peer", "ls"]).contains("how=verified"));
+    for typed in [
+        [&["peer", "verify", "ann"][..], &words].concat(),
+        vec!["peer", "verify", "ann", &words.join(" ").to_uppercase()],
+    ] {
+        ok(&place, &typed);
+        assert!(ok(&place, &["peer", "ls"]).contains("how=verified"));
     }
 }

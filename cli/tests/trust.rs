@@ -345,6 +345,47 @@ fn a_person_at_a_terminal_is_asked() {
     );
 }
 
+/// As ssh has it: the key is known, only the place is new.
+#[test]
+fn a_known_peer_at_another_place_is_named_and_the_place_can_be_added() {
+    let place = Place::new();
+    let server = server(&place, &["--allow", "any"]);
+    let (id, known_at) = (server.id(), server.address());
+    let port = known_at.rsplit(':').next().unwrap();
+    let address = format!("tcp:localhost:{port}");
+    let added = place.run(&["peer", "add", "bee", &id, "--at", &known_at]);
+    assert!(added.status.success());
+    let line = place.fails_quietly(&["connect", &address, "up"], 4);
+    for part in ["your known peer bee", &known_at, "peer add bee"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let command: Vec<&str> = line
+        .split("run: cepa ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .collect();
+    let bare = place.text("config/known_peers");
+    let before = fs::read_to_string(&bare).unwrap();
+    assert!(place.run(&command).status.success(), "{line}");
+    let output = place.run_with(&["connect", &address, "up"], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    fs::write(&bare, before).unwrap();
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no `script` here to make a terminal with");
+        return;
+    }
+    let (code, shown) = at_terminal(&place, &["connect", &address], "yes\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("your known peer bee"), "{shown}");
+    assert!(shown.contains("Add this place to it?"), "{shown}");
+    let known = fs::read_to_string(&bare).unwrap();
+    assert!(
+        known.contains(&address) && known.contains(&known_at),
+        "{known}"
+    );
+}
+
 #[test]
 fn an_authority_vouches_for_the_host() {
     let place = Place::new();

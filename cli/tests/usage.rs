@@ -139,6 +139,65 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
     }
 }
 
+/// What one knows from elsewhere, or has in the wrong place: the line says where it belongs.
+#[test]
+fn a_guess_is_made_at_what_was_meant() {
+    const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let place = Place::new();
+    assert!(place.run(&["id", "show"]).status.success());
+    assert!(place.run(&["peer", "add", "bee", ID]).status.success());
+    let relay = format!("cepa://{ID}@tcp:h:1");
+    let bare = format!("{ID}@tcp:h:1");
+    let behind = format!("cepa://{ID}@{ID}@tcp:h:1");
+    for (words, says) in [
+        (
+            &["connect", "tcp:h:1", "up", "--allow", "any"][..],
+            "whom to take the other end for is --expect here",
+        ),
+        (
+            &["serve", "tcp:h:1", "--expect", ID],
+            "who may connect is --allow here",
+        ),
+        (
+            &["relay", "tcp:h:1", "--trust-new"],
+            "who may connect is --allow here",
+        ),
+        (
+            &["connect", "tcp:h:1", "--register", "x"],
+            "an option of `cepa serve`",
+        ),
+        (&["connect", "tcp:h:17000/up"], "tcp:h:17000 up"),
+        (
+            &["connect", "up", "tcp:h:1"],
+            "the address comes first: tcp:h:1 up",
+        ),
+        (&["node", "node.toml"], "did you mean --config node.toml?"),
+        (&["serve", "tcp:h:1", "--allow", "all"], "`any`"),
+        (&["serve", "tcp:h:1", "--allow", "bee"], "@bee"),
+        (&["connect", "tcp:h:1", "--expect", "bee"], "@bee"),
+        (
+            &["forward", "tcp:h:1", "-L", "15436=echo"],
+            "tcp:127.0.0.1:15436=echo",
+        ),
+        (&["serve", &relay], "--register cepa://"),
+        (&["relay", &relay], "--register cepa://"),
+        (&["serve", &bare], "--register cepa://"),
+        (&["connect", &bare], "cepa://aaaa"),
+        (&["connect", &behind], "a relay is written relay:aaaa"),
+        (&["pipe", "tcp-listen:7000", "stdio:"], "`cepa forward -L`"),
+        (&["pipe", &relay, "stdio:"], "`cepa connect`"),
+    ] {
+        let line = place.fails(words, 2);
+        assert!(line.contains(says), "{words:?} should say {says:?}: {line}");
+        for wrong in ["tcp:cepa:", "tcp:tcp-", "-- --"] {
+            assert!(!line.contains(wrong), "{words:?}: {line}");
+        }
+    }
+    let help = place.run(&["help", "connect"]);
+    assert_eq!(help.status.code(), Some(0), "{}", text(&help.stderr));
+    assert_eq!(help.stdout, place.run(&["connect", "--help"]).stdout);
+}
+
 #[test]
 fn a_wrong_address_names_the_column_and_the_nearest_key() {
     let place = Place::new();
@@ -173,7 +232,11 @@ fn explain_takes_what_other_commands_print() {
     let explained = |word: &str| {
         let output = place.run(&["explain", word]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        text(&output.stdout)
+        let told = text(&output.stdout);
+        let wide = told.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None);
+        // As if the lines were as long as what they say.
+        told.replace("\n          ", " ")
     };
     assert!(place.run(&["peer", "add", "phone", &id]).status.success());
     let address =
@@ -194,7 +257,24 @@ fn explain_takes_what_other_commands_print() {
     let (_, friend) = place.identity("friend.pem");
     let printed = place.run(&["introduce", &friend, &address]);
     let told = explained(text(&printed.stdout).trim());
-    for word in ["TCP to host", &format!("for       {friend}"), " from now\n"] {
+    for word in [
+        "TCP to host",
+        &format!("for       {friend}\n"),
+        " from now\n",
+        "uses      once\n",
+        "further   not to be passed on\n",
+    ] {
+        assert!(told.contains(word), "{word} is missing in {told}");
+    }
+    let terms = ["--uses", "3", "--further", "1", "--minutes", "60"];
+    assert!(place.run(&["peer", "add", "ann", &friend]).status.success());
+    let printed = place.run(&[&["introduce", "@ann", &address][..], &terms].concat());
+    let said = text(&printed.stderr);
+    for word in ["for ann, to up, 3 times within ", "may be passed on once"] {
+        assert!(said.contains(word), "{word} is missing in {said}");
+    }
+    let told = explained(text(&printed.stdout).trim());
+    for word in ["uses      3 times\n", "further   may be passed on once\n"] {
         assert!(told.contains(word), "{word} is missing in {told}");
     }
     // Of the code of an invitation (docs/TRUST.md) all but the secret.
@@ -327,8 +407,31 @@ fn identity_files_that_will_not_do_are_exit_code_8() {
 
     let junk = place.text("junk.pem");
     std::fs::write(&junk, "not a key\n").unwrap();
+    // Not to be made private, if it is something that others read.
+    std::fs::set_permissions(&junk, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for other in [&junk, "/etc/passwd"] {
+        let line = place.fails(&["id", "show", "--identity", other], 8);
+        assert!(!line.contains("chmod"), "{line}");
+        assert!(line.contains("no identity file"), "{line}");
+    }
     std::fs::set_permissions(&junk, std::fs::Permissions::from_mode(0o600)).unwrap();
     place.fails(&["id", "show", "--identity", &junk], 8);
+}
+
+/// Whatever is wrong with where to listen, it is to be put right on this machine.
+#[test]
+fn an_address_that_can_not_be_listened_on_is_exit_code_8() {
+    let place = Place::new();
+    assert!(place.run(&["id", "show"]).status.success());
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("tcp:{}", holder.local_addr().unwrap());
+    let no_folder = format!("unix:{}", place.text("none/s"));
+    let too_long = format!("unix:{}", place.text(&"x".repeat(200)));
+    for at in [&taken, "tcp:192.0.2.1:7", &no_folder, &too_long] {
+        let line = place.fails(&["serve", at, "--service", "up=echo:", "--allow", "any"], 8);
+        assert!(line.contains("cannot listen on"), "{line}");
+        place.fails(&["relay", at, "--allow", "any"], 8);
+    }
 }
 
 #[test]

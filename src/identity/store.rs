@@ -141,11 +141,25 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     files::check_folder(path).map_err(IdentityError::Folder)?;
     let path = path.to_owned();
     // Write permission counts too: who can change the file can make us be someone else.
-    files::check_file(&metadata).map_err(|why| match why {
+    let Err(why) = files::check_file(&metadata) else {
+        return read_bounded(file);
+    };
+    // How to make it private is no advice for a file of something else, such as one of the system's.
+    if metadata.is_file() && !has_pem(&read_bounded(file)?) {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it holds nothing in PEM",
+        });
+    }
+    Err(match why {
         Exposed::Mode(mode) => IdentityError::Permissions { path, mode },
         Exposed::Owner { owner, us } => IdentityError::NotOurs { path, owner, us },
-    })?;
-    read_bounded(file)
+    })
+}
+
+/// Whether there is something in it that could be a key or a certificate (RFC 7468, section 2).
+fn has_pem(bytes: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    bytes.windows(BEGIN.len()).any(|window| window == BEGIN)
 }
 
 /// Opens a file for reading, and tells what was opened.

@@ -198,6 +198,11 @@ fn parse_hint(text: &str, relays: usize) -> Result<Hint, PeerAddrError> {
         reason,
     };
     let Some(rest) = text.strip_prefix("relay:") else {
+        if let Some((relay, _)) = text.split_once('@')
+            && relay.parse::<PeerId>().is_ok()
+        {
+            return Err(wrong(format!("a relay is written relay:{text}")));
+        }
         let endpoint = text.parse::<Endpoint>().map_err(|e| wrong(e.to_string()))?;
         return Ok(Hint::Direct(endpoint));
     };

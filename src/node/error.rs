@@ -23,7 +23,7 @@ pub enum DialError {
         peer: PeerId,
     },
     /// A peer is to be reached through itself, or through this node.
-    #[error("a way to {peer} leads through the relay {relay}, which can't be: give another relay")]
+    #[error("a way to {}… leads through the relay {}…, which can't be: give another relay", peer.short(), relay.short())]
     Loop {
         /// Whom to reach.
         peer: PeerId,
@@ -193,7 +193,8 @@ pub enum AttemptError {
     Relay(RouteError),
     /// This node has no way through relays.
     #[error(
-        "this node can't use relays, and {relay} is one: give a direct address, or add relays to the node"
+        "this node can't use relays, and {}… is one: give a direct address, or add relays to the node",
+        relay.short()
     )]
     NoRoute {
         /// Which.
@@ -205,7 +206,7 @@ pub enum AttemptError {
     )]
     NotFollowed,
     /// The relay itself was not reached.
-    #[error("the relay {relay} is not reached: {error}")]
+    #[error("the relay {}… is not reached: {}", relay.short(), error.reason())]
     NoRelay {
         /// Which.
         relay: PeerId,
@@ -304,6 +305,14 @@ impl OnSession for RouteError {
     }
 }
 
+/// A hint as a line has room for it: ids that are in full in what was typed are not repeated.
+fn brief(hint: &Hint) -> String {
+    match hint {
+        Hint::Direct(endpoint) => endpoint.to_string(),
+        Hint::Relay { relay, at } => format!("relay:{}…@{}", relay.short(), brief(at)),
+    }
+}
+
 fn list(attempts: &[(Hint, AttemptError)]) -> String {
     let one = |(hint, error): &(Hint, AttemptError)| match error {
         // It names its address, or its relay, itself.
@@ -311,7 +320,7 @@ fn list(attempts: &[(Hint, AttemptError)]) -> String {
         AttemptError::Relay(_) | AttemptError::NoRelay { .. } | AttemptError::NoRoute { .. } => {
             error.to_string()
         }
-        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{hint}: {error}"),
+        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{}: {error}", brief(hint)),
     };
     attempts.iter().map(one).collect::<Vec<_>>().join("; ")
 }

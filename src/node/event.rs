@@ -10,6 +10,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::gate;
 use crate::identity::PeerId;
+use crate::mux::GoAwayCode;
 use crate::session::{ConnectError, SessionEnd};
 
 use super::live::Path;
@@ -226,7 +227,12 @@ impl fmt::Display for Line<'_> {
             Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
             Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
             Event::SessionDown { peer, path, end } => {
-                write!(f, "session with {peer} {} ended: {end}", path.phrase())
+                write!(
+                    f,
+                    "session with {peer} {} ended: {}",
+                    path.phrase(),
+                    told(end, path.dialled)
+                )
             }
             Event::CertificateExpired { peer } => write!(
                 f,
@@ -327,6 +333,30 @@ impl Queue {
     }
 }
 
+/// How a session ended, for a log: an end that one side wished asks nobody to do anything, and of one that came in, it is not
+/// us who could connect again.
+fn told(end: &SessionEnd, dialled: bool) -> String {
+    match end {
+        SessionEnd::GoneAway {
+            code: GoAwayCode::ShuttingDown,
+        } => "the peer has stopped".to_owned(),
+        SessionEnd::GoneAway {
+            code: GoAwayCode::Idle,
+        } => "nothing was open in it".to_owned(),
+        SessionEnd::Tls(error) if !dialled && error.is_end() => {
+            "the session is lost: the peer left without closing it".to_owned()
+        }
+        end if dialled => end.to_string(),
+        end => {
+            let text = end.to_string();
+            [";", ","]
+                .iter()
+                .find_map(|mark| text.strip_suffix(&format!("{mark} connect again")))
+                .map_or(text.clone(), str::to_owned)
+        }
+    }
+}
+
 /// The events of a node from the moment on at which it was made.
 #[derive(Debug)]
 pub struct Events {
@@ -371,6 +401,39 @@ mod tests {
     use cepa_transports::text::{HOSTILE, is_printable};
 
     use super::*;
+
+    /// Nothing is wrong, and nobody has to do anything.
+    #[test]
+    fn an_end_that_was_wished_is_no_alarm() {
+        let line = |end: SessionEnd, dialled| {
+            let path = Path {
+                via: vec![],
+                dialled,
+                label: "tcp h:1".into(),
+            };
+            let peer = PeerId::from_bytes([1; 32]);
+            Event::SessionDown { peer, path, end }.to_string()
+        };
+        let cut = || SessionEnd::Tls(crate::tls::TlsError::Truncated { layer: 0 });
+        let gone = |code| SessionEnd::GoneAway { code };
+        let lost = || SessionEnd::Lost(crate::mux::MuxError::DriverGone);
+        for (end, dialled) in [
+            (gone(GoAwayCode::ShuttingDown), false),
+            (gone(GoAwayCode::ShuttingDown), true),
+            (gone(GoAwayCode::Idle), false),
+            (SessionEnd::Closed, false),
+            (SessionEnd::ClosedByPeer, false),
+            (cut(), false),
+            (lost(), false),
+        ] {
+            let text = line(end, dialled);
+            for alarm in ["again", "try", "missing"] {
+                assert!(!text.contains(alarm), "{text}");
+            }
+        }
+        assert!(line(cut(), true).contains("connect again"));
+        assert!(line(lost(), true).contains("connect again"));
+    }
 
     #[derive(Debug)]
     struct Foreign(String);

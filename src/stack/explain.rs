@@ -1,10 +1,12 @@
 //! An address in words: what each layer is, top of the stack first, and what stands below them all.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use cepa_transports::endpoint::{Duplex, Escape, Rs485, TcpSettings};
+use cepa_transports::endpoint::{
+    DataBits, Duplex, Escape, FlowControl, ModemLine, Parity, Rs485, StopBits, TcpSettings,
+};
 use cepa_transports::text::clean;
-use cepa_transports::{Endpoint, Layer, Target};
+use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
 
 use super::layers::default_layers;
 
@@ -45,16 +47,16 @@ pub fn explain(endpoint: &Endpoint) -> Explanation {
     } else {
         written
     };
-    let note = if written.is_empty() {
-        " (no layers are written, so this is the default)"
-    } else {
-        ""
-    };
     let mut lines: Vec<_> = layers
         .iter()
         .enumerate()
         .map(|(index, layer)| {
             let inside = index.checked_sub(1).and_then(|above| layers.get(above));
+            let note = if written.is_empty() && index == 0 {
+                " (no layers are written, so this and what follows is the default)"
+            } else {
+                ""
+            };
             (layer.word(), of_layer(*layer, inside.copied()) + note)
         })
         .collect();
@@ -169,23 +171,78 @@ fn of_target(target: &Target) -> String {
             }
         }
         Target::Serial { path, settings } => format!(
-            "serial line {} at {} baud{}{}{}",
+            "serial line {} at {} baud{}{}",
             path.display(),
             settings.baud,
-            match settings.rs485 {
-                Rs485::Keep => "",
-                Rs485::Off => ", not in RS-485 mode",
-                Rs485::On(_) => ", in RS-485 mode where the driver knows it",
-            },
-            if settings.exclusive {
-                ", locked for this process"
-            } else {
-                ""
-            },
+            of_settings(settings),
             of_line(Escape::Least, settings.mtu, settings.duplex)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),
         _ => "a byte stream".into(),
     }
+}
+
+/// All that a line is told but its speed; what is usual only where somebody may not expect it.
+fn of_settings(settings: &SerialSettings) -> String {
+    let data = match settings.data {
+        DataBits::Five => ", 5 data bits",
+        DataBits::Six => ", 6 data bits",
+        DataBits::Seven => ", 7 data bits",
+        DataBits::Eight => "",
+    };
+    let parity = match settings.parity {
+        Parity::None => "",
+        Parity::Odd => ", odd parity",
+        Parity::Even => ", even parity",
+    };
+    let stop = match settings.stop {
+        StopBits::One => "",
+        StopBits::Two => ", 2 stop bits",
+    };
+    let flow = match settings.flow {
+        FlowControl::None => "",
+        FlowControl::Hardware => ", flow control by RTS and CTS",
+        FlowControl::Software => ", flow control by XON and XOFF",
+    };
+    let modem_line = |name: &str, line: ModemLine| match line {
+        ModemLine::Keep => String::new(),
+        ModemLine::On => format!(", {name} raised"),
+        ModemLine::Off => format!(", {name} low"),
+    };
+    let exclusive = if settings.exclusive {
+        ", locked for this process"
+    } else {
+        ", open to other programs too"
+    };
+    format!(
+        "{data}{parity}{stop}{flow}{}{}{}{exclusive}",
+        modem_line("DTR", settings.dtr),
+        modem_line("RTS", settings.rts),
+        of_rs485(settings.rs485)
+    )
+}
+
+fn of_rs485(rs485: Rs485) -> String {
+    let mode = match rs485 {
+        Rs485::Keep => return String::new(),
+        Rs485::Off => return ", not in RS-485 mode".to_owned(),
+        Rs485::On(mode) => mode,
+    };
+    let mut text = String::from(", in RS-485 mode where the driver knows it");
+    if !mode.rts_on_send {
+        text.push_str(", RTS low while sending");
+    }
+    for (delay, when) in [
+        (mode.rts_before, "before the first bit"),
+        (mode.rts_after, "behind the last"),
+    ] {
+        if delay > 0 {
+            let _ = write!(text, ", {delay} ms {when}");
+        }
+    }
+    if mode.rx_during_tx {
+        text.push_str(", hearing while sending");
+    }
+    text
 }

@@ -110,6 +110,9 @@ pub(crate) struct Join {
     /// other users of the machine)
     #[arg(value_name = "CODE")]
     pub(crate) code: String,
+    /// What to call the one who invited
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Dial this in place of the code's address
     #[arg(long, value_name = "ADDR")]
     pub(crate) at: Option<Endpoint>,
@@ -179,9 +182,9 @@ pub(crate) struct PeerVerify {
     /// What it is called here
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// The id that its owner sees
-    #[arg(value_name = "PEERID")]
-    pub(crate) id: PeerId,
+    /// The id that its owner sees, or the words of `cepa id show --words`
+    #[arg(value_name = "PEERID|WORDS", required = true)]
+    pub(crate) seen: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints, Trust};
-use crate::words::{Escape, Local, Whither, peer_addr};
+use crate::words::{Escape, Local, Whither, peer_addr, piped_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -100,8 +100,9 @@ ends with exit code 6.
 
 With --reconnect it listens on instead and makes another session, with the
 pauses of `cepa connect --reconnect`; connections that come meanwhile wait for
-it. It ends with exit code 3, 4, 5 or 7 when the two ends no longer want or
-understand each other.
+it. The first session has to come about at once: exit code 5 or 6 where the peer
+is not there. It ends with exit code 3, 4, 5 or 7 when the two ends no longer
+want or understand each other.
 
 Example:
   cepa forward -L tcp:127.0.0.1:5433=db --expect PEERID \\
@@ -163,10 +164,10 @@ pub(crate) struct Pipe {
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::words::seconds)]
     pub(crate) patience: Option<f64>,
     /// One stream
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = piped_addr)]
     pub(crate) one: Endpoint,
     /// The other
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = piped_addr)]
     pub(crate) other: Endpoint,
     #[command(flatten)]
     pub(crate) trust: Trust,

@@ -39,20 +39,24 @@ impl Raw {
     }
 
     pub(crate) fn enter(&self) -> io::Result<Guard<'_>> {
+        stderr::raw(true);
+        let guard = Guard(self);
         // After what is on its way to the screen; what was typed ahead is kept.
         tcsetattr(&self.terminal, OptionalActions::Drain, &self.during)?;
-        Ok(Guard(self))
+        Ok(guard)
     }
 
     fn restore(&self) {
         // Nothing can be done about a terminal that is gone.
         let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+        stderr::raw(false);
     }
 
     /// Stops this process, as ^Z does where the terminal is not raw; returns when it goes on.
     pub(crate) fn suspend(&self) {
         self.restore();
         let _ = kill_process(getpid(), Signal::TSTP);
+        stderr::raw(true);
         let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.during);
     }
 }

@@ -159,7 +159,14 @@ impl Config {
             let line = before.matches('\n').count() + 1;
             Failure::new(Code::Usage, format!("{}:{line}: {why}", path.display()))
         };
-        let file: File = toml::from_str(text).map_err(|e| wrong(e.span(), e.message().into()))?;
+        let file: File = toml::from_str(text).map_err(|e| {
+            let at = e.span();
+            let line = at.as_ref().and_then(|at| line_at(text, at.start));
+            match line.and_then(|line| as_meant(line, e.message())) {
+                Some(meant) => wrong(at, format!("{}: write {meant}", e.message())),
+                None => wrong(at, e.message().into()),
+            }
+        })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         let place = |path: PathBuf| folder.join(path);
         let mut listen = Vec::new();
@@ -276,8 +283,42 @@ impl Config {
                 Access::Nobody => {}
             }
         }
-        Access::peers(ids)
+        if ids.is_empty() {
+            Access::Nobody
+        } else {
+            Access::peers(ids)
+        }
     }
+}
+
+/// The line around a byte.
+fn line_at(text: &str, at: usize) -> Option<&str> {
+    let from = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    text.get(from..)?.lines().next()
+}
+
+/// Keys whose values are lists.
+const LISTS: [&str; 4] = ["listen", "register", "allow", "introducers"];
+
+/// The line as it should have been, where a word has no quotes or stands outside of a list.
+fn as_meant(line: &str, message: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let plain = |c: char| c.is_alphanumeric() || c == '@';
+    let bare = value.starts_with(plain)
+        && !matches!(value, "true" | "false")
+        && !value.starts_with(|c: char| c.is_ascii_digit());
+    let listless = message.contains("expected a sequence") && value.starts_with('"');
+    let word = match (bare, listless) {
+        (true, _) => format!("{:?}", value.split(" #").next().unwrap_or(value).trim()),
+        (_, true) => value.split(" #").next().unwrap_or(value).trim().to_owned(),
+        _ => return None,
+    };
+    Some(if LISTS.contains(&key) {
+        format!("{key} = [{word}]")
+    } else {
+        format!("{key} = {word}")
+    })
 }
 
 fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
@@ -301,6 +342,30 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, String> {
         Config::parse(text, Path::new("/etc/n.toml")).map_err(|e| e.message)
+    }
+
+    #[test]
+    fn what_was_meant_is_told_where_quotes_or_brackets_are_missing() {
+        for (line, meant) in [
+            (
+                "listen = tcp:127.0.0.1:1",
+                r#"listen = ["tcp:127.0.0.1:1"]"#,
+            ),
+            ("listen = \"tcp:h:1\"", r#"listen = ["tcp:h:1"]"#),
+            ("control = node.sock", r#"control = "node.sock""#),
+            ("[services.up]\nto = exec:cat", r#"to = "exec:cat""#),
+            (
+                "[services.up]\nto = \"echo:\"\nallow = \"any\" # all",
+                r#"allow = ["any"]"#,
+            ),
+            ("[relay]\nallow = @ann", r#"allow = ["@ann"]"#),
+        ] {
+            let why = parse(line).unwrap_err();
+            assert!(why.contains(&format!("write {meant}")), "{line}: {why}");
+            assert!(!why.contains('\n'), "{why}");
+        }
+        let why = parse("listen = [tcp:1]").unwrap_err();
+        assert!(!why.contains("write"), "{why}");
     }
 
     #[test]

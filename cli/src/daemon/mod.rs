@@ -21,7 +21,7 @@ use crate::args::{self, IdentityFile, Service, Target};
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
-use crate::node::{self, Bound, GOODBYE, Mesh, Report};
+use crate::node::{self, Bound, Mesh, Report};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if let Some(control) = daemon.control.take() {
         control.close().await;
     }
-    daemon.node().shutdown(GOODBYE).await;
+    node::leave(daemon.node(), &mut signals).await;
     Ok(())
 }
 
@@ -149,6 +149,11 @@ impl Daemon {
             daemon.listen(&endpoint).await?;
         }
         unsaved.save(&identity)?;
+        if matches!(daemon.config.sessions(), Access::Nobody) {
+            say(
+                "nobody is allowed yet: give a service `allow` in the configuration file; whoever is refused is shown here",
+            );
+        }
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
             let listeners = daemon.listeners.clone();

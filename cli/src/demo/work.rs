@@ -56,9 +56,10 @@ impl Work {
     pub(super) fn summary(self) -> String {
         let mib = self.size / (1024 * 1024);
         format!(
-            "Each row: mutual TLS 1.3 between two new identities that know only each other; {PLAIN} \
-             substreams and one\nwith inner TLS of its own, {mib} MiB each way each, at once; one \
-             substream on which a TLS layer is pushed and popped.\nBytes are those of both directions."
+            "Each column: mutual TLS 1.3 between two new identities that know only each\n\
+             other; {PLAIN} substreams and one with inner TLS of its own, {mib} MiB each way each,\n\
+             at once; one substream on which a TLS layer is pushed and popped. Bytes are\n\
+             those of both directions."
         )
     }
 

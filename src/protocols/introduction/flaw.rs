@@ -28,7 +28,9 @@ pub enum Flaw {
         issuer: PeerId,
     },
     /// The first issuer may not introduce anybody to this service.
-    #[error("{issuer} may not introduce anybody to this service: ask its owner")]
+    #[error(
+        "{issuer} may not introduce anybody to this service, if there is one of that name: ask its owner"
+    )]
     NotPermitted {
         /// Who introduced.
         issuer: PeerId,
@@ -63,7 +65,7 @@ pub enum Flaw {
     #[error("the owner of the service can't write down what it lets in{}: ask who runs it", because(.0))]
     NotRecorded(String),
     /// The owner offers no such service (any more).
-    #[error("the owner no longer offers this service: ask for another introduction")]
+    #[error("the owner offers no service of this name, or no longer: ask for another introduction")]
     NoService,
     /// A reason that is not known here.
     #[error("the introduction was refused with status {0}: are both ends of the same version?")]

@@ -255,6 +255,11 @@ impl Introduction {
         ends.min().unwrap_or_else(|| at(0))
     }
 
+    /// How many connections it is for, by the narrowest of its links; `None` for any number. What was used of them, its owner knows.
+    pub fn uses(&self) -> Option<u32> {
+        self.links.iter().filter_map(Link::uses).min()
+    }
+
     /// Who introduced: the first link's issuer first.
     pub fn issuers(&self) -> Vec<PeerId> {
         self.links.iter().map(|link| link.issuer).collect()
@@ -287,7 +292,7 @@ impl Introduction {
     }
 
     /// How many times it may be passed on.
-    pub(in crate::protocols) fn further(&self) -> u8 {
+    pub fn further(&self) -> u8 {
         self.links.last().map_or(0, |link| link.said.further)
     }
 

@@ -225,6 +225,14 @@ fn guess(text: &str) -> Option<String> {
         return Some(format!("unix:{text}"));
     }
     let (host, port) = text.rsplit_once(':')?;
+    // A URL, or a scheme of another program's, is no host.
+    if host.contains([':', '/', '@']) {
+        return None;
+    }
+    let scheme = host.split_once('-').map_or(host, |(first, _)| first);
+    if SCHEMES.contains(&scheme) {
+        return None;
+    }
     (!host.is_empty() && digits::<u16>(port).is_some()).then(|| format!("tcp:{text}"))
 }
 

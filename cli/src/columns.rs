@@ -1,0 +1,50 @@
+//! Text for people in lines of at most 80 columns, which every terminal has.
+
+use std::fmt::Write as _;
+
+/// Columns of a line.
+pub(crate) const WIDTH: usize = 80;
+
+/// The text behind `head`, broken at spaces, with its further lines under its first. A word that is too long for a line has
+/// one of its own. Without a line end behind the last.
+pub(crate) fn beside(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let mut out = String::from(head);
+    let mut column = indent;
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column > indent {
+            if column + 1 + width > WIDTH {
+                let _ = write!(out, "\n{:indent$}", "");
+                column = indent;
+            } else {
+                out.push(' ');
+                column += 1;
+            }
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words_and_stand_under_each_other() {
+        let text = beside("word  ", &["abcdefg"; 20].join(" "));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].starts_with("word  abc"));
+        assert!(lines[1].starts_with("      abc"));
+        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{text}");
+        let long = "x".repeat(100);
+        assert_eq!(
+            beside("a ", &format!("b {long} c")),
+            format!("a b\n  {long}\n  c")
+        );
+        assert_eq!(beside("a ", "b"), "a b");
+    }
+}
