@@ -46,6 +46,7 @@ mod stack;
 mod stderr;
 mod told;
 mod trust;
+mod way;
 mod words;
 
 use std::process::ExitCode;

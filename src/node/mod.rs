@@ -60,12 +60,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{ByteStream, Endpoint, Layer, Remote, Stream};
-use futures::future::BoxFuture;
 
 use crate::identity::{Identity, PeerId};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Incoming, OpenError, ServiceName, ServiceNameError, Session, reserved};
+use crate::session::{Incoming, ServiceName, ServiceNameError, Session, reserved};
 use crate::stack::DEFAULT_LAYERS;
 
 mod access;
@@ -82,6 +81,7 @@ mod handler;
 mod listeners;
 mod listening;
 mod live;
+mod on_session;
 mod protocol;
 mod resolve;
 mod sessions;
@@ -403,59 +403,6 @@ impl Node {
     /// Dropping the future resets the substream.
     pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
         dial::open(&self.core, address).await
-    }
-
-    /// Opens something on the session with the peer of an address, for a protocol: on the one there is or a new one; again on
-    /// another one, where `open` says that the session was over, or that the peer wants to have been dialled
-    /// ([`OnSession::mended_by`]). Gives the session as well.
-    ///
-    /// # Errors
-    /// That there is no session, or what came of the last attempt.
-    ///
-    /// # Cancel safety
-    /// As `open` is.
-    pub async fn on_session<T, E: OnSession>(
-        &self,
-        address: &PeerAddr,
-        open: impl Fn(&Session) -> BoxFuture<'static, Result<T, E>>,
-    ) -> Result<(Session, T), OnSessionError<E>> {
-        dial::on_session(&self.core, dial::To::Address(address, None), open).await
-    }
-
-    /// As [`open`](Self::open), for a protocol: any service, and the session as well.
-    ///
-    /// # Errors
-    /// As for [`on_session`](Self::on_session).
-    ///
-    /// # Cancel safety
-    /// Dropping the future resets the substream.
-    pub async fn open_on_session(
-        &self,
-        address: &PeerAddr,
-        service: &'static str,
-    ) -> Result<(Session, Onion<Substream>), OnSessionError<OpenError>> {
-        let open = |session: &Session| -> BoxFuture<'static, _> {
-            let session = session.clone();
-            Box::pin(async move { session.open(service).await })
-        };
-        self.on_session(address, open).await
-    }
-
-    /// The same, because of another peer; see [`session_for`](Self::session_for).
-    #[cfg(feature = "mesh")]
-    pub(crate) async fn open_on_session_for(
-        &self,
-        payer: Option<PeerId>,
-        address: &PeerAddr,
-        service: &'static str,
-    ) -> Result<(Session, Onion<Substream>), OnSessionError<OpenError>> {
-        let open = |session: &Session| -> BoxFuture<'static, _> {
-            let session = session.clone();
-            Box::pin(async move { session.open(service).await })
-        };
-        let payer = payer.map(|payer| self.holder(payer));
-        let to = dial::To::Address(address, payer.as_ref());
-        dial::on_session(&self.core, to, open).await
     }
 
     /// Closes every session with a peer, in order, and returns how many there were.

@@ -107,6 +107,7 @@ pub struct ShareLimits {
 
 setters!(ShareLimits {
     with_sessions => sessions: Limits,
+    with_substreams => substreams: Limits,
     with_children => children: Limits,
     with_descriptors => descriptors: Limits,
     with_receive_memory => receive_memory: usize,

@@ -241,6 +241,7 @@ impl OpenError {
         match self {
             Self::Session(_) => true,
             Self::Mux(error) => error.is_safe_to_retry(),
+            Self::RefusedStream { reason, .. } => *reason == mux::Refusal::GoingAway,
             _ => false,
         }
     }

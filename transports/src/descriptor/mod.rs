@@ -291,6 +291,8 @@ impl AsyncWrite for Descriptors {
             WriteHalf::File(file) => ready!(Pin::new(file).poll_flush(cx)),
             WriteHalf::Thread(thread) => ready!(thread.poll_shutdown(cx)),
         };
+        // The duplicate would keep a pipe open.
+        self.hang_up = HangUp::default();
         self.write = WriteHalf::Closed;
         Poll::Ready(result)
     }
