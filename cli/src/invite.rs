@@ -17,11 +17,12 @@ use cepa::session::Session;
 use cepa::transports::Endpoint;
 
 use crate::args::{Invite, Join};
+use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::id;
 use crate::link;
-use crate::node::{self, GOODBYE, Report};
+use crate::node::{self, GOODBYE};
 use crate::qr;
 use crate::stack;
 use crate::trust;

@@ -12,6 +12,7 @@ mod connect;
 mod console;
 mod daemon;
 mod demo;
+mod events;
 mod exit;
 mod explain;
 mod folder;

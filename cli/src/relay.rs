@@ -4,8 +4,9 @@ use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 
 use crate::args;
+use crate::events::Report;
 use crate::exit::{Code, Failure, say};
-use crate::node::{self, Mesh, Report};
+use crate::node::{self, Mesh};
 use crate::signal::Signals;
 use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};

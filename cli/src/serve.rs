@@ -13,9 +13,10 @@ use cepa::transports::{Endpoint, Target};
 use tokio::task::JoinSet;
 
 use crate::args;
+use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::node::{self, Bound, Mesh, Report};
+use crate::node::{self, Bound, Mesh};
 use crate::sealed;
 use crate::service::{self, Services};
 use crate::signal::Signals;

@@ -18,10 +18,11 @@ use cepa::tls::TlsConfig;
 use cepa::transports::Endpoint;
 
 use crate::args::{self, IdentityFile, Service, Target};
+use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
-use crate::node::{self, Bound, Mesh, Report};
+use crate::node::{self, Bound, Mesh};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;

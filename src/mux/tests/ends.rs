@@ -48,7 +48,7 @@ fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
                 one.engine.handle_eof();
             },
         ),
-        ("the peer has been silent for 31 s", |one, _| {
+        ("the peer has been silent for 30 s", |one, _| {
             // Second by second: an end that did not run itself would ask once more.
             for _ in 0..31 {
                 one.pass(SECOND);

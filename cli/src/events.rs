@@ -1,0 +1,236 @@
+//! What a command prints on standard error of what happens at its node.
+
+use std::collections::VecDeque;
+
+use cepa::identity::{PeerId, Refusal};
+use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, TurnedAway};
+use cepa::protocols::pairing::PairingEvent;
+use cepa::protocols::relay::RelayEvent;
+use cepa::session::ConnectError;
+use cepa::tls::TlsError;
+
+use crate::console::wire;
+use crate::exit::{self, Code, Failure, say};
+use crate::log::{self, say_of, say_of_session, say_once_a_minute};
+
+/// The next event, and a line about those that were missed before it.
+pub(crate) async fn next_event(
+    events: &mut Events,
+    missed: &mut u64,
+) -> Option<(Option<String>, Event)> {
+    let event = events.next().await?;
+    let all = events.missed();
+    let new = all - std::mem::replace(missed, all);
+    Some(((new > 0).then(|| log::not_logged(new)), event))
+}
+
+/// What a command prints of what happens at its node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// A peer that is refused would be allowed by another `--allow` on the command line.
+    pub(crate) by_option: bool,
+    /// The ids that were allowed, where only such are let in.
+    pub(crate) pins: Vec<PeerId>,
+    /// The addresses of this node through relays.
+    pub(crate) reachable: Vec<PeerAddr>,
+    /// There is one session, and the command ends with it: what it says is read at the other end of that, by who has started it there.
+    pub(crate) alone: bool,
+}
+
+impl Report {
+    /// Prints what happens at a node, until it is gone.
+    pub(crate) fn start(self, node: &Node) {
+        let mut events = node.events();
+        tokio::spawn(async move {
+            let (mut missed, mut asked) = (0, Asked::default());
+            while let Some((lost, event)) = next_event(&mut events, &mut missed).await {
+                lost.iter().for_each(say);
+                match asked.once(&event) {
+                    Told::AsItIs => self.print(&event),
+                    Told::As(other) => self.print(&other),
+                    Told::Already => {}
+                }
+            }
+        });
+    }
+
+    fn print(&self, event: &Event) {
+        match event {
+            // The command prints these itself, with who listens.
+            Event::Listening { .. } => {}
+            Event::SessionUp { .. } if self.alone => {}
+            Event::SessionDown { end, .. } if self.alone && end.is_clean() => {}
+            // As the one session of `serve stdio:`, below.
+            Event::ListenerEnded { at } if one_session(at) => {}
+            Event::TurnedAway {
+                at,
+                source,
+                from,
+                reason,
+            } => {
+                // The one session of `serve stdio:` is the command's own end.
+                if at.as_ref().is_some_and(one_session) {
+                    return;
+                }
+                let source = log::source(*source, from);
+                match reason {
+                    TurnedAway::Connect(error) => {
+                        say_of(source, self.refused(error, from).message);
+                    }
+                    _ => say_of(source, event),
+                }
+            }
+            Event::SessionDown { peer, end, .. } if end.is_clean() => say_of_session(peer, event),
+            Event::SessionUp { peer, path } => {
+                say_of_session(peer, event);
+                if !path.dialled && !self.pins.is_empty() && !self.pins.contains(peer) {
+                    say_of(
+                        peer,
+                        format_args!(
+                            "warning: a peer that is allowed has replaced its key, and is {peer} now: allow that id from here on"
+                        ),
+                    );
+                }
+            }
+            // The command tells it, with the name.
+            _ if matches!(event.protocol(), Some(PairingEvent::Joined { .. })) => {}
+            _ => {
+                match event.peer() {
+                    // Whoever asks for it may ask often.
+                    Some(peer) if matches!(event, Event::Refused { .. }) => {
+                        say_once_a_minute(peer, event, event);
+                    }
+                    Some(peer) => say_of(peer, event),
+                    None => say(event),
+                }
+                if let Some(RelayEvent::Registered { relay }) = event.protocol() {
+                    for address in self.reachable.iter().filter(|it| leads_through(it, relay)) {
+                        say(format_args!("reachable at {address}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A handshake that failed, with what the operator can do about it.
+    pub(crate) fn refused(&self, error: &ConnectError, from: &str) -> Failure {
+        if let Some(TlsError::Refused(
+            Refusal::Unknown { presented }
+            | Refusal::WrongPeer { presented, .. }
+            | Refusal::Changed {
+                presented,
+                note: None,
+                ..
+            },
+        )) = exit::tls(error)
+        {
+            let allow = if self.by_option {
+                let run = exit::command_with("--allow", &presented.to_string());
+                format!("; to allow it, run: {run}")
+            } else {
+                "; `allow` in the configuration file names who is".to_owned()
+            };
+            return Failure::new(
+                Code::UnknownPeer,
+                format!("refused {from}: peer {presented} is not allowed{allow}"),
+            );
+        }
+        if let Some(TlsError::RefusedByPeer { alert: UNKNOWN }) = exit::tls(error) {
+            return Failure::new(
+                Code::Refused,
+                format!(
+                    "{from}: it does not know our identity (yet) and left: somebody there may be being asked (TLS alert {UNKNOWN})"
+                ),
+            );
+        }
+        // We are who was dialled: what helps who dials would be false advice here.
+        if exit::tls(error).is_some_and(exit::refused_for_our_id) {
+            return Failure::new(
+                Code::Refused,
+                format!(
+                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours; whoever dials there finds the right id with `cepa id show` here"
+                ),
+            );
+        }
+        let failure = Failure::from(error.clone());
+        Failure::new(failure.code, format!("{from}: {}", failure.message))
+    }
+
+    /// Why a listener has ended, as the end of the command.
+    pub(crate) fn ended(&self, end: ListenerEnd) -> Failure {
+        match end {
+            ListenerEnd::Transport(error) => error.into(),
+            ListenerEnd::Session(end) => end.into(),
+            ListenerEnd::TurnedAway {
+                from,
+                reason: TurnedAway::Connect(error),
+            } => self.refused(&error, &from),
+            end => Failure::new(Code::Other, end.to_string()),
+        }
+    }
+}
+
+/// The alert of who does not know us: certificate_unknown (RFC 8446, section 6.2).
+const UNKNOWN: u8 = 46;
+
+/// Services that were asked for in a form of the tool's and are asked for once more by their name alone: of a mistyped name
+/// there is one line to read, with the name that was typed.
+#[derive(Debug, Default)]
+struct Asked(VecDeque<(PeerId, String)>);
+
+/// What is said of an event.
+enum Told {
+    AsItIs,
+    As(Box<Event>),
+    Already,
+}
+
+impl Asked {
+    /// Names that are remembered. More than are asked for at once, and few enough to be looked through.
+    const MOST: usize = 64;
+
+    fn once(&mut self, event: &Event) -> Told {
+        let Event::Refused {
+            peer,
+            service,
+            reason: reason @ Refused::NotOpen,
+        } = event
+        else {
+            return Told::AsItIs;
+        };
+        let forms = [wire::EXEC_PREFIX, wire::PREFIX];
+        let Some(plain) = forms.iter().find_map(|form| service.strip_prefix(form)) else {
+            let here = |(p, s): &(PeerId, String)| p == peer && s == service;
+            return match self.0.iter().position(here) {
+                Some(at) => {
+                    self.0.remove(at);
+                    Told::Already
+                }
+                None => Told::AsItIs,
+            };
+        };
+        if plain.is_empty() {
+            // The only service, which is had by no name, and so in no form.
+            return Told::Already;
+        }
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((*peer, plain.to_owned()));
+        Told::As(Box::new(Event::Refused {
+            peer: *peer,
+            service: plain.to_owned(),
+            reason: reason.clone(),
+        }))
+    }
+}
+
+/// An address whose one session is all there will be; the command ends with it.
+fn one_session(at: &cepa::transports::Endpoint) -> bool {
+    at.has_one_stream()
+}
+
+fn leads_through(address: &PeerAddr, by: &PeerId) -> bool {
+    let mut hints = address.hints().iter();
+    hints.any(|hint| matches!(hint, Hint::Relay { relay, .. } if relay == by))
+}
