@@ -251,7 +251,7 @@ fn a_unix_socket_has_the_permissions_and_the_group_that_were_asked_for() {
     drop(server);
     let _ = fs::remove_file(&path);
     let listen = format!("unix:{},group=no-such-group", place.text("s"));
-    let line = place.fails_quietly(&["serve", &listen, "--service", "e=echo:"], 5);
+    let line = place.fails_quietly(&["serve", &listen, "--service", "e=echo:"], 8);
     assert!(line.contains("no group no-such-group"), "{line}");
 }
 
