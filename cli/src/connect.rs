@@ -17,7 +17,7 @@ use crate::args::{self, Whither};
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Join, Leaves, Step};
+use crate::join::{Join, Leaves, Step, linger};
 use crate::link::Link;
 use crate::splice::Ended;
 use crate::told::{self, Becomes, Ending, How, Opened, becomes};
@@ -249,9 +249,15 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
             Step::Over(ended) => break ended,
         }
     };
+    let passed = join.near_end_passed();
     let (how, why) = match ended {
-        // The reader of standard output has what it wanted.
-        Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        // The reader of standard output has what it wanted; the service may be busy with all of our input.
+        Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+            if passed {
+                linger(&mut far.stream).await;
+            }
+            return Ok(());
+        }
         Ended::NearLeft(e) => {
             let message = format!("cannot write to standard output: {e}");
             return Err(Failure::new(Code::Other, message).into());

@@ -135,20 +135,12 @@ impl Report {
                 format!("refused {from}: peer {presented} is not allowed{allow}"),
             );
         }
-        if let Some(TlsError::RefusedByPeer { alert: UNKNOWN }) = exit::tls(error) {
-            return Failure::new(
-                Code::Refused,
-                format!(
-                    "{from}: it does not know our identity (yet) and left: somebody there may be being asked (TLS alert {UNKNOWN})"
-                ),
-            );
-        }
         // We are who was dialled: what helps who dials would be false advice here.
         if exit::tls(error).is_some_and(exit::refused_for_our_id) {
             return Failure::new(
                 Code::Refused,
                 format!(
-                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours; whoever dials there finds the right id with `cepa id show` here"
+                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours (yet; somebody there may be being asked); whoever dials there finds the right id with `cepa id show` here"
                 ),
             );
         }
@@ -169,9 +161,6 @@ impl Report {
         }
     }
 }
-
-/// The alert of who does not know us: certificate_unknown (RFC 8446, section 6.2).
-const UNKNOWN: u8 = 46;
 
 /// Services that were asked for in a form of the tool's and are asked for once more by their name alone: of a mistyped name
 /// there is one line to read, with the name that was typed.

@@ -27,7 +27,7 @@ use crate::again::Again;
 use crate::args::{self, Whither};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::Join;
+use crate::join::{Join, linger};
 use crate::link::Link;
 use crate::log::{self, say_once_a_minute};
 use crate::signal::Signals;
@@ -216,8 +216,9 @@ async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standin
                 );
             }
             drop(near);
-            if passed {
-                linger(far).await;
+            // One that says nothing does not hold it for ever.
+            if passed && !linger(&mut far).await {
+                far.wire_mut().reset(0);
             }
         }
         Ended::Far(e) => {
@@ -267,17 +268,4 @@ async fn open(
         let _ = far.flush().await;
     }
     Ok(Some(far))
-}
-
-/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
-const LINGER: Duration = Duration::from_secs(10);
-
-/// Lets a service come to its end that has had all of its client's bytes and their end; then the substream is reset, so that
-/// one that says nothing does not hold it for ever.
-async fn linger(mut far: Onion<Substream>) {
-    let mut nothing = tokio::io::sink();
-    let ended = tokio::time::timeout(LINGER, tokio::io::copy(&mut far, &mut nothing)).await;
-    if ended.is_err() {
-        far.wire_mut().reset(0);
-    }
 }

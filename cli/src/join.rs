@@ -37,6 +37,19 @@ use crate::way::{State, Way};
 /// How long what was taken of a stream that broke may take to leave.
 const LEAVING: Duration = Duration::from_secs(30);
 
+/// A near stream that takes no more may have something to give, if no more than so long passes without.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
+pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
+    let mut nothing = tokio::io::sink();
+    let ended = tokio::time::timeout(LINGER, tokio::io::copy(far, &mut nothing)).await;
+    ended.is_ok()
+}
+
 /// How long what somebody wrote who is gone may wait without any of it being taken.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -94,6 +107,8 @@ pub(crate) struct Join<'a, N, F> {
     near_gone: Gone,
     far_gone: Gone,
     patience: Option<Duration>,
+    /// The near stream takes no more, and has given nothing since then; and how much it had given.
+    quiet: Option<(u64, Pin<Box<Sleep>>)>,
     /// One way is done since then, and how much the other had carried.
     waiting: Option<(u64, Pin<Box<Sleep>>)>,
 }
@@ -117,6 +132,7 @@ where
             near_gone: Gone::default(),
             far_gone: Gone::default(),
             patience: None,
+            quiet: None,
             waiting: None,
         }
     }
@@ -276,11 +292,13 @@ where
             self.outward.taker_is_gone(e);
         }
         if self.end_with_near {
-            // What it wrote before it left is passed on first.
-            let left = match self.near_gone.why.take_if(|_| self.outward.is_idle()) {
-                Some(e) => Some(e),
-                None if self.near_gone.why.is_some() => None,
-                None => self.inward.left(),
+            // What it wrote before it left is passed on first, and what may still be coming: of two pipes one may be closed.
+            let left = if self.near_gone.why.is_none() {
+                self.inward.left()
+            } else if self.outward.is_done() || self.is_quiet(cx) {
+                self.near_gone.why.take()
+            } else {
+                None
             };
             if let Some(e) = left {
                 return Poll::Ready(Step::Over(Ended::NearLeft(e)));
@@ -296,7 +314,8 @@ where
             return Poll::Ready(Step::FarEnded);
         }
         let waited = inward != outward && self.poll_patience(cx);
-        if waited || inward && (outward || self.end_with_far) {
+        let far_ended = self.end_with_far && (!self.end_with_near || self.near_gone.why.is_none());
+        if waited || inward && (outward || far_ended) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
             return Poll::Ready(Step::Over(Ended::Both {
                 near_left,
@@ -322,6 +341,18 @@ where
             Some((ended, _)) => Poll::Ready(Step::Over(ended)),
             None => Poll::Pending,
         }
+    }
+
+    /// Whether nothing has come from the near stream for a while.
+    fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let carried = self.outward.carried;
+        let fresh = || (carried, Box::pin(sleep(QUIET)));
+        let (before, timer) = self.quiet.get_or_insert_with(fresh);
+        if *before != carried || !self.outward.is_idle() {
+            *before = carried;
+            timer.set(sleep(QUIET));
+        }
+        timer.as_mut().poll(cx).is_ready()
     }
 
     /// Whether the one way that is left has been silent for too long.

@@ -27,9 +27,9 @@ use super::access::Who;
 /// What a session costs of its peer's memory beside the data of its streams: what it reads ahead, seals and has in its hands.
 pub(super) const SESSION_MEMORY: usize = 256 << 10;
 
-/// What a substream costs of its peer's memory beside its data: the task that serves it (10 KiB in the `cepa`
-/// command), 4 KiB that this has in hand, and 2 KiB that may always wait to be sent.
-pub(super) const SUBSTREAM_MEMORY: usize = 8 << 10;
+/// What a substream costs of its peer's memory beside its data: what is there of one that rests. What its task has in hand is small while the
+/// peer's memory is used up, and comes on top, within what the process grows by beyond what is counted.
+pub(super) const SUBSTREAM_MEMORY: usize = 6 << 10;
 
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +90,7 @@ impl Limits {
 pub struct ShareLimits {
     /// Default 256, 16 of one peer, 64 of one host.
     pub sessions: Limits,
-    /// Default 20,480, 5,632 of one peer, 8,192 of one host. Each costs 8 KiB of memory beside its data.
+    /// Default 20,480, 5,632 of one peer, 8,192 of one host. Each costs 6 KiB of memory beside its data.
     pub substreams: Limits,
     /// Default 256, 32 of one peer, 64 of one host.
     pub children: Limits,
@@ -98,10 +98,10 @@ pub struct ShareLimits {
     /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
     /// Memory in bytes, default 192 MiB: what has arrived and no application has read, what waits to be sent, what handlers
-    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 8 KiB for each substream. The process grows by more
+    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 6 KiB for each substream. The process grows by more
     /// than is counted, by about an eighth, since its allocator has gaps: at most 256 MiB where 192 are counted.
     pub receive_memory: usize,
-    /// The same of one peer; default 48 MiB, for which the process grows by at most 64.
+    /// The same of one peer; default 40 MiB, for which the process grows by at most 64.
     pub receive_memory_a_peer: usize,
 }
 
@@ -140,7 +140,7 @@ impl Default for ShareLimits {
                 host: descriptors / 2,
             },
             receive_memory: 192 << 20,
-            receive_memory_a_peer: 48 << 20,
+            receive_memory_a_peer: 40 << 20,
         }
     }
 }
