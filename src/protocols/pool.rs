@@ -1,8 +1,8 @@
 //! A bounded number of things, given out fairly: the registrations and circuits of a relay, what is forwarded, the sealed messages
 //! that are carried or taken. No IO, no clock: time is an argument, counted from when the pool was made.
 //!
-//! 1. A peer holds no more than its limit (`peer`), and all strangers of one host together no more than `host`. A
-//!    peer is whatever it proves to have been: with its former selves, and with every other successor of a key of its own, it
+//! 1. A peer holds no more than its limit (`peer`), and all strangers of one host together no more than `host`; there, rule 4 is for
+//!    that host alone. A peer is whatever it proves to have been: with its former selves, and with every other successor of a key of its own, it
 //!    shares one limit, or a change of keys would be a way to more.
 //! 2. Whoever holds something holds no more than a third of what is still free, so that some stays free for the next
 //!    (as `node/shares.rs` has it). The first one is given as long as there is any.
@@ -230,7 +230,12 @@ impl<T: Held> Pool<T> {
         }
         let here = holder.counted_at().and_then(|at| self.places.get(&at));
         if here.is_some_and(|here| *here >= rules.host) {
-            return Err(Denied::Host(rules.host));
+            let own = if held == 0 {
+                self.to_spare(holder, now, holder.place)
+            } else {
+                None
+            };
+            return own.map(Some).ok_or(Denied::Host(rules.host));
         }
         let free = rules.all.saturating_sub(self.entries.len());
         let free = if holder.named {
@@ -245,11 +250,13 @@ impl<T: Held> Pool<T> {
         if free > 0 {
             return Ok(None);
         }
-        self.to_spare(holder, now).map(Some).ok_or(Denied::Full)
+        self.to_spare(holder, now, None)
+            .map(Some)
+            .ok_or(Denied::Full)
     }
 
-    /// What is taken back first for a peer that has none.
-    fn to_spare(&self, newcomer: &Holder, now: Duration) -> Option<u64> {
+    /// What is taken back first for a peer that has none; of one place alone, if that has its limit.
+    fn to_spare(&self, newcomer: &Holder, now: Duration, of: Option<Place>) -> Option<u64> {
         let (rules, named) = (&self.rules, newcomer.named);
         let at = |place: Option<Place>| place.and_then(|at| self.places.get(&at)).copied();
         let theirs = at(newcomer.counted_at()).unwrap_or(0);
@@ -273,6 +280,7 @@ impl<T: Held> Pool<T> {
                 named
             };
             let rank = (!entry.holder.named, silent, held, here, Reverse(*number));
+            let may = may && (of.is_none() || entry.holder.counted_at() == of);
             (may && !entry.item.is_fixed()).then_some((rank, *number))
         };
         let best = self.entries.iter().filter_map(rank).max();
@@ -563,9 +571,12 @@ mod tests {
             .filter(|n| take(&mut pool, from(1, *n), Duration::ZERO).is_ok())
             .count();
         assert_eq!(got, 8);
-        let denied = take(&mut pool, from(1, 200), HOUR).unwrap_err();
+        let denied = take(&mut pool, from(1, 200), MINUTE).unwrap_err();
         assert_eq!((denied, denied.status()), (Denied::Host(8), Status::Quota));
         take(&mut pool, from(2, 200), Duration::ZERO).unwrap();
+        // What is old enough goes to another peer of the same host.
+        take(&mut pool, from(1, 200), HOUR).unwrap();
+        assert_eq!(pool.find(peer(0)), Found::Nobody);
         let friend = Holder {
             named: true,
             ..from(1, 201)
@@ -577,7 +588,7 @@ mod tests {
             take(&mut pool, stranger(n), Duration::ZERO).unwrap();
         }
         take(&mut pool, stranger(303), HOUR).unwrap();
-        assert_eq!(pool.find(peer(0)), Found::Nobody);
+        assert_eq!(pool.find(peer(1)), Found::Nobody);
     }
 
     /// Fresh keys of many hosts, which hold all that strangers may have.
