@@ -575,7 +575,7 @@ mod tests {
         assert_eq!((denied, denied.status()), (Denied::Host(8), Status::Quota));
         take(&mut pool, from(2, 200), Duration::ZERO).unwrap();
         // What is old enough goes to another peer of the same host.
-        take(&mut pool, from(1, 200), HOUR).unwrap();
+        take(&mut pool, from(1, 250), HOUR).unwrap();
         assert_eq!(pool.find(peer(0)), Found::Nobody);
         let friend = Holder {
             named: true,
