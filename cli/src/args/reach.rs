@@ -94,9 +94,9 @@ pub(crate) struct Console {
 #[command(after_help = "\
 All connections share one session, which is made at start. There may be as many
 as this process may open files (ulimit -n); where the peer has no room for so
-many, the others wait for theirs for as long as their clients do. When it is lost they
-are reset (a Unix socket knows no reset, its connections end), and the command
-ends with exit code 6.
+many, the others wait for theirs for as long as their clients do. When it is
+lost they are reset (a Unix socket knows no reset, its connections end), and the
+command ends with exit code 6.
 
 With --reconnect it listens on instead and makes another session, with the
 pauses of `cepa connect --reconnect`; connections that come meanwhile wait for
