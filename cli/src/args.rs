@@ -122,6 +122,10 @@ pub(crate) struct Serve {
     /// then, and open nothing but what they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
     pub(crate) introducers: Vec<Who>,
+    /// A small file in which stays, across restarts, up to when introductions of others were used or taken back.
+    /// Without it one that was comes back where the clock is set back over a restart. Made where there is none
+    #[arg(long, value_name = "FILE", requires = "introducers")]
+    pub(crate) state: Option<PathBuf>,
     /// Take requests of `cepa send` for the services as well, from whom --allow names: over a session, or by a
     /// relay of --register that carries
     #[arg(long)]
@@ -198,6 +202,7 @@ sessions go on. docs/MESH.md has every key.
 
   identity = \"node.pem\"                     # without it the default one
   control = \"node.sock\"                     # for `cepa mesh status`
+  state = \"node.state\"                      # what was introduced; see below
   listen = [\"tcp:0.0.0.0:7000\"]
   gate = \"per-host=32\"                      # as with `cepa serve --gate`
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
@@ -214,7 +219,10 @@ sessions go on. docs/MESH.md has every key.
   [relay]
   allow = [\"any\"]
   [carrier]                                 # of sealed messages
-  allow = [\"any\"]")]
+  allow = [\"any\"]
+
+Without `state`, an introduction of others that was used up or taken back comes
+back where the clock is set back over a restart. The file is made by the node.")]
 pub(crate) struct NodeRun {
     /// The configuration file
     #[arg(long, value_name = "FILE")]

@@ -31,8 +31,9 @@ Exit codes:
   8  local: key, configuration, permission, or an address to listen on
 
 Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its
-own exit status is passed on, and 128 + N where signal N ended it. A failure of
-cepa begins with `cepa:` on standard error; `connect --error-status N` gives it
+own exit status is passed on, and 128 + N where signal N ended it, 254 at most.
+A failure of cepa begins with `cepa:` on standard error; a line of the command
+that does gets `(command)` in front. `connect --error-status N` gives a failure
 a status that the command does not use.
 
 Errors are one line on standard error. Standard output carries nothing but data.";

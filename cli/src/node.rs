@@ -2,6 +2,7 @@
 //! node tells on standard error.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use cepa::node::{
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
-use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introductions};
+use cepa::protocols::introduction::{
+    Flaw, IntroducedError, Introduction, Introductions, IntroductionsError,
+};
 use cepa::protocols::relay::{RegisterError, RelayConfig, Relays};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{Backoff, Session};
@@ -124,11 +127,25 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn new(config: NodeConfig) -> Result<Self, Failure> {
+        Self::with_state(config, None)
+    }
+
+    /// The same, with a file that says across restarts which introductions of others are used up or revoked.
+    pub(crate) fn with_state(config: NodeConfig, state: Option<&Path>) -> Result<Self, Failure> {
         let node = Node::new(config);
+        let introductions = match state {
+            Some(file) => Introductions::on_with_state(&node, file),
+            None => Introductions::on(&node),
+        };
         Ok(Self {
             relays: Relays::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
-            introductions: Introductions::on(&node)
-                .map_err(|e| Failure::new(Code::Other, e.to_string()))?,
+            introductions: introductions.map_err(|e| {
+                let code = match e {
+                    IntroductionsError::StateFile(_) => Code::Local,
+                    _ => Code::Other,
+                };
+                Failure::new(code, e.to_string())
+            })?,
             sealed: Sealed::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
             forwarder: Forwarder::new(&node),
             node,

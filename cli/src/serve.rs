@@ -62,7 +62,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     if let Some(gate) = &args.gate {
         gate.apply(&mut config.gate);
     }
-    let mesh = Mesh::new(config)?;
+    let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone())?;
     let introducers = trust::access(&args.introducers)?;

@@ -7,6 +7,7 @@
 //! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, `cepa.console.NAME`; docs/PROTOCOL.md). A peer
 //! that refuses the form is asked for the service by its name alone; the failure of a command is a reset then.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -89,7 +90,8 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
         Status::Exited(status) => Err(Failure::of_command(status)),
         Status::Killed(signal) => {
             crate::exit::say(&status);
-            Err(Failure::of_command(128_u8.saturating_add(signal)))
+            // 255 is for `--error-status`: no system has a signal of such a number, but a peer may say so.
+            Err(Failure::of_command(128_u8.saturating_add(signal).min(254)))
         }
         Status::Failed(why) if why.is_empty() => {
             let why = "the service failed and did not say why; the server's log tells more";
@@ -137,7 +139,7 @@ pub(crate) async fn open(
                 let ending = ending.clone();
                 let hear = move |message| match message {
                     Message::Ended(status) => *ending.lock() = Some(status),
-                    Message::Stderr(line) => tell(&line),
+                    Message::Stderr(line) => tell(&marked(&line)),
                     Message::Terminal(_) if at_terminal => tell(
                         "the service has a terminal of its own, which echoes too: use `cepa console`",
                     ),
@@ -150,6 +152,15 @@ pub(crate) async fn open(
         }
     }
     session.open(service).await.map(Opened::Plain)
+}
+
+/// A line of a command, told from a failure of ours, which begins so.
+fn marked(line: &str) -> Cow<'_, str> {
+    if line.trim_start().starts_with("cepa:") {
+        format!("(command) {line}").into()
+    } else {
+        line.into()
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +212,14 @@ mod tests {
         };
         let status = |failure: Failure| failure.told_apart(error_status).status();
         result.map_or_else(status, |()| 0).to_string()
+    }
+
+    #[test]
+    fn a_line_of_a_command_is_no_failure_of_ours_nor_a_signal_its_status() {
+        assert_eq!(marked("cepa: link lost"), "(command) cepa: link lost");
+        assert_eq!(marked("warning: cepa: x"), "warning: cepa: x");
+        let status = |signal| ended(Status::Killed(signal)).unwrap_err().status();
+        assert_eq!((status(9), status(126), status(255)), (137, 254, 254));
     }
 
     #[test]

@@ -266,3 +266,43 @@ fn a_code_that_goes_nowhere_is_an_error_at_once() {
     let line = failed(&finish(closed.spawn().unwrap()), 8);
     assert!(line.contains("nowhere"), "{line}");
 }
+
+/// Strangers with fresh keys, who only hold sessions, or show half a proof, for as long as they are let.
+#[test]
+fn strangers_who_hold_sessions_keep_nobody_from_joining() {
+    use cepa::identity::{Identity, KeyKind, Pinned};
+    use cepa::session::Session;
+    use cepa::stack::StackConfig;
+    use tokio::io::AsyncWriteExt as _;
+
+    let (ann, bob) = (Place::new(), Place::new());
+    let inviter = Inviter::start(&ann, &[]);
+    let at: cepa::transports::Endpoint = inviter.address.parse().unwrap();
+    let pinned = std::sync::Arc::new(Pinned::one(id(&ann).parse().unwrap()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut held = Vec::new();
+    // More than there is room for.
+    for n in 0..260 {
+        let stranger = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(stranger, pinned.clone());
+        let comes = async {
+            let session = Session::dial(&at, &config).await.ok()?;
+            let mut stream = None;
+            if n % 2 == 0
+                && let Ok(mut opened) = session.open("cepa.pair").await
+            {
+                let _ = opened.write_all(b"half").await;
+                let _ = opened.flush().await;
+                stream = Some(opened);
+            }
+            Some((session, stream))
+        };
+        held.extend(runtime.block_on(comes));
+    }
+    let output = bob.run(&["join", &inviter.code]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    drop(held);
+    let (status, told) = inviter.end();
+    assert_eq!(status, Some(0), "{told}");
+    assert!(known(&ann).contains(&id(&bob)));
+}

@@ -706,3 +706,52 @@ fn a_relay_that_is_down_is_named_once() {
     assert_eq!(line.matches(&id).count(), 1, "{line}");
     assert_eq!(line.matches("relay").count(), 1, "{line}");
 }
+
+/// A state file from before the clock was set back by an hour: what is as old is refused, by the restarted process too.
+#[test]
+fn a_state_file_outlives_the_process() {
+    let place = Place::new();
+    let (alice, alice_id) = place.identity("alice.pem");
+    let (bob, bob_id) = place.identity("bob.pem");
+    let (file, id) = place.identity("server.pem");
+    let state = place.text("server.state");
+    let words = [
+        ["tcp:127.0.0.1:0", "--service", "up=exec:sha256sum"].as_slice(),
+        &["--introducer", &alice_id, "--identity", &file],
+    ]
+    .concat();
+    let with_state = [&words[..], &["--state", &state]].concat();
+    let try_at = |words: &[&str]| {
+        let mut server = place.serve(words);
+        let at = format!("cepa://{id}@{}", server.address());
+        let it = introduce(&place, &[&bob_id, &at, "up", "--identity", &alice]);
+        let output = place.run_with(&["connect", &it, "--identity", &bob], b"x\n");
+        if output.status.success() {
+            server.wait_for("introduced by");
+        }
+        (output.status.code(), text(&output.stderr))
+    };
+    let (status, told) = try_at(&with_state);
+    assert_eq!(status, Some(0), "{told}");
+    let kept = std::fs::read_to_string(&state).unwrap();
+    let (head, mark) = kept.trim_end().rsplit_once(' ').unwrap();
+    let (seconds, rest) = mark.split_once('.').unwrap();
+    let later = seconds.parse::<u64>().unwrap() + 3600;
+    std::fs::write(&state, format!("{head} {later}.{rest}\n")).unwrap();
+    let (status, told) = try_at(&with_state);
+    assert_eq!(status, Some(7), "{told}");
+    // Without the file nothing tells.
+    assert_eq!(try_at(&words).0, Some(0));
+    // A node's file names one too, beside itself; one that is something else ends it.
+    let config = format!(
+        "identity = \"server.pem\"\nstate = \"server.state\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"exec:sha256sum\"\nintroducers = [\"{alice_id}\"]\n"
+    );
+    std::fs::write(place.path("node.toml"), config).unwrap();
+    std::fs::write(&state, "something else\n").unwrap();
+    let line = place.fails(&["node", "--config", &place.text("node.toml")], 8);
+    assert!(line.contains("server.state"), "{line}");
+    let line = place.fails(&[&["serve"], &with_state[..]].concat(), 8);
+    assert!(line.contains("no state file of introductions"), "{line}");
+    place.fails(&["serve", "tcp:127.0.0.1:0", "--state", &state], 2);
+}

@@ -49,6 +49,17 @@ impl Source {
         Self::of(self.kind)
     }
 
+    /// What strangers are counted by who have sessions: a host, a relay, or this machine as a whole, whichever of its addresses they
+    /// come from. All that a tunnel or a proxy on this machine brings is one host then, unless it says whom it brings.
+    #[must_use]
+    pub fn host(&self) -> Self {
+        if self.is_far() {
+            self.whole()
+        } else {
+            Self::HERE
+        }
+    }
+
     pub(super) fn part(&self) -> u8 {
         self.part
     }

@@ -6,7 +6,7 @@
 //!
 //! A mode says what others than the owner may do, and nothing of who that is. So the owner has to be us or root, who
 //! can do everything anyway; of the folder as well, since whoever owns it can put another file in the place of ours, and
-//! so can everybody where everybody may write to it, unless it is sticky. That a *group* may write to a folder is left
+//! so can everybody where everybody may write to it or to a folder above, unless it is sticky. That a *group* may write to a folder is left
 //! to its owner: what a member puts there is that member's file, and refused.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -68,9 +68,14 @@ impl Held {
 
     /// Not everybody may put something in the place of what is in a folder.
     fn as_folder(self) -> Result<(), Exposed> {
+        self.by_owner()?;
+        self.not_for_all()
+    }
+
+    /// The same of a folder above, whoever owns that.
+    fn not_for_all(self) -> Result<(), Exposed> {
         const ALL_WRITE: u32 = 0o002;
         const STICKY: u32 = 0o1000;
-        self.by_owner()?;
         if self.mode & (ALL_WRITE | STICKY) == ALL_WRITE {
             Err(Exposed::Mode(self.mode))
         } else {
@@ -120,6 +125,15 @@ pub(super) fn check_folder(path: &Path) -> Result<(), ExposedFolder> {
     for folder in folders.into_iter().flatten() {
         let held = fs::metadata(folder).ok().as_ref().and_then(Held::of);
         held.map_or(Ok(()), Held::as_folder)
+            .map_err(|why| ExposedFolder {
+                folder: folder.to_owned(),
+                why,
+            })?;
+    }
+    // Who can put another folder in the place of one above can do all that as well (as OpenSSH's StrictModes has it).
+    for folder in real.iter().flat_map(|real| real.ancestors().skip(2)) {
+        let held = fs::metadata(folder).ok().as_ref().and_then(Held::of);
+        held.map_or(Ok(()), Held::not_for_all)
             .map_err(|why| ExposedFolder {
                 folder: folder.to_owned(),
                 why,

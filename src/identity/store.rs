@@ -164,6 +164,13 @@ fn has_pem(bytes: &[u8]) -> bool {
 
 /// Opens a file for reading, and tells what was opened.
 fn open(path: &Path) -> Result<(File, fs::Metadata), IdentityError> {
+    // A pipe with a name would be waited for.
+    let kind = fs::metadata(path).map_err(IdentityError::Read)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(IdentityError::NotAnIdentityFile {
+            what: "it is no regular file",
+        });
+    }
     let file = File::open(path).map_err(IdentityError::Read)?;
     let metadata = file.metadata().map_err(IdentityError::Read)?;
     if metadata.is_dir() {

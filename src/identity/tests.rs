@@ -1037,9 +1037,41 @@ fn a_key_where_everybody_can_put_another_one_is_refused() {
         "{error}"
     );
     assert!(one_line(&error).contains("chmod o-w"), "{error}");
+    // Nor where everybody can put another folder in the place of its own.
+    let inner = folder.path().join("inner");
+    std::fs::create_dir(&inner).unwrap();
+    chmod(&inner, 0o700);
+    let below = inner.join("id");
+    chmod(folder.path(), 0o700);
+    fixed().save(&below).unwrap();
+    chmod(folder.path(), 0o777);
+    let error = Identity::load(&below).unwrap_err();
+    assert!(
+        matches!(error.problem(), IdentityError::Folder { .. }),
+        "{error}"
+    );
+    let parent = folder.path().canonicalize().unwrap();
+    let advice = format!("chmod o-w {}", parent.display());
+    assert!(one_line(&error).contains(&advice), "{error}");
     // Only its owner takes a file out of a sticky folder.
     for mode in [0o1777, 0o775, 0o755, 0o700] {
         chmod(folder.path(), mode);
         Identity::load(&path).unwrap();
+        Identity::load(&below).unwrap();
     }
+}
+
+/// What has a name and is no file may keep whoever reads it waiting for ever.
+#[cfg(unix)]
+#[test]
+fn a_pipe_with_a_name_is_no_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("id");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(Identity::load(&path).map(drop)));
+    let loaded = told.recv_timeout(std::time::Duration::from_secs(60));
+    let error = loaded.expect("it waits").unwrap_err();
+    assert!(one_line(&error).contains("no regular file"), "{error}");
 }

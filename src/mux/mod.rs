@@ -124,6 +124,22 @@ impl Drop for Handle {
     }
 }
 
+/// What there is to do with a session without keeping it open: see [`Mux::closer`].
+pub(crate) struct Closer(Arc<Shared>);
+
+impl Closer {
+    /// As [`Mux::close_with`], without waiting.
+    pub(crate) fn close_with(&self, code: GoAwayCode) {
+        self.0.with(|engine| engine.close(code));
+    }
+
+    /// Whether a stream is there that this end has opened.
+    pub(crate) fn is_used_here(&self) -> bool {
+        let stats = self.0.with(|engine| engine.stats());
+        stats.streams > stats.inbound
+    }
+}
+
 impl Mux {
     /// Opens a substream. Does not wait for the peer, except while too many streams are open or
     /// unanswered ([`Config::max_outbound_streams`], [`Config::accept_backlog`]); those who wait are served in the order
@@ -194,6 +210,11 @@ impl Mux {
     pub async fn close_with(&self, code: GoAwayCode) {
         self.handle.shared.with(|engine| engine.close(code));
         self.closed().await;
+    }
+
+    /// The same session, which this does not keep open.
+    pub(crate) fn closer(&self) -> Closer {
+        Closer(Arc::clone(&self.handle.shared))
     }
 
     /// Waits until the session is over and its driver done, and says why it ended.

@@ -1,6 +1,6 @@
 //! Who the peer of a session is to this node, and whether there is room for the session.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::gate::Source;
 use crate::mux::{GoAwayCode, LimitKind};
@@ -11,11 +11,8 @@ use crate::tls::Peer;
 use super::access::Who;
 use super::core::Core;
 use super::live::Path;
-use super::shares::{self, Holder, Resource, SESSION_MEMORY, Scope, Shares};
-
-/// A session costs one descriptor.
-pub(super) const SESSION: [(Resource, usize); 2] =
-    [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
+use super::seats::{Seat, Seats};
+use super::shares::{self, Holder, SESSION_MEMORY, Scope, Shares};
 
 /// What a session needs that this node dials: memory, from the pool of its peer. That it is made is this node's own doing, or that of
 /// whoever pays for it (`dial.rs`).
@@ -35,34 +32,51 @@ impl stack::Admission for Outbound {
     }
 }
 
-/// Room for sessions that come in.
-pub(super) fn inbound(shares: &Shares, host: Option<Source>) -> Arc<dyn Admission> {
-    Arc::new(Inbound {
-        shares: shares.clone(),
-        host,
-    })
+/// Room for a session that comes in.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    shares: Shares,
+    seats: Seats,
+    host: Source,
+    seat: OnceLock<Arc<Seat>>,
 }
 
-#[derive(Debug)]
-struct Inbound {
-    shares: Shares,
-    host: Option<Source>,
+impl Inbound {
+    pub(super) fn new(shares: &Shares, seats: &Seats, host: Source) -> Arc<Self> {
+        Arc::new(Self {
+            shares: shares.clone(),
+            seats: seats.clone(),
+            host,
+            seat: OnceLock::new(),
+        })
+    }
+
+    /// The place of the session that was let in.
+    pub(super) fn seat(&self) -> Option<Arc<Seat>> {
+        self.seat.get().cloned()
+    }
 }
 
 impl stack::Admission for Inbound {
     fn admit(&self, peer: &Peer) -> Result<Admitted, NotAdmitted> {
         let holder = Holder {
             ids: shares::ids(peer.id(), peer.former_ids()),
-            host: self.host,
+            host: Some(self.host),
             named: peer.is_named(),
         };
         let ids = Arc::clone(&holder.ids);
-        match self.shares.take(holder, &SESSION) {
-            Ok(share) => {
+        match self.seats.take(&self.shares, holder) {
+            Ok(held) => {
                 let memory = self.shares.memory_of(ids);
                 let pool = memory.pool.clone();
                 let own = pool.hold_anyway(SESSION_MEMORY);
-                Ok(Admitted::holding((share, memory, own)).with_receive_pool(pool))
+                let seat = Arc::clone(self.seat.get_or_init(|| Arc::clone(&held.seat)));
+                let wanted = async move {
+                    let code = GoAwayCode::Limit(LimitKind::Sessions);
+                    seat.given_away().await.then_some(code)
+                };
+                let room = Admitted::holding((held, memory, own)).with_receive_pool(pool);
+                Ok(room.until(wanted))
             }
             Err(exceeded) => Err(NotAdmitted {
                 code: GoAwayCode::Limit(match exceeded.scope {

@@ -11,6 +11,7 @@ use crate::tls::{Peer, TlsConfig};
 
 use super::access::Admitted;
 use super::live::{Live, Path};
+use super::seats::Kept;
 use super::shares::{Exceeded, Resource, Share, Shares};
 
 /// A peer that may open a service, and waits for it. Dropped unanswered, it is told that.
@@ -184,7 +185,7 @@ impl CallContext {
         &self.live.session
     }
 
-    /// Where it comes from, if that is another machine and it came in: a host, or the nearest relay.
+    /// Where it comes from, if it came in: a host, the nearest relay, or [this machine](Source::HERE) as a whole.
     pub fn source(&self) -> Option<Source> {
         self.live.host
     }
@@ -198,5 +199,12 @@ impl CallContext {
     /// How it came to be.
     pub fn path(&self) -> &Path {
         &self.live.path
+    }
+
+    /// The session is of use from now on, until what this gives is dropped: when there is no room for sessions, it does not give way
+    /// to a newcomer. For a protocol that [says itself](super::Protocol::keeps_session) when its peer has proven to be
+    /// no stranger. Nothing for a session that this node has dialled, which never does.
+    pub fn keep_session(&self) -> Option<Kept> {
+        self.live.keep()
     }
 }

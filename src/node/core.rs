@@ -29,6 +29,7 @@ use super::handler::HandlerOutput;
 use super::listening::Listeners;
 use super::live::Live;
 use super::protocol::{Protocol, ProtocolError, Route, matches};
+use super::seats::Seats;
 use super::shares::Shares;
 use super::table::{Origin, Table};
 
@@ -70,6 +71,8 @@ pub(super) struct Core {
     pub(super) id: PeerId,
     pub(super) gate: Gate,
     pub(super) shares: Shares,
+    /// Of the sessions that came in.
+    pub(super) seats: Seats,
     /// Dials that are under way.
     pub(super) flights: Flights<Flight>,
     /// Peers that a direct way is looked for to.
@@ -99,6 +102,7 @@ impl Core {
             id,
             gate: Gate::new(config.gate.clone()),
             shares: Shares::new(config.shares),
+            seats: Seats::default(),
             flights: Flights::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),

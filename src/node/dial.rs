@@ -20,13 +20,13 @@ use crate::session::{Backoff, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
-use super::admit::{self, SESSION};
+use super::admit;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 use super::flights::{Flight, Hints};
 use super::live::Path;
-use super::sessions::{ShutDown, register};
-use super::shares::{Holder, Share};
+use super::sessions::{Came, ShutDown, register};
+use super::shares::{Holder, SESSION, Share};
 
 /// How often a service is tried to open on sessions that end meanwhile.
 const ATTEMPTS: usize = 8;
@@ -321,7 +321,7 @@ async fn fly(
         return Ok(session);
     }
     let (session, path) = race(core, peer, hints, why).await?;
-    let taken = register(core, session.clone(), path, None, paid).await;
+    let taken = register(core, session.clone(), path, Came::Dialled(paid)).await;
     taken.map_err(|ShutDown| DialError::ShutDown)?;
     upgrade_later(core, peer, hints.direct(), why.clone());
     Ok(session)
@@ -508,7 +508,7 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
                 continue;
             };
             if let Ok((session, path)) = race(&core, peer, &Hints::new(&hints), &why).await {
-                let _ = register(&core, session, path, None, paid).await;
+                let _ = register(&core, session, path, Came::Dialled(paid)).await;
                 break;
             }
         }

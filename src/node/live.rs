@@ -10,6 +10,7 @@ use crate::identity::PeerId;
 use crate::session::Session;
 
 use super::access::Who;
+use super::seats::{Kept, Seat};
 use super::shares::{Holder, PeerMemory, Share};
 
 /// How a session came to be.
@@ -57,8 +58,10 @@ pub(super) struct Live {
     pub(super) session: Session,
     pub(super) path: Path,
     pub(super) who: Arc<Who>,
-    /// Where it comes from, if that is another machine and it came in.
+    /// Where it comes from, if it came in.
     pub(super) host: Option<Source>,
+    /// Its place among those that came in.
+    pub(super) seat: Option<Arc<Seat>>,
     /// The memory of all sessions of the peer.
     pub(super) memory: Arc<PeerMemory>,
     /// Of a session that was dialled because another peer wanted it: that peer's part in the pools.
@@ -72,5 +75,10 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn holder(&self) -> Holder {
         Holder::new(&self.who, self.host)
+    }
+
+    /// It does not give way to a newcomer, until this is dropped.
+    pub(super) fn keep(&self) -> Option<Kept> {
+        self.seat.as_ref().map(Seat::keep)
     }
 }

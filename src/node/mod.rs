@@ -84,6 +84,7 @@ mod live;
 mod on_session;
 mod protocol;
 mod resolve;
+mod seats;
 mod sessions;
 mod shares;
 mod table;
@@ -101,6 +102,7 @@ pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 #[cfg(feature = "mdns")]
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
+pub use seats::Kept;
 pub use shares::{Exceeded, Limits, Resource, Scope, Share, ShareLimits};
 
 use self::core::{Core, Service};

@@ -59,6 +59,13 @@ pub trait Protocol: Send + Sync + 'static {
         NOT_OPEN
     }
 
+    /// Whether a session is of use as long as one of its substreams is served, and so does not give way to a newcomer when there
+    /// is no room for sessions. Default yes. A protocol that strangers may open, and that asks for a proof of its own, says
+    /// no, and calls [`CallContext::keep_session`](super::CallContext::keep_session) once it has seen that.
+    fn keeps_session(&self) -> bool {
+        true
+    }
+
     /// Whether [`Node::shutdown`](super::Node::shutdown) waits for substreams that it serves. What only carries something for
     /// others need not keep a node from shutting down. Default yes.
     fn delays_shutdown(&self) -> bool {

@@ -31,6 +31,7 @@ use super::core::{Core, GOODBYE, Service};
 use super::event::{Event, Refused, TurnedAway};
 use super::live::{Live, Path};
 use super::protocol::{NOT_OPEN, Protocol};
+use super::seats::Seat;
 use super::shares::{self, Resource, SUBSTREAM_MEMORY, Share};
 use super::table::Origin;
 
@@ -52,8 +53,8 @@ pub(super) async fn come_in(
     let from = stream.label().to_owned();
     let source = Source::from(stream.remote()).whole();
     match handshake(core, stream, layers, via, config).await {
-        Ok((session, path, host)) => {
-            let live = register(core, session, path, host, None).await;
+        Ok((session, path, came)) => {
+            let live = register(core, session, path, came).await;
             live.map_err(|ShutDown| TurnedAway::ShutDown)
         }
         Err(Failed { reason, is_news }) => {
@@ -91,7 +92,7 @@ async fn handshake(
     layers: &[Layer],
     via: Vec<PeerId>,
     config: &StackConfig,
-) -> Result<(Session, Path, Option<Source>), Failed> {
+) -> Result<(Session, Path, Came), Failed> {
     let label = stream.label().to_owned();
     let source = Source::from(stream.remote());
     let pass = tokio::select! {
@@ -99,9 +100,10 @@ async fn handshake(
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
     let mut pass = pass.map_err(TurnedAway::Gate)?;
-    let host = Some(source.whole()).filter(Source::is_far);
+    let host = source.host();
     let mut config = config.clone();
-    config.admission = Some(admit::inbound(&core.shares, host));
+    let room = admit::Inbound::new(&core.shares, &core.seats, host);
+    config.admission = Some(Arc::<admit::Inbound>::clone(&room));
     let session = tokio::select! {
         session = Session::over(stream, layers, Side::Server, &config) => session,
         turned = pass.evicted() => return Err(TurnedAway::Gate(turned).into()),
@@ -115,7 +117,8 @@ async fn handshake(
                 dialled: false,
                 label,
             };
-            Ok((session, path, host))
+            let seat = room.seat();
+            Ok((session, path, Came::In { host, seat }))
         }
         Err(error) => {
             let mut is_news = true;
@@ -133,13 +136,23 @@ async fn handshake(
 /// The node is shutting down: the session that came too late is closed.
 pub(super) struct ShutDown;
 
-/// Takes a new session in, and runs it in a task of its own. `paid_by` is the part of the peer that had it dialled.
+/// How a session came about.
+pub(super) enum Came {
+    /// From there, and has this place.
+    In {
+        host: Source,
+        seat: Option<Arc<Seat>>,
+    },
+    /// It was dialled; the part of the peer that wanted it, if one did.
+    Dialled(Option<Share>),
+}
+
+/// Takes a new session in, and runs it in a task of its own.
 pub(super) async fn register(
     core: &Arc<Core>,
     session: Session,
     path: Path,
-    host: Option<Source>,
-    paid_by: Option<Share>,
+    came: Came,
 ) -> Result<Live, ShutDown> {
     let who = admit::who(core, &session, &path).await;
     // A shutdown that begins behind this is seen by the session's own task.
@@ -152,12 +165,22 @@ pub(super) async fn register(
         dialled: path.dialled,
     };
     let memory = core.shares.memory_of(shares::ids(who.id, &who.former));
+    let (host, seat, paid_by) = match came {
+        Came::In { host, seat } => {
+            if let Some(seat) = &seat {
+                seat.is_used_here_if(session.use_here());
+            }
+            (Some(host), seat, None)
+        }
+        Came::Dialled(paid_by) => (None, None, paid_by),
+    };
     let live = Live {
         who: Arc::new(who),
         memory: Arc::new(memory),
         session,
         path,
         host,
+        seat,
         paid_by: paid_by.map(Arc::new),
         superseded: Arc::new(Notify::new()),
         serving: TaskTracker::new(),
@@ -274,11 +297,17 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
     }
 }
 
-/// Whom a substream is for.
+/// What serving a protocol means to what is around it.
+#[derive(Clone, Copy)]
+struct Role {
+    delays_shutdown: bool,
+    keeps_session: bool,
+}
+
+/// Whom a substream is for; and to what the peer was admitted.
 enum Callee {
     Service(Service),
-    /// Whether a shutdown waits for it, and to what the peer was admitted.
-    Protocol(Arc<dyn Protocol>, bool, Option<Admitted>),
+    Protocol(Arc<dyn Protocol>, Role, Option<Admitted>),
 }
 
 /// Serves a substream, in a task of its own.
@@ -313,6 +342,11 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
         if matches!(found, Ok((_, true))) {
             call.set_named();
         }
+        let _kept = match &found {
+            Ok((Callee::Service(_), _)) => live.keep(),
+            Ok((Callee::Protocol(_, role, _), _)) if role.keeps_session => live.keep(),
+            _ => None,
+        };
         // What serves it is boxed by who makes it: this task has no room of its own for it.
         match found.map(|(callee, _)| callee) {
             Ok(Callee::Service(service)) => {
@@ -320,10 +354,10 @@ fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
                 guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
             }
-            Ok(Callee::Protocol(protocol, delays, admitted)) => {
+            Ok(Callee::Protocol(protocol, role, admitted)) => {
                 call.admit_to(admitted);
                 // Circuits of others keep nobody from shutting down.
-                let busy = Some(busy).filter(|_| delays);
+                let busy = Some(busy).filter(|_| role.delays_shutdown);
                 let serve = AssertUnwindSafe(move || protocol.serve(call).map(|()| None).boxed());
                 guarded(&core, &live, &name, catch_unwind(serve)).await;
                 drop(busy);
@@ -405,6 +439,7 @@ pub(super) async fn serve_introduced(
     let live = call.live().clone();
     match core.named_service(&name) {
         Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
+            let _kept = live.keep();
             let serve = AssertUnwindSafe(move || (service.handler)(call));
             guarded(core, &live, &name, catch_unwind(serve)).await;
         }
@@ -451,8 +486,11 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused
         };
         return match decision {
             Ok(named) => {
-                let delays = protocol.delays_shutdown();
-                Ok((Callee::Protocol(protocol, delays, admitted), named))
+                let role = Role {
+                    delays_shutdown: protocol.delays_shutdown(),
+                    keeps_session: protocol.keeps_session(),
+                };
+                Ok((Callee::Protocol(protocol, role, admitted), named))
             }
             Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
             Err(denied) => Err(refused(denied)),
@@ -732,6 +770,100 @@ mod tests {
         );
     }
 
+    /// Asks for a proof, for ever.
+    struct Proof;
+
+    impl Protocol for Proof {
+        fn names(&self) -> &[&'static str] {
+            &["cepa.proof"]
+        }
+
+        fn admission(&self, _name: &str) -> Admission {
+            Admission::OwnProof
+        }
+
+        fn keeps_session(&self) -> bool {
+            false
+        }
+
+        fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+            Box::pin(async move {
+                let mut stream = call.accept().await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            })
+        }
+    }
+
+    /// Strangers of many hosts, each with keys of its own, hold all that strangers may have.
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_gets_in_while_strangers_of_many_hosts_hold_sessions_for_nothing() {
+        let mut config = NodeConfig::new(
+            Identity::generate(KeyKind::Ed25519).unwrap(),
+            Arc::new(AcceptAny),
+        );
+        config.shares.sessions = super::super::Limits {
+            all: 16,
+            peer: 4,
+            host: 2,
+        };
+        let node = Arc::new(Core::new(config));
+        node.add_protocol(Arc::new(Proof)).unwrap();
+        let served = async |call: Call| {
+            let mut stream = call.accept().await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        node.serve("x".into(), Service::new(Access::Anyone, served));
+        let come = async |host: u8| {
+            let mut session = None;
+            let from = Remote::Tcp(([192, 0, 2, host], 4711).into());
+            let why = knock(&node, from, async |far| {
+                session = friend(&node, far).await;
+            });
+            (why.await, session)
+        };
+        // The first one is served, and the rest wait with nothing open, or for a proof.
+        let mut all = Vec::new();
+        for n in 0..12_u8 {
+            let (why, session) = come(1 + n / 2).await;
+            assert_eq!(why, None);
+            let session = session.unwrap();
+            let stream = match n {
+                0 => Some(session.open("x").await.unwrap()),
+                n if n % 2 == 0 => Some(session.open("cepa.proof").await.unwrap()),
+                _ => None,
+            };
+            all.push((session, stream));
+        }
+        let mut newcomers = Vec::new();
+        for n in 0..9 {
+            let (why, session) = come(100 + n).await;
+            assert_eq!(why, None, "{n}");
+            // It has time for what it came for.
+            let session = session.unwrap();
+            session.open("x").await.unwrap();
+            newcomers.push(session);
+        }
+        let mut ends = Vec::new();
+        for (session, _) in &all {
+            ends.push(timeout(Duration::from_secs(5), session.closed()).await.ok());
+        }
+        let code = GoAwayCode::Limit(crate::mux::LimitKind::Sessions);
+        let gone = |end: &&Option<SessionEnd>| matches!(end, Some(SessionEnd::GoneAway { code: it }) if *it == code);
+        assert_eq!(ends.iter().filter(gone).count(), 9, "{ends:?}");
+        assert!(ends[0].is_none(), "what is served goes on");
+        // From this machine all come as from one host, whatever address they have.
+        for n in 0..9 {
+            let from = Remote::Tcp(([127, 0, 0, n], 4711).into());
+            let why = knock(&node, from, async |far| {
+                newcomers.extend(friend(&node, far).await);
+            });
+            assert_eq!(why.await, None, "{n}");
+        }
+        let here = node.sessions().into_iter();
+        let here = here.filter(|(_, live)| live.host == Some(Source::HERE));
+        assert!(here.count() <= 2);
+    }
+
     /// Hole 13: more sessions of one key within one round trip than pings may be on their way.
     #[tokio::test(start_paused = true)]
     async fn a_session_lives_however_many_of_its_peer_come_up_before_it_answers() {
@@ -742,6 +874,7 @@ mod tests {
         );
         config.shares.sessions.peer = MANY + 1;
         config.shares.sessions.all = 10 * MANY;
+        config.shares.sessions.host = MANY + 1;
         config.shares.descriptors.peer = 5 * MANY;
         config.shares.descriptors.all = 50 * MANY;
         let node = Arc::new(Core::new(config));

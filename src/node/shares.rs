@@ -31,6 +31,10 @@ pub(super) const SESSION_MEMORY: usize = 256 << 10;
 /// peer's memory is used up, and comes on top, within what the process grows by beyond what is counted.
 pub(super) const SUBSTREAM_MEMORY: usize = 6 << 10;
 
+/// A session costs one descriptor.
+pub(super) const SESSION: [(Resource, usize); 2] =
+    [(Resource::Sessions, 1), (Resource::Descriptors, 1)];
+
 /// What peers make a process hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -208,7 +212,7 @@ pub(super) struct Holder {
     /// The id of its key, and those of keys that it has proven to have replaced. What it holds is counted to each, so that
     /// any number of heirs of one key have that key's share and no more.
     pub(super) ids: Arc<[PeerId]>,
-    /// Where it comes from, if that is another machine.
+    /// Where it comes from, if it came in.
     pub(super) host: Option<Source>,
     /// The node's trust policy knows it by name.
     pub(super) named: bool,

@@ -132,6 +132,11 @@ impl Protocol for Inviter {
         Admission::OwnProof
     }
 
+    // Until it has proven something, a stranger's session gives way to others.
+    fn keeps_session(&self) -> bool {
+        false
+    }
+
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
@@ -139,6 +144,7 @@ impl Protocol for Inviter {
             let peer = session.peer().id();
             match judge(session, incoming, &self.open, self.now).await {
                 Ok((stream, answer)) => {
+                    let _kept = context.keep_session();
                     // Told before the answer is: whatever becomes of that, the invitation is used up.
                     self.tell(peer);
                     node.emit(PairingEvent::Joined { peer });

@@ -1,8 +1,8 @@
 //! A bounded number of things, given out fairly: the registrations and circuits of a relay, what is forwarded, the sealed messages
 //! that are carried or taken. No IO, no clock: time is an argument, counted from when the pool was made.
 //!
-//! 1. A peer holds no more than its limit (`peer`), and all strangers of one host together no more than `host`. A
-//!    peer is whatever it proves to have been: with its former selves, and with every other successor of a key of its own, it
+//! 1. A peer holds no more than its limit (`peer`), and all strangers of one host together no more than `host`; there, rule 4 is for
+//!    that host alone. A peer is whatever it proves to have been: with its former selves, and with every other successor of a key of its own, it
 //!    shares one limit, or a change of keys would be a way to more.
 //! 2. Whoever holds something holds no more than a third of what is still free, so that some stays free for the next
 //!    (as `node/shares.rs` has it). The first one is given as long as there is any.
@@ -11,6 +11,9 @@
 //!    known by name; and among equals what has been of no use for long (`silent`), or what is of a certain age (`min_life`), of
 //!    whoever holds most. So nobody who holds something keeps out who has nothing. Of registrations nobody loses the last
 //!    one to an equal: it stands for being reachable, and for hours.
+//! 5. Keys cost nothing and hosts little, so among strangers hosts are equals as well: one whose host holds less than another gets
+//!    what was of no use for a third of that time, and a twelfth where the other host holds several. A host that holds more
+//!    than two of what nobody loses otherwise gives of those to a host that would still hold less.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +31,15 @@ const PART: usize = 3;
 
 /// One of so many parts of a pool is for peers that are known by name.
 const RESERVED: usize = 4;
+
+/// Of the time after which a thing is taken for of no use, this part is enough between strangers of different hosts.
+const OF_OTHER_HOST: u32 = 3;
+
+/// The same where a host holds several.
+const OF_SEVERAL: u32 = 12;
+
+/// So many stay to a host of those that no peer loses the last of.
+const LEFT_TO_HOST: usize = 2;
 
 /// The rules of one pool.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +230,12 @@ impl<T: Held> Pool<T> {
         }
         let here = holder.counted_at().and_then(|at| self.places.get(&at));
         if here.is_some_and(|here| *here >= rules.host) {
-            return Err(Denied::Host(rules.host));
+            let own = if held == 0 {
+                self.to_spare(holder, now, holder.place)
+            } else {
+                None
+            };
+            return own.map(Some).ok_or(Denied::Host(rules.host));
         }
         let free = rules.all.saturating_sub(self.entries.len());
         let free = if holder.named {
@@ -233,27 +250,37 @@ impl<T: Held> Pool<T> {
         if free > 0 {
             return Ok(None);
         }
-        self.to_spare(holder.named, now)
+        self.to_spare(holder, now, None)
             .map(Some)
             .ok_or(Denied::Full)
     }
 
-    /// What is taken back first for a peer that has none.
-    fn to_spare(&self, named: bool, now: Duration) -> Option<u64> {
-        let rules = &self.rules;
+    /// What is taken back first for a peer that has none; of one place alone, if that has its limit.
+    fn to_spare(&self, newcomer: &Holder, now: Duration, of: Option<Place>) -> Option<u64> {
+        let (rules, named) = (&self.rules, newcomer.named);
+        let at = |place: Option<Place>| place.and_then(|at| self.places.get(&at)).copied();
+        let theirs = at(newcomer.counted_at()).unwrap_or(0);
         let rank = |(number, entry): (&u64, &Entry<T>)| {
             let held = self.of_kin(&entry.holder).len();
             let unused = now.saturating_sub(entry.item.used(now));
-            let silent = Some(unused).filter(|unused| *unused >= rules.silent);
+            let here = at(entry.holder.counted_at());
+            let more = newcomer.place.is_some() && here.is_some_and(|here| here > theirs);
+            let enough = match here {
+                Some(2..) if more && !named => rules.silent / OF_SEVERAL,
+                Some(_) if more && !named => rules.silent / OF_OTHER_HOST,
+                _ => rules.silent,
+            };
+            let silent = Some(unused).filter(|unused| *unused >= enough);
+            let crowd = more && !rules.takes_last && here > Some(theirs + LEFT_TO_HOST);
             let age = now.saturating_sub(entry.since);
             let may = if entry.holder.named == named {
-                silent.is_some() || (age >= rules.min_life && (held > 1 || rules.takes_last))
+                let to_spare = held > 1 || rules.takes_last || crowd;
+                silent.is_some() || (age >= rules.min_life && to_spare)
             } else {
                 named
             };
-            let place = entry.holder.counted_at();
-            let here = place.and_then(|place| self.places.get(&place)).copied();
             let rank = (!entry.holder.named, silent, held, here, Reverse(*number));
+            let may = may && (of.is_none() || entry.holder.counted_at() == of);
             (may && !entry.item.is_fixed()).then_some((rank, *number))
         };
         let best = self.entries.iter().filter_map(rank).max();
@@ -544,9 +571,12 @@ mod tests {
             .filter(|n| take(&mut pool, from(1, *n), Duration::ZERO).is_ok())
             .count();
         assert_eq!(got, 8);
-        let denied = take(&mut pool, from(1, 200), HOUR).unwrap_err();
+        let denied = take(&mut pool, from(1, 200), MINUTE).unwrap_err();
         assert_eq!((denied, denied.status()), (Denied::Host(8), Status::Quota));
         take(&mut pool, from(2, 200), Duration::ZERO).unwrap();
+        // What is old enough goes to another peer of the same host.
+        take(&mut pool, from(1, 250), HOUR).unwrap();
+        assert_eq!(pool.find(peer(0)), Found::Nobody);
         let friend = Holder {
             named: true,
             ..from(1, 201)
@@ -558,7 +588,61 @@ mod tests {
             take(&mut pool, stranger(n), Duration::ZERO).unwrap();
         }
         take(&mut pool, stranger(303), HOUR).unwrap();
+        assert_eq!(pool.find(peer(1)), Found::Nobody);
+    }
+
+    /// Fresh keys of many hosts, which hold all that strangers may have.
+    #[test]
+    fn a_newcomer_of_another_host_waits_for_seconds_where_nothing_moves() {
+        let second = Duration::from_secs(1);
+        let silent = |pool: &mut Pool<Item>, holder, now| {
+            pool.take(holder, now, |_| Some(now))
+                .map(|(number, _)| number)
+        };
+        // Several of a host: those go at once, nearly.
+        let mut pool = circuits();
+        for n in 0..12_u8 {
+            silent(&mut pool, from(n / 2, n.into()), Duration::ZERO).unwrap();
+        }
+        assert_eq!(take(&mut pool, from(20, 50), 4 * second), Err(Denied::Full));
+        take(&mut pool, from(20, 50), 5 * second).unwrap();
         assert_eq!(pool.find(peer(0)), Found::Nobody);
+        // One of a host stays longer than a session in it is ever silent.
+        let mut pool = circuits();
+        for n in 0..12_u8 {
+            silent(&mut pool, from(n, n.into()), Duration::ZERO).unwrap();
+        }
+        assert_eq!(
+            take(&mut pool, from(20, 50), 19 * second),
+            Err(Denied::Full)
+        );
+        assert_eq!(take(&mut pool, from(1, 50), 20 * second), Err(Denied::Full));
+        take(&mut pool, from(20, 50), 20 * second).unwrap();
+        // What works is no newcomer's before its time.
+        let mut pool = circuits();
+        for n in 0..12_u8 {
+            take(&mut pool, from(n / 2, n.into()), Duration::ZERO).unwrap();
+        }
+        assert_eq!(take(&mut pool, from(20, 50), 4 * MINUTE), Err(Denied::Full));
+    }
+
+    #[test]
+    fn a_few_hosts_with_many_keys_leave_registrations_to_others() {
+        let mut pool = registrations();
+        let got = (0..1000_u16)
+            .filter(|n| take(&mut pool, from((n % 5) as u8, *n), Duration::ZERO).is_ok())
+            .count();
+        assert_eq!(got, 96, "all that strangers may have");
+        for n in 0..30 {
+            let newcomer = from(100 + n, 2000 + u16::from(n));
+            take(&mut pool, newcomer, Duration::ZERO).unwrap_or_else(|e| panic!("{n}: {e:?}"));
+        }
+        // A host that has two keeps them.
+        let mut pool = registrations();
+        for n in 0..96_u8 {
+            take(&mut pool, from(n / 2, n.into()), Duration::ZERO).unwrap();
+        }
+        assert_eq!(take(&mut pool, from(200, 500), HOUR), Err(Denied::Full));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Makes a session of a stack of layers: puts the mux on it, and waits for the first ping.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::Refusal;
@@ -19,6 +22,9 @@ use super::incoming::Arrivals;
 use super::runtime::in_runtime;
 use super::witness::{Announced, Witness};
 use super::{ConnectError, Inner, Session};
+
+/// How long a session whose room is wanted may take to end.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Dials an address and makes a session, in the role of the client.
@@ -104,7 +110,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         limits.receive_pool = limits.receive_pool.or_else(pool);
     }
     let (mux, driver) = mux::mux(io, side, limits);
-    let hold = match admitted {
+    let (hold, until) = match admitted {
         Some(Err(refused)) => {
             // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
             // the handshake: whoever bounds how many of those there are bounds these too.
@@ -112,12 +118,27 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             let _ = timeout_at(deadline, Box::pin(goodbye)).await;
             return Err(refused.into());
         }
-        Some(Ok(admitted)) => admitted.hold,
-        None => None,
+        Some(Ok(admitted)) => (admitted.hold, admitted.until),
+        None => (None, None),
     };
+    let closer = until.is_some().then(|| mux.closer());
     tokio::spawn(async move {
+        let mut driver = pin!(driver);
+        let wanted = async {
+            match until {
+                Some(until) => until.await,
+                None => pending().await,
+            }
+        };
         // Whoever holds the mux learns how it ended.
-        let _ = driver.await;
+        tokio::select! {
+            _ = &mut driver => {}
+            code = wanted => if let (Some(code), Some(closer)) = (code, closer) {
+                closer.close_with(code);
+                let _ = timeout(GOODBYE, driver).await;
+            }
+        }
+        // The driver goes first.
         drop(hold);
     });
     let pinged = timeout_at(deadline, async {

@@ -219,6 +219,12 @@ impl Session {
         self.inner.handshake_time
     }
 
+    /// Tells whether a substream is there that this end has opened, without keeping the session.
+    pub(crate) fn use_here(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let mux = self.inner.mux.closer();
+        move || mux.is_used_here()
+    }
+
     /// Counters and gauges of the mux.
     pub fn mux_stats(&self) -> mux::Stats {
         self.inner.mux.stats()

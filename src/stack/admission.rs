@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use futures::future::BoxFuture;
+
 use crate::mux::{GoAwayCode, ReceivePool};
 use crate::tls::Peer;
 
@@ -23,6 +25,9 @@ pub struct Admitted {
     pub hold: Option<Box<dyn Send + Sync>>,
     /// Where its receive memory comes from, unless the mux's own configuration has a pool.
     pub receive_pool: Option<ReceivePool>,
+    /// Completes when the room is wanted for another session: this one is ended then, with a code that its peer reads, or without
+    /// a word.
+    pub until: Option<BoxFuture<'static, Option<GoAwayCode>>>,
 }
 
 impl Admitted {
@@ -32,6 +37,7 @@ impl Admitted {
         Self {
             hold: Some(Box::new(share)),
             receive_pool: None,
+            until: None,
         }
     }
 
@@ -39,6 +45,18 @@ impl Admitted {
     #[must_use]
     pub fn with_receive_pool(mut self, pool: ReceivePool) -> Self {
         self.receive_pool = Some(pool);
+        self
+    }
+}
+
+impl Admitted {
+    /// The same, until the room is wanted for another session: see [`until`](Self::until).
+    #[must_use]
+    pub fn until(
+        mut self,
+        wanted: impl Future<Output = Option<GoAwayCode>> + Send + 'static,
+    ) -> Self {
+        self.until = Some(Box::pin(wanted));
         self
     }
 }

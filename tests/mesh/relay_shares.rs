@@ -31,6 +31,9 @@ fn relay_that_knows(names: &[PeerId], change: impl FnOnce(&mut RelayConfig)) -> 
     let policies: Vec<Arc<dyn TrustPolicy>> = vec![Arc::new(named), Arc::new(AcceptAny)];
     node.stack.trust = Arc::new(AnyOf::new(policies));
     let mut relay = RelayConfig::new(cepa::node::Access::Anyone);
+    // All that a test brings comes from this machine, which is one host.
+    relay.circuits_a_host = Some(1000);
+    relay.registrations_a_host = Some(1000);
     change(&mut relay);
     MeshNode::with_relay(node, relay)
 }

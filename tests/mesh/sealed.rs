@@ -302,7 +302,8 @@ async fn a_refusal_names_who_refused_whose_message_and_which_service() {
 #[tokio::test]
 async fn one_sender_has_its_share_of_a_carrier() {
     let (carrier, at) = carrier(|config| {
-        config.at_once = 2;
+        // Half is for the strangers of one host, which this machine is.
+        config.at_once = 4;
         config.at_once_a_peer = 1;
     })
     .await;
@@ -328,7 +329,7 @@ async fn one_sender_has_its_share_of_a_carrier() {
         }));
         eventually(|| carrier.carrier_stats().unwrap().now == waiting.len()).await;
     }
-    for (sender, why) in [(0, Status::Quota), (2, Status::Full)] {
+    for (sender, why) in [(0, Status::Quota), (2, Status::Quota)] {
         let key = senders[sender].sealing_key(&at, recipient.id()).await;
         assert_eq!(status(&key.unwrap_err()), why);
     }

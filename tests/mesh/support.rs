@@ -181,6 +181,9 @@ pub(crate) fn node() -> MeshNode {
 
 pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig)) -> MeshNode {
     let mut relay = RelayConfig::new(Access::Anyone);
+    // All that a test brings comes from this machine, which is one host.
+    relay.circuits_a_host = Some(1000);
+    relay.registrations_a_host = Some(1000);
     change(&mut relay);
     MeshNode::with_relay(config(), relay)
 }

@@ -137,6 +137,8 @@ pub(crate) struct Decoder {
     content: Vec<u8>,
     /// Content of the present message that is still to come.
     left: usize,
+    /// It was said how it ended: that is last of all, and nothing behind it counts.
+    over: bool,
 }
 
 impl Decoder {
@@ -153,6 +155,9 @@ impl Decoder {
     ) -> Result<Vec<Message>, NotUnderstood> {
         let mut messages = Vec::new();
         while let Some((first, rest)) = bytes.split_first() {
+            if self.over {
+                break;
+            }
             if self.head.len() < 3 {
                 self.head.push(*first);
                 bytes = rest;
@@ -191,7 +196,10 @@ impl Decoder {
             Some(&TERMINAL) => messages.push(Message::Terminal(terminal(&self.content)?)),
             Some(&BREAK) => messages.push(Message::Break),
             Some(&OUTPUT_ENDED) => messages.push(Message::OutputEnded),
-            Some(&ENDED) => messages.push(Message::Ended(status(&self.content)?)),
+            Some(&ENDED) => {
+                messages.push(Message::Ended(status(&self.content)?));
+                self.over = true;
+            }
             Some(&STDERR) => messages.push(Message::Stderr(
                 String::from_utf8_lossy(&self.content).into_owned(),
             )),
@@ -251,6 +259,28 @@ mod tests {
             kind: kind.map(str::to_owned),
             size: WindowSize { rows, columns },
         })
+    }
+
+    #[test]
+    fn nothing_counts_behind_how_it_ended() {
+        let mut out = Vec::new();
+        put_data(b"before", DATA_MAX, &mut out);
+        put(&Message::Ended(Status::Exited(3)), &mut out);
+        put_data(b"behind", DATA_MAX, &mut out);
+        put(&Message::Ended(Status::Exited(0)), &mut out);
+        put(&Message::Stderr("cepa: lost".to_owned()), &mut out);
+        for piece in [1, out.len()] {
+            let (mut decoder, mut data) = (Decoder::default(), Vec::new());
+            let read = out
+                .chunks(piece)
+                .flat_map(|bytes| decoder.take(bytes, &mut data).unwrap());
+            assert_eq!(
+                read.collect::<Vec<_>>(),
+                [Message::Ended(Status::Exited(3))]
+            );
+            assert_eq!(data, b"before");
+            assert!(decoder.is_between());
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::words::placed_addr;
 pub(super) struct Config {
     pub(super) identity: Option<PathBuf>,
     pub(super) control: Option<PathBuf>,
+    /// Where it is kept which introductions are used up.
+    pub(super) state: Option<PathBuf>,
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
     pub(super) register: Vec<PeerAddr>,
@@ -78,6 +80,7 @@ pub(super) struct Limits {
 struct File {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
+    state: Option<PathBuf>,
     #[serde(default)]
     listen: Vec<Spanned<String>>,
     gate: Option<Spanned<String>>,
@@ -250,6 +253,7 @@ impl Config {
         Ok(Self {
             identity: file.identity.map(place),
             control: file.control.map(place),
+            state: file.state.map(place),
             listen,
             gate,
             register,

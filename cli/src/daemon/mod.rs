@@ -80,6 +80,7 @@ struct Daemon {
 struct Begun {
     identity: Option<PathBuf>,
     control: Option<PathBuf>,
+    state: Option<PathBuf>,
     relay: Option<config::Limits>,
     gate: Gate,
 }
@@ -89,6 +90,7 @@ impl Begun {
         Self {
             identity: config.identity.clone(),
             control: config.control.clone(),
+            state: config.state.clone(),
             relay: config.relay.as_ref().map(|relay| relay.limits),
             gate: config.gate.clone(),
         }
@@ -115,7 +117,7 @@ impl Daemon {
             node::room_for_relay(&mut settings, &carries);
             carries
         });
-        let mesh = Mesh::new(settings)?;
+        let mesh = Mesh::with_state(settings, config.state.as_deref())?;
         let relay = carries.map(|carries| Relay::on(&mesh.node, carries));
         let relay = relay
             .transpose()
@@ -179,6 +181,7 @@ impl Daemon {
         let parts = [
             ("identity", begun.identity != now.identity),
             ("control", begun.control != now.control),
+            ("state", begun.state != now.state),
             ("relay", begun.relay != now.relay),
             ("gate", begun.gate != now.gate),
             (

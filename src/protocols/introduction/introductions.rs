@@ -205,6 +205,11 @@ impl Protocol for Owner {
         Admission::OwnProof
     }
 
+    // Until it has proven something, a stranger's session gives way to others.
+    fn keeps_session(&self) -> bool {
+        false
+    }
+
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move { owner::serve(&self.0, call).await })
     }

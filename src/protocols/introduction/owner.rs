@@ -45,6 +45,7 @@ pub(super) async fn serve(state: &State, call: Call) {
             (Err(flaw), None)
         }
     };
+    let _kept = admitted.as_ref().map(|_| context.keep_session());
     let sent = timeout(PATIENCE, send(&mut stream, &Verdict::of(&verdict))).await;
     let Some(admitted) = admitted.filter(|_| matches!(sent, Ok(Ok(())))) else {
         linger_close(&mut stream, PATIENCE).await;

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::identity::PeerId;
 use crate::mux::{StreamTimeouts, Substream};
+use crate::node::CallContext;
 use crate::onion::Onion;
 use crate::protocols::copy::{End, copy};
 use crate::session::{OpenError, Session};
@@ -21,6 +22,7 @@ use crate::protocols::pool::{Found, Holder};
 pub(super) async fn serve(
     relay: &Arc<Inner>,
     mut near: Onion<Substream>,
+    context: &CallContext,
     from: &Holder,
 ) -> Result<(), (Onion<Substream>, Refusal)> {
     let open = match place(relay, &mut near, from).await {
@@ -29,6 +31,7 @@ pub(super) async fn serve(
         Err(refusal) => return Err((near, refusal)),
     };
     let (open, target) = open;
+    let _kept = context.keep_session();
     let reached = tokio::select! {
         reached = reach(relay, target, from.id) => reached,
         () = open.line.taken_back.cancelled() => Err(Refusal::of(Status::Full)),

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use crate::mux::Substream;
-use crate::node::Node;
+use crate::node::{CallContext, Node};
 use crate::onion::Onion;
 use crate::session::Session;
 use crate::wire::{Status, fault, receive, send};
@@ -25,13 +25,15 @@ pub(super) async fn serve(
     relay: &Arc<Inner>,
     node: &Node,
     stream: &mut Onion<Substream>,
-    session: &Session,
+    context: &CallContext,
     holder: &Holder,
 ) -> Result<(), Refusal> {
+    let session = context.session();
     let Some(mut lifetime) = wanted(relay, stream, relay.config.patience).await? else {
         return Ok(());
     };
     let registered = register(relay, session, holder).await?;
+    let _kept = context.keep_session();
     let shared = find_sharers(
         Arc::clone(relay),
         node.clone(),

@@ -100,17 +100,11 @@ impl Relay {
             return;
         };
         let refused = if registers {
-            let served = registering::serve(
-                &self.inner,
-                &self.node,
-                &mut stream,
-                context.session(),
-                &holder,
-            )
-            .await;
+            let served =
+                registering::serve(&self.inner, &self.node, &mut stream, &context, &holder).await;
             served.map_err(|refusal| (stream, refusal))
         } else {
-            circuits::serve(&self.inner, stream, &holder).await
+            circuits::serve(&self.inner, stream, &context, &holder).await
         };
         if let Err((stream, refusal)) = refused {
             let service = if registers { REGISTER } else { DIAL };
@@ -145,6 +139,11 @@ impl Protocol for Relay {
 
     fn refusal(&self) -> &'static str {
         "this relay does not serve you: ask its owner to allow your id"
+    }
+
+    // Only what it has a place for, or any stranger's session would be of use.
+    fn keeps_session(&self) -> bool {
+        false
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {

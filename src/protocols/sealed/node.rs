@@ -109,6 +109,11 @@ impl Protocol for Carry {
         "this peer carries no sealed messages for you"
     }
 
+    // Only what has a place, or any stranger's session would be of use.
+    fn keeps_session(&self) -> bool {
+        false
+    }
+
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move { serve::carry(&self.0, call).await })
     }
@@ -138,6 +143,11 @@ impl Protocol for Deliver {
 
     fn refusal(&self) -> &'static str {
         "this peer takes no sealed messages: its owner has to let a service take them (--sealed)"
+    }
+
+    // Only what has a place, or any stranger's session would be of use.
+    fn keeps_session(&self) -> bool {
+        false
     }
 
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {

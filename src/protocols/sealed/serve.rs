@@ -38,7 +38,8 @@ pub(super) async fn carry(state: &State, call: Call) {
     let Some(carrier) = state.carrier() else {
         return;
     };
-    let holder = Holder::of(call.peer(), &call.context());
+    let context = call.context();
+    let holder = Holder::of(call.peer(), &context);
     let Ok(mut stream) = call.accept().await else {
         return;
     };
@@ -49,6 +50,7 @@ pub(super) async fn carry(state: &State, call: Call) {
             return finish(&mut stream, &Brought::refused(status, "")).await;
         }
     };
+    let _kept = context.keep_session();
     // The place is held until the answer was taken: both are in memory that long.
     let taken_back = place.taken_back();
     let carried = async {
@@ -134,7 +136,8 @@ impl AsyncRead for Arriving<'_> {
 /// Takes one substream on which a request is brought, or our key is wanted.
 pub(super) async fn deliver(state: &Arc<State>, call: Call) {
     let (by, node) = (call.peer().id(), state.node.clone());
-    let holder = Holder::of(call.peer(), &call.context());
+    let context = call.context();
+    let holder = Holder::of(call.peer(), &context);
     let Ok(mut stream) = call.accept().await else {
         return;
     };
@@ -145,6 +148,7 @@ pub(super) async fn deliver(state: &Arc<State>, call: Call) {
             return;
         }
     };
+    let _kept = context.keep_session();
     let taken_back = place.taken_back();
     tokio::select! {
         () = take(state, &node, by, &mut stream, &place) => {}

@@ -1,0 +1,328 @@
+//! The sessions that came in, and which of them gives way when there is no room for a newcomer. No IO, no clock.
+//!
+//! Keys cost nothing, so a limit for each key bounds nobody: many keys, from several hosts, could take all that strangers have of
+//! the sessions and then keep silent, and whoever came next would be turned away. So a peer that has no session gets the
+//! place of another one:
+//!
+//! 1. Only a stranger's gives way, and only while it is of no use: nothing is served in it, and its peer has proven nothing
+//!    ([`Seat::keep`]). What works goes on, and so do sessions with peers that are known by name.
+//! 2. It is one of the host that holds most, of that the one whose key holds most, and then the oldest. A stranger gets one only
+//!    of its own host, or of a host that has more than its own: two hosts do not take the same place from each other by turns.
+//!
+//! Whoever fills the places again and again only takes those away that it holds itself, as long as it has fewer hosts than there
+//! are places.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::Source;
+use crate::identity::PeerId;
+
+use super::shares::{Exceeded, Holder, Resource, SESSION, Scope, Share, Shares};
+
+/// Sessions that may take leave at once, each for as long as a goodbye takes; the next ones are cut. They count no more, so
+/// this bounds what there is beyond the limit.
+const LEAVING: usize = 32;
+
+/// The places of a node. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seats {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By number, so the oldest first.
+    taken: BTreeMap<u64, Entry>,
+    leaving: usize,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    holder: Holder,
+    /// None once it was given to somebody else.
+    share: Option<Share>,
+    seat: Arc<Seat>,
+}
+
+/// The place of one session.
+#[derive(Default)]
+pub(super) struct Seat {
+    uses: AtomicUsize,
+    /// Whether this end has opened something in it.
+    used_here: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    given_away: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Seat {
+    /// From now on the session is of use, until this is dropped.
+    pub(super) fn keep(self: &Arc<Self>) -> Kept {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        Kept {
+            seat: Arc::clone(self),
+        }
+    }
+
+    pub(super) fn is_used_here_if(&self, used_here: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.used_here.set(Box::new(used_here));
+    }
+
+    fn is_of_use(&self) -> bool {
+        self.uses.load(Ordering::Relaxed) > 0 || self.used_here.get().is_some_and(|used| used())
+    }
+
+    /// Waits until the place was given to somebody else; whether there is time for a goodbye.
+    pub(super) async fn given_away(&self) -> bool {
+        self.given_away.cancelled().await;
+        !self.at_once.is_cancelled()
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("uses", &self.uses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keeps a session from giving way to a newcomer, until it is dropped:
+/// [`CallContext::keep_session`](super::CallContext::keep_session).
+#[derive(Debug)]
+#[must_use = "the session may give way to another once this is dropped"]
+pub struct Kept {
+    seat: Arc<Seat>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.seat.uses.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place that is held, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    seats: Seats,
+    number: u64,
+    pub(super) seat: Arc<Seat>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.seats.state();
+        let entry = state.taken.remove(&self.number);
+        if entry.is_some_and(|entry| entry.share.is_none()) {
+            state.leaving -= 1;
+        }
+    }
+}
+
+impl Seats {
+    /// One more session that comes in.
+    pub(super) fn take(&self, shares: &Shares, holder: Holder) -> Result<Held, Exceeded> {
+        let mut state = self.state();
+        let share = match shares.take(holder.clone(), &SESSION) {
+            Ok(share) => share,
+            Err(exceeded) => {
+                let has_one = |id| shares.held(Resource::Sessions, Some(id)) > 0;
+                let found = if holder.ids.iter().copied().any(has_one) {
+                    None
+                } else {
+                    state.to_spare(&holder, exceeded.scope)
+                };
+                let Some(number) = found else {
+                    return Err(exceeded);
+                };
+                state.give_away(number);
+                shares.take(holder.clone(), &SESSION)?
+            }
+        };
+        state.next += 1;
+        let (number, seat) = (state.next, Arc::<Seat>::default());
+        let entry = Entry {
+            holder,
+            share: Some(share),
+            seat: Arc::clone(&seat),
+        };
+        state.taken.insert(number, entry);
+        drop(state);
+        Ok(Held {
+            seats: self.clone(),
+            number,
+            seat,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Which one gives way to a peer that has none.
+    fn to_spare(&self, holder: &Holder, scope: Scope) -> Option<u64> {
+        let (mut hosts, mut keys) = (HashMap::new(), HashMap::new());
+        let here = || self.taken.iter().filter(|(_, it)| it.share.is_some());
+        for (_, entry) in here().filter(|(_, it)| !it.holder.named) {
+            *hosts.entry(entry.holder.host).or_insert(0) += 1;
+            for id in entry.holder.ids.iter() {
+                *keys.entry(*id).or_insert(0) += 1;
+            }
+        }
+        let at = |host: Option<Source>| hosts.get(&host).copied().unwrap_or(0);
+        let of = |id: &PeerId| keys.get(id).copied().unwrap_or(0);
+        let may = |other: &Holder| match scope {
+            Scope::Peer => false,
+            Scope::Host => other.host == holder.host,
+            Scope::All => {
+                holder.named || other.host == holder.host || at(other.host) > at(holder.host)
+            }
+        };
+        let spare =
+            here().filter(|(_, it)| !it.holder.named && !it.seat.is_of_use() && may(&it.holder));
+        let rank = |(number, entry): &(&u64, &Entry)| {
+            let theirs = entry.holder.ids.iter().map(of).max();
+            (at(entry.holder.host), theirs, Reverse(**number))
+        };
+        spare.max_by_key(rank).map(|(number, _)| *number)
+    }
+
+    fn give_away(&mut self, number: u64) {
+        let Some(entry) = self.taken.get_mut(&number) else {
+            return;
+        };
+        drop(entry.share.take());
+        if self.leaving >= LEAVING {
+            entry.seat.at_once.cancel();
+        }
+        self.leaving += 1;
+        entry.seat.given_away.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::shares::{Limits, ShareLimits};
+
+    fn stranger(host: u8, n: u8) -> Holder {
+        Holder {
+            ids: Arc::new([PeerId::from_bytes([n; 32])]),
+            host: Some(Source::from(std::net::IpAddr::from([192, 0, 2, host]))),
+            named: false,
+        }
+    }
+
+    /// Strangers have nine of twelve places, four of one host.
+    fn few() -> (Seats, Shares) {
+        let limits = ShareLimits::default().with_sessions(Limits {
+            all: 12,
+            peer: 4,
+            host: 4,
+        });
+        (Seats::default(), Shares::new(limits))
+    }
+
+    fn is_gone(held: &Held) -> bool {
+        held.seat.given_away.is_cancelled()
+    }
+
+    #[test]
+    fn a_newcomer_gets_what_is_of_no_use_of_the_host_that_has_most() {
+        let (seats, shares) = few();
+        let take = |host, n| seats.take(&shares, stranger(host, n));
+        let all = [1, 2, 2, 2, 2, 3, 3, 3, 4];
+        let all: Vec<_> = (1..)
+            .zip(all)
+            .map(|(n, host)| take(host, n).unwrap())
+            .collect();
+        let used = all.first_chunk::<2>().unwrap()[1].seat.keep();
+        let gone = |host, n| {
+            let new = take(host, n)?;
+            let at = all.iter().map(is_gone).collect::<Vec<_>>();
+            Ok::<_, Exceeded>((new, at.iter().filter(|it| **it).count(), at))
+        };
+        // The oldest of the host with four that is of no use.
+        let (first, n, at) = gone(5, 20).unwrap();
+        assert_eq!((n, at[2]), (1, true));
+        // Then there are two with three; the next newcomer's host has one by now.
+        let (second, n, at) = gone(6, 21).unwrap();
+        assert_eq!((n, at[3]), (2, true));
+        drop(used);
+        let (third, n, at) = gone(5, 22).unwrap();
+        assert_eq!((n, at[5]), (3, true));
+        // What is held is what was held before: who left counts no more.
+        assert_eq!(shares.held(Resource::Sessions, None), 9);
+        drop((first, second, third, all));
+        let state = seats.state();
+        assert_eq!((state.taken.len(), state.leaving), (0, 0));
+        assert_eq!(shares.held(Resource::Sessions, None), 0);
+    }
+
+    #[test]
+    fn what_works_goes_on_and_nobody_takes_a_second_one_from_another() {
+        let (seats, shares) = few();
+        let take = |host, n| seats.take(&shares, stranger(host, n));
+        let all: Vec<_> = (1..=9).map(|n| take(n, n).unwrap()).collect();
+        // Each host has one: a second one is its own, and the same key gets none.
+        let again = take(1, 20).unwrap();
+        assert!(is_gone(&all[0]) && !all[1..].iter().any(is_gone));
+        assert_eq!(take(1, 20).unwrap_err().scope, Scope::All);
+        let _used: Vec<_> = all
+            .iter()
+            .chain([&again])
+            .map(|it| it.seat.keep())
+            .collect();
+        assert_eq!(take(50, 50).unwrap_err().scope, Scope::All);
+        // Who is known by name has the rest, and no stranger gets that.
+        let friend = |n| Holder {
+            named: true,
+            ..stranger(1, n)
+        };
+        let _friends: Vec<_> = (60..63)
+            .map(|n| seats.take(&shares, friend(n)).unwrap())
+            .collect();
+        drop(_used);
+        seats.take(&shares, friend(63)).map(drop).unwrap();
+    }
+
+    #[test]
+    fn a_host_that_has_its_limit_gives_of_its_own() {
+        let (seats, shares) = few();
+        let take = |n| seats.take(&shares, stranger(1, n));
+        let all: Vec<_> = (1..=4).map(|n| take(n).unwrap()).collect();
+        let _used = all[0].seat.keep();
+        let fifth = take(5).unwrap();
+        assert!(is_gone(&all[1]) && !is_gone(&all[0]));
+        let _used: Vec<_> = all
+            .iter()
+            .chain([&fifth])
+            .map(|it| it.seat.keep())
+            .collect();
+        assert_eq!(take(6).unwrap_err().scope, Scope::Host);
+    }
+
+    #[test]
+    fn no_more_than_so_many_take_leave_at_once() {
+        let (seats, shares) = few();
+        let all: Vec<_> = (0..100)
+            .map(|n| seats.take(&shares, stranger(1, n)).unwrap())
+            .collect();
+        let cut = all.iter().filter(|it| it.seat.at_once.is_cancelled());
+        assert_eq!(
+            (all.iter().filter(|it| is_gone(it)).count(), cut.count()),
+            (96, 64)
+        );
+        drop(all);
+        assert_eq!(seats.state().leaving, 0);
+    }
+}
