@@ -123,7 +123,6 @@ impl ReceivePool {
 
     /// The same for what is there already, room or not: so much less is left for everything else. How many such there are
     /// must be bounded elsewhere.
-    #[must_use]
     pub fn hold_anyway(&self, bytes: usize) -> Held {
         let lines = self.node.lock();
         self.node.add(bytes);
