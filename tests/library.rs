@@ -187,7 +187,7 @@ async fn a_session_is_made_on_any_stream() {
         let stream = Stream::from_io(stream, "a buffered stream");
         Session::over(stream, &[], Side::Server, &server).await
     };
-    let (near, far) = soon(async { tokio::join!(dialled, accepted) }).await;
+    let (near, far) = Box::pin(soon(async { tokio::join!(dialled, accepted) })).await;
     let (near, far) = (near.unwrap(), far.unwrap());
     assert_eq!(near.label(), format!("tcp {at}"));
     assert_eq!(far.label(), "a buffered stream");
@@ -246,8 +246,10 @@ async fn a_stream_is_opened_with_a_priority_and_limits_and_can_be_told_others() 
         .priority(Priority::HIGHEST)
         .timeouts(limits);
     let accepting = async { far.accept().await.unwrap().accept().await.unwrap() };
-    let (opened, other) =
-        soon(async { tokio::join!(near.open_with("x", &options), accepting) }).await;
+    let (opened, other) = Box::pin(soon(async {
+        tokio::join!(near.open_with("x", &options), accepting)
+    }))
+    .await;
     let mut opened = opened.unwrap();
     assert_eq!(opened.priority(), Priority::HIGHEST);
     opened.set_priority(Priority::LOWEST);

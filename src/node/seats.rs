@@ -277,7 +277,7 @@ mod tests {
         let again = take(1, 20).unwrap();
         assert!(is_gone(&all[0]) && !all[1..].iter().any(is_gone));
         assert_eq!(take(1, 20).unwrap_err().scope, Scope::All);
-        let _used: Vec<_> = all
+        let used: Vec<_> = all
             .iter()
             .chain([&again])
             .map(|it| it.seat.keep())
@@ -291,7 +291,7 @@ mod tests {
         let _friends: Vec<_> = (60..63)
             .map(|n| seats.take(&shares, friend(n)).unwrap())
             .collect();
-        drop(_used);
+        drop(used);
         seats.take(&shares, friend(63)).map(drop).unwrap();
     }
 
