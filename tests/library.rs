@@ -1,4 +1,6 @@
 //! What programs that use the library reach for, as they would write it.
+// Two ends in one task.
+#![allow(clippy::large_futures)]
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! Sessions: two peers over one stream, services by name, and every way in which that goes wrong.
+// Two ends in one task.
+#![allow(clippy::large_futures)]
 
 mod support;
 

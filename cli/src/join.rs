@@ -220,10 +220,10 @@ where
     /// still comes.
     pub(crate) fn near_is_gone(&mut self) {
         if !self.inward.is_done() {
-            self.inward.state = if !self.inward.piece.waiting().is_empty() {
-                State::Left(io::ErrorKind::BrokenPipe.into())
-            } else {
+            self.inward.state = if self.inward.piece.waiting().is_empty() {
                 State::Done
+            } else {
+                State::Left(io::ErrorKind::BrokenPipe.into())
             };
         }
     }

@@ -74,7 +74,7 @@ pub(crate) fn dialling(identity: &Identity, local_hints: bool) -> NodeConfig {
 
 /// A listener, or what waits until it can be one.
 pub(crate) enum Bound {
-    Listening(Listening),
+    Listening(Box<Listening>),
     /// Comes when the device does.
     Absent(JoinHandle<Listening>),
 }
@@ -83,7 +83,7 @@ pub(crate) enum Bound {
 /// not take down the listeners beside it.
 pub(crate) async fn bind(node: &Node, at: &Endpoint, alone: bool) -> Result<Bound, Failure> {
     let error = match node.bind(at).await {
-        Ok(listening) => return Ok(Bound::Listening(listening)),
+        Ok(listening) => return Ok(Bound::Listening(Box::new(listening))),
         Err(error) => error,
     };
     match &error {

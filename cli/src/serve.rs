@@ -149,7 +149,7 @@ async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(),
     for bound in bound {
         ends.spawn(async move {
             let mut listener = match bound {
-                Bound::Listening(listener) => listener,
+                Bound::Listening(listener) => *listener,
                 Bound::Absent(coming) => match coming.await {
                     Ok(listener) => {
                         say_listening(&listener, id);

@@ -246,7 +246,7 @@ impl Services {
             let far = framed(far);
             let outbox = far.outbox();
             return echo(far, memory, || {
-                outbox.push(Message::Ended(Status::Exited(0)))
+                outbox.push(Message::Ended(Status::Exited(0)));
             })
             .await;
         };
@@ -276,7 +276,7 @@ impl Services {
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
             return echo(served.far, peer.1, || {
-                outbox.push(Message::Ended(Status::Exited(0)))
+                outbox.push(Message::Ended(Status::Exited(0)));
             })
             .await;
         };

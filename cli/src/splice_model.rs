@@ -381,7 +381,7 @@ impl Party {
 }
 
 fn pattern(at: usize) -> u8 {
-    (at % 251) as u8
+    u8::try_from(at % 251).unwrap()
 }
 
 fn stream(kind: Kind, room: usize, step: usize, buffered: bool) -> (Wire, Party) {
@@ -575,13 +575,12 @@ fn manners(kind: Kind) -> &'static [(Manner, &'static str)] {
             (Manner::Leaves, "closes"),
             (Manner::Cut, "is reset"),
         ],
-        Kind::Unix => &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")],
+        Kind::Unix | Kind::Stdio => &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")],
         Kind::Exec => &[
             (Manner::Ends, "ends"),
             (Manner::Leaves, "exits with 0"),
             (Manner::Cut, "exits with 3"),
         ],
-        Kind::Stdio => &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")],
         Kind::Substream => &[(Manner::Ends, "ends"), (Manner::Cut, "is reset")],
     }
 }

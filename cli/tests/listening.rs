@@ -234,10 +234,10 @@ fn a_unix_socket_has_the_permissions_and_the_group_that_were_asked_for() {
     let path = place.path("s");
     for (options, mode) in [("", 0o600), (",mode=0666", 0o666), (",mode=0660", 0o660)] {
         let listen = format!("unix:{}{options}", place.text("s"));
-        let _server = place.serve(&[&listen, "--service", "e=echo:"]);
+        let server = place.serve(&[&listen, "--service", "e=echo:"]);
         let meta = fs::symlink_metadata(&path).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{options}");
-        drop(_server);
+        drop(server);
         let _ = fs::remove_file(&path);
     }
     let own = fs::metadata(place.dir.path()).unwrap().gid();

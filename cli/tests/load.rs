@@ -34,7 +34,7 @@ impl Beside {
     async fn start(descriptors: Option<usize>, words: &[&str]) -> Self {
         // Two ends of each client are here.
         cepa::transports::raise_descriptor_limit();
-        let rig = Rig::start(bin(), descriptors, words).await.unwrap();
+        let rig = Rig::start(bin(), descriptors, words).unwrap();
         let witness = Witness::start(&rig).await.unwrap();
         Self { rig, witness }
     }

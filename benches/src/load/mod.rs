@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
 }
 
 async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
-    let mut rig = Rig::start(cepa, options.descriptors, &[]).await?;
+    let mut rig = Rig::start(cepa, options.descriptors, &[])?;
     let mut witness = Witness::start(&rig).await?;
     println!(
         "| load | its clients | p50, p99 ms | echo p50, p99, max ms | download MB/s, longest wait ms | serve, forward MiB | lines |"

@@ -143,18 +143,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// Starts everything; the server may have so many descriptors, if that is said, and has these words more.
-    pub(crate) async fn start(
-        cepa: &Path,
-        descriptors: Option<usize>,
-        more: &[&str],
-    ) -> Outcome<Self> {
+    pub(crate) fn start(cepa: &Path, descriptors: Option<usize>, more: &[&str]) -> Outcome<Self> {
         let home = tempfile::tempdir()?;
         let at = home.path();
         let (server, server_id) = identity(cepa, at, "server.pem")?;
         let (client, client_id) = identity(cepa, at, "client.pem")?;
-        let [echo, bulk, shut] = [listener().await?, listener().await?, listener().await?];
+        let [echo, bulk, shut] = [listener()?, listener()?, listener()?];
         // A port that was ours a moment ago is nobody's.
-        let down = listener().await?.local_addr()?;
+        let down = listener()?.local_addr()?;
         let mut words: Vec<String> = ["serve", "tcp:127.0.0.1:0", "--identity", &server]
             .map(str::to_owned)
             .into();
@@ -234,7 +230,7 @@ impl Drop for Rig {
 }
 
 /// With a queue as long as the system allows: here a crowd comes at once.
-async fn listener() -> Outcome<TcpListener> {
+fn listener() -> Outcome<TcpListener> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.bind("127.0.0.1:0".parse()?)?;
     Ok(socket.listen(4096)?)

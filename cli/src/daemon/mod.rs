@@ -216,7 +216,7 @@ impl Daemon {
             }
         };
         match node::bind(&node, asked, alone).await? {
-            Bound::Listening(listening) => up(listening),
+            Bound::Listening(listening) => up(*listening),
             Bound::Absent(coming) => {
                 self.listeners.expect(asked.clone());
                 tokio::spawn(async move {
