@@ -1,5 +1,7 @@
 //! What the process has allocated, counted by the allocator of this test program.
 
+use std::time::Duration;
+
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -15,6 +17,7 @@ pub(crate) struct Since {
 
 impl Since {
     pub(crate) fn now() -> Self {
+        settle();
         ALLOCATED.reset_peak_usage();
         Self {
             before: ALLOCATED.current_usage(),
@@ -36,6 +39,19 @@ impl Since {
     /// What is held.
     pub(crate) fn held(&self) -> usize {
         ALLOCATED.current_usage().saturating_sub(self.before)
+    }
+}
+
+/// Waits until what the test before this one had is given back: the threads of its runtime end a moment after it.
+fn settle() {
+    let mut before = ALLOCATED.current_usage();
+    for _ in 0..200 {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = ALLOCATED.current_usage();
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 
