@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 
+#[cfg(feature = "mesh")]
 use crate::identity::PeerId;
 use crate::mux::Substream;
 use crate::onion::Onion;
