@@ -29,7 +29,7 @@ pub(super) const SESSION_MEMORY: usize = 256 << 10;
 
 /// What a substream costs of its peer's memory beside its data: what is there of one that rests. What its task has in hand is small while the
 /// peer's memory is used up, and comes on top, within what the process grows by beyond what is counted.
-pub(super) const SUBSTREAM_MEMORY: usize = 6 << 10;
+pub(super) const SUBSTREAM_MEMORY: usize = 4 << 10;
 
 /// A session costs one descriptor.
 pub(super) const SESSION: [(Resource, usize); 2] =
@@ -94,18 +94,18 @@ impl Limits {
 pub struct ShareLimits {
     /// Default 256, 16 of one peer, 64 of one host.
     pub sessions: Limits,
-    /// Default 20,480, 5,632 of one peer, 8,192 of one host. Each costs 6 KiB of memory beside its data.
+    /// Default 20,480, 5,632 of one peer, 8,192 of one host. Each costs 4 KiB of memory beside its data.
     pub substreams: Limits,
     /// Default 256, 32 of one peer, 64 of one host.
     pub children: Limits,
     /// Default what the process may open, less a reserve of an eighth and at least 64; half of one peer and of one host: a
     /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
-    /// Memory in bytes, default 192 MiB: what has arrived and no application has read, what waits to be sent, what handlers
-    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 6 KiB for each substream. The process grows by more
-    /// than is counted, by about an eighth, since its allocator has gaps: at most 256 MiB where 192 are counted.
+    /// Memory in bytes, default 176 MiB: what has arrived and no application has read, what waits to be sent, what handlers
+    /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 4 KiB for each substream. The process grows by more
+    /// than is counted, since its allocator has gaps: at most 256 MiB where 176 are counted.
     pub receive_memory: usize,
-    /// The same of one peer; default 40 MiB, for which the process grows by at most 64.
+    /// The same of one peer; default 32 MiB, for which the process grows by at most 64.
     pub receive_memory_a_peer: usize,
 }
 
@@ -143,8 +143,8 @@ impl Default for ShareLimits {
                 peer: descriptors / 2,
                 host: descriptors / 2,
             },
-            receive_memory: 192 << 20,
-            receive_memory_a_peer: 40 << 20,
+            receive_memory: 176 << 20,
+            receive_memory_a_peer: 32 << 20,
         }
     }
 }

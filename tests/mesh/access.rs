@@ -441,7 +441,7 @@ async fn one_peer_has_its_share_of_the_substreams() {
         held.push(sessions[n % 2].open("echo").await.unwrap());
     }
     let used = server.receive_memory() - before;
-    assert_eq!(used, 4 * 6 * 1024, "they are counted");
+    assert_eq!(used, 4 * 4 * 1024, "they are counted");
     let refused = sessions[0].open("echo").await.unwrap_err().to_string();
     let limit = "too many substreams of one peer (at most 4)";
     assert!(refused.contains(limit), "{refused}");
