@@ -8,6 +8,7 @@ use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
 use cepa::tls::TlsError;
+use cepa::transports::Endpoint;
 
 use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
@@ -61,7 +62,8 @@ impl Report {
             Event::SessionUp { .. } if self.alone => {}
             Event::SessionDown { end, .. } if self.alone && end.is_clean() => {}
             // As the one session of `serve stdio:`, below.
-            Event::ListenerEnded { at } if one_session(at) => {}
+            // Its one session is all there will be, and the command ends with it.
+            Event::ListenerEnded { at } if at.has_one_stream() => {}
             Event::TurnedAway {
                 at,
                 source,
@@ -69,7 +71,7 @@ impl Report {
                 reason,
             } => {
                 // The one session of `serve stdio:` is the command's own end.
-                if at.as_ref().is_some_and(one_session) {
+                if at.as_ref().is_some_and(Endpoint::has_one_stream) {
                     return;
                 }
                 let source = log::source(*source, from);
@@ -212,11 +214,6 @@ impl Asked {
             reason: reason.clone(),
         }))
     }
-}
-
-/// An address whose one session is all there will be; the command ends with it.
-fn one_session(at: &cepa::transports::Endpoint) -> bool {
-    at.has_one_stream()
 }
 
 fn leads_through(address: &PeerAddr, by: &PeerId) -> bool {

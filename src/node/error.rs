@@ -101,28 +101,28 @@ impl DialError {
     /// Whether it may work later, with nothing changed here: also where somebody else would have to let this node in first.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Own { .. }
-            | Self::Loop { .. }
-            | Self::LocalHint { .. }
-            | Self::ShutDown
-            | Self::NoRuntime => false,
-            Self::NoHints { .. }
-            | Self::Unresolved { .. }
-            | Self::Gone { .. }
-            | Self::Share { .. } => true,
-            Self::Failed { attempts, .. } => attempts.iter().any(|(_, error)| match error {
+        self.judged(|attempts| {
+            attempts.iter().any(|(_, error)| match error {
                 AttemptError::Connect(_) | AttemptError::Relay(_) => true,
                 AttemptError::NoRoute { .. } | AttemptError::NotFollowed => false,
                 AttemptError::NoRelay { error, .. } => error.is_transient(),
-            }),
-        }
+            })
+        })
     }
 
     /// Whether it may work later, with nothing changed anywhere: what is away comes back, and what is full has room again. As
     /// [`ConnectError::may_pass`]; what a peer says of this node's key counts for all ways to it.
     #[must_use]
     pub fn may_pass(&self) -> bool {
+        self.judged(|attempts| {
+            let mut all = attempts.iter().map(|(_, error)| error);
+            let refused = |error: &AttemptError| matches!(error, AttemptError::Connect(error) if is_refusal(error));
+            !all.clone().any(refused) && all.any(AttemptError::may_pass)
+        })
+    }
+
+    /// Whether it may work later: where there were attempts, as `by` judges them.
+    fn judged(&self, by: impl FnOnce(&[(Hint, AttemptError)]) -> bool) -> bool {
         match self {
             Self::Own { .. }
             | Self::Loop { .. }
@@ -133,11 +133,7 @@ impl DialError {
             | Self::Unresolved { .. }
             | Self::Gone { .. }
             | Self::Share { .. } => true,
-            Self::Failed { attempts, .. } => {
-                let mut all = attempts.iter().map(|(_, error)| error);
-                let refused = |error: &AttemptError| matches!(error, AttemptError::Connect(error) if is_refusal(error));
-                !all.clone().any(refused) && all.any(AttemptError::may_pass)
-            }
+            Self::Failed { attempts, .. } => by(attempts),
         }
     }
 
