@@ -24,6 +24,7 @@ pub mod endpoint;
 mod error;
 mod exec;
 mod fd;
+mod framed;
 mod group;
 mod hang_up;
 mod limits;
