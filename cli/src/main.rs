@@ -32,6 +32,7 @@ mod passphrase;
 mod peer;
 mod piece;
 mod pipe;
+mod piped;
 mod ports;
 mod probe;
 mod qr;
@@ -94,6 +95,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Send(args) => sealed::run(args).await,
+            Command::Pipe(args) if args.listen => piped::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,

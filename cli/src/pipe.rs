@@ -1,5 +1,7 @@
 //! `cepa pipe`: two streams joined, each with the TLS layers that its address names. A command among them ends the pipe
 //! when it exits, and gives it its status.
+//!
+//! With `--listen` the first of them is waited for, again and again (`piped.rs`).
 
 use std::future::pending;
 use std::time::Duration;
@@ -27,6 +29,14 @@ use crate::told::ended;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
+    let identity = checked(&args)?;
+    let near = open(&args.one, &args.trust, identity.as_ref()).await?;
+    let far = open(&args.other, &args.trust, identity.as_ref()).await?;
+    carry(&args, near, far).await
+}
+
+/// Whether these two can be joined, and the identity where one is needed.
+pub(crate) fn checked(args: &args::Pipe) -> Result<Option<Identity>, Failure> {
     for address in [&args.one, &args.other] {
         few_layers(address)?;
         if address.layers().contains(&Layer::Mux) {
@@ -51,13 +61,15 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let secured = [&args.one, &args.other]
         .iter()
         .any(|a| a.layers().iter().any(|l| l.is_tls()));
-    let identity = if secured {
-        Some(id::load(&args.identity)?)
+    if secured {
+        id::load(&args.identity).map(Some)
     } else {
-        None
-    };
-    let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
-    let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
+        Ok(None)
+    }
+}
+
+/// Joins two open ends until both have ended, and ends them as they did. A command's status is the failure.
+pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Result<(), Failure> {
     let patience = args.patience.map(Duration::from_secs_f64);
     let over = match join(&mut near, &mut far, patience).await {
         Ok(over) => over,
@@ -208,13 +220,22 @@ const SIGPIPE: u8 = 13;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// An open end of the pipe; a subprocess stays with it.
-struct End {
+pub(crate) struct End {
     // Dropped first: a command is killed before its pipes close, and takes a cut for no end.
     child: Option<Watched>,
     onion: Onion<Stream>,
 }
 
 impl End {
+    /// One that somebody has connected.
+    pub(crate) fn accepted(mut stream: Stream) -> Self {
+        stream.cut_when_dropped(true);
+        Self {
+            child: None,
+            onion: Onion::new(stream),
+        }
+    }
+
     fn reader(&self, address: &Endpoint) -> Reader {
         match address.target() {
             _ if self.child.is_some() => Reader::Command,
@@ -250,7 +271,17 @@ async fn open(
     trust: &Trust,
     identity: Option<&Identity>,
 ) -> Result<End, Failure> {
-    let mut stream = transports::dial(address).await?;
+    let stream = transports::dial(address).await?;
+    dressed(stream, address, trust, identity).await
+}
+
+/// A dialled stream with the layers of its address.
+pub(crate) async fn dressed(
+    mut stream: Stream,
+    address: &Endpoint,
+    trust: &Trust,
+    identity: Option<&Identity>,
+) -> Result<End, Failure> {
     stream.remarks().iter().for_each(say);
     let child = stream
         .take_child()

@@ -2,7 +2,8 @@
 //!
 //! A [`Wire`] is the end of a stream that a splice holds, a [`Party`] whoever is at its other end. What differs between the kinds is
 //! what Linux tells of an end that is none: of a reset TCP tells once and then shows an end, whoever asks first; a Unix socket
-//! does so where something was left unread, and has no reset of its own; pipes have neither; a substream tells the truth, each time. The model
+//! does so where something was left unread, and has no reset of its own, unless it is framed and says its ends; pipes have neither; a substream tells
+//! the truth, each time. The model
 //! knows nothing of the code: it looks at what each party did and has seen.
 
 use std::collections::VecDeque;
@@ -25,14 +26,16 @@ use crate::splice::{Ended, Reader, Told, Verdict, lost, verdict};
 enum Kind {
     Tcp,
     Unix,
+    Framed,
     Exec,
     Stdio,
     Substream,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Tcp,
     Kind::Unix,
+    Kind::Framed,
     Kind::Exec,
     Kind::Stdio,
     Kind::Substream,
@@ -102,13 +105,19 @@ impl State {
                 "reset by the peer",
             ));
         }
+        if self.kind == Kind::Framed {
+            return Some(io::ErrorKind::UnexpectedEof.into());
+        }
         (!std::mem::replace(&mut self.cut_told, true))
             .then(|| Self::system(rustix::io::Errno::CONNRESET))
     }
 
     /// Takes what is written, as far as there is room.
     fn take(&mut self, data: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(e) = self.told() {
+        // A framed socket's end tells who reads.
+        if self.kind != Kind::Framed
+            && let Some(e) = self.told()
+        {
             return Poll::Ready(Err(e));
         }
         if self.to_party.gone {
@@ -163,8 +172,9 @@ impl AsyncRead for Wire {
             state.wake();
             return Poll::Ready(Ok(()));
         }
-        // Behind its end, a substream's reset says only that it takes no more.
-        if !(state.kind == Kind::Substream && state.to_splice.ended)
+        // Behind its end, a substream's reset says only that it takes no more; so does what a framed socket does.
+        let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
+        if !(says_ends && state.to_splice.ended)
             && let Some(e) = state.told()
         {
             return Poll::Ready(Err(e));
@@ -230,7 +240,7 @@ impl Drop for Wire {
         state.to_splice.gone = true;
         match state.kind {
             Kind::Tcp => state.cut_by_splice |= unread,
-            Kind::Substream => state.cut_by_splice |= !state.to_party.ended,
+            Kind::Framed | Kind::Substream => state.cut_by_splice |= !state.to_party.ended,
             _ => {}
         }
         state.to_party.ended = true;
@@ -298,6 +308,7 @@ impl Party {
         let unread = !state.to_party.bytes.is_empty();
         match state.kind {
             Kind::Tcp | Kind::Unix => state.cut |= unread,
+            Kind::Framed => state.cut |= !state.to_splice.ended,
             Kind::Substream => state.cut |= !state.to_splice.ended || unread,
             Kind::Exec | Kind::Stdio => {}
         }
@@ -405,11 +416,12 @@ fn tell(wire: Wire, told: Told) {
     {
         let mut state = wire.0.lock().unwrap();
         let ended = state.to_party.ended;
+        let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
         state.cut_by_splice |= match told {
             Told::End => false,
             // Its end is before it.
-            Told::Unwanted => state.kind == Kind::Substream && !ended,
-            Told::Cut => state.kind != Kind::Substream || !ended,
+            Told::Unwanted => says_ends && !ended,
+            Told::Cut => !says_ends || !ended,
         };
     }
     drop(wire);
@@ -575,7 +587,9 @@ fn manners(kind: Kind) -> &'static [(Manner, &'static str)] {
             (Manner::Leaves, "closes"),
             (Manner::Cut, "is reset"),
         ],
-        Kind::Unix | Kind::Stdio => &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")],
+        Kind::Unix | Kind::Framed | Kind::Stdio => {
+            &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")]
+        }
         Kind::Exec => &[
             (Manner::Ends, "ends"),
             (Manner::Leaves, "exits with 0"),
@@ -659,6 +673,7 @@ fn what_is_told_is_the_documented_table() {
         "inflight",
         "tcp",
         "unix",
+        "framed",
         "exec",
         "stdio",
         "substream",
@@ -675,7 +690,7 @@ fn what_is_told_is_the_documented_table() {
                     .iter()
                     .map(|to| cell(kind, *manner, flight, *to))
                     .collect();
-                let exits: Vec<&str> = told.iter().take(4).map(|(_, exit)| exit.as_str()).collect();
+                let exits: Vec<&str> = told.iter().take(5).map(|(_, exit)| exit.as_str()).collect();
                 assert!(
                     exits.windows(2).all(|two| two[0] == two[1]),
                     "{kind:?} {how} {word}: {exits:?}"

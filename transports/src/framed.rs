@@ -206,7 +206,8 @@ mod tests {
         let error = other.read_to_end(&mut got).await.unwrap_err();
         assert_eq!(got, b"ok");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        let text = "a frame of 1195725856 bytes, at most 1048576 are allowed: are both ends framed?";
+        let text =
+            "a frame of 1195725856 bytes, at most 1048576 are allowed: are both ends framed?";
         assert_eq!(error.to_string(), text);
     }
 

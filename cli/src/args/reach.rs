@@ -158,11 +158,20 @@ The two are joined as they are, with the TLS layers that their addresses name
 (tls+tcp:HOST:PORT); the end of one stream is passed on to the other, and both
 directions are waited for. A serial line never ends: for one command and its
 answer, -t says how long a silence ends it,
-  echo 'show version' | cepa pipe -t 2 stdio: serial:/dev/ttyUSB0")]
+  echo 'show version' | cepa pipe -t 2 stdio: serial:/dev/ttyUSB0
+A Unix socket can't tell a cut from an end. Where both ends say framed, an end
+is said, and a command behind a cut is killed instead of taking half for all:
+  cepa pipe --listen unix:/run/up.sock,framed \\
+      \"exec:sh -c 'cat >new && mv new done'\"
+is what `cepa serve --service up=unix:/run/up.sock,framed` connects to.")]
 pub(crate) struct Pipe {
     /// Once one direction has ended, wait for the other until it is silent for so long; without it, to its end
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::words::seconds)]
     pub(crate) patience: Option<f64>,
+    /// Wait at the first address (tcp: or unix:), and join each who connects to the other one, opened anew, until
+    /// stopped
+    #[arg(short, long)]
+    pub(crate) listen: bool,
     /// One stream
     #[arg(value_name = "ADDR", value_parser = piped_addr)]
     pub(crate) one: Endpoint,

@@ -332,7 +332,7 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("unix:/a?", 9, "unix's keys", None),
         ("unix:/a,mode=0999", 14, "octal", None),
         ("unix:/a,mode=1777", 14, "octal", None),
-        ("unix:/a,framed=on", 16, "framed=yes|no", None),
+        ("unix:/a,framed=maybe", 16, "framed=yes|no", None),
         ("unix:/a,framed,framed", 16, "each key once", None),
         ("unix:/a,frames", 9, "unix's keys", Some("framed")),
         ("unix:/a,mode", 13, "\"=\" and a value", Some("mode=")),

@@ -31,7 +31,10 @@ pub(crate) fn head(bytes: usize, most: usize) -> ([u8; HEAD], usize) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// `have` bytes of a length have come, and are worth `value`.
-    Head { have: usize, value: u32 },
+    Head {
+        have: usize,
+        value: u32,
+    },
     /// So many bytes of the frame are still to come; never none.
     Body(u32),
     Ended,
