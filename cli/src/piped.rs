@@ -25,7 +25,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const EACH: usize = 5;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
-    let identity = checked(&args)?;
     let usage = |why: String| Err(Failure::new(Code::Usage, why));
     let address = &args.one;
     if !address.is_socket() {
@@ -45,6 +44,7 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
             args.other
         ));
     }
+    let identity = checked(&args)?;
     let mut listener = transports::listen(address).await?;
     let mut signals = Signals::watch();
     say(format_args!("listening on {}", listener.endpoint()));

@@ -70,7 +70,8 @@ fn a_service_sees_the_end_frame_of_a_whole_upload_and_never_of_a_cut_one() {
     let path = place.path("up.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let service = format!("up=unix:{},framed", path.display());
-    let (server, at) = serve(&place, &service);
+    let elsewhere = Place::new();
+    let (server, at) = serve(&elsewhere, &service);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let node =
@@ -158,7 +159,8 @@ fn a_client_of_a_forwarder_that_closes_without_the_end_frame_is_cut_at_the_far_e
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let service = format!("up=tcp:{}", listener.local_addr().unwrap());
-    let (_server, at) = serve(&place, &service);
+    let elsewhere = Place::new();
+    let (_server, at) = serve(&elsewhere, &service);
     let path = place.path("near.sock");
     let local = format!("unix:{},framed=up", path.display());
     let forward = Server::start(&place, &["forward", &at, "-L", &local]);
@@ -226,7 +228,8 @@ fn pipe_listens_and_kills_the_command_of_a_cut_upload() {
     let dir = place.path("");
     let command = format!("exec:sh {},dir={}", script.display(), dir.display());
     let mut receiver = Server::start(&place, &["pipe", "--listen", &address, &command]);
-    let (_server, at) = serve(&place, &format!("up={address}"));
+    let elsewhere = Place::new();
+    let (_server, at) = serve(&elsewhere, &format!("up={address}"));
 
     let output = place.run_with(&["connect", &at, "up"], b"whole\nall of it");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
