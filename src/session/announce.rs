@@ -182,6 +182,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             handshake_time: started.elapsed(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+            bearing: std::sync::Mutex::default(),
         }),
     })
 }
