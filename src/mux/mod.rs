@@ -157,8 +157,7 @@ pub(crate) struct PeerPause {
 
 impl Drop for PeerPause {
     fn drop(&mut self) {
-        self.shared
-            .with(|engine| engine.peer_resumes(self.number));
+        self.shared.with(|engine| engine.peer_resumes(self.number));
     }
 }
 

@@ -117,7 +117,11 @@ impl Session {
             drop(pause);
         });
         // Two are never borne with at once, so a peer that asks for ever holds one task.
-        let mut bearing = self.inner.bearing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bearing = self
+            .inner
+            .bearing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = bearing.replace(task.abort_handle()) {
             before.abort();
         }
@@ -125,7 +129,9 @@ impl Session {
 }
 
 async fn ask(stream: &mut Sub, time: Duration) -> io::Result<Duration> {
-    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let seconds = time
+        .as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0));
     say(stream, u32::try_from(seconds).unwrap_or(u32::MAX)).await?;
     let granted = stream.read_u32().await?;
     Ok(Duration::from_secs(granted.into()))

@@ -34,7 +34,11 @@ impl Engine {
 
     /// The pause of this number is over, unless another one took its place.
     pub(crate) fn peer_resumes(&mut self, number: u64) {
-        if self.peer_pause.as_ref().is_some_and(|it| it.number == number) {
+        if self
+            .peer_pause
+            .as_ref()
+            .is_some_and(|it| it.number == number)
+        {
             self.peer_pause = None;
             self.retime = true;
             self.notices.driver = true;

@@ -36,11 +36,19 @@ fn word(one: &mut One) {
 
 #[test]
 fn a_peer_that_pauses_is_not_asked_and_not_missed_until_its_time_is_over() {
-    for (wanted, granted) in [(600 * SECOND, 600 * SECOND), (HOUR, HOUR), (9 * HOUR, HOUR), (Duration::MAX, HOUR)] {
+    for (wanted, granted) in [
+        (600 * SECOND, 600 * SECOND),
+        (HOUR, HOUR),
+        (9 * HOUR, HOUR),
+        (Duration::MAX, HOUR),
+    ] {
         for asked_before in [false, true] {
             let mut one = One::server();
             if asked_before {
-                assert!(matches!(run(&mut one, 20 * SECOND)[..], [Frame::Ping { .. }]));
+                assert!(matches!(
+                    run(&mut one, 20 * SECOND)[..],
+                    [Frame::Ping { .. }]
+                ));
             }
             let now = one.now;
             assert_eq!(one.engine.peer_pauses(now, wanted).1, granted);
@@ -66,7 +74,10 @@ fn behind_a_pause_silence_counts_as_before() {
     assert_eq!(run(&mut one, 1000 * SECOND), []);
     word(&mut one);
     one.engine.peer_resumes(number);
-    assert!(one.engine.wants_transmit(), "the driver has to set its timer anew");
+    assert!(
+        one.engine.wants_transmit(),
+        "the driver has to set its timer anew"
+    );
     assert_eq!(run(&mut one, 14 * SECOND), []);
     assert!(matches!(run(&mut one, SECOND)[..], [Frame::Ping { .. }]));
     run(&mut one, 14 * SECOND);
