@@ -141,7 +141,7 @@ pub(crate) struct Engine {
     /// When a ping was sent for that, and nothing has come since.
     keepalive_asked: Option<Instant>,
     /// The peer has said that it will be silent.
-    peer_pause: Option<pause::PeerPause>,
+    peer_pause: Option<PeerPause>,
     pause_count: u64,
     /// Since when nothing is read from the wire and nothing that came before was read by anybody.
     still_since: Option<Instant>,
@@ -190,6 +190,13 @@ struct PingOut {
     sent: Option<Instant>,
     /// This end did not read for a while since.
     held_up: bool,
+}
+
+/// A pause that the peer was granted.
+#[derive(Debug)]
+struct PeerPause {
+    number: u64,
+    until: Instant,
 }
 
 impl Engine {

@@ -7,14 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Engine;
-
-/// What a peer was granted last.
-#[derive(Debug)]
-pub(super) struct PeerPause {
-    number: u64,
-    until: Instant,
-}
+use super::{Engine, PeerPause};
 
 impl Engine {
     /// The peer will be silent for `wanted`. Gives the number of this pause, and how long it may be. It takes the

@@ -22,8 +22,8 @@ fn run(one: &mut One, time: Duration) -> Vec<Frame> {
     let until = one.now + time;
     let mut frames = one.take();
     while let Some(at) = one.engine.poll_timeout().filter(|at| *at <= until) {
-        one.now = at;
-        one.engine.handle_timeout(at);
+        one.now = at.max(one.now);
+        one.engine.handle_timeout(one.now);
         frames.extend(one.take());
     }
     one.now = until;
