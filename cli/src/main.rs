@@ -23,6 +23,7 @@ mod init;
 mod introduce;
 mod invite;
 mod join;
+mod layer_echo;
 mod link;
 mod log;
 mod mesh;

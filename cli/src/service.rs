@@ -29,8 +29,8 @@ use crate::args::{Service, Target};
 use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
-use crate::demo;
 use crate::exit::{Code, Failure, say};
+use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::near::Near;
 use crate::piece::{self, Piece};
@@ -181,7 +181,7 @@ impl Services {
 
     async fn demo(&self, call: Call) -> Result<(), String> {
         let (far, _memory, _share) = self.accept_held(call).await?;
-        demo::peer::serve(far, &self.inner).await
+        layer_echo::serve(far, &self.inner).await
     }
 
     /// The same, with messages beside the bytes.

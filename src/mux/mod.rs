@@ -133,10 +133,31 @@ impl Closer {
         self.0.with(|engine| engine.close(code));
     }
 
+    /// The peer will be silent for a while: how long it may be, and what ends that when it is dropped.
+    pub(crate) fn peer_pauses(&self, wanted: Duration) -> (PeerPause, Duration) {
+        let (number, granted) = self
+            .0
+            .with(|engine| engine.peer_pauses(shared::now(), wanted));
+        let shared = Arc::clone(&self.0);
+        (PeerPause { shared, number }, granted)
+    }
+
     /// Whether a stream is there that this end has opened.
     pub(crate) fn is_used_here(&self) -> bool {
         let stats = self.0.with(|engine| engine.stats());
         stats.streams > stats.inbound
+    }
+}
+
+/// The peer may be silent as long as this lives, up to what it was granted.
+pub(crate) struct PeerPause {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for PeerPause {
+    fn drop(&mut self) {
+        self.shared.with(|engine| engine.peer_resumes(self.number));
     }
 }
 

@@ -472,7 +472,7 @@ async fn direct(
     peer: PeerId,
     endpoint: &Endpoint,
 ) -> Result<Session, AttemptError> {
-    Session::dial(endpoint, &pinned(core, peer))
+    Session::dial_with(endpoint, pinned(core, peer))
         .await
         .map_err(AttemptError::Connect)
 }

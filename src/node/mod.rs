@@ -64,7 +64,9 @@ use cepa_transports::{ByteStream, Endpoint, Layer, Remote, Stream};
 use crate::identity::{Identity, PeerId};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Incoming, ServiceName, ServiceNameError, Session, reserved};
+use crate::session::{
+    Incoming, OpenError, Pause, ServiceName, ServiceNameError, Session, reserved,
+};
 use crate::stack::DEFAULT_LAYERS;
 
 mod access;
@@ -426,6 +428,28 @@ impl Node {
         let all = self.core.sessions();
         let one = |(peer, live): (PeerId, Live)| (peer, live.path, live.session.mux_stats());
         all.into_iter().map(one).collect()
+    }
+
+    /// Tells the peers of all sessions that this process will be silent for up to `time`, since it is about to be stopped, and waits
+    /// for each answer for `patience` at most. They do not end those sessions for that, as long as what this gives lives
+    /// and as [`Pause::granted`] says; see [`Session::pause`].
+    ///
+    /// # Errors
+    /// For each peer: why it does not bear with it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes it back.
+    pub async fn pause(
+        &self,
+        time: Duration,
+        patience: Duration,
+    ) -> Vec<(PeerId, Result<Pause, OpenError>)> {
+        let standing = self.core.table().standing();
+        let pausing = standing.iter().map(async |live| {
+            let paused = live.session.pause_within(time, patience).await;
+            (live.session.peer().id(), paused)
+        });
+        futures::future::join_all(pausing).await
     }
 
     /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`]. It is counted as the

@@ -270,7 +270,9 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
         tokio::select! {
             () = live.superseded.notified() => {
                 superseded = true;
-                if timeout(ALIVE, live.session.ping()).await.is_err() {
+                // Who has said that it will be silent is silent.
+                let pauses = live.session.mux_stats().peer_pauses;
+                if !pauses && timeout(ALIVE, live.session.ping()).await.is_err() {
                     live.session.close().await;
                 }
             }

@@ -39,8 +39,17 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        Self::dial_with(endpoint, config.clone()).await
+    }
+
+    /// The same for whoever has no further use for the configuration.
+    pub(crate) async fn dial_with(
+        endpoint: &Endpoint,
+        mut config: StackConfig,
+    ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
+        let built = stack::dial(endpoint, &mut config).await?;
+        announce(built, Side::Client, &config).await
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -182,6 +191,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             handshake_time: started.elapsed(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+            bearing: std::sync::Mutex::default(),
         }),
     })
 }

@@ -115,6 +115,7 @@
 //! | `announce.rs` | makes a session of a stack of layers |
 //! | `opening.rs` | opening a substream |
 //! | `options.rs` | how a substream is opened |
+//! | `pause.rs` | silence that the peer is told of before |
 //! | `substream.rs` | what an open substream can be told |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
@@ -128,6 +129,7 @@ use std::time::Duration;
 
 use cepa_transports::meter::Meter;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::mux::{self, Mux};
@@ -143,6 +145,7 @@ mod incoming;
 mod inner;
 mod opening;
 mod options;
+mod pause;
 mod reconnecting;
 mod runtime;
 mod service;
@@ -154,6 +157,7 @@ pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use options::OpenOptions;
+pub use pause::Pause;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
@@ -179,6 +183,8 @@ struct Inner {
     handshake_time: Duration,
     open_timeout: Duration,
     arrivals: Mutex<Arrivals>,
+    /// Who bears with the pause that the peer asked for last.
+    bearing: std::sync::Mutex<Option<AbortHandle>>,
 }
 
 impl Session {
@@ -347,12 +353,17 @@ impl Session {
             return Err(SessionEnd::from_mux(end));
         }
         let mut arrivals = self.inner.arrivals.lock().await;
-        let arrived = arrivals
-            .next(&self.inner.mux)
-            .await
-            .map_err(SessionEnd::from_mux)?;
-        drop(arrivals);
-        Ok(self.arrived(arrived))
+        loop {
+            let arrived = arrivals
+                .next(&self.inner.mux)
+                .await
+                .map_err(SessionEnd::from_mux)?;
+            let incoming = self.arrived(arrived);
+            if incoming.service() != reserved::PAUSE {
+                return Ok(incoming);
+            }
+            self.bear_with(incoming);
+        }
     }
 
     /// The substreams that the peer opens, one after the other, until the session is over, as a stream of the futures

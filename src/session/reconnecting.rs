@@ -112,7 +112,7 @@ impl Reconnecting {
         let backoff = Backoff::for_endpoint(&endpoint);
         Self::with(backoff, move || {
             let (endpoint, config) = (endpoint.clone(), config.clone());
-            async move { Session::dial(&endpoint, &config).await }
+            async move { Session::dial_with(&endpoint, config).await }
         })
         .await
     }

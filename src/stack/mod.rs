@@ -199,25 +199,29 @@ impl StackConfig {
     #[must_use]
     pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
-        tuned.default_layers = default_layers(endpoint.target());
-        tuned.link = link_config(endpoint, &self.link);
+        tuned.tune_to(endpoint);
+        tuned
+    }
+
+    fn tune_to(&mut self, endpoint: &Endpoint) {
+        self.default_layers = default_layers(endpoint.target());
+        self.link = link_config(endpoint, &self.link);
         if let Target::Serial { settings, .. } = endpoint.target() {
             let bits = HANDSHAKE_BYTES * BITS_A_BYTE;
             let slow = Duration::from_secs(bits.div_ceil(u64::from(settings.baud.max(1))));
             let layers = u32::try_from(endpoint.layers().len().max(1)).unwrap_or(u32::MAX);
-            tuned.layer_timeout = tuned.layer_timeout.saturating_add(slow);
-            tuned.stack_timeout = tuned
+            self.layer_timeout = self.layer_timeout.saturating_add(slow);
+            self.stack_timeout = self
                 .stack_timeout
                 .saturating_add(slow.saturating_mul(layers));
-            tuned.groups.get_or_insert_with(|| vec![X25519]);
-            tuned.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
-            tuned.raw_keys_by_default();
+            self.groups.get_or_insert_with(|| vec![X25519]);
+            self.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
+            self.raw_keys_by_default();
         }
-        let layers = tuned.layers(endpoint.layers());
+        let layers = self.layers(endpoint.layers());
         if layers.iter().any(|layer| layer.is_link()) {
-            tuned.raw_keys_by_default();
+            self.raw_keys_by_default();
         }
-        tuned
     }
 
     /// Where bytes are few, a key is shown without a certificate around it, if nothing else is set.
@@ -227,10 +231,15 @@ impl StackConfig {
 
     /// The configuration of one TLS layer of a stack, as an address names it; without ALPN.
     pub fn tls(&self, layer: Layer) -> Result<TlsConfig, TlsConfigError> {
+        self.tls_or(layer, KeyForm::default())
+    }
+
+    /// The same; how the key is shown where neither the layer nor this says it.
+    fn tls_or(&self, layer: Layer, form: KeyForm) -> Result<TlsConfig, TlsConfigError> {
         let form = match layer {
             Layer::TlsRaw => KeyForm::RawPublicKey,
             Layer::TlsX509 => KeyForm::Certificate,
-            _ => self.key_form.unwrap_or_default(),
+            _ => self.key_form.unwrap_or(form),
         };
         let mut tls =
             TlsConfig::new(&self.identity, Arc::clone(&self.trust))?.with_key_form(form)?;
@@ -253,14 +262,14 @@ impl StackConfig {
 impl StackConfig {
     /// The configurations of the TLS layers of a stack, topmost first.
     fn each_layer(&self, below: Below<'_>) -> Result<Vec<TlsConfig>, TlsConfigError> {
-        let mut config = self.clone();
-        if below.link.is_some() {
-            config.raw_keys_by_default();
-        }
+        let form = match below.link {
+            Some(_) => KeyForm::RawPublicKey,
+            None => KeyForm::default(),
+        };
         let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| config.tls(*layer)?.with_alpn(&[alpn(above)]))
+            .map(|(above, layer)| self.tls_or(*layer, form)?.with_alpn(&[alpn(above)]))
             .collect()
     }
 
@@ -286,13 +295,17 @@ pub(crate) struct Built {
     pub(crate) line_rate: Option<f64>,
 }
 
-/// Dials an address and puts its TLS layers on, as client.
-pub(crate) async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Built, ConnectError> {
+/// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::tuned_to) to it
+/// on the way.
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    config: &mut StackConfig,
+) -> Result<Built, ConnectError> {
+    config.tune_to(endpoint);
     // Checked first: no connection is made for an address that can't work.
-    let tuned = config.tuned_to(endpoint);
-    below_mux(tuned.layers(endpoint.layers()))?;
+    let below = below_mux(config.layers(endpoint.layers()))?;
     let stream = transports::dial(endpoint).await?;
-    build(stream, endpoint.layers(), Side::Client, &tuned).await
+    put_on(stream, below, Side::Client, config).await
 }
 
 /// Puts the link and the TLS layers on a stream.
@@ -304,7 +317,15 @@ pub(crate) async fn build(
     side: Side,
     config: &StackConfig,
 ) -> Result<Built, ConnectError> {
-    let below = below_mux(config.layers(layers))?;
+    put_on(stream, below_mux(config.layers(layers))?, side, config).await
+}
+
+async fn put_on(
+    stream: Stream,
+    below: Below<'_>,
+    side: Side,
+    config: &StackConfig,
+) -> Result<Built, ConnectError> {
     let configs = config.each_layer(below)?;
     let count = configs.len();
     let started = Instant::now();

@@ -60,8 +60,8 @@ of a line:
   ~~   the character itself
   ~?   help
 What a serial line says beside the session (boot messages) is shown on standard
-error, in another colour unless NO_COLOR is set. A server ends a session that is
-suspended for more than 30 s. The command ends with the
+error, in another colour unless NO_COLOR is set. A peer keeps the session of a
+program that was suspended by ~^Z for an hour at most. The command ends with the
 service: with exit code 1 if that failed.
 
 With --reconnect a session that is lost is made again, and the service opened

@@ -28,6 +28,7 @@ use std::io::{self, IsTerminal as _};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -39,8 +40,9 @@ use crate::args;
 use crate::connect::{reset_by_peer, service};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::link::Link;
+use crate::link::{Link, Pausable};
 use crate::signal::Signals;
+use crate::stderr;
 use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 use chatter::Chatter;
 use framed::Outbox;
@@ -92,6 +94,8 @@ struct Seat<'a> {
     /// How the service said that it ended, and whether it was to.
     ending: Ending,
     says: AtomicBool,
+    /// Who bears with this program while it is suspended; nobody while the session is made again.
+    at: Mutex<Option<Pausable>>,
 }
 
 impl<'a> Seat<'a> {
@@ -103,6 +107,7 @@ impl<'a> Seat<'a> {
             outbox: Mutex::default(),
             ending: Ending::default(),
             says: AtomicBool::new(false),
+            at: Mutex::default(),
         }
     }
 
@@ -154,6 +159,7 @@ impl<'a> Seat<'a> {
                 };
                 // What is typed now is not meant for a service that knows nothing of what was before.
                 self.typed.away(true);
+                *lock(&self.at) = None;
                 let back = tokio::select! {
                     back = self.back(link, again, why) => back,
                     () = &mut leaving => break Outcome::Left,
@@ -234,7 +240,9 @@ impl<'a> Seat<'a> {
             heard,
         );
         self.says.store(false, Ordering::Relaxed);
-        match far.await? {
+        let far = far.await?;
+        *lock(&self.at) = Some(link.pausable());
+        match far {
             Opened::Plain(plain) => {
                 tell("the server has no consoles: the size of the window is not passed on");
                 *lock(&self.outbox) = Outbox::default();
@@ -296,13 +304,31 @@ impl<'a> Seat<'a> {
                     Key::Leave => return,
                     Key::Break => self.tell_other_end(Message::Break),
                     Key::Suspend => {
-                        raw.suspend();
+                        self.suspend(raw).await;
                         self.tell_other_end(Message::Terminal(raw::describe()));
                     }
                     Key::Help => raw::tell(HELP),
                 }
             }
         }
+    }
+
+    /// Stops this process until somebody lets it go on. A peer that knows of it keeps the session; one that does not ends it
+    /// soon, and that is said.
+    async fn suspend(&self, raw: &Raw) {
+        let at = lock(&self.at).clone();
+        let paused = match at {
+            Some(at) => {
+                let (paused, granted) = at.pause().await;
+                raw::tell(&[&borne(granted)]);
+                paused
+            }
+            None => Vec::new(),
+        };
+        stderr::flush(SAID);
+        raw.suspend();
+        // We are back, and may be missed again.
+        drop(paused);
     }
 
     /// Tells the other end of each new size of the window. Never ends.
@@ -385,6 +411,20 @@ async fn show(
         let _ = screen.flush().await;
     }
 }
+
+/// What becomes of the session while this program is suspended.
+fn borne(granted: Duration) -> String {
+    match granted.as_secs() {
+        0 => "suspended; the peer ends the session after 30 s without an answer".to_owned(),
+        seconds => format!(
+            "suspended; the peer keeps the session for {} min",
+            seconds.div_ceil(60)
+        ),
+    }
+}
+
+/// How long the terminal may take for what is said before.
+const SAID: Duration = Duration::from_millis(200);
 
 const HELP: &[&str] = &[
     "Escapes, at the start of a line, with the default escape character:",
