@@ -5,8 +5,8 @@
 //! by a shutdown and by nothing else; a stream that is dropped says nothing, and reading its other end is an error.
 //!
 //! Nothing waits here while the stream below takes all: a frame goes with its length in one call. What of a frame is
-//! not taken is kept, at most one frame, and goes first in the next write, flush or shutdown. A frame that is not begun is
-//! not promised, so a dropped write has written nothing.
+//! not taken is kept, at most one frame, and goes first in the next call, a read as well: who writes and then waits for
+//! the answer need not flush. A frame that is not begun is not promised, so a dropped write has written nothing.
 
 mod codec;
 
@@ -15,6 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::joint_waker::JointWaker;
 
 use codec::{At, Decoder};
 
@@ -29,6 +31,7 @@ pub(crate) struct Framed<S> {
     gone: usize,
     /// The end frame is encoded: nothing comes after it.
     ended: bool,
+    wakers: JointWaker,
 }
 
 impl<S> Framed<S> {
@@ -39,6 +42,7 @@ impl<S> Framed<S> {
             rest: Vec::new(),
             gone: 0,
             ended: false,
+            wakers: JointWaker::new(),
         }
     }
 
@@ -50,7 +54,9 @@ impl<S> Framed<S> {
 
 impl<S: AsyncWrite + Unpin> Framed<S> {
     /// Writes what is left of the last frame.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_rest(&mut self) -> Poll<io::Result<()>> {
+        let joint = self.wakers.joint().clone();
+        let cx = &mut Context::from_waker(&joint);
         while let Some(rest) = self.rest.get(self.gone..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -64,13 +70,18 @@ impl<S: AsyncWrite + Unpin> Framed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.rest.is_empty() {
+            this.wakers.reader(cx);
+            // Its error comes with the next write; a read tells of the other direction.
+            let _ = this.poll_rest();
+        }
         let before = buf.filled().len();
         loop {
             match this.decoder.at() {
@@ -116,13 +127,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
         if this.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_rest(cx))?;
+        this.wakers.writer(cx);
+        ready!(this.poll_rest())?;
         let (head, n) = codec::head(data.len(), CHUNK);
         // A frame without bytes would be the end.
         let Some(data) = data.get(..n).filter(|data| !data.is_empty()) else {
             return Poll::Ready(Ok(0));
         };
         let parts = [IoSlice::new(&head), IoSlice::new(data)];
+        let joint = this.wakers.joint().clone();
+        let cx = &mut Context::from_waker(&joint);
         let taken = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, &parts))?;
         if taken == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -132,7 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
             let of_data = data.get(taken.saturating_sub(head.len())..);
             this.rest = [of_head, of_data.unwrap_or_default()].concat();
             // As much as goes now; what does not waits for the next call.
-            if let Poll::Ready(Err(e)) = this.poll_rest(cx) {
+            if let Poll::Ready(Err(e)) = this.poll_rest() {
                 return Poll::Ready(Err(e));
             }
         }
@@ -140,23 +154,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_rest(cx))?;
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let this = &mut *self;
+        this.wakers.writer(cx);
+        ready!(this.poll_rest())?;
+        let joint = this.wakers.joint().clone();
+        Pin::new(&mut this.inner).poll_flush(&mut Context::from_waker(&joint))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.wakers.writer(cx);
         if !this.ended {
-            ready!(this.poll_rest(cx))?;
+            ready!(this.poll_rest())?;
             this.rest = codec::END.to_vec();
             this.ended = true;
         }
-        match ready!(this.poll_rest(cx)) {
+        match ready!(this.poll_rest()) {
             // Who has left needs no end, as with the shutdown of a socket; whether it left in order, a read tells.
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Poll::Ready(Err(e)),
             _ => {}
         }
-        Pin::new(&mut this.inner).poll_shutdown(cx)
+        let joint = this.wakers.joint().clone();
+        Pin::new(&mut this.inner).poll_shutdown(&mut Context::from_waker(&joint))
     }
 }
 

@@ -27,6 +27,8 @@ mod fd;
 mod framed;
 mod group;
 mod hang_up;
+#[doc(hidden)]
+pub mod joint_waker;
 mod limits;
 mod listen;
 pub mod memory;

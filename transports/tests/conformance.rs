@@ -72,7 +72,7 @@ async fn framed() {
     check_listener(&format!("unix:{}/socket,framed", dir.path().display())).await;
     // Over what takes and gives few bytes at once.
     check_streams(&Options::default(), || async {
-        let (one, other) = duplex(50);
+        let (one, other) = duplex(700);
         (Stream::from(one).framed(), Stream::from(other).framed())
     })
     .await
