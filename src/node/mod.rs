@@ -76,6 +76,7 @@ mod core;
 mod dial;
 mod error;
 mod event;
+mod farewells;
 mod flights;
 mod handler;
 mod listeners;
