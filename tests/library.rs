@@ -447,6 +447,35 @@ async fn calls_of_a_service_come_as_a_stream() {
     assert!(soon(calls.next()).await.is_none());
 }
 
+/// Of any request; it keeps the node, and its errors are those of opening the service.
+#[tokio::test]
+async fn a_connector_opens_the_service_of_its_address_for_each_connection() {
+    use tower_service::Service as _;
+    let (server, client) = (node(), node());
+    server.serve("x", Access::Anyone, says_x).unwrap();
+    let at = listening(&server).await;
+    let mut connector = client.connector(at.clone().with_service("x").unwrap());
+    let mut nobody = client.connector(at.with_service("nobody").unwrap());
+    drop(client);
+    for _ in 0..2 {
+        let stream = soon(connector.call("http://peer/")).await.unwrap();
+        let mut read = String::new();
+        soon(stream.into_inner().read_to_string(&mut read))
+            .await
+            .unwrap();
+        assert_eq!(read, "x");
+    }
+    assert_eq!(server.sessions().len(), 1);
+    let error = soon(nobody.call(())).await.unwrap_err();
+    assert!(error.to_string().contains("nobody"), "{error}");
+}
+
+async fn says_x(call: cepa::node::Call) {
+    let mut stream = call.accept().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    stream.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn substreams_of_a_session_come_as_a_stream() {
     use futures::StreamExt as _;

@@ -8,9 +8,15 @@ mod common;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::Side;
+use cepa::identity::{AcceptAny, Identity, KeyKind};
+use cepa::mux::GoAwayCode;
+use cepa::session::Session;
+use cepa::stack::StackConfig;
 use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
 use common::{PATIENCE, Place, Server, finish, text};
@@ -123,6 +129,79 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     assert_eq!(connect(local).1, "server 3");
     forward.signal("TERM");
     assert_eq!(forward.finish().0, Some(0));
+}
+
+/// A server that answers nothing until its session ends: the next one has the connection then, with what its client had sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_the_next_one() {
+    let place = Place::new();
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let id = identity.peer_id().to_string();
+    let config = StackConfig::new(identity, Arc::new(AcceptAny));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("tcp:{}", listener.local_addr().unwrap());
+    let (opened, mut says) = tokio::sync::mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        let next = async || {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = stream.into_std().unwrap();
+            let wire = stream.try_clone().unwrap();
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            let session = Session::over(stream, &[], Side::Server, &config);
+            (session.await.unwrap(), wire)
+        };
+        // Cut without a word.
+        let (session, wire) = next().await;
+        let unanswered = session.accept().await.unwrap();
+        wire.shutdown(Shutdown::Both).unwrap();
+        session.closed().await;
+        drop(unanswered);
+        opened.send("cut").unwrap();
+        // In order.
+        let (session, _wire) = next().await;
+        let unanswered = session.accept().await.unwrap();
+        session.close_with(GoAwayCode::ShuttingDown).await;
+        drop(unanswered);
+        opened.send("closed").unwrap();
+        let (session, _wire) = next().await;
+        let mut stream = session.accept().await.unwrap().accept().await.unwrap();
+        let mut word = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word)
+            .await
+            .unwrap();
+        let answer = format!("you said {}\n", text(&word));
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes())
+            .await
+            .unwrap();
+        tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap();
+        opened.send("served").unwrap();
+        session.closed().await;
+    });
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=talk",
+        "--expect",
+        &id,
+        "--reconnect",
+    ];
+    let forward = Server::start(&place, &words);
+    let mut client = TcpStream::connect(("127.0.0.1", local(&forward))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    let read = BufReader::new(&mut client).read_line(&mut answer);
+    let mut sessions = Vec::new();
+    while let Ok(what) = says.try_recv() {
+        sessions.push(what);
+    }
+    assert!(read.is_ok(), "{read:?}, behind {sessions:?}");
+    assert_eq!(answer, "you said hello\n", "behind {sessions:?}");
+    drop(client);
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+    serving.await.unwrap();
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::access::Access;
 use super::call::Call;
 use super::config::NodeConfig;
 use super::event::{Event, Events, Queue};
+use super::farewells::Farewells;
 use super::flights::{Flight, Flights};
 use super::handler::HandlerOutput;
 use super::listening::Listeners;
@@ -70,6 +71,8 @@ pub(super) struct Core {
     pub(super) config: NodeConfig,
     pub(super) id: PeerId,
     pub(super) gate: Gate,
+    /// Of those that the gate has no place for.
+    pub(super) farewells: Arc<Farewells>,
     pub(super) shares: Shares,
     /// Of the sessions that came in.
     pub(super) seats: Seats,
@@ -101,6 +104,7 @@ impl Core {
         Self {
             id,
             gate: Gate::new(config.gate.clone()),
+            farewells: Arc::default(),
             shares: Shares::new(config.shares),
             seats: Seats::default(),
             flights: Flights::default(),

@@ -74,10 +74,13 @@ mod addr;
 mod admit;
 mod call;
 mod config;
+#[cfg(feature = "tower")]
+mod connector;
 mod core;
 mod dial;
 mod error;
 mod event;
+mod farewells;
 mod flights;
 mod handler;
 mod listeners;
@@ -95,6 +98,8 @@ pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
 pub use call::{Call, CallContext};
 pub use config::NodeConfig;
+#[cfg(feature = "tower")]
+pub use connector::Connector;
 pub use error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
 pub use handler::{Calls, HandlerOutput};
@@ -407,6 +412,15 @@ impl Node {
     /// Dropping the future resets the substream.
     pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
         dial::open(&self.core, address).await
+    }
+
+    /// The service of an address for HTTP clients, as hyper's and tonic's, that make their connections by a
+    /// [`tower_service::Service`]. It keeps the node alive as this handle does.
+    #[cfg(feature = "tower")]
+    #[must_use]
+    pub fn connector(&self, address: PeerAddr) -> Connector {
+        let owner = self._owner.clone().map(|owner| owner as _);
+        Connector::new(Arc::clone(&self.core), owner, address)
     }
 
     /// Closes every session with a peer, in order, and returns how many there were.

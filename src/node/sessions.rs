@@ -5,7 +5,9 @@
 //! touches neither the session nor other substreams. Who may open what, `access.rs` decides.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +15,16 @@ use cepa_transports::{Endpoint, Layer, Stream};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::Side;
-use crate::gate::Source;
+use crate::gate::{Source, Turned};
 use crate::identity::PeerId;
-use crate::mux::GoAwayCode;
+use crate::mux::{GoAwayCode, LimitKind};
 use crate::session::{Incoming, Session, SessionEnd, reserved};
-use crate::stack::StackConfig;
+use crate::stack::{self, NotAdmitted, StackConfig};
 
 use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
 use super::admit;
@@ -99,14 +101,38 @@ async fn handshake(
         pass = core.gate.enter(source) => pass,
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
-    let mut pass = pass.map_err(TurnedAway::Gate)?;
+    let mut pass = match pass {
+        Ok(pass) => pass,
+        Err(turned) => {
+            turn_away(core, stream, layers, config, turned);
+            return Err(TurnedAway::Gate(turned).into());
+        }
+    };
     let host = source.host();
     let mut config = config.clone();
     let room = admit::Inbound::new(&core.shares, &core.seats, host);
     config.admission = Some(Arc::<admit::Inbound>::clone(&room));
+    let (give_up, given_up) = oneshot::channel();
+    let unwanted = pin!(async {
+        match given_up.await {
+            Ok(refused) => refused,
+            Err(_) => pending().await,
+        }
+    });
+    let session = Session::over_unless(stream, layers, Side::Server, &config, unwanted);
+    let mut session = Box::pin(session);
     let session = tokio::select! {
-        session = Session::over(stream, layers, Side::Server, &config) => session,
-        turned = pass.evicted() => return Err(TurnedAway::Gate(turned).into()),
+        session = &mut session => session,
+        turned = pass.evicted() => {
+            if let Some(_farewell) = core.farewells.begin(source) {
+                let _ = give_up.send(NotAdmitted {
+                    code: GoAwayCode::Limit(LimitKind::Sessions),
+                    reason: turned.to_string(),
+                });
+                let _ = timeout(GOODBYE, until_stop(core, session)).await;
+            }
+            return Err(TurnedAway::Gate(turned).into());
+        }
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
     match session {
@@ -130,6 +156,37 @@ async fn handshake(
             let reason = TurnedAway::Connect(error);
             Err(Failed { reason, is_news })
         }
+    }
+}
+
+/// Tells the peer of a stream that the gate has no place for it, in a task of its own, if not too many are told already.
+fn turn_away(
+    core: &Arc<Core>,
+    stream: Stream,
+    layers: &[Layer],
+    config: &StackConfig,
+    why: Turned,
+) {
+    if let Turned::Penalty { .. } = why {
+        return;
+    }
+    let Some(farewell) = core.farewells.begin(Source::from(stream.remote())) else {
+        return;
+    };
+    let (layers, config) = (layers.to_vec(), config.clone());
+    let telling = Arc::clone(core);
+    core.tasks.spawn(async move {
+        let tells = stack::turn_away(stream, &layers, &config, GOODBYE);
+        until_stop(&telling, tells).await;
+        drop(farewell);
+    });
+}
+
+/// Goes on until it is done or the node shuts down.
+async fn until_stop(core: &Core, what: impl Future) {
+    tokio::select! {
+        _ = what => {}
+        () = core.stopping() => {}
     }
 }
 
@@ -560,7 +617,7 @@ mod tests {
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
     use crate::node::NodeConfig;
-    use crate::stack::{self, DEFAULT_LAYERS};
+    use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -713,6 +770,85 @@ mod tests {
         assert!(why.contains("its place was given"), "{why}");
     }
 
+    /// As whoever dials the node; why that comes to nothing.
+    async fn refused(node: &Arc<Core>, far: DuplexStream) -> String {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
+        let error = Box::pin(session).await.unwrap_err();
+        assert!(error.may_pass(), "{error}");
+        error.to_string()
+    }
+
+    /// At each stage at which there may be no place: at the door, in the queue, and inside.
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_place_reads_that_it_is_busy_and_tries_again() {
+        for (waiting, why) in [
+            (0, "too many handshakes at once"),
+            (9, "waited 1 s for a place"),
+        ] {
+            let node = strict(|gate| {
+                (gate.all, gate.waiting) = (1, waiting);
+                gate.patience = Duration::from_secs(1);
+            });
+            let silent = knock(&node, Remote::Memory, async |far| {
+                sleep(Duration::from_secs(2)).await;
+                drop(far);
+            });
+            let mut read = String::new();
+            let comes = async {
+                tokio::task::yield_now().await;
+                let comes = knock(&node, Remote::Memory, async |far| {
+                    read = refused(&node, far).await;
+                });
+                comes.await
+            };
+            let (_, came) = tokio::join!(silent, comes);
+            let came = came.expect("it was let in");
+            assert!(came.contains(why), "{came}");
+            assert!(read.contains("no room for one handshake more"), "{read}");
+        }
+    }
+
+    /// One that has begun, and whose place another one gets: before its first byte came, and behind our answer to that.
+    #[tokio::test(start_paused = true)]
+    async fn whose_place_is_given_away_reads_that() {
+        for begins in [false, true] {
+            let node = strict(|gate| gate.all = 1);
+            let mut read = Vec::new();
+            let slow = knock(&node, Remote::Memory, async |mut far| {
+                if begins {
+                    // Of a handshake that another node is in, up to the answer.
+                    let (near, mut other) = tokio::io::duplex(1 << 16);
+                    let hello = tokio::spawn(async move {
+                        let mut hello = vec![0; 1 << 14];
+                        let n = other.read(&mut hello).await.unwrap();
+                        hello.truncate(n);
+                        hello
+                    });
+                    let _ = friend(&node, near).await;
+                    far.write_all(&hello.await.unwrap()).await.unwrap();
+                }
+                far.read_to_end(&mut read).await.unwrap();
+            });
+            let comes = async {
+                sleep(Duration::from_secs(1)).await;
+                let other = Remote::Tcp("192.0.2.8:4711".parse().unwrap());
+                knock(&node, other, |far| friend(&node, far)).await
+            };
+            let (slow, came) = tokio::join!(slow, comes);
+            assert_eq!(came, None, "{begins}");
+            let why = slow.unwrap();
+            assert!(why.contains("its place was given"), "{why}");
+            if begins {
+                assert_eq!(read.first(), Some(&22), "an answer");
+            } else {
+                assert_eq!(read, [21, 3, 3, 0, 2, 2, 90]);
+            }
+        }
+    }
+
     /// What keeps the wire of a session that is refused open counts to the gate, as the handshake before it did.
     #[tokio::test]
     async fn who_is_refused_for_want_of_room_holds_its_place_until_it_is_gone() {
@@ -728,7 +864,8 @@ mod tests {
             let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
             let stream = Stream::from_io(far, "test");
             // Up to the mux, and then it neither reads nor leaves.
-            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config);
+            let never = pin!(pending());
+            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config, never);
             gone = Some(Box::pin(built).await.unwrap());
         });
         let why = why.await.unwrap();

@@ -1,7 +1,7 @@
 //! Makes a session of a stack of layers: puts the mux on it, and waits for the first ping.
 
 use std::future::pending;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::Side;
 use crate::identity::Refusal;
 use crate::mux;
-use crate::stack::{self, Binding, Built, StackConfig};
+use crate::stack::{self, Binding, Built, NotAdmitted, StackConfig};
 use crate::tls::TlsError;
 
 use super::bound::Bound;
@@ -49,7 +49,7 @@ impl Session {
     ) -> Result<Self, ConnectError> {
         in_runtime()?;
         let built = stack::dial(endpoint, &mut config).await?;
-        announce(built, Side::Client, &config).await
+        announce(built, Side::Client, &config, pin!(pending())).await
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -69,19 +69,31 @@ impl Session {
         side: Side,
         config: &StackConfig,
     ) -> Result<Self, ConnectError> {
-        let stream = stream.into();
+        let never = pin!(pending());
+        Self::over_unless(stream.into(), layers, side, config, never).await
+    }
+
+    /// The same, until somebody else's stream needs the place: the peer is told then.
+    pub(crate) async fn over_unless(
+        stream: Stream,
+        layers: &[Layer],
+        side: Side,
+        config: &StackConfig,
+        mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+    ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        announce(
-            stack::build(stream, layers, side, config).await?,
-            side,
-            config,
-        )
-        .await
+        let built = stack::build(stream, layers, side, config, unwanted.as_mut()).await?;
+        announce(built, side, config, unwanted).await
     }
 }
 
 /// Puts the mux on a stack, and waits for the first ping.
-async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
+async fn announce(
+    built: Built,
+    side: Side,
+    config: &StackConfig,
+    unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+) -> Result<Session, ConnectError> {
     let Built {
         mut onion,
         meter,
@@ -155,7 +167,13 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         // A peer that has no room says so in front of its answer.
         mux.over().map_or(answered, Err)
     });
-    let pinged = pinged.await;
+    let pinged = tokio::select! {
+        pinged = pinged => pinged,
+        refused = unwanted => {
+            let _ = timeout(GOODBYE, mux.close_with(refused.code)).await;
+            return Err(refused.into());
+        }
+    };
     let failed = match pinged {
         Ok(Ok(_)) => None,
         // What the driver was told is what counts; the ping only hears that there is no more.

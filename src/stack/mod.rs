@@ -16,6 +16,8 @@
 //! - A handshake has 10 s a layer and all of them together 30 s: whoever holds a connection without
 //!   proving who it is must not hold it for long.
 
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +26,13 @@ use cepa_transports::endpoint::{
 };
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
-use crate::wire::drain;
 use crate::{mux, transports};
 
 mod admission;
@@ -40,6 +40,7 @@ mod binding;
 mod error;
 mod explain;
 mod layers;
+mod parting;
 
 pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
@@ -50,6 +51,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 pub(crate) use binding::tls_exporter;
 
 use layers::{Below, below_mux, default_layers};
+use parting::{give_up, part};
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
@@ -305,19 +307,21 @@ pub(crate) async fn dial(
     // Checked first: no connection is made for an address that can't work.
     let below = below_mux(config.layers(endpoint.layers()))?;
     let stream = transports::dial(endpoint).await?;
-    put_on(stream, below, Side::Client, config).await
+    put_on(stream, below, Side::Client, config, pin!(pending())).await
 }
 
 /// Puts the link and the TLS layers on a stream.
 ///
-/// On an error the peer is told (by alert), and given a moment to read it.
+/// On an error the peer is told (by alert), and given a moment to read it; also where `unwanted` completes meanwhile.
 pub(crate) async fn build(
     stream: Stream,
     layers: &[Layer],
     side: Side,
     config: &StackConfig,
+    unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
 ) -> Result<Built, ConnectError> {
-    put_on(stream, below_mux(config.layers(layers))?, side, config).await
+    let below = below_mux(config.layers(layers))?;
+    put_on(stream, below, side, config, unwanted).await
 }
 
 async fn put_on(
@@ -325,6 +329,7 @@ async fn put_on(
     below: Below<'_>,
     side: Side,
     config: &StackConfig,
+    mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
 ) -> Result<Built, ConnectError> {
     let configs = config.each_layer(below)?;
     let count = configs.len();
@@ -347,7 +352,14 @@ async fn put_on(
     // Written topmost first, put on from below.
     for (layer, tls) in (1..=count).zip(configs.iter().rev()) {
         let until = deadline.min(Instant::now() + config.layer_timeout);
-        let pushed = timeout_at(until, onion.push(side, tls)).await;
+        let pushed = tokio::select! {
+            pushed = timeout_at(until, onion.push(side, tls)) => pushed,
+            refused = unwanted.as_mut() => {
+                let silent = side == Side::Server && meter.bytes_out() == 0 && below.link.is_none();
+                give_up(onion, silent).await;
+                return Err(refused.into());
+            }
+        };
         let error = match pushed {
             Ok(Ok(_)) => continue,
             Ok(Err(error)) if meter.bytes_in() == 0 && error.is_end() => {
@@ -371,14 +383,19 @@ async fn put_on(
     })
 }
 
-/// How long a refused peer gets to read why.
-const PARTING: Duration = Duration::from_secs(1);
-
-/// Ends a stream that failed, so that the peer learns why: the alert is sent, our direction closed, and the peer's direction
-/// read for a moment, on the wire, since nothing of it can be read above.
-async fn part(mut onion: Onion<Metered<Stream>>) {
-    if let Ok(Ok(())) = timeout(PARTING, onion.shutdown()).await {
-        drain(onion.wire_mut(), PARTING).await;
+/// Tells a client that there is no place for its handshake, which has not begun; it has so long to read that.
+///
+/// # Cancel safety
+/// Dropping the future drops the stream.
+pub(crate) async fn turn_away(
+    stream: Stream,
+    layers: &[Layer],
+    config: &StackConfig,
+    time: Duration,
+) {
+    // On a link somebody would have to speak its frames first; on a line there is one peer, and it has the place.
+    if below_mux(config.layers(layers)).is_ok_and(|below| below.link.is_none()) {
+        parting::turn_away(stream, time).await;
     }
 }
 

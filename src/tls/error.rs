@@ -374,7 +374,10 @@ fn refused_by_peer(alert: u8) -> String {
             "what we sent did not authenticate there",
             "bytes were changed on the way, or the two sides do not agree on the layers",
         ),
-        AlertDescription::UserCanceled => ("it gave up", "try again"),
+        AlertDescription::UserCanceled => (
+            "it is busy, and has no room for one handshake more",
+            "try again in a few seconds",
+        ),
         AlertDescription::InternalError => ("it failed inside", "look at its log"),
         _ => (
             "it found an error in what we sent",
