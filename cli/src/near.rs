@@ -96,16 +96,16 @@ impl Near {
     /// # Cancel safety
     /// Dropping the future cuts both sides.
     pub(crate) async fn serve<F>(
-        mut self,
+        mut self: Box<Self>,
         to: &Endpoint,
-        mut far: F,
+        mut far: Box<F>,
         wire: Wire<F>,
     ) -> Result<(), String>
     where
         F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
         let on_terminal = self.stream.control().is_some();
-        let failed = match self.join(&mut far).await {
+        let failed = match self.join(&mut *far).await {
             Ok(ended) => {
                 let told = verdict(&ended).near;
                 // Of a whole input a reset would take back what is on its way.
@@ -120,7 +120,7 @@ impl Near {
                     // The peer has reset its substream or is gone; its session tells of that.
                     _ => {
                         if on_terminal {
-                            self.hang_up().await;
+                            Box::pin(self.hang_up()).await;
                         } else if let Some(child) = &self.child {
                             child.kill().await;
                         }
@@ -130,7 +130,7 @@ impl Near {
             }
             Err(failed) => failed,
         };
-        leave(&mut far, wire).await;
+        leave(&mut *far, wire).await;
         Err(failed)
     }
 

@@ -129,15 +129,16 @@ impl Services {
         service: &Service,
         access: Access,
     ) -> Result<(), Failure> {
-        let (this, target) = (Arc::clone(self), service.target.clone());
-        let offered = (target.clone(), access.clone());
+        let offered = (service.target.clone(), access.clone());
         self.list().insert(service.name.clone(), offered);
-        // Whoever names none gets the only one.
-        let name = service.name.clone();
-        let serve = move |call: Call| {
-            let (this, target) = (Arc::clone(&this), target.clone());
-            let name = name.clone();
-            async move { this.serve(call, &name, target).await }
+        // Whoever names none gets the only one. Shared: each substream that is served holds it.
+        let (this, service) = (Arc::clone(self), Arc::new(service.clone()));
+        let serve = {
+            let service = Arc::clone(&service);
+            move |call: Call| {
+                let (this, service) = (Arc::clone(&this), Arc::clone(&service));
+                async move { this.serve(call, &service.name, &service.target).await }
+            }
         };
         node.serve(&service.name, access, serve)
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
@@ -155,10 +156,10 @@ impl Services {
     }
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
-    async fn serve(&self, call: Call, name: &str, target: Target) {
+    async fn serve(&self, call: Call, name: &str, target: &Target) {
         let peer = call.peer().id();
         // There may be thousands, so each is as large as what it does.
-        let serving: BoxFuture<'_, Result<(), String>> = match &target {
+        let serving: BoxFuture<'_, Result<(), String>> = match target {
             Target::Echo => Box::pin(self.echo(call)),
             Target::Demo => Box::pin(self.demo(call)),
             Target::Forward(to) => Box::pin(async move {
@@ -175,8 +176,8 @@ impl Services {
     }
 
     async fn echo(&self, call: Call) -> Result<(), String> {
-        let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
-        echo(far, memory, || ()).await
+        let (mut far, memory, _share) = Box::pin(self.accept_held(call)).await?;
+        echo(&mut far, memory, || ()).await
     }
 
     async fn demo(&self, call: Call) -> Result<(), String> {
@@ -228,12 +229,17 @@ impl Services {
     }
 
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let (call, _share) = Box::pin(held(call, cost(to))).await?;
-        let peer = (call.session().clone(), call.memory().clone());
-        let terminal = Terminal::default();
-        let near = Box::pin(Near::open(name, to, &terminal, &peer, None)).await;
-        let (call, near) = Box::pin(opened(call, near)).await?;
-        let far = Box::pin(self.accept(call)).await?;
+        // Of what it takes to open it nothing is left while it is served.
+        let opens = async {
+            let (call, share) = held(call, cost(to)).await?;
+            let peer = (call.session().clone(), call.memory().clone());
+            let terminal = Terminal::default();
+            let near = Near::open(name, to, &terminal, &peer, None).await;
+            let (call, near) = opened(call, near).await?;
+            let far = self.accept(call).await?;
+            Ok::<_, String>((Box::new(near), Box::new(far), share))
+        };
+        let (near, far, _share) = Box::pin(opens).await?;
         near.serve(to, far, |far| far.wire_mut()).await
     }
 
@@ -242,10 +248,10 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let (far, memory, _share) = self.accept_held(call).await?;
-            let far = framed(far);
+            let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
+            let mut far = framed(far);
             let outbox = far.outbox();
-            return echo(far, memory, || {
+            return echo(&mut far, memory, || {
                 outbox.push(Message::Ended(Status::Exited(0)));
             })
             .await;
@@ -261,7 +267,9 @@ impl Services {
             near.tell(Message::Terminal(terminal));
         }
         let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
-        near.serve(to, far, |far| far.inner_mut().wire_mut()).await
+        Box::new(near)
+            .serve(to, Box::new(far), |far| far.inner_mut().wire_mut())
+            .await
     }
 
     /// A service at somebody's terminal.
@@ -275,7 +283,7 @@ impl Services {
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
-            return echo(served.far, peer.1, || {
+            return echo(&mut served.far, peer.1, || {
                 outbox.push(Message::Ended(Status::Exited(0)));
             })
             .await;
@@ -391,11 +399,11 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
 
 /// Sends back what comes, until it ends; `end` comes before the end of what is sent.
 async fn echo(
-    mut far: impl AsyncRead + AsyncWrite + Unpin,
+    far: &mut (impl AsyncRead + AsyncWrite + Unpin),
     memory: ReceivePool,
     end: impl Fn(),
 ) -> Result<(), String> {
-    let echoed = piece::echo(&mut far, Piece::counted(memory)).await;
+    let echoed = piece::echo(far, Piece::counted(memory)).await;
     echoed.map_err(|e| e.to_string())?;
     end();
     far.shutdown().await.map_err(|e| e.to_string())

@@ -286,6 +286,43 @@ fn data_that_one_peer_and_many_pile_up_has_a_bound() {
     assert!(server.is_running());
 }
 
+/// A peer that opens what it may and then says nothing: what serves a substream is small, since its peer may have thousands.
+#[test]
+fn quiet_substreams_cost_little() {
+    const STREAMS: usize = 1000;
+    let place = Place::new();
+    let mut server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "echo=echo:",
+        "--allow",
+        "any",
+    ]);
+    let pid = server.pid();
+    let (file, _) = place.identity("quiet.pem");
+    let peer = Peer::new(Identity::load(&file).unwrap(), &server);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        peer.round().await.unwrap();
+        let before = memory(pid);
+        let (_session, mut streams) = open(peer.dial().await.unwrap(), STREAMS).await;
+        assert_eq!(streams.len(), STREAMS);
+        for stream in &mut streams {
+            let mut back = [0; 5];
+            stream.write_all(b"hello").await.unwrap();
+            let answered = timeout(PATIENCE, stream.read_exact(&mut back)).await;
+            answered.unwrap().unwrap();
+        }
+        let each = memory(pid).saturating_sub(before) / STREAMS;
+        println!("{STREAMS} quiet streams: {each} bytes each");
+        assert!(each <= 10 << 10, "{each} bytes each");
+    });
+    assert!(server.is_running());
+}
+
 /// By how many MiB a process has grown at most, until nothing has been sent to it for a while. It is at least so much that there
 /// was an attack at all.
 async fn settled(pid: u32, before: usize, least: usize) -> usize {

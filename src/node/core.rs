@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -54,8 +55,8 @@ impl Service {
         F: Future<Output: HandlerOutput> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |call| {
-            let serving = handler.clone()(call);
-            Box::pin(async move { serving.await.into_error() })
+            // Not in an async block: that has room for what it captures and for what it awaits.
+            handler.clone()(call).map(HandlerOutput::into_error).boxed()
         });
         Self { access, handler }
     }

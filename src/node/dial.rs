@@ -286,7 +286,7 @@ fn there(core: &Core, peer: PeerId, want: Want) -> Option<Session> {
         Want::Any => table.chosen(peer),
         Want::Dialled => table.dialled(peer),
     };
-    found.map(|(_, _, live)| live.session)
+    found.map(|(_, _, live)| live.session.clone())
 }
 
 /// Begins a dial in a task of its own.
@@ -453,7 +453,9 @@ async fn attempt(
             let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)
                 .await
                 .map_err(AttemptError::Connect)?;
-            let before = core.chosen(*relay).map(|(_, _, live)| live.path.via);
+            let before = core
+                .chosen(*relay)
+                .map(|(_, _, live)| live.path.via.clone());
             let via = std::iter::once(*relay)
                 .chain(before.unwrap_or_default())
                 .collect();

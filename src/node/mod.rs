@@ -50,6 +50,7 @@
 //! | `listening.rs` | which listeners there are |
 //! | `handler.rs` | what handlers end with; calls as a stream |
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
+//! | `serving.rs` | the substreams that peers open, each in a task of its own |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
@@ -90,6 +91,7 @@ mod on_session;
 mod protocol;
 mod resolve;
 mod seats;
+mod serving;
 mod sessions;
 mod shares;
 mod table;
@@ -255,7 +257,7 @@ impl Node {
         };
         let config = &self.core.config.stack;
         let live = sessions::come_in(&self.core, stream, layers, via, config, None);
-        Ok(live.await?.session)
+        Ok(live.await?.session.clone())
     }
 
     // ---- services ------------------------------------------------------------------------------
@@ -400,7 +402,9 @@ impl Node {
     /// The session that there is with a peer, if there is one.
     #[must_use]
     pub fn session_with(&self, peer: PeerId) -> Option<Session> {
-        self.core.chosen(peer).map(|(_, _, live)| live.session)
+        self.core
+            .chosen(peer)
+            .map(|(_, _, live)| live.session.clone())
     }
 
     /// Opens the service of an address.
@@ -440,7 +444,8 @@ impl Node {
     #[must_use]
     pub fn sessions(&self) -> Vec<(PeerId, Path, crate::mux::Stats)> {
         let all = self.core.sessions();
-        let one = |(peer, live): (PeerId, Live)| (peer, live.path, live.session.mux_stats());
+        let one =
+            |(peer, live): (PeerId, Live)| (peer, live.path.clone(), live.session.mux_stats());
         all.into_iter().map(one).collect()
     }
 
@@ -549,7 +554,7 @@ impl Node {
         incoming: Incoming,
         by: Vec<PeerId>,
     ) {
-        sessions::serve_introduced(&self.core, context, incoming, by).await;
+        serving::serve_introduced(&self.core, context, incoming, by).await;
     }
 
     /// Whether there is a service of that very name.

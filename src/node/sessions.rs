@@ -1,19 +1,13 @@
 //! The life of a session: it is made of a stream that came, or is handed over by who dialled; it is entered in the table,
-//! serves what the peer opens, and ends.
-//!
-//! Each substream is served in a task of its own, where the application's code runs: what panics or is slow there
-//! touches neither the session nor other substreams. Who may open what, `access.rs` decides.
+//! hands on what the peer opens (`serving.rs`), and ends.
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -23,18 +17,16 @@ use crate::Side;
 use crate::gate::{Source, Turned};
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, LimitKind};
-use crate::session::{Incoming, Session, SessionEnd, reserved};
+use crate::session::{Session, SessionEnd};
 use crate::stack::{self, NotAdmitted, StackConfig};
 
-use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
 use super::admit;
-use super::call::{Call, CallContext};
-use super::core::{Core, GOODBYE, Service};
-use super::event::{Event, Refused, TurnedAway};
-use super::live::{Live, Path};
-use super::protocol::{NOT_OPEN, Protocol};
+use super::core::{Core, GOODBYE};
+use super::event::{Event, TurnedAway};
+use super::live::{Live, Path, Up};
 use super::seats::Seat;
-use super::shares::{self, Resource, SUBSTREAM_MEMORY, Share};
+use super::serving::serve;
+use super::shares::{self, Share};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
@@ -231,17 +223,17 @@ pub(super) async fn register(
         }
         Came::Dialled(paid_by) => (None, None, paid_by),
     };
-    let live = Live {
-        who: Arc::new(who),
-        memory: Arc::new(memory),
+    let live = Live::from(Up {
+        who,
+        memory,
         session,
         path,
         host,
         seat,
-        paid_by: paid_by.map(Arc::new),
-        superseded: Arc::new(Notify::new()),
+        paid_by,
+        superseded: Notify::new(),
         serving: TaskTracker::new(),
-    };
+    });
     let peer = live.who.id;
     let (number, others) = {
         let mut table = core.table();
@@ -356,267 +348,19 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
     }
 }
 
-/// What serving a protocol means to what is around it.
-#[derive(Clone, Copy)]
-struct Role {
-    delays_shutdown: bool,
-    keeps_session: bool,
-}
-
-/// Whom a substream is for; and to what the peer was admitted.
-enum Callee {
-    Service(Service),
-    Protocol(Arc<dyn Protocol>, Role, Option<Admitted>),
-}
-
-/// Serves a substream, in a task of its own.
-fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
-    let name = incoming.service().to_owned();
-    let (core, live) = (Arc::clone(core), live.clone());
-    // From now on, and not only once the task runs.
-    let busy = core.handlers.token();
-    let running = core.tasks.token();
-    let serving = live.serving.clone();
-    let ends = ends(Arc::clone(&core), live.clone());
-    let taken = core
-        .shares
-        .take(live.holder(), &[(Resource::Substreams, 1)]);
-    let serves = async move {
-        let _share = match taken {
-            Ok(share) => (share, live.memory.pool.hold_anyway(SUBSTREAM_MEMORY)),
-            Err(exceeded) => {
-                drop(busy);
-                let text = exceeded.to_string();
-                let reason = Refused::Limit(exceeded);
-                return Box::pin(refuse(&core, &live, incoming, reason, text)).await;
-            }
-        };
-        // What a protocol says of itself is the application's code as well.
-        let found = catch_unwind(AssertUnwindSafe(|| find(&core, &live, &name)));
-        let Ok(found) = found else {
-            drop(busy);
-            return panicked(&core, &live, &name);
-        };
-        let mut call = Call::new(incoming, live.clone(), core.shares.clone());
-        if matches!(found, Ok((_, true))) {
-            call.set_named();
-        }
-        let _kept = match &found {
-            Ok((Callee::Service(_), _)) => live.keep(),
-            Ok((Callee::Protocol(_, role, _), _)) if role.keeps_session => live.keep(),
-            _ => None,
-        };
-        // What serves it is boxed by who makes it: this task has no room of its own for it.
-        match found.map(|(callee, _)| callee) {
-            Ok(Callee::Service(service)) => {
-                let serve = AssertUnwindSafe(move || (service.handler)(call));
-                guarded(&core, &live, &name, catch_unwind(serve)).await;
-                drop(busy);
-            }
-            Ok(Callee::Protocol(protocol, role, admitted)) => {
-                call.admit_to(admitted);
-                // Circuits of others keep nobody from shutting down.
-                let busy = Some(busy).filter(|_| role.delays_shutdown);
-                let serve = AssertUnwindSafe(move || protocol.serve(call).map(|()| None).boxed());
-                guarded(&core, &live, &name, catch_unwind(serve)).await;
-                drop(busy);
-            }
-            Err((reason, text)) => {
-                drop(busy);
-                let incoming = call.into_incoming();
-                Box::pin(refuse(&core, &live, incoming, reason, text)).await;
-            }
-        }
-    };
-    serving.spawn(async move {
-        tokio::select! {
-            () = serves => {}
-            () = ends => {}
-        }
-        drop(running);
-    });
-}
-
-/// Refuses a substream.
-async fn refuse(core: &Core, live: &Live, incoming: Incoming, reason: Refused, text: String) {
-    core.emit(Event::Refused {
-        peer: live.who.id,
-        service: incoming.service().to_owned(),
-        reason: reason.clone(),
-    });
-    let _ = match reason {
-        Refused::Dialled => incoming.refuse_dial_instead().await,
-        _ => incoming.refuse(&text).await,
-    };
-}
-
-/// Waits until a handler has to end: the node shuts down, its time is up, and the peer was told so. Dropped earlier, its substream
-/// would look reset for no reason.
-async fn ends(core: Arc<Core>, live: Live) {
-    core.over().await;
-    let _ = timeout(GOODBYE, live.session.closed()).await;
-}
-
-/// Runs code of the application. Its panic ends here, with its substream, and so does its error.
-async fn guarded(
-    core: &Arc<Core>,
-    live: &Live,
-    name: &str,
-    started: std::thread::Result<BoxFuture<'static, Option<String>>>,
-) {
-    let served = match started {
-        Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
-        Err(panic) => Err(panic),
-    };
-    match served {
-        Ok(None) => {}
-        Ok(Some(error)) => core.emit(Event::HandlerFailed {
-            peer: live.who.id,
-            service: name.to_owned(),
-            error,
-        }),
-        Err(_) => panicked(core, live, name),
-    }
-}
-
-fn panicked(core: &Core, live: &Live, name: &str) {
-    core.emit(Event::HandlerPanicked {
-        peer: live.who.id,
-        service: name.to_owned(),
-    });
-}
-
-/// Serves a substream of a peer that was introduced to its service.
-pub(super) async fn serve_introduced(
-    core: &Arc<Core>,
-    context: CallContext,
-    incoming: Incoming,
-    by: Vec<PeerId>,
-) {
-    let name = incoming.service().to_owned();
-    let call = Call::introduced(incoming, context, by);
-    let live = call.live().clone();
-    match core.named_service(&name) {
-        Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
-            let _kept = live.keep();
-            let serve = AssertUnwindSafe(move || (service.handler)(call));
-            guarded(core, &live, &name, catch_unwind(serve)).await;
-        }
-        _ => {
-            let _ = call.refuse(NOT_OPEN).await;
-        }
-    }
-}
-
-fn how(live: &Live) -> How {
-    How {
-        dialled: live.path.dialled,
-        relayed: !live.path.is_direct(),
-    }
-}
-
-/// What has this name, if the peer may open it, and whether that is for the peer by name; else why not, for us and for the peer.
-fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused, String)> {
-    let how = how(live);
-    let refused = |denied| match denied {
-        Denied::NotAllowed => (Refused::NotOpen, NOT_OPEN.to_owned()),
-        Denied::DialInstead => (Refused::Dialled, String::new()),
-    };
-    let may = |what: What<'_>| decide(&live.who, how, what);
-    if reserved::is_reserved(name) {
-        let protocol = core.protocol(name);
-        let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
-        let offered = |access: &Access| may(What::Offered(access)).map(|()| names_peers(access));
-        let mut admitted = None;
-        let decision = match protocol.admission(name) {
-            Admission::With(access, to) => {
-                admitted = Some(to);
-                offered(&access)
-            }
-            Admission::Access(access) => offered(&access),
-            // Whom this node dials of its own accord it knows by its id.
-            Admission::OwnProof => {
-                may(What::OwnProof).map(|()| live.path.dialled && live.paid_by.is_none())
-            }
-            Admission::Service(name) => match core.service(&name) {
-                Some(service) => offered(&service.access),
-                None => Err(Denied::NotAllowed),
-            },
-        };
-        return match decision {
-            Ok(named) => {
-                let role = Role {
-                    delays_shutdown: protocol.delays_shutdown(),
-                    keeps_session: protocol.keeps_session(),
-                };
-                Ok((Callee::Protocol(protocol, role, admitted), named))
-            }
-            Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
-            Err(denied) => Err(refused(denied)),
-        };
-    }
-    let open = |(name, access): &(String, Access)| {
-        !reserved::is_reserved(name) && may(What::Offered(access)).is_ok()
-    };
-    let wanted = if name.is_empty() {
-        let mut all = core.offered().into_iter().filter(open);
-        match (all.next(), all.next()) {
-            (Some((only, _)), None) => only,
-            (Some(_), Some(_)) => {
-                let text = format!("name a service: there is {}", names(core, open));
-                return Err((Refused::Unnamed, text));
-            }
-            _ => String::new(),
-        }
-    } else {
-        name.to_owned()
-    };
-    let denied = match core.service(&wanted) {
-        Some(service) => match may(What::Offered(&service.access)) {
-            Ok(()) => {
-                let named = names_peers(&service.access);
-                return Ok((Callee::Service(service), named));
-            }
-            Err(denied) => denied,
-        },
-        None => Denied::NotAllowed,
-    };
-    let there = names(core, open);
-    if denied == Denied::NotAllowed && !there.is_empty() {
-        // The same for a name that is not there and for one that is not for this peer.
-        let text = format!("{NOT_OPEN}; there is {there}");
-        return Err((Refused::NotOpen, text));
-    }
-    Err(refused(denied))
-}
-
-/// Whether who may is listed, one by one.
-fn names_peers(access: &Access) -> bool {
-    matches!(access, Access::Peers(_))
-}
-
-/// The services that are open, for a person.
-fn names(core: &Core, open: impl Fn(&(String, Access)) -> bool) -> String {
-    let all: Vec<String> = core
-        .offered()
-        .into_iter()
-        .filter(open)
-        .map(|(name, _)| name)
-        .collect();
-    all.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
 
     use cepa_transports::Remote;
+    use futures::future::BoxFuture;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
-    use crate::node::NodeConfig;
+    use crate::node::core::Service;
+    use crate::node::{Access, Admission, Call, NodeConfig, Protocol};
     use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";
