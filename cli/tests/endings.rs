@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::io::Read as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -17,6 +18,8 @@ use cepa::mux::Substream;
 use cepa::onion::Onion;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use common::{PATIENCE, Place, Server, finish, text};
@@ -201,6 +204,48 @@ async fn a_socket_that_ends_ends_its_console() {
     let session = session(&server).await;
     let mut far = console(&session, "s").await;
     hear(&mut far, &message(3, &[0, 0])).await;
+}
+
+/// Nor does a person at a terminal, who has nothing more to say either.
+#[test]
+fn a_socket_that_ends_ends_who_is_at_a_terminal() {
+    let place = Place::new();
+    let (backend, _heard) = takes_on();
+    let server = serve(&place, &[("s", &backend)]);
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let keyboard = fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NOCTTY.bits().cast_signed())
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let (address, id) = (server.address(), server.id());
+    let mut connect = place.cepa(&["connect", &address, "s", "--expect", &id]);
+    let output = finish(connect.stdin(keyboard).spawn().unwrap());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+/// The wait for its status is no silence: what is lost by a failure is told to the other end, however long it takes.
+#[test]
+fn the_end_of_a_command_is_held_for_longer_than_a_pipes_patience() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("tcp:{}", listener.local_addr().unwrap());
+    let fails = "exec:sh -c 'printf out; exec >&-; sleep 4; exit 3'";
+    for ends in [[&at, fails], [fails, &at]] {
+        let pipe = place.cepa(&[&["pipe", "-t", "1"][..], &ends].concat());
+        let pipe = { pipe }.spawn().unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        let end = peer.read_to_end(&mut got).map_err(|e| e.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{ends:?}");
+        assert_eq!(finish(pipe).status.code(), Some(3));
+    }
 }
 
 /// A process that writes on for ever and has left its parent's group holds nothing open, though its pipe is never empty.
