@@ -149,7 +149,7 @@ async fn a_command_whose_output_has_ended_takes_all_its_input() {
     let session = session(&server).await;
     let send = async |service: &str| {
         let mut far = session.open(service).await.unwrap();
-        far.write_all(&[b'x'; 50_000]).await.unwrap();
+        far.write_all(&vec![b'x'; 50_000]).await.unwrap();
         far.flush().await.unwrap();
         let ended = tokio::time::timeout(PATIENCE, far.read(&mut [0])).await;
         assert_eq!(ended.unwrap().unwrap(), 0);
