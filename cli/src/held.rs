@@ -27,6 +27,16 @@ pub(crate) struct Held {
     since: Option<Instant>,
 }
 
+/// What becomes of a held end.
+pub(crate) enum Passes<'a> {
+    /// Nothing, for now.
+    No,
+    /// It is passed on, though nobody knows how the command will exit.
+    Early,
+    /// It is passed on, or cut: the command has exited so.
+    Exited(&'a child::End),
+}
+
 impl Held {
     /// The command has exited.
     pub(crate) fn exited(&mut self, end: child::End) {
@@ -66,15 +76,17 @@ impl Held {
             .is_some()
     }
 
-    /// Whether the end of its output is to be passed on now: then with how it exited, if it has. `early`: its status has no other
-    /// way to go, and the other end may still send.
-    pub(crate) fn passes(&mut self, early: bool) -> Option<Option<&child::End>> {
-        let since = self.since?;
+    /// Whether the end of its output is to be passed on now. `early`: its status has no other way to go, and the other end may still
+    /// send.
+    pub(crate) fn passes(&mut self, early: bool) -> Passes<'_> {
+        let Some(since) = self.since else {
+            return Passes::No;
+        };
         if self.exit.is_none() && !(early && since.elapsed() >= HELD) {
-            return None;
+            return Passes::No;
         }
         self.since = None;
-        Some(self.exit.as_ref())
+        self.exit.as_ref().map_or(Passes::Early, Passes::Exited)
     }
 
     /// The end is passed on, of what is no command.

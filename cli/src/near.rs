@@ -16,7 +16,7 @@ use crate::child::{self, Watched};
 use crate::console::framed::Outbox;
 use crate::console::served;
 use crate::console::wire::Message;
-use crate::held::Held;
+use crate::held::{Held, Passes};
 use crate::join::{Join, Leaves, Step};
 use crate::limits::{HANG_UP, LINGER, STALLED};
 use crate::log::say_of;
@@ -244,11 +244,14 @@ impl Near {
                     None
                 }
                 Some(_) => match held.passes(self.outbox.is_none() && join.far_may_send()) {
-                    Some(exit) => exit,
-                    None => continue,
+                    Passes::No => continue,
+                    Passes::Early => {
+                        untold = true;
+                        None
+                    }
+                    Passes::Exited(end) => Some(end),
                 },
             };
-            untold = child.is_some() && exit.is_none();
             let status = exit.map(|end| served::ended(end.exit));
             match (says(status, self.outbox.is_some()), exit) {
                 (Says::Reset, Some(end)) => return (Err(end.to_string()), untold),

@@ -16,7 +16,7 @@ use crate::child::{self, Watched};
 use crate::console::served;
 use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
-use crate::held::Held;
+use crate::held::{Held, Passes};
 use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
@@ -96,13 +96,14 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
 
 /// Whether the end of a command's output is to be passed on: `Err` with its status where it has failed.
 fn passes(held: &mut Held, other_may_send: bool) -> Result<bool, Status> {
-    let Some(exit) = held.passes(other_may_send) else {
-        return Ok(false);
-    };
-    match exit.map(|end| served::ended(end.exit)) {
-        // Whoever read what it wrote has left; that is for the other end to tell.
-        None | Some(Status::Killed(SIGPIPE) | Status::Exited(0)) => Ok(true),
-        Some(status) => Err(status),
+    match held.passes(other_may_send) {
+        Passes::No => Ok(false),
+        Passes::Early => Ok(true),
+        Passes::Exited(end) => match served::ended(end.exit) {
+            // Whoever read what it wrote has left; that is for the other end to tell.
+            Status::Killed(SIGPIPE) | Status::Exited(0) => Ok(true),
+            status => Err(status),
+        },
     }
 }
 
