@@ -237,6 +237,7 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
         .end_with_near()
         .end_with_far(near.at_terminal || far.says)
         .read_far_to_its_end(far.says)
+        .stop_near_with_far(near.at_terminal)
         .hold_near_end();
     let ended = loop {
         match join.step().await {

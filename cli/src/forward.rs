@@ -204,7 +204,11 @@ async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standin
         near.cut_when_dropped(false);
     }
     match ended {
-        Ended::Both { .. } => {}
+        Ended::Both { .. } => {
+            drop(near);
+            // What is queued still leaves, however slowly the service takes it.
+            let _ = far.wire_mut().drained(None).await;
+        }
         Ended::NearLeft(e) | Ended::Near(e) => {
             // Who closes a Unix socket in order has gone in both directions at once.
             if !(passed && e.kind() == io::ErrorKind::BrokenPipe) {

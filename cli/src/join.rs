@@ -30,6 +30,7 @@ use cepa::transports::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
+use crate::limits::LINGER;
 use crate::piece::Piece;
 use crate::splice::Ended;
 use crate::way::{State, Way};
@@ -39,9 +40,6 @@ const LEAVING: Duration = Duration::from_secs(30);
 
 /// A near stream that takes no more may have something to give, if no more than so long passes without.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
 pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
@@ -100,6 +98,7 @@ pub(crate) struct Join<'a, N, F> {
     inward: Way,
     end_with_near: bool,
     end_with_far: bool,
+    stop_with_far: bool,
     near_end_told: bool,
     far_end_told: bool,
     /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
@@ -126,6 +125,7 @@ where
             inward: Way::new(),
             end_with_near: false,
             end_with_far: false,
+            stop_with_far: false,
             near_end_told: false,
             far_end_told: false,
             broken: None,
@@ -163,6 +163,12 @@ where
         self
     }
 
+    /// The near stream has nothing more to give once the data of the far one has ended: it is read no further.
+    pub(crate) fn stop_near_with_far(mut self, yes: bool) -> Self {
+        self.stop_with_far = yes;
+        self
+    }
+
     /// The far stream may end its data before it ends itself, and say something in between: it is read on.
     pub(crate) fn read_far_to_its_end(mut self, yes: bool) -> Self {
         self.inward.read_on = yes;
@@ -177,6 +183,11 @@ where
     /// Whether the far stream has more to give to the near one.
     pub(crate) fn far_may_send(&self) -> bool {
         !self.inward.is_done() && !matches!(self.inward.state, State::Held)
+    }
+
+    /// Whether more may go to the near stream.
+    pub(crate) fn near_takes_more(&self) -> bool {
+        !self.inward.is_done()
     }
 
     /// Asks to be told of the near stream's end before the far one is ([`Step::NearEnded`]).
@@ -203,12 +214,12 @@ where
 
     /// What can be read of the near stream now is all there is: whoever writes there is gone, though others may hold it open.
     pub(crate) fn near_has_ended(&mut self) {
-        self.outward.last = true;
+        self.outward.ends_when_empty();
     }
 
     /// The same for the far stream.
     pub(crate) fn far_has_ended(&mut self) {
-        self.inward.last = true;
+        self.inward.ends_when_empty();
     }
 
     /// What waits in the far stream is to leave, even if no more data comes for it.
@@ -263,6 +274,16 @@ where
         poll_fn(|cx| self.poll_step(cx)).await
     }
 
+    /// The same; `None` as soon as the near stream takes nothing more, where it is to tell that.
+    pub(crate) async fn step_until(&mut self, taken: bool) -> Option<Step> {
+        poll_fn(|cx| match self.poll_step(cx) {
+            Poll::Ready(step) => Poll::Ready(Some(step)),
+            Poll::Pending if taken && self.inward.is_done() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.broken.is_some() {
             return self.poll_broken(cx);
@@ -276,6 +297,11 @@ where
         if let Poll::Ready(Err(e)) = self.inward.poll(cx, self.far, self.near) {
             self.broken = Some((Ended::Far(e), Box::pin(sleep(LEAVING))));
             return self.poll_broken(cx);
+        }
+        if self.stop_with_far && matches!(self.inward.state, State::ReadingOn) {
+            self.stop_with_far = false;
+            self.outward.ends_when_empty();
+            cx.waker().wake_by_ref();
         }
         let reading = self.outward.is_reading();
         if let Poll::Ready(e) = self.near_gone.poll(cx, self.near, reading, &self.outward) {
@@ -313,7 +339,10 @@ where
             self.far_end_told = true;
             return Poll::Ready(Step::FarEnded);
         }
-        let waited = inward != outward && self.poll_patience(cx);
+        // A held end waits for its owner, not for the other stream.
+        let held =
+            matches!(self.outward.state, State::Held) || matches!(self.inward.state, State::Held);
+        let waited = inward != outward && !held && self.poll_patience(cx);
         let far_ended = self.end_with_far && (!self.end_with_near || self.near_gone.why.is_none());
         if waited || inward && (outward || far_ended) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());

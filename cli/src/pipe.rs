@@ -12,17 +12,16 @@ use cepa::onion::Onion;
 use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream, Target};
-use tokio::time::{Instant, sleep_until};
 
 use crate::args::{self, Trust};
 use crate::child::{self, Watched};
 use crate::console::served;
 use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
+use crate::held::{Held, Passes};
 use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
-use crate::near::{DRAIN, HELD};
 use crate::splice::{Ended, Reader, Told, lost, verdict};
 use crate::stack::few_layers;
 use crate::told::ended;
@@ -107,56 +106,16 @@ pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Res
     Ok(())
 }
 
-/// A command at one end, as a join sees it.
-struct Held {
-    /// How it exited, once it has.
-    exit: Option<child::End>,
-    /// When what it wrote must have come, once it has exited.
-    drained_by: Option<Instant>,
-    /// When the end of its output was seen, while that is held back.
-    since: Option<Instant>,
-}
-
-impl Held {
-    fn new() -> Self {
-        Self {
-            exit: None,
-            drained_by: None,
-            since: None,
-        }
-    }
-
-    fn exited(&mut self, end: child::End) {
-        self.exit = Some(end);
-        self.drained_by = Some(Instant::now() + DRAIN);
-    }
-
-    /// When something is to be done next.
-    async fn due(at: Option<Instant>) {
-        match at {
-            Some(at) => sleep_until(at).await,
-            None => pending().await,
-        }
-    }
-
-    /// Whether the end of its output may be passed on: `Err` with its status where it has failed. A command may close its output and
-    /// go on taking what `other_may_send`.
-    fn passes(&mut self, other_may_send: bool) -> Result<bool, Status> {
-        let Some(since) = self.since else {
-            return Ok(false);
-        };
-        let pass = match &self.exit {
-            Some(end) => match served::ended(end.exit) {
-                // Whoever read what it wrote has left; that is for the other end to tell.
-                Status::Killed(SIGPIPE) | Status::Exited(0) => true,
-                status => return Err(status),
-            },
-            None => other_may_send && since.elapsed() >= HELD,
-        };
-        if pass {
-            self.since = None;
-        }
-        Ok(pass)
+/// Whether the end of a command's output is to be passed on: `Err` with its status where it has failed.
+fn passes(held: &mut Held, other_may_send: bool) -> Result<bool, Status> {
+    match held.passes(other_may_send) {
+        Passes::No => Ok(false),
+        Passes::Early => Ok(true),
+        Passes::Exited(end) => match served::ended(end.exit) {
+            // Whoever read what it wrote has left; that is for the other end to tell.
+            Status::Killed(SIGPIPE) | Status::Exited(0) => Ok(true),
+            status => Err(status),
+        },
     }
 }
 
@@ -172,42 +131,33 @@ async fn join(near: &mut End, far: &mut End, patience: Option<Duration>) -> Resu
     if far.child.is_some() {
         join = join.hold_far_end();
     }
-    let (mut here, mut there) = (Held::new(), Held::new());
+    let (mut here, mut there) = (Held::default(), Held::default());
     loop {
-        let overdue = |held: &Held| {
-            held.since
-                .map(|since| since + HELD)
-                .filter(|at| *at > Instant::now())
-        };
         tokio::select! {
             step = join.step() => match step {
-                Step::NearEnded => here.since = Some(Instant::now()),
-                Step::FarEnded => there.since = Some(Instant::now()),
+                Step::NearEnded => here.ended(),
+                Step::FarEnded => there.ended(),
                 Step::Over(ended) => return Ok(ended),
             },
-            end = &mut one, if here.exit.is_none() => {
+            end = &mut one, if !here.has_exited() => {
                 here.exited(end);
                 join.near_is_gone();
             }
-            end = &mut other, if there.exit.is_none() => {
+            end = &mut other, if !there.has_exited() => {
                 there.exited(end);
                 join.far_has_left();
             }
-            () = Held::due(here.drained_by) => {
-                here.drained_by = None;
+            () = here.due() => if here.is_drained() {
                 join.near_has_ended();
-            }
-            () = Held::due(there.drained_by) => {
-                there.drained_by = None;
+            },
+            () = there.due() => if there.is_drained() {
                 join.far_has_ended();
-            }
-            () = Held::due(overdue(&here)) => {}
-            () = Held::due(overdue(&there)) => {}
+            },
         }
-        if here.passes(join.far_may_send())? {
+        if passes(&mut here, join.far_may_send())? {
             join.pass_end_on();
         }
-        if there.passes(join.near_may_send())? {
+        if passes(&mut there, join.near_may_send())? {
             join.pass_far_end_on();
         }
     }

@@ -32,10 +32,8 @@ use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
-use crate::near::Near;
+use crate::near::{Near, Wire};
 use crate::piece::{self, Piece};
-use crate::splice::Ended;
-use crate::told::broke_off;
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -177,7 +175,7 @@ impl Services {
 
     async fn echo(&self, call: Call) -> Result<(), String> {
         let (mut far, memory, _share) = Box::pin(self.accept_held(call)).await?;
-        echo(&mut far, memory, || ()).await
+        echo(&mut far, |far| far.wire_mut(), memory, || ()).await
     }
 
     async fn demo(&self, call: Call) -> Result<(), String> {
@@ -251,9 +249,14 @@ impl Services {
             let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
             let mut far = framed(far);
             let outbox = far.outbox();
-            return echo(&mut far, memory, || {
-                outbox.push(Message::Ended(Status::Exited(0)));
-            })
+            return echo(
+                &mut far,
+                |far| far.inner_mut().wire_mut(),
+                memory,
+                || {
+                    outbox.push(Message::Ended(Status::Exited(0)));
+                },
+            )
             .await;
         };
         let (call, _share) = Box::pin(held(call, cost(to))).await?;
@@ -283,9 +286,14 @@ impl Services {
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
-            return echo(&mut served.far, peer.1, || {
-                outbox.push(Message::Ended(Status::Exited(0)));
-            })
+            return echo(
+                &mut served.far,
+                |far| far.inner_mut().wire_mut(),
+                peer.1,
+                || {
+                    outbox.push(Message::Ended(Status::Exited(0)));
+                },
+            )
             .await;
         };
         let outbox = served.outbox();
@@ -301,8 +309,8 @@ impl Services {
             }
         };
         let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
-        let mut near = match opened {
-            Ok(near) => near,
+        let near = match opened {
+            Ok(near) => near.at_console(),
             Err(e) => {
                 // What exactly is wrong here is for the operator, not for the peer.
                 failed(UNREACHABLE.to_owned()).await;
@@ -313,15 +321,9 @@ impl Services {
         if near.stream.control().is_none() && is_command(to) {
             near.tell(Message::Stderr(NO_TERMINAL.to_owned()));
         }
-        let ended = near.join(&mut served.far).await;
-        if let Ok(Ended::Near(e)) = &ended {
-            outbox.push(Message::Ended(broke_off()));
-            let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
-            return Err(format!("{to}: {e}"));
-        }
-        // Whoever sat there has left: nothing that belongs to the terminal may stay.
-        near.hang_up().await;
-        ended.map(|_| ())
+        Box::new(near)
+            .serve(to, Box::new(served.far), |far| far.inner_mut().wire_mut())
+            .await
     }
 }
 
@@ -331,10 +333,18 @@ async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
         Ok(share) => Ok((call, share)),
         Err(exceeded) => {
             let reason = exceeded.to_string();
-            let _ = call.refuse(&reason).await;
+            refuse(call, &reason).await;
             Err(reason)
         }
     }
+}
+
+/// Refuses what might be had later; in a form of the service that says so, for the form is there.
+async fn refuse(call: Call, reason: &str) {
+    let framed = [wire::PREFIX, wire::EXEC_PREFIX];
+    let framed = framed.iter().any(|form| call.service().starts_with(form));
+    let not_now = if framed { wire::NOT_NOW } else { "" };
+    let _ = call.refuse(&format!("{not_now}{reason}")).await;
 }
 
 /// The call with what was opened for it; refused where it was not.
@@ -343,7 +353,7 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
         Ok(near) => Ok((call, near)),
         Err(e) => {
             // What exactly is wrong here is for the operator, not for the peer.
-            let _ = call.refuse(UNREACHABLE).await;
+            refuse(call, UNREACHABLE).await;
             Err(e.to_string())
         }
     }
@@ -397,14 +407,17 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
     call.hold(cost(to))
 }
 
-/// Sends back what comes, until it ends; `end` comes before the end of what is sent.
-async fn echo(
-    far: &mut (impl AsyncRead + AsyncWrite + Unpin),
+/// Sends back what comes, until it ends, and waits until it was taken; `end` comes before the end of what is sent.
+async fn echo<F: AsyncRead + AsyncWrite + Unpin>(
+    far: &mut F,
+    wire: Wire<F>,
     memory: ReceivePool,
     end: impl Fn(),
 ) -> Result<(), String> {
     let echoed = piece::echo(far, Piece::counted(memory)).await;
     echoed.map_err(|e| e.to_string())?;
     end();
-    far.shutdown().await.map_err(|e| e.to_string())
+    far.shutdown().await.map_err(|e| e.to_string())?;
+    let _ = wire(far).drained(None).await;
+    Ok(())
 }
