@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -381,11 +382,13 @@ fn input_that_was_given_away_cannot_be_given_again() {
         "any",
         "--reconnect",
     ];
-    let mut client = place.cepa(&words).spawn().unwrap();
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    client.stdin.take().unwrap().write_all(b"all\n").unwrap();
     let mut output = BufReader::new(client.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line, "got\n");
+    let mut lines = String::new();
+    while !lines.ends_with("got\n") {
+        assert_ne!(output.read_line(&mut lines).unwrap(), 0);
+    }
     kill(server);
     let output = finish(client);
     let said = text(&output.stderr);
@@ -394,6 +397,67 @@ fn input_that_was_given_away_cannot_be_given_again() {
         said.contains("standard input has been given away already"),
         "{said}"
     );
+}
+
+/// As under cron, systemd or `&`, whose standard input is empty.
+#[test]
+fn an_empty_input_loses_nothing_and_the_service_is_opened_again() {
+    let place = Place::new();
+    let at = socket(&place);
+    let serve = |number| {
+        let talk = format!("talk=exec:sh -c 'cat; echo server {number}; exec sleep 1000'");
+        place.serve(&[&at, "--allow", "any", "--service", &talk])
+    };
+    let server = serve(1);
+    let words = ["connect", &at, "talk", "--expect", &server.id(), "--reconnect"];
+    let mut client = place.cepa(&words).stdin(Stdio::null()).spawn().unwrap();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "server 1\n");
+    kill(server);
+    let _server = serve(2);
+    let said = line();
+    client.kill().unwrap();
+    let ended = finish(client);
+    assert_eq!(said, "server 2\n", "{}", text(&ended.stderr));
+}
+
+/// What stands behind a service may be away for a while, though its server is there.
+#[test]
+fn a_service_that_cannot_be_reached_at_the_moment_is_asked_for_again() {
+    let place = Place::new();
+    let at = socket(&place);
+    let behind = place.text("behind");
+    let server = place.serve(&[
+        &at,
+        "--allow",
+        "any",
+        "--service",
+        &format!("talk=unix:{behind}"),
+    ]);
+    let words = ["connect", &at, "talk", "--expect", &server.id(), "--reconnect"];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(client.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot be reached at the moment") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it has given up");
+    }
+    let listener = UnixListener::bind(&behind).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(b"back\n").unwrap();
+        }
+    });
+    let mut word = [0; 5];
+    client.stdout.take().unwrap().read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"back\n");
+    client.kill().unwrap();
+    client.wait().unwrap();
 }
 
 #[test]
