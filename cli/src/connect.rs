@@ -48,7 +48,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
     }
     let mut again = Again::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first().await?;
+    let mut link = again.first(args.reconnect).await?;
     if !args.reconnect {
         let far = match open(&link, &args, &service).await {
             Ok(far) => far,
@@ -88,7 +88,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         // An input without a byte (`</dev/null`) is given again as it was.
         if near.as_ref().is_some_and(|near| near.ended && near.gave) {
             link.close().await;
-            return Err(lost.failure.with(
+            return Err(lost.failure.while_reconnecting().with(
                 "standard input has been given away already, so the service is not opened again",
             ));
         }
@@ -97,7 +97,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         } else {
             lost.failure
         };
-        link = again.after(&link, &failure, |line| say(line)).await?;
+        link = again.after(&link, failure, |line| say(line)).await?;
     }
 }
 

@@ -688,7 +688,10 @@ mod tests {
             why: || io::ErrorKind::NotConnected.into(),
         };
         let (mut near, _user) = duplex(64);
-        let ended = Join::new(&mut near, &mut far).end_with_far(true).run().await;
+        let ended = Join::new(&mut near, &mut far)
+            .end_with_far(true)
+            .run()
+            .await;
         let clean = matches!(
             ended,
             Ended::Both {

@@ -30,7 +30,7 @@ use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::demo;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{Code, Failure, UNREACHABLE, say};
 use crate::log::say_once_a_minute;
 use crate::near::Near;
 use crate::piece::{self, Piece};
@@ -39,10 +39,6 @@ use crate::told::broke_off;
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
-
-/// What a peer reads where the address behind a service can't be opened.
-const UNREACHABLE: &str =
-    "the service cannot be reached at the moment; the log of who offers it says why";
 
 /// What somebody at a console reads where the command has no terminal.
 const NO_TERMINAL: &str =
