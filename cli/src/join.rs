@@ -292,9 +292,9 @@ where
             return self.poll_broken(cx);
         }
         let by_reader = self.end_with_reader;
+        // Of who left in order all that they wrote is wanted; the taker says itself when it takes nothing any more.
+        let limited = |why: &io::Error| by_reader || !is_in_order(why);
         let reading = self.outward.is_reading();
-        // Where it left in order, all that it wrote is wanted; the far stream lives, and says when it does not any more.
-        let limited = |why: &io::Error| by_reader || why.kind() != io::ErrorKind::BrokenPipe;
         let stalled = self
             .near_gone
             .poll(cx, self.near, reading, &self.outward, limited);
@@ -304,10 +304,11 @@ where
                 _ => Ended::Near(e),
             }));
         }
+        let limited = |why: &io::Error| !by_reader && !is_in_order(why);
         let reading = self.inward.is_reading();
         let stalled = self
             .far_gone
-            .poll(cx, self.far, reading, &self.inward, |_| !by_reader);
+            .poll(cx, self.far, reading, &self.inward, limited);
         if let Poll::Ready(e) = stalled {
             return Poll::Ready(Step::Over(Ended::Far(e)));
         }
@@ -453,6 +454,12 @@ impl Gone {
         self.told = true;
         Some(again(why))
     }
+}
+
+/// Whether that is how who closed a socket or a pipe is gone. A session that is lost may be so by a closed pipe.
+fn is_in_order(why: &io::Error) -> bool {
+    let of_session = why.get_ref().is_some_and(|e| e.is::<StreamError>());
+    why.kind() == io::ErrorKind::BrokenPipe && !of_session
 }
 
 /// The same error once more: of one that a stream of ours tells, its cause decides how it is taken.
