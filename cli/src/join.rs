@@ -458,8 +458,8 @@ impl Gone {
 
 /// Whether that is how who closed a socket or a pipe is gone. A session that is lost may be so by a closed pipe.
 fn is_in_order(why: &io::Error) -> bool {
-    let of_session = why.get_ref().is_some_and(|e| e.is::<StreamError>());
-    why.kind() == io::ErrorKind::BrokenPipe && !of_session
+    let of_session = why.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
+    why.kind() == io::ErrorKind::BrokenPipe && of_session.is_none()
 }
 
 /// The same error once more: of one that a stream of ours tells, its cause decides how it is taken.

@@ -155,13 +155,11 @@ impl Leaves for Wire {
             Kind::Unix if state.to_party.gone => Some(io::ErrorKind::BrokenPipe.into()),
             _ => None,
         };
-        match gone {
-            Some(gone) => Poll::Ready(gone),
-            None => {
-                state.to_party.wakers.push(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        let Some(gone) = gone else {
+            state.to_party.wakers.push(cx.waker().clone());
+            return Poll::Pending;
+        };
+        Poll::Ready(gone)
     }
 }
 
