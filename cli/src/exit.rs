@@ -386,22 +386,22 @@ const CUT: &str = "the connection to the peer was cut";
 /// What that means, and what to do, for who does not connect again by itself.
 const AFTER_A_CUT: &str = "; the last output may be missing. Connect again, or use --reconnect";
 
-/// Whether the connection was cut, and there is no more to say about it: by which layer it was seen helps nobody.
+/// Whether the connection was cut, and there is no more to say about it: by which layer it was seen helps nobody. What a line
+/// says of itself does ("the serial line hung up").
 fn is_cut(end: &SessionEnd) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let below = match end {
-        SessionEnd::Tls(e) => {
-            matches!(e.root(), TlsError::Truncated { .. } | TlsError::Io { .. })
-        }
-        SessionEnd::Lost(e) => matches!(e, MuxError::Eof | MuxError::Io(_)),
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let io = match end {
+        SessionEnd::Lost(MuxError::Eof) => return true,
+        SessionEnd::Tls(e) => match e.root() {
+            TlsError::Truncated { .. } => return true,
+            e => matches!(e, TlsError::Io { .. }),
+        },
+        SessionEnd::Lost(e) => matches!(e, MuxError::Io(_)),
         _ => false,
     };
     let kind = io::Error::from(end.clone()).kind();
-    below
-        && matches!(
-            kind,
-            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-        )
+    let cut = matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset);
+    io && cut && end.to_string().contains("(os error ")
 }
 
 /// What TLS said in a failed connection, if it was TLS that failed.
