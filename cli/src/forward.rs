@@ -63,7 +63,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let mut again = Again::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = Arc::new(again.first().await?);
+    let mut link = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
@@ -99,7 +99,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&link, &end, |line| say(line)) => fresh,
+            fresh = again.after(&link, end, |line| say(line)) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {

@@ -29,7 +29,7 @@ use crate::args::{Service, Target};
 use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
-use crate::exit::{Code, Failure, say};
+use crate::exit::{Code, Failure, UNREACHABLE, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::near::{Near, Wire};
@@ -37,10 +37,6 @@ use crate::piece::{self, Piece};
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
-
-/// What a peer reads where the address behind a service can't be opened.
-const UNREACHABLE: &str =
-    "the service cannot be reached at the moment; the log of who offers it says why";
 
 /// What somebody at a console reads where the command has no terminal.
 const NO_TERMINAL: &str =

@@ -119,6 +119,7 @@ struct Connection {
 impl Wire for Connection {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         if reading {
+            self.hang_up.rest();
             return Poll::Pending;
         }
         self.hang_up.poll(cx, &self.stream)

@@ -19,10 +19,12 @@ ends quietly with exit code 0.
 With --reconnect a session that is lost is made again, and the service opened
 anew: its output begins at its own beginning, and what was on its way either way
 is gone, which is told on standard error. The pauses between attempts double
-from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It ends with
-the service, with exit code 3, 4, 5 or 7 when the two ends no longer want or
-understand each other, and with 6 when the session is lost after the end of
-standard input, which cannot be read a second time.")]
+from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. A peer that
+is full, and a service that cannot be reached at the moment, are asked again
+too. It ends with the service, with exit code 3, 4, 5 or 7 when the two ends no
+longer want or understand each other, and with 6 when the session is lost after
+the end of standard input, which cannot be read a second time; one without a
+byte (</dev/null) is empty the second time too.")]
 pub(crate) struct Connect {
     /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE for
     /// a known one), or what `cepa introduce` printed

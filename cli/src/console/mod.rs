@@ -65,7 +65,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let chatter = Chatter::start();
     let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first().await?;
+    let mut link = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
         .attached(&mut link, &mut again, args.reconnect, &chatter)
@@ -222,9 +222,9 @@ impl<'a> Seat<'a> {
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
             let tell = |line: &str| raw::tell(&[line]);
-            *link = again.after(link, &why, tell).await?;
+            *link = again.after(link, why, tell).await?;
             match self.open(link, tell).await {
-                Err(failure) if failure.code == Code::Lost => why = failure,
+                Err(failure) if failure.may_pass() => why = failure,
                 result => return result,
             }
         }
