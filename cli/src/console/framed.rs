@@ -9,11 +9,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::wire::{self, Decoder, Message};
 use crate::join::Leaves;
+use crate::stderr;
 
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
@@ -23,6 +28,10 @@ const WAITING: usize = 16;
 const LINES: usize = 32 * 1024;
 /// What a line costs beside its text.
 const LINE: usize = 64;
+/// The largest line, where every byte is one that is no UTF-8.
+const LONGEST: usize = 3 * 4096 + LINE;
+/// How long a full box waits for the peer to take some of it before lines are dropped.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// An empty buffer that is larger is given back.
 const KEPT: usize = 4 * 1024;
 
@@ -45,11 +54,17 @@ pub(crate) struct Framed<S> {
     /// Whether the end of the data is one before the stream ends; and that it has come: the next read without any says so.
     splits_end: bool,
     data_ended: bool,
+    /// Waited for before each read, and being waited for.
+    pace: Option<Pace>,
+    waits: Option<BoxFuture<'static, ()>>,
 }
+
+/// Waits until what comes can be taken.
+type Pace = fn() -> BoxFuture<'static, ()>;
 
 /// Where messages wait that are to go.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outbox(Arc<Mutex<Waiting>>);
+pub(crate) struct Outbox(Arc<Mutex<Waiting>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -58,6 +73,8 @@ struct Waiting {
     lines: usize,
     /// Lines of standard error that there was no room for.
     dropped: u64,
+    /// Room was waited for in vain since some was taken.
+    stalled: bool,
 }
 
 impl Outbox {
@@ -87,15 +104,37 @@ impl Outbox {
         }
     }
 
+    /// Waits for room for another line, unless the peer takes none for long.
+    pub(crate) fn room(&self) -> BoxFuture<'static, ()> {
+        let this = self.clone();
+        Box::pin(async move {
+            loop {
+                let taken = this.1.notified();
+                {
+                    let waiting = this.lock();
+                    if waiting.lines + LONGEST <= LINES || waiting.stalled {
+                        return;
+                    }
+                }
+                if timeout(PATIENCE, taken).await.is_err() {
+                    this.lock().stalled = true;
+                }
+            }
+        })
+    }
+
     fn take(&self) -> Vec<Message> {
         let mut waiting = self.lock();
         let mut messages = std::mem::take(&mut waiting.messages);
         waiting.lines = 0;
+        if !messages.is_empty() {
+            waiting.stalled = false;
+            self.1.notify_one();
+        }
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {
-            let line = format!(
-                "({dropped} lines of standard error were dropped: the peer takes them too slowly)"
-            );
+            let lines = stderr::lines(dropped);
+            let line = format!("({lines} of standard error dropped: the peer takes none)");
             let last = messages
                 .iter()
                 .rposition(|m| matches!(m, Message::Stderr(_)));
@@ -131,7 +170,15 @@ impl<S> Framed<S> {
             chunk: wire::DATA_MAX,
             splits_end: false,
             data_ended: false,
+            pace: None,
+            waits: None,
         }
+    }
+
+    /// Waits for this before each read.
+    pub(crate) fn paced(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// Sends up to so much data in one message.
@@ -211,6 +258,10 @@ impl<S: AsyncRead + Unpin> Framed<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         empty(&mut self.data);
         self.read = 0;
+        if let Some(pace) = self.pace {
+            ready!(self.waits.get_or_insert_with(pace).as_mut().poll(cx));
+            self.waits = None;
+        }
         let mut space = [0; CHUNK];
         let mut space = ReadBuf::new(&mut space);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space))?;
