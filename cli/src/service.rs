@@ -33,6 +33,7 @@ use crate::demo;
 use crate::exit::{Code, Failure, say};
 use crate::log::say_once_a_minute;
 use crate::near::Near;
+use crate::node::raised_by;
 use crate::piece::{self, Piece};
 use crate::splice::Ended;
 use crate::told::broke_off;
@@ -289,7 +290,7 @@ impl Services {
             Ok(share) => share,
             Err(exceeded) => {
                 failed(exceeded.to_string()).await;
-                return Err(exceeded.to_string());
+                return Err(exceeded.to_string() + raised_by(&exceeded));
             }
         };
         let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
@@ -324,7 +325,7 @@ async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
         Err(exceeded) => {
             let reason = exceeded.to_string();
             let _ = call.refuse(&reason).await;
-            Err(reason)
+            Err(reason + raised_by(&exceeded))
         }
     }
 }
