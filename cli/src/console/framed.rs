@@ -378,6 +378,43 @@ mod tests {
         );
     }
 
+    /// Whoever pushes lines waits for a peer that takes them, and not for one that takes none.
+    #[tokio::test(start_paused = true)]
+    async fn room_is_waited_for_while_the_peer_takes_some() {
+        let outbox = Outbox::default();
+        let line = "x".repeat(4096);
+        let start = tokio::time::Instant::now();
+        let push = |n| {
+            let (outbox, line) = (outbox.clone(), line.clone());
+            async move {
+                for _ in 0..n {
+                    outbox.push(Message::Stderr(line.clone()));
+                    outbox.room().await;
+                }
+            }
+        };
+        let peer = async {
+            let mut taken = 0;
+            while taken < 100 {
+                tokio::time::sleep(PATIENCE * 9 / 10).await;
+                taken += outbox.take().len();
+            }
+            taken
+        };
+        let ((), taken) = tokio::join!(push(100), peer);
+        assert_eq!((taken, outbox.lock().dropped), (100, 0));
+        assert!(start.elapsed() > PATIENCE * 10, "{:?}", start.elapsed());
+        // Nobody takes any: it is waited for once, and what is more is counted.
+        let start = tokio::time::Instant::now();
+        push(100).await;
+        assert!(start.elapsed() < PATIENCE * 2, "{:?}", start.elapsed());
+        let dropped = outbox.lock().dropped;
+        let last = outbox.take();
+        assert_eq!(last.len() as u64 - 1 + dropped, 100, "one line tells of it");
+        let told = format!("({dropped} lines of standard error dropped: the peer takes none)");
+        assert_eq!(last.last(), Some(&Message::Stderr(told)));
+    }
+
     /// A command that says more than its peer takes: what waits has a bound in bytes, the rest is counted, and how it ended
     /// still comes.
     #[tokio::test]
