@@ -98,6 +98,11 @@ impl Failure {
         failure
     }
 
+    /// A signal has ended this process, which had something to put in order first.
+    pub(crate) fn by_signal(signal: u8) -> Self {
+        Self::of_command(128_u8.saturating_add(signal))
+    }
+
     /// The process exits with this status, whatever failed.
     pub(crate) fn exiting(mut self, status: u8) -> Self {
         self.exit = Some(status);

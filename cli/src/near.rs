@@ -65,6 +65,7 @@ impl Near {
                     outbox.push(Message::Stderr(text.to_owned()));
                     line.notify_one();
                 }
+                outbox.as_ref().map(Outbox::room)
             };
             Watched::serving(child, name.to_owned(), peer, Box::new(pass_on))
         });

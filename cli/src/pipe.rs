@@ -22,6 +22,7 @@ use crate::held::{Held, Passes};
 use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
+use crate::signal::Signals;
 use crate::splice::{Ended, Reader, Told, lost, verdict};
 use crate::stack::few_layers;
 use crate::told::ended;
@@ -29,9 +30,18 @@ use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let identity = checked(&args)?;
-    let near = open(&args.one, &args.trust, identity.as_ref()).await?;
-    let far = open(&args.other, &args.trust, identity.as_ref()).await?;
-    carry(&args, near, far).await
+    let mut signals = Signals::watch();
+    // What is dropped here kills its commands, then closes their pipes.
+    tokio::select! {
+        result = piped(&args, identity.as_ref()) => result,
+        signal = signals.ended_by() => Err(Failure::by_signal(signal)),
+    }
+}
+
+async fn piped(args: &args::Pipe, identity: Option<&Identity>) -> Result<(), Failure> {
+    let near = open(&args.one, &args.trust, identity).await?;
+    let far = open(&args.other, &args.trust, identity).await?;
+    carry(args, near, far).await
 }
 
 /// Whether these two can be joined, and the identity where one is needed.
@@ -82,7 +92,12 @@ pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Res
     }
     if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
         let address = if is_near { &args.one } else { &args.other };
-        return Err(Failure::new(Code::Lost, format!("{address}: {e}")));
+        // Of this process's own files, as `cepa connect` has it.
+        let code = match address.target() {
+            Target::Stdio => Code::Other,
+            _ => Code::Lost,
+        };
+        return Err(Failure::new(code, format!("{address}: {e}")));
     }
     // Who reads our standard output may leave, and a command is told so by SIGPIPE.
     let left = match &over {
@@ -235,7 +250,7 @@ pub(crate) async fn dressed(
     stream.remarks().iter().for_each(say);
     let child = stream
         .take_child()
-        .map(|c| Watched::start(c, address.to_string()));
+        .map(|c| Watched::start(c, address.to_string()).whole());
     if address.layers().iter().any(|layer| layer.is_link()) {
         stream = linked(stream, address);
     }

@@ -171,7 +171,7 @@ async fn through(
     // Dropped before the stream: it is killed before its pipes close.
     let child = stream.take_child();
     let child = child
-        .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| ())));
+        .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| None)));
     let exited = async {
         match &child {
             Some(child) => drop(child.ended().await),

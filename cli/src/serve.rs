@@ -58,6 +58,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mut config = node::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
+    node::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
     node::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     if let Some(gate) = &args.gate {
         gate.apply(&mut config.gate);

@@ -33,6 +33,7 @@ use crate::exit::{Code, Failure, UNREACHABLE, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::near::{Near, Wire};
+use crate::node::raised_by;
 use crate::piece::{self, Piece};
 
 /// How long a last message may take to leave.
@@ -301,7 +302,7 @@ impl Services {
             Ok(share) => share,
             Err(exceeded) => {
                 failed(exceeded.to_string()).await;
-                return Err(exceeded.to_string());
+                return Err(exceeded.to_string() + raised_by(&exceeded));
             }
         };
         let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
@@ -330,7 +331,7 @@ async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
         Err(exceeded) => {
             let reason = exceeded.to_string();
             refuse(call, &reason).await;
-            Err(reason)
+            Err(reason + raised_by(&exceeded))
         }
     }
 }

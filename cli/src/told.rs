@@ -18,6 +18,7 @@ use cepa::session::{OpenError, ServiceName, Session};
 use crate::console::framed::Framed;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure};
+use crate::stderr;
 
 /// What a service's peer reads behind its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +146,8 @@ pub(crate) async fn open(
                     ),
                     Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
                 };
-                return Ok(Opened::Framed(Framed::new(far, Box::new(hear))));
+                let far = Framed::new(far, Box::new(hear)).paced(stderr::room);
+                return Ok(Opened::Framed(far));
             }
             Err(OpenError::Refused { reason, .. }) => {
                 // By its name alone it might be had a moment later, and its status would be lost.

@@ -320,6 +320,28 @@ fn a_console_is_suspended_with_the_terminal_as_it_was_and_goes_on_in_the_same_se
 }
 
 #[test]
+fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
+    let place = Place::new();
+    let down = format!("down=unix:{}", place.text("nobody"));
+    let server = serve(&place, &[&down, "cat=exec:cat"]);
+    for service in ["down", "none"] {
+        let (code, seen) = console(&place, &server, service).leave();
+        assert_eq!(code, Some(7), "{service}: {seen}");
+    }
+    for (signal, status) in [
+        (rustix::process::Signal::TERM, 143),
+        (rustix::process::Signal::INT, 130),
+    ] {
+        let mut desk = console(&place, &server, "cat");
+        desk.until("no terminal at the other end");
+        let child = rustix::process::Pid::from_child(&desk.child);
+        rustix::process::kill_process(child, signal).unwrap();
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(status), "{seen}");
+    }
+}
+
+#[test]
 fn how_the_command_ended_is_told_and_fails() {
     let place = Place::new();
     let server = serve(
@@ -385,7 +407,8 @@ fn leaving_hangs_up_and_restores_the_terminal() {
             }
         }
         let (code, seen) = desk.leave();
-        assert_eq!(code, Some(0), "{way}: {seen}");
+        let status = if way.starts_with('~') { 0 } else { 143 };
+        assert_eq!(code, Some(status), "{way}: {seen}");
         server.wait_for("ended");
         let start = Instant::now();
         while !std::fs::read_to_string(&note).is_ok_and(|note| note == "hung up\n") {

@@ -340,3 +340,58 @@ async fn settled(pid: u32, before: usize, least: usize) -> usize {
     assert!(most >= least, "only {most} MiB");
     most
 }
+
+/// Both limits are this server's to say, and its log tells by which option.
+#[test]
+fn the_sessions_and_the_commands_of_a_peer_are_as_many_as_the_options_say() {
+    let place = Place::new();
+    let words = [
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "any",
+        "--sessions-a-peer",
+        "2",
+        "--commands-a-peer",
+        "1",
+        "--service",
+        "cat=exec:cat",
+        "--service",
+        "echo=echo:",
+    ];
+    let mut server = place.serve(&words);
+    let (address, id) = (server.address(), server.id());
+    let words = |service| ["connect", &address, service, "--expect", &id].map(str::to_owned);
+    let held = |service| {
+        let words = words(service);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = place
+            .cepa(&words)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"x").unwrap();
+        let mut got = [0; 1];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut got).unwrap();
+        (child, input)
+    };
+    let refused = |service| {
+        let words = words(service);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = place.run_with(&words, b"");
+        assert_eq!(output.status.code(), Some(7));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let first = held("cat");
+    let said = refused("cat");
+    assert!(said.contains("at most 1"), "{said}");
+    server.wait_for("--commands-a-peer N");
+    let second = held("echo");
+    refused("echo");
+    let line = server.wait_for("--sessions-a-peer N");
+    assert!(line.contains("at most 2"), "{line}");
+    for (child, input) in [first, second] {
+        drop(input);
+        common::finish(child);
+    }
+}

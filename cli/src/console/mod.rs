@@ -76,8 +76,8 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
 
 /// How it came to an end.
 enum Outcome {
-    /// `~.`, the end of the keyboard, or a signal.
-    Left,
+    /// `~.`, the end of the keyboard, or the signal of this number.
+    Left(Option<u8>),
     /// The service's output; what that becomes, and why its session is lost.
     Ended(io::Result<()>, Becomes, Option<Failure>),
     /// The session was lost and is not made again.
@@ -96,6 +96,8 @@ struct Seat<'a> {
     says: AtomicBool,
     /// Who bears with this program while it is suspended; nobody while the session is made again.
     at: Mutex<Option<Pausable>>,
+    /// Output of a service.
+    came: AtomicBool,
 }
 
 impl<'a> Seat<'a> {
@@ -108,6 +110,7 @@ impl<'a> Seat<'a> {
             ending: Ending::default(),
             says: AtomicBool::new(false),
             at: Mutex::default(),
+            came: AtomicBool::new(false),
         }
     }
 
@@ -142,11 +145,12 @@ impl<'a> Seat<'a> {
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
-                    ended = joined => Some(ended),
-                    () = &mut leaving => None,
+                    ended = joined => Ok(ended),
+                    signal = &mut leaving => Err(signal),
                 };
-                let Some(ended) = outcome else {
-                    break Outcome::Left;
+                let ended = match outcome {
+                    Ok(ended) => ended,
+                    Err(signal) => break Outcome::Left(signal),
                 };
                 let lost = match &ended {
                     Err(e) if !reset_by_peer(e) => link.lost().await,
@@ -162,7 +166,7 @@ impl<'a> Seat<'a> {
                 *lock(&self.at) = None;
                 let back = tokio::select! {
                     back = self.back(link, again, why) => back,
-                    () = &mut leaving => break Outcome::Left,
+                    signal = &mut leaving => break Outcome::Left(signal),
                 };
                 match back {
                     Ok(fresh) => far = fresh,
@@ -173,18 +177,26 @@ impl<'a> Seat<'a> {
             }
         };
         chatter.raw(false);
-        if let Outcome::Left = outcome {
+        if let Outcome::Left(_) = outcome {
             // The cursor stands behind what the service said last.
             raw::new_line();
             say(format_args!("left {name}"));
         }
         let (ended, becomes, lost) = match outcome {
             Outcome::Failed(failure) => return Err(failure),
-            Outcome::Left => return Ok(()),
+            Outcome::Left(None) => return Ok(()),
+            Outcome::Left(Some(signal)) => return Err(Failure::by_signal(signal)),
             Outcome::Ended(ended, becomes, lost) => (ended, becomes, lost),
         };
         match becomes {
             Becomes::Success | Becomes::Again => Ok(()),
+            // It was never opened: nothing has come of it.
+            Becomes::Status(Status::Failed(why))
+                if !self.came.load(Ordering::Relaxed)
+                    && Status::Failed(why.clone()) != told::broke_off() =>
+            {
+                Err(Failure::new(Code::Refused, why))
+            }
             Becomes::Status(status) => {
                 if let Status::Exited(_) = status {
                     say(&status);
@@ -262,7 +274,7 @@ impl<'a> Seat<'a> {
     async fn joined(&self, far: Box<dyn Far>, screen: &mut WriteHalf<Stream>) -> io::Result<()> {
         let (output, input) = split(far);
         let mut sending = pin!(send(input, &self.typed));
-        let mut reading = pin!(show(output, screen));
+        let mut reading = pin!(show(output, screen, &self.came));
         let mut takes_input = true;
         loop {
             tokio::select! {
@@ -273,13 +285,13 @@ impl<'a> Seat<'a> {
         }
     }
 
-    /// Minds the keyboard, the window and signals; ends when somebody wants to leave.
-    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) {
+    /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
+    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) -> Option<u8> {
         let mut signals = Signals::watch();
         tokio::select! {
-            () = self.type_in(keyboard, raw) => {}
-            () = signals.asked_to_end() => {}
-            () = self.watch_window() => {}
+            () = self.type_in(keyboard, raw) => None,
+            signal = signals.ended_by() => Some(signal),
+            () = self.watch_window() => None,
         }
     }
 
@@ -399,6 +411,7 @@ async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<(
 async fn show(
     mut output: ReadHalf<Box<dyn Far>>,
     screen: &mut WriteHalf<Stream>,
+    came: &AtomicBool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -406,6 +419,7 @@ async fn show(
         if n == 0 {
             return Ok(());
         }
+        came.store(true, Ordering::Relaxed);
         // A screen that is gone ends the keyboard too.
         let _ = screen.write_all(buffer.get(..n).unwrap_or_default()).await;
         let _ = screen.flush().await;
