@@ -660,6 +660,41 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
     drop(node);
 }
 
+/// The session lives, in a runtime that is not the caller's.
+#[test]
+fn a_session_that_is_used_outside_its_runtime_gives_an_error_and_no_panic() {
+    use futures::executor::block_on;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (near, far, mut one, _other, incoming) = runtime.block_on(async {
+        let (near, far) = pair().await;
+        let (one, other) = stream(&near, &far).await;
+        let opens = {
+            let near = near.clone();
+            tokio::spawn(async move { near.open("y").await })
+        };
+        let incoming = soon(far.accept()).await.unwrap();
+        drop(opens);
+        (near, far, one, other, incoming)
+    });
+    let second = Some(Duration::from_secs(1));
+    let end = block_on(far.accept()).unwrap_err();
+    assert!(matches!(end, SessionEnd::NoRuntime), "{end:?}");
+    let refused = block_on(incoming.refuse("no")).unwrap_err();
+    assert!(
+        matches!(refused, AcceptError::Session(SessionEnd::NoRuntime)),
+        "{refused:?}"
+    );
+    let drained = block_on(one.wire_mut().drained(second)).unwrap_err();
+    assert_eq!(drained.kind(), std::io::ErrorKind::Unsupported);
+    let end = block_on(near.drain(Duration::from_secs(1)));
+    assert!(matches!(end, SessionEnd::NoRuntime), "{end:?}");
+    // It has not been touched.
+    runtime.block_on(async { soon(near.ping()).await.unwrap() });
+    drop(runtime);
+    assert!(!block_on(near.drain(Duration::from_secs(1))).is_clean());
+    assert!(block_on(one.wire_mut().drained(second)).is_err());
+}
+
 /// Whatever waits in another runtime, or in none, hears of the end of the one that served it.
 #[test]
 fn handles_end_with_the_runtime_that_serves_them() {

@@ -85,10 +85,24 @@ impl<'a> Again<'a> {
         why: Failure,
         tell: impl Fn(&str),
     ) -> Result<Link, Failure> {
-        self.backoff.stood_for(self.since.elapsed());
-        let mut told = why.while_reconnecting().message;
+        let told = why.while_reconnecting().message;
         tell(&format!("{told}; connecting again"));
         lost.close().await;
+        self.another(told, tell).await
+    }
+
+    /// Another session beside one that takes nothing more, and in which something goes on: that is left as it is. Otherwise
+    /// as [`after`](Self::after).
+    pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Link, Failure> {
+        let told = "the session takes no more connections";
+        tell(&format!(
+            "{told}, those that are open go on in it; connecting again"
+        ));
+        self.another(told.to_owned(), tell).await
+    }
+
+    async fn another(&mut self, mut told: String, tell: impl Fn(&str)) -> Result<Link, Failure> {
+        self.backoff.stood_for(self.since.elapsed());
         let (whither, trust, identity) = (self.whither, self.trust, self.identity);
         let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
         let again = self.backoff.again(

@@ -16,6 +16,8 @@ use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
 use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
+use tokio::task::JoinError;
+
 use crate::stderr;
 
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
@@ -317,7 +319,10 @@ impl From<TlsError> for Failure {
             TlsError::Refused(refusal) => refusal_code(refusal),
             TlsError::NotHere { .. } => Code::Identity,
             TlsError::RefusedByPeer { .. } => Code::Refused,
-            TlsError::Truncated { .. } | TlsError::TimedOut | TlsError::Io { .. } => Code::Lost,
+            TlsError::Truncated { .. }
+            | TlsError::GivenUp
+            | TlsError::TimedOut
+            | TlsError::Io { .. } => Code::Lost,
             TlsError::Local { .. } => Code::Local,
             _ => Code::Connect,
         };
@@ -374,6 +379,19 @@ impl From<OpenError> for Failure {
             e => e.to_string(),
         };
         Self::new(code, message).passing(may_pass)
+    }
+}
+
+/// What a task has given. One that panicked is a failure of the command, not a clean end.
+pub(crate) fn joined<E>(task: Result<Result<(), E>, JoinError>) -> Result<Result<(), E>, Failure> {
+    match task {
+        Ok(given) => Ok(given),
+        Err(e) if e.is_panic() => Err(Failure::new(
+            Code::Other,
+            "a part of this program has panicked: please report what is above",
+        )),
+        // It was not wanted any more.
+        Err(_) => Ok(Ok(())),
     }
 }
 

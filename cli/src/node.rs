@@ -199,7 +199,7 @@ impl Mesh {
             attempts.spawn(async move { register(&relays, &addresses).await });
         }
         while let Some(attempt) = attempts.join_next().await {
-            attempt.unwrap_or(Ok(()))?;
+            exit::joined(attempt)??;
         }
         Ok(())
     }

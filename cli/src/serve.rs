@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::args;
 use crate::events::Report;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::node::{self, Bound, Mesh};
 use crate::sealed;
@@ -156,6 +156,8 @@ async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(),
                         say_listening(&listener, id);
                         listener
                     }
+                    // That is passed on.
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
                     // Only of a node that is shut down.
                     Err(_) => return Ok(()),
                 },
@@ -165,13 +167,15 @@ async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(),
     }
     let mut result = Ok(());
     while let Some(end) = ends.join_next().await {
-        if let Ok(Err(end)) = end {
-            let failure = report.ended(end);
-            if !ends.is_empty() {
-                say(format_args!("cepa: {failure}"));
-            }
-            result = result.and(Err(failure));
+        let failure = match exit::joined(end) {
+            Ok(Ok(())) => continue,
+            Ok(Err(end)) => report.ended(end),
+            Err(failure) => failure,
+        };
+        if !ends.is_empty() {
+            say(format_args!("cepa: {failure}"));
         }
+        result = result.and(Err(failure));
     }
     result
 }

@@ -249,3 +249,59 @@ fn connect_ends_with_0_only_once_all_of_its_input_has_left() {
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     assert_eq!(got.recv_timeout(PATIENCE).unwrap(), ALL_OF_IT);
 }
+
+/// What it has said is more than is read ahead, or its end was read: reading does not tell of its leaving.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
+    let place = Place::new();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = format!("s=tcp:{}", backend.local_addr().unwrap());
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "any",
+        "--service",
+        &service,
+        "--connections-a-session",
+        "1",
+    ]);
+    let mut forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let said = |bytes: &[u8], ends: bool| {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        stream.write_all(bytes).unwrap();
+        if ends {
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+        stream
+    };
+    let first = said(b"first", false);
+    // It is served, and what follows waits behind it.
+    let (mut served, _) = backend.accept().unwrap();
+    served.read_exact(&mut [0; 5]).unwrap();
+    let pid = forward.pid();
+    let descriptors = || {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        all.unwrap().count()
+    };
+    let before = descriptors();
+    let left = [said(&[b'x'; 4096], false), said(b"y", true)];
+    forward.wait_for("a connection waits");
+    assert!(descriptors() > before);
+    for stream in left {
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    }
+    let began = Instant::now();
+    while descriptors() > before {
+        assert!(began.elapsed() < PATIENCE, "they are still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Nothing is opened for them, and whoever comes behind them is next.
+    let _last = said(b"last", true);
+    drop((first, served));
+    let (mut served, _) = backend.accept().unwrap();
+    let mut heard = Vec::new();
+    served.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"last");
+}

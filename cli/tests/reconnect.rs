@@ -207,6 +207,106 @@ async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_
     serving.await.unwrap();
 }
 
+/// A server of the library: each of its sessions, and the service `talk`, which says the how manieth session it is in and then
+/// echoes.
+struct Drains {
+    runtime: tokio::runtime::Runtime,
+    at: String,
+    id: String,
+    sessions: std::sync::mpsc::Receiver<Session>,
+}
+
+impl Drains {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let id = identity.peer_id().to_string();
+        let config = StackConfig::new(identity, Arc::new(AcceptAny));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = runtime.block_on(listener).unwrap();
+        let at = format!("tcp:{}", listener.local_addr().unwrap());
+        let (tell, sessions) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            for number in 1.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let session = Session::over(stream, &[], Side::Server, &config)
+                    .await
+                    .unwrap();
+                tell.send(session.clone()).unwrap();
+                tokio::spawn(async move {
+                    while let Ok(incoming) = session.accept().await {
+                        tokio::spawn(async move {
+                            let mut stream = incoming.accept().await.unwrap();
+                            let word = format!("server {number}\n");
+                            stream.write_all(word.as_bytes()).await.unwrap();
+                            let (mut reads, mut writes) = tokio::io::split(stream);
+                            let _ = tokio::io::copy(&mut reads, &mut writes).await;
+                            let _ = writes.shutdown().await;
+                        });
+                    }
+                });
+            }
+        });
+        Self {
+            runtime,
+            at,
+            id,
+            sessions,
+        }
+    }
+
+    fn forward(&self, place: &Place, more: &[&str]) -> Server {
+        let mut words = vec!["forward", &self.at, "-L", "tcp:127.0.0.1:0=talk"];
+        words.extend(["--expect", &self.id]);
+        words.extend(more);
+        Server::start(place, &words)
+    }
+
+    /// The next session takes nothing more, as that of a server that drains.
+    fn drain(&self) {
+        let session = self.sessions.recv_timeout(PATIENCE).unwrap();
+        self.runtime.block_on(session.go_away());
+    }
+}
+
+#[test]
+fn a_session_that_takes_nothing_more_is_replaced_beside_what_goes_on_in_it() {
+    let (place, server) = (Place::new(), Drains::start());
+    let mut forward = server.forward(&place, &["--reconnect"]);
+    let local = local(&forward);
+    let (mut before, word) = connect(local);
+    assert_eq!(word, "server 1");
+    server.drain();
+    // Whoever comes waits for the next session, and does not need it for long.
+    let (mut after, word) = connect(local);
+    assert_eq!(word, "server 2");
+    forward.wait_for("takes no more connections");
+    for stream in [&mut before, &mut after] {
+        echoes(stream, "still there");
+        stream.get_mut().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+}
+
+#[test]
+fn without_reconnect_who_comes_to_a_session_that_takes_nothing_more_is_cut_and_told_of() {
+    let (place, server) = (Place::new(), Drains::start());
+    let mut forward = server.forward(&place, &[]);
+    let local = local(&forward);
+    let (mut before, _) = connect(local);
+    server.drain();
+    let late = TcpStream::connect(("127.0.0.1", local)).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    is_cut(BufReader::new(late));
+    forward.wait_for("no substream can be opened");
+    echoes(&mut before, "still there");
+    drop(before);
+    // The session is over behind the last.
+    assert_eq!(forward.finish().0, Some(6));
+}
+
 #[test]
 fn without_reconnect_a_forward_ends_and_cuts_its_connections() {
     let place = Place::new();

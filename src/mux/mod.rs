@@ -244,6 +244,17 @@ impl Mux {
         self.end()
     }
 
+    /// Waits until no stream can be opened any more: the session is over, one of its ends goes away, or the numbers of
+    /// streams are used up. What is open may go on.
+    pub(crate) async fn spent(&self) {
+        self.wait(|inner| inner.engine.is_spent()).await;
+    }
+
+    /// See [`Mux::spent`].
+    pub(crate) fn is_spent(&self) -> bool {
+        self.handle.shared.with(|engine| engine.is_spent())
+    }
+
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
         self.handle.shared.with(|engine| engine.stats())

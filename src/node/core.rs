@@ -224,9 +224,13 @@ impl Core {
         self.table().chosen(peer)
     }
 
-    /// Takes a session out that is over, though its task has not noticed yet.
+    /// Takes a session out that takes nothing more: it is over, though its task has not noticed yet, or is as good as
+    /// superseded.
     pub(super) fn forget(&self, session: &Session) {
-        self.table().forget(|live| live.session.is_same(session));
+        let forgotten = self.table().forget(|live| live.session.is_same(session));
+        for live in forgotten {
+            live.superseded.notify_one();
+        }
     }
 
     pub(super) fn sessions(&self) -> Vec<(PeerId, Live)> {

@@ -32,7 +32,7 @@ use super::table::Origin;
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a session may take to answer a ping when another one with the same peer has come up.
+/// How long a session that carries nothing may take to answer a ping when another one with the same peer has come up.
 const ALIVE: Duration = Duration::from_secs(5);
 
 /// Makes a session, as server, of a stream that came, and takes it in.
@@ -319,16 +319,18 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
         tokio::select! {
             () = live.superseded.notified() => {
                 superseded = true;
-                // Who has said that it will be silent is silent.
-                let pauses = live.session.mux_stats().peer_pauses;
-                if !pauses && timeout(ALIVE, live.session.ping()).await.is_err() {
+                // A slow way that carries something may need longer for an answer: of a session in use the keepalive
+                // decides. Who has said that it will be silent is silent.
+                let stats = live.session.mux_stats();
+                let waits = stats.peer_pauses || stats.streams > 0;
+                if !waits && timeout(ALIVE, live.session.ping()).await.is_err() {
                     live.session.close().await;
                 }
             }
             () = sleep(look) => {}
         }
         // The better one may be gone: this one is in use again then.
-        superseded = superseded && core.chosen(live.who.id).is_some_and(|(n, ..)| n != number);
+        superseded = superseded && core.table().is_superseded(live.who.id, number);
         // What came and went since the last look was use as well.
         let stats = live.session.mux_stats();
         let before = std::mem::replace(&mut carried, stats.data_in + stats.data_out);
@@ -472,6 +474,119 @@ mod tests {
         assert!(why.contains("in time"), "{why}");
         let why = knock(&node, far(), async |far| far).await.unwrap();
         assert!(why.starts_with("too many failures"), "{why}");
+    }
+
+    /// Comes as who dials the node does, and is cut when it has the node's answer.
+    async fn cut(node: &Arc<Core>, mut far: DuplexStream) {
+        let (near, mut wire) = tokio::io::duplex(1 << 16);
+        let cuts = async move {
+            let mut hello = [0; 1 << 14];
+            let n = wire.read(&mut hello).await.unwrap();
+            far.write_all(&hello[..n]).await.unwrap();
+            far.read(&mut hello).await.unwrap();
+        };
+        let (session, ()) = tokio::join!(friend(node, near), cuts);
+        assert!(session.is_none());
+    }
+
+    /// Of those behind one address, who has a bad line does not shut the others out.
+    #[tokio::test]
+    async fn who_is_cut_in_the_handshake_counts_less_than_who_is_refused_yet_counts() {
+        let node = strict(|_| {});
+        for _ in 0..10 {
+            let why = knock(&node, far(), |far| cut(&node, far)).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
+        let node = strict(|gate| gate.penalty_lost = HOUR);
+        for _ in 0..4 {
+            let why = knock(&node, far(), |far| cut(&node, far)).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        let why = knock(&node, far(), |far| friend(&node, far)).await;
+        assert!(why.is_some_and(|why| why.starts_with("too many failures")));
+    }
+
+    /// Nobody else uses it, and its place at the peer is worth something.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_forgotten_ends_soon_behind_its_last_substream() {
+        let node = strict(|_| {});
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let peer = StackConfig::new(identity, Arc::new(AcceptAny));
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let dials = Session::over(near, &[], Side::Client, &node.config.stack);
+        let (ours, theirs) = tokio::join!(
+            Box::pin(dials),
+            Box::pin(Session::over(far, &[], Side::Server, &peer))
+        );
+        let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+        let path = Path {
+            via: Vec::new(),
+            dialled: true,
+            label: "test".into(),
+        };
+        let live = register(&node, ours.clone(), path, Came::Dialled(None)).await;
+        assert!(live.is_ok());
+        let (lasting, accepted) = tokio::join!(ours.open("x"), async {
+            theirs.accept().await.unwrap().accept().await
+        });
+        node.forget(&ours);
+        sleep(Duration::from_secs(60)).await;
+        assert!(theirs.closed().now_or_never().is_none(), "it was in use");
+        drop((lasting.unwrap(), accepted.unwrap()));
+        let end = timeout(Duration::from_secs(60), theirs.closed()).await;
+        assert!(end.expect("it keeps its place").is_clean());
+    }
+
+    /// As a relay that passes on little, or a serial line.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_in_use_goes_on_beside_a_newer_one_however_slow_it_is() {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+        config.shares.sessions.peer = 4;
+        let node = Arc::new(Core::new(config));
+        let counts = async |call: Call| {
+            let mut stream = call.accept().await.unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            stream.write_u64(all.len() as u64).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        node.serve("x".into(), Service::new(Access::Anyone, counts));
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let one_more = async |near, far| {
+            let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
+            let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+            let config = &node.config.stack;
+            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
+            assert!(came.is_ok());
+            dialled.unwrap()
+        };
+        let (near, mut one) = tokio::io::duplex(1 << 16);
+        let (mut other, far) = tokio::io::duplex(1 << 16);
+        let slow = Arc::new(Notify::new());
+        let slows = Arc::clone(&slow);
+        tokio::spawn(async move {
+            let mut copying = Box::pin(tokio::io::copy_bidirectional(&mut one, &mut other));
+            tokio::select! {
+                _ = &mut copying => return,
+                () = slows.notified() => {}
+            }
+            sleep(3 * ALIVE).await;
+            let _ = copying.await;
+        });
+        let first = one_more(near, far).await;
+        let mut stream = first.open("x").await.unwrap();
+        slow.notify_one();
+        tokio::task::yield_now().await;
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let _second = one_more(near, far).await;
+        sleep(2 * ALIVE).await;
+        stream.write_all(&[0; 4711]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(stream.read_u64().await.expect("it was cut"), 4711);
     }
 
     /// What a load balancer does, once a second.

@@ -179,6 +179,8 @@ async fn announce(
         // What the driver was told is what counts; the ping only hears that there is no more.
         Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
             SessionEnd::Tls(error) => ConnectError::Tls(error),
+            // The layer below was closed in order: as who gives a handshake up does, that this end took for finished.
+            SessionEnd::Lost(mux::MuxError::Eof) => ConnectError::Tls(TlsError::GivenUp),
             SessionEnd::Lost(error) => match error::binding_inside(&error) {
                 Some(reason) => ConnectError::Binding(reason),
                 None => ConnectError::Mux(error),
@@ -189,6 +191,7 @@ async fn announce(
                 code: mux::GoAwayCode::Normal,
             },
             SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
+            SessionEnd::NoRuntime => ConnectError::NoRuntime,
         }),
         Err(_) => Some(ConnectError::TimedOut {
             during: "the first ping of the session".into(),

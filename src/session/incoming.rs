@@ -14,9 +14,10 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::{AcceptError, Sub};
+use super::error::{AcceptError, SessionEnd, Sub};
 use super::header::{Answer, HeaderError, InnerTls, Progress, Request, Status};
 use super::inner::{self, Bounds};
+use super::runtime::in_runtime;
 use crate::mux::{Mux, MuxError, Substream};
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
@@ -295,6 +296,10 @@ impl Incoming {
     }
 
     async fn answer(&mut self, answer: &Answer) -> Result<(), AcceptError> {
+        // It may have come inside a runtime, and be answered outside.
+        if in_runtime().is_err() {
+            return Err(SessionEnd::NoRuntime.into());
+        }
         match timeout(self.it.time, say(&mut self.it.onion, answer)).await {
             Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
             Err(_) => Err(AcceptError::TimedOut),

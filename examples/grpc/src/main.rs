@@ -54,8 +54,9 @@ async fn ask(node: &Node, at: PeerAddr) -> Outcome<&'static str> {
     // HTTP wants a name; who answers is told by the address of the peer.
     let endpoint = tonic::transport::Endpoint::from_static("http://peer");
     let channel = endpoint.connect_with_connector(node.connector(at)).await?;
-    let answer = HealthClient::new(channel).check(HealthCheckRequest::default());
-    Ok(answer.await?.into_inner().status().as_str_name())
+    let mut client = HealthClient::new(channel);
+    let answer = client.check(HealthCheckRequest::default()).await?;
+    Ok(answer.into_inner().status().as_str_name())
 }
 
 #[cfg(test)]
