@@ -355,6 +355,7 @@ mod tests {
     //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
 
     use cepa_transports::Remote;
+    use futures::FutureExt as _;
     use futures::future::BoxFuture;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
