@@ -256,16 +256,13 @@ async fn keep<F, A>(
         session.spent().await;
         backoff.stood_for(since.elapsed());
         // Most that take nothing more are over a moment later, and say why.
-        match timeout(MOMENT, session.closed()).await {
-            Ok(end) => {
-                down(&end);
-            }
-            Err(_) => {
-                down(&"the session takes no more substreams");
-                // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it
-                // has been asked for.
-                let _ = session.go_away().now_or_never();
-            }
+        if let Ok(end) = timeout(MOMENT, session.closed()).await {
+            down(&end);
+        } else {
+            down(&"the session takes no more substreams");
+            // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it has
+            // been asked for.
+            let _ = session.go_away().now_or_never();
         }
         let again = backoff.again(&mut connect, |error: &ConnectError| {
             let passes = error.may_pass();
