@@ -338,7 +338,7 @@ fn hear(runtime: &Runtime, live: Live, flood: bool, heard: &Arc<AtomicUsize>) ->
             let mut to = stream.try_clone().unwrap();
             let flooding = thread::spawn(move || {
                 let frames = if flood { FLOOD >> 20 } else { 0 };
-                (0..frames).all(|_| to.write_all(&frame(&[0; 1 << 20])).is_ok())
+                (0..frames).all(|_| to.write_all(&frame(&vec![0; 1 << 20])).is_ok())
             });
             let saw = all_frames(&stream, heard);
             flooding.join().unwrap();
