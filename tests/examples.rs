@@ -159,6 +159,16 @@ async fn serial_pair() {
 }
 
 #[tokio::test]
+async fn http_client() {
+    let lines = run("http_client").await;
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    for path in ["/one", "/two", "/three"] {
+        let who = only(&lines, &format!("{path} says "));
+        assert!(who.ends_with(" wants it"), "{who}");
+    }
+}
+
+#[tokio::test]
 async fn http_over_substream() {
     let lines = run("http_over_substream").await;
     expect(

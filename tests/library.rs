@@ -447,6 +447,35 @@ async fn calls_of_a_service_come_as_a_stream() {
     assert!(soon(calls.next()).await.is_none());
 }
 
+/// Of any request; it keeps the node, and its errors are those of opening the service.
+#[tokio::test]
+async fn a_connector_opens_the_service_of_its_address_for_each_connection() {
+    use tower_service::Service as _;
+    let (server, client) = (node(), node());
+    server.serve("x", Access::Anyone, says_x).unwrap();
+    let at = listening(&server).await;
+    let mut connector = client.connector(at.clone().with_service("x").unwrap());
+    let mut nobody = client.connector(at.with_service("nobody").unwrap());
+    drop(client);
+    for _ in 0..2 {
+        let stream = soon(connector.call("http://peer/")).await.unwrap();
+        let mut read = String::new();
+        soon(stream.into_inner().read_to_string(&mut read))
+            .await
+            .unwrap();
+        assert_eq!(read, "x");
+    }
+    assert_eq!(server.sessions().len(), 1);
+    let error = soon(nobody.call(())).await.unwrap_err();
+    assert!(error.to_string().contains("nobody"), "{error}");
+}
+
+async fn says_x(call: cepa::node::Call) {
+    let mut stream = call.accept().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    stream.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn substreams_of_a_session_come_as_a_stream() {
     use futures::StreamExt as _;
@@ -629,6 +658,41 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
     assert!(error.to_string().contains("tokio runtime"), "{error}");
     block_on(node.shutdown(Duration::from_secs(1)));
     drop(node);
+}
+
+/// The session lives, in a runtime that is not the caller's.
+#[test]
+fn a_session_that_is_used_outside_its_runtime_gives_an_error_and_no_panic() {
+    use futures::executor::block_on;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (near, far, mut one, _other, incoming) = runtime.block_on(async {
+        let (near, far) = pair().await;
+        let (one, other) = stream(&near, &far).await;
+        let opens = {
+            let near = near.clone();
+            tokio::spawn(async move { near.open("y").await })
+        };
+        let incoming = soon(far.accept()).await.unwrap();
+        drop(opens);
+        (near, far, one, other, incoming)
+    });
+    let second = Some(Duration::from_secs(1));
+    let end = block_on(far.accept()).unwrap_err();
+    assert!(matches!(end, SessionEnd::NoRuntime), "{end:?}");
+    let refused = block_on(incoming.refuse("no")).unwrap_err();
+    assert!(
+        matches!(refused, AcceptError::Session(SessionEnd::NoRuntime)),
+        "{refused:?}"
+    );
+    let drained = block_on(one.wire_mut().drained(second)).unwrap_err();
+    assert_eq!(drained.kind(), std::io::ErrorKind::Unsupported);
+    let end = block_on(near.drain(Duration::from_secs(1)));
+    assert!(matches!(end, SessionEnd::NoRuntime), "{end:?}");
+    // It has not been touched.
+    runtime.block_on(async { soon(near.ping()).await.unwrap() });
+    drop(runtime);
+    assert!(!block_on(near.drain(Duration::from_secs(1))).is_clean());
+    assert!(block_on(one.wire_mut().drained(second)).is_err());
 }
 
 /// Whatever waits in another runtime, or in none, hears of the end of the one that served it.

@@ -1242,6 +1242,69 @@ async fn a_session_comes_back_and_what_was_in_the_old_one_is_an_error() {
     assert!(matches!(over, Err(OpenError::Session(_))));
 }
 
+/// A server that has too much to do: at its time limit it has heard nothing yet, or its last word has just left.
+#[tokio::test(start_paused = true)]
+async fn who_is_given_up_at_the_servers_time_limit_reads_that() {
+    for hello_first in [false, true] {
+        let peers = Peers::new();
+        let mut server = peers.server.clone();
+        server.layer_timeout = Duration::ZERO;
+        let (near, far) = memory::pair();
+        let dials = Session::over(near, &[], Side::Client, &peers.client);
+        let serves = Session::over(far, &[], Side::Server, &server);
+        let (dialled, served) = if hello_first {
+            soon(async { tokio::join!(dials, serves) }).await
+        } else {
+            soon(async {
+                let (served, dialled) = tokio::join!(serves, dials);
+                (dialled, served)
+            })
+            .await
+        };
+        let served = served.unwrap_err();
+        assert!(
+            matches!(served, ConnectError::TimedOut { .. }),
+            "{hello_first} {served}"
+        );
+        let error = dialled.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::Tls(TlsError::GivenUp)) && error.may_pass(),
+            "{hello_first} {error:?}"
+        );
+        assert!(one_line(&error).contains("time limit"), "{error}");
+    }
+}
+
+/// A server that drains takes nothing new for as long as one of its clients goes on.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_takes_nothing_more_is_replaced_while_its_substreams_go_on() {
+    let mut door = Door::new();
+    let (mut line, server) = door.reconnecting().await;
+    serve_echo(server.clone());
+    let old = line.session().await.unwrap();
+    let mut lasting = old.open("echo").await.unwrap();
+    soon(server.go_away()).await;
+    soon(old.spent()).await;
+    let waiting = {
+        let line = line.clone();
+        tokio::spawn(async move { line.session().await })
+    };
+    is_down(&soon(line.changed()).await, "takes no more substreams");
+    serve_echo(door.answer().await.unwrap());
+    let new = soon(waiting).await.unwrap().unwrap();
+    let stream = new.open("echo").await.unwrap();
+    assert_eq!(echoed(stream, b"new".to_vec()).await, b"new");
+    // What was open has lost nothing, and the old session ends in order behind it.
+    lasting.write_all(b"old").await.unwrap();
+    lasting.shutdown().await.unwrap();
+    let mut back = Vec::new();
+    soon(lasting.read_to_end(&mut back)).await.unwrap();
+    assert_eq!(back, b"old");
+    drop(lasting);
+    let end = soon(old.closed()).await;
+    assert!(end.is_clean(), "{end:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_not_wanted_any_more_is_given_up() {
     let mut door = Door::new();

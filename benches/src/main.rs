@@ -28,6 +28,7 @@ mod link;
 mod load;
 mod measure;
 mod mesh;
+mod outcome;
 mod peers;
 mod ratios;
 mod serial;
@@ -39,11 +40,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use workloads::Workload;
 
+pub(crate) use outcome::{Failure, Outcome};
+
 /// No single measurement takes as long.
 const LONGEST: Duration = Duration::from_secs(300);
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Outcome<T> = Result<T, Failure>;
 
 /// cepa beside its rivals
 #[derive(Parser)]

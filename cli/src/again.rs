@@ -2,7 +2,7 @@
 //!
 //! The first session is made as without the option: what is wrong with an address, or with who answers, is
 //! told at once and ends the command. Once a session has stood, only what no other attempt would mend does:
-//! one of the two ends does not want the other. Everything else is waited for, with the pauses of
+//! one of the two ends does not want the other. A peer that has no room at the moment is waited for from the first. Everything else is waited for, with the pauses of
 //! [`Backoff`], and told once; it is told again only when the reason is another.
 //!
 //! Nothing of the old session gets into the new one. What a command had in flight is lost, and it is the
@@ -14,7 +14,7 @@ use cepa::session::Backoff;
 use tokio::time::Instant;
 
 use crate::args::{Trust, Whither};
-use crate::exit::Failure;
+use crate::exit::{Failure, say};
 use crate::link::Link;
 
 /// Makes a session, and makes it again.
@@ -58,16 +58,21 @@ impl<'a> Again<'a> {
         self
     }
 
-    /// The first session.
-    pub(crate) async fn first(&mut self) -> Result<Link, Failure> {
-        let link = Link::to(
-            self.whither,
-            self.trust,
-            self.identity,
-            self.chatter.as_ref(),
-            self.local_hints,
-        )
-        .await?;
+    /// The first session; with `reconnect`, a peer that has no room for it at the moment is asked again.
+    pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Link, Failure> {
+        let (whither, trust, identity) = (self.whither, self.trust, self.identity);
+        let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
+        let link = match Link::to(whither, trust, identity, chatter, local_hints).await {
+            Err(failure) if reconnect && failure.is_full() => {
+                say(format_args!("{failure}; trying again"));
+                let again = self.backoff.again(
+                    || Link::again(whither, trust, identity, chatter, local_hints),
+                    Failure::is_full,
+                );
+                again.await?
+            }
+            link => link?,
+        };
         self.since = Instant::now();
         Ok(link)
     }
@@ -77,14 +82,27 @@ impl<'a> Again<'a> {
     pub(crate) async fn after(
         &mut self,
         lost: &Link,
-        why: &Failure,
+        why: Failure,
         tell: impl Fn(&str),
     ) -> Result<Link, Failure> {
-        self.backoff.stood_for(self.since.elapsed());
-        // What the texts of the library say to do is what happens now.
-        let mut told = why.message.replace("; connect again", "");
+        let told = why.while_reconnecting().message;
         tell(&format!("{told}; connecting again"));
         lost.close().await;
+        self.another(told, tell).await
+    }
+
+    /// Another session beside one that takes nothing more, and in which something goes on: that is left as it is. Otherwise
+    /// as [`after`](Self::after).
+    pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Link, Failure> {
+        let told = "the session takes no more connections";
+        tell(&format!(
+            "{told}, those that are open go on in it; connecting again"
+        ));
+        self.another(told.to_owned(), tell).await
+    }
+
+    async fn another(&mut self, mut told: String, tell: impl Fn(&str)) -> Result<Link, Failure> {
+        self.backoff.stood_for(self.since.elapsed());
         let (whither, trust, identity) = (self.whither, self.trust, self.identity);
         let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
         let again = self.backoff.again(

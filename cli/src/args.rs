@@ -135,6 +135,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections_a_session: Option<u32>,
+    /// Sessions that one peer may have at once; default 16
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) sessions_a_peer: Option<u32>,
+    /// Commands (exec:) that may run at once for one peer; default 32
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) commands_a_peer: Option<u32>,
     /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
     /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
     /// above tolerated=TIME (15s), for longest=TIME (10min) at most, and not within proven=TIME (1h) of a success
@@ -205,6 +213,8 @@ sessions go on. docs/MESH.md has every key.
   state = \"node.state\"                      # what was introduced; see below
   listen = [\"tcp:0.0.0.0:7000\"]
   gate = \"per-host=32\"                      # as with `cepa serve --gate`
+  sessions_a_peer = 16                      # and --sessions-a-peer
+  commands_a_peer = 32                      # and --commands-a-peer
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
   to = \"exec:sha256sum\"                     # as with `cepa serve --service`

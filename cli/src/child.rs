@@ -9,27 +9,35 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::transports::{Child, Killer};
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::exit::say;
 use crate::log::say_of;
+use crate::stderr::{self, lines};
 
-/// Takes lines of standard error.
-pub(crate) type Lines = Box<dyn Fn(&str) + Send + Sync>;
+/// Takes lines of standard error. The next one waits for what it gives.
+pub(crate) type Lines = Box<dyn Fn(&str) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
 
 /// A child whose standard error is being read. Dropping this kills it.
 #[derive(Debug)]
 pub(crate) struct Watched {
     end: watch::Receiver<Option<End>>,
     killer: Killer,
+    /// With all that it has started.
+    whole: bool,
     task: JoinHandle<()>,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
         // Now, and not when the runtime gets to the task: the pipes may close with the next statement.
-        self.killer.kill();
+        if self.whole {
+            self.killer.kill_all();
+        } else {
+            self.killer.kill();
+        }
         self.task.abort();
     }
 }
@@ -62,27 +70,30 @@ impl fmt::Display for End {
 impl Watched {
     /// Shows the child's lines as `[name] …` until it ends.
     pub(crate) fn start(child: Child, name: String) -> Self {
-        Self::follow(child, true, move |line| {
+        let show = move |line: &str| {
             say(format_args!("[{name}] {line}"));
-        })
+            Some(stderr::room())
+        };
+        Self::follow(child, true, Box::new(show))
     }
 
     /// The same for a command that runs for a peer: it may make it say as much as it likes, and is not
     /// shown more often than other lines about that peer. Each line goes to `lines` as well.
     pub(crate) fn serving(child: Child, name: String, peer: PeerId, lines: Lines) -> Self {
-        Self::follow(child, true, move |line| {
+        let show = move |line: &str| {
             say_of(peer, format_args!("[{name}] {line}"));
-            lines(line);
-        })
+            lines(line)
+        };
+        Self::follow(child, true, Box::new(show))
     }
 
     /// Keeps the last line and shows none.
     pub(crate) fn quiet(child: Child) -> Self {
-        Self::follow(child, false, |_| ())
+        Self::follow(child, false, Box::new(|_| None))
     }
 
     /// `shown`: the lines stand on standard error already, and the last one is not said again.
-    fn follow(child: Child, shown: bool, show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    fn follow(child: Child, shown: bool, show: Lines) -> Self {
         let (tell, end) = watch::channel(None);
         let killer = child.killer();
         let task = tokio::spawn(async move {
@@ -92,7 +103,18 @@ impl Watched {
             }
             let _ = tell.send(Some(end));
         });
-        Self { end, killer, task }
+        Self {
+            end,
+            killer,
+            whole: false,
+            task,
+        }
+    }
+
+    /// Dropping this kills what it has started too: that must not take a cut for an end.
+    pub(crate) fn whole(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// Kills it, and what belongs to it, and waits until it is gone.
@@ -123,19 +145,26 @@ impl Watched {
     }
 }
 
-async fn follow(mut child: Child, show: impl Fn(&str)) -> End {
+async fn follow(mut child: Child, show: Lines) -> End {
     let stderr = child.stderr();
-    let lines = async {
-        let mut last = None;
+    let reading = async {
+        let (mut last, mut lost) = (None, 0);
         while let Some(line) = stderr.next_line().await {
-            show(&line);
+            let dropped = stderr.lost() - lost;
+            if dropped > 0 {
+                lost += dropped;
+                show(&format!("({} dropped)", lines(dropped)));
+            }
+            if let Some(room) = show(&line) {
+                room.await;
+            }
             if !line.trim().is_empty() {
                 last = Some(line);
             }
         }
         last
     };
-    let (status, last_line) = tokio::join!(child.wait(), lines);
+    let (status, last_line) = tokio::join!(child.wait(), reading);
     match status {
         Ok(status) => End {
             status: status.to_string(),

@@ -2,7 +2,8 @@
 //!
 //! With `--reconnect` the service is opened anew in a new session when the session is lost. Bytes that were
 //! on their way are gone then, in both directions; standard input is not read meanwhile, so what comes later
-//! is whole. Once its end was passed on there is nothing to open the service anew for: the loss is the end.
+//! is whole. Once it was passed on to its end there is nothing to open the service anew for: the loss is the end. An input that
+//! ended without a byte is passed on again.
 
 use std::io::{self, IsTerminal as _};
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
 use crate::again::Again;
 use crate::args::{self, Whither};
+use crate::console::framed::Framed;
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
@@ -46,7 +48,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
     }
     let mut again = Again::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first().await?;
+    let mut link = again.first(args.reconnect).await?;
     if !args.reconnect {
         let far = match open(&link, &args, &service).await {
             Ok(far) => far,
@@ -75,7 +77,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
                 }
             }
             Err(failure) => End {
-                lost: failure.code == Code::Lost,
+                lost: failure.may_pass(),
                 failure,
             },
         };
@@ -83,9 +85,10 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
             link.close().await;
             return Err(lost.failure);
         }
-        if near.as_ref().is_some_and(|near| near.ended) {
+        // An input without a byte (`</dev/null`) is given again as it was.
+        if near.as_ref().is_some_and(|near| near.ended && near.gave) {
             link.close().await;
-            return Err(lost.failure.with(
+            return Err(lost.failure.while_reconnecting().with(
                 "standard input has been given away already, so the service is not opened again",
             ));
         }
@@ -94,7 +97,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         } else {
             lost.failure
         };
-        link = again.after(&link, &failure, |line| say(line)).await?;
+        link = again.after(&link, failure, |line| say(line)).await?;
     }
 }
 
@@ -150,6 +153,8 @@ struct Near {
     at_terminal: bool,
     /// Its end was passed on.
     ended: bool,
+    /// It has given something.
+    gave: bool,
     /// The service is opened again when its session is lost.
     again: bool,
 }
@@ -165,6 +170,7 @@ impl Near {
             stream: transports::dial(&stdio).await?,
             at_terminal,
             ended: false,
+            gave: false,
             again,
         })
     }
@@ -187,8 +193,22 @@ impl From<Failure> for End {
 }
 
 /// A substream, framed or not.
-trait FarStream: ByteStream + Leaves {}
-impl<T: ByteStream + Leaves> FarStream for T {}
+trait FarStream: ByteStream + Leaves {
+    /// What it stands on.
+    fn substream(&mut self) -> &mut Substream;
+}
+
+impl FarStream for Onion<Substream> {
+    fn substream(&mut self) -> &mut Substream {
+        self.wire_mut()
+    }
+}
+
+impl FarStream for Framed<Onion<Substream>> {
+    fn substream(&mut self) -> &mut Substream {
+        self.inner_mut().wire_mut()
+    }
+}
 
 impl Leaves for Box<dyn FarStream> {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
@@ -235,8 +255,10 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
     // Who says how it ended has no use for more input; a person at a terminal has nothing more to say then. A pipe may.
     let mut join = Join::new(&mut near.stream, &mut far.stream)
         .end_with_near()
+        .end_with_reader()
         .end_with_far(near.at_terminal || far.says)
         .read_far_to_its_end(far.says)
+        .stop_near_with_far(near.at_terminal)
         .hold_near_end();
     let ended = loop {
         match join.step().await {
@@ -250,6 +272,7 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
         }
     };
     let passed = join.near_end_passed();
+    near.gave |= join.near_gave();
     let (how, why) = match ended {
         // The reader of standard output has what it wanted; the service may be busy with all of our input.
         Ended::NearLeft(e) if e.kind() == io::ErrorKind::BrokenPipe => {
@@ -274,6 +297,11 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
             let why = "the service ended without saying how, so its output may be incomplete; the server's log tells more";
             (How::Unsaid, why.to_owned())
         }
+        // A session waits only so long for what is queued when it is closed, and the service may take its time.
+        Ended::Both { .. } if passed => match far.stream.substream().drained(None).await {
+            Err(e) if !reset_by_peer(&e) => (How::Lost, format!("input was cut off: {e}")),
+            _ => (How::Ended, String::new()),
+        },
         Ended::Both { .. } => (How::Ended, String::new()),
         Ended::Far(e) => {
             let why = format!(

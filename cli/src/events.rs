@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use cepa::identity::{PeerId, Refusal};
+use cepa::mux::{GoAwayCode, LimitKind};
 use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, TurnedAway};
 use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
@@ -13,6 +14,7 @@ use cepa::transports::Endpoint;
 use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_of_session, say_once_a_minute};
+use crate::node::SESSIONS_OPTION;
 
 /// The next event, and a line about those that were missed before it.
 pub(crate) async fn next_event(
@@ -147,7 +149,16 @@ impl Report {
             );
         }
         let failure = Failure::from(error.clone());
-        Failure::new(failure.code, format!("{from}: {}", failure.message))
+        let raised = match error {
+            ConnectError::NotAdmitted(why)
+                if why.code == GoAwayCode::Limit(LimitKind::PeerSessions) =>
+            {
+                SESSIONS_OPTION
+            }
+            _ => "",
+        };
+        let message = format!("{from}: {}{raised}", failure.message);
+        Failure::new(failure.code, message)
     }
 
     /// Why a listener has ended, as the end of the command.

@@ -8,12 +8,15 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use cepa::identity::{IdentityError, Refusal};
+use cepa::mux::{GoAwayCode, MuxError};
 use cepa::node::{ListenError, PeerAddrError};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
 use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
+
+use tokio::task::JoinError;
 
 use crate::stderr;
 
@@ -38,6 +41,10 @@ a status that the command does not use.
 
 Errors are one line on standard error. Standard output carries nothing but data.";
 
+/// What a peer reads where the address behind a service can't be opened: it may be there later.
+pub(crate) const UNREACHABLE: &str =
+    "the service cannot be reached at the moment; the log of who offers it says why";
+
 /// Exit codes of the tool, as [`HELP`] documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -59,6 +66,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// The same may work later, with nothing changed here: what `--reconnect` goes by.
     may_pass: bool,
+    /// The peer had no room for the session.
+    full: bool,
     /// The process exits with this, and not with the code.
     exit: Option<u8>,
     whose: Whose,
@@ -78,6 +87,7 @@ impl Failure {
             code,
             message: message.into(),
             may_pass: matches!(code, Code::Connect | Code::Lost),
+            full: false,
             exit: None,
             whose: Whose::Cepa,
         }
@@ -88,6 +98,11 @@ impl Failure {
         let mut failure = Self::new(Code::Other, "").exiting(status);
         failure.whose = Whose::Command;
         failure
+    }
+
+    /// A signal has ended this process, which had something to put in order first.
+    pub(crate) fn by_signal(signal: u8) -> Self {
+        Self::of_command(128_u8.saturating_add(signal))
     }
 
     /// The process exits with this status, whatever failed.
@@ -110,6 +125,20 @@ impl Failure {
     /// Whether the same may work later, with nothing changed here.
     pub(crate) fn may_pass(&self) -> bool {
         self.may_pass
+    }
+
+    /// Whether the peer, which wants us, had no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Without the advice to do what is done anyway.
+    pub(crate) fn while_reconnecting(mut self) -> Self {
+        self.message = self
+            .message
+            .replace(AFTER_A_CUT, "")
+            .replace("; connect again", "");
+        self
     }
 
     /// Adds what is only known further out: the service, the child's last words, the command to run.
@@ -290,7 +319,10 @@ impl From<TlsError> for Failure {
             TlsError::Refused(refusal) => refusal_code(refusal),
             TlsError::NotHere { .. } => Code::Identity,
             TlsError::RefusedByPeer { .. } => Code::Refused,
-            TlsError::Truncated { .. } | TlsError::TimedOut | TlsError::Io { .. } => Code::Lost,
+            TlsError::Truncated { .. }
+            | TlsError::GivenUp
+            | TlsError::TimedOut
+            | TlsError::Io { .. } => Code::Lost,
             TlsError::Local { .. } => Code::Local,
             _ => Code::Connect,
         };
@@ -314,7 +346,10 @@ pub(crate) fn connect_code(e: &ConnectError) -> Code {
 
 impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
-        Self::new(connect_code(&e), e.to_string()).passing(e.may_pass())
+        let full =
+            matches!(&e, ConnectError::GoneAway { code } if matches!(code, GoAwayCode::Limit(_)));
+        let failure = Self::new(connect_code(&e), e.to_string()).passing(e.may_pass());
+        Self { full, ..failure }
     }
 }
 
@@ -334,14 +369,62 @@ impl From<OpenError> for Failure {
             OpenError::Tls(tls) => return tls.clone().into(),
             _ => Code::Other,
         };
-        Self::new(code, e.to_string())
+        let may_pass = match &e {
+            OpenError::Refused { reason, .. } => reason == UNREACHABLE,
+            OpenError::Session(_) | OpenError::TimedOut { .. } => true,
+            e => e.is_limit() || e.needs_new_session(),
+        };
+        let message = match e {
+            OpenError::Session(end) => Self::from(end).message,
+            e => e.to_string(),
+        };
+        Self::new(code, message).passing(may_pass)
+    }
+}
+
+/// What a task has given. One that panicked is a failure of the command, not a clean end.
+pub(crate) fn joined<E>(task: Result<Result<(), E>, JoinError>) -> Result<Result<(), E>, Failure> {
+    match task {
+        Ok(given) => Ok(given),
+        Err(e) if e.is_panic() => Err(Failure::new(
+            Code::Other,
+            "a part of this program has panicked: please report what is above",
+        )),
+        // It was not wanted any more.
+        Err(_) => Ok(Ok(())),
     }
 }
 
 impl From<SessionEnd> for Failure {
     fn from(e: SessionEnd) -> Self {
+        if is_cut(&e) {
+            return Self::new(Code::Lost, format!("{CUT}{AFTER_A_CUT}"));
+        }
         Self::new(Code::Lost, e.to_string())
     }
+}
+
+const CUT: &str = "the connection to the peer was cut";
+
+/// What that means, and what to do, for who does not connect again by itself.
+const AFTER_A_CUT: &str = "; the last output may be missing. Connect again, or use --reconnect";
+
+/// Whether the connection was cut, and there is no more to say about it: by which layer it was seen helps nobody. What a line
+/// says of itself does ("the serial line hung up").
+fn is_cut(end: &SessionEnd) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let io = match end {
+        SessionEnd::Lost(MuxError::Eof) => return true,
+        SessionEnd::Tls(e) => match e.root() {
+            TlsError::Truncated { .. } => return true,
+            e => matches!(e, TlsError::Io { .. }),
+        },
+        SessionEnd::Lost(e) => matches!(e, MuxError::Io(_)),
+        _ => false,
+    };
+    let kind = io::Error::from(end.clone()).kind();
+    let cut = matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset);
+    io && cut && end.to_string().contains("(os error ")
 }
 
 /// What TLS said in a failed connection, if it was TLS that failed.

@@ -4,6 +4,9 @@
 //! only while a session stands: whoever comes when there is none waits in the system's queue, which has a
 //! bound. It ends with the session (exit code 6), unless that is to be made again, or with a signal (0).
 //!
+//! A session may stand and take nothing more: the peer drains, or its numbers are used up. Where sessions are made again,
+//! another one is made beside it then, and it ends behind its last connection.
+//!
 //! There may be thousands, and each waits for room at the peer for as long as its client does: nobody is turned away for
 //! coming with many others. What a client sends meanwhile is read up to a bound, since only a read tells
 //! that it has left. Each takes a descriptor, so at most so many are accepted as there are.
@@ -11,17 +14,21 @@
 //! A connection whose session was lost is reset, never ended: its program must not take what it has got for
 //! all there is.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::mux::{GoAwayCode, StreamTimeouts, Substream};
 use cepa::onion::Onion;
 use cepa::session::{OpenError, OpenOptions, SessionEnd};
 use cepa::transports::{self, Listener, Stream};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::again::Again;
 use crate::args::{self, Whither};
@@ -39,6 +46,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How much of a client is read before its service is open.
 const AHEAD: usize = 1024;
+
+/// How long a session that takes nothing more may take to be over, before it is one that goes on for what is open in it.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// How long sessions may take to end in order behind the last.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// After so long it is told that a connection waits.
 const LONG: Duration = Duration::from_secs(10);
@@ -63,7 +76,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let mut again = Again::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = Arc::new(again.first().await?);
+    let mut link = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&link)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
@@ -74,17 +87,38 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             listener.endpoint(),
             link.session.peer().id()
         ));
-        tasks.spawn(accept(
-            listener,
+        let carrying = Carrying {
             service,
-            standing.clone(),
-            Arc::clone(&room),
-        ));
+            standing: standing.clone(),
+            again: args.reconnect,
+        };
+        tasks.spawn(accept(listener, carrying, Arc::clone(&room)));
     }
+    // Sessions that take nothing more, each until it is over.
+    let mut old = JoinSet::new();
     let result = loop {
         let end = tokio::select! {
-            end = link.session.closed() => end,
+            end = over(&link, args.reconnect) => end,
+            Some(_) = old.join_next() => continue,
             () = signals.asked_to_end() => break Ok(()),
+        };
+        let Some(end) = end else {
+            set.send_replace(None);
+            let spent = Arc::clone(&link);
+            old.spawn(async move {
+                spent.session.closed().await;
+                spent.close().await;
+            });
+            let fresh = tokio::select! {
+                fresh = again.beside(|line| say(line)) => fresh,
+                () = signals.asked_to_end() => break Ok(()),
+            };
+            match fresh {
+                Ok(fresh) => link = Arc::new(fresh),
+                Err(failure) => break Err(failure),
+            }
+            set.send_replace(Some(Arc::clone(&link)));
+            continue;
         };
         // Nothing was open in a session that was closed for that, so nothing is lost by another one.
         let idle = matches!(
@@ -99,7 +133,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&link, &end, |line| say(line)) => fresh,
+            fresh = again.after(&link, end, |line| say(line)) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {
@@ -110,18 +144,41 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     };
     tasks.shutdown().await;
     link.close().await;
+    // Nothing is open in them any more.
+    while let Ok(Some(_)) = timeout(GOODBYE, old.join_next()).await {}
     result
+}
+
+/// How the session ended; `None` where it takes nothing more, and what is open in it goes on. Asked for that only where
+/// another one can be made.
+async fn over(link: &Link, again: bool) -> Option<SessionEnd> {
+    if !again {
+        return Some(link.session.closed().await);
+    }
+    link.session.spent().await;
+    // Most are over a moment later, and say why.
+    if let Ok(end) = timeout(MOMENT, link.session.closed()).await {
+        return Some(end);
+    }
+    // Then it ends behind its last connection, whoever began. Asked for, that is not taken back.
+    let _ = timeout(MOMENT, link.session.go_away()).await;
+    None
 }
 
 /// The session that connections go over; none while it is being made again.
 type Standing = watch::Receiver<Option<Arc<Link>>>;
 
-async fn accept(
-    mut listener: Listener,
+/// What is common to the connections of one listener.
+#[derive(Clone)]
+struct Carrying {
     service: String,
-    mut standing: Standing,
-    room: Arc<Semaphore>,
-) {
+    standing: Standing,
+    /// Whether a session that takes nothing more is followed by another one.
+    again: bool,
+}
+
+async fn accept(mut listener: Listener, carrying: Carrying, room: Arc<Semaphore>) {
+    let mut standing = carrying.standing.clone();
     let mut connections = JoinSet::new();
     loop {
         let link = standing.borrow_and_update().clone();
@@ -131,10 +188,9 @@ async fn accept(
             },
             accepted = listener.accept(), if link.is_some() => match (accepted, link) {
                 (Ok(Some(stream)), Some(link)) => {
-                    let (service, place) = (service.clone(), place_in(&room).await);
-                    let standing = standing.clone();
+                    let (carrying, place) = (carrying.clone(), place_in(&room).await);
                     connections.spawn(async move {
-                        carry(stream, &service, link, standing).await;
+                        carry(stream, link, carrying).await;
                         drop(place);
                     });
                 }
@@ -176,7 +232,13 @@ async fn next(standing: &mut Standing, gone: &Arc<Link>) -> Option<Arc<Link>> {
 }
 
 /// One connection. Its errors are told and are its own.
-async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standing: Standing) {
+async fn carry(mut near: Stream, mut link: Arc<Link>, carrying: Carrying) {
+    let Carrying {
+        service,
+        mut standing,
+        again,
+    } = carrying;
+    let service = service.as_str();
     near.cut_when_dropped(true);
     let peer = link.session.peer().id();
     let mut ahead = Vec::new();
@@ -185,11 +247,14 @@ async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standin
             Ok(Some(far)) => break far,
             // Its client did not wait.
             Ok(None) => return,
-            // It ended as the connection came; nothing of that was served, so the next one will do as well.
-            Err(e) if e.needs_new_session() => match next(&mut standing, &link).await {
-                Some(next) => link = next,
-                None => return,
-            },
+            // It ended as the connection came, or takes nothing more; nothing of this was served, so the next one will do as
+            // well.
+            Err(e) if matches!(e, OpenError::Session(_)) || (again && e.needs_new_session()) => {
+                match next(&mut standing, &link).await {
+                    Some(next) => link = next,
+                    None => return,
+                }
+            }
             Err(e) => {
                 let line = format_args!("{}: {e}", near.label());
                 return say_once_a_minute(peer, &e, line);
@@ -204,7 +269,11 @@ async fn carry(mut near: Stream, service: &str, mut link: Arc<Link>, mut standin
         near.cut_when_dropped(false);
     }
     match ended {
-        Ended::Both { .. } => {}
+        Ended::Both { .. } => {
+            drop(near);
+            // What is queued still leaves, however slowly the service takes it.
+            let _ = far.wire_mut().drained(None).await;
+        }
         Ended::NearLeft(e) | Ended::Near(e) => {
             // Who closes a Unix socket in order has gone in both directions at once.
             if !(passed && e.kind() == io::ErrorKind::BrokenPipe) {
@@ -243,17 +312,16 @@ async fn open(
     tokio::pin!(opening);
     let late = tokio::time::sleep(LONG);
     tokio::pin!(late);
-    let (mut listens, mut waits) = (ahead.len() < AHEAD, false);
+    let mut waits = false;
+    let mut waiting = Waiting {
+        near,
+        ahead,
+        ended: false,
+    };
     let mut far = loop {
-        let room = AHEAD.saturating_sub(ahead.len());
-        let mut more = (&mut *near).take(room as u64);
         tokio::select! {
             far = &mut opening => break far?,
-            read = more.read_buf(ahead), if listens => match read {
-                Ok(0) => listens = false,
-                Ok(_) => listens = ahead.len() < AHEAD,
-                Err(_) => return Ok(None),
-            },
+            () = poll_fn(|cx| waiting.poll_left(cx)) => return Ok(None),
             () = &mut late, if !waits => {
                 waits = true;
                 let peer = link.session.peer().id();
@@ -268,4 +336,37 @@ async fn open(
         let _ = far.flush().await;
     }
     Ok(Some(far))
+}
+
+/// A client whose service is not open yet.
+struct Waiting<'a> {
+    near: &'a mut Stream,
+    ahead: &'a mut Vec<u8>,
+    /// It has said all.
+    ended: bool,
+}
+
+impl Waiting<'_> {
+    /// Ready once nothing of it is worth opening a service for. Reads ahead, as far as there is room.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buf = [0; AHEAD];
+        while !self.ended && self.ahead.len() < AHEAD {
+            let room = AHEAD - self.ahead.len();
+            let mut more = ReadBuf::new(buf.get_mut(..room).unwrap_or_default());
+            match Pin::new(&mut *self.near).poll_read(cx, &mut more) {
+                Poll::Ready(Ok(())) if more.filled().is_empty() => self.ended = true,
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(more.filled()),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // Nothing is read any more, which would tell of that.
+        match self.near.poll_left(cx, false) {
+            // What left in order has said all that it wants to have delivered, if it has said anything.
+            Poll::Ready(e) if e.kind() == io::ErrorKind::BrokenPipe && !self.ahead.is_empty() => {
+                Poll::Pending
+            }
+            left => left.map(drop),
+        }
+    }
 }

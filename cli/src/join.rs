@@ -30,6 +30,7 @@ use cepa::transports::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
+use crate::limits::LINGER;
 use crate::piece::Piece;
 use crate::splice::Ended;
 use crate::way::{State, Way};
@@ -40,9 +41,6 @@ const LEAVING: Duration = Duration::from_secs(30);
 /// A near stream that takes no more may have something to give, if no more than so long passes without.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long a service may still take once its client is gone: it may be carrying out what it was asked for.
-const LINGER: Duration = Duration::from_secs(10);
-
 /// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
 pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut nothing = tokio::io::sink();
@@ -50,7 +48,7 @@ pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
     ended.is_ok()
 }
 
-/// How long what somebody wrote who is gone may wait without any of it being taken.
+/// How long what is left of a stream that was cut may wait without any of it being taken.
 const STALLED: Duration = Duration::from_secs(30);
 
 /// A stream that can tell that its other end is gone, though it is neither read nor written; see [`Stream::poll_left`].
@@ -99,7 +97,9 @@ pub(crate) struct Join<'a, N, F> {
     outward: Way,
     inward: Way,
     end_with_near: bool,
+    end_with_reader: bool,
     end_with_far: bool,
+    stop_with_far: bool,
     near_end_told: bool,
     far_end_told: bool,
     /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
@@ -125,7 +125,9 @@ where
             outward: Way::new(),
             inward: Way::new(),
             end_with_near: false,
+            end_with_reader: false,
             end_with_far: false,
+            stop_with_far: false,
             near_end_told: false,
             far_end_told: false,
             broken: None,
@@ -157,9 +159,22 @@ where
         self
     }
 
+    /// Somebody reads what goes to the near stream, as at standard output: there is no limit to how slowly. Once they have
+    /// left and the far stream says more, the join ends with the near stream soon, whatever that still gives.
+    pub(crate) fn end_with_reader(mut self) -> Self {
+        self.end_with_reader = true;
+        self
+    }
+
     /// The whole join ends when the far stream ends, however much the near one has to say.
     pub(crate) fn end_with_far(mut self, yes: bool) -> Self {
         self.end_with_far = yes;
+        self
+    }
+
+    /// The near stream has nothing more to give once the data of the far one has ended: it is read no further.
+    pub(crate) fn stop_near_with_far(mut self, yes: bool) -> Self {
+        self.stop_with_far = yes;
         self
     }
 
@@ -174,9 +189,19 @@ where
         !self.outward.is_done() && !matches!(self.outward.state, State::Held)
     }
 
+    /// Whether the near stream has given anything.
+    pub(crate) fn near_gave(&self) -> bool {
+        self.outward.carried > 0 || !self.outward.piece.waiting().is_empty()
+    }
+
     /// Whether the far stream has more to give to the near one.
     pub(crate) fn far_may_send(&self) -> bool {
         !self.inward.is_done() && !matches!(self.inward.state, State::Held)
+    }
+
+    /// Whether more may go to the near stream.
+    pub(crate) fn near_takes_more(&self) -> bool {
+        !self.inward.is_done()
     }
 
     /// Asks to be told of the near stream's end before the far one is ([`Step::NearEnded`]).
@@ -203,12 +228,12 @@ where
 
     /// What can be read of the near stream now is all there is: whoever writes there is gone, though others may hold it open.
     pub(crate) fn near_has_ended(&mut self) {
-        self.outward.last = true;
+        self.outward.ends_when_empty();
     }
 
     /// The same for the far stream.
     pub(crate) fn far_has_ended(&mut self) {
-        self.inward.last = true;
+        self.inward.ends_when_empty();
     }
 
     /// What waits in the far stream is to leave, even if no more data comes for it.
@@ -263,6 +288,16 @@ where
         poll_fn(|cx| self.poll_step(cx)).await
     }
 
+    /// The same; `None` as soon as the near stream takes nothing more, where it is to tell that.
+    pub(crate) async fn step_until(&mut self, taken: bool) -> Option<Step> {
+        poll_fn(|cx| match self.poll_step(cx) {
+            Poll::Ready(step) => Poll::Ready(Some(step)),
+            Poll::Pending if taken && self.inward.is_done() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.broken.is_some() {
             return self.poll_broken(cx);
@@ -277,18 +312,39 @@ where
             self.broken = Some((Ended::Far(e), Box::pin(sleep(LEAVING))));
             return self.poll_broken(cx);
         }
-        let reading = self.outward.is_reading();
-        if let Poll::Ready(e) = self.near_gone.poll(cx, self.near, reading, &self.outward) {
-            return Poll::Ready(Step::Over(Ended::Near(e)));
+        if self.stop_with_far && matches!(self.inward.state, State::ReadingOn) {
+            self.stop_with_far = false;
+            self.outward.ends_when_empty();
+            cx.waker().wake_by_ref();
         }
+        let by_reader = self.end_with_reader;
+        // Of who left in order all that they wrote is wanted; the taker says itself when it takes nothing any more.
+        let limited = |why: &io::Error| by_reader || !is_in_order(why);
+        let reading = self.outward.is_reading();
+        let stalled = self
+            .near_gone
+            .poll(cx, self.near, reading, &self.outward, limited);
+        if let Poll::Ready(e) = stalled {
+            return Poll::Ready(Step::Over(match self.near_gone.why.take() {
+                Some(why) if by_reader => Ended::NearLeft(why),
+                _ => Ended::Near(e),
+            }));
+        }
+        let limited = |why: &io::Error| !by_reader && !is_in_order(why);
         let reading = self.inward.is_reading();
-        if let Poll::Ready(e) = self.far_gone.poll(cx, self.far, reading, &self.inward) {
+        let stalled = self
+            .far_gone
+            .poll(cx, self.far, reading, &self.inward, limited);
+        if let Poll::Ready(e) = stalled {
             return Poll::Ready(Step::Over(Ended::Far(e)));
         }
-        if let Some(e) = self.near_gone.told() {
+        // Where the reader decides, a write that fails tells that there was something more for them.
+        if !by_reader && let Some(e) = self.near_gone.told() {
             self.inward.taker_is_gone(e);
         }
-        if let Some(e) = self.far_gone.told() {
+        // An end in order was all, though the session may have ended with it.
+        let all_said = self.end_with_far && matches!(self.inward.state, State::Done);
+        if let Some(e) = self.far_gone.told().filter(|_| !all_said) {
             self.outward.taker_is_gone(e);
         }
         if self.end_with_near {
@@ -313,8 +369,12 @@ where
             self.far_end_told = true;
             return Poll::Ready(Step::FarEnded);
         }
-        let waited = inward != outward && self.poll_patience(cx);
-        let far_ended = self.end_with_far && (!self.end_with_near || self.near_gone.why.is_none());
+        // A held end waits for its owner, not for the other stream.
+        let held =
+            matches!(self.outward.state, State::Held) || matches!(self.inward.state, State::Held);
+        let waited = inward != outward && !held && self.poll_patience(cx);
+        let reader_left = self.end_with_near && self.near_gone.why.is_some();
+        let far_ended = self.end_with_far && !reader_left;
         if waited || inward && (outward || far_ended) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
             return Poll::Ready(Step::Over(Ended::Both {
@@ -348,7 +408,9 @@ where
         let carried = self.outward.carried;
         let fresh = || (carried, Box::pin(sleep(QUIET)));
         let (before, timer) = self.quiet.get_or_insert_with(fresh);
-        if *before != carried || !self.outward.is_idle() {
+        // A service that had more to say to a reader that left is not waited for.
+        let for_nobody = self.end_with_reader && matches!(self.inward.state, State::Left(_));
+        if !for_nobody && (*before != carried || !self.outward.is_idle()) {
             *before = carried;
             timer.set(sleep(QUIET));
         }
@@ -387,18 +449,20 @@ struct Gone {
 }
 
 impl Gone {
-    /// Ready when it is gone and what it wrote is not taken any more; `from` is the way of that.
+    /// Ready when it is gone and what it wrote is not taken any more; `from` is the way of that. `limited`: whether that waits only so
+    /// long, by why it is gone.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut impl Leaves,
         reading: bool,
         from: &Way,
+        limited: impl Fn(&io::Error) -> bool,
     ) -> Poll<io::Error> {
         if self.why.is_none() {
             self.why = Some(ready!(stream.poll_left(cx, reading)));
         }
-        if !from.is_stuck() {
+        if !from.is_stuck() || !self.why.as_ref().is_some_and(limited) {
             self.stalled = None;
             return Poll::Pending;
         }
@@ -419,6 +483,12 @@ impl Gone {
         self.told = true;
         Some(again(why))
     }
+}
+
+/// Whether that is how who closed a socket or a pipe is gone. A session that is lost may be so by a closed pipe.
+fn is_in_order(why: &io::Error) -> bool {
+    let of_session = why.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
+    why.kind() == io::ErrorKind::BrokenPipe && of_session.is_none()
 }
 
 /// The same error once more: of one that a stream of ours tells, its cause decides how it is taken.
@@ -500,6 +570,172 @@ mod tests {
         let (mut far, _peer) = duplex(64);
         let ended = Join::new(&mut near, &mut far).run().await;
         assert!(matches!(ended, Ended::Near(_)), "{ended:?}");
+    }
+
+    /// A stream whose other end has left: it gives so many bytes (or zeros for ever), takes nothing, and tells `why`.
+    struct HasLeft {
+        gives: Option<usize>,
+        why: fn() -> io::Error,
+    }
+
+    impl HasLeft {
+        /// A pipe without a reader, and an input that never ends.
+        const ENDLESS: Self = Self {
+            gives: None,
+            why: || rustix::io::Errno::PIPE.into(),
+        };
+    }
+
+    impl Leaves for HasLeft {
+        fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+            Poll::Ready((self.why)())
+        }
+    }
+
+    impl AsyncRead for HasLeft {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let n = self.gives.unwrap_or(usize::MAX).min(buf.remaining());
+            buf.put_slice(&vec![0; n]);
+            self.gives = self.gives.map(|all| all - n);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for HasLeft {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err((self.why)()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// What a join to such a standard input and output comes to.
+    async fn to_a_reader_that_left(mut near: HasLeft, far: &mut tokio::io::DuplexStream) -> Ended {
+        let mut join = Join::new(&mut near, far).end_with_near().end_with_reader();
+        let over = tokio::time::timeout(DAY, join.run()).await;
+        over.expect("it does not end")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_left_ends_an_endless_input_where_the_service_says_more() {
+        // A service that echoes, as long as somebody takes that.
+        let (mut far, peer) = duplex(64);
+        tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(peer);
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        });
+        let start = tokio::time::Instant::now();
+        let ended = to_a_reader_that_left(HasLeft::ENDLESS, &mut far).await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+        assert!(start.elapsed() <= QUIET * 2, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_left_is_why_it_ends_where_the_service_takes_nothing() {
+        let (mut far, _peer) = duplex(64);
+        let ended = to_a_reader_that_left(HasLeft::ENDLESS, &mut far).await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_service_gets_all_of_the_input_though_nobody_reads_its_output() {
+        let (mut far, mut peer) = duplex(64);
+        let near = HasLeft {
+            gives: Some(100_000),
+            ..HasLeft::ENDLESS
+        };
+        let service = tokio::spawn(async move {
+            let (mut all, mut some) = (0, [0; 1000]);
+            loop {
+                // Slowly, so that nothing is taken for a while each time.
+                sleep(QUIET * 2).await;
+                match peer.read(&mut some).await.unwrap() {
+                    0 => return all,
+                    n => all += n,
+                }
+            }
+        });
+        let ended = to_a_reader_that_left(near, &mut far).await;
+        assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+        drop(far);
+        assert_eq!(service.await.unwrap(), 100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_wrote_who_left_in_order_waits_as_long_as_its_reader_does() {
+        let (mut far, mut peer) = duplex(64);
+        let mut near = HasLeft {
+            gives: Some(100_000),
+            why: || io::ErrorKind::BrokenPipe.into(),
+        };
+        let reader = tokio::spawn(async move {
+            sleep(Duration::from_secs(600)).await;
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.map(|_| all.len())
+        });
+        let ended = Join::new(&mut near, &mut far).run().await;
+        assert!(matches!(ended, Ended::Both { .. }), "{ended:?}");
+        drop(far);
+        assert_eq!(reader.await.unwrap().unwrap(), 100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_of_a_session_that_is_over_waits_for_the_reader_of_standard_output() {
+        let mut far = HasLeft {
+            gives: Some(100_000),
+            why: || io::ErrorKind::NotConnected.into(),
+        };
+        let (mut near, user) = duplex(64);
+        let (mut from_user, _to_user) = tokio::io::split(user);
+        let reader = tokio::spawn(async move {
+            sleep(Duration::from_secs(600)).await;
+            let mut all = Vec::new();
+            from_user.read_to_end(&mut all).await.map(|_| all.len())
+        });
+        let mut join = Join::new(&mut near, &mut far)
+            .end_with_near()
+            .end_with_reader()
+            .end_with_far(true);
+        let ended = join.run().await;
+        assert!(matches!(ended, Ended::Both { .. }), "{ended:?}");
+        drop(near);
+        assert_eq!(reader.await.unwrap().unwrap(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn an_end_in_order_is_one_though_the_session_ends_with_it() {
+        // In one poll the far stream ends, and its session tells that it is over.
+        let mut far = HasLeft {
+            gives: Some(3),
+            why: || io::ErrorKind::NotConnected.into(),
+        };
+        let (mut near, _user) = duplex(64);
+        let ended = Join::new(&mut near, &mut far)
+            .end_with_far(true)
+            .run()
+            .await;
+        let clean = matches!(
+            ended,
+            Ended::Both {
+                near_left: None,
+                far_left: None
+            }
+        );
+        assert!(clean, "{ended:?}");
     }
 
     impl Leaves for tokio::io::DuplexStream {

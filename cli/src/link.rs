@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{Identity, KnownPeer, Origin, PeerId, Refusal, TrustPolicy};
@@ -15,9 +16,10 @@ use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
-use cepa::session::{ConnectError, Session};
+use cepa::session::{ConnectError, Pause, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint};
+use tokio::time::timeout;
 
 use crate::args::{Expected, Trust, Whither};
 use crate::ask;
@@ -194,14 +196,20 @@ impl Link {
         }
     }
 
+    /// Who there is to be told when this process is about to be stopped.
+    pub(crate) fn pausable(&self) -> Pausable {
+        Pausable {
+            session: self.session.clone(),
+            node: self.node.as_ref().map(Node::handle),
+        }
+    }
+
     /// Why the session is no more, or `None` while it stands.
     ///
     /// A substream's error does not tell whether the session went with it; the session says so
     /// itself, at once or a moment later.
     pub(crate) async fn lost(&self) -> Option<Failure> {
-        let end = tokio::time::timeout(LAST_WORDS, self.session.closed())
-            .await
-            .ok()?;
+        let end = timeout(LAST_WORDS, self.session.closed()).await.ok()?;
         Some(end.into())
     }
 
@@ -220,22 +228,56 @@ impl Link {
 
     /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
     pub(crate) async fn close(&self) {
-        let _ = tokio::time::timeout(GOODBYE, self.session.close()).await;
+        let _ = timeout(GOODBYE, self.session.close()).await;
         if let Some(node) = &self.node {
-            node.shutdown(std::time::Duration::ZERO).await;
+            node.shutdown(Duration::ZERO).await;
         }
         if let Some(child) = &self.child {
-            let _ = tokio::time::timeout(GOODBYE, child.ended()).await;
+            let _ = timeout(GOODBYE, child.ended()).await;
         }
     }
 }
 
+/// The sessions of a [`Link`]: that with its peer, and those with relays on the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Pausable {
+    session: Session,
+    node: Option<Node>,
+}
+
+impl Pausable {
+    /// Tells all of them that this process will be silent, and waits a moment for their answers. What this gives keeps
+    /// their sessions, for so long as they all grant; zero where one does not know of that, or does not answer.
+    pub(crate) async fn pause(&self) -> (Vec<Pause>, Duration) {
+        let answers: Vec<_> = match &self.node {
+            Some(node) => {
+                let all = node.pause(SUSPENDED, ANSWER).await;
+                all.into_iter().map(|(_, paused)| paused.ok()).collect()
+            }
+            None => {
+                let paused = timeout(ANSWER, self.session.pause(SUSPENDED)).await;
+                vec![paused.ok().and_then(Result::ok)]
+            }
+        };
+        let granted =
+            |paused: &Option<Pause>| paused.as_ref().map_or(Duration::ZERO, Pause::granted);
+        let least = answers.iter().map(granted).min().unwrap_or_default();
+        (answers.into_iter().flatten().collect(), least)
+    }
+}
+
+/// How long peers are asked to bear with a process that is suspended: the most that they grant by themselves.
+const SUSPENDED: Duration = Duration::from_secs(60 * 60);
+
+/// How long a person who suspends this program waits for their answers.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// How long a peer may take to answer a goodbye; everything of value has been delivered by then.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(3);
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// How long to wait for what explains an error that has already happened: longer than a command's
 /// standard error may be held open by what it left behind (one second).
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A stranger that a person can be asked about: nothing was said about whom to trust, and the address
 /// is one that somebody can be remembered for.
@@ -314,7 +356,7 @@ async fn explained(
             let for_our_id = exit::refused_for_our_id(refusal);
             if let Some(child) = child {
                 // It is just saying who has to do what.
-                let _ = tokio::time::timeout(LAST_WORDS, child.ended()).await;
+                let _ = timeout(LAST_WORDS, child.ended()).await;
             }
             let failure = Failure::from(e);
             return if for_our_id {
@@ -339,7 +381,7 @@ async fn explained(
         _ => true,
     };
     if let Some(child) = child.filter(|_| child_may_tell)
-        && let Ok(end) = tokio::time::timeout(LAST_WORDS, child.ended()).await
+        && let Ok(end) = timeout(LAST_WORDS, child.ended()).await
     {
         // It was the command that failed; what TLS saw of that is of no help.
         return Failure::new(

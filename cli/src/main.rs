@@ -18,11 +18,14 @@ mod explain;
 mod folder;
 mod forward;
 mod gate;
+mod held;
 mod id;
 mod init;
 mod introduce;
 mod invite;
 mod join;
+mod layer_echo;
+mod limits;
 mod link;
 mod log;
 mod mesh;
@@ -32,6 +35,7 @@ mod passphrase;
 mod peer;
 mod piece;
 mod pipe;
+mod piped;
 mod ports;
 mod probe;
 mod qr;
@@ -94,6 +98,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Send(args) => sealed::run(args).await,
+            Command::Pipe(args) if args.listen => piped::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),
             Command::Invite(args) => invite::invite(args).await,

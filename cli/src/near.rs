@@ -3,7 +3,6 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa::mux::ReceivePool;
 use cepa::mux::Substream;
@@ -11,29 +10,18 @@ use cepa::session::Session;
 use cepa::transports::{Endpoint, Stream, Terminal, TransportError, dial_for_peer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::child::Watched;
+use crate::child::{self, Watched};
 use crate::console::framed::Outbox;
 use crate::console::served;
 use crate::console::wire::Message;
+use crate::held::{Held, Passes};
 use crate::join::{Join, Leaves, Step};
+use crate::limits::{HANG_UP, LINGER, STALLED};
 use crate::log::say_of;
 use crate::splice::{Ended, Told, verdict};
-use crate::told::{Says, says};
-
-/// How long the output of a command that has exited is waited for: what it left behind may hold the pipe for ever.
-pub(crate) const DRAIN: Duration = Duration::from_secs(1);
-
-/// How long the end of a command's output is held back for its status, while its peer has no other way to read that and may still send: a
-/// command may close its output and go on taking input.
-pub(crate) const HELD: Duration = Duration::from_secs(10);
-
-/// A reset waits until what is in front of it has left, as long as some of it leaves within this time: a slow reader is told of room seldom.
-const STALLED: Duration = Duration::from_secs(300);
-
-/// How long a command on a terminal may take to end once that was hung up; then it is killed.
-const HANG_UP: Duration = Duration::from_secs(10);
+use crate::told::{Says, broke_off, says};
 
 /// The substream that a stream stands on.
 pub(crate) type Wire<F> = fn(&mut F) -> &mut Substream;
@@ -44,6 +32,8 @@ pub(crate) struct Near {
     child: Option<Watched>,
     pub(crate) stream: Stream,
     outbox: Option<Outbox>,
+    /// Somebody sits at the other end, and has nothing more to say when the service has ended.
+    at_console: bool,
     /// Of the service.
     name: String,
     /// The command has written a line to its standard error, which waits in the outbox.
@@ -75,6 +65,7 @@ impl Near {
                     outbox.push(Message::Stderr(text.to_owned()));
                     line.notify_one();
                 }
+                outbox.as_ref().map(Outbox::room)
             };
             Watched::serving(child, name.to_owned(), peer, Box::new(pass_on))
         });
@@ -84,6 +75,7 @@ impl Near {
             child,
             stream,
             outbox,
+            at_console: false,
             name: name.to_owned(),
             line,
             session: session.clone(),
@@ -91,47 +83,59 @@ impl Near {
         })
     }
 
+    /// It is for a console.
+    pub(crate) fn at_console(mut self) -> Self {
+        self.at_console = true;
+        self
+    }
+
     /// Joins it to the substream until both have ended, and ends it as that did. `Err` is for the log.
     ///
     /// # Cancel safety
     /// Dropping the future cuts both sides.
     pub(crate) async fn serve<F>(
-        mut self,
+        mut self: Box<Self>,
         to: &Endpoint,
-        mut far: F,
+        mut far: Box<F>,
         wire: Wire<F>,
     ) -> Result<(), String>
     where
         F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
-        let on_terminal = self.stream.control().is_some();
-        let failed = match self.join(&mut far).await {
-            Ok(ended) => {
-                let told = verdict(&ended).near;
-                // Of a whole input a reset would take back what is on its way.
-                self.stream.cut_when_dropped(told == Told::Cut);
-                match ended {
-                    _ if told == Told::End => {
-                        // What is queued still leaves; input that goes on coming is answered by a reset.
-                        drop(far);
-                        return Ok(());
+        let (joined, untold) = self.join(&mut *far).await;
+        let told = match &joined {
+            Ok(ended) => verdict(ended).near,
+            // It has exited.
+            Err(_) => Told::End,
+        };
+        let last_words = self.outbox.take().filter(|_| self.at_console);
+        let exit = self.end(told).await;
+        match joined {
+            Ok(Ended::Near(e)) => {
+                if let Some(outbox) = &last_words {
+                    outbox.push(Message::Ended(broke_off()));
+                }
+                leave(&mut *far, wire, last_words.is_some()).await;
+                Err(format!("{to}: {e}"))
+            }
+            Err(failed) => {
+                leave(&mut *far, wire, false).await;
+                Err(failed)
+            }
+            Ok(_) if told == Told::End => {
+                // What is queued still leaves, however slowly it is read; input that goes on coming is answered by a reset.
+                let _ = wire(&mut *far).drained(None).await;
+                match exit.filter(|end| untold && end.failed) {
+                    Some(end) => {
+                        wire(&mut *far).reset(0);
+                        Err(end.to_string())
                     }
-                    Ended::Near(e) => format!("{to}: {e}"),
-                    // The peer has reset its substream or is gone; its session tells of that.
-                    _ => {
-                        if on_terminal {
-                            self.hang_up().await;
-                        } else if let Some(child) = &self.child {
-                            child.kill().await;
-                        }
-                        return Ok(());
-                    }
+                    None => Ok(()),
                 }
             }
-            Err(failed) => failed,
-        };
-        leave(&mut far, wire).await;
-        Err(failed)
+            // The peer has reset its substream or is gone; its session tells of that.
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Sends a message to who wants any, before all that comes.
@@ -142,19 +146,51 @@ impl Near {
         }
     }
 
-    /// Closes a terminal, and gives the command that had it a moment to go by itself.
-    pub(crate) async fn hang_up(self) {
-        let Self { child, stream, .. } = self;
-        drop(stream);
-        if let Some(child) = child {
-            let _ = timeout(HANG_UP, child.ended()).await;
+    /// Ends it as it is told; gives how its command ended, where that is known.
+    async fn end(self, told: Told) -> Option<child::End> {
+        let Self {
+            child,
+            mut stream,
+            session,
+            ..
+        } = self;
+        // Of a whole input a reset would take back what is on its way.
+        stream.cut_when_dropped(told == Told::Cut);
+        let child = child?;
+        if stream.control().is_some() {
+            // Nothing that belongs to the terminal may stay, but for a moment to go by itself.
+            drop(stream);
+            return timeout(HANG_UP, child.ended()).await.ok();
+        }
+        match told {
+            // Killed before its pipes close.
+            Told::Cut => {
+                child.kill().await;
+                None
+            }
+            Told::Unwanted => {
+                drop(stream);
+                timeout(LINGER, child.ended()).await.ok()
+            }
+            // It may not have taken all of its input yet.
+            Told::End => {
+                drop(stream);
+                let too_long = async {
+                    session.closed().await;
+                    sleep(LINGER).await;
+                };
+                tokio::select! {
+                    end = child.ended() => Some(end),
+                    () = too_long => None,
+                }
+            }
         }
     }
 
-    /// Carries the join to its end, and minds what the streams do not tell: that the command on the near
-    /// side has exited, and that the session under the far side is lost. `Err`: the command failed, and its peer reads that by no
-    /// message.
-    pub(crate) async fn join<F>(&mut self, far: &mut F) -> Result<Ended, String>
+    /// Carries the join to its end, and minds what the streams do not tell: that the command on the near side has exited, and that the
+    /// session under the far side is lost. `Err`: the command failed, and its peer reads that by no message. And whether the end of
+    /// its output was passed on before it was known how it exits.
+    async fn join<F>(&mut self, far: &mut F) -> (Result<Ended, String>, bool)
     where
         F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
@@ -169,59 +205,63 @@ impl Near {
         let mut join = Join::new(&mut self.stream, far)
             .counted(&self.memory)
             .hold_near_end();
-        let (mut exit, mut drained_by) = (None, Instant::now());
-        // Since when its end is held back, and whether that is for too long.
-        let (mut held, mut overdue) = (None::<Instant>, false);
-        let (mut lost, mut drained) = (false, false);
+        let mut held = Held::default();
+        let (mut lost, mut untold) = (false, false);
+        // What is no command may end its side and go on taking: where a message is all that its peer reads of the end, that waits.
+        let takes_on = child.is_none() && self.outbox.is_some() && !self.at_console;
         loop {
+            let until_taken = takes_on && held.is_held();
             tokio::select! {
-                step = join.step() => match step {
-                    Step::Over(ended) => return Ok(ended),
+                step = join.step_until(until_taken) => match step {
+                    Some(Step::Over(ended)) => return (Ok(ended), untold),
                     // It is not held.
-                    Step::FarEnded => join.pass_far_end_on(),
-                    Step::NearEnded => {
-                        held = Some(Instant::now());
+                    Some(Step::FarEnded) => join.pass_far_end_on(),
+                    Some(Step::NearEnded) => {
+                        held.ended();
                         if let Some(outbox) = &self.outbox {
                             outbox.push(Message::OutputEnded);
                             join.flush_far();
                         }
                     }
+                    None => {}
                 },
-                end = &mut exited, if exit.is_none() => {
-                    exit = Some(end);
-                    drained_by = Instant::now() + DRAIN;
+                end = &mut exited, if !held.has_exited() => {
+                    held.exited(end);
                     join.near_is_gone();
                 }
-                () = sleep_until(drained_by), if exit.is_some() && held.is_none() && !drained => {
-                    drained = true;
+                () = held.due() => if held.is_drained() {
                     join.near_has_ended();
-                }
+                },
                 () = self.line.notified() => join.flush_far(),
-                () = sleep_until(held.unwrap_or_else(Instant::now) + HELD), if held.is_some() && !overdue => overdue = true,
                 _ = self.session.closed(), if !lost => {
                     lost = true;
                     join.far_is_gone();
                 }
             }
-            if held.is_none() {
-                continue;
-            }
-            match (child, &exit) {
-                // It goes on, and so does the peer.
-                (Some(_), None) if overdue && self.outbox.is_none() && join.far_may_send() => {}
-                // How it ended is waited for.
-                (Some(_), None) => continue,
-                _ => {}
-            }
-            let status = exit.as_ref().map(|end| served::ended(end.exit));
-            match (says(status, self.outbox.is_some()), &exit) {
-                (Says::Reset, Some(end)) => return Err(end.to_string()),
+            let exit = match child {
+                None if !held.is_held() || takes_on && join.near_takes_more() => continue,
+                None => {
+                    held.pass();
+                    None
+                }
+                Some(_) => match held.passes(self.outbox.is_none() && join.far_may_send()) {
+                    Passes::No => continue,
+                    Passes::Early => {
+                        untold = true;
+                        None
+                    }
+                    Passes::Exited(end) => Some(end),
+                },
+            };
+            let status = exit.map(|end| served::ended(end.exit));
+            match (says(status, self.outbox.is_some()), exit) {
+                (Says::Reset, Some(end)) => return (Err(end.to_string()), untold),
                 (Says::Reset | Says::End, _) => {}
                 (Says::Status(status), exit) => {
                     if let Some(outbox) = &self.outbox {
                         outbox.push(Message::Ended(status));
                     }
-                    if let Some(end) = exit.as_ref().filter(|end| end.failed) {
+                    if let Some(end) = exit.filter(|end| end.failed) {
                         let peer = self.session.peer().id();
                         say_of(
                             peer,
@@ -230,21 +270,93 @@ impl Near {
                     }
                 }
             }
-            held = None;
             join.pass_end_on();
         }
     }
 }
 
-/// Waits until everything that was written has left, or none of it does any more: a reset throws away what is in front of it.
-async fn leave<F: AsyncWrite + Unpin>(far: &mut F, wire: Wire<F>) {
+/// Waits until everything that was written has left, behind it its end where `ends`, or none of it does any more: a reset throws
+/// away what is in front of it.
+async fn leave<F: AsyncWrite + Unpin>(far: &mut F, wire: Wire<F>, ends: bool) {
     loop {
         let before = wire(far).stats().data_out;
-        match timeout(STALLED, far.flush()).await {
+        let left = async {
+            if ends {
+                far.shutdown().await
+            } else {
+                far.flush().await
+            }
+        };
+        match timeout(STALLED, left).await {
             Ok(_) => break,
             Err(_) if wire(far).stats().data_out > before => {}
             Err(_) => return,
         }
     }
     let _ = wire(far).drained(Some(STALLED)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa::Side;
+    use cepa::identity::{AcceptAny, Identity, KeyKind};
+    use tokio::io::AsyncReadExt as _;
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::stack;
+
+    /// The two ends of a session over a pipe.
+    async fn sessions() -> (Session, Session) {
+        let config = || {
+            stack::of(
+                &Identity::generate(KeyKind::Ed25519).unwrap(),
+                Arc::new(AcceptAny),
+            )
+        };
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (one, other) = (config(), config());
+        let (near, far) = tokio::join!(
+            Session::over(near, &[], Side::Client, &one),
+            Session::over(far, &[], Side::Server, &other)
+        );
+        (near.unwrap(), far.unwrap())
+    }
+
+    /// `cepa connect h journal | less`, with ten minutes at a page.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_may_pause_before_the_rest_of_what_has_ended() {
+        let (client, server) = sessions().await;
+        let (far, accepted) = tokio::join!(client.open("x"), async {
+            server.accept().await.unwrap().accept().await
+        });
+        let mut far = far.unwrap();
+        let (stream, mut service) = tokio::io::duplex(1 << 20);
+        let near = Box::new(Near {
+            child: None,
+            stream: Stream::from(stream),
+            outbox: None,
+            at_console: false,
+            name: "x".to_owned(),
+            line: Arc::default(),
+            session: server.clone(),
+            memory: ReceivePool::new(1 << 24),
+        });
+        let serving = tokio::spawn(async move {
+            let to = "tcp:127.0.0.1:1".parse().unwrap();
+            near.serve(&to, Box::new(accepted.unwrap()), |far| far.wire_mut())
+                .await
+        });
+        // More than the first window, and no more than the rest that a substream takes.
+        let data: Vec<u8> = (0..320_000_u32).map(|i| (i % 251) as u8).collect();
+        service.write_all(&data).await.unwrap();
+        service.shutdown().await.unwrap();
+        far.shutdown().await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert!(got == data);
+        serving.await.unwrap().unwrap();
+    }
 }

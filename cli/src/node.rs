@@ -10,8 +10,8 @@ use std::time::Duration;
 use cepa::identity::{Identity, PeerId, Pinned, TrustPolicy};
 use cepa::mux::Substream;
 use cepa::node::{
-    AttemptError, DialError, Hint, KnownPlaces, ListenError, Listening, Node, NodeConfig, PeerAddr,
-    RouteErrorKind,
+    AttemptError, DialError, Exceeded, Hint, KnownPlaces, ListenError, Listening, Node, NodeConfig,
+    PeerAddr, Resource, RouteErrorKind, Scope,
 };
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
@@ -51,6 +51,39 @@ pub(crate) fn config(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> NodeCo
 
 /// Substreams that a session may have, however few descriptors there are.
 const FEW: usize = 16;
+
+/// What one peer may have, where that was said: sessions, and commands that run for it.
+pub(crate) fn shares_of_a_peer(
+    config: &mut NodeConfig,
+    sessions: Option<u32>,
+    commands: Option<u32>,
+) {
+    let shares = &mut config.shares;
+    for (limits, most) in [
+        (&mut shares.sessions, sessions),
+        (&mut shares.children, commands),
+    ] {
+        if let Some(most) = most {
+            let most = most as usize;
+            limits.peer = most;
+            limits.host = limits.host.max(most);
+            // Of what strangers may have, one reaches its limit up to a half.
+            limits.all = limits.all.max(most * 3);
+        }
+    }
+}
+
+/// Raises the limit of sessions; behind a line of the log.
+pub(crate) const SESSIONS_OPTION: &str = " (--sessions-a-peer N)";
+
+/// The option that raises a limit, for who can: behind a line of the log.
+pub(crate) fn raised_by(limit: &Exceeded) -> &'static str {
+    match (limit.scope, limit.resource) {
+        (Scope::Peer, Resource::Sessions) => SESSIONS_OPTION,
+        (Scope::Peer, Resource::Children) => " (--commands-a-peer N)",
+        _ => "",
+    }
+}
 
 /// Room in the sessions of a node with services for as many substreams as a peer has descriptors for, or for
 /// `most`: beyond that they wait.
@@ -166,7 +199,7 @@ impl Mesh {
             attempts.spawn(async move { register(&relays, &addresses).await });
         }
         while let Some(attempt) = attempts.join_next().await {
-            attempt.unwrap_or(Ok(()))?;
+            exit::joined(attempt)??;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! `cepa pipe`: two streams joined, each with the TLS layers that its address names. A command among them ends the pipe
 //! when it exits, and gives it its status.
+//!
+//! With `--listen` the first of them is waited for, again and again (`piped.rs`).
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,23 +12,40 @@ use cepa::onion::Onion;
 use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint, Layer, Stream, Target};
-use tokio::time::{Instant, sleep_until};
 
 use crate::args::{self, Trust};
 use crate::child::{self, Watched};
 use crate::console::served;
 use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
+use crate::held::{Held, Passes};
 use crate::id;
 use crate::join::{Join, Step};
 use crate::link::refused;
-use crate::near::{DRAIN, HELD};
+use crate::signal::Signals;
 use crate::splice::{Ended, Reader, Told, lost, verdict};
 use crate::stack::few_layers;
 use crate::told::ended;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
+    let identity = checked(&args)?;
+    let mut signals = Signals::watch();
+    // What is dropped here kills its commands, then closes their pipes.
+    tokio::select! {
+        result = piped(&args, identity.as_ref()) => result,
+        signal = signals.ended_by() => Err(Failure::by_signal(signal)),
+    }
+}
+
+async fn piped(args: &args::Pipe, identity: Option<&Identity>) -> Result<(), Failure> {
+    let near = open(&args.one, &args.trust, identity).await?;
+    let far = open(&args.other, &args.trust, identity).await?;
+    carry(args, near, far).await
+}
+
+/// Whether these two can be joined, and the identity where one is needed.
+pub(crate) fn checked(args: &args::Pipe) -> Result<Option<Identity>, Failure> {
     for address in [&args.one, &args.other] {
         few_layers(address)?;
         if address.layers().contains(&Layer::Mux) {
@@ -51,13 +70,15 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let secured = [&args.one, &args.other]
         .iter()
         .any(|a| a.layers().iter().any(|l| l.is_tls()));
-    let identity = if secured {
-        Some(id::load(&args.identity)?)
+    if secured {
+        id::load(&args.identity).map(Some)
     } else {
-        None
-    };
-    let mut near = open(&args.one, &args.trust, identity.as_ref()).await?;
-    let mut far = open(&args.other, &args.trust, identity.as_ref()).await?;
+        Ok(None)
+    }
+}
+
+/// Joins two open ends until both have ended, and ends them as they did. A command's status is the failure.
+pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Result<(), Failure> {
     let patience = args.patience.map(Duration::from_secs_f64);
     let over = match join(&mut near, &mut far, patience).await {
         Ok(over) => over,
@@ -71,7 +92,12 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     }
     if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
         let address = if is_near { &args.one } else { &args.other };
-        return Err(Failure::new(Code::Lost, format!("{address}: {e}")));
+        // Of this process's own files, as `cepa connect` has it.
+        let code = match address.target() {
+            Target::Stdio => Code::Other,
+            _ => Code::Lost,
+        };
+        return Err(Failure::new(code, format!("{address}: {e}")));
     }
     // Who reads our standard output may leave, and a command is told so by SIGPIPE.
     let left = match &over {
@@ -95,56 +121,16 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A command at one end, as a join sees it.
-struct Held {
-    /// How it exited, once it has.
-    exit: Option<child::End>,
-    /// When what it wrote must have come, once it has exited.
-    drained_by: Option<Instant>,
-    /// When the end of its output was seen, while that is held back.
-    since: Option<Instant>,
-}
-
-impl Held {
-    fn new() -> Self {
-        Self {
-            exit: None,
-            drained_by: None,
-            since: None,
-        }
-    }
-
-    fn exited(&mut self, end: child::End) {
-        self.exit = Some(end);
-        self.drained_by = Some(Instant::now() + DRAIN);
-    }
-
-    /// When something is to be done next.
-    async fn due(at: Option<Instant>) {
-        match at {
-            Some(at) => sleep_until(at).await,
-            None => pending().await,
-        }
-    }
-
-    /// Whether the end of its output may be passed on: `Err` with its status where it has failed. A command may close its output and
-    /// go on taking what `other_may_send`.
-    fn passes(&mut self, other_may_send: bool) -> Result<bool, Status> {
-        let Some(since) = self.since else {
-            return Ok(false);
-        };
-        let pass = match &self.exit {
-            Some(end) => match served::ended(end.exit) {
-                // Whoever read what it wrote has left; that is for the other end to tell.
-                Status::Killed(SIGPIPE) | Status::Exited(0) => true,
-                status => return Err(status),
-            },
-            None => other_may_send && since.elapsed() >= HELD,
-        };
-        if pass {
-            self.since = None;
-        }
-        Ok(pass)
+/// Whether the end of a command's output is to be passed on: `Err` with its status where it has failed.
+fn passes(held: &mut Held, other_may_send: bool) -> Result<bool, Status> {
+    match held.passes(other_may_send) {
+        Passes::No => Ok(false),
+        Passes::Early => Ok(true),
+        Passes::Exited(end) => match served::ended(end.exit) {
+            // Whoever read what it wrote has left; that is for the other end to tell.
+            Status::Killed(SIGPIPE) | Status::Exited(0) => Ok(true),
+            status => Err(status),
+        },
     }
 }
 
@@ -160,42 +146,33 @@ async fn join(near: &mut End, far: &mut End, patience: Option<Duration>) -> Resu
     if far.child.is_some() {
         join = join.hold_far_end();
     }
-    let (mut here, mut there) = (Held::new(), Held::new());
+    let (mut here, mut there) = (Held::default(), Held::default());
     loop {
-        let overdue = |held: &Held| {
-            held.since
-                .map(|since| since + HELD)
-                .filter(|at| *at > Instant::now())
-        };
         tokio::select! {
             step = join.step() => match step {
-                Step::NearEnded => here.since = Some(Instant::now()),
-                Step::FarEnded => there.since = Some(Instant::now()),
+                Step::NearEnded => here.ended(),
+                Step::FarEnded => there.ended(),
                 Step::Over(ended) => return Ok(ended),
             },
-            end = &mut one, if here.exit.is_none() => {
+            end = &mut one, if !here.has_exited() => {
                 here.exited(end);
                 join.near_is_gone();
             }
-            end = &mut other, if there.exit.is_none() => {
+            end = &mut other, if !there.has_exited() => {
                 there.exited(end);
                 join.far_has_left();
             }
-            () = Held::due(here.drained_by) => {
-                here.drained_by = None;
+            () = here.due() => if here.is_drained() {
                 join.near_has_ended();
-            }
-            () = Held::due(there.drained_by) => {
-                there.drained_by = None;
+            },
+            () = there.due() => if there.is_drained() {
                 join.far_has_ended();
-            }
-            () = Held::due(overdue(&here)) => {}
-            () = Held::due(overdue(&there)) => {}
+            },
         }
-        if here.passes(join.far_may_send())? {
+        if passes(&mut here, join.far_may_send())? {
             join.pass_end_on();
         }
-        if there.passes(join.near_may_send())? {
+        if passes(&mut there, join.near_may_send())? {
             join.pass_far_end_on();
         }
     }
@@ -208,13 +185,22 @@ const SIGPIPE: u8 = 13;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// An open end of the pipe; a subprocess stays with it.
-struct End {
+pub(crate) struct End {
     // Dropped first: a command is killed before its pipes close, and takes a cut for no end.
     child: Option<Watched>,
     onion: Onion<Stream>,
 }
 
 impl End {
+    /// One that somebody has connected.
+    pub(crate) fn accepted(mut stream: Stream) -> Self {
+        stream.cut_when_dropped(true);
+        Self {
+            child: None,
+            onion: Onion::new(stream),
+        }
+    }
+
     fn reader(&self, address: &Endpoint) -> Reader {
         match address.target() {
             _ if self.child.is_some() => Reader::Command,
@@ -250,11 +236,21 @@ async fn open(
     trust: &Trust,
     identity: Option<&Identity>,
 ) -> Result<End, Failure> {
-    let mut stream = transports::dial(address).await?;
+    let stream = transports::dial(address).await?;
+    dressed(stream, address, trust, identity).await
+}
+
+/// A dialled stream with the layers of its address.
+pub(crate) async fn dressed(
+    mut stream: Stream,
+    address: &Endpoint,
+    trust: &Trust,
+    identity: Option<&Identity>,
+) -> Result<End, Failure> {
     stream.remarks().iter().for_each(say);
     let child = stream
         .take_child()
-        .map(|c| Watched::start(c, address.to_string()));
+        .map(|c| Watched::start(c, address.to_string()).whole());
     if address.layers().iter().any(|layer| layer.is_link()) {
         stream = linked(stream, address);
     }

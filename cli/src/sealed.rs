@@ -17,8 +17,8 @@ use tokio::time::{sleep, timeout};
 use crate::args::{self, Service, Target};
 use crate::child::Watched;
 use crate::exit::{Code, Failure, say};
+use crate::limits::{DRAIN, HELD};
 use crate::log::say_of;
-use crate::near::{DRAIN, HELD};
 use crate::node::Mesh;
 use crate::service::cost;
 use crate::{id, node};
@@ -171,7 +171,7 @@ async fn through(
     // Dropped before the stream: it is killed before its pipes close.
     let child = stream.take_child();
     let child = child
-        .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| ())));
+        .map(|child| Watched::serving(child, name.to_owned(), call.sender(), Box::new(|_| None)));
     let exited = async {
         match &child {
             Some(child) => drop(child.ended().await),

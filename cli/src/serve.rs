@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::args;
 use crate::events::Report;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::node::{self, Bound, Mesh};
 use crate::sealed;
@@ -58,6 +58,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mut config = node::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
+    node::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
     node::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     if let Some(gate) = &args.gate {
         gate.apply(&mut config.gate);
@@ -155,6 +156,8 @@ async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(),
                         say_listening(&listener, id);
                         listener
                     }
+                    // That is passed on.
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
                     // Only of a node that is shut down.
                     Err(_) => return Ok(()),
                 },
@@ -164,13 +167,15 @@ async fn all_ended(bound: Vec<Bound>, id: PeerId, report: &Report) -> Result<(),
     }
     let mut result = Ok(());
     while let Some(end) = ends.join_next().await {
-        if let Ok(Err(end)) = end {
-            let failure = report.ended(end);
-            if !ends.is_empty() {
-                say(format_args!("cepa: {failure}"));
-            }
-            result = result.and(Err(failure));
+        let failure = match exit::joined(end) {
+            Ok(Ok(())) => continue,
+            Ok(Err(end)) => report.ended(end),
+            Err(failure) => failure,
+        };
+        if !ends.is_empty() {
+            say(format_args!("cepa: {failure}"));
         }
+        result = result.and(Err(failure));
     }
     result
 }

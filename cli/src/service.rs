@@ -29,20 +29,15 @@ use crate::args::{Service, Target};
 use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
-use crate::demo;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{Code, Failure, UNREACHABLE, say};
+use crate::layer_echo;
 use crate::log::say_once_a_minute;
-use crate::near::Near;
+use crate::near::{Near, Wire};
+use crate::node::raised_by;
 use crate::piece::{self, Piece};
-use crate::splice::Ended;
-use crate::told::broke_off;
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
-
-/// What a peer reads where the address behind a service can't be opened.
-const UNREACHABLE: &str =
-    "the service cannot be reached at the moment; the log of who offers it says why";
 
 /// What somebody at a console reads where the command has no terminal.
 const NO_TERMINAL: &str =
@@ -129,15 +124,16 @@ impl Services {
         service: &Service,
         access: Access,
     ) -> Result<(), Failure> {
-        let (this, target) = (Arc::clone(self), service.target.clone());
-        let offered = (target.clone(), access.clone());
+        let offered = (service.target.clone(), access.clone());
         self.list().insert(service.name.clone(), offered);
-        // Whoever names none gets the only one.
-        let name = service.name.clone();
-        let serve = move |call: Call| {
-            let (this, target) = (Arc::clone(&this), target.clone());
-            let name = name.clone();
-            async move { this.serve(call, &name, target).await }
+        // Whoever names none gets the only one. Shared: each substream that is served holds it.
+        let (this, service) = (Arc::clone(self), Arc::new(service.clone()));
+        let serve = {
+            let service = Arc::clone(&service);
+            move |call: Call| {
+                let (this, service) = (Arc::clone(&this), Arc::clone(&service));
+                async move { this.serve(call, &service.name, &service.target).await }
+            }
         };
         node.serve(&service.name, access, serve)
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
@@ -155,10 +151,10 @@ impl Services {
     }
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
-    async fn serve(&self, call: Call, name: &str, target: Target) {
+    async fn serve(&self, call: Call, name: &str, target: &Target) {
         let peer = call.peer().id();
         // There may be thousands, so each is as large as what it does.
-        let serving: BoxFuture<'_, Result<(), String>> = match &target {
+        let serving: BoxFuture<'_, Result<(), String>> = match target {
             Target::Echo => Box::pin(self.echo(call)),
             Target::Demo => Box::pin(self.demo(call)),
             Target::Forward(to) => Box::pin(async move {
@@ -175,13 +171,13 @@ impl Services {
     }
 
     async fn echo(&self, call: Call) -> Result<(), String> {
-        let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
-        echo(far, memory, || ()).await
+        let (mut far, memory, _share) = Box::pin(self.accept_held(call)).await?;
+        echo(&mut far, |far| far.wire_mut(), memory, || ()).await
     }
 
     async fn demo(&self, call: Call) -> Result<(), String> {
         let (far, _memory, _share) = self.accept_held(call).await?;
-        demo::peer::serve(far, &self.inner).await
+        layer_echo::serve(far, &self.inner).await
     }
 
     /// The same, with messages beside the bytes.
@@ -228,12 +224,17 @@ impl Services {
     }
 
     async fn dial(&self, name: &str, to: &Endpoint, call: Call) -> Result<(), String> {
-        let (call, _share) = Box::pin(held(call, cost(to))).await?;
-        let peer = (call.session().clone(), call.memory().clone());
-        let terminal = Terminal::default();
-        let near = Box::pin(Near::open(name, to, &terminal, &peer, None)).await;
-        let (call, near) = Box::pin(opened(call, near)).await?;
-        let far = Box::pin(self.accept(call)).await?;
+        // Of what it takes to open it nothing is left while it is served.
+        let opens = async {
+            let (call, share) = held(call, cost(to)).await?;
+            let peer = (call.session().clone(), call.memory().clone());
+            let terminal = Terminal::default();
+            let near = Near::open(name, to, &terminal, &peer, None).await;
+            let (call, near) = opened(call, near).await?;
+            let far = self.accept(call).await?;
+            Ok::<_, String>((Box::new(near), Box::new(far), share))
+        };
+        let (near, far, _share) = Box::pin(opens).await?;
         near.serve(to, far, |far| far.wire_mut()).await
     }
 
@@ -242,12 +243,17 @@ impl Services {
         // The messages wait until there is a substream to send them on.
         let framed = |far| Framed::new(far, Box::new(|_| ())).with_chunk(wire::BULK_MAX);
         let Target::Dial(to) = target else {
-            let (far, memory, _share) = self.accept_held(call).await?;
-            let far = framed(far);
+            let (far, memory, _share) = Box::pin(self.accept_held(call)).await?;
+            let mut far = framed(far);
             let outbox = far.outbox();
-            return echo(far, memory, || {
-                outbox.push(Message::Ended(Status::Exited(0)));
-            })
+            return echo(
+                &mut far,
+                |far| far.inner_mut().wire_mut(),
+                memory,
+                || {
+                    outbox.push(Message::Ended(Status::Exited(0)));
+                },
+            )
             .await;
         };
         let (call, _share) = Box::pin(held(call, cost(to))).await?;
@@ -261,7 +267,9 @@ impl Services {
             near.tell(Message::Terminal(terminal));
         }
         let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
-        near.serve(to, far, |far| far.inner_mut().wire_mut()).await
+        Box::new(near)
+            .serve(to, Box::new(far), |far| far.inner_mut().wire_mut())
+            .await
     }
 
     /// A service at somebody's terminal.
@@ -275,9 +283,14 @@ impl Services {
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
         let Target::Dial(to) = target else {
             let outbox = served.outbox();
-            return echo(served.far, peer.1, || {
-                outbox.push(Message::Ended(Status::Exited(0)));
-            })
+            return echo(
+                &mut served.far,
+                |far| far.inner_mut().wire_mut(),
+                peer.1,
+                || {
+                    outbox.push(Message::Ended(Status::Exited(0)));
+                },
+            )
             .await;
         };
         let outbox = served.outbox();
@@ -289,12 +302,12 @@ impl Services {
             Ok(share) => share,
             Err(exceeded) => {
                 failed(exceeded.to_string()).await;
-                return Err(exceeded.to_string());
+                return Err(exceeded.to_string() + raised_by(&exceeded));
             }
         };
         let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
-        let mut near = match opened {
-            Ok(near) => near,
+        let near = match opened {
+            Ok(near) => near.at_console(),
             Err(e) => {
                 // What exactly is wrong here is for the operator, not for the peer.
                 failed(UNREACHABLE.to_owned()).await;
@@ -305,15 +318,9 @@ impl Services {
         if near.stream.control().is_none() && is_command(to) {
             near.tell(Message::Stderr(NO_TERMINAL.to_owned()));
         }
-        let ended = near.join(&mut served.far).await;
-        if let Ok(Ended::Near(e)) = &ended {
-            outbox.push(Message::Ended(broke_off()));
-            let _ = tokio::time::timeout(PARTING, served.far.shutdown()).await;
-            return Err(format!("{to}: {e}"));
-        }
-        // Whoever sat there has left: nothing that belongs to the terminal may stay.
-        near.hang_up().await;
-        ended.map(|_| ())
+        Box::new(near)
+            .serve(to, Box::new(served.far), |far| far.inner_mut().wire_mut())
+            .await
     }
 }
 
@@ -323,10 +330,18 @@ async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
         Ok(share) => Ok((call, share)),
         Err(exceeded) => {
             let reason = exceeded.to_string();
-            let _ = call.refuse(&reason).await;
-            Err(reason)
+            refuse(call, &reason).await;
+            Err(reason + raised_by(&exceeded))
         }
     }
+}
+
+/// Refuses what might be had later; in a form of the service that says so, for the form is there.
+async fn refuse(call: Call, reason: &str) {
+    let framed = [wire::PREFIX, wire::EXEC_PREFIX];
+    let framed = framed.iter().any(|form| call.service().starts_with(form));
+    let not_now = if framed { wire::NOT_NOW } else { "" };
+    let _ = call.refuse(&format!("{not_now}{reason}")).await;
 }
 
 /// The call with what was opened for it; refused where it was not.
@@ -335,7 +350,7 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
         Ok(near) => Ok((call, near)),
         Err(e) => {
             // What exactly is wrong here is for the operator, not for the peer.
-            let _ = call.refuse(UNREACHABLE).await;
+            refuse(call, UNREACHABLE).await;
             Err(e.to_string())
         }
     }
@@ -389,14 +404,17 @@ fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
     call.hold(cost(to))
 }
 
-/// Sends back what comes, until it ends; `end` comes before the end of what is sent.
-async fn echo(
-    mut far: impl AsyncRead + AsyncWrite + Unpin,
+/// Sends back what comes, until it ends, and waits until it was taken; `end` comes before the end of what is sent.
+async fn echo<F: AsyncRead + AsyncWrite + Unpin>(
+    far: &mut F,
+    wire: Wire<F>,
     memory: ReceivePool,
     end: impl Fn(),
 ) -> Result<(), String> {
-    let echoed = piece::echo(&mut far, Piece::counted(memory)).await;
+    let echoed = piece::echo(far, Piece::counted(memory)).await;
     echoed.map_err(|e| e.to_string())?;
     end();
-    far.shutdown().await.map_err(|e| e.to_string())
+    far.shutdown().await.map_err(|e| e.to_string())?;
+    let _ = wire(far).drained(None).await;
+    Ok(())
 }

@@ -1,7 +1,12 @@
-//! SIGINT and SIGTERM: both ask for an orderly end; SIGHUP, where somebody watches for it, to read the configuration again.
+//! SIGINT, SIGTERM, SIGQUIT and SIGHUP: all ask for an orderly end, in which commands are killed before their pipes close; SIGHUP,
+//! where somebody watches for it, to read the configuration again. Where it is ignored, as under nohup, it stays so.
 
 use std::future::pending;
+#[cfg(unix)]
+use std::{future::poll_fn, task::Poll};
 
+#[cfg(unix)]
+use cepa::transports::hang_up_is_ignored;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,45 +23,60 @@ pub(crate) enum Asked {
 /// Where signals cannot be watched their default action stays, which ends the process too.
 #[cfg(unix)]
 pub(crate) struct Signals {
-    interrupt: Option<Signal>,
-    terminate: Option<Signal>,
-    hangup: Option<Signal>,
+    ends: Vec<(u8, Signal)>,
+    reload: Option<Signal>,
+}
+
+#[cfg(unix)]
+fn watched(kind: SignalKind) -> Option<(u8, Signal)> {
+    let number = u8::try_from(kind.as_raw_value()).ok()?;
+    Some((number, signal(kind).ok()?))
 }
 
 #[cfg(unix)]
 impl Signals {
     pub(crate) fn watch() -> Self {
-        Self {
-            interrupt: signal(SignalKind::interrupt()).ok(),
-            terminate: signal(SignalKind::terminate()).ok(),
-            hangup: None,
+        let mut signals = Self::with(None);
+        if !hang_up_is_ignored() {
+            signals.ends.extend(watched(SignalKind::hangup()));
         }
+        signals
     }
 
-    /// As [`watch`](Self::watch), for who reads its configuration again when the terminal hangs up; for
-    /// everybody else SIGHUP is the end that it has always been.
+    /// As [`watch`](Self::watch), for who reads its configuration again at SIGHUP.
     pub(crate) fn watch_with_reload() -> Self {
+        Self::with(signal(SignalKind::hangup()).ok())
+    }
+
+    fn with(reload: Option<Signal>) -> Self {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::quit(),
+        ];
         Self {
-            hangup: signal(SignalKind::hangup()).ok(),
-            ..Self::watch()
+            ends: kinds.into_iter().filter_map(watched).collect(),
+            reload,
         }
     }
 
     /// Waits for the next SIGHUP and an end alike. Cancel safe.
     pub(crate) async fn next(&mut self) -> Asked {
+        let Self { ends, reload } = self;
         tokio::select! {
-            () = one(self.interrupt.as_mut()) => Asked::ToEnd,
-            () = one(self.terminate.as_mut()) => Asked::ToEnd,
-            () = one(self.hangup.as_mut()) => Asked::ToReload,
+            _ = one_of(ends) => Asked::ToEnd,
+            () = one(reload.as_mut()) => Asked::ToReload,
         }
     }
 
     /// Waits until one has come. Cancel safe.
     pub(crate) async fn asked_to_end(&mut self) {
-        tokio::select! {
-            () = one(self.interrupt.as_mut()) => {}
-            () = one(self.terminate.as_mut()) => {}
-        }
+        self.ended_by().await;
+    }
+
+    /// The same; gives its number.
+    pub(crate) async fn ended_by(&mut self) -> u8 {
+        one_of(&mut self.ends).await
     }
 }
 
@@ -68,6 +88,19 @@ async fn one(signal: Option<&mut Signal>) {
         return;
     }
     pending::<()>().await;
+}
+
+#[cfg(unix)]
+async fn one_of(signals: &mut [(u8, Signal)]) -> u8 {
+    poll_fn(|cx| {
+        for (number, signal) in &mut *signals {
+            if let Poll::Ready(Some(())) = signal.poll_recv(cx) {
+                return Poll::Ready(*number);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// As above, for systems that know Ctrl-C only.
@@ -93,5 +126,10 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;
         }
+    }
+
+    pub(crate) async fn ended_by(&mut self) -> u8 {
+        self.asked_to_end().await;
+        2
     }
 }

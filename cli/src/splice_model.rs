@@ -2,7 +2,8 @@
 //!
 //! A [`Wire`] is the end of a stream that a splice holds, a [`Party`] whoever is at its other end. What differs between the kinds is
 //! what Linux tells of an end that is none: of a reset TCP tells once and then shows an end, whoever asks first; a Unix socket
-//! does so where something was left unread, and has no reset of its own; pipes have neither; a substream tells the truth, each time. The model
+//! does so where something was left unread, and has no reset of its own, unless it is framed and says its ends; pipes have neither; a substream tells
+//! the truth, each time. The model
 //! knows nothing of the code: it looks at what each party did and has seen.
 
 use std::collections::VecDeque;
@@ -16,23 +17,25 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::join::{Join, Leaves};
+use crate::join::{Join, Leaves, Step};
 use crate::splice::{Ended, Reader, Told, Verdict, lost, verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Tcp,
     Unix,
+    Framed,
     Exec,
     Stdio,
     Substream,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Tcp,
     Kind::Unix,
+    Kind::Framed,
     Kind::Exec,
     Kind::Stdio,
     Kind::Substream,
@@ -71,6 +74,8 @@ struct State {
     answered: bool,
     /// The splice has cut it.
     cut_by_splice: bool,
+    /// It is told of a party that is gone.
+    tells: bool,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -102,13 +107,19 @@ impl State {
                 "reset by the peer",
             ));
         }
+        if self.kind == Kind::Framed {
+            return Some(io::ErrorKind::UnexpectedEof.into());
+        }
         (!std::mem::replace(&mut self.cut_told, true))
             .then(|| Self::system(rustix::io::Errno::CONNRESET))
     }
 
     /// Takes what is written, as far as there is room.
     fn take(&mut self, data: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(e) = self.told() {
+        // A framed socket's end tells who reads.
+        if self.kind != Kind::Framed
+            && let Some(e) = self.told()
+        {
             return Poll::Ready(Err(e));
         }
         if self.to_party.gone {
@@ -136,10 +147,28 @@ impl State {
 /// The splice's end.
 struct Wire(Shared);
 
-/// What is told of beside reading and writing is for `tests/hang_up.rs`.
+/// As the kinds tell of it, where the case has it so: a TCP connection that was closed without a word is not missed soon, a command by its
+/// exit alone.
 impl Leaves for Wire {
-    fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
-        Poll::Pending
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        let mut state = self.0.lock().unwrap();
+        let gone = match state.kind {
+            _ if !state.tells => None,
+            Kind::Exec => None,
+            Kind::Stdio => state
+                .to_party
+                .gone
+                .then(|| State::system(rustix::io::Errno::PIPE)),
+            _ if reading => None,
+            _ if state.cut => Some(io::ErrorKind::ConnectionReset.into()),
+            Kind::Unix if state.to_party.gone => Some(io::ErrorKind::BrokenPipe.into()),
+            _ => None,
+        };
+        let Some(gone) = gone else {
+            state.to_party.wakers.push(cx.waker().clone());
+            return Poll::Pending;
+        };
+        Poll::Ready(gone)
     }
 }
 
@@ -163,8 +192,9 @@ impl AsyncRead for Wire {
             state.wake();
             return Poll::Ready(Ok(()));
         }
-        // Behind its end, a substream's reset says only that it takes no more.
-        if !(state.kind == Kind::Substream && state.to_splice.ended)
+        // Behind its end, a substream's reset says only that it takes no more; so does what a framed socket does.
+        let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
+        if !(says_ends && state.to_splice.ended)
             && let Some(e) = state.told()
         {
             return Poll::Ready(Err(e));
@@ -230,7 +260,7 @@ impl Drop for Wire {
         state.to_splice.gone = true;
         match state.kind {
             Kind::Tcp => state.cut_by_splice |= unread,
-            Kind::Substream => state.cut_by_splice |= !state.to_party.ended,
+            Kind::Framed | Kind::Substream => state.cut_by_splice |= !state.to_party.ended,
             _ => {}
         }
         state.to_party.ended = true;
@@ -298,6 +328,7 @@ impl Party {
         let unread = !state.to_party.bytes.is_empty();
         match state.kind {
             Kind::Tcp | Kind::Unix => state.cut |= unread,
+            Kind::Framed => state.cut |= !state.to_splice.ended,
             Kind::Substream => state.cut |= !state.to_splice.ended || unread,
             Kind::Exec | Kind::Stdio => {}
         }
@@ -396,6 +427,7 @@ fn stream(kind: Kind, room: usize, step: usize, buffered: bool) -> (Wire, Party)
         cut_told: false,
         answered: false,
         cut_by_splice: false,
+        tells: false,
     }));
     (Wire(Arc::clone(&state)), Party(state))
 }
@@ -405,19 +437,85 @@ fn tell(wire: Wire, told: Told) {
     {
         let mut state = wire.0.lock().unwrap();
         let ended = state.to_party.ended;
+        let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
         state.cut_by_splice |= match told {
             Told::End => false,
             // Its end is before it.
-            Told::Unwanted => state.kind == Kind::Substream && !ended,
-            Told::Cut => state.kind != Kind::Substream || !ended,
+            Told::Unwanted => says_ends && !ended,
+            Told::Cut => !says_ends || !ended,
         };
     }
     drop(wire);
 }
 
+/// Whose splice it is: what it wants of its ends.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    /// Both ways, each to its end.
+    Pipe,
+    /// Nothing without the near end: `forward`.
+    Forward,
+    /// The near end is standard input and output: `connect`. `with_far`: the far end ends everything.
+    Connect { with_far: bool },
+}
+
+/// A random splice.
+#[derive(Clone, Copy, Debug)]
+struct Splice {
+    owner: Owner,
+    /// How long an end is held back, of the near stream and of the far one.
+    held: [Option<Duration>; 2],
+}
+
+const PIPE: Splice = Splice {
+    owner: Owner::Pipe,
+    held: [None, None],
+};
+
+impl Splice {
+    async fn run(self, near: &mut Wire, far: &mut Wire) -> Ended {
+        let mut join = Join::new(near, far);
+        join = match self.owner {
+            Owner::Pipe => join,
+            Owner::Forward => join.end_with_near(),
+            Owner::Connect { with_far } => join
+                .end_with_near()
+                .end_with_reader()
+                .end_with_far(with_far),
+        };
+        if self.held[0].is_some() {
+            join = join.hold_near_end();
+        }
+        if self.held[1].is_some() {
+            join = join.hold_far_end();
+        }
+        let mut until = [None; 2];
+        loop {
+            let next = until.iter().flatten().min().copied();
+            tokio::select! {
+                step = join.step() => match step {
+                    Step::NearEnded => until[0] = self.held[0].map(|held| Instant::now() + held),
+                    Step::FarEnded => until[1] = self.held[1].map(|held| Instant::now() + held),
+                    Step::Over(ended) => return ended,
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    if until[0] == next {
+                        until[0] = None;
+                        join.pass_end_on();
+                    } else {
+                        until[1] = None;
+                        join.pass_far_end_on();
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// One side of a random splice.
 #[derive(Clone, Debug)]
 struct Side {
+    tells: bool,
     kind: Kind,
     room: usize,
     step: usize,
@@ -440,14 +538,21 @@ struct Outcome {
     ended: bool,
     /// It was cut from its side, or has closed.
     left: bool,
+    cut: bool,
+    /// It takes longer to read than what is left of a cut stream is waited for.
+    slow: bool,
 }
 
-async fn run(near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
-    let open = |side: &Side| stream(side.kind, side.room, side.step, side.buffered);
+async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
+    let open = |side: &Side| {
+        let (wire, party) = stream(side.kind, side.room, side.step, side.buffered);
+        wire.0.lock().unwrap().tells = side.tells;
+        (wire, party)
+    };
     let ((mut n, near_party), (mut f, far_party)) = (open(near), open(far));
     let states = [Arc::clone(&n.0), Arc::clone(&f.0)];
     let splice = async {
-        let ended = Join::new(&mut n, &mut f).run().await;
+        let ended = splice.run(&mut n, &mut f).await;
         let Verdict { near, far } = verdict(&ended);
         tell(n, near);
         tell(f, far);
@@ -458,10 +563,10 @@ async fn run(near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
     };
     let ((ended, told), a, b) =
         tokio::join!(splice, live(&near_party, near), live(&far_party, far));
-    let outcome = |at: usize, (got, saw): (Vec<u8>, Saw), kind| {
+    let outcome = |at: usize, (got, saw): (Vec<u8>, Saw), side: &Side| {
         let state = states[at].lock().unwrap();
         Outcome {
-            kind,
+            kind: side.kind,
             got,
             saw,
             told: told[at],
@@ -469,20 +574,27 @@ async fn run(near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
             taken: state.to_splice.taken,
             ended: state.to_splice.ended,
             left: state.cut || state.to_party.gone,
+            cut: state.cut,
+            slow: side.pause >= SLOW,
         }
     };
-    let outcomes = [outcome(0, a, near.kind), outcome(1, b, far.kind)];
+    let outcomes = [outcome(0, a, near), outcome(1, b, far)];
     (ended, outcomes)
 }
 
 /// What must hold of what one party said and the other one has got.
-fn check(from: &Outcome, to: &Outcome) -> Result<(), TestCaseError> {
+///
+/// `all_wanted`: neither end may end everything before it has taken all of the other.
+fn check(from: &Outcome, to: &Outcome, all_wanted: bool) -> Result<(), TestCaseError> {
     let sent: Vec<u8> = (0..from.wrote).map(pattern).collect();
     prop_assert!(sent.starts_with(&to.got), "what comes is what was said");
     let clean = to.saw == Saw::End && to.told != Told::Cut;
     if clean {
         prop_assert!(from.ended, "a clean end where there was none");
         prop_assert_eq!(to.got.len(), from.wrote, "a clean end before all had come");
+    }
+    if !all_wanted || from.cut && to.slow {
+        return Ok(());
     }
     // Who listens to the end gets what was taken for it, unless it is killed over it.
     let killed = to.kind == Kind::Exec && to.saw == Saw::Cut;
@@ -511,24 +623,43 @@ fn side() -> impl Strategy<Value = Side> {
         prop::sample::select(KINDS.to_vec()),
         1..300_usize,
         1..200_usize,
-        any::<bool>(),
+        any::<(bool, bool)>(),
         prop::collection::vec(act(), 0..7),
-        0..30_u64,
+        prop_oneof![7 => 0..30_u64, 1 => Just(SLOW)],
         1..200_usize,
     )
-        .prop_map(|(kind, room, step, buffered, acts, pause, some)| Side {
-            kind,
-            room,
-            step,
-            buffered,
-            acts,
-            pause,
-            some,
-        })
+        .prop_map(
+            |(kind, room, step, (buffered, tells), acts, pause, some)| Side {
+                tells,
+                kind,
+                room,
+                step,
+                buffered,
+                acts,
+                pause,
+                some,
+            },
+        )
 }
 
+fn splice() -> impl Strategy<Value = Splice> {
+    let owner = prop_oneof![
+        2 => Just(Owner::Pipe),
+        1 => Just(Owner::Forward),
+        2 => any::<bool>().prop_map(|with_far| Owner::Connect { with_far }),
+    ];
+    let held = || prop::option::of((0..2000_u64).prop_map(Duration::from_millis));
+    (owner, held(), held()).prop_map(|(owner, near, far)| Splice {
+        owner,
+        held: [near, far],
+    })
+}
+
+/// A pause of a slow reader, ms: longer than any limit of a join.
+const SLOW: u64 = 60_000;
+
 /// More virtual time than any script takes.
-const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -543,12 +674,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_taken_is_lost_and_no_end_is_made_up(near in side(), far in side()) {
-        let over = in_virtual_time(async { timeout(FOR_EVER, run(&near, &far)).await });
+    fn nothing_taken_is_lost_and_no_end_is_made_up(splice in splice(), mut near in side(), mut far in side()) {
+        if let Owner::Connect { .. } = splice.owner {
+            (near.kind, far.kind) = (Kind::Stdio, Kind::Substream);
+        }
+        let over = in_virtual_time(async { timeout(FOR_EVER, run(splice, &near, &far)).await });
         let Ok((ended, [one, two])) = over else {
             return Err(TestCaseError::fail("it does not end"));
         };
-        check(&one, &two).and_then(|()| check(&two, &one)).map_err(|e| TestCaseError::fail(format!("{e}: {ended:?}\n{one:?}\n{two:?}")))?;
+        // Of a near end that has left, or where the far one ends everything, the rest is not wanted.
+        let all = match splice.owner {
+            Owner::Pipe => true,
+            Owner::Connect { with_far: true } => false,
+            Owner::Forward | Owner::Connect { .. } => !one.left,
+        };
+        check(&one, &two, all).and_then(|()| check(&two, &one, true)).map_err(|e| TestCaseError::fail(format!("{e}: {ended:?}\n{one:?}\n{two:?}")))?;
     }
 }
 
@@ -575,7 +715,9 @@ fn manners(kind: Kind) -> &'static [(Manner, &'static str)] {
             (Manner::Leaves, "closes"),
             (Manner::Cut, "is reset"),
         ],
-        Kind::Unix | Kind::Stdio => &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")],
+        Kind::Unix | Kind::Framed | Kind::Stdio => {
+            &[(Manner::Ends, "ends"), (Manner::Leaves, "closes")]
+        }
         Kind::Exec => &[
             (Manner::Ends, "ends"),
             (Manner::Leaves, "exits with 0"),
@@ -599,6 +741,7 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
         Manner::Cut => Act::Cut,
     });
     let one = Side {
+        tells: false,
         kind,
         room: 300,
         step: 100,
@@ -619,7 +762,7 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
     };
     // A command that has failed cuts both ends, whatever its pipes looked like (`pipe.rs`, `near.rs`).
     let failed = kind == Kind::Exec && manner == Manner::Cut;
-    let (ended, [_, saw]) = in_virtual_time(run(&one, &other));
+    let (ended, [_, saw]) = in_virtual_time(run(PIPE, &one, &other));
     let told = if failed { Told::Cut } else { saw.told };
     let word = match (told, saw.saw, to) {
         (Told::Cut, _, Kind::Unix | Kind::Stdio) => "(end)",
@@ -659,6 +802,7 @@ fn what_is_told_is_the_documented_table() {
         "inflight",
         "tcp",
         "unix",
+        "framed",
         "exec",
         "stdio",
         "substream",
@@ -675,7 +819,7 @@ fn what_is_told_is_the_documented_table() {
                     .iter()
                     .map(|to| cell(kind, *manner, flight, *to))
                     .collect();
-                let exits: Vec<&str> = told.iter().take(4).map(|(_, exit)| exit.as_str()).collect();
+                let exits: Vec<&str> = told.iter().take(5).map(|(_, exit)| exit.as_str()).collect();
                 assert!(
                     exits.windows(2).all(|two| two[0] == two[1]),
                     "{kind:?} {how} {word}: {exits:?}"

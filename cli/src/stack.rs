@@ -12,14 +12,9 @@ use cepa::transports::{self, Endpoint, Layer, Target};
 
 use crate::exit::{Code, Failure, say};
 
-/// The library's defaults, but for two of a substream's time limits and the number of those that are opened here. A command may think for hours
-/// between the end of its input and its first word of output, and a reader may stop for as long
-/// (a pager); neither is a fault that data should be cut for. Whether the peer still lives, the
-/// session's own keepalive finds out. A crowd at a forward is bounded by descriptors.
+/// The library's defaults, but for the number of substreams that are opened here: a crowd at a forward is bounded by descriptors.
 pub(crate) fn of(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> StackConfig {
     let mut config = StackConfig::new(identity.clone(), trust);
-    config.mux.stream_timeouts.half_closed = None;
-    config.mux.stream_timeouts.write_stalled = None;
     let outbound = &mut config.mux.max_outbound_streams;
     *outbound = (*outbound).max(connections());
     config

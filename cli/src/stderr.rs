@@ -1,22 +1,30 @@
 //! Standard error, written by a thread of its own: a pipe that nobody reads, or a terminal that was stopped with ^S, holds up that
-//! thread and nothing else. Lines wait in a queue of fixed length; when it is full they are dropped, and counted in the
-//! next one that there is room for.
+//! thread and nothing else. Lines wait in a queue of bounded size; when it is full they are dropped, and counted in a line behind
+//! the last one that there was room for. Who passes on lines of a command waits for [`room`] first, for as long as somebody reads.
 //!
 //! While a console has the terminal, a line feed alone does not go to the start of the line, so lines end with CR LF then. The thread
 //! asks when it writes, and not when a line is queued: the terminal may have changed in between.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{LazyLock, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Lines that wait, of at most 16 KiB each.
-const LINES: usize = 256;
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
-/// Pause between two attempts to get into a full queue, at the end of the process.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Memory of the lines that wait, of at most 16 KiB each.
+const MOST: usize = 512 * 1024;
+/// Up to here there is room for as much as comes at once.
+const ROOM: usize = MOST / 4;
+/// What a line costs beside its text.
+const LINE: usize = 64;
+/// How long room is waited for while nobody reads.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 enum Item {
     Text(Vec<u8>),
@@ -24,7 +32,32 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+#[derive(Default)]
+struct Waiting {
+    items: VecDeque<Item>,
+    size: usize,
+    /// Lines that there was no room for.
+    dropped: u64,
+    /// Items that were written, ever.
+    written: u64,
+    /// Room was waited for in vain since one was written.
+    stalled: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+    /// One was written.
+    moved: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Counts are whole after every statement.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Whether standard error is a terminal that is raw, or about to be.
 static RAW: AtomicBool = AtomicBool::new(false);
@@ -57,10 +90,14 @@ fn ended(text: Vec<u8>, raw: bool) -> Vec<u8> {
 }
 
 /// `None` where no thread could be started: then the caller writes.
-static QUEUE: LazyLock<Option<SyncSender<Item>>> = LazyLock::new(|| {
-    let (queue, items) = sync_channel(LINES);
+static QUEUE: LazyLock<Option<Arc<Queue>>> = LazyLock::new(|| {
+    let queue = Arc::new(Queue::default());
     let thread = thread::Builder::new().name("stderr".to_owned());
-    thread.spawn(move || run(&items)).is_ok().then_some(queue)
+    let of_thread = Arc::clone(&queue);
+    thread
+        .spawn(move || run(&of_thread))
+        .is_ok()
+        .then_some(queue)
 });
 
 /// Writes whole lines; never waits for who reads them. A closed standard error is nobody's error.
@@ -69,43 +106,116 @@ pub(crate) fn write(text: Vec<u8>) {
         let _ = io::stderr().write_all(&text);
         return;
     };
-    if let Err(TrySendError::Full(_)) = queue.try_send(Item::Text(text)) {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
+    let mut waiting = queue.lock();
+    let size = text.len() + LINE;
+    if waiting.size + size > MOST {
+        waiting.dropped += 1;
+        return;
     }
+    waiting.size += size;
+    waiting.items.push_back(Item::Text(text));
+    drop(waiting);
+    queue.more.notify_one();
 }
 
-/// Waits until everything was written, but no longer than this.
+/// Waits until there is room for many lines, unless nobody reads for long: what is written then may be dropped. To be called
+/// inside the runtime.
+pub(crate) fn room() -> BoxFuture<'static, ()> {
+    Box::pin(async {
+        let Some(queue) = &*QUEUE else {
+            return;
+        };
+        loop {
+            let moved = queue.moved.notified();
+            let before = {
+                let waiting = queue.lock();
+                if waiting.size <= ROOM || waiting.stalled {
+                    return;
+                }
+                waiting.written
+            };
+            if timeout(PATIENCE, moved).await.is_err() {
+                let mut waiting = queue.lock();
+                waiting.stalled = waiting.written == before;
+            }
+        }
+    })
+}
+
+/// Waits until everything was written, as long as some of it is within each such time.
 pub(crate) fn flush(within: Duration) {
-    let until = Instant::now() + within;
     let Some(queue) = &*QUEUE else {
         return;
     };
     let (done, written) = mpsc::sync_channel(1);
-    let mut item = Item::Flush(done);
-    while let Err(TrySendError::Full(back)) = queue.try_send(item) {
-        if Instant::now() >= until {
-            return;
+    queue.lock().items.push_back(Item::Flush(done));
+    queue.more.notify_one();
+    loop {
+        let before = queue.lock().written;
+        match written.recv_timeout(within) {
+            Err(RecvTimeoutError::Timeout) if queue.lock().written > before => {}
+            _ => return,
         }
-        item = back;
-        thread::sleep(PAUSE);
     }
-    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
-fn run(items: &Receiver<Item>) {
+/// So many lines, in words.
+pub(crate) fn lines(n: u64) -> String {
+    match n {
+        1 => "1 line".to_owned(),
+        n => format!("{n} lines"),
+    }
+}
+
+fn run(queue: &Queue) {
     let mut stderr = io::stderr();
-    while let Ok(item) = items.recv() {
-        let _ = match item {
-            // One write a line, so that lines of several processes do not mix.
-            Item::Text(text) => stderr.write_all(&ended(text, RAW.load(Ordering::SeqCst))),
-            Item::Flush(done) => done.send(()).map_err(|_| io::ErrorKind::BrokenPipe.into()),
+    let mut put = |text: Vec<u8>| {
+        // One write a line, so that lines of several processes do not mix.
+        let _ = stderr.write_all(&ended(text, RAW.load(Ordering::SeqCst)));
+    };
+    loop {
+        let (item, dropped) = {
+            let waiting = queue.lock();
+            let empty = |waiting: &mut Waiting| waiting.items.is_empty();
+            let waiting = queue.more.wait_while(waiting, empty);
+            let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            let Some(item) = waiting.items.pop_front() else {
+                continue;
+            };
+            // Behind all that there was room for.
+            let last = !matches!(waiting.items.front(), Some(Item::Text(_)));
+            let dropped = if last {
+                std::mem::take(&mut waiting.dropped)
+            } else {
+                0
+            };
+            (item, dropped)
         };
-        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        let size = match item {
+            Item::Text(text) => {
+                let size = text.len() + LINE;
+                put(text);
+                size
+            }
+            Item::Flush(done) => {
+                let _ = done.send(());
+                0
+            }
+        };
         if dropped > 0 {
-            let line =
-                format!("({dropped} lines were dropped: nobody read standard error for a while)\n");
-            let _ = stderr.write_all(&ended(line.into_bytes(), RAW.load(Ordering::SeqCst)));
+            let were = if dropped == 1 { "was" } else { "were" };
+            let line = format!(
+                "({} {were} dropped: nobody read standard error for a while)\n",
+                lines(dropped)
+            );
+            put(line.into_bytes());
         }
+        let mut waiting = queue.lock();
+        waiting.size -= size;
+        waiting.written += 1;
+        waiting.stalled = false;
+        drop(waiting);
+        queue.moved.notify_waiters();
     }
 }
 

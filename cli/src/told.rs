@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A service of the tool is opened in the form that tells how it ended (`cepa.exec.NAME`, `cepa.console.NAME`; docs/PROTOCOL.md). A peer
-//! that refuses the form is asked for the service by its name alone; the failure of a command is a reset then.
+//! that refuses the form, and not only for now, is asked for the service by its name alone; the failure of a command is a reset then.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
@@ -18,6 +18,7 @@ use cepa::session::{OpenError, ServiceName, Session};
 use crate::console::framed::Framed;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure};
+use crate::stderr;
 
 /// What a service's peer reads behind its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,9 +146,18 @@ pub(crate) async fn open(
                     ),
                     Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
                 };
-                return Ok(Opened::Framed(Framed::new(far, Box::new(hear))));
+                let far = Framed::new(far, Box::new(hear)).paced(stderr::room);
+                return Ok(Opened::Framed(far));
             }
-            Err(OpenError::Refused { .. }) => {}
+            Err(OpenError::Refused { reason, .. }) => {
+                // By its name alone it might be had a moment later, and its status would be lost.
+                if let Some(reason) = reason.strip_prefix(wire::NOT_NOW) {
+                    return Err(OpenError::Refused {
+                        service: service.to_owned(),
+                        reason: reason.to_owned(),
+                    });
+                }
+            }
             Err(e) => return Err(e),
         }
     }

@@ -5,12 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::has_budget_remaining;
 
 use crate::piece::Piece;
 use crate::splice::is_end;
 
 /// Turns before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
+
+/// More than a pipe holds (Linux: 64 KiB, up to 1 MiB for who asks): what comes behind that was written later.
+const PIPE: usize = 1 << 20;
 
 /// One direction.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ pub(crate) struct Way {
     pub(crate) hold: bool,
     /// The reader is read after its end.
     pub(crate) read_on: bool,
-    /// Where nothing can be read for now, nothing more comes.
-    pub(crate) last: bool,
+    /// Where nothing can be read for now, nothing more comes, nor more than so many bytes.
+    last: Option<usize>,
     /// Writing to where this way reads has failed by a cut, so an end is none.
     pub(crate) cut: bool,
     pub(crate) state: State,
@@ -44,6 +48,14 @@ pub(crate) enum State {
     Left(io::Error),
 }
 
+/// What a read came to.
+enum Filled {
+    Some,
+    /// It was interrupted.
+    Nothing,
+    End,
+}
+
 impl Way {
     pub(crate) fn new() -> Self {
         Self {
@@ -52,7 +64,7 @@ impl Way {
             carried: 0,
             hold: false,
             read_on: false,
-            last: false,
+            last: None,
             cut: false,
             state: State::Copying,
         }
@@ -63,6 +75,11 @@ impl Way {
         if matches!(self.state, State::Held) {
             self.state = State::Closing;
         }
+    }
+
+    /// Who wrote what is read here is gone: what is on its way is all, though others may hold it open and write on.
+    pub(crate) fn ends_when_empty(&mut self) {
+        self.last.get_or_insert(PIPE);
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -147,20 +164,24 @@ impl Way {
                         State::Done
                     };
                 }),
-                State::ReadingOn => match self.poll_fill(cx, from) {
-                    Poll::Ready(result) => {
-                        result?;
-                        // What comes is for nobody.
-                        match self.piece.waiting().len() {
-                            0 => self.state = State::Done,
-                            n => self.piece.advance(n),
-                        }
+                State::ReadingOn => match ready!(self.poll_fill(cx, from))? {
+                    // What comes is for nobody.
+                    Filled::Some => {
+                        self.piece.advance(self.piece.waiting().len());
                         continue;
                     }
-                    Poll::Pending => return Poll::Pending,
+                    Filled::Nothing => continue,
+                    Filled::End => {
+                        self.state = State::Done;
+                        continue;
+                    }
                 },
                 State::Copying if !self.piece.waiting().is_empty() => self.poll_drain(cx, to),
                 State::Copying => match self.poll_fill(cx, from) {
+                    Poll::Ready(Ok(Filled::End)) => {
+                        self.ended();
+                        continue;
+                    }
                     Poll::Ready(result) => {
                         result?;
                         continue;
@@ -169,13 +190,21 @@ impl Way {
                     Poll::Pending if self.unflushed => match Pin::new(&mut *to).poll_flush(cx) {
                         Poll::Ready(Ok(())) => {
                             self.unflushed = false;
+                            if self.last.is_some() {
+                                continue;
+                            }
                             return Poll::Pending;
                         }
                         other => other,
                     },
-                    Poll::Pending if self.last => {
-                        self.ended();
-                        continue;
+                    Poll::Pending if self.last.is_some() => {
+                        if has_budget_remaining() {
+                            self.ended();
+                            continue;
+                        }
+                        // It was not asked: this task has had its turn.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                     Poll::Pending => return Poll::Pending,
                 },
@@ -192,21 +221,25 @@ impl Way {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut (impl AsyncRead + Unpin),
-    ) -> Poll<io::Result<()>> {
-        match self.piece.poll_fill(cx, from) {
-            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            other => ready!(other)?,
+    ) -> Poll<io::Result<Filled>> {
+        if self.last == Some(0) {
+            return Poll::Ready(Ok(Filled::End));
         }
-        if self.piece.waiting().is_empty() {
-            if self.cut {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match ready!(self.piece.poll_fill(cx, from)) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                return Poll::Ready(Ok(Filled::Nothing));
             }
-            self.ended();
+            other => other?,
         }
-        Poll::Ready(Ok(()))
+        let n = self.piece.waiting().len();
+        if let Some(last) = &mut self.last {
+            *last = last.saturating_sub(n);
+        }
+        Poll::Ready(match n {
+            0 if self.cut => Err(io::ErrorKind::ConnectionReset.into()),
+            0 => Ok(Filled::End),
+            _ => Ok(Filled::Some),
+        })
     }
 
     /// Nothing more comes from the reader.
@@ -231,5 +264,72 @@ impl Way {
         self.carried += n as u64;
         self.unflushed = true;
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf, duplex};
+    use tokio::task::coop::consume_budget;
+
+    use super::*;
+
+    /// Carries what is left of a reader who is gone to its end, at first with a task that has nothing left of its turn where `spent`.
+    async fn carry(mut from: impl AsyncRead + Send + Unpin + 'static, mut spent: bool) -> Vec<u8> {
+        let (mut to, mut taker) = duplex(4 << 20);
+        let mut way = Way::new();
+        way.ends_when_empty();
+        // A task of its own: the guard is not what wakes it.
+        let carried = tokio::spawn(poll_fn(move |cx| {
+            if std::mem::take(&mut spent) {
+                while pin!(consume_budget()).poll(cx).is_ready() {}
+            }
+            way.poll(cx, &mut from, &mut to)
+        }));
+        let carried = tokio::time::timeout(std::time::Duration::from_secs(60), carried).await;
+        carried.expect("it ends").unwrap().unwrap();
+        let mut got = Vec::new();
+        taker.read_to_end(&mut got).await.unwrap();
+        got
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_read_whosever_turn_it_is() {
+        let (from, mut writer) = duplex(1 << 16);
+        writer.write_all(b"the rest").await.unwrap();
+        assert_eq!(carry(from, true).await, b"the rest");
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_read_is_no_end() {
+        let (from, mut writer) = duplex(1 << 16);
+        writer.write_all(b"the rest").await.unwrap();
+        assert_eq!(carry(Interrupted(from, true), false).await, b"the rest");
+    }
+
+    /// All that a pipe may hold is read of who is gone, and not what others go on writing.
+    #[tokio::test]
+    async fn what_is_left_behind_is_read_up_to_what_a_pipe_holds() {
+        let got = carry(tokio::io::repeat(b'y'), false).await;
+        assert!((PIPE..2 * PIPE).contains(&got.len()), "{}", got.len());
+    }
+
+    /// The first read is interrupted.
+    struct Interrupted<S>(S, bool);
+
+    impl<S: AsyncRead + Unpin> AsyncRead for Interrupted<S> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if std::mem::take(&mut self.1) {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
     }
 }

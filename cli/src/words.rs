@@ -198,7 +198,7 @@ pub(crate) fn piped_addr(word: &str) -> Result<Endpoint, String> {
     let scheme = word.split(':').next().unwrap_or_default();
     if scheme.to_lowercase().ends_with("listen") {
         return Err(format!(
-            "{scheme}: `cepa pipe` only connects; `cepa serve` and `cepa forward -L` listen"
+            "{scheme}: here it is `cepa pipe --listen tcp:HOST:PORT`; for a service of a peer `cepa forward -L`"
         ));
     }
     if word.starts_with(node::SCHEME) || without_scheme(word) {

@@ -256,6 +256,91 @@ fn a_service_and_a_command_that_do_not_fit_say_what_would() {
     assert!(!said.contains("cepa console"), "{said}");
 }
 
+/// The state of a process, as /proc has it.
+fn state(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_the_name = stat.rsplit(')').next().unwrap();
+    behind_the_name.split_whitespace().next().unwrap().into()
+}
+
+/// The only child of a process whose command line has this word.
+fn child_of(parent: u32, word: &str) -> u32 {
+    let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    let mut children = list.split_whitespace().map(|pid| pid.parse().unwrap());
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        text(&line).contains(word)
+    };
+    children.find(is_it).unwrap()
+}
+
+/// A shell with jobs stands between, as a person has it: where nobody could let it go on the kernel does not stop it.
+#[test]
+fn a_console_is_suspended_with_the_terminal_as_it_was_and_goes_on_in_the_same_session() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let mut desk = Desk::of(&place, &["env", "PS1=near=", "sh", "-i"], (33, 101), |_| {});
+    desk.until("near=");
+    let bin = common::bin().display();
+    desk.type_in(&format!(
+        "{bin} console {} sh --trust any\n",
+        server.address()
+    ));
+    desk.until("ready=");
+    assert!(desk.is_raw());
+    desk.type_in("mine=kept\r");
+    desk.until("ready=");
+    let console = child_of(desk.child.id(), "console");
+    for round in 0..2 {
+        desk.type_in("~\x1a");
+        desk.until("suspended; the peer keeps the session for 60 min\r\n");
+        desk.until("near=");
+        assert_eq!(state(console), "T");
+        assert!(!desk.is_raw(), "the terminal is as it was");
+        desk.type_in(&format!("echo he''re {round}\n"));
+        desk.until(&format!("here {round}\r\n"));
+        desk.until("near=");
+        desk.type_in("fg\n");
+        let start = Instant::now();
+        while !desk.is_raw() {
+            assert!(start.elapsed() < PATIENCE, "not raw again");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // The same shell at the other end, with what it knew.
+        desk.type_in(&format!("echo $mine-{round}-\r"));
+        desk.until(&format!("kept-{round}-\r\n"));
+        desk.until("ready=");
+    }
+    desk.type_in("exit 0\r");
+    desk.until("near=");
+    assert!(!desk.is_raw());
+    desk.type_in("exit\n");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
+    let place = Place::new();
+    let down = format!("down=unix:{}", place.text("nobody"));
+    let server = serve(&place, &[&down, "cat=exec:cat"]);
+    for service in ["down", "none"] {
+        let (code, seen) = console(&place, &server, service).leave();
+        assert_eq!(code, Some(7), "{service}: {seen}");
+    }
+    for (signal, status) in [
+        (rustix::process::Signal::TERM, 143),
+        (rustix::process::Signal::INT, 130),
+    ] {
+        let mut desk = console(&place, &server, "cat");
+        desk.until("no terminal at the other end");
+        let child = rustix::process::Pid::from_child(&desk.child);
+        rustix::process::kill_process(child, signal).unwrap();
+        let (code, seen) = desk.leave();
+        assert_eq!(code, Some(status), "{seen}");
+    }
+}
+
 #[test]
 fn how_the_command_ended_is_told_and_fails() {
     let place = Place::new();
@@ -322,7 +407,8 @@ fn leaving_hangs_up_and_restores_the_terminal() {
             }
         }
         let (code, seen) = desk.leave();
-        assert_eq!(code, Some(0), "{way}: {seen}");
+        let status = if way.starts_with('~') { 0 } else { 143 };
+        assert_eq!(code, Some(status), "{way}: {seen}");
         server.wait_for("ended");
         let start = Instant::now();
         while !std::fs::read_to_string(&note).is_ok_and(|note| note == "hung up\n") {

@@ -5,11 +5,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::identity::{AcceptAny, Identity, KeyKind};
+use cepa::node::{Access, Call, Node, NodeConfig};
 use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Runtime;
 
 mod common;
 use common::{PATIENCE, Place, Server, finish, text};
@@ -175,4 +180,128 @@ fn a_reader_of_standard_output_that_leaves_ends_connect_while_its_service_is_sil
     let ended = finish(connect);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     drop(input);
+}
+
+#[test]
+fn a_reader_of_standard_output_that_leaves_ends_an_endless_input_too() {
+    let place = Place::new();
+    let server = serve(&place, "exec:cat");
+    let (at, id) = (server.address(), server.id());
+    let mut connect = place.cepa(&["connect", "--expect", &id, &at, "s"]);
+    let mut connect = connect.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = connect.stdin.take().unwrap();
+    let endless = thread::spawn(move || while input.write_all(&[b'y'; 4096]).is_ok() {});
+    let mut output = connect.stdout.take().unwrap();
+    output.read_exact(&mut [0; 100]).unwrap();
+    drop(output);
+    let ended = finish(connect);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(text(&ended.stderr), "");
+    endless.join().unwrap();
+}
+
+/// What a service has got, told once it has all.
+fn slow_reader(runtime: &Runtime) -> (Node, String, Receiver<usize>) {
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let (tell, got) = channel();
+    let (node, at) = runtime.block_on(async {
+        let node = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
+        let serve = move |call: Call| {
+            let tell = tell.clone();
+            async move {
+                let mut stream = call.accept().await.unwrap();
+                // It has nothing to say, and reads 32 KiB a second.
+                stream.shutdown().await.unwrap();
+                let (mut all, mut some) = (0, vec![0; 32 << 10]);
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    match stream.read_exact(&mut some).await {
+                        Ok(n) => all += n,
+                        Err(_) => break,
+                    }
+                }
+                tell.send(all).unwrap();
+            }
+        };
+        node.serve("slow", Access::Anyone, serve).unwrap();
+        let at = node
+            .listen(&"tcp:127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        (node, at)
+    });
+    let address = format!("cepa://{}@{at}/slow", node.id());
+    (node, address, got)
+}
+
+#[test]
+fn connect_ends_with_0_only_once_all_of_its_input_has_left() {
+    const ALL_OF_IT: usize = 512 << 10;
+    let place = Place::new();
+    let runtime = Runtime::new().unwrap();
+    let (_node, address, got) = slow_reader(&runtime);
+    let mut connect = place.cepa(&["connect", "--no-status", &address]);
+    let mut connect = connect.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = connect.stdin.take().unwrap();
+    input.write_all(&vec![7; ALL_OF_IT]).unwrap();
+    drop(input);
+    let ended = finish(connect);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(got.recv_timeout(PATIENCE).unwrap(), ALL_OF_IT);
+}
+
+/// What it has said is more than is read ahead, or its end was read: reading does not tell of its leaving.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_client_that_resets_while_its_service_waits_for_room_is_missed() {
+    let place = Place::new();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = format!("s=tcp:{}", backend.local_addr().unwrap());
+    let server = place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "any",
+        "--service",
+        &service,
+        "--connections-a-session",
+        "1",
+    ]);
+    let mut forward = forward(&place, &server, "tcp:127.0.0.1:0");
+    let at = forward.address().replace("tcp:", "");
+    let said = |bytes: &[u8], ends: bool| {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        stream.write_all(bytes).unwrap();
+        if ends {
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+        stream
+    };
+    let first = said(b"first", false);
+    // It is served, and what follows waits behind it.
+    let (mut served, _) = backend.accept().unwrap();
+    served.read_exact(&mut [0; 5]).unwrap();
+    let pid = forward.pid();
+    let descriptors = || {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        all.unwrap().count()
+    };
+    let before = descriptors();
+    let left = [said(&[b'x'; 4096], false), said(b"y", true)];
+    forward.wait_for("a connection waits");
+    assert!(descriptors() > before);
+    for stream in left {
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    }
+    let began = Instant::now();
+    while descriptors() > before {
+        assert!(began.elapsed() < PATIENCE, "they are still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Nothing is opened for them, and whoever comes behind them is next.
+    let _last = said(b"last", true);
+    drop((first, served));
+    let (mut served, _) = backend.accept().unwrap();
+    let mut heard = Vec::new();
+    served.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"last");
 }

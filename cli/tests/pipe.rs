@@ -69,6 +69,30 @@ fn the_reader_of_standard_output_may_leave_first() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
+#[test]
+fn a_burst_on_a_commands_standard_error_is_shown_whole() {
+    let place = Place::new();
+    let output = place.run_with(&["pipe", "exec:sh -c 'seq 30000 >&2'", "exec:true"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 30_000);
+    assert!(said.ends_with("] 30000\n"));
+}
+
+/// As `cepa connect` has it.
+#[test]
+fn an_output_that_cannot_be_written_is_no_lost_link() {
+    let place = Place::new();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let child = place
+        .cepa(&["pipe", "exec:echo lost", "stdio:"])
+        .stdout(full.unwrap())
+        .spawn()
+        .unwrap();
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+}
+
 /// A TLS server with this many layers that sends back what it gets; gives its address and peer id.
 fn tls_echo(layers: usize) -> (String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

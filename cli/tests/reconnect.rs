@@ -7,13 +7,22 @@ mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Stdio;
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::Side;
+use cepa::identity::{AcceptAny, Identity, KeyKind};
+use cepa::mux::GoAwayCode;
+use cepa::node::{Access, Call, Node, NodeConfig, ShareLimits};
+use cepa::session::Session;
+use cepa::stack::StackConfig;
 use cepa::transports::testkit::{LineSettings, Noise, Rng};
 use common::line::join;
 use common::{PATIENCE, Place, Server, finish, text};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Where servers are that come and go: a path is nobody else's meanwhile, as a port would be.
 fn socket(place: &Place) -> String {
@@ -123,6 +132,179 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     assert_eq!(connect(local).1, "server 3");
     forward.signal("TERM");
     assert_eq!(forward.finish().0, Some(0));
+}
+
+/// A server that answers nothing until its session ends: the next one has the connection then, with what its client had sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_the_next_one() {
+    let place = Place::new();
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let id = identity.peer_id().to_string();
+    let config = StackConfig::new(identity, Arc::new(AcceptAny));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("tcp:{}", listener.local_addr().unwrap());
+    let (opened, mut says) = tokio::sync::mpsc::unbounded_channel();
+    let serving = tokio::spawn(async move {
+        let next = async || {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = stream.into_std().unwrap();
+            let wire = stream.try_clone().unwrap();
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            let session = Session::over(stream, &[], Side::Server, &config);
+            (session.await.unwrap(), wire)
+        };
+        // Cut without a word.
+        let (session, wire) = next().await;
+        let unanswered = session.accept().await.unwrap();
+        wire.shutdown(Shutdown::Both).unwrap();
+        session.closed().await;
+        drop(unanswered);
+        opened.send("cut").unwrap();
+        // In order.
+        let (session, _wire) = next().await;
+        let unanswered = session.accept().await.unwrap();
+        session.close_with(GoAwayCode::ShuttingDown).await;
+        drop(unanswered);
+        opened.send("closed").unwrap();
+        let (session, _wire) = next().await;
+        let mut stream = session.accept().await.unwrap().accept().await.unwrap();
+        let mut word = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut word)
+            .await
+            .unwrap();
+        let answer = format!("you said {}\n", text(&word));
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes())
+            .await
+            .unwrap();
+        tokio::io::AsyncWriteExt::flush(&mut stream).await.unwrap();
+        opened.send("served").unwrap();
+        session.closed().await;
+    });
+    let words = [
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=talk",
+        "--expect",
+        &id,
+        "--reconnect",
+    ];
+    let forward = Server::start(&place, &words);
+    let mut client = TcpStream::connect(("127.0.0.1", local(&forward))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    let read = BufReader::new(&mut client).read_line(&mut answer);
+    let mut sessions = Vec::new();
+    while let Ok(what) = says.try_recv() {
+        sessions.push(what);
+    }
+    assert!(read.is_ok(), "{read:?}, behind {sessions:?}");
+    assert_eq!(answer, "you said hello\n", "behind {sessions:?}");
+    drop(client);
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+    serving.await.unwrap();
+}
+
+/// A server of the library: each of its sessions, and the service `talk`, which says the how manieth session it is in and then
+/// echoes.
+struct Drains {
+    runtime: tokio::runtime::Runtime,
+    at: String,
+    id: String,
+    sessions: std::sync::mpsc::Receiver<Session>,
+}
+
+impl Drains {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let id = identity.peer_id().to_string();
+        let config = StackConfig::new(identity, Arc::new(AcceptAny));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
+        let listener = runtime.block_on(listener).unwrap();
+        let at = format!("tcp:{}", listener.local_addr().unwrap());
+        let (tell, sessions) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            for number in 1.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let session = Session::over(stream, &[], Side::Server, &config)
+                    .await
+                    .unwrap();
+                tell.send(session.clone()).unwrap();
+                tokio::spawn(async move {
+                    while let Ok(incoming) = session.accept().await {
+                        tokio::spawn(async move {
+                            let mut stream = incoming.accept().await.unwrap();
+                            let word = format!("server {number}\n");
+                            stream.write_all(word.as_bytes()).await.unwrap();
+                            let (mut reads, mut writes) = tokio::io::split(stream);
+                            let _ = tokio::io::copy(&mut reads, &mut writes).await;
+                            let _ = writes.shutdown().await;
+                        });
+                    }
+                });
+            }
+        });
+        Self {
+            runtime,
+            at,
+            id,
+            sessions,
+        }
+    }
+
+    fn forward(&self, place: &Place, more: &[&str]) -> Server {
+        let mut words = vec!["forward", &self.at, "-L", "tcp:127.0.0.1:0=talk"];
+        words.extend(["--expect", &self.id]);
+        words.extend(more);
+        Server::start(place, &words)
+    }
+
+    /// The next session takes nothing more, as that of a server that drains.
+    fn drain(&self) {
+        let session = self.sessions.recv_timeout(PATIENCE).unwrap();
+        self.runtime.block_on(session.go_away());
+    }
+}
+
+#[test]
+fn a_session_that_takes_nothing_more_is_replaced_beside_what_goes_on_in_it() {
+    let (place, server) = (Place::new(), Drains::start());
+    let mut forward = server.forward(&place, &["--reconnect"]);
+    let local = local(&forward);
+    let (mut before, word) = connect(local);
+    assert_eq!(word, "server 1");
+    server.drain();
+    // Whoever comes waits for the next session, and does not need it for long.
+    let (mut after, word) = connect(local);
+    assert_eq!(word, "server 2");
+    forward.wait_for("takes no more connections");
+    for stream in [&mut before, &mut after] {
+        echoes(stream, "still there");
+        stream.get_mut().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+    forward.signal("TERM");
+    assert_eq!(forward.finish().0, Some(0));
+}
+
+#[test]
+fn without_reconnect_who_comes_to_a_session_that_takes_nothing_more_is_cut_and_told_of() {
+    let (place, server) = (Place::new(), Drains::start());
+    let mut forward = server.forward(&place, &[]);
+    let local = local(&forward);
+    let (mut before, _) = connect(local);
+    server.drain();
+    let late = TcpStream::connect(("127.0.0.1", local)).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    is_cut(BufReader::new(late));
+    forward.wait_for("no substream can be opened");
+    echoes(&mut before, "still there");
+    drop(before);
+    // The session is over behind the last.
+    assert_eq!(forward.finish().0, Some(6));
 }
 
 #[test]
@@ -381,11 +563,13 @@ fn input_that_was_given_away_cannot_be_given_again() {
         "any",
         "--reconnect",
     ];
-    let mut client = place.cepa(&words).spawn().unwrap();
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    client.stdin.take().unwrap().write_all(b"all\n").unwrap();
     let mut output = BufReader::new(client.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line, "got\n");
+    let mut lines = String::new();
+    while !lines.ends_with("got\n") {
+        assert_ne!(output.read_line(&mut lines).unwrap(), 0);
+    }
     kill(server);
     let output = finish(client);
     let said = text(&output.stderr);
@@ -394,6 +578,132 @@ fn input_that_was_given_away_cannot_be_given_again() {
         said.contains("standard input has been given away already"),
         "{said}"
     );
+}
+
+/// As under cron, systemd or `&`, whose standard input is empty.
+#[test]
+fn an_empty_input_loses_nothing_and_the_service_is_opened_again() {
+    let place = Place::new();
+    let at = socket(&place);
+    let serve = |number| {
+        let talk = format!("talk=exec:sh -c 'cat; echo server {number}; exec sleep 1000'");
+        place.serve(&[&at, "--allow", "any", "--service", &talk])
+    };
+    let server = serve(1);
+    let words = [
+        "connect",
+        &at,
+        "talk",
+        "--expect",
+        &server.id(),
+        "--reconnect",
+    ];
+    let mut client = place.cepa(&words).stdin(Stdio::null()).spawn().unwrap();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "server 1\n");
+    kill(server);
+    let _server = serve(2);
+    let said = line();
+    client.kill().unwrap();
+    let ended = finish(client);
+    assert_eq!(said, "server 2\n", "{}", text(&ended.stderr));
+}
+
+/// What stands behind a service may be away for a while, though its server is there.
+#[test]
+fn a_service_that_cannot_be_reached_at_the_moment_is_asked_for_again() {
+    let place = Place::new();
+    let at = socket(&place);
+    let behind = place.text("behind");
+    let server = place.serve(&[
+        &at,
+        "--allow",
+        "any",
+        "--service",
+        &format!("talk=unix:{behind}"),
+    ]);
+    let words = [
+        "connect",
+        &at,
+        "talk",
+        "--expect",
+        &server.id(),
+        "--reconnect",
+    ];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(client.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot be reached at the moment") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it has given up");
+    }
+    let listener = UnixListener::bind(&behind).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(b"back\n").unwrap();
+        }
+    });
+    let mut word = [0; 5];
+    client.stdout.take().unwrap().read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"back\n");
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+/// A server that has no room for the session is asked again, also for the first one.
+#[test]
+fn a_server_that_is_full_is_waited_for() {
+    let place = Place::new();
+    let (key, _) = place.identity("client.pem");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut shares = ShareLimits::default();
+    shares.sessions.peer = 1;
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let node = NodeConfig::new(identity, Arc::new(AcceptAny)).with_shares(shares);
+    let (node, at) = runtime.block_on(async {
+        let node = Node::new(node);
+        let hello = |call: Call| async move {
+            let mut stream = call.accept().await.unwrap();
+            stream.write_all(b"hello\n").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        node.serve("hello", Access::Anyone, hello).unwrap();
+        let at = node
+            .listen(&"tcp:127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        (node, at.to_string())
+    });
+    let id = node.id().to_string();
+    let connect = || {
+        let words = ["connect", &at, "hello", "--expect", &id, "--identity", &key];
+        let mut command = place.cepa(&words);
+        command.arg("--reconnect").stdin(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let hears = |client: &mut Child| {
+        let mut word = [0; 6];
+        let output = client.stdout.as_mut().unwrap();
+        output.read_exact(&mut word).map(|()| word)
+    };
+    let (mut one, mut two) = (connect(), None);
+    assert_eq!(&hears(&mut one).unwrap(), b"hello\n");
+    let two = two.insert(connect());
+    let mut said = BufReader::new(two.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("limit of sessions"), "{line}");
+    assert!(line.ends_with("; trying again\n"), "{line}");
+    one.kill().unwrap();
+    one.wait().unwrap();
+    assert_eq!(&hears(two).unwrap(), b"hello\n");
+    two.kill().unwrap();
+    two.wait().unwrap();
 }
 
 #[test]
@@ -558,7 +868,8 @@ fn either_end_of_a_serial_line_is_killed_and_started_again() {
                 // The server learns it as well: the session did not end in order.
                 if had_session || caller.stream.is_some() {
                     let told = server.wait_for(" ended: ");
-                    assert!(told.contains("the session is lost"), "{told}");
+                    let lost = ["the session is lost", "the connection to the peer was cut"];
+                    assert!(lost.iter().any(|it| told.contains(it)), "{told}");
                 }
             }
             caller.is_cut();

@@ -44,7 +44,7 @@ fn table() -> Vec<Row> {
     let text = include_str!("../src/splice_table.txt");
     let mut lines = text.lines().skip_while(|line| !line.starts_with("who "));
     let split = |line: &str| {
-        let at = [0, 11, 25, 34, 44, 54, 64, 74, 84, line.len().max(84)];
+        let at = [0, 11, 25, 34, 44, 54, 64, 74, 84, 94, line.len().max(94)];
         at.windows(2)
             .map(|w| {
                 line.get(w[0]..w[1].min(line.len()))
@@ -63,12 +63,12 @@ fn table() -> Vec<Row> {
                 who: cells[0].clone(),
                 how: cells[1].clone(),
                 flight: cells[2].clone(),
-                told: head[3..8]
+                told: head[3..9]
                     .iter()
                     .cloned()
-                    .zip(cells[3..8].iter().cloned())
+                    .zip(cells[3..9].iter().cloned())
                     .collect(),
-                exit: cells[8].clone(),
+                exit: cells[9].clone(),
             }
         })
         .collect()
@@ -78,6 +78,7 @@ fn table() -> Vec<Row> {
 enum Live {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Framed(UnixStream),
     Stdio(Option<ChildStdin>, Option<ChildStdout>),
     Substream(Box<Onion<Substream>>),
     /// Its script does everything.
@@ -88,6 +89,7 @@ enum Live {
 enum Offered {
     Tcp(TcpListener),
     Unix(UnixListener),
+    Framed(UnixListener),
     Exec(PathBuf),
     Nothing,
 }
@@ -105,6 +107,12 @@ fn offer(place: &Place, name: &str, kind: &str, script: &str) -> (String, Offere
             let path = dir.join("socket");
             let listener = UnixListener::bind(&path).unwrap();
             (format!("unix:{}", path.display()), Offered::Unix(listener))
+        }
+        "framed" => {
+            let path = dir.join("socket");
+            let listener = UnixListener::bind(&path).unwrap();
+            let address = format!("unix:{},framed", path.display());
+            (address, Offered::Framed(listener))
         }
         "exec" => {
             fs::write(
@@ -135,10 +143,43 @@ impl Offered {
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 Live::Unix(stream)
             }
+            Self::Framed(listener) => {
+                let stream = listener.accept().unwrap().0;
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                Live::Framed(stream)
+            }
             Self::Exec(dir) => Live::Exec(dir),
             Self::Nothing => {
                 let process = process.unwrap();
                 Live::Stdio(process.stdin.take(), process.stdout.take())
+            }
+        }
+    }
+}
+
+fn frame(data: &[u8]) -> Vec<u8> {
+    [&u32::try_from(data.len()).unwrap().to_be_bytes(), data].concat()
+}
+
+/// Reads frames; says whether they ended with the frame for that.
+fn all_frames(mut from: impl Read, heard: &AtomicUsize) -> String {
+    loop {
+        let mut length = [0; 4];
+        if from.read_exact(&mut length).is_err() {
+            return "cut".to_owned();
+        }
+        let mut left = u32::from_be_bytes(length) as usize;
+        if left == 0 {
+            return "end".to_owned();
+        }
+        while left > 0 {
+            let mut part = vec![0; left.min(64 << 10)];
+            match from.read(&mut part) {
+                Ok(n @ 1..) => {
+                    heard.fetch_add(n, Ordering::SeqCst);
+                    left -= n;
+                }
+                _ => return "cut".to_owned(),
             }
         }
     }
@@ -204,6 +245,14 @@ fn end(runtime: &Runtime, live: Live, row: &Row, go: &dyn Fn()) {
             wait(&mut stream);
             if row.how == "ends" {
                 stream.shutdown(Shutdown::Write).unwrap();
+                stream.read_to_end(&mut Vec::new()).unwrap();
+            }
+        }
+        Live::Framed(mut stream) => {
+            stream.write_all(&frame(&said)).unwrap();
+            wait(&mut stream);
+            if row.how == "ends" {
+                stream.write_all(&frame(&[])).unwrap();
                 stream.read_to_end(&mut Vec::new()).unwrap();
             }
         }
@@ -284,6 +333,18 @@ fn hear(runtime: &Runtime, live: Live, flood: bool, heard: &Arc<AtomicUsize>) ->
             } else {
                 saw
             }
+        }
+        Live::Framed(mut stream) => {
+            let mut to = stream.try_clone().unwrap();
+            let flooding = thread::spawn(move || {
+                let frames = if flood { FLOOD >> 20 } else { 0 };
+                (0..frames).all(|_| to.write_all(&frame(&[0; 1 << 20])).is_ok())
+            });
+            let saw = all_frames(&stream, heard);
+            flooding.join().unwrap();
+            // Whoever it is may have left.
+            let _ = stream.write_all(&frame(&[]));
+            saw
         }
         Live::Stdio(stdin, stdout) => {
             let flood = flooding(Box::new(stdin.unwrap()));
@@ -491,8 +552,8 @@ fn tried(row: &Row, to: &str, cell: &str) -> Result<(), String> {
     let fits = match cell {
         // Where what it had said was unread, its first call after the end fails.
         "(end)" => saw == "end" || to == "unix" && flood,
-        // Its end, or the reset behind it.
-        "left" => saw == "end" || saw == "cut",
+        // Its end; a socket may have the reset behind it first.
+        "left" => saw == "end" || saw == "cut" && matches!(to, "tcp" | "unix"),
         cell => saw == cell,
     };
     if !fits {
@@ -566,6 +627,11 @@ fn the_table_holds_where_tcp_ends() {
 #[test]
 fn the_table_holds_where_a_unix_socket_ends() {
     try_all("unix");
+}
+
+#[test]
+fn the_table_holds_where_a_framed_unix_socket_ends() {
+    try_all("framed");
 }
 
 #[test]

@@ -95,6 +95,21 @@ fn the_status_and_the_standard_error_of_a_command_arrive() {
 }
 
 #[test]
+fn a_burst_on_standard_error_arrives_whole() {
+    let place = Place::new();
+    let server = serve(&place, &[("burst", &sh("seq 30000 >&2; exit 1"))]);
+    let address = server.address();
+    let words = ["connect", &address, "burst", "--expect", &server.id()];
+    let output = place.run_with(&words, b"");
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    let lost = (1..=30_000).zip(said.lines());
+    let lost = lost.filter(|(n, line)| n.to_string() != **line).take(3);
+    assert_eq!(lost.collect::<Vec<_>>(), []);
+    assert_eq!(said.lines().count(), 30_000);
+}
+
+#[test]
 fn cepas_own_failures_have_an_exit_status_of_their_own() {
     let place = Place::new();
     let server = serve(&place, &[("seven", &sh("exit 7"))]);
@@ -192,9 +207,15 @@ fn a_cut_upload_is_never_committed() {
     let apart = commit(
         "echo begun; (setsid -w sh -c \"cat >\\$\\$.part && mv \\$\\$.part \\$\\$.done\"); :",
     );
+    let session = plain.replace("exec:", "exec:setsid ");
     let server = serve(
         &place,
-        &[("plain", &plain), ("wrapped", &wrapped), ("apart", &apart)],
+        &[
+            ("plain", &plain),
+            ("wrapped", &wrapped),
+            ("apart", &apart),
+            ("session", &session),
+        ],
     );
     let parts = |end: &str| {
         let all = fs::read_dir(&dir).unwrap().flatten();
@@ -202,7 +223,7 @@ fn a_cut_upload_is_never_committed() {
             .count()
     };
     for round in 0..10 {
-        for service in ["plain", "wrapped", "apart"] {
+        for service in ["plain", "wrapped", "apart", "session"] {
             let before = parts(".part");
             let mut child = upload(&place, &server, service);
             wait_until("it writes", || parts(".part") > before);
@@ -226,6 +247,95 @@ fn a_cut_upload_is_never_committed() {
     );
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(parts(".done"), 1);
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
+
+/// `setsid` forks where it leads a process group, and exits at once: its command has its input all the same.
+#[test]
+fn a_command_in_a_session_of_its_own_gets_its_whole_input() {
+    let place = Place::new();
+    let script = "exec:setsid sh -c 'sleep 3; wc -c; exit 4'";
+    let server = serve(&place, &[("set", script)]);
+    let address = server.address();
+    let words = ["connect", &address, "set", "--expect", &server.id()];
+    let output = place.run_with(&words, &vec![b'x'; 1_000_000]);
+    assert_eq!(text(&output.stdout).trim(), "1000000");
+    assert_eq!(output.status.code(), Some(4));
+}
+
+/// Whatever ends the server or the pipe, a command takes it for no end of its input.
+#[test]
+fn a_command_is_killed_before_the_process_that_runs_it_ends_by_a_signal() {
+    use rustix::process::Signal;
+    let place = Place::new();
+    let done = place.text("done");
+    let script = format!(
+        "exec:sh -c 'echo begun; sh -c \"cat >/dev/null; touch {done}; : cepa-by-signal\"; :'"
+    );
+    for by in [Signal::HUP, Signal::QUIT, Signal::TERM] {
+        let at = place.text("socket");
+        let _ = fs::remove_file(&at);
+        let at = format!("unix:{at}");
+        let service = format!("up={script}");
+        let words = ["serve", &at, "--allow", "any", "--service", &service];
+        let mut server = place.cepa(&words).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("it listens", || place.path("socket").exists());
+        let mut connect = place
+            .cepa(&["connect", &at, "up", "--trust", "any"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut pipe = place
+            .cepa(&["pipe", "stdio:", &script])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (held, also) = (connect.stdin.take(), pipe.stdin.take());
+        for child in [&mut connect, &mut pipe] {
+            let mut got = [0; 6];
+            child.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"begun\n");
+        }
+        signal(&server, by);
+        signal(&pipe, by);
+        let status = finish(pipe).status.code();
+        assert_eq!(status, Some(128 + by.as_raw()), "{by:?}");
+        wait_until("the server ends", || server.try_wait().unwrap().is_some());
+        assert_eq!(server.wait().unwrap().code(), Some(0), "{by:?}");
+        wait_until("its commands end", || nobody_runs("cepa-by-signal"));
+        assert!(!place.path("done").exists(), "{by:?}");
+        drop((held, also));
+        finish(connect);
+    }
+}
+
+/// Under nohup the commands ignore SIGHUP too.
+#[test]
+fn what_a_command_leaves_behind_ends_where_sighup_is_ignored() {
+    let place = Place::new();
+    let at = format!("unix:{}", place.text("socket"));
+    let service = "up=exec:sh -c '(sleep 1000; : cepa-left-by-nohup) & exit 5'";
+    let bin = common::bin().to_str().unwrap();
+    let mut server = std::process::Command::new("nohup")
+        .args([bin, "serve", &at, "--allow", "any", "--service", service])
+        .env("CEPA_CONFIG_DIR", place.path("config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("it listens", || place.path("socket").exists());
+    signal(&server, rustix::process::Signal::HUP);
+    let output = place.run_with(&["connect", &at, "up", "--trust", "any"], b"");
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    wait_until("what it left has ended", || {
+        nobody_runs("cepa-left-by-nohup")
+    });
+    signal(&server, rustix::process::Signal::TERM);
+    wait_until("the server ends", || server.try_wait().unwrap().is_some());
 }
 
 /// The address of a backend that reads a little, answers, and closes with input unread, so that the system resets it.

@@ -477,6 +477,7 @@ impl Engine {
         }
         let more = match how {
             Failing::Refused => self.config.penalty_refused,
+            Failing::Lost => self.config.penalty_lost,
             Failing::TimedOut => self.config.penalty_timed_out,
         };
         let until = now + (self.penalty(now, source) + more).min(self.config.most);

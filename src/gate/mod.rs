@@ -13,7 +13,7 @@
 //! let gate = Gate::default();
 //! match gate.enter(Source::from(stream.remote())).await {
 //!     Ok(mut pass) => tokio::select! {
-//!         // Then, as it went: Pass::let_in(), Pass::failed(Failing::Refused), Pass::failed(Failing::TimedOut),
+//!         // Then, as it went: Pass::let_in(), Pass::failed(Failing::Refused), Pass::failed(Failing::Lost), Pass::failed(Failing::TimedOut),
 //!         // or Pass::probe(), where the peer left before it said anything.
 //!         () = handshake() => pass.let_in(),
 //!         turned = pass.evicted() => println!("{turned}"),
@@ -134,15 +134,19 @@ impl Gate {
     /// A stream that waits, or is inside already.
     fn knock(&self, source: Source) -> Result<Pass, Turned> {
         let mut shared = self.shared();
-        let ticket = shared.engine.enter(now(), source)?;
+        let entered = shared.engine.enter(now(), source);
         let (sender, standing) = watch::channel(Standing::Waiting);
-        shared.standing.insert(ticket, sender);
+        if let Ok(ticket) = entered {
+            shared.standing.insert(ticket, sender);
+        }
         let alone = shared.set_for.is_none();
+        // Others may have got a place meanwhile, also where there is none for this one.
         self.tell(&mut shared);
         if alone && shared.set_for.is_some() {
             tokio::spawn(self.clone().keep_time());
         }
         drop(shared);
+        let ticket = entered?;
         Ok(Pass {
             gate: self.clone(),
             ticket,
@@ -154,9 +158,9 @@ impl Gate {
     /// Calls the engine when it is time, as long as somebody waits.
     async fn keep_time(self) {
         // Also where its runtime ends before the gate does.
-        let set = Set(self);
-        let gate = &set.0;
+        let mut set = Set(Some(self));
         loop {
+            let Some(gate) = &set.0 else { return };
             let at = {
                 let mut shared = gate.shared();
                 shared.engine.handle_timeout(now());
@@ -164,7 +168,11 @@ impl Gate {
                 gate.tell(&mut shared);
                 shared.set_for
             };
-            let Some(at) = at else { return };
+            let Some(at) = at else {
+                // The lock is free again: who knocks now sets the time anew, and that stays.
+                set.0 = None;
+                return;
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(at.into()) => {}
                 () = gate.earlier.notified() => {}
@@ -201,12 +209,14 @@ impl Gate {
     }
 }
 
-/// While it lives, somebody keeps the time.
-struct Set(Gate);
+/// Somebody keeps the time; dropped while it holds a gate, nobody does any more.
+struct Set(Option<Gate>);
 
 impl Drop for Set {
     fn drop(&mut self) {
-        self.0.shared().set_for = None;
+        if let Some(gate) = &self.0 {
+            gate.shared().set_for = None;
+        }
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Config {
     pub stale: Duration,
     /// What a refused stream adds to its source's penalty; default 5 s.
     pub penalty_refused: Duration,
+    /// What a stream adds that its peer cut, or gave up, in the middle; default 1 s: bad lines and busy clients do that, and
+    /// many may share one address.
+    pub penalty_lost: Duration,
     /// What a stream that did not finish in time adds; default 10 s, since it held a place.
     pub penalty_timed_out: Duration,
     /// Up to which penalty a source is still let in; default 15 s.
@@ -48,6 +51,7 @@ setters!(Config {
     with_grace => grace: Duration,
     with_stale => stale: Duration,
     with_penalty_refused => penalty_refused: Duration,
+    with_penalty_lost => penalty_lost: Duration,
     with_penalty_timed_out => penalty_timed_out: Duration,
     with_tolerated => tolerated: Duration,
     with_most => most: Duration,
@@ -66,6 +70,7 @@ impl Default for Config {
             grace: Duration::from_millis(500),
             stale: Duration::from_secs(4),
             penalty_refused: Duration::from_secs(5),
+            penalty_lost: Duration::from_secs(1),
             penalty_timed_out: Duration::from_secs(10),
             tolerated: Duration::from_secs(15),
             most: Duration::from_secs(600),
@@ -81,6 +86,8 @@ impl Default for Config {
 pub enum Failing {
     /// Its peer was refused, or did not speak our protocol.
     Refused,
+    /// Its connection was lost, or given up by its peer, before that had proven anything.
+    Lost,
     /// It did not finish in time.
     TimedOut,
 }

@@ -82,6 +82,10 @@ pub struct Config {
     pub keepalive_interval: Option<Duration>,
     /// The session is over when nothing has come for so long; default 30 s.
     pub keepalive_timeout: Duration,
+    /// How long a peer that has said so may be silent at most ([`Session::pause`](crate::session::Session::pause)); default
+    /// 1 h, zero grants nothing. It is not asked meanwhile, and what its session holds is held for so much longer; a peer that
+    /// never comes back, or says so again and again, gets no more than this behind its last word.
+    pub pause_limit: Duration,
     /// Time limits that new streams start with.
     pub stream_timeouts: StreamTimeouts,
     /// How long [`Mux::close`](super::Mux::close) takes at most, whatever the peer does; default 2 s. Three quarters of it are for
@@ -111,6 +115,7 @@ setters!(Config {
     with_events => events: usize,
     with_keepalive_interval => keepalive_interval: Option<Duration>,
     with_keepalive_timeout => keepalive_timeout: Duration,
+    with_pause_limit => pause_limit: Duration,
     with_stream_timeouts => stream_timeouts: StreamTimeouts,
     with_close_timeout => close_timeout: Duration,
 });
@@ -135,6 +140,7 @@ impl Default for Config {
             events: 0,
             keepalive_interval: Some(Duration::from_secs(15)),
             keepalive_timeout: Duration::from_secs(30),
+            pause_limit: Duration::from_secs(60 * 60),
             stream_timeouts: StreamTimeouts::default(),
             close_timeout: Duration::from_secs(2),
         }
@@ -215,6 +221,7 @@ mod tests {
             events,
             keepalive_interval,
             keepalive_timeout,
+            pause_limit,
             stream_timeouts:
                 StreamTimeouts {
                     open,
@@ -248,6 +255,7 @@ mod tests {
             ("events", events.to_string()),
             ("keepalive_interval", time(keepalive_interval)),
             ("keepalive_timeout", time(keepalive_timeout)),
+            ("pause_limit", time(pause_limit)),
             ("stream_timeouts.open", time(open)),
             ("stream_timeouts.half_closed", time(half_closed)),
             ("stream_timeouts.write_stalled", time(write_stalled)),

@@ -13,7 +13,7 @@
 //! The file tree follows this:
 //! - `receive`: bytes in, and `transmit`: bytes out
 //! - `verbs`: what the application does with streams; `openings`: how it gets them
-//! - `clock`: what passing time does; `pings`
+//! - `clock`: what passing time does; `pings`; `pause`: a peer that will be silent for a while
 //! - `room`: memory of unread data; `early`, `retreat`: what the other end is spared
 //! - `end`: how a session ends; `told`: what those who watch it are told
 //!
@@ -24,6 +24,7 @@ mod clock;
 mod early;
 mod end;
 mod openings;
+mod pause;
 mod pings;
 mod receive;
 mod retreat;
@@ -137,9 +138,11 @@ pub(crate) struct Engine {
     received_at: Instant,
     /// When the peer was last heard of, or could have been: while this end does not read, its silence is none.
     heard_at: Instant,
-    /// A ping was sent because nothing came since `heard_at`.
     /// When a ping was sent for that, and nothing has come since.
     keepalive_asked: Option<Instant>,
+    /// The peer has said that it will be silent.
+    peer_pause: Option<PeerPause>,
+    pause_count: u64,
     /// Since when nothing is read from the wire and nothing that came before was read by anybody.
     still_since: Option<Instant>,
     next_scan: Option<Instant>,
@@ -187,6 +190,13 @@ struct PingOut {
     sent: Option<Instant>,
     /// This end did not read for a while since.
     held_up: bool,
+}
+
+/// A pause that the peer was granted.
+#[derive(Debug)]
+struct PeerPause {
+    number: u64,
+    until: Instant,
 }
 
 impl Engine {
@@ -243,6 +253,8 @@ impl Engine {
             received_at: now,
             heard_at: now,
             keepalive_asked: None,
+            peer_pause: None,
+            pause_count: 0,
             still_since: None,
             next_scan: None,
             dropped: Vec::new(),
@@ -326,6 +338,7 @@ impl Engine {
             stopped: self.memory.is_stopped(),
             unsent: self.unsent.held(),
             windows: self.budget.used(),
+            peer_pauses: self.peer_pause.is_some(),
             ids_left: self.ids_left(),
             round_trip: self.round_trip,
             least_round_trip: self.pacer.least_round_trip(),

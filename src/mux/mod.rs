@@ -133,10 +133,31 @@ impl Closer {
         self.0.with(|engine| engine.close(code));
     }
 
+    /// The peer will be silent for a while: how long it may be, and what ends that when it is dropped.
+    pub(crate) fn peer_pauses(&self, wanted: Duration) -> (PeerPause, Duration) {
+        let (number, granted) = self
+            .0
+            .with(|engine| engine.peer_pauses(shared::now(), wanted));
+        let shared = Arc::clone(&self.0);
+        (PeerPause { shared, number }, granted)
+    }
+
     /// Whether a stream is there that this end has opened.
     pub(crate) fn is_used_here(&self) -> bool {
         let stats = self.0.with(|engine| engine.stats());
         stats.streams > stats.inbound
+    }
+}
+
+/// The peer may be silent as long as this lives, up to what it was granted.
+pub(crate) struct PeerPause {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for PeerPause {
+    fn drop(&mut self) {
+        self.shared.with(|engine| engine.peer_resumes(self.number));
     }
 }
 
@@ -221,6 +242,17 @@ impl Mux {
     pub async fn closed(&self) -> MuxError {
         self.wait(|inner| inner.driver_done).await;
         self.end()
+    }
+
+    /// Waits until no stream can be opened any more: the session is over, one of its ends goes away, or the numbers of
+    /// streams are used up. What is open may go on.
+    pub(crate) async fn spent(&self) {
+        self.wait(|inner| inner.engine.is_spent()).await;
+    }
+
+    /// See [`Mux::spent`].
+    pub(crate) fn is_spent(&self) -> bool {
+        self.handle.shared.with(|engine| engine.is_spent())
     }
 
     /// Counters and gauges.

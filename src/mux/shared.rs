@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     /// Something was recorded for those who watch.
     pub(crate) events: Notify,
-    /// The driver is done, or a go-away has left.
+    /// The driver is done, a go-away has left, or nothing can be opened any more.
     pub(crate) done: Notify,
     pub(crate) pings: Semaphore,
 }
@@ -114,9 +114,11 @@ impl Shared {
             let room = inner.engine.accept_room();
             inner.accepting.wake(room, &mut wakes);
         }
+        let mut spent = false;
         if notices.open || left {
             let room = inner.engine.open_room();
             inner.opening.wake(room, &mut wakes);
+            spent = inner.engine.is_spent();
         }
         drop(guard);
         #[cfg(test)]
@@ -132,6 +134,9 @@ impl Shared {
         }
         if notices.event {
             self.events.notify_waiters();
+        }
+        if spent {
+            self.done.notify_waiters();
         }
         result
     }

@@ -26,6 +26,8 @@ pub struct Stats {
     pub unread: usize,
     /// Nothing is read from the peer, because there is no room for unread data.
     pub stopped: bool,
+    /// The peer has said that it will be silent for a while, and may be: see [`Config::pause_limit`](super::Config::pause_limit).
+    pub peer_pauses: bool,
     /// Bytes written by the application that no frame has taken.
     pub unsent: usize,
     /// All receive windows together, in bytes.

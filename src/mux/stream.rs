@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::chunk;
@@ -122,7 +123,8 @@ impl Substream {
     /// none has left for so long (looked at once in that time); without, it waits for as long as the peer takes nothing.
     ///
     /// # Errors
-    /// As writing does, where what was written is lost; [`io::ErrorKind::TimedOut`] when it has stalled.
+    /// As writing does, where what was written is lost; [`io::ErrorKind::TimedOut`] when it has stalled;
+    /// [`io::ErrorKind::Unsupported`] with `stalled` outside a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
@@ -133,6 +135,12 @@ impl Substream {
             let Some(limit) = stalled else {
                 return drained.await;
             };
+            // A timer panics there.
+            if Handle::try_current().is_err() {
+                let why =
+                    "what has stalled can be told inside a tokio runtime only: call it inside one";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
             match timeout(limit, drained).await {
                 Ok(done) => return done,
                 Err(_) if self.stats().data_out > before => {}

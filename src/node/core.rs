@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -24,6 +25,7 @@ use super::access::Access;
 use super::call::Call;
 use super::config::NodeConfig;
 use super::event::{Event, Events, Queue};
+use super::farewells::Farewells;
 use super::flights::{Flight, Flights};
 use super::handler::HandlerOutput;
 use super::listening::Listeners;
@@ -53,8 +55,8 @@ impl Service {
         F: Future<Output: HandlerOutput> + Send + 'static,
     {
         let handler: Handler = Arc::new(move |call| {
-            let serving = handler.clone()(call);
-            Box::pin(async move { serving.await.into_error() })
+            // Not in an async block: that has room for what it captures and for what it awaits.
+            handler.clone()(call).map(HandlerOutput::into_error).boxed()
         });
         Self { access, handler }
     }
@@ -70,6 +72,8 @@ pub(super) struct Core {
     pub(super) config: NodeConfig,
     pub(super) id: PeerId,
     pub(super) gate: Gate,
+    /// Of those that the gate has no place for.
+    pub(super) farewells: Arc<Farewells>,
     pub(super) shares: Shares,
     /// Of the sessions that came in.
     pub(super) seats: Seats,
@@ -101,6 +105,7 @@ impl Core {
         Self {
             id,
             gate: Gate::new(config.gate.clone()),
+            farewells: Arc::default(),
             shares: Shares::new(config.shares),
             seats: Seats::default(),
             flights: Flights::default(),
@@ -219,9 +224,13 @@ impl Core {
         self.table().chosen(peer)
     }
 
-    /// Takes a session out that is over, though its task has not noticed yet.
+    /// Takes a session out that takes nothing more: it is over, though its task has not noticed yet, or is as good as
+    /// superseded.
     pub(super) fn forget(&self, session: &Session) {
-        self.table().forget(|live| live.session.is_same(session));
+        let forgotten = self.table().forget(|live| live.session.is_same(session));
+        for live in forgotten {
+            live.superseded.notify_one();
+        }
     }
 
     pub(super) fn sessions(&self) -> Vec<(PeerId, Live)> {

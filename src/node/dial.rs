@@ -23,21 +23,13 @@ use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
 use super::core::{Core, lock};
 use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
-use super::flights::{Flight, Hints};
+use super::flights::{Flight, Hints, Want};
 use super::live::Path;
 use super::sessions::{Came, ShutDown, register};
 use super::shares::{Holder, SESSION, Share};
 
 /// How often a service is tried to open on sessions that end meanwhile.
 const ATTEMPTS: usize = 8;
-
-/// Which session with a peer will do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Any,
-    /// One that this end has dialled.
-    Dialled,
-}
 
 /// Longest time between two looks for a direct way.
 const LOOK_MAX: Duration = Duration::from_secs(300);
@@ -260,7 +252,7 @@ fn with_hints(
         let place = core.flights.board(
             peer,
             why.needed_by,
-            |flight| flight.hints().join(&hints),
+            |flight| flight.serves(want) && flight.hints().join(&hints),
             || {
                 start(
                     core,
@@ -286,7 +278,7 @@ fn there(core: &Core, peer: PeerId, want: Want) -> Option<Session> {
         Want::Any => table.chosen(peer),
         Want::Dialled => table.dialled(peer),
     };
-    found.map(|(_, _, live)| live.session)
+    found.map(|(_, _, live)| live.session.clone())
 }
 
 /// Begins a dial in a task of its own.
@@ -305,7 +297,7 @@ fn start(
         let outcome = fly(&own, peer, &ours, want, &why, paid).await;
         tell.send_replace(Some(outcome));
     });
-    Flight::new(hints, outcome, task.abort_handle())
+    Flight::new(want, hints, outcome, task.abort_handle())
 }
 
 /// Dials a peer, unless there is a session by now, and takes in what comes of it.
@@ -453,7 +445,9 @@ async fn attempt(
             let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)
                 .await
                 .map_err(AttemptError::Connect)?;
-            let before = core.chosen(*relay).map(|(_, _, live)| live.path.via);
+            let before = core
+                .chosen(*relay)
+                .map(|(_, _, live)| live.path.via.clone());
             let via = std::iter::once(*relay)
                 .chain(before.unwrap_or_default())
                 .collect();
@@ -472,7 +466,7 @@ async fn direct(
     peer: PeerId,
     endpoint: &Endpoint,
 ) -> Result<Session, AttemptError> {
-    Session::dial(endpoint, &pinned(core, peer))
+    Session::dial_with(endpoint, pinned(core, peer))
         .await
         .map_err(AttemptError::Connect)
 }
@@ -519,4 +513,46 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
 fn is_relayed(core: &Core, peer: PeerId) -> bool {
     let chosen = core.chosen(peer);
     chosen.is_some_and(|(_, origin, _)| !origin.direct)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::identity::{AcceptAny, Identity, KeyKind};
+    use crate::node::NodeConfig;
+    use crate::node::listeners::bind;
+    use crate::node::sessions::come_in;
+
+    fn core() -> Arc<Core> {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        Arc::new(Core::new(NodeConfig::new(identity, Arc::new(AcceptAny))))
+    }
+
+    /// A dial begins, a session comes in before it has dialled anything, and that is its outcome.
+    #[tokio::test]
+    async fn who_needs_a_dialled_session_joins_no_dial_that_may_find_another() {
+        let (ours, theirs) = (core(), core());
+        let listening = bind(&theirs, &"tcp:127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let at = format!("cepa://{}@{}", theirs.id, listening.endpoint());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let config = &ours.config.stack;
+        let comes = come_in(&ours, near.into(), DEFAULT_LAYERS, Vec::new(), config, None);
+        let dials = Session::over(far, &[], Side::Client, &theirs.config.stack);
+        let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
+        let (came, _dialled) = (came.ok().unwrap(), dialled.unwrap());
+        let (_tell, outcome) = watch::channel(Some(Ok(came.session.clone())));
+        let flight = || {
+            let task = tokio::spawn(pending::<()>()).abort_handle();
+            Flight::new(Want::Any, Arc::new(Hints::new(&[])), outcome.clone(), task)
+        };
+        let _waits = ours.flights.board(theirs.id, None, |_| false, flight);
+        let session = own_session(&ours, &at.parse().unwrap()).await.unwrap();
+        assert!(!session.is_same(&came.session), "that was not dialled here");
+        // Whom any will do, that one does.
+        assert!(there(&ours, theirs.id, Want::Any).is_some());
+    }
 }

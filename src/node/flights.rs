@@ -148,9 +148,18 @@ impl<T> Drop for Place<'_, T> {
     }
 }
 
+/// Which session with a peer will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Any,
+    /// One that this end has dialled.
+    Dialled,
+}
+
 /// A dial that is under way, in a task of its own. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Flight {
+    want: Want,
     hints: Arc<Hints>,
     /// Told when a session with the peer comes up, however that came.
     came: Notify,
@@ -166,16 +175,23 @@ impl Drop for Flight {
 
 impl Flight {
     pub(super) fn new(
+        want: Want,
         hints: Arc<Hints>,
         outcome: watch::Receiver<Option<Result<Session, DialError>>>,
         task: AbortHandle,
     ) -> Self {
         Self {
+            want,
             hints,
             came: Notify::new(),
             outcome,
             task,
         }
+    }
+
+    /// Whether its outcome is such a session. Where any will do, it may find one that has come in meanwhile.
+    pub(super) fn serves(&self, want: Want) -> bool {
+        want == Want::Any || self.want == want
     }
 
     pub(super) fn hints(&self) -> &Hints {

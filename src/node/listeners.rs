@@ -4,12 +4,14 @@
 //! its end: the next session begins when the last is over. A listener of a stream that there is only once (`stdio:`, `fd:`, `exec:`) ends with
 //! its session, and not before what was served in it is done.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{self as transports, Child, Endpoint, Listener, Stream, TransportError};
+use futures::FutureExt as _;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use crate::gate::Source;
@@ -59,6 +61,24 @@ pub enum ListenerEnd {
     /// The session on the stream that there was only once was not closed in order.
     #[error(transparent)]
     Session(SessionEnd),
+    /// What served it has panicked: a fault of this library, or of what it was given.
+    #[error("{at}: what listened there has panicked: report that, and listen there again")]
+    Panicked {
+        /// Where it listened.
+        at: Endpoint,
+    },
+}
+
+/// How a task has ended. One that was cancelled was not wanted any more, and that is no failure.
+fn joined(
+    task: Result<Result<(), ListenerEnd>, JoinError>,
+    at: &Endpoint,
+) -> Result<(), ListenerEnd> {
+    match task {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => Err(ListenerEnd::Panicked { at: at.clone() }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A listener of a node. It goes on when this is dropped.
@@ -85,7 +105,7 @@ impl Listening {
     /// Dropping the future changes nothing.
     pub async fn ended(&mut self) -> Result<(), ListenerEnd> {
         if self.end.is_none() {
-            self.end = Some((&mut self.task).await.unwrap_or(Ok(())));
+            self.end = Some(joined((&mut self.task).await, &self.endpoint));
         }
         self.end.clone().unwrap_or(Ok(()))
     }
@@ -158,9 +178,15 @@ impl Accepting {
     async fn run(self, listener: Listener) -> Result<(), ListenerEnd> {
         let core = Arc::clone(&self.core);
         let at = self.endpoint.clone();
-        let ended = Arc::new(self).accept(listener).await;
+        // Its end is told whatever ends it.
+        let accepting = AssertUnwindSafe(Arc::new(self).accept(listener)).catch_unwind();
+        let panicked = |_| Err(ListenerEnd::Panicked { at: at.clone() });
+        let ended = accepting.await.unwrap_or_else(panicked);
         if core.is_stopping() {
-            return Ok(());
+            return ended.or_else(|end| match end {
+                ListenerEnd::Panicked { .. } => Err(end),
+                _ => Ok(()),
+            });
         }
         core.emit(match &ended {
             Err(ListenerEnd::Transport(error)) => Event::ListenerFailed {
@@ -231,7 +257,7 @@ impl Accepting {
                 continue;
             }
             // One line, one peer: the next begins when this one is over.
-            last = session.await.unwrap_or(Ok(()));
+            last = joined(session.await, &self.endpoint);
             if last.is_err() && line {
                 self.pause(PAUSE).await;
             }
@@ -303,5 +329,31 @@ struct Watched(JoinHandle<()>);
 impl Drop for Watched {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn listening(task: JoinHandle<Result<(), ListenerEnd>>) -> Listening {
+        Listening {
+            endpoint: "tcp:127.0.0.1:1".parse().unwrap(),
+            task,
+            end: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_panics_has_not_ended_in_order() {
+        let mut panics = listening(tokio::spawn(async { panic!("as it should in this test") }));
+        let end = panics.ended().await.expect_err("a clean end");
+        assert!(end.to_string().contains("panicked"), "{end}");
+        assert!(panics.ended().await.is_err(), "the second time");
+        let mut closed = listening(tokio::spawn(pending()));
+        closed.task.abort();
+        closed.ended().await.unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! A session that is up: with whom, and how it came to be.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -52,22 +53,40 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// A session that is up.
+/// A session that is up. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct Live {
+pub(super) struct Live(Arc<Up>);
+
+impl From<Up> for Live {
+    fn from(up: Up) -> Self {
+        Self(Arc::new(up))
+    }
+}
+
+impl Deref for Live {
+    type Target = Up;
+
+    fn deref(&self) -> &Up {
+        &self.0
+    }
+}
+
+/// What is known of a session that is up.
+#[derive(Debug)]
+pub(super) struct Up {
     pub(super) session: Session,
     pub(super) path: Path,
-    pub(super) who: Arc<Who>,
+    pub(super) who: Who,
     /// Where it comes from, if it came in.
     pub(super) host: Option<Source>,
     /// Its place among those that came in.
     pub(super) seat: Option<Arc<Seat>>,
     /// The memory of all sessions of the peer.
-    pub(super) memory: Arc<PeerMemory>,
+    pub(super) memory: PeerMemory,
     /// Of a session that was dialled because another peer wanted it: that peer's part in the pools.
-    pub(super) paid_by: Option<Arc<Share>>,
+    pub(super) paid_by: Option<Share>,
     /// Tells that another session with this peer was chosen.
-    pub(super) superseded: Arc<Notify>,
+    pub(super) superseded: Notify,
     /// The substreams that are served in it.
     pub(super) serving: TaskTracker,
 }

@@ -50,6 +50,7 @@
 //! | `listening.rs` | which listeners there are |
 //! | `handler.rs` | what handlers end with; calls as a stream |
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
+//! | `serving.rs` | the substreams that peers open, each in a task of its own |
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
@@ -64,7 +65,9 @@ use cepa_transports::{ByteStream, Endpoint, Layer, Remote, Stream};
 use crate::identity::{Identity, PeerId};
 use crate::mux::Substream;
 use crate::onion::Onion;
-use crate::session::{Incoming, ServiceName, ServiceNameError, Session, reserved};
+use crate::session::{
+    Incoming, OpenError, Pause, ServiceName, ServiceNameError, Session, reserved,
+};
 use crate::stack::DEFAULT_LAYERS;
 
 mod access;
@@ -72,10 +75,13 @@ mod addr;
 mod admit;
 mod call;
 mod config;
+#[cfg(feature = "tower")]
+mod connector;
 mod core;
 mod dial;
 mod error;
 mod event;
+mod farewells;
 mod flights;
 mod handler;
 mod listeners;
@@ -85,6 +91,7 @@ mod on_session;
 mod protocol;
 mod resolve;
 mod seats;
+mod serving;
 mod sessions;
 mod shares;
 mod table;
@@ -93,6 +100,8 @@ pub use access::{Access, Admission, Admitted};
 pub use addr::{Hint, MAX_HINTS, MAX_LEN, MAX_RELAYS, PeerAddr, PeerAddrError, SCHEME};
 pub use call::{Call, CallContext};
 pub use config::NodeConfig;
+#[cfg(feature = "tower")]
+pub use connector::Connector;
 pub use error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
 pub use handler::{Calls, HandlerOutput};
@@ -248,7 +257,7 @@ impl Node {
         };
         let config = &self.core.config.stack;
         let live = sessions::come_in(&self.core, stream, layers, via, config, None);
-        Ok(live.await?.session)
+        Ok(live.await?.session.clone())
     }
 
     // ---- services ------------------------------------------------------------------------------
@@ -393,7 +402,9 @@ impl Node {
     /// The session that there is with a peer, if there is one.
     #[must_use]
     pub fn session_with(&self, peer: PeerId) -> Option<Session> {
-        self.core.chosen(peer).map(|(_, _, live)| live.session)
+        self.core
+            .chosen(peer)
+            .map(|(_, _, live)| live.session.clone())
     }
 
     /// Opens the service of an address.
@@ -405,6 +416,15 @@ impl Node {
     /// Dropping the future resets the substream.
     pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
         dial::open(&self.core, address).await
+    }
+
+    /// The service of an address for HTTP clients, as hyper's and tonic's, that make their connections by a
+    /// [`tower_service::Service`]. It keeps the node alive as this handle does.
+    #[cfg(feature = "tower")]
+    #[must_use]
+    pub fn connector(&self, address: PeerAddr) -> Connector {
+        let owner = self._owner.clone().map(|owner| owner as _);
+        Connector::new(Arc::clone(&self.core), owner, address)
     }
 
     /// Closes every session with a peer, in order, and returns how many there were.
@@ -424,8 +444,31 @@ impl Node {
     #[must_use]
     pub fn sessions(&self) -> Vec<(PeerId, Path, crate::mux::Stats)> {
         let all = self.core.sessions();
-        let one = |(peer, live): (PeerId, Live)| (peer, live.path, live.session.mux_stats());
+        let one =
+            |(peer, live): (PeerId, Live)| (peer, live.path.clone(), live.session.mux_stats());
         all.into_iter().map(one).collect()
+    }
+
+    /// Tells the peers of all sessions that this process will be silent for up to `time`, since it is about to be stopped, and waits
+    /// for each answer for `patience` at most. They do not end those sessions for that, as long as what this gives lives
+    /// and as [`Pause::granted`] says; see [`Session::pause`].
+    ///
+    /// # Errors
+    /// For each peer: why it does not bear with it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes it back.
+    pub async fn pause(
+        &self,
+        time: Duration,
+        patience: Duration,
+    ) -> Vec<(PeerId, Result<Pause, OpenError>)> {
+        let standing = self.core.table().standing();
+        let pausing = standing.iter().map(async |live| {
+            let paused = live.session.pause_within(time, patience).await;
+            (live.session.peer().id(), paused)
+        });
+        futures::future::join_all(pausing).await
     }
 
     /// A part of the pools for work that is done for a peer otherwise than by a [`Call`]; see [`Call::hold`]. It is counted as the
@@ -511,7 +554,7 @@ impl Node {
         incoming: Incoming,
         by: Vec<PeerId>,
     ) {
-        sessions::serve_introduced(&self.core, context, incoming, by).await;
+        serving::serve_introduced(&self.core, context, incoming, by).await;
     }
 
     /// Whether there is a service of that very name.

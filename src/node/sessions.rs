@@ -1,44 +1,38 @@
 //! The life of a session: it is made of a stream that came, or is handed over by who dialled; it is entered in the table,
-//! serves what the peer opens, and ends.
-//!
-//! Each substream is served in a task of its own, where the application's code runs: what panics or is slow there
-//! touches neither the session nor other substreams. Who may open what, `access.rs` decides.
+//! hands on what the peer opens (`serving.rs`), and ends.
 
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use rustls_pki_types::UnixTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::Side;
-use crate::gate::Source;
+use crate::gate::{Source, Turned};
 use crate::identity::PeerId;
-use crate::mux::GoAwayCode;
-use crate::session::{Incoming, Session, SessionEnd, reserved};
-use crate::stack::StackConfig;
+use crate::mux::{GoAwayCode, LimitKind};
+use crate::session::{Session, SessionEnd};
+use crate::stack::{self, NotAdmitted, StackConfig};
 
-use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
 use super::admit;
-use super::call::{Call, CallContext};
-use super::core::{Core, GOODBYE, Service};
-use super::event::{Event, Refused, TurnedAway};
-use super::live::{Live, Path};
-use super::protocol::{NOT_OPEN, Protocol};
+use super::core::{Core, GOODBYE};
+use super::event::{Event, TurnedAway};
+use super::live::{Live, Path, Up};
 use super::seats::Seat;
-use super::shares::{self, Resource, SUBSTREAM_MEMORY, Share};
+use super::serving::serve;
+use super::shares::{self, Share};
 use super::table::Origin;
 
 /// How often a session that is no longer used is looked at, to end it when its last substream is over.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a session may take to answer a ping when another one with the same peer has come up.
+/// How long a session that carries nothing may take to answer a ping when another one with the same peer has come up.
 const ALIVE: Duration = Duration::from_secs(5);
 
 /// Makes a session, as server, of a stream that came, and takes it in.
@@ -99,14 +93,38 @@ async fn handshake(
         pass = core.gate.enter(source) => pass,
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
-    let mut pass = pass.map_err(TurnedAway::Gate)?;
+    let mut pass = match pass {
+        Ok(pass) => pass,
+        Err(turned) => {
+            turn_away(core, stream, layers, config, turned);
+            return Err(TurnedAway::Gate(turned).into());
+        }
+    };
     let host = source.host();
     let mut config = config.clone();
     let room = admit::Inbound::new(&core.shares, &core.seats, host);
     config.admission = Some(Arc::<admit::Inbound>::clone(&room));
+    let (give_up, given_up) = oneshot::channel();
+    let unwanted = pin!(async {
+        match given_up.await {
+            Ok(refused) => refused,
+            Err(_) => pending().await,
+        }
+    });
+    let session = Session::over_unless(stream, layers, Side::Server, &config, unwanted);
+    let mut session = Box::pin(session);
     let session = tokio::select! {
-        session = Session::over(stream, layers, Side::Server, &config) => session,
-        turned = pass.evicted() => return Err(TurnedAway::Gate(turned).into()),
+        session = &mut session => session,
+        turned = pass.evicted() => {
+            if let Some(_farewell) = core.farewells.begin(source) {
+                let _ = give_up.send(NotAdmitted {
+                    code: GoAwayCode::Limit(LimitKind::Sessions),
+                    reason: turned.to_string(),
+                });
+                let _ = timeout(GOODBYE, until_stop(core, session)).await;
+            }
+            return Err(TurnedAway::Gate(turned).into());
+        }
         () = core.stopping() => return Err(TurnedAway::ShutDown.into()),
     };
     match session {
@@ -130,6 +148,37 @@ async fn handshake(
             let reason = TurnedAway::Connect(error);
             Err(Failed { reason, is_news })
         }
+    }
+}
+
+/// Tells the peer of a stream that the gate has no place for it, in a task of its own, if not too many are told already.
+fn turn_away(
+    core: &Arc<Core>,
+    stream: Stream,
+    layers: &[Layer],
+    config: &StackConfig,
+    why: Turned,
+) {
+    if let Turned::Penalty { .. } = why {
+        return;
+    }
+    let Some(farewell) = core.farewells.begin(Source::from(stream.remote())) else {
+        return;
+    };
+    let (layers, config) = (layers.to_vec(), config.clone());
+    let telling = Arc::clone(core);
+    core.tasks.spawn(async move {
+        let tells = stack::turn_away(stream, &layers, &config, GOODBYE);
+        until_stop(&telling, tells).await;
+        drop(farewell);
+    });
+}
+
+/// Goes on until it is done or the node shuts down.
+async fn until_stop(core: &Core, what: impl Future) {
+    tokio::select! {
+        _ = what => {}
+        () = core.stopping() => {}
     }
 }
 
@@ -174,17 +223,17 @@ pub(super) async fn register(
         }
         Came::Dialled(paid_by) => (None, None, paid_by),
     };
-    let live = Live {
-        who: Arc::new(who),
-        memory: Arc::new(memory),
+    let live = Live::from(Up {
+        who,
+        memory,
         session,
         path,
         host,
         seat,
-        paid_by: paid_by.map(Arc::new),
-        superseded: Arc::new(Notify::new()),
+        paid_by,
+        superseded: Notify::new(),
         serving: TaskTracker::new(),
-    };
+    });
     let peer = live.who.id;
     let (number, others) = {
         let mut table = core.table();
@@ -270,14 +319,18 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
         tokio::select! {
             () = live.superseded.notified() => {
                 superseded = true;
-                if timeout(ALIVE, live.session.ping()).await.is_err() {
+                // A slow way that carries something may need longer for an answer: of a session in use the keepalive
+                // decides. Who has said that it will be silent is silent.
+                let stats = live.session.mux_stats();
+                let waits = stats.peer_pauses || stats.streams > 0;
+                if !waits && timeout(ALIVE, live.session.ping()).await.is_err() {
                     live.session.close().await;
                 }
             }
             () = sleep(look) => {}
         }
         // The better one may be gone: this one is in use again then.
-        superseded = superseded && core.chosen(live.who.id).is_some_and(|(n, ..)| n != number);
+        superseded = superseded && core.table().is_superseded(live.who.id, number);
         // What came and went since the last look was use as well.
         let stats = live.session.mux_stats();
         let before = std::mem::replace(&mut carried, stats.data_in + stats.data_out);
@@ -297,268 +350,21 @@ async fn tend(core: &Arc<Core>, live: &Live, number: u64) -> Infallible {
     }
 }
 
-/// What serving a protocol means to what is around it.
-#[derive(Clone, Copy)]
-struct Role {
-    delays_shutdown: bool,
-    keeps_session: bool,
-}
-
-/// Whom a substream is for; and to what the peer was admitted.
-enum Callee {
-    Service(Service),
-    Protocol(Arc<dyn Protocol>, Role, Option<Admitted>),
-}
-
-/// Serves a substream, in a task of its own.
-fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
-    let name = incoming.service().to_owned();
-    let (core, live) = (Arc::clone(core), live.clone());
-    // From now on, and not only once the task runs.
-    let busy = core.handlers.token();
-    let running = core.tasks.token();
-    let serving = live.serving.clone();
-    let ends = ends(Arc::clone(&core), live.clone());
-    let taken = core
-        .shares
-        .take(live.holder(), &[(Resource::Substreams, 1)]);
-    let serves = async move {
-        let _share = match taken {
-            Ok(share) => (share, live.memory.pool.hold_anyway(SUBSTREAM_MEMORY)),
-            Err(exceeded) => {
-                drop(busy);
-                let text = exceeded.to_string();
-                let reason = Refused::Limit(exceeded);
-                return Box::pin(refuse(&core, &live, incoming, reason, text)).await;
-            }
-        };
-        // What a protocol says of itself is the application's code as well.
-        let found = catch_unwind(AssertUnwindSafe(|| find(&core, &live, &name)));
-        let Ok(found) = found else {
-            drop(busy);
-            return panicked(&core, &live, &name);
-        };
-        let mut call = Call::new(incoming, live.clone(), core.shares.clone());
-        if matches!(found, Ok((_, true))) {
-            call.set_named();
-        }
-        let _kept = match &found {
-            Ok((Callee::Service(_), _)) => live.keep(),
-            Ok((Callee::Protocol(_, role, _), _)) if role.keeps_session => live.keep(),
-            _ => None,
-        };
-        // What serves it is boxed by who makes it: this task has no room of its own for it.
-        match found.map(|(callee, _)| callee) {
-            Ok(Callee::Service(service)) => {
-                let serve = AssertUnwindSafe(move || (service.handler)(call));
-                guarded(&core, &live, &name, catch_unwind(serve)).await;
-                drop(busy);
-            }
-            Ok(Callee::Protocol(protocol, role, admitted)) => {
-                call.admit_to(admitted);
-                // Circuits of others keep nobody from shutting down.
-                let busy = Some(busy).filter(|_| role.delays_shutdown);
-                let serve = AssertUnwindSafe(move || protocol.serve(call).map(|()| None).boxed());
-                guarded(&core, &live, &name, catch_unwind(serve)).await;
-                drop(busy);
-            }
-            Err((reason, text)) => {
-                drop(busy);
-                let incoming = call.into_incoming();
-                Box::pin(refuse(&core, &live, incoming, reason, text)).await;
-            }
-        }
-    };
-    serving.spawn(async move {
-        tokio::select! {
-            () = serves => {}
-            () = ends => {}
-        }
-        drop(running);
-    });
-}
-
-/// Refuses a substream.
-async fn refuse(core: &Core, live: &Live, incoming: Incoming, reason: Refused, text: String) {
-    core.emit(Event::Refused {
-        peer: live.who.id,
-        service: incoming.service().to_owned(),
-        reason: reason.clone(),
-    });
-    let _ = match reason {
-        Refused::Dialled => incoming.refuse_dial_instead().await,
-        _ => incoming.refuse(&text).await,
-    };
-}
-
-/// Waits until a handler has to end: the node shuts down, its time is up, and the peer was told so. Dropped earlier, its substream
-/// would look reset for no reason.
-async fn ends(core: Arc<Core>, live: Live) {
-    core.over().await;
-    let _ = timeout(GOODBYE, live.session.closed()).await;
-}
-
-/// Runs code of the application. Its panic ends here, with its substream, and so does its error.
-async fn guarded(
-    core: &Arc<Core>,
-    live: &Live,
-    name: &str,
-    started: std::thread::Result<BoxFuture<'static, Option<String>>>,
-) {
-    let served = match started {
-        Ok(serving) => AssertUnwindSafe(serving).catch_unwind().await,
-        Err(panic) => Err(panic),
-    };
-    match served {
-        Ok(None) => {}
-        Ok(Some(error)) => core.emit(Event::HandlerFailed {
-            peer: live.who.id,
-            service: name.to_owned(),
-            error,
-        }),
-        Err(_) => panicked(core, live, name),
-    }
-}
-
-fn panicked(core: &Core, live: &Live, name: &str) {
-    core.emit(Event::HandlerPanicked {
-        peer: live.who.id,
-        service: name.to_owned(),
-    });
-}
-
-/// Serves a substream of a peer that was introduced to its service.
-pub(super) async fn serve_introduced(
-    core: &Arc<Core>,
-    context: CallContext,
-    incoming: Incoming,
-    by: Vec<PeerId>,
-) {
-    let name = incoming.service().to_owned();
-    let call = Call::introduced(incoming, context, by);
-    let live = call.live().clone();
-    match core.named_service(&name) {
-        Some(service) if decide(&live.who, how(&live), What::Introduced).is_ok() => {
-            let _kept = live.keep();
-            let serve = AssertUnwindSafe(move || (service.handler)(call));
-            guarded(core, &live, &name, catch_unwind(serve)).await;
-        }
-        _ => {
-            let _ = call.refuse(NOT_OPEN).await;
-        }
-    }
-}
-
-fn how(live: &Live) -> How {
-    How {
-        dialled: live.path.dialled,
-        relayed: !live.path.is_direct(),
-    }
-}
-
-/// What has this name, if the peer may open it, and whether that is for the peer by name; else why not, for us and for the peer.
-fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused, String)> {
-    let how = how(live);
-    let refused = |denied| match denied {
-        Denied::NotAllowed => (Refused::NotOpen, NOT_OPEN.to_owned()),
-        Denied::DialInstead => (Refused::Dialled, String::new()),
-    };
-    let may = |what: What<'_>| decide(&live.who, how, what);
-    if reserved::is_reserved(name) {
-        let protocol = core.protocol(name);
-        let protocol = protocol.ok_or_else(|| refused(Denied::NotAllowed))?;
-        let offered = |access: &Access| may(What::Offered(access)).map(|()| names_peers(access));
-        let mut admitted = None;
-        let decision = match protocol.admission(name) {
-            Admission::With(access, to) => {
-                admitted = Some(to);
-                offered(&access)
-            }
-            Admission::Access(access) => offered(&access),
-            // Whom this node dials of its own accord it knows by its id.
-            Admission::OwnProof => {
-                may(What::OwnProof).map(|()| live.path.dialled && live.paid_by.is_none())
-            }
-            Admission::Service(name) => match core.service(&name) {
-                Some(service) => offered(&service.access),
-                None => Err(Denied::NotAllowed),
-            },
-        };
-        return match decision {
-            Ok(named) => {
-                let role = Role {
-                    delays_shutdown: protocol.delays_shutdown(),
-                    keeps_session: protocol.keeps_session(),
-                };
-                Ok((Callee::Protocol(protocol, role, admitted), named))
-            }
-            Err(Denied::NotAllowed) => Err((Refused::NotOpen, protocol.refusal().to_owned())),
-            Err(denied) => Err(refused(denied)),
-        };
-    }
-    let open = |(name, access): &(String, Access)| {
-        !reserved::is_reserved(name) && may(What::Offered(access)).is_ok()
-    };
-    let wanted = if name.is_empty() {
-        let mut all = core.offered().into_iter().filter(open);
-        match (all.next(), all.next()) {
-            (Some((only, _)), None) => only,
-            (Some(_), Some(_)) => {
-                let text = format!("name a service: there is {}", names(core, open));
-                return Err((Refused::Unnamed, text));
-            }
-            _ => String::new(),
-        }
-    } else {
-        name.to_owned()
-    };
-    let denied = match core.service(&wanted) {
-        Some(service) => match may(What::Offered(&service.access)) {
-            Ok(()) => {
-                let named = names_peers(&service.access);
-                return Ok((Callee::Service(service), named));
-            }
-            Err(denied) => denied,
-        },
-        None => Denied::NotAllowed,
-    };
-    let there = names(core, open);
-    if denied == Denied::NotAllowed && !there.is_empty() {
-        // The same for a name that is not there and for one that is not for this peer.
-        let text = format!("{NOT_OPEN}; there is {there}");
-        return Err((Refused::NotOpen, text));
-    }
-    Err(refused(denied))
-}
-
-/// Whether who may is listed, one by one.
-fn names_peers(access: &Access) -> bool {
-    matches!(access, Access::Peers(_))
-}
-
-/// The services that are open, for a person.
-fn names(core: &Core, open: impl Fn(&(String, Access)) -> bool) -> String {
-    let all: Vec<String> = core
-        .offered()
-        .into_iter()
-        .filter(open)
-        .map(|(name, _)| name)
-        .collect();
-    all.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     //! Streams that come from afar, as far as the gate knows: what comes over loopback is of this machine.
 
     use cepa_transports::Remote;
+    use futures::FutureExt as _;
+    use futures::future::BoxFuture;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::gate;
     use crate::identity::{AcceptAny, Identity, KeyKind, Pinned};
-    use crate::node::NodeConfig;
-    use crate::stack::{self, DEFAULT_LAYERS};
+    use crate::node::core::Service;
+    use crate::node::{Access, Admission, Call, NodeConfig, Protocol};
+    use crate::stack::DEFAULT_LAYERS;
 
     const FAR: &str = "192.0.2.7:4711";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -671,6 +477,119 @@ mod tests {
         assert!(why.starts_with("too many failures"), "{why}");
     }
 
+    /// Comes as who dials the node does, and is cut when it has the node's answer.
+    async fn cut(node: &Arc<Core>, mut far: DuplexStream) {
+        let (near, mut wire) = tokio::io::duplex(1 << 16);
+        let cuts = async move {
+            let mut hello = [0; 1 << 14];
+            let n = wire.read(&mut hello).await.unwrap();
+            far.write_all(&hello[..n]).await.unwrap();
+            far.read(&mut hello).await.unwrap();
+        };
+        let (session, ()) = tokio::join!(friend(node, near), cuts);
+        assert!(session.is_none());
+    }
+
+    /// Of those behind one address, who has a bad line does not shut the others out.
+    #[tokio::test]
+    async fn who_is_cut_in_the_handshake_counts_less_than_who_is_refused_yet_counts() {
+        let node = strict(|_| {});
+        for _ in 0..10 {
+            let why = knock(&node, far(), |far| cut(&node, far)).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
+        let node = strict(|gate| gate.penalty_lost = HOUR);
+        for _ in 0..4 {
+            let why = knock(&node, far(), |far| cut(&node, far)).await.unwrap();
+            assert!(!why.contains("failures"), "{why}");
+        }
+        let why = knock(&node, far(), |far| friend(&node, far)).await;
+        assert!(why.is_some_and(|why| why.starts_with("too many failures")));
+    }
+
+    /// Nobody else uses it, and its place at the peer is worth something.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_forgotten_ends_soon_behind_its_last_substream() {
+        let node = strict(|_| {});
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let peer = StackConfig::new(identity, Arc::new(AcceptAny));
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let dials = Session::over(near, &[], Side::Client, &node.config.stack);
+        let (ours, theirs) = tokio::join!(
+            Box::pin(dials),
+            Box::pin(Session::over(far, &[], Side::Server, &peer))
+        );
+        let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+        let path = Path {
+            via: Vec::new(),
+            dialled: true,
+            label: "test".into(),
+        };
+        let live = register(&node, ours.clone(), path, Came::Dialled(None)).await;
+        assert!(live.is_ok());
+        let (lasting, accepted) = tokio::join!(ours.open("x"), async {
+            theirs.accept().await.unwrap().accept().await
+        });
+        node.forget(&ours);
+        sleep(Duration::from_secs(60)).await;
+        assert!(theirs.closed().now_or_never().is_none(), "it was in use");
+        drop((lasting.unwrap(), accepted.unwrap()));
+        let end = timeout(Duration::from_secs(60), theirs.closed()).await;
+        assert!(end.expect("it keeps its place").is_clean());
+    }
+
+    /// As a relay that passes on little, or a serial line.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_in_use_goes_on_beside_a_newer_one_however_slow_it_is() {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+        config.shares.sessions.peer = 4;
+        let node = Arc::new(Core::new(config));
+        let counts = async |call: Call| {
+            let mut stream = call.accept().await.unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            stream.write_u64(all.len() as u64).await.unwrap();
+            stream.shutdown().await.unwrap();
+        };
+        node.serve("x".into(), Service::new(Access::Anyone, counts));
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let one_more = async |near, far| {
+            let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
+            let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+            let config = &node.config.stack;
+            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
+            assert!(came.is_ok());
+            dialled.unwrap()
+        };
+        let (near, mut one) = tokio::io::duplex(1 << 16);
+        let (mut other, far) = tokio::io::duplex(1 << 16);
+        let slow = Arc::new(Notify::new());
+        let slows = Arc::clone(&slow);
+        tokio::spawn(async move {
+            let mut copying = Box::pin(tokio::io::copy_bidirectional(&mut one, &mut other));
+            tokio::select! {
+                _ = &mut copying => return,
+                () = slows.notified() => {}
+            }
+            sleep(3 * ALIVE).await;
+            let _ = copying.await;
+        });
+        let first = one_more(near, far).await;
+        let mut stream = first.open("x").await.unwrap();
+        slow.notify_one();
+        tokio::task::yield_now().await;
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let _second = one_more(near, far).await;
+        sleep(2 * ALIVE).await;
+        stream.write_all(&[0; 4711]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        assert_eq!(stream.read_u64().await.expect("it was cut"), 4711);
+    }
+
     /// What a load balancer does, once a second.
     #[tokio::test(start_paused = true)]
     async fn who_leaves_before_the_first_byte_has_not_failed_and_is_news_once_a_minute() {
@@ -711,6 +630,85 @@ mod tests {
         assert!(why.contains("its place was given"), "{why}");
     }
 
+    /// As whoever dials the node; why that comes to nothing.
+    async fn refused(node: &Arc<Core>, far: DuplexStream) -> String {
+        let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+        let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
+        let stream = Stream::from_io(far, "test");
+        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
+        let error = Box::pin(session).await.unwrap_err();
+        assert!(error.may_pass(), "{error}");
+        error.to_string()
+    }
+
+    /// At each stage at which there may be no place: at the door, in the queue, and inside.
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_place_reads_that_it_is_busy_and_tries_again() {
+        for (waiting, why) in [
+            (0, "too many handshakes at once"),
+            (9, "waited 1 s for a place"),
+        ] {
+            let node = strict(|gate| {
+                (gate.all, gate.waiting) = (1, waiting);
+                gate.patience = Duration::from_secs(1);
+            });
+            let silent = knock(&node, Remote::Memory, async |far| {
+                sleep(Duration::from_secs(2)).await;
+                drop(far);
+            });
+            let mut read = String::new();
+            let comes = async {
+                tokio::task::yield_now().await;
+                let comes = knock(&node, Remote::Memory, async |far| {
+                    read = refused(&node, far).await;
+                });
+                comes.await
+            };
+            let (_, came) = tokio::join!(silent, comes);
+            let came = came.expect("it was let in");
+            assert!(came.contains(why), "{came}");
+            assert!(read.contains("no room for one handshake more"), "{read}");
+        }
+    }
+
+    /// One that has begun, and whose place another one gets: before its first byte came, and behind our answer to that.
+    #[tokio::test(start_paused = true)]
+    async fn whose_place_is_given_away_reads_that() {
+        for begins in [false, true] {
+            let node = strict(|gate| gate.all = 1);
+            let mut read = Vec::new();
+            let slow = knock(&node, Remote::Memory, async |mut far| {
+                if begins {
+                    // Of a handshake that another node is in, up to the answer.
+                    let (near, mut other) = tokio::io::duplex(1 << 16);
+                    let hello = tokio::spawn(async move {
+                        let mut hello = vec![0; 1 << 14];
+                        let n = other.read(&mut hello).await.unwrap();
+                        hello.truncate(n);
+                        hello
+                    });
+                    let _ = friend(&node, near).await;
+                    far.write_all(&hello.await.unwrap()).await.unwrap();
+                }
+                far.read_to_end(&mut read).await.unwrap();
+            });
+            let comes = async {
+                sleep(Duration::from_secs(1)).await;
+                let other = Remote::Tcp("192.0.2.8:4711".parse().unwrap());
+                knock(&node, other, |far| friend(&node, far)).await
+            };
+            let (slow, came) = tokio::join!(slow, comes);
+            assert_eq!(came, None, "{begins}");
+            let why = slow.unwrap();
+            assert!(why.contains("its place was given"), "{why}");
+            if begins {
+                assert_eq!(read.first(), Some(&22), "an answer");
+            } else {
+                assert_eq!(read, [21, 3, 3, 0, 2, 2, 90]);
+            }
+        }
+    }
+
     /// What keeps the wire of a session that is refused open counts to the gate, as the handshake before it did.
     #[tokio::test]
     async fn who_is_refused_for_want_of_room_holds_its_place_until_it_is_gone() {
@@ -726,7 +724,8 @@ mod tests {
             let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
             let stream = Stream::from_io(far, "test");
             // Up to the mux, and then it neither reads nor leaves.
-            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config);
+            let never = pin!(pending());
+            let built = stack::build(stream, DEFAULT_LAYERS, Side::Client, &config, never);
             gone = Some(Box::pin(built).await.unwrap());
         });
         let why = why.await.unwrap();

@@ -311,32 +311,44 @@ impl Counts {
 /// All counts of a node. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Shares {
+    of_node: Arc<OfNode>,
+}
+
+#[derive(Debug)]
+struct OfNode {
     limits: ShareLimits,
-    counts: Arc<Mutex<HashMap<Resource, Counts>>>,
+    counts: Mutex<HashMap<Resource, Counts>>,
     memory: ReceivePool,
     /// The part of each peer that has a session, and in how many it is used. Kept until what is unread of the last one was
     /// read or dropped: a peer that comes again would have as much again else.
-    of_peers: Arc<Mutex<HashMap<PeerId, (ReceivePool, usize)>>>,
+    of_peers: Mutex<HashMap<PeerId, (ReceivePool, usize)>>,
 }
 
 impl Shares {
     pub(super) fn new(limits: ShareLimits) -> Self {
         let counts = Resource::ALL.map(|resource| (resource, Counts::default()));
-        Self {
+        let of_node = OfNode {
             limits,
-            counts: Arc::new(Mutex::new(HashMap::from(counts))),
+            counts: Mutex::new(HashMap::from(counts)),
             memory: ReceivePool::new(limits.receive_memory),
-            of_peers: Arc::default(),
+            of_peers: Mutex::default(),
+        };
+        Self {
+            of_node: Arc::new(of_node),
         }
     }
 
     /// The receive memory of all sessions of a peer, by all its ids, for one session more.
     pub(super) fn memory_of(&self, ids: Arc<[PeerId]>) -> PeerMemory {
-        let mut of_peers = lock(&self.of_peers);
+        let mut of_peers = lock(&self.of_node.of_peers);
         of_peers.retain(is_used);
         let there = ids.iter().find_map(|id| of_peers.get(id));
         let pool = there.map_or_else(
-            || self.memory.share(self.limits.receive_memory_a_peer),
+            || {
+                self.of_node
+                    .memory
+                    .share(self.of_node.limits.receive_memory_a_peer)
+            },
             |(pool, _)| pool.clone(),
         );
         for id in ids.iter() {
@@ -353,7 +365,7 @@ impl Shares {
 
     /// Bytes that have arrived and that no application has read.
     pub(super) fn memory_used(&self) -> usize {
-        self.memory.used()
+        self.of_node.memory.used()
     }
 
     /// So many more for this holder, all or none.
@@ -364,7 +376,7 @@ impl Shares {
     ) -> Result<Share, Exceeded> {
         let mut counts = self.counts();
         for (resource, _) in wanted {
-            let limits = self.limits.of(*resource);
+            let limits = self.of_node.limits.of(*resource);
             let checked = counts.entry(*resource).or_default();
             // Of a resource that is named twice the sum counts.
             let n = sum(wanted, *resource);
@@ -401,7 +413,7 @@ impl Shares {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Resource, Counts>> {
-        lock(&self.counts)
+        lock(&self.of_node.counts)
     }
 }
 
@@ -425,7 +437,7 @@ pub(super) struct PeerMemory {
 
 impl Drop for PeerMemory {
     fn drop(&mut self) {
-        let mut of_peers = lock(&self.shares.of_peers);
+        let mut of_peers = lock(&self.shares.of_node.of_peers);
         for id in self.ids.iter() {
             if let Some((_, sessions)) = of_peers.get_mut(id) {
                 *sessions = sessions.saturating_sub(1);
@@ -528,15 +540,15 @@ mod tests {
         assert_eq!(refused.scope, Scope::Peer, "nor has the old key one more");
         let _ = shares.take(named(2), &ONE).unwrap();
         let memory: Vec<_> = (0..40).map(|n| shares.memory_of(heir(n).ids)).collect();
-        let most = shares.limits.receive_memory_a_peer;
+        let most = shares.of_node.limits.receive_memory_a_peer;
         assert_eq!(memory.first().unwrap().pool.limit(), most);
         assert_eq!(
-            lock(&shares.of_peers).get(&peer(1)).unwrap().1,
+            lock(&shares.of_node.of_peers).get(&peer(1)).unwrap().1,
             40,
             "in one pool"
         );
         drop((all, memory));
-        assert!(lock(&shares.of_peers).is_empty());
+        assert!(lock(&shares.of_node.of_peers).is_empty());
         assert_eq!(shares.held(Resource::Sessions, Some(peer(1))), 0);
     }
 
@@ -577,7 +589,7 @@ mod tests {
         assert!(held > UNREAD / 2, "{held}");
         drop(unread);
         assert_eq!(all_of(1).pool.used(), 0);
-        assert!(lock(&shares.of_peers).is_empty());
+        assert!(lock(&shares.of_node.of_peers).is_empty());
     }
 
     #[test]

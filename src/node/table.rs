@@ -84,14 +84,23 @@ impl<S: Clone> Table<S> {
         }
     }
 
-    /// Uses the sessions that are meant no more. They are there until they are [removed](Self::remove).
-    pub(super) fn forget(&mut self, is_meant: impl Fn(&S) -> bool) {
+    /// Uses the sessions that are meant no more, and gives them. They are there until they are [removed](Self::remove).
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&S) -> bool) -> Vec<S> {
+        let before = self.forgotten.len();
         let forgotten = &mut self.forgotten;
         self.peers.retain(|_, all| {
             let meant = all.extract_if(.., |entry| is_meant(&entry.session));
             forgotten.extend(meant.map(|entry| (entry.number, entry.session)));
             !all.is_empty()
         });
+        let new = self.forgotten.iter().skip(before);
+        new.map(|(_, session)| session.clone()).collect()
+    }
+
+    /// Whether another session with the peer is used in place of this one, or is to be.
+    pub(super) fn is_superseded(&self, peer: PeerId, number: u64) -> bool {
+        self.forgotten.iter().any(|(it, _)| *it == number)
+            || self.chosen(peer).is_some_and(|(it, ..)| it != number)
     }
 
     /// All sessions that are not over, whether they are used or not.

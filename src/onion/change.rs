@@ -192,7 +192,10 @@ impl<T: ByteStream> Onion<T> {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) => TlsError::from_io(&error),
             },
-            // A close_notify in the middle of a handshake.
+            // In the middle of a handshake the peer has told that it goes no further.
+            Ok(Advance::Closed) if self.phase == Phase::Pushing => {
+                self.engine.fail(at, TlsError::GivenUp)
+            }
             Ok(Advance::Closed | Advance::EndOfWire) => self.engine.truncated(at),
             Err(error) => error,
         };

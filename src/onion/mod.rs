@@ -36,6 +36,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cepa_transports::ByteStream;
+use cepa_transports::joint_waker::JointWaker;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::task::JoinHandle;
 
@@ -48,7 +49,6 @@ mod futures_io;
 mod info;
 mod io_impl;
 mod offer;
-mod wakers;
 mod writers;
 
 pub use info::{LayerBytes, LayerInfo};
@@ -56,7 +56,6 @@ pub use offer::{Answer, Offer, OfferError};
 
 use crate::tls::TlsError;
 use engine::{Engine, Taken};
-use wakers::Wakers;
 
 /// The most TLS layers of one onion. Each costs a handshake, a buffer and a pass of encryption; a
 /// peer that could push without end would spend ours.
@@ -77,7 +76,7 @@ pub struct Onion<T> {
     write_error: Option<(io::ErrorKind, String)>,
     /// The wire was written to and not flushed since.
     unflushed: bool,
-    wakers: Wakers,
+    wakers: JointWaker,
     /// The innermost session is on another thread with a record of its handshake; see `apart.rs`.
     away: Option<JoinHandle<Taken>>,
 }
@@ -116,7 +115,7 @@ impl<T: ByteStream> Onion<T> {
             corked: false,
             write_error: None,
             unflushed: false,
-            wakers: Wakers::new(),
+            wakers: JointWaker::new(),
             away: None,
         }
     }
@@ -212,7 +211,7 @@ impl<T> Onion<T> {
         Some(io::Error::new(*kind, text.clone()))
     }
 
-    /// A context for the wire's write side; see `wakers.rs`.
+    /// A context for the wire's write side; see `joint_waker.rs` of the transports.
     fn with_joint<R>(&mut self, act: impl FnOnce(&mut Self, &mut Context<'_>) -> R) -> R {
         let joint = self.wakers.joint().clone();
         act(self, &mut Context::from_waker(&joint))

@@ -1,7 +1,7 @@
 //! Makes a session of a stack of layers: puts the mux on it, and waits for the first ping.
 
 use std::future::pending;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::Side;
 use crate::identity::Refusal;
 use crate::mux;
-use crate::stack::{self, Binding, Built, StackConfig};
+use crate::stack::{self, Binding, Built, NotAdmitted, StackConfig};
 use crate::tls::TlsError;
 
 use super::bound::Bound;
@@ -39,8 +39,17 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
+        Self::dial_with(endpoint, config.clone()).await
+    }
+
+    /// The same for whoever has no further use for the configuration.
+    pub(crate) async fn dial_with(
+        endpoint: &Endpoint,
+        mut config: StackConfig,
+    ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        announce(stack::dial(endpoint, config).await?, Side::Client, config).await
+        let built = stack::dial(endpoint, &mut config).await?;
+        announce(built, Side::Client, &config, pin!(pending())).await
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -60,19 +69,31 @@ impl Session {
         side: Side,
         config: &StackConfig,
     ) -> Result<Self, ConnectError> {
-        let stream = stream.into();
+        let never = pin!(pending());
+        Self::over_unless(stream.into(), layers, side, config, never).await
+    }
+
+    /// The same, until somebody else's stream needs the place: the peer is told then.
+    pub(crate) async fn over_unless(
+        stream: Stream,
+        layers: &[Layer],
+        side: Side,
+        config: &StackConfig,
+        mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+    ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        announce(
-            stack::build(stream, layers, side, config).await?,
-            side,
-            config,
-        )
-        .await
+        let built = stack::build(stream, layers, side, config, unwanted.as_mut()).await?;
+        announce(built, side, config, unwanted).await
     }
 }
 
 /// Puts the mux on a stack, and waits for the first ping.
-async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Session, ConnectError> {
+async fn announce(
+    built: Built,
+    side: Side,
+    config: &StackConfig,
+    unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+) -> Result<Session, ConnectError> {
     let Built {
         mut onion,
         meter,
@@ -146,12 +167,20 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
         // A peer that has no room says so in front of its answer.
         mux.over().map_or(answered, Err)
     });
-    let pinged = pinged.await;
+    let pinged = tokio::select! {
+        pinged = pinged => pinged,
+        refused = unwanted => {
+            let _ = timeout(GOODBYE, mux.close_with(refused.code)).await;
+            return Err(refused.into());
+        }
+    };
     let failed = match pinged {
         Ok(Ok(_)) => None,
         // What the driver was told is what counts; the ping only hears that there is no more.
         Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
             SessionEnd::Tls(error) => ConnectError::Tls(error),
+            // The layer below was closed in order: as who gives a handshake up does, that this end took for finished.
+            SessionEnd::Lost(mux::MuxError::Eof) => ConnectError::Tls(TlsError::GivenUp),
             SessionEnd::Lost(error) => match error::binding_inside(&error) {
                 Some(reason) => ConnectError::Binding(reason),
                 None => ConnectError::Mux(error),
@@ -162,6 +191,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
                 code: mux::GoAwayCode::Normal,
             },
             SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
+            SessionEnd::NoRuntime => ConnectError::NoRuntime,
         }),
         Err(_) => Some(ConnectError::TimedOut {
             during: "the first ping of the session".into(),
@@ -182,6 +212,7 @@ async fn announce(built: Built, side: Side, config: &StackConfig) -> Result<Sess
             handshake_time: started.elapsed(),
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
+            bearing: std::sync::Mutex::default(),
         }),
     })
 }

@@ -38,6 +38,9 @@ pub enum SessionEnd {
     /// Anything else ended it: the stream below, the peer's silence, a fault of its mux.
     #[error("the session is lost: {0}; connect again")]
     Lost(#[source] MuxError),
+    /// It has not ended: it was asked outside a tokio runtime, which has the timers for that.
+    #[error("a session can be used inside a tokio runtime only: call it inside one")]
+    NoRuntime,
 }
 
 impl SessionEnd {
@@ -47,7 +50,7 @@ impl SessionEnd {
         match self {
             Self::Closed | Self::ClosedByPeer => true,
             Self::GoneAway { code } => code.is_clean(),
-            Self::GaveUp { .. } | Self::Tls(_) | Self::Lost(_) => false,
+            Self::GaveUp { .. } | Self::Tls(_) | Self::Lost(_) | Self::NoRuntime => false,
         }
     }
 
@@ -74,6 +77,7 @@ impl SessionEnd {
             }
             Self::Tls(error) => io::Error::from(error.clone()).kind(),
             Self::Lost(error) => io::Error::from(error.clone()).kind(),
+            Self::NoRuntime => io::ErrorKind::Unsupported,
         }
     }
 

@@ -14,9 +14,10 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::{AcceptError, Sub};
+use super::error::{AcceptError, SessionEnd, Sub};
 use super::header::{Answer, HeaderError, InnerTls, Progress, Request, Status};
 use super::inner::{self, Bounds};
+use super::runtime::in_runtime;
 use crate::mux::{Mux, MuxError, Substream};
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
@@ -79,11 +80,13 @@ impl Arrived {
     /// `exporter` is the session's.
     pub(super) fn into_incoming(self, peer: Peer, exporter: [u8; 32], time: Duration) -> Incoming {
         Incoming {
-            onion: self.onion,
-            request: self.request,
-            peer,
-            exporter,
-            time,
+            it: Box::new(Waiting {
+                onion: self.onion,
+                request: self.request,
+                peer,
+                exporter,
+                time,
+            }),
         }
     }
 }
@@ -141,6 +144,11 @@ async fn part(mut onion: Sub) {
 ///
 /// Dropped without one, it is reset, and the peer learns that it was dropped.
 pub struct Incoming {
+    /// Apart: what is moved from function to function has its place in the future of each.
+    it: Box<Waiting>,
+}
+
+struct Waiting {
     onion: Sub,
     request: Request,
     peer: Peer,
@@ -152,24 +160,24 @@ pub struct Incoming {
 impl Incoming {
     /// The service that the peer asks for; empty leaves the choice to us.
     pub fn service(&self) -> &str {
-        &self.request.service
+        &self.it.request.service
     }
 
     /// Who asks: the peer of the session.
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        &self.it.peer
     }
 
     /// Whether it asks for TLS inside the substream, of either kind.
     pub fn wants_inner_tls(&self) -> bool {
-        self.request.inner_tls != InnerTls::Without
+        self.it.request.inner_tls != InnerTls::Without
     }
 
     /// Whether it asks for TLS inside the substream that is not bound to this session, since it may end, or may have
     /// begun, at a third host: for [`accept_secured_through`](Self::accept_secured_through) and
     /// [`accept_to_join`](Self::accept_to_join).
     pub fn wants_inner_tls_through(&self) -> bool {
-        self.request.inner_tls == InnerTls::Through
+        self.it.request.inner_tls == InnerTls::Through
     }
 
     /// Accepts. Where the peer asked for inner TLS it is refused instead, and told so.
@@ -219,10 +227,10 @@ impl Incoming {
 
     /// Accepts, if that is what was asked for.
     async fn accept_as(mut self, inner_tls: InnerTls) -> Result<Onion<Substream>, AcceptError> {
-        let wants = self.request.inner_tls;
+        let wants = self.it.request.inner_tls;
         if wants == inner_tls {
             self.answer(&Answer::accepted()).await?;
-            return Ok(self.onion);
+            return Ok(self.it.onion);
         }
         let (status, error) = match (wants, inner_tls) {
             (InnerTls::Without, _) => (Status::InnerTlsRequired, AcceptError::WantsNoInnerTls),
@@ -239,8 +247,8 @@ impl Incoming {
         config: &TlsConfig,
         inner_tls: InnerTls,
     ) -> Result<Onion<Substream>, AcceptError> {
-        let (time, exporter) = (self.time, self.exporter);
-        let service = self.request.service.clone();
+        let (time, exporter) = (self.it.time, self.it.exporter);
+        let service = self.it.request.service.clone();
         let bounds = Bounds {
             service: &service,
             session: (inner_tls == InnerTls::Here).then_some(&exporter),
@@ -267,7 +275,7 @@ impl Incoming {
     pub async fn refuse(mut self, reason: &str) -> Result<(), AcceptError> {
         self.answer(&Answer::refused(Status::Refused, reason))
             .await?;
-        tokio::spawn(part(self.onion));
+        tokio::spawn(part(self.it.onion));
         Ok(())
     }
 
@@ -283,12 +291,16 @@ impl Incoming {
     async fn turn_down(self, status: Status) -> Result<(), AcceptError> {
         let mut this = self;
         this.answer(&Answer::refused(status, "")).await?;
-        tokio::spawn(part(this.onion));
+        tokio::spawn(part(this.it.onion));
         Ok(())
     }
 
     async fn answer(&mut self, answer: &Answer) -> Result<(), AcceptError> {
-        match timeout(self.time, say(&mut self.onion, answer)).await {
+        // It may have come inside a runtime, and be answered outside.
+        if in_runtime().is_err() {
+            return Err(SessionEnd::NoRuntime.into());
+        }
+        match timeout(self.it.time, say(&mut self.it.onion, answer)).await {
             Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
             Err(_) => Err(AcceptError::TimedOut),
         }
@@ -299,7 +311,7 @@ impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
             .field("service", &self.service())
-            .field("peer", &self.peer.id())
+            .field("peer", &self.it.peer.id())
             .field("wants_inner_tls", &self.wants_inner_tls())
             .finish_non_exhaustive()
     }

@@ -115,6 +115,7 @@
 //! | `announce.rs` | makes a session of a stack of layers |
 //! | `opening.rs` | opening a substream |
 //! | `options.rs` | how a substream is opened |
+//! | `pause.rs` | silence that the peer is told of before |
 //! | `substream.rs` | what an open substream can be told |
 //! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
@@ -128,6 +129,7 @@ use std::time::Duration;
 
 use cepa_transports::meter::Meter;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::mux::{self, Mux};
@@ -143,6 +145,7 @@ mod incoming;
 mod inner;
 mod opening;
 mod options;
+mod pause;
 mod reconnecting;
 mod runtime;
 mod service;
@@ -154,6 +157,7 @@ pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use options::OpenOptions;
+pub use pause::Pause;
 pub use reconnecting::{Over, Reconnecting, Standing};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
@@ -179,6 +183,8 @@ struct Inner {
     handshake_time: Duration,
     open_timeout: Duration,
     arrivals: Mutex<Arrivals>,
+    /// Who bears with the pause that the peer asked for last.
+    bearing: std::sync::Mutex<Option<AbortHandle>>,
 }
 
 impl Session {
@@ -341,18 +347,23 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// How the session ended, if it has; [`SessionEnd::NoRuntime`] outside a tokio runtime.
     pub async fn accept(&self) -> Result<Incoming, SessionEnd> {
-        // A runtime that has ended would panic at the sight of a timer.
-        if let Some(end) = self.inner.mux.over().filter(|_| in_runtime().is_err()) {
-            return Err(SessionEnd::from_mux(end));
-        }
+        self.without_runtime().map_or(Ok(()), Err)?;
         let mut arrivals = self.inner.arrivals.lock().await;
-        let arrived = arrivals
-            .next(&self.inner.mux)
-            .await
-            .map_err(SessionEnd::from_mux)?;
-        drop(arrivals);
-        Ok(self.arrived(arrived))
+        loop {
+            let arrived = arrivals
+                .next(&self.inner.mux)
+                .await
+                .map_err(SessionEnd::from_mux)?;
+            let incoming = self.arrived(arrived);
+            if incoming.service() != reserved::PAUSE {
+                return Ok(incoming);
+            }
+            self.bear_with(incoming);
+        }
     }
 
     /// The substreams that the peer opens, one after the other, until the session is over, as a stream of the futures
@@ -389,11 +400,15 @@ impl Session {
 
     /// Ends the session when nothing is open any more: [`go_away`](Self::go_away), then as long as `patience` for the
     /// open substreams to end, then [`close`](Self::close), which resets what is left. Tells how the session ended; whether
-    /// anything was cut is for the substreams' own ends to tell.
+    /// anything was cut is for the substreams' own ends to tell. Outside a tokio runtime it does nothing and gives
+    /// [`SessionEnd::NoRuntime`], where the session is not over already.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the session as after `go_away`.
     pub async fn drain(&self, patience: Duration) -> SessionEnd {
+        if let Some(end) = self.without_runtime() {
+            return end;
+        }
         let drained = async {
             self.go_away().await;
             self.closed().await
@@ -423,9 +438,32 @@ impl Session {
         self.inner.mux.close_with(code).await;
     }
 
+    /// Outside a runtime: how the session ended, or that there is no runtime. Timers would panic, those of a runtime that has
+    /// ended as well.
+    fn without_runtime(&self) -> Option<SessionEnd> {
+        in_runtime().err()?;
+        let end = self.inner.mux.over().map(SessionEnd::from_mux);
+        Some(end.unwrap_or(SessionEnd::NoRuntime))
+    }
+
     /// Waits until the session is over, and tells why.
     pub async fn closed(&self) -> SessionEnd {
         SessionEnd::from_mux(self.inner.mux.closed().await)
+    }
+
+    /// Waits until nothing can be opened in this session any more: it is over, one of its ends
+    /// [goes away](Self::go_away), or its numbers of substreams are used up. Substreams that are open may go on, for which
+    /// [`closed`](Self::closed) waits.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn spent(&self) {
+        self.inner.mux.spent().await;
+    }
+
+    /// See [`spent`](Self::spent).
+    pub(crate) fn is_spent(&self) -> bool {
+        self.inner.mux.is_spent()
     }
 
     #[cfg(feature = "mesh")]

@@ -1,7 +1,7 @@
 //! A session that comes back by itself.
 //!
 //! ```text
-//!            session ends                     attempt fails, and may pass
+//!            session ends or is spent         attempt fails, and may pass
 //!   Up -----------------------> Down -----+<---------+
 //!    ^                           |        | pause    |
 //!    +---------------------------+--------+----------+
@@ -17,12 +17,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa_transports::Endpoint;
 use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
 use super::runtime::in_runtime;
@@ -99,7 +100,7 @@ impl Drop for Shared {
 
 impl Reconnecting {
     /// Dials an address as [`Session::dial`] does, and again by [`Backoff::for_endpoint`] whenever the
-    /// session is lost, or was closed by either end. Whom an attempt may lead to, `config.trust` says each time.
+    /// session is lost, was closed by either end, or takes no more substreams ([`Session::spent`]). Whom an attempt may lead to, `config.trust` says each time.
     ///
     /// # Errors
     /// Those of the first attempt, which is made before this returns and is not repeated: a wrong address
@@ -112,7 +113,7 @@ impl Reconnecting {
         let backoff = Backoff::for_endpoint(&endpoint);
         Self::with(backoff, move || {
             let (endpoint, config) = (endpoint.clone(), config.clone());
-            async move { Session::dial(&endpoint, &config).await }
+            async move { Session::dial_with(&endpoint, config).await }
         })
         .await
     }
@@ -157,8 +158,8 @@ impl Reconnecting {
         loop {
             let now = standing.borrow_and_update().clone();
             match now {
-                // One that is over, which the task has not been told yet, is none.
-                Standing::Up(session) if session.closed().now_or_never().is_none() => {
+                // One that is over or takes nothing more, which the task has not been told yet, is none.
+                Standing::Up(session) if !session.is_spent() => {
                     return Ok(session);
                 }
                 Standing::Over(over) => return Err(over),
@@ -223,6 +224,10 @@ impl fmt::Debug for Reconnecting {
     }
 }
 
+/// How long a session that takes nothing more may take to be over, before it is taken for one that goes on behind its last
+/// substream.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// Tells that it is over when the task ends before it has said so.
 struct Tell(watch::Sender<Standing>);
 
@@ -248,9 +253,20 @@ async fn keep<F, A>(
     let down = |why: &dyn fmt::Display| set(Standing::Down(why.to_string().into()));
     loop {
         let since = Instant::now();
-        let end = session.closed().await;
+        session.spent().await;
         backoff.stood_for(since.elapsed());
-        down(&end);
+        // Most that take nothing more are over a moment later, and say why.
+        match timeout(MOMENT, session.closed()).await {
+            Ok(end) => {
+                down(&end);
+            }
+            Err(_) => {
+                down(&"the session takes no more substreams");
+                // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it
+                // has been asked for.
+                let _ = session.go_away().now_or_never();
+            }
+        }
         let again = backoff.again(&mut connect, |error: &ConnectError| {
             let passes = error.may_pass();
             if passes {

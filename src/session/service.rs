@@ -164,6 +164,8 @@ pub mod reserved {
 
     /// Pairing by an invitation: opened by the joiner at the inviter.
     pub const PAIR: &str = "cepa.pair";
+    /// Of the session itself: the opener will be silent for a while.
+    pub const PAUSE: &str = "cepa.pause";
     /// At a relay: be registered there.
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
@@ -257,6 +259,7 @@ mod tests {
     fn the_protocols_names_are_reserved_and_each_is_one() {
         let taken = [
             reserved::PAIR,
+            reserved::PAUSE,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
             reserved::RELAY_CIRCUIT,

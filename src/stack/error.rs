@@ -100,6 +100,8 @@ impl ConnectError {
     pub fn failing(&self) -> Option<Failing> {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
+            Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failing::Lost),
+            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failing::Lost),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
             Self::Transport(_)
             | Self::ClosedAtOnce(_)

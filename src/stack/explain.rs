@@ -147,7 +147,12 @@ fn of_target(target: &Target) -> String {
             let group = settings.group.as_ref().map_or(String::new(), |group| {
                 format!("; when listening, of the group {group}")
             });
-            format!("Unix socket {}{mode}{group}", path.display())
+            let framed = if settings.framed {
+                "; in frames, so that a cut is told from an end"
+            } else {
+                ""
+            };
+            format!("Unix socket {}{framed}{mode}{group}", path.display())
         }
         Target::Stdio => "standard input and output of this process".into(),
         Target::Fd { read, write } if read == write => format!("open descriptor {read}, both ways"),

@@ -16,6 +16,8 @@
 //! - A handshake has 10 s a layer and all of them together 30 s: whoever holds a connection without
 //!   proving who it is must not hold it for long.
 
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +26,13 @@ use cepa_transports::endpoint::{
 };
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
-use crate::wire::drain;
 use crate::{mux, transports};
 
 mod admission;
@@ -40,6 +40,7 @@ mod binding;
 mod error;
 mod explain;
 mod layers;
+mod parting;
 
 pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
@@ -50,6 +51,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 pub(crate) use binding::tls_exporter;
 
 use layers::{Below, below_mux, default_layers};
+use parting::{give_up, part};
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
@@ -199,25 +201,29 @@ impl StackConfig {
     #[must_use]
     pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
-        tuned.default_layers = default_layers(endpoint.target());
-        tuned.link = link_config(endpoint, &self.link);
+        tuned.tune_to(endpoint);
+        tuned
+    }
+
+    fn tune_to(&mut self, endpoint: &Endpoint) {
+        self.default_layers = default_layers(endpoint.target());
+        self.link = link_config(endpoint, &self.link);
         if let Target::Serial { settings, .. } = endpoint.target() {
             let bits = HANDSHAKE_BYTES * BITS_A_BYTE;
             let slow = Duration::from_secs(bits.div_ceil(u64::from(settings.baud.max(1))));
             let layers = u32::try_from(endpoint.layers().len().max(1)).unwrap_or(u32::MAX);
-            tuned.layer_timeout = tuned.layer_timeout.saturating_add(slow);
-            tuned.stack_timeout = tuned
+            self.layer_timeout = self.layer_timeout.saturating_add(slow);
+            self.stack_timeout = self
                 .stack_timeout
                 .saturating_add(slow.saturating_mul(layers));
-            tuned.groups.get_or_insert_with(|| vec![X25519]);
-            tuned.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
-            tuned.raw_keys_by_default();
+            self.groups.get_or_insert_with(|| vec![X25519]);
+            self.suites.get_or_insert_with(|| SHORT_SUITES.to_vec());
+            self.raw_keys_by_default();
         }
-        let layers = tuned.layers(endpoint.layers());
+        let layers = self.layers(endpoint.layers());
         if layers.iter().any(|layer| layer.is_link()) {
-            tuned.raw_keys_by_default();
+            self.raw_keys_by_default();
         }
-        tuned
     }
 
     /// Where bytes are few, a key is shown without a certificate around it, if nothing else is set.
@@ -227,10 +233,15 @@ impl StackConfig {
 
     /// The configuration of one TLS layer of a stack, as an address names it; without ALPN.
     pub fn tls(&self, layer: Layer) -> Result<TlsConfig, TlsConfigError> {
+        self.tls_or(layer, KeyForm::default())
+    }
+
+    /// The same; how the key is shown where neither the layer nor this says it.
+    fn tls_or(&self, layer: Layer, form: KeyForm) -> Result<TlsConfig, TlsConfigError> {
         let form = match layer {
             Layer::TlsRaw => KeyForm::RawPublicKey,
             Layer::TlsX509 => KeyForm::Certificate,
-            _ => self.key_form.unwrap_or_default(),
+            _ => self.key_form.unwrap_or(form),
         };
         let mut tls =
             TlsConfig::new(&self.identity, Arc::clone(&self.trust))?.with_key_form(form)?;
@@ -253,14 +264,14 @@ impl StackConfig {
 impl StackConfig {
     /// The configurations of the TLS layers of a stack, topmost first.
     fn each_layer(&self, below: Below<'_>) -> Result<Vec<TlsConfig>, TlsConfigError> {
-        let mut config = self.clone();
-        if below.link.is_some() {
-            config.raw_keys_by_default();
-        }
+        let form = match below.link {
+            Some(_) => KeyForm::RawPublicKey,
+            None => KeyForm::default(),
+        };
         let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| config.tls(*layer)?.with_alpn(&[alpn(above)]))
+            .map(|(above, layer)| self.tls_or(*layer, form)?.with_alpn(&[alpn(above)]))
             .collect()
     }
 
@@ -286,25 +297,40 @@ pub(crate) struct Built {
     pub(crate) line_rate: Option<f64>,
 }
 
-/// Dials an address and puts its TLS layers on, as client.
-pub(crate) async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Built, ConnectError> {
+/// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::tuned_to) to it
+/// on the way.
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    config: &mut StackConfig,
+) -> Result<Built, ConnectError> {
+    config.tune_to(endpoint);
     // Checked first: no connection is made for an address that can't work.
-    let tuned = config.tuned_to(endpoint);
-    below_mux(tuned.layers(endpoint.layers()))?;
+    let below = below_mux(config.layers(endpoint.layers()))?;
     let stream = transports::dial(endpoint).await?;
-    build(stream, endpoint.layers(), Side::Client, &tuned).await
+    put_on(stream, below, Side::Client, config, pin!(pending())).await
 }
 
 /// Puts the link and the TLS layers on a stream.
 ///
-/// On an error the peer is told (by alert), and given a moment to read it.
+/// On an error the peer is told (by alert), and given a moment to read it; also where `unwanted` completes meanwhile.
 pub(crate) async fn build(
     stream: Stream,
     layers: &[Layer],
     side: Side,
     config: &StackConfig,
+    unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
 ) -> Result<Built, ConnectError> {
     let below = below_mux(config.layers(layers))?;
+    put_on(stream, below, side, config, unwanted).await
+}
+
+async fn put_on(
+    stream: Stream,
+    below: Below<'_>,
+    side: Side,
+    config: &StackConfig,
+    mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+) -> Result<Built, ConnectError> {
     let configs = config.each_layer(below)?;
     let count = configs.len();
     let started = Instant::now();
@@ -326,7 +352,14 @@ pub(crate) async fn build(
     // Written topmost first, put on from below.
     for (layer, tls) in (1..=count).zip(configs.iter().rev()) {
         let until = deadline.min(Instant::now() + config.layer_timeout);
-        let pushed = timeout_at(until, onion.push(side, tls)).await;
+        let pushed = tokio::select! {
+            pushed = timeout_at(until, onion.push(side, tls)) => pushed,
+            refused = unwanted.as_mut() => {
+                let silent = side == Side::Server && meter.bytes_out() == 0 && below.link.is_none();
+                give_up(onion, silent).await;
+                return Err(refused.into());
+            }
+        };
         let error = match pushed {
             Ok(Ok(_)) => continue,
             Ok(Err(error)) if meter.bytes_in() == 0 && error.is_end() => {
@@ -350,14 +383,19 @@ pub(crate) async fn build(
     })
 }
 
-/// How long a refused peer gets to read why.
-const PARTING: Duration = Duration::from_secs(1);
-
-/// Ends a stream that failed, so that the peer learns why: the alert is sent, our direction closed, and the peer's direction
-/// read for a moment, on the wire, since nothing of it can be read above.
-async fn part(mut onion: Onion<Metered<Stream>>) {
-    if let Ok(Ok(())) = timeout(PARTING, onion.shutdown()).await {
-        drain(onion.wire_mut(), PARTING).await;
+/// Tells a client that there is no place for its handshake, which has not begun; it has so long to read that.
+///
+/// # Cancel safety
+/// Dropping the future drops the stream.
+pub(crate) async fn turn_away(
+    stream: Stream,
+    layers: &[Layer],
+    config: &StackConfig,
+    time: Duration,
+) {
+    // On a link somebody would have to speak its frames first; on a line there is one peer, and it has the place.
+    if below_mux(config.layers(layers)).is_ok_and(|below| below.link.is_none()) {
+        parting::turn_away(stream, time).await;
     }
 }
 

@@ -230,6 +230,7 @@ fn what_may_pass_is_tried_again_and_what_somebody_means_is_not() {
     let alert = |alert| TlsError::RefusedByPeer { alert };
     for (error, passes) in [
         (TlsError::Truncated { layer: 1 }, true),
+        (TlsError::GivenUp, true),
         (TlsError::TimedOut, true),
         (TlsError::BadRecord, true),
         // A login prompt, and bytes of an old session.

@@ -54,6 +54,13 @@ pub enum TlsError {
         layer: usize,
     },
 
+    /// The peer ended the handshake, by a close (RFC 8446 section 6.1), before it was finished: as who serves many does at
+    /// its time limit.
+    #[error(
+        "the peer ended the handshake before it was finished, as at its time limit: it may be busy, or the line slow; try again"
+    )]
+    GivenUp,
+
     /// A record that does not authenticate: changed on the way, or bytes lost or added.
     #[error(
         "a TLS record was damaged on the way, or is forged: the layer is broken, connect again; on a serial line check speed and flow control"
@@ -239,6 +246,18 @@ impl TlsError {
         }
     }
 
+    /// Whether it is that the peer went no further, and did not say what it minds.
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self.root() {
+            Self::GivenUp => true,
+            Self::RefusedByPeer { alert } => matches!(
+                AlertDescription::from(*alert),
+                AlertDescription::UserCanceled | AlertDescription::CloseNotify
+            ),
+            _ => false,
+        }
+    }
+
     /// What came first is not a TLS record.
     pub(crate) fn not_tls(first: &[u8]) -> Self {
         Self::NotTls {
@@ -270,6 +289,7 @@ impl TlsError {
         match self.root() {
             Self::NotTls { .. }
             | Self::Truncated { .. }
+            | Self::GivenUp
             | Self::BadRecord
             | Self::Protocol { .. }
             | Self::TimedOut
@@ -316,6 +336,7 @@ impl From<TlsError> for io::Error {
             | TlsError::UnknownName { .. }
             | TlsError::NotHere { .. } => io::ErrorKind::PermissionDenied,
             TlsError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            TlsError::GivenUp => io::ErrorKind::ConnectionAborted,
             TlsError::TimedOut => io::ErrorKind::TimedOut,
             TlsError::Closed => io::ErrorKind::BrokenPipe,
             TlsError::Io { kind, .. } => *kind,
@@ -374,7 +395,10 @@ fn refused_by_peer(alert: u8) -> String {
             "what we sent did not authenticate there",
             "bytes were changed on the way, or the two sides do not agree on the layers",
         ),
-        AlertDescription::UserCanceled => ("it gave up", "try again"),
+        AlertDescription::UserCanceled => (
+            "it is busy, and has no room for one handshake more",
+            "try again in a few seconds",
+        ),
         AlertDescription::InternalError => ("it failed inside", "look at its log"),
         _ => (
             "it found an error in what we sent",

@@ -1,11 +1,11 @@
 //! The floors of the house, enforced: what ARCHITECTURE.md says about who may use whom is read from
 //! its table and held against the sources.
 //!
-//! `lex` drops prose and test code, `tree` finds the file that a path means, `rules` judge. Each rule
-//! is tested on made-up sources that break it, so that none can pass by seeing nothing.
+//! `tree` reads the sources and finds the file that a path means, `rules` judge. Each rule is tested on
+//! made-up sources that break it, so that none can pass by seeing nothing.
 
-mod lex;
 mod rules;
+mod tests;
 mod tree;
 
 use std::fs;

@@ -1,8 +1,9 @@
 //! The command behind an `exec:` stream: what it says on standard error, and how it ends.
 //!
-//! A task drains standard error from the start, whether anybody asks for it or not: a command whose
-//! diagnostics nobody reads must not come to a halt on a full pipe. The lines wait in a ring of fixed
-//! size; when nobody takes them, the oldest are dropped and counted.
+//! A task drains standard error from the start, whether anybody asks for it or not. The lines wait in a queue of
+//! bounded size. While it is full the command waits for whoever reads them, on its own pipe; but a command whose
+//! diagnostics nobody reads must not come to a halt: when no line was taken for a while, the oldest are dropped and counted,
+//! until one is taken again.
 use std::collections::VecDeque;
 use std::io;
 use std::process::ExitStatus;
@@ -16,9 +17,14 @@ use tokio::task::JoinHandle;
 
 use crate::group::Group;
 
-/// Lines kept for whoever asks: enough for the story of a failure; bounds what a command that never
-/// stops talking can make us keep (256 lines of at most 4 KiB: 1 MiB).
-const KEPT_LINES: usize = 256;
+/// Memory of the lines that wait for whoever asks: bounds what a command that never stops talking can make us keep.
+const KEPT: usize = 64 * 1024;
+/// What a line costs beside its text.
+const LINE: usize = 64;
+/// How long a full queue waits for its reader before lines are dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What a pipe holds: once the command has ended, all beyond that is of others.
+const PIPE: usize = 64 * 1024;
 /// A longer line is split, so that a command that never ends its line cannot grow us.
 const LINE_MAX: usize = 4096;
 /// How long standard error may stay open after the command has ended. A process that it left behind
@@ -74,8 +80,8 @@ impl Child {
     }
 
     /// Waits for the command to end and its standard error to be drained (at most one second longer,
-    /// when a process that it left behind keeps it open), then tells how it ended. Every line that it wrote
-    /// is in [`Child::stderr`] by then, and what is left of a process group of its own gets SIGHUP. Cancel safe, and may be called again.
+    /// when a process that it left behind keeps it open, and for as long as a slow reader of its lines goes on taking some), then
+    /// tells how it ended. Every line that it wrote is in [`Child::stderr`] by then, and what is left of a process group of its own gets SIGHUP. Cancel safe, and may be called again.
     ///
     /// A command that waits for the end of its input must be given it first: shut the stream down or
     /// drop it.
@@ -84,13 +90,17 @@ impl Child {
     /// When the operating system cannot tell.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.process.wait().await?;
-        if let Some(drain) = &mut self.drain
-            && tokio::time::timeout(DRAIN_GRACE, &mut *drain)
+        self.stderr.lock().exited = true;
+        if let Some(drain) = &mut self.drain {
+            while tokio::time::timeout(DRAIN_GRACE, &mut *drain)
                 .await
                 .is_err()
-        {
-            drain.abort();
-            self.stderr.end();
+            {
+                // Unless it is a slow reader that it waits for.
+                if !self.stderr.lock().waits {
+                    self.stderr.shared.stop.notify_one();
+                }
+            }
         }
         self.drain = None;
         self.group.ended();
@@ -122,6 +132,12 @@ impl Killer {
     pub fn kill(&self) {
         self.0.kill();
     }
+
+    /// The same, and all that descends from it, as far as that is known (on Linux), though it has no process group of its own.
+    pub fn kill_all(&self) {
+        self.0.kill_descent();
+        self.0.kill();
+    }
 }
 
 /// The lines that a command wrote to standard error.
@@ -134,13 +150,50 @@ pub struct Stderr {
 struct Shared {
     lines: Mutex<Lines>,
     changed: Notify,
+    /// A line was taken.
+    taken: Notify,
+    /// Who holds the pipe open is not waited for any longer.
+    stop: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     queue: VecDeque<String>,
+    /// Memory of them.
+    size: usize,
     lost: u64,
     ended: bool,
+    /// Room is waited for; and that was done in vain since a line was taken.
+    waits: bool,
+    stalled: bool,
+    /// The command has ended.
+    exited: bool,
+}
+
+fn size(line: &str) -> usize {
+    line.len() + LINE
+}
+
+impl Lines {
+    /// Takes it if there is room, or if nobody is to be waited for.
+    fn push(&mut self, line: String) -> Result<(), String> {
+        let size = size(&line);
+        if self.size + size > KEPT && !self.stalled {
+            return Err(line);
+        }
+        while self.size + size > KEPT && self.pop().is_some() {
+            self.lost += 1;
+        }
+        self.size += size;
+        self.queue.push_back(line);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<String> {
+        let line = self.queue.pop_front()?;
+        self.size -= size(&line);
+        Some(line)
+    }
 }
 
 impl Stderr {
@@ -154,7 +207,10 @@ impl Stderr {
             changed.as_mut().enable();
             {
                 let mut lines = self.lock();
-                if let Some(line) = lines.queue.pop_front() {
+                if let Some(line) = lines.pop() {
+                    lines.stalled = false;
+                    drop(lines);
+                    self.shared.taken.notify_one();
                     return Some(line);
                 }
                 if lines.ended {
@@ -167,10 +223,17 @@ impl Stderr {
 
     /// The lines that wait now, without waiting for more: the last words of a command that failed.
     pub fn take_lines(&self) -> Vec<String> {
-        self.lock().queue.drain(..).collect()
+        let mut lines = self.lock();
+        lines.stalled = false;
+        lines.size = 0;
+        let taken = lines.queue.drain(..).collect();
+        drop(lines);
+        self.shared.taken.notify_one();
+        taken
     }
 
-    /// How many lines were dropped because nobody took them.
+    /// How many lines were dropped so far because nobody took any for five seconds: each time the oldest, those before the
+    /// [next](Self::next_line).
     pub fn lost(&self) -> u64 {
         self.lock().lost
     }
@@ -182,17 +245,26 @@ impl Stderr {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: &[u8]) {
+    async fn push(&self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut lines = self.lock();
-        if lines.queue.len() >= KEPT_LINES {
-            lines.queue.pop_front();
-            lines.lost += 1;
+        let mut line = String::from_utf8_lossy(line).into_owned();
+        loop {
+            {
+                let mut lines = self.lock();
+                match lines.push(line) {
+                    Ok(()) => {
+                        lines.waits = false;
+                        break;
+                    }
+                    Err(back) => line = back,
+                }
+                lines.waits = true;
+            }
+            let taken = self.shared.taken.notified();
+            if tokio::time::timeout(PATIENCE, taken).await.is_err() {
+                self.lock().stalled = true;
+            }
         }
-        lines
-            .queue
-            .push_back(String::from_utf8_lossy(line).into_owned());
-        drop(lines);
         self.shared.changed.notify_waiters();
     }
 
@@ -205,26 +277,36 @@ impl Stderr {
 async fn drain(mut pipe: impl AsyncRead + Unpin, stderr: Stderr) {
     let mut line = Vec::new();
     let mut chunk = [0; 4096];
-    loop {
-        let n = match pipe.read(&mut chunk).await {
-            Ok(0) | Err(_) => break,
-            Ok(n) => n,
+    let mut left = PIPE;
+    while left > 0 {
+        // What was read before it ended is not counted.
+        let exited = stderr.lock().exited;
+        let n = tokio::select! {
+            biased;
+            read = pipe.read(&mut chunk) => match read {
+                Ok(0) | Err(_) => break,
+                Ok(n) => n,
+            },
+            () = stderr.shared.stop.notified() => break,
         };
+        if exited {
+            left = left.saturating_sub(n);
+        }
         for &byte in chunk.iter().take(n) {
             if byte == b'\n' {
-                stderr.push(&line);
+                stderr.push(&line).await;
                 line.clear();
             } else {
                 line.push(byte);
                 if line.len() >= LINE_MAX {
-                    stderr.push(&line);
+                    stderr.push(&line).await;
                     line.clear();
                 }
             }
         }
     }
     if !line.is_empty() {
-        stderr.push(&line);
+        stderr.push(&line).await;
     }
     stderr.end();
 }

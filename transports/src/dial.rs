@@ -51,7 +51,7 @@ async fn open(
             port,
             settings,
         } => tcp::dial(endpoint, host, *port, settings).await,
-        Target::Unix { path, .. } => unix::dial(endpoint, path).await,
+        Target::Unix { path, settings } => unix::dial(endpoint, path, settings).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
         Target::Fd { read, write } => fd::open(Action::Dial, endpoint, *read, *write),
         Target::Exec { argv, dir, pty } => {

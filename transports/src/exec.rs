@@ -105,7 +105,8 @@ pub(crate) fn start(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if what.for_peer {
+    // As a leader setsid(1) would fork, and what it runs be nobody's child; else it makes the group itself.
+    if what.for_peer && name != "setsid" {
         command.process_group(0);
     }
     let mut process = command.spawn().map_err(failed)?;

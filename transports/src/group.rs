@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::limits::hang_up_is_ignored;
+
 /// Who is signalled. Clones mean the same command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Group(Arc<Mutex<Option<Members>>>);
@@ -46,16 +48,39 @@ impl Group {
         let _ = kill_process_group(leader, Signal::STOP);
         let others = descendants(leader);
         let _ = kill_process_group(leader, Signal::KILL);
+        // Where it makes its group itself (setsid), it may not have done so yet.
+        let _ = kill_process(leader, Signal::KILL);
         for other in others {
             let _ = kill_process(other, Signal::KILL);
         }
+    }
+
+    /// Kills the command and what descends from it, where it has no group of its own.
+    pub(crate) fn kill_descent(&self) {
+        let Some(Members { leader, own }) = *self.lock() else {
+            return;
+        };
+        if own {
+            return;
+        }
+        let _ = kill_process(leader, Signal::STOP);
+        for other in descendants(leader) {
+            let _ = kill_process(other, Signal::KILL);
+        }
+        let _ = kill_process(leader, Signal::KILL);
     }
 
     /// The command has ended, and its status was taken: what it left behind in its group is hung up, and its number is
     /// not used again.
     pub(crate) fn ended(&self) {
         if let Some(Members { leader, own: true }) = self.lock().take() {
-            let _ = kill_process_group(leader, Signal::HUP);
+            // Under nohup all of them ignore that.
+            let signal = if hang_up_is_ignored() {
+                Signal::TERM
+            } else {
+                Signal::HUP
+            };
+            let _ = kill_process_group(leader, signal);
             let _ = kill_process_group(leader, Signal::CONT);
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Reading tells of a hang-up as long as there is something to read; behind an end of stream it tells nothing more. A duplicate of
 //! the descriptor is watched then, for nothing but what epoll reports unasked: `EPOLLHUP` (both directions are over) and
-//! `EPOLLERR` (a reset, a keepalive without answer, a pipe without readers). It is made at the first question, so that a
-//! connection that is read costs no second descriptor.
+//! `EPOLLERR` (a reset, a keepalive without answer, a pipe without readers). It is made at the first question, and given back
+//! once the connection is read again, so that one that is read costs no second descriptor.
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
@@ -31,6 +31,13 @@ pub(crate) enum HangUp {
 }
 
 impl HangUp {
+    /// Nobody asks for now: reading tells.
+    pub(crate) fn rest(&mut self) {
+        if let Self::Watched(_) = self {
+            *self = Self::NotAsked;
+        }
+    }
+
     /// Ready once the other end is gone: `BrokenPipe` where it closed in order, `ConnectionReset` where not.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, of: impl AsFd) -> Poll<io::Error> {
         if let Self::NotAsked = self {

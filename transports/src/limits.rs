@@ -59,6 +59,17 @@ pub(crate) fn restore_for(process: Option<u32>) {
     }
 }
 
+/// Whether this process ignores SIGHUP, as one under nohup(1) does; what it starts does so too. False where the system does not tell
+/// (elsewhere than on Linux).
+#[must_use]
+pub fn hang_up_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // A mask in hexadecimal, whose lowest bit is signal 1 (proc_pid_status(5)).
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

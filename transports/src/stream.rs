@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::child::Child;
+use crate::framed::Framed;
 use crate::remote::Remote;
 use crate::terminal::Control;
 use crate::text::clean;
@@ -68,6 +69,17 @@ impl Stream {
         self
     }
 
+    /// The same in frames, with an end that a cut can be told from: for who accepts or dials by other means than an address with
+    /// `framed`. The other end has to do the same; docs/PROTOCOL.md has the form. From then on only a shutdown ends the
+    /// stream, and reading one that was closed without is an error, `UnexpectedEof`; what is no frame is `InvalidData`.
+    ///
+    /// Up to one frame of 64 KiB may wait in it for a flush.
+    #[must_use]
+    pub fn framed(mut self) -> Self {
+        self.io = Box::new(Framed::new(self.io));
+        self
+    }
+
     fn aside(&mut self) -> &mut Aside {
         self.aside.get_or_insert_default()
     }
@@ -115,8 +127,8 @@ impl Stream {
     /// other end reads an error instead of an end. So it learns that something is missing where a program of
     /// ours passes on a stream that broke elsewhere, also when that program is killed.
     ///
-    /// TCP can do this, by a reset (RFC 9293 section 3.10.7.4, `SO_LINGER` of 0 s); nothing happens on any
-    /// other transport. Take it back before a stream that has ended in order is dropped.
+    /// TCP can do this, by a reset (RFC 9293 section 3.10.7.4, `SO_LINGER` of 0 s), and a [framed](Self::framed) stream does it
+    /// unasked; nothing happens on any other transport. Take it back before a stream that has ended in order is dropped.
     pub fn cut_when_dropped(&mut self, yes: bool) {
         self.io.cut_when_dropped(yes);
     }
@@ -147,6 +159,16 @@ pub(crate) trait Wire: ByteStream {
     /// See [`Stream::poll_left`].
     fn poll_left(&mut self, _: &mut Context<'_>, _reading: bool) -> Poll<io::Error> {
         Poll::Pending
+    }
+}
+
+impl Wire for Framed<Box<dyn Wire>> {
+    fn cut_when_dropped(&mut self, yes: bool) {
+        self.inner_mut().cut_when_dropped(yes);
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
+        self.inner_mut().poll_left(cx, reading)
     }
 }
 

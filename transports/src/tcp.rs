@@ -205,6 +205,8 @@ const HALF_CLOSED: u16 = 10;
 struct Connection {
     stream: TcpStream,
     keepalive: Option<u16>,
+    /// It was not read for a moment, and is asked after `HALF_CLOSED` seconds since.
+    asks_early: bool,
     hang_up: HangUp,
 }
 
@@ -220,6 +222,7 @@ impl Connection {
         let mut made = Self {
             stream,
             keepalive: settings.keepalive,
+            asks_early: false,
             hang_up: HangUp::default(),
         };
         made.ask_after(u16::MAX);
@@ -248,9 +251,10 @@ impl Wire for Connection {
 
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         if reading {
+            self.hang_up.rest();
             return Poll::Pending;
         }
-        if let HangUp::NotAsked = self.hang_up {
+        if !std::mem::replace(&mut self.asks_early, true) {
             self.ask_after(HALF_CLOSED);
         }
         self.hang_up.poll(cx, &self.stream)
@@ -577,5 +581,33 @@ mod tests {
         assert_eq!(sockets.listeners.len(), 1);
         let error = bind_all(&[elsewhere], &TcpSettings::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_costs_one_descriptor_more_only_while_it_is_not_read() {
+        use std::os::fd::AsRawFd as _;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap());
+        let (stream, _peer) = (dialled.await.unwrap(), listener.accept().await.unwrap());
+        let link = |fd: &str| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+        let it = link(&stream.as_raw_fd().to_string()).unwrap();
+        let descriptors = || {
+            let all = std::fs::read_dir("/proc/self/fd").unwrap();
+            let names = all.map(|entry| entry.unwrap().file_name());
+            names
+                .filter(|name| link(name.to_str().unwrap()).as_ref() == Some(&it))
+                .count()
+        };
+        let mut connection = Connection::new(stream, &TcpSettings::default());
+        for _ in 0..2 {
+            for (reading, cost) in [(true, 1), (false, 2), (true, 1)] {
+                let left = std::future::poll_fn(|cx| {
+                    Poll::Ready(connection.poll_left(cx, reading).is_ready())
+                });
+                assert!(!left.await);
+                assert_eq!(descriptors(), cost, "reading: {reading}");
+            }
+        }
     }
 }

@@ -34,9 +34,13 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted; the kernel's own bound applies too.
 const BACKLOG: i32 = 128;
 
-pub(crate) async fn dial(endpoint: &Endpoint, path: &Path) -> Result<Stream, TransportError> {
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    path: &Path,
+    settings: &UnixSettings,
+) -> Result<Stream, TransportError> {
     let error = match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => return Ok(wrap(stream, path)),
+        Ok(Ok(stream)) => return Ok(wrap(stream, path, settings.framed)),
         Ok(Err(error)) => error,
         Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"),
     };
@@ -90,19 +94,20 @@ impl From<UnixStream> for Stream {
         // Whoever dialled has no path of its own.
         let path = named.iter().flatten().find_map(|it| it.as_pathname());
         match path.map(Path::to_owned) {
-            Some(path) => wrap(stream, &path),
+            Some(path) => wrap(stream, &path, false),
             None => Self::from_io(stream, "unix"),
         }
     }
 }
 
-fn wrap(stream: UnixStream, path: &Path) -> Stream {
+fn wrap(stream: UnixStream, path: &Path, framed: bool) -> Stream {
     let label = format!("unix {}", path.display());
     let connection = Connection {
         stream,
         hang_up: HangUp::default(),
     };
-    Stream::from_wire(connection, label).with_remote(Remote::Unix(path.to_owned()))
+    let stream = Stream::from_wire(connection, label).with_remote(Remote::Unix(path.to_owned()));
+    if framed { stream.framed() } else { stream }
 }
 
 /// A connection, and the watch over its other end.
@@ -114,6 +119,7 @@ struct Connection {
 impl Wire for Connection {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         if reading {
+            self.hang_up.rest();
             return Poll::Pending;
         }
         self.hang_up.poll(cx, &self.stream)
@@ -165,6 +171,8 @@ impl AsyncWrite for Connection {
 pub(crate) struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Its connections carry frames.
+    framed: bool,
     /// Device and inode of the file as it was made, to know it again.
     identity: Option<(u64, u64)>,
 }
@@ -203,6 +211,7 @@ impl UnixSocket {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            framed: settings.framed,
             identity: identity(path),
         })
     }
@@ -236,7 +245,7 @@ impl UnixSocket {
     pub(crate) async fn accept(&self, endpoint: &Endpoint) -> Result<Stream, TransportError> {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return Ok(wrap(stream, &self.path)),
+                Ok((stream, _)) => return Ok(wrap(stream, &self.path, self.framed)),
                 Err(error) if transient(&error) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

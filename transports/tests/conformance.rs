@@ -66,6 +66,19 @@ async fn unix() {
     check_listener(&format!("unix:{}/socket", dir.path().display())).await;
 }
 
+#[tokio::test]
+async fn framed() {
+    let dir = tempfile::tempdir().unwrap();
+    check_listener(&format!("unix:{}/socket,framed", dir.path().display())).await;
+    // Over what takes and gives few bytes at once.
+    check_streams(&Options::default(), || async {
+        let (one, other) = duplex(700);
+        (Stream::from(one).framed(), Stream::from(other).framed())
+    })
+    .await
+    .unwrap();
+}
+
 type Children = Mutex<Vec<Child>>;
 
 /// A command whose other side can be held: its input goes into one named pipe, its output comes from another.

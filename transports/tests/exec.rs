@@ -61,6 +61,27 @@ async fn diagnostics_come_apart_and_the_status_after_them() {
 }
 
 #[tokio::test]
+async fn a_burst_of_diagnostics_waits_for_a_slow_reader() {
+    let mut stream = dial(&endpoint("exec:sh -c 'seq 30000 >&2'")).await.unwrap();
+    let mut child = stream.take_child().unwrap();
+    let stderr = child.stderr();
+    let reader = async {
+        let mut next = 1;
+        while let Some(line) = stderr.next_line().await {
+            assert_eq!(line, next.to_string());
+            next += 1;
+            if next % 1000 == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        next - 1
+    };
+    let (status, lines) = tokio::join!(child.wait(), reader);
+    assert!(status.unwrap().success());
+    assert_eq!((lines, stderr.lost()), (30_000, 0));
+}
+
+#[tokio::test]
 async fn a_command_that_talks_without_end_is_neither_stopped_nor_kept_whole() {
     // 20,000 lines: far more than a pipe holds, and nobody reads them.
     let script = "exec:sh -c 'i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done >&2; echo done'";

@@ -152,3 +152,41 @@ async fn layers_of_an_address_are_not_built_here() {
     b.unwrap().unwrap().read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "plain");
 }
+
+/// A dialler that is killed closes its socket, and says nothing.
+#[tokio::test]
+async fn a_cut_is_told_from_an_end_where_both_ends_are_framed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let at = endpoint(&format!("unix:{},framed", path.display()));
+    let mut listener = listen(&at).await.unwrap();
+    assert_eq!(listener.endpoint(), &at);
+    for ends in [true, false] {
+        let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());
+        let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap().unwrap());
+        assert!(matches!(accepted.remote(), Remote::Unix(_)));
+        dialled.write_all(b"half a file").await.unwrap();
+        if ends {
+            dialled.shutdown().await.unwrap();
+        }
+        // What TCP has for this says nothing more here.
+        dialled.cut_when_dropped(false);
+        drop(dialled);
+        let mut got = String::new();
+        let read = accepted.read_to_string(&mut got).await;
+        assert_eq!(
+            read.map_err(|e| e.kind()),
+            if ends {
+                Ok(11)
+            } else {
+                Err(std::io::ErrorKind::UnexpectedEof)
+            }
+        );
+    }
+    // A program that knows no frames.
+    let mut plain = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let mut accepted = listener.accept().await.unwrap().unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let error = accepted.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}

@@ -4,8 +4,9 @@ use cepa::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::crowd::{Crowd, Node, SINK, circuit, diallers};
+use super::options::Options;
 use super::relay::{FORWARD, Running};
-use super::{Options, at_most, told};
+use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::{median, number};
 

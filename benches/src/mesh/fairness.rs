@@ -8,8 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, SINK, circuit, diallers, nodes};
+use super::options::Options;
 use super::relay::Running;
-use super::{Options, at_least, told};
+use super::told::{at_least, told};
 use crate::Outcome;
 use crate::measure::number;
 

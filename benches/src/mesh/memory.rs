@@ -8,8 +8,9 @@ use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
 use super::crowd::{Crowd, ECHO_ONCE, Node, STUFF, circuit, diallers, nodes};
+use super::options::Options;
 use super::relay::Running;
-use super::{Options, at_most, told};
+use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::{allow_descriptors, number, quantile};
 

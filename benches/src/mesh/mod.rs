@@ -27,54 +27,21 @@
 //! | `relay` | the relay's process |
 //! | `crowd` | nodes and diallers |
 //! | `memory`, `copying`, `fairness`, `one_peer` | what is measured |
+//! | `options`, `told` | what it is asked, and how it says what it measured |
 
 mod copying;
 mod crowd;
 mod fairness;
 mod memory;
 mod one_peer;
+mod options;
 pub(crate) mod relay;
-
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+mod told;
 
 use crate::Outcome;
+use options::Part;
 
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
-    /// Registered nodes
-    #[arg(long, default_value_t = 1000)]
-    nodes: usize,
-    /// Circuits, four a dialler
-    #[arg(long, default_value_t = 2000)]
-    circuits: usize,
-    /// Registrations that are timed, of either kind
-    #[arg(long, default_value_t = 1000)]
-    samples: usize,
-    /// Bulk of one round of `copying`, in MiB
-    #[arg(long, default_value_t = 512)]
-    mib: u64,
-    /// Rounds of `copying`
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// How long `fairness` is watched, in seconds
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Without the mux's pacing, at all ends
-    #[arg(long)]
-    unpaced: bool,
-    /// Only this one
-    #[arg(long)]
-    only: Option<Part>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Memory,
-    Copying,
-    Fairness,
-    OnePeer,
-}
+pub(crate) use options::Options;
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
@@ -93,64 +60,5 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     }
     // The crowd's tasks would go on for ever.
     runtime.shutdown_background();
-    Ok(())
-}
-
-/// One measurement, as one line of JSON.
-#[derive(Debug, Serialize)]
-struct Measured {
-    workload: &'static str,
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    goal: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'static str>,
-}
-
-/// A figure without a goal.
-fn told(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
-    print(name, value, unit, None)
-}
-
-/// A figure that should be no more than its goal.
-fn at_most(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
-    print(
-        name,
-        value,
-        unit,
-        Some((format!("<= {goal}"), value <= goal)),
-    )
-}
-
-/// A figure that should be no less than its goal.
-fn at_least(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
-    print(
-        name,
-        value,
-        unit,
-        Some((format!(">= {goal}"), value >= goal)),
-    )
-}
-
-fn print(
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: Option<(String, bool)>,
-) -> Outcome<()> {
-    let verdict = goal
-        .as_ref()
-        .map(|(_, held)| if *held { "held" } else { "missed" });
-    let measured = Measured {
-        workload: "mesh",
-        name,
-        value: (value * 1000.0).round() / 1000.0,
-        unit,
-        goal: goal.map(|(goal, _)| goal),
-        verdict,
-    };
-    println!("{}", serde_json::to_string(&measured)?);
     Ok(())
 }

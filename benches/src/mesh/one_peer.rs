@@ -7,8 +7,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, LEAVE, Node, STUFF, circuit, identity};
+use super::options::Options;
 use super::relay::Running;
-use super::{Options, at_most, told};
+use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::number;
 

@@ -15,7 +15,7 @@ use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
-use super::{Accepter, Io, QUEUE};
+use super::io::{Io, QUEUE, Queue};
 use crate::Outcome;
 
 const WINDOW: u32 = 256 << 10;
@@ -42,7 +42,7 @@ pub(crate) async fn join(
     near: impl ByteStream,
     far: impl ByteStream,
     streams: usize,
-) -> Outcome<(super::Opener, Accepter)> {
+) -> Outcome<(Opener, Queue)> {
     let most = u32::try_from(streams.max(512))?;
     let client = h2::client::Builder::new()
         .initial_window_size(WINDOW)
@@ -74,7 +74,7 @@ pub(crate) async fn join(
             }
         }
     });
-    Ok((super::Opener::H2(Opener(open)), Accepter::Queue(accepted)))
+    Ok((Opener(open), accepted))
 }
 
 struct Stream {

@@ -15,6 +15,7 @@
 //! would end the workload.
 
 mod h2;
+mod io;
 mod quinn;
 mod tls;
 mod tokio_yamux;
@@ -32,13 +33,10 @@ use tokio::sync::mpsc;
 use crate::Outcome;
 use crate::link::{Knob, Path, Pongs, Tampered, link};
 
+use io::{QUEUE, Queue};
+
+pub(crate) use io::Io;
 pub(crate) use tls::Credentials;
-
-/// A byte stream of any peer.
-pub(crate) type Io = Box<dyn ByteStream>;
-
-/// Accepted streams that wait: more than any workload opens.
-const QUEUE: usize = 32 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,7 +91,14 @@ pub(crate) async fn join(
     credentials: &Arc<Credentials>,
 ) -> Outcome<Joined> {
     match (peer, between) {
-        (Peer::Quinn, Between::Loopback) => quinn::join(streams, credentials).await,
+        (Peer::Quinn, Between::Loopback) => {
+            let (near, far) = quinn::join(streams, credentials).await?;
+            Ok(Joined {
+                opener: Opener::Quinn(near),
+                accepter: Accepter::Quinn(far),
+                knob: None,
+            })
+        }
         (Peer::Tcp | Peer::Tls, Between::Loopback) => connections(peer, credentials).await,
         (_, Between::Loopback) => {
             let (near, far) = tcp().await?;
@@ -172,9 +177,18 @@ async fn muxed<A: ByteStream, B: ByteStream>(
 ) -> Outcome<Joined> {
     let (opener, accepter) = match peer {
         Peer::Cepa => ours(near, far, streams),
-        Peer::Yamux => yamux::join(near, far, streams),
-        Peer::TokioYamux => tokio_yamux::join(near, far),
-        Peer::H2 => h2::join(near, far, streams).await?,
+        Peer::Yamux => {
+            let (opener, queue) = yamux::join(near, far, streams);
+            (Opener::Yamux(opener), Accepter::Queue(queue))
+        }
+        Peer::TokioYamux => {
+            let (opener, queue) = tokio_yamux::join(near, far);
+            (Opener::TokioYamux(opener), Accepter::Queue(queue))
+        }
+        Peer::H2 => {
+            let (opener, queue) = h2::join(near, far, streams).await?;
+            (Opener::H2(opener), Accepter::Queue(queue))
+        }
         Peer::Tcp | Peer::Tls => alone(Box::new(near), Box::new(far)),
         Peer::Quinn => return Err("quinn has no plain frames".into()),
     };
@@ -295,7 +309,7 @@ impl Opener {
 /// The end that accepts them.
 pub(crate) enum Accepter {
     Cepa(Mux),
-    Queue(mpsc::Receiver<Io>),
+    Queue(Queue),
     Quinn(quinn::End),
 }
 

@@ -7,7 +7,8 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
 use tokio::io::join as both;
 
-use super::{Accepter, Credentials, Io, Joined, Opener};
+use super::io::Io;
+use super::tls::Credentials;
 use crate::Outcome;
 
 /// A connection, and the endpoint that has to live as long.
@@ -29,7 +30,8 @@ impl End {
     }
 }
 
-pub(crate) async fn join(streams: usize, credentials: &Credentials) -> Outcome<Joined> {
+/// The two ends: the one that opens, and the one that accepts.
+pub(crate) async fn join(streams: usize, credentials: &Credentials) -> Outcome<(End, End)> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut transport = TransportConfig::default();
     transport.max_concurrent_bidi_streams(u32::try_from(streams.max(512))?.into());
@@ -57,15 +59,9 @@ pub(crate) async fn join(streams: usize, credentials: &Credentials) -> Outcome<J
     };
     let near = async { near.await.map_err(crate::Failure::from) };
     let (near, far) = tokio::try_join!(near, far)?;
-    Ok(Joined {
-        opener: Opener::Quinn(End {
-            connection: near,
-            _endpoint: client,
-        }),
-        accepter: Accepter::Quinn(End {
-            connection: far,
-            _endpoint: server,
-        }),
-        knob: None,
-    })
+    let end = |connection, endpoint| End {
+        connection,
+        _endpoint: endpoint,
+    };
+    Ok((end(near, client), end(far, server)))
 }

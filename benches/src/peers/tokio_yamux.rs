@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_yamux::{Config, Control, Session, StreamHandle};
 
-use super::{Accepter, Io, QUEUE};
+use super::io::{Io, QUEUE, Queue};
 use crate::Outcome;
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl Opener {
     }
 }
 
-pub(crate) fn join(near: impl ByteStream, far: impl ByteStream) -> (super::Opener, Accepter) {
+pub(crate) fn join(near: impl ByteStream, far: impl ByteStream) -> (Opener, Queue) {
     let config = Config {
         // By default a write that takes 10 s ends the session; on a slow path it does take as long.
         connection_write_timeout: Duration::from_secs(600),
@@ -41,10 +41,7 @@ pub(crate) fn join(near: impl ByteStream, far: impl ByteStream) -> (super::Opene
             }
         }
     });
-    (
-        super::Opener::TokioYamux(Opener(control)),
-        Accepter::Queue(accepted),
-    )
+    (Opener(control), accepted)
 }
 
 /// A stream of this crate learns of new credit only while somebody reads it, so a writer that has to wait for some

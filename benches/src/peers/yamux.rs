@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, ConnectionError, Mode, Stream};
 
-use super::{Accepter, Io, QUEUE};
+use super::io::{Io, QUEUE, Queue};
 use crate::Outcome;
 
 type Answer = oneshot::Sender<Result<Stream, ConnectionError>>;
@@ -26,11 +26,7 @@ impl Opener {
     }
 }
 
-pub(crate) fn join(
-    near: impl ByteStream,
-    far: impl ByteStream,
-    streams: usize,
-) -> (super::Opener, Accepter) {
+pub(crate) fn join(near: impl ByteStream, far: impl ByteStream, streams: usize) -> (Opener, Queue) {
     let mut config = Config::default();
     if streams > 512 {
         config.set_max_connection_receive_window(None);
@@ -40,10 +36,7 @@ pub(crate) fn join(
     let (send, accepted) = mpsc::channel(QUEUE);
     tokio::spawn(open(near, config.clone(), asked));
     tokio::spawn(accept(far, config, send));
-    (
-        super::Opener::Yamux(Opener { ask }),
-        Accepter::Queue(accepted),
-    )
+    (Opener { ask }, accepted)
 }
 
 async fn open(io: impl ByteStream, config: Config, mut asked: mpsc::Receiver<Answer>) {

@@ -169,3 +169,27 @@ pub(crate) static ROWS: &[Row] = &[
     row("w8-far-4m-share", "path buffer 4 MiB",
         "w8-4m", "share", None, AtLeast(0.93), AtLeast(0.96)),
 ];
+
+/// Three digits; what was not measured is a dash.
+pub(crate) fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        magnitude if magnitude.is_nan() => return "-".into(),
+        magnitude if magnitude >= 100.0 => 0,
+        magnitude if magnitude >= 10.0 => 1,
+        magnitude if magnitude >= 1.0 => 2,
+        magnitude if magnitude >= 0.1 => 3,
+        _ => 4,
+    };
+    format!("{value:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::figure;
+
+    #[test]
+    fn figures_have_three_digits() {
+        let shown = [123.4, 12.34, 1.234, 0.1234, 0.012_34, f64::NAN].map(figure);
+        assert_eq!(shown, ["123", "12.3", "1.23", "0.123", "0.0123", "-"]);
+    }
+}

@@ -5,8 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::goals::{Goal, Row};
-use super::report::figure;
+use super::goals::{Goal, Row, figure};
 use super::rounds::Results;
 use crate::Outcome;
 use crate::measure::number;

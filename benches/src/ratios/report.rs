@@ -8,7 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::goals::Row;
+use super::goals::{Row, figure};
 use super::plot;
 use super::rounds::Results;
 use super::runs::Spec;
@@ -93,19 +93,6 @@ fn markdown(rows: &[&Row], results: &Results, about: &str) -> Outcome<String> {
     Ok(text)
 }
 
-/// Three digits; what was not measured is a dash.
-pub(crate) fn figure(value: f64) -> String {
-    let digits = match value.abs() {
-        magnitude if magnitude.is_nan() => return "-".into(),
-        magnitude if magnitude >= 100.0 => 0,
-        magnitude if magnitude >= 10.0 => 1,
-        magnitude if magnitude >= 1.0 => 2,
-        magnitude if magnitude >= 0.1 => 3,
-        _ => 4,
-    };
-    format!("{value:.digits$}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::goals::ROWS;
@@ -119,12 +106,6 @@ mod tests {
             setup: serde_json::Value::Null,
             values: [(value.to_owned(), number)].into(),
         }
-    }
-
-    #[test]
-    fn figures_have_three_digits() {
-        let shown = [123.4, 12.34, 1.234, 0.1234, 0.012_34, f64::NAN].map(figure);
-        assert_eq!(shown, ["123", "12.3", "1.23", "0.123", "0.0123", "-"]);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use cepa::transports::testkit::{LineSettings, bus, cable, fill, verify};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::percent;
 use crate::Outcome;
 
 /// No transfer takes longer, in virtual time.
@@ -97,4 +96,10 @@ pub(super) fn ideal(bit_errors: f64) -> f64 {
         payload / wire * (8.0 * wire * (-bit_errors).ln_1p()).exp()
     };
     100.0 * (16..=2048).map(share).fold(0.0, f64::max)
+}
+
+/// What so many bytes in this time are of a rate.
+#[allow(clippy::cast_precision_loss)] // exact up to 2^53 bytes
+pub(super) fn percent(bytes: u64, took: Duration, rate: f64) -> f64 {
+    100.0 * bytes as f64 / took.as_secs_f64() / rate
 }

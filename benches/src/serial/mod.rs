@@ -122,12 +122,6 @@ fn noisy(rate: f64, noise: &Noise) -> LineSettings {
     }
 }
 
-/// What so many bytes in this time are of a rate.
-#[allow(clippy::cast_precision_loss)] // exact up to 2^53 bytes
-fn percent(bytes: u64, took: Duration, rate: f64) -> f64 {
-    100.0 * bytes as f64 / took.as_secs_f64() / rate
-}
-
 /// The least share of some seeds.
 fn least(rate: f64, noise: &Noise, duplex: Duplex, options: &Options) -> Outcome<goodput::Reached> {
     let mut least = goodput::measure(&noisy(rate, noise), duplex, options.bytes, 0)?;

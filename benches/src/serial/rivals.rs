@@ -8,7 +8,7 @@ use cepa::transports::testkit::{LineSettings, Noise, cable, fill, plug};
 use cepa::transports::{Endpoint, listen};
 use tokio::process::Command;
 
-use super::percent;
+use super::goodput::percent;
 use crate::Outcome;
 
 const RATE: f64 = 11_520.0;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::{Values, on_workers, pair};
+use super::shared::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::link::Path;
 use crate::measure::{Run, Stopwatch};

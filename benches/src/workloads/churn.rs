@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::pingpong::MESSAGE;
-use super::{Values, on_workers};
+use super::shared::{Values, on_workers};
 use crate::Outcome;
 use crate::measure::{Stopwatch, number};
 use crate::peers::{Between, Credentials, Io, Opener, Peer, join};

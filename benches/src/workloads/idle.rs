@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Values, on_workers, pair};
+use super::shared::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::measure::{allow_descriptors, number, resident_bytes};
 use crate::peers::{Between, Credentials, Io, Joined, Peer, connect, join};

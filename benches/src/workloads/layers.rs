@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::bulk::{WARM_UP, carry, mib, rates};
 use super::pingpong::play;
-use super::{Values, on_workers};
+use super::shared::{Values, on_workers};
 use crate::Outcome;
 use crate::measure::{Stopwatch, median};
 use crate::peers::{Credentials, Io, Peer, layered};

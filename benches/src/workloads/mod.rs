@@ -6,16 +6,15 @@ pub(crate) mod idle;
 pub(crate) mod layers;
 pub(crate) mod pingpong;
 pub(crate) mod probe;
+mod shared;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Outcome;
-use crate::peers::{Io, Joined};
+use shared::Values;
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,9 +72,6 @@ impl Workload {
     }
 }
 
-/// What a workload measured.
-pub(crate) type Values = Vec<(&'static str, f64)>;
-
 fn record(workload: &str, options: &impl Serialize, values: Values) -> Outcome<Record> {
     Ok(Record {
         workload: workload.to_owned(),
@@ -85,29 +81,4 @@ fn record(workload: &str, options: &impl Serialize, values: Values) -> Outcome<R
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
     })
-}
-
-/// Runs `work` on so many workers, as a task, so that the thread that waits for it does none of the work.
-pub(crate) fn on_workers<T: Send + 'static>(
-    workers: usize,
-    work: impl Future<Output = Outcome<T>> + Send + 'static,
-) -> Outcome<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()?;
-    let done = runtime.block_on(async move { tokio::spawn(work).await });
-    // The peers' tasks would go on for ever; the process is at its end.
-    runtime.shutdown_background();
-    done?
-}
-
-/// Opens a stream and takes its other end. It is there for the other end with its first byte.
-pub(crate) async fn pair(joined: &mut Joined) -> Outcome<(Io, Io)> {
-    let mut near = joined.opener.open().await?;
-    near.write_u8(0).await?;
-    near.flush().await?;
-    let mut far = joined.accepter.accept().await?;
-    far.read_u8().await?;
-    Ok((near, far))
 }

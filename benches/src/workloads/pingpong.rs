@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::{Values, on_workers, pair};
+use super::shared::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::measure::{Stopwatch, median, number, quantile};
 use crate::peers::{Between, Credentials, Io, Peer, join};

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::pingpong::{MESSAGE, echo};
-use super::{Values, on_workers, pair};
+use super::shared::{Values, on_workers, pair};
 use crate::Outcome;
 use crate::link::{Path, Pongs};
 use crate::measure::{median, number, quantile};

@@ -19,10 +19,12 @@ ends quietly with exit code 0.
 With --reconnect a session that is lost is made again, and the service opened
 anew: its output begins at its own beginning, and what was on its way either way
 is gone, which is told on standard error. The pauses between attempts double
-from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. It ends with
-the service, with exit code 3, 4, 5 or 7 when the two ends no longer want or
-understand each other, and with 6 when the session is lost after the end of
-standard input, which cannot be read a second time.")]
+from 0.25 s to 30 s, on serial lines, ptys and Unix sockets to 2 s. A peer that
+is full, and a service that cannot be reached at the moment, are asked again
+too. It ends with the service, with exit code 3, 4, 5 or 7 when the two ends no
+longer want or understand each other, and with 6 when the session is lost after
+the end of standard input, which cannot be read a second time; one without a
+byte (</dev/null) is empty the second time too.")]
 pub(crate) struct Connect {
     /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE for
     /// a known one), or what `cepa introduce` printed
@@ -60,8 +62,8 @@ of a line:
   ~~   the character itself
   ~?   help
 What a serial line says beside the session (boot messages) is shown on standard
-error, in another colour unless NO_COLOR is set. A server ends a session that is
-suspended for more than 30 s. The command ends with the
+error, in another colour unless NO_COLOR is set. A peer keeps the session of a
+program that was suspended by ~^Z for an hour at most. The command ends with the
 service: with exit code 1 if that failed.
 
 With --reconnect a session that is lost is made again, and the service opened
@@ -158,11 +160,20 @@ The two are joined as they are, with the TLS layers that their addresses name
 (tls+tcp:HOST:PORT); the end of one stream is passed on to the other, and both
 directions are waited for. A serial line never ends: for one command and its
 answer, -t says how long a silence ends it,
-  echo 'show version' | cepa pipe -t 2 stdio: serial:/dev/ttyUSB0")]
+  echo 'show version' | cepa pipe -t 2 stdio: serial:/dev/ttyUSB0
+A Unix socket can't tell a cut from an end. Where both ends say framed, an end
+is said, and a command behind a cut is killed instead of taking half for all:
+  cepa pipe --listen unix:/run/up.sock,framed \\
+      \"exec:sh -c 'cat >new && mv new done'\"
+is what `cepa serve --service up=unix:/run/up.sock,framed` connects to.")]
 pub(crate) struct Pipe {
     /// Once one direction has ended, wait for the other until it is silent for so long; without it, to its end
     #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::words::seconds)]
     pub(crate) patience: Option<f64>,
+    /// Wait at the first address (tcp: or unix:), and join each who connects to the other one, opened anew, until
+    /// stopped
+    #[arg(short, long)]
+    pub(crate) listen: bool,
     /// One stream
     #[arg(value_name = "ADDR", value_parser = piped_addr)]
     pub(crate) one: Endpoint,

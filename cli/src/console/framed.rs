@@ -9,11 +9,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::wire::{self, Decoder, Message};
 use crate::join::Leaves;
+use crate::stderr;
 
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
@@ -23,6 +28,10 @@ const WAITING: usize = 16;
 const LINES: usize = 32 * 1024;
 /// What a line costs beside its text.
 const LINE: usize = 64;
+/// The largest line, where every byte is one that is no UTF-8.
+const LONGEST: usize = 3 * 4096 + LINE;
+/// How long a full box waits for the peer to take some of it before lines are dropped.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// An empty buffer that is larger is given back.
 const KEPT: usize = 4 * 1024;
 
@@ -45,11 +54,17 @@ pub(crate) struct Framed<S> {
     /// Whether the end of the data is one before the stream ends; and that it has come: the next read without any says so.
     splits_end: bool,
     data_ended: bool,
+    /// Waited for before each read, and being waited for.
+    pace: Option<Pace>,
+    waits: Option<BoxFuture<'static, ()>>,
 }
+
+/// Waits until what comes can be taken.
+type Pace = fn() -> BoxFuture<'static, ()>;
 
 /// Where messages wait that are to go.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outbox(Arc<Mutex<Waiting>>);
+pub(crate) struct Outbox(Arc<Mutex<Waiting>>, Arc<Notify>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -58,6 +73,8 @@ struct Waiting {
     lines: usize,
     /// Lines of standard error that there was no room for.
     dropped: u64,
+    /// Room was waited for in vain since some was taken.
+    stalled: bool,
 }
 
 impl Outbox {
@@ -87,15 +104,37 @@ impl Outbox {
         }
     }
 
+    /// Waits for room for another line, unless the peer takes none for long.
+    pub(crate) fn room(&self) -> BoxFuture<'static, ()> {
+        let this = self.clone();
+        Box::pin(async move {
+            loop {
+                let taken = this.1.notified();
+                {
+                    let waiting = this.lock();
+                    if waiting.lines + LONGEST <= LINES || waiting.stalled {
+                        return;
+                    }
+                }
+                if timeout(PATIENCE, taken).await.is_err() {
+                    this.lock().stalled = true;
+                }
+            }
+        })
+    }
+
     fn take(&self) -> Vec<Message> {
         let mut waiting = self.lock();
         let mut messages = std::mem::take(&mut waiting.messages);
         waiting.lines = 0;
+        if !messages.is_empty() {
+            waiting.stalled = false;
+            self.1.notify_one();
+        }
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {
-            let line = format!(
-                "({dropped} lines of standard error were dropped: the peer takes them too slowly)"
-            );
+            let lines = stderr::lines(dropped);
+            let line = format!("({lines} of standard error dropped: the peer takes none)");
             let last = messages
                 .iter()
                 .rposition(|m| matches!(m, Message::Stderr(_)));
@@ -131,7 +170,15 @@ impl<S> Framed<S> {
             chunk: wire::DATA_MAX,
             splits_end: false,
             data_ended: false,
+            pace: None,
+            waits: None,
         }
+    }
+
+    /// Waits for this before each read.
+    pub(crate) fn paced(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// Sends up to so much data in one message.
@@ -211,6 +258,10 @@ impl<S: AsyncRead + Unpin> Framed<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         empty(&mut self.data);
         self.read = 0;
+        if let Some(pace) = self.pace {
+            ready!(self.waits.get_or_insert_with(pace).as_mut().poll(cx));
+            self.waits = None;
+        }
         let mut space = [0; CHUNK];
         let mut space = ReadBuf::new(&mut space);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space))?;
@@ -325,6 +376,43 @@ mod tests {
                 Message::Ended(Status::Exited(0))
             ]
         );
+    }
+
+    /// Whoever pushes lines waits for a peer that takes them, and not for one that takes none.
+    #[tokio::test(start_paused = true)]
+    async fn room_is_waited_for_while_the_peer_takes_some() {
+        let outbox = Outbox::default();
+        let line = "x".repeat(4096);
+        let start = tokio::time::Instant::now();
+        let push = |n| {
+            let (outbox, line) = (outbox.clone(), line.clone());
+            async move {
+                for _ in 0..n {
+                    outbox.push(Message::Stderr(line.clone()));
+                    outbox.room().await;
+                }
+            }
+        };
+        let peer = async {
+            let mut taken = 0;
+            while taken < 100 {
+                tokio::time::sleep(PATIENCE * 9 / 10).await;
+                taken += outbox.take().len();
+            }
+            taken
+        };
+        let ((), taken) = tokio::join!(push(100), peer);
+        assert_eq!((taken, outbox.lock().dropped), (100, 0));
+        assert!(start.elapsed() > PATIENCE * 10, "{:?}", start.elapsed());
+        // Nobody takes any: it is waited for once, and what is more is counted.
+        let start = tokio::time::Instant::now();
+        push(100).await;
+        assert!(start.elapsed() < PATIENCE * 2, "{:?}", start.elapsed());
+        let dropped = outbox.lock().dropped;
+        let last = outbox.take();
+        assert_eq!(last.len() as u64 - 1 + dropped, 100, "one line tells of it");
+        let told = format!("({dropped} lines of standard error dropped: the peer takes none)");
+        assert_eq!(last.last(), Some(&Message::Stderr(told)));
     }
 
     /// A command that says more than its peer takes: what waits has a bound in bytes, the rest is counted, and how it ended

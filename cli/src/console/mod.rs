@@ -28,6 +28,7 @@ use std::io::{self, IsTerminal as _};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -39,8 +40,9 @@ use crate::args;
 use crate::connect::{reset_by_peer, service};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::link::Link;
+use crate::link::{Link, Pausable};
 use crate::signal::Signals;
+use crate::stderr;
 use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 use chatter::Chatter;
 use framed::Outbox;
@@ -63,7 +65,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let chatter = Chatter::start();
     let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first().await?;
+    let mut link = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
         .attached(&mut link, &mut again, args.reconnect, &chatter)
@@ -74,8 +76,8 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
 
 /// How it came to an end.
 enum Outcome {
-    /// `~.`, the end of the keyboard, or a signal.
-    Left,
+    /// `~.`, the end of the keyboard, or the signal of this number.
+    Left(Option<u8>),
     /// The service's output; what that becomes, and why its session is lost.
     Ended(io::Result<()>, Becomes, Option<Failure>),
     /// The session was lost and is not made again.
@@ -92,6 +94,10 @@ struct Seat<'a> {
     /// How the service said that it ended, and whether it was to.
     ending: Ending,
     says: AtomicBool,
+    /// Who bears with this program while it is suspended; nobody while the session is made again.
+    at: Mutex<Option<Pausable>>,
+    /// Output of a service.
+    came: AtomicBool,
 }
 
 impl<'a> Seat<'a> {
@@ -103,6 +109,8 @@ impl<'a> Seat<'a> {
             outbox: Mutex::default(),
             ending: Ending::default(),
             says: AtomicBool::new(false),
+            at: Mutex::default(),
+            came: AtomicBool::new(false),
         }
     }
 
@@ -137,11 +145,12 @@ impl<'a> Seat<'a> {
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
-                    ended = joined => Some(ended),
-                    () = &mut leaving => None,
+                    ended = joined => Ok(ended),
+                    signal = &mut leaving => Err(signal),
                 };
-                let Some(ended) = outcome else {
-                    break Outcome::Left;
+                let ended = match outcome {
+                    Ok(ended) => ended,
+                    Err(signal) => break Outcome::Left(signal),
                 };
                 let lost = match &ended {
                     Err(e) if !reset_by_peer(e) => link.lost().await,
@@ -154,9 +163,10 @@ impl<'a> Seat<'a> {
                 };
                 // What is typed now is not meant for a service that knows nothing of what was before.
                 self.typed.away(true);
+                *lock(&self.at) = None;
                 let back = tokio::select! {
                     back = self.back(link, again, why) => back,
-                    () = &mut leaving => break Outcome::Left,
+                    signal = &mut leaving => break Outcome::Left(signal),
                 };
                 match back {
                     Ok(fresh) => far = fresh,
@@ -167,18 +177,26 @@ impl<'a> Seat<'a> {
             }
         };
         chatter.raw(false);
-        if let Outcome::Left = outcome {
+        if let Outcome::Left(_) = outcome {
             // The cursor stands behind what the service said last.
             raw::new_line();
             say(format_args!("left {name}"));
         }
         let (ended, becomes, lost) = match outcome {
             Outcome::Failed(failure) => return Err(failure),
-            Outcome::Left => return Ok(()),
+            Outcome::Left(None) => return Ok(()),
+            Outcome::Left(Some(signal)) => return Err(Failure::by_signal(signal)),
             Outcome::Ended(ended, becomes, lost) => (ended, becomes, lost),
         };
         match becomes {
             Becomes::Success | Becomes::Again => Ok(()),
+            // It was never opened: nothing has come of it.
+            Becomes::Status(Status::Failed(why))
+                if !self.came.load(Ordering::Relaxed)
+                    && Status::Failed(why.clone()) != told::broke_off() =>
+            {
+                Err(Failure::new(Code::Refused, why))
+            }
             Becomes::Status(status) => {
                 if let Status::Exited(_) = status {
                     say(&status);
@@ -216,9 +234,9 @@ impl<'a> Seat<'a> {
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
             let tell = |line: &str| raw::tell(&[line]);
-            *link = again.after(link, &why, tell).await?;
+            *link = again.after(link, why, tell).await?;
             match self.open(link, tell).await {
-                Err(failure) if failure.code == Code::Lost => why = failure,
+                Err(failure) if failure.may_pass() => why = failure,
                 result => return result,
             }
         }
@@ -234,7 +252,9 @@ impl<'a> Seat<'a> {
             heard,
         );
         self.says.store(false, Ordering::Relaxed);
-        match far.await? {
+        let far = far.await?;
+        *lock(&self.at) = Some(link.pausable());
+        match far {
             Opened::Plain(plain) => {
                 tell("the server has no consoles: the size of the window is not passed on");
                 *lock(&self.outbox) = Outbox::default();
@@ -254,7 +274,7 @@ impl<'a> Seat<'a> {
     async fn joined(&self, far: Box<dyn Far>, screen: &mut WriteHalf<Stream>) -> io::Result<()> {
         let (output, input) = split(far);
         let mut sending = pin!(send(input, &self.typed));
-        let mut reading = pin!(show(output, screen));
+        let mut reading = pin!(show(output, screen, &self.came));
         let mut takes_input = true;
         loop {
             tokio::select! {
@@ -265,13 +285,13 @@ impl<'a> Seat<'a> {
         }
     }
 
-    /// Minds the keyboard, the window and signals; ends when somebody wants to leave.
-    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) {
+    /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
+    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) -> Option<u8> {
         let mut signals = Signals::watch();
         tokio::select! {
-            () = self.type_in(keyboard, raw) => {}
-            () = signals.asked_to_end() => {}
-            () = self.watch_window() => {}
+            () = self.type_in(keyboard, raw) => None,
+            signal = signals.ended_by() => Some(signal),
+            () = self.watch_window() => None,
         }
     }
 
@@ -296,13 +316,31 @@ impl<'a> Seat<'a> {
                     Key::Leave => return,
                     Key::Break => self.tell_other_end(Message::Break),
                     Key::Suspend => {
-                        raw.suspend();
+                        self.suspend(raw).await;
                         self.tell_other_end(Message::Terminal(raw::describe()));
                     }
                     Key::Help => raw::tell(HELP),
                 }
             }
         }
+    }
+
+    /// Stops this process until somebody lets it go on. A peer that knows of it keeps the session; one that does not ends it
+    /// soon, and that is said.
+    async fn suspend(&self, raw: &Raw) {
+        let at = lock(&self.at).clone();
+        let paused = match at {
+            Some(at) => {
+                let (paused, granted) = at.pause().await;
+                raw::tell(&[&borne(granted)]);
+                paused
+            }
+            None => Vec::new(),
+        };
+        stderr::flush(SAID);
+        raw.suspend();
+        // We are back, and may be missed again.
+        drop(paused);
     }
 
     /// Tells the other end of each new size of the window. Never ends.
@@ -373,6 +411,7 @@ async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<(
 async fn show(
     mut output: ReadHalf<Box<dyn Far>>,
     screen: &mut WriteHalf<Stream>,
+    came: &AtomicBool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -380,11 +419,26 @@ async fn show(
         if n == 0 {
             return Ok(());
         }
+        came.store(true, Ordering::Relaxed);
         // A screen that is gone ends the keyboard too.
         let _ = screen.write_all(buffer.get(..n).unwrap_or_default()).await;
         let _ = screen.flush().await;
     }
 }
+
+/// What becomes of the session while this program is suspended.
+fn borne(granted: Duration) -> String {
+    match granted.as_secs() {
+        0 => "suspended; the peer ends the session after 30 s without an answer".to_owned(),
+        seconds => format!(
+            "suspended; the peer keeps the session for {} min",
+            seconds.div_ceil(60)
+        ),
+    }
+}
+
+/// How long the terminal may take for what is said before.
+const SAID: Duration = Duration::from_millis(200);
 
 const HELP: &[&str] = &[
     "Escapes, at the start of a line, with the default escape character:",

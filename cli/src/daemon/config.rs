@@ -30,12 +30,20 @@ pub(super) struct Config {
     pub(super) state: Option<PathBuf>,
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
+    pub(super) shares: SharesOfAPeer,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
     pub(super) carrier: Option<Carrier>,
     /// By their names, whether they are revoked.
     pub(super) membranes: BTreeMap<String, bool>,
+}
+
+/// What one peer may have at once, where the file says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SharesOfAPeer {
+    pub(super) sessions: Option<u32>,
+    pub(super) commands: Option<u32>,
 }
 
 /// A service, and who gets it.
@@ -84,6 +92,8 @@ struct File {
     #[serde(default)]
     listen: Vec<Spanned<String>>,
     gate: Option<Spanned<String>>,
+    sessions_a_peer: Option<Spanned<u32>>,
+    commands_a_peer: Option<Spanned<u32>>,
     #[serde(default)]
     register: Vec<Spanned<String>>,
     #[serde(default)]
@@ -180,6 +190,16 @@ impl Config {
         }
         let gate = file.gate.map(|word| parsed(&word, &wrong));
         let gate = gate.transpose()?.unwrap_or_default();
+        let share = |n: Option<Spanned<u32>>| match n {
+            Some(n) if !(1..=10_000).contains(n.get_ref()) => {
+                Err(wrong(Some(n.span()), "a number from 1 to 10000".into()))
+            }
+            n => Ok(n.map(Spanned::into_inner)),
+        };
+        let shares = SharesOfAPeer {
+            sessions: share(file.sessions_a_peer)?,
+            commands: share(file.commands_a_peer)?,
+        };
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -256,6 +276,7 @@ impl Config {
             state: file.state.map(place),
             listen,
             gate,
+            shares,
             register,
             services,
             relay,

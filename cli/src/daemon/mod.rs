@@ -83,6 +83,7 @@ struct Begun {
     state: Option<PathBuf>,
     relay: Option<config::Limits>,
     gate: Gate,
+    shares: config::SharesOfAPeer,
 }
 
 impl Begun {
@@ -93,6 +94,7 @@ impl Begun {
             state: config.state.clone(),
             relay: config.relay.as_ref().map(|relay| relay.limits),
             gate: config.gate.clone(),
+            shares: config.shares,
         }
     }
 }
@@ -106,6 +108,11 @@ impl Daemon {
         }
         let sessions = Sessions::new(&config.sessions());
         let mut settings = node::config(&identity, Arc::new(sessions.clone()));
+        node::shares_of_a_peer(
+            &mut settings,
+            config.shares.sessions,
+            config.shares.commands,
+        );
         node::room_for_services(&mut settings, None);
         config.gate.apply(&mut settings.gate);
         let carries = config.relay.as_ref().map(|relay| {
@@ -184,6 +191,14 @@ impl Daemon {
             ("state", begun.state != now.state),
             ("relay", begun.relay != now.relay),
             ("gate", begun.gate != now.gate),
+            (
+                "sessions_a_peer",
+                begun.shares.sessions != now.shares.sessions,
+            ),
+            (
+                "commands_a_peer",
+                begun.shares.commands != now.shares.commands,
+            ),
             (
                 "listen",
                 !listens.iter().all(|at| self.config.listen.contains(at)),

@@ -5,7 +5,6 @@
 //! end), and what passed at each layer becomes a row of the table (`table.rs`). One difference, in
 //! bytes or in who answered, fails the row, and a failed row fails the command.
 
-pub(crate) mod peer;
 mod peers;
 mod table;
 mod work;

@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::task::JoinSet;
 
-use super::peer::SEGMENT;
 use super::peers::{ECHO, LAYERS, Peers};
 use crate::exit::{Code, Failure};
+use crate::layer_echo::SEGMENT;
 
 /// Substreams without TLS of their own.
 const PLAIN: u64 = 4;

@@ -21,6 +21,7 @@ impl Engine {
         }
         self.start_clocks(now);
         self.start_closing(now);
+        self.look_at_pause(now);
         if let Some(interval) = self.config.keepalive_interval {
             let silent = now.saturating_duration_since(self.heard_at);
             if self.memory.is_stopped() {
@@ -29,7 +30,7 @@ impl Engine {
                     self.heard_at = now;
                     self.ping_for_ourselves(now);
                 }
-            } else if now >= self.keepalive_due(interval) {
+            } else if self.paused_until().is_none() && now >= self.keepalive_due(interval) {
                 let late = now > self.keepalive_due(interval) + LATE;
                 // Where it was not this end that slept (a process that was stopped), the peer has not answered. Where it was, the
                 // answer may lie there unread, and what came to be due meanwhile was never asked.
@@ -73,11 +74,14 @@ impl Engine {
         if self.end.is_some() {
             return None;
         }
-        let keepalive = self.config.keepalive_interval.map(|interval| {
+        let pause = self.paused_until();
+        let keepalive = self.config.keepalive_interval.and_then(|interval| {
             if self.memory.is_stopped() {
-                self.heard_at + interval.min(self.config.keepalive_timeout)
+                Some(self.heard_at + interval.min(self.config.keepalive_timeout))
+            } else if pause.is_none() {
+                Some(self.keepalive_due(interval))
             } else {
-                self.keepalive_due(interval)
+                None
             }
         });
         let pacing = self.pacer.timeout();
@@ -85,6 +89,7 @@ impl Engine {
         let retreat = self.next_retreat();
         [
             keepalive,
+            pause,
             self.next_scan,
             self.drained_by(),
             pacing,

@@ -52,6 +52,11 @@ impl Engine {
         (open.saturating_sub(self.outbound)).min(unanswered.saturating_sub(self.unanswered))
     }
 
+    /// Whether there will be no more streams of this end.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.may_open().is_err()
+    }
+
     /// Somebody who opens has to wait.
     pub(crate) fn open_waits(&mut self) {
         let limit = if self.outbound >= self.config.max_outbound_streams {

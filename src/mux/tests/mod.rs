@@ -11,6 +11,7 @@ mod hostile;
 mod life;
 mod limits;
 mod paced;
+mod pause;
 mod time;
 mod watching;
 mod wire;

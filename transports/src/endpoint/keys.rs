@@ -9,7 +9,7 @@ pub(super) const SCHEMES: &[&str] = &[
 pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
     match scheme {
         "tcp" => &["keepalive", "user-timeout", "proxy-protocol", "proxy-from"],
-        "unix" => &["mode", "group"],
+        "unix" => &["mode", "group", "framed"],
         "exec" => &["dir", "pty"],
         "serial" => &[
             "baud",
@@ -34,6 +34,9 @@ pub(super) fn keys_of(scheme: &str) -> &'static [&'static str] {
         _ => &[],
     }
 }
+
+/// The keys that may stand without a value, for `yes`.
+pub(super) const BARE: &[&str] = &["framed"];
 
 /// The values of the keys that take one word of a few.
 pub(super) const DATA: &[&str] = &["5", "6", "7", "8"];

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! address  =  *( layer "+" ) scheme ":" target [ options ]
-//! options  =  *( "," key "=" value )              the usual form
+//! options  =  *( "," key [ "=" value ] )          the usual form; only `framed` may stand without a value
 //!          /  "?" key "=" value *( "&" key "=" value )      an alias, the same keys
 //! layer    =  "mux"                    top of the stack first: mux+tls+tcp:… is mux above TLS above TCP
 //!          /  "tls" [ "?key=" ( "raw" / "x509" ) ]
@@ -12,7 +12,7 @@
 //! | scheme | target | options (default) |
 //! |---|---|---|
 //! | `tcp` | `HOST:PORT`; an IPv6 address stands in brackets | `keepalive=SECONDS,no` (60) `user-timeout=SECONDS` (none) `proxy-protocol=yes,no` (no), with `yes` also `proxy-from=NETWORK+NETWORK` (this machine) |
-//! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) |
+//! | `unix` | `PATH` of a socket | `mode=OCTAL` (0600, with a group 0660) `group=NAME` (the process's) `framed` (no): in frames, so that a cut is told from an end |
 //! | `stdio` | nothing: standard input and output of this process | none |
 //! | `fd` | `N` for both directions, or `R,W` (read from R, write to W) | none |
 //! | `exec` | a command line | `dir=PATH` (this process's own directory) `pty=yes,no` (no) |

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::keys::{DUPLEX, keys_of, nearest};
+use super::keys::{BARE, DUPLEX, keys_of, nearest};
 use super::types::{Duplex, MTU};
 
 /// An error before the whole input is known: a byte offset instead of a column.
@@ -128,7 +128,9 @@ pub(super) fn option_list<'a>(
         if !known.contains(&key) {
             return wrong_word(at, expected(), nearest(key, known));
         }
-        let Some((_, value)) = pair.split_once('=') else {
+        let bare = BARE.contains(&pair).then_some("yes");
+        let given = pair.split_once('=').map(|(_, value)| value);
+        let Some(value) = given.or(bare) else {
             return wrong_word(
                 at + key.len(),
                 "\"=\" and a value",

@@ -72,6 +72,9 @@ impl fmt::Display for Target {
                     f.write_str(",group=")?;
                     escape(f, group)?;
                 }
+                if settings.framed {
+                    f.write_str(",framed")?;
+                }
                 Ok(())
             }
             Self::Pty { path } => escape_path(f, path),

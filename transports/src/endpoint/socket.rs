@@ -61,6 +61,10 @@ fn networks(option: &Opt<'_>) -> Result<Vec<Network>, Wrong> {
 pub(super) fn unix(options: &str, at: usize) -> Result<UnixSettings, Wrong> {
     let mut s = UnixSettings::default();
     for option in option_list(options, at, "unix")? {
+        if option.key == "framed" {
+            s.framed = option.word(YES_NO)? == "yes";
+            continue;
+        }
         if option.key == "mode" {
             let octal = option.value.bytes().all(|b| (b'0'..=b'7').contains(&b));
             let mode = u16::from_str_radix(option.value, 8);

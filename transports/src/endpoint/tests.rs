@@ -44,6 +44,8 @@ fn canonical_texts() {
         "tcp:h:1,proxy-protocol=yes",
         "tcp:h:1,proxy-protocol=yes,proxy-from=10.0.0.0/8+192.0.2.1+fd00::/8",
         "unix:/s,mode=0660,group=dialout",
+        "unix:/s,framed",
+        "unix:/s,mode=0600,group=g,framed",
         "serial:/dev/ttyS0,baud=9600,lock=yes",
         "serial:/dev/ttyS0,baud=9600,exclusive=no,lock=no,dtr=on",
         "serial:/dev/ttyS0,baud=9600,lock=/run/lock/LCK..x",
@@ -98,6 +100,9 @@ fn canonical_texts() {
         "tcp:h:1,proxy-protocol=yes",
     );
     canonical("unix:/s,mode=660", "unix:/s,mode=0660");
+    canonical("unix:/s?framed&mode=660", "unix:/s,mode=0660,framed");
+    canonical("unix:/s,framed=yes", "unix:/s,framed");
+    canonical("unix:/s,framed=no", "unix:/s");
     canonical("exec:  cat   -u ", "exec:cat -u");
     canonical(r#"exec:echo "a b" c\ d"#, "exec:echo 'a b' 'c d'");
     canonical("exec:cat?dir=/a,b", "exec:cat,dir=/a%2Cb");
@@ -327,6 +332,10 @@ fn errors_name_the_column_and_the_nearest_word() {
         ("unix:/a?", 9, "unix's keys", None),
         ("unix:/a,mode=0999", 14, "octal", None),
         ("unix:/a,mode=1777", 14, "octal", None),
+        ("unix:/a,framed=maybe", 16, "framed=yes|no", None),
+        ("unix:/a,framed,framed", 16, "each key once", None),
+        ("unix:/a,frames", 9, "unix's keys", Some("framed")),
+        ("unix:/a,mode", 13, "\"=\" and a value", Some("mode=")),
         ("serial:/d,lock=maybe", 16, "lock=yes|no", None),
         ("pty:/a,b", 7, "%2C", None),
         ("pty:/a?", 7, "%3F", None),
@@ -626,8 +635,16 @@ fn any_tcp() -> impl Strategy<Value = TcpSettings> {
 
 fn any_unix() -> impl Strategy<Value = UnixSettings> {
     let group = any_text().prop_filter("empty", |n| !n.is_empty());
-    (prop::option::of(0..=0o777u16), prop::option::of(group))
-        .prop_map(|(mode, group)| UnixSettings { mode, group })
+    (
+        prop::option::of(0..=0o777u16),
+        prop::option::of(group),
+        any::<bool>(),
+    )
+        .prop_map(|(mode, group, framed)| UnixSettings {
+            mode,
+            group,
+            framed,
+        })
 }
 
 fn any_lock() -> impl Strategy<Value = SerialLock> {

@@ -303,13 +303,15 @@ impl Default for TcpSettings {
     }
 }
 
-/// Who may connect to a Unix socket that is listened on.
+/// What a Unix socket carries, and who may connect where it is listened on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UnixSettings {
     /// The socket's permissions. Default 0600, its owner alone; 0660 where a group is named.
     pub mode: Option<u16>,
     /// The socket's group, a name or a number. Default that of the process.
     pub group: Option<String>,
+    /// Bytes go in frames, so that a cut is told from an end ([`Stream::framed`](crate::Stream::framed)). Default no.
+    pub framed: bool,
 }
 
 /// Whether a serial line has a lock file, as UUCP, minicom and picocom make and mind them.

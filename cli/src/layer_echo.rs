@@ -1,4 +1,5 @@
-//! The far end of the demo's layered substream: the built-in service `demo:`.
+//! The built-in service `demo:`, which tries a TLS layer inside a substream: the far end of `cepa demo`, which knows this
+//! service, and not the other way round.
 //!
 //! It sends back one segment as it came, answers the offer of a TLS layer, sends back a second
 //! segment inside it, takes the layer off when the other side does, and sends back a third.
@@ -9,7 +10,7 @@ use cepa::tls::TlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Bytes before, inside and behind the layer that is put on and taken off.
-pub(super) const SEGMENT: usize = 256 * 1024;
+pub(crate) const SEGMENT: usize = 256 * 1024;
 
 pub(crate) async fn serve(mut far: Onion<Substream>, config: &TlsConfig) -> Result<(), String> {
     echo(&mut far).await?;
