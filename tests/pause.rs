@@ -149,9 +149,10 @@ async fn a_stopped_process_that_said_so_keeps_its_session_and_one_that_did_not_l
         let case = Case::new(HOUR).await;
         let mut stream = case.client.open("echo").await.unwrap();
         says_it_back(&mut stream).await;
-        let pause = match says_so {
-            true => Some(case.client.pause(HOUR).await.unwrap()),
-            false => None,
+        let pause = if says_so {
+            Some(case.client.pause(HOUR).await.unwrap())
+        } else {
+            None
         };
         case.process.stop();
         sleep(3000 * SECOND).await;

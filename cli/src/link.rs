@@ -249,15 +249,12 @@ impl Pausable {
     /// Tells all of them that this process will be silent, and waits a moment for their answers. What this gives keeps
     /// their sessions, for so long as they all grant; zero where one does not know of that, or does not answer.
     pub(crate) async fn pause(&self) -> (Vec<Pause>, Duration) {
-        let answers: Vec<_> = match &self.node {
-            Some(node) => {
-                let all = node.pause(SUSPENDED, ANSWER).await;
-                all.into_iter().map(|(_, paused)| paused.ok()).collect()
-            }
-            None => {
-                let paused = timeout(ANSWER, self.session.pause(SUSPENDED)).await;
-                vec![paused.ok().and_then(Result::ok)]
-            }
+        let answers: Vec<_> = if let Some(node) = &self.node {
+            let all = node.pause(SUSPENDED, ANSWER).await;
+            all.into_iter().map(|(_, paused)| paused.ok()).collect()
+        } else {
+            let paused = timeout(ANSWER, self.session.pause(SUSPENDED)).await;
+            vec![paused.ok().and_then(Result::ok)]
         };
         let granted =
             |paused: &Option<Pause>| paused.as_ref().map_or(Duration::ZERO, Pause::granted);

@@ -111,7 +111,7 @@ fn a_service_sees_the_end_frame_of_a_whole_upload_and_never_of_a_cut_one() {
         let address = format!("{at}/up").parse().unwrap();
         let mut far = runtime.block_on(node.open(&address)).unwrap();
         runtime.block_on(async {
-            far.write_all(&[1; HALF]).await.unwrap();
+            far.write_all(&vec![1; HALF]).await.unwrap();
             far.flush().await.unwrap();
         });
         ends.push(half(&mut || far.wire_mut().reset(7)));
@@ -124,7 +124,7 @@ fn a_service_sees_the_end_frame_of_a_whole_upload_and_never_of_a_cut_one() {
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(&[1; HALF]).unwrap();
+        stdin.write_all(&vec![1; HALF]).unwrap();
         ends.push(half(&mut || child.kill().unwrap()));
         child.wait().unwrap();
     }
@@ -132,7 +132,7 @@ fn a_service_sees_the_end_frame_of_a_whole_upload_and_never_of_a_cut_one() {
     let address = format!("{at}/up").parse().unwrap();
     let mut far = runtime.block_on(node.open(&address)).unwrap();
     runtime.block_on(async {
-        far.write_all(&[1; HALF]).await.unwrap();
+        far.write_all(&vec![1; HALF]).await.unwrap();
         far.flush().await.unwrap();
     });
     ends.push(half(&mut || server.signal("KILL")));

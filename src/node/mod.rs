@@ -123,7 +123,8 @@ use self::shares::Holder;
 pub struct Node {
     core: Arc<Core>,
     /// None for a handle that does not keep the node alive.
-    _owner: Option<Arc<Owner>>,
+    #[cfg_attr(not(feature = "tower"), allow(dead_code))] // it counts by being held
+    owner: Option<Arc<Owner>>,
 }
 
 /// Shuts the node down when its last handle is dropped.
@@ -150,10 +151,7 @@ impl Node {
     pub fn new(config: NodeConfig) -> Self {
         let core = Arc::new(Core::new(config));
         let owner = Some(Arc::new(Owner(Arc::clone(&core))));
-        Self {
-            core,
-            _owner: owner,
-        }
+        Self { core, owner }
     }
 
     /// A handle that does not keep the node alive: for what the node itself holds or runs, which would keep it for ever else.
@@ -161,7 +159,7 @@ impl Node {
     pub fn handle(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
-            _owner: None,
+            owner: None,
         }
     }
 
@@ -423,7 +421,7 @@ impl Node {
     #[cfg(feature = "tower")]
     #[must_use]
     pub fn connector(&self, address: PeerAddr) -> Connector {
-        let owner = self._owner.clone().map(|owner| owner as _);
+        let owner = self.owner.clone().map(|owner| owner as _);
         Connector::new(Arc::clone(&self.core), owner, address)
     }
 

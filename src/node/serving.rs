@@ -55,6 +55,7 @@ pub(super) fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
 }
 
 /// The task. (What an async fn is given has two places in its future; what a block takes has one.)
+#[allow(clippy::manual_async_fn)]
 fn served(
     core: Arc<Core>,
     live: Live,

@@ -48,8 +48,10 @@ impl Session {
         mut config: StackConfig,
     ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        let built = stack::dial(endpoint, &mut config).await?;
-        announce(built, Side::Client, &config, pin!(pending())).await
+        // Handshakes are large while they last, and these are a part of the caller's futures.
+        let built = Box::pin(stack::dial(endpoint, &mut config)).await?;
+        let never = pin!(pending());
+        Box::pin(announce(built, Side::Client, &config, never)).await
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -82,8 +84,15 @@ impl Session {
         mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
     ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        let built = stack::build(stream, layers, side, config, unwanted.as_mut()).await?;
-        announce(built, side, config, unwanted).await
+        let built = Box::pin(stack::build(
+            stream,
+            layers,
+            side,
+            config,
+            unwanted.as_mut(),
+        ));
+        let built = built.await?;
+        Box::pin(announce(built, side, config, unwanted)).await
     }
 }
 

@@ -135,7 +135,7 @@ impl Reconnecting {
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
         let (tell, standing) = watch::channel(Standing::Up(session.clone()));
-        let task = tokio::spawn(keep(session, backoff, connect, tell.clone()));
+        let task = tokio::spawn(keep(session, backoff, connect, Tell(tell.clone())));
         let shared = Shared {
             tell,
             task: task.abort_handle(),
@@ -243,12 +243,12 @@ async fn keep<F, A>(
     mut session: Session,
     mut backoff: Backoff,
     mut connect: F,
-    tell: watch::Sender<Standing>,
+    // Made before the task: one that its runtime drops before it is polled is gone, too.
+    tell: Tell,
 ) where
     F: FnMut() -> A,
     A: Future<Output = Result<Session, ConnectError>>,
 {
-    let tell = Tell(tell);
     let set = |next| tell.0.send_if_modified(|now| step(now, next).is_some());
     let down = |why: &dyn fmt::Display| set(Standing::Down(why.to_string().into()));
     loop {
@@ -256,16 +256,13 @@ async fn keep<F, A>(
         session.spent().await;
         backoff.stood_for(since.elapsed());
         // Most that take nothing more are over a moment later, and say why.
-        match timeout(MOMENT, session.closed()).await {
-            Ok(end) => {
-                down(&end);
-            }
-            Err(_) => {
-                down(&"the session takes no more substreams");
-                // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it
-                // has been asked for.
-                let _ = session.go_away().now_or_never();
-            }
+        if let Ok(end) = timeout(MOMENT, session.closed()).await {
+            down(&end);
+        } else {
+            down(&"the session takes no more substreams");
+            // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it has
+            // been asked for.
+            let _ = session.go_away().now_or_never();
         }
         let again = backoff.again(&mut connect, |error: &ConnectError| {
             let passes = error.may_pass();

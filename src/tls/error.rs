@@ -178,6 +178,10 @@ impl TlsError {
                     None => Self::from_alert(u8::from(AlertDescription::UnrecognisedName)),
                 }
             }
+            // In a handshake alone: behind it, rustls takes a close as the end that it is.
+            rustls::Error::AlertReceived(
+                AlertDescription::UserCanceled | AlertDescription::CloseNotify,
+            ) => Self::GivenUp,
             rustls::Error::AlertReceived(alert) => Self::from_alert(u8::from(*alert)),
             rustls::Error::NoCertificatesPresented => Self::Refused(Refusal::NoCertificate),
             rustls::Error::DecryptError | rustls::Error::PeerSentOversizedRecord => Self::BadRecord,

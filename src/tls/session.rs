@@ -72,7 +72,8 @@ enum Stage {
 }
 
 /// Alerts in the clear (RFC 8446 sections 5.1 and 6), for what is refused before there is a key.
-const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
+/// A close in the clear would be passed over in a handshake: anybody on the way could have sent it.
+const USER_CANCELED: [u8; 7] = [21, 3, 3, 0, 2, 2, 90];
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Session {
@@ -388,8 +389,8 @@ impl Session {
         }
         match &mut self.stage {
             Stage::Hello(_) => {
-                self.stage = Stage::Over(CLOSE_NOTIFY.to_vec());
-                self.left_to_close = Some(CLOSE_NOTIFY.len());
+                self.stage = Stage::Over(USER_CANCELED.to_vec());
+                self.left_to_close = Some(USER_CANCELED.len());
             }
             Stage::Over(_) | Stage::Away(_) => {}
             Stage::Live(conn) => {
