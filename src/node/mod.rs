@@ -169,8 +169,7 @@ impl Node {
         self.core.id
     }
 
-    /// Whether it is the id of this node, or one that it had before: its certificate proves those, as long as the statements in it
-    /// hold.
+    /// Whether it is the id of this node, or one that it had before, which statements in its certificate prove.
     #[must_use]
     pub fn is_own(&self, id: &PeerId) -> bool {
         self.core.is_own(id)

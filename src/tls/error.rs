@@ -54,10 +54,10 @@ pub enum TlsError {
         layer: usize,
     },
 
-    /// The peer ended the handshake, by a close (RFC 8446 section 6.1), before it was finished: as who serves many does at
-    /// its time limit.
+    /// The peer ended the handshake before it was finished, by a close or as cancelled (RFC 8446 section 6.1): a server that has
+    /// no room for one more, or that waited for as long as it waits.
     #[error(
-        "the peer ended the handshake before it was finished, as at its time limit: it may be busy, or the line slow; try again"
+        "the peer ended the handshake before it was finished: it is busy, or its time limit is over; try again in a few seconds"
     )]
     GivenUp,
 
@@ -398,10 +398,6 @@ fn refused_by_peer(alert: u8) -> String {
         AlertDescription::DecryptError | AlertDescription::BadRecordMac => (
             "what we sent did not authenticate there",
             "bytes were changed on the way, or the two sides do not agree on the layers",
-        ),
-        AlertDescription::UserCanceled => (
-            "it is busy, and has no room for one handshake more",
-            "try again in a few seconds",
         ),
         AlertDescription::InternalError => ("it failed inside", "look at its log"),
         _ => (
