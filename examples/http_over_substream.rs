@@ -49,7 +49,7 @@ async fn main() -> Outcome<()> {
 
 async fn server(mut listener: Listener, config: StackConfig) -> Outcome<()> {
     let stream = listener.accept().await?.ok_or("nobody came")?;
-    let session = Session::over(stream, &[], Side::Server, &config).await?;
+    let session = Session::handshake(stream, &[], Side::Server, &config).await?;
     let end = loop {
         let incoming = match session.accept().await {
             Ok(incoming) => incoming,

@@ -42,8 +42,8 @@ async fn main() -> Outcome<()> {
         async {
             let stream = listener.accept().await?.ok_or("nobody opened the line")?;
             // A line's speed decides how long a handshake may take, and which key exchange it gets.
-            let config = board_config.tuned_to(&serial);
-            Outcome::Ok(Session::over(stream, serial.layers(), Side::Server, &config).await?)
+            let config = board_config.for_endpoint(&serial);
+            Outcome::Ok(Session::handshake(stream, serial.layers(), Side::Server, &config).await?)
         },
         async { Outcome::Ok(Session::dial(&serial, &host_config).await?) },
     );
@@ -53,7 +53,7 @@ async fn main() -> Outcome<()> {
     let serving = tokio::spawn(serve(board));
     let (readings, bulk) = tokio::try_join!(sensor(&host), bulk(&host))?;
     println!("host: {readings} readings while {bulk} bytes came back");
-    let line = host.wire();
+    let line = host.meter();
     println!(
         "host: {} bytes in and {} bytes out on the line",
         line.bytes_in(),

@@ -50,7 +50,7 @@ async fn parent() -> Outcome<()> {
     });
 
     let config = StackConfig::new(identity, Arc::new(Pinned::one(expected)));
-    let session = Session::over(stream, address.layers(), Side::Client, &config).await?;
+    let session = Session::handshake(stream, address.layers(), Side::Client, &config).await?;
     println!("parent: has a session with {}", session.peer().id().short());
 
     let (upper, reversed, count) = tokio::try_join!(
@@ -106,7 +106,7 @@ async fn child(parent: PeerId) -> Outcome<()> {
     eprintln!("{}", identity.peer_id());
     let config = StackConfig::new(identity, Arc::new(Pinned::one(parent)));
     let stream = dial(&"stdio:".parse()?).await?;
-    let session = Session::over(stream, &[], Side::Server, &config).await?;
+    let session = Session::handshake(stream, &[], Side::Server, &config).await?;
     let end = loop {
         match session.accept().await {
             Ok(incoming) => tokio::spawn(answer(incoming)),

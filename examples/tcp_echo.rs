@@ -42,7 +42,7 @@ async fn server(mut listener: Listener, identity: Identity, allowed: PeerId) -> 
     let stream = listener.accept().await?.ok_or("nobody came")?;
     // No layers in the address means mux+tls: mutual TLS 1.3, and substreams inside it.
     let layers = listener.endpoint().layers();
-    let session = Session::over(stream, layers, Side::Server, &config).await?;
+    let session = Session::handshake(stream, layers, Side::Server, &config).await?;
     println!("server: {} is here", session.peer().id().short());
 
     let end = loop {
@@ -96,7 +96,7 @@ async fn client(address: &Endpoint, identity: Identity, expected: PeerId) -> Out
     }
 
     session.close().await;
-    let wire = session.wire();
+    let wire = session.meter();
     println!(
         "client: closed after {} bytes in, {} bytes out on the wire",
         wire.bytes_in(),

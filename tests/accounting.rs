@@ -52,8 +52,8 @@ async fn meet(pair: &Pair, layers: &[Layer], (a, b): (Stream, Stream)) -> (Sessi
         config(&pair.right, &pair.left),
     );
     let (a, b) = tokio::join!(
-        Session::over(a, layers, Side::Client, &left),
-        Session::over(b, layers, Side::Server, &right)
+        Session::handshake(a, layers, Side::Client, &left),
+        Session::handshake(b, layers, Side::Server, &right)
     );
     (a.unwrap(), b.unwrap())
 }
@@ -165,7 +165,7 @@ impl Figures {
     async fn of(session: &Session) -> Self {
         settled().await;
         Self {
-            wire: (session.wire().bytes_in(), session.wire().bytes_out()),
+            wire: (session.meter().bytes_in(), session.meter().bytes_out()),
             layers: session.layers().iter().map(LayerInfo::bytes).collect(),
             mux: session.mux_stats(),
         }
@@ -359,7 +359,7 @@ fn at_rate(what: &str, bytes: u64, seconds: f64, rate: u64) {
 
 /// Bytes on the wire of a session so far, in and out.
 fn on_wire(session: &Session) -> (u64, u64) {
-    (session.wire().bytes_in(), session.wire().bytes_out())
+    (session.meter().bytes_in(), session.meter().bytes_out())
 }
 
 #[tokio::test(start_paused = true)]

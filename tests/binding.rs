@@ -86,7 +86,12 @@ async fn client_meets(
             drop(mux);
         });
     };
-    let met = async { tokio::join!(Session::over(near, &[], Side::Client, &config), attacker) };
+    let met = async {
+        tokio::join!(
+            Session::handshake(near, &[], Side::Client, &config),
+            attacker
+        )
+    };
     soon(met).await.0
 }
 
@@ -213,8 +218,8 @@ async fn relayed(
     let (of_client, of_server) = (trusting(client), trusting(server));
     let met = soon(async {
         tokio::join!(
-            Session::over(a, &layers, Side::Client, &of_client),
-            Session::over(b, &layers, Side::Server, &of_server)
+            Session::handshake(a, &layers, Side::Client, &of_client),
+            Session::handshake(b, &layers, Side::Server, &of_server)
         )
     })
     .await;
@@ -247,8 +252,8 @@ async fn both_ends_share_the_channel_binding_of_rfc_9266_and_no_two_sessions_do(
         let (a, b) = memory::pair();
         let (a, b) = soon(async {
             tokio::join!(
-                Session::over(a, layers, Side::Client, &client),
-                Session::over(b, layers, Side::Server, &server)
+                Session::handshake(a, layers, Side::Client, &client),
+                Session::handshake(b, layers, Side::Server, &server)
             )
         })
         .await;
@@ -283,7 +288,7 @@ async fn raw_peer(side: Side, identity: &Identity) -> (mux::Mux, Session) {
         tokio::spawn(driver);
         mux
     };
-    let session = Session::over(far, &[], side.other(), &config);
+    let session = Session::handshake(far, &[], side.other(), &config);
     let (raw, session) = soon(async { tokio::join!(raw, session) }).await;
     (raw, session.unwrap())
 }
@@ -440,8 +445,8 @@ async fn each_kind_of_inner_tls_is_refused_where_the_other_is_meant() {
     let (of_a, of_b) = (trusting(&a), trusting(&b));
     let (client, server) = soon(async {
         tokio::join!(
-            Session::over(near, &[], Side::Client, &of_a),
-            Session::over(far, &[], Side::Server, &of_b)
+            Session::handshake(near, &[], Side::Client, &of_a),
+            Session::handshake(far, &[], Side::Server, &of_b)
         )
     })
     .await;
@@ -521,8 +526,8 @@ async fn an_honest_peer_in_between_joins_two_substreams_whose_tls_it_is_no_part_
         let (of_one, of_other) = (trusting(one), trusting(other));
         let (one, other) = soon(async {
             tokio::join!(
-                Session::over(near, &[], Side::Client, &of_one),
-                Session::over(far, &[], Side::Server, &of_other)
+                Session::handshake(near, &[], Side::Client, &of_one),
+                Session::handshake(far, &[], Side::Server, &of_other)
             )
         })
         .await;
@@ -683,8 +688,8 @@ async fn an_opener_that_shows_no_certificate_is_bound_as_nobody() {
     let (of_a, of_b) = (trusting(&a), trusting(&b));
     let (client, server) = soon(async {
         tokio::join!(
-            Session::over(near, &[], Side::Client, &of_a),
-            Session::over(far, &[], Side::Server, &of_b)
+            Session::handshake(near, &[], Side::Client, &of_a),
+            Session::handshake(far, &[], Side::Server, &of_b)
         )
     })
     .await;

@@ -96,8 +96,8 @@ async fn sessions((a, b): (Stream, Stream), pair: &Pair) -> (Session, Session) {
         config(&pair.right, &pair.left),
     );
     let (a, b) = tokio::join!(
-        Session::over(a, &[], Side::Client, &left),
-        Session::over(b, &[], Side::Server, &right)
+        Session::handshake(a, &[], Side::Client, &left),
+        Session::handshake(b, &[], Side::Server, &right)
     );
     (a.unwrap(), b.unwrap())
 }

@@ -237,7 +237,7 @@ async fn served(stream: Stream) -> (ConnectError, Duration) {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let config = StackConfig::new(identity, Arc::new(AcceptAny));
     let begun = Instant::now();
-    let session = Session::over(stream, &[], Side::Server, &config).await;
+    let session = Session::handshake(stream, &[], Side::Server, &config).await;
     (session.unwrap_err(), begun.elapsed())
 }
 
@@ -289,7 +289,7 @@ async fn who_leaves_before_the_first_byte_is_a_probe_and_no_failure() {
             "{says:?}, reset {resets}: {error:?}"
         );
         assert_eq!(error.failing().is_none(), is_probe, "{error:?}");
-        assert!(error.may_pass() || !is_probe);
+        assert!(error.is_transient() || !is_probe);
     }
 }
 
@@ -300,7 +300,7 @@ async fn a_dialler_says_what_may_be_the_matter_where_nothing_answers() {
     drop(far);
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let config = StackConfig::new(identity, Arc::new(AcceptAny));
-    let error = Session::over(near, &[], Side::Client, &config)
+    let error = Session::handshake(near, &[], Side::Client, &config)
         .await
         .unwrap_err();
     let text = error.to_string();
@@ -364,7 +364,7 @@ async fn layers_that_each_take_nine_seconds_are_cut_after_thirty_together() {
         panic!("four layers in 36 s");
     });
     let begun = Instant::now();
-    let error = Session::over(near, &layers, Side::Server, &config).await;
+    let error = Session::handshake(near, &layers, Side::Server, &config).await;
     let error = error.unwrap_err();
     assert!(
         matches!(&error, ConnectError::TimedOut { during } if during.contains("layer 4 of 4")),
@@ -381,7 +381,7 @@ async fn layers_that_each_take_nine_seconds_are_cut_after_thirty_together() {
         let mut all = Vec::new();
         far.read_to_end(&mut all).await
     });
-    let error = Session::over(near, &layers, Side::Server, &config).await;
+    let error = Session::handshake(near, &layers, Side::Server, &config).await;
     assert!(
         matches!(error, Err(ConnectError::TimedOut { .. })),
         "{error:?}"

@@ -49,8 +49,8 @@ impl World {
         client.ask_for = asked;
         soon(async {
             tokio::join!(
-                Session::over(a, layers, Side::Client, &client),
-                Session::over(b, layers, Side::Server, &self.server)
+                Session::handshake(a, layers, Side::Client, &client),
+                Session::handshake(b, layers, Side::Server, &self.server)
             )
         })
         .await

@@ -108,8 +108,8 @@ async fn on_a_link_keys_are_raw_even_where_nobody_tuned_the_configuration() {
     ] {
         let (a, b) = cepa::transports::memory::pair();
         let (a, b) = tokio::join!(
-            Session::over(a, layers, Side::Client, &left),
-            Session::over(b, layers, Side::Server, &right)
+            Session::handshake(a, layers, Side::Client, &left),
+            Session::handshake(b, layers, Side::Server, &right)
         );
         for session in [a.unwrap(), b.unwrap()] {
             assert_eq!(session.peer().key_form(), form, "{layers:?}");

@@ -33,8 +33,8 @@ async fn sessions(client: StackConfig, server: StackConfig) -> (Session, Session
     let (near, far) = tokio::io::duplex(1 << 16);
     let (near, far) = soon(async {
         tokio::join!(
-            Session::over(near, &[], Side::Client, &client),
-            Session::over(far, &[], Side::Server, &server)
+            Session::handshake(near, &[], Side::Client, &client),
+            Session::handshake(far, &[], Side::Server, &server)
         )
     })
     .await;
@@ -180,14 +180,14 @@ async fn a_session_is_made_on_any_stream() {
     let (client, server) = (config(), config());
     let dialled = async {
         let stream = TcpStream::connect(at).await.unwrap();
-        Session::over(stream, &[], Side::Client, &client).await
+        Session::handshake(stream, &[], Side::Client, &client).await
     };
     let accepted = async {
         let (stream, _) = listener.accept().await.unwrap();
         // Whatever is a byte stream, with a word on where it leads.
         let stream = tokio::io::BufStream::new(stream);
         let stream = Stream::from_io(stream, "a buffered stream");
-        Session::over(stream, &[], Side::Server, &server).await
+        Session::handshake(stream, &[], Side::Server, &server).await
     };
     let (near, far) = Box::pin(soon(async { tokio::join!(dialled, accepted) })).await;
     let (near, far) = (near.unwrap(), far.unwrap());
@@ -203,8 +203,8 @@ async fn a_session_is_made_on_a_unix_socket() {
     let (client, server) = (config(), config());
     let (near, far) = soon(async {
         tokio::join!(
-            Session::over(near, &[], Side::Client, &client),
-            Session::over(far, &[], Side::Server, &server)
+            Session::handshake(near, &[], Side::Client, &client),
+            Session::handshake(far, &[], Side::Server, &server)
         )
     })
     .await;
@@ -221,7 +221,7 @@ async fn a_node_takes_a_stream_and_where_it_came_from() {
     let client = config();
     let (dialled, accepted) = soon(async {
         tokio::join!(
-            Session::over(near, &[], Side::Client, &client),
+            Session::handshake(near, &[], Side::Client, &client),
             server.accept(far, origin)
         )
     })
@@ -643,7 +643,7 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
     let error = block_on(Session::dial(&at, &config())).unwrap_err();
     assert!(matches!(error, ConnectError::NoRuntime), "{error:?}");
     let (near, _far) = tokio::io::duplex(1 << 16);
-    let error = block_on(Session::over(near, &[], Side::Client, &config())).unwrap_err();
+    let error = block_on(Session::handshake(near, &[], Side::Client, &config())).unwrap_err();
     assert!(matches!(error, ConnectError::NoRuntime), "{error:?}");
     let error = block_on(Reconnecting::dial(&at, &config())).unwrap_err();
     assert!(matches!(error, ConnectError::NoRuntime), "{error:?}");
@@ -719,7 +719,7 @@ fn handles_end_with_the_runtime_that_serves_them() {
         let over = block_on(async {
             let mut line = line;
             loop {
-                if let cepa::session::Standing::Over(over) = line.changed().await {
+                if let cepa::session::ReconnectStatus::Terminated(over) = line.changed().await {
                     break over;
                 }
             }
@@ -729,7 +729,7 @@ fn handles_end_with_the_runtime_that_serves_them() {
     drop(runtime);
     let (end, over) = waits.join().unwrap();
     assert!(!end.is_clean(), "{end:?}");
-    assert!(matches!(over, cepa::session::Over::Gone), "{over:?}");
+    assert!(matches!(over, cepa::session::Terminated::Gone), "{over:?}");
     let (near, one, other, lasting) = &mut gone;
     assert!(block_on(near.open("x")).is_err());
     assert!(block_on(near.accept()).is_err());

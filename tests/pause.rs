@@ -101,8 +101,8 @@ impl Case {
         let process = Process::default();
         let near = Stream::from_io(End(near, process.clone()), "a process that can be stopped");
         let (client, server) = tokio::join!(
-            Session::over(near, &[], Side::Client, &client),
-            Session::over(far, &[], Side::Server, &server)
+            Session::handshake(near, &[], Side::Client, &client),
+            Session::handshake(far, &[], Side::Server, &server)
         );
         let (client, server) = (client.unwrap(), server.unwrap());
         let (serving, asked) = (server.clone(), Arc::<Mutex<Vec<String>>>::default());

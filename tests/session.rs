@@ -19,8 +19,8 @@ use cepa::mux::{self, MuxError};
 use cepa::onion::Onion;
 use cepa::protocols::pairing::{PAIRING_SERVICE, PairingError, admit, join};
 use cepa::session::{
-    AcceptError, Backoff, ConnectError, OpenError, Over, Reconnecting, Session, SessionEnd,
-    Standing,
+    AcceptError, Backoff, ConnectError, OpenError, ReconnectStatus, Reconnecting, Session,
+    SessionEnd, Terminated,
 };
 use cepa::stack::{ALPN_MUX, Binding, StackConfig};
 use cepa::tls::{TlsConfig, TlsError, Version};
@@ -62,8 +62,8 @@ impl Peers {
     ) -> (Result<Session, ConnectError>, Result<Session, ConnectError>) {
         soon(async {
             tokio::join!(
-                Session::over(a, &[], Side::Client, &self.client),
-                Session::over(b, &[], Side::Server, &self.server)
+                Session::handshake(a, &[], Side::Client, &self.client),
+                Session::handshake(b, &[], Side::Server, &self.server)
             )
         })
         .await
@@ -150,7 +150,7 @@ async fn two_peers_know_each_other_over_every_stream() {
             assert_eq!(session.peer().alpn(), Some(b"cepa/1".as_slice()));
             assert_eq!(session.layers().len(), 1);
             assert!(session.handshake_time() > Duration::ZERO);
-            assert!(session.wire().bytes_in() > 500 && session.wire().bytes_out() > 500);
+            assert!(session.meter().bytes_in() > 500 && session.meter().bytes_out() > 500);
             soon(session.ping()).await.unwrap();
         }
         assert_eq!(client.layers()[0].side(), Side::Client);
@@ -170,7 +170,7 @@ async fn an_address_is_dialled() {
         let at = listener.endpoint().clone().with_layers(layers);
         let served = async {
             let stream = listener.accept().await.unwrap().unwrap();
-            Session::over(stream, layers, Side::Server, &peers.server).await
+            Session::handshake(stream, layers, Side::Server, &peers.server).await
         };
         let (client, server) = soon(Box::pin(async {
             tokio::join!(Session::dial(&at, &peers.client), served)
@@ -205,7 +205,7 @@ async fn the_key_exchange_can_be_chosen_for_a_slow_line() {
     peers.client.groups = Some(vec![0x1d]);
     let (client, server) = peers.sessions().await;
     assert_eq!(client.peer().group(), Some(0x1d));
-    let bytes = server.wire().bytes_in() + server.wire().bytes_out();
+    let bytes = server.meter().bytes_in() + server.meter().bytes_out();
     assert!(bytes < 3000, "{bytes} bytes");
 }
 
@@ -657,7 +657,7 @@ async fn a_refused_peer_gets_a_moment_to_read_why() {
                 std::future::pending::<()>().await;
             }
         };
-        let session = Session::over(far, &[], Side::Server, &peers.server);
+        let session = Session::handshake(far, &[], Side::Server, &peers.server);
         let refused = Box::pin(refused);
         let error = soon(async {
             let mut session = std::pin::pin!(session);
@@ -683,7 +683,7 @@ async fn a_banner_before_tls_is_quoted() {
         let peers = Peers::new();
         let (near, mut far) = memory::pair();
         far.write_all(b"Welcome to host7\r\nlogin: ").await.unwrap();
-        let error = soon(Session::over(near, &[], side, &peers.client))
+        let error = soon(Session::handshake(near, &[], side, &peers.client))
             .await
             .unwrap_err();
         assert!(
@@ -708,7 +708,7 @@ async fn garbage_instead_of_tls_is_an_error() {
         let (near, mut far) = memory::pair();
         far.write_all(&garbage).await.unwrap();
         far.shutdown().await.unwrap();
-        let error = soon(Session::over(near, &[], Side::Server, &peers.server))
+        let error = soon(Session::handshake(near, &[], Side::Server, &peers.server))
             .await
             .unwrap_err();
         assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
@@ -728,7 +728,7 @@ async fn another_protocol_inside_tls_is_refused() {
     let (pushed, session) = soon(async {
         tokio::join!(
             other.push(Side::Client, &web),
-            Session::over(far, &[], Side::Server, &peers.server)
+            Session::handshake(far, &[], Side::Server, &peers.server)
         )
     })
     .await;
@@ -750,8 +750,8 @@ async fn stacks_of_different_height_do_not_meet() {
     let two = [Layer::Mux, Layer::Tls, Layer::Tls];
     let (client, server) = soon(async {
         tokio::join!(
-            Session::over(a, &two, Side::Client, &peers.client),
-            Session::over(b, &[], Side::Server, &peers.server)
+            Session::handshake(a, &two, Side::Client, &peers.client),
+            Session::handshake(b, &[], Side::Server, &peers.server)
         )
     })
     .await;
@@ -790,7 +790,7 @@ async fn a_silent_peer_is_given_up() {
         let peers = Peers::new();
         let (near, far) = memory::pair();
         let begun = tokio::time::Instant::now();
-        let error = soon(Session::over(near, &[], side, &peers.client))
+        let error = soon(Session::handshake(near, &[], side, &peers.client))
             .await
             .unwrap_err();
         assert!(
@@ -834,7 +834,7 @@ async fn a_session_is_not_announced_before_a_ping_came_back() {
     let (_held, session) = soon(async {
         tokio::join!(
             by_hand(near, Side::Client, &peers.client),
-            Session::over(far, &[], Side::Server, &peers.server)
+            Session::handshake(far, &[], Side::Server, &peers.server)
         )
     })
     .await;
@@ -895,7 +895,7 @@ async fn an_end_of_the_stream_at_any_byte_is_an_error_and_never_a_hang() {
     let (client, server) = peers.sessions().await;
     // The pong that announces a session is 12 bytes of mux in a record of 22 more; the peer's ping
     // of the same size may stand before it, and need not. (What binds the session comes before both.)
-    let needed = |session: &Session| usize::try_from(session.wire().bytes_in()).unwrap() - 2 * 34;
+    let needed = |session: &Session| usize::try_from(session.meter().bytes_in()).unwrap() - 2 * 34;
     let needed = [needed(&client), needed(&server)];
     drop((client, server));
     let mut all = tokio::task::JoinSet::new();
@@ -1049,7 +1049,7 @@ async fn raw_peer(peers: &Peers) -> (mux::Mux, Session) {
                 tokio::spawn(driver);
                 mux
             },
-            Session::over(far, &[], Side::Server, &peers.server)
+            Session::handshake(far, &[], Side::Server, &peers.server)
         )
     })
     .await;
@@ -1193,7 +1193,7 @@ impl Door {
             let (near, far) = memory::pair();
             knock.send(far).unwrap();
             let config = config.clone();
-            async move { Session::over(near, &[], Side::Client, &config).await }
+            async move { Session::handshake(near, &[], Side::Client, &config).await }
         };
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let dialling = Reconnecting::with(backoff, connect);
@@ -1203,13 +1203,13 @@ impl Door {
 
     async fn answer(&mut self) -> Result<Session, ConnectError> {
         let stream = soon(self.streams.recv()).await.unwrap();
-        Session::over(stream, &[], Side::Server, &self.peers.server).await
+        Session::handshake(stream, &[], Side::Server, &self.peers.server).await
     }
 }
 
-fn is_down(standing: &Standing, why: &str) {
-    match standing {
-        Standing::Down(told) if told.contains(why) => {}
+fn is_down(status: &ReconnectStatus, why: &str) {
+    match status {
+        ReconnectStatus::Down(told) if told.contains(why) => {}
         other => panic!("{other:?} instead of {why}"),
     }
 }
@@ -1234,7 +1234,7 @@ async fn a_session_comes_back_and_what_was_in_the_old_one_is_an_error() {
     let server = door.answer().await.unwrap();
     serve_echo(server);
     let new = soon(waiting).await.unwrap().unwrap();
-    assert!(matches!(line.changed().await, Standing::Up(_)));
+    assert!(matches!(line.changed().await, ReconnectStatus::Up(_)));
     assert_ne!(old.tls_exporter(), new.tls_exporter());
     let stream = new.open("echo").await.unwrap();
     assert_eq!(echoed(stream, b"again".to_vec()).await, b"again");
@@ -1250,8 +1250,8 @@ async fn who_is_given_up_at_the_servers_time_limit_reads_that() {
         let mut server = peers.server.clone();
         server.layer_timeout = Duration::ZERO;
         let (near, far) = memory::pair();
-        let dials = Session::over(near, &[], Side::Client, &peers.client);
-        let serves = Session::over(far, &[], Side::Server, &server);
+        let dials = Session::handshake(near, &[], Side::Client, &peers.client);
+        let serves = Session::handshake(far, &[], Side::Server, &server);
         let (dialled, served) = if hello_first {
             soon(async { tokio::join!(dials, serves) }).await
         } else {
@@ -1268,7 +1268,7 @@ async fn who_is_given_up_at_the_servers_time_limit_reads_that() {
         );
         let error = dialled.unwrap_err();
         assert!(
-            matches!(error, ConnectError::Tls(TlsError::GivenUp)) && error.may_pass(),
+            matches!(error, ConnectError::Tls(TlsError::GivenUp)) && error.is_transient(),
             "{hello_first} {error:?}"
         );
         assert!(one_line(&error).contains("time limit"), "{error}");
@@ -1314,18 +1314,21 @@ async fn a_session_that_is_not_wanted_any_more_is_given_up() {
     is_down(&line.changed().await, "closed");
     door.answer().await.unwrap_err();
     let over = soon(line.session()).await.unwrap_err();
-    let Over::Failed(error) = &over else {
+    let Terminated::Failed(error) = &over else {
         panic!("{over}");
     };
-    assert!(!error.may_pass());
+    assert!(!error.is_transient());
     assert!(
         one_line(&over).contains("it does not accept our identity"),
         "{over}"
     );
-    assert!(matches!(line.changed().await, Standing::Over(_)));
+    assert!(matches!(
+        line.changed().await,
+        ReconnectStatus::Terminated(_)
+    ));
     // Closing changes nothing about why it is over.
     line.close().await;
-    assert!(matches!(line.session().await, Err(Over::Failed(_))));
+    assert!(matches!(line.session().await, Err(Terminated::Failed(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -1336,7 +1339,7 @@ async fn closing_ends_it_for_good_and_the_peer_learns_it() {
     line.close().await;
     assert!(matches!(server.closed().await, SessionEnd::ClosedByPeer));
     assert!(matches!(session.closed().await, SessionEnd::Closed));
-    assert!(matches!(line.session().await, Err(Over::Closed)));
+    assert!(matches!(line.session().await, Err(Terminated::Closed)));
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(door.streams.try_recv().is_err(), "nobody dials any more");
 }
@@ -1382,11 +1385,11 @@ async fn the_first_session_is_made_once() {
     let error = Reconnecting::dial(&nobody.parse().unwrap(), &peers.client).await;
     let error = error.unwrap_err();
     assert!(
-        matches!(error, ConnectError::Transport(_)) && error.may_pass(),
+        matches!(error, ConnectError::Transport(_)) && error.is_transient(),
         "{error}"
     );
     let wrong = Reconnecting::dial(&"mux+tcp:127.0.0.1:1".parse().unwrap(), &peers.client).await;
-    assert!(!wrong.unwrap_err().may_pass());
+    assert!(!wrong.unwrap_err().is_transient());
 }
 
 #[tokio::test]
@@ -1396,7 +1399,7 @@ async fn an_address_is_dialled_again() {
     let at = listener.endpoint().clone();
     let mut answer = async || {
         let stream = listener.accept().await.unwrap().unwrap();
-        Session::over(stream, &[], Side::Server, &peers.server)
+        Session::handshake(stream, &[], Side::Server, &peers.server)
             .await
             .unwrap()
     };
@@ -1624,8 +1627,8 @@ async fn a_session_that_there_is_no_room_for_is_refused_before_it_stands() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
         let (dialled, refused) = tokio::join!(
-            Session::over(near, &[], Side::Client, &client),
-            Session::over(far, &[], Side::Server, &server)
+            Session::handshake(near, &[], Side::Client, &client),
+            Session::handshake(far, &[], Side::Server, &server)
         );
         let error = dialled.unwrap_err();
         assert!(matches!(error, ConnectError::GoneAway { .. }), "{error:?}");

@@ -21,8 +21,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Code, Failure};
 use crate::gate::Gate;
-pub(crate) use crate::words::{Expected, Explained, Reference, Service, Target, Whither, Who};
-use crate::words::{listen_addr, placed_addr, rate};
+pub(crate) use crate::values::{
+    AllowArg, DialTarget, Expected, Explained, Reference, Service, Target,
+};
+use crate::values::{listen_addr, placed_addr, rate};
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
@@ -117,11 +119,11 @@ pub(crate) struct Serve {
     /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
-    pub(crate) allow: Vec<Who>,
+    pub(crate) allow: Vec<AllowArg>,
     /// Who may introduce others to the services, beside this identity itself. Strangers can have a session
     /// then, and open nothing but what they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
-    pub(crate) introducers: Vec<Who>,
+    pub(crate) introducers: Vec<AllowArg>,
     /// A small file in which stays, across restarts, up to when introductions of others were used or taken back.
     /// Without it one that was comes back where the clock is set back over a restart. Made where there is none
     #[arg(long, value_name = "FILE", requires = "introducers")]
@@ -172,7 +174,7 @@ pub(crate) struct Relay {
     pub(crate) listen: Vec<Endpoint>,
     /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
-    pub(crate) allow: Vec<Who>,
+    pub(crate) allow: Vec<AllowArg>,
     /// Be reachable through another relay as well (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,

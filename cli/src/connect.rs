@@ -13,16 +13,16 @@ use cepa::onion::Onion;
 use cepa::session::OpenError;
 use cepa::transports::{self, ByteStream, Endpoint, Stream};
 
-use crate::again::Again;
-use crate::args::{self, Whither};
+use crate::args::{self, DialTarget};
+use crate::connection::Connected;
 use crate::console::framed::Framed;
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Join, Leaves, Step, linger};
-use crate::link::Link;
-use crate::splice::Ended;
-use crate::told::{self, Becomes, Ending, How, Opened, becomes};
+use crate::reconnect::Reconnect;
+use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::splice::{Join, Leaves, Step, linger};
+use crate::splice_end::Ended;
 
 pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let error_status = args.error_status;
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 async fn connect(args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let service = service(&args.address, &args.service)?;
-    if let Whither::Introduced(it) = &args.address {
+    if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {
             let why = "an introduction is good for so many connections, each asked for: leave --reconnect out";
             return Err(Failure::new(Code::Usage, why));
@@ -43,51 +43,51 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
             let why = "the hints of an introduction are somebody else's, and are followed over the network only: leave --local-hints out";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (link, far) = Link::introduced(it, &args.trust, &identity).await?;
-        return joined_once(&link, Far::plain(far)).await;
+        let (connection, far) = Connected::introduced(it, &args.trust, &identity).await?;
+        return joined_once(&connection, Far::plain(far)).await;
     }
-    let mut again = Again::new(&args.address, &args.trust, &identity, None)
+    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first(args.reconnect).await?;
+    let mut connection = again.first(args.reconnect).await?;
     if !args.reconnect {
-        let far = match open(&link, &args, &service).await {
+        let far = match open(&connection, &args, &service).await {
             Ok(far) => far,
             Err(failure) => {
-                link.close().await;
+                connection.close().await;
                 return Err(failure);
             }
         };
-        return joined_once(&link, far).await;
+        return joined_once(&connection, far).await;
     }
     let mut near = None;
     loop {
-        let lost = match open(&link, &args, &service).await {
+        let lost = match open(&connection, &args, &service).await {
             Ok(mut far) => {
                 // Taken only now: an error before it should leave standard input to who reads it next.
                 let near = match &mut near {
                     Some(near) => near,
                     none => none.insert(Near::take(true).await?),
                 };
-                match joined(&link, near, &mut far).await {
+                match joined(&connection, near, &mut far).await {
                     Ok(()) => {
                         drop(far);
-                        return link.finish().await;
+                        return connection.finish().await;
                     }
                     Err(end) => end,
                 }
             }
             Err(failure) => End {
-                lost: failure.may_pass(),
+                lost: failure.is_transient(),
                 failure,
             },
         };
         if !lost.lost {
-            link.close().await;
+            connection.close().await;
             return Err(lost.failure);
         }
         // An input without a byte (`</dev/null`) is given again as it was.
         if near.as_ref().is_some_and(|near| near.ended && near.gave) {
-            link.close().await;
+            connection.close().await;
             return Err(lost.failure.while_reconnecting().with(
                 "standard input has been given away already, so the service is not opened again",
             ));
@@ -97,33 +97,33 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         } else {
             lost.failure
         };
-        link = again.after(&link, failure, |line| say(line)).await?;
+        connection = again.after(&connection, failure, |line| say(line)).await?;
     }
 }
 
 /// Carries the one session there is to its end.
-async fn joined_once(link: &Link, mut far: Far) -> Result<(), Failure> {
+async fn joined_once(connection: &Connected, mut far: Far) -> Result<(), Failure> {
     let result = match Near::take(false).await {
-        Ok(mut near) => joined(link, &mut near, &mut far)
+        Ok(mut near) => joined(connection, &mut near, &mut far)
             .await
             .map_err(|end| end.failure),
         Err(failure) => Err(failure),
     };
     drop(far);
     if result.is_err() {
-        link.close().await;
+        connection.close().await;
         return result;
     }
     // What was written must all leave, however slowly the service takes it.
-    link.finish().await
+    connection.finish().await
 }
 
 /// The service, which an address of a peer may name as well.
-pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure> {
+pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failure> {
     let named = match address {
-        Whither::Peer(address) => address.service(),
-        Whither::Introduced(it) => it.address().map_or("", |address| address.service()),
-        Whither::Place(_) => "",
+        DialTarget::Peer(address) => address.service(),
+        DialTarget::Introduced(it) => it.address().map_or("", |address| address.service()),
+        DialTarget::Place(_) => "",
     };
     if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(
@@ -135,13 +135,13 @@ pub(crate) fn service(address: &Whither, given: &str) -> Result<String, Failure>
     Ok(service.to_owned())
 }
 
-async fn open(link: &Link, args: &args::Connect, service: &str) -> Result<Far, Failure> {
-    let far = Far::open(link, service, !args.no_status).await?;
+async fn open(connection: &Connected, args: &args::Connect, service: &str) -> Result<Far, Failure> {
+    let far = Far::open(connection, service, !args.no_status).await?;
     if args.trust.trust.is_some() {
-        // Told once it has answered: an error would be all there is to say.
+        // Closing once it has answered: an error would be all there is to say.
         say(format_args!(
             "peer {} (taken unchecked)",
-            link.session.peer().id()
+            connection.session.peer().id()
         ));
     }
     Ok(far)
@@ -225,13 +225,24 @@ struct Far {
 }
 
 impl Far {
-    async fn open(link: &Link, service: &str, with_status: bool) -> Result<Self, OpenError> {
+    async fn open(
+        connection: &Connected,
+        service: &str,
+        with_status: bool,
+    ) -> Result<Self, OpenError> {
         if !with_status {
-            return link.session.open(service).await.map(Self::plain);
+            return connection.session.open(service).await.map(Self::plain);
         }
         let ending = Ending::default();
         let tell = |line: &str| say(line);
-        let far = told::open(&link.session, wire::EXEC_PREFIX, service, &ending, tell).await?;
+        let far = service_end::open(
+            &connection.session,
+            wire::EXEC_PREFIX,
+            service,
+            &ending,
+            tell,
+        )
+        .await?;
         Ok(match far {
             Opened::Plain(far) => Self::plain(far),
             Opened::Framed(far) => Self {
@@ -251,7 +262,7 @@ impl Far {
     }
 }
 
-async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> {
+async fn joined(connection: &Connected, near: &mut Near, far: &mut Far) -> Result<(), End> {
     // Who says how it ended has no use for more input; a person at a terminal has nothing more to say then. A pipe may.
     let mut join = Join::new(&mut near.stream, &mut far.stream)
         .end_with_near()
@@ -308,7 +319,7 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
                 "the service ended abnormally ({e}), so its output is incomplete; \
                  the server's log tells more"
             );
-            if reset_by_peer(&e) || link.lost().await.is_none() {
+            if reset_by_peer(&e) || connection.lost().await.is_none() {
                 (How::Reset, why)
             } else {
                 (How::Lost, why)
@@ -318,14 +329,14 @@ async fn joined(link: &Link, near: &mut Near, far: &mut Far) -> Result<(), End> 
     let how = far.ending.take().map_or(how, How::Said);
     match becomes(&how, near.again) {
         Becomes::Success => Ok(()),
-        Becomes::Status(status) => Ok(told::ended(status)?),
+        Becomes::Status(status) => Ok(service_end::ended(status)?),
         Becomes::Failure(Code::Lost) => {
-            let lost = link.lost().await;
+            let lost = connection.lost().await;
             Err(lost.unwrap_or_else(|| Failure::new(Code::Lost, why)).into())
         }
         Becomes::Failure(code) => Err(Failure::new(code, why).into()),
-        Becomes::Again => {
-            let lost = link.lost().await;
+        Becomes::Reconnect => {
+            let lost = connection.lost().await;
             let cut = || Failure::new(Code::Lost, why).into();
             Err(lost.map_or_else(cut, |failure| End {
                 failure,
@@ -344,7 +355,7 @@ pub(crate) fn reset_by_peer(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::console::wire::Status;
-    use crate::told::ended;
+    use crate::service_end::ended;
 
     #[test]
     fn a_failure_without_words_is_ours_to_tell_and_the_commands_is_not() {

@@ -14,7 +14,7 @@ use cepa::transports::Endpoint;
 use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_of_session, say_once_a_minute};
-use crate::node::SESSIONS_OPTION;
+use crate::reach::SESSIONS_OPTION;
 
 /// The next event, and a line about those that were missed before it.
 pub(crate) async fn next_event(
@@ -49,9 +49,9 @@ impl Report {
             while let Some((lost, event)) = next_event(&mut events, &mut missed).await {
                 lost.iter().for_each(say);
                 match asked.once(&event) {
-                    Told::AsItIs => self.print(&event),
-                    Told::As(other) => self.print(&other),
-                    Told::Already => {}
+                    Notice::AsItIs => self.print(&event),
+                    Notice::As(other) => self.print(&other),
+                    Notice::Already => {}
                 }
             }
         });
@@ -181,7 +181,7 @@ impl Report {
 struct Asked(VecDeque<(PeerId, String)>);
 
 /// What is said of an event.
-enum Told {
+enum Notice {
     AsItIs,
     As(Box<Event>),
     Already,
@@ -191,14 +191,14 @@ impl Asked {
     /// Names that are remembered. More than are asked for at once, and few enough to be looked through.
     const MOST: usize = 64;
 
-    fn once(&mut self, event: &Event) -> Told {
+    fn once(&mut self, event: &Event) -> Notice {
         let Event::Refused {
             peer,
             service,
             reason: reason @ Refused::NotOpen,
         } = event
         else {
-            return Told::AsItIs;
+            return Notice::AsItIs;
         };
         let forms = [wire::EXEC_PREFIX, wire::PREFIX];
         let Some(plain) = forms.iter().find_map(|form| service.strip_prefix(form)) else {
@@ -206,20 +206,20 @@ impl Asked {
             return match self.0.iter().position(here) {
                 Some(at) => {
                     self.0.remove(at);
-                    Told::Already
+                    Notice::Already
                 }
-                None => Told::AsItIs,
+                None => Notice::AsItIs,
             };
         };
         if plain.is_empty() {
             // The only service, which is had by no name, and so in no form.
-            return Told::Already;
+            return Notice::Already;
         }
         if self.0.len() == Self::MOST {
             self.0.pop_front();
         }
         self.0.push_back((*peer, plain.to_owned()));
-        Told::As(Box::new(Event::Refused {
+        Notice::As(Box::new(Event::Refused {
             peer: *peer,
             service: plain.to_owned(),
             reason: reason.clone(),

@@ -65,7 +65,7 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
     /// The same may work later, with nothing changed here: what `--reconnect` goes by.
-    may_pass: bool,
+    is_transient: bool,
     /// The peer had no room for the session.
     full: bool,
     /// The process exits with this, and not with the code.
@@ -86,7 +86,7 @@ impl Failure {
         Self {
             code,
             message: message.into(),
-            may_pass: matches!(code, Code::Connect | Code::Lost),
+            is_transient: matches!(code, Code::Connect | Code::Lost),
             full: false,
             exit: None,
             whose: Whose::Cepa,
@@ -117,14 +117,14 @@ impl Failure {
     }
 
     /// Whether it may, where more is known than the code tells.
-    pub(crate) fn passing(mut self, may_pass: bool) -> Self {
-        self.may_pass = may_pass;
+    pub(crate) fn passing(mut self, is_transient: bool) -> Self {
+        self.is_transient = is_transient;
         self
     }
 
     /// Whether the same may work later, with nothing changed here.
-    pub(crate) fn may_pass(&self) -> bool {
-        self.may_pass
+    pub(crate) fn is_transient(&self) -> bool {
+        self.is_transient
     }
 
     /// Whether the peer, which wants us, had no room.
@@ -274,7 +274,7 @@ impl From<TransportError> for Failure {
             TransportErrorKind::Lost => Code::Lost,
             _ => Code::Connect,
         };
-        Self::new(code, e.to_string()).passing(e.kind().may_pass())
+        Self::new(code, e.to_string()).passing(e.kind().is_transient())
     }
 }
 
@@ -348,7 +348,7 @@ impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
         let full =
             matches!(&e, ConnectError::GoneAway { code } if matches!(code, GoAwayCode::Limit(_)));
-        let failure = Self::new(connect_code(&e), e.to_string()).passing(e.may_pass());
+        let failure = Self::new(connect_code(&e), e.to_string()).passing(e.is_transient());
         Self { full, ..failure }
     }
 }
@@ -369,7 +369,7 @@ impl From<OpenError> for Failure {
             OpenError::Tls(tls) => return tls.clone().into(),
             _ => Code::Other,
         };
-        let may_pass = match &e {
+        let is_transient = match &e {
             OpenError::Refused { reason, .. } => reason == UNREACHABLE,
             OpenError::Session(_) | OpenError::TimedOut { .. } => true,
             e => e.is_limit() || e.needs_new_session(),
@@ -378,7 +378,7 @@ impl From<OpenError> for Failure {
             OpenError::Session(end) => Self::from(end).message,
             e => e.to_string(),
         };
-        Self::new(code, message).passing(may_pass)
+        Self::new(code, message).passing(is_transient)
     }
 }
 

@@ -30,15 +30,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::again::Again;
-use crate::args::{self, Whither};
+use crate::args::{self, DialTarget};
+use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::join::{Join, linger};
-use crate::link::Link;
 use crate::log::{self, say_once_a_minute};
+use crate::reconnect::Reconnect;
 use crate::signal::Signals;
-use crate::splice::{Ended, Told, verdict};
+use crate::splice::{Join, linger};
+use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
 
 /// Pause after a failed accept; what it lacks may come back.
@@ -57,7 +57,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
-    if let Whither::Peer(address) = &args.address
+    if let DialTarget::Peer(address) = &args.address
         && !address.service().is_empty()
     {
         let why = format!(
@@ -74,10 +74,10 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let mut again = Again::new(&args.address, &args.trust, &identity, None)
+    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
         .with_local_hints(args.local_hints.allowed);
-    let mut link = Arc::new(again.first(args.reconnect).await?);
-    let (set, standing) = watch::channel(Some(Arc::clone(&link)));
+    let mut connection = Arc::new(again.first(args.reconnect).await?);
+    let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         say(format_args!(
             "listening on {} for {service} of {}",
             listener.endpoint(),
-            link.session.peer().id()
+            connection.session.peer().id()
         ));
         let carrying = Carrying {
             service,
@@ -98,13 +98,13 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let mut old = JoinSet::new();
     let result = loop {
         let end = tokio::select! {
-            end = over(&link, args.reconnect) => end,
+            end = over(&connection, args.reconnect) => end,
             Some(_) = old.join_next() => continue,
             () = signals.asked_to_end() => break Ok(()),
         };
         let Some(end) = end else {
             set.send_replace(None);
-            let spent = Arc::clone(&link);
+            let spent = Arc::clone(&connection);
             old.spawn(async move {
                 spent.session.closed().await;
                 spent.close().await;
@@ -114,10 +114,10 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 () = signals.asked_to_end() => break Ok(()),
             };
             match fresh {
-                Ok(fresh) => link = Arc::new(fresh),
+                Ok(fresh) => connection = Arc::new(fresh),
                 Err(failure) => break Err(failure),
             }
-            set.send_replace(Some(Arc::clone(&link)));
+            set.send_replace(Some(Arc::clone(&connection)));
             continue;
         };
         // Nothing was open in a session that was closed for that, so nothing is lost by another one.
@@ -133,17 +133,17 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&link, end, |line| say(line)) => fresh,
+            fresh = again.after(&connection, end, |line| say(line)) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {
-            Ok(fresh) => link = Arc::new(fresh),
+            Ok(fresh) => connection = Arc::new(fresh),
             Err(failure) => break Err(failure),
         }
-        set.send_replace(Some(Arc::clone(&link)));
+        set.send_replace(Some(Arc::clone(&connection)));
     };
     tasks.shutdown().await;
-    link.close().await;
+    connection.close().await;
     // Nothing is open in them any more.
     while let Ok(Some(_)) = timeout(GOODBYE, old.join_next()).await {}
     result
@@ -151,28 +151,28 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
 
 /// How the session ended; `None` where it takes nothing more, and what is open in it goes on. Asked for that only where
 /// another one can be made.
-async fn over(link: &Link, again: bool) -> Option<SessionEnd> {
+async fn over(connection: &Connected, again: bool) -> Option<SessionEnd> {
     if !again {
-        return Some(link.session.closed().await);
+        return Some(connection.session.closed().await);
     }
-    link.session.spent().await;
+    connection.session.spent().await;
     // Most are over a moment later, and say why.
-    if let Ok(end) = timeout(MOMENT, link.session.closed()).await {
+    if let Ok(end) = timeout(MOMENT, connection.session.closed()).await {
         return Some(end);
     }
     // Then it ends behind its last connection, whoever began. Asked for, that is not taken back.
-    let _ = timeout(MOMENT, link.session.go_away()).await;
+    let _ = timeout(MOMENT, connection.session.go_away()).await;
     None
 }
 
 /// The session that connections go over; none while it is being made again.
-type Standing = watch::Receiver<Option<Arc<Link>>>;
+type Current = watch::Receiver<Option<Arc<Connected>>>;
 
 /// What is common to the connections of one listener.
 #[derive(Clone)]
 struct Carrying {
     service: String,
-    standing: Standing,
+    standing: Current,
     /// Whether a session that takes nothing more is followed by another one.
     again: bool,
 }
@@ -181,16 +181,16 @@ async fn accept(mut listener: Listener, carrying: Carrying, room: Arc<Semaphore>
     let mut standing = carrying.standing.clone();
     let mut connections = JoinSet::new();
     loop {
-        let link = standing.borrow_and_update().clone();
+        let connection = standing.borrow_and_update().clone();
         tokio::select! {
             changed = standing.changed() => if changed.is_err() {
                 return;
             },
-            accepted = listener.accept(), if link.is_some() => match (accepted, link) {
-                (Ok(Some(stream)), Some(link)) => {
+            accepted = listener.accept(), if connection.is_some() => match (accepted, connection) {
+                (Ok(Some(stream)), Some(connection)) => {
                     let (carrying, place) = (carrying.clone(), place_in(&room).await);
                     connections.spawn(async move {
-                        carry(stream, link, carrying).await;
+                        carry(stream, connection, carrying).await;
                         drop(place);
                     });
                 }
@@ -221,18 +221,18 @@ async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 }
 
 /// The session that comes after this one; none if the command ends.
-async fn next(standing: &mut Standing, gone: &Arc<Link>) -> Option<Arc<Link>> {
+async fn next(standing: &mut Current, gone: &Arc<Connected>) -> Option<Arc<Connected>> {
     loop {
         let now = standing.borrow_and_update().clone();
-        if let Some(link) = now.filter(|link| !Arc::ptr_eq(link, gone)) {
-            return Some(link);
+        if let Some(connection) = now.filter(|connection| !Arc::ptr_eq(connection, gone)) {
+            return Some(connection);
         }
         standing.changed().await.ok()?;
     }
 }
 
 /// One connection. Its errors are told and are its own.
-async fn carry(mut near: Stream, mut link: Arc<Link>, carrying: Carrying) {
+async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carrying) {
     let Carrying {
         service,
         mut standing,
@@ -240,18 +240,18 @@ async fn carry(mut near: Stream, mut link: Arc<Link>, carrying: Carrying) {
     } = carrying;
     let service = service.as_str();
     near.cut_when_dropped(true);
-    let peer = link.session.peer().id();
+    let peer = connection.session.peer().id();
     let mut ahead = Vec::new();
     let mut far = loop {
-        match open(&mut near, service, &link, &mut ahead).await {
+        match open(&mut near, service, &connection, &mut ahead).await {
             Ok(Some(far)) => break far,
             // Its client did not wait.
             Ok(None) => return,
             // It ended as the connection came, or takes nothing more; nothing of this was served, so the next one will do as
             // well.
             Err(e) if matches!(e, OpenError::Session(_)) || (again && e.needs_new_session()) => {
-                match next(&mut standing, &link).await {
-                    Some(next) => link = next,
+                match next(&mut standing, &connection).await {
+                    Some(next) => connection = next,
                     None => return,
                 }
             }
@@ -265,7 +265,7 @@ async fn carry(mut near: Stream, mut link: Arc<Link>, carrying: Carrying) {
     let ended = join.run().await;
     let passed = join.near_end_passed();
     // A reset would take back what is on its way to it.
-    if verdict(&ended).near != Told::Cut {
+    if verdict(&ended).near != Closing::Cut {
         near.cut_when_dropped(false);
     }
     match ended {
@@ -301,14 +301,14 @@ async fn carry(mut near: Stream, mut link: Arc<Link>, carrying: Carrying) {
 async fn open(
     near: &mut Stream,
     service: &str,
-    link: &Link,
+    connection: &Connected,
     ahead: &mut Vec<u8>,
 ) -> Result<Option<Onion<Substream>>, OpenError> {
     // The client leaves when it takes too long, and the session's keepalive finds out whether the peer lives.
     let as_long_as_it_takes = OpenOptions::new()
         .timeouts(StreamTimeouts::NONE)
         .patience(Duration::MAX);
-    let opening = link.session.open_with(service, &as_long_as_it_takes);
+    let opening = connection.session.open_with(service, &as_long_as_it_takes);
     tokio::pin!(opening);
     let late = tokio::time::sleep(LONG);
     tokio::pin!(late);
@@ -324,7 +324,7 @@ async fn open(
             () = poll_fn(|cx| waiting.poll_left(cx)) => return Ok(None),
             () = &mut late, if !waits => {
                 waits = true;
-                let peer = link.session.peer().id();
+                let peer = connection.session.peer().id();
                 let kind = format_args!("{service}: a connection waits: the peer has not answered, perhaps as many are open there as it takes");
                 say_once_a_minute(peer, kind, kind);
             }

@@ -7,7 +7,7 @@
 //!   it exits ----> DRAIN ----> what can be read then is all, whoever else holds the pipe
 //! ```
 //!
-//! A service (`near.rs`) and `cepa pipe` have the same rule, and what a command's status is to the other end each says itself.
+//! A service (`upstream.rs`) and `cepa pipe` have the same rule, and what a command's status is to the other end each says itself.
 
 use std::future::pending;
 

@@ -7,8 +7,8 @@ use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introdu
 
 use crate::args::{self, Expected, Reference};
 use crate::exit::{self, Code, Failure, say};
-use crate::node::Mesh;
-use crate::{explain, folder, id, node, stack};
+use crate::reach::Mesh;
+use crate::{explain, folder, id, reach, stack};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -16,7 +16,7 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
         node,
         introductions,
         ..
-    } = Mesh::new(node::dialling(&identity, false))?;
+    } = Mesh::new(reach::dialling(&identity, false))?;
     if let Some(introduction) = &args.revoke {
         let result = introductions.revoke(introduction).await;
         node.shutdown(Duration::ZERO).await;
@@ -65,7 +65,7 @@ fn not_revoked(e: &IntroducedError, it: &Introduction, identity: &Identity) -> F
         ..
     }) = e
     else {
-        return node::introduced(e, identity);
+        return reach::introduced(e, identity);
     };
     let issuers: Vec<String> = it.issuers().iter().map(ToString::to_string).collect();
     let why = format!(

@@ -17,13 +17,13 @@ use cepa::session::Session;
 use cepa::transports::Endpoint;
 
 use crate::args::{Invite, Join};
+use crate::connection;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::id;
-use crate::link;
-use crate::node::{self, GOODBYE};
 use crate::qr;
+use crate::reach::{self, GOODBYE};
 use crate::stack;
 use crate::trust;
 
@@ -48,7 +48,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         is_free(name)?;
     }
     let identity = id::load(&args.identity)?;
-    let mut config = node::config(&identity, Arc::new(AcceptAny));
+    let mut config = reach::config(&identity, Arc::new(AcceptAny));
     config.idle_timeout = Some(IDLE);
     config.shares.sessions.host = OF_ONE_HOST;
     let node = Node::new(config);
@@ -177,7 +177,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     }
     let identity = id::load(&args.identity)?;
     let pinned = Arc::new(Pinned::one(invitation.id()));
-    let config = stack::of(&identity, pinned).tuned_to(&address);
+    let config = stack::of(&identity, pinned).for_endpoint(&address);
     let session = Session::dial(&address, &config).await;
     let session = session.map_err(|error| match Failure::from(error) {
         // The inviter listens until somebody has joined, or its time is over.
@@ -219,7 +219,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             "{address} is peer {}, as before",
             invitation.id()
         )),
-        Err(refusal) => return Err(link::refused(&refusal, &address)),
+        Err(refusal) => return Err(connection::refused(&refusal, &address)),
     }
     Ok(())
 }

@@ -3,15 +3,16 @@
 //! One file a command. A command is an async function that gives `Ok(())` or a [`exit::Failure`];
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
-mod again;
 mod args;
 mod ask;
 mod child;
+mod chunk;
 mod columns;
 mod connect;
+mod connection;
 mod console;
-mod daemon;
 mod demo;
+mod direction;
 mod events;
 mod exit;
 mod explain;
@@ -23,36 +24,35 @@ mod id;
 mod init;
 mod introduce;
 mod invite;
-mod join;
 mod layer_echo;
 mod limits;
-mod link;
 mod log;
 mod mesh;
-mod near;
 mod node;
 mod passphrase;
 mod peer;
-mod piece;
 mod pipe;
 mod piped;
 mod ports;
 mod probe;
 mod qr;
+mod reach;
+mod reconnect;
 mod relay;
-mod sealed;
+mod send;
 mod serve;
 mod service;
+mod service_end;
 mod signal;
 mod splice;
+mod splice_end;
 #[cfg(test)]
 mod splice_model;
 mod stack;
 mod stderr;
-mod told;
 mod trust;
-mod way;
-mod words;
+mod upstream;
+mod values;
 
 use std::process::ExitCode;
 
@@ -91,13 +91,13 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Relay(args) => relay::run(args).await,
-            Command::Node(args) => daemon::run(args).await,
+            Command::Node(args) => node::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
-            Command::Send(args) => sealed::run(args).await,
+            Command::Send(args) => send::run(args).await,
             Command::Pipe(args) if args.listen => piped::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,
             Command::Id(args) => id::run(args),

@@ -15,17 +15,17 @@ use cepa::transports::{self, Endpoint, Layer, Stream, Target};
 
 use crate::args::{self, Trust};
 use crate::child::{self, Watched};
+use crate::connection::refused;
 use crate::console::served;
 use crate::console::wire::Status;
 use crate::exit::{Code, Failure, say};
 use crate::held::{Held, Passes};
 use crate::id;
-use crate::join::{Join, Step};
-use crate::link::refused;
+use crate::service_end::ended;
 use crate::signal::Signals;
-use crate::splice::{Ended, Reader, Told, lost, verdict};
+use crate::splice::{Join, Step};
+use crate::splice_end::{Closing, Ended, Reader, lost, verdict};
 use crate::stack::few_layers;
-use crate::told::ended;
 use crate::trust;
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
@@ -88,7 +88,7 @@ pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Res
     let told = verdict(&over);
     for (end, told) in [(&mut near, told.near), (&mut far, told.far)] {
         // A reset would take back what is on its way.
-        end.onion.wire_mut().cut_when_dropped(told == Told::Cut);
+        end.onion.wire_mut().cut_when_dropped(told == Closing::Cut);
     }
     if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
         let address = if is_near { &args.one } else { &args.other };
@@ -257,7 +257,7 @@ pub(crate) async fn dressed(
     let mut onion = Onion::new(stream);
     if let Some(identity) = identity {
         let policy = trust::of_dialler(trust, address)?;
-        let mut config = StackConfig::new(identity.clone(), policy).tuned_to(address);
+        let mut config = StackConfig::new(identity.clone(), policy).for_endpoint(address);
         config.ask_for = trust::asked_for(trust)?;
         // Written top of the stack first, so the last one is next to the wire and goes on first.
         for layer in address.layers().iter().rev().filter(|l| l.is_tls()) {

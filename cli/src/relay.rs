@@ -6,7 +6,7 @@ use cepa::protocols::sealed::CarrierConfig;
 use crate::args;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
-use crate::node::{self, Mesh};
+use crate::reach::{self, Mesh};
 use crate::signal::Signals;
 use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};
@@ -17,7 +17,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     }
     let (identity, unsaved) = id::load_unsaved(&args.identity)?;
     let reachable = id::through(identity.peer_id(), &args.register)?;
-    node::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
+    reach::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
     // Whoever comes in is served, since nobody else is let in.
     let access = cepa::node::Access::Anyone;
     let mut relay = RelayConfig::new(access.clone());
@@ -25,12 +25,12 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.circuits = args.circuits;
     relay.circuits_a_peer = args.circuits_a_peer;
     relay.rate = args.rate;
-    let mut config = node::config(&identity, trust::of_server(&args.allow)?);
+    let mut config = reach::config(&identity, trust::of_server(&args.allow)?);
     config.local_hints = args.local_hints.allowed;
     if let Some(gate) = &args.gate {
         gate.apply(&mut config.gate);
     }
-    node::room_for_relay(&mut config, &relay);
+    reach::room_for_relay(&mut config, &relay);
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     Relay::on(node, relay).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
@@ -73,6 +73,6 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    node::leave(node, &mut signals).await;
+    reach::leave(node, &mut signals).await;
     result
 }

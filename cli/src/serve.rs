@@ -16,8 +16,8 @@ use crate::args;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
-use crate::node::{self, Bound, Mesh};
-use crate::sealed;
+use crate::reach::{self, Bound, Mesh};
+use crate::send;
 use crate::service::{self, Services};
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     // Before anything is begun: a relay without an address could be found, but not be named to anybody.
     let reachable = id::through(identity.peer_id(), &args.register)?;
-    node::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
+    reach::check_relays(identity.peer_id(), &args.register, args.local_hints.allowed)?;
     for at in &reachable {
         warn_of_dead_hints(at.hints());
     }
@@ -55,11 +55,11 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         Access::Anyone
     };
     let inner = TlsConfig::new(&identity, Arc::clone(&trust))?.with_more_identities(&more)?;
-    let mut config = node::config(&identity, trust);
+    let mut config = reach::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
-    node::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
-    node::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
+    reach::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
+    reach::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     if let Some(gate) = &args.gate {
         gate.apply(&mut config.gate);
     }
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             mesh.introductions.introducers(&service.name, who);
         }
         if args.sealed {
-            sealed::serve(&mesh, service, trust::access(&args.allow)?);
+            send::serve(&mesh, service, trust::access(&args.allow)?);
         }
     }
     let report = Report {
@@ -91,7 +91,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let alone = args.listen.len() + args.register.len() == 1;
     let mut bound = Vec::new();
     for endpoint in &args.listen {
-        bound.push(node::bind(node, endpoint, alone).await?);
+        bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
     let mut signals = Signals::watch();
@@ -132,7 +132,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    node::leave(node, &mut signals).await;
+    reach::leave(node, &mut signals).await;
     result
 }
 

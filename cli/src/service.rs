@@ -26,15 +26,15 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::args::{Service, Target};
+use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, UNREACHABLE, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
-use crate::near::{Near, Wire};
-use crate::node::raised_by;
-use crate::piece::{self, Piece};
+use crate::reach::raised_by;
+use crate::upstream::{Near, Wire};
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -411,7 +411,7 @@ async fn echo<F: AsyncRead + AsyncWrite + Unpin>(
     memory: ReceivePool,
     end: impl Fn(),
 ) -> Result<(), String> {
-    let echoed = piece::echo(far, Piece::counted(memory)).await;
+    let echoed = chunk::echo(far, Chunk::counted(memory)).await;
     echoed.map_err(|e| e.to_string())?;
     end();
     far.shutdown().await.map_err(|e| e.to_string())?;

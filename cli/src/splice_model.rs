@@ -19,8 +19,8 @@ use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::join::{Join, Leaves, Step};
-use crate::splice::{Ended, Reader, Told, Verdict, lost, verdict};
+use crate::splice::{Join, Leaves, Step};
+use crate::splice_end::{Closing, Ended, Reader, Verdict, lost, verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -433,16 +433,16 @@ fn stream(kind: Kind, room: usize, step: usize, buffered: bool) -> (Wire, Party)
 }
 
 /// Does to a stream what its end is told, as the owners of splices do.
-fn tell(wire: Wire, told: Told) {
+fn tell(wire: Wire, told: Closing) {
     {
         let mut state = wire.0.lock().unwrap();
         let ended = state.to_party.ended;
         let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
         state.cut_by_splice |= match told {
-            Told::End => false,
+            Closing::End => false,
             // Its end is before it.
-            Told::Unwanted => says_ends && !ended,
-            Told::Cut => !says_ends || !ended,
+            Closing::Unwanted => says_ends && !ended,
+            Closing::Cut => !says_ends || !ended,
         };
     }
     drop(wire);
@@ -531,7 +531,7 @@ struct Outcome {
     kind: Kind,
     got: Vec<u8>,
     saw: Saw,
-    told: Told,
+    told: Closing,
     wrote: usize,
     taken: usize,
     /// It has said that it has ended, and not by a cut.
@@ -588,7 +588,7 @@ async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
 fn check(from: &Outcome, to: &Outcome, all_wanted: bool) -> Result<(), TestCaseError> {
     let sent: Vec<u8> = (0..from.wrote).map(pattern).collect();
     prop_assert!(sent.starts_with(&to.got), "what comes is what was said");
-    let clean = to.saw == Saw::End && to.told != Told::Cut;
+    let clean = to.saw == Saw::End && to.told != Closing::Cut;
     if clean {
         prop_assert!(from.ended, "a clean end where there was none");
         prop_assert_eq!(to.got.len(), from.wrote, "a clean end before all had come");
@@ -760,16 +760,16 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
         some: 100,
         ..one.clone()
     };
-    // A command that has failed cuts both ends, whatever its pipes looked like (`pipe.rs`, `near.rs`).
+    // A command that has failed cuts both ends, whatever its pipes looked like (`pipe.rs`, `upstream.rs`).
     let failed = kind == Kind::Exec && manner == Manner::Cut;
     let (ended, [_, saw]) = in_virtual_time(run(PIPE, &one, &other));
-    let told = if failed { Told::Cut } else { saw.told };
+    let told = if failed { Closing::Cut } else { saw.told };
     let word = match (told, saw.saw, to) {
-        (Told::Cut, _, Kind::Unix | Kind::Stdio) => "(end)",
-        (Told::Cut, ..) => "cut",
-        (Told::Unwanted, ..) => "left",
-        (Told::End, Saw::End, _) => "end",
-        (Told::End, ..) => "?",
+        (Closing::Cut, _, Kind::Unix | Kind::Stdio) => "(end)",
+        (Closing::Cut, ..) => "cut",
+        (Closing::Unwanted, ..) => "left",
+        (Closing::End, Saw::End, _) => "end",
+        (Closing::End, ..) => "?",
     };
     let reader = |kind| match kind {
         Kind::Exec => Reader::Command,

@@ -3,7 +3,7 @@
 //!
 //! A dialler that is told nothing goes by the known peers: whoever is known at that address must answer
 //! there. Where nobody is known, nobody is trusted; the message for that carries the command that
-//! would let the peer in, and a person at a terminal is asked (`link.rs`). A server that is told nothing
+//! would let the peer in, and a person at a terminal is asked (`connection.rs`). A server that is told nothing
 //! lets nobody in.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use cepa::node::{Access, Event};
 use cepa::tls::Peer;
 use cepa::transports::{Endpoint, Target};
 
-use crate::args::{Expected, Trust, Who};
+use crate::args::{AllowArg, Expected, Trust};
 use crate::exit::{Code, Failure, say};
 use crate::folder;
 
@@ -62,14 +62,14 @@ pub(crate) fn asked_for(args: &Trust) -> Result<Option<PeerId>, Failure> {
 }
 
 /// What a server was told with `--allow`.
-pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> {
+pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Failure> {
     let (mut ids, mut names, mut list) = (Vec::new(), Vec::new(), false);
     for who in allow {
         match who {
-            Who::Any => return Ok(Arc::new(AcceptAny)),
-            Who::Known => list = true,
-            Who::Named(name) => names.push(name.clone()),
-            Who::Peer(id) => ids.push(*id),
+            AllowArg::Any => return Ok(Arc::new(AcceptAny)),
+            AllowArg::Known => list = true,
+            AllowArg::Named(name) => names.push(name.clone()),
+            AllowArg::Peer(id) => ids.push(*id),
         }
     }
     let mut policies: Vec<Arc<dyn TrustPolicy>> = vec![Arc::new(Pinned::new(ids))];
@@ -85,23 +85,23 @@ pub(crate) fn of_server(allow: &[Who]) -> Result<Arc<dyn TrustPolicy>, Failure> 
 }
 
 /// Whether these words let nobody in as things are.
-pub(crate) fn nobody(allow: &[Who]) -> bool {
+pub(crate) fn nobody(allow: &[AllowArg]) -> bool {
     let known = || folder::known_peers().ok()?.read().ok();
-    allow.iter().all(|who| matches!(who, Who::Known))
+    allow.iter().all(|who| matches!(who, AllowArg::Known))
         && (allow.is_empty() || known().is_some_and(|known| known.peers().next().is_none()))
 }
 
 /// Whom words like those of `--allow` name, by their ids: names are looked up now.
-pub(crate) fn access(words: &[Who]) -> Result<Access, Failure> {
-    let one = |word: &Who| {
+pub(crate) fn access(words: &[AllowArg]) -> Result<Access, Failure> {
+    let one = |word: &AllowArg| {
         Ok(match word {
-            Who::Any => Access::Anyone,
-            Who::Peer(id) => Access::peers([*id]),
-            Who::Known => {
+            AllowArg::Any => Access::Anyone,
+            AllowArg::Peer(id) => Access::peers([*id]),
+            AllowArg::Known => {
                 let known = folder::known_peers()?.read()?;
                 Access::peers(known.peers().map(|peer| peer.id))
             }
-            Who::Named(name) => {
+            AllowArg::Named(name) => {
                 let known = folder::known_peers()?.read()?;
                 let peer = known.named(name).ok_or_else(|| nobody_is_named(name))?;
                 Access::peers([peer.id])
@@ -159,20 +159,20 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
 }
 
 /// The ids that were named, where nobody else is let in.
-pub(crate) fn pins(allow: &[Who]) -> Vec<PeerId> {
+pub(crate) fn pins(allow: &[AllowArg]) -> Vec<PeerId> {
     let ids = allow.iter().map(|who| match who {
-        Who::Peer(id) => Some(*id),
-        Who::Any | Who::Known | Who::Named(_) => None,
+        AllowArg::Peer(id) => Some(*id),
+        AllowArg::Any | AllowArg::Known | AllowArg::Named(_) => None,
     });
     ids.collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Those of our own ids that were named.
-pub(crate) fn named_among(allow: &[Who], own: &[Identity]) -> Vec<PeerId> {
+pub(crate) fn named_among(allow: &[AllowArg], own: &[Identity]) -> Vec<PeerId> {
     let own: Vec<PeerId> = own.iter().map(Identity::peer_id).collect();
     let ids = allow.iter().filter_map(|who| match who {
-        Who::Peer(id) => Some(*id),
-        Who::Any | Who::Known | Who::Named(_) => None,
+        AllowArg::Peer(id) => Some(*id),
+        AllowArg::Any | AllowArg::Known | AllowArg::Named(_) => None,
     });
     ids.filter(|id| own.contains(id)).collect()
 }

@@ -630,7 +630,7 @@ fn a_console_reaches_a_peer_by_its_address() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
-/// The two columns of `src/told_table.txt` that are a console's.
+/// The two columns of `src/service_end_table.txt` that are a console's.
 #[test]
 fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
     let place = Place::new();
@@ -666,7 +666,7 @@ fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
         }
         place.serve(&words)
     };
-    let table = include_str!("../src/told_table.txt");
+    let table = include_str!("../src/service_end_table.txt");
     let rows = table
         .lines()
         .skip_while(|line| !line.starts_with("what ends"));

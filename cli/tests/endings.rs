@@ -300,7 +300,7 @@ async fn a_form_that_is_refused_for_now_is_not_given_up() {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let config = StackConfig::new(identity, Arc::new(AcceptAny));
         let stream = listener.accept().await.unwrap().unwrap();
-        let session = Session::over(stream, &[], Side::Server, &config)
+        let session = Session::handshake(stream, &[], Side::Server, &config)
             .await
             .unwrap();
         let mut asked = Vec::new();

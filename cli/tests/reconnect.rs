@@ -150,7 +150,7 @@ async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_
             let stream = stream.into_std().unwrap();
             let wire = stream.try_clone().unwrap();
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-            let session = Session::over(stream, &[], Side::Server, &config);
+            let session = Session::handshake(stream, &[], Side::Server, &config);
             (session.await.unwrap(), wire)
         };
         // Cut without a word.
@@ -229,7 +229,7 @@ impl Drains {
         runtime.spawn(async move {
             for number in 1.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                let session = Session::over(stream, &[], Side::Server, &config)
+                let session = Session::handshake(stream, &[], Side::Server, &config)
                     .await
                     .unwrap();
                 tell.send(session.clone()).unwrap();

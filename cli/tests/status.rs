@@ -479,7 +479,7 @@ fn an_early_answer_is_read_through_a_forward() {
     assert_eq!(forward.finish().0, Some(0));
 }
 
-/// Every line of `src/told_table.txt` for real, but for consoles (`console.rs`).
+/// Every line of `src/service_end_table.txt` for real, but for consoles (`console.rs`).
 #[test]
 fn what_an_end_becomes_is_as_the_table_says() {
     let place = Place::new();
@@ -564,7 +564,7 @@ fn what_an_end_becomes_is_as_the_table_says() {
             Err(_) => "reset",
         }
     };
-    let table = include_str!("../src/told_table.txt");
+    let table = include_str!("../src/service_end_table.txt");
     let rows = table
         .lines()
         .skip_while(|line| !line.starts_with("what ends"));

@@ -35,7 +35,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::rules::{Config, Failing, Turned};
+use super::rules::{Config, Failure, Rejected};
 use super::source::{PARTS, Source};
 
 /// Of one source at most so often a probe is worth a line in a log.
@@ -50,7 +50,7 @@ pub(super) struct Ticket(u64);
 pub(super) enum Event {
     Admitted,
     /// It waits no longer, or lost its place.
-    Out(Turned),
+    Out(Rejected),
 }
 
 /// One stream of a source.
@@ -168,10 +168,10 @@ impl Engine {
     }
 
     /// A stream comes: it gets a place, or waits; [`poll_event`](Self::poll_event) tells.
-    pub(super) fn enter(&mut self, now: Instant, source: Source) -> Result<Ticket, Turned> {
+    pub(super) fn enter(&mut self, now: Instant, source: Source) -> Result<Ticket, Rejected> {
         let penalty = self.penalty(now, source);
         if penalty > self.config.tolerated {
-            return Err(Turned::Penalty {
+            return Err(Rejected::Penalty {
                 left: penalty.saturating_sub(self.config.tolerated),
             });
         }
@@ -227,7 +227,7 @@ impl Engine {
     }
 
     /// What is inside has failed. One that was evicted has not.
-    pub(super) fn failed(&mut self, now: Instant, ticket: Ticket, source: Source, how: Failing) {
+    pub(super) fn failed(&mut self, now: Instant, ticket: Ticket, source: Source, how: Failure) {
         if self.inside_since(ticket, source).is_some() {
             self.punish(now, source, how);
         }
@@ -238,7 +238,7 @@ impl Engine {
         // Silence that is ended just before it is cut is still silence.
         let since = self.inside_since(ticket, source);
         if since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.stale) {
-            self.punish(now, source, Failing::TimedOut);
+            self.punish(now, source, Failure::TimedOut);
         }
         let source = source.whole();
         let last = self.probes.get(&source);
@@ -267,7 +267,7 @@ impl Engine {
             *self.queue(source) -= 1;
             self.forget_empty(source);
             self.events
-                .push_back((ticket, Event::Out(Turned::Waited { waited })));
+                .push_back((ticket, Event::Out(Rejected::Waited { waited })));
         }
     }
 
@@ -393,26 +393,26 @@ impl Engine {
         if let Some(one) = out {
             self.inside -= 1;
             self.events
-                .push_back((one.ticket, Event::Out(Turned::Evicted)));
+                .push_back((one.ticket, Event::Out(Rejected::Evicted)));
         }
         self.forget_empty(source);
     }
 
     /// Takes out of the queue what is too much after a stream of this source has come.
-    fn overflow(&mut self, came: Source) -> Option<(Ticket, Turned)> {
+    fn overflow(&mut self, came: Source) -> Option<(Ticket, Rejected)> {
         let config = &self.config;
         let own = self
             .shares
             .get(&came)
             .map_or(0, |share| share.waiting.len());
         let (source, turned) = if came.is_far() && own > config.waiting_one_source {
-            (came, Turned::Source)
+            (came, Rejected::Source)
         } else if came.is_far() && self.waiting > config.waiting {
             let far = self.shares.iter().filter(|(it, _)| it.is_far());
             let most = far.max_by_key(|(it, share)| (share.waiting.len(), **it == came));
-            (*most?.0, Turned::Full)
+            (*most?.0, Rejected::Full)
         } else if self.waiting_here > config.waiting {
-            (Source::HERE, Turned::Full)
+            (Source::HERE, Rejected::Full)
         } else {
             return None;
         };
@@ -471,14 +471,14 @@ impl Engine {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    fn punish(&mut self, now: Instant, source: Source, how: Failing) {
+    fn punish(&mut self, now: Instant, source: Source, how: Failure) {
         if !source.is_far() || self.is_proven(now, source) {
             return;
         }
         let more = match how {
-            Failing::Refused => self.config.penalty_refused,
-            Failing::Lost => self.config.penalty_lost,
-            Failing::TimedOut => self.config.penalty_timed_out,
+            Failure::Refused => self.config.penalty_refused,
+            Failure::Lost => self.config.penalty_lost,
+            Failure::TimedOut => self.config.penalty_timed_out,
         };
         let until = now + (self.penalty(now, source) + more).min(self.config.most);
         // A crowd of sources can't wash away the penalties of the worst.

@@ -5,7 +5,7 @@
 //! gives it back when its peer has proven who it is, or has failed to:
 //!
 //! ```
-//! use cepa::gate::{Failing, Gate, Source};
+//! use cepa::gate::{Failure, Gate, Source};
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! # let (stream, _) = cepa::transports::memory::pair();
 //! # async fn handshake() {}
@@ -13,7 +13,7 @@
 //! let gate = Gate::default();
 //! match gate.enter(Source::from(stream.remote())).await {
 //!     Ok(mut pass) => tokio::select! {
-//!         // Then, as it went: Pass::let_in(), Pass::failed(Failing::Refused), Pass::failed(Failing::Lost), Pass::failed(Failing::TimedOut),
+//!         // Then, as it went: Pass::let_in(), Pass::failed(Failure::Refused), Pass::failed(Failure::Lost), Pass::failed(Failure::TimedOut),
 //!         // or Pass::probe(), where the peer left before it said anything.
 //!         () = handshake() => pass.let_in(),
 //!         turned = pass.evicted() => println!("{turned}"),
@@ -56,7 +56,7 @@ mod engine;
 mod rules;
 mod source;
 
-pub use rules::{Config, Failing, Turned};
+pub use rules::{Config, Failure, Rejected};
 pub use source::Source;
 
 use engine::{Engine, Event, Ticket};
@@ -72,16 +72,16 @@ pub struct Gate {
 struct Shared {
     engine: Engine,
     /// How it stands with each stream; gone when the stream is.
-    standing: HashMap<Ticket, watch::Sender<Standing>>,
+    standing: HashMap<Ticket, watch::Sender<Place>>,
     /// For when the task is set that calls the engine when it is time; it lives as long as somebody waits.
     set_for: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Place {
     Waiting,
     Inside,
-    Out(Turned),
+    Out(Rejected),
 }
 
 /// A place inside. Dropped without a word, it is given back and nothing is noted.
@@ -91,7 +91,7 @@ pub struct Pass {
     gate: Gate,
     ticket: Ticket,
     source: Source,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<Place>,
 }
 
 impl Default for Gate {
@@ -121,21 +121,21 @@ impl Gate {
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up, and the place in the queue.
-    pub async fn enter(&self, source: Source) -> Result<Pass, Turned> {
+    pub async fn enter(&self, source: Source) -> Result<Pass, Rejected> {
         let mut pass = self.knock(source)?;
-        let standing = pass.standing.wait_for(|it| *it != Standing::Waiting).await;
+        let standing = pass.standing.wait_for(|it| *it != Place::Waiting).await;
         match standing.map(|it| *it) {
-            Ok(Standing::Out(turned)) => Err(turned),
+            Ok(Place::Out(turned)) => Err(turned),
             // The sender lives as long as the pass.
-            Ok(Standing::Waiting | Standing::Inside) | Err(_) => Ok(pass),
+            Ok(Place::Waiting | Place::Inside) | Err(_) => Ok(pass),
         }
     }
 
     /// A stream that waits, or is inside already.
-    fn knock(&self, source: Source) -> Result<Pass, Turned> {
+    fn knock(&self, source: Source) -> Result<Pass, Rejected> {
         let mut shared = self.shared();
         let entered = shared.engine.enter(now(), source);
-        let (sender, standing) = watch::channel(Standing::Waiting);
+        let (sender, standing) = watch::channel(Place::Waiting);
         if let Ok(ticket) = entered {
             shared.standing.insert(ticket, sender);
         }
@@ -184,8 +184,8 @@ impl Gate {
     fn tell(&self, shared: &mut Shared) {
         while let Some((ticket, event)) = shared.engine.poll_event() {
             let standing = match event {
-                Event::Admitted => Standing::Inside,
-                Event::Out(turned) => Standing::Out(turned),
+                Event::Admitted => Place::Inside,
+                Event::Out(turned) => Place::Out(turned),
             };
             if let Some(sender) = shared.standing.get(&ticket) {
                 sender.send_replace(standing);
@@ -231,10 +231,10 @@ impl Pass {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub async fn evicted(&mut self) -> Turned {
-        let out = |it: &Standing| matches!(it, Standing::Out(_));
+    pub async fn evicted(&mut self) -> Rejected {
+        let out = |it: &Place| matches!(it, Place::Out(_));
         match self.standing.wait_for(out).await.map(|it| *it) {
-            Ok(Standing::Out(turned)) => turned,
+            Ok(Place::Out(turned)) => turned,
             _ => pending().await,
         }
     }
@@ -246,7 +246,7 @@ impl Pass {
     }
 
     /// It came to nothing: its source gets a penalty, unless it is proven, or of this machine.
-    pub fn failed(self, failing: Failing) {
+    pub fn failed(self, failing: Failure) {
         let mut shared = self.gate.shared();
         let engine = &mut shared.engine;
         engine.failed(now(), self.ticket, self.source, failing);

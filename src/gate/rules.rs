@@ -83,7 +83,7 @@ impl Default for Config {
 /// How a stream that was inside came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Failing {
+pub enum Failure {
     /// Its peer was refused, or did not speak our protocol.
     Refused,
     /// Its connection was lost, or given up by its peer, before that had proven anything.
@@ -95,7 +95,7 @@ pub enum Failing {
 /// Why a stream got no place, or lost it. Each text is one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Turned {
+pub enum Rejected {
     /// All places are taken, and as many wait as may.
     #[error("too many handshakes at once")]
     Full,

@@ -26,14 +26,14 @@ async fn a_pass_gives_its_place_back_however_it_ends() {
     });
     let enter = || gate.enter(far(1));
     let first = enter().await.unwrap();
-    assert_eq!(enter().await.unwrap_err(), Turned::Full);
+    assert_eq!(enter().await.unwrap_err(), Rejected::Full);
     drop(first);
     enter().await.unwrap().probe();
     for _ in 0..4 {
-        enter().await.unwrap().failed(Failing::Refused);
+        enter().await.unwrap().failed(Failure::Refused);
     }
     let left = Duration::from_secs(5);
-    assert_eq!(enter().await.unwrap_err(), Turned::Penalty { left });
+    assert_eq!(enter().await.unwrap_err(), Rejected::Penalty { left });
     // A source apart is none the worse.
     gate.enter(far(2)).await.unwrap().let_in();
     assert!(gate.shared().standing.is_empty());
@@ -63,7 +63,7 @@ async fn a_slow_one_is_put_out_for_somebody_who_waits() {
     let mut slow = gate.enter(far(1)).await.unwrap();
     let begun = Instant::now();
     let (turned, entered) = tokio::join!(slow.evicted(), gate.enter(far(2)));
-    assert_eq!(turned, Turned::Evicted);
+    assert_eq!(turned, Rejected::Evicted);
     assert!(entered.is_ok());
     assert_eq!(begun.elapsed().as_secs(), 4);
     // It has no place to give back.
@@ -90,8 +90,8 @@ async fn waiting_ends_in_time() {
         sleep(Duration::from_secs(1)).await;
         gate.enter(far(3)).await
     });
-    assert_eq!(one.unwrap_err(), Turned::Waited { waited });
-    assert_eq!(two.unwrap_err(), Turned::Waited { waited });
+    assert_eq!(one.unwrap_err(), Rejected::Waited { waited });
+    assert_eq!(two.unwrap_err(), Rejected::Waited { waited });
     assert!(timeout(waited, held.evicted()).await.is_err());
 }
 
@@ -140,7 +140,7 @@ async fn a_burst_of_honest_clients_gets_in() {
             }
             Ok(())
         });
-        let all: Result<Vec<()>, Turned> = join_all(all).await.into_iter().collect();
+        let all: Result<Vec<()>, Rejected> = join_all(all).await.into_iter().collect();
         assert!(all.is_ok(), "{burst} of {source}: {all:?}");
     }
 }
@@ -163,7 +163,7 @@ async fn a_relay_that_brings_strangers_keeps_nobody_else_out() {
                         return;
                     };
                     tokio::select! {
-                        () = sleep(Duration::from_secs(10)) => pass.failed(Failing::TimedOut),
+                        () = sleep(Duration::from_secs(10)) => pass.failed(Failure::TimedOut),
                         _ = pass.evicted() => {}
                     }
                 });

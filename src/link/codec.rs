@@ -96,9 +96,9 @@ impl Escapes {
 
 /// The checksum of one direction.
 #[derive(Clone)]
-pub(crate) struct Seal(Digest<'static, u32, Table<16>>);
+pub(crate) struct FrameCheck(Digest<'static, u32, Table<16>>);
 
-impl Seal {
+impl FrameCheck {
     /// For openings, which come before the nonces are known.
     pub(crate) fn opening() -> Self {
         Self(CRC.digest())
@@ -125,9 +125,9 @@ impl Seal {
     }
 }
 
-impl std::fmt::Debug for Seal {
+impl std::fmt::Debug for FrameCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seal").finish_non_exhaustive()
+        f.debug_struct("FrameCheck").finish_non_exhaustive()
     }
 }
 
@@ -137,7 +137,13 @@ pub(crate) fn cost(byte: u8, escapes: Escapes) -> usize {
 }
 
 /// Appends a frame to `out`, behind a flag of its own where `lead` asks for one.
-pub(crate) fn encode(body: &[u8], seal: &Seal, escapes: Escapes, lead: bool, out: &mut Vec<u8>) {
+pub(crate) fn encode(
+    body: &[u8],
+    seal: &FrameCheck,
+    escapes: Escapes,
+    lead: bool,
+    out: &mut Vec<u8>,
+) {
     if lead {
         out.push(FLAG);
     }
@@ -264,23 +270,35 @@ mod tests {
     #[test]
     fn the_checksum_is_crc_32c() {
         // The check value of CRC-32C (RFC 3720, B.4, has others of the same polynomial).
-        assert_eq!(Seal::opening().sum(b"123456789"), [0xe3, 0x06, 0x92, 0x83]);
+        assert_eq!(
+            FrameCheck::opening().sum(b"123456789"),
+            [0xe3, 0x06, 0x92, 0x83]
+        );
         // RFC 3720, B.4: 32 bytes of zeros, whose sum is sent there least byte first.
-        assert_eq!(Seal::opening().sum(&[0; 32]), [0x8a, 0x91, 0x36, 0xaa]);
+        assert_eq!(
+            FrameCheck::opening().sum(&[0; 32]),
+            [0x8a, 0x91, 0x36, 0xaa]
+        );
     }
 
     #[test]
     fn another_epoch_or_our_own_echo_fails() {
         let (a, b, c) = (1, 2, 3);
         let mut wire = Vec::new();
-        encode(b"body", &Seal::epoch(a, b), Escapes::Least, true, &mut wire);
+        encode(
+            b"body",
+            &FrameCheck::epoch(a, b),
+            Escapes::Least,
+            true,
+            &mut wire,
+        );
         let body = unescape(&wire[1..wire.len() - 1], Escapes::Least).unwrap();
-        assert_eq!(Seal::epoch(a, b).check(&body), Some(&b"body"[..]));
+        assert_eq!(FrameCheck::epoch(a, b).check(&body), Some(&b"body"[..]));
         for wrong in [
-            Seal::epoch(b, a),
-            Seal::epoch(a, c),
-            Seal::epoch(c, b),
-            Seal::opening(),
+            FrameCheck::epoch(b, a),
+            FrameCheck::epoch(a, c),
+            FrameCheck::epoch(c, b),
+            FrameCheck::opening(),
         ] {
             assert_eq!(wrong.check(&body), None);
         }
@@ -289,7 +307,7 @@ mod tests {
     #[test]
     fn chatter_around_frames_costs_at_most_one() {
         let mut wire = b"U-Boot 2026\r\n".to_vec();
-        let seal = Seal::opening();
+        let seal = FrameCheck::opening();
         encode(b"one", &seal, Escapes::Least, true, &mut wire);
         encode(b"two", &seal, Escapes::Least, false, &mut wire);
         wire.extend(b"panic");
@@ -333,7 +351,7 @@ mod tests {
             chunk in 1usize..64,
             intruders in any::<bool>(),
         ) {
-            let (seal, escapes) = (Seal::epoch(7, 9), Escapes::from_code(code));
+            let (seal, escapes) = (FrameCheck::epoch(7, 9), Escapes::from_code(code));
             let mut wire = Vec::new();
             for body in &bodies {
                 encode(body, &seal, escapes, false, &mut wire);

@@ -71,7 +71,7 @@ impl Default for Config {
 impl Config {
     /// The same with what an address tells of the line; where both say something, the stricter counts.
     #[must_use]
-    pub fn told(mut self, line: LinkSettings) -> Self {
+    pub fn with_line_settings(mut self, line: LinkSettings) -> Self {
         self.escapes = self.escapes.max(line.escape.into());
         self.mtu = self.mtu.into_iter().chain(line.mtu).min();
         self.duplex = self.duplex.max(line.duplex);

@@ -112,7 +112,7 @@ impl<T: ByteStream> Shell<T> {
     async fn run(mut self) -> Result<(), LinkError> {
         let end = poll_fn(|cx| self.poll_link(cx)).await;
         // Errors change nothing any more.
-        let _ = tokio::time::timeout(PARTING, self.part()).await;
+        let _ = tokio::time::timeout(PARTING, self.linger_close()).await;
         match end {
             End::Closed => Ok(()),
             End::Failed(error) => Err(error),
@@ -243,7 +243,7 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Sends what is left to say, and ends the stream below.
-    async fn part(&mut self) -> io::Result<()> {
+    async fn linger_close(&mut self) -> io::Result<()> {
         loop {
             let rest = self.out.get(self.written..).unwrap_or_default();
             self.io.write_all(rest).await?;

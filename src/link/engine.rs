@@ -27,15 +27,15 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 use cepa_transports::endpoint::{Duplex, MTU};
 
-use super::codec::{Decoder, Escapes, FLAG, Piece, Seal, unescape};
+use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, unescape};
 use super::config::Config;
 use super::error::LinkError;
-use super::frame::{Open, WINDOW_BITS};
+use super::frame::{Hello, WINDOW_BITS};
+use super::half_duplex::{HalfDuplex, Random};
 use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
-use super::receive::Receive;
-use super::send::Send;
-use super::turn::{Random, Turn};
+use super::receive::RecvHalf;
+use super::send::SendHalf;
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -116,13 +116,13 @@ pub(crate) enum End {
 pub(crate) struct Engine {
     opening: Opening,
     /// Ours and theirs, once both nonces are known.
-    seals: Option<(Seal, Seal)>,
+    seals: Option<(FrameCheck, FrameCheck)>,
     escapes: Escapes,
     /// Most bytes of a frame on the wire.
     mtu: Option<usize>,
     window: u8,
-    send: Send,
-    receive: Receive,
+    send: SendHalf,
+    receive: RecvHalf,
     line: Line,
     decoder: Decoder,
     /// When input came last.
@@ -147,7 +147,7 @@ pub(crate) struct Engine {
     give_up: Duration,
     linger_until: Option<Instant>,
     /// Whose turn it is, in an epoch whose line carries one way at a time.
-    turn: Option<Turn>,
+    turn: Option<HalfDuplex>,
     client: bool,
     /// The application is gone; the other end is told in our turn, or not.
     leave_by: Option<Instant>,
@@ -164,7 +164,7 @@ impl Engine {
             .window
             .clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end());
         let payload = usize::from(config.payload_max).clamp(PAYLOAD_MIN, PAYLOAD_MAX);
-        let ours = Open {
+        let ours = Hello {
             busy: false,
             unsure: true,
             half: config.duplex == Duplex::Half,
@@ -181,8 +181,8 @@ impl Engine {
             escapes: config.escapes,
             mtu: config.mtu.map(mtu_of),
             window,
-            send: Send::new(),
-            receive: Receive::new(1 << window),
+            send: SendHalf::new(),
+            receive: RecvHalf::new(1 << window),
             line: Line::new(now, config.rate, payload),
             decoder: Decoder::default(),
             input_at: now,

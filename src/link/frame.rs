@@ -56,7 +56,7 @@ const HALF: u8 = 0x04;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
-    Open(Open),
+    Hello(Hello),
     Data {
         offset: u64,
         payload: &'a [u8],
@@ -85,7 +85,7 @@ pub(crate) struct Handed {
 
 /// The opening of either end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Open {
+pub(crate) struct Hello {
     /// The sender is in an epoch with somebody else, and asks for a sign of life: an opening that
     /// echoes its nonce.
     pub(crate) busy: bool,
@@ -202,7 +202,7 @@ impl<'a> Frame<'a> {
         let (control, mut rest) = body.split_first()?;
         let flags = control & FLAGS;
         let frame = match control >> 5 {
-            OPEN => return Open::parse(rest).map(Self::Open),
+            OPEN => return Hello::parse(rest).map(Self::Hello),
             DATA => {
                 let low = place.receive_width.take(&mut rest)?;
                 let offset = place.receive_width.nearest(low, place.receive_next)?;
@@ -241,7 +241,7 @@ impl<'a> Frame<'a> {
     /// Appends the body to `out`; the payload of a data frame goes behind it.
     pub(crate) fn emit(&self, place: Place, out: &mut Vec<u8>) {
         match self {
-            Self::Open(open) => open.emit(out),
+            Self::Hello(open) => open.emit(out),
             Self::Data {
                 offset,
                 payload,
@@ -280,7 +280,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-impl Open {
+impl Hello {
     /// Whether a body is an opening, of any version.
     pub(crate) fn is_one(body: &[u8]) -> bool {
         body.first().is_some_and(|control| control >> 5 == OPEN)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 use cepa_transports::endpoint::Duplex;
 
-use super::codec::{Decoder, Escapes, FLAG, Piece, Seal, encode};
+use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, encode};
 use super::config::Config;
 use super::engine::{Engine, Waits};
 
@@ -88,10 +88,28 @@ fn engine(script: &[u8], mode: u8) {
                     body.extend(NONCE.to_be_bytes());
                 }
                 body[2] = words.first().copied().unwrap_or(2);
-                encode(&body, &Seal::opening(), Escapes::Control, true, &mut wire);
+                encode(
+                    &body,
+                    &FrameCheck::opening(),
+                    Escapes::Control,
+                    true,
+                    &mut wire,
+                );
             }
-            2 => encode(words, &Seal::opening(), Escapes::Control, true, &mut wire),
-            3 | 4 => encode(words, &Seal::epoch(theirs, NONCE), escapes, true, &mut wire),
+            2 => encode(
+                words,
+                &FrameCheck::opening(),
+                Escapes::Control,
+                true,
+                &mut wire,
+            ),
+            3 | 4 => encode(
+                words,
+                &FrameCheck::epoch(theirs, NONCE),
+                escapes,
+                true,
+                &mut wire,
+            ),
             5 => now += Duration::from_millis(words.iter().map(|n| u64::from(*n)).sum()),
             6 => written += engine.write(now, words),
             _ => {

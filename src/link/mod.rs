@@ -33,6 +33,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod half_duplex;
 mod line;
 mod opening;
 mod ranges;
@@ -42,7 +43,6 @@ mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

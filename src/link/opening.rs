@@ -23,8 +23,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::frame::Open;
-use super::turn::Random;
+use super::frame::Hello;
+use super::half_duplex::Random;
 
 /// Between openings without an answer, at first and at most.
 const FIRST: Duration = Duration::from_millis(30);
@@ -45,13 +45,13 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Opening {
     /// What we say of ourselves; nonce and parameters are filled in, the rest differs.
-    ours: Open,
-    theirs: Option<Open>,
+    ours: Hello,
+    theirs: Option<Hello>,
     established: bool,
     /// We may send openings unasked.
     speaks: bool,
     /// To be sent as soon as the line takes it.
-    answer: Option<Open>,
+    answer: Option<Hello>,
     /// The other end waits for a sign that we know it, and any frame of the epoch is one.
     proof_due: bool,
     /// When an established end last answered.
@@ -65,7 +65,7 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    pub(crate) fn new(now: Instant, ours: Open, speaks: bool) -> Self {
+    pub(crate) fn new(now: Instant, ours: Hello, speaks: bool) -> Self {
         Self {
             ours,
             theirs: None,
@@ -101,7 +101,7 @@ impl Opening {
     }
 
     /// What the other end said of itself.
-    pub(crate) fn theirs(&self) -> Option<Open> {
+    pub(crate) fn theirs(&self) -> Option<Hello> {
         self.theirs
     }
 
@@ -111,7 +111,7 @@ impl Opening {
     }
 
     /// An opening has come.
-    pub(crate) fn handle(&mut self, now: Instant, open: Open) -> Verdict {
+    pub(crate) fn handle(&mut self, now: Instant, open: Hello) -> Verdict {
         let ours = self.ours.nonce;
         if open.nonce == ours {
             // The line reflects what we send.
@@ -130,7 +130,7 @@ impl Opening {
                 return Verdict::Restarted;
             }
             let busy = self.say(open.nonce, false);
-            self.answer_rarely(now, Open { busy: true, ..busy });
+            self.answer_rarely(now, Hello { busy: true, ..busy });
             return Verdict::Nothing;
         }
         if open.busy {
@@ -154,7 +154,7 @@ impl Opening {
     }
 
     /// Answers unless that was done just before.
-    fn answer_rarely(&mut self, now: Instant, answer: Open) {
+    fn answer_rarely(&mut self, now: Instant, answer: Hello) {
         if self.answered_at.is_none_or(|at| now >= at + ANSWERS) {
             self.answered_at = Some(now);
             self.answer = Some(answer);
@@ -176,7 +176,7 @@ impl Opening {
 
     /// The opening to be sent now, if one is due. `takes`: how long the line is busy with it. `listen`:
     /// something is coming that may be an answer.
-    pub(crate) fn poll(&mut self, now: Instant, takes: Duration, listen: bool) -> Option<Open> {
+    pub(crate) fn poll(&mut self, now: Instant, takes: Duration, listen: bool) -> Option<Hello> {
         let unasked = !listen && self.next().is_some_and(|at| at <= now);
         let echo = self.theirs.map_or(0, |theirs| theirs.nonce);
         let open = match self.answer.take() {
@@ -199,8 +199,8 @@ impl Opening {
         (self.speaks && !self.established).then_some(self.retry_at)
     }
 
-    fn say(&self, echo: u64, unsure: bool) -> Open {
-        Open {
+    fn say(&self, echo: u64, unsure: bool) -> Hello {
+        Hello {
             unsure,
             echo,
             ..self.ours
@@ -218,8 +218,8 @@ mod tests {
     const PEER: u64 = 2;
     const STRANGER: u64 = 3;
 
-    fn open(nonce: u64, echo: u64, unsure: bool, busy: bool) -> Open {
-        Open {
+    fn open(nonce: u64, echo: u64, unsure: bool, busy: bool) -> Hello {
+        Hello {
             busy,
             unsure,
             half: false,

@@ -18,7 +18,7 @@ const TOLD: u8 = 2;
 const FRESH: usize = 2 * RANGES_MAX;
 
 #[derive(Debug)]
-pub(crate) struct Receive {
+pub(crate) struct RecvHalf {
     window: u64,
     ready: VecDeque<u8>,
     /// The next byte that is missing. The end of the stream takes one position.
@@ -36,7 +36,7 @@ pub(crate) struct Receive {
     told: u64,
 }
 
-impl Receive {
+impl RecvHalf {
     pub(crate) fn new(window: u64) -> Self {
         Self {
             window,
@@ -193,7 +193,7 @@ impl Receive {
 mod tests {
     use super::*;
 
-    fn read(receive: &mut Receive) -> Vec<u8> {
+    fn read(receive: &mut RecvHalf) -> Vec<u8> {
         let mut got = Vec::new();
         receive.read(usize::MAX, |bytes| got.extend(bytes));
         got
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn out_of_order_overlapping_and_twice() {
-        let mut receive = Receive::new(1024);
+        let mut receive = RecvHalf::new(1024);
         assert!(!receive.data(4, b"ef", false));
         assert!(!receive.data(8, b"ij", true));
         let ack = receive.take_ack(RANGES_MAX);
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn nothing_beyond_the_window_is_kept() {
-        let mut receive = Receive::new(1024);
+        let mut receive = RecvHalf::new(1024);
         assert!(!receive.data(1000, &[1; 25], false));
         assert_eq!(receive.kept(), 0);
         assert!(receive.data(0, &[1; 1024], false));

@@ -48,7 +48,7 @@ pub(crate) struct Segment {
 }
 
 #[derive(Debug)]
-pub(crate) struct Send {
+pub(crate) struct SendHalf {
     /// From `base` to `end`.
     buffer: VecDeque<u8>,
     /// The first position that is not acknowledged.
@@ -73,7 +73,7 @@ pub(crate) struct Send {
     lost: Ranges,
 }
 
-impl Send {
+impl SendHalf {
     pub(crate) fn new() -> Self {
         Self {
             buffer: VecDeque::new(),
@@ -302,13 +302,13 @@ impl Send {
 mod tests {
     use super::*;
 
-    fn sent(send: &mut Send, most: usize) -> Segment {
+    fn sent(send: &mut SendHalf, most: usize) -> Segment {
         let segment = send.cut(most).unwrap();
         send.sent(segment.range.clone(), Mark::for_tests(Instant::now()));
         segment
     }
 
-    fn acknowledge(send: &mut Send, next: u64, ranges: &[Range<u64>]) -> (usize, usize) {
+    fn acknowledge(send: &mut SendHalf, next: u64, ranges: &[Range<u64>]) -> (usize, usize) {
         let ack = Ack {
             next,
             held: 0,
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_goes_first_and_is_cut_anew() {
-        let mut send = Send::new();
+        let mut send = SendHalf::new();
         send.set_window(1000);
         send.write(b"aaaabbbbcccc");
         send.finish();
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_window_holds_back_and_nonsense_is_ignored() {
-        let mut send = Send::new();
+        let mut send = SendHalf::new();
         send.set_window(8);
         send.write(&[7; 20]);
         assert_eq!(sent(&mut send, 100).payload.len(), 8);
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_order_that_has_come_tells_what_went_before() {
-        let mut send = Send::new();
+        let mut send = SendHalf::new();
         send.set_window(100);
         send.write(b"tail");
         sent(&mut send, 100);

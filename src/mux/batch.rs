@@ -16,7 +16,7 @@ use super::frame::{Frame, HEADER_LEN};
 pub(crate) const BATCH_MAX: usize = 64 << 10;
 
 /// The plaintext of a full TLS record. Frames are cut so that they end where a record ends.
-pub(crate) const RECORD: usize = 16 << 10;
+pub(crate) const TLS_RECORD: usize = 16 << 10;
 
 /// Pieces that one vectored write takes.
 pub(crate) const MAX_SLICES: usize = 64;
@@ -66,7 +66,7 @@ impl Batch {
 
     /// Bytes that still fit into the TLS record that the next frame begins in, header included.
     pub(crate) fn record_left(&self) -> usize {
-        RECORD - self.filled % RECORD
+        TLS_RECORD - self.filled % TLS_RECORD
     }
 
     /// Appends a header.

@@ -130,7 +130,7 @@ impl Default for Config {
             max_receive_window: 16 << 20,
             receive_budget: 64 << 20,
             receive_pool: None,
-            send_queue: 8 * (super::batch::RECORD - super::frame::HEADER_LEN),
+            send_queue: 8 * (super::batch::TLS_RECORD - super::frame::HEADER_LEN),
             pacing: true,
             line_rate: None,
             reset_burst: 1000,

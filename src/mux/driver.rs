@@ -141,7 +141,7 @@ impl<T: ByteStream> Shell<T> {
                 let by = self.guard.shared.with(|engine| engine.closed_by());
                 let by = by.unwrap_or_else(|| now() + close_timeout);
                 // Errors change nothing any more: why the session ended is known.
-                let _ = tokio::time::timeout_at(by.into(), self.part()).await;
+                let _ = tokio::time::timeout_at(by.into(), self.linger_close()).await;
             }
         }
         if end.is_clean() { Ok(()) } else { Err(end) }
@@ -339,7 +339,7 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Sends what is left, closes this direction, and reads until the peer has closed its own.
-    async fn part(&mut self) -> io::Result<()> {
+    async fn linger_close(&mut self) -> io::Result<()> {
         loop {
             while !self.batch.is_empty() {
                 poll_fn(|cx| self.poll_write_batch(cx)).await?;

@@ -23,13 +23,13 @@
 mod clock;
 mod early;
 mod end;
+mod events;
 mod openings;
 mod pause;
 mod pings;
 mod receive;
 mod retreat;
 mod room;
-mod told;
 mod transmit;
 mod verbs;
 
@@ -44,14 +44,14 @@ use super::code::GoAwayCode;
 use super::config::Config;
 use super::credit::{Allowance, Budget};
 use super::error::{MuxError, StreamError};
-use super::event::Record;
+use super::event::EventLog;
 use super::frame::{Decoder, Frame};
 use super::memory::Memory;
 use super::moment::Moment;
 use super::pacing::Pacer;
 use super::queue::RecvQueue;
 use super::scheduler::{Lane, Scheduler};
-use super::state::{Event, Greeting};
+use super::state::{Event, Handshake};
 use super::stats::Stats;
 use super::store::{Key, Store};
 use super::stray::Strays;
@@ -173,7 +173,7 @@ pub(crate) struct Engine {
 
     wakes: Wakes,
     notices: Notices,
-    record: Record,
+    event_log: EventLog,
     data_in: u64,
     data_out: u64,
     bytes_in: u64,
@@ -273,7 +273,7 @@ impl Engine {
             end: None,
             wakes: Wakes::default(),
             notices: Notices::default(),
-            record: Record::new(config.events),
+            event_log: EventLog::new(config.events),
             data_in: 0,
             data_out: 0,
             bytes_in: 0,
@@ -371,7 +371,7 @@ impl Engine {
         if self.end.is_some() {
             return;
         }
-        if entry.rst == Rst::Held && entry.state.greeting == Greeting::Done {
+        if entry.rst == Rst::Held && entry.state.handshake == Handshake::Done {
             entry.rst = Rst::Owed;
         }
         let control =
@@ -399,7 +399,7 @@ impl Engine {
         if entry.state.is_over() {
             return;
         }
-        let known = entry.state.greeting != Greeting::SynOwed;
+        let known = entry.state.handshake != Handshake::SynOwed;
         if let Ok(state) = entry.state.on(Event::RstSent) {
             entry.state = state;
         }
@@ -428,8 +428,8 @@ impl Engine {
             return;
         };
         let answered = !matches!(
-            entry.state.greeting,
-            Greeting::SynOwed | Greeting::AckAwaited
+            entry.state.handshake,
+            Handshake::SynOwed | Handshake::AckAwaited
         );
         if entry.unanswered && (answered || (entry.state.is_over() && entry.rst == Rst::None)) {
             entry.unanswered = false;
@@ -458,7 +458,7 @@ impl Engine {
         self.memory.change(entry.recv.held(), 0);
         self.memory.freed(&mut self.wakes);
         let end = self.end.as_ref();
-        let told = self.record.push(|| entry.closed(end));
+        let told = self.event_log.push(|| entry.closed(end));
         // With the last stream, whoever watches a session that is over is done.
         self.notices.event |= told || end.is_some();
         if entry.unanswered {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::code::{ByPeer, GoAwayCode, Refusal, Reset};
 use super::frame::HeaderError;
-use super::state::Misstep;
+use super::state::InvalidTransition;
 
 /// Why a session is over. Every stream that was not finished by then reports the same.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -135,12 +135,12 @@ impl Violation {
         GoAwayCode::ProtocolError
     }
 
-    pub(crate) fn from_misstep(misstep: Misstep, id: u32) -> Self {
+    pub(crate) fn from_misstep(misstep: InvalidTransition, id: u32) -> Self {
         match misstep {
             // `Ours` never comes from a received frame; the table test shows it.
-            Misstep::NotOpened | Misstep::Ours => Self::NeverOpened(id),
-            Misstep::DataAfterFin => Self::DataAfterFin(id),
-            Misstep::FinAfterFin => Self::FinAfterFin(id),
+            InvalidTransition::NotOpened | InvalidTransition::Ours => Self::NeverOpened(id),
+            InvalidTransition::DataAfterFin => Self::DataAfterFin(id),
+            InvalidTransition::FinAfterFin => Self::FinAfterFin(id),
         }
     }
 }

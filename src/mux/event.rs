@@ -91,7 +91,7 @@ pub enum Limit {
 
 /// The queue between the engine and who watches.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct EventLog {
     /// Events that are kept at most; 0: none, and nothing is counted.
     most: usize,
     queue: VecDeque<Event>,
@@ -99,7 +99,7 @@ pub(crate) struct Record {
     lost: u64,
 }
 
-impl Record {
+impl EventLog {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
@@ -157,7 +157,7 @@ impl Record {
 mod tests {
     use super::*;
 
-    fn ids(record: &mut Record) -> Vec<Result<u32, u64>> {
+    fn ids(record: &mut EventLog) -> Vec<Result<u32, u64>> {
         std::iter::from_fn(|| record.pop())
             .map(|event| match event {
                 Event::Accepted { id } => Ok(id),
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_not_kept_is_counted_in_its_place() {
-        let mut record = Record::new(3);
+        let mut record = EventLog::new(3);
         for id in 0..10 {
             assert!(record.push(|| Event::Accepted { id }));
             assert!(record.queue.len() <= 3);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_room_nothing_is_made() {
-        let mut record = Record::new(0);
+        let mut record = EventLog::new(0);
         assert!(!record.push(|| panic!("nobody watches")));
         record.push_last(Event::Accepted { id: 1 });
         assert!(record.pop().is_none());

@@ -40,7 +40,7 @@ mod learn;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::batch::{BATCH_MAX, RECORD};
+use super::batch::{BATCH_MAX, TLS_RECORD};
 
 /// Least record: shorter ones would spend more than 4 % on headers.
 const RECORD_MIN: f64 = 1000.0;
@@ -175,7 +175,7 @@ pub(crate) struct Pacer {
     idle: u64,
 
     /// Round trip and size of something small that went before all bulk, until bulk has come back.
-    greeting: Option<(f64, f64)>,
+    handshake: Option<(f64, f64)>,
     /// `D` and the size of the record that it was measured with.
     least: Option<(f64, f64)>,
     drains: VecDeque<(f64, f64)>,
@@ -227,7 +227,7 @@ fn after(at: Instant, seconds: f64) -> Instant {
 impl Pacer {
     /// `line`: the rate of a layer below that keeps its own queue short.
     pub(crate) fn new(on: bool, line: Option<f64>, now: Instant) -> Self {
-        let record = |rate: f64| ((rate * LINE_TICK) as usize).clamp(LINE_RECORD_MIN, RECORD);
+        let record = |rate: f64| ((rate * LINE_TICK) as usize).clamp(LINE_RECORD_MIN, TLS_RECORD);
         Self {
             below: line.map(record),
             on: on && line.is_none(),
@@ -251,7 +251,7 @@ impl Pacer {
             windows: [0.0; 2],
             window_since: now,
             idle: 0,
-            greeting: None,
+            handshake: None,
             least: None,
             drains: VecDeque::new(),
             drain_at: None,
@@ -285,12 +285,12 @@ impl Pacer {
     }
 
     /// Bytes of one bulk record, header included.
-    pub(crate) fn record(&self) -> usize {
+    pub(crate) fn write_size(&self) -> usize {
         if let Some(record) = self.below {
             return record;
         }
         if self.is_open() {
-            return RECORD;
+            return TLS_RECORD;
         }
         let rate = if self.rate > 0.0 {
             self.rate
@@ -298,7 +298,7 @@ impl Pacer {
             self.latest
         };
         if rate > 0.0 {
-            ((rate * TICK).max(RECORD_MIN) as usize).min(RECORD)
+            ((rate * TICK).max(RECORD_MIN) as usize).min(TLS_RECORD)
         } else {
             RECORD_FIRST
         }
@@ -306,15 +306,15 @@ impl Pacer {
 
     /// Bytes after which no further frame is started in a write.
     pub(crate) fn batch(&self) -> usize {
-        let record = self.record();
+        let record = self.write_size();
         if self.below.is_some() {
             record
         } else if self.is_open() {
             BATCH_MAX
-        } else if record < RECORD {
+        } else if record < TLS_RECORD {
             record
         } else {
-            ((self.rate * TICK) as usize / RECORD * RECORD).clamp(RECORD, BATCH_MAX)
+            ((self.rate * TICK) as usize / TLS_RECORD * TLS_RECORD).clamp(TLS_RECORD, BATCH_MAX)
         }
     }
 
@@ -505,14 +505,14 @@ impl Pacer {
         }
         let slack = self.slack();
         (self.rate * (self.round_trip() + slack))
-            .max(self.record() as f64 + self.rate * (self.prop() + slack))
+            .max(self.write_size() as f64 + self.rate * (self.prop() + slack))
     }
 
     /// Until when the gate is closed; `None`: it is open.
     fn closed_until(&self, now: Instant, pending: f64) -> Option<Instant> {
         let sent = self.sent as f64 + pending;
         let unacked = sent - self.acked as f64;
-        let record = self.record() as f64;
+        let record = self.write_size() as f64;
         let limit = self.limit();
         let long = after(now, 60.0);
         if self.draining.is_some() {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cepa_transports::Side;
 
-use super::batch::{Batch, MAX_SLICES, RECORD};
+use super::batch::{Batch, MAX_SLICES, TLS_RECORD};
 use super::config::Config;
 use super::engine::Engine;
 use super::frame::HEADER_LEN;
@@ -60,7 +60,7 @@ impl Wire {
         // About a tenth of a millisecond, or an Ethernet frame.
         let cut = ((self.rate / 1e4) as usize).clamp(256, 64 << 10);
         while !bytes.is_empty() {
-            let record = bytes.split_to(bytes.len().min(RECORD));
+            let record = bytes.split_to(bytes.len().min(TLS_RECORD));
             let mut left = record.len() + RECORD_EXTRA;
             while left > 0 {
                 let len = left.min(cut);

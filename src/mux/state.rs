@@ -14,7 +14,7 @@ use std::fmt;
 ///                        AckOwed    --AckSent------> Done      a stream that the other end opened
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Greeting {
+pub(crate) enum Handshake {
     /// Opened here; the other end knows nothing of it.
     SynOwed,
     /// Opened here; the other end has not said that it took it.
@@ -68,7 +68,7 @@ pub(crate) enum Event {
 
 /// An event that must not happen in the state it happened in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Misstep {
+pub(crate) enum InvalidTransition {
     /// The peer spoke on a stream of ours that it can not know yet.
     NotOpened,
     /// The peer sent data behind its FIN.
@@ -82,26 +82,26 @@ pub(crate) enum Misstep {
 /// The state of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) greeting: Greeting,
+    pub(crate) handshake: Handshake,
     pub(crate) halves: Halves,
 }
 
 impl State {
     /// A stream that this end opens.
     pub(crate) const OPENED_HERE: Self = Self {
-        greeting: Greeting::SynOwed,
+        handshake: Handshake::SynOwed,
         halves: Halves::Open,
     };
     /// A stream whose SYN has arrived.
     pub(crate) const OPENED_THERE: Self = Self {
-        greeting: Greeting::AckOwed,
+        handshake: Handshake::AckOwed,
         halves: Halves::Open,
     };
 
     /// The state after `event`.
-    pub(crate) fn on(self, event: Event) -> Result<Self, Misstep> {
+    pub(crate) fn on(self, event: Event) -> Result<Self, InvalidTransition> {
         Ok(Self {
-            greeting: self.greeting.on(event)?,
+            handshake: self.handshake.on(event)?,
             halves: self.halves.on(event)?,
         })
     }
@@ -122,8 +122,8 @@ impl State {
     }
 }
 
-impl Greeting {
-    fn on(self, event: Event) -> Result<Self, Misstep> {
+impl Handshake {
+    fn on(self, event: Event) -> Result<Self, InvalidTransition> {
         use Event::{AckReceived, AckSent, DataReceived, DataSent, FinReceived};
         use Event::{FinSent, RstReceived, RstSent, SynSent};
         match (self, event) {
@@ -131,17 +131,17 @@ impl Greeting {
             // Reset before it was opened: nothing ever goes on the wire.
             (Self::SynOwed, RstSent) => Ok(Self::SynOwed),
             (Self::SynOwed, AckReceived | DataReceived | FinReceived | RstReceived) => {
-                Err(Misstep::NotOpened)
+                Err(InvalidTransition::NotOpened)
             }
-            (Self::SynOwed, AckSent | DataSent | FinSent) => Err(Misstep::Ours),
+            (Self::SynOwed, AckSent | DataSent | FinSent) => Err(InvalidTransition::Ours),
             // Who answers has taken the stream, whether or not the ACK flag was on it.
             (Self::AckAwaited, AckReceived | DataReceived | FinReceived | RstReceived) => {
                 Ok(Self::Done)
             }
             (Self::AckOwed, AckSent | RstSent) => Ok(Self::Done),
-            (Self::AckOwed, DataSent | FinSent) => Err(Misstep::Ours),
+            (Self::AckOwed, DataSent | FinSent) => Err(InvalidTransition::Ours),
             (Self::AckAwaited | Self::Done | Self::AckOwed, SynSent)
-            | (Self::AckAwaited | Self::Done, AckSent) => Err(Misstep::Ours),
+            | (Self::AckAwaited | Self::Done, AckSent) => Err(InvalidTransition::Ours),
             // A second ACK does no harm, and peers exist that send one.
             (state, _) => Ok(state),
         }
@@ -149,7 +149,7 @@ impl Greeting {
 }
 
 impl Halves {
-    fn on(self, event: Event) -> Result<Self, Misstep> {
+    fn on(self, event: Event) -> Result<Self, InvalidTransition> {
         use Event::{AckReceived, AckSent, DataReceived, DataSent, FinReceived};
         use Event::{FinSent, RstReceived, RstSent, SynSent};
         match (self, event) {
@@ -157,10 +157,10 @@ impl Halves {
             (Self::RecvClosed, FinSent) => Ok(Self::Closed),
             (Self::Open, FinReceived) => Ok(Self::RecvClosed),
             (Self::SendClosed, FinReceived) => Ok(Self::Closed),
-            (Self::RecvClosed | Self::Closed, DataReceived) => Err(Misstep::DataAfterFin),
-            (Self::RecvClosed | Self::Closed, FinReceived) => Err(Misstep::FinAfterFin),
+            (Self::RecvClosed | Self::Closed, DataReceived) => Err(InvalidTransition::DataAfterFin),
+            (Self::RecvClosed | Self::Closed, FinReceived) => Err(InvalidTransition::FinAfterFin),
             (Self::SendClosed | Self::Closed | Self::Reset, DataSent | FinSent) => {
-                Err(Misstep::Ours)
+                Err(InvalidTransition::Ours)
             }
             (Self::Open | Self::SendClosed | Self::RecvClosed, RstSent | RstReceived) => {
                 Ok(Self::Reset)
@@ -177,7 +177,7 @@ impl Halves {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{:?}", self.greeting, self.halves)
+        write!(f, "{:?}/{:?}", self.handshake, self.halves)
     }
 }
 
@@ -202,11 +202,11 @@ mod tests {
             RstReceived,
         ];
         let mut table = String::new();
-        for greeting in [
-            Greeting::SynOwed,
-            Greeting::AckAwaited,
-            Greeting::AckOwed,
-            Greeting::Done,
+        for handshake in [
+            Handshake::SynOwed,
+            Handshake::AckAwaited,
+            Handshake::AckOwed,
+            Handshake::Done,
         ] {
             for halves in [
                 Halves::Open,
@@ -215,7 +215,7 @@ mod tests {
                 Halves::Closed,
                 Halves::Reset,
             ] {
-                let state = State { greeting, halves };
+                let state = State { handshake, halves };
                 writeln!(table, "{state}").unwrap();
                 for event in events {
                     match state.on(event) {
@@ -244,7 +244,7 @@ mod tests {
             Halves::Reset,
         ] {
             let state = State {
-                greeting: Greeting::Done,
+                handshake: Handshake::Done,
                 halves,
             };
             assert_eq!(state.is_over(), !state.can_send() && !state.can_receive());

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::moment::Moment;
 use super::priority::Priority;
 use super::queue::{RecvQueue, SendQueue};
-use super::state::{Greeting, Halves, State};
+use super::state::{Halves, Handshake, State};
 use super::stats::StreamStats;
 
 /// A stream that nobody holds is given up after so long without progress, whatever limits there are.
@@ -165,8 +165,10 @@ impl Entry {
 
     /// The opening or its answer is to be sent; nothing is said of a stream nobody has accepted.
     pub(crate) fn greeting_due(&self) -> bool {
-        matches!(self.state.greeting, Greeting::SynOwed | Greeting::AckOwed)
-            && self.accepted
+        matches!(
+            self.state.handshake,
+            Handshake::SynOwed | Handshake::AckOwed
+        ) && self.accepted
             && !self.state.is_over()
     }
 
@@ -213,7 +215,7 @@ impl Entry {
             (self.active_at.instant(start) + ABANDONED, which)
         });
         let limits = self.timeouts.as_deref().unwrap_or(usual);
-        let open = (self.state.greeting == Greeting::AckAwaited)
+        let open = (self.state.handshake == Handshake::AckAwaited)
             .then(|| {
                 Some((
                     self.opened_at.instant(start) + limits.open?,

@@ -24,9 +24,9 @@ use crate::tls::Peer;
 use super::access::Access;
 use super::call::Call;
 use super::config::NodeConfig;
+use super::dials::{Dial, Dials};
 use super::event::{Event, Events, Queue};
 use super::farewells::Farewells;
-use super::flights::{Flight, Flights};
 use super::handler::HandlerOutput;
 use super::listening::Listeners;
 use super::live::Live;
@@ -78,7 +78,7 @@ pub(super) struct Core {
     /// Of the sessions that came in.
     pub(super) seats: Seats,
     /// Dials that are under way.
-    pub(super) flights: Flights<Flight>,
+    pub(super) dials: Dials<Dial>,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
     services: Mutex<BTreeMap<String, Service>>,
@@ -108,7 +108,7 @@ impl Core {
             farewells: Arc::default(),
             shares: Shares::new(config.shares),
             seats: Seats::default(),
-            flights: Flights::default(),
+            dials: Dials::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),
             rest: Mutex::default(),
@@ -272,7 +272,7 @@ impl Core {
     }
 
     /// Closes a session because the node shuts down, and says how it ended.
-    pub(super) async fn part(&self, session: &Session) -> SessionEnd {
+    pub(super) async fn close(&self, session: &Session) -> SessionEnd {
         let parted = timeout(GOODBYE, async {
             session.close_with(GoAwayCode::ShuttingDown).await;
             session.closed().await

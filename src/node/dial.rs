@@ -22,8 +22,8 @@ use crate::stack::{DEFAULT_LAYERS, StackConfig};
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
 use super::core::{Core, lock};
+use super::dials::{Dial, Hints, Want};
 use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
-use super::flights::{Flight, Hints, Want};
 use super::live::Path;
 use super::sessions::{Came, ShutDown, register};
 use super::shares::{Holder, SESSION, Share};
@@ -247,12 +247,12 @@ fn with_hints(
         if Handle::try_current().is_err() {
             return Err(DialError::NoRuntime);
         }
-        // Whoever begins a flight pays for it; what who joins one has paid is given back.
+        // Whoever begins a dial pays for it; what who joins one has paid is given back.
         let mut paid = why.pay(core, peer)?;
-        let place = core.flights.board(
+        let place = core.dials.board(
             peer,
             why.needed_by,
-            |flight| flight.serves(want) && flight.hints().join(&hints),
+            |dial| dial.serves(want) && dial.hints().join(&hints),
             || {
                 start(
                     core,
@@ -264,8 +264,8 @@ fn with_hints(
                 )
             },
         );
-        match place.flight() {
-            Some(flight) => flight.arrive(peer, || there(core, peer, want)).await,
+        match place.dial() {
+            Some(dial) => dial.arrive(peer, || there(core, peer, want)).await,
             None => fly(core, peer, &Hints::new(&hints), want, &why, paid).await,
         }
     })
@@ -289,7 +289,7 @@ fn start(
     want: Want,
     why: Why,
     paid: Option<Share>,
-) -> Flight {
+) -> Dial {
     let (tell, outcome) = watch::channel(None);
     let hints = Arc::new(hints);
     let (own, ours) = (Arc::clone(core), Arc::clone(&hints));
@@ -297,7 +297,7 @@ fn start(
         let outcome = fly(&own, peer, &ours, want, &why, paid).await;
         tell.send_replace(Some(outcome));
     });
-    Flight::new(want, hints, outcome, task.abort_handle())
+    Dial::new(want, hints, outcome, task.abort_handle())
 }
 
 /// Dials a peer, unless there is a session by now, and takes in what comes of it.
@@ -442,7 +442,7 @@ async fn attempt(
             })?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
-            let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config)
+            let session = Session::handshake(stream, DEFAULT_LAYERS, Side::Client, &config)
                 .await
                 .map_err(AttemptError::Connect)?;
             let before = core
@@ -523,7 +523,7 @@ mod tests {
     use crate::identity::{AcceptAny, Identity, KeyKind};
     use crate::node::NodeConfig;
     use crate::node::listeners::bind;
-    use crate::node::sessions::come_in;
+    use crate::node::sessions::accept;
 
     fn core() -> Arc<Core> {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
@@ -540,16 +540,16 @@ mod tests {
         let at = format!("cepa://{}@{}", theirs.id, listening.endpoint());
         let (near, far) = tokio::io::duplex(1 << 16);
         let config = &ours.config.stack;
-        let comes = come_in(&ours, near.into(), DEFAULT_LAYERS, Vec::new(), config, None);
-        let dials = Session::over(far, &[], Side::Client, &theirs.config.stack);
+        let comes = accept(&ours, near.into(), DEFAULT_LAYERS, Vec::new(), config, None);
+        let dials = Session::handshake(far, &[], Side::Client, &theirs.config.stack);
         let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
         let (came, _dialled) = (came.ok().unwrap(), dialled.unwrap());
         let (_tell, outcome) = watch::channel(Some(Ok(came.session.clone())));
-        let flight = || {
+        let dial = || {
             let task = tokio::spawn(pending::<()>()).abort_handle();
-            Flight::new(Want::Any, Arc::new(Hints::new(&[])), outcome.clone(), task)
+            Dial::new(Want::Any, Arc::new(Hints::new(&[])), outcome.clone(), task)
         };
-        let _waits = ours.flights.board(theirs.id, None, |_| false, flight);
+        let _waits = ours.dials.board(theirs.id, None, |_| false, dial);
         let session = own_session(&ours, &at.parse().unwrap()).await.unwrap();
         assert!(!session.is_same(&came.session), "that was not dialled here");
         // Whom any will do, that one does.

@@ -100,24 +100,24 @@ impl DialError {
 
     /// Whether it may work later, with nothing changed here: also where somebody else would have to let this node in first.
     #[must_use]
-    pub fn is_transient(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         self.judged(|attempts| {
             attempts.iter().any(|(_, error)| match error {
                 AttemptError::Connect(_) | AttemptError::Relay(_) => true,
                 AttemptError::NoRoute { .. } | AttemptError::NotFollowed => false,
-                AttemptError::NoRelay { error, .. } => error.is_transient(),
+                AttemptError::NoRelay { error, .. } => error.is_retryable(),
             })
         })
     }
 
     /// Whether it may work later, with nothing changed anywhere: what is away comes back, and what is full has room again. As
-    /// [`ConnectError::may_pass`]; what a peer says of this node's key counts for all ways to it.
+    /// [`ConnectError::is_transient`]; what a peer says of this node's key counts for all ways to it.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.judged(|attempts| {
             let mut all = attempts.iter().map(|(_, error)| error);
             let refused = |error: &AttemptError| matches!(error, AttemptError::Connect(error) if is_refusal(error));
-            !all.clone().any(refused) && all.any(AttemptError::may_pass)
+            !all.clone().any(refused) && all.any(AttemptError::is_transient)
         })
     }
 
@@ -160,18 +160,18 @@ impl DialError {
 fn is_refusal(error: &ConnectError) -> bool {
     match error {
         ConnectError::Tls(error) => {
-            matches!(error.root(), TlsError::RefusedByPeer { .. }) && !error.may_pass()
+            matches!(error.root(), TlsError::RefusedByPeer { .. }) && !error.is_transient()
         }
         _ => false,
     }
 }
 
 impl AttemptError {
-    fn may_pass(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(error) => error.may_pass(),
-            Self::Relay(error) => error.kind().may_pass(),
-            Self::NoRelay { error, .. } => error.may_pass(),
+            Self::Connect(error) => error.is_transient(),
+            Self::Relay(error) => error.kind().is_transient(),
+            Self::NoRelay { error, .. } => error.is_transient(),
             Self::NoRoute { .. } | Self::NotFollowed => false,
         }
     }
@@ -348,7 +348,11 @@ mod tests {
     }
 
     fn told(error: &DialError) -> (bool, bool, bool) {
-        (error.is_transient(), error.may_pass(), error.is_refused())
+        (
+            error.is_retryable(),
+            error.is_transient(),
+            error.is_refused(),
+        )
     }
 
     /// Every kind of error: may it work later; with nothing changed anywhere; has somebody to let us in.

@@ -132,7 +132,7 @@ pub trait ProtocolEvent: fmt::Debug + fmt::Display + Any + Send + Sync {
 pub enum TurnedAway {
     /// Too many handshakes, or too many failures, from there.
     #[error(transparent)]
-    Gate(gate::Turned),
+    Gate(gate::Rejected),
     /// Its handshake failed, or its peer is not trusted.
     #[error(transparent)]
     Connect(ConnectError),

@@ -20,7 +20,7 @@ use crate::stack::StackConfig;
 
 use super::core::Core;
 use super::event::{Event, TurnedAway};
-use super::sessions::come_in;
+use super::sessions::accept;
 
 /// Pause after a failed accept, and after a failed session on a line that has only one.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -138,7 +138,7 @@ pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listen
     });
     remark(core, &listener);
     let accepting = Accepting {
-        config: core.config.stack.tuned_to(&endpoint),
+        config: core.config.stack.for_endpoint(&endpoint),
         endpoint: endpoint.clone(),
         core: Arc::clone(core),
     };
@@ -284,7 +284,7 @@ impl Accepting {
 
     async fn serve(&self, stream: Stream, only: bool) -> Result<(), ListenerEnd> {
         let from = stream.label().to_owned();
-        let live = come_in(
+        let live = accept(
             &self.core,
             stream,
             self.endpoint.layers(),

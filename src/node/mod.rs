@@ -43,7 +43,7 @@
 //! | `admit.rs` | who a peer is to this node, and whether there is room for its session |
 //! | `protocol.rs` | what protocols and routes are |
 //! | `table.rs` | the sessions, and which of several is used |
-//! | `flights.rs` | dials under way, and what those who want the same peer share |
+//! | `dials.rs` | dials under way, and what those who want the same peer share |
 //! | `config.rs` | who a node is, and its limits |
 //! | `core.rs` | what all tasks of a node share |
 //! | `listeners.rs` | listeners, and the streams that come |
@@ -79,10 +79,10 @@ mod config;
 mod connector;
 mod core;
 mod dial;
+mod dials;
 mod error;
 mod event;
 mod farewells;
-mod flights;
 mod handler;
 mod listeners;
 mod listening;
@@ -253,7 +253,7 @@ impl Node {
             layers
         };
         let config = &self.core.config.stack;
-        let live = sessions::come_in(&self.core, stream, layers, via, config, None);
+        let live = sessions::accept(&self.core, stream, layers, via, config, None);
         Ok(live.await?.session.clone())
     }
 

@@ -136,7 +136,7 @@ pub enum RouteErrorKind {
 impl RouteErrorKind {
     /// Whether it may work later, with nothing changed anywhere.
     #[must_use]
-    pub fn may_pass(self) -> bool {
+    pub fn is_transient(self) -> bool {
         match self {
             Self::Full | Self::Unreachable | Self::Lost | Self::TimedOut => true,
             Self::Refused | Self::DialInstead | Self::Protocol => false,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::Side;
-use crate::gate::{Source, Turned};
+use crate::gate::{Rejected, Source};
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, LimitKind};
 use crate::session::{Session, SessionEnd};
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const ALIVE: Duration = Duration::from_secs(5);
 
 /// Makes a session, as server, of a stream that came, and takes it in.
-pub(super) async fn come_in(
+pub(super) async fn accept(
     core: &Arc<Core>,
     stream: Stream,
     layers: &[Layer],
@@ -157,9 +157,9 @@ fn turn_away(
     stream: Stream,
     layers: &[Layer],
     config: &StackConfig,
-    why: Turned,
+    why: Rejected,
 ) {
-    if let Turned::Penalty { .. } = why {
+    if let Rejected::Penalty { .. } = why {
         return;
     }
     let Some(farewell) = core.farewells.begin(Source::from(stream.remote())) else {
@@ -206,7 +206,7 @@ pub(super) async fn register(
     let who = admit::who(core, &session, &path).await;
     // A shutdown that begins behind this is seen by the session's own task.
     if core.is_stopping() {
-        core.part(&session).await;
+        core.close(&session).await;
         return Err(ShutDown);
     }
     let origin = Origin {
@@ -242,8 +242,8 @@ pub(super) async fn register(
     };
     // Who dials it need not wait for the rest of what it tries.
     for id in std::iter::once(&peer).chain(&live.who.former) {
-        if let Some(flight) = core.flights.under_way(*id) {
-            flight.came();
+        if let Some(dial) = core.dials.under_way(*id) {
+            dial.came();
         }
     }
     core.emit(Event::SessionUp {
@@ -300,7 +300,7 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
     };
     tokio::select! {
         end = refusing => end,
-        () = core.over() => core.part(&live.session).await,
+        () = core.over() => core.close(&live.session).await,
     }
 }
 
@@ -404,7 +404,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 16);
         let stream = Stream::from_io(near, "somebody").with_remote(from);
         let config = &node.config.stack;
-        let comes = come_in(node, stream, DEFAULT_LAYERS, Vec::new(), config, None);
+        let comes = accept(node, stream, DEFAULT_LAYERS, Vec::new(), config, None);
         let (came, _kept) = tokio::join!(Box::pin(comes), does(far));
         came.err().map(|reason| reason.to_string())
     }
@@ -418,7 +418,7 @@ mod tests {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
         let stream = Stream::from_io(far, "test");
-        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
+        let session = Session::handshake(stream, DEFAULT_LAYERS, Side::Client, &config);
         Box::pin(session).await.ok()
     }
 
@@ -515,10 +515,10 @@ mod tests {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let peer = StackConfig::new(identity, Arc::new(AcceptAny));
         let (near, far) = tokio::io::duplex(1 << 16);
-        let dials = Session::over(near, &[], Side::Client, &node.config.stack);
+        let dials = Session::handshake(near, &[], Side::Client, &node.config.stack);
         let (ours, theirs) = tokio::join!(
             Box::pin(dials),
-            Box::pin(Session::over(far, &[], Side::Server, &peer))
+            Box::pin(Session::handshake(far, &[], Side::Server, &peer))
         );
         let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
         let path = Path {
@@ -559,8 +559,8 @@ mod tests {
             let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
             let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
             let config = &node.config.stack;
-            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
-            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let comes = accept(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::handshake(far, DEFAULT_LAYERS, Side::Client, &dialler);
             let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
             assert!(came.is_ok());
             dialled.unwrap()
@@ -635,9 +635,9 @@ mod tests {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let config = StackConfig::new(identity, Arc::new(Pinned::one(node.id)));
         let stream = Stream::from_io(far, "test");
-        let session = Session::over(stream, DEFAULT_LAYERS, Side::Client, &config);
+        let session = Session::handshake(stream, DEFAULT_LAYERS, Side::Client, &config);
         let error = Box::pin(session).await.unwrap_err();
-        assert!(error.may_pass(), "{error}");
+        assert!(error.is_transient(), "{error}");
         error.to_string()
     }
 
@@ -882,8 +882,8 @@ mod tests {
             let dialler = StackConfig::new(identity.clone(), Arc::new(Pinned::one(node.id)));
             let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
             let config = &node.config.stack;
-            let comes = come_in(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
-            let dials = Session::over(far, DEFAULT_LAYERS, Side::Client, &dialler);
+            let comes = accept(&node, near, DEFAULT_LAYERS, Vec::new(), config, None);
+            let dials = Session::handshake(far, DEFAULT_LAYERS, Side::Client, &dialler);
             let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
             came.unwrap();
             dialled.unwrap()

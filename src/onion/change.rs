@@ -10,7 +10,7 @@ use cepa_transports::{ByteStream, Side};
 use super::engine::Advance;
 use super::info::{Counters, LayerInfo};
 use super::{MAX_LAYERS, Onion, Phase};
-use crate::tls::session::Session;
+use crate::tls::connection::Connection;
 use crate::tls::{Peer, TlsConfig, TlsError};
 
 impl<T: ByteStream> Onion<T> {
@@ -97,7 +97,7 @@ impl<T: ByteStream> Onion<T> {
         if self.engine.depth() >= MAX_LAYERS {
             return Err(misuse("no more than 8 layers: pop one first"));
         }
-        let session = Session::new(side, config)?;
+        let session = Connection::new(side, config)?;
         self.engine.unread(early);
         self.corked = false;
         self.engine.push(session, Counters::default());
@@ -166,7 +166,7 @@ impl<T: ByteStream> Onion<T> {
             if !self.engine.readable().is_empty() {
                 return Poll::Ready(Err(TlsError::Unread));
             }
-            if self.engine.top().is_some_and(Session::peer_closed) {
+            if self.engine.top().is_some_and(Connection::peer_closed) {
                 if let Err(error) = ready!(sent) {
                     return Poll::Ready(Err(self.engine.fail(0, TlsError::from_io(&error))));
                 }

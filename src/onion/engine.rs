@@ -18,7 +18,7 @@
 //!
 //! Layers do not call each other. [`Engine::advance`] walks: it asks the innermost layer for one
 //! record; a layer that starves sends the walk one layer down, and one that was fed sends it up
-//! again. Each layer's session sees exactly one record at a time (see `tls/session.rs`).
+//! again. Each layer's session sees exactly one record at a time (see `tls/connection.rs`).
 //!
 //! Outward, each chunk is sealed through all layers at once, cut so that it fills one record of
 //! every layer exactly. Only the outermost session holds what the wire has not taken.
@@ -29,10 +29,10 @@ use bytes::{Buf, BytesMut};
 
 use super::buffer::Buffer;
 use super::info::Counters;
-use super::writers::{Behind, Sealer};
+use super::writers::{BelowWriter, Sealer};
 use crate::tls::TlsError;
+use crate::tls::connection::{Connection, Fed};
 use crate::tls::record::{self, Front, MAX_PLAINTEXT, MAX_RECORD};
-use crate::tls::session::{Fed, Session};
 
 /// How much is read ahead from the wire: a record and what a socket has ready.
 const READ_AHEAD: usize = 64 * 1024 + MAX_RECORD;
@@ -58,7 +58,7 @@ pub(super) enum Advance {
 
 /// The innermost session, out of the engine together with a record for it.
 pub(super) struct Taken {
-    session: Session,
+    session: Connection,
     record: Vec<u8>,
     fed: Result<Option<Fed>, TlsError>,
 }
@@ -71,7 +71,7 @@ impl Taken {
 }
 
 struct Layer {
-    session: Session,
+    session: Connection,
     counters: Counters,
 }
 
@@ -105,7 +105,7 @@ impl Engine {
     }
 
     /// The innermost session.
-    pub(super) fn top(&self) -> Option<&Session> {
+    pub(super) fn top(&self) -> Option<&Connection> {
         self.layers.last().map(|layer| &layer.session)
     }
 
@@ -419,7 +419,7 @@ impl Engine {
             outermost.session.emit(wire)?
         } else {
             let raw = &mut self.raw;
-            outermost.session.emit(&mut Behind { raw, wire })?
+            outermost.session.emit(&mut BelowWriter { raw, wire })?
         };
         outermost.counters.outward_sealed(sealed);
         Ok(sealed + before - self.raw.len())
@@ -461,7 +461,7 @@ impl Engine {
     // ---- layers on and off ----
 
     /// Puts `session` next to the application.
-    pub(super) fn push(&mut self, session: Session, counters: Counters) {
+    pub(super) fn push(&mut self, session: Connection, counters: Counters) {
         let mut held = self.held.split();
         if self.layers.is_empty() {
             self.raw.extend_from_slice(&held);
@@ -472,7 +472,7 @@ impl Engine {
         self.layers.push(Layer { session, counters });
         self.inputs.push(Buffer::default());
         let top = self.layers.len() - 1;
-        if self.top().is_some_and(Session::wants_write) {
+        if self.top().is_some_and(Connection::wants_write) {
             self.settle_behind(top, &mut held);
         }
         if let (false, Some(below)) = (held.is_empty(), top.checked_sub(1)) {
@@ -553,7 +553,7 @@ impl Engine {
 }
 
 /// Moves the plaintext of the layer below to where the rest of the record is waited for.
-fn keep_plaintext(below: &mut Session, input: &mut Buffer) {
+fn keep_plaintext(below: &mut Connection, input: &mut Buffer) {
     let part = below.plaintext();
     let n = part.len();
     input.extend(part);

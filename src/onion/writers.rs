@@ -6,11 +6,11 @@ use std::io::{self, IoSlice, Write};
 use bytes::{Buf, BytesMut};
 
 use super::info::Counters;
-use crate::tls::session::Session;
+use crate::tls::connection::Connection;
 
 /// Takes one layer's records as the plaintext of the layer below, without a copy between.
 pub(super) struct Sealer<'a> {
-    pub(super) session: &'a mut Session,
+    pub(super) session: &'a mut Connection,
     pub(super) counters: &'a Counters,
     /// Bytes of the application that share the first record.
     pub(super) first: &'a mut BytesMut,
@@ -42,12 +42,12 @@ impl Write for Sealer<'_> {
 }
 
 /// Writes `raw` and what follows it in one vectored write.
-pub(super) struct Behind<'a> {
+pub(super) struct BelowWriter<'a> {
     pub(super) raw: &'a mut BytesMut,
     pub(super) wire: &'a mut dyn Write,
 }
 
-impl Write for Behind<'_> {
+impl Write for BelowWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }

@@ -133,34 +133,34 @@ enum WayEnd {
 
 /// What one end is told, behind all that was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Closing {
     /// It has its end already.
     End,
     Reset(u32),
 }
 
 /// What the two ends are told, given how the way from the first to the second has ended and how the other one has; `None`: it goes on.
-fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Told; 2]> {
+fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Closing; 2]> {
     use WayEnd::{Cut, Ended, Left};
     Some(match (first, second) {
         (Some(Cut(code)), _) | (_, Some(Cut(code))) | (Some(Left(code)), Some(Left(_))) => {
-            [Told::Reset(code); 2]
+            [Closing::Reset(code); 2]
         }
-        (Some(Ended), Some(Ended)) => [Told::End; 2],
+        (Some(Ended), Some(Ended)) => [Closing::End; 2],
         // Behind its end the first is told that the second takes no more.
-        (Some(Left(code)), Some(Ended)) => [Told::Reset(code), Told::End],
-        (Some(Ended), Some(Left(code))) => [Told::End, Told::Reset(code)],
+        (Some(Left(code)), Some(Ended)) => [Closing::Reset(code), Closing::End],
+        (Some(Ended), Some(Left(code))) => [Closing::End, Closing::Reset(code)],
         (None, _) | (_, None) => return None,
     })
 }
 
 /// Tells an end, as soon as all that was written to it has left.
-async fn tell(stream: &mut Substream, told: Told) {
+async fn tell(stream: &mut Substream, told: Closing) {
     match told {
-        Told::End => {
+        Closing::End => {
             let _ = stream.drained(None).await;
         }
-        Told::Reset(code) => {
+        Closing::Reset(code) => {
             let _ = stream.drained(Some(STALLED)).await;
             stream.reset(code);
         }

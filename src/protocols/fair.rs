@@ -19,7 +19,7 @@ use crate::node::Access;
 
 /// In whose name a place is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Rank {
     /// Whoever may.
     Stranger,
     /// Somebody who is allowed by name.
@@ -32,7 +32,7 @@ pub(super) enum Standing {
 /// In whose name a place is taken, and whose account it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Payer {
-    pub(super) standing: Standing,
+    pub(super) rank: Rank,
     pub(super) account: PeerId,
 }
 
@@ -41,16 +41,16 @@ impl Payer {
     /// the share of that one together.
     pub(super) fn among(access: &Access, who: &Lineage) -> Option<Self> {
         let id = who.id();
-        let (standing, account) = match access {
+        let (rank, account) = match access {
             Access::Nobody => return None,
-            Access::Anyone => (Standing::Stranger, id),
-            Access::Peers(peers) if peers.contains(&id) => (Standing::Named, id),
+            Access::Anyone => (Rank::Stranger, id),
+            Access::Peers(peers) if peers.contains(&id) => (Rank::Named, id),
             Access::Peers(peers) => {
                 let mut former = who.former().iter();
-                (Standing::Named, *former.find(|id| peers.contains(*id))?)
+                (Rank::Named, *former.find(|id| peers.contains(*id))?)
             }
         };
-        Some(Self { standing, account })
+        Some(Self { rank, account })
     }
 }
 
@@ -81,18 +81,18 @@ impl<K: Copy + Eq + Hash> Pool<K> {
         }
     }
 
-    fn part(&mut self, standing: Standing) -> &mut Part<K> {
-        match standing {
-            Standing::Stranger => &mut self.strangers,
-            Standing::Named => &mut self.named,
-            Standing::Owner => &mut self.owner,
+    fn part(&mut self, rank: Rank) -> &mut Part<K> {
+        match rank {
+            Rank::Stranger => &mut self.strangers,
+            Rank::Named => &mut self.named,
+            Rank::Owner => &mut self.owner,
         }
     }
 
     /// Takes a place, if there is one; the path has at least one account.
-    pub(super) fn take(&mut self, standing: Standing, path: &[K]) -> bool {
-        let (one, is_own) = (self.one, standing == Standing::Owner);
-        let part = self.part(standing);
+    pub(super) fn take(&mut self, rank: Rank, path: &[K]) -> bool {
+        let (one, is_own) = (self.one, rank == Rank::Owner);
+        let part = self.part(rank);
         let has_room = part.has_room(path, one, is_own);
         if has_room {
             part.held += 1;
@@ -104,8 +104,8 @@ impl<K: Copy + Eq + Hash> Pool<K> {
     }
 
     /// Gives a place back that was taken with these.
-    pub(super) fn give_back(&mut self, standing: Standing, path: &[K]) {
-        let part = self.part(standing);
+    pub(super) fn give_back(&mut self, rank: Rank, path: &[K]) {
+        let part = self.part(rank);
         debug_assert!(part.held > 0, "more was given back than taken");
         part.held = part.held.saturating_sub(1);
         for account in path {
@@ -173,25 +173,23 @@ mod tests {
     }
 
     /// As many as it gets.
-    fn greedy(pool: &mut Pool<u32>, standing: Standing, path: &[u32]) -> usize {
-        (0..1_000_000)
-            .take_while(|_| pool.take(standing, path))
-            .count()
+    fn greedy(pool: &mut Pool<u32>, rank: Rank, path: &[u32]) -> usize {
+        (0..1_000_000).take_while(|_| pool.take(rank, path)).count()
     }
 
     #[test]
     fn one_has_its_limit_and_a_quarter_of_it_further_on() {
         let mut pool = pool();
-        assert_eq!(greedy(&mut pool, Standing::Stranger, &[1]), ONE);
-        assert_eq!(greedy(&mut pool, Standing::Named, &[2, 20]), ONE / 4);
-        assert_eq!(greedy(&mut pool, Standing::Named, &[2, 20, 200]), 0);
-        let last = greedy(&mut pool, Standing::Named, &[2, 21, 210]);
+        assert_eq!(greedy(&mut pool, Rank::Stranger, &[1]), ONE);
+        assert_eq!(greedy(&mut pool, Rank::Named, &[2, 20]), ONE / 4);
+        assert_eq!(greedy(&mut pool, Rank::Named, &[2, 20, 200]), 0);
+        let last = greedy(&mut pool, Rank::Named, &[2, 21, 210]);
         assert!((ONE / 32..=ONE / 16).contains(&last), "{last}");
         for _ in 0..ONE {
-            pool.give_back(Standing::Stranger, &[1]);
+            pool.give_back(Rank::Stranger, &[1]);
         }
         assert!(!pool.strangers.accounts.contains_key(&1));
-        assert_eq!(greedy(&mut pool, Standing::Stranger, &[1]), ONE);
+        assert_eq!(greedy(&mut pool, Rank::Stranger, &[1]), ONE);
     }
 
     #[test]
@@ -199,18 +197,18 @@ mod tests {
         let mut pool = pool();
         // Until none of them gets more.
         while (0..32)
-            .map(|n| usize::from(pool.take(Standing::Stranger, &[n])))
+            .map(|n| usize::from(pool.take(Rank::Stranger, &[n])))
             .sum::<usize>()
             > 0
         {}
-        assert!(greedy(&mut pool, Standing::Stranger, &[100]) >= 8);
+        assert!(greedy(&mut pool, Rank::Stranger, &[100]) >= 8);
         while (0..16)
-            .map(|n| usize::from(pool.take(Standing::Named, &[200, 300 + n])))
+            .map(|n| usize::from(pool.take(Rank::Named, &[200, 300 + n])))
             .sum::<usize>()
             > 0
         {}
-        assert!(greedy(&mut pool, Standing::Named, &[200, 400]) >= 8);
-        assert!(greedy(&mut pool, Standing::Named, &[201]) >= 64);
+        assert!(greedy(&mut pool, Rank::Named, &[200, 400]) >= 8);
+        assert!(greedy(&mut pool, Rank::Named, &[201]) >= 64);
     }
 
     #[test]
@@ -218,12 +216,12 @@ mod tests {
         let mut pool = pool();
         let mut key = 0..;
         let mut fresh = || key.next().unwrap();
-        while pool.take(Standing::Stranger, &[fresh()]) {}
+        while pool.take(Rank::Stranger, &[fresh()]) {}
         assert_eq!(pool.held(), LIMIT / 4);
-        assert_eq!(greedy(&mut pool, Standing::Named, &[fresh()]), ONE);
-        while pool.take(Standing::Named, &[fresh()]) {}
+        assert_eq!(greedy(&mut pool, Rank::Named, &[fresh()]), ONE);
+        while pool.take(Rank::Named, &[fresh()]) {}
         assert_eq!(pool.held(), LIMIT - LIMIT / 4);
-        assert_eq!(greedy(&mut pool, Standing::Owner, &[fresh()]), LIMIT / 4);
+        assert_eq!(greedy(&mut pool, Rank::Owner, &[fresh()]), LIMIT / 4);
     }
 
     proptest! {
@@ -231,25 +229,25 @@ mod tests {
         #[test]
         fn the_books_balance(steps in prop::collection::vec((0..3_usize, 0..4_u32, 0..3_u32, any::<bool>()), 0..400)) {
             let mut pool = Pool::new(64, 16);
-            let mut held: Vec<(Standing, Vec<u32>)> = Vec::new();
-            for (standing, one, two, back) in steps {
+            let mut held: Vec<(Rank, Vec<u32>)> = Vec::new();
+            for (rank, one, two, back) in steps {
                 if back && !held.is_empty() {
-                    let (standing, path) = held.swap_remove(held.len() / 2);
-                    pool.give_back(standing, &path);
+                    let (rank, path) = held.swap_remove(held.len() / 2);
+                    pool.give_back(rank, &path);
                     continue;
                 }
-                let standing = [Standing::Stranger, Standing::Named, Standing::Owner][standing];
+                let rank = [Rank::Stranger, Rank::Named, Rank::Owner][rank];
                 let path = if two == 0 { vec![one] } else { vec![one, 10 * one + 10 + two] };
-                if pool.take(standing, &path) {
-                    held.push((standing, path));
+                if pool.take(rank, &path) {
+                    held.push((rank, path));
                 }
                 prop_assert_eq!(pool.held(), held.len());
                 prop_assert!(held.len() <= 64);
-                let strangers = held.iter().filter(|(s, _)| *s == Standing::Stranger).count();
+                let strangers = held.iter().filter(|(s, _)| *s == Rank::Stranger).count();
                 prop_assert!(strangers <= 16);
             }
-            for (standing, path) in held {
-                pool.give_back(standing, &path);
+            for (rank, path) in held {
+                pool.give_back(rank, &path);
             }
             prop_assert!(pool.named.accounts.is_empty());
             prop_assert_eq!(pool.held(), 0);

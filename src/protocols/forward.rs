@@ -179,7 +179,7 @@ pub(super) fn for_peer(error: &ForwardError) -> String {
 pub(super) fn away(error: &DialError) -> &'static str {
     if error.is_refused() {
         "the peer behind this service does not let this one in: ask who runs this one to have it allowed there"
-    } else if error.is_transient() {
+    } else if error.is_retryable() {
         "the peer behind this service is not reached: try later"
     } else {
         "the way to the peer behind this service can't be used: ask who runs this one to mend it"

@@ -33,7 +33,7 @@ impl Session {
     /// drives the session in a task of its own. The peer is told why, where it is refused.
     ///
     /// # Errors
-    /// One line that says what to do; [`ConnectError::may_pass`] tells what may work later.
+    /// One line that says what to do; [`ConnectError::is_transient`] tells what may work later.
     /// [`ConnectError::NoRuntime`] outside a tokio runtime.
     ///
     /// # Cancel safety
@@ -65,7 +65,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up, and drops the stream.
-    pub async fn over(
+    pub async fn handshake(
         stream: impl Into<Stream>,
         layers: &[Layer],
         side: Side,

@@ -73,14 +73,14 @@ impl Backoff {
 
     /// What had been reached is lost after having stood for so long. The next pause is the first one
     /// again, if that was at least the longest pause.
-    pub fn stood_for(&mut self, time: Duration) {
+    pub fn reset_after(&mut self, time: Duration) {
         if time >= self.longest {
             self.next = self.first;
         }
     }
 
     /// Tries again until an attempt succeeds, or fails in a way that no other attempt would mend, as
-    /// `may_pass` judges; it sees every error, so that it can tell of it too. A pause comes before each
+    /// `is_transient` judges; it sees every error, so that it can tell of it too. A pause comes before each
     /// attempt, the first one included.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Backoff {
     pub async fn again<T, E, F>(
         &mut self,
         mut attempt: impl FnMut() -> F,
-        mut may_pass: impl FnMut(&E) -> bool,
+        mut is_transient: impl FnMut(&E) -> bool,
     ) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -100,7 +100,7 @@ impl Backoff {
             sleep(self.pause()).await;
             match attempt().await {
                 Ok(reached) => return Ok(reached),
-                Err(error) if may_pass(&error) => {}
+                Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -136,9 +136,9 @@ mod tests {
         for _ in 0..3 {
             let _ = backoff.pause_by(0);
         }
-        backoff.stood_for(MS(999));
+        backoff.reset_after(MS(999));
         assert_eq!(backoff.pause_by(0), MS(800));
-        backoff.stood_for(MS(1000));
+        backoff.reset_after(MS(1000));
         assert_eq!(backoff.pause_by(0), MS(100));
     }
 

@@ -99,7 +99,7 @@ async fn arrive(mut onion: Sub, limit: Duration) -> Option<Arrived> {
             if let Some(fault) = HeaderError::inside(&error) {
                 let answer = Answer::refused(Status::NotUnderstood, &fault.to_string());
                 let _ = timeout(limit, say(&mut onion, &answer)).await;
-                tokio::spawn(part(onion));
+                tokio::spawn(close_lingering(onion));
             }
             None
         }
@@ -136,7 +136,7 @@ async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
 }
 
 /// Ends a refused substream so that the peer can read why.
-async fn part(mut onion: Sub) {
+async fn close_lingering(mut onion: Sub) {
     linger_close(&mut onion, PARTING).await;
 }
 
@@ -262,7 +262,7 @@ impl Incoming {
             Ok(()) => Ok(onion),
             Err(error) => {
                 // The alert must not be overtaken by a reset either.
-                tokio::spawn(part(onion));
+                tokio::spawn(close_lingering(onion));
                 Err(error)
             }
         }
@@ -275,7 +275,7 @@ impl Incoming {
     pub async fn refuse(mut self, reason: &str) -> Result<(), AcceptError> {
         self.answer(&Answer::refused(Status::Refused, reason))
             .await?;
-        tokio::spawn(part(self.it.onion));
+        tokio::spawn(close_lingering(self.it.onion));
         Ok(())
     }
 
@@ -291,7 +291,7 @@ impl Incoming {
     async fn turn_down(self, status: Status) -> Result<(), AcceptError> {
         let mut this = self;
         this.answer(&Answer::refused(status, "")).await?;
-        tokio::spawn(part(this.it.onion));
+        tokio::spawn(close_lingering(this.it.onion));
         Ok(())
     }
 

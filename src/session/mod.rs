@@ -1,6 +1,6 @@
 //! An authenticated, multiplexed session with one peer.
 //!
-//! [`Session::dial`] opens an address and builds its layers; [`Session::over`] does the same on a
+//! [`Session::dial`] opens an address and builds its layers; [`Session::handshake`] does the same on a
 //! stream that is there already: one that a listener accepted, or any other. Then both ends are
 //! equal: each opens substreams by the name of a service, and accepts or refuses what the other
 //! opens. A substream comes as an [`Onion`], so TLS of its own can be put on it at any time.
@@ -54,7 +54,7 @@
 //!     # let one =
 //!     tokio::spawn(async move {
 //!         // Strangers get no further than this, nor hold it for longer than `config.stack_timeout`.
-//!         let session = match Session::over(stream, &[], Side::Server, &config).await {
+//!         let session = match Session::handshake(stream, &[], Side::Server, &config).await {
 //!             Ok(session) => session,
 //!             Err(error) => return eprintln!("{from}: {error}"),
 //!         };
@@ -158,7 +158,7 @@ pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use options::OpenOptions;
 pub use pause::Pause;
-pub use reconnecting::{Over, Reconnecting, Standing};
+pub use reconnecting::{ReconnectStatus, Reconnecting, Terminated};
 pub use service::{ServiceName, ServiceNameError, reserved};
 
 use header::InnerTls;
@@ -204,7 +204,7 @@ impl Session {
     }
 
     /// What has passed the wire, all layers included.
-    pub fn wire(&self) -> &Meter {
+    pub fn meter(&self) -> &Meter {
         &self.inner.meter
     }
 

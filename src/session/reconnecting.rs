@@ -7,7 +7,7 @@
 //!    +---------------------------+--------+----------+
 //!            attempt succeeds             | fails for good, or closed here
 //!                                         v
-//!                                        Over
+//!                                        Terminated
 //! ```
 //!
 //! A task of its own dials. What a substream of the old session had in flight is lost with it, and its
@@ -32,20 +32,20 @@ use crate::stack::StackConfig;
 
 /// How things stand with a [`Reconnecting`] session.
 #[derive(Clone, Debug)]
-pub enum Standing {
+pub enum ReconnectStatus {
     /// This session stands.
     Up(Session),
     /// None stands; one is dialled. The text is one line: how the last session ended, or why the last
     /// attempt failed.
     Down(Arc<str>),
     /// There will be none any more.
-    Over(Over),
+    Terminated(Terminated),
 }
 
 /// Why a [`Reconnecting`] session is given up. Each text is one line and says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Over {
+pub enum Terminated {
     /// It was closed here.
     #[error("the session was closed here, for good")]
     Closed,
@@ -83,12 +83,12 @@ pub enum Over {
 /// lives on as long as anybody holds it.
 #[derive(Clone)]
 pub struct Reconnecting {
-    standing: watch::Receiver<Standing>,
+    status: watch::Receiver<ReconnectStatus>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    tell: watch::Sender<Standing>,
+    tell: watch::Sender<ReconnectStatus>,
     task: AbortHandle,
 }
 
@@ -119,7 +119,7 @@ impl Reconnecting {
     }
 
     /// The same for sessions that `connect` makes, on streams of one's own. Which of its errors end it all,
-    /// [`ConnectError::may_pass`] says.
+    /// [`ConnectError::is_transient`] says.
     ///
     /// # Errors
     /// Those of the first attempt, as for [`dial`](Self::dial).
@@ -134,14 +134,14 @@ impl Reconnecting {
         in_runtime()?;
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
-        let (tell, standing) = watch::channel(Standing::Up(session.clone()));
+        let (tell, status) = watch::channel(ReconnectStatus::Up(session.clone()));
         let task = tokio::spawn(keep(session, backoff, connect, Tell(tell.clone())));
         let shared = Shared {
             tell,
             task: task.abort_handle(),
         };
         Ok(Self {
-            standing,
+            status,
             shared: Arc::new(shared),
         })
     }
@@ -153,29 +153,29 @@ impl Reconnecting {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub async fn session(&self) -> Result<Session, Over> {
-        let mut standing = self.standing.clone();
+    pub async fn session(&self) -> Result<Session, Terminated> {
+        let mut status = self.status.clone();
         loop {
-            let now = standing.borrow_and_update().clone();
+            let now = status.borrow_and_update().clone();
             match now {
                 // One that is over or takes nothing more, which the task has not been told yet, is none.
-                Standing::Up(session) if !session.is_spent() => {
+                ReconnectStatus::Up(session) if !session.is_spent() => {
                     return Ok(session);
                 }
-                Standing::Over(over) => return Err(over),
-                Standing::Up(_) | Standing::Down(_) => {}
+                ReconnectStatus::Terminated(over) => return Err(over),
+                ReconnectStatus::Up(_) | ReconnectStatus::Down(_) => {}
             }
             // The sender lives as long as we do.
-            if standing.changed().await.is_err() {
-                return Err(Over::Closed);
+            if status.changed().await.is_err() {
+                return Err(Terminated::Closed);
             }
         }
     }
 
     /// How things stand.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.standing.borrow().clone()
+    pub fn status(&self) -> ReconnectStatus {
+        self.status.borrow().clone()
     }
 
     /// Waits until things stand otherwise than this handle was told last. Steps that follow each other
@@ -183,10 +183,10 @@ impl Reconnecting {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub async fn changed(&mut self) -> Standing {
+    pub async fn changed(&mut self) -> ReconnectStatus {
         // The sender lives as long as we do; an error could only mean that nothing changes any more.
-        let _ = self.standing.changed().await;
-        self.standing.borrow_and_update().clone()
+        let _ = self.status.changed().await;
+        self.status.borrow_and_update().clone()
     }
 
     /// Ends it for good: nothing is dialled any more, and the session is [closed](Session::close).
@@ -194,24 +194,24 @@ impl Reconnecting {
     /// # Cancel safety
     /// Dropping the future does not take the close back.
     pub async fn close(&self) {
-        let mut standing = None;
+        let mut status = None;
         self.shared.tell.send_if_modified(|now| {
-            let before = step(now, Standing::Over(Over::Closed));
+            let before = step(now, ReconnectStatus::Terminated(Terminated::Closed));
             let changed = before.is_some();
-            standing = before;
+            status = before;
             changed
         });
         self.shared.task.abort();
-        if let Some(Standing::Up(session)) = standing {
+        if let Some(ReconnectStatus::Up(session)) = status {
             session.close().await;
         }
     }
 }
 
 /// Things stand otherwise now; gives what was before. What is over stays so.
-fn step(now: &mut Standing, next: Standing) -> Option<Standing> {
+fn step(now: &mut ReconnectStatus, next: ReconnectStatus) -> Option<ReconnectStatus> {
     match now {
-        Standing::Over(_) => None,
+        ReconnectStatus::Terminated(_) => None,
         now => Some(std::mem::replace(now, next)),
     }
 }
@@ -219,7 +219,7 @@ fn step(now: &mut Standing, next: Standing) -> Option<Standing> {
 impl fmt::Debug for Reconnecting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconnecting")
-            .field("standing", &self.standing())
+            .field("status", &self.status())
             .finish_non_exhaustive()
     }
 }
@@ -229,11 +229,11 @@ impl fmt::Debug for Reconnecting {
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// Tells that it is over when the task ends before it has said so.
-struct Tell(watch::Sender<Standing>);
+struct Tell(watch::Sender<ReconnectStatus>);
 
 impl Drop for Tell {
     fn drop(&mut self) {
-        let gone = Standing::Over(Over::Gone);
+        let gone = ReconnectStatus::Terminated(Terminated::Gone);
         self.0.send_if_modified(|now| step(now, gone).is_some());
     }
 }
@@ -250,11 +250,11 @@ async fn keep<F, A>(
     A: Future<Output = Result<Session, ConnectError>>,
 {
     let set = |next| tell.0.send_if_modified(|now| step(now, next).is_some());
-    let down = |why: &dyn fmt::Display| set(Standing::Down(why.to_string().into()));
+    let down = |why: &dyn fmt::Display| set(ReconnectStatus::Down(why.to_string().into()));
     loop {
         let since = Instant::now();
         session.spent().await;
-        backoff.stood_for(since.elapsed());
+        backoff.reset_after(since.elapsed());
         // Most that take nothing more are over a moment later, and say why.
         if let Ok(end) = timeout(MOMENT, session.closed()).await {
             down(&end);
@@ -265,7 +265,7 @@ async fn keep<F, A>(
             let _ = session.go_away().now_or_never();
         }
         let again = backoff.again(&mut connect, |error: &ConnectError| {
-            let passes = error.may_pass();
+            let passes = error.is_transient();
             if passes {
                 down(error);
             }
@@ -274,10 +274,12 @@ async fn keep<F, A>(
         match again.await {
             Ok(fresh) => session = fresh,
             Err(error) => {
-                set(Standing::Over(Over::Failed(Arc::new(error))));
+                set(ReconnectStatus::Terminated(Terminated::Failed(Arc::new(
+                    error,
+                ))));
                 return;
             }
         }
-        set(Standing::Up(session.clone()));
+        set(ReconnectStatus::Up(session.clone()));
     }
 }

@@ -6,7 +6,7 @@ use cepa_transports::TransportError;
 
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
-use crate::gate::Failing;
+use crate::gate::Failure;
 use crate::mux::{GoAwayCode, MuxError};
 use crate::tls::{TlsConfigError, TlsError};
 
@@ -97,12 +97,12 @@ impl ConnectError {
     /// How the stranger at the other end has failed, for the [gate](crate::gate) that it came through; `None`
     /// where it is not to blame, a [probe](Self::is_probe) among them.
     #[must_use]
-    pub fn failing(&self) -> Option<Failing> {
+    pub fn failing(&self) -> Option<Failure> {
         match self {
-            Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failing::TimedOut),
-            Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failing::Lost),
-            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failing::Lost),
-            Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failing::Refused),
+            Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failure::TimedOut),
+            Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failure::Lost),
+            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failure::Lost),
+            Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failure::Refused),
             Self::Transport(_)
             | Self::ClosedAtOnce(_)
             | Self::NotAdmitted(_)
@@ -117,10 +117,10 @@ impl ConnectError {
     /// line was disturbed, somebody else holds the port for a moment. Not so where one of the two ends does
     /// not want the other, or the address or the configuration can't work.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(error) => error.kind().may_pass(),
-            Self::Tls(error) => error.may_pass(),
+            Self::Transport(error) => error.kind().is_transient(),
+            Self::Tls(error) => error.is_transient(),
             Self::ClosedAtOnce(_)
             | Self::Mux(_)
             | Self::NotAdmitted(_)

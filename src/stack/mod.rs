@@ -51,7 +51,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 pub(crate) use binding::tls_exporter;
 
 use layers::{Below, below_mux, default_layers};
-use parting::{give_up, part};
+use parting::{close_lingering, give_up};
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
@@ -165,7 +165,7 @@ pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
     let mut tuned = config.clone();
     if let Target::Serial { settings, .. } = endpoint.target() {
         tuned.rate.get_or_insert_with(|| rate_of(settings));
-        tuned = tuned.told(LinkSettings {
+        tuned = tuned.with_line_settings(LinkSettings {
             escape: match settings.flow {
                 FlowControl::Software => Escape::XonXoff,
                 _ => Escape::Least,
@@ -179,7 +179,7 @@ pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
         });
     }
     match endpoint.layers().last() {
-        Some(Layer::Link(settings)) => tuned.told(*settings),
+        Some(Layer::Link(settings)) => tuned.with_line_settings(*settings),
         _ => tuned,
     }
 }
@@ -199,7 +199,7 @@ impl StackConfig {
     /// link, whatever is below it.
     /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
     #[must_use]
-    pub fn tuned_to(&self, endpoint: &Endpoint) -> Self {
+    pub fn for_endpoint(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
         tuned.tune_to(endpoint);
         tuned
@@ -297,7 +297,7 @@ pub(crate) struct Built {
     pub(crate) line_rate: Option<f64>,
 }
 
-/// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::tuned_to) to it
+/// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::for_endpoint) to it
 /// on the way.
 pub(crate) async fn dial(
     endpoint: &Endpoint,
@@ -340,7 +340,7 @@ async fn put_on(
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
     let wire = if let Some(told) = below.link {
-        let (link, driver) = link::link(wire, side, &config.link.clone().told(told));
+        let (link, driver) = link::link(wire, side, &config.link.clone().with_line_settings(told));
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
         let stream = Stream::from_io(link, label.clone()).with_remote(remote);
@@ -370,7 +370,7 @@ async fn put_on(
                 during: format!("the handshake of TLS layer {layer} of {count}"),
             },
         };
-        part(onion).await;
+        close_lingering(onion).await;
         return Err(error);
     }
     Ok(Built {

@@ -38,7 +38,7 @@ async fn say_busy<T: AsyncWrite + Unpin>(wire: &mut T) -> io::Result<()> {
 
 /// Ends a stream that failed, so that the peer learns why: the alert is sent, our direction closed, and the peer's direction
 /// read for a moment, on the wire, since nothing of it can be read above.
-pub(super) async fn part(mut onion: Onion<Metered<Stream>>) {
+pub(super) async fn close_lingering(mut onion: Onion<Metered<Stream>>) {
     if let Ok(Ok(())) = timeout(PARTING, onion.shutdown()).await {
         drain(onion.wire_mut(), PARTING).await;
     }
@@ -47,7 +47,7 @@ pub(super) async fn part(mut onion: Onion<Metered<Stream>>) {
 /// The same for one whose handshake is given up for want of room: `in_the_clear` where a server has said nothing yet.
 pub(super) async fn give_up(mut onion: Onion<Metered<Stream>>, in_the_clear: bool) {
     if !in_the_clear {
-        return part(onion).await;
+        return close_lingering(onion).await;
     }
     let wire = onion.wire_mut();
     if let Ok(Ok(())) = timeout(PARTING, say_busy(wire)).await {

@@ -161,7 +161,7 @@ fn no_option_of_a_serial_line_goes_unsaid() {
 fn a_serial_line_gets_the_time_that_its_speed_needs() {
     let identity = Identity::generate(crate::identity::KeyKind::Ed25519).unwrap();
     let config = StackConfig::new(identity, Arc::new(crate::identity::AcceptAny));
-    let tuned = |address: &str| config.tuned_to(&address.parse().unwrap());
+    let tuned = |address: &str| config.for_endpoint(&address.parse().unwrap());
     let seconds = |config: &StackConfig| {
         (
             config.layer_timeout.as_secs(),
@@ -216,9 +216,9 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     let mut own = config.clone();
     own.groups = Some(vec![0x11ec]);
     own.key_form = Some(KeyForm::Certificate);
-    let linked = own.tuned_to(&"mux+tls+link+tcp:localhost:1".parse().unwrap());
+    let linked = own.for_endpoint(&"mux+tls+link+tcp:localhost:1".parse().unwrap());
     assert_eq!(linked.key_form, Some(KeyForm::Certificate));
-    let own = own.tuned_to(&"serial:/dev/ttyS9".parse().unwrap());
+    let own = own.for_endpoint(&"serial:/dev/ttyS9".parse().unwrap());
     assert_eq!(own.groups, Some(vec![0x11ec]));
     assert_eq!(own.key_form, Some(KeyForm::Certificate));
 }
@@ -245,9 +245,9 @@ fn what_may_pass_is_tried_again_and_what_somebody_means_is_not() {
         (TlsError::Misuse { what: "" }, false),
     ] {
         let again = error.again(1);
-        assert_eq!(error.may_pass(), passes, "{error}");
-        assert_eq!(again.may_pass(), passes, "told again: {error}");
-        assert_eq!(ConnectError::Tls(error).may_pass(), passes);
+        assert_eq!(error.is_transient(), passes, "{error}");
+        assert_eq!(again.is_transient(), passes, "told again: {error}");
+        assert_eq!(ConnectError::Tls(error).is_transient(), passes);
     }
-    assert!(!ConnectError::Binding(BindingError::Mismatch).may_pass());
+    assert!(!ConnectError::Binding(BindingError::Mismatch).is_transient());
 }

@@ -289,7 +289,7 @@ impl TlsError {
     /// Whether another attempt, on a new stream, may do better with nothing changed here: the stream was
     /// cut, disturbed, or still held bytes of something else (an old session, a login prompt).
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self.root() {
             Self::NotTls { .. }
             | Self::Truncated { .. }

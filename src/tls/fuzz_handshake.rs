@@ -12,8 +12,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::config::TlsConfig;
+use super::connection::Connection;
 use super::record::{Front, front};
-use super::session::Session;
 use super::shown::{KeyForm, SERVED_WITH, Shown, asked_for};
 use crate::Side;
 use crate::identity::{AcceptAny, CertificateDer, Facts, Identity, KeyKind, PeerId};
@@ -43,9 +43,9 @@ fn world() -> &'static World {
         let raw = config.clone().with_key_form(KeyForm::RawPublicKey).unwrap();
         let asks = config.with_server_peer(second.peer_id()).unwrap();
         let hellos: Vec<_> = [&several, &raw, &asks]
-            .map(|config| sent(&mut Session::new(Side::Client, config).unwrap()))
+            .map(|config| sent(&mut Connection::new(Side::Client, config).unwrap()))
             .into();
-        let mut server = Session::new(Side::Server, &raw).unwrap();
+        let mut server = Connection::new(Side::Server, &raw).unwrap();
         server.feed(&hellos[1]).unwrap();
         World {
             ids: vec![first.peer_id(), second.peer_id()],
@@ -100,7 +100,7 @@ fn edited(bytes: &[u8], edits: &[u8]) -> Vec<u8> {
 }
 
 fn handshake(side: Side, config: &TlsConfig, mut input: &[u8]) {
-    let mut session = Session::new(side, config).unwrap();
+    let mut session = Connection::new(side, config).unwrap();
     loop {
         match session.feed(input) {
             Ok(Some(fed)) => {
@@ -125,7 +125,7 @@ fn handshake(side: Side, config: &TlsConfig, mut input: &[u8]) {
     assert!(said.is_empty(), "half a record was sent");
 }
 
-fn sent(session: &mut Session) -> Vec<u8> {
+fn sent(session: &mut Connection) -> Vec<u8> {
     let mut bytes = Vec::new();
     while session.wants_write() {
         session.emit(&mut bytes).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     fn a_hello_without_edits_is_answered() {
         let world = world();
         for hello in &world.hellos {
-            let mut server = Session::new(Side::Server, &world.several).unwrap();
+            let mut server = Connection::new(Side::Server, &world.several).unwrap();
             server.feed(hello).unwrap();
             assert!(sent(&mut server).len() > 350);
         }

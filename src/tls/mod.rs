@@ -12,6 +12,7 @@
 
 mod config;
 mod config_error;
+pub(crate) mod connection;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -21,7 +22,6 @@ pub mod fuzz;
 pub mod fuzz_handshake;
 mod peer;
 pub(crate) mod record;
-pub(crate) mod session;
 mod shown;
 mod verifier;
 mod version;

@@ -248,7 +248,7 @@ pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
 }
 
 /// The one file that names rustls's connections, so that its next API is one file's change.
-const CONNECTIONS_LIVE_IN: &str = "src/tls/session.rs";
+const CONNECTIONS_LIVE_IN: &str = "src/tls/connection.rs";
 const CONNECTIONS: [&str; 6] = [
     "ClientConnection",
     "ServerConnection",

@@ -172,7 +172,7 @@ async fn an_address_runs_no_command() {
         );
         let relay = address(&format!("cepa://{peer}@{hint}"));
         let error = soon(client.register(&relay)).await.unwrap_err();
-        assert!(matches!(error, RegisterError::Dial(_)) && !error.is_transient());
+        assert!(matches!(error, RegisterError::Dial(_)) && !error.is_retryable());
         let error = client.sealing_key(&relay, relay_id).await.unwrap_err();
         assert!(error.to_string().contains("exec:"), "{error}");
         // Beside one that is followed it is passed over, and named.
@@ -265,7 +265,7 @@ async fn a_relay_that_is_away_at_the_start_is_registered_at_later() {
     let mut events = hidden.events();
     let at = address(&format!("cepa://{}@{port}", keys.stack.identity.peer_id()));
     let error = soon(hidden.register(&at)).await.unwrap_err();
-    assert!(error.is_transient(), "{error}");
+    assert!(error.is_retryable(), "{error}");
     let relay = MeshNode::with_relay(
         keys,
         cepa::protocols::relay::RelayConfig::new(Access::Anyone),

@@ -45,7 +45,7 @@ async fn relay(deed: Deed) -> PeerAddr {
         while let Ok(Some(stream)) = listener.accept().await {
             let (config, registered, find) = (config.clone(), registered.clone(), find.clone());
             tokio::spawn(async move {
-                let session = Session::over(stream, &[], cepa::Side::Server, &config).await;
+                let session = Session::handshake(stream, &[], cepa::Side::Server, &config).await;
                 let Ok(session) = session else { return };
                 while let Ok(incoming) = session.accept().await {
                     let service = incoming.service().to_owned();

@@ -173,7 +173,7 @@ async fn a_relay_that_is_down_at_the_start_is_registered_at_when_it_comes() {
     let mut events = hidden.events();
     let error = hidden.register(&at).await.unwrap_err();
     assert!(matches!(error, RegisterError::Dial(_)), "{error}");
-    assert!(error.is_transient());
+    assert!(error.is_retryable());
     let relay = MeshNode::with_relay(keys, RelayConfig::new(Access::Anyone));
     soon(async {
         // The port may be ours a moment later.
@@ -196,7 +196,7 @@ async fn a_relay_that_refuses_for_now_is_registered_at_when_it_does_not() {
     let hidden = instance(&config());
     let mut events = hidden.events();
     let error = hidden.register(&at).await.unwrap_err();
-    assert!(error.is_transient(), "{error}");
+    assert!(error.is_retryable(), "{error}");
     assert!(error.to_string().contains("does not serve you"), "{error}");
     relay.set_access(Access::peers([hidden.id()]));
     until(&mut events, |event| is_registered(event).then_some(())).await;
@@ -232,7 +232,7 @@ async fn what_no_other_attempt_would_mend_is_not_tried_again() {
     let hidden = node();
     let itself = address(&format!("cepa://{}@tcp:127.0.0.1:1", hidden.id()));
     let error = hidden.register(&itself).await.unwrap_err();
-    assert!(!error.is_transient(), "{error}");
+    assert!(!error.is_retryable(), "{error}");
     assert!(!hidden.relays.unregister(hidden.id()), "nothing goes on");
 }
 

@@ -56,7 +56,7 @@ async fn session_from(host: Ipv4Addr, relay: &MeshNode, config: &StackConfig) ->
     let far = Stream::from_io(far, "there").with_remote(Remote::Tcp((host, 4711).into()));
     let (there, here) = tokio::join!(
         relay.accept_via(far, &[], Vec::new()),
-        Session::over(Stream::from_io(near, "here"), &[], Side::Client, config),
+        Session::handshake(Stream::from_io(near, "here"), &[], Side::Client, config),
     );
     there.unwrap();
     here.unwrap()
@@ -349,7 +349,7 @@ async fn another_relay_counts_as_a_host() {
         let (near, far) = tokio::io::duplex(64 << 10);
         let (there, here) = tokio::join!(
             relay.accept_via(Stream::from_io(far, "relay"), &[], vec![outer]),
-            Session::over(Stream::from_io(near, "here"), &[], Side::Client, config),
+            Session::handshake(Stream::from_io(near, "here"), &[], Side::Client, config),
         );
         there.unwrap();
         all.push(here.unwrap());

@@ -431,7 +431,7 @@ async fn dishonest(deed: Deed) -> (PeerAddr, Seen, watch::Receiver<Option<Sessio
     let (all, found) = (Arc::clone(&seen), recipient.clone());
     tokio::spawn(async move {
         while let Ok(Some(stream)) = listener.accept().await {
-            let session = Session::over(stream, &[], cepa::Side::Server, &config).await;
+            let session = Session::handshake(stream, &[], cepa::Side::Server, &config).await;
             let session = session.unwrap();
             first.send_if_modified(|first| {
                 let is_first = first.is_none();

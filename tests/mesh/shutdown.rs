@@ -128,7 +128,7 @@ async fn the_peer_behind_a_command_is_told_of_the_end() {
     let identity = cepa::identity::Identity::generate(cepa::identity::KeyKind::Ed25519).unwrap();
     let dialler = cepa::stack::StackConfig::new(identity, Arc::new(AcceptAny));
     let stream = cepa::transports::Stream::from_io(stream, "behind a command");
-    let session = Session::over(stream, &[], cepa::Side::Client, &dialler);
+    let session = Session::handshake(stream, &[], cepa::Side::Client, &dialler);
     let session = soon(session).await.unwrap();
     crate::support::eventually(|| !server.sessions().is_empty()).await;
     soon(server.shutdown(Duration::ZERO)).await;

@@ -46,8 +46,8 @@ fn configs_of(near: &str, far: &str) -> (StackConfig, StackConfig) {
     let (for_a, for_b) = (Pinned::one(b.peer_id()), Pinned::one(a.peer_id()));
     let address = |text: &str| text.parse::<Endpoint>().unwrap();
     (
-        StackConfig::new(a, Arc::new(for_a)).tuned_to(&address(near)),
-        StackConfig::new(b, Arc::new(for_b)).tuned_to(&address(far)),
+        StackConfig::new(a, Arc::new(for_a)).for_endpoint(&address(near)),
+        StackConfig::new(b, Arc::new(for_b)).for_endpoint(&address(far)),
     )
 }
 
@@ -76,8 +76,8 @@ async fn sessions_of(
     let near = Stream::from_io(near, "near");
     let far = Stream::from_io(far, "far");
     let (near, far) = tokio::join!(
-        Session::over(near, near_layers, Side::Client, client),
-        Session::over(far, far_layers, Side::Server, server),
+        Session::handshake(near, near_layers, Side::Client, client),
+        Session::handshake(far, far_layers, Side::Server, server),
     );
     (near.unwrap(), far.unwrap())
 }

@@ -191,7 +191,7 @@ async fn talk(
 async fn server(log: Log, us: u64, device: Device, config: StackConfig) {
     loop {
         let stream = device.open("server").await;
-        let Ok(session) = Session::over(stream, &[], Side::Server, &config).await else {
+        let Ok(session) = Session::handshake(stream, &[], Side::Server, &config).await else {
             sleep(Duration::from_millis(500)).await;
             continue;
         };
@@ -217,7 +217,7 @@ async fn client(log: Log, us: u64, device: Device, config: StackConfig) {
         let (device, config) = (device.clone(), config.clone());
         async move {
             let stream = device.open("client").await;
-            Session::over(stream, &[], Side::Client, &config).await
+            Session::handshake(stream, &[], Side::Client, &config).await
         }
     };
     let backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(2));
@@ -225,7 +225,7 @@ async fn client(log: Log, us: u64, device: Device, config: StackConfig) {
         match Reconnecting::with(backoff.clone(), connect.clone()).await {
             Ok(sessions) => break sessions,
             // As whoever starts the command again.
-            Err(error) => assert!(error.may_pass(), "{error}"),
+            Err(error) => assert!(error.is_transient(), "{error}"),
         }
         sleep(Duration::from_millis(250)).await;
     };

@@ -57,7 +57,7 @@ impl TransportErrorKind {
     /// Whether the same may work later with nothing changed on this machine: the other end is away, the
     /// adapter is not plugged in, somebody else holds the device, or udev has yet to say who may open it.
     #[must_use]
-    pub fn may_pass(self) -> bool {
+    pub fn is_transient(self) -> bool {
         !matches!(self, Self::Invalid | Self::Unsupported)
     }
 }

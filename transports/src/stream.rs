@@ -30,7 +30,7 @@ const LABEL: usize = 256;
 pub struct Stream {
     /// Few streams have any of it, and streams are moved often. Dropped first: a command is killed before its pipes close, so that it
     /// does not take the cut for the end of its input.
-    aside: Option<Box<Aside>>,
+    aside: Option<Box<Extras>>,
     io: Box<dyn Wire>,
     label: String,
     remote: Remote,
@@ -38,7 +38,7 @@ pub struct Stream {
 
 /// What some transports have beside the bytes.
 #[derive(Default)]
-struct Aside {
+struct Extras {
     child: Option<Child>,
     control: Option<Control>,
     remarks: Vec<String>,
@@ -80,7 +80,7 @@ impl Stream {
         self
     }
 
-    fn aside(&mut self) -> &mut Aside {
+    fn aside(&mut self) -> &mut Extras {
         self.aside.get_or_insert_default()
     }
 

@@ -68,7 +68,7 @@ async fn listen(doors: Doors) -> Outcome<()> {
                 return;
             };
             let session = tokio::select! {
-                session = Session::over(stream, &[], Side::Server, &config) => session,
+                session = Session::handshake(stream, &[], Side::Server, &config) => session,
                 _ = pass.evicted() => return,
             };
             match session {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::words::Whither;
+use crate::values::DialTarget;
 
 /// Options that mean the same at the two ends, and stand on one side only.
 const TWINS: &[(&str, &str, &str)] = &[
@@ -91,6 +91,6 @@ fn file_without_option(found: &str, words: &[OsString], here: &clap::Command) ->
 fn address_behind(wrong: &str, words: &[OsString]) -> Option<String> {
     let mut behind = words.iter().filter_map(|word| word.to_str());
     behind.find(|word| *word == wrong)?;
-    let address = behind.find(|word| word.contains(':') && word.parse::<Whither>().is_ok())?;
+    let address = behind.find(|word| word.contains(':') && word.parse::<DialTarget>().is_ok())?;
     (!wrong.contains(':')).then(|| format!("the address comes first: {address} {wrong}"))
 }

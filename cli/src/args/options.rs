@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::words::{Expected, TrustWord};
+use crate::values::{Expected, TrustWord};
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityFile {

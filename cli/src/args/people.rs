@@ -9,7 +9,7 @@ use cepa::transports::Endpoint;
 use clap::{Args, Subcommand};
 
 use super::options::IdentityFile;
-use crate::words::{Kind, placed_addr};
+use crate::values::{Kind, placed_addr};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Id {

@@ -3,7 +3,7 @@
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use crate::words::Explained;
+use crate::values::Explained;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

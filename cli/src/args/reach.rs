@@ -5,7 +5,7 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints, Trust};
-use crate::words::{Escape, Local, Whither, peer_addr, piped_addr};
+use crate::values::{DialTarget, Escape, Local, peer_addr, piped_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,7 +29,7 @@ pub(crate) struct Connect {
     /// Where the peer listens, which peer it is (cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE for
     /// a known one), or what `cepa introduce` printed
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Whither,
+    pub(crate) address: DialTarget,
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
@@ -74,7 +74,7 @@ pub(crate) struct Console {
     /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT/SERVICE, or cepa://@NAME/SERVICE
     /// for a known one
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Whither,
+    pub(crate) address: DialTarget,
     /// The service; may be left out where the peer has only one, or the address names it
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
@@ -113,7 +113,7 @@ where PEERID is the host's peer id, and ID this machine's.")]
 pub(crate) struct Forward {
     /// Where the peer listens, or which peer it is: cepa://PEERID@HINT;HINT, or cepa://@NAME for a known one
     #[arg(value_name = "ADDR")]
-    pub(crate) address: Whither,
+    pub(crate) address: DialTarget,
     /// Listen here (tcp: or unix:), and carry each connection to that service (repeatable)
     #[arg(
         short = 'L',
@@ -168,7 +168,7 @@ is said, and a command behind a cut is killed instead of taking half for all:
 is what `cepa serve --service up=unix:/run/up.sock,framed` connects to.")]
 pub(crate) struct Pipe {
     /// Once one direction has ended, wait for the other until it is silent for so long; without it, to its end
-    #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::words::seconds)]
+    #[arg(short = 't', long, value_name = "SECONDS", value_parser = crate::values::seconds)]
     pub(crate) patience: Option<f64>,
     /// Wait at the first address (tcp: or unix:), and join each who connects to the other one, opened anew, until
     /// stopped

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::wire::{self, Decoder, Message};
-use crate::join::Leaves;
+use crate::splice::Leaves;
 use crate::stderr;
 
 /// Read at once.

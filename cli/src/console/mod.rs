@@ -35,15 +35,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::again::Again;
 use crate::args;
 use crate::connect::{reset_by_peer, service};
+use crate::connection::{Connected, Pausable};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::link::{Link, Pausable};
+use crate::reconnect::Reconnect;
+use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
 use crate::stderr;
-use crate::told::{self, Becomes, Ending, How, Opened, becomes};
 use chatter::Chatter;
 use framed::Outbox;
 use keys::{Key, Keys};
@@ -63,14 +63,14 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         ));
     }
     let chatter = Chatter::start();
-    let mut again = Again::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
+    let mut again = Reconnect::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
         .with_local_hints(args.local_hints.allowed);
-    let mut link = again.first(args.reconnect).await?;
+    let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
-        .attached(&mut link, &mut again, args.reconnect, &chatter)
+        .attached(&mut connection, &mut again, args.reconnect, &chatter)
         .await;
-    link.close().await;
+    connection.close().await;
     result
 }
 
@@ -116,12 +116,12 @@ impl<'a> Seat<'a> {
 
     async fn attached(
         &self,
-        link: &mut Link,
-        again: &mut Again<'_>,
+        connection: &mut Connected,
+        again: &mut Reconnect<'_>,
         reconnect: bool,
         chatter: &Chatter,
     ) -> Result<(), Failure> {
-        let mut far = self.open(link, |line| say(line)).await?;
+        let mut far = self.open(connection, |line| say(line)).await?;
         let stdio: Endpoint = "stdio:"
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
@@ -132,7 +132,10 @@ impl<'a> Seat<'a> {
             "" => "the service",
             service => service,
         };
-        say(format_args!("at {name} of {}", link.session.peer().id()));
+        say(format_args!(
+            "at {name} of {}",
+            connection.session.peer().id()
+        ));
         if let Some(escape) = self.escape {
             say(format_args!("{0}. leaves, {0}? helps", char::from(escape)));
         }
@@ -153,19 +156,19 @@ impl<'a> Seat<'a> {
                     Err(signal) => break Outcome::Left(signal),
                 };
                 let lost = match &ended {
-                    Err(e) if !reset_by_peer(e) => link.lost().await,
+                    Err(e) if !reset_by_peer(e) => connection.lost().await,
                     _ => None,
                 };
                 let how = self.how(&ended, lost.is_some());
                 let why = match (becomes(&how, reconnect), lost) {
-                    (Becomes::Again, Some(why)) => why,
+                    (Becomes::Reconnect, Some(why)) => why,
                     (becomes, lost) => break Outcome::Ended(ended, becomes, lost),
                 };
                 // What is typed now is not meant for a service that knows nothing of what was before.
                 self.typed.away(true);
                 *lock(&self.at) = None;
                 let back = tokio::select! {
-                    back = self.back(link, again, why) => back,
+                    back = self.back(connection, again, why) => back,
                     signal = &mut leaving => break Outcome::Left(signal),
                 };
                 match back {
@@ -189,11 +192,11 @@ impl<'a> Seat<'a> {
             Outcome::Ended(ended, becomes, lost) => (ended, becomes, lost),
         };
         match becomes {
-            Becomes::Success | Becomes::Again => Ok(()),
+            Becomes::Success | Becomes::Reconnect => Ok(()),
             // It was never opened: nothing has come of it.
             Becomes::Status(Status::Failed(why))
                 if !self.came.load(Ordering::Relaxed)
-                    && Status::Failed(why.clone()) != told::broke_off() =>
+                    && Status::Failed(why.clone()) != service_end::broke_off() =>
             {
                 Err(Failure::new(Code::Refused, why))
             }
@@ -201,7 +204,7 @@ impl<'a> Seat<'a> {
                 if let Status::Exited(_) = status {
                     say(&status);
                 }
-                told::ended(status)
+                service_end::ended(status)
             }
             Becomes::Failure(code) => Err(lost.unwrap_or_else(|| {
                 let message = match ended {
@@ -228,24 +231,28 @@ impl<'a> Seat<'a> {
     /// Another session, and the service in it.
     async fn back(
         &self,
-        link: &mut Link,
-        again: &mut Again<'_>,
+        connection: &mut Connected,
+        again: &mut Reconnect<'_>,
         mut why: Failure,
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
             let tell = |line: &str| raw::tell(&[line]);
-            *link = again.after(link, why, tell).await?;
-            match self.open(link, tell).await {
-                Err(failure) if failure.may_pass() => why = failure,
+            *connection = again.after(connection, why, tell).await?;
+            match self.open(connection, tell).await {
+                Err(failure) if failure.is_transient() => why = failure,
                 result => return result,
             }
         }
     }
 
-    async fn open(&self, link: &Link, tell: impl Fn(&str)) -> Result<Box<dyn Far>, Failure> {
+    async fn open(
+        &self,
+        connection: &Connected,
+        tell: impl Fn(&str),
+    ) -> Result<Box<dyn Far>, Failure> {
         let heard = |line: &str| raw::tell(&[line]);
-        let far = told::open(
-            &link.session,
+        let far = service_end::open(
+            &connection.session,
             wire::PREFIX,
             self.service,
             &self.ending,
@@ -253,7 +260,7 @@ impl<'a> Seat<'a> {
         );
         self.says.store(false, Ordering::Relaxed);
         let far = far.await?;
-        *lock(&self.at) = Some(link.pausable());
+        *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
                 tell("the server has no consoles: the size of the window is not passed on");

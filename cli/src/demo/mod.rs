@@ -80,7 +80,7 @@ async fn one(
         Ok(done) => Ok(Row::new(kind, &peers.session, &done)),
         Err(failure) => Err(failure),
     };
-    peers.part().await;
+    peers.close().await;
     row
 }
 

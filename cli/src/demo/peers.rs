@@ -20,7 +20,7 @@ use cepa::transports::{self, Endpoint};
 use crate::args::{Service, Target};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
-use crate::node::{self, GOODBYE};
+use crate::reach::{self, GOODBYE};
 use crate::service::Services;
 
 /// The transports of the demo.
@@ -87,8 +87,8 @@ impl Peers {
         };
         let mut stream = transports::dial(&address).await?;
         let child = stream.take_child().map(Watched::quiet);
-        let config = config.tuned_to(&address);
-        match Session::over(stream, address.layers(), Side::Client, &config).await {
+        let config = config.for_endpoint(&address);
+        match Session::handshake(stream, address.layers(), Side::Client, &config).await {
             Ok(session) => Ok(Self {
                 session,
                 inner,
@@ -103,7 +103,7 @@ impl Peers {
     }
 
     /// Ends the session, then the server.
-    pub(super) async fn part(self) {
+    pub(super) async fn close(self) {
         self.session.close().await;
         if let Some(node) = self.server {
             node.shutdown(GOODBYE).await;
@@ -122,7 +122,7 @@ async fn listen(
     allowed: [PeerId; 2],
 ) -> Result<(Endpoint, Option<Node>), Failure> {
     let trust = Arc::new(Pinned::new(allowed));
-    let node = Node::new(node::config(identity, trust.clone()));
+    let node = Node::new(reach::config(identity, trust.clone()));
     let inner = TlsConfig::new(identity, trust)?;
     let services = Services::on(&node, inner, Forwarder::new(&node))?;
     for (name, target) in [(ECHO, Target::Echo), (LAYERS, Target::Demo)] {

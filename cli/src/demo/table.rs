@@ -48,7 +48,7 @@ impl Row {
             application: done.bytes,
             mux,
             tls,
-            wire: session.wire().bytes_in() + session.wire().bytes_out(),
+            wire: session.meter().bytes_in() + session.meter().bytes_out(),
             handshake_ms: session.handshake_time().as_secs_f64() * 1000.0,
             mib_per_s: mib(done.bytes) / done.took.as_secs_f64().max(1e-6),
             equal: done.equal,

@@ -49,7 +49,7 @@ const SECOND: u64 = 1000;
 #[derive(Debug, Default)]
 struct Seen {
     inside: Vec<Ticket>,
-    out: Vec<(Ticket, Turned)>,
+    out: Vec<(Ticket, Rejected)>,
 }
 
 impl Seen {
@@ -134,7 +134,7 @@ fn who_comes_for_the_first_time_takes_the_place_of_who_has_most() {
     engine.handle_timeout(at(500));
     let seen = Seen::of(&mut engine);
     assert_eq!(seen.inside, [late]);
-    assert_eq!(seen.out, [(oldest[0], Turned::Evicted)]);
+    assert_eq!(seen.out, [(oldest[0], Rejected::Evicted)]);
     // From another one with 8, and never from the host with 4.
     for host in 100..140 {
         gets_in(&mut engine, 10 * SECOND, far(host));
@@ -166,7 +166,7 @@ fn where_all_have_one_only_the_very_slow_give_theirs_up() {
     let seen = Seen::of(&mut engine);
     assert_eq!(
         (seen.inside, seen.out),
-        (vec![next], vec![(first, Turned::Evicted)])
+        (vec![next], vec![(first, Rejected::Evicted)])
     );
 }
 
@@ -226,9 +226,9 @@ fn a_queue_has_its_bound_and_the_source_with_most_in_it_gives_way() {
         assert_eq!(
             engine.enter(at(0), far(host)),
             Err(if host < 8 {
-                Turned::Source
+                Rejected::Source
             } else {
-                Turned::Full
+                Rejected::Full
             })
         );
     }
@@ -246,7 +246,7 @@ fn a_queue_has_its_bound_and_the_source_with_most_in_it_gives_way() {
     for _ in 0..256 {
         waits(&mut engine, 0, near());
     }
-    assert_eq!(engine.enter(at(0), near()), Err(Turned::Full));
+    assert_eq!(engine.enter(at(0), near()), Err(Rejected::Full));
     assert_eq!(engine.waiting, 255);
 }
 
@@ -262,7 +262,7 @@ fn patience_has_an_end() {
     let waited = Duration::from_secs(6);
     assert_eq!(
         Seen::of(&mut engine).out,
-        [(ticket, Turned::Waited { waited })]
+        [(ticket, Rejected::Waited { waited })]
     );
     assert_eq!(engine.poll_timeout(at(6100)), None);
     engine.leave(at(6100), ticket, far(999));
@@ -270,7 +270,7 @@ fn patience_has_an_end() {
 }
 
 /// One that gets in, and fails.
-fn fails(engine: &mut Engine, ms: u64, source: Source, how: Failing) {
+fn fails(engine: &mut Engine, ms: u64, source: Source, how: Failure) {
     let ticket = gets_in(engine, ms, source);
     engine.failed(at(ms), ticket, source, how);
     engine.leave(at(ms), ticket, source);
@@ -282,18 +282,18 @@ fn failures_in_a_row_shut_a_source_out_for_a_while() {
         let mut engine = Engine::new(Config::default());
         // Three refusals are tolerated.
         for _ in 0..4 {
-            fails(&mut engine, 0, source, Failing::Refused);
+            fails(&mut engine, 0, source, Failure::Refused);
         }
         let left = Duration::from_secs(5);
-        assert_eq!(engine.enter(at(0), source), Err(Turned::Penalty { left }));
+        assert_eq!(engine.enter(at(0), source), Err(Rejected::Penalty { left }));
         gets_in(&mut engine, 0, far(4));
         gets_in(&mut engine, 0, relay(4));
         // A silent one counts twice.
-        fails(&mut engine, 5 * SECOND, source, Failing::TimedOut);
+        fails(&mut engine, 5 * SECOND, source, Failure::TimedOut);
         let left = Duration::from_secs(10);
         assert_eq!(
             engine.enter(at(5 * SECOND), source),
-            Err(Turned::Penalty { left })
+            Err(Rejected::Penalty { left })
         );
         // Who proves to be welcome is forgiven.
         engine.let_in(at(5 * SECOND), source);
@@ -312,7 +312,7 @@ fn who_was_evicted_has_not_failed() {
         let new = gets_in(&mut engine, 0, far(1));
         let newcomer = gets_in(&mut engine, SECOND, far(2));
         // As a caller may say before it knows.
-        engine.failed(at(SECOND), old, far(1), Failing::Refused);
+        engine.failed(at(SECOND), old, far(1), Failure::Refused);
         for (ticket, source) in [(old, far(1)), (new, far(1)), (newcomer, far(2))] {
             engine.leave(at(SECOND), ticket, source);
         }
@@ -328,8 +328,8 @@ fn a_penalty_has_an_end_and_this_machine_has_none() {
         gets_in(&mut engine, 0, near()),
     );
     for _ in 0..10_000 {
-        engine.failed(at(0), away, far(1), Failing::TimedOut);
-        engine.failed(at(0), here, near(), Failing::TimedOut);
+        engine.failed(at(0), away, far(1), Failure::TimedOut);
+        engine.failed(at(0), here, near(), Failure::TimedOut);
     }
     assert_eq!(engine.penalty(at(0), far(1)), engine.config.most);
     gets_in(&mut engine, 600 * SECOND, far(1));
@@ -361,7 +361,7 @@ fn a_probe_is_no_failure_and_worth_a_line_a_minute() {
 /// Behind one address are a load balancer's probe, somebody who tries keys, and somebody honest.
 #[test]
 fn a_source_whose_peers_succeed_is_never_turned_away() {
-    for failing in [None, Some(Failing::Refused), Some(Failing::TimedOut)] {
+    for failing in [None, Some(Failure::Refused), Some(Failure::TimedOut)] {
         let mut engine = Engine::new(Config::default());
         for second in 0..7200 {
             let now = second * SECOND;
@@ -410,11 +410,11 @@ fn what_is_remembered_is_bounded_and_keeps_the_worst() {
     let mut engine = Engine::new(Config::default());
     let worst = gets_in(&mut engine, 0, far(0));
     for _ in 0..50 {
-        engine.failed(at(0), worst, far(0), Failing::TimedOut);
+        engine.failed(at(0), worst, far(0), Failure::TimedOut);
     }
     engine.leave(at(0), worst, far(0));
     for i in 1..5000 {
-        fails(&mut engine, 0, far(i), Failing::Refused);
+        fails(&mut engine, 0, far(i), Failure::Refused);
         engine.let_in(at(u64::from(i)), relay(1));
         engine.let_in(at(u64::from(i)), far(i + 10_000));
         let probe = gets_in(&mut engine, 0, far(i + 20_000));
@@ -431,7 +431,7 @@ fn what_is_remembered_is_bounded_and_keeps_the_worst() {
     assert!(engine.enter(at(0), far(0)).is_err());
     assert!(engine.is_proven(at(5000), relay(1)), "the last are kept");
     // Those that are over make room.
-    fails(&mut engine, 400 * SECOND, far(9999), Failing::Refused);
+    fails(&mut engine, 400 * SECOND, far(9999), Failure::Refused);
     assert_eq!(engine.penalties.len(), 2);
 }
 
@@ -491,7 +491,7 @@ proptest! {
                     engine.leave(at(ms), ticket, source);
                 }
                 Deed::Fail(i, late) => if let Some(i) = picked(i) {
-                    let how = if late { Failing::TimedOut } else { Failing::Refused };
+                    let how = if late { Failure::TimedOut } else { Failure::Refused };
                     engine.failed(at(ms), known[i].0, known[i].1, how);
                 }
                 Deed::Probe(i) => if let Some(i) = picked(i) {
@@ -519,7 +519,7 @@ proptest! {
                         prop_assert!(!known[i].2, "in twice");
                         known[i].2 = true;
                     }
-                    Event::Out(Turned::Evicted) => {
+                    Event::Out(Rejected::Evicted) => {
                         prop_assert!(known[i].2);
                         known.swap_remove(i);
                     }
@@ -569,11 +569,11 @@ fn who_fails_by_a_relay_has_a_penalty_of_its_own() {
     let [bad, good] = two_by(1);
     for _ in 0..4 {
         let ticket = gets_in(&mut engine, 0, bad);
-        engine.failed(at(0), ticket, bad, Failing::Refused);
+        engine.failed(at(0), ticket, bad, Failure::Refused);
         engine.leave(at(0), ticket, bad);
     }
     let refused = engine.enter(at(0), bad).unwrap_err();
-    assert!(matches!(refused, Turned::Penalty { .. }), "{refused}");
+    assert!(matches!(refused, Rejected::Penalty { .. }), "{refused}");
     let ticket = gets_in(&mut engine, 0, good);
     engine.let_in(at(0), good);
     engine.leave(at(0), ticket, good);
@@ -588,7 +588,7 @@ fn a_relay_that_invents_names_is_shut_out_in_the_end() {
     for says in (0..20).flat_map(|_| 0..=255) {
         let source = by(1, says);
         if let Ok(ticket) = engine.enter(at(0), source) {
-            engine.failed(at(0), ticket, source, Failing::Refused);
+            engine.failed(at(0), ticket, source, Failure::Refused);
             engine.leave(at(0), ticket, source);
             failed += 1;
         }
@@ -612,7 +612,7 @@ fn a_part_of_a_relay_that_has_more_gives_up_a_place_for_one_that_has_none() {
     engine.handle_timeout(at(500));
     let seen = Seen::of(&mut engine);
     assert_eq!(seen.inside, [next]);
-    assert_eq!(seen.out, [(first, Turned::Evicted)]);
+    assert_eq!(seen.out, [(first, Rejected::Evicted)]);
     // It is the relay's own affair.
     gets_in(&mut engine, 501, far(1));
 }
@@ -628,8 +628,8 @@ fn a_part_of_a_relay_that_fills_the_queue_loses_its_last() {
     for _ in 0..32 {
         last = Some(waits(&mut engine, 1, many));
     }
-    assert_eq!(engine.enter(at(2), many), Err(Turned::Source));
+    assert_eq!(engine.enter(at(2), many), Err(Rejected::Source));
     engine.enter(at(2), few).unwrap();
     let seen = Seen::of(&mut engine);
-    assert_eq!(seen.out, [(last.unwrap(), Turned::Source)]);
+    assert_eq!(seen.out, [(last.unwrap(), Rejected::Source)]);
 }

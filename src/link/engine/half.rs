@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::super::frame::{Frame, Handed};
-use super::super::turn::{GAP_BYTES, Handing, Turn};
+use super::super::half_duplex::{GAP_BYTES, HalfDuplex, Handing};
 use super::{DOUBT, Engine, FIFO, KEEPALIVE, LINGER, PAUSE};
 
 impl Engine {
@@ -29,7 +29,7 @@ impl Engine {
             if let Some(turn) = &mut self.turn {
                 turn.said(now, len);
             }
-        } else if let Some(handing) = self.turn.as_mut().map(Turn::hand_over) {
+        } else if let Some(handing) = self.turn.as_mut().map(HalfDuplex::hand_over) {
             self.hand_over(now, handing, out);
         }
     }
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     fn has_turn(&self) -> bool {
-        self.turn.as_ref().is_some_and(Turn::is_ours)
+        self.turn.as_ref().is_some_and(HalfDuplex::is_ours)
     }
 
     /// There is data, and it fits in our turn.
@@ -96,7 +96,7 @@ impl Engine {
             }
             self.opening.probe();
             if let Some(open) = self.opening.poll(now, self.line.time_of(0), false) {
-                self.emit(now, &Frame::Open(open), out);
+                self.emit(now, &Frame::Hello(open), out);
             }
         } else if let Some(handing) = self.turn.as_mut().map(|turn| turn.take(now)) {
             self.hand_over(now, handing, out);

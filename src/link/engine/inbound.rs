@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::codec::{Escapes, Seal};
+use super::super::codec::{Escapes, FrameCheck};
 use super::super::error::LinkError;
-use super::super::frame::{Ack, Frame, Open, VERSION, ranges_max};
+use super::super::frame::{Ack, Frame, Hello, VERSION, ranges_max};
+use super::super::half_duplex::HalfDuplex;
 use super::super::line::{Mark, OPEN};
 use super::super::opening::Verdict;
 use super::super::send::Fate;
-use super::super::turn::Turn;
 use super::{Engine, PONGS, mtu_of};
 
 impl Engine {
     /// A candidate without its escapes. Says whether it was a valid frame.
     pub(super) fn handle_body(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
-        if let Some(body) = Seal::opening().check(body)
-            && Open::is_one(body)
+        if let Some(body) = FrameCheck::opening().check(body)
+            && Hello::is_one(body)
         {
             self.stats.received += 1;
             return self.handle_opening(now, body, wire_len);
@@ -44,7 +44,7 @@ impl Engine {
             turn.hears(now, took, matches!(frame, Frame::Data { .. }));
         }
         match frame {
-            Frame::Open(_) => {}
+            Frame::Hello(_) => {}
             Frame::Turn(handed) => self.handle_turn(now, &handed),
             Frame::Data {
                 offset,
@@ -79,8 +79,8 @@ impl Engine {
 
     fn handle_opening(&mut self, now: Instant, body: &[u8], wire_len: usize) -> bool {
         let place = self.place();
-        let Some(Frame::Open(open)) = Frame::parse(body, place) else {
-            if let Some(theirs) = Open::version(body).filter(|theirs| *theirs != VERSION)
+        let Some(Frame::Hello(open)) = Frame::parse(body, place) else {
+            if let Some(theirs) = Hello::version(body).filter(|theirs| *theirs != VERSION)
                 && !self.opening.is_established()
             {
                 self.fail(LinkError::Version {
@@ -110,10 +110,12 @@ impl Engine {
         } else {
             self.heard_at = now;
             // Frames of the other end may come before it is sure that we know it.
-            self.seals = self
-                .opening
-                .nonces()
-                .map(|(ours, theirs)| (Seal::epoch(ours, theirs), Seal::epoch(theirs, ours)));
+            self.seals = self.opening.nonces().map(|(ours, theirs)| {
+                (
+                    FrameCheck::epoch(ours, theirs),
+                    FrameCheck::epoch(theirs, ours),
+                )
+            });
         }
         true
     }
@@ -141,10 +143,10 @@ impl Engine {
             self.line.opened(took, wire_len);
             reply = took.saturating_sub(self.line.time_of(OPEN + wire_len));
         }
-        let half = |open: &Open| open.half;
+        let half = |open: &Hello| open.half;
         if self.opening.is_half() || self.opening.theirs().as_ref().is_some_and(half) {
             let seed = self.opening.nonces().map_or(0, |(ours, _)| ours);
-            self.turn = Some(Turn::new(now, first, self.client, reply, seed));
+            self.turn = Some(HalfDuplex::new(now, first, self.client, reply, seed));
             self.line.take_turns();
         }
     }

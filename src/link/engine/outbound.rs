@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::codec::{Escapes, SUM_LEN, Seal, cost, encode};
+use super::super::codec::{Escapes, FrameCheck, SUM_LEN, cost, encode};
 use super::super::frame::{Ack, Frame, Place, Width, ranges_max};
 use super::super::line::{Mark, OPEN};
 use super::{CLOSED, DOUBT, EAGER, Engine, FIFO, KEEPALIVE, PAUSE, PINGS, Ping, RETRY, SHORT};
@@ -21,7 +21,7 @@ impl Engine {
             .opening
             .poll(now, self.line.time_of(OPEN), self.amid_until() > now)
         {
-            self.emit(now, &Frame::Open(open), out);
+            self.emit(now, &Frame::Hello(open), out);
         }
         // Where frames have a limit, each is written by itself: a modem makes packets of writes.
         let apart = self.mtu.is_some();
@@ -197,7 +197,7 @@ impl Engine {
             if self.mtu.is_none()
                 && let Some(open) = self.opening.poll(now, Duration::ZERO, false)
             {
-                self.emit(now, &Frame::Open(open), out);
+                self.emit(now, &Frame::Hello(open), out);
             }
         }
         self.spread = RETRY / 2 * self.random.next() / 256;
@@ -242,9 +242,9 @@ impl Engine {
         let lead = out.is_empty() && (self.mtu.is_some() || self.line.is_idle(now));
         self.body.clear();
         frame.emit(self.place(), &mut self.body);
-        let opening = Seal::opening();
+        let opening = FrameCheck::opening();
         let (seal, escapes) = match (frame, &self.seals) {
-            (Frame::Open(_), _) | (_, None) => (&opening, Escapes::Control),
+            (Frame::Hello(_), _) | (_, None) => (&opening, Escapes::Control),
             (_, Some((ours, _))) => (ours, self.escapes),
         };
         encode(&self.body, seal, escapes, lead, out);

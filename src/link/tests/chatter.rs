@@ -3,8 +3,8 @@
 use cepa_transports::testkit::Rng;
 use proptest::prelude::*;
 
-use super::super::codec::{Escapes, Seal, encode};
-use super::super::frame::{Frame, Open, Place, Width};
+use super::super::codec::{Escapes, FrameCheck, encode};
+use super::super::frame::{Frame, Hello, Place, Width};
 use super::*;
 
 const RATE: f64 = 11_520.0;
@@ -128,7 +128,7 @@ fn frame(index: usize) -> Vec<u8> {
     let mut wire = Vec::new();
     encode(
         &body,
-        &Seal::epoch(THEIRS, OURS),
+        &FrameCheck::epoch(THEIRS, OURS),
         Escapes::Least,
         false,
         &mut wire,
@@ -139,7 +139,7 @@ fn frame(index: usize) -> Vec<u8> {
 /// An end that is in an epoch with the other one.
 fn connected(now: Instant) -> Engine {
     let mut engine = Engine::new(Side::Server, &known(RATE), OURS, now);
-    let open = Open {
+    let open = Hello {
         busy: false,
         unsure: false,
         half: false,
@@ -157,8 +157,14 @@ fn connected(now: Instant) -> Engine {
         send_base: 0,
         send_width: Width::of_window(15),
     };
-    Frame::Open(open).emit(place, &mut body);
-    encode(&body, &Seal::opening(), Escapes::Control, true, &mut wire);
+    Frame::Hello(open).emit(place, &mut body);
+    encode(
+        &body,
+        &FrameCheck::opening(),
+        Escapes::Control,
+        true,
+        &mut wire,
+    );
     engine.handle_input(now, &wire);
     assert_eq!(engine.stats().received, 1);
     engine

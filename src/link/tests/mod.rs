@@ -9,10 +9,10 @@ mod chatter;
 mod disturbed;
 mod goodput;
 mod half;
+mod line_settings;
 mod restarts;
 mod seeds;
 mod table;
-mod told;
 mod vectors;
 
 use std::time::{Duration, Instant};

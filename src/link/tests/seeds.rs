@@ -5,7 +5,7 @@
 use cepa_transports::endpoint::Duplex;
 use cepa_transports::testkit::Rng;
 
-use super::super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
+use super::super::codec::{Decoder, Escapes, FrameCheck, Piece, encode, unescape};
 use super::*;
 
 pub(super) fn from_environment(name: &str, usual: u64) -> u64 {
@@ -184,7 +184,7 @@ fn damage(rng: &mut Rng, body: &[u8], wire: &mut Vec<u8>) -> bool {
         // Of another epoch, and so another frame even if its bytes are the same.
         _ => {
             wire.clear();
-            let seal = Seal::epoch(rng.next_u64(), rng.next_u64());
+            let seal = FrameCheck::epoch(rng.next_u64(), rng.next_u64());
             encode(body, &seal, Escapes::Least, true, wire);
             return true;
         }
@@ -196,7 +196,7 @@ fn damage(rng: &mut Rng, body: &[u8], wire: &mut Vec<u8>) -> bool {
 #[test]
 fn no_damaged_frame_is_taken_for_another() {
     let mut rng = Rng::new(from_environment("CEPA_SEED", 1));
-    let seal = Seal::epoch(rng.next_u64(), rng.next_u64());
+    let seal = FrameCheck::epoch(rng.next_u64(), rng.next_u64());
     let (mut body, mut wire, mut again) = (Vec::new(), Vec::new(), Vec::new());
     let frames = from_environment("CEPA_FRAMES", 100_000);
     let mut accepted = 0;

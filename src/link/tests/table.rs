@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use cepa_transports::endpoint::Duplex;
 
-use super::super::codec::{Decoder, Escapes, Piece, Seal, encode, unescape};
+use super::super::codec::{Decoder, Escapes, FrameCheck, Piece, encode, unescape};
 use super::super::error::LinkError;
-use super::super::frame::{Ack, Frame, Handed, Open, Place, Width};
+use super::super::frame::{Ack, Frame, Handed, Hello, Place, Width};
 use super::*;
 
 const OURS: u64 = 1;
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    fn hears(&mut self, frame: &Frame<'_>, seal: &Seal) {
+    fn hears(&mut self, frame: &Frame<'_>, seal: &FrameCheck) {
         let (mut body, mut wire) = (Vec::new(), Vec::new());
         frame.emit(Self::place(), &mut body);
         encode(&body, seal, Escapes::Control, true, &mut wire);
@@ -77,11 +77,11 @@ impl Row {
     }
 
     fn peer(&mut self, frame: &Frame<'_>) {
-        self.hears(frame, &Seal::epoch(PEER, OURS));
+        self.hears(frame, &FrameCheck::epoch(PEER, OURS));
     }
 
     fn open(&mut self, nonce: u64, echo: u64, unsure: bool) {
-        let open = Open {
+        let open = Hello {
             busy: false,
             unsure,
             half: self.half,
@@ -92,7 +92,7 @@ impl Row {
             echo,
             mtu: 0,
         };
-        self.hears(&Frame::Open(open), &Seal::opening());
+        self.hears(&Frame::Hello(open), &FrameCheck::opening());
     }
 
     fn data(&mut self, offset: u64, payload: &[u8], fin: bool) {
@@ -132,10 +132,10 @@ impl Row {
         let mut rest = &wire[..];
         while let Some(Piece::Candidate(raw)) = decoder.next(&mut rest) {
             let body = unescape(&raw, Escapes::Least).unwrap();
-            let seals = [Seal::opening(), Seal::epoch(OURS, PEER)];
+            let seals = [FrameCheck::opening(), FrameCheck::epoch(OURS, PEER)];
             let body = seals.iter().find_map(|seal| seal.check(&body)).unwrap();
             words.push(match Frame::parse(body, Self::place()).unwrap() {
-                Frame::Open(open) => format!(
+                Frame::Hello(open) => format!(
                     "OPEN{}{} to {}",
                     if open.busy { " busy" } else { "" },
                     if open.unsure { " unsure" } else { "" },
@@ -342,10 +342,10 @@ const EVENTS: [(&str, Event); 34] = [
     ("TURN that answers none", |row| row.turn(0, 0)),
     ("TURN that answers the first", |row| row.turn(1, 0)),
     ("a frame of another epoch", |row| {
-        row.hears(&Frame::Reset, &Seal::epoch(STRANGER, OURS));
+        row.hears(&Frame::Reset, &FrameCheck::epoch(STRANGER, OURS));
     }),
     ("a frame of ours, reflected", |row| {
-        row.hears(&Frame::Reset, &Seal::epoch(OURS, PEER));
+        row.hears(&Frame::Reset, &FrameCheck::epoch(OURS, PEER));
     }),
     ("a line of text", |row| {
         row.engine.handle_input(row.now, b"login: ");

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::super::codec::{Decoder, Escapes, FLAG, Piece, Seal, encode, unescape};
-use super::super::frame::{Ack, Frame, Handed, Open, Place, Width};
+use super::super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, encode, unescape};
+use super::super::frame::{Ack, Frame, Handed, Hello, Place, Width};
 
 const CLIENT: u64 = 0x0102_0304_0506_0708;
 const SERVER: u64 = 0x1112_1314_1516_1718;
@@ -20,11 +20,11 @@ fn place() -> Place {
 }
 
 fn open(nonce: u64, echo: u64) -> Frame<'static> {
-    Frame::Open(opening(nonce, echo))
+    Frame::Hello(opening(nonce, echo))
 }
 
-fn opening(nonce: u64, echo: u64) -> Open {
-    Open {
+fn opening(nonce: u64, echo: u64) -> Hello {
+    Hello {
         busy: false,
         unsure: true,
         half: false,
@@ -108,7 +108,7 @@ fn rows() -> Vec<(&'static str, u64, Frame<'static>)> {
         (
             "OPEN of the client, unsure, half duplex, frames of at most 240 bytes",
             CLIENT,
-            Frame::Open(Open {
+            Frame::Hello(Hello {
                 half: true,
                 mtu: 240,
                 ..opening(CLIENT, 0)
@@ -117,11 +117,11 @@ fn rows() -> Vec<(&'static str, u64, Frame<'static>)> {
     ]
 }
 
-fn seal(frame: &Frame<'_>, sender: u64) -> (Seal, Escapes) {
+fn seal(frame: &Frame<'_>, sender: u64) -> (FrameCheck, Escapes) {
     match frame {
-        Frame::Open(_) => (Seal::opening(), Escapes::Control),
+        Frame::Hello(_) => (FrameCheck::opening(), Escapes::Control),
         _ => (
-            Seal::epoch(sender, CLIENT ^ SERVER ^ sender),
+            FrameCheck::epoch(sender, CLIENT ^ SERVER ^ sender),
             Escapes::Least,
         ),
     }

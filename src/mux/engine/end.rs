@@ -104,7 +104,7 @@ impl Engine {
         }
         // After an error of the wire nothing can be sent.
         self.go_away_owed &= matches!(error, MuxError::GaveUp { .. } | MuxError::Closed);
-        self.record.push_last(Event::Ended {
+        self.event_log.push_last(Event::Ended {
             reason: error.clone(),
         });
         self.notices.event = true;

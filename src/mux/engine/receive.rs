@@ -12,7 +12,7 @@ use super::super::error::{MuxError, StreamError, Violation};
 use super::super::event::{Event as Told, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
 use super::super::moment::Moment;
-use super::super::state::{Event, Greeting, Halves, State};
+use super::super::state::{Event, Halves, Handshake, State};
 use super::super::store::Key;
 use super::super::stream_entry::{Entry, Rst};
 use super::Engine;
@@ -375,7 +375,8 @@ fn failure(entry: &Entry, before: State, code: u32) -> StreamError {
         _ if code == CLOSED => StreamError::SessionClosedByPeer,
         Some(reason)
             if unused
-                && (reason == Refusal::Application || before.greeting == Greeting::AckAwaited) =>
+                && (reason == Refusal::Application
+                    || before.handshake == Handshake::AckAwaited) =>
         {
             StreamError::RefusedByPeer { reason }
         }

@@ -6,25 +6,25 @@
 
 use std::time::Instant;
 
-use super::super::batch::{BATCH_MAX, Batch, RECORD};
+use super::super::batch::{BATCH_MAX, Batch, TLS_RECORD};
 use super::super::code::GoAwayCode;
 use super::super::error::StreamError;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
 use super::super::scheduler::{Lane, Turn, URGENT_MAX};
-use super::super::state::{Event, Greeting};
+use super::super::state::{Event, Handshake};
 use super::super::store::Key;
 use super::super::stream_entry::Rst;
 use super::Engine;
 
 /// Usual largest body: with its header it fills a TLS record.
-const FRAME_BODY: usize = RECORD - HEADER_LEN;
+const FRAME_BODY: usize = TLS_RECORD - HEADER_LEN;
 
 /// Largest body when the peer seems not to read. tokio-yamux keeps no more than eight unread frames
 /// a stream and then stops its whole session; no peer minds a frame of 64 KiB.
-const UNREAD_FRAME_BODY: usize = 4 * RECORD - HEADER_LEN;
+const UNREAD_FRAME_BODY: usize = 4 * TLS_RECORD - HEADER_LEN;
 
 /// No body is longer: rust-yamux refuses frames of more than 1 MiB, and 64 KiB is enough.
-const FRAME_BODY_MAX: usize = 4 * RECORD;
+const FRAME_BODY_MAX: usize = 4 * TLS_RECORD;
 
 /// What is on the way without new credit when larger frames begin.
 const UNREAD: u32 = 64 << 10;
@@ -108,12 +108,12 @@ impl Engine {
     /// Fills the batch from the lanes, as far as pacing lets it. Says whether bulk is in it.
     fn transmit_streams(&mut self, now: Instant, batch: &mut Batch) -> bool {
         let mut bulk = false;
-        let record = self.pacer.record();
+        let record = self.pacer.write_size();
         self.scheduler.set_frame(record);
         let most = self.pacer.batch();
         while batch.has_room() && batch.filled() < most {
             // On a slow path what is small goes alone: it has arrived when its record has.
-            let alone = record < RECORD && !batch.is_empty();
+            let alone = record < TLS_RECORD && !batch.is_empty();
             let last = if self.scheduler.has_urgent() && !self.pacer.may_send_small(now) {
                 Lane::Control
             } else if self.scheduler.has_bulk()
@@ -155,7 +155,7 @@ impl Engine {
         entry.active_at = moment;
         let id = entry.id;
         if entry.rst == Rst::Owed {
-            let unanswered = entry.state.greeting == Greeting::AckAwaited;
+            let unanswered = entry.state.handshake == Handshake::AckAwaited;
             if unanswered && self.retreats.take(now).is_none() {
                 entry.rst = Rst::Held;
                 self.retreating.push_back(key);
@@ -229,7 +229,7 @@ impl Engine {
         let Some(entry) = self.store.get_mut(key) else {
             return;
         };
-        let (flags, event) = if entry.state.greeting == Greeting::SynOwed {
+        let (flags, event) = if entry.state.handshake == Handshake::SynOwed {
             (Flags::SYN, Event::SynSent)
         } else {
             (Flags::ACK, Event::AckSent)
@@ -245,7 +245,7 @@ impl Engine {
             .take(self.config.receive_window - INITIAL_WINDOW);
         entry.recv_window.enlarge(extra);
         let id = entry.id;
-        let fits = self.pacer.record() >= RECORD || entry.send.len() <= URGENT_MAX;
+        let fits = self.pacer.write_size() >= TLS_RECORD || entry.send.len() <= URGENT_MAX;
         if extra == 0 && fits && entry.can_send_data() {
             self.push_data(key, flags, FRAME_BODY, batch);
         } else {
@@ -279,8 +279,8 @@ impl Engine {
             };
             entry.active_at = moment;
             let unread = entry.send_window.since_credit() >= UNREAD;
-            let record = self.pacer.record();
-            let most = if record < RECORD {
+            let record = self.pacer.write_size();
+            let most = if record < TLS_RECORD {
                 record - HEADER_LEN
             } else {
                 room_for_body(batch, unread)
@@ -360,10 +360,10 @@ impl Engine {
 
 /// How long the body of the next frame may be: so that it ends with a TLS record and the batch.
 fn room_for_body(batch: &Batch, unread: bool) -> usize {
-    let whole_records = if unread { 3 * RECORD } else { 0 };
+    let whole_records = if unread { 3 * TLS_RECORD } else { 0 };
     let mut record_left = batch.record_left() + whole_records;
     if record_left < HEADER_LEN + CUT_MIN {
-        record_left += RECORD;
+        record_left += TLS_RECORD;
     }
     let most = if unread {
         UNREAD_FRAME_BODY

@@ -32,7 +32,7 @@ impl Pacer {
         self.let_go();
         let round_trip = seconds(mark.at, now);
         if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
-            self.greeting = Some((round_trip, mark.size));
+            self.handshake = Some((round_trip, mark.size));
             self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
@@ -81,7 +81,7 @@ impl Pacer {
     /// The first full record is back. If it took hardly longer than something small before it, the path is
     /// fast, and if it is far as well, much more fits into it than was dared at first.
     fn leap(&mut self, mark: &Mark, round_trip: f64) {
-        let Some((small, size)) = self.greeting.take() else {
+        let Some((small, size)) = self.handshake.take() else {
             return;
         };
         let (longer, more) = (round_trip - small, mark.size - size);
@@ -198,7 +198,7 @@ impl Pacer {
         }
         let least = self.ahead.drain(..).fold(f64::MAX, f64::min);
         self.delivered -= least;
-        let tolerated = self.rate * self.slack() + 4.0 * self.record() as f64;
+        let tolerated = self.rate * self.slack() + 4.0 * self.write_size() as f64;
         if least > tolerated && self.latest > 0.0 && self.latest < self.rate {
             // By half at most: late answers look the same.
             self.rate = self.latest.max(self.rate / 2.0);

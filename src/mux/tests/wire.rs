@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cepa_transports::Side;
 
-use super::super::batch::{Batch, RECORD};
+use super::super::batch::{Batch, TLS_RECORD};
 use super::super::config::Config;
 use super::super::frame::{Decoder, Flags, Frame, HEADER_LEN, INITIAL_WINDOW, Item};
 use super::super::priority::Priority;
@@ -84,7 +84,7 @@ fn frames_fill_tls_records_and_never_exceed_what_peers_take() {
     one.write(key, 1 << 20);
     let mut batch = Batch::default();
     one.engine.poll_transmit(one.now, &mut batch);
-    assert_eq!(batch.filled(), 4 * RECORD, "four full records a write");
+    assert_eq!(batch.filled(), 4 * TLS_RECORD, "four full records a write");
     bytes_of(&mut batch);
     let lens: Vec<usize> = one
         .take()
@@ -97,10 +97,10 @@ fn frames_fill_tls_records_and_never_exceed_what_peers_take() {
     // The peer has read nothing, as far as one can know: few large frames instead of many.
     assert!(
         lens.iter()
-            .all(|len| len % RECORD == 0 || *len < 4 * RECORD),
+            .all(|len| len % TLS_RECORD == 0 || *len < 4 * TLS_RECORD),
         "{lens:?}"
     );
-    assert!(lens.iter().all(|len| *len <= 4 * RECORD), "{lens:?}");
+    assert!(lens.iter().all(|len| *len <= 4 * TLS_RECORD), "{lens:?}");
     assert!(lens.len() <= 17, "{lens:?}");
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::identity::PeerId;
 use crate::node::PeerAddr;
-use crate::protocols::fair::{Payer, Pool, Standing};
+use crate::protocols::fair::{Payer, Pool, Rank};
 
 use super::clock::{Moment, Reading, Time};
 use super::flaw::Flaw;
@@ -79,7 +79,7 @@ enum Room {
 #[derive(Clone, Debug)]
 struct Charge {
     room: Room,
-    standing: Standing,
+    rank: Rank,
     path: Vec<Account>,
 }
 
@@ -311,14 +311,14 @@ impl Book {
         }
         let now = self.time.at(reading).now.as_secs();
         if by_owner || index == 0 {
-            let (standing, account) = if by_owner {
-                (Standing::Owner, by.id)
+            let (rank, account) = if by_owner {
+                (Rank::Owner, by.id)
             } else {
-                (payer.standing, payer.account)
+                (payer.rank, payer.account)
             };
             let charge = Charge {
                 room: Room::Revoked,
-                standing,
+                rank,
                 path: vec![Account::Peer(account)],
             };
             if !self.take(&charge, now) {
@@ -391,7 +391,7 @@ impl Book {
         }
         let charge = Charge {
             room: Room::Below,
-            standing: payer.standing,
+            rank: payer.rank,
             path: vec![Account::Peer(payer.account), Account::Note(step.name)],
         };
         if !self.take(&charge, now) {
@@ -498,7 +498,7 @@ impl Book {
     }
 
     fn take(&mut self, charge: &Charge, now: u64) -> bool {
-        if self.room(charge.room).take(charge.standing, &charge.path) {
+        if self.room(charge.room).take(charge.rank, &charge.path) {
             return true;
         }
         // Once a second at most, since it looks at all of them.
@@ -507,12 +507,11 @@ impl Book {
         }
         self.tidied = now;
         self.tidy(now);
-        self.room(charge.room).take(charge.standing, &charge.path)
+        self.room(charge.room).take(charge.rank, &charge.path)
     }
 
     fn give_back(&mut self, charge: &Charge) {
-        self.room(charge.room)
-            .give_back(charge.standing, &charge.path);
+        self.room(charge.room).give_back(charge.rank, &charge.path);
     }
 
     /// Forgets what is refused without being remembered: what has expired, and what was made from something that is dead.
@@ -543,7 +542,7 @@ fn charge_of(introduction: &Introduction, steps: &[Step], at: usize, payer: Paye
     let path = path.take(MAX_PATH).collect();
     Charge {
         room: if is_root { Room::Uses } else { Room::Below },
-        standing: payer.standing,
+        rank: payer.rank,
         path,
     }
 }

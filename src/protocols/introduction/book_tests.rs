@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::identity::{Identity, KeyKind, PeerId, UnixTime};
 use crate::node::PeerAddr;
-use crate::protocols::fair::{Payer, Standing};
+use crate::protocols::fair::{Payer, Rank};
 
 use super::book::{Book, Limits};
 use super::clock::Reading;
@@ -91,17 +91,17 @@ fn small() -> Book {
 }
 
 /// The first issuer, as what it is let in.
-fn payer(it: &Introduction, standing: Standing) -> Payer {
+fn payer(it: &Introduction, rank: Rank) -> Payer {
     let account = it.issuers()[0];
-    Payer { standing, account }
+    Payer { rank, account }
 }
 
 fn admit(book: &mut Book, it: &Introduction, who: &Party) -> Result<(), Flaw> {
-    book.admit(it, who, payer(it, Standing::Named), reading(NOW))
+    book.admit(it, who, payer(it, Rank::Named), reading(NOW))
 }
 
 fn revoke(book: &mut Book, it: &Introduction, by: &Party) -> Result<(), Flaw> {
-    book.revoke(it, by, payer(it, Standing::Named), reading(NOW))
+    book.revoke(it, by, payer(it, Rank::Named), reading(NOW))
 }
 
 #[test]
@@ -115,12 +115,7 @@ fn one_issuer_cannot_fill_the_book_and_what_expires_makes_room() {
     let more = one(&greedy, long());
     assert_eq!(admit(&mut book, &more, &party(1)), Err(Flaw::Full));
     admit(&mut book, &one(&other, long()), &party(1)).unwrap();
-    let later = book.admit(
-        &more,
-        &party(1),
-        payer(&more, Standing::Named),
-        reading(301),
-    );
+    let later = book.admit(&more, &party(1), payer(&more, Rank::Named), reading(301));
     assert_eq!(later, Ok(()));
     assert_eq!(book.len(), 2);
 }
@@ -134,7 +129,7 @@ fn what_needs_no_memory_takes_none() {
         admit(&mut book, &it, &party(1)).unwrap();
     }
     assert_eq!(book.len(), 0);
-    let late = book.admit(&it, &party(1), payer(&it, Standing::Named), reading(1001));
+    let late = book.admit(&it, &party(1), payer(&it, Rank::Named), reading(1001));
     assert_eq!(late, Err(Flaw::Expired));
 }
 
@@ -182,7 +177,7 @@ fn who_has_one_use_can_not_fill_its_issuers_room() {
         .admit(
             &one(&root, long()),
             &party(1),
-            payer(&one(&root, long()), Standing::Named),
+            payer(&one(&root, long()), Rank::Named),
             later(),
         )
         .is_ok()
@@ -233,7 +228,7 @@ fn a_revocation_by_who_has_passed_on_is_never_refused() {
 
 #[test]
 fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
-    for standing in [Standing::Stranger, Standing::Named] {
+    for rank in [Rank::Stranger, Rank::Named] {
         let mut book = small();
         let attackers: Vec<Identity> = (0..16).map(|_| key()).collect();
         // Uses and revocations, in turn, until none of them gets more.
@@ -241,10 +236,9 @@ fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
         for _ in 0..40 {
             for (attacker, full) in attackers.iter().zip(&mut full) {
                 let used = one(attacker, long());
-                let used = book.admit(&used, &party(1), payer(&used, standing), reading(NOW));
+                let used = book.admit(&used, &party(1), payer(&used, rank), reading(NOW));
                 let taken = one(attacker, long());
-                let taken =
-                    book.revoke(&taken, &of(attacker), payer(&taken, standing), reading(NOW));
+                let taken = book.revoke(&taken, &of(attacker), payer(&taken, rank), reading(NOW));
                 *full += usize::from(used.is_err()) + usize::from(taken.is_err());
             }
         }
@@ -255,10 +249,10 @@ fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
         let honest = key();
         for _ in 0..2 {
             let used = one(&honest, long());
-            let used = book.admit(&used, &party(1), payer(&used, standing), reading(NOW));
+            let used = book.admit(&used, &party(1), payer(&used, rank), reading(NOW));
             assert_eq!(used, Ok(()));
             let taken = one(&honest, long());
-            let taken = book.revoke(&taken, &of(&honest), payer(&taken, standing), reading(NOW));
+            let taken = book.revoke(&taken, &of(&honest), payer(&taken, rank), reading(NOW));
             assert_eq!(taken, Ok(()));
         }
         // The owner takes back whatever leads to it, and introduces by itself.
@@ -267,12 +261,12 @@ fn sixteen_issuers_leave_room_for_the_next_one_and_for_the_owner() {
             let taken = book.revoke(
                 &theirs,
                 &party(99),
-                payer(&theirs, Standing::Named),
+                payer(&theirs, Rank::Named),
                 reading(NOW),
             );
             assert_eq!(taken, Ok(()), "{number}");
             let own = one(&honest, long());
-            let used = book.admit(&own, &party(1), payer(&own, Standing::Owner), reading(NOW));
+            let used = book.admit(&own, &party(1), payer(&own, Rank::Owner), reading(NOW));
             assert_eq!(used, Ok(()), "{number}");
         }
     }
@@ -293,7 +287,7 @@ fn bound(issuer: &Identity, to: &PeerAddr, terms: Terms, epoch: Epoch) -> Introd
 }
 
 fn get_in(book: &mut Book, it: &Introduction, reading: Reading) -> Result<(), Flaw> {
-    book.admit(it, &party(1), payer(it, Standing::Named), reading)
+    book.admit(it, &party(1), payer(it, Rank::Named), reading)
 }
 
 #[test]
@@ -321,7 +315,7 @@ fn nothing_is_let_in_before_the_owners_clock_has_come_to_it() {
     assert_eq!(book.ahead(&it, reading(115)), seconds(5));
     assert_eq!(get_in(&mut book, &it, reading(119)), Err(Flaw::NotYet));
     let by = Party::new(it.issuers()[0]);
-    let taken = book.revoke(&it, &by, payer(&it, Standing::Named), reading(119));
+    let taken = book.revoke(&it, &by, payer(&it, Rank::Named), reading(119));
     assert_eq!(taken, Err(Flaw::NotYet));
     assert_eq!(book.ahead(&it, reading(120)), seconds(0));
     assert_eq!(get_in(&mut book, &it, reading(120)), Ok(()));
@@ -483,9 +477,8 @@ fn a_use_counts_on_all_that_it_was_made_from() {
     let to_carol = long().for_peer(carol.peer_id()).uses(Some(1)).further(1);
     let to_carol = to_bob.pass_on(&bob, to_carol, at(175)).unwrap();
     let copies: Vec<_> = (1..=3).map(|n| made(&owner, &to_carol, id(n), 0)).collect();
-    let mut admit = |it: &Introduction, who: &Party| {
-        book.admit(it, who, payer(it, Standing::Owner), reading(NOW))
-    };
+    let mut admit =
+        |it: &Introduction, who: &Party| book.admit(it, who, payer(it, Rank::Owner), reading(NOW));
     assert_eq!(admit(&copies[0], &party(2)), Err(Flaw::NotYours));
     assert_eq!(admit(&copies[0], &party(1)), Ok(()));
     for (copy, n) in copies.iter().zip(1..) {
@@ -497,9 +490,8 @@ fn a_use_counts_on_all_that_it_was_made_from() {
     assert_eq!(admit(&to_bob, &of(&bob)), Err(Flaw::UsedUp), "three in all");
     // Kept by none, it is forgotten; what was made from it is for services that are gone.
     book.release(original.name().unwrap());
-    let mut admit = |it: &Introduction, who: &Party| {
-        book.admit(it, who, payer(it, Standing::Owner), reading(NOW))
-    };
+    let mut admit =
+        |it: &Introduction, who: &Party| book.admit(it, who, payer(it, Rank::Owner), reading(NOW));
     let used = admit(&to_bob, &of(&bob));
     assert_eq!(used, Err(Flaw::UsedUp), "another membrane keeps it");
     book.release(original.name().unwrap());
@@ -521,59 +513,38 @@ fn what_is_revoked_takes_along_what_was_made_from_it() {
     for (revoked, by) in [(&to_bob, &owner), (&to_carol, &bob), (&last, &owner)] {
         let mut book = book();
         let admit = |book: &mut Book| {
-            book.admit(
-                &again,
-                &party(2),
-                payer(&again, Standing::Owner),
-                reading(NOW),
-            )
+            book.admit(&again, &party(2), payer(&again, Rank::Owner), reading(NOW))
         };
         assert_eq!(admit(&mut book), Ok(()));
-        book.revoke(
-            revoked,
-            &of(by),
-            payer(revoked, Standing::Owner),
-            reading(NOW),
-        )
-        .unwrap();
+        book.revoke(revoked, &of(by), payer(revoked, Rank::Owner), reading(NOW))
+            .unwrap();
         let by = by.peer_id();
         assert_eq!(admit(&mut book), Err(Flaw::Revoked { by }));
-        let standing = book.is_standing(&again, reading(NOW));
-        assert_eq!(standing, Err(Flaw::Revoked { by }));
+        let rank = book.is_standing(&again, reading(NOW));
+        assert_eq!(rank, Err(Flaw::Revoked { by }));
     }
     // And where so many were revoked that the link of who did it says so.
     let mut book = small();
-    let admit = |book: &mut Book| {
-        book.admit(
-            &again,
-            &party(2),
-            payer(&again, Standing::Owner),
-            reading(NOW),
-        )
-    };
+    let admit =
+        |book: &mut Book| book.admit(&again, &party(2), payer(&again, Rank::Owner), reading(NOW));
     for _ in 0..100 {
         let other = to_bob
             .pass_on(&bob, long().for_peer(id(5)), at(175))
             .unwrap();
-        book.revoke(
-            &other,
-            &of(&bob),
-            payer(&other, Standing::Owner),
-            reading(NOW),
-        )
-        .unwrap();
+        book.revoke(&other, &of(&bob), payer(&other, Rank::Owner), reading(NOW))
+            .unwrap();
     }
     let by = bob.peer_id();
     assert_eq!(admit(&mut book), Err(Flaw::Revoked { by }));
     let bobs = book.admit(
         &to_bob,
         &of(&bob),
-        payer(&to_bob, Standing::Owner),
+        payer(&to_bob, Rank::Owner),
         reading(NOW),
     );
     assert_eq!(bobs, Ok(()), "what it has itself is as before");
     let own = made(&owner, &to_bob, id(6), 0);
-    let made = book.admit(&own, &party(6), payer(&own, Standing::Owner), reading(NOW));
+    let made = book.admit(&own, &party(6), payer(&own, Rank::Owner), reading(NOW));
     assert_eq!(
         made,
         Ok(()),
@@ -662,7 +633,7 @@ proptest! {
             let it = &all[at];
             if act == 0 {
                 let by = Party::new(it.by);
-                let taken = book.revoke(&it.it, &by, payer(&it.it, Standing::Owner), reading(NOW));
+                let taken = book.revoke(&it.it, &by, payer(&it.it, Rank::Owner), reading(NOW));
                 prop_assert_eq!(taken, Ok(()));
                 revoked[at] = true;
                 continue;
@@ -670,7 +641,7 @@ proptest! {
             let may = it.bound_by.iter().all(|at| {
                 !revoked[*at] && all[*at].uses.is_none_or(|most| used[*at] < most)
             });
-            let found = book.admit(&it.it, &of(&it.to), payer(&it.it, Standing::Owner), reading(NOW));
+            let found = book.admit(&it.it, &of(&it.to), payer(&it.it, Rank::Owner), reading(NOW));
             prop_assert_eq!(found.is_ok(), may, "{:?}", found);
             if may {
                 it.bound_by.iter().for_each(|at| used[*at] += 1);
@@ -686,7 +657,7 @@ struct Held {
     it: Introduction,
     by: PeerId,
     issuers: Vec<PeerId>,
-    standing: Standing,
+    rank: Rank,
     honest: bool,
     /// Those that do the same at once.
     gang: usize,
@@ -702,30 +673,30 @@ struct World {
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let mut all = Vec::new();
     let mut gang = 0;
-    let mut enter = |it: Introduction, by, standing, honest, gang| {
+    let mut enter = |it: Introduction, by, rank, honest, gang| {
         let issuers = it.issuers();
         all.push(Held {
             it,
             by,
             issuers,
-            standing,
+            rank,
             honest,
             gang,
         });
     };
-    for standing in [Standing::Named, Standing::Stranger] {
+    for rank in [Rank::Named, Rank::Stranger] {
         let root = key();
         for n in 0..3 {
             let uses = [Some(1), Some(2), None][n];
-            enter(one(&root, long().uses(uses)), id(1), standing, true, 0);
+            enter(one(&root, long().uses(uses)), id(1), rank, true, 0);
         }
         let good = key();
         let link = one(&root, long().for_peer(good.peer_id()).uses(None).further(2));
-        enter(link.clone(), good.peer_id(), standing, true, 0);
+        enter(link.clone(), good.peer_id(), rank, true, 0);
         for n in 0..4 {
             let terms = long().for_peer(id(3)).uses([Some(1), None][n % 2]);
             let child = link.pass_on(&good, terms, at(160 + n as u64)).unwrap();
-            enter(child, id(3), standing, true, 0);
+            enter(child, id(3), rank, true, 0);
         }
         // Holders of the same issuer that do what they can: with one use, and with any number.
         for n in 0..6 {
@@ -733,7 +704,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             gang += 1;
             let uses = [None, Some(1)][n % 2];
             let link = one(&root, long().for_peer(bad.peer_id()).uses(uses).further(2));
-            enter(link.clone(), bad.peer_id(), standing, false, gang);
+            enter(link.clone(), bad.peer_id(), rank, false, gang);
             let below = key();
             let to_below = long().for_peer(below.peer_id()).uses(None).further(1);
             let to_below = link.pass_on(&bad, to_below, at(165)).unwrap();
@@ -742,16 +713,16 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
                 // The later ones come first: so a note on the link says less than what is remembered by itself.
                 let when = at(199 - m as u64);
                 let child = link.pass_on(&bad, terms, when).unwrap();
-                enter(child, id(4), standing, false, gang);
+                enter(child, id(4), rank, false, gang);
                 let child = to_below.pass_on(&below, terms, when).unwrap();
-                enter(child, id(4), standing, false, gang);
+                enter(child, id(4), rank, false, gang);
             }
         }
         for _ in 0..6 {
             let bad = key();
             gang += 1;
             for _ in 0..80 {
-                enter(one(&bad, long()), id(5), standing, false, gang);
+                enter(one(&bad, long()), id(5), rank, false, gang);
             }
         }
     }
@@ -836,7 +807,7 @@ impl Run {
         let found = self.book.admit(
             &held.it,
             &who,
-            payer(&held.it, held.standing),
+            payer(&held.it, held.rank),
             reading(self.now),
         );
         self.full += usize::from(found == Err(Flaw::Full));
@@ -851,20 +822,17 @@ impl Run {
 
     fn revokes(&mut self, held: &Held, link: usize, by: PeerId) -> Result<(), TestCaseError> {
         let by = Party::new(by);
-        let found = self.book.revoke(
-            &held.it,
-            &by,
-            payer(&held.it, held.standing),
-            reading(self.now),
-        );
+        let found = self
+            .book
+            .revoke(&held.it, &by, payer(&held.it, held.rank), reading(self.now));
         self.full += usize::from(found == Err(Flaw::Full));
         match found {
             Ok(()) => {
                 self.model.revoked.insert(held.it.links()[link].name());
             }
             Err(Flaw::Full) => {
-                let (standing, links) = (held.standing, held.issuers.len());
-                prop_assert!(!held.honest, "{standing:?}, {link} of {links}");
+                let (rank, links) = (held.rank, held.issuers.len());
+                prop_assert!(!held.honest, "{rank:?}, {link} of {links}");
             }
             Err(_) => prop_assert!(false, "{found:?}"),
         }

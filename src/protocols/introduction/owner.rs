@@ -122,7 +122,7 @@ async fn check(
     let first = introduction.links().first();
     let first = first.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
     // Who says to have issued it, before what that costs to check: anybody who has a session can show something.
-    let payer = state.standing(name, first);
+    let payer = state.rank(name, first);
     let issuer = first.issuer;
     let payer = payer.ok_or(Flaw::NotPermitted { issuer })?;
     introduction.is_signed()?;

@@ -8,7 +8,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::mux::Substream;
 use crate::node::{DialError, Hint, Node, OnSessionError, PeerAddr};
 use crate::onion::Onion;
-use crate::protocols::fair::{Payer, Standing};
+use crate::protocols::fair::{Payer, Rank};
 use crate::session::{OpenError, Session};
 use crate::wire::{fault, receive, send};
 
@@ -100,7 +100,7 @@ pub(super) async fn revoke(
         introduction.holds(UnixTime::now())?;
         let by = Party::own(node.identity());
         let payer = Payer {
-            standing: Standing::Owner,
+            rank: Rank::Owner,
             account: by.id,
         };
         return Ok(state.revoke(introduction, &by, payer).await?);

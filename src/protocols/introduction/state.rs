@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::identity::{PeerId, UnixTime, default_provider};
 use crate::node::{Access, Node, PeerAddr};
-use crate::protocols::fair::{Payer, Standing};
+use crate::protocols::fair::{Payer, Rank};
 
 use super::book::{Book, MAX_AHEAD};
 use super::clock::{Clocks, Reading};
@@ -66,11 +66,11 @@ impl State {
 
     /// As what the issuer of a first link may introduce others to a service of this node, if at all. Its former keys count, as
     /// long as it proves them; those of this node do not, since a key that was replaced may be in other hands.
-    pub(super) fn standing(&self, service: &str, first: &Link) -> Option<Payer> {
+    pub(super) fn rank(&self, service: &str, first: &Link) -> Option<Payer> {
         let account = first.issuer;
         if account == self.node.id() {
-            let standing = Standing::Owner;
-            return Some(Payer { standing, account });
+            let rank = Rank::Owner;
+            return Some(Payer { rank, account });
         }
         let introducers = lock(&self.introducers).get(service).cloned()?;
         Payer::among(&introducers, &first.issued_by(UnixTime::now()))

@@ -19,7 +19,7 @@ use crate::protocols::introduction::{IntroducedError, Party};
 use crate::protocols::places::Place;
 
 use super::message::{MessageFlaw, exchange, receive_message, send_message};
-use super::state::{Behind, MembraneError, Passage};
+use super::state::{MembraneError, Passage, Upstream};
 
 /// Code of the reset where the membrane was revoked.
 pub(super) const REVOKED: u32 = 8;
@@ -113,12 +113,12 @@ async fn joined(node: &Node, passage: &Passage, call: Call) -> Result<(), Membra
 async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerId), String> {
     let lost = || "what is behind this membrane does not answer: try later".to_owned();
     match &passage.to {
-        Behind::Address(to) => match node.open(to).await {
+        Upstream::Address(to) => match node.open(to).await {
             Ok(far) => Ok((far, to.peer())),
             Err(ReachError::Open { error, .. }) => Err(behind(&error)),
             Err(ReachError::Dial(error)) => Err(away(&error).to_owned()),
         },
-        Behind::Reference(it) => {
+        Upstream::Reference(it) => {
             let introductions = passage.introductions().ok_or_else(lost)?;
             match introductions.open_for(it, passage.given_by).await {
                 Ok(far) => Ok((far, it.address().map_or(node.id(), PeerAddr::peer))),

@@ -40,7 +40,7 @@ pub use message::{
 };
 pub use state::MembraneError;
 
-use state::{Behind, Passage, State};
+use state::{Passage, State, Upstream};
 
 /// A membrane of a node. Clones are the same one; when the last is dropped it is revoked.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ impl Membrane {
     /// The name can't be one of a service.
     pub fn offer(&self, name: &str, access: Access, to: PeerAddr) -> Result<(), ServiceNameError> {
         let name = ServiceName::unreserved(name)?;
-        let passage = Passage::new(&self.held.state, Behind::Address(to));
+        let passage = Passage::new(&self.held.state, Upstream::Address(to));
         let node = self.held.state.node();
         join::offer(node, name.as_str(), access, Arc::new(passage));
         Ok(())

@@ -80,7 +80,7 @@ pub enum MembraneError {
 
 /// What a service of this node stands for.
 #[derive(Clone)]
-pub(super) enum Behind {
+pub(super) enum Upstream {
     Address(PeerAddr),
     Reference(Arc<Introduction>),
 }
@@ -89,7 +89,7 @@ pub(super) enum Behind {
 pub(super) struct Passage {
     /// At least one; the one that was added last first.
     through: Vec<Arc<State>>,
-    pub(super) to: Behind,
+    pub(super) to: Upstream,
     /// Who has given the reference that it stands for, and so says where this node dials.
     pub(super) given_by: Option<PeerId>,
 }
@@ -241,7 +241,7 @@ impl State {
         filled.map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let random = BASE32_NOPAD.encode(&random).to_lowercase();
         let service = format!("{PREFIX}{random}");
-        let Behind::Reference(it) = &passage.to else {
+        let Upstream::Reference(it) = &passage.to else {
             return Err(MembraneError::Own);
         };
         let mut inside = self.inside();
@@ -307,7 +307,7 @@ struct Source {
     /// What stands for it already, and through which membranes that leads.
     service: Option<String>,
     through: Vec<Arc<State>>,
-    to: Behind,
+    to: Upstream,
     given_by: Option<PeerId>,
     /// How many times it may be passed on from there.
     further: u8,
@@ -316,7 +316,7 @@ struct Source {
 
 impl Passage {
     /// Through this membrane alone.
-    pub(super) fn new(state: &Arc<State>, to: Behind) -> Self {
+    pub(super) fn new(state: &Arc<State>, to: Upstream) -> Self {
         let through = vec![Arc::clone(state)];
         Self {
             through,
@@ -378,7 +378,7 @@ impl Passage {
             Source {
                 service: None,
                 through: Vec::new(),
-                to: Behind::Reference(Arc::new(it.clone())),
+                to: Upstream::Reference(Arc::new(it.clone())),
                 given_by: Some(giver.id),
                 further: it.further(),
                 made_from: it.ancestry()?,
@@ -424,7 +424,7 @@ impl Passage {
             services.get(service).cloned()
         });
         let known = known.ok_or(MembraneError::Own)?;
-        let Behind::Reference(original) = &known.to else {
+        let Upstream::Reference(original) = &known.to else {
             return Err(MembraneError::Own);
         };
         // Who has issued the original, or has the service, gets back what is its own.

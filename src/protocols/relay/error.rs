@@ -195,9 +195,9 @@ impl RegisterError {
     /// Whether it may work later, with nothing changed here: a relay that is down comes back, and one that refuses may come to
     /// allow us.
     #[must_use]
-    pub fn is_transient(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Dial(error) => error.is_transient(),
+            Self::Dial(error) => error.is_retryable(),
             Self::Relay(_) => true,
             Self::TakenBack { .. } => false,
         }

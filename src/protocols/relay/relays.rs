@@ -141,7 +141,7 @@ impl Relays {
     /// at once where it is registered there already. Another address of the same relay is one more way to it.
     ///
     /// # Errors
-    /// What came of the first attempt. Where it [may work later](RegisterError::is_transient) it is tried on in any case.
+    /// What came of the first attempt. Where it [may work later](RegisterError::is_retryable) it is tried on in any case.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing: it stays registered, or tries to be, and what comes of it is an event.
@@ -251,13 +251,13 @@ async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
                 }
                 report(reason);
                 last.clear();
-                backoff.stood_for(since.elapsed());
+                backoff.reset_after(since.elapsed());
             }
             Err(error) => {
-                let (reason, may_pass) = (error.reason(), error.is_transient());
+                let (reason, is_transient) = (error.reason(), error.is_retryable());
                 // Who waits has it then, and need not hear it twice.
                 let told = state.tell(relay, Err(&error));
-                if !may_pass {
+                if !is_transient {
                     if !told {
                         node.emit(RelayEvent::GivenUp { relay, reason });
                     }

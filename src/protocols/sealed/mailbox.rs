@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::identity::{Identity, Lineage, PeerId, UnixTime};
-use crate::protocols::fair::{Payer, Standing};
+use crate::protocols::fair::{Payer, Rank};
 
 use super::flaw::SealFlaw;
 use super::letter::{Arrived, Reply, SealingKey};
@@ -105,7 +105,7 @@ impl Mailbox {
         self.open_as(bytes, now, |sender, service| {
             serves(sender, service).then(|| Payer {
                 account: sender.id(),
-                standing: Standing::Stranger,
+                rank: Rank::Stranger,
             })
         })
     }

@@ -74,9 +74,9 @@ impl Window {
         if ids.is_some_and(|ids| ids.contains_key(&id)) {
             return Err(SealFlaw::Replayed);
         }
-        if !self.pool.take(payer.standing, &[payer.account]) {
+        if !self.pool.take(payer.rank, &[payer.account]) {
             self.forget(now);
-            if !self.pool.take(payer.standing, &[payer.account]) {
+            if !self.pool.take(payer.rank, &[payer.account]) {
                 return Err(SealFlaw::Full);
             }
         }
@@ -96,7 +96,7 @@ impl Window {
             ids.retain(|_, seen| {
                 let keep = seen.expires >= now;
                 if !keep {
-                    pool.give_back(seen.payer.standing, &[seen.payer.account]);
+                    pool.give_back(seen.payer.rank, &[seen.payer.account]);
                 }
                 keep
             });
@@ -108,7 +108,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocols::fair::Standing;
+    use crate::protocols::fair::Rank;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -122,17 +122,17 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn sender(number: u8, standing: Standing) -> (PeerId, Payer) {
+    fn sender(number: u8, rank: Rank) -> (PeerId, Payer) {
         let account = peer(number);
-        (account, Payer { standing, account })
+        (account, Payer { rank, account })
     }
 
     fn stranger(number: u8) -> (PeerId, Payer) {
-        sender(number, Standing::Stranger)
+        sender(number, Rank::Stranger)
     }
 
     fn named(number: u8) -> (PeerId, Payer) {
-        sender(number, Standing::Named)
+        sender(number, Rank::Named)
     }
 
     /// As many as it gets, good until 100.

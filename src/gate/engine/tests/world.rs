@@ -67,8 +67,8 @@ impl Door for Engine {
 
     fn fail(&mut self, ms: u64, ticket: Ticket, source: Source, how: Worst) {
         match how {
-            Worst::Silent => self.failed(at(ms), ticket, source, Failing::TimedOut),
-            Worst::Nonsense => self.failed(at(ms), ticket, source, Failing::Refused),
+            Worst::Silent => self.failed(at(ms), ticket, source, Failure::TimedOut),
+            Worst::Nonsense => self.failed(at(ms), ticket, source, Failure::Refused),
             Worst::LeaveInTime | Worst::ComeAndGo => drop(self.probe(at(ms), ticket, source)),
         }
     }

@@ -19,9 +19,9 @@ use crate::child::Watched;
 use crate::exit::{Code, Failure, say};
 use crate::limits::{DRAIN, HELD};
 use crate::log::say_of;
-use crate::node::Mesh;
+use crate::reach::Mesh;
 use crate::service::cost;
-use crate::{id, node};
+use crate::{id, reach};
 
 /// Time for a service to answer: what a carrier waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
         let why = format!("a request has at most {MAX_BODY} bytes: use `cepa connect` for more");
         return Err(Failure::new(Code::Usage, why));
     }
-    let mesh = Mesh::new(node::dialling(&identity, args.local_hints.allowed))?;
+    let mesh = Mesh::new(reach::dialling(&identity, args.local_hints.allowed))?;
     let answer = ask(&mesh, by, to, &body).await;
     mesh.node.shutdown(Duration::ZERO).await;
     let answer = answer.map_err(|e| failure(&e, &identity))?;
@@ -81,8 +81,8 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
     let code = match error {
         SealedError::Flaw(_) => Code::Usage,
         SealedError::Dial(error) => {
-            let failure = node::dial_failure(error);
-            return if node::refused_for_our_id(error) {
+            let failure = reach::dial_failure(error);
+            return if reach::refused_for_our_id(error) {
                 failure.with(format_args!("our peer id is {}", identity.peer_id()))
             } else {
                 failure

@@ -26,7 +26,7 @@ use std::io::{self, BufRead, IoSlice, Write};
 
 use cepa_transports::Side;
 use rustls::server::Acceptor;
-use rustls::{ClientConnection, Connection, ProtocolVersion};
+use rustls::{ClientConnection, ProtocolVersion};
 
 use super::config::TlsConfig;
 use super::error::TlsError;
@@ -39,7 +39,7 @@ use super::verifier::Verdict;
 const WORTH_FEEDING_AHEAD: usize = 4096;
 
 /// One TLS session, without IO.
-pub(crate) struct Session {
+pub(crate) struct Connection {
     stage: Stage,
     config: TlsConfig,
     /// Why the peer was refused, if it was, and what else rustls does not keep.
@@ -66,7 +66,7 @@ enum Stage {
     Hello(Acceptor),
     /// A server that will not see one, or has refused it: what is left to say.
     Over(Vec<u8>),
-    Live(Connection),
+    Live(rustls::Connection),
     /// In the place of a session of this role that was [taken](Session::take).
     Away(Side),
 }
@@ -76,7 +76,7 @@ enum Stage {
 const USER_CANCELED: [u8; 7] = [21, 3, 3, 0, 2, 2, 90];
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-impl Session {
+impl Connection {
     /// A session before its handshake: as client it has a ClientHello to send.
     pub(crate) fn new(side: Side, config: &TlsConfig) -> Result<Self, TlsError> {
         let (stage, verdict) = match side {
@@ -84,7 +84,7 @@ impl Session {
                 let (client, verdict) = config.client();
                 let conn = ClientConnection::new(client, config.server_name()?)
                     .map_err(|error| TlsError::from_rustls(&error, &verdict, side))?;
-                (live(Connection::Client(conn)), verdict)
+                (live(rustls::Connection::Client(conn)), verdict)
             }
             Side::Server => (Stage::Hello(Acceptor::default()), Verdict::default()),
         };
@@ -137,20 +137,20 @@ impl Session {
     /// Our role.
     pub(crate) fn side(&self) -> Side {
         match self.stage {
-            Stage::Live(Connection::Client(_)) => Side::Client,
+            Stage::Live(rustls::Connection::Client(_)) => Side::Client,
             Stage::Away(side) => side,
             _ => Side::Server,
         }
     }
 
-    fn live(&self) -> Option<&Connection> {
+    fn live(&self) -> Option<&rustls::Connection> {
         match &self.stage {
             Stage::Live(conn) => Some(conn),
             Stage::Hello(_) | Stage::Over(_) | Stage::Away(_) => None,
         }
     }
 
-    fn live_mut(&mut self) -> Option<&mut Connection> {
+    fn live_mut(&mut self) -> Option<&mut rustls::Connection> {
         match &mut self.stage {
             Stage::Live(conn) => Some(conn),
             Stage::Hello(_) | Stage::Over(_) | Stage::Away(_) => None,
@@ -161,8 +161,8 @@ impl Session {
     pub(crate) fn peer(&self) -> Result<Peer, TlsError> {
         let conn = self.live().ok_or(UNFINISHED)?;
         let name = match conn {
-            Connection::Client(_) => None,
-            Connection::Server(server) => server.server_name(),
+            rustls::Connection::Client(_) => None,
+            rustls::Connection::Server(server) => server.server_name(),
         };
         let role = self.side().other();
         Peer::from_connection(conn, role, name, &self.config, &self.verdict)
@@ -302,7 +302,7 @@ impl Session {
         self.verdict = verdict;
         match accepted.into_connection(config) {
             Ok(conn) => {
-                self.stage = live(Connection::Server(conn));
+                self.stage = live(rustls::Connection::Server(conn));
                 self.process_new()
             }
             Err((error, mut alert)) => {
@@ -410,7 +410,7 @@ const UNFINISHED: TlsError = TlsError::Misuse {
     what: "the TLS handshake has not finished",
 };
 
-fn live(mut conn: Connection) -> Stage {
+fn live(mut conn: rustls::Connection) -> Stage {
     // The onion bounds what waits, over all its layers; a second limit here would cut records.
     conn.set_buffer_limit(None);
     Stage::Live(conn)

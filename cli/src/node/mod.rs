@@ -22,11 +22,11 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
-use crate::node::{self, Bound, Mesh};
+use crate::reach::{self, Bound, Mesh};
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
-use crate::{id, sealed};
+use crate::{id, send};
 
 mod config;
 mod control;
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if let Some(control) = daemon.control.take() {
         control.close().await;
     }
-    node::leave(daemon.node(), &mut signals).await;
+    reach::leave(daemon.node(), &mut signals).await;
     Ok(())
 }
 
@@ -102,18 +102,18 @@ impl Begun {
 impl Daemon {
     async fn start(config: Config, identity: Identity, unsaved: Unsaved) -> Result<Self, Failure> {
         let reachable = id::through(identity.peer_id(), &config.register)?;
-        node::check_relays(identity.peer_id(), &config.register, false)?;
+        reach::check_relays(identity.peer_id(), &config.register, false)?;
         for at in &reachable {
             warn_of_dead_hints(at.hints());
         }
         let sessions = Sessions::new(&config.sessions());
-        let mut settings = node::config(&identity, Arc::new(sessions.clone()));
-        node::shares_of_a_peer(
+        let mut settings = reach::config(&identity, Arc::new(sessions.clone()));
+        reach::shares_of_a_peer(
             &mut settings,
             config.shares.sessions,
             config.shares.commands,
         );
-        node::room_for_services(&mut settings, None);
+        reach::room_for_services(&mut settings, None);
         config.gate.apply(&mut settings.gate);
         let carries = config.relay.as_ref().map(|relay| {
             let mut carries = RelayConfig::new(relay.access.clone());
@@ -121,7 +121,7 @@ impl Daemon {
             carries.circuits = relay.limits.circuits;
             carries.circuits_a_peer = relay.limits.circuits_a_peer;
             carries.rate = relay.limits.rate;
-            node::room_for_relay(&mut settings, &carries);
+            reach::room_for_relay(&mut settings, &carries);
             carries
         });
         let mesh = Mesh::with_state(settings, config.state.as_deref())?;
@@ -230,7 +230,7 @@ impl Daemon {
                 listeners.add(asked, listening);
             }
         };
-        match node::bind(&node, asked, alone).await? {
+        match reach::bind(&node, asked, alone).await? {
             Bound::Listening(listening) => up(*listening),
             Bound::Absent(coming) => {
                 self.listeners.expect(asked.clone());
@@ -288,7 +288,7 @@ impl Daemon {
         };
         service::check(&offer.service);
         if offer.sealed {
-            sealed::serve(&self.mesh, &offer.service, offer.access.clone());
+            send::serve(&self.mesh, &offer.service, offer.access.clone());
         } else {
             self.mesh.sealed.withdraw(name);
         }

@@ -1,7 +1,7 @@
 //! Dials that are under way, and who waits for which.
 //!
-//! However many want a session with a peer, there is one dial: a flight. Who comes while it is under way adds the hints that
-//! it knows and waits for the same outcome, good or bad. The flight is a task of its own, which ends when nobody waits for it
+//! However many want a session with a peer, there is one dial: a dial. Who comes while it is under way adds the hints that
+//! it knows and waits for the same outcome, good or bad. The dial is a task of its own, which ends when nobody waits for it
 //! any more. A dial may need another one: the way to a peer leads through a relay, which has to be dialled first.
 //!
 //! ```text
@@ -9,8 +9,8 @@
 //! dial Y  needs  dial B  needs  dial A        cepa://Y@relay:B@relay:A@tcp:a
 //! ```
 //!
-//! The two would wait for each other for ever, each for the flight that the other is. So whoever would close such a
-//! ring joins no flight: it dials beside the other one, and of two sessions that come of it one is retired
+//! The two would wait for each other for ever, each for the dial that the other is. So whoever would close such a
+//! ring joins no dial: it dials beside the other one, and of two sessions that come of it one is retired
 //! (`table.rs`).
 
 use std::collections::{HashMap, VecDeque};
@@ -26,12 +26,12 @@ use crate::session::Session;
 use super::addr::{Hint, MAX_HINTS};
 use super::error::DialError;
 
-/// Hints that one flight follows at most. Who brings more begins another one.
+/// Hints that one dial follows at most. Who brings more begins another one.
 const MOST: usize = 4 * MAX_HINTS;
 
-/// The flights of a node, each a `T`.
+/// The dials of a node, each a `T`.
 #[derive(Debug)]
-pub(super) struct Flights<T> {
+pub(super) struct Dials<T> {
     state: Mutex<State<T>>,
 }
 
@@ -43,7 +43,7 @@ struct State<T> {
     needs: Vec<(PeerId, PeerId)>,
 }
 
-impl<T> Default for Flights<T> {
+impl<T> Default for Dials<T> {
     fn default() -> Self {
         let state = State {
             under_way: HashMap::new(),
@@ -75,24 +75,24 @@ impl<T> State<T> {
     }
 }
 
-/// A place in a flight, until it is dropped; or the leave to dial beside it.
+/// A place in a dial, until it is dropped; or the leave to dial beside it.
 #[derive(Debug)]
 pub(super) struct Place<'a, T> {
-    flights: &'a Flights<T>,
+    dials: &'a Dials<T>,
     peer: PeerId,
     needed_by: Option<PeerId>,
-    flight: Option<Arc<T>>,
+    dial: Option<Arc<T>>,
 }
 
 impl<T> Place<'_, T> {
     /// What to wait for; none for who would close a ring and dials by itself.
-    pub(super) fn flight(&self) -> Option<&T> {
-        self.flight.as_deref()
+    pub(super) fn dial(&self) -> Option<&T> {
+        self.dial.as_deref()
     }
 }
 
-impl<T> Flights<T> {
-    /// Joins the flight to `peer`, or starts one where there is none that `join` has room in. The dial of `needed_by` needs it.
+impl<T> Dials<T> {
+    /// Joins the dial to `peer`, or starts one where there is none that `join` has room in. The dial of `needed_by` needs it.
     pub(super) fn board(
         &self,
         peer: PeerId,
@@ -105,23 +105,23 @@ impl<T> Flights<T> {
         // One that dials by itself makes nobody wait.
         let needed_by = needed_by.filter(|_| !ring);
         state.needs.extend(needed_by.map(|needing| (needing, peer)));
-        let flight = (!ring).then(|| {
+        let dial = (!ring).then(|| {
             let there = state.under_way.get(&peer).and_then(Weak::upgrade);
-            there.filter(|flight| join(flight)).unwrap_or_else(|| {
-                let flight = Arc::new(start());
-                state.under_way.insert(peer, Arc::downgrade(&flight));
-                flight
+            there.filter(|dial| join(dial)).unwrap_or_else(|| {
+                let dial = Arc::new(start());
+                state.under_way.insert(peer, Arc::downgrade(&dial));
+                dial
             })
         });
         Place {
-            flights: self,
+            dials: self,
             peer,
             needed_by,
-            flight,
+            dial,
         }
     }
 
-    /// The flight to a peer, if there is one that somebody waits for.
+    /// The dial to a peer, if there is one that somebody waits for.
     pub(super) fn under_way(&self, peer: PeerId) -> Option<Arc<T>> {
         self.state().under_way.get(&peer)?.upgrade()
     }
@@ -134,8 +134,8 @@ impl<T> Flights<T> {
 
 impl<T> Drop for Place<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.flights.state();
-        drop(self.flight.take());
+        let mut state = self.dials.state();
+        drop(self.dial.take());
         if let Some(needing) = self.needed_by {
             let mut needs = state.needs.iter();
             if let Some(at) = needs.position(|need| *need == (needing, self.peer)) {
@@ -158,7 +158,7 @@ pub(super) enum Want {
 
 /// A dial that is under way, in a task of its own. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct Dial {
     want: Want,
     hints: Arc<Hints>,
     /// Told when a session with the peer comes up, however that came.
@@ -167,13 +167,13 @@ pub(super) struct Flight {
     task: AbortHandle,
 }
 
-impl Drop for Flight {
+impl Drop for Dial {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Flight {
+impl Dial {
     pub(super) fn new(
         want: Want,
         hints: Arc<Hints>,
@@ -228,7 +228,7 @@ impl Flight {
     }
 }
 
-/// The hints of a flight: those that wait to be tried, and those that were.
+/// The hints of a dial: those that wait to be tried, and those that were.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     state: Mutex<Waiting>,
@@ -245,7 +245,7 @@ struct Waiting {
     /// The resolver is to be asked, and was not yet.
     ask: bool,
     asked: bool,
-    /// No more are taken: the flight has failed.
+    /// No more are taken: the dial has failed.
     closed: bool,
 }
 
@@ -348,7 +348,7 @@ mod tests {
 
     /// Joins or starts one; its number is how many others were started before it.
     fn board<'a>(
-        flights: &'a Flights<usize>,
+        dials: &'a Dials<usize>,
         started: &mut usize,
         peer: PeerId,
         needed_by: Option<PeerId>,
@@ -357,11 +357,11 @@ mod tests {
             *started += 1;
             *started - 1
         };
-        flights.board(peer, needed_by, |_| true, start)
+        dials.board(peer, needed_by, |_| true, start)
     }
 
-    fn nothing_is_left(flights: &Flights<usize>) {
-        let state = flights.state();
+    fn nothing_is_left(dials: &Dials<usize>) {
+        let state = dials.state();
         assert!(
             state.under_way.is_empty() && state.needs.is_empty(),
             "{state:?}"
@@ -370,61 +370,61 @@ mod tests {
 
     #[test]
     fn one_flight_for_all_who_want_a_peer_and_each_peer_for_itself() {
-        let (flights, mut n) = (Flights::default(), 0);
-        let first = board(&flights, &mut n, X, None);
-        let second = board(&flights, &mut n, X, None);
-        let other = board(&flights, &mut n, Y, None);
+        let (dials, mut n) = (Dials::default(), 0);
+        let first = board(&dials, &mut n, X, None);
+        let second = board(&dials, &mut n, X, None);
+        let other = board(&dials, &mut n, Y, None);
         assert_eq!(
-            [&first, &second, &other].map(|place| place.flight().copied()),
+            [&first, &second, &other].map(|place| place.dial().copied()),
             [Some(0), Some(0), Some(1)]
         );
         drop(first);
-        assert_eq!(flights.under_way(X).as_deref(), Some(&0), "one waits still");
+        assert_eq!(dials.under_way(X).as_deref(), Some(&0), "one waits still");
         drop(second);
-        assert!(flights.under_way(X).is_none());
+        assert!(dials.under_way(X).is_none());
         // One that takes nobody any more is replaced, and goes on for those who are in it.
-        let late = flights.board(Y, None, |_| false, || 7);
-        assert_eq!((other.flight(), late.flight()), (Some(&1), Some(&7)));
+        let late = dials.board(Y, None, |_| false, || 7);
+        assert_eq!((other.dial(), late.dial()), (Some(&1), Some(&7)));
         drop(other);
-        assert_eq!(flights.under_way(Y).as_deref(), Some(&7));
+        assert_eq!(dials.under_way(Y).as_deref(), Some(&7));
         drop(late);
-        nothing_is_left(&flights);
+        nothing_is_left(&dials);
     }
 
     #[test]
     fn who_would_close_a_ring_dials_by_itself() {
-        let (flights, mut n) = (Flights::default(), 0);
-        let x = board(&flights, &mut n, X, None);
-        let x_a = board(&flights, &mut n, A, Some(X));
-        let y = board(&flights, &mut n, Y, None);
-        let y_b = board(&flights, &mut n, B, Some(Y));
+        let (dials, mut n) = (Dials::default(), 0);
+        let x = board(&dials, &mut n, X, None);
+        let x_a = board(&dials, &mut n, A, Some(X));
+        let y = board(&dials, &mut n, Y, None);
+        let y_b = board(&dials, &mut n, B, Some(Y));
         // The first of the two waits, the second must not.
-        let x_b = board(&flights, &mut n, B, Some(A));
-        assert_eq!(x_b.flight(), y_b.flight());
-        let y_a = board(&flights, &mut n, A, Some(B));
-        assert_eq!(y_a.flight(), None, "it waits in a ring");
+        let x_b = board(&dials, &mut n, B, Some(A));
+        assert_eq!(x_b.dial(), y_b.dial());
+        let y_a = board(&dials, &mut n, A, Some(B));
+        assert_eq!(y_a.dial(), None, "it waits in a ring");
         // Somebody whom no dial waits for waits as ever.
-        let plain = board(&flights, &mut n, A, None);
-        assert_eq!(plain.flight(), x_a.flight());
+        let plain = board(&dials, &mut n, A, None);
+        assert_eq!(plain.dial(), x_a.dial());
         drop((plain, y_a, y_b, y, x_b, x_a, x));
-        nothing_is_left(&flights);
+        nothing_is_left(&dials);
     }
 
     #[test]
     fn a_ring_may_have_any_length() {
-        let (flights, mut n) = (Flights::default(), 0);
+        let (dials, mut n) = (Dials::default(), 0);
         let all: Vec<PeerId> = (0..20).map(|n| PeerId::from_bytes([n; 32])).collect();
         let mut waiting = Vec::new();
         for pair in all.windows(2) {
-            waiting.push(board(&flights, &mut n, pair[1], Some(pair[0])));
+            waiting.push(board(&dials, &mut n, pair[1], Some(pair[0])));
         }
-        let closes = board(&flights, &mut n, all[0], Some(all[19]));
-        assert_eq!(closes.flight(), None, "it waits in a ring");
+        let closes = board(&dials, &mut n, all[0], Some(all[19]));
+        assert_eq!(closes.dial(), None, "it waits in a ring");
         drop((closes, waiting.remove(10)));
-        let no_ring = board(&flights, &mut n, all[0], Some(all[19]));
-        assert!(no_ring.flight().is_some());
+        let no_ring = board(&dials, &mut n, all[0], Some(all[19]));
+        assert!(no_ring.dial().is_some());
         drop((waiting, no_ring));
-        nothing_is_left(&flights);
+        nothing_is_left(&dials);
     }
 
     fn hint(text: &str) -> Hint {

@@ -139,7 +139,7 @@ impl From<Kind> for KeyKind {
 
 /// What a command dials.
 #[derive(Clone, Debug)]
-pub(crate) enum Whither {
+pub(crate) enum DialTarget {
     /// A place, and whoever is there.
     Place(Endpoint),
     /// A peer, wherever it is.
@@ -148,7 +148,7 @@ pub(crate) enum Whither {
     Introduced(Introduction),
 }
 
-impl FromStr for Whither {
+impl FromStr for DialTarget {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
@@ -251,9 +251,9 @@ impl FromStr for Explained {
             return Ok(Self::Invitation(Arc::new(it)));
         }
         Ok(match word.parse()? {
-            Whither::Place(address) => Self::Place(address),
-            Whither::Peer(address) => Self::Peer(address),
-            Whither::Introduced(it) => Self::Introduction(it),
+            DialTarget::Place(address) => Self::Place(address),
+            DialTarget::Peer(address) => Self::Peer(address),
+            DialTarget::Introduced(it) => Self::Introduction(it),
         })
     }
 }
@@ -286,14 +286,14 @@ impl FromStr for Reference {
 
 /// A word of `--allow`.
 #[derive(Clone, Debug)]
-pub(crate) enum Who {
+pub(crate) enum AllowArg {
     Any,
     Known,
     Named(String),
     Peer(PeerId),
 }
 
-impl FromStr for Who {
+impl FromStr for AllowArg {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {

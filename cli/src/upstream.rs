@@ -17,11 +17,11 @@ use crate::console::framed::Outbox;
 use crate::console::served;
 use crate::console::wire::Message;
 use crate::held::{Held, Passes};
-use crate::join::{Join, Leaves, Step};
 use crate::limits::{HANG_UP, LINGER, STALLED};
 use crate::log::say_of;
-use crate::splice::{Ended, Told, verdict};
-use crate::told::{Says, broke_off, says};
+use crate::service_end::{Says, broke_off, says};
+use crate::splice::{Join, Leaves, Step};
+use crate::splice_end::{Closing, Ended, verdict};
 
 /// The substream that a stream stands on.
 pub(crate) type Wire<F> = fn(&mut F) -> &mut Substream;
@@ -106,7 +106,7 @@ impl Near {
         let told = match &joined {
             Ok(ended) => verdict(ended).near,
             // It has exited.
-            Err(_) => Told::End,
+            Err(_) => Closing::End,
         };
         let last_words = self.outbox.take().filter(|_| self.at_console);
         let exit = self.end(told).await;
@@ -122,7 +122,7 @@ impl Near {
                 leave(&mut *far, wire, false).await;
                 Err(failed)
             }
-            Ok(_) if told == Told::End => {
+            Ok(_) if told == Closing::End => {
                 // What is queued still leaves, however slowly it is read; input that goes on coming is answered by a reset.
                 let _ = wire(&mut *far).drained(None).await;
                 match exit.filter(|end| untold && end.failed) {
@@ -147,7 +147,7 @@ impl Near {
     }
 
     /// Ends it as it is told; gives how its command ended, where that is known.
-    async fn end(self, told: Told) -> Option<child::End> {
+    async fn end(self, told: Closing) -> Option<child::End> {
         let Self {
             child,
             mut stream,
@@ -155,7 +155,7 @@ impl Near {
             ..
         } = self;
         // Of a whole input a reset would take back what is on its way.
-        stream.cut_when_dropped(told == Told::Cut);
+        stream.cut_when_dropped(told == Closing::Cut);
         let child = child?;
         if stream.control().is_some() {
             // Nothing that belongs to the terminal may stay, but for a moment to go by itself.
@@ -164,16 +164,16 @@ impl Near {
         }
         match told {
             // Killed before its pipes close.
-            Told::Cut => {
+            Closing::Cut => {
                 child.kill().await;
                 None
             }
-            Told::Unwanted => {
+            Closing::Unwanted => {
                 drop(stream);
                 timeout(LINGER, child.ended()).await.ok()
             }
             // It may not have taken all of its input yet.
-            Told::End => {
+            Closing::End => {
                 drop(stream);
                 let too_long = async {
                     session.closed().await;
@@ -318,8 +318,8 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (one, other) = (config(), config());
         let (near, far) = tokio::join!(
-            Session::over(near, &[], Side::Client, &one),
-            Session::over(far, &[], Side::Server, &other)
+            Session::handshake(near, &[], Side::Client, &one),
+            Session::handshake(far, &[], Side::Server, &other)
         );
         (near.unwrap(), far.unwrap())
     }

@@ -19,7 +19,7 @@ const SMALL: usize = 4 * 1024;
 const LARGE: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
-pub(crate) struct Piece {
+pub(crate) struct Chunk {
     /// `bytes[start..]` was read and is not written yet.
     bytes: Vec<u8>,
     start: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Piece {
     full: bool,
 }
 
-impl Piece {
+impl Chunk {
     /// Large pieces are counted to this.
     pub(crate) fn counted(memory: ReceivePool) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Piece {
 }
 
 /// Sends back what comes, until it ends.
-pub(crate) async fn echo<S>(far: &mut S, mut piece: Piece) -> io::Result<()>
+pub(crate) async fn echo<S>(far: &mut S, mut piece: Chunk) -> io::Result<()>
 where
     S: AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    async fn fill(piece: &mut Piece, from: &mut (impl AsyncRead + Unpin)) -> usize {
+    async fn fill(piece: &mut Chunk, from: &mut (impl AsyncRead + Unpin)) -> usize {
         std::future::poll_fn(|cx| piece.poll_fill(cx, from))
             .await
             .unwrap();
@@ -124,7 +124,7 @@ mod tests {
         n
     }
 
-    fn rests(piece: &mut Piece, from: &mut (impl AsyncRead + Unpin)) {
+    fn rests(piece: &mut Chunk, from: &mut (impl AsyncRead + Unpin)) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(piece.poll_fill(&mut cx, from).is_pending());
         assert_eq!(piece.bytes.capacity(), 0);
@@ -133,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn pieces_grow_while_much_comes_and_are_gone_when_nothing_does() {
         let pool = ReceivePool::new(LARGE);
-        let mut piece = Piece::counted(pool.clone());
+        let mut piece = Chunk::counted(pool.clone());
         let (mut near, mut far) = duplex(1 << 20);
         near.write_all(&vec![7; SMALL + LARGE + 1]).await.unwrap();
         assert_eq!(fill(&mut piece, &mut far).await, SMALL);
@@ -149,7 +149,7 @@ mod tests {
     async fn pieces_stay_small_where_the_peer_has_its_share() {
         let pool = ReceivePool::new(2 * LARGE);
         let _rest = pool.hold(LARGE + 1).unwrap();
-        let mut piece = Piece::counted(pool.clone());
+        let mut piece = Chunk::counted(pool.clone());
         let (mut near, mut far) = duplex(1 << 20);
         near.write_all(&vec![7; 10 * SMALL]).await.unwrap();
         for _ in 0..10 {

@@ -19,7 +19,7 @@ use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::stack::carries_session;
 use crate::trust;
-use crate::words::placed_addr;
+use crate::values::placed_addr;
 
 /// A file, read and judged.
 #[derive(Debug)]

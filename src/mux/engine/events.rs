@@ -6,12 +6,12 @@ use super::Engine;
 impl Engine {
     /// Records an event, if anybody wants to know.
     pub(super) fn tell(&mut self, make: impl FnOnce() -> Event) {
-        self.notices.event |= self.record.push(make);
+        self.notices.event |= self.event_log.push(make);
     }
 
     /// The oldest event that was recorded and not taken.
     pub(crate) fn take_event(&mut self) -> Option<Event> {
-        self.record.pop()
+        self.event_log.pop()
     }
 
     /// Whether the session has ended and nobody holds a stream of it: nothing will happen any more.

@@ -21,65 +21,65 @@ use cepa::tls::TlsError;
 use cepa::transports::{self, Endpoint};
 use tokio::time::timeout;
 
-use crate::args::{Expected, Trust, Whither};
+use crate::args::{DialTarget, Expected, Trust};
 use crate::ask;
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::stack::{self, carries_session};
-use crate::{node, trust};
+use crate::{reach, trust};
 
 /// A session and, below it, the subprocess that it may run over.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Connected {
     pub(crate) session: Session,
     child: Option<Watched>,
     /// Of a peer that was reached by its id.
     node: Option<Node>,
 }
 
-impl Link {
+impl Connected {
     /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for. `chatter` hears what a
     /// line says that is not of its link.
     pub(crate) async fn to(
-        whither: &Whither,
+        target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
         local_hints: bool,
     ) -> Result<Self, Failure> {
-        match whither {
-            Whither::Place(address) => Self::dial(address, trust, identity, chatter).await,
-            _ => Self::to_peer(whither, trust, identity, local_hints).await,
+        match target {
+            DialTarget::Place(address) => Self::dial(address, trust, identity, chatter).await,
+            _ => Self::to_peer(target, trust, identity, local_hints).await,
         }
     }
 
     /// The same for who had a session there before: a person was asked then, if at all.
     pub(crate) async fn again(
-        whither: &Whither,
+        target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
         local_hints: bool,
     ) -> Result<Self, Failure> {
-        match whither {
-            Whither::Place(address) => {
+        match target {
+            DialTarget::Place(address) => {
                 let policy = trust::of_dialler(trust, address)?;
                 let asked = trust::asked_for(trust);
                 let attempt = Self::attempt(address, &policy, asked?, identity, chatter, true);
                 attempt.await.map_err(|(failure, _)| failure)
             }
-            _ => Self::to_peer(whither, trust, identity, local_hints).await,
+            _ => Self::to_peer(target, trust, identity, local_hints).await,
         }
     }
 
     async fn to_peer(
-        whither: &Whither,
+        target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
         local_hints: bool,
     ) -> Result<Self, Failure> {
-        let Whither::Peer(address) = whither else {
+        let DialTarget::Peer(address) = target else {
             return Err(Failure::new(
                 Code::Usage,
                 "an introduction opens one service: use it with `cepa connect`",
@@ -93,7 +93,7 @@ impl Link {
                 ),
             ));
         }
-        let (session, node) = node::dial(address, identity, local_hints).await?;
+        let (session, node) = reach::dial(address, identity, local_hints).await?;
         Ok(Self {
             session,
             child: None,
@@ -111,7 +111,7 @@ impl Link {
             let why = "an introduction says itself which peer it is for: leave --expect, --trust and the like out";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (stream, session, node) = node::open_introduced(it, identity).await?;
+        let (stream, session, node) = reach::open_introduced(it, identity).await?;
         let link = Self {
             session,
             child: None,
@@ -169,7 +169,7 @@ impl Link {
         chatter: Option<&ChatterSink>,
         again: bool,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
-        let mut config = stack::of(identity, Arc::clone(policy)).tuned_to(address);
+        let mut config = stack::of(identity, Arc::clone(policy)).for_endpoint(address);
         config.ask_for = asked;
         config.link.chatter = chatter.cloned();
         let dialled = transports::dial(address).await;
@@ -180,7 +180,7 @@ impl Link {
         let child = stream
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
-        match Session::over(stream, address.layers(), Side::Client, &config).await {
+        match Session::handshake(stream, address.layers(), Side::Client, &config).await {
             Ok(session) => Ok(Self {
                 session,
                 child,

@@ -45,7 +45,7 @@ const WAIT_MOST: Duration = Duration::from_millis(400);
 const REPLY_MOST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct HalfDuplex {
     ours: bool,
     /// Since when.
     since: Instant,
@@ -81,7 +81,7 @@ pub(crate) struct Handing {
     pub(crate) answer: u8,
 }
 
-impl Turn {
+impl HalfDuplex {
     /// `ours`: we have the first one. `reply`: how long an answer to the opening took.
     pub(crate) fn new(now: Instant, ours: bool, client: bool, reply: Duration, seed: u64) -> Self {
         let mut random = Random::new(seed);

@@ -13,13 +13,13 @@ use cepa::link::ChatterSink;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
-use crate::args::{Trust, Whither};
+use crate::args::{DialTarget, Trust};
+use crate::connection::Connected;
 use crate::exit::{Failure, say};
-use crate::link::Link;
 
 /// Makes a session, and makes it again.
-pub(crate) struct Again<'a> {
-    whither: &'a Whither,
+pub(crate) struct Reconnect<'a> {
+    target: &'a DialTarget,
     trust: &'a Trust,
     identity: &'a Identity,
     chatter: Option<ChatterSink>,
@@ -29,20 +29,20 @@ pub(crate) struct Again<'a> {
     since: Instant,
 }
 
-impl<'a> Again<'a> {
+impl<'a> Reconnect<'a> {
     /// For sessions with this peer or place.
     pub(crate) fn new(
-        whither: &'a Whither,
+        target: &'a DialTarget,
         trust: &'a Trust,
         identity: &'a Identity,
         chatter: Option<ChatterSink>,
     ) -> Self {
-        let backoff = match whither {
-            Whither::Place(address) => Backoff::for_endpoint(address),
-            Whither::Peer(_) | Whither::Introduced(_) => Backoff::default(),
+        let backoff = match target {
+            DialTarget::Place(address) => Backoff::for_endpoint(address),
+            DialTarget::Peer(_) | DialTarget::Introduced(_) => Backoff::default(),
         };
         Self {
-            whither,
+            target,
             trust,
             identity,
             chatter,
@@ -59,32 +59,32 @@ impl<'a> Again<'a> {
     }
 
     /// The first session; with `reconnect`, a peer that has no room for it at the moment is asked again.
-    pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Link, Failure> {
-        let (whither, trust, identity) = (self.whither, self.trust, self.identity);
+    pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Connected, Failure> {
+        let (target, trust, identity) = (self.target, self.trust, self.identity);
         let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
-        let link = match Link::to(whither, trust, identity, chatter, local_hints).await {
+        let connection = match Connected::to(target, trust, identity, chatter, local_hints).await {
             Err(failure) if reconnect && failure.is_full() => {
                 say(format_args!("{failure}; trying again"));
                 let again = self.backoff.again(
-                    || Link::again(whither, trust, identity, chatter, local_hints),
+                    || Connected::again(target, trust, identity, chatter, local_hints),
                     Failure::is_full,
                 );
                 again.await?
             }
-            link => link?,
+            connection => connection?,
         };
         self.since = Instant::now();
-        Ok(link)
+        Ok(connection)
     }
 
     /// Another session in place of one that is lost for the reason `why`. What happens meanwhile is told, a
     /// line each. Cancel safe.
     pub(crate) async fn after(
         &mut self,
-        lost: &Link,
+        lost: &Connected,
         why: Failure,
         tell: impl Fn(&str),
-    ) -> Result<Link, Failure> {
+    ) -> Result<Connected, Failure> {
         let told = why.while_reconnecting().message;
         tell(&format!("{told}; connecting again"));
         lost.close().await;
@@ -93,7 +93,7 @@ impl<'a> Again<'a> {
 
     /// Another session beside one that takes nothing more, and in which something goes on: that is left as it is. Otherwise
     /// as [`after`](Self::after).
-    pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Link, Failure> {
+    pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Connected, Failure> {
         let told = "the session takes no more connections";
         tell(&format!(
             "{told}, those that are open go on in it; connecting again"
@@ -101,23 +101,30 @@ impl<'a> Again<'a> {
         self.another(told.to_owned(), tell).await
     }
 
-    async fn another(&mut self, mut told: String, tell: impl Fn(&str)) -> Result<Link, Failure> {
-        self.backoff.stood_for(self.since.elapsed());
-        let (whither, trust, identity) = (self.whither, self.trust, self.identity);
+    async fn another(
+        &mut self,
+        mut told: String,
+        tell: impl Fn(&str),
+    ) -> Result<Connected, Failure> {
+        self.backoff.reset_after(self.since.elapsed());
+        let (target, trust, identity) = (self.target, self.trust, self.identity);
         let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
         let again = self.backoff.again(
-            || Link::again(whither, trust, identity, chatter, local_hints),
+            || Connected::again(target, trust, identity, chatter, local_hints),
             |failure: &Failure| {
-                if failure.may_pass() && failure.message != told {
+                if failure.is_transient() && failure.message != told {
                     told.clone_from(&failure.message);
                     tell(&format!("{told}; trying again"));
                 }
-                failure.may_pass()
+                failure.is_transient()
             },
         );
-        let link = again.await?;
+        let connection = again.await?;
         self.since = Instant::now();
-        tell(&format!("connected again to {}", link.session.peer().id()));
-        Ok(link)
+        tell(&format!(
+            "connected again to {}",
+            connection.session.peer().id()
+        ));
+        Ok(connection)
     }
 }

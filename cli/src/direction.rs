@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::has_budget_remaining;
 
-use crate::piece::Piece;
-use crate::splice::is_end;
+use crate::chunk::Chunk;
+use crate::splice_end::is_end;
 
 /// Turns before the task lets others run; both ends may always be ready.
 const TURNS: u32 = 16;
@@ -18,8 +18,8 @@ const PIPE: usize = 1 << 20;
 
 /// One direction.
 #[derive(Debug)]
-pub(crate) struct Way {
-    pub(crate) piece: Piece,
+pub(crate) struct Direction {
+    pub(crate) piece: Chunk,
     /// Written bytes may wait in the writer.
     pub(crate) unflushed: bool,
     pub(crate) carried: u64,
@@ -56,10 +56,10 @@ enum Filled {
     End,
 }
 
-impl Way {
+impl Direction {
     pub(crate) fn new() -> Self {
         Self {
-            piece: Piece::default(),
+            piece: Chunk::default(),
             unflushed: false,
             carried: 0,
             hold: false,
@@ -280,7 +280,7 @@ mod tests {
     /// Carries what is left of a reader who is gone to its end, at first with a task that has nothing left of its turn where `spent`.
     async fn carry(mut from: impl AsyncRead + Send + Unpin + 'static, mut spent: bool) -> Vec<u8> {
         let (mut to, mut taker) = duplex(4 << 20);
-        let mut way = Way::new();
+        let mut way = Direction::new();
         way.ends_when_empty();
         // A task of its own: the guard is not what wakes it.
         let carried = tokio::spawn(poll_fn(move |cx| {

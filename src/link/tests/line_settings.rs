@@ -8,7 +8,7 @@ use super::*;
 const RATE: f64 = 11_520.0;
 
 fn told(escape: Escape, mtu: Option<u16>) -> Config {
-    known(RATE).told(LinkSettings {
+    known(RATE).with_line_settings(LinkSettings {
         escape,
         mtu,
         ..LinkSettings::DEFAULT

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use crate::exit::{Code, Failure, say};
-use crate::node::Mesh;
+use crate::reach::Mesh;
 
 /// Time for a reader to take the status.
 const PATIENCE: Duration = Duration::from_secs(5);

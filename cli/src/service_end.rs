@@ -1,4 +1,4 @@
-//! How the end of a service reaches who opened it, and what it becomes there. Every case stands in `told_table.txt`.
+//! How the end of a service reaches who opened it, and what it becomes there. Every case stands in `service_end_table.txt`.
 //!
 //! ```text
 //!   service ends --[says]--> a message | an end | a reset --[How]--> [becomes]--> exit status | opened again
@@ -65,7 +65,7 @@ pub(crate) enum Becomes {
     /// A failure of cepa, or of the service as cepa sees it.
     Failure(Code),
     /// The service is opened again in a session of its own.
-    Again,
+    Reconnect,
 }
 
 /// What an end becomes; `again`: who opened the service would open it again in another session.
@@ -74,7 +74,7 @@ pub(crate) fn becomes(how: &How, again: bool) -> Becomes {
         How::Said(Status::Exited(0)) | How::Ended => Becomes::Success,
         How::Said(status) => Becomes::Status(status.clone()),
         How::Unsaid | How::Reset => Becomes::Failure(Code::Other),
-        How::Lost if again => Becomes::Again,
+        How::Lost if again => Becomes::Reconnect,
         How::Lost => Becomes::Failure(Code::Lost),
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::splice::{Ended, Told, verdict};
+    use crate::splice_end::{Closing, Ended, verdict};
 
     /// What ends.
     #[derive(Clone)]
@@ -215,7 +215,7 @@ mod tests {
 
     fn cell(becomes: Becomes, error_status: Option<u8>) -> String {
         let result = match becomes {
-            Becomes::Again => return "again".to_owned(),
+            Becomes::Reconnect => return "again".to_owned(),
             Becomes::Success => Ok(()),
             Becomes::Status(status) => ended(status),
             Becomes::Failure(code) => Err(Failure::new(code, "cepa's own")),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_an_end_becomes_is_the_documented_table() {
-        let expected = include_str!("told_table.txt");
+        let expected = include_str!("service_end_table.txt");
         let mut found: String = expected.split_inclusive("\n\n").next().unwrap().to_owned();
         let mut line = |cells: &[String]| {
             let mut line = format!("{:<23}", cells[0]);
@@ -276,7 +276,7 @@ mod tests {
                 cell(opened(Form::Status, true), None),
                 cell(opened(Form::Console, false), None),
                 cell(opened(Form::Console, true), None),
-                if verdict(&forwarded).near == Told::End {
+                if verdict(&forwarded).near == Closing::End {
                     "end"
                 } else {
                     "reset"
@@ -287,7 +287,7 @@ mod tests {
         }
         assert!(
             found == expected,
-            "src/told_table.txt is not what told.rs decides; if the change is meant, replace the file by:\n{found}"
+            "src/service_end_table.txt is not what told.rs decides; if the change is meant, replace the file by:\n{found}"
         );
     }
 }

@@ -250,7 +250,7 @@ async fn register(relays: &Relays, addresses: &[PeerAddr]) -> Result<(), Failure
         error => Failure::new(Code::Other, error.to_string()),
     };
     // Somebody else answers in the place of the relay: not for an operator to wait for.
-    if error.is_transient() && failure.code != Code::Identity {
+    if error.is_retryable() && failure.code != Code::Identity {
         say(format_args!(
             "not registered at relay {}: {}; trying again",
             relay.peer(),
@@ -393,7 +393,7 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let mut failure = Failure::new(code(error), error.to_string()).passing(error.may_pass());
+    let mut failure = Failure::new(code(error), error.to_string()).passing(error.is_transient());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
         failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
     }
@@ -561,7 +561,7 @@ mod tests {
         ] {
             let failure = dial_failure(&error);
             assert_eq!(
-                (failure.code, failure.may_pass()),
+                (failure.code, failure.is_transient()),
                 (code, again),
                 "{error:?}"
             );
