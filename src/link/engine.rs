@@ -50,7 +50,7 @@ const EAGER: usize = 2;
 /// Between pings while the other end's window is closed.
 const CLOSED: Duration = Duration::from_millis(500);
 
-/// A frame that stops in its middle for so long will not go on.
+/// A frame that stops in its middle for so long is shown as chatter, unless the line is known to be slow.
 const STALLED: Duration = Duration::from_millis(250);
 
 /// Within a frame bytes come one after the other, but for what adapters and timers hold back: bytes of a
@@ -314,7 +314,7 @@ impl Engine {
         {
             let raw = match piece {
                 Piece::Chatter(raw) => raw,
-                Piece::Candidate(raw) => {
+                Piece::Candidate { mut raw, told } => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
                         self.hears_frame();
@@ -325,7 +325,7 @@ impl Engine {
                         self.hears_frame();
                         continue;
                     }
-                    raw
+                    raw.split_off(told)
                 }
             };
             self.chat(&raw);
@@ -350,8 +350,8 @@ impl Engine {
 
     /// Time has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.decoder.is_amid() && now >= self.input_at + STALLED {
-            let raw = self.decoder.give_up();
+        if self.stalled_at().is_some_and(|at| now >= at) {
+            let raw = self.decoder.tell();
             self.chat(&raw);
         }
         if self.leave_by.is_some_and(|at| now >= at) {
@@ -378,7 +378,7 @@ impl Engine {
         if self.end.is_some() {
             return None;
         }
-        let stalled = self.decoder.is_amid().then(|| self.input_at + STALLED);
+        let stalled = self.stalled_at();
         let give_up = self.heard_at + self.give_up;
         if blocked {
             let established = self.opening.is_established();
@@ -413,6 +413,12 @@ impl Engine {
             self.leave_by,
             Some(give_up),
         ])
+    }
+
+    /// When what has begun and does not go on is shown as chatter.
+    fn stalled_at(&self) -> Option<Instant> {
+        let pause = STALLED.max(self.line.time_of(2 * FIFO));
+        self.decoder.is_amid().then(|| self.input_at + pause)
     }
 
     /// Looks whether all is done.

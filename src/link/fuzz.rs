@@ -37,13 +37,22 @@ fn decoder(data: &[u8], cut: usize) {
     let mut found = Vec::new();
     for mut piece in data.chunks(cut) {
         while let Some(piece) = decoder.next(&mut piece) {
-            let (Piece::Candidate(raw) | Piece::Chatter(raw)) = piece;
+            let raw = match piece {
+                Piece::Candidate { mut raw, told } => raw.split_off(told),
+                Piece::Chatter(raw) => raw,
+            };
             found.extend(vec![FLAG; decoder.flags_before()]);
             found.extend(raw);
         }
         assert!(piece.is_empty(), "input was left");
+        if cut % 3 == 0 {
+            // The line pauses.
+            let told = decoder.tell();
+            found.extend(vec![FLAG; decoder.flags_before()]);
+            found.extend(told);
+        }
     }
-    let last = decoder.give_up();
+    let last = decoder.tell();
     found.extend(vec![FLAG; decoder.flags_before()]);
     found.extend(last);
     assert!(found == data, "bytes were lost");

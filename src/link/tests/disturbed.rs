@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::codec::Escapes;
 use super::*;
 
 const RATE: f64 = 11_520.0;
@@ -114,6 +115,33 @@ fn late_commit_leaves_little_below() {
     assert!(most <= 576 + 345, "{most} bytes below");
 }
 
+#[test]
+fn bytes_that_come_in_pieces_far_apart_are_frames_too() {
+    // The receiver's UART tells of 31 bytes at a time, which take longer than a frame may stand still on a faster
+    // line. The rate need not be known: it is found by frames that come.
+    for (rate, fifo) in [(120.0, 31), (120.0, 63), (30.0, 31), (30.0, 63), (5.0, 14)] {
+        for tell in [true, false] {
+            for payload_max in [24, 1024] {
+                let settings = LineSettings {
+                    buffer: fifo,
+                    fifo,
+                    ..LineSettings::new(rate)
+                };
+                let config = Config {
+                    rate: tell.then_some(rate),
+                    escapes: Escapes::Control,
+                    window: 16,
+                    payload_max,
+                    ..Config::default()
+                };
+                let mut bench = Bench::new(&settings, &config, 117_493_477);
+                let bytes = (rate * 4.0) as u64;
+                transfer(&mut bench, rate, bytes, Duration::from_secs(400));
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -143,7 +171,7 @@ proptest! {
         let settings = LineSettings { delay: Duration::from_millis(delay), buffer, fifo, ..noisy(rate, noise) };
         let config = Config {
             rate: tell.then_some(rate),
-            escapes: super::super::codec::Escapes::from_code(escapes),
+            escapes: Escapes::from_code(escapes),
             window,
             payload_max,
             ..Config::default()

@@ -209,7 +209,7 @@ fn no_damaged_frame_is_taken_for_another() {
         let mut decoder = Decoder::default();
         let mut input = &wire[..];
         while let Some(piece) = decoder.next(&mut input) {
-            let Piece::Candidate(raw) = piece else {
+            let Piece::Candidate { raw, .. } = piece else {
                 continue;
             };
             let found = unescape(&raw, Escapes::Least);

@@ -130,7 +130,7 @@ impl Row {
         // The first flag may have been left out.
         wire.insert(0, FLAG);
         let mut rest = &wire[..];
-        while let Some(Piece::Candidate(raw)) = decoder.next(&mut rest) {
+        while let Some(Piece::Candidate { raw, .. }) = decoder.next(&mut rest) {
             let body = unescape(&raw, Escapes::Least).unwrap();
             let seals = [FrameCheck::opening(), FrameCheck::epoch(OURS, PEER)];
             let body = seals.iter().find_map(|seal| seal.check(&body)).unwrap();

@@ -155,7 +155,7 @@ fn what_the_page_has_is_read_as_what_it_says() {
             .map(|byte| u8::from_str_radix(byte, 16).unwrap())
             .collect();
         assert_eq!((wire.first(), wire.last()), (Some(&FLAG), Some(&FLAG)));
-        let Some(Piece::Candidate(raw)) = decoder.next(&mut &wire[..]) else {
+        let Some(Piece::Candidate { raw, .. }) = decoder.next(&mut &wire[..]) else {
             panic!("{what}: no frame");
         };
         let (seal, escapes) = seal(&frame, sender);
