@@ -197,7 +197,7 @@ impl StackConfig {
     /// makes handshakes small, where nothing else is set: X25519 alone saves 2.3 kB a layer, raw public
     /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes. Raw public keys are for every stack on a
     /// link, whatever is below it.
-    /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
+    /// [`dial`](crate::session::Session::dial) and [`accept_on`](crate::session::Session::accept_on) do this by themselves.
     #[must_use]
     pub fn for_endpoint(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
