@@ -676,11 +676,10 @@ fn a_clock_and_a_provider_need_no_dependency_of_ones_own() {
         }
     }
     let provider: CryptoProvider = rustls::crypto::aws_lc_rs::default_provider();
-    TlsConfig::new(&identity(), Arc::new(AcceptAny))
-        .unwrap()
-        .with_clock(Arc::new(Fixed))
-        .unwrap()
-        .with_provider(Arc::new(provider))
+    TlsConfig::builder(&identity(), Arc::new(AcceptAny))
+        .clock(Arc::new(Fixed))
+        .provider(Arc::new(provider))
+        .build()
         .unwrap();
 }
 

@@ -90,7 +90,7 @@ impl Peer {
     }
 
     /// Whether it has shown no key at all, which only a client may, and only where
-    /// [`with_optional_client_certificate`](TlsConfig::with_optional_client_certificate) says so.
+    /// [`optional_client_certificate`](super::TlsConfigBuilder::optional_client_certificate) says so.
     pub fn is_anonymous(&self) -> bool {
         self.anonymous
     }
