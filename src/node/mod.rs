@@ -383,7 +383,7 @@ impl Node {
     }
 
     /// As [`session`](Self::session), but one that this node has dialled. Some services and protocols are for those who dial
-    /// ([`OpenError::DialInstead`](crate::session::OpenError::DialInstead)).
+    /// ([`OpenError::DialInstead`]).
     ///
     /// # Errors
     /// As for `session`.
