@@ -11,11 +11,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use cepa::Side;
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
-use cepa::mux::Substream;
-use cepa::onion::Onion;
-use cepa::session::Session;
+use cepa::session::{ServiceStream, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, Listener, listen};
 use http_body_util::{BodyExt, Full};
@@ -49,7 +46,7 @@ async fn main() -> Outcome<()> {
 
 async fn server(mut listener: Listener, config: StackConfig) -> Outcome<()> {
     let stream = listener.accept().await?.ok_or("nobody came")?;
-    let session = Session::handshake(stream, &[], Side::Server, &config).await?;
+    let session = Session::accept_on(stream, listener.endpoint(), &config).await?;
     let end = loop {
         let incoming = match session.accept().await {
             Ok(incoming) => incoming,
@@ -71,7 +68,7 @@ async fn server(mut listener: Listener, config: StackConfig) -> Outcome<()> {
 }
 
 /// One HTTP connection is one substream.
-async fn connection(stream: Onion<Substream>, peer: PeerId) -> Outcome<()> {
+async fn connection(stream: ServiceStream, peer: PeerId) -> Outcome<()> {
     let answering = service_fn(move |request| respond(request, peer));
     hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), answering)

@@ -13,10 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind};
-use cepa::mux::Substream;
 use cepa::node::{Access, Hint, Node, NodeConfig, PeerAddr};
-use cepa::onion::Onion;
 use cepa::protocols::relay::{Relay, RelayConfig, RelayEvent, Relays};
+use cepa::session::ServiceStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -46,7 +45,7 @@ fn through(relay: &PeerAddr) -> Outcome<Hint> {
 }
 
 /// Says four bytes, and expects them back.
-async fn says(stream: &mut Onion<Substream>, word: &[u8; 4]) -> std::io::Result<()> {
+async fn says(stream: &mut ServiceStream, word: &[u8; 4]) -> std::io::Result<()> {
     stream.write_all(word).await?;
     stream.flush().await?;
     let mut back = [0; 4];

@@ -13,7 +13,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cepa::Side;
 use cepa::identity::{Identity, KeyKind, Pinned};
 use cepa::session::{Incoming, Session};
 use cepa::stack::StackConfig;
@@ -42,8 +41,7 @@ async fn main() -> Outcome<()> {
         async {
             let stream = listener.accept().await?.ok_or("nobody opened the line")?;
             // A line's speed decides how long a handshake may take, and which key exchange it gets.
-            let config = board_config.for_endpoint(&serial);
-            Outcome::Ok(Session::handshake(stream, serial.layers(), Side::Server, &config).await?)
+            Outcome::Ok(Session::accept_on(stream, &serial, &board_config).await?)
         },
         async { Outcome::Ok(Session::dial(&serial, &host_config).await?) },
     );

@@ -105,8 +105,8 @@ async fn child(parent: PeerId) -> Outcome<()> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
     eprintln!("{}", identity.peer_id());
     let config = StackConfig::new(identity, Arc::new(Pinned::one(parent)));
-    let stream = dial(&"stdio:".parse()?).await?;
-    let session = Session::handshake(stream, &[], Side::Server, &config).await?;
+    let stdio = "stdio:".parse()?;
+    let session = Session::accept_on(dial(&stdio).await?, &stdio, &config).await?;
     let end = loop {
         match session.accept().await {
             Ok(incoming) => tokio::spawn(answer(incoming)),

@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use cepa::Side;
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
 use cepa::session::{Incoming, OpenError, Session};
 use cepa::stack::StackConfig;
@@ -41,8 +40,7 @@ async fn server(mut listener: Listener, identity: Identity, allowed: PeerId) -> 
     let config = StackConfig::new(identity, Arc::new(Pinned::one(allowed)));
     let stream = listener.accept().await?.ok_or("nobody came")?;
     // No layers in the address means mux+tls: mutual TLS 1.3, and substreams inside it.
-    let layers = listener.endpoint().layers();
-    let session = Session::handshake(stream, layers, Side::Server, &config).await?;
+    let session = Session::accept_on(stream, listener.endpoint(), &config).await?;
     println!("server: {} is here", session.peer().id().short());
 
     let end = loop {

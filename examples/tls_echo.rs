@@ -53,8 +53,10 @@ fn config(certificate: &str, key: &str, peer: &str) -> Outcome<TlsConfig> {
     let identity = Identity::from_pem_pair(&read(certificate)?, &read(key)?)?;
     let peer = CertificateDer::from_pem_slice(read(peer)?.as_bytes())?;
     let trust = Arc::new(Pinned::one(PeerId::from_certificate(&peer)?));
-    let config = TlsConfig::new(&identity, trust)?.with_server_name("localhost")?;
-    Ok(config.with_optional_alpn(&["cepa/1"])?)
+    Ok(TlsConfig::builder(&identity, trust)
+        .server_name("localhost")
+        .optional_alpn(&["cepa/1"])
+        .build()?)
 }
 
 async fn server(port: &str, certificate: &str, key: &str, peer: &str) -> Outcome<()> {

@@ -25,7 +25,7 @@ fn trusting(identity: &Identity) -> StackConfig {
 
 async fn push(onion: &mut Onion<Stream>, side: Side, identity: &Identity, alpn: &[u8]) {
     let tls = TlsConfig::new(identity, Arc::new(AcceptAny)).unwrap();
-    let tls = tls.with_alpn(&[alpn]).unwrap();
+    let tls = tls.to_builder().alpn(&[alpn]).build().unwrap();
     onion.push(side, &tls).await.unwrap();
 }
 
@@ -695,8 +695,16 @@ async fn an_opener_that_shows_no_certificate_is_bound_as_nobody() {
     .await;
     let (client, server) = (client.unwrap(), server.unwrap());
     let tls = |own| TlsConfig::new(own, Arc::new(AcceptAny)).unwrap();
-    let nobody = tls(&a).without_client_certificate().unwrap();
-    let anybody = tls(&b).with_optional_client_certificate().unwrap();
+    let nobody = tls(&a)
+        .to_builder()
+        .without_client_certificate()
+        .build()
+        .unwrap();
+    let anybody = tls(&b)
+        .to_builder()
+        .optional_client_certificate()
+        .build()
+        .unwrap();
     let (opened, accepted) = both(
         client.open_secured("x", &nobody),
         async {

@@ -316,7 +316,7 @@ async fn another_protocol_s_alpn_or_none_is_refused_with_the_right_alert() {
     let pair = Pair::new();
     for offered in [&[][..], &["h2", "http/1.1"], &["cepa-layer/1"], &["cepa/2"]] {
         let client = TlsConfig::new(&pair.left, Arc::new(AcceptAny)).unwrap();
-        let client = client.with_alpn(offered).unwrap();
+        let client = client.to_builder().alpn(offered).build().unwrap();
         let (a, b) = memory::pair();
         let mut a = Onion::new(a);
         let (of_client, (of_server, _)) = tokio::join!(
@@ -356,7 +356,11 @@ async fn layers_that_each_take_nine_seconds_are_cut_after_thirty_together() {
         let mut onion = Onion::new(far);
         for alpn in [ALPN_LAYER, ALPN_LAYER, ALPN_LAYER, ALPN_MUX] {
             tokio::time::sleep(Duration::from_secs(9)).await;
-            let tls = anyone(&identity).with_alpn(&[alpn]).unwrap();
+            let tls = anyone(&identity)
+                .to_builder()
+                .alpn(&[alpn])
+                .build()
+                .unwrap();
             if onion.push(Side::Client, &tls).await.is_err() {
                 return;
             }

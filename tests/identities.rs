@@ -123,7 +123,9 @@ async fn pushed(
 ) -> (Result<PeerId, TlsError>, Result<PeerId, TlsError>) {
     let server = TlsConfig::new(&world.first, Arc::new(AcceptAny)).unwrap();
     let server = server
-        .with_more_identities(std::slice::from_ref(&world.second))
+        .to_builder()
+        .more_identities(std::slice::from_ref(&world.second))
+        .build()
         .unwrap();
     let (a, b) = memory::pair();
     let (mut a, mut b) = (Onion::new(a), Onion::new(b));
@@ -145,7 +147,7 @@ async fn names_that_are_nobody_s_are_refused() {
         &format!("{}.example.org", world.second.peer_id()),
         &format!("{}.x.cepa.alt", world.second.peer_id()),
     ] {
-        let client = client().with_server_name(name).unwrap();
+        let client = client().to_builder().server_name(name).build().unwrap();
         let (of_client, of_server) = pushed(client, &world).await;
         // unrecognized_name, RFC 6066 section 3.
         assert!(
@@ -156,7 +158,7 @@ async fn names_that_are_nobody_s_are_refused() {
     }
     // Nobody in particular.
     for name in ["cepa.alt", "192.0.2.1"] {
-        let client = client().with_server_name(name).unwrap();
+        let client = client().to_builder().server_name(name).build().unwrap();
         assert_eq!(
             pushed(client, &world).await.0.unwrap(),
             world.first.peer_id()
@@ -164,7 +166,11 @@ async fn names_that_are_nobody_s_are_refused() {
     }
     // A host name has no case.
     let name = format!("{}.CEPA.alt", world.second.peer_id()).to_uppercase();
-    let client = client().with_server_name(&name.to_lowercase()).unwrap();
+    let client = client()
+        .to_builder()
+        .server_name(&name.to_lowercase())
+        .build()
+        .unwrap();
     assert_eq!(
         pushed(client, &world).await.0.unwrap(),
         world.second.peer_id()
@@ -176,8 +182,12 @@ async fn a_server_that_answers_as_somebody_else_is_refused_whatever_the_policy()
     let (asked, other) = (identity(), identity());
     for form in [KeyForm::Certificate, KeyForm::RawPublicKey] {
         let client = TlsConfig::new(&identity(), Arc::new(AcceptAny)).unwrap();
-        let client = client.with_server_peer(asked.peer_id()).unwrap();
-        let client = client.with_key_form(form).unwrap();
+        let client = client
+            .to_builder()
+            .server_peer(asked.peer_id())
+            .build()
+            .unwrap();
+        let client = client.to_builder().key_form(form).build().unwrap();
         // With one identity, it shows that one to everybody.
         let server = TlsConfig::new(&other, Arc::new(AcceptAny)).unwrap();
         let (a, b) = memory::pair();

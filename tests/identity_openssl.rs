@@ -191,9 +191,9 @@ async fn openssl_s_server_and_we_authenticate_each_other_with_our_certificates()
             .await
             .unwrap();
         let trust = Arc::new(Pinned::one(theirs.peer_id()));
-        let config = TlsConfig::new(&ours, trust)
-            .unwrap()
-            .with_alpn(&["cepa/1"])
+        let config = TlsConfig::builder(&ours, trust)
+            .alpn(&["cepa/1"])
+            .build()
             .unwrap();
         let mut onion = Onion::new(tcp);
         let work = async {

@@ -51,7 +51,11 @@ fn tls(error: &std::io::Error) -> TlsError {
 }
 
 fn raw(config: &TlsConfig) -> TlsConfig {
-    config.clone().with_key_form(KeyForm::RawPublicKey).unwrap()
+    config
+        .to_builder()
+        .key_form(KeyForm::RawPublicKey)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -206,9 +210,15 @@ async fn a_foreign_server_without_raw_keys_is_a_clear_error() {
 fn raw_keys_and_tls_1_2_do_not_go_together() {
     let config = anyone(&Identity::generate(KeyKind::Ed25519).unwrap());
     let both = config
-        .with_versions(&[Version::Tls12, Version::Tls13])
+        .to_builder()
+        .versions(&[Version::Tls12, Version::Tls13])
+        .build()
         .unwrap();
-    let error = both.with_key_form(KeyForm::RawPublicKey).unwrap_err();
+    let error = both
+        .to_builder()
+        .key_form(KeyForm::RawPublicKey)
+        .build()
+        .unwrap_err();
     assert_eq!(error, TlsConfigError::RawKeyVersion);
 }
 
@@ -217,7 +227,9 @@ async fn a_server_that_also_takes_tls_1_2_takes_raw_keys_in_1_3() {
     let pair = Pair::new();
     let server = pair.right_tls.clone();
     let server = server
-        .with_versions(&[Version::Tls12, Version::Tls13])
+        .to_builder()
+        .versions(&[Version::Tls12, Version::Tls13])
+        .build()
         .unwrap();
     let (of_client, of_server, _) = shake(&raw(&pair.left_tls), &server).await;
     assert_eq!(of_client.unwrap().version(), Version::Tls13);
@@ -230,15 +242,12 @@ async fn bytes(kind: KeyKind, form: KeyForm) -> u64 {
     // An ECDSA signature is 70 to 72 bytes long, by chance.
     for _ in 0..4 {
         let of = |identity: &Identity| {
-            TlsConfig::new(identity, Arc::new(AcceptAny))
-                .unwrap()
-                .with_groups(&[X25519])
-                .unwrap()
-                .with_suites(&[AES_128_GCM])
-                .unwrap()
-                .with_alpn(&["cepa/1"])
-                .unwrap()
-                .with_key_form(form)
+            TlsConfig::builder(identity, Arc::new(AcceptAny))
+                .groups(&[X25519])
+                .suites(&[AES_128_GCM])
+                .alpn(&["cepa/1"])
+                .key_form(form)
+                .build()
                 .unwrap()
         };
         let small = || Identity::generate(kind)?.with_minimal_certificate();

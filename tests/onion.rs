@@ -448,7 +448,12 @@ async fn a_failed_handshake_says_why_on_both_ends_and_stays_failed() {
 async fn an_end_that_gives_up_after_the_handshake_does_not_look_like_a_clean_one() {
     // The server demands a protocol, the client names none; TLS itself has no quarrel with that.
     let pair = Pair::new();
-    let demanding = pair.right_tls.clone().with_alpn(&["wanted/1"]).unwrap();
+    let demanding = pair
+        .right_tls
+        .to_builder()
+        .alpn(&["wanted/1"])
+        .build()
+        .unwrap();
     let (mut a, mut b) = onions(65_536, Cuts::Random(8));
     soon(async {
         let (client, server) = tokio::join!(a.push(Side::Client, &pair.left_tls), async {
@@ -528,8 +533,12 @@ async fn each_layer_has_its_own_role_key_trust_version_and_suite() {
         push(&mut a, &mut b, &outer).await;
         // The other way round, TLS 1.2 with one suite, another key.
         let narrow = |config: &TlsConfig| {
-            let config = config.clone().with_versions(&[Version::Tls12]).unwrap();
-            config.with_suites(&[0xcca9]).unwrap()
+            let config = config
+                .to_builder()
+                .versions(&[Version::Tls12])
+                .build()
+                .unwrap();
+            config.to_builder().suites(&[0xcca9]).build().unwrap()
         };
         let (left, right) = (narrow(&inner.left_tls), narrow(&inner.right_tls));
         let (l, r) = tokio::join!(a.push(Side::Server, &left), b.push(Side::Client, &right));
@@ -850,8 +859,18 @@ fn apart() -> Pair {
     let mut pair = Pair::new();
     let pinned = |id| Arc::new(Apart(Pinned::one(id)));
     let (left, right) = (pair.left.peer_id(), pair.right.peer_id());
-    pair.left_tls = pair.left_tls.with_trust(pinned(right)).unwrap();
-    pair.right_tls = pair.right_tls.with_trust(pinned(left)).unwrap();
+    pair.left_tls = pair
+        .left_tls
+        .to_builder()
+        .trust(pinned(right))
+        .build()
+        .unwrap();
+    pair.right_tls = pair
+        .right_tls
+        .to_builder()
+        .trust(pinned(left))
+        .build()
+        .unwrap();
     pair
 }
 
@@ -890,10 +909,10 @@ async fn a_policy_that_is_asked_apart_changes_no_message() {
     for blocks in [false, true] {
         for versions in [&[Version::Tls12][..], &[Version::Tls13]] {
             let with = |config: &TlsConfig, id| {
-                let config = config.clone().with_versions(versions).unwrap();
+                let config = config.to_builder().versions(versions).build().unwrap();
                 if blocks {
                     let pinned = Apart(Pinned::one(id));
-                    config.with_trust(Arc::new(pinned)).unwrap()
+                    config.to_builder().trust(Arc::new(pinned)).build().unwrap()
                 } else {
                     config
                 }
@@ -963,7 +982,7 @@ async fn a_refusal_that_was_found_apart_is_the_same_at_both_ends() {
                 } else {
                     Arc::new(case())
                 };
-                let judge_tls = pair.left_tls.clone().with_trust(policy).unwrap();
+                let judge_tls = pair.left_tls.to_builder().trust(policy).build().unwrap();
                 let shown_tls = anyone(&pair.right);
                 let (mut judge, mut shown) = onions(65_536, Cuts::Random(7));
                 let (judged, refused) = soon(async {
@@ -1029,8 +1048,9 @@ async fn a_push_that_was_dropped_while_the_policy_was_asked_is_gone_on_with() {
         let go = std::sync::Mutex::new(go);
         let held = pair
             .left_tls
-            .clone()
-            .with_trust(Arc::new(Held { begun, go }));
+            .to_builder()
+            .trust(Arc::new(Held { begun, go }))
+            .build();
         let held = held.unwrap();
         let (mut a, mut b) = onions(65_536, Cuts::None);
         let other = anyone(&pair.right);

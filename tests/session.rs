@@ -720,9 +720,9 @@ async fn garbage_instead_of_tls_is_an_error() {
 async fn another_protocol_inside_tls_is_refused() {
     let peers = Peers::new();
     let (near, far) = memory::pair();
-    let web = TlsConfig::new(&peers.client.identity, Arc::new(AcceptAny))
-        .unwrap()
-        .with_alpn(&["h2"])
+    let web = TlsConfig::builder(&peers.client.identity, Arc::new(AcceptAny))
+        .alpn(&["h2"])
+        .build()
         .unwrap();
     let mut other = Onion::new(near);
     let (pushed, session) = soon(async {
@@ -809,7 +809,7 @@ async fn layers_by_hand(stream: Stream, side: Side, config: &StackConfig) -> Oni
     let tls = TlsConfig::new(&config.identity, Arc::clone(&config.trust)).unwrap();
     let mut onion = Onion::new(stream);
     onion
-        .push(side, &tls.with_alpn(&[ALPN_MUX]).unwrap())
+        .push(side, &tls.to_builder().alpn(&[ALPN_MUX]).build().unwrap())
         .await
         .unwrap();
     onion

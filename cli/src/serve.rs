@@ -54,7 +54,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     } else {
         Access::Anyone
     };
-    let inner = TlsConfig::new(&identity, Arc::clone(&trust))?.with_more_identities(&more)?;
+    let inner = TlsConfig::builder(&identity, Arc::clone(&trust))
+        .more_identities(&more)
+        .build()?;
     let mut config = reach::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;

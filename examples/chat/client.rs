@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind};
-use cepa::mux::Substream;
 use cepa::node::{Access, Hint, Node, NodeConfig, PeerAddr};
-use cepa::onion::Onion;
 use cepa::protocols::introduction::{Introduction, Introductions};
 use cepa::protocols::relay::Relays;
+use cepa::session::ServiceStream;
 use cepa::transports::text::clean;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::sync::broadcast;
@@ -98,7 +97,7 @@ async fn talk(
     us: &str,
     them: &str,
     way: &str,
-    mut lines: Lines<BufReader<Onion<Substream>>>,
+    mut lines: Lines<BufReader<ServiceStream>>,
     mut says: broadcast::Receiver<String>,
 ) -> Outcome<()> {
     loop {

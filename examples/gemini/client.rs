@@ -42,11 +42,11 @@ pub(crate) async fn run(url: &str, identity: Option<&str>, known: Option<&str>) 
     // Most servers speak both; a name picks one of several hosts behind an address.
     let versions = [Version::Tls12, Version::Tls13];
     let config = match identity {
-        Some(file) => TlsConfig::new(&Identity::load(file)?, trust)?,
-        None => TlsConfig::new(&Identity::generate(KeyKind::Ed25519)?, trust)?
-            .without_client_certificate()?,
+        Some(file) => TlsConfig::builder(&Identity::load(file)?, trust),
+        None => TlsConfig::builder(&Identity::generate(KeyKind::Ed25519)?, trust)
+            .without_client_certificate(),
     };
-    let config = config.with_versions(&versions)?.with_server_name(&host)?;
+    let config = config.versions(&versions).server_name(&host).build()?;
 
     let mut stream = Onion::new(dial(&format!("tcp:{host}:{port}").parse::<Endpoint>()?).await?);
     stream.push(Side::Client, &config).await?;

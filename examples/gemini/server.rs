@@ -47,9 +47,10 @@ struct Accounts {
 
 pub(crate) async fn run(port: &str, identity: &str) -> Outcome<()> {
     let identity = Identity::load(identity)?;
-    let config = TlsConfig::new(&identity, Arc::new(Everyone))?
-        .with_versions(&[Version::Tls12, Version::Tls13])?
-        .with_optional_client_certificate()?;
+    let config = TlsConfig::builder(&identity, Arc::new(Everyone))
+        .versions(&[Version::Tls12, Version::Tls13])
+        .optional_client_certificate()
+        .build()?;
     let mut listener = listen(&format!("tcp:127.0.0.1:{port}").parse::<Endpoint>()?).await?;
     let address = listener.endpoint().to_string();
     println!(

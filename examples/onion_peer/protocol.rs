@@ -86,9 +86,10 @@ impl Credentials {
                         .filter(|s| **s != profile.suite),
                 );
             }
-            let config = TlsConfig::new(&identity, trust)?
-                .with_versions(&[profile.version])?
-                .with_suites(&suites)?;
+            let config = TlsConfig::builder(&identity, trust)
+                .versions(&[profile.version])
+                .suites(&suites)
+                .build()?;
             profiles.push((profile, config, identity.certificate_sha256()));
         }
         Ok(Self { profiles })

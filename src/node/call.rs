@@ -4,9 +4,8 @@ use std::any::Any;
 
 use crate::gate::Source;
 use crate::identity::PeerId;
-use crate::mux::{ReceivePool, Substream};
-use crate::onion::Onion;
-use crate::session::{AcceptError, Incoming, Session};
+use crate::mux::ReceivePool;
+use crate::session::{AcceptError, Incoming, ServiceStream, Session};
 use crate::tls::{Peer, TlsConfig};
 
 use super::access::Admitted;
@@ -144,7 +143,7 @@ impl Call {
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn accept(self) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept(self) -> Result<ServiceStream, AcceptError> {
         self.incoming.accept().await
     }
 
@@ -155,7 +154,7 @@ impl Call {
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<ServiceStream, AcceptError> {
         self.incoming.accept_secured(inner).await
     }
 

@@ -14,8 +14,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
-use crate::mux::Substream;
-use crate::onion::Onion;
+use crate::session::ServiceStream;
 
 use super::addr::PeerAddr;
 use super::core::Core;
@@ -48,7 +47,7 @@ impl Connector {
 /// Of any request: where it leads is known already. Errors are those of [`Node::open`](super::Node::open), and dropping the
 /// future resets the substream. It is always ready; how many connections there are is up to the client that asks.
 impl<R> Service<R> for Connector {
-    type Response = TokioIo<Onion<Substream>>;
+    type Response = TokioIo<ServiceStream>;
     type Error = ReachError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -63,7 +62,7 @@ impl<R> Service<R> for Connector {
 }
 
 /// What hyper-util's client asks of a connection: there is nothing to tell.
-impl Connection for Onion<Substream> {
+impl Connection for ServiceStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }

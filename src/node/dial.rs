@@ -14,9 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
-use crate::mux::Substream;
-use crate::onion::Onion;
-use crate::session::{Backoff, Session};
+use crate::session::{Backoff, ServiceStream, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
@@ -64,7 +62,7 @@ pub(super) async fn session_for(
 pub(super) async fn open(
     core: &Arc<Core>,
     address: &PeerAddr,
-) -> Result<Onion<Substream>, ReachError> {
+) -> Result<ServiceStream, ReachError> {
     let service = address.service().to_owned();
     let opened = on_session(core, To::Address(address, None), |session| {
         let (session, service) = (session.clone(), service.clone());

@@ -63,10 +63,8 @@ use std::time::Duration;
 use cepa_transports::{ByteStream, Endpoint, Layer, Remote, Stream};
 
 use crate::identity::{Identity, PeerId};
-use crate::mux::Substream;
-use crate::onion::Onion;
 use crate::session::{
-    Incoming, OpenError, Pause, ServiceName, ServiceNameError, Session, reserved,
+    Incoming, OpenError, Pause, ServiceName, ServiceNameError, ServiceStream, Session, reserved,
 };
 use crate::stack::DEFAULT_LAYERS;
 
@@ -385,7 +383,7 @@ impl Node {
     }
 
     /// As [`session`](Self::session), but one that this node has dialled. Some services and protocols are for those who dial
-    /// ([`OpenError::DialInstead`](crate::session::OpenError::DialInstead)).
+    /// ([`OpenError::DialInstead`]).
     ///
     /// # Errors
     /// As for `session`.
@@ -411,7 +409,7 @@ impl Node {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn open(&self, address: &PeerAddr) -> Result<Onion<Substream>, ReachError> {
+    pub async fn open(&self, address: &PeerAddr) -> Result<ServiceStream, ReachError> {
         dial::open(&self.core, address).await
     }
 

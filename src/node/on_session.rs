@@ -4,9 +4,7 @@ use futures::future::BoxFuture;
 
 #[cfg(feature = "mesh")]
 use crate::identity::PeerId;
-use crate::mux::Substream;
-use crate::onion::Onion;
-use crate::session::{OpenError, Session};
+use crate::session::{OpenError, ServiceStream, Session};
 
 use super::addr::PeerAddr;
 use super::error::{OnSession, OnSessionError};
@@ -41,7 +39,7 @@ impl Node {
         &self,
         address: &PeerAddr,
         service: &'static str,
-    ) -> Result<(Session, Onion<Substream>), OnSessionError<OpenError>> {
+    ) -> Result<(Session, ServiceStream), OnSessionError<OpenError>> {
         self.on_session(address, opens(service)).await
     }
 
@@ -52,7 +50,7 @@ impl Node {
         payer: Option<PeerId>,
         address: &PeerAddr,
         service: &'static str,
-    ) -> Result<(Session, Onion<Substream>), OnSessionError<OpenError>> {
+    ) -> Result<(Session, ServiceStream), OnSessionError<OpenError>> {
         let payer = payer.map(|payer| self.holder(payer));
         let to = dial::To::Address(address, payer.as_ref());
         dial::on_session(&self.core, to, opens(service)).await
@@ -62,7 +60,7 @@ impl Node {
 /// Opens a service.
 fn opens(
     service: &'static str,
-) -> impl Fn(&Session) -> BoxFuture<'static, Result<Onion<Substream>, OpenError>> {
+) -> impl Fn(&Session) -> BoxFuture<'static, Result<ServiceStream, OpenError>> {
     move |session| {
         let session = session.clone();
         Box::pin(async move { session.open(service).await })

@@ -8,6 +8,11 @@
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
 //! | [`membrane`] | forwarders that wrap the references that pass | `mesh` |
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
+// What a feature leaves out can't be linked to.
+#![cfg_attr(
+    not(all(feature = "mesh", feature = "sealed")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 mod copy;
 #[cfg(test)]

@@ -58,7 +58,8 @@ impl Session {
     ///
     /// The stream may be one of tokio's (TCP, Unix, duplex), or any other
     /// [`ByteStream`](crate::ByteStream) with a word on where it leads: [`Stream::from_io`]. `layers` are those of
-    /// the address, topmost first; none means `mux+tls`. Otherwise as [`dial`](Self::dial).
+    /// the address, topmost first; none means `mux+tls`. For a stream that came in at an address, [`accept_on`](Self::accept_on)
+    /// takes them from there. Otherwise as [`dial`](Self::dial).
     ///
     /// # Errors
     /// As for [`dial`](Self::dial).
@@ -75,7 +76,27 @@ impl Session {
         Self::over_unless(stream.into(), layers, side, config, never).await
     }
 
-    /// The same, until somebody else's stream needs the place: the peer is told then.
+    /// Makes a session on a stream that came in at an endpoint, in the role of the server: with the layers that its
+    /// address names, and a configuration that is [tuned](StackConfig::for_endpoint) to it, as
+    /// [`dial`](Self::dial) does at the other end. For streams of a
+    /// [`Listener`](crate::transports::Listener), whose own
+    /// [`endpoint`](crate::transports::Listener::endpoint) it is.
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up, and drops the stream.
+    pub async fn accept_on(
+        stream: impl Into<Stream>,
+        endpoint: &Endpoint,
+        config: &StackConfig,
+    ) -> Result<Self, ConnectError> {
+        let config = config.for_endpoint(endpoint);
+        Self::handshake(stream, endpoint.layers(), Side::Server, &config).await
+    }
+
+    /// As [`handshake`](Self::handshake), until somebody else's stream needs the place: the peer is told then.
     pub(crate) async fn over_unless(
         stream: Stream,
         layers: &[Layer],

@@ -6,7 +6,6 @@ use std::io;
 use cepa_transports::text::quoted;
 
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
-use crate::onion::Onion;
 use crate::stack::BindingError;
 use crate::tls::TlsError;
 
@@ -468,6 +467,3 @@ fn named(service: &str) -> String {
         format!("the service {}", quoted(service))
     }
 }
-
-/// The stream type of a substream, for signatures.
-pub(super) type Sub = Onion<mux::Substream>;

@@ -14,11 +14,12 @@ use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::{AcceptError, SessionEnd, Sub};
+use super::error::{AcceptError, SessionEnd};
 use super::header::{Answer, HeaderError, InnerTls, Progress, Request, Status};
 use super::inner::{self, Bounds};
 use super::runtime::in_runtime;
-use crate::mux::{Mux, MuxError, Substream};
+use super::substream::ServiceStream;
+use crate::mux::{Mux, MuxError};
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
 use crate::wire::linger_close;
@@ -38,7 +39,7 @@ pub(super) struct Arrivals {
 
 /// A substream, and what it is for.
 pub(super) struct Arrived {
-    onion: Sub,
+    onion: ServiceStream,
     request: Request,
 }
 
@@ -73,7 +74,7 @@ impl Arrivals {
 impl Arrived {
     #[cfg(feature = "mesh")]
     /// The next header on a substream that was accepted for something that came before it.
-    pub(super) async fn on(onion: Sub, header_timeout: Duration) -> Option<Self> {
+    pub(super) async fn on(onion: ServiceStream, header_timeout: Duration) -> Option<Self> {
         arrive(onion, header_timeout).await
     }
 
@@ -92,7 +93,7 @@ impl Arrived {
 }
 
 /// Reads the header of a new substream. None when it does not come, or makes no sense.
-async fn arrive(mut onion: Sub, limit: Duration) -> Option<Arrived> {
+async fn arrive(mut onion: ServiceStream, limit: Duration) -> Option<Arrived> {
     match timeout(limit, read_header(&mut onion, Request::decode)).await {
         Ok(Ok(request)) => Some(Arrived { onion, request }),
         Ok(Err(error)) => {
@@ -112,7 +113,7 @@ async fn arrive(mut onion: Sub, limit: Duration) -> Option<Arrived> {
 ///
 /// A [`HeaderError`] comes inside the [`io::Error`].
 pub(super) async fn read_header<T>(
-    onion: &mut Sub,
+    onion: &mut ServiceStream,
     decode: impl Fn(&[u8]) -> Result<Progress<T>, HeaderError>,
 ) -> io::Result<T> {
     let mut bytes = Vec::new();
@@ -130,13 +131,13 @@ pub(super) async fn read_header<T>(
     }
 }
 
-async fn say(onion: &mut Sub, answer: &Answer) -> io::Result<()> {
+async fn say(onion: &mut ServiceStream, answer: &Answer) -> io::Result<()> {
     onion.write_all(&answer.encode()).await?;
     onion.flush().await
 }
 
 /// Ends a refused substream so that the peer can read why.
-async fn close_lingering(mut onion: Sub) {
+async fn close_lingering(mut onion: ServiceStream) {
     linger_close(&mut onion, PARTING).await;
 }
 
@@ -149,7 +150,7 @@ pub struct Incoming {
 }
 
 struct Waiting {
-    onion: Sub,
+    onion: ServiceStream,
     request: Request,
     peer: Peer,
     /// The session's `tls-exporter`.
@@ -184,7 +185,7 @@ impl Incoming {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn accept(self) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept(self) -> Result<ServiceStream, AcceptError> {
         self.accept_as(InnerTls::Without).await
     }
 
@@ -196,7 +197,7 @@ impl Incoming {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept_secured(self, inner: &TlsConfig) -> Result<ServiceStream, AcceptError> {
         self.secure(inner, InnerTls::Here).await
     }
 
@@ -211,7 +212,7 @@ impl Incoming {
     pub async fn accept_secured_through(
         self,
         inner: &TlsConfig,
-    ) -> Result<Onion<Substream>, AcceptError> {
+    ) -> Result<ServiceStream, AcceptError> {
         self.secure(inner, InnerTls::Through).await
     }
 
@@ -221,12 +222,12 @@ impl Incoming {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn accept_to_join(self) -> Result<Onion<Substream>, AcceptError> {
+    pub async fn accept_to_join(self) -> Result<ServiceStream, AcceptError> {
         self.accept_as(InnerTls::Through).await
     }
 
     /// Accepts, if that is what was asked for.
-    async fn accept_as(mut self, inner_tls: InnerTls) -> Result<Onion<Substream>, AcceptError> {
+    async fn accept_as(mut self, inner_tls: InnerTls) -> Result<ServiceStream, AcceptError> {
         let wants = self.it.request.inner_tls;
         if wants == inner_tls {
             self.answer(&Answer::accepted()).await?;
@@ -246,7 +247,7 @@ impl Incoming {
         self,
         config: &TlsConfig,
         inner_tls: InnerTls,
-    ) -> Result<Onion<Substream>, AcceptError> {
+    ) -> Result<ServiceStream, AcceptError> {
         let (time, exporter) = (self.it.time, self.it.exporter);
         let service = self.it.request.service.clone();
         let bounds = Bounds {

@@ -28,7 +28,8 @@ use cepa_transports::Side;
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::error::{AcceptError, OpenError, Sub, tls_inside};
+use super::error::{AcceptError, OpenError, tls_inside};
+use super::substream::ServiceStream;
 use crate::identity::PeerId;
 use crate::tls::{TlsConfig, TlsError};
 
@@ -56,7 +57,7 @@ struct Binding {
 
 /// The opener's part: the handshake, then the binding, both ways, until we were let in.
 pub(super) async fn open(
-    onion: &mut Sub,
+    onion: &mut ServiceStream,
     inner: &TlsConfig,
     bounds: &Bounds<'_>,
 ) -> Result<(), OpenError> {
@@ -101,7 +102,7 @@ pub(super) async fn open(
 
 /// The acceptor's part.
 pub(super) async fn accept(
-    onion: &mut Sub,
+    onion: &mut ServiceStream,
     inner: &TlsConfig,
     bounds: &Bounds<'_>,
 ) -> Result<(), AcceptError> {
@@ -128,7 +129,7 @@ pub(super) async fn accept(
 
 impl Binding {
     /// The inner layer stands; `side` is our role in it.
-    fn of(onion: &Sub, side: Side, bounds: &Bounds<'_>) -> Result<Self, TlsError> {
+    fn of(onion: &ServiceStream, side: Side, bounds: &Bounds<'_>) -> Result<Self, TlsError> {
         let Some((layer, at)) = onion.layers().last().zip(onion.depth().checked_sub(1)) else {
             return Err(TlsError::Misuse {
                 what: "there is no TLS inside the substream",

@@ -1,9 +1,9 @@
 //! An authenticated, multiplexed session with one peer.
 //!
-//! [`Session::dial`] opens an address and builds its layers; [`Session::handshake`] does the same on a
-//! stream that is there already: one that a listener accepted, or any other. Then both ends are
+//! [`Session::dial`] opens an address and builds its layers; [`Session::accept_on`] does the same on a
+//! stream that a listener accepted, and [`Session::handshake`] on any other. Then both ends are
 //! equal: each opens substreams by the name of a service, and accepts or refuses what the other
-//! opens. A substream comes as an [`Onion`], so TLS of its own can be put on it at any time.
+//! opens. A substream comes as a [`ServiceStream`], so TLS of its own can be put on it at any time.
 //!
 //! A session is announced, to either end, only after one ping has come back. A TLS 1.3 client has
 //! finished its handshake before the server has judged its certificate; the ping's answer is the
@@ -133,7 +133,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::mux::{self, Mux};
-use crate::onion::{LayerInfo, Onion};
+use crate::onion::LayerInfo;
 use crate::tls::{Peer, TlsConfig};
 
 mod announce;
@@ -160,6 +160,7 @@ pub use options::OpenOptions;
 pub use pause::Pause;
 pub use reconnecting::{ReconnectStatus, Reconnecting, Terminated};
 pub use service::{ServiceName, ServiceNameError, reserved};
+pub use substream::ServiceStream;
 
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};
@@ -246,7 +247,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn open(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+    pub async fn open(&self, service: &str) -> Result<ServiceStream, OpenError> {
         self.open_with(service, &OpenOptions::default()).await
     }
 
@@ -261,7 +262,7 @@ impl Session {
         &self,
         service: &str,
         options: &OpenOptions,
-    ) -> Result<Onion<mux::Substream>, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let stage = Stage::default();
         let opening = self.start(service, InnerTls::Without, options, &stage);
         self.within(service, options.patience, &stage, opening)
@@ -283,7 +284,7 @@ impl Session {
         &self,
         service: &str,
         inner: &TlsConfig,
-    ) -> Result<Onion<mux::Substream>, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let bounds = Bounds {
             service,
             session: Some(&self.inner.tls_exporter),
@@ -304,7 +305,7 @@ impl Session {
         &self,
         service: &str,
         inner: &TlsConfig,
-    ) -> Result<Onion<mux::Substream>, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let bounds = Bounds {
             service,
             session: None,
@@ -318,7 +319,7 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream.
-    pub async fn open_to_join(&self, service: &str) -> Result<Onion<mux::Substream>, OpenError> {
+    pub async fn open_to_join(&self, service: &str) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
         let opening = self.start(service, InnerTls::Through, &options, &stage);
         self.within(service, None, &stage, opening).await
@@ -329,7 +330,7 @@ impl Session {
         inner_tls: InnerTls,
         config: &TlsConfig,
         bounds: Bounds<'_>,
-    ) -> Result<Onion<mux::Substream>, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let (options, stage) = (OpenOptions::default(), Stage::default());
         let opening = self.start(bounds.service, inner_tls, &options, &stage);
         let secured = async {
@@ -470,9 +471,9 @@ impl Session {
     /// Opens a service on a substream that the peer has accepted already, for something that came before it.
     pub(crate) async fn open_on(
         &self,
-        onion: Onion<mux::Substream>,
+        onion: ServiceStream,
         service: &str,
-    ) -> Result<Onion<mux::Substream>, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let asking = self.ask(async { Ok(onion) }, service, InnerTls::Without);
         self.within(service, None, &Stage::opened(), asking).await
     }
@@ -480,7 +481,7 @@ impl Session {
     #[cfg(feature = "mesh")]
     /// Waits for the peer to ask for a service on a substream that was accepted for something that came
     /// before it. None when it does not, in time, or speaks nonsense.
-    pub(crate) async fn accept_on(&self, onion: Onion<mux::Substream>) -> Option<Incoming> {
+    pub(crate) async fn accept_behind(&self, onion: ServiceStream) -> Option<Incoming> {
         let arrived = Arrived::on(onion, self.inner.open_timeout).await?;
         Some(self.arrived(arrived))
     }

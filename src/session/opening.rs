@@ -7,10 +7,11 @@ use tokio::time::timeout;
 
 use crate::onion::Onion;
 
-use super::error::{OpenError, SessionEnd, Sub};
+use super::error::{OpenError, SessionEnd};
 use super::header::{Answer, HeaderError, InnerTls, Request, Status};
 use super::options::{OpenOptions, Stage};
 use super::runtime::in_runtime;
+use super::substream::ServiceStream;
 use super::{Session, incoming};
 
 impl Session {
@@ -21,7 +22,7 @@ impl Session {
         inner_tls: InnerTls,
         options: &OpenOptions,
         stage: &Stage,
-    ) -> Result<Sub, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let opening = async {
             let substream = self.inner.mux.open().await;
             let mut substream = substream.map_err(OpenError::from_mux)?;
@@ -34,10 +35,10 @@ impl Session {
 
     pub(super) async fn ask(
         &self,
-        opening: impl Future<Output = Result<Sub, OpenError>>,
+        opening: impl Future<Output = Result<ServiceStream, OpenError>>,
         service: &str,
         inner_tls: InnerTls,
-    ) -> Result<Sub, OpenError> {
+    ) -> Result<ServiceStream, OpenError> {
         let request = Request {
             service: service.into(),
             inner_tls,

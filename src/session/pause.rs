@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::error::Sub;
+use super::substream::ServiceStream;
 use super::{Incoming, OpenError, OpenOptions, Session, reserved};
 
 /// The peer bears with this end's silence as long as this lives, up to what it granted; see [`Session::pause`]. Dropping
@@ -30,7 +30,7 @@ use super::{Incoming, OpenError, OpenOptions, Session, reserved};
 #[must_use = "dropping it ends the pause"]
 pub struct Pause {
     /// Held open: its end is the end of the pause.
-    _stream: Sub,
+    _stream: ServiceStream,
     granted: Duration,
 }
 
@@ -128,7 +128,7 @@ impl Session {
     }
 }
 
-async fn ask(stream: &mut Sub, time: Duration) -> io::Result<Duration> {
+async fn ask(stream: &mut ServiceStream, time: Duration) -> io::Result<Duration> {
     let seconds = time
         .as_secs()
         .saturating_add(u64::from(time.subsec_nanos() > 0));
@@ -137,7 +137,7 @@ async fn ask(stream: &mut Sub, time: Duration) -> io::Result<Duration> {
     Ok(Duration::from_secs(granted.into()))
 }
 
-async fn say(stream: &mut Sub, seconds: u32) -> io::Result<()> {
+async fn say(stream: &mut ServiceStream, seconds: u32) -> io::Result<()> {
     stream.write_u32(seconds).await?;
     stream.flush().await
 }

@@ -1,9 +1,36 @@
-//! What an open substream can be told and asked, whatever TLS layers are on it.
+//! The stream to a service, which both ends of an opened substream hold; and what it can be told and asked, whatever
+//! TLS layers are on it.
 
 use crate::mux::{Priority, StreamStats, StreamTimeouts, Substream};
 use crate::onion::Onion;
 
-impl Onion<Substream> {
+/// A stream to a service: what [`Session::open`](super::Session::open) gives, and
+/// [`Incoming::accept`](super::Incoming::accept) at the other end.
+///
+/// It reads and writes by tokio's `AsyncRead`, `AsyncBufRead` and `AsyncWrite`, and with the feature `futures-io` by those
+/// of the futures crate. It is a [substream](Substream) of the session, and an [`Onion`]: TLS of its own can be
+/// [pushed](Onion::push) onto it and [popped](Onion::pop) off again. [`Onion::into_split`] makes halves for two
+/// tasks.
+///
+/// `shutdown` ends this direction, and the other one goes on. A peer whose stream is dropped without it reads an error, so
+/// that a cut is never taken for the end.
+///
+/// ```
+/// use cepa::ServiceStream;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// /// Says one thing, and hears all of the answer, if it is not longer than 64 KiB.
+/// async fn ask(mut stream: ServiceStream, question: &str) -> std::io::Result<String> {
+///     stream.write_all(question.as_bytes()).await?;
+///     stream.shutdown().await?;
+///     let mut answer = String::new();
+///     stream.take(1 << 16).read_to_string(&mut answer).await?;
+///     Ok(answer)
+/// }
+/// ```
+pub type ServiceStream = Onion<Substream>;
+
+impl ServiceStream {
     /// The number of the substream in its session: odd when the session's client opened it.
     #[must_use]
     pub fn id(&self) -> u32 {

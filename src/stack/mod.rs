@@ -32,7 +32,7 @@ use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
 use crate::onion::Onion;
-use crate::tls::{KeyForm, TlsConfig, TlsConfigError};
+use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
 use crate::{mux, transports};
 
 mod admission;
@@ -66,10 +66,10 @@ pub struct StackConfig {
     /// Who we are, in every TLS layer of the stack.
     pub identity: Identity,
     /// Who we can be as well, for a client that asks for it by name; default none. See
-    /// [`TlsConfig::with_more_identities`].
+    /// [`TlsConfigBuilder::more_identities`].
     pub more_identities: Vec<Identity>,
     /// Whom a client asks for by name in every TLS layer, where there may be several behind one
-    /// address; default nobody. Who may answer is up to `trust`. See [`TlsConfig::asking_for`].
+    /// address; default nobody. Who may answer is up to `trust`. See [`TlsConfigBuilder::ask_for`].
     pub ask_for: Option<PeerId>,
     /// Whom we accept, in every TLS layer of the stack.
     pub trust: Arc<dyn TrustPolicy>,
@@ -89,7 +89,7 @@ pub struct StackConfig {
     pub suites: Option<Vec<u16>>,
     /// How keys are shown in every TLS layer that the address does not say it of; default none, which
     /// means certificates, and raw public keys on a link or a serial line. See
-    /// [`TlsConfig::with_key_form`].
+    /// [`TlsConfigBuilder::key_form`].
     pub key_form: Option<KeyForm>,
     /// Time for the handshake of one layer; default 10 s.
     pub layer_timeout: Duration,
@@ -197,7 +197,7 @@ impl StackConfig {
     /// makes handshakes small, where nothing else is set: X25519 alone saves 2.3 kB a layer, raw public
     /// keys (RFC 7250) 0.8 kB, suites with SHA-256 40 bytes. Raw public keys are for every stack on a
     /// link, whatever is below it.
-    /// [`dial`](crate::session::Session::dial) does this by itself; do it for what was accepted.
+    /// [`dial`](crate::session::Session::dial) and [`accept_on`](crate::session::Session::accept_on) do this by themselves.
     #[must_use]
     pub fn for_endpoint(&self, endpoint: &Endpoint) -> Self {
         let mut tuned = self.clone();
@@ -233,31 +233,29 @@ impl StackConfig {
 
     /// The configuration of one TLS layer of a stack, as an address names it; without ALPN.
     pub fn tls(&self, layer: Layer) -> Result<TlsConfig, TlsConfigError> {
-        self.tls_or(layer, KeyForm::default())
+        self.tls_or(layer, KeyForm::default()).build()
     }
 
     /// The same; how the key is shown where neither the layer nor this says it.
-    fn tls_or(&self, layer: Layer, form: KeyForm) -> Result<TlsConfig, TlsConfigError> {
+    fn tls_or(&self, layer: Layer, form: KeyForm) -> TlsConfigBuilder {
         let form = match layer {
             Layer::TlsRaw => KeyForm::RawPublicKey,
             Layer::TlsX509 => KeyForm::Certificate,
             _ => self.key_form.unwrap_or(form),
         };
-        let mut tls =
-            TlsConfig::new(&self.identity, Arc::clone(&self.trust))?.with_key_form(form)?;
+        let mut tls = TlsConfig::builder(&self.identity, Arc::clone(&self.trust))
+            .key_form(form)
+            .more_identities(&self.more_identities);
         if let Some(groups) = &self.groups {
-            tls = tls.with_groups(groups)?;
+            tls = tls.groups(groups);
         }
         if let Some(suites) = &self.suites {
-            tls = tls.with_suites(suites)?;
-        }
-        if !self.more_identities.is_empty() {
-            tls = tls.with_more_identities(&self.more_identities)?;
+            tls = tls.suites(suites);
         }
         if let Some(peer) = self.ask_for {
-            tls = tls.asking_for(peer)?;
+            tls = tls.ask_for(peer);
         }
-        Ok(tls)
+        tls
     }
 }
 
@@ -271,7 +269,7 @@ impl StackConfig {
         let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| self.tls_or(*layer, form)?.with_alpn(&[alpn(above)]))
+            .map(|(above, layer)| self.tls_or(*layer, form).alpn(&[alpn(above)]).build())
             .collect()
     }
 

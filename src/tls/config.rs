@@ -24,7 +24,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::config_error::TlsConfigError;
 use super::error::{TlsError, quote};
-use super::shown::{Asked, KeyForm, Shown, asked_for, name_of};
+use super::shown::{Asked, KeyForm, Shown, asked_for};
 use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
 use crate::Side;
@@ -41,7 +41,8 @@ const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// rustls counts a record's header into its fragment size.
 const RECORD_HEADER: usize = 5;
 
-/// The configuration of a TLS layer, for either role. Cheap to clone.
+/// The configuration of a TLS layer, for either role, made by [`new`](Self::new) or [`builder`](Self::builder). Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct TlsConfig {
     inner: Arc<Inner>,
@@ -54,242 +55,38 @@ struct Inner {
     versions: Vec<&'static SupportedProtocolVersion>,
     /// Our identities; a client shows the first.
     shown: Vec<Shown>,
+    /// What a client asks for.
+    server_name: Option<ServerName<'static>>,
     /// Complete but for the verifier.
     client: ClientConfig,
 }
 
+/// What was said of a layer, as it was said; [`Settings::build`] judges it.
 #[derive(Clone)]
-struct Settings {
-    identity: Identity,
-    more_identities: Vec<Identity>,
-    key_form: KeyForm,
+pub(super) struct Settings {
+    pub(super) identity: Identity,
+    pub(super) more_identities: Vec<Identity>,
+    pub(super) key_form: KeyForm,
     /// As server: a client need not show a certificate.
-    optional_client: bool,
+    pub(super) optional_client: bool,
     /// As client: we show none.
-    anonymous: bool,
-    trust: Arc<dyn TrustPolicy>,
-    base: Arc<CryptoProvider>,
-    versions: Vec<Version>,
-    suites: Option<Vec<u16>>,
-    groups: Option<Vec<u16>>,
-    alpn: Arc<[Vec<u8>]>,
-    alpn_required: bool,
-    server_name: Option<ServerName<'static>>,
+    pub(super) anonymous: bool,
+    pub(super) trust: Arc<dyn TrustPolicy>,
+    pub(super) base: Arc<CryptoProvider>,
+    pub(super) versions: Vec<Version>,
+    pub(super) suites: Option<Vec<u16>>,
+    pub(super) groups: Option<Vec<u16>>,
+    pub(super) alpn: Arc<[Vec<u8>]>,
+    pub(super) alpn_required: bool,
+    pub(super) server_name: Option<String>,
     /// Whom a client asks for by that name, and whether it takes nobody else.
-    asked: Option<PeerId>,
-    only_asked: bool,
-    max_fragment: Option<usize>,
-    clock: Arc<dyn TimeProvider>,
+    pub(super) asked: Option<PeerId>,
+    pub(super) only_asked: bool,
+    pub(super) max_fragment: Option<usize>,
+    pub(super) clock: Arc<dyn TimeProvider>,
 }
 
 impl TlsConfig {
-    /// TLS 1.3 with mutual authentication: we show `identity`, and `trust` decides on the peer.
-    pub fn new(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> Result<Self, TlsConfigError> {
-        Settings {
-            identity: identity.clone(),
-            more_identities: Vec::new(),
-            key_form: KeyForm::default(),
-            optional_client: false,
-            anonymous: false,
-            trust,
-            base: default_provider(),
-            versions: vec![Version::Tls13],
-            suites: None,
-            groups: None,
-            alpn: Arc::new([]),
-            alpn_required: false,
-            server_name: None,
-            asked: None,
-            only_asked: false,
-            max_fragment: None,
-            clock: Arc::new(DefaultTimeProvider),
-        }
-        .build()
-    }
-
-    /// The protocols spoken inside this layer, best first; the handshake fails unless both sides
-    /// agree on one (RFC 7301).
-    ///
-    /// Demanding one keeps a peer of another protocol from being talked into misreading ours.
-    pub fn with_alpn<P: AsRef<[u8]>>(self, protocols: &[P]) -> Result<Self, TlsConfigError> {
-        self.alpn(protocols, true)
-    }
-
-    /// As [`with_alpn`](Self::with_alpn), but a peer that names no protocol at all is accepted.
-    pub fn with_optional_alpn<P: AsRef<[u8]>>(
-        self,
-        protocols: &[P],
-    ) -> Result<Self, TlsConfigError> {
-        self.alpn(protocols, false)
-    }
-
-    fn alpn<P: AsRef<[u8]>>(self, protocols: &[P], required: bool) -> Result<Self, TlsConfigError> {
-        let protocols: Vec<Vec<u8>> = protocols
-            .iter()
-            .map(|name| name.as_ref().to_vec())
-            .collect();
-        // One length byte on the wire, and no empty names (RFC 7301 section 3.1).
-        if let Some(bad) = protocols
-            .iter()
-            .find(|name| !(1..=255).contains(&name.len()))
-        {
-            return Err(TlsConfigError::Alpn { length: bad.len() });
-        }
-        let mut settings = self.into_settings();
-        settings.alpn_required = required && !protocols.is_empty();
-        settings.alpn = protocols.into();
-        settings.build()
-    }
-
-    /// The versions to offer and accept. Set these before single suites.
-    pub fn with_versions(self, versions: &[Version]) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.versions = versions.to_vec();
-        settings.versions.sort_unstable();
-        settings.versions.dedup();
-        settings.build()
-    }
-
-    /// Only these cipher suites, by IANA code, best first: 0x1301 is `TLS_AES_128_GCM_SHA256`.
-    pub fn with_suites(self, suites: &[u16]) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.suites = Some(suites.to_vec());
-        settings.build()
-    }
-
-    /// Only these key exchange groups, by IANA code, best first: 0x001d is X25519, 0x11ec is
-    /// X25519MLKEM768. X25519 alone saves 2.3 kB of handshake on a slow line, and gives up
-    /// protection against recordings that a quantum computer reads one day.
-    pub fn with_groups(self, groups: &[u16]) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.groups = Some(groups.to_vec());
-        settings.build()
-    }
-
-    /// Further identities of a server behind the same listener. A client chooses by the name that it
-    /// asks for: `<peer id>.cepa.alt` gets that identity, and no name the first one, given to
-    /// [`new`](Self::new). With more than one identity, any other name is refused (alert
-    /// unrecognized_name). A client shows the first identity.
-    pub fn with_more_identities(self, identities: &[Identity]) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.more_identities = identities.to_vec();
-        settings.build()
-    }
-
-    /// How keys are shown: a client shows its own in this form, and asks for the server's in it. A
-    /// server takes what the client offers, and prefers this form where it is offered both (RFC 7250
-    /// section 4). TLS 1.3 only.
-    pub fn with_key_form(self, form: KeyForm) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.key_form = form;
-        settings.build()
-    }
-
-    /// As server: asks for the client's certificate, and also lets in who shows none
-    /// ([`Peer::is_anonymous`](super::Peer::is_anonymous)); the application decides what that one may
-    /// see. Whatever is shown is judged by the policy as ever. No session is made with such a peer.
-    pub fn with_optional_client_certificate(self) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.optional_client = true;
-        settings.build()
-    }
-
-    /// As client: shows no certificate, even to a server that asks for one. A server of ours refuses
-    /// that, unless it was told [otherwise](Self::with_optional_client_certificate).
-    pub fn without_client_certificate(self) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.anonymous = true;
-        settings.build()
-    }
-
-    /// The name that we ask a server for (SNI, RFC 6066). It picks one of several identities behind
-    /// a listener; it proves nothing, and is not compared with the certificate. It goes over the wire
-    /// in the clear. Without one, and for an IP address, no name is sent.
-    pub fn with_server_name(self, server_name: &str) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.server_name = Some(name(server_name)?);
-        settings.asked = None;
-        settings.only_asked = false;
-        settings.build()
-    }
-
-    /// Asks for one peer by its id, by the name `<peer id>.cepa.alt`, and refuses any other server,
-    /// whatever the trust policy says to it.
-    pub fn with_server_peer(self, peer: PeerId) -> Result<Self, TlsConfigError> {
-        let mut settings = self.asking_for(peer)?.into_settings();
-        settings.only_asked = true;
-        settings.build()
-    }
-
-    /// Asks for one peer by its id, and leaves it to the trust policy who may answer: the holder of a
-    /// key that has replaced the one that we know, say.
-    pub fn asking_for(self, peer: PeerId) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.server_name = Some(name(&name_of(peer))?);
-        settings.asked = Some(peer);
-        settings.only_asked = false;
-        settings.build()
-    }
-
-    /// The most bytes of payload in one record that we send, from 32 to 16,384 (the default).
-    pub fn with_max_fragment(self, bytes: usize) -> Result<Self, TlsConfigError> {
-        if !FRAGMENTS.contains(&bytes) {
-            return Err(TlsConfigError::Fragment { bytes });
-        }
-        let mut settings = self.into_settings();
-        settings.max_fragment = Some(bytes);
-        settings.build()
-    }
-
-    /// Another cryptographic provider than the feature's; those of rustls are in [`rustls::crypto`](super::rustls::crypto).
-    ///
-    /// # Errors
-    /// When it has nothing for what is configured.
-    pub fn with_provider(self, provider: Arc<CryptoProvider>) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.base = provider;
-        settings.build()
-    }
-
-    /// Another clock to hold certificates' dates against than the system's.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use std::time::Duration;
-    /// # use cepa::identity::{AcceptAny, Identity, KeyKind};
-    /// use cepa::tls::{TimeProvider, TlsConfig, UnixTime};
-    ///
-    /// /// A device without a clock of its own, which was told the time.
-    /// #[derive(Debug)]
-    /// struct Told(u64);
-    ///
-    /// impl TimeProvider for Told {
-    ///     fn current_time(&self) -> Option<UnixTime> {
-    ///         Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
-    ///     }
-    /// }
-    ///
-    /// # let identity = Identity::generate(KeyKind::Ed25519)?;
-    /// # let trust = Arc::new(AcceptAny);
-    /// let tls = TlsConfig::new(&identity, trust)?.with_clock(Arc::new(Told(1_800_000_000)))?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// None that the configuration did not have before.
-    pub fn with_clock(self, clock: Arc<dyn TimeProvider>) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.clock = clock;
-        settings.build()
-    }
-
-    /// Another trust policy; all else stays.
-    pub fn with_trust(self, trust: Arc<dyn TrustPolicy>) -> Result<Self, TlsConfigError> {
-        let mut settings = self.into_settings();
-        settings.trust = trust;
-        settings.build()
-    }
-
     /// The identity that this layer shows.
     pub fn identity(&self) -> &Identity {
         &self.inner.settings.identity
@@ -306,11 +103,8 @@ impl TlsConfig {
         &self.inner.shown
     }
 
-    fn into_settings(self) -> Settings {
-        match Arc::try_unwrap(self.inner) {
-            Ok(inner) => inner.settings,
-            Err(shared) => shared.settings.clone(),
-        }
+    pub(super) fn settings(&self) -> &Settings {
+        &self.inner.settings
     }
 
     /// For one connection as client: the configuration, and where its verdict will stand.
@@ -387,7 +181,7 @@ impl TlsConfig {
 
     /// The name that a client asks for, for rustls; whether it is sent stands in the configuration.
     pub(crate) fn server_name(&self) -> Result<ServerName<'static>, TlsError> {
-        match &self.inner.settings.server_name {
+        match &self.inner.server_name {
             Some(name) => Ok(name.clone()),
             None => name(NO_NAME).map_err(|error| TlsError::Local {
                 detail: error.to_string(),
@@ -447,7 +241,38 @@ impl fmt::Debug for TlsConfig {
 }
 
 impl Settings {
-    fn build(self) -> Result<TlsConfig, TlsConfigError> {
+    pub(super) fn new(identity: &Identity, trust: Arc<dyn TrustPolicy>) -> Self {
+        Self {
+            identity: identity.clone(),
+            more_identities: Vec::new(),
+            key_form: KeyForm::default(),
+            optional_client: false,
+            anonymous: false,
+            trust,
+            base: default_provider(),
+            versions: vec![Version::Tls13],
+            suites: None,
+            groups: None,
+            alpn: Arc::new([]),
+            alpn_required: false,
+            server_name: None,
+            asked: None,
+            only_asked: false,
+            max_fragment: None,
+            clock: Arc::new(DefaultTimeProvider),
+        }
+    }
+
+    pub(super) fn build(self) -> Result<TlsConfig, TlsConfigError> {
+        // One length byte on the wire, and no empty names (RFC 7301 section 3.1).
+        let mut lengths = self.alpn.iter().map(Vec::len);
+        if let Some(length) = lengths.find(|length| !(1..=255).contains(length)) {
+            return Err(TlsConfigError::Alpn { length });
+        }
+        if let Some(bytes) = self.max_fragment.filter(|bytes| !FRAGMENTS.contains(bytes)) {
+            return Err(TlsConfigError::Fragment { bytes });
+        }
+        let server_name = self.server_name.as_deref().map(name).transpose()?;
         let provider = self.provider()?;
         if self.key_form == KeyForm::RawPublicKey && self.versions != [Version::Tls13] {
             return Err(TlsConfigError::RawKeyVersion);
@@ -487,7 +312,7 @@ impl Settings {
         client.resumption = Resumption::disabled();
         client.enable_early_data = false;
         client.require_ems = true;
-        client.enable_sni = self.server_name.is_some();
+        client.enable_sni = server_name.is_some();
         client.cert_compressors = Vec::new();
         client.cert_decompressors = Vec::new();
         client.alpn_protocols = self.alpn.to_vec();
@@ -498,6 +323,7 @@ impl Settings {
                 provider,
                 versions,
                 shown,
+                server_name,
                 client,
             }),
         })

@@ -21,7 +21,7 @@ pub enum TlsConfigError {
     },
     /// A cipher suite of a version that is not enabled.
     #[error(
-        "cipher suite 0x{code:04x} belongs to a TLS version that this layer does not enable: set the versions first"
+        "cipher suite 0x{code:04x} belongs to a TLS version that this layer does not enable: name that version as well, or leave the suite out"
     )]
     SuiteVersion {
         /// Its IANA code.

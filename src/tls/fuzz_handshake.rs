@@ -35,13 +35,22 @@ fn world() -> &'static World {
         let first = Identity::generate(KeyKind::Ed25519).unwrap();
         let second = Identity::generate(KeyKind::P256).unwrap();
         let config = TlsConfig::new(&first, Arc::new(AcceptAny)).unwrap();
-        let config = config.with_groups(&[0x001d]).unwrap();
+        let config = config.to_builder().groups(&[0x001d]).build().unwrap();
         let several = config
-            .clone()
-            .with_more_identities(std::slice::from_ref(&second));
+            .to_builder()
+            .more_identities(std::slice::from_ref(&second))
+            .build();
         let several = several.unwrap();
-        let raw = config.clone().with_key_form(KeyForm::RawPublicKey).unwrap();
-        let asks = config.with_server_peer(second.peer_id()).unwrap();
+        let raw = config
+            .to_builder()
+            .key_form(KeyForm::RawPublicKey)
+            .build()
+            .unwrap();
+        let asks = config
+            .to_builder()
+            .server_peer(second.peer_id())
+            .build()
+            .unwrap();
         let hellos: Vec<_> = [&several, &raw, &asks]
             .map(|config| sent(&mut Connection::new(Side::Client, config).unwrap()))
             .into();

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `builder.rs` | `TlsConfig::new`, `TlsConfigBuilder`: how a configuration is made |
 //! | `config.rs` | `TlsConfig`: identity, trust, versions, suites, ALPN, and the hardening that is not optional |
 //! | `shown.rs` | `KeyForm`, and which identity a client's hello gets to see, in which form |
 //! | `verifier.rs` | where rustls asks about the peer's certificate and we ask the trust policy |
@@ -10,6 +11,7 @@
 //! | `record.rs` | where one TLS record ends and the next begins; `fuzz.rs` holds its promises against any input |
 //! | `session.rs` | one TLS connection, fed one record at a time; the only file that names rustls's connections |
 
+mod builder;
 mod config;
 mod config_error;
 pub(crate) mod connection;
@@ -26,6 +28,7 @@ mod shown;
 mod verifier;
 mod version;
 
+pub use builder::TlsConfigBuilder;
 pub use config::TlsConfig;
 pub use config_error::TlsConfigError;
 pub use error::TlsError;
@@ -33,7 +36,7 @@ pub use peer::Peer;
 pub use shown::KeyForm;
 pub use version::Version;
 
-/// What [`TlsConfig::with_provider`] and [`TlsConfig::with_clock`] take, and all of rustls beside it: for who has no
+/// What [`TlsConfigBuilder::provider`] and [`TlsConfigBuilder::clock`] take, and all of rustls beside it: for who has no
 /// dependency on it, or must have the same version.
 pub use rustls;
 pub use rustls::crypto::CryptoProvider;

@@ -90,7 +90,7 @@ impl Peer {
     }
 
     /// Whether it has shown no key at all, which only a client may, and only where
-    /// [`with_optional_client_certificate`](TlsConfig::with_optional_client_certificate) says so.
+    /// [`optional_client_certificate`](super::TlsConfigBuilder::optional_client_certificate) says so.
     pub fn is_anonymous(&self) -> bool {
         self.anonymous
     }
@@ -150,7 +150,7 @@ impl Peer {
         Ok(verifier::names(policy, &presented))
     }
 
-    /// Who we are to it. For a client that shows [no certificate](TlsConfig::without_client_certificate) this is the
+    /// Who we are to it. For a client that shows [no certificate](super::TlsConfigBuilder::without_client_certificate) this is the
     /// id of an empty key, as it is for the server.
     pub fn local_id(&self) -> PeerId {
         self.local_id

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::UnixTime;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::time_provider::TimeProvider;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConnection, Connection, ServerConnection, SignatureScheme};
 
 use super::error::quote;
@@ -209,7 +209,11 @@ fn keys_that_users_bring_work() {
 fn the_client_refuses_another_server_than_the_expected() {
     let (client, server) = pair(KeyKind::Ed25519);
     let other = identity(KeyKind::Ed25519).peer_id();
-    let client = client.with_trust(Arc::new(Pinned::one(other))).unwrap();
+    let client = client
+        .to_builder()
+        .trust(Arc::new(Pinned::one(other)))
+        .build()
+        .unwrap();
     let (of_client, of_server) = handshake(&client, &server);
     let presented = server.identity().peer_id();
     match of_client.unwrap_err() {
@@ -239,7 +243,11 @@ fn the_client_refuses_another_server_than_the_expected() {
 #[test]
 fn the_server_refuses_a_stranger_and_the_client_hears_of_it() {
     let (client, server) = pair(KeyKind::Ed25519);
-    let server = server.with_trust(Arc::new(Pinned::default())).unwrap();
+    let server = server
+        .to_builder()
+        .trust(Arc::new(Pinned::default()))
+        .build()
+        .unwrap();
     let (mut client_end, mut server_end) = (End::client(&client), End::server(&server));
     carry(&mut client_end, &mut server_end);
     let presented = client.identity().peer_id();
@@ -310,7 +318,13 @@ fn expired_certificates_are_refused_on_both_sides_unless_the_key_itself_is_trust
             }
         }
         // At the last second of its life it is still good, a second later it is not.
-        let at = |second| judge.clone().with_clock(Arc::new(Clock(second))).unwrap();
+        let at = |second| {
+            judge
+                .to_builder()
+                .clock(Arc::new(Clock(second)))
+                .build()
+                .unwrap()
+        };
         assert!(handshake(&at(not_after.as_secs()), &holder).0.is_ok());
         assert!(handshake(&at(not_after.as_secs() + 1), &holder).0.is_err());
     }
@@ -329,7 +343,11 @@ fn certificates_of_the_future_are_refused() {
     );
     assert!(one_line(&error).contains("set the clock that is wrong"));
     // A device whose clock stands at 1970 still gets along with certificates that we made.
-    let no_clock = judge.with_clock(Arc::new(Clock(0))).unwrap();
+    let no_clock = judge
+        .to_builder()
+        .clock(Arc::new(Clock(0)))
+        .build()
+        .unwrap();
     assert!(
         handshake(&no_clock, &config(&identity(KeyKind::Ed25519), AcceptAny))
             .0
@@ -411,7 +429,7 @@ impl TrustPolicy for SecondThoughts {
 fn a_policy_has_the_last_word_when_the_key_is_proven_in_either_role_and_version() {
     for versions in [&[Version::Tls13][..], &[Version::Tls12]] {
         let (a, b) = (identity(KeyKind::P256), identity(KeyKind::P256));
-        let with = |config: TlsConfig| config.with_versions(versions).unwrap();
+        let with = |config: TlsConfig| config.to_builder().versions(versions).build().unwrap();
         let thoughts = Arc::new(SecondThoughts(std::sync::Mutex::default()));
         let judge = with(TlsConfig::new(&a, thoughts.clone()).unwrap());
         let holder = with(config(&b, AcceptAny));
@@ -593,9 +611,15 @@ fn somebody_else_s_certificate_is_of_no_use_without_its_key() {
     for versions in [[Version::Tls13], [Version::Tls12]] {
         let (victim, thief) = (identity(KeyKind::P256), identity(KeyKind::P256));
         let server = config(&identity(KeyKind::P256), Pinned::one(victim.peer_id()))
-            .with_versions(&versions)
+            .to_builder()
+            .versions(&versions)
+            .build()
             .unwrap();
-        let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
+        let own = config(&thief, AcceptAny)
+            .to_builder()
+            .versions(&versions)
+            .build()
+            .unwrap();
         let mut client = End::client(&own);
         let mut forged = rustls::ClientConfig::clone(&own.client().0);
         let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
@@ -618,9 +642,15 @@ fn nor_is_it_to_a_server() {
     for versions in [[Version::Tls13], [Version::Tls12]] {
         let (victim, thief) = (identity(KeyKind::P256), identity(KeyKind::P256));
         let client = config(&identity(KeyKind::P256), Pinned::one(victim.peer_id()))
-            .with_versions(&versions)
+            .to_builder()
+            .versions(&versions)
+            .build()
             .unwrap();
-        let own = config(&thief, AcceptAny).with_versions(&versions).unwrap();
+        let own = config(&thief, AcceptAny)
+            .to_builder()
+            .versions(&versions)
+            .build()
+            .unwrap();
         let mut forged = rustls::ServerConfig::clone(&own.server(&Asked::default()).unwrap().0);
         let stolen = CertifiedKey::new(victim.chain().to_vec(), Arc::clone(&thief.certified().key));
         forged.cert_resolver = Arc::new(SingleCertAndKey::from(stolen));
@@ -662,8 +692,10 @@ fn the_profiles_of_the_line_protocol_can_be_asked_for() {
     for (version, suite, make) in profiles {
         let with = |identity: Identity| {
             config(&identity, AcceptAny)
-                .with_versions(&[version])
-                .and_then(|config| config.with_suites(&[suite]))
+                .to_builder()
+                .suites(&[suite])
+                .versions(&[version])
+                .build()
                 .unwrap()
         };
         let (client, server) = (with(make()), with(make()));
@@ -677,7 +709,11 @@ fn the_profiles_of_the_line_protocol_can_be_asked_for() {
 #[test]
 fn tls_12_is_not_spoken_unless_asked_for() {
     let (client, server) = pair(KeyKind::P256);
-    let old = client.clone().with_versions(&[Version::Tls12]).unwrap();
+    let old = client
+        .to_builder()
+        .versions(&[Version::Tls12])
+        .build()
+        .unwrap();
     let (of_client, of_server) = handshake(&old, &server);
     let error = of_server.unwrap_err();
     assert!(matches!(error, TlsError::Incompatible { .. }), "{error}");
@@ -689,7 +725,9 @@ fn tls_12_is_not_spoken_unless_asked_for() {
     // Where both are allowed, the better one is taken.
     let both = |config: TlsConfig| {
         config
-            .with_versions(&[Version::Tls12, Version::Tls13])
+            .to_builder()
+            .versions(&[Version::Tls12, Version::Tls13])
+            .build()
             .unwrap()
     };
     let (of_client, _) = handshake(&both(client), &both(server));
@@ -699,7 +737,7 @@ fn tls_12_is_not_spoken_unless_asked_for() {
 #[test]
 fn the_key_exchange_can_be_chosen() {
     let (client, server) = pair(KeyKind::Ed25519);
-    let classic = client.clone().with_groups(&[0x001d]).unwrap();
+    let classic = client.to_builder().groups(&[0x001d]).build().unwrap();
     assert_eq!(
         handshake(&classic, &server).0.unwrap().group(),
         Some(0x001d)
@@ -712,7 +750,8 @@ fn the_key_exchange_can_be_chosen() {
 #[test]
 fn alpn_is_agreed_on_or_the_handshake_fails() {
     let (client, server) = pair(KeyKind::Ed25519);
-    let with = |config: &TlsConfig, names: &[&str]| config.clone().with_alpn(names).unwrap();
+    let with =
+        |config: &TlsConfig, names: &[&str]| config.to_builder().alpn(names).build().unwrap();
     let cepa = with(&server, &["cepa/1"]);
 
     let (of_client, of_server) = handshake(&with(&client, &["new", "cepa/1"]), &cepa);
@@ -739,9 +778,17 @@ fn alpn_is_agreed_on_or_the_handshake_fails() {
     assert!(matches!(of_client, Err(TlsError::Alpn { got: None, .. })));
 
     // Optional: none will do, another one will not.
-    let optional = client.clone().with_optional_alpn(&["cepa/1"]).unwrap();
+    let optional = client
+        .to_builder()
+        .optional_alpn(&["cepa/1"])
+        .build()
+        .unwrap();
     assert_eq!(handshake(&optional, &server).0.unwrap().alpn(), None);
-    let optional = server.clone().with_optional_alpn(&["cepa/1"]).unwrap();
+    let optional = server
+        .to_builder()
+        .optional_alpn(&["cepa/1"])
+        .build()
+        .unwrap();
     assert!(handshake(&client, &optional).1.is_ok());
     assert!(handshake(&with(&client, &["h2"]), &optional).1.is_err());
 }
@@ -749,19 +796,27 @@ fn alpn_is_agreed_on_or_the_handshake_fails() {
 #[test]
 fn the_server_name_is_carried_and_not_judged() {
     let (client, server) = pair(KeyKind::Ed25519);
-    let named = client.clone().with_server_name("db.example").unwrap();
+    let named = client
+        .to_builder()
+        .server_name("db.example")
+        .build()
+        .unwrap();
     assert_eq!(
         handshake(&named, &server).1.unwrap().server_name(),
         Some("db.example")
     );
     let id = server.identity().peer_id();
-    let by_id = client.clone().with_server_peer(id).unwrap();
+    let by_id = client.to_builder().server_peer(id).build().unwrap();
     let expected = format!("{id}.cepa.alt");
     assert_eq!(
         handshake(&by_id, &server).1.unwrap().server_name(),
         Some(&*expected)
     );
-    let address = client.with_server_name("192.0.2.1").unwrap();
+    let address = client
+        .to_builder()
+        .server_name("192.0.2.1")
+        .build()
+        .unwrap();
     assert_eq!(handshake(&address, &server).1.unwrap().server_name(), None);
 }
 
@@ -785,7 +840,7 @@ fn nothing_follows_a_finished_handshake() {
 fn records_are_as_small_as_asked() {
     use std::io::Write as _;
     let (client, server) = pair(KeyKind::Ed25519);
-    let client = client.with_max_fragment(1000).unwrap();
+    let client = client.to_builder().max_fragment(1000).build().unwrap();
     assert_eq!(
         (client.max_fragment(), server.max_fragment()),
         (1000, 16_384)
@@ -812,8 +867,64 @@ fn another_provider_can_be_used() {
     provider
         .cipher_suites
         .retain(|suite| u16::from(suite.suite()) == 0x1303);
-    let client = client.with_provider(Arc::new(provider)).unwrap();
+    let client = client
+        .to_builder()
+        .provider(Arc::new(provider))
+        .build()
+        .unwrap();
     assert_eq!(handshake(&client, &server).1.unwrap().suite(), 0x1303);
+}
+
+/// Everything that can be said of a layer, said in this order and in the other one, is the same layer; and errors are the
+/// same, too.
+#[test]
+fn the_order_of_settings_does_not_matter() {
+    type Setting<'a> = &'a dyn Fn(TlsConfigBuilder) -> TlsConfigBuilder;
+    fn built(from: &TlsConfig, settings: &[Setting<'_>]) -> [Result<TlsConfig, TlsConfigError>; 2] {
+        let there = settings.iter().fold(from.to_builder(), |b, set| set(b));
+        let back = settings
+            .iter()
+            .rev()
+            .fold(from.to_builder(), |b, set| set(b));
+        [there.build(), back.build()]
+    }
+    let (client, server) = pair(KeyKind::P256);
+    let second = identity(KeyKind::P256);
+    let clock = Arc::new(DefaultTimeProvider);
+    // Each needs another of them: the suite the version, the backend both.
+    let common: [Setting<'_>; 8] = [
+        &|b| b.suites(&[0xc02b]),
+        &|b| b.versions(&[Version::Tls12]),
+        &|b| b.groups(&[0x0017]),
+        &|b| b.provider(crate::identity::default_provider()),
+        &|b| b.alpn(&["cepa/1"]),
+        &|b| b.max_fragment(1000),
+        &|b| b.trust(Arc::new(AcceptAny)),
+        &|b| b.clock(clock.clone()),
+    ];
+    let of_client: Setting<'_> = &|b| b.ask_for(second.peer_id());
+    let of_server: Setting<'_> = &|b| b.more_identities(std::slice::from_ref(&second));
+    let clients = built(&client, &[&common[..], &[of_client]].concat());
+    let servers = built(&server, &[&common[..], &[of_server]].concat());
+    for client in &clients {
+        for server in &servers {
+            let client = client.as_ref().unwrap();
+            let (of_client, of_server) = handshake(client, server.as_ref().unwrap());
+            let (of_client, of_server) = (of_client.unwrap(), of_server.unwrap());
+            let asked = format!("{}.cepa.alt", second.peer_id());
+            assert_eq!(of_server.server_name(), Some(&*asked));
+            assert_eq!(of_client.version(), Version::Tls12);
+            assert_eq!(of_client.suite(), 0xc02b);
+            assert_eq!(of_server.group(), Some(0x0017));
+            assert_eq!(of_server.alpn(), Some(&b"cepa/1"[..]));
+            assert_eq!(client.max_fragment(), 1000);
+        }
+    }
+    let [there, back] = clients.map(|built| format!("{:?}", built.unwrap()));
+    assert_eq!(there, back);
+    let no: [Setting<'_>; 2] = [&|b| b.versions(&[]), &|b| b.alpn(&[""])];
+    let [there, back] = built(&client, &no).map(Result::unwrap_err);
+    assert_eq!(there, back);
 }
 
 #[test]
@@ -821,61 +932,78 @@ fn settings_that_can_t_work_are_refused_at_once() {
     let base = || config(&identity(KeyKind::Ed25519), AcceptAny);
     let cases = [
         (
-            base().with_versions(&[]).unwrap_err(),
+            base().to_builder().versions(&[]).build().unwrap_err(),
             TlsConfigError::NoVersion,
         ),
         (
-            base().with_suites(&[0x1301, 0x0005]).unwrap_err(),
+            base()
+                .to_builder()
+                .suites(&[0x1301, 0x0005])
+                .build()
+                .unwrap_err(),
             TlsConfigError::UnknownSuite { code: 5 },
         ),
         (
-            base().with_suites(&[0xcca8]).unwrap_err(),
+            base().to_builder().suites(&[0xcca8]).build().unwrap_err(),
             TlsConfigError::SuiteVersion { code: 0xcca8 },
         ),
         (
-            base().with_suites(&[]).unwrap_err(),
+            base().to_builder().suites(&[]).build().unwrap_err(),
             TlsConfigError::NoSuite {
                 version: Version::Tls13,
             },
         ),
         (
             base()
-                .with_suites(&[0x1301])
-                .unwrap()
-                .with_versions(&[Version::Tls12, Version::Tls13])
+                .to_builder()
+                .suites(&[0x1301])
+                .versions(&[Version::Tls12, Version::Tls13])
+                .build()
                 .unwrap_err(),
             TlsConfigError::NoSuite {
                 version: Version::Tls12,
             },
         ),
         (
-            base().with_groups(&[1]).unwrap_err(),
+            base().to_builder().groups(&[1]).build().unwrap_err(),
             TlsConfigError::UnknownGroup { code: 1 },
         ),
         (
-            base().with_groups(&[]).unwrap_err(),
+            base().to_builder().groups(&[]).build().unwrap_err(),
             TlsConfigError::NoGroup,
         ),
         (
-            base().with_alpn(&[""]).unwrap_err(),
+            base().to_builder().alpn(&[""]).build().unwrap_err(),
             TlsConfigError::Alpn { length: 0 },
         ),
         (
-            base().with_alpn(&["x".repeat(256)]).unwrap_err(),
+            base()
+                .to_builder()
+                .alpn(&["x".repeat(256)])
+                .build()
+                .unwrap_err(),
             TlsConfigError::Alpn { length: 256 },
         ),
         (
-            base().with_server_name("no name").unwrap_err(),
+            base()
+                .to_builder()
+                .server_name("no name")
+                .build()
+                .unwrap_err(),
             TlsConfigError::ServerName {
                 name: "no name".into(),
             },
         ),
         (
-            base().with_max_fragment(31).unwrap_err(),
+            base().to_builder().max_fragment(31).build().unwrap_err(),
             TlsConfigError::Fragment { bytes: 31 },
         ),
         (
-            base().with_max_fragment(16_385).unwrap_err(),
+            base()
+                .to_builder()
+                .max_fragment(16_385)
+                .build()
+                .unwrap_err(),
             TlsConfigError::Fragment { bytes: 16_385 },
         ),
     ];
@@ -887,9 +1015,12 @@ fn settings_that_can_t_work_are_refused_at_once() {
     for bytes in [32, 16_384] {
         let (client, server) = pair(KeyKind::Ed25519);
         assert!(
-            handshake(&client.with_max_fragment(bytes).unwrap(), &server)
-                .0
-                .is_ok()
+            handshake(
+                &client.to_builder().max_fragment(bytes).build().unwrap(),
+                &server
+            )
+            .0
+            .is_ok()
         );
     }
 }
@@ -989,8 +1120,8 @@ fn damaged_handshakes_are_errors_and_never_panics() {
     // Every byte of each flight is damaged once, in either direction.
     let (client, server) = pair(KeyKind::Ed25519);
     let (client, server) = (
-        client.with_groups(&[0x1d]).unwrap(),
-        server.with_groups(&[0x1d]).unwrap(),
+        client.to_builder().groups(&[0x1d]).build().unwrap(),
+        server.to_builder().groups(&[0x1d]).build().unwrap(),
     );
     let hello = End::client(&client).output();
     for at in 0..hello.len() {
@@ -1060,13 +1191,17 @@ fn who_asks_for_a_peer_gets_its_successor_and_nobody_else() {
         overlap: at(0),
     };
     let asking = config(&client, AcceptAny)
-        .with_server_peer(old.peer_id())
+        .to_builder()
+        .server_peer(old.peer_id())
+        .build()
         .unwrap();
     let new = old.rotate(KeyKind::Ed25519, times(now + 1000)).unwrap();
     // Alone behind its listener, and as one of two.
     let alone = config(&new, AcceptAny);
     let second = config(&other, AcceptAny)
-        .with_more_identities(std::slice::from_ref(&new))
+        .to_builder()
+        .more_identities(std::slice::from_ref(&new))
+        .build()
         .unwrap();
     let (of_client, _) = handshake(&asking, &alone);
     assert_eq!(of_client.unwrap().id(), new.peer_id());
@@ -1096,11 +1231,19 @@ fn who_asks_for_a_peer_gets_its_successor_and_nobody_else() {
 fn a_client_without_a_certificate_is_let_in_only_where_that_is_said() {
     for version in [Version::Tls12, Version::Tls13] {
         let (a, b) = (identity(KeyKind::P256), identity(KeyKind::P256));
-        let with = |config: TlsConfig| config.with_versions(&[version]).unwrap();
+        let with = |config: TlsConfig| config.to_builder().versions(&[version]).build().unwrap();
         let strict = with(config(&b, AcceptAny));
-        let open = strict.clone().with_optional_client_certificate().unwrap();
+        let open = strict
+            .to_builder()
+            .optional_client_certificate()
+            .build()
+            .unwrap();
         let shows = with(config(&a, AcceptAny));
-        let nobody = shows.clone().without_client_certificate().unwrap();
+        let nobody = shows
+            .to_builder()
+            .without_client_certificate()
+            .build()
+            .unwrap();
         let (of_client, of_server) = handshake(&nobody, &open);
         assert_eq!(of_client.unwrap().id(), b.peer_id());
         let peer = of_server.unwrap();
@@ -1111,14 +1254,22 @@ fn a_client_without_a_certificate_is_let_in_only_where_that_is_said() {
         let peer = of_server.unwrap();
         assert!(!peer.is_anonymous());
         assert_eq!(peer.id(), a.peer_id());
-        let judging = open.with_trust(Arc::new(Pinned::one(b.peer_id()))).unwrap();
+        let judging = open
+            .to_builder()
+            .trust(Arc::new(Pinned::one(b.peer_id())))
+            .build()
+            .unwrap();
         assert!(handshake(&shows, &judging).1.is_err());
         // By default one is required, and the client is told so.
         let (_, of_server) = handshake(&nobody, &strict);
         assert!(of_server.is_err());
     }
     let (client, server) = pair(KeyKind::Ed25519);
-    let nobody = client.without_client_certificate().unwrap();
+    let nobody = client
+        .to_builder()
+        .without_client_certificate()
+        .build()
+        .unwrap();
     let (mut client_end, mut server_end) = (End::client(&nobody), End::server(&server));
     carry(&mut client_end, &mut server_end);
     let error = client_end.failed.unwrap();
@@ -1149,7 +1300,13 @@ fn a_peer_is_whoever_it_was_in_either_role() {
     let (a, other) = (identity(KeyKind::P256), identity(KeyKind::Ed25519));
     let b = successor(&a);
     let c = successor(&b);
-    let on_day = |config: TlsConfig, day| config.with_clock(Arc::new(Clock(day * DAY))).unwrap();
+    let on_day = |config: TlsConfig, day| {
+        config
+            .to_builder()
+            .clock(Arc::new(Clock(day * DAY)))
+            .build()
+            .unwrap()
+    };
     for (day, former) in [(2, vec![a.peer_id(), b.peer_id()]), (101, vec![])] {
         let (new, judge) = (
             on_day(config(&c, AcceptAny), day),
@@ -1169,9 +1326,15 @@ fn a_peer_is_whoever_it_was_in_either_role() {
     }
     // Nobody is nobody, not even the one whose id stands where an id is asked for.
     let open = config(&other, AcceptAny)
-        .with_optional_client_certificate()
+        .to_builder()
+        .optional_client_certificate()
+        .build()
         .unwrap();
-    let nobody = config(&a, AcceptAny).without_client_certificate().unwrap();
+    let nobody = config(&a, AcceptAny)
+        .to_builder()
+        .without_client_certificate()
+        .build()
+        .unwrap();
     let peer = handshake(&nobody, &open).1.unwrap();
     assert!(!peer.is(&peer.id()) && peer.former_ids().is_empty() && !peer.is_named());
     assert_eq!(
@@ -1184,7 +1347,13 @@ fn a_peer_is_whoever_it_was_in_either_role() {
 fn a_peer_is_named_where_the_policy_lists_it_and_not_where_it_takes_anybody() {
     let (a, other) = (identity(KeyKind::Ed25519), identity(KeyKind::Ed25519));
     let b = successor(&a);
-    let at = |config: TlsConfig| config.with_clock(Arc::new(Clock(2 * DAY))).unwrap();
+    let at = |config: TlsConfig| {
+        config
+            .to_builder()
+            .clock(Arc::new(Clock(2 * DAY)))
+            .build()
+            .unwrap()
+    };
     let either: [Arc<dyn TrustPolicy>; 2] =
         [Arc::new(AcceptAny), Arc::new(Pinned::one(a.peer_id()))];
     let policies: [(Arc<dyn TrustPolicy>, bool); 4] = [
@@ -1224,7 +1393,13 @@ fn another_policy_can_be_asked_about_a_peer_that_was_met() {
     let (a, other) = (identity(KeyKind::Ed25519), dated(2000, 2020));
     let b = successor(&a);
     let now = |day| UnixTime::since_unix_epoch(Duration::from_secs(day * DAY));
-    let clock = |config: TlsConfig| config.with_clock(Arc::new(Clock(15_000 * DAY))).unwrap();
+    let clock = |config: TlsConfig| {
+        config
+            .to_builder()
+            .clock(Arc::new(Clock(15_000 * DAY)))
+            .build()
+            .unwrap()
+    };
     let (of_client, of_server) = handshake(
         &clock(config(&b, AcceptAny)),
         &clock(config(&other, AcceptAny)),

@@ -45,9 +45,12 @@ async fn most(kind: KeyKind, form: KeyForm, group: u16) -> Outcome<f64> {
         let client = Identity::generate(kind)?.with_minimal_certificate()?;
         let server = Identity::generate(kind)?.with_minimal_certificate()?;
         let config = |identity: &Identity| -> Outcome<TlsConfig> {
-            let config = TlsConfig::new(identity, Arc::new(AcceptAny))?.with_groups(&[group])?;
-            let config = config.with_suites(&[AES_128_GCM])?.with_alpn(&[ALPN_MUX])?;
-            Ok(config.with_key_form(form)?)
+            let config = TlsConfig::builder(identity, Arc::new(AcceptAny))
+                .groups(&[group])
+                .suites(&[AES_128_GCM])
+                .alpn(&[ALPN_MUX])
+                .key_form(form);
+            Ok(config.build()?)
         };
         most = most.max(shake(&config(&client)?, &config(&server)?).await?);
     }

@@ -282,7 +282,9 @@ fn is_known(stream: &TcpStream) -> Outcome<bool> {
 /// A hello as it goes over the wire.
 async fn hello() -> Outcome<Vec<u8>> {
     let identity = Identity::generate(KeyKind::Ed25519)?;
-    let config = TlsConfig::new(&identity, Arc::new(AcceptAny))?.with_alpn(&[ALPN_MUX])?;
+    let config = TlsConfig::builder(&identity, Arc::new(AcceptAny))
+        .alpn(&[ALPN_MUX])
+        .build()?;
     let (near, mut far) = tokio::io::duplex(1 << 14);
     let mut client = Onion::new(near);
     let mut hello = vec![0; 600];

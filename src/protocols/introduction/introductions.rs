@@ -8,9 +8,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::identity::{PeerId, UnixTime};
-use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, PeerAddr, Protocol, ProtocolError};
-use crate::onion::Onion;
+use crate::session::ServiceStream;
 
 use super::flaw::Flaw;
 use super::link::{Ancestor, Bound, Name};
@@ -102,7 +101,7 @@ impl Introductions {
     ///
     /// # Cancel safety
     /// Dropping the future resets the substream; a use may have been counted.
-    pub async fn open(&self, it: &Introduction) -> Result<Onion<Substream>, IntroducedError> {
+    pub async fn open(&self, it: &Introduction) -> Result<ServiceStream, IntroducedError> {
         self.open_for(it, None).await
     }
 
@@ -111,7 +110,7 @@ impl Introductions {
         &self,
         it: &Introduction,
         payer: Option<PeerId>,
-    ) -> Result<Onion<Substream>, IntroducedError> {
+    ) -> Result<ServiceStream, IntroducedError> {
         recipient::open(self.node(), it, payer).await
     }
 

@@ -57,7 +57,7 @@ pub(super) async fn serve(state: &State, call: Call) {
         linger_close(&mut stream, PATIENCE).await;
         return;
     }
-    let Some(incoming) = context.session().accept_on(stream).await else {
+    let Some(incoming) = context.session().accept_behind(stream).await else {
         return;
     };
     node.emit(IntroductionEvent::Introduced {

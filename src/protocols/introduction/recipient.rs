@@ -5,11 +5,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::identity::{PeerId, UnixTime};
-use crate::mux::Substream;
 use crate::node::{DialError, Hint, Node, OnSessionError, PeerAddr};
-use crate::onion::Onion;
 use crate::protocols::fair::{Payer, Rank};
-use crate::session::{OpenError, Session};
+use crate::session::{OpenError, ServiceStream, Session};
 use crate::wire::{fault, receive, send};
 
 use super::flaw::Flaw;
@@ -77,7 +75,7 @@ pub(super) async fn open(
     node: &Node,
     introduction: &Introduction,
     payer: Option<PeerId>,
-) -> Result<Onion<Substream>, IntroducedError> {
+) -> Result<ServiceStream, IntroducedError> {
     let recipient = introduction.recipient();
     if recipient.is_some_and(|recipient| !Party::own(node.identity()).is(&recipient)) {
         return Err(Flaw::NotYours.into());
@@ -113,7 +111,7 @@ async fn show(
     introduction: &Introduction,
     wish: Wish,
     payer: Option<PeerId>,
-) -> Result<(Session, Onion<Substream>, String), IntroducedError> {
+) -> Result<(Session, ServiceStream, String), IntroducedError> {
     let address = introduction.address();
     let address = address.ok_or_else(|| Flaw::Malformed("it has no links".into()))?;
     let owner = address.peer();
