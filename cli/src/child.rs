@@ -192,3 +192,21 @@ async fn follow(mut child: Child, show: Lines) -> End {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_as_a_sentence() {
+        // As wait(2) has them: the status in the second byte, the signal in the first.
+        for (raw, words) in [
+            (4 << 8, "exited with status 4"),
+            (9, "was killed by signal 9 (SIGKILL)"),
+        ] {
+            assert_eq!(in_words(ExitStatus::from_raw(raw)), words);
+        }
+    }
+}

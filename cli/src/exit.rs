@@ -505,6 +505,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_for_our_id_says_what_its_owner_has_to_add() {
+        let own = PeerId::from_bytes([7; 32]);
+        let refused = Failure::from(TlsError::RefusedByPeer { alert: 46 }).asking_to_allow(own);
+        assert_eq!(
+            refused.message,
+            format!(
+                "the peer does not allow this machine (alert 46, certificate_unknown); \
+                 ask its owner to add: --allow {own}"
+            )
+        );
+    }
+
+    #[test]
     fn words_are_quoted_only_where_a_shell_needs_it() {
         assert_eq!(quoted("tcp:[::1]:7"), "'tcp:[::1]:7'");
         assert_eq!(quoted("tcp:127.0.0.1:7,a=b"), "tcp:127.0.0.1:7,a=b");

@@ -306,3 +306,17 @@ fn strangers_who_hold_sessions_keep_nobody_from_joining() {
     assert_eq!(status, Some(0), "{told}");
     assert!(known(&ann).contains(&id(&bob)));
 }
+
+#[test]
+fn one_minute_is_said_in_the_singular() {
+    let place = Place::new();
+    let words = ["invite", "tcp:127.0.0.1:0", "--minutes", "1"];
+    let mut child = place.cepa(&words).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.starts_with("listening on "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line = line.expect("it says where it listens");
+    assert!(line.contains(" for 1 minute; "), "{line}");
+}
