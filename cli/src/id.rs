@@ -43,7 +43,7 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
             } else {
                 identity.save(&path)?;
             }
-            say(format_args!("made {}", path.display()));
+            say(format_args!("created {}", path.display()));
             identity
         }
         Id::Addr(args) => return addr(&args),

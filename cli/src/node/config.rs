@@ -453,13 +453,13 @@ a_minute = 7
     fn what_is_wrong_is_told_with_its_line() {
         let up = "listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\n";
         for (text, line, what) in [
-            ("", 1, "listens"),
+            ("", 1, "reachable"),
             ("listen = [\n\"tcp:h:1\",\n\"nothing\"\n]", 3, "nothing"),
             ("listen = [\"tcp:h:1\"]\nlisten = []", 2, "duplicate"),
             ("\n\nx = 1", 3, "unknown field"),
             ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
             ("register = [\n\"cepa://x\"]", 2, "52 characters"),
-            (&format!("register = [\n\"cepa://{ID}\"]"), 2, "where it is"),
+            (&format!("register = [\n\"cepa://{ID}\"]"), 2, "where the relay is"),
             (&format!("{up}alow = []"), 4, "unknown field"),
             (
                 &format!("{up}allow = [\n\"any\",\n\"a\"]"),
