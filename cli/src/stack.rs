@@ -111,7 +111,7 @@ pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
             && let Some(better) = only_to_listen(address)
         {
             say(format_args!(
-                "warning: nobody can connect to {address}; give {better} with the machine's name or address"
+                "warning: others cannot connect to {address}; give {better} with the machine's name or address"
             ));
         }
     }

@@ -67,7 +67,7 @@ fn a_server_without_a_listener_is_reached_through_a_relay() {
     let output = place.run_with(&["connect", &address, "up"], b"x\n");
     assert_eq!(text(&output.stdout), SUM);
     let line = place.fails(&["connect", &format!("{address}/up"), "down"], 2);
-    assert!(line.contains("leave down out"), "{line}");
+    assert!(line.contains("leave out down"), "{line}");
     let line = place.fails(&["connect", &format!("{address}/down")], 7);
     assert!(line.contains("choose a service: up"), "{line}");
 
@@ -386,7 +386,7 @@ fn a_sealed_request_is_carried_and_answered() {
         line.contains(&format!("{id} refused: the service failed")),
         "{line}"
     );
-    node.wait_for("service fail: the command ended with");
+    node.wait_for("service fail: the command exited with");
     let line = common::failed(&send("open", b"", &[]), 7);
     assert!(line.contains(&format!("{id} refused (")), "{line}");
     assert!(

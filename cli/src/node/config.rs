@@ -459,7 +459,11 @@ a_minute = 7
             ("\n\nx = 1", 3, "unknown field"),
             ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
             ("register = [\n\"cepa://x\"]", 2, "52 characters"),
-            (&format!("register = [\n\"cepa://{ID}\"]"), 2, "where the relay is"),
+            (
+                &format!("register = [\n\"cepa://{ID}\"]"),
+                2,
+                "where the relay is",
+            ),
             (&format!("{up}alow = []"), 4, "unknown field"),
             (
                 &format!("{up}allow = [\n\"any\",\n\"a\"]"),
