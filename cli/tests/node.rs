@@ -105,7 +105,7 @@ fn a_node_runs_by_its_file_and_follows_its_changes() {
     );
     server.signal("HUP");
     let line = server.wait_for("reloaded ");
-    assert!(line.contains("anew for what changed in control"), "{line}");
+    assert!(line.contains("to apply the changes in control"), "{line}");
     place.fails(&["connect", &to, "--identity", &other], 7);
     server.signal("TERM");
     assert_eq!(server.finish().0, Some(0));
@@ -205,7 +205,7 @@ fn a_reload_goes_by_what_runs() {
     // Taken out, it listens still, which is said; put back, there is nothing to do.
     fs::write(&file, &first).unwrap();
     server.signal("HUP");
-    server.wait_for("anew for what changed in listen");
+    server.wait_for("to apply the changes in listen");
     fs::write(&file, config(&with, "echo:", &both)).unwrap();
     server.signal("HUP");
     let line = server.wait_for("reloaded ");
