@@ -184,7 +184,7 @@ fn a_shell_that_exits_ends_the_console_whatever_runs_in_its_background() {
     let killed = Command::new("kill").arg(pid.to_string()).status().unwrap();
     assert!(killed.success(), "it runs on");
     assert_eq!(status, Some(3), "{screen}");
-    assert!(screen.contains("exit status 3"), "{screen}");
+    assert!(screen.contains("exited with status 3"), "{screen}");
 }
 
 #[test]
