@@ -359,11 +359,11 @@ fn how_the_command_ended_is_told_and_fails() {
     assert_eq!(code, Some(3));
     assert!(seen.contains("the command exited with status 3"), "{seen}");
     for (service, says) in [
-        ("nine", "the command was ended by signal 9"),
+        ("nine", "the command was killed by signal 9"),
         ("none", "the service is not available"),
         (
             "other",
-            "no service of this name is open to you; there is nine, none, sh",
+            "no service of this name is open to you; choose a service: nine, none, sh",
         ),
     ] {
         let (code, seen) = console(&place, &server, service).leave();

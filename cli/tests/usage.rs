@@ -152,7 +152,7 @@ fn a_guess_is_made_at_what_was_meant() {
     for (words, says) in [
         (
             &["connect", "tcp:h:1", "up", "--allow", "any"][..],
-            "whom to take the other end for is --expect here",
+            "the option for the other end's id is --expect here",
         ),
         (
             &["serve", "tcp:h:1", "--expect", ID],
@@ -262,7 +262,7 @@ fn explain_takes_what_other_commands_print() {
         &format!("for       {friend}\n"),
         " from now\n",
         "uses      once\n",
-        "further   not to be passed on\n",
+        "further   may not be passed on\n",
     ] {
         assert!(told.contains(word), "{word} is missing in {told}");
     }
