@@ -1319,7 +1319,7 @@ async fn a_session_that_is_not_wanted_any_more_is_given_up() {
     };
     assert!(!error.is_transient());
     assert!(
-        one_line(&over).contains("it does not accept our identity"),
+        one_line(&over).contains("does not allow this machine"),
         "{over}"
     );
     assert!(matches!(

@@ -47,112 +47,122 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show the main job on every transport in turn, with real peers, and print a table
+    /// Try every transport in turn with real peers, and print a table
     Demo(Demo),
     /// Offer services to peers that connect
     Serve(Serve),
-    /// Carry circuits between peers that cannot connect to each other
+    /// Relay traffic between peers that cannot connect to each other
     Relay(Relay),
-    /// Run a node by a configuration file; SIGHUP reads it again
+    /// Run a node from a configuration file; SIGHUP reloads it
     Node(NodeRun),
-    /// Give a peer a reference to a service of another one
+    /// Introduce one peer to a service of another
     Introduce(Introduce),
-    /// Look at a running node
+    /// Inspect a running node
     #[command(subcommand)]
     Mesh(Mesh),
-    /// Join standard input and output to a service of a peer
+    /// Connect standard input and output to a peer's service
     Connect(Connect),
-    /// Sit down at a service of a peer, with this terminal
+    /// Open an interactive terminal on a peer's service
     Console(Console),
-    /// Listen locally, and carry each connection to a service of a peer
+    /// Listen locally, and forward each connection to a peer's service
     Forward(Forward),
-    /// Send standard input as one sealed request, which a third peer may carry, and print the answer
+    /// Send standard input as one sealed request, and print the answer
     Send(Send),
-    /// Join two streams
+    /// Connect two streams to each other
     Pipe(Pipe),
-    /// Make an identity, or show the peer id of one
+    /// Create, show or replace this machine's identity
     #[command(subcommand)]
     Id(Id),
-    /// Make a code by which another machine and this one come to know each other, and wait for it
+    /// Create an invitation code, and wait for a peer to join with it
     Invite(Invite),
-    /// Use such a code
+    /// Accept an invitation
     Join(Join),
-    /// List and change the peers that are known here
+    /// List and change the known peers
     #[command(subcommand)]
     Peer(Peer),
-    /// Find out what a line does to bytes: rate, errors, round trip, which bytes it eats
+    /// Test a line: rate, errors, round trip, and which bytes it drops
     Probe(Probe),
     /// List the serial ports of this machine
     Ports(Ports),
-    /// Tell what an address means, layer by layer, and check it
+    /// Explain an address layer by layer, and check it
     Explain(Explain),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A service is an address that is opened anew for each substream: exec:COMMAND
-gets the substream as its standard input and output, exec:COMMAND,pty=yes gets a
-terminal of its own (`cepa console` passes the size of its window on),
-tcp:HOST:PORT, unix:PATH and serial:PATH are connected to it, pty:PATH is a
-terminal whose other end any program can open. `echo:` is built in: it sends
-back what it gets. cepa://PEERID@ADDR/SERVICE is a service of another peer: its
-bytes are in the clear here, and that peer sees this one, not who is behind it.
+A service is an address. The server opens it once for each request:
+  exec:COMMAND            run a command on standard input and output
+  exec:COMMAND,pty=yes    run it in a terminal, for `cepa console`
+  tcp:HOST:PORT, unix:PATH, serial:PATH
+                          connect there
+  pty:PATH                create a terminal that any program can open
+  echo:                   send back what arrives
+  cepa://PEERID@ADDR/SERVICE
+                          connect to another peer's service. Its bytes are
+                          readable on this machine, and that peer sees this
+                          machine's id, not the client's
 
-Nobody is allowed until --allow names them. A peer that is not allowed is
-refused, and its peer id and the command that would allow it are printed.
+Only peers that --allow names may connect. When the server refuses a peer, it
+prints the peer's id and the command that allows it.
 
-Each session may open any of the services. A peer that names no service gets the
-only one, if there is only one. `serve stdio:` serves the one session there is,
-and ends with it.")]
+A peer may open every service. If there is only one, it need not name it.
+`serve stdio:` serves a single session, and ends with it.")]
 pub(crate) struct Serve {
-    /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH, stdio:, pty:PATH,
+    /// Where to listen: tcp:HOST:PORT (port 0 picks a free port), unix:PATH, stdio:, pty:PATH or
     /// serial:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
-    /// Be reachable through this relay, cepa://RELAYID@ADDR, beside or instead of listening
-    /// (repeatable)
+    /// Register at this relay, cepa://RELAYID@ADDR, so that peers reach the services through it. May
+    /// replace ADDR (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
-    /// A service that peers can open by its name (repeatable)
+    /// Offer the service ADDR under this name (repeatable)
     #[arg(long = "service", value_name = "NAME=ADDR")]
     pub(crate) services: Vec<Service>,
     /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
-    /// Who may introduce others to the services, beside this identity itself. Strangers can have a session
-    /// then, and open nothing but what they are introduced to (repeatable)
+    /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
+    /// services that they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
     pub(crate) introducers: Vec<AllowArg>,
-    /// A small file in which stays, across restarts, up to when introductions of others were used or taken back.
-    /// Without it one that was comes back where the clock is set back over a restart. Made where there is none
+    /// Remembers across restarts which introductions were used or revoked. Without it, a used one works
+    /// again if the clock was set back. The file is created if it does not exist
     #[arg(long, value_name = "FILE", requires = "introducers")]
     pub(crate) state: Option<PathBuf>,
-    /// Take requests of `cepa send` for the services as well, from whom --allow names: over a session, or by a
-    /// relay of --register that carries
+    /// Also accept requests from `cepa send`, from the peers that --allow names: directly, or through a
+    /// `--register` relay that runs with --carry
     #[arg(long)]
     pub(crate) sealed: bool,
-    /// Connections to the services that one session may have at once; more wait for one to end. Without it a third
-    /// of the files that this process may open (ulimit -n), which is also the most
+    /// Maximum number of connections in one session; further ones wait. Default and maximum: a third of
+    /// `ulimit -n`
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections_a_session: Option<u32>,
-    /// Sessions that one peer may have at once; default 16
+    /// Maximum number of sessions of one peer; default 16
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) sessions_a_peer: Option<u32>,
-    /// Commands (exec:) that may run at once for one peer; default 32
+    /// Maximum number of commands (exec:) that run at once for one peer; default 32
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) commands_a_peer: Option<u32>,
-    /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
-    /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
-    /// above tolerated=TIME (15s), for longest=TIME (10min) at most, and not within proven=TIME (1h) of a success
-    #[arg(long, value_name = "KEY=VALUE,…")]
+    /// Limits on handshakes, as KEY=VALUE,…:
+    ///   places=100             handshakes at once
+    ///   per-host=8             handshakes at once from one host
+    ///   waiting=256            connections that wait for a place
+    ///   waiting-per-host=32    of these, from one host
+    ///   wait=6s                how long one waits for a place
+    ///   refused=5s             penalty for a handshake that is refused
+    ///   timed-out=10s          penalty for a handshake that times out
+    ///   tolerated=15s          penalty above which a host is shut out
+    ///   longest=10min          longest time that a host is shut out
+    ///   proven=1h              how long after a success it is not shut out
+    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
     pub(crate) gate: Option<Gate>,
-    /// The identity to use, a PEM file; without it the default one, which is made at first use.
-    /// Repeatable: whoever connects with --expect PEERID gets that one, and whoever asks for nobody in
-    /// particular the first
+    /// Use the identity in this PEM file instead of the default one. With several, a peer that
+    /// connects with --expect PEERID gets that identity; any other gets the first (repeatable)
     #[arg(long = "identity", value_name = "FILE")]
     pub(crate) identities: Vec<PathBuf>,
     #[command(flatten)]
@@ -161,42 +171,51 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A node registers with `cepa serve --register cepa://RELAYID@ADDR`; a peer
-reaches it at cepa://NODEID@relay:RELAYID@ADDR/SERVICE. The two have TLS of
-their own inside, so the relay sees who talks to whom and how much, and nothing
-else. Nobody is served until --allow names them.
+A server registers with `cepa serve --register cepa://RELAYID@ADDR`. Peers then
+reach it at cepa://PEERID@relay:RELAYID@ADDR/SERVICE. Their TLS is end to end:
+the relay sees who talks to whom and how much, and nothing else. Only peers that
+--allow names may use the relay.
 
-With --carry it also takes sealed messages (`cepa send`) to nodes that have a
-session with it.")]
+With --carry it also delivers sealed messages (`cepa send`) to peers that are
+connected to it.")]
 pub(crate) struct Relay {
-    /// Where to listen: tcp:HOST:PORT (port 0 takes a free one), unix:PATH
+    /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
-    /// Who is served: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
+    /// Who may use the relay: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
-    /// Be reachable through another relay as well (repeatable)
+    /// Also register at this relay, so that peers reach this one through it (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) register: Vec<PeerAddr>,
-    /// Carry sealed messages as well, which it can neither read nor alter
+    /// Also deliver sealed messages. The relay can neither read nor change them
     #[arg(long)]
     pub(crate) carry: bool,
-    /// Most registrations
+    /// Maximum number of registrations
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) registrations: usize,
-    /// Most circuits
+    /// Maximum number of circuits (relayed connections)
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) circuits: usize,
-    /// Most circuits that one peer dials
+    /// Maximum number of circuits that one peer dials
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) circuits_a_peer: usize,
-    /// Bytes a second of all circuits that one peer dialled, both ways together; K, M and G stand for 1024 bytes and so on
+    /// Maximum bytes per second for all circuits that one peer dialled, both directions together; K, M
+    /// and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "10M", value_parser = rate)]
     pub(crate) rate: u64,
-    /// Limits of handshakes: places=N (100) at once, per-host=N (8), waiting=N (256), waiting-per-host=N (32),
-    /// wait=TIME (6s) for a place; and what failures bring upon their host: refused=TIME (5s), timed-out=TIME (10s), shut out
-    /// above tolerated=TIME (15s), for longest=TIME (10min) at most, and not within proven=TIME (1h) of a success
-    #[arg(long, value_name = "KEY=VALUE,…")]
+    /// Limits on handshakes, as KEY=VALUE,…:
+    ///   places=100             handshakes at once
+    ///   per-host=8             handshakes at once from one host
+    ///   waiting=256            connections that wait for a place
+    ///   waiting-per-host=32    of these, from one host
+    ///   wait=6s                how long one waits for a place
+    ///   refused=5s             penalty for a handshake that is refused
+    ///   timed-out=10s          penalty for a handshake that times out
+    ///   tolerated=15s          penalty above which a host is shut out
+    ///   longest=10min          longest time that a host is shut out
+    ///   proven=1h              how long after a success it is not shut out
+    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
     pub(crate) gate: Option<Gate>,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
@@ -206,66 +225,68 @@ pub(crate) struct Relay {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is TOML; paths in it are relative to it. SIGHUP reads it again:
-services, permissions, further listeners and further relays are taken on, and
-sessions go on. docs/MESH.md has every key.
+The file is TOML. Relative paths start at the file's folder. SIGHUP reloads it:
+services, permissions, new listeners and new relays take effect, and sessions go
+on. docs/MESH.md describes every key.
 
-  identity = \"node.pem\"                     # without it the default one
+  identity = \"node.pem\"                     # default: this user's identity
   control = \"node.sock\"                     # for `cepa mesh status`
-  state = \"node.state\"                      # what was introduced; see below
+  state = \"node.state\"                      # see below
   listen = [\"tcp:0.0.0.0:7000\"]
-  gate = \"per-host=32\"                      # as with `cepa serve --gate`
-  sessions_a_peer = 16                      # and --sessions-a-peer
-  commands_a_peer = 32                      # and --commands-a-peer
+  gate = \"per-host=32\"                      # like `cepa serve --gate`
+  sessions_a_peer = 16                      # like --sessions-a-peer
+  commands_a_peer = 32                      # like --commands-a-peer
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
-  to = \"exec:sha256sum\"                     # as with `cepa serve --service`
-  allow = [\"PEERID\", \"@NAME\"]               # nobody, where it is left out
+  to = \"exec:sha256sum\"                     # like `cepa serve --service`
+  allow = [\"PEERID\", \"@NAME\"]               # default: nobody
   introducers = [\"PEERID\"]                  # who may introduce others
-  sealed = true                             # takes what `cepa send` sends
+  sealed = true                             # accepts `cepa send`
   [services.db]
-  to = \"cepa://PEERID@tcp:HOST:7000/db\"     # of another peer
-  membrane = \"friends\"                      # wraps the references that pass
+  to = \"cepa://PEERID@tcp:HOST:7000/db\"     # another peer's service
+  membrane = \"friends\"                      # wraps references that pass
   [membranes.friends]
-  revoked = false                           # true takes away all that passed
+  revoked = false                           # true revokes all that passed
   [relay]
   allow = [\"any\"]
-  [carrier]                                 # of sealed messages
+  [carrier]                                 # delivers sealed messages
   allow = [\"any\"]
 
-Without `state`, an introduction of others that was used up or taken back comes
-back where the clock is set back over a restart. The file is made by the node.")]
+`state` remembers across restarts which introductions were used or revoked.
+Without it, a used one works again if the clock was set back. The node creates
+the file.")]
 pub(crate) struct NodeRun {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Only read the file, and say what is wrong with it
+    /// Only check the file, and report what is wrong with it
     #[arg(long)]
     pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is printed goes to A, who uses it with `cepa connect INTRODUCTION`. B must
-let this identity introduce others (`introducers` in the configuration of its
-node, `cepa serve --introducer`), or be this identity itself.
+Send the printed introduction to A, who uses it with `cepa connect
+INTRODUCTION`. B must accept introductions from this identity (`cepa serve
+--introducer`, or `introducers` in its node's configuration), or be this
+identity itself.
 
-`cepa introduce A INTRODUCTION` passes one on; `cepa introduce --revoke
-INTRODUCTION` takes one back.")]
+`cepa introduce A INTRODUCTION` passes an introduction on. `cepa introduce
+--revoke INTRODUCTION` revokes one.")]
 pub(crate) struct Introduce {
-    /// Whom to introduce: a peer id, @NAME of a known peer, or `@` for whoever uses it first
+    /// The peer to introduce: a peer id, @NAME of a known peer, or `@` for whoever uses it first
     #[arg(value_name = "A", required_unless_present = "revoke")]
     pub(crate) recipient: Option<Expected>,
-    /// To whom: cepa://PEERID@HINT;HINT, or an introduction that may be passed on
+    /// The peer that has the service: cepa://PEERID@HINT;HINT, or an introduction to pass on
     #[arg(value_name = "B", required_unless_present = "revoke")]
     pub(crate) to: Option<Reference>,
-    /// The service of B; may be left out where B names it
+    /// B's service; not needed if B includes it
     #[arg(value_name = "SERVICE")]
     pub(crate) service: Option<String>,
-    /// How many connections it is for; 0 for any number
+    /// Number of connections that it allows; 0 for any number
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) uses: u32,
-    /// How long it is good
+    /// How long it is valid
     #[arg(long, value_name = "MINUTES", default_value_t = 1440,
           value_parser = clap::value_parser!(u32).range(1..=5_256_000))]
     pub(crate) minutes: u32,
@@ -273,7 +294,7 @@ pub(crate) struct Introduce {
     #[arg(long, value_name = "N", default_value_t = 0,
           value_parser = clap::value_parser!(u8).range(0..=3))]
     pub(crate) further: u8,
-    /// Take this introduction back, which this identity has issued
+    /// Revoke this introduction, which this identity issued
     #[arg(long, value_name = "INTRODUCTION", conflicts_with_all = ["recipient", "to", "service"])]
     pub(crate) revoke: Option<Introduction>,
     #[command(flatten)]
@@ -282,16 +303,16 @@ pub(crate) struct Introduce {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mesh {
-    /// Show where it listens, its services, relays and sessions
+    /// Show its listeners, services, relays and sessions
     Status(MeshStatus),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MeshStatus {
-    /// The control socket of the node, `control` in its configuration file
+    /// The node's control socket: `control` in its configuration
     #[arg(long, value_name = "PATH")]
     pub(crate) control: PathBuf,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -48,8 +48,8 @@ pub(crate) async fn first_contact(
 /// About one that is known by its key, at another place.
 fn of_known(address: &str, peer: &KnownPeer) -> String {
     format!(
-        "{address}\nis answered by your known peer {}, which is\n{}.\n\
-         Add this place to it? [yes/no] ",
+        "At {address}\nyour known peer {} answered, which is\n{}.\n\
+         Add this address to it? [yes/no] ",
         peer.name(),
         places(peer).replace(", ", ",\n")
     )
@@ -74,9 +74,9 @@ fn question(address: &str, id: PeerId) -> String {
         lines.push_str(word);
     }
     format!(
-        "{address}\nis answered by a peer that is not known here. Its peer id is\n    {id}\n\
-         or in words{lines}\n\
-         Compare it with what its owner sees (`cepa id show`, or with --words).\n\
+        "At {address}\nan unknown peer answered. Its peer id is\n    {id}\n\
+         or, in words,{lines}\n\
+         Compare it with the id that its owner sees (`cepa id show`, or --words).\n\
          Trust it from now on? [yes/no] "
     )
 }

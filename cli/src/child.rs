@@ -59,9 +59,9 @@ pub(crate) struct End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the command ended with {}", self.status)?;
+        write!(f, "the command {}", self.status)?;
         if let Some(line) = &self.last_line {
-            write!(f, ", having said: {line}")?;
+            write!(f, "; its last line was: {line}")?;
         }
         Ok(())
     }
@@ -136,12 +136,24 @@ impl Watched {
             seen.ok()
                 .and_then(|end| end.clone())
                 .unwrap_or_else(|| End {
-                    status: "an unknown status".to_owned(),
+                    status: "ended with an unknown status".to_owned(),
                     exit: None,
                     failed: true,
                     last_line: None,
                 })
         }
+    }
+}
+
+/// What the command did at its end, as a verb: "exited with status 4".
+fn in_words(status: ExitStatus) -> String {
+    let text = status.to_string();
+    if let Some(code) = text.strip_prefix("exit status: ") {
+        format!("exited with status {code}")
+    } else if let Some(signal) = text.strip_prefix("signal: ") {
+        format!("was killed by signal {signal}")
+    } else {
+        format!("ended with {text}")
     }
 }
 
@@ -167,16 +179,34 @@ async fn follow(mut child: Child, show: Lines) -> End {
     let (status, last_line) = tokio::join!(child.wait(), reading);
     match status {
         Ok(status) => End {
-            status: status.to_string(),
+            status: in_words(status),
             exit: Some(status),
             failed: !status.success(),
             last_line,
         },
         Err(e) => End {
-            status: format!("an unknown status ({e})"),
+            status: format!("ended with an unknown status ({e})"),
             exit: None,
             failed: true,
             last_line,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_as_a_sentence() {
+        // As wait(2) has them: the status in the second byte, the signal in the first.
+        for (raw, words) in [
+            (4 << 8, "exited with status 4"),
+            (9, "was killed by signal 9 (SIGKILL)"),
+        ] {
+            assert_eq!(in_words(ExitStatus::from_raw(raw)), words);
+        }
     }
 }

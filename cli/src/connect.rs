@@ -36,11 +36,11 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {
-            let why = "an introduction is good for so many connections, each asked for: leave --reconnect out";
+            let why = "an introduction allows a fixed number of connections; leave out --reconnect";
             return Err(Failure::new(Code::Usage, why));
         }
         if args.local_hints.allowed {
-            let why = "the hints of an introduction are somebody else's, and are followed over the network only: leave --local-hints out";
+            let why = "an introduction comes from someone else, so it may lead only to network addresses; leave out --local-hints";
             return Err(Failure::new(Code::Usage, why));
         }
         let (connection, far) = Connected::introduced(it, &args.trust, &identity).await?;
@@ -88,12 +88,13 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         // An input without a byte (`</dev/null`) is given again as it was.
         if near.as_ref().is_some_and(|near| near.ended && near.gave) {
             connection.close().await;
-            return Err(lost.failure.while_reconnecting().with(
-                "standard input has been given away already, so the service is not opened again",
-            ));
+            return Err(lost
+                .failure
+                .while_reconnecting()
+                .with("standard input cannot be read twice, so the service is not opened again"));
         }
         let failure = if near.is_some() {
-            lost.failure.with("what was on its way is gone")
+            lost.failure.with("data in transit was lost")
         } else {
             lost.failure
         };
@@ -128,7 +129,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
     if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(
             Code::Usage,
-            format!("the address names the service {named} already: leave {given} out"),
+            format!("the address already names the service {named}; leave out {given}"),
         ));
     }
     let service = if named.is_empty() { given } else { named };
@@ -140,7 +141,7 @@ async fn open(connection: &Connected, args: &args::Connect, service: &str) -> Re
     if args.trust.trust.is_some() {
         // Closing once it has answered: an error would be all there is to say.
         say(format_args!(
-            "peer {} (taken unchecked)",
+            "peer {} (not verified)",
             connection.session.peer().id()
         ));
     }
@@ -305,7 +306,7 @@ async fn joined(connection: &Connected, near: &mut Near, far: &mut Far) -> Resul
             far_left: Some(e), ..
         } if !reset_by_peer(&e) => (How::Lost, format!("input was cut off: {e}")),
         Ended::Both { .. } if far.says => {
-            let why = "the service ended without saying how, so its output may be incomplete; the server's log tells more";
+            let why = "the service ended without a status, so its output may be incomplete; see the server's log";
             (How::Unsaid, why.to_owned())
         }
         // A session waits only so long for what is queued when it is closed, and the service may take its time.

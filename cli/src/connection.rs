@@ -89,7 +89,7 @@ impl Connected {
             return Err(Failure::new(
                 Code::Usage,
                 format!(
-                    "{address} says itself which peer it is: leave --expect, --trust and the like out"
+                    "{address} already names the peer; leave out --expect, --trust, --trust-new and --ca"
                 ),
             ));
         }
@@ -108,7 +108,7 @@ impl Connected {
         identity: &Identity,
     ) -> Result<(Self, Onion<Substream>), Failure> {
         if trust.says_something() {
-            let why = "an introduction says itself which peer it is for: leave --expect, --trust and the like out";
+            let why = "an introduction already names the peer; leave out --expect, --trust, --trust-new and --ca";
             return Err(Failure::new(Code::Usage, why));
         }
         let (stream, session, node) = reach::open_introduced(it, identity).await?;
@@ -136,7 +136,7 @@ impl Connected {
                     return Err(failure);
                 };
                 if !ask::first_contact(terminal, address, id).await? {
-                    let message = format!("{address} is answered by peer {id}, and is not trusted");
+                    let message = format!("at {address}, peer {id} answered; you did not trust it");
                     return Err(Failure::new(Code::UnknownPeer, message));
                 }
                 let met = folder::known_peers()?.meet(&place, id, Origin::Asked, folder::now());
@@ -300,15 +300,15 @@ pub(crate) fn refused(refusal: &Refusal, address: &Endpoint) -> Failure {
             Failure::new(
                 Code::UnknownPeer,
                 format!(
-                    "{address} is answered by peer {presented}, which nobody has vouched for; \
-                     if that is the one you mean, run: {run}"
+                    "at {address}, peer {presented} answered, which you have not trusted yet; \
+                     if that is the right peer, run: {run}"
                 ),
             )
         }
         Refusal::Changed {
             name, presented, ..
         } => Failure::new(Code::Identity, format!("{address}: {refusal}")).with(format_args!(
-            "to enter it, run: cepa peer add {} {presented} --replace",
+            "to accept the new key, run: cepa peer add {} {presented} --replace",
             exit::quoted(name)
         )),
         refusal => Failure::from(TlsError::Refused(refusal.clone())),
@@ -320,19 +320,19 @@ fn elsewhere(peer: &KnownPeer, address: &Endpoint) -> Failure {
     let name = exit::quoted(peer.name());
     let run = match trust::place(address) {
         Some(place) => format!(
-            "to enter this place too, run: cepa peer add {name} {} --at {}",
+            "to add this address, run: cepa peer add {name} {} --at {}",
             peer.id,
             exit::quoted(&place)
         ),
         None => format!(
-            "to go on with it, run: {}",
+            "to connect, run: {}",
             exit::command_with("--expect", &format!("@{name}"))
         ),
     };
     Failure::new(
         Code::UnknownPeer,
         format!(
-            "{address} is answered by your known peer {}, which is {}; {run}",
+            "at {address}, your known peer {} answered, which is {}; {run}",
             peer.name(),
             ask::places(peer)
         ),
@@ -357,7 +357,7 @@ async fn explained(
             }
             let failure = Failure::from(e);
             return if for_our_id {
-                failure.with(format_args!("our peer id is {}", identity.peer_id()))
+                failure.asking_to_allow(identity.peer_id())
             } else {
                 failure
             };
@@ -369,7 +369,7 @@ async fn explained(
             return Failure::new(
                 Code::Identity,
                 format!(
-                    "{address} is answered by peer {presented}; --expect names this machine's own id: it takes the id of the other side"
+                    "at {address}, peer {presented} answered, but --expect names this machine's own id; give the other machine's id"
                 ),
             );
         }
@@ -383,7 +383,7 @@ async fn explained(
         // It was the command that failed; what TLS saw of that is of no help.
         return Failure::new(
             Code::Connect,
-            format!("cannot connect by {address}: {end}; start it by hand to see more"),
+            format!("cannot connect to {address}: {end}; run the command by hand to see more"),
         );
     }
     Failure::from(e)

@@ -91,7 +91,7 @@ impl Report {
                     say_of(
                         peer,
                         format_args!(
-                            "warning: a peer that is allowed has replaced its key, and is {peer} now: allow that id from here on"
+                            "warning: an allowed peer has replaced its key; its new id is {peer}, allow that one from now on"
                         ),
                     );
                 }
@@ -132,7 +132,7 @@ impl Report {
                 let run = exit::command_with("--allow", &presented.to_string());
                 format!("; to allow it, run: {run}")
             } else {
-                "; `allow` in the configuration file names who is".to_owned()
+                "; to allow it, add its id to `allow` in the configuration file".to_owned()
             };
             return Failure::new(
                 Code::UnknownPeer,
@@ -144,7 +144,7 @@ impl Report {
             return Failure::new(
                 Code::Refused,
                 format!(
-                    "{from}: the peer refused our certificate: it expected another identity, or does not trust ours (yet; somebody there may be being asked); whoever dials there finds the right id with `cepa id show` here"
+                    "{from}: the peer refused this server's identity: it expects another id, or its user has not accepted this one yet; `cepa id show` here prints the right id"
                 ),
             );
         }

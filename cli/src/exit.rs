@@ -7,7 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
-use cepa::identity::{IdentityError, Refusal};
+use cepa::identity::{IdentityError, PeerId, Refusal};
 use cepa::mux::{GoAwayCode, MuxError};
 use cepa::node::{ListenError, PeerAddrError};
 use cepa::session::{ConnectError, OpenError, SessionEnd};
@@ -23,27 +23,30 @@ use crate::stderr;
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  clean: both ways ended, or the reader of standard output left first
-  1  anything else
+  0  success, or the reader of standard output stopped first
+  1  any other failure
   2  usage: an option or an address is wrong
-  3  identity: the peer is another one, or its certificate expired or is no good
+  3  identity: another peer answered, or its certificate is expired or invalid
   4  unknown peer, and nobody to ask: give --expect, --trust-new or --trust any
-  5  cannot connect: nothing there, the command failed, or no TLS is spoken
-  6  link lost or timed out, in the handshake or later
-  7  refused by the peer: this identity is not allowed, or no such service
+  5  cannot connect: nothing there, the command failed, or it is not TLS
+  6  connection lost or timed out, in the handshake or later
+  7  the peer refused: it does not allow this identity, or has no such service
   8  local: key, configuration, permission, or an address to listen on
 
-Where a command of the other end ran (`connect`, `console`, `pipe exec:…`) its
-own exit status is passed on, and 128 + N where signal N ended it, 254 at most.
-A failure of cepa begins with `cepa:` on standard error; a line of the command
-that does gets `(command)` in front. `connect --error-status N` gives a failure
-a status that the command does not use.
+If a command ran at the other end (`connect`, `console`, `pipe exec:…`), cepa
+exits with its status, or with 128 + N (at most 254) if signal N killed it. Use
+`connect --error-status N` to tell a failure of cepa from one of the command.
 
-Errors are one line on standard error. Standard output carries nothing but data.";
+Errors are one line on standard error and begin with `cepa:`. If the command
+itself prints a line that begins with `cepa:`, it is shown as `(command) cepa:
+…`. Standard output carries only data.";
 
 /// What a peer reads where the address behind a service can't be opened: it may be there later.
 pub(crate) const UNREACHABLE: &str =
-    "the service cannot be reached at the moment; the log of who offers it says why";
+    "the service is not available right now; the server's log says why";
+
+/// The library's advice where the peer refuses who we are.
+const ASK_THE_OWNER: &str = "; ask its owner to allow the peer id that `cepa id show` prints here";
 
 /// Exit codes of the tool, as [`HELP`] documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +150,12 @@ impl Failure {
         self
     }
 
+    /// With what the peer's owner has to add, in place of the advice that knows no id.
+    pub(crate) fn asking_to_allow(mut self, own: PeerId) -> Self {
+        self.message = self.message.replace(ASK_THE_OWNER, "");
+        self.with(format_args!("ask its owner to add: --allow {own}"))
+    }
+
     /// A status of its own for what is cepa's failure and not that of a command.
     pub(crate) fn told_apart(self, status: Option<u8>) -> Self {
         match status {
@@ -209,7 +218,7 @@ pub(crate) fn hand_over(text: &str) -> Result<(), Failure> {
     use std::os::unix::fs::MetadataExt as _;
     let nowhere = |why: &str| {
         let why = format!(
-            "standard output leads nowhere ({why}), and the code is only good to be given on"
+            "nobody can read the code: {why}; send standard output to a terminal, file or pipe"
         );
         Failure::new(Code::Local, why)
     };
@@ -219,11 +228,11 @@ pub(crate) fn hand_over(text: &str) -> Result<(), Failure> {
         && out == null
         && null != 0
     {
-        return Err(nowhere("it is closed, or /dev/null"));
+        return Err(nowhere("standard output is closed, or /dev/null"));
     }
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|e| nowhere(&e.to_string()))
+    written.map_err(|e| nowhere(&format!("cannot write to standard output: {e}")))
 }
 
 fn write_out(text: &str) -> Result<(), Failure> {
@@ -388,7 +397,7 @@ pub(crate) fn joined<E>(task: Result<Result<(), E>, JoinError>) -> Result<Result
         Ok(given) => Ok(given),
         Err(e) if e.is_panic() => Err(Failure::new(
             Code::Other,
-            "a part of this program has panicked: please report what is above",
+            "a part of cepa has panicked; please report the lines above",
         )),
         // It was not wanted any more.
         Err(_) => Ok(Ok(())),
@@ -493,6 +502,19 @@ mod tests {
         assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
         let again: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(again, value);
+    }
+
+    #[test]
+    fn a_refusal_for_our_id_says_what_its_owner_has_to_add() {
+        let own = PeerId::from_bytes([7; 32]);
+        let refused = Failure::from(TlsError::RefusedByPeer { alert: 46 }).asking_to_allow(own);
+        assert_eq!(
+            refused.message,
+            format!(
+                "the peer does not allow this machine (alert 46, certificate_unknown); \
+                 ask its owner to add: --allow {own}"
+            )
+        );
     }
 
     #[test]

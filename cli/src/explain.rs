@@ -55,7 +55,7 @@ fn of_peer(address: &PeerAddr, local: &str) -> Vec<Line> {
     let mut all = vec![("service", service), ("peer", who(address.peer()))];
     all.extend(address.hints().iter().map(|hint| ("at", at(hint, local))));
     if address.hints().is_empty() {
-        let known = "not said: where the known peers (`cepa peer ls`) have it";
+        let known = "not given; the known peers (`cepa peer ls`) may have it";
         all.push(("at", known.to_owned()));
     }
     all
@@ -75,7 +75,7 @@ fn of_introduction(it: &Introduction) -> Vec<Line> {
     all.push(("until", time(it.expires())));
     all.push((
         "checked",
-        "not here: the peer whose service it is judges it when it is used".to_owned(),
+        "not checked here; the owner of the service checks it when it is used".to_owned(),
     ));
     all
 }
@@ -92,9 +92,9 @@ pub(crate) fn uses(uses: Option<u32>) -> String {
 /// Whether it can be passed on.
 pub(crate) fn further(further: u8) -> String {
     match further {
-        0 => "not to be passed on".to_owned(),
+        0 => "may not be passed on".to_owned(),
         1 => "may be passed on once".to_owned(),
-        n => format!("may be passed on {n} times, one behind the other"),
+        n => format!("may be passed on {n} times in a row"),
     }
 }
 
@@ -107,10 +107,7 @@ fn of_invitation(it: &Invitation) -> Vec<Line> {
         ("peer", who(it.id())),
         ("at", place),
         ("until", time(it.expires())),
-        (
-            "secret",
-            "of whoever has the code, and good once".to_owned(),
-        ),
+        ("secret", "lets whoever has the code join, once".to_owned()),
     ]
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         && !address.service().is_empty()
     {
         let why = format!(
-            "each -L names its service: leave /{} out of the address",
+            "each -L names its service; leave /{} out of the address",
             address.service()
         );
         return Err(Failure::new(Code::Usage, why));
@@ -212,7 +212,7 @@ async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         return Some(place);
     }
     let kind = format!(
-        "{} connections are open, which is what this process may open (ulimit -n): others wait",
+        "{} connections are open, as many as this process may have (ulimit -n); further ones wait",
         stack::connections()
     );
     say_once_a_minute("forward", &kind, &kind);
@@ -325,7 +325,7 @@ async fn open(
             () = &mut late, if !waits => {
                 waits = true;
                 let peer = connection.session.peer().id();
-                let kind = format_args!("{service}: a connection waits: the peer has not answered, perhaps as many are open there as it takes");
+                let kind = format_args!("{service}: a connection waits: the peer has not answered; it may have reached its limit of connections");
                 say_once_a_minute(peer, kind, kind);
             }
         }

@@ -79,7 +79,7 @@ impl FromStr for Gate {
             let Some((key, kind)) = KEYS.iter().find(|(key, _)| *key == name) else {
                 let keys: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
                 return Err(format!(
-                    "there is no {name:?}: KEY=VALUE with commas between them, and the keys {}",
+                    "there is no {name:?}; give KEY=VALUE,… with the keys {}",
                     keys.join(", ")
                 ));
             };

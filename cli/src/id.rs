@@ -32,7 +32,7 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
                 return Err(Failure::new(
                     Code::Local,
                     format!(
-                        "{}: exists already and is never overwritten: choose another name, or move it away",
+                        "{}: the file exists and is never overwritten; choose another name, or move it away",
                         path.display()
                     ),
                 ));
@@ -43,7 +43,7 @@ pub(crate) fn run(args: Id) -> Result<(), Failure> {
             } else {
                 identity.save(&path)?;
             }
-            say(format_args!("made {}", path.display()));
+            say(format_args!("created {}", path.display()));
             identity
         }
         Id::Addr(args) => return addr(&args),
@@ -98,7 +98,7 @@ fn relay_hints(relays: &[PeerAddr]) -> Result<Vec<Hint>, Failure> {
         if relay.hints().is_empty() {
             return Err(Failure::new(
                 Code::Usage,
-                format!("{relay} does not say where the relay is: give cepa://RELAYID@ADDR"),
+                format!("{relay} does not say where the relay is; give cepa://RELAYID@ADDR"),
             ));
         }
         hints.extend(relay.hints().iter().map(|at| Hint::Relay {
@@ -134,7 +134,7 @@ fn rotate(args: &IdRotate) -> Result<Identity, Failure> {
     let passphrase = passphrase.as_ref().map(|text| text.as_bytes());
     new.save_over(&old, &path, &keep, passphrase)?;
     say(format_args!(
-        "{} holds the new key; the old one, {}, is in {} and is good for {} days; start what runs with it anew",
+        "{} contains the new key. The old one, {}, is in {} and valid for {} days; restart the programs that use it",
         path.display(),
         old.peer_id(),
         keep.display(),
@@ -148,7 +148,7 @@ fn show_statements(identity: &Identity) -> Result<(), Failure> {
     if statements.is_empty() {
         return Err(Failure::new(
             Code::Other,
-            "this identity has replaced no other one; `cepa id rotate` makes a new key",
+            "this identity has not replaced another; `cepa id rotate` creates a new key",
         ));
     }
     exit::print(&format!("{}\n", rotations_to_text(&statements)))
@@ -192,7 +192,7 @@ impl Unsaved {
         };
         identity.save(&path)?;
         say(format_args!(
-            "made the identity {} for this user: peer id {}",
+            "created the identity {} for this user, with peer id {}",
             path.display(),
             identity.peer_id()
         ));
@@ -206,7 +206,7 @@ pub(crate) fn load_unsaved(file: &IdentityFile) -> Result<(Identity, Unsaved), F
     // Peers that pin the key go on as before; who checks dates (an authority's trust, other programs) does not.
     if folder::now() > identity.not_after() {
         say(format_args!(
-            "warning: our own certificate has expired: peers that know our key still take it, others may not; renew it with the same key, so that {} stays our id",
+            "warning: this machine's certificate has expired; peers that know its key still accept it, others may not. Renew it with the same key to keep the id {}",
             identity.peer_id()
         ));
     }
@@ -220,7 +220,9 @@ fn find(file: &IdentityFile) -> Result<(Identity, Unsaved), Failure> {
             .map_err(|failure| {
                 if is_missing(path) {
                     let file = exit::quoted(&path.to_string_lossy());
-                    failure.with(format_args!("make it: cepa id new --identity {file}"))
+                    failure.with(format_args!(
+                        "to create it, run: cepa id new --identity {file}"
+                    ))
                 } else {
                     failure
                 }

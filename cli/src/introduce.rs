@@ -23,16 +23,19 @@ pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
         result.map_err(|e| not_revoked(&e, introduction, &identity))?;
         match introduction.address() {
             Some(to) => say(format_args!(
-                "the introduction to the service {} of {} is revoked",
+                "revoked the introduction to the service {} of {}",
                 to.service(),
                 to.peer()
             )),
-            None => say("the introduction is revoked"),
+            None => say("revoked the introduction"),
         }
         return Ok(());
     }
     let (Some(recipient), Some(to)) = (&args.recipient, &args.to) else {
-        return Err(Failure::new(Code::Usage, "name a recipient and an address"));
+        return Err(Failure::new(
+            Code::Usage,
+            "give the peer to introduce and the peer that has the service",
+        ));
     };
     let introduction = introduce(&introductions, &args, recipient, to)?;
     say(terms_of(&introduction));
@@ -69,7 +72,7 @@ fn not_revoked(e: &IntroducedError, it: &Introduction, identity: &Identity) -> F
     };
     let issuers: Vec<String> = it.issuers().iter().map(ToString::to_string).collect();
     let why = format!(
-        "only who issued an introduction can take it back, and the owner of its service: that is {}, and we are {}",
+        "only its issuer or the owner of its service can revoke an introduction: {}; this machine is {}",
         issuers.join(" or "),
         identity.peer_id()
     );
@@ -106,19 +109,17 @@ fn introduce(
             let service = args.service.as_deref().unwrap_or(named);
             if !named.is_empty() && service != named {
                 let why =
-                    format!("the address names the service {named} already: leave {service} out");
+                    format!("the address already names the service {named}; leave out {service}");
                 return Err(Failure::new(Code::Usage, why));
             }
             if service.is_empty() {
-                let why = "an introduction is for one service: name it, `cepa introduce A B SERVICE`, or in B, cepa://PEERID@HINT/SERVICE";
+                let why = "an introduction is for one service; name it: cepa introduce A B SERVICE";
                 return Err(Failure::new(Code::Usage, why));
             }
             let address = address.clone().with_service(service)?;
             stack::warn_of_dead_hints(address.hints());
             if address.hints().is_empty() {
-                say(
-                    "the address has no hints: the recipient must know by itself where the peer is",
-                );
+                say("the address has no hints: the recipient must already know where the peer is");
             }
             node.introduce(&address, terms).map_err(flawed)
         }
@@ -130,7 +131,7 @@ fn introduce(
                 .is_some_and(|service| service != named)
             {
                 let why = format!(
-                    "the introduction is for the service {named}, and can be passed on for that alone"
+                    "the introduction is for the service {named}, and can only be passed on for that one"
                 );
                 return Err(Failure::new(Code::Usage, why));
             }

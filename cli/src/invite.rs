@@ -37,7 +37,10 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     if !args.listen.is_socket() {
         return Err(Failure::new(
             Code::Usage,
-            format!("{}: an invitation waits at tcp: or unix:", args.listen),
+            format!(
+                "{}: cannot wait for an invitation there; use tcp: or unix:",
+                args.listen
+            ),
         ));
     }
     stack::carries_session(&args.listen)?;
@@ -69,27 +72,28 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     };
     exit::hand_over(&format!("{picture}{}\n", *code))?;
     say(format_args!(
-        "listening on {listening} for {} minutes; on the other machine, run: cepa join CODE",
-        args.minutes
+        "listening on {listening} for {} minute{}; on the other machine, run: cepa join CODE",
+        args.minutes,
+        if args.minutes == 1 { "" } else { "s" }
     ));
     stack::warn_if_only_to_listen(address, "--at ");
     let joining = pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(&node);
     let joined = match tokio::time::timeout(lasts, joining.joined()).await {
-        Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the node is gone")),
+        Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the listener stopped")),
         Err(_) => Err(Failure::new(
             Code::Lost,
-            "nobody has used the invitation in its time; make another one",
+            "the invitation expired, and nobody joined; run cepa invite again",
         )),
     };
     // The answer has been read by then, or its time for that is over.
     node.shutdown(GOODBYE).await;
     let joiner = joined?;
     let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
-    say(format_args!("{joiner} has joined, and is known as {name}"));
+    say(format_args!("{joiner} has joined; remembered as {name}"));
     say(format_args!(
-        "to offer it something: cepa serve tcp:HOST:PORT --service NAME=ADDR --allow @{name}"
+        "to offer it a service: cepa serve tcp:HOST:PORT --service NAME=ADDR --allow @{name}"
     ));
     Ok(())
 }
@@ -101,7 +105,7 @@ fn is_free(name: &str) -> Result<(), Failure> {
     match folder::known_peers()?.read()?.named(name) {
         None => Ok(()),
         Some(other) => Err(usage(format!(
-            "a peer is named {name} already, its id is {}; choose another name",
+            "{name} is already the name of peer {}; choose another name",
             other.id
         ))),
     }
@@ -158,7 +162,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
         // A code is somebody else's words: it leads through the network alone, as an address of a peer does.
         if !address.is_network() {
             return Err(usage(format!(
-                "the code leads to {address}, which is no network connection and is not opened for it; to go there, give --at {}",
+                "the code leads to {address}, which is not a network address; to use it anyway, give --at {}",
                 exit::quoted(&address.to_string())
             )));
         }
@@ -166,13 +170,13 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     };
     if !address.is_socket() {
         return Err(usage(format!(
-            "{address}: an invitation waits at tcp: or unix:, and must not start anything else here"
+            "{address}: an invitation needs an address with tcp: or unix:"
         )));
     }
     stack::carries_session(&address)?;
     if let Some(better) = stack::only_to_listen(&address) {
         say(format_args!(
-            "warning: the code's address {address} leads to this machine itself: give --at {better}, as the other one is reached"
+            "warning: the code's address {address} leads to this machine itself; give --at {better} with the other machine's address"
         ));
     }
     let identity = id::load(&args.identity)?;
@@ -182,7 +186,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let session = session.map_err(|error| match Failure::from(error) {
         // The inviter listens until somebody has joined, or its time is over.
         gone if gone.code == Code::Connect => gone.with(
-            "or the code is used up, or its time over: the one who invited has to run cepa invite again",
+            "or the code was used or has expired; then the other side has to run cepa invite again",
         ),
         other => other,
     })?;
@@ -204,19 +208,17 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
                 }
                 _ => name,
             };
+            say(format_args!("remembered {id} as {name} ({place})"));
             say(format_args!(
-                "{name} is known from now on: {id}, at {place}"
+                "to use its services: cepa connect cepa://@{name}/SERVICE"
             ));
             say(format_args!(
-                "to use what it offers: cepa connect cepa://@{name}/SERVICE"
-            ));
-            say(format_args!(
-                "if it serves at another address than it invited at, first: cepa peer add {name} {id} --at tcp:HOST:PORT"
+                "if it serves at another address, first run: cepa peer add {name} {id} --at tcp:HOST:PORT"
             ));
         }
         Ok(Some(learned)) => say(learned),
         Ok(None) => say(format_args!(
-            "{address} is peer {}, as before",
+            "{address} is peer {}, which you already know",
             invitation.id()
         )),
         Err(refusal) => return Err(connection::refused(&refusal, &address)),

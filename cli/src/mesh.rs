@@ -49,7 +49,7 @@ async fn status(args: &MeshStatus) -> Result<(), Failure> {
         Err(_) => return Err(failed(Code::Lost, "no answer in time".into())),
     }
     let status: Value = serde_json::from_str(&text)
-        .map_err(|_| failed(Code::Connect, "what answers there is no node".into()))?;
+        .map_err(|_| failed(Code::Connect, "what answers there is not a node".into()))?;
     if args.json {
         return exit::print_json(&text);
     }

@@ -31,10 +31,10 @@ pub(crate) fn new(path: &Path) -> Result<Zeroizing<String>, Failure> {
         passphrase
     } else {
         let first = typed(&format!("Passphrase for {}: ", path.display()), path)?;
-        if first != typed("The same again: ", path)? {
+        if first != typed("Repeat it: ", path)? {
             return Err(Failure::new(
                 Code::Usage,
-                "the two passphrases differ; nothing was made, try again",
+                "the two passphrases differ, so nothing was created; try again",
             ));
         }
         first
@@ -42,7 +42,7 @@ pub(crate) fn new(path: &Path) -> Result<Zeroizing<String>, Failure> {
     if passphrase.is_empty() {
         return Err(Failure::new(
             Code::Usage,
-            "an empty passphrase protects nothing; choose one, or leave --passphrase out",
+            "an empty passphrase protects nothing; choose one, or leave out --passphrase",
         ));
     }
     Ok(passphrase)
@@ -66,12 +66,12 @@ fn from_file() -> Result<Option<Zeroizing<String>>, Failure> {
         let (owner, us) = (found.uid(), rustix::process::geteuid().as_raw());
         if plain && owner != us && owner != 0 {
             return Err(failed(format!(
-                "belongs to user {owner}, who is neither you (user {us}) nor root, and may read or change it: use a file of your own"
+                "belongs to user {owner}, not to you (user {us}) or root; use a file of your own"
             )));
         }
         if plain && mode & 0o077 != 0 {
             return Err(failed(format!(
-                "others may read or change it (mode {mode:04o}); run `chmod 600` on it"
+                "other users may read or change it (mode {mode:04o}); run `chmod 600` on it"
             )));
         }
     }
@@ -88,7 +88,7 @@ fn typed(prompt: &str, path: &Path) -> Result<Zeroizing<String>, Failure> {
         return Err(Failure::new(
             Code::Local,
             format!(
-                "{}: the key needs a passphrase, and there is no terminal to ask at; name a file that holds it with {VARIABLE}",
+                "{}: the key needs a passphrase, and there is no terminal to ask for it; set {VARIABLE} to a file that contains it",
                 path.display()
             ),
         ));

@@ -24,16 +24,12 @@ pub(crate) fn run(args: Peer) -> Result<(), Failure> {
         Peer::Add(args) => add(&file, &args),
         Peer::Rm(args) => {
             let gone = file.edit(|known| known.remove(&args.name))?;
-            say(format_args!(
-                "{} {} is not known any more",
-                gone.name(),
-                gone.id
-            ));
+            say(format_args!("forgot {} ({})", gone.name(), gone.id));
             Ok(())
         }
         Peer::Rename(args) => {
             file.edit(|known| known.rename(&args.name, &args.new))?;
-            say(format_args!("{} is {} now", args.name, args.new));
+            say(format_args!("renamed {} to {}", args.name, args.new));
             Ok(())
         }
         Peer::Verify(args) => verify(&file, &args),
@@ -91,7 +87,7 @@ fn list(file: &KnownPeersFile) -> Result<(), Failure> {
         lines => Err(Failure::new(
             Code::Local,
             format!(
-                "{}: {} {} be read; until they are mended or removed, no new peer is trusted",
+                "{}: {} {} be read; until you fix or remove them, no new peer is trusted",
                 file.path().display(),
                 lines.len(),
                 if lines.len() == 1 {
@@ -114,7 +110,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
         places.push(place.ok_or_else(|| {
             Failure::new(
                 Code::Usage,
-                format!("{hint} does not say who is there; leave it out"),
+                format!("{hint} cannot be remembered as a peer's address; leave it out"),
             )
         })?);
     }
@@ -128,7 +124,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Local,
             format!(
-                "this id is known as {other} already: to add a place, use that name; to call it something else: cepa peer rename {other} {name}"
+                "this id is already known as {other}; to add an address, use that name; to rename it: cepa peer rename {other} {name}"
             ),
         ));
     }
@@ -165,7 +161,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     })?;
     if let Some(other) = same.iter().find(|peer| peer.name() != args.name) {
         say(format_args!(
-            "note: {} is known as {} too; `cepa peer rm` takes one of the names away",
+            "note: {} is also known as {}; `cepa peer rm` removes a name",
             args.id,
             other.name()
         ));
@@ -197,13 +193,13 @@ impl Seen {
                 Ok(id) => Ok(Self::Id(id)),
                 Err(e) => Err(Failure::new(
                     Code::Usage,
-                    format!("{e} (or its {count} words, as `cepa id show --words` has them)"),
+                    format!("{e} (or give its {count} words from `cepa id show --words`)"),
                 )),
             },
             words if words.len() == count => Ok(Self::Words(words.join(" "))),
             words => Err(Failure::new(
                 Code::Usage,
-                format!("an id has {count} words, and these are {}", words.len()),
+                format!("an id has {count} words, but you gave {}", words.len()),
             )),
         }
     }
@@ -232,7 +228,7 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
         Ok(id)
     })?;
     if seen.agrees(known) {
-        say(format_args!("{} is {known}, and verified", args.name));
+        say(format_args!("verified {}: {known}", args.name));
         return Ok(());
     }
     let name = exit::quoted(&args.name);
@@ -240,7 +236,7 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Identity,
             format!(
-                "the words differ: {} is known as {known}, in words: {}; read them once more, and do not use it until you know why",
+                "the words differ: {} is {known}, in words: {}; read them again, and do not use this peer until you know why",
                 args.name,
                 known.words()
             ),
@@ -249,8 +245,8 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Identity,
         format!(
-            "the ids differ: {} is known as {known}, and this is {}; do not use it until you know why: \
-             if its owner has changed the key, run: cepa peer add {name} {id} --replace",
+            "the ids differ: {} is {known}, and you gave {}; do not use this peer until you know why. \
+             If its owner has changed the key, run: cepa peer add {name} {id} --replace",
             args.name, id
         ),
     ))

@@ -52,7 +52,7 @@ pub(crate) fn checked(args: &args::Pipe) -> Result<Option<Identity>, Failure> {
             return Err(Failure::new(
                 Code::Usage,
                 format!(
-                    "{address}: a mux carries many streams, a pipe joins one; use `cepa connect`"
+                    "{address}: mux carries many streams, and a pipe only one; use `cepa connect`"
                 ),
             ));
         }

@@ -35,12 +35,12 @@ pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     }
     if !address.layers().is_empty() {
         return usage(format!(
-            "{address}: what is listened on here takes no layers; `cepa serve` does"
+            "{address}: `cepa pipe` listens without layers; use `cepa serve` for layers"
         ));
     }
     if matches!(args.other.target(), Target::Stdio | Target::Fd { .. }) {
         return usage(format!(
-            "{}: it can be joined once; name what can be opened for each who connects",
+            "{}: this can be opened only once; give an address that can be opened for each client",
             args.other
         ));
     }

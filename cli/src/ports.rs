@@ -23,7 +23,7 @@ pub(crate) fn run(args: &args::Ports) -> Result<(), Failure> {
         ));
     }
     if ports.is_empty() {
-        say("no serial ports here; plug one in, or give the machine (container) access to it");
+        say("found no serial ports; plug one in, or give this machine or container access to it");
         return Ok(());
     }
     exit::print(&table(&ports))

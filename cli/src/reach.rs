@@ -327,10 +327,10 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
     };
     let mut failure = Failure::new(code, error.to_string());
     if let IntroducedError::LocalHints { owner, .. } = error {
-        failure = failure.with(format_args!("to enter that: {}", enter(*owner)));
+        failure = failure.with(format_args!("to add its address, run: {}", enter(*owner)));
     }
     if told {
-        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+        failure.asking_to_allow(identity.peer_id())
     } else {
         failure
     }
@@ -351,7 +351,7 @@ pub(crate) async fn dial(
     node.shutdown(Duration::ZERO).await;
     let failure = dial_failure(&error);
     Err(if refused_for_our_id(&error) {
-        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+        failure.asking_to_allow(identity.peer_id())
     } else {
         failure
     })
@@ -380,7 +380,7 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
     }
     let sessions = if open == 1 { "session" } else { "sessions" };
     say(format_args!(
-        "waiting for {open} {sessions} to end, {} s at most; ^C again ends it at once",
+        "waiting for {open} {sessions} to end, {} s at most; press ^C again to end it at once",
         GOODBYE.as_secs()
     ));
     tokio::select! {
@@ -395,10 +395,14 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
     let mut failure = Failure::new(code(error), error.to_string()).passing(error.is_transient());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
-        failure.message = format!("{}, or enter it once: {}", failure.message, enter(*peer));
+        failure.message = format!(
+            "{}, or add its address once: {}",
+            failure.message,
+            enter(*peer)
+        );
     }
     if needs_local_hints(error) {
-        failure.with("--local-hints follows such addresses")
+        failure.with("--local-hints allows such addresses")
     } else {
         failure
     }

@@ -86,7 +86,7 @@ impl<'a> Reconnect<'a> {
         tell: impl Fn(&str),
     ) -> Result<Connected, Failure> {
         let told = why.while_reconnecting().message;
-        tell(&format!("{told}; connecting again"));
+        tell(&format!("{told}; reconnecting"));
         lost.close().await;
         self.another(told, tell).await
     }
@@ -95,9 +95,7 @@ impl<'a> Reconnect<'a> {
     /// as [`after`](Self::after).
     pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Connected, Failure> {
         let told = "the session takes no more connections";
-        tell(&format!(
-            "{told}, those that are open go on in it; connecting again"
-        ));
+        tell(&format!("{told}; open ones go on; reconnecting"));
         self.another(told.to_owned(), tell).await
     }
 
@@ -122,7 +120,7 @@ impl<'a> Reconnect<'a> {
         let connection = again.await?;
         self.since = Instant::now();
         tell(&format!(
-            "connected again to {}",
+            "reconnected to {}",
             connection.session.peer().id()
         ));
         Ok(connection)

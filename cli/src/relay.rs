@@ -57,16 +57,16 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         let (id, for_others) = (identity.peer_id(), only_to_listen(&at));
         match for_others {
             None => say(format_args!(
-                "relaying on {at}; nodes register at cepa://{id}@{at}"
+                "relaying on {at}; servers register at cepa://{id}@{at}"
             )),
             Some(dialled) => say(format_args!(
-                "relaying on {at}; nodes register at cepa://{id}@{dialled}, where HOST is a name or an address of this machine"
+                "relaying on {at}; servers register at cepa://{id}@{dialled}, where HOST is this machine's name or address"
             )),
         }
     }
     if trust::nobody(&args.allow) {
         say(
-            "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
+            "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
     let result = tokio::select! {

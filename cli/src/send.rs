@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
     let to = &args.address;
     if to.service().is_empty() {
-        let why = "name the service: cepa://PEERID/SERVICE";
+        let why = "the address names no service; give cepa://PEERID/SERVICE";
         return Err(Failure::new(Code::Usage, why));
     }
     // Without a carrier the recipient is asked itself.
@@ -42,7 +42,8 @@ pub(crate) async fn run(args: args::Send) -> Result<(), Failure> {
         .await
         .map_err(|e| Failure::new(Code::Other, format!("cannot read standard input: {e}")))?;
     if body.len() > MAX_BODY {
-        let why = format!("a request has at most {MAX_BODY} bytes: use `cepa connect` for more");
+        let why =
+            format!("a request may have at most {MAX_BODY} bytes; for more, use `cepa connect`");
         return Err(Failure::new(Code::Usage, why));
     }
     let mesh = Mesh::new(reach::dialling(&identity, args.local_hints.allowed))?;
@@ -72,7 +73,7 @@ async fn ask(
     let key = mesh.sealed.key(by, to.peer()).await?;
     if key.owner() != to.peer() {
         let (old, new) = (to.peer(), key.owner());
-        say(format_args!("{old} has a new key, and is {new} now"));
+        say(format_args!("{old} has a new key; its new id is {new}"));
     }
     mesh.sealed.ask(by, &key, to.service(), body).await
 }
@@ -83,7 +84,7 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
         SealedError::Dial(error) => {
             let failure = reach::dial_failure(error);
             return if reach::refused_for_our_id(error) {
-                failure.with(format_args!("our peer id is {}", identity.peer_id()))
+                failure.asking_to_allow(identity.peer_id())
             } else {
                 failure
             };
@@ -111,7 +112,7 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
         }
     );
     if for_our_id {
-        failure.with(format_args!("our peer id is {}", identity.peer_id()))
+        failure.asking_to_allow(identity.peer_id())
     } else {
         failure
     }
@@ -147,7 +148,7 @@ async fn answer(
 ) -> Result<Vec<u8>, String> {
     match target {
         Target::Echo => Ok(call.body().to_vec()),
-        Target::Demo => Err("the demo has no answer to a request".into()),
+        Target::Demo => Err("the demo cannot answer a request".into()),
         Target::Forward(to) => {
             let stream = node.open(to).await.map_err(|e| e.to_string())?;
             let done = exchange(stream, call.body(), pending()).await;

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     if !more.is_empty() && !args.register.is_empty() {
         say(format_args!(
-            "warning: relays know this server as {} alone, the first --identity; for another one run another `cepa serve`",
+            "warning: relays know this server only as {}, the first --identity; for another one, run another `cepa serve`",
             identity.peer_id()
         ));
     }
@@ -106,18 +106,18 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     for other in &more {
         say(format_args!(
-            "also as {}, for who asks for it",
+            "also as {}, for peers that ask for it",
             other.peer_id()
         ));
     }
     if trust::nobody(&args.allow) && !introduced {
         say(
-            "nobody is allowed yet: give --allow PEERID, or --allow any; whoever is refused is shown here",
+            "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
     if args.services.is_empty() {
         say(
-            "warning: no service is offered, so peers can open nothing: give --service NAME=ADDR, as in --service up=exec:sha256sum",
+            "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );
     }
     args.services.iter().for_each(service::check);
@@ -126,7 +126,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         &[std::slice::from_ref(&identity), more.as_slice()].concat(),
     ) {
         say(format_args!(
-            "note: --allow names this machine's own id, {own}: it takes the ids of those who connect"
+            "note: --allow names this machine's own id, {own}; give the ids of the machines that connect"
         ));
     }
     let result = tokio::select! {
@@ -197,7 +197,7 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
     for service in &args.services {
         if !names.insert(&service.name) {
             return usage(format!(
-                "two services are named {}; give each a name of its own",
+                "two services are named {}; give each its own name",
                 service.name
             ));
         }

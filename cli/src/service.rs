@@ -40,8 +40,7 @@ use crate::upstream::{Near, Wire};
 const PARTING: Duration = Duration::from_millis(500);
 
 /// What somebody at a console reads where the command has no terminal.
-const NO_TERMINAL: &str =
-    "no terminal at the other end: no echo, ^C and ^D are bytes; pty=yes gives one";
+const NO_TERMINAL: &str = "no terminal at the other end: no echo, and ^C and ^D are plain bytes; the server can add pty=yes";
 
 fn is_command(to: &Endpoint) -> bool {
     matches!(to.target(), transports::Target::Exec { .. })
@@ -187,7 +186,7 @@ impl Services {
         let target = call.admitted::<Target>().cloned();
         let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
             let why = match form {
-                Form::Status => "this service has no status; open it by its name alone",
+                Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
             };
             let _ = call.refuse(why).await;
@@ -387,7 +386,7 @@ fn missing_program(to: &Endpoint) -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
     };
-    (!found).then(|| format!("there is no program {program} here that could be started"))
+    (!found).then(|| format!("cannot find a program {program} to start"))
 }
 
 /// Warns of a service that nobody will get.

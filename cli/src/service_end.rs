@@ -81,7 +81,7 @@ pub(crate) fn becomes(how: &How, again: bool) -> Becomes {
 
 /// A service on a console that broke off: it has a message for that. Any other form has a reset.
 pub(crate) fn broke_off() -> Status {
-    Status::Failed("the service broke off".to_owned())
+    Status::Failed("the service was interrupted".to_owned())
 }
 
 /// How a command's end is a failure of this process.
@@ -95,7 +95,7 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
             Err(Failure::of_command(128_u8.saturating_add(signal).min(254)))
         }
         Status::Failed(why) if why.is_empty() => {
-            let why = "the service failed and did not say why; the server's log tells more";
+            let why = "the service failed and did not say why; see the server's log";
             Err(Failure::new(Code::Other, why))
         }
         Status::Failed(why) => Err(Failure::new(Code::Other, why)),
@@ -142,7 +142,7 @@ pub(crate) async fn open(
                     Message::Ended(status) => *ending.lock() = Some(status),
                     Message::Stderr(line) => tell(&marked(&line)),
                     Message::Terminal(_) if at_terminal => tell(
-                        "the service has a terminal of its own, which echoes too: use `cepa console`",
+                        "this service has its own terminal, so you see each line twice; use cepa console",
                     ),
                     Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
                 };

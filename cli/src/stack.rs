@@ -42,7 +42,7 @@ pub(crate) fn carries_session(address: &Endpoint) -> Result<(), Failure> {
         _ => Err(Failure::new(
             Code::Usage,
             format!(
-                "{address}: these layers carry no session; write mux+tls+ in front, or no layers"
+                "{address}: these layers cannot carry a session; write mux+tls+ in front, or no layers"
             ),
         )),
     }
@@ -56,7 +56,7 @@ pub(crate) fn few_layers(address: &Endpoint) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "an address has at most {MAX_LAYERS} TLS layers, this has {found}: leave some out"
+                "an address may have at most {MAX_LAYERS} TLS layers, and this one has {found}; leave some out"
             ),
         ));
     }
@@ -95,7 +95,7 @@ pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
 pub(crate) fn warn_if_only_to_listen(address: &Endpoint, option: &str) {
     if let Some(better) = only_to_listen(address) {
         say(format_args!(
-            "warning: {address} is good to listen on, and others can't dial it: give {option}{better}, as they reach this machine"
+            "warning: others cannot connect to {address}; give {option}{better} with this machine's name or address"
         ));
     }
 }
@@ -111,7 +111,7 @@ pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
             && let Some(better) = only_to_listen(address)
         {
             say(format_args!(
-                "warning: {address} is good to listen on, and others can't dial it: give {better}, as they reach it"
+                "warning: others cannot connect to {address}; give {better} with the machine's name or address"
             ));
         }
     }

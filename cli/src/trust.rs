@@ -39,9 +39,7 @@ pub(crate) fn of_dialler(
         (None, None, None) if args.trust_new => {
             return Err(Failure::new(
                 Code::Usage,
-                format!(
-                    "{address} does not say who is there, so nobody can be remembered for it; use --expect"
-                ),
+                format!("no peer can be remembered for {address}; use --expect"),
             ));
         }
         (None, None, None) => Arc::new(Pinned::default()),
@@ -149,7 +147,7 @@ pub(crate) fn remarks(peer: &Peer, pins: &[PeerId]) -> Vec<String> {
     let mut remarks = Vec::new();
     if !pins.is_empty() && !pins.contains(&id) {
         remarks.push(format!(
-            "warning: a peer that was named has replaced its key, and is {id} now: name that id from here on"
+            "warning: an expected peer has replaced its key; its new id is {id}, give that one from now on"
         ));
     }
     if folder::now() > peer.not_after() {
@@ -197,7 +195,7 @@ fn authority(roots: &str, address: &Endpoint) -> Result<Arc<dyn TrustPolicy>, Fa
     let Target::Tcp { host, .. } = address.target() else {
         return Err(Failure::new(
             Code::Usage,
-            format!("{address}: an authority vouches for hosts; --ca needs an address with tcp:"),
+            format!("{address}: --ca needs an address with tcp:, since certificates name hosts"),
         ));
     };
     let failed =
@@ -219,6 +217,6 @@ fn system(host: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
 fn system(_: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
     Err(Failure::new(
         Code::Usage,
-        "--ca system: built without the feature `ca`; name a file of CA certificates",
+        "--ca system: this cepa was built without the feature `ca`; give a file with CA certificates",
     ))
 }

@@ -31,7 +31,7 @@ pub(crate) fn peer_addr(word: &str) -> Result<PeerAddr, String> {
 /// Seconds, with a fraction if need be; up to a day.
 pub(crate) fn seconds(word: &str) -> Result<f64, String> {
     let seconds = word.parse().ok().filter(|s| (0.0..=86_400.0).contains(s));
-    seconds.ok_or_else(|| "seconds, 0 to 86400, as in 0.5".to_owned())
+    seconds.ok_or_else(|| "expected seconds from 0 to 86400, for example 0.5".to_owned())
 }
 
 /// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
@@ -70,7 +70,7 @@ fn meant(word: &str) -> Option<String> {
     let known = folder::known_peers().ok()?.read().ok()?;
     known
         .named(word)
-        .map(|_| format!("the known peer of that name is @{word}"))
+        .map(|_| format!("for the known peer of that name, give @{word}"))
 }
 
 /// A word of `--expect`.
@@ -117,7 +117,7 @@ impl FromStr for Escape {
         match word.as_bytes() {
             _ if word == "none" => Ok(Self(None)),
             [byte] if byte.is_ascii_graphic() => Ok(Self(Some(*byte))),
-            _ => Err("expected one character that can be typed, or `none`".into()),
+            _ => Err("expected one printable ASCII character, or `none`".into()),
         }
     }
 }
@@ -180,14 +180,16 @@ pub(crate) fn rate(word: &str) -> Result<u64, String> {
     number
         .and_then(|number| number.checked_mul(1 << shift))
         .filter(|rate| *rate > 0)
-        .ok_or_else(|| "expected bytes a second from 1 on, as in 500000, 500K or 10M".to_owned())
+        .ok_or_else(|| {
+            "expected bytes per second, 1 or more, for example 500000, 500K or 10M".to_owned()
+        })
 }
 
 /// Where a server listens.
 pub(crate) fn listen_addr(word: &str) -> Result<Endpoint, String> {
     if word.starts_with(node::SCHEME) || without_scheme(word) {
         return Err(
-            "nobody can listen at a peer: to be reached through that relay, give --register cepa://RELAYID@ADDR".to_owned()
+            "cannot listen at a peer's address; to be reachable through a relay, give --register cepa://RELAYID@ADDR".to_owned()
         );
     }
     word.parse().map_err(|e: ParseError| e.to_string())
@@ -198,12 +200,12 @@ pub(crate) fn piped_addr(word: &str) -> Result<Endpoint, String> {
     let scheme = word.split(':').next().unwrap_or_default();
     if scheme.to_lowercase().ends_with("listen") {
         return Err(format!(
-            "{scheme}: here it is `cepa pipe --listen tcp:HOST:PORT`; for a service of a peer `cepa forward -L`"
+            "{scheme}: use `cepa pipe --listen tcp:HOST:PORT`, or `cepa forward -L` for a peer's service"
         ));
     }
     if word.starts_with(node::SCHEME) || without_scheme(word) {
         return Err(
-            "`cepa pipe` joins plain streams: for a service of a peer use `cepa connect` or `cepa forward -L`".to_owned()
+            "`cepa pipe` joins plain streams; for a peer's service, use `cepa connect` or `cepa forward -L`".to_owned()
         );
     }
     word.parse().map_err(|e: ParseError| e.to_string())
@@ -224,10 +226,10 @@ fn not_a_place(word: &str, e: &ParseError) -> String {
         && !service.is_empty()
         && place.parse::<Endpoint>().is_ok()
     {
-        return format!("{e}; the service is a word of its own: {place} {service}");
+        return format!("{e}; write the service as a separate word: {place} {service}");
     }
     if e.expected().contains("scheme") && e.nearest().is_none() {
-        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE, cepa://@NAME/SERVICE of a known one")
+        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or cepa://@NAME/SERVICE")
     } else {
         e.to_string()
     }
@@ -302,7 +304,7 @@ impl FromStr for AllowArg {
             ("known", _) => Ok(Self::Known),
             (_, Some(name)) => Ok(Self::Named(name.to_owned())),
             ("all" | "anyone" | "everyone" | "everybody" | "*", _) => {
-                Err("everyone is `any`".to_owned())
+                Err("to allow everyone, give `any`".to_owned())
             }
             _ => word.parse().map(Self::Peer).map_err(|e| {
                 let or = meant(word).unwrap_or_else(|| {
@@ -342,14 +344,14 @@ impl FromStr for Service {
     fn from_str(word: &str) -> Result<Self, String> {
         let (name, address) = word
             .split_once('=')
-            .ok_or("expected NAME=ADDR, as in up=exec:sha256sum")?;
+            .ok_or("expected NAME=ADDR, for example up=exec:sha256sum")?;
         let target = match address {
             "echo:" => Target::Echo,
             "demo:" => Target::Demo,
             _ if address.starts_with(node::SCHEME) => {
                 let to = peer_addr(address)?;
                 if to.hints().is_empty() && !address.starts_with(NAMED) {
-                    return Err("say where the peer is: cepa://PEERID@ADDR/SERVICE".into());
+                    return Err("the address does not say where the peer is; give cepa://PEERID@ADDR/SERVICE".into());
                 }
                 Target::Forward(Box::new(to))
             }
@@ -357,7 +359,7 @@ impl FromStr for Service {
                 let endpoint: Endpoint = address.parse().map_err(|e| format!("{e}"))?;
                 if !endpoint.layers().is_empty() {
                     return Err(
-                        "a service's address takes no layers: give the plain address".into(),
+                        "a service's address cannot have layers; give the plain address".into(),
                     );
                 }
                 Target::Dial(endpoint)
@@ -377,7 +379,7 @@ impl Service {
             Target::Forward(to) if own.is(&to.peer()) => {
                 let (name, own) = (&self.name, to.peer());
                 let why = format!(
-                    "the service {name} leads to {own}, which is this peer itself: offer what is behind it"
+                    "the service {name} leads to {own}, which is this machine; offer the address behind it"
                 );
                 Err(Failure::new(Code::Usage, why))
             }
@@ -400,21 +402,21 @@ impl FromStr for Local {
     fn from_str(word: &str) -> Result<Self, String> {
         let (listen, service) = word
             .rsplit_once('=')
-            .ok_or("expected LISTEN=SERVICE, as in tcp:127.0.0.1:5433=db")?;
+            .ok_or("expected LISTEN=SERVICE, for example tcp:127.0.0.1:5433=db")?;
         if listen.parse::<u16>().is_ok() {
             return Err(format!(
-                "{listen} is only a port: give the address too, tcp:127.0.0.1:{listen}={service}"
+                "{listen} is only a port; give tcp:127.0.0.1:{listen}={service}"
             ));
         }
         let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
         if !listen.is_socket() {
             return Err(format!(
-                "cannot listen on {}: here: use tcp: or unix:",
+                "cannot listen on {}: here; use tcp: or unix:",
                 listen.scheme()
             ));
         }
         if !listen.layers().is_empty() {
-            return Err("a local listener takes no layers: give the plain address".into());
+            return Err("a local listener cannot have layers; give the plain address".into());
         }
         Ok(Self {
             listen,
@@ -429,11 +431,11 @@ fn service_name(name: &str) -> Result<String, String> {
     if checked.is_reserved() {
         let prefix = reserved::PREFIX;
         return Err(format!(
-            "names that begin with {prefix} are cepa's own: choose another one"
+            "names that begin with {prefix} are reserved; choose another one"
         ));
     }
     if name.contains(char::is_whitespace) {
-        return Err("a service's name on a command line has no spaces: leave them out".into());
+        return Err("a service's name cannot contain spaces here; leave them out".into());
     }
     Ok(name.to_owned())
 }

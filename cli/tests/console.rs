@@ -184,7 +184,7 @@ fn a_shell_that_exits_ends_the_console_whatever_runs_in_its_background() {
     let killed = Command::new("kill").arg(pid.to_string()).status().unwrap();
     assert!(killed.success(), "it runs on");
     assert_eq!(status, Some(3), "{screen}");
-    assert!(screen.contains("exit status 3"), "{screen}");
+    assert!(screen.contains("exited with status 3"), "{screen}");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn no_line_of_the_tool_leaves_the_cursor_where_it_ended() {
     let server = serve(&place, &[SHELL]);
     for _ in 0..5 {
         let mut desk = console(&place, &server, "sh");
-        desk.until("? helps");
+        desk.until(". to leave)");
         desk.until("ready=");
         desk.type_in("~?");
         desk.until("this text");
@@ -357,16 +357,13 @@ fn how_the_command_ended_is_told_and_fails() {
     desk.type_in("exit 3\r");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(3));
-    assert!(
-        seen.contains("the command ended with exit status 3"),
-        "{seen}"
-    );
+    assert!(seen.contains("the command exited with status 3"), "{seen}");
     for (service, says) in [
-        ("nine", "the command was ended by signal 9"),
-        ("none", "the service cannot be reached"),
+        ("nine", "the command was killed by signal 9"),
+        ("none", "the service is not available"),
         (
             "other",
-            "no service of this name is open to you; there is nine, none, sh",
+            "no service of this name is open to you; choose a service: nine, none, sh",
         ),
     ] {
         let (code, seen) = console(&place, &server, service).leave();
@@ -392,7 +389,7 @@ fn leaving_hangs_up_and_restores_the_terminal() {
             "~." => desk.type_in("\r~."),
             "~?" => {
                 desk.type_in("~?");
-                desk.until("leave the console");
+                desk.until("send a break, if");
                 desk.type_in("~.");
             }
             _ => {
@@ -442,13 +439,13 @@ fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
     desk.type_in("echo hi''story\r");
     desk.until("history\r\n");
     server.signal("KILL");
-    desk.until("; connecting again\r\n");
+    desk.until("; reconnecting\r\n");
     assert!(desk.is_raw());
     desk.type_in(&format!("touch {}\r", place.text("typed")));
     desk.until("; trying again\r\n");
     let server = serve();
-    desk.until("connected again to ");
-    desk.until("back at sh, which was opened anew\r\n");
+    desk.until("reconnected to ");
+    desk.until("sh was opened again\r\n");
     desk.until("ready=");
     // Another shell, on a terminal that knows this window.
     desk.type_in("stty size; echo still''born\r");
@@ -456,9 +453,9 @@ fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
     desk.until("stillborn\r\n");
     assert!(!place.path("typed").exists());
     server.signal("KILL");
-    desk.until("; connecting again\r\n");
+    desk.until("; reconnecting\r\n");
     desk.type_in("~?");
-    desk.until("leave the console");
+    desk.until("send a break, if");
     desk.type_in("~.");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
@@ -526,9 +523,9 @@ fn a_board_that_restarts_is_seen_booting_and_is_back() {
     for _ in 0..3 {
         // The server is the shell's parent.
         desk.type_in("kill -9 $PPID\r");
-        desk.until("; connecting again\r\n");
+        desk.until("; reconnecting\r\n");
         desk.until("\x1b[2;33mU-Boot 2026");
-        desk.until("back at sh, which was opened anew\r\n");
+        desk.until("sh was opened again\r\n");
         desk.until("ready=");
     }
     desk.type_in("exit\r");
@@ -573,7 +570,7 @@ fn a_log_of_boot_messages_has_plain_lines() {
     assert_eq!(code, Some(0), "{seen}");
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains("U-Boot 2026\n\\x1b[2Jgo\n"), "{log:?}");
-    assert!(log.contains("leave the console"), "{log:?}");
+    assert!(log.contains("send a break, if"), "{log:?}");
     assert!(log.chars().all(|c| c == '\n' || !c.is_control()), "{log:?}");
     assert!(!seen.contains("U-Boot"), "{seen:?}");
 }
@@ -584,7 +581,7 @@ fn without_a_terminal_it_says_what_to_use() {
     let line = place.fails_quietly(&["console", "tcp:127.0.0.1:1"], 2);
     assert!(line.contains("cepa connect"), "{line}");
     let line = place.fails(&["console", "tcp:127.0.0.1:1", "--escape", "ab"], 2);
-    assert!(line.contains("one character"), "{line}");
+    assert!(line.contains("one printable"), "{line}");
 }
 
 /// Behind a relay, and at a node that runs by a file.
@@ -696,7 +693,7 @@ fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
             if expected == "again" {
                 server.finish();
                 let _server = start();
-                desk.until("opened anew");
+                desk.until("was opened again");
                 desk.until("ready");
                 desk.type_in("\r~.");
                 assert_eq!(desk.leave().0, Some(0), "{row}");

@@ -87,7 +87,7 @@ fn one_listener_has_several_identities() {
     let words = ["connect", &server.address(), "up", "--expect", &stranger];
     let line = place.fails_quietly(&words, 3);
     assert!(
-        line.contains(&format!("{stranger} is not at this address")),
+        line.contains(&format!("another peer than {stranger} is at this address")),
         "{line}"
     );
     server.wait_for("no identity here has that name");

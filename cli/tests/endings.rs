@@ -160,7 +160,7 @@ async fn a_command_whose_output_has_ended_takes_all_its_input() {
     wait_until("it has all", || {
         fs::metadata(&file).is_ok_and(|file| file.len() == 50_000)
     });
-    server.wait_for("exit status: 3");
+    server.wait_for("exited with status 3");
 }
 
 /// Who ends its input and closes its session at once wants it carried out.

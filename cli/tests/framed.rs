@@ -272,7 +272,7 @@ fn what_cannot_be_listened_on_or_joined_again_is_refused() {
     for (words, why) in [
         (["exec:cat", "exec:cat"], "use tcp: or unix:"),
         (["tls+tcp:127.0.0.1:0", "exec:cat"], "no layers"),
-        (["tcp:127.0.0.1:0", "stdio:"], "joined once"),
+        (["tcp:127.0.0.1:0", "stdio:"], "opened only once"),
         (["unix:/x,framed=maybe", "exec:cat"], "framed=yes|no"),
     ] {
         let said = place.fails(&["pipe", "--listen", words[0], words[1]], 2);

@@ -96,7 +96,7 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
     let (status, told) = inviter.end();
     assert_eq!(status, Some(0), "{told}");
     assert!(
-        told.contains(&ids[1]) && told.contains("known as bob"),
+        told.contains(&ids[1]) && told.contains("remembered as bob"),
         "{told}"
     );
     assert_eq!(told.matches("has joined").count(), 1, "{told}");
@@ -238,7 +238,7 @@ fn who_joins_chooses_a_name_and_is_told_what_comes_next() {
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     for next in [
-        "ann is known from now on",
+        &format!("remembered {} as ann", id(&ann)),
         "cepa connect cepa://@ann/SERVICE",
         &format!("cepa peer add ann {} --at tcp:HOST:PORT", id(&ann)),
     ] {
@@ -255,7 +255,7 @@ fn a_code_that_goes_nowhere_is_an_error_at_once() {
     id(&place);
     let mut null = place.cepa(&["invite", "tcp:127.0.0.1:0"]);
     let line = failed(&finish(null.stdout(Stdio::null()).spawn().unwrap()), 8);
-    assert!(line.contains("nowhere"), "{line}");
+    assert!(line.contains("nobody can read the code"), "{line}");
     let program = common::bin().display();
     let mut closed = std::process::Command::new("sh");
     closed
@@ -264,7 +264,7 @@ fn a_code_that_goes_nowhere_is_an_error_at_once() {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let line = failed(&finish(closed.spawn().unwrap()), 8);
-    assert!(line.contains("nowhere"), "{line}");
+    assert!(line.contains("nobody can read the code"), "{line}");
 }
 
 /// Strangers with fresh keys, who only hold sessions, or show half a proof, for as long as they are let.
@@ -305,4 +305,18 @@ fn strangers_who_hold_sessions_keep_nobody_from_joining() {
     let (status, told) = inviter.end();
     assert_eq!(status, Some(0), "{told}");
     assert!(known(&ann).contains(&id(&bob)));
+}
+
+#[test]
+fn one_minute_is_said_in_the_singular() {
+    let place = Place::new();
+    let words = ["invite", "tcp:127.0.0.1:0", "--minutes", "1"];
+    let mut child = place.cepa(&words).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.starts_with("listening on "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line = line.expect("it says where it listens");
+    assert!(line.contains(" for 1 minute; "), "{line}");
 }

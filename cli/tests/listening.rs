@@ -279,5 +279,5 @@ fn a_pipe_to_a_line_ends_after_a_silence_where_that_was_asked_for() {
     assert_eq!(text(&output.stdout).matches("answer").count(), 5);
     assert!(start.elapsed() < PATIENCE);
     let line = place.fails(&["pipe", "-t", "soon", "stdio:", &serial], 2);
-    assert!(line.contains("seconds, 0 to 86400"), "{line}");
+    assert!(line.contains("seconds from 0 to 86400"), "{line}");
 }

@@ -83,7 +83,7 @@ fn a_crowd_of_sessions_hides_no_refusal_and_no_failed_command() {
         assert_eq!(failed.status.code(), Some(5), "{}", text(&failed.stderr));
         let line = server.wait_for("service five for ");
         assert!(
-            line.contains(&id[..12]) && line.contains("exit status: 5"),
+            line.contains(&id[..12]) && line.contains("exited with status 5"),
             "{line}"
         );
     }

@@ -46,7 +46,7 @@ fn a_key_under_a_passphrase_is_made_used_and_replaced() {
     common::failed(&run(&show, None), 8);
     let wrong = secret(&place, "wrong", "incorrect horse");
     let line = common::failed(&run(&show, Some(&wrong)), 8);
-    assert!(line.contains("passphrase is not the one"), "{line}");
+    assert!(line.contains("passphrase is wrong"), "{line}");
     fs::set_permissions(&good, fs::Permissions::from_mode(0o644)).unwrap();
     let line = common::failed(&run(&show, Some(&good)), 8);
     assert!(line.contains("chmod 600"), "{line}");

@@ -82,10 +82,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
     );
     let output = place.run(&["peer", "rm", "anna"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        text(&output.stderr),
-        format!("anna {B} is not known any more\n")
-    );
+    assert_eq!(text(&output.stderr), format!("forgot anna ({B})\n"));
     place.fails(&["peer", "rm", "anna"], 2);
     place.fails(&["peer", "add", "x", "y"], 2);
     let line = place.fails(&["peer", "add", "x", A, "--at", "stdio:"], 2);

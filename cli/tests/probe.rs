@@ -31,7 +31,7 @@ fn a_pty_is_clean_in_both_directions() {
     ] {
         assert!(table.contains(row), "{row}: {table}");
     }
-    other.wait_for("a probe has begun");
+    other.wait_for("a probe started");
     let output = place.run(&["probe", &serial, "--json"]);
     let json = text(&output.stdout);
     assert!(json.contains("\"kind\":\"answered\""), "{json}");

@@ -102,7 +102,7 @@ fn a_command_that_leads_to_a_peer_is_quiet_where_all_is_well() {
     assert_eq!(output.status.code(), Some(5));
     let said = text(&output.stderr);
     assert!(said.contains("[peer] no such host"), "{said}");
-    assert!(!said.contains("having said"), "{said}");
+    assert!(!said.contains("its last line was"), "{said}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_service_whose_program_is_missing_points_to_the_log_that_tells() {
     let none = "bad=exec:/no/such/program";
     let mut server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", none]);
     let line = place.fails_quietly(&["connect", &server.address(), "--expect", &server.id()], 7);
-    assert!(line.contains("the log of who offers it says why"), "{line}");
+    assert!(line.contains("the server's log says why"), "{line}");
     let told = server.wait_for("service bad for ");
     assert!(told.contains("/no/such/program"), "{told}");
     // It was asked for without a name, and that is nobody's fault.

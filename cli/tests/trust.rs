@@ -378,7 +378,7 @@ fn a_known_peer_at_another_place_is_named_and_the_place_can_be_added() {
     let (code, shown) = at_terminal(&place, &["connect", &address], "yes\n");
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("your known peer bee"), "{shown}");
-    assert!(shown.contains("Add this place to it?"), "{shown}");
+    assert!(shown.contains("Add this address to it?"), "{shown}");
     let known = fs::read_to_string(&bare).unwrap();
     assert!(
         known.contains(&address) && known.contains(&known_at),
@@ -455,12 +455,18 @@ fn a_certificate_that_has_run_out_is_warned_of_at_both_ends() {
     );
     let said = text(&output.stderr);
     assert_eq!(text(&output.stdout), "still let in", "{said}");
-    assert!(said.contains("our own certificate has expired"), "{said}");
+    assert!(
+        said.contains("this machine's certificate has expired"),
+        "{said}"
+    );
     let of_peer = |id: &str| format!("the certificate of peer {id} has expired");
     assert!(said.contains(&of_peer(&server_id)), "{said}");
     server.wait_for(&of_peer(&client_id));
     let said = server.seen().join("\n");
-    assert!(said.contains("our own certificate has expired"), "{said}");
+    assert!(
+        said.contains("this machine's certificate has expired"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -496,10 +502,10 @@ fn a_dialler_that_expected_another_one_is_told_of_as_that() {
     let (_, other) = place.identity("other.pem");
     let at = server.address();
     place.fails_quietly(&["connect", &at, "up", "--expect", &other], 3);
-    let line = server.wait_for("the peer refused our certificate");
-    assert!(line.contains("it expected another identity"), "{line}");
+    let line = server.wait_for("the peer refused this server's identity");
+    assert!(line.contains("it expects another id"), "{line}");
     assert!(
-        !line.contains("alert") && !line.contains("have its owner allow"),
+        !line.contains("alert") && !line.contains("ask its owner"),
         "{line}"
     );
 }

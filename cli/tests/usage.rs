@@ -152,7 +152,7 @@ fn a_guess_is_made_at_what_was_meant() {
     for (words, says) in [
         (
             &["connect", "tcp:h:1", "up", "--allow", "any"][..],
-            "whom to take the other end for is --expect here",
+            "the option for the other end's id is --expect here",
         ),
         (
             &["serve", "tcp:h:1", "--expect", ID],
@@ -252,7 +252,7 @@ fn explain_takes_what_other_commands_print() {
     ] {
         assert!(told.contains(word), "{word} is missing in {told}");
     }
-    assert!(explained("cepa://@phone").contains("at        not said"));
+    assert!(explained("cepa://@phone").contains("at        not given"));
 
     let (_, friend) = place.identity("friend.pem");
     let printed = place.run(&["introduce", &friend, &address]);
@@ -262,7 +262,7 @@ fn explain_takes_what_other_commands_print() {
         &format!("for       {friend}\n"),
         " from now\n",
         "uses      once\n",
-        "further   not to be passed on\n",
+        "further   may not be passed on\n",
     ] {
         assert!(told.contains(word), "{word} is missing in {told}");
     }
@@ -347,7 +347,7 @@ fn the_default_identity_is_made_once_and_said_so() {
     let first = place.run(&["id", "show"]);
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
     assert!(
-        text(&first.stderr).contains("made the identity"),
+        text(&first.stderr).contains("created the identity"),
         "{}",
         text(&first.stderr)
     );
@@ -412,7 +412,7 @@ fn identity_files_that_will_not_do_are_exit_code_8() {
     for other in [&junk, "/etc/passwd"] {
         let line = place.fails(&["id", "show", "--identity", other], 8);
         assert!(!line.contains("chmod"), "{line}");
-        assert!(line.contains("no identity file"), "{line}");
+        assert!(line.contains("not an identity file"), "{line}");
     }
     std::fs::set_permissions(&junk, std::fs::Permissions::from_mode(0o600)).unwrap();
     place.fails(&["id", "show", "--identity", &junk], 8);
@@ -494,7 +494,7 @@ fn ports_are_listed_or_one_line_says_that_there_are_none() {
     if list == "[]\n" {
         assert_eq!(text(&table.stdout), "");
         let told = text(&table.stderr);
-        assert!(told.contains("no serial ports here"), "{told}");
+        assert!(told.contains("found no serial ports"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     } else {
         assert!(text(&table.stdout).starts_with("PORT "));

@@ -22,7 +22,7 @@ pub enum IdentityError {
         problem: Box<IdentityError>,
     },
     /// The system's random source or the key generator failed; no key was made.
-    #[error("no key could be made ({reason}): check the system's random source")]
+    #[error("cannot create a key ({reason}): check the system's random source")]
     Generate {
         /// What the cryptographic backend says.
         reason: String,
@@ -34,11 +34,11 @@ pub enum IdentityError {
     #[error("can't be written: {0}")]
     Write(#[source] io::Error),
     /// A file of that name is there already.
-    #[error("exists already and is never overwritten: choose another name, or move it away")]
+    #[error("exists, and is never overwritten: choose another name, or move it away")]
     Exists,
     /// Others may read the key.
     #[error(
-        "others may read or change this private key (mode {mode:04o}): run `chmod 600 {}`",
+        "other users may read or change this private key (mode {mode:04o}): run `chmod 600 {}`",
         quoted(path)
     )]
     Permissions {
@@ -49,7 +49,7 @@ pub enum IdentityError {
     },
     /// Somebody else owns the file, and so can read and change it.
     #[error(
-        "this private key belongs to user {owner}, who is neither you (user {us}) nor root, and must be taken as read: use a key of your own, or let root run `chown {us} {}`",
+        "this private key belongs to user {owner}, not to you (user {us}) or root, so it may be known: use your own key, or let root run `chown {us} {}`",
         quoted(path)
     )]
     NotOurs {
@@ -64,7 +64,7 @@ pub enum IdentityError {
     #[error("{0}")]
     Folder(ExposedFolder),
     /// A directory, or something of a size that no identity has.
-    #[error("is no identity file ({what}): `cepa id new --identity FILE` makes one")]
+    #[error("is not an identity file ({what}): `cepa id new --identity FILE` creates one")]
     NotAnIdentityFile {
         /// What it is instead.
         what: &'static str,
@@ -88,7 +88,7 @@ pub enum IdentityError {
     #[error("holds no certificate: expected a `-----BEGIN CERTIFICATE-----` section")]
     NoCertificate,
     /// The private key is under a passphrase, and none was given.
-    #[error("holds a private key under a passphrase, and no passphrase was given: give it")]
+    #[error("holds an encrypted private key: give its passphrase")]
     Encrypted,
     /// The private key is under a passphrase in OpenSSL's older way.
     #[error(
@@ -96,7 +96,7 @@ pub enum IdentityError {
     )]
     EncryptedOldWay,
     /// Another passphrase, or a damaged key.
-    #[error("the passphrase is not the one of this key (or the key is damaged): try again")]
+    #[error("the passphrase is wrong, or the key is damaged: try again")]
     Passphrase,
     /// A passphrase of no characters protects nothing.
     #[error("an empty passphrase protects nothing: choose one, or none at all")]
@@ -117,7 +117,7 @@ pub enum IdentityError {
     Rotation(#[from] RotationError),
     /// Key and certificate are of different pairs.
     #[error(
-        "the certificate (peer id {certificate}) is not for this private key (peer id {key}): bring the two that belong together"
+        "the certificate (peer id {certificate}) does not match this private key (peer id {key}): use the two that belong together"
     )]
     Mismatch {
         /// Id of the key in the certificate.

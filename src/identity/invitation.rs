@@ -65,18 +65,16 @@ pub struct Invitation {
 #[non_exhaustive]
 pub enum InvitationError {
     /// Something else, or a part of one.
-    #[error(
-        "this is no invitation, or not a whole one: copy it from `cepa-invitation:` to its end"
-    )]
+    #[error("this is not a complete invitation code: copy it from `cepa-invitation:` to its end")]
     Malformed,
     /// A version that is not known here.
-    #[error("this invitation has version {version}, 1 is understood here: update cepa")]
+    #[error("this invitation has version {version}, and this cepa understands only 1: update cepa")]
     Version {
         /// The version.
         version: u8,
     },
     /// An address that no code can carry.
-    #[error("the address is too long for an invitation: it has 1 to 512 bytes in one line")]
+    #[error("the address does not fit an invitation: use one line of 1 to 512 bytes")]
     Address,
 }
 

@@ -381,7 +381,7 @@ fn bad_pem_is_an_error_that_helps() {
         (fail("hello"), "no private key"),
         (fail(certificate), "no private key"),
         (fail(&format!("{good}{other}")), "2 private keys"),
-        (fail(encrypted), "no passphrase was given"),
+        (fail(encrypted), "give its passphrase"),
         (fail(legacy), "openssl pkcs8"),
         (fail(junk), "can't be used"),
         (fail(&format!("{junk}{certificate}")), "can't be used"),
@@ -393,7 +393,7 @@ fn bad_pem_is_an_error_that_helps() {
         ),
         (
             Identity::from_pem_pair(certificate, &other).unwrap_err(),
-            "not for this private key",
+            "does not match this private key",
         ),
     ];
     for (error, expected) in cases {

@@ -236,13 +236,13 @@ impl fmt::Display for Refusal {
                 presented,
             } => {
                 f.write_str("the peer is not the expected one: it is ")?;
-                write!(f, "{presented}, expected was ")?;
+                write!(f, "{presented}, expected ")?;
                 list(f, expected)?;
-                f.write_str("; if its key was changed on purpose, expect the new id, else someone is in between")
+                f.write_str("; if its owner changed the key, expect the new id; otherwise someone is in between")
             }
             Self::Unknown { presented } => write!(
                 f,
-                "the peer is unknown here: it is {presented}; compare this id with what its owner sees, then trust that id"
+                "unknown peer {presented}; compare this id with the one that its owner sees, then trust it"
             ),
             Self::Changed {
                 name,
@@ -252,12 +252,12 @@ impl fmt::Display for Refusal {
             } => {
                 write!(f, "the key of {} has changed: it was ", shown(name))?;
                 list(f, expected)?;
-                write!(f, ", and {presented} answered; ")?;
+                write!(f, ", but {presented} answered; ")?;
                 if let Some(note) = note {
                     write!(f, "{}; ", shown(&note.to_string()))?;
                 }
                 f.write_str(
-                    "if its owner has changed it, enter the new one, else someone is in between",
+                    "if its owner changed it, accept the new one; otherwise someone is in between",
                 )
             }
             Self::NotByCa { presented, reason } => write!(
@@ -270,7 +270,7 @@ impl fmt::Display for Refusal {
                 not_after,
             } => write!(
                 f,
-                "the certificate of peer {presented} ran out on {}: ask its owner to renew it (with the same key, so that its id stays)",
+                "the certificate of peer {presented} expired on {}: ask its owner to renew it with the same key, which keeps the id",
                 date(*not_after)
             ),
             Self::NotYetValid {
@@ -279,7 +279,7 @@ impl fmt::Display for Refusal {
                 now,
             } => write!(
                 f,
-                "the certificate of peer {presented} is not valid before {}, and our clock says {}: set the clock that is wrong",
+                "the certificate of peer {presented} is not valid before {}, and this machine's clock says {}: set the clock that is wrong",
                 date(*not_before),
                 date(*now)
             ),
@@ -289,14 +289,14 @@ impl fmt::Display for Refusal {
                 shown(reason)
             ),
             Self::NoCertificate => f.write_str(
-                "the peer showed no certificate: it must present one, a self-signed one will do",
+                "the peer showed no certificate: it must present one (self-signed is enough)",
             ),
             Self::Unusable { problem } => {
                 write!(f, "the peer is refused: {}", shown(&problem.to_string()))
             }
             Self::PolicyFailed { presented, reason } => write!(
                 f,
-                "peer {presented} is refused, since it could not be decided whether to trust it ({}): mend that and try again",
+                "refused peer {presented}: cannot decide whether to trust it ({}); fix that and try again",
                 shown(reason)
             ),
             Self::Other { presented, reason } => {

@@ -17,13 +17,13 @@ use super::shares::Exceeded;
 #[non_exhaustive]
 pub enum DialError {
     /// The address is this node's own.
-    #[error("{peer} is this node itself: give the address of another peer")]
+    #[error("{peer} is this node itself: give another peer's address")]
     Own {
         /// The peer id.
         peer: PeerId,
     },
     /// A peer is to be reached through itself, or through this node.
-    #[error("a way to {}… leads through the relay {}…, which can't be: give another relay", peer.short(), relay.short())]
+    #[error("relay {}… can't lead to {}…: it is this machine, the peer itself, or named twice; give another relay", relay.short(), peer.short())]
     Loop {
         /// Whom to reach.
         peer: PeerId,
@@ -31,14 +31,14 @@ pub enum DialError {
         relay: PeerId,
     },
     /// Nothing says where the peer is.
-    #[error("no address is known for {peer}: give one, as in cepa://{peer}@tcp:HOST:PORT")]
+    #[error("no address is known for {peer}: give one, for example cepa://{peer}@tcp:HOST:PORT")]
     NoHints {
         /// Whom to reach.
         peer: PeerId,
     },
     /// All that says where the peer is runs a command or opens a device here.
     #[error(
-        "nothing was dialled for {peer}: {hint} in its address is no network connection, and only such are followed: allow local hints if you wrote it yourself (as a whole? a / in a hint is written %2F)"
+        "did not connect to {peer}: {hint} in its address is not a network address; allow local hints if you wrote it yourself (in a hint, write / as %2F)"
     )]
     LocalHint {
         /// Whom to reach.
@@ -48,7 +48,7 @@ pub enum DialError {
     },
     /// It could not be found out where the peer is.
     #[error(
-        "no address is known for {peer} ({error}): give one, as in cepa://{peer}@tcp:HOST:PORT"
+        "no address is known for {peer} ({error}): give one, for example cepa://{peer}@tcp:HOST:PORT"
     )]
     Unresolved {
         /// Whom to reach.
@@ -66,9 +66,7 @@ pub enum DialError {
     },
     /// The task that dialled is gone without an outcome: a route or a resolver of the application has panicked in it, or the
     /// runtime that it ran in has ended.
-    #[error(
-        "the task that dialled {peer} is gone: look for a panic, or for a runtime that has ended"
-    )]
+    #[error("the task that dialled {peer} is gone: look for a panic, or for a runtime that ended")]
     Gone {
         /// Whom to reach.
         peer: PeerId,
@@ -85,7 +83,7 @@ pub enum DialError {
     #[error("the node is shutting down")]
     ShutDown,
     /// It was called outside a tokio runtime, which has the sockets and timers.
-    #[error("no peer can be dialled outside a tokio runtime: call it inside one")]
+    #[error("cannot dial a peer outside a tokio runtime: call it inside one")]
     NoRuntime,
 }
 
@@ -189,7 +187,7 @@ pub enum AttemptError {
     Relay(RouteError),
     /// This node has no way through relays.
     #[error(
-        "this node can't use relays, and {}… is one: give a direct address, or add relays to the node",
+        "{}… is a relay, and this node can't use relays: give a direct address, or add relays to the node",
         relay.short()
     )]
     NoRoute {
@@ -198,11 +196,11 @@ pub enum AttemptError {
     },
     /// It opens something else than a network connection, and is not followed for that.
     #[error(
-        "not followed, since it is no network connection: allow local hints if you wrote it yourself"
+        "not used, since it is not a network address; allow local hints if you wrote it yourself"
     )]
     NotFollowed,
     /// The relay itself was not reached.
-    #[error("the relay {}… is not reached: {}", relay.short(), error.reason())]
+    #[error("cannot reach relay {}…: {}", relay.short(), error.reason())]
     NoRelay {
         /// Which.
         relay: PeerId,

@@ -290,7 +290,7 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused
         match (all.next(), all.next()) {
             (Some((only, _)), None) => only,
             (Some(_), Some(_)) => {
-                let text = format!("name a service: there is {}", names(core, open));
+                let text = format!("choose a service: {}", names(core, open));
                 return Err((Refused::Unnamed, text));
             }
             _ => String::new(),
@@ -311,7 +311,7 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused
     let there = names(core, open);
     if denied == Denied::NotAllowed && !there.is_empty() {
         // The same for a name that is not there and for one that is not for this peer.
-        let text = format!("{NOT_OPEN}; there is {there}");
+        let text = format!("{NOT_OPEN}; choose a service: {there}");
         return Err((Refused::NotOpen, text));
     }
     Err(refused(denied))

@@ -599,7 +599,7 @@ mod tests {
             for _ in 0..120 {
                 let why = knock(&node, from.clone(), async |far| drop(far)).await;
                 let why = why.unwrap();
-                assert!(why.contains("before it said anything"), "{why}");
+                assert!(why.contains("without a word"), "{why}");
                 sleep(Duration::from_secs(1)).await;
             }
             drop(node);

@@ -14,7 +14,7 @@ use crate::tls::TlsError;
 #[non_exhaustive]
 pub enum SessionEnd {
     /// It was closed here.
-    #[error("the session was closed here")]
+    #[error("this end closed the session")]
     Closed,
     /// The peer closed it, and said so.
     #[error("the peer closed the session")]
@@ -38,7 +38,7 @@ pub enum SessionEnd {
     #[error("the session is lost: {0}; connect again")]
     Lost(#[source] MuxError),
     /// It has not ended: it was asked outside a tokio runtime, which has the timers for that.
-    #[error("a session can be used inside a tokio runtime only: call it inside one")]
+    #[error("a session works only inside a tokio runtime: call it inside one")]
     NoRuntime,
 }
 
@@ -149,7 +149,7 @@ pub enum OpenError {
     /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
     /// was given up.
     #[error(
-        "whoever ends the TLS inside {} means another service or another session than we do: something in between joins what does not belong together, do not trust this way",
+        "whoever ends the TLS inside {} means another service or session than this end does: something in between connects the wrong ends, do not trust this connection",
         named(service)
     )]
     InnerBinding {
@@ -158,7 +158,7 @@ pub enum OpenError {
     },
     /// The peer has dialled us, and gives this service only to those who dial it.
     #[error(
-        "the peer does not offer {} on a session that it has dialled itself: dial the peer, and open it there",
+        "the peer does not offer {} on a session that it dialled itself: dial the peer, and open it there",
         named(service)
     )]
     DialInstead {
@@ -166,10 +166,7 @@ pub enum OpenError {
         service: String,
     },
     /// The peer dropped the substream without an answer.
-    #[error(
-        "the peer dropped {} without an answer: look at its log",
-        named(service)
-    )]
+    #[error("the peer dropped {} without an answer: see its log", named(service))]
     Dropped {
         /// The service that was asked for.
         service: String,
@@ -186,7 +183,7 @@ pub enum OpenError {
     /// ([`mux::Config::max_outbound_streams`](crate::mux::Config::max_outbound_streams)), or as many wait for the
     /// peer as it takes at once. The peer has heard nothing of this one.
     #[error(
-        "there was no room for one more substream in time to ask for {}: end some, or try again later",
+        "the session had no room for {} in time: close some connections, or try again later",
         named(service)
     )]
     NoRoom {
@@ -198,7 +195,7 @@ pub enum OpenError {
     NoRuntime,
     /// The peer did not answer in time.
     #[error(
-        "the peer did not answer for {} in time: is what stands behind it alive?",
+        "the peer did not open {} in time: does the program behind it respond?",
         named(service)
     )]
     TimedOut {
@@ -207,7 +204,7 @@ pub enum OpenError {
     },
     /// A name that can't be sent.
     #[error(
-        "{} can't be the name of a service: at most 255 bytes, no control or invisible characters",
+        "{} can't be a service's name: use at most 255 bytes, and no control or invisible characters",
         quoted(service)
     )]
     Name {
@@ -216,7 +213,7 @@ pub enum OpenError {
     },
     /// The peer's answer makes no sense, or it can't make sense of our request.
     #[error(
-        "the two ends do not understand each other about {} ({detail}): are both of the same version?",
+        "the peer's answer for {} makes no sense ({detail}): are both ends of the same version?",
         named(service)
     )]
     Protocol {
@@ -382,7 +379,7 @@ pub enum AcceptError {
     /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
     /// was given up.
     #[error(
-        "whoever has opened the TLS inside the substream means another service or another session than we do: something in between joins what does not belong together"
+        "whoever has opened the TLS inside the substream means another service or session than this end does: something in between connects the wrong ends"
     )]
     InnerBinding,
     /// TLS inside the substream failed.
@@ -392,7 +389,7 @@ pub enum AcceptError {
     #[error("the peer dropped the substream")]
     Dropped,
     /// The peer did not go on in time, and the substream was given up here.
-    #[error("the peer did not go on in time, and the substream was given up")]
+    #[error("the peer did not continue in time, so the substream was abandoned")]
     TimedOut,
     /// The session is over.
     #[error(transparent)]

@@ -47,7 +47,7 @@ pub enum ReconnectStatus {
 #[non_exhaustive]
 pub enum Terminated {
     /// It was closed here.
-    #[error("the session was closed here, for good")]
+    #[error("this end closed the session for good")]
     Closed,
     /// No other attempt would do better: one of the two ends does not want the other.
     #[error("not connected again: {0}")]

@@ -22,24 +22,24 @@ pub enum ConnectError {
     Tls(#[from] TlsError),
     /// The other end closed the connection, or reset it, before its first byte.
     #[error(
-        "the other end closed the connection before it said anything ({0}): it may have no place for more, or not speak TLS here; try again, or look at its log"
+        "the other end closed the connection without a word ({0}): it may be full, or not speak TLS here; try again, or see its log"
     )]
     ClosedAtOnce(#[source] TlsError),
     /// The mux failed before the first ping had come back.
-    #[error("no session came about: {0}; is the other end a cepa peer, set to the same layers?")]
+    #[error("cannot make a session: {0}; is the other end a cepa peer, set to the same layers?")]
     Mux(#[source] MuxError),
     /// The peer ended the session before it stood, and the code tells why: it has no room, or shuts down.
-    #[error("no session came about: {}", MuxError::GoAway { code: *code })]
+    #[error("cannot make a session: {}", MuxError::GoAway { code: *code })]
     GoneAway {
         /// The reason that the peer gave.
         code: GoAwayCode,
     },
     /// The peer means another connection, another peer or other layers than we do.
-    #[error("no session came about: {0}")]
+    #[error("cannot make a session: {0}")]
     Binding(#[from] BindingError),
     /// It took too long.
     #[error(
-        "{during} did not finish in time: is the peer alive, does it expect the same layers, and is the line fast enough?"
+        "{during} did not finish in time: is the peer running, with the same layers, and is the line fast enough?"
     )]
     TimedOut {
         /// What was waited for.
@@ -62,7 +62,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Config(#[from] TlsConfigError),
     /// It was called outside a tokio runtime, which has the sockets and timers.
-    #[error("no session can be made outside a tokio runtime: call it inside one")]
+    #[error("cannot make a session outside a tokio runtime: call it inside one")]
     NoRuntime,
 }
 

@@ -47,7 +47,7 @@ pub enum TlsError {
 
     /// The stream ended without the peer's close_notify: cut off, by accident or by an attacker.
     #[error(
-        "the stream was cut inside TLS layer {layer} (it ended without a close): what came last may be missing, connect again"
+        "the stream was cut inside TLS layer {layer} (it ended without a close): the last data may be missing, connect again"
     )]
     Truncated {
         /// The layer's number, the outermost is 1; 0 where it is not known.
@@ -57,13 +57,13 @@ pub enum TlsError {
     /// The peer ended the handshake before it was finished, by a close or as cancelled (RFC 8446 section 6.1): a server that has
     /// no room for one more, or that waited for as long as it waits.
     #[error(
-        "the peer ended the handshake before it was finished: it is busy, or its time limit is over; try again in a few seconds"
+        "the peer ended the handshake early: it is busy, or its time limit passed; try again in a few seconds"
     )]
     GivenUp,
 
     /// A record that does not authenticate: changed on the way, or bytes lost or added.
     #[error(
-        "a TLS record was damaged on the way, or is forged: the layer is broken, connect again; on a serial line check speed and flow control"
+        "a TLS record was damaged or forged: connect again; on a serial line, check speed and flow control"
     )]
     BadRecord,
 
@@ -87,7 +87,7 @@ pub enum TlsError {
 
     /// A client asked for a name that none of our identities has.
     #[error(
-        "the client asked for {}, and no identity here has that name: it asks with a wrong peer id, or at the wrong address",
+        "the client asked for {}, and no identity here has that name: its peer id or address is wrong",
         quote(name.as_bytes())
     )]
     UnknownName {
@@ -97,7 +97,7 @@ pub enum TlsError {
 
     /// The peer that we asked for is not one of those behind this address.
     #[error(
-        "peer {asked} is not at this address, others are: check its id (`cepa id show` over there) and the address"
+        "another peer than {asked} is at this address: check its id (`cepa id show` there) and the address"
     )]
     NotHere {
         /// Whom we asked for.
@@ -114,7 +114,7 @@ pub enum TlsError {
     },
 
     /// A layer was to be taken off while bytes wait in it. Nothing is lost: read them, then pop again.
-    #[error("bytes of the layer have not been read: read to its end, then take it off again")]
+    #[error("the layer has unread bytes: read to its end, then take it off again")]
     Unread,
 
     /// The layer was closed from our side; nothing can be written into it any more.
@@ -130,7 +130,7 @@ pub enum TlsError {
 
     /// The handshake, or the taking off, did not finish in time.
     #[error(
-        "the peer did not finish the TLS handshake in time: does it speak TLS on this stream, and is it alive?"
+        "the peer did not finish the TLS handshake in time: is it running, and does it speak TLS here?"
     )]
     TimedOut,
 
@@ -145,7 +145,7 @@ pub enum TlsError {
 
     /// Our own side can't go on: no random numbers, no time, a configuration that does not work.
     #[error(
-        "TLS can't work on this machine ({detail}): check its clock, its random source and the layer's configuration"
+        "TLS does not work on this machine ({detail}): check its clock, random source and the layer's configuration"
     )]
     Local {
         /// What is lacking.
@@ -356,6 +356,9 @@ impl From<TlsError> for io::Error {
     }
 }
 
+/// What the alerts mean that speak of who we are.
+const NOT_ALLOWED: &str = "the peer does not allow this machine";
+
 /// What to make of an alert, by its number (RFC 8446 section 6.2, RFC 7301 section 3.2).
 fn refused_by_peer(alert: u8) -> String {
     let alert = AlertDescription::from(alert);
@@ -365,51 +368,50 @@ fn refused_by_peer(alert: u8) -> String {
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied => (
-            "it does not accept our identity",
-            "have its owner allow our peer id (`cepa id show`), or use the identity it knows",
+            NOT_ALLOWED,
+            "ask its owner to allow the peer id that `cepa id show` prints here",
         ),
         AlertDescription::CertificateExpired => (
-            "our certificate has expired or is not valid yet",
-            "renew it with the same key, and check the clocks of both sides",
+            "this machine's certificate has expired or is not valid yet",
+            "renew it with the same key, and check both clocks",
         ),
         AlertDescription::CertificateRevoked => (
-            "our certificate was revoked",
+            "this machine's certificate was revoked",
             "ask the peer's owner for access with a new identity",
         ),
         AlertDescription::CertificateRequired => {
             ("it requires a certificate", "connect with an identity")
         }
         AlertDescription::NoApplicationProtocol => (
-            "it does not speak our protocol inside TLS",
-            "is it a cepa peer of the same version, and set to the same layers?",
+            "it does not speak this protocol inside TLS",
+            "is it cepa of the same version, with the same layers?",
         ),
-        AlertDescription::UnrecognisedName => (
-            "it knows no identity of the name we asked for",
-            "check the server name",
-        ),
+        AlertDescription::UnrecognisedName => {
+            ("it has no identity of that name", "check the server name")
+        }
         AlertDescription::HandshakeFailure => (
-            "it has no cipher suite, key or form of keys in common with us",
-            "compare the layers' settings on both sides; a peer that knows no raw public keys (RFC 7250) needs certificates (`tls?key=x509`)",
+            "it shares no cipher suite or kind of key with this machine",
+            "compare the layers on both sides; a peer without raw public keys (RFC 7250) needs certificates (`tls?key=x509`)",
         ),
         AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => (
-            "it has no TLS version, cipher suite or key in common with us",
-            "compare the layers' settings on both sides",
+            "it shares no TLS version, cipher suite or key with this machine",
+            "compare the layers on both sides",
         ),
         AlertDescription::DecryptError | AlertDescription::BadRecordMac => (
-            "what we sent did not authenticate there",
-            "bytes were changed on the way, or the two sides do not agree on the layers",
+            "it could not authenticate this machine's data",
+            "bytes were changed in transit, or the layers differ",
         ),
-        AlertDescription::InternalError => ("it failed inside", "look at its log"),
+        AlertDescription::InternalError => ("it had an internal error", "see its log"),
         _ => (
-            "it found an error in what we sent",
-            "do both sides agree on the layers, and on who is client and who is server?",
+            "it found an error in this machine's data",
+            "do both sides have the same layers, one as client and one as server?",
         ),
     };
-    format!(
-        "the peer refused: {says}, alert {} ({}); {hint}",
-        u8::from(alert),
-        alert_name(alert)
-    )
+    let (number, name) = (u8::from(alert), alert_name(alert));
+    if says == NOT_ALLOWED {
+        return format!("{says} (alert {number}, {name}); {hint}");
+    }
+    format!("the peer refused: {says}, alert {number} ({name}); {hint}")
 }
 
 /// The alert's name as the RFCs write it.
@@ -479,8 +481,7 @@ fn not_tls_hint(first: &[u8]) -> &'static str {
     {
         "that is a web client without TLS"
     } else if begins_with_text(first) {
-        "a message of the program or shell there? Silence it: nothing may be printed before TLS \
-         begins"
+        "is it a message of the program or shell there? Silence it: nothing may be printed before TLS"
     } else {
         "check the address, the layers on both sides, and a serial line's speed"
     }

@@ -235,7 +235,7 @@ fn the_client_refuses_another_server_than_the_expected() {
         "{error}"
     );
     assert!(
-        one_line(&error).contains("alert 46 (certificate_unknown)"),
+        one_line(&error).contains("(alert 46, certificate_unknown)"),
         "{error}"
     );
 }

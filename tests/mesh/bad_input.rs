@@ -106,7 +106,7 @@ async fn another_relay_than_the_named_one_is_not_used() {
     assert!(matches!(error, ReachError::Dial(DialError::Failed { .. })));
     let said = error.to_string();
     assert!(
-        said.contains(&format!("the relay {}… is not reached", other.short())),
+        said.contains(&format!("cannot reach relay {}…", other.short())),
         "{said}"
     );
     assert!(

@@ -223,7 +223,7 @@ async fn a_registration_is_not_renewed_for_who_is_not_allowed_any_more() {
     eventually(|| relay.registered() == [(other.id(), 1)]).await;
     let opened = other.open(&through(hidden.id(), &at, "echo")).await;
     let said = opened.unwrap_err().to_string();
-    assert!(said.contains("knows nobody of that id"), "{said}");
+    assert!(said.contains("does not know that peer"), "{said}");
 }
 
 /// A wrong address of a relay is no reason to go on.

@@ -249,7 +249,7 @@ async fn a_session_whose_circuit_was_ended_says_why() {
         })
         .await;
         assert!(
-            said.contains("is full, and has given the circuit to a peer that had none"),
+            said.contains("is full, and gave the circuit to a peer that had none"),
             "{said}"
         );
     }

@@ -9,7 +9,7 @@ use crate::values::DialTarget;
 
 /// Options that mean the same at the two ends, and stand on one side only.
 const TWINS: &[(&str, &str, &str)] = &[
-    ("--allow", "--expect", "whom to take the other end for"),
+    ("--allow", "--expect", "the option for the other end's id"),
     ("--trust", "--allow", "who may connect"),
     ("--trust-new", "--allow", "who may connect"),
     ("--expect", "--allow", "who may connect"),

@@ -8,7 +8,7 @@ use crate::values::{Expected, TrustWord};
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityFile {
-    /// The identity to use, a PEM file; without it the default one, which is made at first use
+    /// Use the identity in this PEM file. The default one is created at first use
     #[arg(long = "identity", value_name = "FILE")]
     pub(crate) path: Option<PathBuf>,
 }
@@ -18,18 +18,18 @@ pub(crate) struct IdentityFile {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_field_names)] // they are the names of the options
 pub(crate) struct Trust {
-    /// The peer id that the other end must prove, or @NAME of a known peer
+    /// Accept only the peer with this id, or @NAME for a known peer
     #[arg(long, value_name = "PEERID|@NAME", conflicts_with_all = ["trust", "trust_new"])]
     pub(crate) expect: Option<Expected>,
-    /// `any` takes whoever answers, and tells who it was: open to a man in the middle
+    /// `any` accepts any peer and prints its id. Unsafe: someone in between is not noticed.
     #[arg(long, value_name = "any", conflicts_with = "trust_new")]
     pub(crate) trust: Option<TrustWord>,
-    /// Trust whoever answers where nobody is known yet, and remember it: open to a man in the middle
-    /// the first time. Another key at that address is refused from then on
+    /// If no peer is known at this address yet, accept the one that answers and remember it. Later, only
+    /// that peer is accepted there. Unsafe the first time: someone in between is not noticed
     #[arg(long)]
     pub(crate) trust_new: bool,
-    /// Or whoever has a certificate for the host of ADDR from an authority in this PEM file (`system`:
-    /// from an authority that the system trusts)
+    /// Also accept a peer that has a certificate for the host in ADDR, issued by an authority in this
+    /// PEM file or, with `system`, by one that the system trusts
     #[arg(long, value_name = "FILE|system")]
     pub(crate) ca: Option<String>,
 }
@@ -37,8 +37,8 @@ pub(crate) struct Trust {
 /// Whether an address of a peer may lead through something else than the network.
 #[derive(Debug, Args)]
 pub(crate) struct LocalHints {
-    /// Follow hints of cepa:// addresses that run a command or open a device or socket here (exec:, serial:, unix:). Without it
-    /// only network connections are made for them
+    /// Let cepa:// addresses run commands and open devices or sockets on this machine (exec:, serial:,
+    /// unix:). By default they lead only to network connections
     #[arg(long = "local-hints")]
     pub(crate) allowed: bool,
 }

@@ -13,35 +13,36 @@ use crate::values::{Kind, placed_addr};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Id {
-    /// Make an identity (a key and a certificate of its own) and print its peer id
+    /// Create an identity (a key and a self-signed certificate), and print its peer id
     New(IdNew),
     /// Print the peer id
     Show(IdShow),
-    /// Print an address that others can reach this identity at
+    /// Print an address at which others reach this identity
     Addr(IdAddr),
-    /// Replace the key: the old one names the new one, so that peers that know it follow by themselves
+    /// Replace the key. The old key signs the new one, so peers follow automatically
     Rotate(IdRotate),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The old identity is kept beside the new one, and both are good for the overlap:
-programs that still run with the old one go on. A peer that knows the old key
-learns the new one at its next connection (the statement stands in the
-certificate), and writes so into its known peers; one that is not met before the
-statement expires has to be told the new id by hand. `cepa id show --statement`
-prints the statement for peers that are told by other means (`cepa peer
-follow`).")]
+The old identity stays in a file beside the new one. Both are valid during the
+overlap, so programs that still run with the old one go on.
+
+The new certificate contains a statement, signed with the old key, that names
+the new key. A peer that knows the old key reads it at its next connection and
+updates its known peers. If it does not connect before the statement expires,
+give it the new id by hand. To tell peers without a connection, print the
+statement with `cepa id show --statement`; they run `cepa peer follow`.")]
 pub(crate) struct IdRotate {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
-    /// What kind of key the new one is
+    /// The kind of the new key
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
     pub(crate) kind: Kind,
-    /// How long the old key is still good, in days
+    /// How many days the old key stays valid
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=36_500))]
     pub(crate) overlap: u32,
-    /// How long others can learn of the new key, in days
+    /// How many days others can learn the new key from the statement
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) expires: u32,
 }
@@ -50,10 +51,10 @@ pub(crate) struct IdRotate {
 pub(crate) struct IdNew {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
-    /// What kind of key
+    /// The kind of key
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Ed25519)]
     pub(crate) kind: Kind,
-    /// Put the private key under a passphrase, typed at the terminal or from the file that
+    /// Encrypt the private key with a passphrase, typed at the terminal or read from the file that
     /// CEPA_PASSPHRASE_FILE names
     #[arg(long)]
     pub(crate) passphrase: bool,
@@ -63,35 +64,35 @@ pub(crate) struct IdNew {
 pub(crate) struct IdShow {
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
-    /// As sixteen words, to read aloud
+    /// Print the id as sixteen words, to read aloud
     #[arg(long, group = "form")]
     pub(crate) words: bool,
-    /// With a picture: one that has changed shows another id, one that has not proves nothing
+    /// Also print a picture of the id. Another picture means another id; the same picture proves nothing
     #[arg(long, group = "form")]
     pub(crate) art: bool,
-    /// With a QR code
+    /// Also print a QR code
     #[arg(long, group = "form")]
     pub(crate) qr: bool,
-    /// The statements by which the keys before this one name it, for `cepa peer follow`
+    /// Print the statements of the earlier keys that name this one, for `cepa peer follow`
     #[arg(long, group = "form")]
     pub(crate) statement: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The code is printed on standard output: it carries this machine's peer id, the
-address, and a secret that works once. Give it to the other side over a way that
-is private; who has it first can join in its place. The command ends when
-somebody has joined, and each side is then among the other's known peers.
-Whoever connects meanwhile gets nothing else.")]
+The code is printed on standard output. It contains this machine's peer id, its
+address, and a secret that works once. Send it to the other side in private:
+whoever uses it first joins. The command ends when a peer has joined; each side
+is then a known peer of the other. Until then, this address offers nothing
+else.")]
 pub(crate) struct Invite {
-    /// Where to wait: tcp:HOST:PORT (port 0 takes a free one) or unix:PATH
+    /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR")]
     pub(crate) listen: Endpoint,
-    /// The address for the code, where the other side reaches this machine by another one
+    /// The address to put into the code, if the other side reaches this machine at another one
     #[arg(long, value_name = "ADDR")]
     pub(crate) at: Option<Endpoint>,
-    /// What to call the one who joins
+    /// Remember the peer that joins under this name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// How long to wait
@@ -106,14 +107,14 @@ pub(crate) struct Invite {
 
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// What `cepa invite` printed, or `-` to read it from standard input (a command line can be seen by
-    /// other users of the machine)
+    /// The code that `cepa invite` printed, or `-` to read it from standard input (other users of this
+    /// machine can see a command line)
     #[arg(value_name = "CODE")]
     pub(crate) code: String,
-    /// What to call the one who invited
+    /// Remember the peer that invited under this name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Dial this in place of the code's address
+    /// Connect to this address instead of the one in the code
     #[arg(long, value_name = "ADDR")]
     pub(crate) at: Option<Endpoint>,
     #[command(flatten)]
@@ -122,80 +123,80 @@ pub(crate) struct Join {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {
-    /// List them, as they stand in the file `known_peers` of the configuration folder
+    /// List the peers in the file `known_peers` of the configuration folder
     Ls,
-    /// Add one, or more places of one that is there
+    /// Add a peer, or more addresses of a known one
     Add(PeerAdd),
-    /// Forget one
+    /// Forget a peer
     Rm(PeerName),
-    /// Call one something else
+    /// Rename a peer
     Rename(PeerRename),
-    /// Compare a peer's id with what its owner sees (`cepa id show`), and note that they agree
+    /// Compare a peer's id with the one its owner sees (`cepa id show`), and mark it as verified
     Verify(PeerVerify),
-    /// Follow known peers to their new keys, by what `cepa id show --statement` prints there
+    /// Update known peers to their new keys, from the output of `cepa id show --statement`
     Follow(PeerFollow),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerFollow {
-    /// The statements: a file, or `-` for standard input
+    /// A file with the statements, or `-` for standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerAdd {
-    /// What to call it
+    /// The name to give it
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
     /// Its peer id
     #[arg(value_name = "PEERID")]
     pub(crate) id: PeerId,
-    /// Where it is met, or the relay where it is registered (repeatable): whoever answers there must prove
-    /// that id
+    /// Where it listens, or the relay where it is registered. Whoever answers there must prove this id
+    /// (repeatable)
     #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]
     pub(crate) at: Vec<Hint>,
-    /// If there is a peer of that name with another id, give it this one
+    /// If a peer of this name has another id, replace that id
     #[arg(long)]
     pub(crate) replace: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerName {
-    /// What it is called
+    /// Its name
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerRename {
-    /// What it is called
+    /// Its name
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// What to call it
+    /// Its new name
     #[arg(value_name = "NEW")]
     pub(crate) new: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PeerVerify {
-    /// What it is called here
+    /// Its name
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// The id that its owner sees, or the words of `cepa id show --words`
+    /// The id that its owner sees, or the words from `cepa id show --words`
     #[arg(value_name = "PEERID|WORDS", required = true)]
     pub(crate) seen: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IdAddr {
-    /// Where it listens, in the order in which to try
+    /// Where it listens; peers try these in order
     #[arg(value_name = "ADDR")]
     pub(crate) at: Vec<Endpoint>,
-    /// A relay that it is registered at, cepa://RELAYID@ADDR (repeatable)
+    /// A relay where it is registered, cepa://RELAYID@ADDR (repeatable)
     #[arg(long = "relay", value_name = "RELAY", value_parser = placed_addr)]
     pub(crate) relays: Vec<PeerAddr>,
-    /// The service
+    /// A service to include in the address
     #[arg(
         long,
         value_name = "NAME",

@@ -8,9 +8,8 @@ use crate::values::Explained;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The other end runs `cepa probe --answer ADDR`, or has a loopback plug (its two
-data lines joined). The probe takes about 4 s of line in each direction, and
-nothing else may use the line meanwhile. It is the line alone that is looked at:
-no link, no TLS.")]
+data lines joined). The probe takes about 4 s in each direction. Nothing else
+may use the line at that time. It tests only the line, without link or TLS.")]
 pub(crate) struct Probe {
     /// The line, without layers: serial:PATH, or anything else that carries bytes
     #[arg(value_name = "ADDR")]
@@ -18,26 +17,26 @@ pub(crate) struct Probe {
     /// Answer probes from the other end, until stopped
     #[arg(long)]
     pub(crate) answer: bool,
-    /// The findings as a JSON object
+    /// Print the result as a JSON object
     #[arg(long, conflicts_with = "answer")]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The name under BY-ID stays with an adapter when others are plugged in: it is the
-one to write into an address, as in
+The name under BY-ID does not change when other adapters are plugged in. Use it
+in addresses:
 serial:/dev/serial/by-id/usb-FTDI_FT232R_A50285BI-if00-port0,baud=115200
-What else an address can tell of a line: `cepa explain --help`.")]
+For the other options of a line, see `cepa explain --help`.")]
 pub(crate) struct Ports {
-    /// As a JSON list
+    /// Print a JSON list
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How much each substream carries, each way, in MiB
+    /// MiB to send through each substream in each direction
     #[arg(long, value_name = "MIB", default_value_t = 2,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) size: u32,
@@ -45,19 +44,19 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Of a serial line an address tells what is not usual:
-  serial:/dev/ttyUSB0,flow=sw      XON and XOFF are the line's own
-  serial:/dev/ttyUSB0,mtu=240      a radio modem: frames of 240 bytes at most
-  serial:/dev/ttyUSB0,duplex=half  two wires for both ways (RS-485): turns
-Behind a serial server the link is told:
-mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. One end is
-enough. docs/ADDRESSES.md has every option.
+Options for unusual serial lines:
+  serial:/dev/ttyUSB0,flow=sw      the line uses XON and XOFF itself
+  serial:/dev/ttyUSB0,mtu=240      a radio modem: frames of up to 240 bytes
+  serial:/dev/ttyUSB0,duplex=half  one pair for both directions (RS-485)
+For a line behind a serial server, give these options to the link:
+mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
+set them at one end. docs/ADDRESSES.md describes every option.
 
-A peer's address (cepa://PEERID@HINT;HINT/SERVICE), an introduction and the code
-of an invitation are explained as well. Nothing is dialled, and the secret of a
-code is not shown.")]
+`cepa explain` also explains a peer's address
+(cepa://PEERID@HINT;HINT/SERVICE), an introduction and an invitation code. It
+does not connect to anything, and does not show the secret of a code.")]
 pub(crate) struct Explain {
-    /// The address, or what `cepa introduce` or `cepa invite` printed
+    /// An address, an introduction or an invitation code
     #[arg(value_name = "ADDR")]
     pub(crate) address: Explained,
 }

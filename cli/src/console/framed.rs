@@ -134,7 +134,7 @@ impl Outbox {
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {
             let lines = stderr::lines(dropped);
-            let line = format!("({lines} of standard error dropped: the peer takes none)");
+            let line = format!("({lines} of standard error dropped: the peer does not read it)");
             let last = messages
                 .iter()
                 .rposition(|m| matches!(m, Message::Stderr(_)));
@@ -411,7 +411,8 @@ mod tests {
         let dropped = outbox.lock().dropped;
         let last = outbox.take();
         assert_eq!(last.len() as u64 - 1 + dropped, 100, "one line tells of it");
-        let told = format!("({dropped} lines of standard error dropped: the peer takes none)");
+        let told =
+            format!("({dropped} lines of standard error dropped: the peer does not read it)");
         assert_eq!(last.last(), Some(&Message::Stderr(told)));
     }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::new(
             Code::Usage,
-            "a console needs a terminal as standard input and output; for pipes and files use `cepa connect`",
+            "a console needs a terminal as standard input and output; for pipes and files, use `cepa connect`",
         ));
     }
     let chatter = Chatter::start();
@@ -126,22 +126,22 @@ impl<'a> Seat<'a> {
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
         let raw = Raw::terminal()
-            .map_err(|e| Failure::new(Code::Other, format!("cannot set the terminal up: {e}")))?;
+            .map_err(|e| Failure::new(Code::Other, format!("cannot set up the terminal: {e}")))?;
         let (keyboard, mut screen) = split(transports::dial(&stdio).await?);
         let name = match self.service {
             "" => "the service",
             service => service,
         };
+        let to_leave = self.escape.map_or_else(String::new, |escape| {
+            format!(" (Enter, then {}. to leave)", char::from(escape))
+        });
         say(format_args!(
-            "at {name} of {}",
+            "connected to {name} at {}{to_leave}",
             connection.session.peer().id()
         ));
-        if let Some(escape) = self.escape {
-            say(format_args!("{0}. leaves, {0}? helps", char::from(escape)));
-        }
         let outcome = {
             let _raw = raw.enter().map_err(|e| {
-                Failure::new(Code::Other, format!("cannot set the terminal up: {e}"))
+                Failure::new(Code::Other, format!("cannot set up the terminal: {e}"))
             })?;
             chatter.raw(true);
             let mut leaving = pin!(self.leaving(keyboard, &raw));
@@ -176,7 +176,7 @@ impl<'a> Seat<'a> {
                     Err(failure) => break Outcome::Failed(failure),
                 }
                 self.typed.away(false);
-                raw::tell(&[&format!("back at {name}, which was opened anew")]);
+                raw::tell(&[&format!("{name} was opened again")]);
             }
         };
         chatter.raw(false);
@@ -208,8 +208,7 @@ impl<'a> Seat<'a> {
             }
             Becomes::Failure(code) => Err(lost.unwrap_or_else(|| {
                 let message = match ended {
-                    Ok(()) => "the service ended without saying how; the server's log tells more"
-                        .to_owned(),
+                    Ok(()) => "the service ended without a status; see the server's log".to_owned(),
                     Err(e) => format!("the service ended abnormally: {e}"),
                 };
                 Failure::new(code, message)
@@ -263,7 +262,9 @@ impl<'a> Seat<'a> {
         *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
-                tell("the server has no consoles: the size of the window is not passed on");
+                tell(
+                    "the server does not support consoles, so the service does not learn the window size",
+                );
                 *lock(&self.outbox) = Outbox::default();
                 Ok(Box::new(plain))
             }
@@ -448,12 +449,12 @@ fn borne(granted: Duration) -> String {
 const SAID: Duration = Duration::from_millis(200);
 
 const HELP: &[&str] = &[
-    "Escapes, at the start of a line, with the default escape character:",
-    "  ~.   leave the console; a command on a terminal of the other end is hung up",
-    "  ~B   send a break, where a serial line is below the service",
+    "Escapes at the start of a line (with the default escape character):",
+    "  ~.   leave; a command in a terminal on the other end gets SIGHUP",
+    "  ~B   send a break, if the service is a serial line",
     "  ~^Z  suspend this program",
-    "  ~~   the character itself",
-    "  ~?   this text",
+    "  ~~   send the character itself",
+    "  ~?   show this text",
 ];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

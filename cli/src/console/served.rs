@@ -89,6 +89,6 @@ pub(crate) fn ended(exit: Option<ExitStatus>) -> Status {
             (None, Some(signal)) => Status::Killed(number(signal)),
             (None, None) => Status::Failed("the command ended in an unknown way".to_owned()),
         },
-        None => Status::Failed("how the command ended is not known".to_owned()),
+        None => Status::Failed("it is not known how the command ended".to_owned()),
     }
 }

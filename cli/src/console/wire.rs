@@ -64,8 +64,8 @@ pub(crate) enum Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exited(code) => write!(f, "the command ended with exit status {code}"),
-            Self::Killed(signal) => write!(f, "the command was ended by signal {signal}"),
+            Self::Exited(code) => write!(f, "the command exited with status {code}"),
+            Self::Killed(signal) => write!(f, "the command was killed by signal {signal}"),
             Self::Failed(why) => f.write_str(why),
         }
     }
@@ -77,8 +77,7 @@ pub(crate) struct NotUnderstood;
 
 impl From<NotUnderstood> for std::io::Error {
     fn from(_: NotUnderstood) -> Self {
-        let text =
-            "the other end does not speak the console's protocol; use the same release at both";
+        let text = "the other end does not understand the console protocol; use the same version of cepa at both ends";
         Self::new(std::io::ErrorKind::InvalidData, text)
     }
 }

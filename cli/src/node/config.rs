@@ -205,7 +205,7 @@ impl Config {
             let relay = placed_addr(word.get_ref());
             let relay = relay.map_err(|e| wrong(Some(word.span()), e))?;
             if relay.hints().is_empty() {
-                let why = "a relay's address says where it is: cepa://RELAYID@ADDR";
+                let why = "the address does not say where the relay is; give cepa://RELAYID@ADDR";
                 return Err(wrong(Some(word.span()), why.into()));
             }
             register.push(relay);
@@ -221,11 +221,11 @@ impl Config {
                 let wrong = |why: &str| Err(wrong(Some(membrane.span()), why.into()));
                 if !matches!(service.target, Target::Forward(_)) {
                     return wrong(
-                        "a membrane stands before a service of another peer: to = \"cepa://PEERID@ADDR/SERVICE\"",
+                        "a membrane needs a service of another peer: to = \"cepa://PEERID@ADDR/SERVICE\"",
                     );
                 }
                 if entry.sealed {
-                    return wrong("a sealed request has no membrane: leave `sealed` out");
+                    return wrong("sealed requests cannot pass a membrane; leave out `sealed`");
                 }
                 membranes.insert(membrane.get_ref().clone(), false);
             }
@@ -267,7 +267,7 @@ impl Config {
         });
         let carrier = carrier.transpose()?;
         if listen.is_empty() && register.is_empty() {
-            let why = "a node listens, or is registered at a relay: give `listen` or `register`";
+            let why = "the node would not be reachable; give `listen` or `register`";
             return Err(wrong(None, why.into()));
         }
         Ok(Self {
@@ -453,13 +453,17 @@ a_minute = 7
     fn what_is_wrong_is_told_with_its_line() {
         let up = "listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\n";
         for (text, line, what) in [
-            ("", 1, "listens"),
+            ("", 1, "reachable"),
             ("listen = [\n\"tcp:h:1\",\n\"nothing\"\n]", 3, "nothing"),
             ("listen = [\"tcp:h:1\"]\nlisten = []", 2, "duplicate"),
             ("\n\nx = 1", 3, "unknown field"),
             ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
             ("register = [\n\"cepa://x\"]", 2, "52 characters"),
-            (&format!("register = [\n\"cepa://{ID}\"]"), 2, "where it is"),
+            (
+                &format!("register = [\n\"cepa://{ID}\"]"),
+                2,
+                "where the relay is",
+            ),
             (&format!("{up}alow = []"), 4, "unknown field"),
             (
                 &format!("{up}allow = [\n\"any\",\n\"a\"]"),

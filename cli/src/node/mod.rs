@@ -43,9 +43,9 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if args.check {
         let file = args.config.display();
         return exit::print(&if unsaved.is_new() {
-            format!("{file}: good, for a peer whose key is made when it starts\n")
+            format!("{file}: valid; the node creates its key when it starts\n")
         } else {
-            format!("{file}: good, for peer {}\n", identity.peer_id())
+            format!("{file}: valid; the peer id is {}\n", identity.peer_id())
         });
     }
     // Before anybody can send a signal that would end us.
@@ -161,7 +161,7 @@ impl Daemon {
         unsaved.save(&identity)?;
         if matches!(daemon.config.sessions(), Access::Nobody) {
             say(
-                "nobody is allowed yet: give a service `allow` in the configuration file; whoever is refused is shown here",
+                "nobody is allowed yet; add `allow` to a service in the configuration file. Refused peers are shown here",
             );
         }
         if let Some(path) = &daemon.config.control {
@@ -261,7 +261,7 @@ impl Daemon {
             let membrane = self.membranes.entry(name.clone()).or_insert_with(made);
             if *revoked && !membrane.is_revoked() {
                 membrane.revoke().await;
-                say(format_args!("the membrane {name} is revoked"));
+                say(format_args!("revoked the membrane {name}"));
             }
         }
         Ok(())
@@ -367,11 +367,11 @@ impl Daemon {
             String::new()
         } else {
             format!(
-                "; start the node anew for what changed in {}",
+                "; restart the node to apply the changes in {}",
                 later.join(", ")
             )
         };
-        say(format_args!("read {} again{rest}", path.display()));
+        say(format_args!("reloaded {}{rest}", path.display()));
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "{}: a probe looks at the line itself; give the plain address",
+                "{}: a probe tests the line itself; give the plain address",
                 args.address
             ),
         ));
@@ -97,7 +97,7 @@ async fn ask(stream: Stream, address: &Endpoint, rate: f64) -> Result<Findings, 
         }
         if asker.has_failed() {
             let message = if asker.has_heard() {
-                format!("{address}: the other end has stopped answering")
+                format!("{address}: the other end stopped answering")
             } else {
                 format!(
                     "{address}: nobody answers; run `cepa probe --answer` at the other end, or put a \
@@ -163,7 +163,7 @@ async fn answer_on(stream: Stream, label: &str) -> std::io::Result<()> {
         if answerer.askers() > told {
             told = answerer.askers();
             // Whoever is there may begin as often as bytes allow.
-            say_of(label, "a probe has begun");
+            say_of(label, "a probe started");
         }
     }
 }

@@ -106,15 +106,15 @@ fn advice(findings: &Findings) -> Vec<&'static str> {
         |fate, what: fn(u8) -> bool| meters.iter().any(|m| m.values(fate).into_iter().any(what));
     let mut lines = Vec::new();
     if any(Fate::Stripped, |_| true) {
-        lines.push("no link can run here: set both ends, and what is between them, to 8 bits and no parity");
+        lines.push("a link cannot run here; set both ends, and everything between them, to 8 bits and no parity");
     }
     let flow = |v: u8| matches!(v, 0x11 | 0x13);
     if any(Fate::Eaten, flow) {
-        lines.push("something obeys XON and XOFF: write flow=sw into the address, and the link escapes them");
+        lines.push("something reacts to XON and XOFF; add flow=sw to the address, and the link escapes them");
     }
     if any(Fate::Eaten, |v| !matches!(v, 0x11 | 0x13)) || any(Fate::Changed, |_| true) {
         lines.push(
-            "bytes are eaten or changed: is a login or a console on the line? It has to be raw",
+            "bytes are lost or changed; is a login or a console on the line? The line must be raw",
         );
     }
     lines

@@ -48,7 +48,7 @@ pub struct DamagedLine {
 pub enum EditError {
     /// A peer has that name.
     #[error(
-        "a peer is named {name} already, its id is {id}: choose another name, or, if it has a new key, use `cepa peer add --replace`"
+        "{name} is already the name of peer {id}: choose another name, or, if it has a new key, use `cepa peer add --replace`"
     )]
     NameTaken {
         /// The name.

@@ -241,7 +241,7 @@ pub enum EntryError {
     #[error("it is longer than 8192 bytes")]
     TooLong,
     /// The name was given before.
-    #[error("the name {name} stands in line {first} already")]
+    #[error("line {first} already has the name {name}")]
     SecondOfName {
         /// The name.
         name: String,

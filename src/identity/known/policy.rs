@@ -71,7 +71,7 @@ impl fmt::Display for Learned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Met { name, id, place } => {
-                write!(f, "{place} is peer {id} from now on, called {name}")
+                write!(f, "remembered {id} as {name} ({place})")
             }
             Self::Rotated {
                 name,
@@ -80,7 +80,7 @@ impl fmt::Display for Learned {
                 until,
             } => write!(
                 f,
-                "{name} has replaced its key: {from} is {to} from now on; the old one is good until {}",
+                "{name} has replaced its key {from}; the new one is {to}, and the old one is valid until {}",
                 super::entry::time_text(*until)
             ),
         }

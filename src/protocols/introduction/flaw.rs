@@ -45,7 +45,7 @@ pub enum Flaw {
     #[error("the introduction was made in the future: set the clock that is wrong")]
     NotYet,
     /// It was used as often as it may be.
-    #[error("the introduction was used as often as it may be: ask for another one")]
+    #[error("the introduction has been used up: ask for another one")]
     UsedUp,
     /// An issuer has taken it back.
     #[error("the introduction was revoked by {by}: ask who gave it to you")]

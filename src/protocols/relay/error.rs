@@ -11,7 +11,7 @@ use crate::wire::Status;
 #[non_exhaustive]
 pub enum RelayError {
     /// The peer is no relay, or does not serve us.
-    #[error("{relay} does not relay for us: {source}")]
+    #[error("{relay} does not relay for this machine: {source}")]
     NoRelay {
         /// Who was asked.
         relay: PeerId,
@@ -29,7 +29,9 @@ pub enum RelayError {
         reason: String,
     },
     /// What came makes no sense.
-    #[error("{relay} does not speak our relay protocol ({detail}): are both of the same version?")]
+    #[error(
+        "{relay} does not understand this relay protocol ({detail}): are both ends of the same version?"
+    )]
     Protocol {
         /// The relay.
         relay: PeerId,
@@ -37,7 +39,7 @@ pub enum RelayError {
         detail: String,
     },
     /// No answer in time.
-    #[error("the relay {relay} did not answer in time; try again, or another relay")]
+    #[error("relay {relay} did not answer in time; try again, or use another relay")]
     TimedOut {
         /// The relay.
         relay: PeerId,
@@ -58,25 +60,25 @@ pub enum RelayError {
 #[non_exhaustive]
 pub enum CircuitEnd {
     /// The other end's session with the relay was lost.
-    #[error("the relay {}… has lost the other end: dial again", relay.short())]
+    #[error("relay {}… lost the other end: dial again", relay.short())]
     Lost {
         /// The relay.
         relay: PeerId,
     },
     /// The relay shuts down, and ends all it carries.
-    #[error("the relay {}… is shutting down: dial again when it is back, or by another relay", relay.short())]
+    #[error("relay {}… is shutting down: dial again later, or through another relay", relay.short())]
     Going {
         /// The relay.
         relay: PeerId,
     },
     /// It had carried nothing for as long as the relay allows.
-    #[error("the relay {}… has ended a circuit that carried nothing for long: dial again when it is needed", relay.short())]
+    #[error("relay {}… ended an idle circuit: dial again when it is needed", relay.short())]
     Idle {
         /// The relay.
         relay: PeerId,
     },
     /// The relay has no room for more, and another peer had none.
-    #[error("the relay {}… is full, and has given the circuit to a peer that had none: try later, or another relay", relay.short())]
+    #[error("relay {}… is full, and gave the circuit to a peer that had none: try later, or use another relay", relay.short())]
     TakenBack {
         /// The relay.
         relay: PeerId,
@@ -86,16 +88,20 @@ pub enum CircuitEnd {
 fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     let short = relay.short();
     let what = match status {
-        Status::NotAllowed => "does not serve us; ask who runs it to allow our id".into(),
-        Status::Full => "has no room for more; try later, or another relay".into(),
-        Status::Quota => "gives us no more than we have; end something first".into(),
-        Status::NotRegistered => {
-            "knows nobody of that id; is the peer running, and registered there?".into()
+        Status::NotAllowed => {
+            "does not allow this machine; ask its owner to allow this peer id".into()
         }
-        Status::Refused => "passed it on, and the peer refused".into(),
-        Status::Unreachable => "passed it on, and the peer does not answer; try later".into(),
-        Status::Loop => "would lead back to where it came from; give another way".into(),
-        Status::Malformed | Status::Done => "did not understand us; is it of our version?".into(),
+        Status::Full => "is full; try later, or use another relay".into(),
+        Status::Quota => "allows this machine no more; close something first".into(),
+        Status::NotRegistered => {
+            "does not know that peer; is it running, and registered there?".into()
+        }
+        Status::Refused => "reached the peer, and the peer refused".into(),
+        Status::Unreachable => "got no answer from the peer; try later".into(),
+        Status::Loop => "would lead back to its own origin; give another address".into(),
+        Status::Malformed | Status::Done => {
+            "did not understand the request; are both ends of the same version?".into()
+        }
         Status::Other(number) => format!("refused with status {number}"),
     };
     let words = if reason.is_empty() {
@@ -103,7 +109,7 @@ fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     } else {
         format!(" ({reason})")
     };
-    format!("the relay {short}… {what}{words}")
+    format!("relay {short}… {what}{words}")
 }
 
 impl OnSession for RelayError {
@@ -168,13 +174,15 @@ impl From<RelayError> for RouteError {
 #[non_exhaustive]
 pub enum RegisterError {
     /// The relay was not reached.
-    #[error("cannot reach the relay: {0}")]
+    #[error("cannot reach the relay: {}", .0.reason())]
     Dial(#[from] DialError),
     /// The relay refused, or did not answer.
     #[error(transparent)]
     Relay(#[from] RelayError),
     /// It was [taken back](super::Relays::unregister) before the relay had answered.
-    #[error("not registered at {relay}: the registration was taken back here before it stood")]
+    #[error(
+        "not registered at {relay}: this end cancelled the registration before the relay answered"
+    )]
     TakenBack {
         /// The relay.
         relay: PeerId,
