@@ -246,7 +246,7 @@ fn a_service_and_a_command_that_do_not_fit_say_what_would() {
     let address = server.address();
     let words = ["connect", &address, "sh", "--trust", "any"];
     let mut desk = Desk::sit_down(&place, &words, (24, 80));
-    desk.until("`cepa console`");
+    desk.until("use cepa console");
     desk.type_in("exit 0\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
