@@ -474,7 +474,7 @@ fn other_services_can_be_had_on_a_console_too() {
     let server = serve(&place, &["echo=echo:", "cat=exec:cat", "demo=demo:"]);
     for service in ["echo", "cat"] {
         let mut desk = console(&place, &server, service);
-        desk.until("leaves");
+        desk.until("to leave)");
         desk.type_in("hello\r");
         desk.until("hello\r");
         desk.type_in("~.");
