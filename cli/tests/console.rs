@@ -246,7 +246,7 @@ fn a_service_and_a_command_that_do_not_fit_say_what_would() {
     let address = server.address();
     let words = ["connect", &address, "sh", "--trust", "any"];
     let mut desk = Desk::sit_down(&place, &words, (24, 80));
-    desk.until("`cepa console`");
+    desk.until("use cepa console");
     desk.type_in("exit 0\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
@@ -474,7 +474,7 @@ fn other_services_can_be_had_on_a_console_too() {
     let server = serve(&place, &["echo=echo:", "cat=exec:cat", "demo=demo:"]);
     for service in ["echo", "cat"] {
         let mut desk = console(&place, &server, service);
-        desk.until("leaves");
+        desk.until("to leave)");
         desk.type_in("hello\r");
         desk.until("hello\r");
         desk.type_in("~.");

@@ -490,7 +490,7 @@ a_minute = 7
                      sealed = true\nmembrane = \"m\""
                 ),
                 5,
-                "no membrane",
+                "cannot pass a membrane",
             ),
             (&format!("{up}[carrier]\nallow = [\"x\"]"), 5, "52"),
         ] {
