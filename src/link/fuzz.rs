@@ -45,7 +45,7 @@ fn decoder(data: &[u8], cut: usize) {
             found.extend(raw);
         }
         assert!(piece.is_empty(), "input was left");
-        if cut % 3 == 0 {
+        if cut.is_multiple_of(3) {
             // The line pauses.
             let told = decoder.tell();
             found.extend(vec![FLAG; decoder.flags_before()]);
