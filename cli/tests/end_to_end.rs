@@ -240,7 +240,7 @@ fn a_command_that_is_killed_is_no_clean_end() {
     );
     let output = place.run(&["connect", &server.address(), "die", "--trust", "any"]);
     assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
-    server.wait_for("signal: 9");
+    server.wait_for("signal 9");
 }
 
 #[test]

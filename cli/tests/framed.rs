@@ -271,7 +271,7 @@ fn what_cannot_be_listened_on_or_joined_again_is_refused() {
     let place = Place::new();
     for (words, why) in [
         (["exec:cat", "exec:cat"], "use tcp: or unix:"),
-        (["tls+tcp:127.0.0.1:0", "exec:cat"], "no layers"),
+        (["tls+tcp:127.0.0.1:0", "exec:cat"], "without layers"),
         (["tcp:127.0.0.1:0", "stdio:"], "opened only once"),
         (["unix:/x,framed=maybe", "exec:cat"], "framed=yes|no"),
     ] {

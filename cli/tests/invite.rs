@@ -124,7 +124,7 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
     // The code is of no use any more.
     let line = failed(&eve.run(&["join", &code]), 5);
     assert!(
-        line.contains("used up") && line.contains("cepa invite"),
+        line.contains("code was used") && line.contains("cepa invite"),
         "{line}"
     );
     assert_eq!(known(&eve), "");

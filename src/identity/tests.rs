@@ -735,7 +735,7 @@ fn pinned_trusts_its_list_alone() {
             presented: a.peer_id()
         }
     );
-    assert!(one_line(&refusal).contains(&format!("it is {}", a.peer_id())));
+    assert!(one_line(&refusal).contains(&format!("unknown peer {}", a.peer_id())));
     // Which option that is depends on the command: it is the tool's to say.
     assert!(!one_line(&refusal).contains("--"));
 }
@@ -791,7 +791,7 @@ fn refusals_are_one_bounded_line() {
     assert!(
         refusals[2]
             .to_string()
-            .contains("ran out on 2001-09-09 01:46:40 UTC")
+            .contains("expired on 2001-09-09 01:46:40 UTC")
     );
 }
 

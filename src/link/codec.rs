@@ -343,7 +343,13 @@ mod tests {
     #[test]
     fn a_frame_that_stands_still_in_its_middle_is_one() {
         let (mut decoder, mut wire) = (Decoder::default(), Vec::new());
-        encode(b"body", &FrameCheck::opening(), Escapes::Least, true, &mut wire);
+        encode(
+            b"body",
+            &FrameCheck::opening(),
+            Escapes::Least,
+            true,
+            &mut wire,
+        );
         let (mut first, rest) = wire.split_at(4);
         assert_eq!(decoder.next(&mut first), None);
         assert!(decoder.is_amid());

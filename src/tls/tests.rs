@@ -305,7 +305,7 @@ fn expired_certificates_are_refused_on_both_sides_unless_the_key_itself_is_trust
                 "{error}"
             );
             assert!(
-                one_line(&error).contains("ran out on 2020-01-01 00:00:00 UTC"),
+                one_line(&error).contains("expired on 2020-01-01 00:00:00 UTC"),
                 "{error}"
             );
             // In the client's role the holder may have finished before it heard.
@@ -1041,11 +1041,15 @@ fn a_configuration_does_not_show_its_key() {
 fn every_alert_has_a_meaning_on_one_line() {
     for alert in 0..=255 {
         let text = one_line(&TlsError::from_alert(alert));
-        assert!(text.contains(&format!("alert {alert} (")), "{text}");
+        assert!(
+            text.contains(&format!("alert {alert} ("))
+                || text.contains(&format!("(alert {alert}, ")),
+            "{text}"
+        );
     }
     let name = |alert| one_line(&TlsError::from_alert(alert));
-    assert!(name(48).contains("(unknown_ca)"));
-    assert!(name(49).contains("(access_denied)"));
+    assert!(name(48).contains("unknown_ca)"));
+    assert!(name(49).contains("access_denied)"));
     assert!(name(120).contains("(no_application_protocol)"));
     assert!(name(112).contains("(unrecognized_name)"));
     assert!(name(200).contains("(not assigned)"));

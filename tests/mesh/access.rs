@@ -167,7 +167,7 @@ async fn an_address_runs_no_command() {
         );
         let line = error.to_string();
         assert!(
-            line.contains("exec:") && line.contains("no network"),
+            line.contains("exec:") && line.contains("not a network address"),
             "{line}"
         );
         let relay = address(&format!("cepa://{peer}@{hint}"));

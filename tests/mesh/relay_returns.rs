@@ -219,7 +219,7 @@ async fn a_registration_is_not_renewed_for_who_is_not_allowed_any_more() {
     let mut events = hidden.events();
     relay.set_access(Access::peers([other.id()]));
     let reason = until(&mut events, unregistered).await;
-    assert!(reason.contains("does not serve us"), "{reason}");
+    assert!(reason.contains("does not allow this machine"), "{reason}");
     eventually(|| relay.registered() == [(other.id(), 1)]).await;
     let opened = other.open(&through(hidden.id(), &at, "echo")).await;
     let said = opened.unwrap_err().to_string();

@@ -69,7 +69,10 @@ async fn a_registration_that_is_taken_back_is_told_as_such() {
     let (error, ()) = soon(async { tokio::join!(registering, take_back) }).await;
     let error = error.unwrap_err();
     assert!(!is_shut_down(&error), "{error}");
-    assert!(error.to_string().contains("taken back"), "{error}");
+    assert!(
+        error.to_string().contains("cancelled the registration"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
