@@ -128,7 +128,7 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     server.finish();
     forward.wait_for("the peer is shutting down: try again later; reconnecting");
     let _server = serve(&place, &at, 3);
-    forward.wait_for("connected again");
+    forward.wait_for("reconnected");
     assert_eq!(connect(local).1, "server 3");
     forward.signal("TERM");
     assert_eq!(forward.finish().0, Some(0));

@@ -72,7 +72,7 @@ fn the_status_and_the_standard_error_of_a_command_arrive() {
         ("short", 3, 1000, ""),
         ("late", 4, 4, "why\n"),
         ("verify", 1, 0, "verify failed\n"),
-        ("killed", 137, 4, "the command was ended by signal 9\n"),
+        ("killed", 137, 4, "the command was killed by signal 9\n"),
         ("fine", 0, 5, "told\n"),
         ("left", 6, 4, ""),
         ("tcp", 0, 5, ""),
