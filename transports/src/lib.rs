@@ -58,6 +58,7 @@ mod unix;
 #[cfg(feature = "serial")]
 mod uucp;
 mod watch;
+mod watched;
 
 pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};

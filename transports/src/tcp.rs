@@ -2,9 +2,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -21,10 +19,10 @@ use crate::endpoint::{Endpoint, TcpSettings};
 use crate::error::{
     Action, TransportError, TransportErrorKind as Kind, describe, kind_of, transient,
 };
-use crate::hang_up::HangUp;
 use crate::proxy;
 use crate::remote::Remote;
-use crate::stream::{Stream, Wire};
+use crate::stream::Stream;
+use crate::watched::{self, Watched};
 
 /// How long a dial may take in all, name lookup included. The kernel alone would wait two minutes for
 /// an address that does not answer; 10 s cover three lost SYNs.
@@ -178,7 +176,7 @@ impl From<TcpStream> for Stream {
         match stream.peer_addr() {
             Ok(address) => wrap(stream, address, address, &TcpSettings::default()),
             // It is broken already, which the first read or write tells.
-            Err(_) => Self::from_wire(Connection::new(stream, &TcpSettings::default()), "tcp"),
+            Err(_) => Self::from_wire(connection(stream, &TcpSettings::default()), "tcp"),
         }
     }
 }
@@ -190,8 +188,7 @@ fn wrap(stream: TcpStream, at: SocketAddr, from: SocketAddr, settings: &TcpSetti
     } else {
         format!("tcp {from} by {at}")
     };
-    let connection = Connection::new(stream, settings);
-    Stream::from_wire(connection, label).with_remote(Remote::Tcp(from))
+    Stream::from_wire(connection(stream, settings), label).with_remote(Remote::Tcp(from))
 }
 
 /// Unanswered questions after which a connection is over.
@@ -201,103 +198,55 @@ const PROBES: u32 = 4;
 /// system answers for it for about a minute more (`tcp_fin_timeout`).
 const HALF_CLOSED: u16 = 10;
 
-/// A connection, and what is watched of it.
-struct Connection {
-    stream: TcpStream,
-    keepalive: Option<u16>,
-    /// It was not read for a moment, and is asked after `HALF_CLOSED` seconds since.
-    asks_early: bool,
-    hang_up: HangUp,
+/// A connection with its options; all of them fail only on one that is broken already, which the first read or write will tell
+/// better.
+fn connection(stream: TcpStream, settings: &TcpSettings) -> Watched<TcpStream, Asking> {
+    // Without it the last segment of every message waits for an acknowledgement (Nagle).
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    if let Some(seconds) = settings.user_timeout {
+        let _ = sockopt::set_tcp_user_timeout(&stream, seconds.saturating_mul(1000));
+    }
+    let asking = Asking {
+        keepalive: settings.keepalive,
+        early: false,
+    };
+    asking.after(&stream, u16::MAX);
+    Watched::new(stream, asking)
 }
 
-impl Connection {
-    /// All of the options fail only on a connection that is broken already, which the first read or write will tell better.
-    fn new(stream: TcpStream, settings: &TcpSettings) -> Self {
-        // Without it the last segment of every message waits for an acknowledgement (Nagle).
-        let _ = stream.set_nodelay(true);
-        #[cfg(target_os = "linux")]
-        if let Some(seconds) = settings.user_timeout {
-            let _ = sockopt::set_tcp_user_timeout(&stream, seconds.saturating_mul(1000));
-        }
-        let mut made = Self {
-            stream,
-            keepalive: settings.keepalive,
-            asks_early: false,
-            hang_up: HangUp::default(),
-        };
-        made.ask_after(u16::MAX);
-        made
-    }
+/// How the other end of a connection is asked whether it is there.
+struct Asking {
+    keepalive: Option<u16>,
+    /// It was not read for a moment, and is asked after `HALF_CLOSED` seconds since.
+    early: bool,
+}
 
-    /// Has the other end asked after so many seconds of silence, or earlier where the settings say so.
-    fn ask_after(&mut self, most: u16) {
+impl Asking {
+    /// After so many seconds of silence, or earlier where the settings say so.
+    fn after(&self, stream: &TcpStream, most: u16) {
         let Some(seconds) = self.keepalive else {
             return;
         };
         let seconds = u64::from(seconds.min(most));
         let between = Duration::from_secs((seconds / u64::from(PROBES)).max(1));
-        let _ = sockopt::set_tcp_keepidle(&self.stream, Duration::from_secs(seconds));
-        let _ = sockopt::set_tcp_keepintvl(&self.stream, between);
-        let _ = sockopt::set_tcp_keepcnt(&self.stream, PROBES);
-        let _ = sockopt::set_socket_keepalive(&self.stream, true);
+        let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(seconds));
+        let _ = sockopt::set_tcp_keepintvl(stream, between);
+        let _ = sockopt::set_tcp_keepcnt(stream, PROBES);
+        let _ = sockopt::set_socket_keepalive(stream, true);
     }
 }
 
-impl Wire for Connection {
-    fn cut_when_dropped(&mut self, yes: bool) {
+impl watched::Kind<TcpStream> for Asking {
+    fn cut_when_dropped(&mut self, stream: &TcpStream, yes: bool) {
         // Fails only on a socket that is broken already.
-        let _ = sockopt::set_socket_linger(&self.stream, yes.then_some(Duration::ZERO));
+        let _ = sockopt::set_socket_linger(stream, yes.then_some(Duration::ZERO));
     }
 
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        if reading {
-            self.hang_up.rest();
-            return Poll::Pending;
+    fn unread(&mut self, stream: &TcpStream) {
+        if !std::mem::replace(&mut self.early, true) {
+            self.after(stream, HALF_CLOSED);
         }
-        if !std::mem::replace(&mut self.asks_early, true) {
-            self.ask_after(HALF_CLOSED);
-        }
-        self.hang_up.poll(cx, &self.stream)
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -587,6 +536,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_costs_one_descriptor_more_only_while_it_is_not_read() {
         use std::os::fd::AsRawFd as _;
+
+        use crate::stream::Wire as _;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialled = TcpStream::connect(listener.local_addr().unwrap());
         let (stream, _peer) = (dialled.await.unwrap(), listener.accept().await.unwrap());
@@ -599,7 +550,7 @@ mod tests {
                 .filter(|name| link(name.to_str().unwrap()).as_ref() == Some(&it))
                 .count()
         };
-        let mut connection = Connection::new(stream, &TcpSettings::default());
+        let mut connection = connection(stream, &TcpSettings::default());
         for _ in 0..2 {
             for (reading, cost) in [(true, 1), (false, 2), (true, 1)] {
                 let left = std::future::poll_fn(|cx| {

@@ -8,26 +8,23 @@
 //! What stands in the place is replaced only if it is a socket that nobody answers at (a server
 //! that was killed). A live socket, a regular file or anything else is never touched. On drop the
 //! socket is removed if it is still ours.
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use crate::endpoint::{Endpoint, UnixSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind, describe, transient};
-use crate::hang_up::HangUp;
 use crate::remote::Remote;
-use crate::stream::{Stream, Wire};
+use crate::stream::Stream;
+use crate::watched::{self, Watched};
 
 /// A local connection is made at once or not at all; the bound is for odd file systems.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,68 +99,9 @@ impl From<UnixStream> for Stream {
 
 fn wrap(stream: UnixStream, path: &Path, framed: bool) -> Stream {
     let label = format!("unix {}", path.display());
-    let connection = Connection {
-        stream,
-        hang_up: HangUp::default(),
-    };
+    let connection = Watched::new(stream, watched::Plain);
     let stream = Stream::from_wire(connection, label).with_remote(Remote::Unix(path.to_owned()));
     if framed { stream.framed() } else { stream }
-}
-
-/// A connection, and the watch over its other end.
-struct Connection {
-    stream: UnixStream,
-    hang_up: HangUp,
-}
-
-impl Wire for Connection {
-    fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
-        if reading {
-            self.hang_up.rest();
-            return Poll::Pending;
-        }
-        self.hang_up.poll(cx, &self.stream)
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }
 
 /// The listening socket, and the file that it owns.
