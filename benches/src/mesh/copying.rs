@@ -4,9 +4,9 @@ use cepa::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::crowd::{Crowd, Node, SINK, circuit, diallers};
+use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::{FORWARD, Running};
-use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::{median, number};
 
@@ -33,8 +33,8 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         copying.push((over - between) / number(usize::try_from(options.mib)?) * 1024.0);
         ratios.push((over - between) / (between - begun));
     }
-    told("forwarding-cpu", median(&forwarding), "s/GiB")?;
-    told("copying-cpu", median(&copying), "s/GiB")?;
+    figure("forwarding-cpu", median(&forwarding), "s/GiB")?;
+    figure("copying-cpu", median(&copying), "s/GiB")?;
     at_most("copying-to-forwarding", median(&ratios), "times", 1.3)
 }
 

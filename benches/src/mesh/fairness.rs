@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, SINK, circuit, diallers, nodes};
+use super::figure::{at_least, figure};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_least, told};
 use crate::Outcome;
 use crate::measure::number;
 
@@ -49,7 +49,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
                 let opened = send(&mut sending, &greedy.1, ids[i % ids.len()]).await;
                 refused += usize::from(opened.is_err());
             }
-            told("greedy-circuits-refused", number(refused), "circuits")?;
+            figure("greedy-circuits-refused", number(refused), "circuits")?;
         }
         tokio::time::sleep(WARM).await;
         let rates = rates(&crowd, watched).await;
@@ -64,8 +64,8 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         shares.push((least, of(&greedy.0)));
     }
     if let [(alone, _), (beside, greedy)] = shares[..] {
-        told("others-alone", alone, "of their quota")?;
-        told("greedy-gets", greedy, "of its quota")?;
+        figure("others-alone", alone, "of their quota")?;
+        figure("greedy-gets", greedy, "of its quota")?;
         at_least("others-beside-greedy", beside, "of their quota", 0.95)?;
     }
     Ok(())

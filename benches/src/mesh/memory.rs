@@ -8,9 +8,9 @@ use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
 use super::crowd::{Crowd, ECHO_ONCE, Node, STUFF, circuit, diallers, nodes};
+use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::{allow_descriptors, number, quantile};
 
@@ -41,7 +41,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     let more = options.nodes.saturating_sub(BEFORE);
     all.extend(first_of(nodes(&relay, &crowd, more).await?));
     let idle = relay.memory().await?;
-    told("registered-nodes", number(all.len()), "nodes")?;
+    figure("registered-nodes", number(all.len()), "nodes")?;
     at_most("node-memory", kib(before, idle, more), "KiB", 64.0)?;
 
     let dialling = diallers(&relay, options.circuits.div_ceil(CIRCUITS_EACH)).await?;
@@ -55,7 +55,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         .try_collect()
         .await?;
     let idle = relay.memory().await?;
-    told("circuits", number(circuits.len()), "circuits")?;
+    figure("circuits", number(circuits.len()), "circuits")?;
     at_most(
         "circuit-memory-idle",
         kib(before, idle, circuits.len()),
@@ -114,7 +114,7 @@ async fn registrations(
         again.push(all[i % count].again().await?.as_secs_f64() * 1000.0);
         tokio::time::sleep(PAUSE).await;
     }
-    told("registration-p50", quantile(&again, 0.5), "ms")?;
+    figure("registration-p50", quantile(&again, 0.5), "ms")?;
     at_most("registration-p99", quantile(&again, 0.99), "ms", 10.0)?;
     let mut new = Vec::with_capacity(samples);
     for _ in 0..samples {
@@ -123,7 +123,7 @@ async fn registrations(
         node.session.close().await;
         tokio::time::sleep(PAUSE).await;
     }
-    told("arrival-p50", quantile(&new, 0.5), "ms")?;
+    figure("arrival-p50", quantile(&new, 0.5), "ms")?;
     at_most("arrival-p99", quantile(&new, 0.99), "ms", 10.0)
 }
 

@@ -7,9 +7,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, LEAVE, Node, STUFF, circuit, identity};
+use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_most, told};
 use crate::Outcome;
 use crate::measure::number;
 
@@ -44,7 +44,7 @@ async fn requests(options: &Options) -> Outcome<()> {
     for _ in 0..TRIES {
         sessions.extend(Session::dial(&at, &config).await.ok());
     }
-    told("one-peer-sessions", number(sessions.len()), "sessions")?;
+    figure("one-peer-sessions", number(sessions.len()), "sessions")?;
     let mut opening = JoinSet::new();
     for session in &sessions {
         for _ in 0..REQUESTS {
@@ -60,7 +60,7 @@ async fn requests(options: &Options) -> Outcome<()> {
     })
     .await;
     let after = relay.memory().await?;
-    told("one-peer-requests", number(held.len()), "requests")?;
+    figure("one-peer-requests", number(held.len()), "requests")?;
     at_most("one-peer-requests-memory", mib(before, after), "MiB", 64.0)
 }
 
@@ -80,7 +80,7 @@ async fn full(options: &Options) -> Outcome<()> {
             });
         }
     }
-    told("one-peer-circuits", number(stuffing.len()), "circuits")?;
+    figure("one-peer-circuits", number(stuffing.len()), "circuits")?;
     tokio::time::sleep(AT_MOST).await;
     let after = relay.memory().await?;
     at_most("one-peer-circuits-memory", mib(before, after), "MiB", 8.0)
@@ -102,7 +102,7 @@ async fn ended(options: &Options) -> Outcome<()> {
         stream.shutdown().await?;
         held.push(stream);
     }
-    told("one-peer-ended-circuits", number(held.len()), "circuits")?;
+    figure("one-peer-ended-circuits", number(held.len()), "circuits")?;
     let after = relay.memory().await?;
     at_most("one-peer-ended-memory", mib(before, after), "MiB", 8.0)
 }

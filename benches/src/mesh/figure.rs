@@ -18,7 +18,7 @@ struct Measured {
 }
 
 /// A figure without a goal.
-pub(super) fn told(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
+pub(super) fn figure(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
     print(name, value, unit, None)
 }
 
