@@ -252,14 +252,7 @@ impl TlsError {
 
     /// Whether it is that the peer went no further, and did not say what it minds.
     pub(crate) fn is_given_up(&self) -> bool {
-        match self.root() {
-            Self::GivenUp => true,
-            Self::RefusedByPeer { alert } => matches!(
-                AlertDescription::from(*alert),
-                AlertDescription::UserCanceled | AlertDescription::CloseNotify
-            ),
-            _ => false,
-        }
+        matches!(self.root(), Self::GivenUp)
     }
 
     /// What came first is not a TLS record.
@@ -307,8 +300,6 @@ impl TlsError {
                     | AlertDescription::DecodeError
                     | AlertDescription::DecryptError
                     | AlertDescription::InternalError
-                    | AlertDescription::UserCanceled
-                    | AlertDescription::CloseNotify
             ),
             _ => false,
         }
