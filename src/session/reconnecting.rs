@@ -135,7 +135,12 @@ impl Reconnecting {
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
         let (tell, status) = watch::channel(ReconnectStatus::Up(session.clone()));
-        let task = tokio::spawn(keep(session, backoff, connect, Tell(tell.clone())));
+        let task = tokio::spawn(keep(
+            session,
+            backoff,
+            connect,
+            TerminatesOnDrop(tell.clone()),
+        ));
         let shared = Shared {
             tell,
             task: task.abort_handle(),
@@ -229,9 +234,9 @@ impl fmt::Debug for Reconnecting {
 const MOMENT: Duration = Duration::from_millis(500);
 
 /// Tells that it is over when the task ends before it has said so.
-struct Tell(watch::Sender<ReconnectStatus>);
+struct TerminatesOnDrop(watch::Sender<ReconnectStatus>);
 
-impl Drop for Tell {
+impl Drop for TerminatesOnDrop {
     fn drop(&mut self) {
         let gone = ReconnectStatus::Terminated(Terminated::Gone);
         self.0.send_if_modified(|now| step(now, gone).is_some());
@@ -244,7 +249,7 @@ async fn keep<F, A>(
     mut backoff: Backoff,
     mut connect: F,
     // Made before the task: one that its runtime drops before it is polled is gone, too.
-    tell: Tell,
+    tell: TerminatesOnDrop,
 ) where
     F: FnMut() -> A,
     A: Future<Output = Result<Session, ConnectError>>,
