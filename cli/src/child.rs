@@ -13,9 +13,10 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::columns::count;
 use crate::exit::say;
 use crate::log::say_of;
-use crate::stderr::{self, lines};
+use crate::stderr;
 
 /// Takes lines of standard error. The next one waits for what it gives.
 pub(crate) type Lines = Box<dyn Fn(&str) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
@@ -165,7 +166,7 @@ async fn follow(mut child: Child, show: Lines) -> End {
             let dropped = stderr.lost() - lost;
             if dropped > 0 {
                 lost += dropped;
-                show(&format!("({} dropped)", lines(dropped)));
+                show(&format!("({} dropped)", count(dropped, "line")));
             }
             if let Some(room) = show(&line) {
                 room.await;

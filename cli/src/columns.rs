@@ -1,4 +1,4 @@
-//! Text for people in lines of at most 80 columns, which every terminal has.
+//! Text for people: lines of at most 80 columns, which every terminal has, and how many there are of something.
 
 use std::fmt::Write as _;
 
@@ -26,6 +26,14 @@ pub(crate) fn beside(head: &str, text: &str) -> String {
         column += width;
     }
     out
+}
+
+/// So many of something, in words.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
 }
 
 #[cfg(test)]

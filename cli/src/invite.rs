@@ -17,6 +17,7 @@ use cepa::session::Session;
 use cepa::transports::Endpoint;
 
 use crate::args::{Invite, Join};
+use crate::columns::count;
 use crate::connection;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
@@ -72,9 +73,8 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
     };
     exit::hand_over(&format!("{picture}{}\n", *code))?;
     say(format_args!(
-        "listening on {listening} for {} minute{}; on the other machine, run: cepa join CODE",
-        args.minutes,
-        if args.minutes == 1 { "" } else { "s" }
+        "listening on {listening} for {}; on the other machine, run: cepa join CODE",
+        count(args.minutes.into(), "minute")
     ));
     stack::warn_if_only_to_listen(address, "--at ");
     let joining = pairing::invite(&node, OpenInvitation::new(invitation), folder::now)

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use cepa::gate::Source;
 
+use crate::columns::count;
 use crate::exit::say;
 
 /// Lines about one peer in any second.
@@ -222,8 +223,7 @@ async fn tell_repeats() {
 }
 
 fn again(kind: &str, more: u64) -> String {
-    let times = if more == 1 { "time" } else { "times" };
-    format!("{kind} (and {more} more {times})")
+    format!("{kind} (and {})", count(more, "more time"))
 }
 
 /// The one of this process, and whether somebody waits for its next [`Bound::due`].
@@ -279,19 +279,17 @@ async fn tell_later() {
 }
 
 fn held_back(peer: &str, more: u64) -> String {
-    let lines = if more == 1 { "line" } else { "lines" };
+    let more = count(more, "more line");
     match peer.strip_prefix(SESSIONS) {
-        Some(peer) => format!("{peer}: … and {more} more {lines} about its sessions"),
-        None => format!("{peer}: … and {more} more {lines} about it"),
+        Some(peer) => format!("{peer}: … and {more} about its sessions"),
+        None => format!("{peer}: … and {more} about it"),
     }
 }
 
 /// That events came faster than they could be written.
 pub(crate) fn not_logged(events: u64) -> String {
-    let (events, were) = match events {
-        1 => ("1 event".to_owned(), "was"),
-        more => (format!("{more} events"), "were"),
-    };
+    let were = if events == 1 { "was" } else { "were" };
+    let events = count(events, "event");
     format!("{events} {were} not logged: more came at once than could be")
 }
 

@@ -27,6 +27,7 @@ use futures::future::join_all;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::columns::count;
 use crate::exit::{self, Code, Failure, say};
 use crate::signal::Signals;
 use crate::{folder, stack};
@@ -378,9 +379,9 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
         () = &mut ending => return,
         () = tokio::time::sleep(QUIET) => {}
     }
-    let sessions = if open == 1 { "session" } else { "sessions" };
     say(format_args!(
-        "waiting for {open} {sessions} to end, {} s at most; press ^C again to end it at once",
+        "waiting for {} to end, {} s at most; press ^C again to end it at once",
+        count(open as u64, "session"),
         GOODBYE.as_secs()
     ));
     tokio::select! {

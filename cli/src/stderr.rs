@@ -17,6 +17,8 @@ use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::columns::count;
+
 /// Memory of the lines that wait, of at most 16 KiB each.
 const MOST: usize = 512 * 1024;
 /// Up to here there is room for as much as comes at once.
@@ -159,14 +161,6 @@ pub(crate) fn flush(within: Duration) {
     }
 }
 
-/// So many lines, in words.
-pub(crate) fn lines(n: u64) -> String {
-    match n {
-        1 => "1 line".to_owned(),
-        n => format!("{n} lines"),
-    }
-}
-
 fn run(queue: &Queue) {
     let mut stderr = io::stderr();
     let mut put = |text: Vec<u8>| {
@@ -206,7 +200,7 @@ fn run(queue: &Queue) {
             let were = if dropped == 1 { "was" } else { "were" };
             let line = format!(
                 "({} {were} dropped: nobody read standard error for a while)\n",
-                lines(dropped)
+                count(dropped, "line")
             );
             put(line.into_bytes());
         }

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::wire::{self, Decoder, Message};
+use crate::columns::count;
 use crate::splice::Leaves;
-use crate::stderr;
 
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
@@ -133,7 +133,7 @@ impl Outbox {
         }
         let dropped = std::mem::take(&mut waiting.dropped);
         if dropped > 0 {
-            let lines = stderr::lines(dropped);
+            let lines = count(dropped, "line");
             let line = format!("({lines} of standard error dropped: the peer does not read it)");
             let last = messages
                 .iter()
