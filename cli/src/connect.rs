@@ -139,7 +139,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
 async fn open(connection: &Connected, args: &args::Connect, service: &str) -> Result<Far, Failure> {
     let far = Far::open(connection, service, !args.no_status).await?;
     if args.trust.trust.is_some() {
-        // Closing once it has answered: an error would be all there is to say.
+        // Printed once it has answered: an error would be all there is to say.
         say(format_args!(
             "peer {} (not verified)",
             connection.session.peer().id()

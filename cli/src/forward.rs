@@ -47,9 +47,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How much of a client is read before its service is open.
 const AHEAD: usize = 1024;
 
-/// How long a session that takes nothing more may take to be over, before it is one that goes on for what is open in it.
-const MOMENT: Duration = Duration::from_millis(500);
-
 /// How long sessions may take to end in order behind the last.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -156,13 +153,7 @@ async fn over(connection: &Connected, again: bool) -> Option<SessionEnd> {
         return Some(connection.session.closed().await);
     }
     connection.session.spent().await;
-    // Most are over a moment later, and say why.
-    if let Ok(end) = timeout(MOMENT, connection.session.closed()).await {
-        return Some(end);
-    }
-    // Then it ends behind its last connection, whoever began. Asked for, that is not taken back.
-    let _ = timeout(MOMENT, connection.session.go_away()).await;
-    None
+    connection.session.retire().await
 }
 
 /// The session that connections go over; none while it is being made again.

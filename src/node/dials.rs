@@ -1,6 +1,6 @@
 //! Dials that are under way, and who waits for which.
 //!
-//! However many want a session with a peer, there is one dial: a dial. Who comes while it is under way adds the hints that
+//! However many want a session with a peer, there is one dial. Who comes while it is under way adds the hints that
 //! it knows and waits for the same outcome, good or bad. The dial is a task of its own, which ends when nobody waits for it
 //! any more. A dial may need another one: the way to a peer leads through a relay, which has to be dialled first.
 //!

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
 use super::runtime::in_runtime;
-use super::{ConnectError, Session};
+use super::{ConnectError, Session, SessionEnd};
 use crate::stack::StackConfig;
 
 /// How things stand with a [`Reconnecting`] session.
@@ -233,6 +233,23 @@ impl fmt::Debug for Reconnecting {
 /// substream.
 const MOMENT: Duration = Duration::from_millis(500);
 
+impl Session {
+    /// Gives up a session that is [spent](Self::spent): how it ended, as most do a moment later, or `None` where what is open in it
+    /// goes on. Then it ends behind the last substream, for which the peer is asked: it need not keep it for this end.
+    /// Waits for half a second at most.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it is ready changes nothing.
+    pub async fn retire(&self) -> Option<SessionEnd> {
+        if let Ok(end) = timeout(MOMENT, self.closed()).await {
+            return Some(end);
+        }
+        // Polled once it has been asked for.
+        let _ = self.go_away().now_or_never();
+        None
+    }
+}
+
 /// Tells that it is over when the task ends before it has said so.
 struct TerminatesOnDrop(watch::Sender<ReconnectStatus>);
 
@@ -260,15 +277,10 @@ async fn keep<F, A>(
         let since = Instant::now();
         session.spent().await;
         backoff.reset_after(since.elapsed());
-        // Most that take nothing more are over a moment later, and say why.
-        if let Ok(end) = timeout(MOMENT, session.closed()).await {
-            down(&end);
-        } else {
-            down(&"the session takes no more substreams");
-            // What is open in it goes on, and it ends behind the last: the peer need not keep it for us. Polled once it has
-            // been asked for.
-            let _ = session.go_away().now_or_never();
-        }
+        match session.retire().await {
+            Some(end) => down(&end),
+            None => down(&"the session takes no more substreams"),
+        };
         let again = backoff.again(&mut connect, |error: &ConnectError| {
             let passes = error.is_transient();
             if passes {
