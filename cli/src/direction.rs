@@ -132,6 +132,10 @@ impl Direction {
         }
     }
 
+    pub(crate) fn has_left(&self) -> bool {
+        matches!(self.state, State::Left(_))
+    }
+
     /// Takes out why the writer left.
     pub(crate) fn left(&mut self) -> Option<io::Error> {
         match std::mem::replace(&mut self.state, State::Done) {

@@ -41,6 +41,9 @@ const LEAVING: Duration = Duration::from_secs(30);
 /// A near stream that takes no more may have something to give, if no more than so long passes without.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Whoever leaves two pipes closes them one after the other; with the first one gone, the second may end for so long.
+const CLOSING: Duration = Duration::from_millis(100);
+
 /// Lets a service come to its end that has had all of its client's bytes and their end, whatever it says. False: it takes longer.
 pub(crate) async fn linger(far: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut nothing = tokio::io::sink();
@@ -109,6 +112,8 @@ pub(crate) struct Join<'a, N, F> {
     patience: Option<Duration>,
     /// The near stream takes no more, and has given nothing since then; and how much it had given.
     quiet: Option<(u64, Pin<Box<Sleep>>)>,
+    /// A write failed, since the near stream takes no more.
+    closing: Option<Pin<Box<Sleep>>>,
     /// One way is done since then, and how much the other had carried.
     waiting: Option<(u64, Pin<Box<Sleep>>)>,
 }
@@ -135,6 +140,7 @@ where
             far_gone: Gone::default(),
             patience: None,
             quiet: None,
+            closing: None,
             waiting: None,
         }
     }
@@ -349,15 +355,12 @@ where
         }
         if self.end_with_near {
             // What it wrote before it left is passed on first, and what may still be coming: of two pipes one may be closed.
-            let left = if self.near_gone.why.is_none() {
-                self.inward.left()
-            } else if self.outward.is_done() || self.is_quiet(cx) {
-                self.near_gone.why.take()
-            } else {
-                None
-            };
-            if let Some(e) = left {
-                return Poll::Ready(Step::Over(Ended::NearLeft(e)));
+            let is_gone = self.near_gone.why.is_some() || self.inward.has_left();
+            if is_gone && (self.outward.is_done() || self.is_quiet(cx)) {
+                let why = self.near_gone.why.take();
+                if let Some(e) = why.or_else(|| self.inward.left()) {
+                    return Poll::Ready(Step::Over(Ended::NearLeft(e)));
+                }
             }
         }
         let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
@@ -403,14 +406,17 @@ where
         }
     }
 
-    /// Whether nothing has come from the near stream for a while.
+    /// Whether nothing more is waited for of a near stream that is gone.
     fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        // A service that had more to say to a reader that left is not waited for.
+        if self.inward.has_left() && (self.end_with_reader || self.near_gone.why.is_none()) {
+            let closing = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSING)));
+            return closing.as_mut().poll(cx).is_ready();
+        }
         let carried = self.outward.carried;
         let fresh = || (carried, Box::pin(sleep(QUIET)));
         let (before, timer) = self.quiet.get_or_insert_with(fresh);
-        // A service that had more to say to a reader that left is not waited for.
-        let for_nobody = self.end_with_reader && matches!(self.inward.state, State::Left(_));
-        if !for_nobody && (*before != carried || !self.outward.is_idle()) {
+        if (*before != carried || !self.outward.is_idle()) {
             *before = carried;
             timer.set(sleep(QUIET));
         }
@@ -642,6 +648,56 @@ mod tests {
         let ended = to_a_reader_that_left(HasLeft::ENDLESS, &mut far).await;
         assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
         assert!(start.elapsed() <= QUIET * 2, "{:?}", start.elapsed());
+    }
+
+    /// The two pipes of a process that is gone: its output cannot be written to, and its input ends a moment later.
+    struct TwoPipes(Pin<Box<Sleep>>);
+
+    impl AsyncRead for TwoPipes {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0.as_mut().poll(cx).map(Ok)
+        }
+    }
+
+    impl AsyncWrite for TwoPipes {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::Error::from_raw_os_error(32)))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Leaves for TwoPipes {
+        fn poll_left(&mut self, _: &mut Context<'_>, _: bool) -> Poll<io::Error> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_of_input_right_behind_the_end_of_its_reader_is_one() {
+        for (after, passed) in [(CLOSING / 2, true), (CLOSING * 2, false)] {
+            let (mut far, mut peer) = duplex(64);
+            peer.write_all(b"more").await.unwrap();
+            let mut near = TwoPipes(Box::pin(sleep(after)));
+            let mut join = Join::new(&mut near, &mut far)
+                .end_with_near()
+                .end_with_reader();
+            let ended = join.run().await;
+            assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+            assert_eq!(join.near_end_passed(), passed, "{after:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

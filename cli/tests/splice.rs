@@ -259,8 +259,9 @@ fn end(runtime: &Runtime, live: Live, row: &Row, go: &dyn Fn()) {
         Live::Stdio(mut stdin, mut stdout) => {
             stdin.as_mut().unwrap().write_all(&said).unwrap();
             wait(stdout.as_mut().unwrap());
+            // First its input: what is cut there is no end.
+            drop(stdin);
             if row.how == "ends" {
-                drop(stdin);
                 stdout.unwrap().read_to_end(&mut Vec::new()).unwrap();
             }
         }
