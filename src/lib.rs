@@ -130,6 +130,7 @@
 
 #[macro_use]
 mod setters;
+mod backend;
 
 pub mod gate;
 pub mod identity;

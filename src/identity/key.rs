@@ -31,7 +31,7 @@ use rustls_pki_types::{
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::backend::default_provider;
+use crate::backend::default_provider;
 use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;

@@ -14,7 +14,7 @@ use rustls_pki_types::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::backend::default_provider;
+use crate::backend::default_provider;
 use super::error::IdentityError;
 use super::key::Identity;
 use super::passphrase;

@@ -44,10 +44,11 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use cepa_transports::{ByteStream, Side};
+
+use crate::backend::seed;
 
 pub use codec::Escapes;
 pub use config::{ChatterSink, Config};
@@ -63,9 +64,7 @@ use shared::Shared;
 /// not. Nothing happens until the driver is polled, which has to be inside a tokio runtime with time
 /// enabled.
 pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) {
-    // Keyed anew for every call by the system's random numbers: two starts must not draw the same.
-    let nonce = RandomState::new().hash_one(0);
-    let shared = Arc::new(Shared::new(Engine::new(side, config, nonce, shared::now())));
+    let shared = Arc::new(Shared::new(Engine::new(side, config, seed(), shared::now())));
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
 }

@@ -18,7 +18,8 @@ use data_encoding::BASE32_NOPAD;
 use futures::future::select_all;
 use tokio::sync::watch;
 
-use crate::identity::{PeerId, UnixTime, default_provider};
+use crate::backend::random;
+use crate::identity::{PeerId, UnixTime};
 use crate::node::{Call, Hint, Node, PeerAddr};
 use crate::protocols::forward::{DEFAULT_PLACES, place, places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
@@ -236,9 +237,7 @@ impl State {
         now: UnixTime,
         serve: Serve,
     ) -> Result<String, MembraneError> {
-        let mut random = [0; 16];
-        let filled = default_provider().secure_random.fill(&mut random);
-        filled.map_err(|_| Flaw::Sign("no random bytes".into()))?;
+        let random: [u8; 16] = random().map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let random = BASE32_NOPAD.encode(&random).to_lowercase();
         let service = format!("{PREFIX}{random}");
         let Upstream::Reference(it) = &passage.to else {
