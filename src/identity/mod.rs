@@ -46,8 +46,8 @@ mod signature;
 mod store;
 mod trust;
 
-pub use any_of::AnyOf;
 pub use crate::backend::default_provider;
+pub use any_of::AnyOf;
 #[cfg(feature = "ca")]
 pub use ca::PlatformRoots;
 pub use ca::{CaError, CaRoots};

@@ -64,7 +64,12 @@ use shared::Shared;
 /// not. Nothing happens until the driver is polled, which has to be inside a tokio runtime with time
 /// enabled.
 pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) {
-    let shared = Arc::new(Shared::new(Engine::new(side, config, seed(), shared::now())));
+    let shared = Arc::new(Shared::new(Engine::new(
+        side,
+        config,
+        seed(),
+        shared::now(),
+    )));
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
 }

@@ -97,7 +97,12 @@ use shared::Shared;
 /// driver is polled, which has to be inside a tokio runtime with time enabled.
 pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
     let close_timeout = config.close_timeout;
-    let shared = Arc::new(Shared::new(Engine::new(side, config, seed(), shared::now())));
+    let shared = Arc::new(Shared::new(Engine::new(
+        side,
+        config,
+        seed(),
+        shared::now(),
+    )));
     let driver = Driver::new(io, Arc::clone(&shared), close_timeout);
     (
         Mux {
