@@ -131,6 +131,7 @@
 #[macro_use]
 mod setters;
 mod backend;
+mod windowed;
 
 pub mod gate;
 pub mod identity;

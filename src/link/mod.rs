@@ -12,11 +12,12 @@
 //!
 //! ```no_run
 //! # async fn example(line: tokio::io::DuplexStream) -> std::io::Result<()> {
+//! use cepa::transports::Rate;
 //! use cepa::{Side, link};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! let mut config = link::Config::default();
-//! config.rate = Some(11_520.0); // 115,200 baud, ten bits a byte
+//! config.line_rate = Some(Rate::bytes_per_second(11_520.0)); // 115,200 baud, ten bits a byte
 //! let (mut stream, driver) = link::link(line, Side::Client, &config);
 //! tokio::spawn(driver);
 //! stream.write_all(b"hello").await?;
@@ -50,7 +51,7 @@ use cepa_transports::{ByteStream, Side};
 
 use crate::backend::seed;
 
-pub use codec::Escapes;
+pub use cepa_transports::endpoint::Escapes;
 pub use config::{ChatterSink, Config};
 pub use driver::Driver;
 pub use engine::Stats;

@@ -40,6 +40,10 @@ mod learn;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use cepa_transports::Rate;
+
+use crate::windowed::WindowedMax;
+
 use super::batch::{BATCH_MAX, TLS_RECORD};
 
 /// Least record: shorter ones would spend more than 4 % on headers.
@@ -168,9 +172,8 @@ pub(crate) struct Pacer {
     rate: f64,
     /// The rate as the last answers had it.
     latest: f64,
-    /// Greatest rates of the past and of the present window.
-    windows: [f64; 2],
-    window_since: Instant,
+    /// What it is the greatest of.
+    rates: WindowedMax,
     /// What was sent before this position was not held back by anything here.
     idle: u64,
 
@@ -225,12 +228,15 @@ fn after(at: Instant, seconds: f64) -> Instant {
 }
 
 impl Pacer {
-    /// `line`: the rate of a layer below that keeps its own queue short.
-    pub(crate) fn new(on: bool, line: Option<f64>, now: Instant) -> Self {
-        let record = |rate: f64| ((rate * LINE_TICK) as usize).clamp(LINE_RECORD_MIN, TLS_RECORD);
+    /// `line_rate`: that of a layer below that keeps its own queue short.
+    pub(crate) fn new(on: bool, line_rate: Option<Rate>, now: Instant) -> Self {
+        let record = |rate: Rate| {
+            let bytes = (rate.as_bytes_per_second() * LINE_TICK) as usize;
+            bytes.clamp(LINE_RECORD_MIN, TLS_RECORD)
+        };
         Self {
-            below: line.map(record),
-            on: on && line.is_none(),
+            below: line_rate.map(record),
+            on: on && line_rate.is_none(),
             phase: Phase::Starting {
                 base: FIRST_FLIGHT,
                 from: 0,
@@ -248,8 +254,7 @@ impl Pacer {
             answers: VecDeque::new(),
             rate: 0.0,
             latest: 0.0,
-            windows: [0.0; 2],
-            window_since: now,
+            rates: WindowedMax::since(now),
             idle: 0,
             handshake: None,
             least: None,

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints, Trust};
-use crate::values::{DialTarget, Escape};
+use crate::values::{DialTarget, EscapeChar};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -34,7 +34,7 @@ pub(crate) struct Console {
     pub(crate) service: String,
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
-    pub(crate) escape: Escape,
+    pub(crate) escape: EscapeChar,
     /// If the session is lost, connect again and open the service again
     #[arg(long)]
     pub(crate) reconnect: bool,

@@ -176,12 +176,9 @@ impl Pacer {
     }
 
     fn take_rate(&mut self, sample: f64, span: f64, now: Instant) {
-        if seconds(self.window_since, now) >= (4.0 * self.round_trip()).max(2.0).max(3.0 * span) {
-            self.windows = [self.windows[1], 0.0];
-            self.window_since = now;
-        }
-        self.windows[1] = self.windows[1].max(sample);
-        self.rate = self.windows[0].max(self.windows[1]);
+        let window = (4.0 * self.round_trip()).max(2.0).max(3.0 * span);
+        self.rates.add(now, sample, window);
+        self.rate = self.rates.get().map_or(0.0, |(best, _)| best);
     }
 
     /// Takes back what `V` was ahead of the truth.
@@ -202,7 +199,7 @@ impl Pacer {
         if least > tolerated && self.latest > 0.0 && self.latest < self.rate {
             // By half at most: late answers look the same.
             self.rate = self.latest.max(self.rate / 2.0);
-            self.windows = [0.0, self.rate];
+            self.rates.replace(self.rate);
         }
     }
 
