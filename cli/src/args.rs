@@ -46,7 +46,7 @@ pub(crate) use invite::Invite;
 pub(crate) use join::Join;
 pub(crate) use mesh::{Mesh, MeshStatus};
 pub(crate) use node::NodeRun;
-pub(crate) use options::{IdentityFile, LocalHints, Trust};
+pub(crate) use options::{IdentityFile, Trust};
 pub(crate) use peer::{Peer, PeerAdd, PeerVerify};
 pub(crate) use pipe::Pipe;
 pub(crate) use ports::Ports;
