@@ -31,29 +31,17 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub(crate) use self::{
+    connect::Connect, console::Console, demo::Demo, explain::Explain, forward::Forward, id::Id,
+    id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
+    mesh::MeshStatus, node::NodeRun, options::IdentityFile, options::Trust, peer::Peer,
+    peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay,
+    send::Send, serve::Serve,
+};
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
     AllowArg, DialTarget, Expected, Explained, Reference, Service, Target,
 };
-pub(crate) use connect::Connect;
-pub(crate) use console::Console;
-pub(crate) use demo::Demo;
-pub(crate) use explain::Explain;
-pub(crate) use forward::Forward;
-pub(crate) use id::{Id, IdAddr, IdRotate};
-pub(crate) use introduce::Introduce;
-pub(crate) use invite::Invite;
-pub(crate) use join::Join;
-pub(crate) use mesh::{Mesh, MeshStatus};
-pub(crate) use node::NodeRun;
-pub(crate) use options::{IdentityFile, Trust};
-pub(crate) use peer::{Peer, PeerAdd, PeerVerify};
-pub(crate) use pipe::Pipe;
-pub(crate) use ports::Ports;
-pub(crate) use probe::Probe;
-pub(crate) use relay::Relay;
-pub(crate) use send::Send;
-pub(crate) use serve::Serve;
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and
 /// serial lines
