@@ -130,6 +130,8 @@
 
 #[macro_use]
 mod setters;
+mod backend;
+mod windowed;
 
 pub mod gate;
 pub mod identity;

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     relay.rate = args.rate;
     let mut config = reach::config(&identity, trust::of_server(&args.allow)?);
     config.local_hints = args.local_hints.allowed;
-    if let Some(gate) = &args.gate {
+    if let Some(gate) = &args.gate.limits {
         gate.apply(&mut config.gate);
     }
     reach::room_for_relay(&mut config, &relay);

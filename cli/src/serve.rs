@@ -62,7 +62,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     config.local_hints = args.local_hints.allowed;
     reach::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
     reach::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
-    if let Some(gate) = &args.gate {
+    if let Some(gate) = &args.gate.limits {
         gate.apply(&mut config.gate);
     }
     let mesh = Mesh::with_state(config, args.state.as_deref())?;

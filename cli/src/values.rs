@@ -101,16 +101,16 @@ pub(crate) enum TrustWord {
 
 /// The word of `--escape`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Escape(Option<u8>);
+pub(crate) struct EscapeChar(Option<u8>);
 
-impl Escape {
+impl EscapeChar {
     /// The character; without one everything typed is for the service.
     pub(crate) fn byte(self) -> Option<u8> {
         self.0
     }
 }
 
-impl FromStr for Escape {
+impl FromStr for EscapeChar {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {

@@ -13,8 +13,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::backend::default_provider;
 use super::trust::{Presented, Refusal, TrustPolicy};
+use crate::backend::default_provider;
 use cepa_transports::Side;
 use cepa_transports::text::quoted;
 

@@ -33,9 +33,9 @@ use rustls_pki_types::UnixTime;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::backend::default_provider;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
+use crate::backend::default_provider;
 
 /// What a code begins with.
 const PREFIX: &str = "cepa-invitation:";

@@ -31,13 +31,13 @@ use rustls_pki_types::{
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::backend::default_provider;
 use super::certificate::Facts;
 use super::error::IdentityError;
 use super::peer_id::PeerId;
 use super::rotation::{self, MAX_STATEMENTS, Rotation, RotationTimes};
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 use super::signature::{self, Signature};
+use crate::backend::default_provider;
 
 /// The kind of key that a new identity gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -26,10 +26,8 @@
 //! | `lineage.rs` | the keys that a peer held before, as its certificate proves it |
 //! | `signature.rs` | signing statements with an identity's key |
 //! | `trust.rs` | `TrustPolicy`, its answers, and the two policies that need no memory |
-//! | `backend.rs` | which cryptographic provider is the default |
 
 mod any_of;
-mod backend;
 mod ca;
 mod certificate;
 mod certificate_info;
@@ -48,8 +46,8 @@ mod signature;
 mod store;
 mod trust;
 
+pub use crate::backend::default_provider;
 pub use any_of::AnyOf;
-pub use backend::default_provider;
 #[cfg(feature = "ca")]
 pub use ca::PlatformRoots;
 pub use ca::{CaError, CaRoots};

@@ -14,10 +14,10 @@ use rustls_pki_types::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::backend::default_provider;
 use super::error::IdentityError;
 use super::key::Identity;
 use super::passphrase;
+use crate::backend::default_provider;
 
 /// What a PEM text holds that matters here.
 struct Sections {

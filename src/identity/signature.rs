@@ -7,7 +7,7 @@ use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 
-use super::backend::default_provider;
+use crate::backend::default_provider;
 
 /// The schemes with which statements are signed, those of TLS 1.3.
 const SCHEMES: [SignatureScheme; 4] = [

@@ -16,7 +16,7 @@
 //! What does not become a frame is handed out as well: between frames a board may print its boot
 //! messages.
 
-use cepa_transports::endpoint::Escape;
+pub(crate) use cepa_transports::endpoint::Escapes;
 use crc::{CRC_32_ISCSI, Crc, Digest, Table};
 
 /// Ends a frame, and begins the next.
@@ -37,61 +37,36 @@ const RAW_MAX: usize = 2 * BODY_MAX;
 
 static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
-/// Which bytes can't be sent as they are, beside the flag and the escape. Each set holds the one
-/// before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Escapes {
-    /// The line carries all bytes.
-    #[default]
-    Least,
-    /// XON and XOFF (0x11, 0x13) are flow control on this line.
-    FlowControl,
-    /// All control characters (0x00 to 0x1f and 0x7f): a terminal may be in the way.
-    Control,
-}
-
-impl From<Escape> for Escapes {
-    fn from(escape: Escape) -> Self {
-        match escape {
-            Escape::Least => Self::Least,
-            Escape::XonXoff => Self::FlowControl,
-            Escape::Control => Self::Control,
-        }
+/// A set of escapes as the openings name it.
+pub(crate) fn code_of(escapes: Escapes) -> u8 {
+    match escapes {
+        Escapes::Least => 0,
+        Escapes::XonXoff => 1,
+        Escapes::Control => 2,
     }
 }
 
-impl Escapes {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Least => 0,
-            Self::FlowControl => 1,
-            Self::Control => 2,
-        }
+/// A set that we do not know is a larger one.
+pub(crate) fn escapes_of(code: u8) -> Escapes {
+    match code {
+        0 => Escapes::Least,
+        1 => Escapes::XonXoff,
+        _ => Escapes::Control,
     }
+}
 
-    /// A set that we do not know is a larger one.
-    pub(crate) fn from_code(code: u8) -> Self {
-        match code {
-            0 => Self::Least,
-            1 => Self::FlowControl,
-            _ => Self::Control,
-        }
+fn covers(escapes: Escapes, byte: u8) -> bool {
+    match byte {
+        FLAG | ESCAPE => true,
+        XON | XOFF => escapes >= Escapes::XonXoff,
+        0..=0x1f | 0x7f => escapes == Escapes::Control,
+        _ => false,
     }
+}
 
-    fn covers(self, byte: u8) -> bool {
-        match byte {
-            FLAG | ESCAPE => true,
-            XON | XOFF => self >= Self::FlowControl,
-            0..=0x1f | 0x7f => self == Self::Control,
-            _ => false,
-        }
-    }
-
-    /// What the line itself may have put among the bytes of a frame.
-    fn is_intruder(self, byte: u8) -> bool {
-        byte != FLAG && byte != ESCAPE && self.covers(byte)
-    }
+/// What the line itself may have put among the bytes of a frame.
+fn is_intruder(escapes: Escapes, byte: u8) -> bool {
+    byte != FLAG && byte != ESCAPE && covers(escapes, byte)
 }
 
 /// The checksum of one direction.
@@ -133,7 +108,7 @@ impl std::fmt::Debug for FrameCheck {
 
 /// Bytes on the wire that a byte of a body takes.
 pub(crate) fn cost(byte: u8, escapes: Escapes) -> usize {
-    if escapes.covers(byte) { 2 } else { 1 }
+    if covers(escapes, byte) { 2 } else { 1 }
 }
 
 /// Appends a frame to `out`, behind a flag of its own where `lead` asks for one.
@@ -148,7 +123,7 @@ pub(crate) fn encode(
         out.push(FLAG);
     }
     for byte in body.iter().copied().chain(seal.sum(body)) {
-        if escapes.covers(byte) {
+        if covers(escapes, byte) {
             out.extend([ESCAPE, byte ^ FLIP]);
         } else {
             out.push(byte);
@@ -164,7 +139,7 @@ pub(crate) fn unescape(raw: &[u8], escapes: Escapes) -> Option<Vec<u8>> {
     let mut bytes = raw
         .iter()
         .copied()
-        .filter(|byte| !escapes.is_intruder(*byte));
+        .filter(|byte| !is_intruder(escapes, *byte));
     while let Some(byte) = bytes.next() {
         body.push(match byte {
             ESCAPE => bytes.next()? ^ FLIP,
@@ -398,15 +373,15 @@ mod tests {
             chunk in 1usize..64,
             intruders in any::<bool>(),
         ) {
-            let (seal, escapes) = (FrameCheck::epoch(7, 9), Escapes::from_code(code));
+            let (seal, escapes) = (FrameCheck::epoch(7, 9), escapes_of(code));
             let mut wire = Vec::new();
             for body in &bodies {
                 encode(body, &seal, escapes, false, &mut wire);
             }
             let sent = wire.len();
-            wire.retain(|byte| *byte == FLAG || !escapes.is_intruder(*byte));
+            wire.retain(|byte| *byte == FLAG || !is_intruder(escapes, *byte));
             prop_assert_eq!(wire.len(), sent, "a byte of the set was sent bare");
-            if intruders && escapes >= Escapes::FlowControl {
+            if intruders && escapes >= Escapes::XonXoff {
                 wire = wire.into_iter().flat_map(|byte| [XOFF, byte, XON]).collect();
             }
             wire.insert(0, FLAG);

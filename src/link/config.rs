@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::Rate;
 use cepa_transports::endpoint::{Duplex, LinkSettings};
 
 use super::codec::Escapes;
@@ -17,10 +18,10 @@ pub type ChatterSink = Arc<dyn Fn(&[u8]) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Bytes a second that the line carries one way, where that is known: a serial line's baud rate by
-    /// the bits of a character. Default unknown; then it is measured, and up to 50 ms more wait in the
+    /// What the line carries one way, where that is known: a serial line's
+    /// [`line_rate`](cepa_transports::SerialSettings::line_rate). Default unknown; then it is measured, and up to 50 ms more wait in the
     /// buffers below.
-    pub rate: Option<f64>,
+    pub line_rate: Option<Rate>,
     /// Bytes that the line does not carry as they are; the larger set of the two ends is used. Default
     /// [`Escapes::Least`].
     pub escapes: Escapes,
@@ -43,7 +44,7 @@ pub struct Config {
 }
 
 setters!(Config {
-    with_rate => rate: Option<f64>,
+    with_line_rate => line_rate: Option<Rate>,
     with_escapes => escapes: Escapes,
     with_payload_max => payload_max: u16,
     with_mtu => mtu: Option<u16>,
@@ -56,7 +57,7 @@ setters!(Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            rate: None,
+            line_rate: None,
             escapes: Escapes::Least,
             payload_max: 1024,
             mtu: None,
@@ -72,7 +73,7 @@ impl Config {
     /// The same with what an address tells of the line; where both say something, the stricter counts.
     #[must_use]
     pub fn with_line_settings(mut self, line: LinkSettings) -> Self {
-        self.escapes = self.escapes.max(line.escape.into());
+        self.escapes = self.escapes.max(line.escape);
         self.mtu = self.mtu.into_iter().chain(line.mtu).min();
         self.duplex = self.duplex.max(line.duplex);
         self
@@ -82,7 +83,7 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("rate", &self.rate)
+            .field("line_rate", &self.line_rate)
             .field("escapes", &self.escapes)
             .field("payload_max", &self.payload_max)
             .field("mtu", &self.mtu)

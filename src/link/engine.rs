@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::Side;
 use cepa_transports::endpoint::{Duplex, MTU};
 
-use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, unescape};
+use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, code_of, unescape};
 use super::config::Config;
 use super::error::LinkError;
 use super::frame::{Hello, WINDOW_BITS};
@@ -168,7 +168,7 @@ impl Engine {
             busy: false,
             unsure: true,
             half: config.duplex == Duplex::Half,
-            escapes: config.escapes.code(),
+            escapes: code_of(config.escapes),
             window,
             payload: u16::try_from(payload).unwrap_or(u16::MAX),
             nonce: nonce.max(1),
@@ -183,7 +183,7 @@ impl Engine {
             window,
             send: SendHalf::new(),
             receive: RecvHalf::new(1 << window),
-            line: Line::new(now, config.rate, payload),
+            line: Line::new(now, config.line_rate, payload),
             decoder: Decoder::default(),
             input_at: now,
             heard_at: now,

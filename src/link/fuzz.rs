@@ -8,10 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use cepa_transports::Side;
 use cepa_transports::endpoint::Duplex;
+use cepa_transports::{Rate, Side};
 
-use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, encode};
+use super::codec::{Decoder, Escapes, FLAG, FrameCheck, Piece, encode, escapes_of};
 use super::config::Config;
 use super::engine::{Engine, Waits};
 
@@ -60,14 +60,14 @@ fn decoder(data: &[u8], cut: usize) {
 
 fn engine(script: &[u8], mode: u8) {
     let mut now = Instant::now();
-    let escapes = Escapes::from_code(mode >> 5);
+    let escapes = escapes_of(mode >> 5);
     let side = if mode & 2 == 0 {
         Side::Client
     } else {
         Side::Server
     };
     let config = Config {
-        rate: (mode & 4 != 0).then_some(11_520.0),
+        line_rate: (mode & 4 != 0).then_some(Rate::bytes_per_second(11_520.0)),
         escapes,
         window: WINDOW,
         mtu: (mode & 8 != 0).then_some(MTU),

@@ -24,6 +24,10 @@
 
 use std::time::{Duration, Instant};
 
+use cepa_transports::Rate;
+
+use crate::windowed::WindowedMax;
+
 /// Least and most payload of a frame.
 pub(crate) const PAYLOAD_MIN: usize = 24;
 pub(crate) const PAYLOAD_MAX: usize = 1024;
@@ -116,33 +120,6 @@ impl Mark {
     }
 }
 
-/// The largest of the last one to two spans.
-#[derive(Debug, Default)]
-struct Best {
-    now: Option<(f64, u32)>,
-    before: Option<(f64, u32)>,
-    turn: Option<Instant>,
-}
-
-impl Best {
-    fn add(&mut self, now: Instant, value: f64, span: f64) {
-        let turn = *self.turn.get_or_insert(now);
-        if seconds(now, turn) > span {
-            self.before = self.now.take();
-            self.turn = Some(now);
-        }
-        let (best, count) = self.now.unwrap_or((value, 0));
-        self.now = Some((best.max(value), count + 1));
-    }
-
-    fn get(&self) -> Option<(f64, u32)> {
-        match (self.now, self.before) {
-            (Some((a, n)), Some((b, m))) => Some((a.max(b), n + m)),
-            (now, before) => now.or(before),
-        }
-    }
-}
-
 /// `a` - `b`; 0 where `b` is later.
 fn seconds(a: Instant, b: Instant) -> f64 {
     a.saturating_duration_since(b).as_secs_f64()
@@ -159,9 +136,9 @@ pub(crate) struct Line {
     passed: u64,
     passed_at: Instant,
     before_at: Instant,
-    rates: Best,
+    rates: WindowedMax,
     /// Negative, so that the largest is the least delay.
-    delays: Best,
+    delays: WindowedMax,
     /// Until there is one.
     first_delay: f64,
     jitter: f64,
@@ -175,9 +152,9 @@ impl Line {
     /// Part of a frame that is worth waking a writer for.
     pub(crate) const WORTH: usize = 8;
 
-    pub(crate) fn new(now: Instant, known: Option<f64>, payload_max: usize) -> Self {
+    pub(crate) fn new(now: Instant, known: Option<Rate>, payload_max: usize) -> Self {
         Self {
-            known: known.map(|rate| rate.max(1.0)),
+            known: known.map(Rate::as_bytes_per_second),
             payload_max: payload_max.clamp(PAYLOAD_MIN, PAYLOAD_MAX),
             turns: false,
             sent: 0,
@@ -185,8 +162,8 @@ impl Line {
             passed: 0,
             passed_at: now,
             before_at: now,
-            rates: Best::default(),
-            delays: Best::default(),
+            rates: WindowedMax::default(),
+            delays: WindowedMax::default(),
             first_delay: FIRST_DELAY,
             jitter: 0.0,
             frames: 0.0,

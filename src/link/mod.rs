@@ -12,11 +12,12 @@
 //!
 //! ```no_run
 //! # async fn example(line: tokio::io::DuplexStream) -> std::io::Result<()> {
+//! use cepa::transports::Rate;
 //! use cepa::{Side, link};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
 //! let mut config = link::Config::default();
-//! config.rate = Some(11_520.0); // 115,200 baud, ten bits a byte
+//! config.line_rate = Some(Rate::bytes_per_second(11_520.0)); // 115,200 baud, ten bits a byte
 //! let (mut stream, driver) = link::link(line, Side::Client, &config);
 //! tokio::spawn(driver);
 //! stream.write_all(b"hello").await?;
@@ -44,12 +45,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use cepa_transports::{ByteStream, Side};
 
-pub use codec::Escapes;
+use crate::backend::seed;
+
+pub use cepa_transports::endpoint::Escapes;
 pub use config::{ChatterSink, Config};
 pub use driver::Driver;
 pub use engine::Stats;
@@ -63,9 +65,12 @@ use shared::Shared;
 /// not. Nothing happens until the driver is polled, which has to be inside a tokio runtime with time
 /// enabled.
 pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) {
-    // Keyed anew for every call by the system's random numbers: two starts must not draw the same.
-    let nonce = RandomState::new().hash_one(0);
-    let shared = Arc::new(Shared::new(Engine::new(side, config, nonce, shared::now())));
+    let shared = Arc::new(Shared::new(Engine::new(
+        side,
+        config,
+        seed(),
+        shared::now(),
+    )));
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use cepa_transports::Rate;
+
 use super::pool::ReceivePool;
 
 /// The limits of one session. Start from [`Config::default`] and change fields.
@@ -54,10 +56,10 @@ pub struct Config {
     /// timer's tick. Switch it off where the layer below keeps its own queue short and tells so by
     /// taking no more.
     pub pacing: bool,
-    /// Bytes a second of a layer below whose flush waits until its queue is short; default none. Then that is
+    /// The rate of a layer below whose flush waits until its queue is short; default none. Then that is
     /// the pacing: bulk goes in records of what the path takes 5 ms for, within 900 B and 16 KiB, each when the
     /// one before was flushed, and no ping is spent on it. A [link](crate::link) that knows its line is such a layer.
-    pub line_rate: Option<f64>,
+    pub line_rate: Option<Rate>,
     /// Openings for nothing that the peer may cause (streams that it resets before they were accepted, and openings
     /// that had to be refused): so many at once, default 1,000 … What was accepted is not counted: to leave early is ordinary use.
     pub reset_burst: u32,
@@ -107,7 +109,7 @@ setters!(Config {
     with_receive_pool => receive_pool: Option<ReceivePool>,
     with_send_queue => send_queue: usize,
     with_pacing => pacing: bool,
-    with_line_rate => line_rate: Option<f64>,
+    with_line_rate => line_rate: Option<Rate>,
     with_reset_burst => reset_burst: u32,
     with_reset_rate => reset_rate: u32,
     with_queued_pongs => queued_pongs: usize,

@@ -310,12 +310,12 @@ impl Budget {
     }
 }
 
-/// One, in the thousandths that an [`Allowance`] counts in.
+/// One, in the thousandths that an [`RateLimit`] counts in.
 const ONE: i64 = 1000;
 
 /// So many at once, and so many more a second.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct RateLimit {
     burst: i64,
     per_second: i64,
     /// Thousandths; below 0: what was taken beyond.
@@ -323,7 +323,7 @@ pub(crate) struct Allowance {
     at: Instant,
 }
 
-impl Allowance {
+impl RateLimit {
     pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
         let burst = i64::from(burst) * ONE;
         Self {
@@ -520,7 +520,7 @@ mod tests {
     #[test]
     fn an_allowance_refills_with_time() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(3, 2, start);
+        let mut allowance = RateLimit::new(3, 2, start);
         for _ in 0..3 {
             allowance.take(start).unwrap();
         }
@@ -541,7 +541,7 @@ mod tests {
     #[test]
     fn an_allowance_can_be_overdrawn_by_as_much_and_is_paid_back_with_time() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(3, 2, start);
+        let mut allowance = RateLimit::new(3, 2, start);
         assert_eq!(allowance.ready_at(1), None, "now");
         for _ in 0..6 {
             allowance.overdraw(start).unwrap();
@@ -558,7 +558,7 @@ mod tests {
         assert!(!allowance.has(before, 0));
         assert!(allowance.has(paid, 0) && !allowance.has(paid, 1));
         assert!(allowance.take(paid).is_none());
-        let mut never = Allowance::new(1, 0, start);
+        let mut never = RateLimit::new(1, 0, start);
         never.overdraw(start).unwrap();
         assert_eq!(never.ready_at(1), None);
         assert!(!never.has(start + Duration::from_secs(1000), 1));

@@ -42,7 +42,7 @@ use cepa_transports::Side;
 
 use super::code::GoAwayCode;
 use super::config::Config;
-use super::credit::{Allowance, Budget};
+use super::credit::{Budget, RateLimit};
 use super::error::{MuxError, StreamError};
 use super::event::EventLog;
 use super::frame::{Decoder, Frame};
@@ -100,10 +100,10 @@ pub(crate) struct Engine {
     backlog: VecDeque<Key>,
     inbound: usize,
     /// Openings of the peer that were refused, or reset before anybody saw them.
-    resets: Allowance,
+    resets: RateLimit,
     /// There were too many of those: streams are accepted again at this time.
     slowed_until: Option<Instant>,
-    excess_pings: Allowance,
+    excess_pings: RateLimit,
     /// What may still come for streams that do not exist.
     strays: Strays,
 
@@ -116,7 +116,7 @@ pub(crate) struct Engine {
     early: u64,
     early_held: VecDeque<Key>,
     /// Openings that this end may take back before they were answered, and those that wait for it.
-    retreats: Allowance,
+    retreats: RateLimit,
     retreating: VecDeque<Key>,
     /// Frames of the session itself, and RSTs for streams that were refused.
     control: VecDeque<Frame>,
@@ -216,9 +216,9 @@ impl Engine {
             body: None,
             backlog: VecDeque::new(),
             inbound: 0,
-            resets: Allowance::new(config.reset_burst, config.reset_rate, now),
+            resets: RateLimit::new(config.reset_burst, config.reset_rate, now),
             slowed_until: None,
-            excess_pings: Allowance::new(config.reset_burst, config.reset_rate, now),
+            excess_pings: RateLimit::new(config.reset_burst, config.reset_rate, now),
             strays: Strays::new(
                 config.stray_bytes,
                 // All streams at once, and all refusals that may be under way.
@@ -235,7 +235,7 @@ impl Engine {
             unanswered: 0,
             early: 0,
             early_held: VecDeque::new(),
-            retreats: Allowance::new(
+            retreats: RateLimit::new(
                 config.reset_burst - config.reset_burst / 4,
                 config.reset_rate,
                 now,

@@ -72,11 +72,12 @@ mod tests;
 mod unsent;
 mod wakes;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::{ByteStream, Side};
+
+use crate::backend::seed;
 
 pub use code::{GoAwayCode, LimitKind, Refusal};
 pub use config::{Config, StreamTimeouts};
@@ -96,8 +97,12 @@ use shared::Shared;
 /// driver is polled, which has to be inside a tokio runtime with time enabled.
 pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
     let close_timeout = config.close_timeout;
-    let seed = RandomState::new().hash_one(0);
-    let shared = Arc::new(Shared::new(Engine::new(side, config, seed, shared::now())));
+    let shared = Arc::new(Shared::new(Engine::new(
+        side,
+        config,
+        seed(),
+        shared::now(),
+    )));
     let driver = Driver::new(io, Arc::clone(&shared), close_timeout);
     (
         Mux {

@@ -2,8 +2,8 @@
 //!
 //! A path accepts more than it delivers: sockets, drivers and modems have buffers, and what is in
 //! them delays all that follows. Every yamux peer answers pings in order with the data, so a ping
-//! behind a record (a *mark*) tells when that record has arrived. From marks come the delivery rate
-//! `R` and the least round trip `D`, and from those a bound on what is in flight:
+//! behind a record (a *probe*) tells when that record has arrived. From probes come the delivery rate
+//! `R` and the least round trip `D` (BBR's BtlBw and RTprop), and from those a bound on what is in flight:
 //!
 //! ```text
 //!   S       bytes of one record: what the path takes 2 ms for, within bounds
@@ -15,14 +15,14 @@
 //! So one record is on its way in the path while the next is prepared, and little more. Small
 //! messages are counted and not held back (up to a bound, or many of them would be bulk).
 //!
-//! - *Starting*: the flight grows with every answer, eight times a round trip, until a queue shows.
-//! - *Bounded*: as above; in one round trip of eight `V` runs a quarter faster, to see whether
+//! - *Startup*: the flight grows with every answer, eight times a round trip, until a queue shows.
+//! - *Limited*: as above; in one round trip of eight `V` runs a quarter faster, to see whether
 //!   the path has become faster. Now and then the path is left to drain, to measure `D` anew.
-//! - *Free*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
-//!   back; marks go on, and if a queue shows after all, the bound is back.
+//! - *Unlimited*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
+//!   back; probes go on, and if a queue shows after all, the bound is back.
 //! - Where a layer below knows its rate and keeps its own queue short, there is nothing to measure: a
 //!   record goes when the one before it was flushed.
-//! - Peers that do not answer pings are *deaf*: nothing is held back until they answer one.
+//! - Peers that do not answer pings are unbounded (`no_pong`): nothing is held back until they answer one.
 //!
 //! This file is what the engine asks; `learn` is what the answers teach.
 //!
@@ -39,6 +39,10 @@ mod learn;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use cepa_transports::Rate;
+
+use crate::windowed::WindowedMax;
 
 use super::batch::{BATCH_MAX, TLS_RECORD};
 
@@ -68,32 +72,32 @@ const NOISE: f64 = 0.0005;
 /// Small messages in flight beyond the bound before they wait like bulk.
 const SMALL_FLIGHT: f64 = 16.0 * 1024.0;
 
-/// Marks without an answer. Our own mux keeps 32 answers for a peer that can not be written to, and
+/// Probes without an answer. Our own mux keeps 32 answers for a peer that can not be written to, and
 /// takes more for a flood.
-const MARKS_MAX: usize = 24;
+const PROBES_MAX: usize = 24;
 
-/// Marks that are usually out: enough to see a change within a round trip.
-const MARKS_IN_FLIGHT: f64 = 16.0;
+/// Probes that are usually out: enough to see a change within a round trip.
+const PROBES_IN_FLIGHT: f64 = 16.0;
 
-/// Least bytes between marks: each one costs 12, and as many in the answer.
-const MARK_BYTES: u64 = 1200;
+/// Least bytes between probes: each one costs 12, and as many in the answer.
+const PROBE_BYTES: u64 = 1200;
 
 /// A rate is measured over so many answers …
-const SPAN_MARKS: usize = 8;
+const SPAN_PROBES: usize = 8;
 /// … and over so many seconds: answers are often held back and come in bunches.
 const SPAN: f64 = 0.05;
 
-/// Seconds without a first answer after which more is sent, and between marks to a deaf peer.
-const DEAF: f64 = 0.5;
+/// Seconds without a first answer after which more is sent, and between probes to a peer that answers none.
+const NO_PONG: f64 = 0.5;
 
-/// Records sent into silence, each after its time, that make a peer deaf.
-const DEAF_PROBES: u32 = 4;
+/// Records sent into silence, each after its time, after which no pong is expected.
+const NO_PONG_TRIES: u32 = 4;
 
-/// A path that is faster than this, and nearer than a timer's tick, may be free.
-const FREE_RATE: f64 = 16e6;
-const FREE_PROP: f64 = 0.001;
+/// A path that is faster than this, and nearer than a timer's tick, needs no bound.
+const UNLIMITED_RATE: f64 = 16e6;
+const UNLIMITED_PROP: f64 = 0.001;
 /// Seconds of queue that end that.
-const FREE_QUEUE: f64 = 0.004;
+const UNLIMITED_QUEUE: f64 = 0.004;
 
 /// Seconds of round trip that make a path far.
 const FAR: f64 = 0.02;
@@ -106,7 +110,7 @@ const DRAINS: usize = 3;
 
 /// A ping behind a record.
 #[derive(Debug)]
-struct Mark {
+struct Probe {
     value: u32,
     position: u64,
     at: Instant,
@@ -127,7 +131,7 @@ struct Answer {
 enum Phase {
     /// `base`: the flight at its beginning; `from`: the position acknowledged then; `gain`: by how
     /// much the flight grows for each byte that is acknowledged.
-    Starting {
+    Startup {
         base: f64,
         from: u64,
         gain: f64,
@@ -138,8 +142,8 @@ enum Phase {
         flight: f64,
         until: u64,
     },
-    Bounded,
-    Free,
+    Limited,
+    Unlimited,
 }
 
 /// See the head of this file.
@@ -150,34 +154,33 @@ pub(crate) struct Pacer {
     /// Measured and held back here.
     on: bool,
     phase: Phase,
-    deaf: bool,
+    no_pong: bool,
 
     sent: u64,
     acked: u64,
-    marks: VecDeque<Mark>,
-    marked: u64,
-    marked_at: Option<Instant>,
+    probes: VecDeque<Probe>,
+    probed: u64,
+    probed_at: Option<Instant>,
     /// When an answer last came.
     heard_at: Option<Instant>,
     /// Records sent into silence.
-    probes: u32,
-    probed_at: Option<Instant>,
+    unanswered: u32,
+    unanswered_at: Option<Instant>,
 
     answers: VecDeque<Answer>,
     /// Bytes a second; 0: not known.
     rate: f64,
     /// The rate as the last answers had it.
     latest: f64,
-    /// Greatest rates of the past and of the present window.
-    windows: [f64; 2],
-    window_since: Instant,
+    /// What it is the greatest of.
+    rates: WindowedMax,
     /// What was sent before this position was not held back by anything here.
     idle: u64,
 
     /// Round trip and size of something small that went before all bulk, until bulk has come back.
     handshake: Option<(f64, f64)>,
     /// `D` and the size of the record that it was measured with.
-    least: Option<(f64, f64)>,
+    min_rtt: Option<(f64, f64)>,
     drains: VecDeque<(f64, f64)>,
     drain_at: Option<Instant>,
     /// Nothing may follow until this position is acknowledged.
@@ -200,13 +203,13 @@ pub(crate) struct Pacer {
     calm: u32,
     was_held: bool,
 
-    /// Greatest rate while starting, how often in a row it was hardly exceeded, and since when.
+    /// Greatest rate in startup, how often in a row it was hardly exceeded, and since when.
     best: f64,
     plateau: u32,
     judged_at: Option<Instant>,
 
-    free_after: Option<Instant>,
-    free_penalty: f64,
+    unlimited_after: Option<Instant>,
+    unlimited_penalty: f64,
 
     /// Bulk waits, until this time or the next answer.
     held: bool,
@@ -225,34 +228,36 @@ fn after(at: Instant, seconds: f64) -> Instant {
 }
 
 impl Pacer {
-    /// `line`: the rate of a layer below that keeps its own queue short.
-    pub(crate) fn new(on: bool, line: Option<f64>, now: Instant) -> Self {
-        let record = |rate: f64| ((rate * LINE_TICK) as usize).clamp(LINE_RECORD_MIN, TLS_RECORD);
+    /// `line_rate`: that of a layer below that keeps its own queue short.
+    pub(crate) fn new(on: bool, line_rate: Option<Rate>, now: Instant) -> Self {
+        let record = |rate: Rate| {
+            let bytes = (rate.as_bytes_per_second() * LINE_TICK) as usize;
+            bytes.clamp(LINE_RECORD_MIN, TLS_RECORD)
+        };
         Self {
-            below: line.map(record),
-            on: on && line.is_none(),
-            phase: Phase::Starting {
+            below: line_rate.map(record),
+            on: on && line_rate.is_none(),
+            phase: Phase::Startup {
                 base: FIRST_FLIGHT,
                 from: 0,
                 gain: 7.0,
             },
-            deaf: false,
+            no_pong: false,
             sent: 0,
             acked: 0,
-            marks: VecDeque::new(),
-            marked: 0,
-            marked_at: None,
-            heard_at: None,
-            probes: 0,
+            probes: VecDeque::new(),
+            probed: 0,
             probed_at: None,
+            heard_at: None,
+            unanswered: 0,
+            unanswered_at: None,
             answers: VecDeque::new(),
             rate: 0.0,
             latest: 0.0,
-            windows: [0.0; 2],
-            window_since: now,
+            rates: WindowedMax::since(now),
             idle: 0,
             handshake: None,
-            least: None,
+            min_rtt: None,
             drains: VecDeque::new(),
             drain_at: None,
             draining: None,
@@ -269,8 +274,8 @@ impl Pacer {
             best: 0.0,
             plateau: 0,
             judged_at: None,
-            free_after: None,
-            free_penalty: DRAIN,
+            unlimited_after: None,
+            unlimited_penalty: DRAIN,
             held: false,
             small_held: false,
             wake: None,
@@ -281,7 +286,7 @@ impl Pacer {
 
     /// Whether nothing is held back now.
     fn is_open(&self) -> bool {
-        !self.on || self.deaf || self.phase == Phase::Free
+        !self.on || self.no_pong || self.phase == Phase::Unlimited
     }
 
     /// Bytes of one bulk record, header included.
@@ -333,14 +338,14 @@ impl Pacer {
         if let Some(until) = until {
             self.was_held = true;
             if self.silent_too_long(now) {
-                // One record with a mark, in case the last ones were lost.
-                self.probes += 1;
-                self.probed_at = Some(now);
+                // One record with a probe, in case the last ones were lost.
+                self.unanswered += 1;
+                self.unanswered_at = Some(now);
                 self.draining = None;
-                self.marked = 0;
+                self.probed = 0;
                 self.let_go();
-                if self.probes > DEAF_PROBES {
-                    self.deaf = true;
+                if self.unanswered > NO_PONG_TRIES {
+                    self.no_pong = true;
                 }
                 return true;
             }
@@ -357,8 +362,8 @@ impl Pacer {
         }
         self.advance(now);
         let over = self.over(0);
-        // Where no answer is to come, nothing would ever let go: more is sent, and a mark with it.
-        self.small_held = over > 0.0 && !self.marks.is_empty();
+        // Where no answer is to come, nothing would ever let go: more is sent, and a probe with it.
+        self.small_held = over > 0.0 && !self.probes.is_empty();
         if !self.small_held {
             return true;
         }
@@ -370,10 +375,10 @@ impl Pacer {
         };
         self.wake = Some(after(now, pause.max(TICK / 2.0)));
         if self.silent_too_long(now) {
-            self.deaf = true;
+            self.no_pong = true;
             self.let_go();
         }
-        self.deaf
+        self.no_pong
     }
 
     /// By how much small messages are more than may be in flight, `pending` bytes behind what was sent.
@@ -408,55 +413,55 @@ impl Pacer {
         }
     }
 
-    /// Whether a mark is to follow a write of `bytes`, which is being put together.
-    pub(crate) fn wants_mark(&self, now: Instant, bytes: usize, bulk: bool) -> bool {
+    /// Whether a probe is to follow a write of `bytes`, which is being put together.
+    pub(crate) fn wants_probe(&self, now: Instant, bytes: usize, bulk: bool) -> bool {
         if !self.on {
             return false;
         }
         // The first of all, small as it may be, tells how much longer a full record takes.
-        if self.fresh || self.marked == 0 && (bulk || self.marked_at.is_none()) {
+        if self.fresh || self.probed == 0 && (bulk || self.probed_at.is_none()) {
             return true;
         }
-        let since = self.sent + bytes as u64 - self.marked;
-        let passed = self.marked_at.map_or(f64::MAX, |at| seconds(at, now));
-        if self.deaf {
-            return passed >= DEAF;
+        let since = self.sent + bytes as u64 - self.probed;
+        let passed = self.probed_at.map_or(f64::MAX, |at| seconds(at, now));
+        if self.no_pong {
+            return passed >= NO_PONG;
         }
         // Its answer is to come before small messages have to wait for it.
-        if self.marks.is_empty() && self.over(bytes) > -SMALL_FLIGHT / 2.0 {
+        if self.probes.is_empty() && self.over(bytes) > -SMALL_FLIGHT / 2.0 {
             return true;
         }
-        if self.marks.len() >= MARKS_MAX || since < MARK_BYTES {
+        if self.probes.len() >= PROBES_MAX || since < PROBE_BYTES {
             return false;
         }
         if !bulk {
             return since >= 16 << 10 && passed >= SPAN;
         }
         match self.phase {
-            Phase::Starting { .. } | Phase::Full { .. } | Phase::Bounded => {
-                since as f64 >= self.limit() / MARKS_IN_FLIGHT
+            Phase::Startup { .. } | Phase::Full { .. } | Phase::Limited => {
+                since as f64 >= self.limit() / PROBES_IN_FLIGHT
             }
-            Phase::Free => passed >= 4.0 * TICK,
+            Phase::Unlimited => passed >= 4.0 * TICK,
         }
     }
 
-    /// A mark ends the write that is being put together; `position` bytes are in it.
-    pub(crate) fn on_mark(&mut self, now: Instant, value: u32, bytes: usize) {
-        while self.marks.len() >= MARKS_MAX {
-            self.marks.pop_front();
+    /// A probe ends the write that is being put together; `position` bytes are in it.
+    pub(crate) fn on_probe_sent(&mut self, now: Instant, value: u32, bytes: usize) {
+        while self.probes.len() >= PROBES_MAX {
+            self.probes.pop_front();
         }
         let position = self.sent + bytes as u64;
-        self.marks.push_back(Mark {
+        self.probes.push_back(Probe {
             value,
             position,
             at: now,
             size: bytes as f64,
             fresh: std::mem::take(&mut self.fresh),
         });
-        self.marked = position;
-        self.marked_at = Some(now);
+        self.probed = position;
+        self.probed_at = Some(now);
         let due = self.drain_at.is_some_and(|at| at <= now);
-        if due && self.phase == Phase::Bounded && self.draining.is_none() {
+        if due && self.phase == Phase::Limited && self.draining.is_none() {
             self.drain_at = None;
             self.draining = Some(position);
         }
@@ -476,14 +481,14 @@ impl Pacer {
 
     /// The least round trip, in seconds.
     fn round_trip(&self) -> f64 {
-        self.least.map_or(0.0, |(least, _)| least)
+        self.min_rtt.map_or(0.0, |(min_rtt, _)| min_rtt)
     }
 
     /// Round trip of a record without length.
     fn prop(&self) -> f64 {
-        match self.least {
-            Some((least, size)) if self.rate > 0.0 => (least - size / self.rate).max(0.0),
-            Some((least, _)) => least,
+        match self.min_rtt {
+            Some((min_rtt, size)) if self.rate > 0.0 => (min_rtt - size / self.rate).max(0.0),
+            Some((min_rtt, _)) => min_rtt,
             None => 0.0,
         }
     }
@@ -495,13 +500,13 @@ impl Pacer {
     /// The most that may be in flight.
     fn limit(&self) -> f64 {
         match self.phase {
-            Phase::Starting { base, from, gain } => {
+            Phase::Startup { base, from, gain } => {
                 // One answer alone can not show a queue.
                 let gain = if self.answers.len() < 2 { 1.0 } else { gain };
                 return base + gain * (self.acked - from) as f64;
             }
             Phase::Full { flight, .. } => return flight,
-            Phase::Bounded | Phase::Free => {}
+            Phase::Limited | Phase::Unlimited => {}
         }
         let slack = self.slack();
         (self.rate * (self.round_trip() + slack))
@@ -524,11 +529,11 @@ impl Pacer {
             }
             // On a far path the queue has gone long before the last byte has arrived.
         }
-        if let Phase::Starting { .. } | Phase::Full { .. } = self.phase {
-            return (unacked + record > limit && !self.marks.is_empty()).then_some(long);
+        if let Phase::Startup { .. } | Phase::Full { .. } = self.phase {
+            return (unacked + record > limit && !self.probes.is_empty()).then_some(long);
         }
         let cap = self.rate * (self.round_trip() + 2.0 * self.slack()) + 4.0 * record;
-        if unacked > cap && !self.marks.is_empty() {
+        if unacked > cap && !self.probes.is_empty() {
             return Some(long);
         }
         let excess = sent - self.delivered + record - limit;
@@ -536,7 +541,7 @@ impl Pacer {
     }
 
     fn gain(&self) -> f64 {
-        if self.phase == Phase::Bounded && self.round % 8 == 7 {
+        if self.phase == Phase::Limited && self.round % 8 == 7 {
             1.25
         } else {
             1.0
@@ -545,8 +550,8 @@ impl Pacer {
 
     /// Since when an answer is due, and how long one may take.
     fn silence_ends(&self) -> Option<Instant> {
-        let oldest = self.marks.front()?.at;
-        let since = [self.heard_at, self.probed_at]
+        let oldest = self.probes.front()?.at;
+        let since = [self.heard_at, self.unanswered_at]
             .into_iter()
             .flatten()
             .fold(oldest, Instant::max);
@@ -554,9 +559,9 @@ impl Pacer {
             let unacked = (self.sent - self.acked) as f64;
             2.0 * self.round_trip() + 2.0 * unacked / self.rate + SPAN
         } else if self.heard_at.is_none() {
-            DEAF
+            NO_PONG
         } else {
-            4.0 * DEAF
+            4.0 * NO_PONG
         };
         Some(after(since, patience))
     }
@@ -565,7 +570,7 @@ impl Pacer {
         let late = self.silence_ends().is_some_and(|at| at <= now);
         if late
             && self.rate <= 0.0
-            && let Phase::Starting { base, .. } = &mut self.phase
+            && let Phase::Startup { base, .. } = &mut self.phase
         {
             *base *= 4.0;
         }
@@ -575,7 +580,8 @@ impl Pacer {
     // ---- for display ---------------------------------------------------------------------------
 
     pub(crate) fn least_round_trip(&self) -> Option<Duration> {
-        self.least.map(|(least, _)| Duration::from_secs_f64(least))
+        self.min_rtt
+            .map(|(min_rtt, _)| Duration::from_secs_f64(min_rtt))
     }
 
     pub(crate) fn delivery_rate(&self) -> Option<u64> {

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use slab::Slab;
+
 use super::stream_entry::Entry;
 
 /// Names one stream of one session, for as long as that stream exists.
@@ -16,27 +18,23 @@ pub(crate) struct Key {
 
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    slots: Vec<Option<Entry>>,
-    free: Vec<u32>,
+    slots: Slab<Entry>,
     by_id: HashMap<u32, u32>,
+}
+
+/// Limits on streams are far below what the type can say.
+fn short(slot: usize) -> u32 {
+    u32::try_from(slot).unwrap_or(u32::MAX)
 }
 
 impl Store {
     pub(crate) fn insert(&mut self, entry: Entry) -> Key {
-        let id = entry.id;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            if self.slots.is_empty() {
-                // Many sessions hold one stream; a Vec would begin with room for four.
-                self.slots.reserve_exact(1);
-            }
-            self.slots.push(None);
-            // Limits on streams are far below what the type can say.
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        });
-        if let Some(place) = self.slots.get_mut(slot as usize) {
-            debug_assert!(place.is_none(), "a free slot is empty");
-            *place = Some(entry);
+        if self.slots.is_empty() {
+            // Many sessions hold one stream; a Vec would begin with room for four.
+            self.slots.reserve_exact(1);
         }
+        let id = entry.id;
+        let slot = short(self.slots.insert(entry));
         self.by_id.insert(id, slot);
         Key { slot, id }
     }
@@ -46,25 +44,20 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&Entry> {
-        self.slots
-            .get(key.slot as usize)?
-            .as_ref()
-            .filter(|entry| entry.id == key.id)
+        let entry = self.slots.get(key.slot as usize)?;
+        (entry.id == key.id).then_some(entry)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
-        self.slots
-            .get_mut(key.slot as usize)?
-            .as_mut()
-            .filter(|entry| entry.id == key.id)
+        let entry = self.slots.get_mut(key.slot as usize)?;
+        (entry.id == key.id).then_some(entry)
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Entry> {
         self.get(key)?;
-        let entry = self.slots.get_mut(key.slot as usize)?.take();
+        let entry = self.slots.try_remove(key.slot as usize);
         self.by_id.remove(&key.id);
-        self.free.push(key.slot);
-        if self.by_id.is_empty() {
+        if self.slots.is_empty() {
             // A burst of streams must not be paid for until the session ends.
             *self = Self::default();
         }
@@ -72,24 +65,29 @@ impl Store {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.slots.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
-        (0..).zip(&self.slots).filter_map(|(slot, entry)| {
-            let entry = entry.as_ref()?;
-            Some((Key { slot, id: entry.id }, entry))
-        })
+        self.slots
+            .iter()
+            .map(|(slot, entry)| (key(slot, entry), entry))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut Entry)> {
-        (0..).zip(&mut self.slots).filter_map(|(slot, entry)| {
-            let entry = entry.as_mut()?;
-            Some((Key { slot, id: entry.id }, entry))
-        })
+        self.slots
+            .iter_mut()
+            .map(|(slot, entry)| (key(slot, entry), entry))
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.iter().map(|(key, _)| key).collect()
+    }
+}
+
+fn key(slot: usize, entry: &Entry) -> Key {
+    Key {
+        slot: short(slot),
+        id: entry.id,
     }
 }

@@ -13,7 +13,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use cepa_transports::Endpoint;
-use cepa_transports::text::quoted;
+use cepa_transports::text::{percent_decode, quoted};
 
 use crate::identity::PeerId;
 use crate::session::ServiceName;
@@ -352,29 +352,7 @@ fn decode(text: &str) -> Result<String, PeerAddrError> {
     let wrong = || PeerAddrError::Escape {
         part: text.to_owned(),
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let Some((digits, after)) = rest.split_first_chunk::<2>() else {
-            return Err(wrong());
-        };
-        let digit = |d: u8| {
-            char::from(d)
-                .to_digit(16)
-                .and_then(|d| u8::try_from(d).ok())
-        };
-        let [high, low] = digits.map(digit);
-        let (Some(high), Some(low)) = (high, low) else {
-            return Err(wrong());
-        };
-        bytes.push(high << 4 | low);
-        rest = after;
-    }
+    let bytes = percent_decode(text).map_err(|_| wrong())?;
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use cepa_transports::endpoint::{
-    DataBits, Duplex, Escape, FlowControl, ModemLine, Parity, Rs485, StopBits, TcpSettings,
+    DataBits, Duplex, Escapes, FlowControl, ModemLine, Parity, Rs485, StopBits, TcpSettings,
 };
 use cepa_transports::text::clean;
 use cepa_transports::{Endpoint, Layer, SerialSettings, Target};
@@ -98,11 +98,11 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
 }
 
 /// What a link is told of its line.
-fn of_line(escape: Escape, mtu: Option<u16>, duplex: Duplex) -> String {
+fn of_line(escape: Escapes, mtu: Option<u16>, duplex: Duplex) -> String {
     let escape = match escape {
-        Escape::Least => "",
-        Escape::XonXoff => "; no bare XON and XOFF",
-        Escape::Control => "; no bare control characters",
+        Escapes::Least => "",
+        Escapes::XonXoff => "; no bare XON and XOFF",
+        Escapes::Control => "; no bare control characters",
     };
     let mtu = mtu.map_or(String::new(), |mtu| {
         format!("; frames of at most {mtu} bytes")
@@ -180,7 +180,7 @@ fn of_target(target: &Target) -> String {
             path.display(),
             settings.baud,
             of_settings(settings),
-            of_line(Escape::Least, settings.mtu, settings.duplex)
+            of_line(Escapes::Least, settings.mtu, settings.duplex)
         ),
         Target::Pty { path } => format!("a new pseudo terminal, linked to {}", path.display()),
         Target::Memory { name } => format!("a stream inside this process, named {name}"),

@@ -21,11 +21,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::endpoint::{
-    Duplex, Escape, FlowControl, LinkSettings, Parity, Rs485, StopBits,
-};
+use cepa_transports::endpoint::{Duplex, Escapes, FlowControl, LinkSettings, Rs485};
 use cepa_transports::meter::{Meter, Metered};
-use cepa_transports::{Endpoint, Layer, SerialSettings, Stream, Target};
+use cepa_transports::{Endpoint, Layer, Rate, Stream, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
@@ -164,11 +162,11 @@ const BITS_A_BYTE: u64 = 10;
 pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
     let mut tuned = config.clone();
     if let Target::Serial { settings, .. } = endpoint.target() {
-        tuned.rate.get_or_insert_with(|| rate_of(settings));
+        tuned.line_rate.get_or_insert_with(|| settings.line_rate());
         tuned = tuned.with_line_settings(LinkSettings {
             escape: match settings.flow {
-                FlowControl::Software => Escape::XonXoff,
-                _ => Escape::Least,
+                FlowControl::Software => Escapes::XonXoff,
+                _ => Escapes::Least,
             },
             mtu: settings.mtu,
             // Whose receiver is off while it sends has two wires for both.
@@ -182,13 +180,6 @@ pub fn link_config(endpoint: &Endpoint, config: &link::Config) -> link::Config {
         Some(Layer::Link(settings)) => tuned.with_line_settings(*settings),
         _ => tuned,
     }
-}
-
-/// Bytes a second of a serial line.
-fn rate_of(settings: &SerialSettings) -> f64 {
-    let parity = u32::from(settings.parity != Parity::None);
-    let stop = if settings.stop == StopBits::Two { 2 } else { 1 };
-    f64::from(settings.baud) / f64::from(1 + 8 + parity + stop)
 }
 
 impl StackConfig {
@@ -292,7 +283,7 @@ pub(crate) struct Built {
     /// When the whole stack must stand.
     pub(crate) deadline: Instant,
     /// Of the link below, where it is known.
-    pub(crate) line_rate: Option<f64>,
+    pub(crate) line_rate: Option<Rate>,
 }
 
 /// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::for_endpoint) to it
@@ -377,7 +368,7 @@ async fn put_on(
         label,
         started,
         deadline,
-        line_rate: config.link.rate.filter(|_| below.link.is_some()),
+        line_rate: config.link.line_rate.filter(|_| below.link.is_some()),
     })
 }
 

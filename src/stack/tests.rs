@@ -177,7 +177,12 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
         (277, 831)
     );
     assert_eq!(seconds(&tuned("serial:/dev/ttyS9,baud=921600")), (11, 31));
-    let rate = |address: &str| tuned(address).link.rate.map(f64::round);
+    let rate = |address: &str| {
+        tuned(address)
+            .link
+            .line_rate
+            .map(|rate| rate.as_bytes_per_second().round())
+    };
     assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
     assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
     assert_eq!(rate("pty:/tmp/x"), None);
@@ -187,7 +192,7 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     };
     assert_eq!(
         told("serial:/dev/ttyS9,flow=sw,mtu=100,duplex=half"),
-        (Escapes::FlowControl, Some(100), Duplex::Half)
+        (Escapes::XonXoff, Some(100), Duplex::Half)
     );
     assert_eq!(told("serial:/dev/ttyS9,rs485=on").2, Duplex::Half);
     let four_wires = "serial:/dev/ttyS9,rs485=on,rx-during-tx=yes";
@@ -196,7 +201,7 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     let both = "mux+tls+link,escape=control,mtu=99+serial:/dev/ttyS9,flow=sw,mtu=100";
     assert_eq!(told(both), (Escapes::Control, Some(99), Duplex::Full));
     let elsewhere = "mux+tls+link,escape=xonxoff,duplex=half+tcp:localhost:1";
-    assert_eq!(told(elsewhere), (Escapes::FlowControl, None, Duplex::Half));
+    assert_eq!(told(elsewhere), (Escapes::XonXoff, None, Duplex::Half));
     assert_eq!(tuned("tcp:localhost:1").key_form, None);
     let serial = tuned("serial:/dev/ttyS9");
     assert_eq!(serial.groups, Some(vec![X25519]));

@@ -193,43 +193,6 @@ impl Verifier {
         }
     }
 
-    fn check_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = match self.verdict.asks.peer_form {
-            KeyForm::Certificate => verify_tls13_signature(message, cert, dss, &self.algorithms),
-            KeyForm::RawPublicKey => {
-                let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-                verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
-            }
-        };
-        valid.and_then(|valid| self.proven(cert, valid))
-    }
-
-    /// The signatures that we can check. PKCS #1 v1.5 ones are for TLS 1.2 (RFC 8446 section 4.2.3);
-    /// naming them where that is not spoken would only be bytes.
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        let mut schemes = self.algorithms.supported_schemes();
-        if !self.tls12 {
-            schemes.retain(|scheme| {
-                !matches!(
-                    scheme,
-                    SignatureScheme::RSA_PKCS1_SHA256
-                        | SignatureScheme::RSA_PKCS1_SHA384
-                        | SignatureScheme::RSA_PKCS1_SHA512
-                )
-            });
-        }
-        schemes
-    }
-
-    fn wants_raw(&self) -> bool {
-        self.verdict.asks.peer_form == KeyForm::RawPublicKey
-    }
-
     fn answer(&self, answer: Result<(), Refusal>) -> Result<(), Error> {
         answer.map_err(|refusal| {
             let error = to_rustls(&refusal);
@@ -368,6 +331,60 @@ fn to_rustls(refusal: &Refusal) -> Error {
     })
 }
 
+/// What rustls asks of a client's verifier and of a server's alike.
+macro_rules! both_sides {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, dss, &self.algorithms)
+                .and_then(|valid| self.proven(cert, valid))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let valid = match self.verdict.asks.peer_form {
+                KeyForm::Certificate => {
+                    verify_tls13_signature(message, cert, dss, &self.algorithms)
+                }
+                KeyForm::RawPublicKey => {
+                    let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+                    verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+                }
+            };
+            valid.and_then(|valid| self.proven(cert, valid))
+        }
+
+        /// The signatures that we can check. PKCS #1 v1.5 ones are for TLS 1.2 (RFC 8446 section 4.2.3);
+        /// naming them where that is not spoken would only be bytes.
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            let mut schemes = self.algorithms.supported_schemes();
+            if !self.tls12 {
+                schemes.retain(|scheme| {
+                    !matches!(
+                        scheme,
+                        SignatureScheme::RSA_PKCS1_SHA256
+                            | SignatureScheme::RSA_PKCS1_SHA384
+                            | SignatureScheme::RSA_PKCS1_SHA512
+                    )
+                });
+            }
+            schemes
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            self.verdict.asks.peer_form == KeyForm::RawPublicKey
+        }
+    };
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -381,32 +398,7 @@ impl ServerCertVerifier for Verifier {
             .map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-            .and_then(|valid| self.proven(cert, valid))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        self.wants_raw()
-    }
+    both_sides!();
 }
 
 impl ClientCertVerifier for Verifier {
@@ -433,30 +425,5 @@ impl ClientCertVerifier for Verifier {
             .map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-            .and_then(|valid| self.proven(cert, valid))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.check_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        self.wants_raw()
-    }
+    both_sides!();
 }

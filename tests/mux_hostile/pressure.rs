@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::mux::{Config, GoAwayCode, Mux, MuxError, StreamError, StreamTimeouts, Substream};
+use cepa::transports::Rate;
 use cepa::transports::throttle::{Throttled, TokenBucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
@@ -395,7 +396,7 @@ fn a_close_sends_what_is_queued_as_long_as_that_moves() {
             let (a, b) = tokio::io::duplex(1 << 10);
             let a = Throttled::new(a).with_write(TokenBucket::new(rate));
             let mut config = patient();
-            config.line_rate = line_rate;
+            config.line_rate = line_rate.map(Rate::bytes_per_second);
             let (client, driven) = start(a, Side::Client, config);
             let (server, _) = start(b, Side::Server, patient());
             let mut here = client.open().await.unwrap();

@@ -37,6 +37,7 @@ mod network;
 mod ports;
 mod proxy;
 mod pty;
+mod rate;
 mod remote;
 #[cfg(feature = "serial")]
 mod rs485;
@@ -68,6 +69,7 @@ pub use limits::{descriptor_limit, hang_up_is_ignored, raise_descriptor_limit};
 pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};
+pub use rate::Rate;
 pub use remote::Remote;
 pub use side::Side;
 pub use stream::{ByteStream, Stream};

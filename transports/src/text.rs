@@ -86,6 +86,27 @@ pub fn quoted(text: &str) -> String {
 /// The most bytes of [`quoted`]: a service's longest name fits, if nothing in it is escaped.
 pub const QUOTED: usize = 264;
 
+/// The bytes of a text in which `%XX` stands for one byte (RFC 3986, section 2.1).
+///
+/// # Errors
+/// Where a `%` stands that no two hex digits follow, in bytes.
+pub fn percent_decode(text: &str) -> Result<Vec<u8>, usize> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut next = || bytes.next().and_then(|(_, byte)| digit(byte));
+        let (high, low) = next().zip(next()).ok_or(at)?;
+        // Both are below 16, so this fits.
+        out.push(u8::try_from(high * 16 + low).unwrap_or(0));
+    }
+    Ok(out)
+}
+
 /// Stands at the end of a text that was cut.
 const CUT: &str = "…";
 

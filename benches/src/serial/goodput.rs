@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::link::{self, link};
+use cepa::transports::Rate;
 use cepa::transports::endpoint::Duplex;
 use cepa::transports::testkit::{LineSettings, bus, cable, fill, verify};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,7 +44,7 @@ async fn transfer(line: &LineSettings, duplex: Duplex, bytes: u64, seed: u64) ->
         Duplex::Half => bus(line, false, seed),
     };
     let mut config = link::Config::default();
-    config.rate = Some(line.rate);
+    config.line_rate = Some(Rate::bytes_per_second(line.rate));
     config.duplex = duplex;
     let (mut near, driver) = link(near, Side::Client, &config);
     tokio::spawn(driver);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::gate::Gate;
 use crate::values::{Expected, TrustWord};
 
 #[derive(Debug, Args)]
@@ -32,6 +33,24 @@ pub(crate) struct Trust {
     /// PEM file or, with `system`, by one that the system trusts
     #[arg(long, value_name = "FILE|system")]
     pub(crate) ca: Option<String>,
+}
+
+/// How many strangers may be in a handshake at once, where a command listens.
+#[derive(Debug, Args)]
+pub(crate) struct GateLimits {
+    /// Limits on handshakes, as KEY=VALUE,…:
+    ///   places=100             handshakes at once
+    ///   per-host=8             handshakes at once from one host
+    ///   waiting=256            connections that wait for a place
+    ///   waiting-per-host=32    of these, from one host
+    ///   wait=6s                how long one waits for a place
+    ///   refused=5s             penalty for a handshake that is refused
+    ///   timed-out=10s          penalty for a handshake that times out
+    ///   tolerated=15s          penalty above which a host is shut out
+    ///   longest=10min          longest time that a host is shut out
+    ///   proven=1h              how long after a success it is not shut out
+    #[arg(long = "gate", value_name = "KEY=VALUE,…", verbatim_doc_comment)]
+    pub(crate) limits: Option<Gate>,
 }
 
 /// Whether an address of a peer may lead through something else than the network.

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
             () = signals.asked_to_end() => Ok(()),
         };
     }
-    let rate = rate(&args.address);
+    let rate = line_rate(&args.address);
     let stream = transports::dial(&args.address).await?;
     stream.remarks().iter().for_each(say);
     let findings = tokio::select! {
@@ -59,9 +59,9 @@ pub(crate) async fn run(args: args::Probe) -> Result<(), Failure> {
 }
 
 /// Bytes a second that an address promises, roughly.
-fn rate(address: &Endpoint) -> f64 {
+fn line_rate(address: &Endpoint) -> f64 {
     match address.target() {
-        Target::Serial { settings, .. } => f64::from(settings.baud) / 10.0,
+        Target::Serial { settings, .. } => settings.line_rate().as_bytes_per_second(),
         _ => FAST,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::codec::{Escapes, FrameCheck};
+use super::super::codec::{FrameCheck, escapes_of};
 use super::super::error::LinkError;
 use super::super::frame::{Ack, Frame, Hello, VERSION, ranges_max};
 use super::super::half_duplex::HalfDuplex;
@@ -124,7 +124,7 @@ impl Engine {
     /// opening, so it waits to hear us.
     fn establish(&mut self, now: Instant, wire_len: usize, first: bool) {
         if let Some(theirs) = self.opening.theirs() {
-            self.escapes = self.escapes.max(Escapes::from_code(theirs.escapes));
+            self.escapes = self.escapes.max(escapes_of(theirs.escapes));
             self.send.set_window(1 << theirs.window);
             self.line.bound_payload(usize::from(theirs.payload));
             let mtu = Some(theirs.mtu).filter(|mtu| *mtu > 0);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::codec::Escapes;
+use super::super::codec::{Escapes, escapes_of};
 use super::*;
 
 const RATE: f64 = 11_520.0;
@@ -128,7 +128,7 @@ fn bytes_that_come_in_pieces_far_apart_are_frames_too() {
                     ..LineSettings::new(rate)
                 };
                 let config = Config {
-                    rate: tell.then_some(rate),
+                    line_rate: tell.then_some(Rate::bytes_per_second(rate)),
                     escapes: Escapes::Control,
                     window: 16,
                     payload_max,
@@ -170,8 +170,8 @@ proptest! {
         };
         let settings = LineSettings { delay: Duration::from_millis(delay), buffer, fifo, ..noisy(rate, noise) };
         let config = Config {
-            rate: tell.then_some(rate),
-            escapes: Escapes::from_code(escapes),
+            line_rate: tell.then_some(Rate::bytes_per_second(rate)),
+            escapes: escapes_of(escapes),
             window,
             payload_max,
             ..Config::default()

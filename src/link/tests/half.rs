@@ -206,7 +206,7 @@ fn a_rate_or_a_delay_that_is_not_known() {
         };
         for tell in [false, true] {
             let config = Config {
-                rate: tell.then_some(rate),
+                line_rate: tell.then_some(Rate::bytes_per_second(rate)),
                 ..half(rate)
             };
             let mut bench = shared(&settings, [&config, &config], false, 1);

@@ -1,13 +1,12 @@
 //! What one end is told of the line holds for both: bytes that the line eats, and the largest frame.
 
-use cepa_transports::endpoint::{Escape, LinkSettings, MTU};
+use cepa_transports::endpoint::{Escapes, LinkSettings, MTU};
 
-use super::super::codec::Escapes;
 use super::*;
 
 const RATE: f64 = 11_520.0;
 
-fn told(escape: Escape, mtu: Option<u16>) -> Config {
+fn told(escape: Escapes, mtu: Option<u16>) -> Config {
     known(RATE).with_line_settings(LinkSettings {
         escape,
         mtu,
@@ -19,8 +18,8 @@ fn told(escape: Escape, mtu: Option<u16>) -> Config {
 fn a_line_that_eats_bytes_carries_all_of_them() {
     let control: Vec<u8> = (0..0x20).chain([0x7f]).collect();
     for (escape, eaten) in [
-        (Escape::XonXoff, vec![0x11, 0x13]),
-        (Escape::Control, control),
+        (Escapes::XonXoff, vec![0x11, 0x13]),
+        (Escapes::Control, control),
     ] {
         for bit_errors in [0.0, 1e-4] {
             let noise = Noise {
@@ -62,7 +61,7 @@ fn no_frame_is_longer_than_told() {
             let config = Config {
                 escapes,
                 window,
-                ..told(Escape::Least, Some(mtu))
+                ..told(Escapes::Least, Some(mtu))
             };
             let noise = Noise {
                 bit_errors: 2e-4,

@@ -17,8 +17,8 @@ mod vectors;
 
 use std::time::{Duration, Instant};
 
-use cepa_transports::Side;
 use cepa_transports::testkit::{LineSettings, Medium, Noise, fill, verify};
+use cepa_transports::{Rate, Side};
 
 use super::codec::FLAG;
 use super::config::Config;
@@ -215,7 +215,7 @@ pub(super) fn noisy(rate: f64, noise: Noise) -> LineSettings {
 
 pub(super) fn known(rate: f64) -> Config {
     Config {
-        rate: Some(rate),
+        line_rate: Some(Rate::bytes_per_second(rate)),
         ..Config::default()
     }
 }

@@ -5,7 +5,7 @@
 use cepa_transports::endpoint::Duplex;
 use cepa_transports::testkit::Rng;
 
-use super::super::codec::{Decoder, Escapes, FrameCheck, Piece, encode, unescape};
+use super::super::codec::{Decoder, Escapes, FrameCheck, Piece, encode, escapes_of, unescape};
 use super::*;
 
 pub(super) fn from_environment(name: &str, usual: u64) -> u64 {
@@ -47,7 +47,7 @@ fn line(rng: &mut Rng, escapes: Escapes) -> LineSettings {
     let eaten = match escapes {
         _ if rng.percent(50) => Vec::new(),
         Escapes::Least => Vec::new(),
-        Escapes::FlowControl => vec![0x11, 0x13],
+        Escapes::XonXoff => vec![0x11, 0x13],
         Escapes::Control => (0..0x20).chain([0x7f]).collect(),
     };
     LineSettings {
@@ -71,10 +71,12 @@ fn line(rng: &mut Rng, escapes: Escapes) -> LineSettings {
 /// Some hundred bytes each way, and the end of both streams.
 fn exchange(seed: u64) {
     let mut rng = Rng::new(seed);
-    let escapes = Escapes::from_code(rng.between(0, 2) as u8);
+    let escapes = escapes_of(rng.between(0, 2) as u8);
     let settings = line(&mut rng, escapes);
     let mut config = Config {
-        rate: rng.percent(70).then_some(settings.rate),
+        line_rate: rng
+            .percent(70)
+            .then_some(Rate::bytes_per_second(settings.rate)),
         escapes,
         payload_max: rng.between(24, 1024) as u16,
         mtu: rng.percent(30).then(|| rng.between(64, 400) as u16),
@@ -89,7 +91,7 @@ fn exchange(seed: u64) {
     };
     if config.duplex == Duplex::Half && settings.rate < 900.0 {
         // Whoever guesses at turns that take seconds talks into those of the other end.
-        config.rate = Some(settings.rate);
+        config.line_rate = Some(Rate::bytes_per_second(settings.rate));
     }
     // What only one end is told holds for both.
     let other = Config {

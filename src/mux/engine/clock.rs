@@ -110,9 +110,8 @@ impl Engine {
         }
         let unsent: usize = self.store.iter().map(|(_, entry)| entry.send.len()).sum();
         let unsent = u32::try_from(unsent).unwrap_or(u32::MAX);
-        let line = self.config.line_rate.filter(|rate| *rate >= 1.0);
-        let needed = line.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(2.0 * f64::from(unsent) / rate)
+        let needed = self.config.line_rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(2.0 * f64::from(unsent) / rate.as_bytes_per_second())
         });
         self.closed_by = Some(now + self.config.close_timeout.max(needed));
     }

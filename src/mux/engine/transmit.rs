@@ -138,10 +138,10 @@ impl Engine {
 
     /// A ping behind the batch, whose answer tells when it has arrived.
     fn transmit_mark(&mut self, now: Instant, bulk: bool, batch: &mut Batch) {
-        if !batch.is_empty() && self.pacer.wants_mark(now, batch.filled(), bulk) {
+        if !batch.is_empty() && self.pacer.wants_probe(now, batch.filled(), bulk) {
             let value = self.ping_value();
             batch.push_frame(Frame::Ping { value });
-            self.pacer.on_mark(now, value, batch.filled());
+            self.pacer.on_probe_sent(now, value, batch.filled());
         }
     }
 

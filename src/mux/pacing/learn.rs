@@ -1,11 +1,12 @@
-//! What the answers to marks teach: the round trip, the rate, where `V` really is, and when another
+//! What the answers to probes teach: the round trip, the rate, where `V` really is, and when another
 //! phase begins.
 
 use std::time::Instant;
 
 use super::{
-    Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, FREE_PROP, FREE_QUEUE, FREE_RATE, Mark,
-    NOISE, Pacer, Phase, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_MARKS, TICK, after, seconds,
+    Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, NOISE, Pacer, Phase, Probe, RECORD_MIN,
+    SECOND_FLIGHT, SPAN, SPAN_PROBES, TICK, UNLIMITED_PROP, UNLIMITED_QUEUE, UNLIMITED_RATE, after,
+    seconds,
 };
 
 impl Pacer {
@@ -16,35 +17,35 @@ impl Pacer {
         self.delivered = (self.delivered + self.gain() * self.rate * passed).min(self.sent as f64);
     }
 
-    /// The peer answered a ping. Says whether it was a mark.
+    /// The peer answered a ping. Says whether it was a probe.
     pub(crate) fn on_pong(&mut self, now: Instant, value: u32) -> bool {
-        let Some(at) = self.marks.iter().position(|mark| mark.value == value) else {
+        let Some(at) = self.probes.iter().position(|probe| probe.value == value) else {
             return false;
         };
         // Those before it are lost, or their answers were overtaken.
-        let Some(mark) = self.marks.drain(..=at).next_back() else {
+        let Some(probe) = self.probes.drain(..=at).next_back() else {
             return false;
         };
         self.advance(now);
         let (limit, flight) = (self.limit(), (self.sent - self.acked) as f64);
-        self.acked = mark.position;
+        self.acked = probe.position;
         self.grow_in_use(limit, flight);
         self.let_go();
-        let round_trip = seconds(mark.at, now);
-        if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
-            self.handshake = Some((round_trip, mark.size));
+        let round_trip = seconds(probe.at, now);
+        if self.min_rtt.is_none() && probe.size < RECORD_MIN / 2.0 {
+            self.handshake = Some((round_trip, probe.size));
             self.delivered = self.delivered.max(self.acked as f64);
             return true;
         }
         self.heard_at = Some(now);
-        self.probes = 0;
-        let was_deaf = std::mem::take(&mut self.deaf);
-        self.leap(&mark, round_trip);
-        self.learn_round_trip(&mark, round_trip, now);
-        self.learn_rate(&mark, now);
-        let own = self.least.map_or(0.0, |(_, size)| {
+        self.unanswered = 0;
+        let was_silent = std::mem::take(&mut self.no_pong);
+        self.leap(&probe, round_trip);
+        self.learn_min_rtt(&probe, round_trip, now);
+        self.learn_rate(&probe, now);
+        let own = self.min_rtt.map_or(0.0, |(_, size)| {
             if self.rate > 0.0 {
-                (mark.size - size) / self.rate
+                (probe.size - size) / self.rate
             } else {
                 0.0
             }
@@ -54,10 +55,10 @@ impl Pacer {
             self.queues.pop_front();
         }
         self.queues.push_back(queue);
-        if was_deaf && self.rate <= 0.0 {
+        if was_silent && self.rate <= 0.0 {
             self.start_again(FIRST_FLIGHT, 7.0);
         }
-        self.correct(mark.position);
+        self.correct(probe.position);
         if self.draining.is_some_and(|position| self.acked >= position) {
             self.drained();
         }
@@ -65,12 +66,12 @@ impl Pacer {
         true
     }
 
-    /// While starting, the flight grows only as far as it is used: where something else holds bulk
+    /// In startup, the flight grows only as far as it is used: where something else holds bulk
     /// back (the writer, or the buffer below), nothing is learnt from a greater bound.
     fn grow_in_use(&mut self, limit: f64, flight: f64) {
         let most = limit.max(4.0 * flight);
         let grown = self.limit();
-        if let Phase::Starting { base, from, .. } = &mut self.phase
+        if let Phase::Startup { base, from, .. } = &mut self.phase
             && grown > most
         {
             *base = most;
@@ -80,18 +81,18 @@ impl Pacer {
 
     /// The first full record is back. If it took hardly longer than something small before it, the path is
     /// fast, and if it is far as well, much more fits into it than was dared at first.
-    fn leap(&mut self, mark: &Mark, round_trip: f64) {
+    fn leap(&mut self, probe: &Probe, round_trip: f64) {
         let Some((small, size)) = self.handshake.take() else {
             return;
         };
-        let (longer, more) = (round_trip - small, mark.size - size);
+        let (longer, more) = (round_trip - small, probe.size - size);
         // Shorter by much: something else was in the way before, so nothing can be said.
         if longer < -NOISE.max(small / 8.0) {
             return;
         }
         let fits = more / longer.max(NOISE) * small;
         if fits > self.limit() {
-            self.phase = Phase::Starting {
+            self.phase = Phase::Startup {
                 base: fits.min(SECOND_FLIGHT),
                 from: self.acked,
                 gain: 7.0,
@@ -105,20 +106,20 @@ impl Pacer {
         self.fresh = true;
     }
 
-    fn learn_round_trip(&mut self, mark: &Mark, round_trip: f64, now: Instant) {
-        let sample = (round_trip, mark.size);
-        if mark.fresh {
+    fn learn_min_rtt(&mut self, probe: &Probe, round_trip: f64, now: Instant) {
+        let sample = (round_trip, probe.size);
+        if probe.fresh {
             if self.drains.len() >= DRAINS {
                 self.drains.pop_front();
             }
             self.drains.push_back(sample);
-            self.least = self
+            self.min_rtt = self
                 .drains
                 .iter()
                 .copied()
                 .min_by(|a, b| a.0.total_cmp(&b.0));
-        } else if self.least.is_none_or(|(least, _)| round_trip < least) {
-            self.least = Some(sample);
+        } else if self.min_rtt.is_none_or(|(min_rtt, _)| round_trip < min_rtt) {
+            self.min_rtt = Some(sample);
             self.drains.clear();
             self.drains.push_back(sample);
         }
@@ -128,14 +129,14 @@ impl Pacer {
         }
     }
 
-    fn learn_rate(&mut self, mark: &Mark, now: Instant) {
+    fn learn_rate(&mut self, probe: &Probe, now: Instant) {
         let answer = Answer {
-            position: mark.position,
-            sent_at: mark.at,
+            position: probe.position,
+            sent_at: probe.at,
             at: now,
         };
-        let starting = matches!(self.phase, Phase::Starting { .. });
-        let apart = if self.rate > 0.0 { SPAN_MARKS } else { 2 };
+        let startup = matches!(self.phase, Phase::Startup { .. });
+        let apart = if self.rate > 0.0 { SPAN_PROBES } else { 2 };
         let span = self.round_trip().max(SPAN);
         let old_enough = |at: usize, old: &Answer, count: usize| {
             count - at >= apart && seconds(old.at, now) >= span
@@ -156,17 +157,17 @@ impl Pacer {
             let sample = rate_since(&old);
             self.latest = sample;
             self.answers.drain(..at);
-            let limited = old.position < self.idle;
-            if sample > self.rate || !limited {
+            let app_limited = old.position < self.idle;
+            if sample > self.rate || !app_limited {
                 self.take_rate(sample, seconds(old.at, now), now);
             }
-            if starting && !limited && self.judged_at.is_none_or(|at| old.at >= at) {
+            if startup && !app_limited && self.judged_at.is_none_or(|at| old.at >= at) {
                 let grew = sample > 1.25 * self.best;
                 self.plateau = if grew { 0 } else { self.plateau + 1 };
                 self.best = self.best.max(sample);
                 self.judged_at = Some(now);
             }
-        } else if starting
+        } else if startup
             && self.rate <= 0.0
             && let Some(first) = self.answers.front()
         {
@@ -176,12 +177,9 @@ impl Pacer {
     }
 
     fn take_rate(&mut self, sample: f64, span: f64, now: Instant) {
-        if seconds(self.window_since, now) >= (4.0 * self.round_trip()).max(2.0).max(3.0 * span) {
-            self.windows = [self.windows[1], 0.0];
-            self.window_since = now;
-        }
-        self.windows[1] = self.windows[1].max(sample);
-        self.rate = self.windows[0].max(self.windows[1]);
+        let window = (4.0 * self.round_trip()).max(2.0).max(3.0 * span);
+        self.rates.add(now, sample, window);
+        self.rate = self.rates.get().map_or(0.0, |(best, _)| best);
     }
 
     /// Takes back what `V` was ahead of the truth.
@@ -202,12 +200,12 @@ impl Pacer {
         if least > tolerated && self.latest > 0.0 && self.latest < self.rate {
             // By half at most: late answers look the same.
             self.rate = self.latest.max(self.rate / 2.0);
-            self.windows = [0.0, self.rate];
+            self.rates.replace(self.rate);
         }
     }
 
     fn start_again(&mut self, base: f64, gain: f64) {
-        self.phase = Phase::Starting {
+        self.phase = Phase::Startup {
             base,
             from: self.acked,
             gain,
@@ -219,9 +217,9 @@ impl Pacer {
     }
 
     /// The path is near and fast, and was not found wanting lately.
-    fn may_be_free(&self, now: Instant) -> bool {
-        let may = self.free_after.is_none_or(|at| at <= now);
-        may && self.rate >= FREE_RATE && self.prop() < FREE_PROP
+    fn may_be_unlimited(&self, now: Instant) -> bool {
+        let may = self.unlimited_after.is_none_or(|at| at <= now);
+        may && self.rate >= UNLIMITED_RATE && self.prop() < UNLIMITED_PROP
     }
 
     pub(super) fn change_phase(&mut self, now: Instant, queue: f64) {
@@ -229,10 +227,10 @@ impl Pacer {
         let prop = self.prop();
         match self.phase {
             // However little of it is used: on a path like that, a queue would have to show first.
-            Phase::Starting { .. } if self.may_be_free(now) && queue < FREE_PROP => {
-                self.phase = Phase::Free;
+            Phase::Startup { .. } if self.may_be_unlimited(now) && queue < UNLIMITED_PROP => {
+                self.phase = Phase::Unlimited;
             }
-            Phase::Starting { .. } => {
+            Phase::Startup { .. } => {
                 if queue > (prop / 4.0).max(4.0 * TICK) || self.plateau >= 2 {
                     let mut flight = (self.sent - self.acked) as f64;
                     if queue < prop {
@@ -247,7 +245,7 @@ impl Pacer {
             }
             Phase::Full { until, .. } => {
                 if self.rate > 0.0 && self.acked >= until {
-                    self.phase = Phase::Bounded;
+                    self.phase = Phase::Limited;
                     self.delivered = self.acked as f64;
                     self.ahead.clear();
                     self.round_ends = self.sent;
@@ -259,7 +257,7 @@ impl Pacer {
                     }
                 }
             }
-            Phase::Bounded => {
+            Phase::Limited => {
                 self.round_queue = self.round_queue.min(queue);
                 if self.acked >= self.round_ends {
                     if self.gain() > 1.0 {
@@ -278,17 +276,17 @@ impl Pacer {
                         return;
                     }
                 }
-                if self.may_be_free(now) {
-                    self.phase = Phase::Free;
+                if self.may_be_unlimited(now) {
+                    self.phase = Phase::Unlimited;
                 }
             }
-            Phase::Free => {
+            Phase::Unlimited => {
                 let standing = self.queues.iter().copied().fold(f64::MAX, f64::min);
-                if standing > FREE_QUEUE {
-                    self.phase = Phase::Bounded;
+                if standing > UNLIMITED_QUEUE {
+                    self.phase = Phase::Limited;
                     self.delivered = self.acked as f64;
-                    self.free_after = Some(after(now, self.free_penalty));
-                    self.free_penalty = (2.0 * self.free_penalty).min(320.0);
+                    self.unlimited_after = Some(after(now, self.unlimited_penalty));
+                    self.unlimited_penalty = (2.0 * self.unlimited_penalty).min(320.0);
                 }
             }
         }

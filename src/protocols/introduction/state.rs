@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::sleep;
 
-use crate::identity::{PeerId, UnixTime, default_provider};
+use crate::backend::random;
+use crate::identity::{PeerId, UnixTime};
 use crate::node::{Access, Node, PeerAddr};
 use crate::protocols::fair::{Payer, Rank};
 
@@ -41,10 +42,8 @@ impl State {
             }
             None => (None, None),
         };
-        let mut random = [0; 16];
-        let filled = default_provider().secure_random.fill(&mut random);
         // Without random bytes there is none, and what names one is of another process.
-        let epoch = filled.ok().map(|()| random);
+        let epoch = random().ok();
         Ok(Self {
             node,
             clocks,

@@ -11,7 +11,8 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use minicbor::{Decode, Encode};
 
-use crate::identity::{Identity, PeerId, UnixTime, default_provider};
+use crate::backend::random;
+use crate::identity::{Identity, PeerId, UnixTime};
 use crate::node::PeerAddr;
 use crate::protocols::signed::Signed;
 use crate::wire::{Message as _, VERSION, message};
@@ -177,9 +178,7 @@ impl Introduction {
         if self.links.len() >= MAX_LINKS {
             return Err(Flaw::Chain("it may not be passed on any further"));
         }
-        let mut nonce = [0; 16];
-        let filled = default_provider().secure_random.fill(&mut nonce);
-        filled.map_err(|_| Flaw::Sign("no random bytes".into()))?;
+        let nonce: [u8; 16] = random().map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let said = Statement {
             version: VERSION,
             issuer: issuer.public_key().to_vec().into(),

@@ -16,9 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE32_NOPAD;
 use futures::future::select_all;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken as Busy;
 
-use crate::identity::{PeerId, UnixTime, default_provider};
+use crate::backend::random;
+use crate::identity::{PeerId, UnixTime};
 use crate::node::{Call, Hint, Node, PeerAddr};
 use crate::protocols::forward::{DEFAULT_PLACES, place, places};
 use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
@@ -122,7 +125,6 @@ struct Kept {
 
 #[derive(Default)]
 struct Inside {
-    revoked: bool,
     kept: HashMap<Key, Kept>,
 }
 
@@ -133,18 +135,9 @@ pub(super) struct State {
     places: Places,
     hints: Vec<Hint>,
     inside: Mutex<Inside>,
-    revoked: watch::Sender<bool>,
+    revoked: CancellationToken,
     /// Streams that are joined, or about to be.
-    busy: watch::Sender<usize>,
-}
-
-/// One stream more, until dropped.
-pub(super) struct Busy(Arc<State>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.send_modify(|busy| *busy -= 1);
-    }
+    busy: TaskTracker,
 }
 
 /// Offers a service that stands for a reference.
@@ -158,8 +151,8 @@ impl State {
             places: places(DEFAULT_PLACES),
             hints,
             inside: Mutex::default(),
-            revoked: watch::Sender::new(false),
-            busy: watch::Sender::new(0),
+            revoked: CancellationToken::new(),
+            busy: TaskTracker::new(),
         }
     }
 
@@ -168,38 +161,26 @@ impl State {
     }
 
     /// A place for a stream, unless nothing passes any more.
-    fn enter(self: &Arc<Self>) -> Option<Busy> {
-        let inside = self.inside();
-        if inside.revoked {
-            return None;
-        }
-        // Under the lock, so that who revokes counts it or keeps it out.
-        self.busy.send_modify(|busy| *busy += 1);
-        Some(Busy(Arc::clone(self)))
+    fn enter(&self) -> Option<Busy> {
+        // The lock is held while both are done, so that who revokes counts it or keeps it out.
+        let _inside = self.inside();
+        (!self.is_revoked()).then(|| self.busy.token())
     }
 
     /// Cuts everything, and lets nothing in any more. Does not wait.
     pub(super) fn cut(&self) {
-        let mut inside = self.inside();
-        inside.revoked = true;
-        self.revoked.send_replace(true);
+        let _inside = self.inside();
+        self.revoked.cancel();
+        self.busy.close();
     }
 
     pub(super) fn is_revoked(&self) -> bool {
-        self.inside().revoked
+        self.revoked.is_cancelled()
     }
 
-    /// Waits until it is revoked.
-    pub(super) async fn revoked(&self) {
-        let mut revoked = self.revoked.subscribe();
-        // What it gives holds a lock, and must not live on in the caller's task.
-        let _ = revoked.wait_for(|revoked| *revoked).await;
-    }
-
-    /// Waits until no stream is joined.
+    /// Waits until no stream is joined; none comes behind [`cut`](Self::cut).
     pub(super) async fn idle(&self) {
-        let mut busy = self.busy.subscribe();
-        let _ = busy.wait_for(|busy| *busy == 0).await;
+        self.busy.wait().await;
     }
 
     /// How many references were let through, and have not expired.
@@ -236,16 +217,14 @@ impl State {
         now: UnixTime,
         serve: Serve,
     ) -> Result<String, MembraneError> {
-        let mut random = [0; 16];
-        let filled = default_provider().secure_random.fill(&mut random);
-        filled.map_err(|_| Flaw::Sign("no random bytes".into()))?;
+        let random: [u8; 16] = random().map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let random = BASE32_NOPAD.encode(&random).to_lowercase();
         let service = format!("{PREFIX}{random}");
         let Upstream::Reference(it) = &passage.to else {
             return Err(MembraneError::Own);
         };
         let mut inside = self.inside();
-        if inside.revoked {
+        if self.is_revoked() {
             return Err(MembraneError::Revoked);
         }
         if let Some(kept) = inside.kept.get(&key) {
@@ -335,7 +314,7 @@ impl Passage {
 
     /// A place for a stream in all that it leads through, unless one of them is revoked.
     pub(super) fn enter(&self) -> Option<Vec<Busy>> {
-        self.through.iter().map(State::enter).collect()
+        self.through.iter().map(|state| state.enter()).collect()
     }
 
     /// Places for a stream that is joined, if each has one.
@@ -346,7 +325,10 @@ impl Passage {
 
     /// Waits until one that it leads through is revoked.
     pub(super) async fn revoked(&self) {
-        let each = self.through.iter().map(|state| Box::pin(state.revoked()));
+        let each = self
+            .through
+            .iter()
+            .map(|state| Box::pin(state.revoked.cancelled()));
         select_all(each).await;
     }
 

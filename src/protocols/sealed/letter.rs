@@ -21,7 +21,8 @@ use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
-use crate::identity::{Identity, Lineage, PeerId, UnixTime, default_provider};
+use crate::backend::random;
+use crate::identity::{Identity, Lineage, PeerId, UnixTime};
 use crate::protocols::signed::Signed;
 use crate::session::ServiceName;
 use crate::wire::{Message as _, VERSION, clean_reason, message};
@@ -341,9 +342,7 @@ pub fn seal_request(
     if now > key.expires() {
         return Err(SealFlaw::KeyExpired { owner });
     }
-    let mut id = [0; 16];
-    let filled = default_provider().secure_random.fill(&mut id);
-    filled.map_err(|_| SealFlaw::Sign("no random bytes".into()))?;
+    let id: [u8; 16] = random().map_err(|_| SealFlaw::Sign("no random bytes".into()))?;
     let (secret, reply) = seal::pair();
     let expires = now.as_secs().saturating_add(life.as_secs());
     let said = RequestSaid {

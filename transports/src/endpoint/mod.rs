@@ -53,7 +53,7 @@ mod types;
 
 pub use parse::ParseError;
 pub use types::{
-    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
+    DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
     Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
 };
 

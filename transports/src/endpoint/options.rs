@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::keys::{BARE, DUPLEX, keys_of, nearest};
 use super::types::{Duplex, MTU};
+use crate::text::percent_decode;
 
 /// An error before the whole input is known: a byte offset instead of a column.
 pub(super) struct Wrong {
@@ -152,28 +153,14 @@ pub(super) fn option_list<'a>(
 
 /// Resolves `%XX`.
 pub(super) fn unescape(text: &str, start: usize) -> Result<Vec<u8>, Wrong> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes().enumerate();
-    while let Some((i, byte)) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let high = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
-        let low = bytes.next().and_then(|(_, b)| char::from(b).to_digit(16));
-        match (high, low) {
-            (Some(0), Some(0)) => return wrong(start + i, "no NUL byte"),
-            // Both are below 16, so this fits.
-            (Some(high), Some(low)) => out.push(u8::try_from(high * 16 + low).unwrap_or(0)),
-            _ => {
-                return wrong(
-                    start + i,
-                    "two hex digits after \"%\" (a plain \"%\" is written %25)",
-                );
-            }
-        }
+    match (percent_decode(text), text.find("%00")) {
+        (Ok(_), Some(at)) => wrong(start + at, "no NUL byte"),
+        (Ok(bytes), None) => Ok(bytes),
+        (Err(at), _) => wrong(
+            start + at,
+            "two hex digits after \"%\" (a plain \"%\" is written %25)",
+        ),
     }
-    Ok(out)
 }
 
 /// A number written in decimal digits alone (no sign, no space).

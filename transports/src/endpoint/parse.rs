@@ -14,7 +14,7 @@ use super::options::{
 };
 use super::serial::serial;
 use super::socket;
-use super::types::{Endpoint, Escape, Layer, LinkSettings, Target};
+use super::types::{Endpoint, Escapes, Layer, LinkSettings, Target};
 use crate::text::clean;
 
 /// Bytes of an address that a message shows.
@@ -204,9 +204,9 @@ fn link(options: &str, at: usize) -> Result<LinkSettings, Wrong> {
         match option.key {
             "escape" => {
                 s.escape = match option.word(ESCAPE)? {
-                    "xonxoff" => Escape::XonXoff,
-                    "control" => Escape::Control,
-                    _ => Escape::Least,
+                    "xonxoff" => Escapes::XonXoff,
+                    "control" => Escapes::Control,
+                    _ => Escapes::Least,
                 }
             }
             "mtu" => s.mtu = Some(option.mtu()?),

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::types::{
-    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, ModemLine, Parity, Rs485,
-    Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings,
+    DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, ModemLine, Parity,
+    Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings,
 };
 use crate::network::Network;
 use crate::text::is_printable;
@@ -23,9 +23,9 @@ impl fmt::Display for Layer {
 
 fn link(f: &mut fmt::Formatter<'_>, s: LinkSettings) -> fmt::Result {
     let escape = match s.escape {
-        Escape::Least => None,
-        Escape::XonXoff => Some("xonxoff".to_owned()),
-        Escape::Control => Some("control".to_owned()),
+        Escapes::Least => None,
+        Escapes::XonXoff => Some("xonxoff".to_owned()),
+        Escapes::Control => Some("control".to_owned()),
     };
     let mtu = s.mtu.map(|mtu| mtu.to_string());
     let duplex = (s.duplex == Duplex::Half).then(|| "half".to_owned());

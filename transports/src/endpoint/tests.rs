@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{
-    DataBits, Duplex, Endpoint, Escape, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
+    DataBits, Duplex, Endpoint, Escapes, FlowControl, Layer, LinkSettings, MTU, ModemLine, Parity,
     Rs485, Rs485Mode, SerialLock, SerialSettings, StopBits, Target, TcpSettings, UnixSettings,
 };
 use crate::network::Network;
@@ -257,7 +257,7 @@ fn parts() {
 fn a_link_is_told_of_the_line() {
     let endpoint = parse("mux+tls+link?escape=xonxoff&mtu=240&duplex=half+tcp:a:1");
     let told = LinkSettings {
-        escape: Escape::XonXoff,
+        escape: Escapes::XonXoff,
         mtu: Some(240),
         duplex: Duplex::Half,
     };
@@ -581,7 +581,7 @@ fn any_settings() -> impl Strategy<Value = SerialSettings> {
 }
 
 fn any_link() -> impl Strategy<Value = LinkSettings> {
-    let escapes = [Escape::Least, Escape::XonXoff, Escape::Control];
+    let escapes = [Escapes::Least, Escapes::XonXoff, Escapes::Control];
     let choices = (
         prop::sample::select(escapes.to_vec()),
         prop::option::of(MTU),

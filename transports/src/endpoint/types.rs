@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 
 use crate::network::Network;
+use crate::rate::Rate;
 
 /// A parsed address: layers, and what carries the bytes below them.
 ///
@@ -124,8 +125,8 @@ impl Layer {
 /// What a link is told of the line below it. Of what its two ends were told, the stricter counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LinkSettings {
-    /// Bytes that the line keeps for itself. Default [`Escape::Least`]: most lines keep none.
-    pub escape: Escape,
+    /// Bytes that the line keeps for itself. Default [`Escapes::Least`]: most lines keep none.
+    pub escape: Escapes,
     /// Most bytes on the line of one frame, everything included, [`MTU`]; for radio modems, which lose whole packets.
     /// Default none.
     pub mtu: Option<u16>,
@@ -136,7 +137,7 @@ pub struct LinkSettings {
 impl LinkSettings {
     /// Nothing special.
     pub const DEFAULT: Self = Self {
-        escape: Escape::Least,
+        escape: Escapes::Least,
         mtu: None,
         duplex: Duplex::Full,
     };
@@ -147,7 +148,7 @@ pub const MTU: std::ops::RangeInclusive<u16> = 64..=4096;
 
 /// Bytes that a line keeps for itself, so that a link sends others in their place. Each set holds the one before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Escape {
+pub enum Escapes {
     /// None.
     #[default]
     Least,
@@ -364,6 +365,16 @@ pub struct SerialSettings {
     pub mtu: Option<u16>,
     /// As [`LinkSettings::duplex`], for the link above. Default both ways at once.
     pub duplex: Duplex,
+}
+
+impl SerialSettings {
+    /// What the line carries one way: the baud rate by the bits of a character, start bit included.
+    #[must_use]
+    pub fn line_rate(&self) -> Rate {
+        let parity = u32::from(self.parity != Parity::None);
+        let stop = if self.stop == StopBits::Two { 2 } else { 1 };
+        Rate::bytes_per_second(f64::from(self.baud) / f64::from(1 + 8 + parity + stop))
+    }
 }
 
 impl Default for SerialSettings {

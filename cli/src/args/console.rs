@@ -1,0 +1,47 @@
+//! The command line of `cepa console`: its words and their help.
+
+use clap::Args;
+
+use super::options::{IdentityFile, LocalHints, Trust};
+use crate::values::{DialTarget, EscapeChar};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every key goes to the service, even ^C. So does the size of the window: offer a
+shell with `cepa serve --service NAME='exec:bash -l,pty=yes'`. At the start of a
+line:
+  ~.   leave; a command in a terminal on the other end gets SIGHUP
+  ~B   send a break, if the service is a serial line
+  ~^Z  suspend this program (the session lasts up to an hour)
+  ~~   send the character itself
+  ~?   show help
+Text that a serial line sends outside the session, such as boot messages,
+appears on standard error, in another colour unless NO_COLOR is set. The console
+ends when the service ends, with the exit status of its command, or with exit
+code 1 if the service failed.
+
+With --reconnect, a lost session is made again and the service opened again, as
+with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
+to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
+other or are incompatible.")]
+pub(crate) struct Console {
+    /// Where the peer listens, or its own address (cepa://PEERID@HINT;HINT/SERVICE, or
+    /// cepa://@NAME/SERVICE for a known peer)
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: DialTarget,
+    /// The service; not needed if the address names it or the peer has only one
+    #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
+    pub(crate) service: String,
+    /// The escape character, or `none`
+    #[arg(long, value_name = "CHAR", default_value = "~")]
+    pub(crate) escape: EscapeChar,
+    /// If the session is lost, connect again and open the service again
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}

@@ -1,0 +1,24 @@
+//! The command line of `cepa explain`: its words and their help.
+
+use clap::Args;
+
+use crate::values::Explained;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Options for unusual serial lines:
+  serial:/dev/ttyUSB0,flow=sw      the line uses XON and XOFF itself
+  serial:/dev/ttyUSB0,mtu=240      a radio modem: frames of up to 240 bytes
+  serial:/dev/ttyUSB0,duplex=half  one pair for both directions (RS-485)
+For a line behind a serial server, give these options to the link:
+mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
+set them at one end. docs/ADDRESSES.md describes every option.
+
+`cepa explain` also explains a peer's address
+(cepa://PEERID@HINT;HINT/SERVICE), an introduction and an invitation code. It
+does not connect to anything, and does not show the secret of a code.")]
+pub(crate) struct Explain {
+    /// An address, an introduction or an invitation code
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Explained,
+}

@@ -1,0 +1,46 @@
+//! The command line of `cepa forward`: its words and their help.
+
+use clap::Args;
+
+use super::options::{IdentityFile, LocalHints, Trust};
+use crate::values::{DialTarget, Local};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+All connections share one session, made at the start. `ulimit -n` limits their
+number here; connections beyond the server's limit wait. If the session is lost,
+all connections are reset (those on a Unix socket end), and the command ends
+with exit code 6.
+
+With --reconnect it keeps listening and connects again, with the pauses of
+`cepa connect --reconnect`; new connections wait for the new session. The first
+attempt must succeed: exit code 5 or 6 if the peer is not there. It ends with
+exit code 3, 4, 5 or 7 when the two ends refuse each other or are incompatible.
+
+Example:
+  cepa forward -L tcp:127.0.0.1:5433=db --expect PEERID \\
+      'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'
+where PEERID is the host's peer id and ID this machine's.")]
+pub(crate) struct Forward {
+    /// Where the peer listens, or its own address (cepa://PEERID@HINT;HINT, or cepa://@NAME for a known
+    /// peer)
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: DialTarget,
+    /// Listen here (tcp: or unix:), and forward each connection to this service (repeatable)
+    #[arg(
+        short = 'L',
+        long = "local",
+        value_name = "LISTEN=SERVICE",
+        required = true
+    )]
+    pub(crate) locals: Vec<Local>,
+    /// If the session is lost, connect again and go on
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}

@@ -1,0 +1,46 @@
+//! The command line of `cepa node`: its words and their help.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The file is TOML. Relative paths start at the file's folder. SIGHUP reloads it:
+services, permissions, new listeners and new relays take effect, and sessions go
+on. docs/MESH.md describes every key.
+
+  identity = \"node.pem\"                     # default: this user's identity
+  control = \"node.sock\"                     # for `cepa mesh status`
+  state = \"node.state\"                      # see below
+  listen = [\"tcp:0.0.0.0:7000\"]
+  gate = \"per-host=32\"                      # like `cepa serve --gate`
+  sessions_a_peer = 16                      # like --sessions-a-peer
+  commands_a_peer = 32                      # like --commands-a-peer
+  register = [\"cepa://RELAYID@tcp:HOST:7711\"]
+  [services.up]
+  to = \"exec:sha256sum\"                     # like `cepa serve --service`
+  allow = [\"PEERID\", \"@NAME\"]               # default: nobody
+  introducers = [\"PEERID\"]                  # who may introduce others
+  sealed = true                             # accepts `cepa send`
+  [services.db]
+  to = \"cepa://PEERID@tcp:HOST:7000/db\"     # another peer's service
+  membrane = \"friends\"                      # wraps references that pass
+  [membranes.friends]
+  revoked = false                           # true revokes all that passed
+  [relay]
+  allow = [\"any\"]
+  [carrier]                                 # delivers sealed messages
+  allow = [\"any\"]
+
+`state` remembers across restarts which introductions were used or revoked.
+Without it, a used one works again if the clock was set back. The node creates
+the file.")]
+pub(crate) struct NodeRun {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only check the file, and report what is wrong with it
+    #[arg(long)]
+    pub(crate) check: bool,
+}

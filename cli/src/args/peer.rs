@@ -1,0 +1,74 @@
+//! The command line of `cepa peer`: its words and their help.
+
+use std::path::PathBuf;
+
+use cepa::identity::PeerId;
+use cepa::node::Hint;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// List the peers in the file `known_peers` of the configuration folder
+    Ls,
+    /// Add a peer, or more addresses of a known one
+    Add(PeerAdd),
+    /// Forget a peer
+    Rm(PeerName),
+    /// Rename a peer
+    Rename(PeerRename),
+    /// Compare a peer's id with the one its owner sees (`cepa id show`), and mark it as verified
+    Verify(PeerVerify),
+    /// Update known peers to their new keys, from the output of `cepa id show --statement`
+    Follow(PeerFollow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerAdd {
+    /// The name to give it
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its peer id
+    #[arg(value_name = "PEERID")]
+    pub(crate) id: PeerId,
+    /// Where it listens, or the relay where it is registered. Whoever answers there must prove this id
+    /// (repeatable)
+    #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]
+    pub(crate) at: Vec<Hint>,
+    /// If a peer of this name has another id, replace that id
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerName {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerRename {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Its new name
+    #[arg(value_name = "NEW")]
+    pub(crate) new: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerVerify {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The id that its owner sees, or the words from `cepa id show --words`
+    #[arg(value_name = "PEERID|WORDS", required = true)]
+    pub(crate) seen: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerFollow {
+    /// A file with the statements, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}

@@ -1,0 +1,80 @@
+//! The command line of `cepa serve`: its words and their help.
+
+use std::path::PathBuf;
+
+use cepa::node::PeerAddr;
+use cepa::transports::Endpoint;
+use clap::Args;
+
+use super::options::{GateLimits, LocalHints};
+use crate::values::{AllowArg, Service, listen_addr, placed_addr};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A service is an address. The server opens it once for each request:
+  exec:COMMAND            run a command on standard input and output
+  exec:COMMAND,pty=yes    run it in a terminal, for `cepa console`
+  tcp:HOST:PORT, unix:PATH, serial:PATH
+                          connect there
+  pty:PATH                create a terminal that any program can open
+  echo:                   send back what arrives
+  cepa://PEERID@ADDR/SERVICE
+                          connect to another peer's service. Its bytes are
+                          readable on this machine, and that peer sees this
+                          machine's id, not the client's
+
+Only peers that --allow names may connect. When the server refuses a peer, it
+prints the peer's id and the command that allows it.
+
+A peer may open every service. If there is only one, it need not name it.
+`serve stdio:` serves a single session, and ends with it.")]
+pub(crate) struct Serve {
+    /// Where to listen: tcp:HOST:PORT (port 0 picks a free port), unix:PATH, stdio:, pty:PATH or
+    /// serial:PATH
+    #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
+    pub(crate) listen: Vec<Endpoint>,
+    /// Register at this relay, cepa://RELAYID@ADDR, so that peers reach the services through it. May
+    /// replace ADDR (repeatable)
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
+    pub(crate) register: Vec<PeerAddr>,
+    /// Offer the service ADDR under this name (repeatable)
+    #[arg(long = "service", value_name = "NAME=ADDR")]
+    pub(crate) services: Vec<Service>,
+    /// Who may connect: a peer id, @NAME of a known peer, `known` for all known peers, or `any`
+    /// (repeatable)
+    #[arg(long, value_name = "PEERID|@NAME|known|any")]
+    pub(crate) allow: Vec<AllowArg>,
+    /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
+    /// services that they are introduced to (repeatable)
+    #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]
+    pub(crate) introducers: Vec<AllowArg>,
+    /// Remembers across restarts which introductions were used or revoked. Without it, a used one works
+    /// again if the clock was set back. The file is created if it does not exist
+    #[arg(long, value_name = "FILE", requires = "introducers")]
+    pub(crate) state: Option<PathBuf>,
+    /// Also accept requests from `cepa send`, from the peers that --allow names: directly, or through a
+    /// `--register` relay that runs with --carry
+    #[arg(long)]
+    pub(crate) sealed: bool,
+    /// Maximum number of connections in one session; further ones wait. Default and maximum: a third of
+    /// `ulimit -n`
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections_a_session: Option<u32>,
+    /// Maximum number of sessions of one peer; default 16
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) sessions_a_peer: Option<u32>,
+    /// Maximum number of commands (exec:) that run at once for one peer; default 32
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) commands_a_peer: Option<u32>,
+    #[command(flatten)]
+    pub(crate) gate: GateLimits,
+    /// Use the identity in this PEM file instead of the default one. With several, a peer that
+    /// connects with --expect PEERID gets that identity; any other gets the first (repeatable)
+    #[arg(long = "identity", value_name = "FILE")]
+    pub(crate) identities: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+}
