@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use cepa::node::PeerAddr;
 use cepa::protocols::introduction::Introduction;
-use cepa::transports::Endpoint;
+use cepa::transports::{self, Endpoint};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -25,7 +25,7 @@ pub(crate) use crate::values::{
     AllowArg, DialTarget, Expected, Explained, Reference, Service, Target,
 };
 use crate::values::{listen_addr, placed_addr, rate};
-pub(crate) use options::{IdentityFile, LocalHints, Trust};
+pub(crate) use options::{IdentityFile, LocalHints, LogFormat, Logging, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
 pub(crate) use reach::{Connect, Console, Forward, Pipe, Send};
@@ -41,6 +41,8 @@ pub(crate) use reach::{Connect, Console, Forward, Pipe, Send};
     max_term_width = 80
 )]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) logging: Logging,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -86,6 +88,20 @@ pub(crate) enum Command {
     Ports(Ports),
     /// Explain an address layer by layer, and check it
     Explain(Explain),
+}
+
+impl Command {
+    /// Whether it serves until it is stopped, and so has a log. Where standard input and output are its one session, what it says
+    /// is read by whoever has started it there.
+    pub(crate) fn serves_for_long(&self) -> bool {
+        let on_stdio = |at: &Endpoint| matches!(at.target(), transports::Target::Stdio);
+        match self {
+            Self::Serve(args) => !args.register.is_empty() || !args.listen.iter().all(on_stdio),
+            Self::Relay(_) | Self::Forward(_) => true,
+            Self::Node(args) => !args.check,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +339,15 @@ pub(crate) enum Early {
     /// Help or the version, for standard output.
     Text(String),
     Failed(Failure),
+}
+
+/// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
+pub(crate) fn wants_json(words: &[OsString]) -> bool {
+    const OPTION: &str = "--log-format";
+    let words = words.iter().take_while(|word| *word != "--");
+    let words: Vec<&str> = words.map(|word| word.to_str().unwrap_or("")).collect();
+    let apart = words.windows(2).any(|pair| pair == [OPTION, "json"]);
+    apart || words.contains(&"--log-format=json")
 }
 
 /// Parses a command line.
