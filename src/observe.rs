@@ -278,8 +278,11 @@ impl SessionUp {
         self.span
             .span
             .in_scope(|| tracing::info!(target: "cepa::session", layers, "session up"));
+        // The task may be gone by now, with its runtime.
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        let _ = self.tell.send(Clock::start());
+        if let Err(clock) = self.tell.send(Clock::start()) {
+            SessionDown::report(clock, None);
+        }
     }
 }
 
@@ -287,17 +290,34 @@ impl SessionDown {
     /// The session is over, for this reason where it was not wished. Nothing is reported of one that never stood.
     pub(crate) async fn ended(self, error: Option<impl Display>) {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Ok(clock) = self.told.await {
-            gauge!(decrement, "cepa_sessions");
-            record!(clock.seconds(), "cepa_session_seconds");
-            let error = error.map(|error| shown(&error));
-            event!(
-                "cepa::session",
-                INFO,
-                error,
-                seconds = clock.seconds(),
-                "session down"
-            );
+        {
+            let mut this = self;
+            if let Ok(clock) = (&mut this.told).await {
+                Self::report(clock, error.map(|error| shown(&error)));
+            }
+        }
+    }
+
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    fn report(clock: Clock, error: Option<String>) {
+        gauge!(decrement, "cepa_sessions");
+        record!(clock.seconds(), "cepa_session_seconds");
+        event!(
+            "cepa::session",
+            INFO,
+            error,
+            seconds = clock.seconds(),
+            "session down"
+        );
+    }
+}
+
+/// A runtime that ends drops the tasks of its sessions.
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+impl Drop for SessionDown {
+    fn drop(&mut self) {
+        if let Ok(clock) = self.told.try_recv() {
+            Self::report(clock, None);
         }
     }
 }

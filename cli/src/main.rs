@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         say::use_json();
     }
     let result = match parsed {
-        Ok(cli) => trace::start(cli.logging.verbose).and_then(|()| run(cli.command)),
+        Ok(cli) => trace::start(cli.logging.verbose).and_then(|verbose| run(cli.command, verbose)),
         Err(Early::Text(text)) => exit::print(&text),
         Err(Early::Failed(failure)) => Err(failure),
     };
@@ -90,7 +90,10 @@ fn main() -> ExitCode {
 /// How long whoever reads standard error may take for the last lines.
 const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn run(command: Command) -> Result<(), Failure> {
+/// How long the end of what is under way may take to be reported, where that is shown.
+const LAST_EVENTS: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn run(command: Command, verbose: bool) -> Result<(), Failure> {
     cepa::transports::raise_descriptor_limit();
     if command.serves_for_long() {
         say::stamp();
@@ -126,7 +129,12 @@ fn run(command: Command) -> Result<(), Failure> {
         }
     });
     // A read of standard input may still stand in a thread of its own; it must not hold us up.
-    runtime.shutdown_background();
+    if verbose {
+        // What sessions report of their end.
+        runtime.shutdown_timeout(LAST_EVENTS);
+    } else {
+        runtime.shutdown_background();
+    }
     log::last_words();
     result
 }

@@ -9,6 +9,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 
 use cepa::transports::text::clean;
+use cepa::transports::{self, Endpoint, Stream, Target, TransportError};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -27,14 +28,15 @@ const VARIABLE: &str = "RUST_LOG";
 /// Most bytes of a line.
 const LINE: usize = 16 * 1024;
 
-/// Begins to show what is wanted: by `-v` the library's events, by `-vv` all of them; without, what `RUST_LOG` names.
-pub(crate) fn start(verbose: u8) -> Result<(), Failure> {
+/// Begins to show what is wanted: by `-v` the library's events, by `-vv` all of them; without, what `RUST_LOG` names. Tells whether
+/// anything is.
+pub(crate) fn start(verbose: u8) -> Result<bool, Failure> {
     let filter = match (verbose, std::env::var_os(VARIABLE)) {
-        (0, None) => return Ok(()),
+        (0, None) => return Ok(false),
         (0, Some(wanted)) => {
             let wanted = wanted.to_string_lossy();
             if wanted.trim().is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             EnvFilter::try_new(&*wanted).map_err(|e| {
                 let why =
@@ -50,7 +52,22 @@ pub(crate) fn start(verbose: u8) -> Result<(), Failure> {
     };
     // Only a second one in this process would fail.
     let _ = Registry::default().with(filter).with(lines).try_init();
-    Ok(())
+    Ok(true)
+}
+
+/// As [`transports::dial`], and shown as the library shows its own dials: of a command no more than that it is one.
+pub(crate) async fn dial(address: &Endpoint) -> Result<Stream, TransportError> {
+    let shown = || match address.target() {
+        Target::Exec { .. } => format!("{}:…", address.scheme()),
+        _ => address.to_string(),
+    };
+    tracing::debug!(target: "cepa::dial", address = shown(), "dialling");
+    let dialled = transports::dial(address).await;
+    if let Err(error) = &dialled {
+        let error = format!("{:?}", error.kind());
+        tracing::debug!(target: "cepa::dial", address = shown(), error, "the dial failed");
+    }
+    dialled
 }
 
 struct Lines {

@@ -257,7 +257,7 @@ fn a_flood_is_counted_in_json_as_well() {
         "json",
     ];
     let server = Server::start_at(&place, &words, "listening on ");
-    let up = objects(&server.seen()[0]).remove(0);
+    let up = objects(server.seen().last().unwrap()).remove(0);
     let to = up["address"]
         .as_str()
         .unwrap()
