@@ -17,6 +17,9 @@
         dead_code,
         unused_imports,
         unused_variables,
+        clippy::single_match,
+        clippy::single_match_else,
+        clippy::unused_async,
         clippy::unused_self,
         clippy::needless_pass_by_value,
         clippy::missing_const_for_fn
@@ -293,13 +296,14 @@ impl SessionDown {
         {
             let mut this = self;
             if let Ok(clock) = (&mut this.told).await {
-                Self::report(clock, error.map(|error| shown(&error)));
+                let error = error.map(|error| shown(&error));
+                Self::report(clock, error.as_deref());
             }
         }
     }
 
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    fn report(clock: Clock, error: Option<String>) {
+    fn report(clock: Clock, error: Option<&str>) {
         gauge!(decrement, "cepa_sessions");
         record!(clock.seconds(), "cepa_session_seconds");
         event!(

@@ -99,17 +99,15 @@ impl Session {
             return Err(OpenError::NoRuntime);
         }
         let watched = observe::opening();
-        let opened = match timeout(patience.unwrap_or(self.inner.open_timeout), opening).await {
-            Ok(done) => done,
-            Err(_) => {
-                let service = service.to_owned();
-                Err(if stage.is_opened() {
-                    OpenError::TimedOut { service }
-                } else {
-                    OpenError::NoRoom { service }
-                })
-            }
-        };
+        let opened = timeout(patience.unwrap_or(self.inner.open_timeout), opening).await;
+        let opened = opened.unwrap_or_else(|_| {
+            let service = service.to_owned();
+            Err(if stage.is_opened() {
+                OpenError::TimedOut { service }
+            } else {
+                OpenError::NoRoom { service }
+            })
+        });
         watched.ended(&self.peer().id(), service, opened.as_ref().err());
         opened
     }
