@@ -92,6 +92,8 @@
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |
 //! | `ca` | | `identity::PlatformRoots`: the platform's certificate authorities as a trust policy |
 //! | `mdns` | | `node::Mdns`: peers on the local network, by multicast DNS |
+//! | `tracing` | | spans and events of dials, sessions and substreams, for a subscriber of `tracing`; never payload or secrets |
+//! | `metrics` | | counters, gauges and histograms for a recorder of `metrics`: `describe_metrics`. The repository's `docs/WATCHING.md` names them |
 //! | `futures-io` | | the `AsyncRead` and `AsyncWrite` of futures on [`ServiceStream`], [`Onion`] and [`Substream`], beside tokio's |
 //! | `tower` | | `Node::connector`: a peer's service for the HTTP clients of hyper and tonic |
 //!
@@ -133,6 +135,8 @@ mod setters;
 mod backend;
 mod windowed;
 
+mod observe;
+
 pub mod gate;
 pub mod identity;
 pub mod link;
@@ -151,6 +155,8 @@ pub use cepa_transports::{ByteStream, Endpoint, Layer, Side};
 pub use identity::{AcceptAny, Identity, KeyKind, PeerId, Pinned, TrustPolicy};
 pub use mux::{Mux, Substream};
 pub use node::{Access, Call, Node, NodeConfig, PeerAddr};
+#[cfg(feature = "metrics")]
+pub use observe::describe_metrics;
 pub use onion::Onion;
 pub use session::{Incoming, OpenOptions, ServiceName, ServiceStream, Session};
 pub use stack::StackConfig;

@@ -28,15 +28,16 @@ mod serve;
 use std::error::Error as _;
 use std::ffi::OsString;
 
+use cepa::transports::{self, Endpoint};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use self::{
     connect::Connect, console::Console, demo::Demo, explain::Explain, forward::Forward, id::Id,
     id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
-    mesh::MeshStatus, node::NodeRun, options::IdentityFile, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay,
-    send::Send, serve::Serve,
+    mesh::MeshStatus, node::NodeRun, options::IdentityFile, options::LogFormat, options::Logging,
+    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports,
+    probe::Probe, relay::Relay, send::Send, serve::Serve,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -54,6 +55,8 @@ pub(crate) use crate::values::{
     max_term_width = 80
 )]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) logging: Logging,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -101,12 +104,35 @@ pub(crate) enum Command {
     Explain(Explain),
 }
 
+impl Command {
+    /// Whether it serves until it is stopped, and so has a log. Where standard input and output are its one session, what it says
+    /// is read by whoever has started it there.
+    pub(crate) fn serves_for_long(&self) -> bool {
+        let on_stdio = |at: &Endpoint| matches!(at.target(), transports::Target::Stdio);
+        match self {
+            Self::Serve(args) => !args.register.is_empty() || !args.listen.iter().all(on_stdio),
+            Self::Relay(_) | Self::Forward(_) => true,
+            Self::Node(args) => !args.check,
+            _ => false,
+        }
+    }
+}
+
 /// What a command line can be instead of a command.
 #[derive(Debug)]
 pub(crate) enum Early {
     /// Help or the version, for standard output.
     Text(String),
     Failed(Failure),
+}
+
+/// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
+pub(crate) fn wants_json(words: &[OsString]) -> bool {
+    const OPTION: &str = "--log-format";
+    let words = words.iter().take_while(|word| *word != "--");
+    let words: Vec<&str> = words.map(|word| word.to_str().unwrap_or("")).collect();
+    let apart = words.windows(2).any(|pair| pair == [OPTION, "json"]);
+    apart || words.contains(&"--log-format=json")
 }
 
 /// Parses a command line.

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::columns::count;
 use crate::exit::say;
 use crate::log::say_of;
+use crate::say::Line;
 use crate::stderr;
 
 /// Takes lines of standard error. The next one waits for what it gives.
@@ -72,7 +73,7 @@ impl Watched {
     /// Shows the child's lines as `[name] …` until it ends.
     pub(crate) fn start(child: Child, name: String) -> Self {
         let show = move |line: &str| {
-            say(format_args!("[{name}] {line}"));
+            say(of_child(&name, line));
             Some(stderr::room())
         };
         Self::follow(child, true, Box::new(show))
@@ -82,7 +83,7 @@ impl Watched {
     /// shown more often than other lines about that peer. Each line goes to `lines` as well.
     pub(crate) fn serving(child: Child, name: String, peer: PeerId, lines: Lines) -> Self {
         let show = move |line: &str| {
-            say_of(peer, format_args!("[{name}] {line}"));
+            say_of(peer, of_child(&name, line));
             lines(line)
         };
         Self::follow(child, true, Box::new(show))
@@ -144,6 +145,10 @@ impl Watched {
                 })
         }
     }
+}
+
+fn of_child(name: &str, line: &str) -> Line {
+    Line::from(format_args!("[{name}] {line}")).with("command", name)
 }
 
 /// What the command did at its end, as a verb: "exited with status 4".

@@ -18,7 +18,7 @@ use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ConnectError, Pause, Session};
 use cepa::tls::TlsError;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::Endpoint;
 use tokio::time::timeout;
 
 use crate::args::{DialTarget, Expected, Trust};
@@ -27,7 +27,7 @@ use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::stack::{self, carries_session};
-use crate::{reach, trust};
+use crate::{reach, trace, trust};
 
 /// A session and, below it, the subprocess that it may run over.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl Connected {
         let mut config = stack::of(identity, Arc::clone(policy)).for_endpoint(address);
         config.ask_for = asked;
         config.link.chatter = chatter.cloned();
-        let dialled = transports::dial(address).await;
+        let dialled = trace::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         if !again {
             stream.remarks().iter().for_each(say);

@@ -15,6 +15,7 @@ use crate::console::wire;
 use crate::exit::{self, Code, Failure, say};
 use crate::log::{self, say_of, say_of_session, say_once_a_minute};
 use crate::reach::SESSIONS_OPTION;
+use crate::say::Line;
 
 /// The next event, and a line about those that were missed before it.
 pub(crate) async fn next_event(
@@ -79,14 +80,17 @@ impl Report {
                 let source = log::source(*source, from);
                 match reason {
                     TurnedAway::Connect(error) => {
-                        say_of(source, self.refused(error, from).message);
+                        let line = Line::from(self.refused(error, from).message);
+                        say_of(source, line.with("address", from));
                     }
-                    _ => say_of(source, event),
+                    _ => say_of(source, line_of(event)),
                 }
             }
-            Event::SessionDown { peer, end, .. } if end.is_clean() => say_of_session(peer, event),
+            Event::SessionDown { peer, end, .. } if end.is_clean() => {
+                say_of_session(peer, line_of(event));
+            }
             Event::SessionUp { peer, path } => {
-                say_of_session(peer, event);
+                say_of_session(peer, line_of(event));
                 if !path.dialled && !self.pins.is_empty() && !self.pins.contains(peer) {
                     say_of(
                         peer,
@@ -102,10 +106,10 @@ impl Report {
                 match event.peer() {
                     // Whoever asks for it may ask often.
                     Some(peer) if matches!(event, Event::Refused { .. }) => {
-                        say_once_a_minute(peer, event, event);
+                        say_once_a_minute(peer, event, line_of(event));
                     }
-                    Some(peer) => say_of(peer, event),
-                    None => say(event),
+                    Some(peer) => say_of(peer, line_of(event)),
+                    None => say(line_of(event)),
                 }
                 if let Some(RelayEvent::Registered { relay }) = event.protocol() {
                     for address in self.reachable.iter().filter(|it| leads_through(it, relay)) {
@@ -172,6 +176,26 @@ impl Report {
             } => self.refused(&error, &from),
             end => Failure::new(Code::Other, end.to_string()),
         }
+    }
+}
+
+/// The line about an event, with what it is about.
+fn line_of(event: &Event) -> Line {
+    let line = Line::from(event);
+    match event {
+        Event::SessionUp { path, .. } | Event::SessionDown { path, .. } => {
+            line.with("address", &path.label)
+        }
+        Event::TurnedAway { from, .. } => line.with("address", from),
+        Event::Refused { service, .. }
+        | Event::HandlerFailed { service, .. }
+        | Event::HandlerPanicked { service, .. } => line.with("service", service),
+        Event::ListenerFailed { at, .. }
+        | Event::ListenerBack { at }
+        | Event::ListenerEnded { at }
+        | Event::Remark { at, .. }
+        | Event::ChildStderr { at, .. } => line.with("address", at),
+        _ => line,
     }
 }
 

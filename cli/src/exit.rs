@@ -18,7 +18,8 @@ use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
 use tokio::task::JoinError;
 
-use crate::stderr;
+pub(crate) use crate::say::say;
+use crate::say::{Line, safe_json};
 
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
 pub(crate) const HELP: &str = "\
@@ -39,7 +40,11 @@ exits with its status, or with 128 + N (at most 254) if signal N killed it. Use
 
 Errors are one line on standard error and begin with `cepa:`. If the command
 itself prints a line that begins with `cepa:`, it is shown as `(command) cepa:
-…`. Standard output carries only data.";
+…`. Standard output carries only data.
+
+With `--log-format json` each line is a JSON object; servers put the time in
+front of log lines where standard error is not a terminal. RUST_LOG=cepa=debug
+in the environment is like -v.";
 
 /// What a peer reads where the address behind a service can't be opened: it may be there later.
 pub(crate) const UNREACHABLE: &str =
@@ -172,7 +177,8 @@ impl Failure {
     /// Prints `cepa: …` on standard error and gives the code for the process.
     pub(crate) fn report(&self) -> u8 {
         if !self.is_of_command() {
-            say(format_args!("cepa: {}", self.message));
+            let line = Line::from(format_args!("cepa: {}", self.message));
+            say(line.error(self.status()).bare());
         }
         self.status()
     }
@@ -182,16 +188,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
-}
-
-/// Most bytes of a line: the longest that a child may write, or that a peer's address has, with room for escapes.
-const LINE: usize = 16 * 1024;
-
-/// One line on standard error, soon; see [`stderr`].
-pub(crate) fn say(line: impl fmt::Display) {
-    let mut text = clean(&line.to_string(), LINE).into_owned();
-    text.push('\n');
-    stderr::write(text.into_bytes());
 }
 
 /// Text for standard output. The reader may have left already (`cepa explain … | head -0`), which
@@ -250,20 +246,6 @@ fn write_out(text: &str) -> Result<(), Failure> {
 /// outside of them but line ends.
 pub(crate) fn print_json(json: &str) -> Result<(), Failure> {
     write_out(&safe_json(json))
-}
-
-fn safe_json(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c == '\n' || is_printable(c) {
-            text.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(text, "\\u{unit:04x}");
-            }
-        }
-    }
-    text
 }
 
 fn on_socket(e: &TransportError) -> bool {
@@ -490,19 +472,7 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cepa_transports::text::HOSTILE;
-
     use super::*;
-
-    #[test]
-    fn json_means_the_same_and_does_nothing_to_a_terminal() {
-        let all: String = HOSTILE.iter().map(|(_, c)| c).collect();
-        let value = serde_json::json!({ "a": all, &all: [1] });
-        let text = safe_json(&format!("{value:#}\n"));
-        assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
-        let again: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(again, value);
-    }
 
     #[test]
     fn a_refusal_for_our_id_says_what_its_owner_has_to_add() {

@@ -36,6 +36,7 @@ use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::log::{self, say_once_a_minute};
 use crate::reconnect::Reconnect;
+use crate::say::Line;
 use crate::signal::Signals;
 use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
@@ -79,11 +80,10 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
     for (listener, service) in listeners {
-        say(format_args!(
-            "listening on {} for {service} of {}",
-            listener.endpoint(),
-            connection.session.peer().id()
-        ));
+        let (at, peer) = (listener.endpoint(), connection.session.peer().id());
+        let line = Line::from(format_args!("listening on {at} for {service} of {peer}"));
+        let line = line.with("address", at).with("service", &service);
+        say(line.with("peer", peer).bare());
         let carrying = Carrying {
             service,
             standing: standing.clone(),

@@ -16,9 +16,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cepa::gate::Source;
+use cepa::identity::PeerId;
 
 use crate::columns::count;
-use crate::exit::say;
+use crate::say::{Line, say};
 
 /// Lines about one peer in any second.
 const PER_SECOND: usize = 10;
@@ -189,7 +190,7 @@ fn repeats() -> MutexGuard<'static, (Repeats, bool)> {
 pub(crate) fn say_once_a_minute(
     peer: impl fmt::Display,
     kind: impl fmt::Display,
-    line: impl fmt::Display,
+    line: impl Into<Line>,
 ) {
     let (peer, kind) = (peer.to_string(), kind.to_string());
     let mut repeats = repeats();
@@ -238,12 +239,12 @@ fn log() -> MutexGuard<'static, (Bound, bool)> {
 const SESSIONS: &str = "sessions of ";
 
 /// As [`say_of`], for a session that came or went as sessions do.
-pub(crate) fn say_of_session(peer: impl fmt::Display, line: impl fmt::Display) {
+pub(crate) fn say_of_session(peer: impl fmt::Display, line: impl Into<Line>) {
     say_of(format_args!("{SESSIONS}{peer}"), line);
 }
 
 /// One line on standard error about what `peer` did. To be called inside the runtime.
-pub(crate) fn say_of(peer: impl fmt::Display, line: impl fmt::Display) {
+pub(crate) fn say_of(peer: impl fmt::Display, line: impl Into<Line>) {
     let peer = peer.to_string();
     let mut log = log();
     let verdict = log.0.line(&peer, Instant::now());
@@ -253,10 +254,19 @@ pub(crate) fn say_of(peer: impl fmt::Display, line: impl fmt::Display) {
         tokio::spawn(tell_later());
     }
     if let Some(more) = verdict.more {
-        say(held_back(&peer, more));
+        say(about(held_back(&peer, more).into(), &peer));
     }
     if verdict.show {
-        say(line);
+        say(about(line.into(), &peer));
+    }
+}
+
+/// The line with whom it is counted for.
+fn about(line: Line, peer: &str) -> Line {
+    let peer = peer.strip_prefix(SESSIONS).unwrap_or(peer);
+    match peer.parse::<PeerId>() {
+        Ok(peer) => line.with("peer", peer),
+        Err(_) => line.with("source", peer),
     }
 }
 
@@ -273,7 +283,7 @@ async fn tell_later() {
         tokio::time::sleep_until(due.into()).await;
         let told = log().0.tell(Instant::now());
         for (peer, more) in told {
-            say(held_back(&peer, more));
+            say(about(held_back(&peer, more).into(), &peer));
         }
     }
 }
@@ -302,7 +312,7 @@ pub(crate) fn last_words() {
     }
     for (peer, shown) in log().0.peers.drain() {
         if shown.held > 0 {
-            say(held_back(&peer, shown.held));
+            say(about(held_back(&peer, shown.held).into(), &peer));
         }
     }
 }

@@ -29,6 +29,7 @@ mod limits;
 mod log;
 mod mesh;
 mod node;
+mod numbers;
 mod passphrase;
 mod peer;
 mod pipe;
@@ -39,6 +40,7 @@ mod qr;
 mod reach;
 mod reconnect;
 mod relay;
+mod say;
 mod send;
 mod serve;
 mod service;
@@ -50,13 +52,14 @@ mod splice_end;
 mod splice_model;
 mod stack;
 mod stderr;
+mod trace;
 mod trust;
 mod upstream;
 mod values;
 
 use std::process::ExitCode;
 
-use args::{Command, Early};
+use args::{Command, Early, LogFormat};
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
@@ -64,8 +67,15 @@ fn main() -> ExitCode {
         return code;
     }
     let words: Vec<_> = std::env::args_os().collect();
-    let result = match args::parse(&words) {
-        Ok(cli) => run(cli.command),
+    let parsed = args::parse(&words);
+    if match &parsed {
+        Ok(cli) => cli.logging.log_format == LogFormat::Json,
+        Err(_) => args::wants_json(&words),
+    } {
+        say::use_json();
+    }
+    let result = match parsed {
+        Ok(cli) => trace::start(cli.logging.verbose).and_then(|verbose| run(cli.command, verbose)),
         Err(Early::Text(text)) => exit::print(&text),
         Err(Early::Failed(failure)) => Err(failure),
     };
@@ -80,8 +90,17 @@ fn main() -> ExitCode {
 /// How long whoever reads standard error may take for the last lines.
 const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn run(command: Command) -> Result<(), Failure> {
+/// How long the end of what is under way may take to be reported, where that is shown.
+const LAST_EVENTS: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn run(command: Command, verbose: bool) -> Result<(), Failure> {
     cepa::transports::raise_descriptor_limit();
+    if command.serves_for_long() {
+        say::stamp();
+    }
+    if let Command::Node(_) = command {
+        numbers::start();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -110,7 +129,12 @@ fn run(command: Command) -> Result<(), Failure> {
         }
     });
     // A read of standard input may still stand in a thread of its own; it must not hold us up.
-    runtime.shutdown_background();
+    if verbose {
+        // What sessions report of their end.
+        runtime.shutdown_timeout(LAST_EVENTS);
+    } else {
+        runtime.shutdown_background();
+    }
     log::last_words();
     result
 }

@@ -11,7 +11,7 @@ use cepa::identity::Identity;
 use cepa::onion::Onion;
 use cepa::stack::{self, StackConfig};
 use cepa::tls::TlsError;
-use cepa::transports::{self, Endpoint, Layer, Stream, Target};
+use cepa::transports::{Endpoint, Layer, Stream, Target};
 
 use crate::args::{self, Trust};
 use crate::child::{self, Watched};
@@ -26,7 +26,7 @@ use crate::signal::Signals;
 use crate::splice::{Join, Step};
 use crate::splice_end::{Closing, Ended, Reader, lost, verdict};
 use crate::stack::few_layers;
-use crate::trust;
+use crate::{trace, trust};
 
 pub(crate) async fn run(args: args::Pipe) -> Result<(), Failure> {
     let identity = checked(&args)?;
@@ -236,7 +236,7 @@ async fn open(
     trust: &Trust,
     identity: Option<&Identity>,
 ) -> Result<End, Failure> {
-    let stream = transports::dial(address).await?;
+    let stream = trace::dial(address).await?;
     dressed(stream, address, trust, identity).await
 }
 

@@ -7,6 +7,7 @@ use crate::args;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
 use crate::reach::{self, Mesh};
+use crate::say::Line;
 use crate::signal::Signals;
 use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};
@@ -55,14 +56,15 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     unsaved.save(&identity)?;
     for at in listening {
         let (id, for_others) = (identity.peer_id(), only_to_listen(&at));
-        match for_others {
-            None => say(format_args!(
+        let line = match for_others {
+            None => Line::from(format_args!(
                 "relaying on {at}; servers register at cepa://{id}@{at}"
             )),
-            Some(dialled) => say(format_args!(
+            Some(dialled) => Line::from(format_args!(
                 "relaying on {at}; servers register at cepa://{id}@{dialled}, where HOST is this machine's name or address"
             )),
-        }
+        };
+        say(line.with("address", at).bare());
     }
     if trust::nobody(&args.allow) {
         say(

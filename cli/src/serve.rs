@@ -17,6 +17,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::reach::{self, Bound, Mesh};
+use crate::say::Line;
 use crate::send;
 use crate::service::{self, Services};
 use crate::signal::Signals;
@@ -139,7 +140,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
 }
 
 fn say_listening(listener: &Listening, id: PeerId) {
-    say(format_args!("listening on {} as {id}", listener.endpoint()));
+    let line = Line::from(format_args!("listening on {} as {id}", listener.endpoint()));
+    say(line.with("address", listener.endpoint()).bare());
 }
 
 fn on_stdio(at: &Endpoint) -> bool {

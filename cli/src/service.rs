@@ -34,6 +34,7 @@ use crate::exit::{Code, Failure, UNREACHABLE, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
+use crate::say::Line;
 use crate::upstream::{Near, Wire};
 
 /// How long a last message may take to leave.
@@ -165,7 +166,7 @@ impl Services {
         if let Err(e) = serving.await {
             let kind = format!("service {name}: {e}");
             let line = format!("service {name} for {}…: {e}", peer.short());
-            say_once_a_minute(peer, &kind, &line);
+            say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
         }
     }
 
@@ -199,7 +200,7 @@ impl Services {
         if let Err(e) = served {
             let kind = format!("service {name}: {e}");
             let line = format!("service {name} for {}…: {e}", peer.short());
-            say_once_a_minute(peer, &kind, &line);
+            say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
         }
     }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ const ROOM: usize = MOST / 4;
 const LINE: usize = 64;
 /// How long room is waited for while nobody reads.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The form of the line about dropped ones, where that is not plain text.
+pub(crate) static NOTES: OnceLock<fn(&str) -> String> = OnceLock::new();
 
 enum Item {
     Text(Vec<u8>),
@@ -199,10 +202,11 @@ fn run(queue: &Queue) {
         if dropped > 0 {
             let were = if dropped == 1 { "was" } else { "were" };
             let line = format!(
-                "({} {were} dropped: nobody read standard error for a while)\n",
+                "({} {were} dropped: nobody read standard error for a while)",
                 count(dropped, "line")
             );
-            put(line.into_bytes());
+            let line = NOTES.get().map_or(line.clone(), |form| form(&line));
+            put(format!("{line}\n").into_bytes());
         }
         let mut waiting = queue.lock();
         waiting.size -= size;

@@ -19,6 +19,7 @@ use crate::console::wire::Message;
 use crate::held::{Held, Passes};
 use crate::limits::{HANG_UP, LINGER, STALLED};
 use crate::log::say_of;
+use crate::say::Line;
 use crate::service_end::{Says, broke_off, says};
 use crate::splice::{Join, Leaves, Step};
 use crate::splice_end::{Closing, Ended, verdict};
@@ -55,7 +56,8 @@ impl Near {
         let mut stream = dial_for_peer(to, terminal).await?;
         let peer = session.peer().id();
         for remark in stream.remarks() {
-            say_of(peer, format_args!("service {name}: {remark}"));
+            let line = Line::from(format_args!("service {name}: {remark}"));
+            say_of(peer, line.with("service", &name));
         }
         let line = Arc::new(Notify::new());
         let child = stream.take_child().map(|child| {
@@ -263,10 +265,9 @@ impl Near {
                     }
                     if let Some(end) = exit.filter(|end| end.failed) {
                         let peer = self.session.peer().id();
-                        say_of(
-                            peer,
-                            format_args!("service {} for {}…: {end}", self.name, peer.short()),
-                        );
+                        let (name, short) = (&self.name, peer.short());
+                        let line = Line::from(format_args!("service {name} for {short}…: {end}"));
+                        say_of(peer, line.with("service", name));
                     }
                 }
             }

@@ -55,6 +55,11 @@ fn a_node_runs_by_its_file_and_follows_its_changes() {
     }
     let json = status(&["--json"]);
     assert!(json.contains("\"version\":1"), "{json}");
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let number = |name: &str| status["metrics"][name].as_f64();
+    assert!(number("cepa_sessions") >= Some(1.0), "{json}");
+    let opened = number("cepa_requests_total{outcome=\"accepted\"}");
+    assert!(opened >= Some(1.0), "{json}");
     assert!(
         json.contains(&format!("\"peer\":\"{friend_id}\"")),
         "{json}"

@@ -29,6 +29,7 @@ use super::chunk::{self, CHUNK, SHARE_MIN};
 use super::engine::Engine;
 use super::error::MuxError;
 use super::shared::{Shared, now};
+use crate::observe::Traffic;
 
 /// Room for the first read, and while little comes.
 const READ_FIRST: usize = 2 << 10;
@@ -63,6 +64,7 @@ impl Driver {
             armed: None,
             end: None,
             deadline: None,
+            traffic: Traffic::new(),
         };
         Self {
             // By reference: an `async fn` that takes the shell itself would hold it twice.
@@ -125,6 +127,7 @@ struct Shell<T> {
     /// Why the session is over, and the next deadline, as the engine had them when it was last asked or told.
     end: Option<MuxError>,
     deadline: Option<Instant>,
+    traffic: Traffic,
 }
 
 impl<T: ByteStream> Shell<T> {
@@ -218,6 +221,7 @@ impl<T: ByteStream> Shell<T> {
         match read {
             Ok(0) => self.tell(cx, Engine::handle_eof),
             Ok(n) => {
+                self.traffic.received(n);
                 let held = self.room;
                 if n == self.room {
                     self.room = (2 * self.room).min(CHUNK);
@@ -303,6 +307,7 @@ impl<T: ByteStream> Shell<T> {
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
+        self.traffic.sent(n);
         self.batch.advance(n);
         self.needs_flush = true;
         Poll::Ready(Ok(()))

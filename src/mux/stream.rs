@@ -19,6 +19,7 @@ use super::priority::Priority;
 use super::shared::Shared;
 use super::stats::StreamStats;
 use super::store::Key;
+use crate::observe;
 
 /// Written data up to this size is copied while the engine is locked; more is copied before.
 const COPY_LOCKED: usize = 4 << 10;
@@ -49,6 +50,7 @@ pub struct Substream {
 
 impl Substream {
     pub(crate) fn new(shared: Arc<Shared>, key: Key) -> Self {
+        observe::substream_up(key.id);
         Self {
             shared,
             key,
@@ -277,6 +279,7 @@ impl std::fmt::Debug for Substream {
 impl Drop for Substream {
     fn drop(&mut self) {
         self.shared.with(|engine| engine.release(self.key));
+        observe::substream_down(self.key.id);
     }
 }
 

@@ -244,6 +244,7 @@ impl Core {
     }
 
     pub(super) fn emit(&self, event: Event) {
+        event.observe();
         self.events.emit(event);
     }
 

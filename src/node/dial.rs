@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
+use crate::observe;
 use crate::session::{Backoff, ServiceStream, Session};
 use crate::stack::{DEFAULT_LAYERS, StackConfig};
 
@@ -310,7 +311,8 @@ async fn fly(
     if let Some(session) = there(core, peer, want) {
         return Ok(session);
     }
-    let (session, path) = race(core, peer, hints, why).await?;
+    let found = observe::reaching(&peer).instrument(race(core, peer, hints, why));
+    let (session, path) = found.await?;
     let taken = register(core, session.clone(), path, Came::Dialled(paid)).await;
     taken.map_err(|ShutDown| DialError::ShutDown)?;
     upgrade_later(core, peer, hints.direct(), why.clone());

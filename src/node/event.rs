@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cepa_transports::text::{clean, quoted};
-use cepa_transports::{Endpoint, TransportError};
+use cepa_transports::{Endpoint, TransportError, TransportErrorKind};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::gate;
 use crate::identity::PeerId;
 use crate::mux::GoAwayCode;
+use crate::observe;
 use crate::session::{ConnectError, SessionEnd};
 
 use super::live::Path;
@@ -170,6 +171,9 @@ pub enum Refused {
     Other(String),
 }
 
+/// Of a listener that is well.
+const NO_ERROR: Option<TransportErrorKind> = None;
+
 impl Event {
     /// Who caused it, if a peer did.
     #[must_use]
@@ -183,6 +187,38 @@ impl Event {
             | Self::HandlerPanicked { peer, .. } => Some(*peer),
             Self::Protocol(event) => event.peer(),
             _ => None,
+        }
+    }
+
+    /// Reports what no other place does. Sessions and requests report themselves; what a command writes is nobody's but its
+    /// owner's.
+    pub(super) fn observe(&self) {
+        match self {
+            Self::TurnedAway { from, reason, .. } => match reason {
+                TurnedAway::Gate(error) => observe::turned_away(from, "gate", error),
+                TurnedAway::Connect(error) => {
+                    observe::turned_away(from, "handshake", &error.reported());
+                }
+                TurnedAway::Transport(error) => observe::turned_away(from, "transport", error),
+                TurnedAway::Circuit(error) => observe::turned_away(from, "circuit", error),
+                TurnedAway::ShutDown => observe::turned_away(from, "shutdown", reason),
+            },
+            Self::HandlerFailed { peer, service, .. } => {
+                observe::handler_failed(peer, service, false);
+            }
+            Self::HandlerPanicked { peer, service } => observe::handler_failed(peer, service, true),
+            Self::Listening { at } => observe::listener(at, "listening", NO_ERROR),
+            Self::ListenerFailed { at, error, .. } => {
+                observe::listener(at, "listener failed", Some(error.kind()));
+            }
+            Self::ListenerBack { at } => observe::listener(at, "listener is back", NO_ERROR),
+            Self::ListenerEnded { at } => observe::listener(at, "listener ended", NO_ERROR),
+            Self::Remark { .. } | Self::Protocol(_) => observe::remark(self),
+            Self::SessionUp { .. }
+            | Self::SessionDown { .. }
+            | Self::CertificateExpired { .. }
+            | Self::Refused { .. }
+            | Self::ChildStderr { .. } => {}
         }
     }
 

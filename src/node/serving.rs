@@ -17,6 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::identity::PeerId;
 use crate::mux::Held;
+use crate::observe;
 use crate::session::{Incoming, reserved};
 
 use super::access::{Access, Admission, Admitted, Denied, How, What, decide};
@@ -51,7 +52,8 @@ pub(super) fn serve(core: &Arc<Core>, incoming: Incoming, live: &Live) {
     let taken = core
         .shares
         .take(live.holder(), &[(Resource::Substreams, 1)]);
-    serving.spawn(served(core, live, incoming, taken, busy, running));
+    let span = observe::serving(&live.who.id, incoming.service());
+    serving.spawn(span.instrument(served(core, live, incoming, taken, busy, running)));
 }
 
 /// The task. (What an async fn is given has two places in its future; what a block takes has one.)

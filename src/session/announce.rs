@@ -13,6 +13,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::Side;
 use crate::identity::Refusal;
 use crate::mux;
+use crate::observe;
 use crate::stack::{self, Binding, Built, NotAdmitted, StackConfig};
 use crate::tls::TlsError;
 
@@ -48,10 +49,15 @@ impl Session {
         mut config: StackConfig,
     ) -> Result<Self, ConnectError> {
         in_runtime()?;
+        let watched = observe::dial(endpoint);
         // Handshakes are large while they last, and these are a part of the caller's futures.
-        let built = Box::pin(stack::dial(endpoint, &mut config)).await?;
-        let never = pin!(pending());
-        Box::pin(announce(built, Side::Client, &config, never)).await
+        let dialled = Box::pin(watched.span().instrument(async {
+            let built = stack::dial(endpoint, &mut config).await?;
+            announce(built, Side::Client, &config, pin!(pending())).await
+        }));
+        let dialled = dialled.await;
+        watched.ended(endpoint, dialled.as_ref().err().map(ConnectError::reported));
+        dialled
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -105,15 +111,14 @@ impl Session {
         mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
     ) -> Result<Self, ConnectError> {
         in_runtime()?;
-        let built = Box::pin(stack::build(
-            stream,
-            layers,
-            side,
-            config,
-            unwanted.as_mut(),
-        ));
-        let built = built.await?;
-        Box::pin(announce(built, side, config, unwanted)).await
+        let (watched, span) = observe::handshake(stream.label(), side);
+        let session = Box::pin(span.instrument(async {
+            let built = stack::build(stream, layers, side, config, unwanted.as_mut()).await?;
+            announce(built, side, config, unwanted).await
+        }));
+        let session = session.await;
+        watched.ended(session.as_ref().err().map(ConnectError::reported));
+        session
     }
 }
 
@@ -173,7 +178,8 @@ async fn announce(
         None => (None, None),
     };
     let closer = until.is_some().then(|| mux.closer());
-    tokio::spawn(async move {
+    let (up, down) = observe::session(&peer.id(), &label, side);
+    tokio::spawn(up.span().instrument(async move {
         let mut driver = pin!(driver);
         let wanted = async {
             match until {
@@ -182,16 +188,20 @@ async fn announce(
             }
         };
         // Whoever holds the mux learns how it ended.
-        tokio::select! {
-            _ = &mut driver => {}
-            code = wanted => if let (Some(code), Some(closer)) = (code, closer) {
-                closer.close_with(code);
-                let _ = timeout(GOODBYE, driver).await;
+        let ended = tokio::select! {
+            ended = &mut driver => ended,
+            code = wanted => {
+                if let (Some(code), Some(closer)) = (code, closer) {
+                    closer.close_with(code);
+                    let _ = timeout(GOODBYE, driver).await;
+                }
+                Ok(())
             }
-        }
+        };
         // The driver goes first.
         drop(hold);
-    });
+        down.ended(ended.err()).await;
+    }));
     let pinged = timeout_at(deadline, async {
         let answered = mux.ping().await;
         // A peer that has no room says so in front of its answer.
@@ -231,6 +241,8 @@ async fn announce(
         return Err(error);
     }
     announced.set();
+    let handshake_time = started.elapsed();
+    up.announced(layers.len(), handshake_time);
     Ok(Session {
         inner: Arc::new(Inner {
             mux,
@@ -239,7 +251,7 @@ async fn announce(
             meter,
             label,
             tls_exporter,
-            handshake_time: started.elapsed(),
+            handshake_time,
             open_timeout: config.open_timeout,
             arrivals: Mutex::new(Arrivals::new(config.header_timeout)),
             bearing: std::sync::Mutex::default(),

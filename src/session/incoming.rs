@@ -20,6 +20,7 @@ use super::inner::{self, Bounds};
 use super::runtime::in_runtime;
 use super::substream::ServiceStream;
 use crate::mux::{Mux, MuxError};
+use crate::observe;
 use crate::onion::Onion;
 use crate::tls::{Peer, TlsConfig};
 use crate::wire::linger_close;
@@ -301,6 +302,8 @@ impl Incoming {
         if in_runtime().is_err() {
             return Err(SessionEnd::NoRuntime.into());
         }
+        let accepted = answer.status == Status::Accepted;
+        observe::answered(&self.it.peer.id(), &self.it.request.service, accepted);
         match timeout(self.it.time, say(&mut self.it.onion, answer)).await {
             Ok(said) => said.map_err(|error| AcceptError::from_io(&error)),
             Err(_) => Err(AcceptError::TimedOut),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use crate::observe;
 use crate::onion::Onion;
 
 use super::error::{OpenError, SessionEnd};
@@ -97,11 +98,17 @@ impl Session {
         if in_runtime().is_err() {
             return Err(OpenError::NoRuntime);
         }
-        let service = || service.to_owned();
-        match timeout(patience.unwrap_or(self.inner.open_timeout), opening).await {
-            Ok(done) => done,
-            Err(_) if stage.is_opened() => Err(OpenError::TimedOut { service: service() }),
-            Err(_) => Err(OpenError::NoRoom { service: service() }),
-        }
+        let watched = observe::opening();
+        let opened = timeout(patience.unwrap_or(self.inner.open_timeout), opening).await;
+        let opened = opened.unwrap_or_else(|_| {
+            let service = service.to_owned();
+            Err(if stage.is_opened() {
+                OpenError::TimedOut { service }
+            } else {
+                OpenError::NoRoom { service }
+            })
+        });
+        watched.ended(&self.peer().id(), service, opened.as_ref().err());
+        opened
     }
 }

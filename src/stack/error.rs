@@ -87,6 +87,16 @@ impl From<ConnectError> for io::Error {
 }
 
 impl ConnectError {
+    /// The text that is reported to whoever watches (`src/observe.rs`): no command with its arguments, and not what came in
+    /// place of TLS, which may have been meant for somebody else.
+    pub(crate) fn reported(&self) -> String {
+        match self {
+            Self::Transport(error) => format!("cannot connect: {:?}", error.kind()),
+            Self::Tls(TlsError::NotTls { .. }) => "the peer does not speak TLS here".to_owned(),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether the stranger at the other end left before it said anything, as a load balancer or a port scanner does that
     /// only looks whether we are there: no failure, see [`Pass::probe`](crate::gate::Pass::probe).
     #[must_use]

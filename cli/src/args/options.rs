@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::gate::Gate;
 use crate::values::{Expected, TrustWord};
@@ -51,6 +51,31 @@ pub(crate) struct GateLimits {
     ///   proven=1h              how long after a success it is not shut out
     #[arg(long = "gate", value_name = "KEY=VALUE,…", verbatim_doc_comment)]
     pub(crate) limits: Option<Gate>,
+}
+
+/// What standard error tells, and in which form.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct Logging {
+    /// Also show dials, handshakes, sessions and services; -vv shows more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Form of the lines on standard error: `text`, or `json` for one object a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "text|json",
+        hide_possible_values = true,
+        hide_default_value = true,
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 /// Whether an address of a peer may lead through something else than the network.

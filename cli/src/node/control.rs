@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use crate::exit::{Code, Failure, say};
+use crate::numbers;
 use crate::reach::Mesh;
 
 /// Time for a reader to take the status.
@@ -151,5 +152,6 @@ fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
         "sessions": sessions,
         "relay": relay,
         "carrier": carrier,
+        "metrics": numbers::values(),
     })
 }

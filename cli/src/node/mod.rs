@@ -23,6 +23,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::reach::{self, Bound, Mesh};
+use crate::say::Line;
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
@@ -223,10 +224,9 @@ impl Daemon {
         let up = {
             let asked = asked.clone();
             move |listening: Listening| {
-                say(format_args!(
-                    "listening on {} as {id}",
-                    listening.endpoint()
-                ));
+                let at = listening.endpoint();
+                let line = Line::from(format_args!("listening on {at} as {id}"));
+                say(line.with("address", at).bare());
                 listeners.add(asked, listening);
             }
         };

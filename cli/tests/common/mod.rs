@@ -44,6 +44,7 @@ impl Place {
             .args(words)
             .env("CEPA_CONFIG_DIR", self.path("config"))
             .env_remove("RUST_BACKTRACE")
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -194,7 +195,7 @@ impl Server {
         let (tell, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
+                if tell.send(unstamped(&line).to_owned()).is_err() {
                     return;
                 }
             }
@@ -312,6 +313,24 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The line of a server's log without the time that stands in front of it, if one does.
+pub(crate) fn unstamped(line: &str) -> &str {
+    match line.split_once(' ') {
+        Some((time, rest)) if is_time(time) => rest,
+        _ => line,
+    }
+}
+
+/// Whether it is as `2026-11-29T17:41:15.123Z`.
+pub(crate) fn is_time(text: &str) -> bool {
+    let form = "0000-00-00T00:00:00.000Z";
+    text.len() == form.len()
+        && text.chars().zip(form.chars()).all(|(c, of)| match of {
+            '0' => c.is_ascii_digit(),
+            of => c == of,
+        })
 }
 
 /// How many lines about a peer this one is: `PEER: … and N more` stands for N.

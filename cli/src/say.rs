@@ -1,0 +1,240 @@
+//! A line that the tool says on standard error: as text, or with `--log-format json` as one JSON object; with the time in
+//! front where a server's log goes to a file.
+//!
+//! All lines come through [`say`], so the form is decided here alone. What a peer, a child or an address wrote may be part
+//! of a line; it is cleaned ([`clean`]), and so does nothing to a terminal in either form.
+//!
+//! As text a line is what it always was. In front of it stands the time where a command serves for long and standard error is
+//! no terminal ([`stamp`]), but not where scripts read the line: at `listening on …` and `cepa: …` ([`Line::bare`]).
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cepa::transports::text::{clean, is_printable};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use crate::stderr;
+
+/// Most bytes of a line: the longest that a child may write, or that a peer's address has, with room for escapes.
+const LINE: usize = 16 * 1024;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// What such lines begin with, as text.
+const WARNING: &str = "warning: ";
+
+/// One line, and what a program would want to know of it without reading its text.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    text: String,
+    level: Level,
+    fields: Vec<(&'static str, Value)>,
+    bare: bool,
+}
+
+impl<T: Display> From<T> for Line {
+    fn from(text: T) -> Self {
+        let text = text.to_string();
+        let level = if text.starts_with(WARNING) {
+            Level::Warn
+        } else {
+            Level::Info
+        };
+        Self {
+            text,
+            level,
+            fields: Vec::new(),
+            bare: false,
+        }
+    }
+}
+
+impl Line {
+    /// With a field, unless it has one of that name. Only JSON shows it.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Display) -> Self {
+        if self.fields.iter().all(|(other, _)| *other != name) {
+            self.fields.push((name, value.to_string().into()));
+        }
+        self
+    }
+
+    /// The end of a command that failed, with its exit code.
+    pub(crate) fn error(mut self, exit_code: u8) -> Self {
+        self.level = Level::Error;
+        self.fields.push(("exit_code", exit_code.into()));
+        self
+    }
+
+    /// Without the time in front of its text, for a script that reads it.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    fn json(self) -> String {
+        let level = match self.level {
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Error => "ERROR",
+        };
+        json(level, &self.text, self.fields)
+    }
+
+    fn text(self, stamped: bool) -> String {
+        let text = clean(&self.text, LINE);
+        if stamped && !self.bare {
+            format!("{} {text}", Now)
+        } else {
+            text.into_owned()
+        }
+    }
+}
+
+/// Whether lines are JSON, and whether text has the time in front.
+static JSON: AtomicBool = AtomicBool::new(false);
+static STAMPED: AtomicBool = AtomicBool::new(false);
+
+/// From now on lines are JSON.
+pub(crate) fn use_json() {
+    JSON.store(true, Ordering::Relaxed);
+    let _ = stderr::NOTES.set(|note| json("WARN", note, []));
+}
+
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// From now on text has the time in front, unless a person reads it at a terminal.
+pub(crate) fn stamp() {
+    STAMPED.store(!io::stderr().is_terminal(), Ordering::Relaxed);
+}
+
+/// One line on standard error, soon; see [`stderr`].
+pub(crate) fn say(line: impl Into<Line>) {
+    let line = line.into();
+    put(if is_json() {
+        line.json()
+    } else {
+        line.text(STAMPED.load(Ordering::Relaxed))
+    });
+}
+
+/// Writes a line that has its form.
+pub(crate) fn put(mut line: String) {
+    line.push('\n');
+    stderr::write(line.into_bytes());
+}
+
+/// The time by the clock, in UTC, as RFC 3339 has it.
+pub(crate) struct Now;
+
+impl Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = OffsetDateTime::now_utc();
+        let (hour, minute, second, milli) = now.to_hms_milli();
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z",
+            now.year(),
+            u8::from(now.month()),
+            now.day()
+        )
+    }
+}
+
+/// One JSON object: `time`, `level`, `message`, and the fields, of which none can take the place of those.
+pub(crate) fn json(
+    level: &str,
+    message: &str,
+    fields: impl IntoIterator<Item = (&'static str, Value)>,
+) -> String {
+    let mut object = Map::new();
+    object.insert("time".to_owned(), Now.to_string().into());
+    object.insert("level".to_owned(), level.into());
+    object.insert("message".to_owned(), clean(message, LINE).into());
+    for (name, value) in fields {
+        let value = match value {
+            Value::String(text) => clean(&text, LINE).into(),
+            value => value,
+        };
+        object.entry(name).or_insert(value);
+    }
+    safe_json(&Value::Object(object).to_string())
+}
+
+/// JSON in which what a terminal would obey stands as an escape; there is none outside of strings but line ends.
+pub(crate) fn safe_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_printable(c) {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa_transports::text::HOSTILE;
+
+    use super::*;
+
+    #[test]
+    fn json_means_the_same_and_does_nothing_to_a_terminal() {
+        let all: String = HOSTILE.iter().map(|(_, c)| c).collect();
+        let value = serde_json::json!({ "a": all, &all: [1] });
+        let text = safe_json(&format!("{value:#}\n"));
+        assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
+        let again: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, value);
+    }
+
+    #[test]
+    fn a_line_is_text_or_one_object_and_clean_in_either_form() {
+        for (name, c) in HOSTILE {
+            let line = || Line::from(format!("warning: a{c}b")).with("peer", format!("p{c}"));
+            let text = line().text(false);
+            assert!(text.starts_with("warning: a"), "{text}");
+            let json = line().json();
+            assert!(text.chars().chain(json.chars()).all(is_printable), "{name}");
+            let object: Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(object["level"], "WARN");
+            assert!(object["peer"].as_str().unwrap().starts_with('p'));
+        }
+    }
+
+    #[test]
+    fn a_field_replaces_nothing_and_the_first_of_its_name_counts() {
+        let line = Line::from("m").with("time", 1).with("a", 1).with("a", 2);
+        let object: Value = serde_json::from_str(&line.error(5).json()).unwrap();
+        assert_eq!(
+            (&object["a"], &object["exit_code"]),
+            (&"1".into(), &5.into())
+        );
+        assert_eq!(object["level"], "ERROR");
+        assert!(object["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn the_time_is_in_front_of_a_line_but_of_a_bare_one() {
+        let stamped = Line::from("a b").text(true);
+        let (time, rest) = stamped.split_once(' ').unwrap();
+        assert_eq!(
+            (time.len(), rest),
+            ("2026-01-02T03:04:05.678Z".len(), "a b")
+        );
+        assert_eq!(Line::from("a b").bare().text(true), "a b");
+    }
+}

@@ -1,0 +1,431 @@
+//! What `-v`, `RUST_LOG` and `--log-format json` show, where the time stands, and what no log ever has in it.
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use cepa_transports::text::is_printable;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+use common::{PATIENCE, Place, Server, finish, is_time, stands_for, text, unstamped};
+
+const PAYLOAD: &str = "payload-that-no-log-has";
+
+/// Lines of the library, which a plain run has none of.
+const VERBOSE: [&str; 5] = [
+    "cepa::dial: dialling",
+    "cepa::session: handshake",
+    "cepa::session: session up",
+    "cepa::session: session down",
+    "cepa::substream: service",
+];
+
+fn server(place: &Place, words: &[&str]) -> Server {
+    // Made at the first time.
+    let id = text(&place.run(&["id", "show"]).stdout);
+    let id = id.trim();
+    let serve = ["tcp:127.0.0.1:0", "--service", "up=echo:", "--allow", id];
+    place.serve(&[&serve, words].concat())
+}
+
+/// What both ends said about one request.
+fn request(place: &Place, mut server: Server, words: &[&str]) -> [String; 2] {
+    let address = server.address();
+    let connect = ["connect", &address, "up", "--trust", "any"];
+    let output = place.run_with(&[&connect, words].concat(), PAYLOAD.as_bytes());
+    let ours = text(&output.stderr);
+    assert!(output.status.success(), "{ours}");
+    assert_eq!(text(&output.stdout), PAYLOAD);
+    server.wait_for("ended");
+    server.signal("TERM");
+    let (code, theirs) = server.finish();
+    assert_eq!(code, Some(0), "{theirs}");
+    [ours, theirs]
+}
+
+#[test]
+fn a_verbose_run_shows_dials_handshakes_sessions_and_services() {
+    let place = Place::new();
+    let [ours, theirs] = request(&place, server(&place, &["-v"]), &["-v"]);
+    for what in VERBOSE {
+        assert!(ours.contains(what), "{what} in {ours}");
+        // A server dials nobody.
+        let there = theirs.contains(what);
+        assert_eq!(there, !what.contains("dial"), "{what} in {theirs}");
+    }
+    for line in ours.lines().filter(|line| line.contains("cepa::")) {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(
+            is_time(time) && rest.contains("DEBUG") | rest.contains("INFO"),
+            "{line}"
+        );
+    }
+    let substream = "substream ends";
+    assert!(!ours.contains(substream), "{ours}");
+    // More of it, before the command; and of a plain run nothing, where all is well.
+    let words = ["-vv", "connect", "tcp:127.0.0.1:1", "--trust", "any"];
+    let output = place.run(&words);
+    assert_eq!(output.status.code(), Some(5));
+    let failed = text(&output.stderr);
+    assert!(
+        failed.contains("the dial failed address=tcp:127.0.0.1:1"),
+        "{failed}"
+    );
+    let last = failed.lines().last().unwrap();
+    assert!(last.starts_with("cepa: "), "{failed}");
+    let [ours, _] = request(&place, server(&place, &[]), &["-vv"]);
+    assert!(ours.contains(substream), "{ours}");
+    let [ours, theirs] = request(&place, server(&place, &[]), &[]);
+    for said in [ours, theirs] {
+        assert!(
+            !said.contains("cepa::") && !said.contains("DEBUG"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_chooses_what_is_shown() {
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let run = |filter: &str| {
+        let words = ["connect", &server.address(), "up", "--trust", "any"];
+        let child = place.cepa(&words).env("RUST_LOG", filter).spawn();
+        finish(child.unwrap())
+    };
+    let output = run("cepa::dial=debug");
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("cepa::dial: dialling") && !said.contains("cepa::session"),
+        "{said}"
+    );
+    assert!(!text(&run("off").stderr).contains("cepa::"));
+    assert!(!text(&run("").stderr).contains("cepa::"));
+    let line = common::failed(&run("cepa=loud"), 2);
+    assert!(
+        line.contains("RUST_LOG") && line.contains("cepa=debug"),
+        "{line}"
+    );
+}
+
+/// The objects of these lines.
+fn objects(said: &str) -> Vec<Value> {
+    said.lines()
+        .map(|line| {
+            assert!(line.chars().all(is_printable), "{line:?}");
+            let object: Value =
+                serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            assert!(is_time(object["time"].as_str().unwrap()), "{line}");
+            let level = object["level"].as_str().unwrap();
+            assert!(
+                ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"].contains(&level),
+                "{line}"
+            );
+            let message = object["message"].as_str().unwrap();
+            assert!(
+                !message.is_empty() && message.chars().all(is_printable),
+                "{line}"
+            );
+            object
+        })
+        .collect()
+}
+
+/// The first of them whose message begins so.
+#[track_caller]
+fn object<'a>(all: &'a [Value], begin: &str) -> &'a Value {
+    let is = |it: &&Value| it["message"].as_str().unwrap().starts_with(begin);
+    all.iter()
+        .find(is)
+        .unwrap_or_else(|| panic!("no {begin:?} in {all:#?}"))
+}
+
+#[test]
+fn each_line_is_one_json_object_with_its_fields() {
+    let place = Place::new();
+    let (_, id) = place.identity("config/identity.pem");
+    let words = [
+        "--log-format",
+        "json",
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--allow",
+        &id,
+        "--service",
+        "up=echo:",
+        "--service",
+        "says=exec:sh -c 'printf \"\\033[2Jred\\n\" >&2; exit 3'",
+    ];
+    let mut server = Server::start_at(&place, &words, "listening on ");
+    let up = objects(&server.seen()[0]).remove(0);
+    let address = up["address"].as_str().unwrap().to_owned();
+    // A banner that would clear the screen, a service that is not there, a command that fails.
+    let mut stream = TcpStream::connect(address.strip_prefix("tcp:").unwrap()).unwrap();
+    stream.write_all(b"\x1b[2J\xc2\x9bSSH\r\n").unwrap();
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut Vec::new());
+    for (service, code) in [("none", 7), ("says", 3)] {
+        let words = [
+            "connect",
+            &address,
+            service,
+            "--trust",
+            "any",
+            "--log-format=json",
+            "-v",
+        ];
+        let output = place.run(&words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        if service == "none" {
+            let all = objects(&said);
+            assert_eq!(object(&all, "dialling")["address"], address.as_str());
+            assert_eq!(object(&all, "session up")["peer"], id.as_str());
+            let error = object(&all, "cepa: ");
+            assert_eq!(error["level"], "ERROR");
+            assert_eq!(error["exit_code"], 7);
+        }
+    }
+    server.wait_for("exited with status 3");
+    server.signal("TERM");
+    let (code, said) = server.finish();
+    assert_eq!(code, Some(0), "{said}");
+    let all = objects(&said);
+    let session = object(&all, "session with ");
+    assert_eq!(
+        (&session["peer"], &session["level"]),
+        (&id.as_str().into(), &"INFO".into())
+    );
+    assert!(
+        session["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("tcp 127.0.0.1:")
+    );
+    let refused = object(&all, "refused ");
+    assert_eq!(
+        (&refused["service"], &refused["peer"]),
+        (&"none".into(), &id.as_str().into())
+    );
+    assert_eq!(object(&all, "service says ")["service"], "says");
+    let command = object(&all, "[says] ");
+    assert_eq!(
+        (&command["command"], &command["peer"]),
+        (&"says".into(), &id.as_str().into())
+    );
+    assert!(command["message"].as_str().unwrap().contains("red"));
+    let nonsense = object(&all, "tcp 127.0.0.1:");
+    assert_eq!(nonsense["source"], "tcp 127.0.0.1");
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{9b}'));
+}
+
+#[test]
+fn what_is_wrong_with_the_words_is_an_object_too() {
+    let place = Place::new();
+    for words in [
+        &["--log-format", "json", "frobnicate"][..],
+        &["connect", "--log-format=json", "tcp:"],
+    ] {
+        let output = place.run(words);
+        assert_eq!(output.status.code(), Some(2));
+        let all = objects(&text(&output.stderr));
+        assert_eq!((all.len(), &all[0]["exit_code"]), (1, &2.into()));
+    }
+    let line = place.fails(&["ports", "--log-format", "xml"], 2);
+    assert!(
+        line.contains("--log-format") && line.contains("json"),
+        "{line}"
+    );
+}
+
+/// The bound on lines about one peer counts objects as it counts lines.
+#[test]
+fn a_flood_is_counted_in_json_as_well() {
+    const ALL: u64 = 60;
+    let place = Place::new();
+    let begun = Instant::now();
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--allow",
+        "any",
+        "--log-format",
+        "json",
+    ];
+    let server = Server::start_at(&place, &words, "listening on ");
+    let up = objects(server.seen().last().unwrap()).remove(0);
+    let to = up["address"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("tcp:")
+        .unwrap();
+    for _ in 0..ALL {
+        let mut stream = TcpStream::connect(to).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    server.signal("TERM");
+    let (_, said) = server.finish();
+    let all = objects(&said);
+    let about: Vec<&str> = all
+        .iter()
+        .filter(|it| it["source"] == "tcp 127.0.0.1")
+        .map(|it| it["message"].as_str().unwrap())
+        .collect();
+    let told: u64 = about.iter().map(|it| stands_for(it, "tcp 127.0.0.1")).sum();
+    assert_eq!(told, ALL, "{said}");
+    let most = 10 * (begun.elapsed().as_secs() + 1) + 1;
+    assert!(
+        about.len() as u64 <= most,
+        "{} lines, {most} at most",
+        about.len()
+    );
+}
+
+/// A server whose standard error is this, until it has said that a session ended.
+fn served(place: &Place, words: &[&str], stderr: Stdio, mut log: impl Read) -> String {
+    let child = place.cepa(words).stderr(stderr).spawn().unwrap();
+    let server = Killed(child);
+    let mut said = String::new();
+    let start = Instant::now();
+    let mut asked = false;
+    let mut bytes = [0; 4096];
+    while !said.contains(" ended") {
+        assert!(start.elapsed() < PATIENCE, "{said}");
+        let n = log.read(&mut bytes).unwrap();
+        assert!(n > 0, "it ended: {said}");
+        said.push_str(&text(&bytes[..n]));
+        let up = said.lines().find(|line| line.starts_with("listening on "));
+        if let (false, Some(up), true) = (asked, up, said.contains('\n')) {
+            asked = true;
+            let address = up.split(' ').nth(2).unwrap();
+            let output = place.run(&["connect", address, "up", "--trust", "any"]);
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+    }
+    drop(server);
+    said
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In front of a server's lines in a file, and nowhere else: not at a terminal, not where scripts look.
+#[test]
+fn the_time_stands_in_a_servers_log_but_not_at_a_terminal() {
+    let place = Place::new();
+    let (_, id) = place.identity("config/identity.pem");
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--service",
+        "up=echo:",
+        "--allow",
+        &id,
+    ];
+    let (reader, writer) = std::io::pipe().unwrap();
+    let said = served(&place, &words, writer.into(), reader);
+    assert!(said.contains("session with"), "{said}");
+    for line in said.lines() {
+        let bare = line.starts_with("listening on ");
+        assert_eq!(unstamped(line) == line, bare, "{line}");
+    }
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave: OwnedFd = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap()
+        .into();
+    let verbose = [&words[..], &["-v"]].concat();
+    let said = served(&place, &verbose, slave.into(), File::from(master));
+    assert!(
+        said.contains("session with") && said.contains("cepa::session: "),
+        "{said}"
+    );
+    for line in said.lines() {
+        assert_eq!(unstamped(line), line);
+    }
+    // A command that ends says its lines as ever; so does a server whose one session is its standard input and output.
+    let output = place.run(&["id", "new", "--identity", &place.text("new.pem")]);
+    assert!(text(&output.stderr).starts_with("created "), "{output:?}");
+    let output = place.run(&["serve", "stdio:", "--allow", "any"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("no service") && said.lines().all(|line| unstamped(line) == line),
+        "{said}"
+    );
+}
+
+/// With all that can be shown, at both ends of what has secrets.
+#[test]
+fn no_log_has_a_key_a_payload_or_an_invitation_code_in_it() {
+    let place = Place::new();
+    let mut said = Vec::new();
+    let [ours, theirs] = request(&place, server(&place, &["-vv"]), &["-vv"]);
+    said.extend([ours, theirs]);
+    // An invitation, with keys of its own for who joins.
+    let (joiner, _) = place.identity("joiner.pem");
+    let (_, inviter) = place.identity("inviter.pem");
+    let file = place.text("inviter.pem");
+    let words = ["-vv", "invite", "tcp:127.0.0.1:0", "--identity", &file];
+    let mut child = place.cepa(&words).spawn().unwrap();
+    let mut code = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    while !code.ends_with('\n') {
+        let mut byte = [0];
+        stdout.read_exact(&mut byte).unwrap();
+        code.push(char::from(byte[0]));
+    }
+    let code = code.trim();
+    let output = place.run(&[
+        "-vv",
+        "join",
+        code,
+        "--identity",
+        &joiner,
+        "--log-format",
+        "json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    objects(&text(&output.stderr));
+    said.push(text(&output.stderr));
+    said.push(text(&finish(child).stderr));
+    let mut secrets = vec![PAYLOAD.to_owned(), code.to_owned()];
+    secrets.push(code[code.len() - 20..].to_owned());
+    for pem in ["config/identity.pem", "joiner.pem", "inviter.pem"] {
+        let pem = std::fs::read_to_string(place.path(pem)).unwrap();
+        let (_, key) = pem.split_once("PRIVATE KEY-----").unwrap();
+        let (key, _) = key.split_once("-----END").unwrap();
+        secrets.extend(key.split_whitespace().map(str::to_owned));
+    }
+    for said in &said {
+        assert!(
+            said.contains("TRACE") && said.contains("session up"),
+            "{said}"
+        );
+        for secret in &secrets {
+            assert!(
+                secret.len() >= 8 && !said.contains(secret),
+                "{secret} in {said}"
+            );
+        }
+    }
+    assert!(said.iter().any(|said| said.contains(&inviter)));
+}
