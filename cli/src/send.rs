@@ -103,7 +103,7 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
         SealedError::Altered { .. } => Code::Identity,
         _ => Code::Other,
     };
-    let failure = Failure::new(code, error.to_string());
+    let failure = Failure::of(code, error);
     let for_our_id = matches!(
         error,
         SealedError::NotBrought {

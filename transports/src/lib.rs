@@ -45,6 +45,7 @@ mod serial;
 #[cfg(not(feature = "serial"))]
 #[path = "serial_off.rs"]
 mod serial;
+mod shared_error;
 mod side;
 mod stdio;
 mod stream;
@@ -69,6 +70,7 @@ pub use listen::{Listener, listen};
 pub use network::Network;
 pub use ports::{Port, ports};
 pub use remote::Remote;
+pub use shared_error::SharedError;
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};
