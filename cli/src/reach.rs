@@ -513,7 +513,7 @@ mod tests {
         let hint = || Hint::Direct("tcp:h:1".parse().unwrap());
         let failed = |error| DialError::Failed {
             peer,
-            attempts: vec![(hint(), error)],
+            attempts: vec![(hint(), error)].into(),
         };
         let routed = |kind| {
             failed(AttemptError::Relay(RouteError::new(
@@ -524,10 +524,10 @@ mod tests {
         let connect = |error| failed(AttemptError::Connect(error));
         let full = GoAwayCode::Limit(LimitKind::PeerSessions);
         let refused = TlsError::RefusedByPeer { alert: 49 };
-        let behind = |error| {
+        let behind = |error: DialError| {
             failed(AttemptError::NoRelay {
                 relay: peer,
-                error: Box::new(error),
+                error: error.into(),
             })
         };
         for (error, code, again) in [

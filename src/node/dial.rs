@@ -22,7 +22,7 @@ use super::admit;
 use super::core::{Core, lock};
 use super::dials::{Dial, Hints, Want};
 use super::error::{
-    AttemptError, Attempts, DialError, Mend, OnSession, OnSessionError, ReachError,
+    AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError,
 };
 use super::live::Path;
 use super::sessions::{Came, ShutDown, register};
@@ -366,7 +366,7 @@ async fn race(
                 Some(error) if attempts.is_empty() => error,
                 _ => DialError::Failed {
                     peer,
-                    attempts: Attempts::new(attempts),
+                    attempts: attempts.into(),
                 },
             });
         }

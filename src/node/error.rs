@@ -345,16 +345,12 @@ fn brief(hint: &Hint) -> String {
     }
 }
 
-/// What was tried to reach a peer, in this order, and what came of it: never empty. As the source of an error it leads on to
+/// What was tried to reach a peer, in this order, and what came of it; not empty. As the source of an error it leads on to
 /// the one that tells most: that somebody refused, else the first.
 #[derive(Clone, Debug)]
 pub struct Attempts(Vec<(Hint, AttemptError)>);
 
 impl Attempts {
-    pub(super) fn new(all: Vec<(Hint, AttemptError)>) -> Self {
-        Self(all)
-    }
-
     /// That of all of them, where they have the same.
     fn io_kind(&self) -> io::ErrorKind {
         let mut kinds = self.0.iter().map(|(_, error)| error.io_kind());
@@ -368,6 +364,12 @@ impl Attempts {
         let mut all = self.0.iter().map(|(_, error)| error);
         let first = all.clone().next();
         all.find(|error| error.is_refused()).or(first)
+    }
+}
+
+impl From<Vec<(Hint, AttemptError)>> for Attempts {
+    fn from(all: Vec<(Hint, AttemptError)>) -> Self {
+        Self(all)
     }
 }
 
@@ -421,7 +423,7 @@ mod tests {
         let hint = Hint::Direct("tcp:h:1".parse().unwrap());
         DialError::Failed {
             peer: id(),
-            attempts: Attempts::new(vec![(hint, error)]),
+            attempts: vec![(hint, error)].into(),
         }
     }
 
@@ -513,7 +515,7 @@ mod tests {
         }
         let both = DialError::Failed {
             peer,
-            attempts: Attempts::new(both),
+            attempts: both.into(),
         };
         assert_eq!(told(&both), (true, false, true));
     }
@@ -537,7 +539,7 @@ mod tests {
         let closed = || OpenError::Session(SessionEnd::Lost(MuxError::Eof));
         let all = |errors: Vec<AttemptError>| DialError::Failed {
             peer,
-            attempts: Attempts::new(errors.into_iter().map(|e| (hint.clone(), e)).collect()),
+            attempts: Attempts(errors.into_iter().map(|e| (hint.clone(), e)).collect()),
         };
         let table = [
             (DialError::Own { peer }, Kind::InvalidInput),
