@@ -16,6 +16,8 @@ use cepa::tls::TlsError;
 pub(crate) enum Advice {
     /// The peer does not allow our id, which is known or not.
     AskToAllow(Option<PeerId>),
+    /// The peer does not take our sealed messages.
+    AskToTakeSealed(PeerId),
     ConnectAgain,
     /// The session was cut in the middle of something.
     ConnectAgainAfterCut,
@@ -38,6 +40,9 @@ impl fmt::Display for Advice {
         f.write_str(match self {
             Self::AskToAllow(Some(own)) => {
                 return write!(f, "ask its owner to add: --allow {own}");
+            }
+            Self::AskToTakeSealed(own) => {
+                return write!(f, "ask its owner to add: --allow {own} --sealed");
             }
             Self::AskToAllow(None) => {
                 "ask its owner to allow the peer id that `cepa id show` prints here"
@@ -185,7 +190,7 @@ mod tests {
         }
     }
 
-    /// The library's texts name no command and no option of the tool.
+    /// What the tool adds stands behind the text, on the same line.
     #[test]
     fn an_error_and_its_advice_are_one_line() {
         let error = SessionEnd::Lost(MuxError::Eof);

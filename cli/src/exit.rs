@@ -164,6 +164,14 @@ impl Failure {
         }
     }
 
+    /// With what the owner of a service has to add for our sealed messages.
+    pub(crate) fn asking_to_take_sealed(self, own: PeerId) -> Self {
+        Self {
+            advice: Some(Advice::AskToTakeSealed(own)),
+            ..self
+        }
+    }
+
     /// A status of its own for what is cepa's failure and not that of a command.
     pub(crate) fn told_apart(self, status: Option<u8>) -> Self {
         match status {

@@ -401,7 +401,7 @@ fn a_sealed_request_is_carried_and_answered() {
     let to = format!("cepa://{id}/up");
     let line = place.fails_quietly(&["send", &to, "--by", &at], 7);
     assert!(
-        line.contains("no service of this name is open to sealed messages of yours"),
+        line.contains("no service of this name takes your sealed messages"),
         "{line}"
     );
     let nobody = format!("cepa://{friend_id}/up");

@@ -21,9 +21,7 @@ use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
 use super::core::{Core, lock};
 use super::dials::{Dial, Hints, Want};
-use super::error::{
-    AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError,
-};
+use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 use super::live::Path;
 use super::sessions::{Came, ShutDown, register};
 use super::shares::{Holder, SESSION, Share};
