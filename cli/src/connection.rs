@@ -350,7 +350,7 @@ async fn explained(
             return refused(mendable, address);
         }
         Some(refusal @ TlsError::RefusedByPeer { .. }) => {
-            let for_our_id = exit::refused_for_our_id(refusal);
+            let for_our_id = refusal.is_identity_refused();
             if let Some(child) = child {
                 // It is just saying who has to do what.
                 let _ = timeout(LAST_WORDS, child.ended()).await;

@@ -144,7 +144,7 @@ impl Report {
             );
         }
         // We are who was dialled: what helps who dials would be false advice here.
-        if exit::tls(error).is_some_and(exit::refused_for_our_id) {
+        if exit::tls(error).is_some_and(TlsError::is_identity_refused) {
             return Failure::new(
                 Code::Refused,
                 format!(
@@ -174,7 +174,7 @@ impl Report {
                 from,
                 reason: TurnedAway::Connect(error),
             } => self.refused(&error, &from),
-            end => Failure::new(Code::Other, end.to_string()),
+            end => Failure::of(Code::Other, &end),
         }
     }
 }

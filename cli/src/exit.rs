@@ -4,6 +4,7 @@
 //! a peer, a child or an address wrote may be part of the sentence, so it is cleaned ([`clean`]) before
 //! it reaches a terminal: a banner cannot move the cursor or forge a second line.
 
+use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
@@ -18,6 +19,7 @@ use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
 use tokio::task::JoinError;
 
+use crate::advice::{self, Advice};
 pub(crate) use crate::say::say;
 use crate::say::{Line, safe_json};
 
@@ -46,12 +48,8 @@ With `--log-format json` each line is a JSON object; servers put the time in
 front of log lines where standard error is not a terminal. RUST_LOG=cepa=debug
 in the environment is like -v.";
 
-/// What a peer reads where the address behind a service can't be opened: it may be there later.
-pub(crate) const UNREACHABLE: &str =
-    "the service is not available right now; the server's log says why";
-
-/// The library's advice where the peer refuses who we are.
-const ASK_THE_OWNER: &str = "; ask its owner to allow the peer id that `cepa id show` prints here";
+/// A refusal that begins so is one for now: the service is there, and may be had later.
+pub(crate) const NOT_NOW: &str = "not now: ";
 
 /// Exit codes of the tool, as [`HELP`] documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +70,8 @@ pub(crate) enum Code {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// What to do next, shown behind the message.
+    advice: Option<Advice>,
     /// The same may work later, with nothing changed here: what `--reconnect` goes by.
     is_transient: bool,
     /// The peer had no room for the session.
@@ -94,10 +94,19 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            advice: None,
             is_transient: matches!(code, Code::Connect | Code::Lost),
             full: false,
             exit: None,
             whose: Whose::Cepa,
+        }
+    }
+
+    /// An error of the library, with the tool's advice for it.
+    pub(crate) fn of(code: Code, error: &(dyn Error + 'static)) -> Self {
+        Self {
+            advice: advice::of(error),
+            ..Self::new(code, error.to_string())
         }
     }
 
@@ -142,10 +151,7 @@ impl Failure {
 
     /// Without the advice to do what is done anyway.
     pub(crate) fn while_reconnecting(mut self) -> Self {
-        self.message = self
-            .message
-            .replace(AFTER_A_CUT, "")
-            .replace("; connect again", "");
+        self.advice = self.advice.filter(|advice| !advice.is_to_reconnect());
         self
     }
 
@@ -155,10 +161,20 @@ impl Failure {
         self
     }
 
-    /// With what the peer's owner has to add, in place of the advice that knows no id.
-    pub(crate) fn asking_to_allow(mut self, own: PeerId) -> Self {
-        self.message = self.message.replace(ASK_THE_OWNER, "");
-        self.with(format_args!("ask its owner to add: --allow {own}"))
+    /// With what the peer's owner has to add.
+    pub(crate) fn asking_to_allow(self, own: PeerId) -> Self {
+        Self {
+            advice: Some(Advice::AskToAllow(Some(own))),
+            ..self
+        }
+    }
+
+    /// With what the owner of a service has to add for our sealed messages.
+    pub(crate) fn asking_to_take_sealed(self, own: PeerId) -> Self {
+        Self {
+            advice: Some(Advice::AskToTakeSealed(own)),
+            ..self
+        }
     }
 
     /// A status of its own for what is cepa's failure and not that of a command.
@@ -177,7 +193,7 @@ impl Failure {
     /// Prints `cepa: …` on standard error and gives the code for the process.
     pub(crate) fn report(&self) -> u8 {
         if !self.is_of_command() {
-            let line = Line::from(format_args!("cepa: {}", self.message));
+            let line = Line::from(format_args!("cepa: {self}"));
             say(line.error(self.status()).bare());
         }
         self.status()
@@ -186,7 +202,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match &self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -265,7 +285,7 @@ impl From<TransportError> for Failure {
             TransportErrorKind::Lost => Code::Lost,
             _ => Code::Connect,
         };
-        Self::new(code, e.to_string()).passing(e.kind().is_transient())
+        Self::of(code, &e).passing(e.kind().is_transient())
     }
 }
 
@@ -273,26 +293,26 @@ impl From<ListenError> for Failure {
     fn from(e: ListenError) -> Self {
         match e {
             ListenError::Transport(e) => e.into(),
-            e => Self::new(Code::Other, e.to_string()),
+            e => Self::of(Code::Other, &e),
         }
     }
 }
 
 impl From<PeerAddrError> for Failure {
     fn from(e: PeerAddrError) -> Self {
-        Self::new(Code::Usage, e.to_string())
+        Self::of(Code::Usage, &e)
     }
 }
 
 impl From<IdentityError> for Failure {
     fn from(e: IdentityError) -> Self {
-        Self::new(Code::Local, e.to_string())
+        Self::of(Code::Local, &e)
     }
 }
 
 impl From<TlsConfigError> for Failure {
     fn from(e: TlsConfigError) -> Self {
-        Self::new(Code::Local, e.to_string())
+        Self::of(Code::Local, &e)
     }
 }
 
@@ -313,11 +333,11 @@ impl From<TlsError> for Failure {
             TlsError::Truncated { .. }
             | TlsError::GivenUp
             | TlsError::TimedOut
-            | TlsError::Io { .. } => Code::Lost,
+            | TlsError::Io(_) => Code::Lost,
             TlsError::Local { .. } => Code::Local,
             _ => Code::Connect,
         };
-        Self::new(code, e.to_string())
+        Self::of(code, &e)
     }
 }
 
@@ -339,13 +359,22 @@ impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
         let full =
             matches!(&e, ConnectError::GoneAway { code } if matches!(code, GoAwayCode::Limit(_)));
-        let failure = Self::new(connect_code(&e), e.to_string()).passing(e.is_transient());
+        let failure = Self::of(connect_code(&e), &e).passing(e.is_transient());
         Self { full, ..failure }
     }
 }
 
 impl From<OpenError> for Failure {
     fn from(e: OpenError) -> Self {
+        let (e, not_now) = match e {
+            OpenError::Refused { service, reason } => {
+                let for_now = reason.strip_prefix(NOT_NOW).map(str::to_owned);
+                let not_now = for_now.is_some();
+                let reason = for_now.unwrap_or(reason);
+                (OpenError::Refused { service, reason }, not_now)
+            }
+            e => (e, false),
+        };
         let code = match &e {
             OpenError::Refused { .. }
             | OpenError::InnerTlsRequired { .. }
@@ -360,16 +389,12 @@ impl From<OpenError> for Failure {
             OpenError::Tls(tls) => return tls.clone().into(),
             _ => Code::Other,
         };
-        let is_transient = match &e {
-            OpenError::Refused { reason, .. } => reason == UNREACHABLE,
-            OpenError::Session(_) | OpenError::TimedOut { .. } => true,
-            e => e.is_limit() || e.needs_new_session(),
+        let is_transient = not_now || e.is_transient();
+        let failure = match e {
+            OpenError::Session(end) => Self::from(end),
+            e => Self::of(code, &e),
         };
-        let message = match e {
-            OpenError::Session(end) => Self::from(end).message,
-            e => e.to_string(),
-        };
-        Self::new(code, message).passing(is_transient)
+        failure.passing(is_transient)
     }
 }
 
@@ -389,33 +414,51 @@ pub(crate) fn joined<E>(task: Result<Result<(), E>, JoinError>) -> Result<Result
 impl From<SessionEnd> for Failure {
     fn from(e: SessionEnd) -> Self {
         if is_cut(&e) {
-            return Self::new(Code::Lost, format!("{CUT}{AFTER_A_CUT}"));
+            return Self {
+                advice: Some(Advice::ConnectAgainAfterCut),
+                ..Self::new(Code::Lost, CUT)
+            };
         }
-        Self::new(Code::Lost, e.to_string())
+        Self::of(Code::Lost, &e)
     }
 }
 
 const CUT: &str = "the connection to the peer was cut";
 
-/// What that means, and what to do, for who does not connect again by itself.
-const AFTER_A_CUT: &str = "; the last output may be missing. Connect again, or use --reconnect";
-
 /// Whether the connection was cut, and there is no more to say about it: by which layer it was seen helps nobody. What a line
 /// says of itself does ("the serial line hung up").
 fn is_cut(end: &SessionEnd) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    let io = match end {
+    let error: &io::Error = match end {
         SessionEnd::Lost(MuxError::Eof) => return true,
+        SessionEnd::Lost(MuxError::Io(e)) => e,
         SessionEnd::Tls(e) => match e.root() {
             TlsError::Truncated { .. } => return true,
-            e => matches!(e, TlsError::Io { .. }),
+            TlsError::Io(e) => e,
+            _ => return false,
         },
-        SessionEnd::Lost(e) => matches!(e, MuxError::Io(_)),
-        _ => false,
+        _ => return false,
     };
-    let kind = io::Error::from(end.clone()).kind();
-    let cut = matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset);
-    io && cut && end.to_string().contains("(os error ")
+    let cut = matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset
+    );
+    cut && of_system(error)
+}
+
+/// Whether it is the operating system that says so.
+fn of_system(error: &io::Error) -> bool {
+    let mut at: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.raw_os_error().is_some()) {
+            return true;
+        }
+        // What an io::Error keeps is not its source, which is the source of that.
+        let kept = io.and_then(io::Error::get_ref);
+        at = kept.map_or_else(|| error.source(), |kept| Some(kept));
+    }
+    false
 }
 
 /// What TLS said in a failed connection, if it was TLS that failed.
@@ -424,22 +467,6 @@ pub(crate) fn tls(e: &ConnectError) -> Option<&TlsError> {
         ConnectError::Tls(e) => Some(e.root()),
         _ => None,
     }
-}
-
-/// Whether the peer refused for who we are: then the id that it has to allow is of use. These alerts are those of
-/// RFC 8446, section 6.2, that speak of a certificate or of access, but for one that has expired or was revoked.
-pub(crate) fn refused_for_our_id(e: &TlsError) -> bool {
-    const BAD: u8 = 42;
-    const UNSUPPORTED: u8 = 43;
-    const UNKNOWN: u8 = 46;
-    const UNKNOWN_CA: u8 = 48;
-    const ACCESS_DENIED: u8 = 49;
-    matches!(
-        e.root(),
-        TlsError::RefusedByPeer {
-            alert: BAD | UNSUPPORTED | UNKNOWN | UNKNOWN_CA | ACCESS_DENIED
-        }
-    )
 }
 
 /// The command line of this process as a shell would take it, with two more words.
@@ -479,7 +506,7 @@ mod tests {
         let own = PeerId::from_bytes([7; 32]);
         let refused = Failure::from(TlsError::RefusedByPeer { alert: 46 }).asking_to_allow(own);
         assert_eq!(
-            refused.message,
+            refused.to_string(),
             format!(
                 "the peer does not allow this machine (alert 46, certificate_unknown); \
                  ask its owner to add: --allow {own}"

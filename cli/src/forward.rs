@@ -247,8 +247,9 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
                 }
             }
             Err(e) => {
-                let line = format_args!("{}: {e}", near.label());
-                return say_once_a_minute(peer, &e, line);
+                let kind = Failure::from(e).message;
+                let line = format_args!("{}: {kind}", near.label());
+                return say_once_a_minute(peer, &kind, line);
             }
         }
     };

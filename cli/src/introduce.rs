@@ -102,7 +102,7 @@ fn introduce(
             Some(peer.id)
         }
     };
-    let flawed = |e: Flaw| Failure::new(Code::Usage, e.to_string());
+    let flawed = |e: Flaw| Failure::of(Code::Usage, &e);
     match to {
         Reference::Address(address) => {
             let named = address.service();

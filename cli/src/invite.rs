@@ -194,7 +194,7 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     session.close().await;
     joined.map_err(|e| match e {
         PairingError::Open(e) => Failure::from(e),
-        e => Failure::new(Code::Refused, e.to_string()),
+        e => Failure::of(Code::Refused, &e),
     })?;
     // Where it is served later is another matter; known by name it is from now on.
     let place = trust::place(&address).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! One file a command. A command is an async function that gives `Ok(())` or a [`exit::Failure`];
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
+mod advice;
 mod args;
 mod ask;
 mod child;

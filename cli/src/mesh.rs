@@ -39,7 +39,7 @@ async fn status(args: &MeshStatus) -> Result<(), Failure> {
     let stream = transports::dial(&endpoint).await;
     let stream = stream.map_err(|e| {
         let failure = Failure::from(e);
-        failed(failure.code, failure.message)
+        failed(failure.code, failure.to_string())
     })?;
     let mut text = String::new();
     let mut answer = stream.take(MOST);

@@ -45,7 +45,7 @@ impl From<KnownPeersError> for Failure {
             }
             _ => Code::Local,
         };
-        Self::new(code, e.to_string())
+        Self::of(code, &e)
     }
 }
 

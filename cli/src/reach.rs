@@ -21,6 +21,7 @@ use cepa::protocols::introduction::{
 use cepa::protocols::relay::{RegisterError, RelayConfig, Relays};
 use cepa::protocols::sealed::Sealed;
 use cepa::session::{Backoff, Session};
+use cepa::tls::TlsError;
 use cepa::transports::{Endpoint, Target, TransportErrorKind};
 
 use futures::future::join_all;
@@ -178,7 +179,7 @@ impl Mesh {
                     IntroductionsError::StateFile(_) => Code::Local,
                     _ => Code::Other,
                 };
-                Failure::new(code, e.to_string())
+                Failure::of(code, &e)
             })?,
             sealed: Sealed::on(&node).map_err(|e| Failure::new(Code::Other, e.to_string()))?,
             forwarder: Forwarder::new(&node),
@@ -248,7 +249,7 @@ async fn register(relays: &Relays, addresses: &[PeerAddr]) -> Result<(), Failure
     };
     let failure = match &error {
         RegisterError::Dial(error) => dial_failure(error),
-        error => Failure::new(Code::Other, error.to_string()),
+        error => Failure::of(Code::Other, error),
     };
     // Somebody else answers in the place of the relay: not for an operator to wait for.
     if error.is_retryable() && failure.code != Code::Identity {
@@ -298,7 +299,7 @@ pub(crate) async fn open_introduced(
             let owner = it.address().map(PeerAddr::peer);
             match owner.and_then(|owner| node.session_with(owner)) {
                 Some(session) => return Ok((stream, session, node)),
-                None => Failure::new(Code::Lost, "the session is lost; connect again"),
+                None => Failure::new(Code::Lost, "the session is lost: connect again"),
             }
         }
         Err(error) => introduced(&error, identity),
@@ -326,7 +327,7 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
         }
         _ => (Code::Other, false),
     };
-    let mut failure = Failure::new(code, error.to_string());
+    let mut failure = Failure::of(code, error);
     if let IntroducedError::LocalHints { owner, .. } = error {
         failure = failure.with(format_args!("to add its address, run: {}", enter(*owner)));
     }
@@ -394,7 +395,7 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
 
 /// An error of dialling in the tool's words: with the option that helps, where there is one.
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
-    let mut failure = Failure::new(code(error), error.to_string()).passing(error.is_transient());
+    let mut failure = Failure::of(code(error), error).passing(error.is_transient());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
         failure.message = format!(
             "{}, or add its address once: {}",
@@ -415,7 +416,7 @@ pub(crate) fn refused_for_our_id(error: &DialError) -> bool {
         return false;
     };
     attempts.iter().any(|(_, error)| match error {
-        AttemptError::Connect(error) => exit::tls(error).is_some_and(exit::refused_for_our_id),
+        AttemptError::Connect(error) => exit::tls(error).is_some_and(TlsError::is_identity_refused),
         AttemptError::Relay(error) => error.kind() == RouteErrorKind::Refused,
         AttemptError::NoRelay { error, .. } => refused_for_our_id(error),
         _ => false,
@@ -512,7 +513,7 @@ mod tests {
         let hint = || Hint::Direct("tcp:h:1".parse().unwrap());
         let failed = |error| DialError::Failed {
             peer,
-            attempts: vec![(hint(), error)],
+            attempts: vec![(hint(), error)].into(),
         };
         let routed = |kind| {
             failed(AttemptError::Relay(RouteError::new(
@@ -523,10 +524,10 @@ mod tests {
         let connect = |error| failed(AttemptError::Connect(error));
         let full = GoAwayCode::Limit(LimitKind::PeerSessions);
         let refused = TlsError::RefusedByPeer { alert: 49 };
-        let behind = |error| {
+        let behind = |error: DialError| {
             failed(AttemptError::NoRelay {
                 relay: peer,
-                error: Box::new(error),
+                error: error.into(),
             })
         };
         for (error, code, again) in [

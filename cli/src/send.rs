@@ -103,18 +103,17 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
         SealedError::Altered { .. } => Code::Identity,
         _ => Code::Other,
     };
-    let failure = Failure::new(code, error.to_string());
-    let for_our_id = matches!(
-        error,
+    let failure = Failure::of(code, error);
+    match error {
         SealedError::NotBrought {
-            status: Status::Refused | Status::NotAllowed,
+            status: Status::Refused,
             ..
-        }
-    );
-    if for_our_id {
-        failure.asking_to_allow(identity.peer_id())
-    } else {
-        failure
+        } => failure.asking_to_take_sealed(identity.peer_id()),
+        SealedError::NotBrought {
+            status: Status::NotAllowed,
+            ..
+        } => failure.asking_to_allow(identity.peer_id()),
+        _ => failure,
     }
 }
 

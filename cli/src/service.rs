@@ -30,7 +30,7 @@ use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
-use crate::exit::{Code, Failure, UNREACHABLE, say};
+use crate::exit::{Code, Failure, NOT_NOW, say};
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
@@ -336,12 +336,12 @@ async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
     }
 }
 
-/// Refuses what might be had later; in a form of the service that says so, for the form is there.
+/// What a peer reads where the address behind a service can't be opened: it may be there later.
+const UNREACHABLE: &str = "the service is not available right now; the server's log says why";
+
+/// Refuses what might be had later.
 async fn refuse(call: Call, reason: &str) {
-    let framed = [wire::PREFIX, wire::EXEC_PREFIX];
-    let framed = framed.iter().any(|form| call.service().starts_with(form));
-    let not_now = if framed { wire::NOT_NOW } else { "" };
-    let _ = call.refuse(&format!("{not_now}{reason}")).await;
+    let _ = call.refuse(&format!("{NOT_NOW}{reason}")).await;
 }
 
 /// The call with what was opened for it; refused where it was not.

@@ -17,7 +17,7 @@ use cepa::session::{OpenError, ServiceName, Session};
 
 use crate::console::framed::Framed;
 use crate::console::wire::{self, Message, Status};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, NOT_NOW};
 use crate::stderr;
 
 /// What a service's peer reads behind its output.
@@ -149,15 +149,14 @@ pub(crate) async fn open(
                 let far = Framed::new(far, Box::new(hear)).paced(stderr::room);
                 return Ok(Opened::Framed(far));
             }
-            Err(OpenError::Refused { reason, .. }) => {
-                // By its name alone it might be had a moment later, and its status would be lost.
-                if let Some(reason) = reason.strip_prefix(wire::NOT_NOW) {
-                    return Err(OpenError::Refused {
-                        service: service.to_owned(),
-                        reason: reason.to_owned(),
-                    });
-                }
+            // By its name alone it might be had a moment later, and its status would be lost.
+            Err(OpenError::Refused { reason, .. }) if reason.starts_with(NOT_NOW) => {
+                return Err(OpenError::Refused {
+                    service: service.to_owned(),
+                    reason,
+                });
             }
+            Err(OpenError::Refused { .. }) => {}
             Err(e) => return Err(e),
         }
     }

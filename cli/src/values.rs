@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cepa::identity::{Identity, Invitation, KeyKind, KnownPeer, PeerId};
-use cepa::node::{self, Hint, PeerAddr};
+use cepa::node::{self, Hint, PeerAddr, PeerAddrError};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::{Endpoint, ParseError};
 use clap::ValueEnum;
 
+use crate::advice::with_advice;
 use crate::exit::{Code, Failure};
 use crate::folder;
 
@@ -24,7 +25,7 @@ const NAMED: &str = "cepa://@";
 pub(crate) fn peer_addr(word: &str) -> Result<PeerAddr, String> {
     match word.strip_prefix(NAMED) {
         Some(rest) => known_peer(rest).map(|(_, address)| address),
-        None => word.parse().map_err(|e| format!("{e}")),
+        None => word.parse().map_err(|e: PeerAddrError| with_advice(&e)),
     }
 }
 
@@ -53,7 +54,7 @@ fn known_peer(rest: &str) -> Result<(KnownPeer, PeerAddr), String> {
         Some((name, service)) => (name, format!("/{service}")),
         None => (rest, String::new()),
     };
-    let file = folder::known_peers().map_err(|e| e.message)?;
+    let file = folder::known_peers().map_err(|e| e.to_string())?;
     let known = file.read().map_err(|e| e.to_string())?;
     let Some(peer) = known.named(name) else {
         return Err(format!(
@@ -89,7 +90,7 @@ impl FromStr for Expected {
         }
         word.parse().map(Self::Peer).map_err(|e| {
             let or = meant(word).unwrap_or_else(|| "or @NAME for a known peer".to_owned());
-            format!("{e} ({or})")
+            format!("{} ({or})", with_advice(&e))
         })
     }
 }
@@ -311,7 +312,7 @@ impl FromStr for AllowArg {
                     "or @NAME for a known peer, `known` for all of them, `any` for everyone"
                         .to_owned()
                 });
-                format!("{e} ({or})")
+                format!("{} ({or})", with_advice(&e))
             }),
         }
     }

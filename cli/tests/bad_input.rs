@@ -438,7 +438,7 @@ fn streams_that_prove_nothing_are_bounded() {
     let silent: Vec<TcpStream> = (0..101)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    server.wait_for("too many handshakes at once: its place was given to another one");
+    server.wait_for("too many handshakes at once: another one took its place");
     // They keep nobody out.
     let words = ["connect", &server.address(), "--expect", &server.id()];
     assert_eq!(place.run_with(&words, b"").status.code(), Some(0));

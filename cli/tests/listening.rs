@@ -47,10 +47,7 @@ fn a_header_that_is_none_or_of_nobody_trusted_is_told_of() {
     assert!(line.contains("no header of the PROXY protocol"), "{line}");
     let words = "tcp:127.0.0.1:0,proxy-protocol=yes,proxy-from=192.0.2.0/24";
     let line = said_of(words, &header(), "127.0.0.1");
-    assert!(
-        line.contains("127.0.0.1 is no proxy that is trusted here"),
-        "{line}"
-    );
+    assert!(line.contains("127.0.0.1 is not a trusted proxy"), "{line}");
 }
 
 /// Puts the header in front of each connection, as a balancer does.

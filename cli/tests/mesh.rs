@@ -177,7 +177,7 @@ fn hints_that_are_not_followed_are_named() {
     let line = place.fails(&["connect", it.trim()], 2);
     for word in [
         "exec:touch /tmp/x",
-        "no network connection",
+        "not a network address",
         "cepa peer add",
     ] {
         assert!(line.contains(word), "{word} is missing in {line}");
@@ -299,7 +299,7 @@ fn a_known_peer_is_dialled_by_its_name() {
         "{printed}"
     );
     let line = place.fails(&["connect", "cepa://@phone/"], 2);
-    assert!(line.contains("service is missing"), "{line}");
+    assert!(line.contains("no service after"), "{line}");
 }
 
 #[test]
@@ -401,12 +401,12 @@ fn a_sealed_request_is_carried_and_answered() {
     let to = format!("cepa://{id}/up");
     let line = place.fails_quietly(&["send", &to, "--by", &at], 7);
     assert!(
-        line.contains("no service of this name is open to sealed messages of yours"),
+        line.contains("no service of this name takes your sealed messages"),
         "{line}"
     );
     let nobody = format!("cepa://{friend_id}/up");
     let line = place.fails(&["send", &nobody, "--by", &at], 5);
-    assert!(line.contains("connected there?"), "{line}");
+    assert!(line.contains("registered there?"), "{line}");
     let line = place.fails(&["send", &format!("cepa://{id}"), "--by", &at], 2);
     assert!(line.contains("names no service"), "{line}");
     let line = place.fails(&["send", &to], 5);
@@ -755,6 +755,6 @@ fn a_state_file_outlives_the_process() {
     let line = place.fails(&["node", "--config", &place.text("node.toml")], 8);
     assert!(line.contains("server.state"), "{line}");
     let line = place.fails(&[&["serve"], &with_state[..]].concat(), 8);
-    assert!(line.contains("no state file of introductions"), "{line}");
+    assert!(line.contains("not a state file of introductions"), "{line}");
     place.fails(&["serve", "tcp:127.0.0.1:0", "--state", &state], 2);
 }

@@ -109,7 +109,7 @@ pub enum Rejected {
         waited: Duration,
     },
     /// It had a place, and a source that had fewer needed it; or it took very long, and somebody waited.
-    #[error("too many handshakes at once: its place was given to another one")]
+    #[error("too many handshakes at once: another one took its place")]
     Evicted,
     /// Too many from there have failed.
     #[error("too many failures from there, shut out for {} s", left.as_secs().max(1))]

@@ -45,7 +45,7 @@ pub enum CaError {
     },
     /// Neither a host name nor an IP address.
     #[error(
-        "{} is no name that an authority vouches for: use a host name or an IP address",
+        "an authority cannot certify the name {}: use a host name or an IP address",
         quoted(name)
     )]
     Name {

@@ -31,7 +31,7 @@ pub enum CertificateError {
     },
     /// Below 2,048 bits a key can be broken, above 4,096 it is a way to keep our processor busy.
     #[error(
-        "the RSA key has {bits} bits, from 2048 to 4096 are accepted: use another key (Ed25519 is the default)"
+        "the RSA key has {bits} bits, but must have 2048 to 4096: use another key (Ed25519 is the default)"
     )]
     RsaSize {
         /// Bits of the modulus.
@@ -48,14 +48,12 @@ pub enum CertificateError {
     /// An EC key with the numbers of its curve in the place of the curve's name (RFC 5480 section 2.1.1 forbids it):
     /// they can be chosen so that somebody else's key seems to be one's own.
     #[error(
-        "the EC key spells its curve out: make it with a named curve, P-256 or P-384 (OpenSSL: `-pkeyopt ec_param_enc:named_curve`)"
+        "the EC key has explicit curve parameters: create it with a named curve, P-256 or P-384 (OpenSSL: `-pkeyopt ec_param_enc:named_curve`)"
     )]
     ExplicitCurve,
     /// An extension that is critical, so that whoever does not know it has to refuse the certificate (RFC 5280 section
     /// 4.2), and that is not known here.
-    #[error(
-        "the certificate has a critical extension that is not known here ({oid}): make one without it"
-    )]
+    #[error("the certificate has an unknown critical extension ({oid}): create one without it")]
     CriticalExtension {
         /// Which one.
         oid: String,

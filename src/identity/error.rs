@@ -34,7 +34,7 @@ pub enum IdentityError {
     #[error("can't be written: {0}")]
     Write(#[source] io::Error),
     /// A file of that name is there already.
-    #[error("exists, and is never overwritten: choose another name, or move it away")]
+    #[error("already exists, and is never overwritten: choose another name, or move it away")]
     Exists,
     /// Others may read the key.
     #[error(
@@ -49,7 +49,7 @@ pub enum IdentityError {
     },
     /// Somebody else owns the file, and so can read and change it.
     #[error(
-        "this private key belongs to user {owner}, not to you (user {us}) or root, so it may be known: use your own key, or let root run `chown {us} {}`",
+        "this private key belongs to user {owner}, not to you (user {us}) or root, so others may know it: use your own key, or let root run `chown {us} {}`",
         quoted(path)
     )]
     NotOurs {
@@ -64,7 +64,7 @@ pub enum IdentityError {
     #[error("{0}")]
     Folder(ExposedFolder),
     /// A directory, or something of a size that no identity has.
-    #[error("is not an identity file ({what}): `cepa id new --identity FILE` creates one")]
+    #[error("is not an identity file ({what}): choose another file, or create an identity")]
     NotAnIdentityFile {
         /// What it is instead.
         what: &'static str,
@@ -92,7 +92,7 @@ pub enum IdentityError {
     Encrypted,
     /// The private key is under a passphrase in OpenSSL's older way.
     #[error(
-        "holds a private key encrypted in an old way: rewrite it, `openssl pkcs8 -topk8 -scrypt -in FILE -out NEWFILE`"
+        "holds a private key in OpenSSL's old encrypted format: convert it with `openssl pkcs8 -topk8 -scrypt -in FILE -out NEWFILE`"
     )]
     EncryptedOldWay,
     /// Another passphrase, or a damaged key.
@@ -110,10 +110,10 @@ pub enum IdentityError {
         reason: String,
     },
     /// The certificate can't be used.
-    #[error(transparent)]
+    #[error("{0}")]
     Certificate(#[from] CertificateError),
     /// The old key can't sign for the new one.
-    #[error(transparent)]
+    #[error("{0}")]
     Rotation(#[from] RotationError),
     /// Key and certificate are of different pairs.
     #[error(

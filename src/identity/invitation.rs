@@ -68,7 +68,9 @@ pub enum InvitationError {
     #[error("this is not a complete invitation code: copy it from `cepa-invitation:` to its end")]
     Malformed,
     /// A version that is not known here.
-    #[error("this invitation has version {version}, and this cepa understands only 1: update cepa")]
+    #[error(
+        "this invitation has version {version}, but this release supports only version 1: update cepa"
+    )]
     Version {
         /// The version.
         version: u8,
@@ -87,7 +89,7 @@ pub enum NotAdmitted {
     Expired,
     /// Somebody was let in by it.
     #[error(
-        "the invitation was used before: if that was not you, tell the one who invited you, and ask for another one"
+        "the invitation has already been used: if not by you, tell whoever invited you, and ask for another one"
     )]
     Used,
     /// The proof is not that of this secret on this connection.

@@ -110,16 +110,14 @@ impl FromStr for PeerId {
 #[non_exhaustive]
 pub enum PeerIdError {
     /// Too short or too long.
-    #[error(
-        "a peer id has 52 characters, this has {found}: copy it whole, as `cepa id show` prints it"
-    )]
+    #[error("a peer id has 52 characters, this has {found}: copy it whole")]
     Length {
         /// Characters found.
         found: usize,
     },
     /// A character that base32 in lower case does not have.
     #[error(
-        "a peer id consists of a to z and 2 to 7 in lower case, but character {position} is {}", quoted(&character.to_string())
+        "a peer id has only lower-case a to z and 2 to 7, but character {position} is {}", quoted(&character.to_string())
     )]
     Character {
         /// Counted from 1.
@@ -128,8 +126,6 @@ pub enum PeerIdError {
         character: char,
     },
     /// The last character carries bits that no id has.
-    #[error(
-        "this is no peer id: its last character can't stand there (one character is wrong or missing)"
-    )]
+    #[error("not a peer id: its last character is invalid (a character is wrong or missing)")]
     Trailing,
 }

@@ -212,7 +212,7 @@ fn sealed_keys(pem: &[u8]) -> Result<Vec<Vec<u8>>, IdentityError> {
     let damaged = |reason: &str| IdentityError::Pem {
         reason: reason.into(),
     };
-    let text = std::str::from_utf8(pem).map_err(|_| damaged("it is no text"))?;
+    let text = std::str::from_utf8(pem).map_err(|_| damaged("it is not text"))?;
     let (begin, end) = (
         format!("-----BEGIN {ENCRYPTED}-----"),
         format!("-----END {ENCRYPTED}-----"),

@@ -83,13 +83,15 @@ pub struct RotationTimes {
 #[non_exhaustive]
 pub enum RotationError {
     /// The bytes are no statement.
-    #[error("the rotation statement can't be read ({reason}): ask its owner for a whole one")]
+    #[error("cannot read the rotation statement ({reason}): ask its owner for a complete one")]
     Malformed {
         /// What was expected.
         reason: &'static str,
     },
     /// A version that is not known here.
-    #[error("the rotation statement has version {version}, 1 is understood here: update cepa")]
+    #[error(
+        "the rotation statement has version {version}, but this release supports only version 1: update cepa"
+    )]
     Version {
         /// The version.
         version: u8,
@@ -101,14 +103,14 @@ pub enum RotationError {
         which: &'static str,
     },
     /// Made in the future, as our clock has it.
-    #[error("the rotation statement counts only from {} on: set the clock that is wrong", date(*.issued))]
+    #[error("the rotation statement is not valid before {}: correct the clock that is wrong", date(*.issued))]
     NotYet {
         /// From when it counts.
         issued: UnixTime,
     },
     /// It is too late to learn from it.
     #[error(
-        "the rotation statement ran out on {}: compare the new id with its owner, and enter it by hand",
+        "the rotation statement expired on {}: compare the new id with its owner, and add it by hand",
         date(*.expires)
     )]
     Expired {
@@ -117,7 +119,7 @@ pub enum RotationError {
     },
     /// The old key was replaced by another one before.
     #[error(
-        "the old key has named two successors, {first} and {second}: one of them is a thief's; ask its owner which"
+        "the old key names two successors, {first} and {second}, and one is a thief's: ask its owner which is right"
     )]
     Fork {
         /// The one that is known.

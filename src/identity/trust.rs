@@ -262,7 +262,7 @@ impl fmt::Display for Refusal {
             }
             Self::NotByCa { presented, reason } => write!(
                 f,
-                "no trusted authority vouches for peer {presented} ({}): let it show a certificate for the name that was asked for",
+                "no trusted authority certifies peer {presented} ({}): it needs a certificate for the requested name",
                 shown(reason)
             ),
             Self::Expired {
@@ -279,13 +279,13 @@ impl fmt::Display for Refusal {
                 now,
             } => write!(
                 f,
-                "the certificate of peer {presented} is not valid before {}, and this machine's clock says {}: set the clock that is wrong",
+                "the certificate of peer {presented} is not valid before {}, and this machine's clock says {}: correct the clock that is wrong",
                 date(*not_before),
                 date(*now)
             ),
             Self::NotAuthorised { presented, reason } => write!(
                 f,
-                "peer {presented} is not authorised ({}): allow it, or let it show another identity",
+                "peer {presented} is not authorised ({}): allow it, or have it use another identity",
                 shown(reason)
             ),
             Self::NoCertificate => f.write_str(

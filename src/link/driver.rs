@@ -125,8 +125,7 @@ impl<T: ByteStream> Shell<T> {
             let read = self.poll_read(cx);
             let wrote = self.poll_write(cx);
             if let Poll::Ready(Err(error)) = &wrote {
-                let error =
-                    LinkError::Io(Arc::new(io::Error::new(error.kind(), error.to_string())));
+                let error = LinkError::Io(io::Error::new(error.kind(), error.to_string()).into());
                 self.tell(|engine| engine.handle_failure(error));
             }
             let (end, deadline) = self.look(cx);
@@ -182,7 +181,7 @@ impl<T: ByteStream> Shell<T> {
                 self.chat(&chatter);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.tell(|e| e.handle_failure(LinkError::Io(Arc::new(error)))),
+            Err(error) => self.tell(|e| e.handle_failure(LinkError::Io(error.into()))),
         }
         Poll::Ready(())
     }

@@ -1,14 +1,15 @@
 //! Why a link ended.
 
 use std::io;
-use std::sync::Arc;
+
+use cepa_transports::SharedError;
 
 /// Why a link ended before both directions had. Each text is one line and says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
     /// The other end is a new instance of itself: what was under way to the old one is gone.
-    #[error("link: the other end restarted; connect again")]
+    #[error("link: the other end restarted")]
     Restarted,
     /// The other end dropped the link without ending its stream.
     #[error("link: the other end closed the link before its stream had ended")]
@@ -36,10 +37,18 @@ pub enum LinkError {
     Truncated,
     /// The stream below failed.
     #[error("link: {0}")]
-    Io(Arc<io::Error>),
+    Io(#[source] SharedError),
     /// The link's driver was dropped.
     #[error("link: its driver is gone; keep the driver polled as long as the link is used")]
     DriverGone,
+}
+
+impl LinkError {
+    /// Whether another link may do better, with nothing changed here.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Version { .. } | Self::DriverGone)
+    }
 }
 
 impl From<LinkError> for io::Error {

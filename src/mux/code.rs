@@ -138,7 +138,7 @@ impl GoAwayCode {
             Self::Limit(LimitKind::Sessions | LimitKind::Memory) | Self::ShuttingDown => {
                 Some("try again later")
             }
-            Self::Idle => Some("connect again when there is something to send"),
+            Self::Idle => Some("open a new one when there is something to send"),
             Self::Normal | Self::ProtocolError | Self::InternalError | Self::Other(_) => None,
         }
     }

@@ -35,7 +35,6 @@ mod verbs;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
@@ -299,7 +298,7 @@ impl Engine {
 
     /// The byte stream failed.
     pub(crate) fn handle_io_error(&mut self, error: io::Error) {
-        self.finish(MuxError::Io(Arc::new(error)));
+        self.finish(MuxError::Io(error.into()));
     }
 
     // ---- poll_* and take_*: what is to happen outside ----------------------------------------

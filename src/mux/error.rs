@@ -4,8 +4,9 @@
 //! place; what the codes mean is in `code.rs`. Every error is `Clone`, because one cause is reported to every stream of a session.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
+
+use cepa_transports::SharedError;
 
 use super::code::{ByPeer, GoAwayCode, Refusal, Reset};
 use super::frame::HeaderError;
@@ -25,7 +26,7 @@ pub enum MuxError {
         code: GoAwayCode,
     },
     /// This end ended the session with a code that is not [`GoAwayCode::Normal`].
-    #[error("this end gave the session up (go-away code {code})")]
+    #[error("this end ended the session (go-away code {code})")]
     GaveUp {
         /// The reason that was sent.
         code: GoAwayCode,
@@ -35,7 +36,7 @@ pub enum MuxError {
     Protocol(#[from] Violation),
     /// The byte stream below failed.
     #[error("the connection failed: {0}")]
-    Io(Arc<io::Error>),
+    Io(#[source] SharedError),
     /// The byte stream below ended, and no go-away had come: it was cut, or the peer died.
     #[error("the connection ended without a go-away, so it was cut")]
     Eof,
@@ -59,6 +60,12 @@ impl MuxError {
             Self::GoAway { code } | Self::GaveUp { code } => code.is_clean(),
             _ => false,
         }
+    }
+
+    /// Whether another session may do better, with nothing changed here: the peer or the connection ended this one.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Closed | Self::DriverGone | Self::Protocol(_))
     }
 
     fn kind(&self) -> io::ErrorKind {
@@ -96,7 +103,7 @@ pub enum Violation {
     #[error("stream id {0} does not fit the frame type")]
     StreamId(u32),
     /// A stream opened with a number that is for this end to give.
-    #[error("stream {0} has the parity of this end")]
+    #[error("the peer opened stream {0}, whose number is for this end to use")]
     WrongParity(u32),
     /// A stream opened twice.
     #[error("stream {0} was opened twice")]
@@ -182,13 +189,13 @@ pub enum StreamError {
     #[error("the stream was reset at this end")]
     ResetHere,
     /// A limit of [`StreamTimeouts`](super::StreamTimeouts) passed, and the stream was reset.
-    #[error("the stream was given up: {0}")]
+    #[error("the stream timed out: {0}")]
     TimedOut(StreamTimeout),
     /// This end has already ended its direction.
     #[error("write after shutdown")]
     WriteAfterShutdown,
     /// The whole session ended.
-    #[error(transparent)]
+    #[error("{0}")]
     Session(#[from] MuxError),
 }
 
@@ -206,18 +213,16 @@ impl StreamError {
 #[non_exhaustive]
 pub enum StreamTimeout {
     /// The peer did not answer the opening.
-    #[error(
-        "its opening was not answered in time (the peer may have as many streams open as it takes)"
-    )]
+    #[error("the peer did not accept it in time (it may have reached its limit of streams)")]
     Open,
     /// One direction was closed and nothing moved in the other.
-    #[error("half closed, and nothing came or went for too long")]
+    #[error("one direction was closed, and the other was idle for too long")]
     HalfClosed,
     /// The application did not read it while the session had no memory for more and others waited.
     #[error("it was not read for too long while memory was short")]
     Unread,
     /// The peer granted no credit for data that waited.
-    #[error("the peer took no data for too long")]
+    #[error("the peer read no data for too long")]
     WriteStalled,
 }
 
@@ -256,7 +261,7 @@ pub enum OpenError {
     #[error("all stream numbers of this session are used up; open a new one")]
     Exhausted,
     /// The session is over.
-    #[error(transparent)]
+    #[error("{0}")]
     Session(#[from] MuxError),
 }
 

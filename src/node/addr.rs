@@ -271,7 +271,7 @@ pub enum PeerAddrError {
         found: usize,
     },
     /// The peer id is none.
-    #[error("behind cepa://: {0}")]
+    #[error("after cepa://: {0}")]
     Peer(#[source] crate::identity::PeerIdError),
     /// A hint is neither an endpoint nor a relay.
     #[error(
@@ -287,7 +287,7 @@ pub enum PeerAddrError {
     },
     /// A service with a `/` in it behind a hint that is a path or a command.
     #[error(
-        "the service of a peer's address begins at the first /: in a hint, and in a service's name, write %2F for it"
+        "the service in a peer's address begins at the first /: in a hint or a service's name, write / as %2F"
     )]
     Slash,
     /// More of something than an address can have.
@@ -299,9 +299,7 @@ pub enum PeerAddrError {
         most: usize,
     },
     /// A `/` with nothing behind it.
-    #[error(
-        "a service is missing behind the last / of a peer's address: name it, or leave the / out"
-    )]
+    #[error("no service after the last / of a peer's address: name one, or leave out the /")]
     NoService,
     /// A service's name that could not be sent.
     #[error(
@@ -314,7 +312,7 @@ pub enum PeerAddrError {
     },
     /// A `%` without two digits, or bytes that are no UTF-8.
     #[error(
-        "{} in a peer's address: %XX stands for one byte of UTF-8, a percent sign is %25",
+        "bad escape {} in a peer's address: %XX is one byte of UTF-8; write a percent sign as %25",
         quoted(part)
     )]
     Escape {
@@ -419,7 +417,7 @@ mod tests {
         assert!(error(&format!("cepa://{A}@")).contains("hint"));
         assert!(error(&format!("cepa://{A}@tcp:host")).contains("tcp:host"));
         assert!(error(&format!("cepa://{A}@relay:{A}")).contains("relay:PEERID@ENDPOINT"));
-        assert!(error(&format!("cepa://{A}/")).contains("service is missing"));
+        assert!(error(&format!("cepa://{A}/")).contains("no service after"));
         assert!(error(&format!("cepa://{A}/%0a")).contains("control"));
         assert!(error(&format!("cepa://{A}/%z1")).contains("%25"));
         assert!(error(&format!("cepa://{A}/%ff")).contains("UTF-8"));

@@ -330,7 +330,7 @@ async fn resolve(core: &Core, peer: PeerId) -> Result<Vec<Hint>, DialError> {
     };
     let mut hints = found.map_err(|error| DialError::Unresolved {
         peer,
-        error: Arc::new(error),
+        error: error.into(),
     })?;
     hints.truncate(MAX_HINTS);
     let hints = usable(core, peer, hints)?;
@@ -364,7 +364,10 @@ async fn race(
             }
             return Err(match unresolved {
                 Some(error) if attempts.is_empty() => error,
-                _ => DialError::Failed { peer, attempts },
+                _ => DialError::Failed {
+                    peer,
+                    attempts: attempts.into(),
+                },
             });
         }
         tokio::select! {
@@ -436,7 +439,7 @@ async fn attempt(
             let (_, stream) = connected.await.map_err(|error| match error {
                 OnSessionError::Dial(error) => AttemptError::NoRelay {
                     relay: *relay,
-                    error: Box::new(error),
+                    error: error.into(),
                 },
                 OnSessionError::Open(error) => AttemptError::Relay(error),
             })?;

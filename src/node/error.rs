@@ -1,7 +1,11 @@
 //! Why a peer was not reached.
 
+use std::error::Error;
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
+
+use cepa_transports::SharedError;
 
 use crate::identity::PeerId;
 use crate::session::{ConnectError, OpenError};
@@ -54,15 +58,17 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
         /// Why.
-        error: Arc<ResolveError>,
+        #[source]
+        error: SharedError<ResolveError>,
     },
     /// No hint led to the peer.
-    #[error("cannot reach {peer}: {}", list(attempts))]
+    #[error("cannot reach {peer}: {attempts}")]
     Failed {
         /// Whom to reach.
         peer: PeerId,
         /// What was tried, in this order, and what came of it.
-        attempts: Vec<(Hint, AttemptError)>,
+        #[source]
+        attempts: Attempts,
     },
     /// The task that dialled is gone without an outcome: a route or a resolver of the application has panicked in it, or the
     /// runtime that it ran in has ended.
@@ -77,6 +83,7 @@ pub enum DialError {
         /// Whom to reach.
         peer: PeerId,
         /// Which limit it was, of whoever wants it.
+        #[source]
         limit: Exceeded,
     },
     /// The node is shutting down.
@@ -91,7 +98,7 @@ impl DialError {
     /// The error without the peer's name, for a message that has it already.
     pub(crate) fn reason(&self) -> String {
         match self {
-            Self::Failed { attempts, .. } => list(attempts),
+            Self::Failed { attempts, .. } => attempts.to_string(),
             error => error.to_string(),
         }
     }
@@ -142,15 +149,7 @@ impl DialError {
         let Self::Failed { attempts, .. } = self else {
             return false;
         };
-        attempts.iter().any(|(_, error)| match error {
-            AttemptError::Connect(error) => is_refusal(error),
-            AttemptError::Relay(error) => matches!(
-                error.kind(),
-                RouteErrorKind::Refused | RouteErrorKind::DialInstead
-            ),
-            AttemptError::NoRelay { error, .. } => error.is_refused(),
-            _ => false,
-        })
+        attempts.iter().any(|(_, error)| error.is_refused())
     }
 }
 
@@ -165,7 +164,33 @@ fn is_refusal(error: &ConnectError) -> bool {
 }
 
 impl AttemptError {
-    fn is_transient(&self) -> bool {
+    /// Whether somebody who was asked does not let this node in, as [`DialError::is_refused`].
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Connect(error) => is_refusal(error),
+            Self::Relay(error) => matches!(
+                error.kind(),
+                RouteErrorKind::Refused | RouteErrorKind::DialInstead
+            ),
+            Self::NoRelay { error, .. } => error.is_refused(),
+            Self::NoRoute { .. } | Self::NotFollowed => false,
+        }
+    }
+
+    fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Connect(error) => io::Error::from(error.clone()).kind(),
+            Self::Relay(error) => io::Error::from(error.clone()).kind(),
+            Self::NoRoute { .. } => io::ErrorKind::Unsupported,
+            Self::NotFollowed => io::ErrorKind::PermissionDenied,
+            Self::NoRelay { error, .. } => io::Error::from(DialError::clone(error)).kind(),
+        }
+    }
+
+    /// Whether this way may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_transient(),
             Self::Relay(error) => error.kind().is_transient(),
@@ -180,11 +205,11 @@ impl AttemptError {
 #[non_exhaustive]
 pub enum AttemptError {
     /// No session on the stream that the hint led to, or no stream.
-    #[error(transparent)]
-    Connect(ConnectError),
+    #[error("{0}")]
+    Connect(#[source] ConnectError),
     /// The relay did not take us to the peer.
-    #[error(transparent)]
-    Relay(RouteError),
+    #[error("{0}")]
+    Relay(#[source] RouteError),
     /// This node has no way through relays.
     #[error(
         "{}… is a relay, and this node can't use relays: give a direct address, or add relays to the node",
@@ -196,7 +221,7 @@ pub enum AttemptError {
     },
     /// It opens something else than a network connection, and is not followed for that.
     #[error(
-        "not used, since it is not a network address; allow local hints if you wrote it yourself"
+        "skipped, since it is not a network address; allow local hints if you wrote it yourself"
     )]
     NotFollowed,
     /// The relay itself was not reached.
@@ -205,7 +230,8 @@ pub enum AttemptError {
         /// Which.
         relay: PeerId,
         /// Why.
-        error: Box<DialError>,
+        #[source]
+        error: SharedError<DialError>,
     },
 }
 
@@ -214,7 +240,7 @@ pub enum AttemptError {
 #[non_exhaustive]
 pub enum ReachError {
     /// There is no session with the peer.
-    #[error(transparent)]
+    #[error("{0}")]
     Dial(#[from] DialError),
     /// The peer did not open the service.
     #[error("{address}: {error}")]
@@ -222,8 +248,20 @@ pub enum ReachError {
         /// What was asked for.
         address: PeerAddr,
         /// Why not.
+        #[source]
         error: OpenError,
     },
+}
+
+impl ReachError {
+    /// Whether it may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::Open { error, .. } => error.is_transient(),
+        }
+    }
 }
 
 impl From<DialError> for io::Error {
@@ -234,7 +272,7 @@ impl From<DialError> for io::Error {
             DialError::LocalHint { .. } => Kind::PermissionDenied,
             DialError::NoHints { .. } | DialError::Unresolved { .. } => Kind::NotFound,
             DialError::Failed { .. } if error.is_refused() => Kind::PermissionDenied,
-            DialError::Failed { .. } => Kind::HostUnreachable,
+            DialError::Failed { attempts, .. } => attempts.io_kind(),
             DialError::Gone { .. } | DialError::ShutDown => Kind::NotConnected,
             DialError::Share { .. } => Kind::QuotaExceeded,
             DialError::NoRuntime => Kind::Unsupported,
@@ -307,16 +345,67 @@ fn brief(hint: &Hint) -> String {
     }
 }
 
-fn list(attempts: &[(Hint, AttemptError)]) -> String {
-    let one = |(hint, error): &(Hint, AttemptError)| match error {
-        // It names its address, or its relay, itself.
-        AttemptError::Connect(ConnectError::Transport(error)) => error.to_string(),
-        AttemptError::Relay(_) | AttemptError::NoRelay { .. } | AttemptError::NoRoute { .. } => {
-            error.to_string()
+/// What was tried to reach a peer, in this order, and what came of it; not empty. As the source of an error it leads on to
+/// the one that tells most: that somebody refused, else the first.
+#[derive(Clone, Debug)]
+pub struct Attempts(Vec<(Hint, AttemptError)>);
+
+impl Attempts {
+    /// That of all of them, where they have the same.
+    fn io_kind(&self) -> io::ErrorKind {
+        let mut kinds = self.0.iter().map(|(_, error)| error.io_kind());
+        let first = kinds
+            .next()
+            .filter(|first| kinds.all(|kind| kind == *first));
+        first.unwrap_or(io::ErrorKind::HostUnreachable)
+    }
+
+    fn telling(&self) -> Option<&AttemptError> {
+        let mut all = self.0.iter().map(|(_, error)| error);
+        let first = all.clone().next();
+        all.find(|error| error.is_refused()).or(first)
+    }
+}
+
+impl From<Vec<(Hint, AttemptError)>> for Attempts {
+    fn from(all: Vec<(Hint, AttemptError)>) -> Self {
+        Self(all)
+    }
+}
+
+impl Deref for Attempts {
+    type Target = [(Hint, AttemptError)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (hint, error)) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            match error {
+                // It names its address, or its relay, itself.
+                AttemptError::Connect(ConnectError::Transport(_))
+                | AttemptError::Relay(_)
+                | AttemptError::NoRelay { .. }
+                | AttemptError::NoRoute { .. } => write!(f, "{error}")?,
+                AttemptError::Connect(_) | AttemptError::NotFollowed => {
+                    write!(f, "{}: {error}", brief(hint))?;
+                }
+            }
         }
-        AttemptError::Connect(_) | AttemptError::NotFollowed => format!("{}: {error}", brief(hint)),
-    };
-    attempts.iter().map(one).collect::<Vec<_>>().join("; ")
+        Ok(())
+    }
+}
+
+impl Error for Attempts {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.telling().map(|error| error as _)
+    }
 }
 
 #[cfg(test)]
@@ -334,7 +423,7 @@ mod tests {
         let hint = Hint::Direct("tcp:h:1".parse().unwrap());
         DialError::Failed {
             peer: id(),
-            attempts: vec![(hint, error)],
+            attempts: vec![(hint, error)].into(),
         }
     }
 
@@ -359,13 +448,13 @@ mod tests {
         let hint = Hint::Direct("exec:x".parse().unwrap());
         let tls = |error| failed(AttemptError::Connect(ConnectError::Tls(error)));
         let away = GoAwayCode::Limit(LimitKind::Sessions);
-        let behind = |error| {
+        let behind = |error: DialError| {
             failed(AttemptError::NoRelay {
                 relay: id(),
-                error: Box::new(error),
+                error: error.into(),
             })
         };
-        let known = Arc::new(ResolveError::Other("x".into()));
+        let known = ResolveError::Other("x".into()).into();
         let peer = id();
         for (error, class) in [
             (DialError::Own { peer }, (false, false, false)),
@@ -415,20 +504,129 @@ mod tests {
             assert_eq!(told(&error), class, "{error:?}");
         }
         // What the peer says of our key counts for every way to it.
-        let DialError::Failed {
-            attempts: mut both, ..
-        } = routed(RouteErrorKind::Lost)
-        else {
-            unreachable!()
-        };
-        if let DialError::Failed { attempts, .. } = tls(TlsError::RefusedByPeer { alert: 49 }) {
-            both.extend(attempts);
+        let mut both = Vec::new();
+        for error in [
+            routed(RouteErrorKind::Lost),
+            tls(TlsError::RefusedByPeer { alert: 49 }),
+        ] {
+            if let DialError::Failed { attempts, .. } = error {
+                both.extend(attempts.iter().cloned());
+            }
         }
         let both = DialError::Failed {
             peer,
-            attempts: both,
+            attempts: both.into(),
         };
         assert_eq!(told(&both), (true, false, true));
+    }
+
+    /// The kind that an `io::Error` has of each, and that the chain of sources leads to what is beneath.
+    #[test]
+    fn every_error_becomes_an_io_error_of_its_kind() {
+        use io::ErrorKind as Kind;
+        let peer = id();
+        let limit = Exceeded {
+            resource: crate::node::Resource::Sessions,
+            scope: crate::node::Scope::Peer,
+            limit: 1,
+        };
+        let connect = |error| AttemptError::Connect(error);
+        let tls = |error| connect(ConnectError::Tls(error));
+        let cut = |kind: Kind| tls(TlsError::from_io(kind.into()));
+        let route = |kind| AttemptError::Relay(RouteError::new(kind, io::Error::other("x")));
+        let hint: Hint = Hint::Direct("tcp:h:1".parse().unwrap());
+        let refused = TlsError::RefusedByPeer { alert: 49 };
+        let closed = || OpenError::Session(SessionEnd::Lost(MuxError::Eof));
+        let all = |errors: Vec<AttemptError>| DialError::Failed {
+            peer,
+            attempts: Attempts(errors.into_iter().map(|e| (hint.clone(), e)).collect()),
+        };
+        let table = [
+            (DialError::Own { peer }, Kind::InvalidInput),
+            (DialError::Loop { peer, relay: peer }, Kind::InvalidInput),
+            (DialError::NoHints { peer }, Kind::NotFound),
+            (DialError::Gone { peer }, Kind::NotConnected),
+            (DialError::ShutDown, Kind::NotConnected),
+            (DialError::NoRuntime, Kind::Unsupported),
+            (DialError::Share { peer, limit }, Kind::QuotaExceeded),
+            (all(vec![cut(Kind::ConnectionReset)]), Kind::ConnectionReset),
+            (all(vec![tls(TlsError::TimedOut)]), Kind::TimedOut),
+            (all(vec![tls(TlsError::BadRecord)]), Kind::InvalidData),
+            (all(vec![tls(refused.clone())]), Kind::PermissionDenied),
+            // A refusal says more than that another way was cut.
+            (
+                all(vec![cut(Kind::ConnectionReset), tls(refused)]),
+                Kind::PermissionDenied,
+            ),
+            (
+                all(vec![cut(Kind::BrokenPipe), cut(Kind::BrokenPipe)]),
+                Kind::BrokenPipe,
+            ),
+            (
+                all(vec![cut(Kind::BrokenPipe), tls(TlsError::TimedOut)]),
+                Kind::HostUnreachable,
+            ),
+            (
+                all(vec![route(RouteErrorKind::Refused)]),
+                Kind::PermissionDenied,
+            ),
+            (all(vec![route(RouteErrorKind::Full)]), Kind::QuotaExceeded),
+            (
+                all(vec![route(RouteErrorKind::Unreachable)]),
+                Kind::HostUnreachable,
+            ),
+            (
+                all(vec![route(RouteErrorKind::Lost)]),
+                Kind::ConnectionAborted,
+            ),
+            (all(vec![route(RouteErrorKind::TimedOut)]), Kind::TimedOut),
+            (
+                all(vec![route(RouteErrorKind::Protocol)]),
+                Kind::InvalidData,
+            ),
+            (
+                all(vec![AttemptError::NoRoute { relay: peer }]),
+                Kind::Unsupported,
+            ),
+            (all(vec![AttemptError::NotFollowed]), Kind::PermissionDenied),
+            (
+                all(vec![AttemptError::NoRelay {
+                    relay: peer,
+                    error: all(vec![tls(TlsError::TimedOut)]).into(),
+                }]),
+                Kind::TimedOut,
+            ),
+        ];
+        for (error, kind) in table {
+            let text = format!("{error:?}");
+            let reached = ReachError::Dial(error.clone());
+            assert_eq!(io::Error::from(error).kind(), kind, "{text}");
+            assert_eq!(io::Error::from(reached).kind(), kind, "{text}");
+        }
+        let open = ReachError::Open {
+            address: PeerAddr::new(peer),
+            error: closed(),
+        };
+        assert!(open.is_transient());
+        assert_eq!(io::Error::from(open).kind(), Kind::UnexpectedEof);
+
+        // From a service down to what the system said: each on the way is found by its type.
+        let inner = all(vec![cut(Kind::ConnectionReset)]);
+        let behind = all(vec![AttemptError::NoRelay {
+            relay: peer,
+            error: inner.into(),
+        }]);
+        let mut found = (false, false, false);
+        let mut at: Option<&(dyn Error + 'static)> = Some(&behind);
+        while let Some(error) = at {
+            found.0 |= error.is::<ConnectError>();
+            found.1 |= error.is::<TlsError>();
+            found.2 |= error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == Kind::ConnectionReset);
+            at = error.source();
+        }
+        assert_eq!(found, (true, true, true));
     }
 
     #[test]

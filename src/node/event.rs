@@ -132,17 +132,14 @@ pub trait ProtocolEvent: fmt::Debug + fmt::Display + Any + Send + Sync {
 #[non_exhaustive]
 pub enum TurnedAway {
     /// Too many handshakes, or too many failures, from there.
-    #[error(transparent)]
-    Gate(gate::Rejected),
-    /// Its handshake failed, or its peer is not trusted.
-    #[error(transparent)]
-    Connect(ConnectError),
-    /// The accepting itself failed; others may follow.
-    #[error(transparent)]
-    Transport(TransportError),
-    /// The relay that brought it does not speak as it should.
     #[error("{0}")]
-    Circuit(String),
+    Gate(#[source] gate::Rejected),
+    /// Its handshake failed, or its peer is not trusted.
+    #[error("{0}")]
+    Connect(#[source] ConnectError),
+    /// The accepting itself failed; others may follow.
+    #[error("{0}")]
+    Transport(#[source] TransportError),
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShutDown,
@@ -160,12 +157,12 @@ pub enum Refused {
     Unnamed,
     /// The session was dialled from here, and the service is for those who come in.
     #[error(
-        "this session was dialled from here, and the service is for peers that connect by themselves; allow it by name"
+        "this node dialled the session, and offers the service only to peers that dial it; allow the peer by name"
     )]
     Dialled,
     /// A limit.
-    #[error(transparent)]
-    Limit(Exceeded),
+    #[error("{0}")]
+    Limit(#[source] Exceeded),
     /// Another reason, of a handler or a protocol.
     #[error("{0}")]
     Other(String),
@@ -200,7 +197,6 @@ impl Event {
                     observe::turned_away(from, "handshake", &error.reported());
                 }
                 TurnedAway::Transport(error) => observe::turned_away(from, "transport", error),
-                TurnedAway::Circuit(error) => observe::turned_away(from, "circuit", error),
                 TurnedAway::ShutDown => observe::turned_away(from, "shutdown", reason),
             },
             Self::HandlerFailed { peer, service, .. } => {
@@ -369,8 +365,7 @@ impl Queue {
     }
 }
 
-/// How a session ended, for a log: an end that one side wished asks nobody to do anything, and of one that came in, it is not
-/// us who could connect again.
+/// How a session ended, for a log: an end that one side wished asks nobody to do anything.
 fn told(end: &SessionEnd, dialled: bool) -> String {
     match end {
         SessionEnd::GoneAway {
@@ -382,14 +377,7 @@ fn told(end: &SessionEnd, dialled: bool) -> String {
         SessionEnd::Tls(error) if !dialled && error.is_end() => {
             "the session is lost: the peer left without closing it".to_owned()
         }
-        end if dialled => end.to_string(),
-        end => {
-            let text = end.to_string();
-            [";", ","]
-                .iter()
-                .find_map(|mark| text.strip_suffix(&format!("{mark} connect again")))
-                .map_or(text.clone(), str::to_owned)
-        }
+        end => end.to_string(),
     }
 }
 
@@ -467,8 +455,7 @@ mod tests {
                 assert!(!text.contains(alarm), "{text}");
             }
         }
-        assert!(line(cut(), true).contains("connect again"));
-        assert!(line(lost(), true).contains("connect again"));
+        assert!(line(cut(), true).contains("the last data may be missing"));
     }
 
     #[derive(Debug)]
@@ -522,7 +509,7 @@ mod tests {
                     at: Some(at),
                     source: gate::Source::HERE,
                     from: text.clone(),
-                    reason: TurnedAway::Circuit(text.clone()),
+                    reason: TurnedAway::ShutDown,
                 },
                 Event::Refused {
                     peer,

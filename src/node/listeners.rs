@@ -33,13 +33,13 @@ const LEAVE: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum ListenError {
     /// The address can't be listened on.
-    #[error(transparent)]
+    #[error("{0}")]
     Transport(#[from] TransportError),
     /// The node is shut down.
-    #[error("the node is shut down: make another one")]
+    #[error("the node is shut down: create another one")]
     ShutDown,
     /// It was called outside a tokio runtime, which has the sockets.
-    #[error("nothing can be listened on outside a tokio runtime: call it inside one")]
+    #[error("cannot listen outside a tokio runtime: call it inside one")]
     NoRuntime,
 }
 
@@ -48,8 +48,8 @@ pub enum ListenError {
 #[non_exhaustive]
 pub enum ListenerEnd {
     /// The transport failed for good.
-    #[error(transparent)]
-    Transport(TransportError),
+    #[error("{0}")]
+    Transport(#[source] TransportError),
     /// The stream that there was only once became no session.
     #[error("{from}: {reason}")]
     TurnedAway {
@@ -59,10 +59,10 @@ pub enum ListenerEnd {
         reason: TurnedAway,
     },
     /// The session on the stream that there was only once was not closed in order.
-    #[error(transparent)]
-    Session(SessionEnd),
+    #[error("{0}")]
+    Session(#[source] SessionEnd),
     /// What served it has panicked: a fault of this library, or of what it was given.
-    #[error("{at}: what listened there has panicked: report that, and listen there again")]
+    #[error("the listener at {at} panicked: report this, and listen there again")]
     Panicked {
         /// Where it listened.
         at: Endpoint,

@@ -100,7 +100,7 @@ pub use call::{Call, CallContext};
 pub use config::NodeConfig;
 #[cfg(feature = "tower")]
 pub use connector::Connector;
-pub use error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
+pub use error::{AttemptError, Attempts, DialError, Mend, OnSession, OnSessionError, ReachError};
 pub use event::{Event, Events, ProtocolEvent, Refused, TurnedAway};
 pub use handler::{Calls, HandlerOutput};
 pub use listeners::{ListenError, ListenerEnd, Listening};

@@ -6,6 +6,7 @@
 //! (`access.rs`), by what the protocol says of itself.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use cepa_transports::Stream;
@@ -90,7 +91,7 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
 #[non_exhaustive]
 pub enum ProtocolError {
     /// Names of protocols begin with `cepa.`, so that they are never taken for services.
-    #[error("{name:?} can't be the name of a protocol: it has to begin with \"cepa.\"")]
+    #[error("{name:?} cannot be the name of a protocol: it must begin with \"cepa.\"")]
     Name {
         /// Which.
         name: &'static str,
@@ -185,6 +186,21 @@ impl fmt::Display for RouteError {
 impl std::error::Error for RouteError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
+    }
+}
+
+impl From<RouteError> for io::Error {
+    fn from(error: RouteError) -> Self {
+        let kind = match error.kind {
+            RouteErrorKind::Refused => io::ErrorKind::PermissionDenied,
+            RouteErrorKind::Full => io::ErrorKind::QuotaExceeded,
+            RouteErrorKind::Unreachable => io::ErrorKind::HostUnreachable,
+            RouteErrorKind::Lost => io::ErrorKind::ConnectionAborted,
+            RouteErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            RouteErrorKind::DialInstead => io::ErrorKind::ConnectionRefused,
+            RouteErrorKind::Protocol => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
     }
 }
 

@@ -113,7 +113,7 @@ impl<T: ByteStream> Onion<T> {
             if self.engine.top().is_none_or(|top| !top.is_handshaking()) {
                 if let Err(error) = ready!(sent) {
                     let at = self.engine.depth().saturating_sub(1);
-                    return Poll::Ready(Err(self.engine.fail(at, TlsError::from_io(&error))));
+                    return Poll::Ready(Err(self.engine.fail(at, TlsError::from_io(error))));
                 }
                 return Poll::Ready(self.finish_push());
             }
@@ -168,7 +168,7 @@ impl<T: ByteStream> Onion<T> {
             }
             if self.engine.top().is_some_and(Connection::peer_closed) {
                 if let Err(error) = ready!(sent) {
-                    return Poll::Ready(Err(self.engine.fail(0, TlsError::from_io(&error))));
+                    return Poll::Ready(Err(self.engine.fail(0, TlsError::from_io(error))));
                 }
                 self.engine.pop();
                 self.infos.pop();
@@ -190,7 +190,7 @@ impl<T: ByteStream> Onion<T> {
             },
             Ok(Advance::NeedWire) => match ready!(self.poll_wire(cx)) {
                 Ok(()) => return Poll::Ready(Ok(())),
-                Err(error) => TlsError::from_io(&error),
+                Err(error) => TlsError::from_io(error),
             },
             // In the middle of a handshake the peer has told that it goes no further.
             Ok(Advance::Closed) if self.phase == Phase::Pushing => {

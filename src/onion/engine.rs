@@ -364,7 +364,7 @@ impl Engine {
                 layer.counters.outward_plain(n);
                 Ok(())
             }
-            Err(error) => Err(self.fail(at, TlsError::from_io(&error))),
+            Err(error) => Err(self.fail(at, TlsError::from_io(error))),
         }
     }
 

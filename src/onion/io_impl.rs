@@ -79,7 +79,7 @@ impl<T: ByteStream> Onion<T> {
             Poll::Ready(Ok(())) => self.engine.wire_filled(n),
             Poll::Ready(Err(error)) => {
                 if self.engine.depth() > 0 {
-                    let error = TlsError::from_io(&error);
+                    let error = TlsError::from_io(error);
                     return Poll::Ready(Err(self.engine.fail(0, error).into()));
                 }
                 return Poll::Ready(Err(error));

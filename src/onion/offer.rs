@@ -66,20 +66,20 @@ pub enum OfferError {
     },
     /// What came is no offer or no answer. The stream can not be used further.
     #[error(
-        "the peer sent something else where {expected} was due: do both ends offer and answer at the same place?"
+        "the peer sent something other than {expected}: do both ends offer and answer at the same point?"
     )]
     Unexpected {
         /// What was due.
         expected: &'static str,
     },
     /// The purpose is longer than 255 bytes. Nothing was sent.
-    #[error("the purpose of an offered layer takes at most 255 bytes, this has {0}: shorten it")]
+    #[error("the purpose of an offered layer may have at most 255 bytes, this has {0}: shorten it")]
     TooLong(usize),
     /// The stream failed before the switch.
     #[error("the stream failed while a layer was being offered: {0}")]
     Io(#[from] io::Error),
     /// The handshake failed.
-    #[error(transparent)]
+    #[error("{0}")]
     Tls(#[from] TlsError),
 }
 

@@ -140,13 +140,13 @@ pub enum ForwardError {
     #[error("too many substreams are forwarded at once; is a forwarder forwarding to itself?")]
     Full,
     /// As many as one peer may have are forwarded for this one.
-    #[error("as many substreams of it are forwarded at once as one peer may have")]
+    #[error("too many substreams of one peer are forwarded at once")]
     Share,
     /// As many as strangers of one host may have are forwarded for those of this one.
-    #[error("as many substreams are forwarded at once as strangers of one host may have")]
+    #[error("too many substreams of strangers from one host are forwarded at once")]
     Host,
     /// The service behind it was not opened.
-    #[error(transparent)]
+    #[error("{0}")]
     Reach(#[from] ReachError),
     /// The peer that asked is gone, or wants TLS inside, which would end here.
     #[error("not forwarded: {0}")]

@@ -162,7 +162,7 @@ impl Protocol for Inviter {
 pub enum PairingError {
     /// The session is with somebody else than who made the invitation.
     #[error(
-        "the session is with {found}, the invitation is of {expected}: pin the id that it carries"
+        "the session is with {found}, but the invitation is from {expected}: pin the id in the invitation"
     )]
     WrongPeer {
         /// Who made it.
@@ -190,6 +190,34 @@ pub enum PairingError {
     /// The substream could not be accepted.
     #[error("{0}")]
     Accept(#[from] AcceptError),
+}
+
+impl PairingError {
+    /// Whether the same code may work with another attempt, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Open(error) => error.is_transient(),
+            Self::Accept(error) => error.is_transient(),
+            Self::TimedOut | Self::Io(_) => true,
+            Self::WrongPeer { .. } | Self::NotAdmitted(_) | Self::NoAnswer => false,
+        }
+    }
+}
+
+impl From<PairingError> for std::io::Error {
+    fn from(error: PairingError) -> Self {
+        use std::io::{Error, ErrorKind as Kind};
+        let kind = match &error {
+            PairingError::WrongPeer { .. } | PairingError::NotAdmitted(_) => Kind::PermissionDenied,
+            PairingError::NoAnswer => Kind::ConnectionRefused,
+            PairingError::Open(error) => Error::from(error.clone()).kind(),
+            PairingError::Accept(error) => Error::from(error.clone()).kind(),
+            PairingError::TimedOut => Kind::TimedOut,
+            PairingError::Io(error) => error.kind(),
+        };
+        Error::new(kind, error)
+    }
 }
 
 /// Uses an invitation; returns when the inviter has let us in.

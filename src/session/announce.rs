@@ -155,7 +155,7 @@ async fn announce(
     let said = onion.write_all(binding.ours()).await;
     said.map_err(|error| match error::tls_inside(&error) {
         Some(tls) => ConnectError::Tls(tls),
-        None => ConnectError::Mux(mux::MuxError::Io(Arc::new(error))),
+        None => ConnectError::Mux(mux::MuxError::Io(error.into())),
     })?;
     let io = Witness::new(Bound::new(onion, binding), announced.clone());
     let mut limits = config.mux.clone();

@@ -35,7 +35,7 @@ pub enum SessionEnd {
     #[error("the session is lost: {0}")]
     Tls(#[source] TlsError),
     /// Anything else ended it: the stream below, the peer's silence, a fault of its mux.
-    #[error("the session is lost: {0}; connect again")]
+    #[error("the session is lost: {0}")]
     Lost(#[source] MuxError),
     /// It has not ended: it was asked outside a tokio runtime, which has the timers for that.
     #[error("a session works only inside a tokio runtime: call it inside one")]
@@ -50,6 +50,18 @@ impl SessionEnd {
             Self::Closed | Self::ClosedByPeer => true,
             Self::GoneAway { code } => code.is_clean(),
             Self::GaveUp { .. } | Self::Tls(_) | Self::Lost(_) | Self::NoRuntime => false,
+        }
+    }
+
+    /// Whether another session may do better, with nothing changed here: this end has not closed the session, and the peer does
+    /// not refuse this end.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Closed | Self::NoRuntime => false,
+            Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => true,
+            Self::Tls(error) => error.is_transient(),
+            Self::Lost(error) => error.is_transient(),
         }
     }
 
@@ -130,7 +142,7 @@ pub enum OpenError {
     },
     /// The peer does not end TLS inside this service, but passes it on to whoever is behind it.
     #[error(
-        "the peer passes TLS inside {} on to another host: open it secured through the peer",
+        "the peer forwards the TLS inside {} to another host: open it secured through the peer",
         named(service)
     )]
     InnerTlsEndsBeyond {
@@ -149,7 +161,7 @@ pub enum OpenError {
     /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
     /// was given up.
     #[error(
-        "whoever ends the TLS inside {} means another service or session than this end does: something in between connects the wrong ends, do not trust this connection",
+        "the other end of the TLS inside {} expects another service or session: something in between connects the wrong ends, do not trust this connection",
         named(service)
     )]
     InnerBinding {
@@ -158,7 +170,7 @@ pub enum OpenError {
     },
     /// The peer has dialled us, and gives this service only to those who dial it.
     #[error(
-        "the peer does not offer {} on a session that it dialled itself: dial the peer, and open it there",
+        "the peer does not offer {} on a session that it dialled: dial the peer, and open it on that session",
         named(service)
     )]
     DialInstead {
@@ -172,7 +184,7 @@ pub enum OpenError {
         service: String,
     },
     /// The peer's mux refused the substream unseen: a limit of the peer's, or it takes no more in this session.
-    #[error("the peer refused {} unseen: {reason}", named(service))]
+    #[error("the peer refused {} without looking at it: {reason}", named(service))]
     RefusedStream {
         /// The service that was asked for.
         service: String,
@@ -213,7 +225,7 @@ pub enum OpenError {
     },
     /// The peer's answer makes no sense, or it can't make sense of our request.
     #[error(
-        "the peer's answer for {} makes no sense ({detail}): are both ends of the same version?",
+        "the peer's answer for {} is invalid ({detail}): do both ends run the same version?",
         named(service)
     )]
     Protocol {
@@ -229,7 +241,7 @@ pub enum OpenError {
     #[error("no substream can be opened: {0}")]
     Mux(#[source] mux::OpenError),
     /// The session is over.
-    #[error(transparent)]
+    #[error("{0}")]
     Session(#[from] SessionEnd),
 }
 
@@ -250,6 +262,17 @@ impl OpenError {
         match error {
             mux::OpenError::Session(end) => Self::Session(SessionEnd::from_mux(end)),
             other => Self::Mux(other),
+        }
+    }
+
+    /// Whether another attempt may do better, with nothing changed here: in another session, when something else has ended, or when
+    /// what did not answer in time does. The text of a refusal may say more, which is between the two applications.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Session(SessionEnd::NoRuntime) => false,
+            Self::Session(_) | Self::TimedOut { .. } => true,
+            error => error.is_limit() || error.needs_new_session(),
         }
     }
 
@@ -367,19 +390,19 @@ pub enum AcceptError {
     /// The peer asked for inner TLS that may pass through us, and the service was accepted with such as ends here.
     /// The peer has been told.
     #[error(
-        "the peer wants TLS inside the substream that is not bound to this session: accept it so, or let it ask for the other"
+        "the peer wants TLS inside the substream that may end beyond this session: accept that kind, or have the peer ask for the other"
     )]
     WantsInnerTlsThrough,
     /// The peer asked for inner TLS that ends here, and the service was accepted for the other kind. The peer has been
     /// told.
     #[error(
-        "the peer wants TLS inside the substream that is bound to this session: accept it so, or let it ask for the other"
+        "the peer wants TLS inside the substream that ends in this session: accept that kind, or have the peer ask for the other"
     )]
     WantsInnerTlsHere,
     /// At its other end, the TLS inside the substream is about another service, or in another session. The substream
     /// was given up.
     #[error(
-        "whoever has opened the TLS inside the substream means another service or session than this end does: something in between connects the wrong ends"
+        "the other end of the TLS inside the substream expects another service or session: something in between connects the wrong ends"
     )]
     InnerBinding,
     /// TLS inside the substream failed.
@@ -392,11 +415,22 @@ pub enum AcceptError {
     #[error("the peer did not continue in time, so the substream was abandoned")]
     TimedOut,
     /// The session is over.
-    #[error(transparent)]
+    #[error("{0}")]
     Session(#[from] SessionEnd),
 }
 
 impl AcceptError {
+    /// Whether the peer may do better with another attempt, with nothing changed here.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dropped | Self::TimedOut => true,
+            Self::Tls(error) => error.is_transient(),
+            Self::Session(end) => end.is_transient(),
+            _ => false,
+        }
+    }
+
     pub(super) fn from_io(error: &io::Error) -> Self {
         match cause(error) {
             Cause::Session(end) => Self::Session(end),

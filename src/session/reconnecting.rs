@@ -16,10 +16,11 @@
 //! where.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::Endpoint;
+use cepa_transports::{Endpoint, SharedError};
 use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -50,13 +51,21 @@ pub enum Terminated {
     #[error("this end closed the session for good")]
     Closed,
     /// No other attempt would do better: one of the two ends does not want the other.
-    #[error("not connected again: {0}")]
-    Failed(#[source] Arc<ConnectError>),
+    #[error("cannot reconnect: {0}")]
+    Failed(#[source] SharedError<ConnectError>),
     /// The task that dials again is gone.
-    #[error(
-        "the task that dials again is gone: its runtime has ended, or what connects has panicked"
-    )]
+    #[error("the task that reconnects is gone: it panicked, or its runtime ended")]
     Gone,
+}
+
+impl From<Terminated> for io::Error {
+    fn from(error: Terminated) -> Self {
+        let kind = match &error {
+            Terminated::Closed | Terminated::Gone => io::ErrorKind::NotConnected,
+            Terminated::Failed(error) => io::Error::from(ConnectError::clone(error)).kind(),
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 /// A session with one place that is dialled again whenever it is lost, with the pauses of a [`Backoff`].
@@ -291,9 +300,9 @@ async fn keep<F, A>(
         match again.await {
             Ok(fresh) => session = fresh,
             Err(error) => {
-                set(ReconnectStatus::Terminated(Terminated::Failed(Arc::new(
-                    error,
-                ))));
+                set(ReconnectStatus::Terminated(Terminated::Failed(
+                    error.into(),
+                )));
                 return;
             }
         }

@@ -53,12 +53,12 @@ pub struct Binding {
 pub enum BindingError {
     /// The peer means another connection, another peer or other layers than we do.
     #[error(
-        "the peer is not bound to the same connection, keys and layers as we are: something in between ends TLS, or plays one peer off against another; do not trust this way to the peer"
+        "the peer sees another connection, other keys or other layers than this end: something in between may read or change the data; do not trust this path"
     )]
     Mismatch,
     /// The peer begins a session in a way that is not ours.
     #[error(
-        "the peer does not bind its session to TLS as we do (it begins with byte {first:#04x}): are both ends of the same version?"
+        "the peer did not bind its session to TLS (its first byte is {first:#04x}): do both ends run the same version?"
     )]
     Unknown {
         /// The first byte that it sent.

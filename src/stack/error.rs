@@ -15,10 +15,10 @@ use crate::tls::{TlsConfigError, TlsError};
 #[non_exhaustive]
 pub enum ConnectError {
     /// The stream could not be opened.
-    #[error(transparent)]
+    #[error("{0}")]
     Transport(#[from] TransportError),
     /// A TLS layer could not be put on, or the peer refused us right after.
-    #[error(transparent)]
+    #[error("{0}")]
     Tls(#[from] TlsError),
     /// The other end closed the connection, or reset it, before its first byte.
     #[error(
@@ -56,10 +56,10 @@ pub enum ConnectError {
         reason: &'static str,
     },
     /// There is no room here for a session with this peer.
-    #[error(transparent)]
+    #[error("{0}")]
     NotAdmitted(#[from] NotAdmitted),
     /// The identity can't be used for TLS.
-    #[error(transparent)]
+    #[error("{0}")]
     Config(#[from] TlsConfigError),
     /// It was called outside a tokio runtime, which has the sockets and timers.
     #[error("cannot make a session outside a tokio runtime: call it inside one")]
@@ -129,7 +129,7 @@ impl ConnectError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(error) => error.kind().is_transient(),
+            Self::Transport(error) => error.is_transient(),
             Self::Tls(error) => error.is_transient(),
             Self::ClosedAtOnce(_)
             | Self::Mux(_)

@@ -52,7 +52,7 @@ pub enum TlsConfigError {
     },
     /// Neither a host name nor an IP address.
     #[error(
-        "{} can't be asked for as a server name: use a host name or an IP address",
+        "{} cannot be a server name: use a host name or an IP address",
         quoted(name)
     )]
     ServerName {

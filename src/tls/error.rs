@@ -1,15 +1,15 @@
 //! What can go wrong in a TLS layer, in words that say what to do.
 //!
 //! Errors are kept (a failed layer stays failed) and handed out again at each use, so they can be
-//! cloned; where a source can't be, its kind and its text are kept.
+//! cloned.
 //!
 //! A layer's place in the stack is known to the onion alone. It puts it into the errors that need
 //! one ([`TlsError::Truncated`]) and wraps what is reported again later ([`TlsError::Failed`]).
 
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
 
+use cepa_transports::SharedError;
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::verifier::Verdict;
@@ -47,7 +47,7 @@ pub enum TlsError {
 
     /// The stream ended without the peer's close_notify: cut off, by accident or by an attacker.
     #[error(
-        "the stream was cut inside TLS layer {layer} (it ended without a close): the last data may be missing, connect again"
+        "the stream was cut inside TLS layer {layer} (it ended without a close): the last data may be missing"
     )]
     Truncated {
         /// The layer's number, the outermost is 1; 0 where it is not known.
@@ -62,9 +62,7 @@ pub enum TlsError {
     GivenUp,
 
     /// A record that does not authenticate: changed on the way, or bytes lost or added.
-    #[error(
-        "a TLS record was damaged or forged: connect again; on a serial line, check speed and flow control"
-    )]
+    #[error("a TLS record was damaged or forged: on a serial line, check speed and flow control")]
     BadRecord,
 
     /// The peer breaks the protocol.
@@ -78,7 +76,7 @@ pub enum TlsError {
 
     /// Both speak TLS, but have no version, cipher suite, key exchange or signature in common.
     #[error(
-        "nothing in common with the peer ({detail}): compare the TLS versions, cipher suites and keys of both sides"
+        "the peer and this end have nothing in common ({detail}): compare the TLS versions, cipher suites and keys of both sides"
     )]
     Incompatible {
         /// What is lacking.
@@ -96,9 +94,7 @@ pub enum TlsError {
     },
 
     /// The peer that we asked for is not one of those behind this address.
-    #[error(
-        "another peer than {asked} is at this address: check its id (`cepa id show` there) and the address"
-    )]
+    #[error("another peer than {asked} is at this address: check the id and the address")]
     NotHere {
         /// Whom we asked for.
         asked: PeerId,
@@ -135,13 +131,8 @@ pub enum TlsError {
     TimedOut,
 
     /// The stream underneath failed.
-    #[error("the stream under the TLS layer failed: {text}")]
-    Io {
-        /// The kind of the error.
-        kind: io::ErrorKind,
-        /// Its text.
-        text: String,
-    },
+    #[error("the stream under the TLS layer failed: {0}")]
+    Io(#[source] SharedError),
 
     /// Our own side can't go on: no random numbers, no time, a configuration that does not work.
     #[error(
@@ -158,7 +149,7 @@ pub enum TlsError {
         /// The layer's number, the outermost is 1.
         layer: usize,
         /// The reason.
-        source: Arc<TlsError>,
+        source: SharedError<TlsError>,
     },
 }
 
@@ -224,14 +215,11 @@ impl TlsError {
     }
 
     /// The stream underneath failed.
-    pub(crate) fn from_io(error: &io::Error) -> Self {
+    pub(crate) fn from_io(error: io::Error) -> Self {
         // An error of ours that came up through a stream below stays what it was.
-        match Self::inside(error) {
+        match Self::inside(&error) {
             Some(ours) => ours.clone(),
-            None => Self::Io {
-                kind: error.kind(),
-                text: error.to_string(),
-            },
+            None => Self::Io(error.into()),
         }
     }
 
@@ -239,8 +227,8 @@ impl TlsError {
     pub(crate) fn is_end(&self) -> bool {
         match self.root() {
             Self::Truncated { .. } => true,
-            Self::Io { kind, .. } => matches!(
-                kind,
+            Self::Io(error) => matches!(
+                error.kind(),
                 io::ErrorKind::UnexpectedEof
                     | io::ErrorKind::ConnectionReset
                     | io::ErrorKind::ConnectionAborted
@@ -290,7 +278,7 @@ impl TlsError {
             | Self::BadRecord
             | Self::Protocol { .. }
             | Self::TimedOut
-            | Self::Io { .. } => true,
+            | Self::Io(_) => true,
             // What the peer says to bytes that were disturbed, or were none of ours.
             Self::RefusedByPeer { alert } => matches!(
                 AlertDescription::from(*alert),
@@ -305,13 +293,31 @@ impl TlsError {
         }
     }
 
+    /// Whether the peer does not want the key or the certificate of this end: its owner would have to allow this end's peer id. These
+    /// alerts are those of RFC 8446, section 6.2, that speak of a certificate or of access, but for one that has expired or was
+    /// revoked.
+    #[must_use]
+    pub fn is_identity_refused(&self) -> bool {
+        let Self::RefusedByPeer { alert } = self.root() else {
+            return false;
+        };
+        matches!(
+            AlertDescription::from(*alert),
+            AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+        )
+    }
+
     /// This error as it is told again at each later use of the stream.
     pub(crate) fn again(&self, layer: usize) -> Self {
         match self {
             Self::Failed { .. } => self.clone(),
             first => Self::Failed {
                 layer,
-                source: Arc::new(first.clone()),
+                source: first.clone().into(),
             },
         }
     }
@@ -334,7 +340,7 @@ impl From<TlsError> for io::Error {
             TlsError::GivenUp => io::ErrorKind::ConnectionAborted,
             TlsError::TimedOut => io::ErrorKind::TimedOut,
             TlsError::Closed => io::ErrorKind::BrokenPipe,
-            TlsError::Io { kind, .. } => *kind,
+            TlsError::Io(error) => error.kind(),
             TlsError::Misuse { .. } | TlsError::Unread => io::ErrorKind::InvalidInput,
             TlsError::Local { .. } | TlsError::Failed { .. } => io::ErrorKind::Other,
             TlsError::NotTls { .. }
@@ -347,21 +353,18 @@ impl From<TlsError> for io::Error {
     }
 }
 
-/// What the alerts mean that speak of who we are.
-const NOT_ALLOWED: &str = "the peer does not allow this machine";
-
 /// What to make of an alert, by its number (RFC 8446 section 6.2, RFC 7301 section 3.2).
 fn refused_by_peer(alert: u8) -> String {
     let alert = AlertDescription::from(alert);
+    let (number, name) = (u8::from(alert), alert_name(alert));
     let (says, hint) = match alert {
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
-        | AlertDescription::AccessDenied => (
-            NOT_ALLOWED,
-            "ask its owner to allow the peer id that `cepa id show` prints here",
-        ),
+        | AlertDescription::AccessDenied => {
+            return format!("the peer does not allow this machine (alert {number}, {name})");
+        }
         AlertDescription::CertificateExpired => (
             "this machine's certificate has expired or is not valid yet",
             "renew it with the same key, and check both clocks",
@@ -398,10 +401,6 @@ fn refused_by_peer(alert: u8) -> String {
             "do both sides have the same layers, one as client and one as server?",
         ),
     };
-    let (number, name) = (u8::from(alert), alert_name(alert));
-    if says == NOT_ALLOWED {
-        return format!("{says} (alert {number}, {name}); {hint}");
-    }
     format!("the peer refused: {says}, alert {number} ({name}); {hint}")
 }
 

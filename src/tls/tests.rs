@@ -341,7 +341,7 @@ fn certificates_of_the_future_are_refused() {
             if *presented == future.peer_id() && *not_before == future.not_before()),
         "{error}"
     );
-    assert!(one_line(&error).contains("set the clock that is wrong"));
+    assert!(one_line(&error).contains("correct the clock that is wrong"));
     // A device whose clock stands at 1970 still gets along with certificates that we made.
     let no_clock = judge
         .to_builder()
@@ -1099,18 +1099,14 @@ fn errors_pass_through_io_errors_unharmed() {
         Some(TlsError::Truncated { layer: 3 })
     ));
     assert!(matches!(
-        TlsError::from_io(&error),
+        TlsError::from_io(error),
         TlsError::Truncated { layer: 3 }
     ));
     let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    let ours = TlsError::from_io(&reset);
-    assert!(matches!(
-        ours,
-        TlsError::Io {
-            kind: std::io::ErrorKind::ConnectionReset,
-            ..
-        }
-    ));
+    let ours = TlsError::from_io(reset);
+    assert!(
+        matches!(&ours, TlsError::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset)
+    );
     assert_eq!(
         std::io::Error::from(ours).kind(),
         std::io::ErrorKind::ConnectionReset

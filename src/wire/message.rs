@@ -20,7 +20,7 @@ const MAX_REASON: usize = 255;
 pub(crate) enum MessageError {
     #[error("a message of {0} bytes, at most {1} are allowed")]
     TooLong(usize, usize),
-    #[error("a message that is not the CBOR of one ({0})")]
+    #[error("a message that is not valid CBOR ({0})")]
     Cbor(String),
     #[error("version {0} instead of 1: are both ends of the same version?")]
     Version(u8),

@@ -1,5 +1,7 @@
 //! How requests that go through somebody else are answered.
 
+use std::io;
+
 /// How a relay, a carrier, or a peer behind one answers. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -27,6 +29,26 @@ pub enum Status {
 }
 
 impl Status {
+    /// Whether the same request may be answered otherwise later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Full | Self::Quota | Self::NotRegistered | Self::Unreachable
+        )
+    }
+
+    /// What an [`io::Error`] makes of such an answer.
+    pub(crate) fn io_kind(self) -> io::ErrorKind {
+        match self {
+            Self::NotAllowed | Self::Refused => io::ErrorKind::PermissionDenied,
+            Self::Full | Self::Quota => io::ErrorKind::QuotaExceeded,
+            Self::NotRegistered | Self::Unreachable => io::ErrorKind::HostUnreachable,
+            Self::Loop => io::ErrorKind::InvalidInput,
+            Self::Done | Self::Malformed | Self::Other(_) => io::ErrorKind::InvalidData,
+        }
+    }
+
     pub(crate) fn number(self) -> u32 {
         match self {
             Self::Done => 0,

@@ -328,7 +328,7 @@ async fn what_can_not_be_wrapped_does_not_pass() {
         (bytes, "outside of the tag"),
         (
             b"\xda\x63\x65\x70\x61\x41a".to_vec(),
-            "a reference that is none",
+            "an invalid reference",
         ),
         (b"\x82\x01".to_vec(), "not one CBOR item"),
         (b"\x5f\x41a\xff".to_vec(), "one piece"),

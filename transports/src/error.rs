@@ -133,6 +133,12 @@ impl TransportError {
     pub fn kind(&self) -> TransportErrorKind {
         self.kind
     }
+
+    /// Whether the same may work later with nothing changed on this machine, as [`TransportErrorKind::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind.is_transient()
+    }
 }
 
 impl fmt::Display for TransportError {
@@ -156,6 +162,7 @@ impl Error for TransportError {
 impl From<TransportError> for io::Error {
     fn from(error: TransportError) -> Self {
         use TransportErrorKind as Kind;
+        let system = error.source.as_deref().map(io::Error::kind);
         let kind = match error.kind {
             Kind::Refused => io::ErrorKind::ConnectionRefused,
             Kind::NotFound => io::ErrorKind::NotFound,
@@ -163,9 +170,10 @@ impl From<TransportError> for io::Error {
             Kind::AddressInUse => io::ErrorKind::AddrInUse,
             Kind::TimedOut => io::ErrorKind::TimedOut,
             Kind::Unsupported => io::ErrorKind::Unsupported,
-            Kind::Lost => io::ErrorKind::ConnectionAborted,
             Kind::Invalid => io::ErrorKind::InvalidInput,
-            Kind::Other => io::ErrorKind::Other,
+            // How it was lost, or what else it is, the system says more exactly.
+            Kind::Lost => system.unwrap_or(io::ErrorKind::ConnectionAborted),
+            Kind::Other => system.unwrap_or(io::ErrorKind::Other),
         };
         io::Error::new(kind, error)
     }
@@ -239,4 +247,67 @@ pub(crate) fn transient(error: &io::Error) -> bool {
     passing
         .iter()
         .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the system said, the kind that a program sees, whether it may pass, and the kind of the `io::Error` that it becomes.
+    #[test]
+    fn every_error_of_the_system_keeps_its_kind() {
+        use TransportErrorKind as Kind;
+        use io::ErrorKind as Io;
+        let at: Endpoint = "tcp:127.0.0.1:1".parse().unwrap();
+        for (system, kind, transient, becomes) in [
+            (
+                Io::ConnectionRefused,
+                Kind::Refused,
+                true,
+                Io::ConnectionRefused,
+            ),
+            (Io::NotFound, Kind::NotFound, true, Io::NotFound),
+            (
+                Io::PermissionDenied,
+                Kind::PermissionDenied,
+                true,
+                Io::PermissionDenied,
+            ),
+            (Io::AddrInUse, Kind::AddressInUse, true, Io::AddrInUse),
+            (Io::ResourceBusy, Kind::AddressInUse, true, Io::AddrInUse),
+            (Io::TimedOut, Kind::TimedOut, true, Io::TimedOut),
+            (Io::Unsupported, Kind::Unsupported, false, Io::Unsupported),
+            (Io::ConnectionReset, Kind::Lost, true, Io::ConnectionReset),
+            (
+                Io::ConnectionAborted,
+                Kind::Lost,
+                true,
+                Io::ConnectionAborted,
+            ),
+            (Io::BrokenPipe, Kind::Lost, true, Io::BrokenPipe),
+            (Io::UnexpectedEof, Kind::Lost, true, Io::UnexpectedEof),
+            (Io::InvalidInput, Kind::Invalid, false, Io::InvalidInput),
+            (Io::InvalidData, Kind::Invalid, false, Io::InvalidInput),
+            (Io::HostUnreachable, Kind::Other, true, Io::HostUnreachable),
+            (
+                Io::NetworkUnreachable,
+                Kind::Other,
+                true,
+                Io::NetworkUnreachable,
+            ),
+        ] {
+            let error = TransportError::io(Action::Dial, &at, system.into(), "");
+            assert_eq!(
+                (error.kind(), error.is_transient()),
+                (kind, transient),
+                "{system:?}"
+            );
+            let source = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+            assert_eq!(source.map(io::Error::kind), Some(system));
+            assert_eq!(io::Error::from(error).kind(), becomes, "{system:?}");
+        }
+        // Without the system, by its kind alone.
+        let lost = TransportError::new(Action::Dial, &at, Kind::Lost, "", "");
+        assert_eq!(io::Error::from(lost).kind(), Io::ConnectionAborted);
+    }
 }

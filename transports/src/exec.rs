@@ -63,7 +63,7 @@ pub(crate) fn start(
         match std::fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => command.current_dir(dir),
             Ok(_) => {
-                let reason = format!("{} is no directory", dir.display());
+                let reason = format!("{} is not a directory", dir.display());
                 let kind = TransportErrorKind::Invalid;
                 return Err(TransportError::new(
                     action,
@@ -164,7 +164,7 @@ struct Pipes {
 }
 
 fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "written to after shutdown")
+    io::Error::new(io::ErrorKind::BrokenPipe, "write after shutdown")
 }
 
 impl AsyncRead for Pipes {

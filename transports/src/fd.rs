@@ -45,7 +45,7 @@ pub(crate) fn open(
     }
     let fail = |(kind, reason): (Kind, String)| {
         let advice =
-            "descriptors are passed on by what starts this process, as in a shell: cepa … 7<>FILE";
+            "descriptors are passed on by what starts this process, as in a shell: PROGRAM 7<>FILE";
         TransportError::new(action, endpoint, kind, reason, advice)
     };
     let reading =

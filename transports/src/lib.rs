@@ -46,6 +46,7 @@ mod serial;
 #[cfg(not(feature = "serial"))]
 #[path = "serial_off.rs"]
 mod serial;
+mod shared_error;
 mod side;
 mod stdio;
 mod stream;
@@ -71,6 +72,7 @@ pub use network::Network;
 pub use ports::{Port, ports};
 pub use rate::Rate;
 pub use remote::Remote;
+pub use shared_error::SharedError;
 pub use side::Side;
 pub use stream::{ByteStream, Stream};
 pub use terminal::{Control, Terminal, WindowSize};

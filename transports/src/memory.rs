@@ -80,8 +80,8 @@ impl MemoryListener {
                 Action::Listen,
                 endpoint,
                 Kind::AddressInUse,
-                "something in this process listens there already",
-                "take another name",
+                "something in this process already listens there",
+                "choose another name",
             ));
         }
         listeners.insert(name.to_owned(), sender);

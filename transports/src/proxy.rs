@@ -33,7 +33,7 @@ pub(crate) async fn source(
     trusted: &[Network],
 ) -> io::Result<Option<SocketAddr>> {
     if !trusted.iter().any(|network| network.contains(at.ip())) {
-        let why = format!("{} is no proxy that is trusted here (proxy-from=)", at.ip());
+        let why = format!("{} is not a trusted proxy (proxy-from=)", at.ip());
         return Err(refused(&why));
     }
     match timeout(PATIENCE, read(stream)).await {
@@ -47,7 +47,7 @@ fn refused(why: &str) -> io::Error {
 }
 
 fn wrong(what: &str) -> io::Error {
-    refused(&format!("a wrong header of the PROXY protocol: {what}"))
+    refused(&format!("invalid PROXY protocol header: {what}"))
 }
 
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
@@ -62,7 +62,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Socket
     }
     if !SIGNATURE.starts_with(word) {
         return Err(refused(
-            "no header of the PROXY protocol: does the proxy send it?",
+            "no header of the PROXY protocol: does the proxy send one?",
         ));
     }
     exact(stream, rest).await?;
@@ -100,7 +100,7 @@ async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<S
 
 /// What stands between `PROXY ` and the end of the line (section 2.1).
 fn line_source(line: &[u8]) -> io::Result<Option<SocketAddr>> {
-    let line = std::str::from_utf8(line).map_err(|_| wrong("it is no text"))?;
+    let line = std::str::from_utf8(line).map_err(|_| wrong("it is not text"))?;
     let words: Vec<&str> = line.split(' ').collect();
     let source = match words.as_slice() {
         // "The receiver must ignore anything presented before the CRLF".
@@ -122,11 +122,11 @@ fn line_source(line: &[u8]) -> io::Result<Option<SocketAddr>> {
         _ => None,
     };
     let Some((ip, &[port, other])) = source else {
-        return Err(wrong("its line names no TCP connection"));
+        return Err(wrong("its line is not for a TCP connection"));
     };
     match (port.parse(), other.parse::<u16>()) {
         (Ok(port), Ok(_)) => Ok(Some(SocketAddr::new(ip, port))),
-        _ => Err(wrong("its ports are none")),
+        _ => Err(wrong("its ports are invalid")),
     }
 }
 
@@ -145,18 +145,18 @@ impl Head {
             .and_then(|rest| rest.split_first_chunk())
         else {
             return Err(refused(
-                "no header of the PROXY protocol: does the proxy send it?",
+                "no header of the PROXY protocol: does the proxy send one?",
             ));
         };
         // "The highest four bits contains the version. As of this specification, it must always be sent as \x2".
         if command >> 4 != 2 {
-            return Err(wrong("its version is none that is known"));
+            return Err(wrong("its version is unknown"));
         }
         let local = match command & 0xf {
             0 => true,
             1 => false,
             // "Receivers must drop connections presenting unexpected values here".
-            _ => return Err(wrong("its command is none that is known")),
+            _ => return Err(wrong("its command is unknown")),
         };
         Ok((Self { local, family }, u16::from_be_bytes([high, low])))
     }
@@ -189,7 +189,7 @@ impl Head {
             // Unspecified, or a Unix socket: nobody with an address that would help. Of others "the receiver should ignore the
             // protocol block", or refuse; what comes over TCP can't be a datagram.
             0x00 | 0x31 => Ok(None),
-            _ => Err(wrong("it is of no TCP connection")),
+            _ => Err(wrong("it is not for a TCP connection")),
         }
     }
 }

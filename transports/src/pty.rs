@@ -141,7 +141,7 @@ impl Pty {
             Ok((master, slave))
         };
         let (master, slave) = make().map_err(|error| {
-            let advice = "this system gives out no more pseudo terminals (see kernel.pty.max)";
+            let advice = "this system has no more pseudo terminals (see kernel.pty.max)";
             TransportError::io(action, endpoint, error, advice)
         })?;
         match Claim::new(&slave, link) {
@@ -155,8 +155,8 @@ impl Pty {
                 action,
                 endpoint,
                 Kind::AddressInUse,
-                "something is there already, and is left alone",
-                "remove it, or take another path",
+                "something is already there",
+                "remove it, or choose another path",
             )
             .with_source(error)),
             Err(error) => {
@@ -241,7 +241,7 @@ impl PtyIo {
         mut write: impl FnMut(&OwnedFd) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if self.shut {
-            let text = "written to after shutdown";
+            let text = "write after shutdown";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, text)));
         }
         if self.deserted() {

@@ -22,7 +22,7 @@ fn differs(wanted: Rs485Mode, got: Rs485) -> Option<String> {
     match got {
         Rs485::On(mode) if mode == wanted => None,
         Rs485::On(mode) => Some(format!("the driver made {mode} of {wanted}")),
-        Rs485::Keep | Rs485::Off => Some(format!("the driver took {wanted}, and did nothing")),
+        Rs485::Keep | Rs485::Off => Some(format!("the driver accepted {wanted}, but did nothing")),
     }
 }
 

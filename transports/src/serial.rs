@@ -168,7 +168,7 @@ impl Line {
             Ok(_) => {
                 return Err(fail(
                     Kind::Invalid,
-                    "it is no serial device",
+                    "it is not a serial device",
                     "check the path",
                 ));
             }
@@ -330,7 +330,7 @@ fn explain(
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let told = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) if !rustix::termios::isatty(&fd) => {
-            fail(Kind::Invalid, "it is no serial device", "check the path")
+            fail(Kind::Invalid, "it is not a serial device", "check the path")
         }
         // It exists, as was seen before: this is how serialport says that somebody else has locked it.
         Ok(_) | Err(Errno::BUSY) if no_device => fail(
@@ -410,7 +410,7 @@ impl AsyncWrite for Line {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.shut {
-            let text = "written to after shutdown";
+            let text = "write after shutdown";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, text)));
         }
         if buf.is_empty() {

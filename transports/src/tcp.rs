@@ -274,9 +274,9 @@ pub(crate) async fn bind(
     let addresses = resolve(Action::Listen, endpoint, host, port).await?;
     let advice = |error: &io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "stop what listens there, or take another port (0: any free one)"
+            "stop what listens there, or choose another port (0: any free one)"
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; take a higher one",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
         io::ErrorKind::AddrNotAvailable => "that address is not one of this machine",
         _ => "check the address",
     };

@@ -238,7 +238,7 @@ impl AsyncWrite for TerminalIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.typed_ends > 0 {
-            let text = "written to after shutdown";
+            let text = "write after shutdown";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, text)));
         }
         if buf.is_empty() {

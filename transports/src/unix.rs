@@ -53,7 +53,7 @@ pub(crate) async fn dial(
         ),
         io::ErrorKind::ConnectionRefused => fail(
             Kind::Invalid,
-            "it is there, but is no socket",
+            "it exists, but is not a socket",
             "check the path",
         ),
         io::ErrorKind::NotFound => fail(
@@ -246,7 +246,7 @@ fn listening(address: &SocketAddrUnix, path: &Path, access: Access) -> io::Resul
             std::os::unix::fs::chown(path, None, access.group).map_err(|e| {
                 io::Error::new(
                     e.kind(),
-                    format!("it can't be given to that group ({})", describe(&e)),
+                    format!("cannot change its group ({})", describe(&e)),
                 )
             })?;
         }
@@ -282,8 +282,8 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
             Action::Listen,
             endpoint,
             Kind::AddressInUse,
-            "something that is no socket is there, and is left alone",
-            "remove it, or take another path",
+            "something other than a socket is already there",
+            "remove it, or choose another path",
         ));
     }
     match timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
@@ -292,7 +292,7 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
         // A full queue or a refused permission: somebody's, and perhaps alive.
         Ok(Err(error)) => {
             let reason = format!("a socket is there and may be in use ({})", describe(&error));
-            let advice = "take another path";
+            let advice = "choose another path";
             return Err(TransportError::new(
                 Action::Listen,
                 endpoint,
@@ -311,7 +311,7 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
             && error.kind() != io::ErrorKind::NotFound
         {
             let advice =
-                "a stale socket is there and cannot be removed; remove it, or take another path";
+                "a stale socket is there and cannot be removed; remove it, or choose another path";
             return Err(TransportError::io(Action::Listen, endpoint, error, advice));
         }
     }
@@ -319,8 +319,8 @@ async fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), TransportErro
 }
 
 fn live(endpoint: &Endpoint, error: io::Error) -> TransportError {
-    let reason = "somebody listens there already";
-    let advice = "stop that server, or take another path";
+    let reason = "something already listens there";
+    let advice = "stop that server, or choose another path";
     TransportError::new(Action::Listen, endpoint, Kind::AddressInUse, reason, advice)
         .with_source(error)
 }

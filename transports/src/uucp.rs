@@ -110,13 +110,13 @@ fn link(written: &Path, file: &Path) -> Result<(), Locked> {
             Err(e) => return Err(failed(e)),
         };
         let Some(owner) = owner(&found) else {
-            let why = format!("its lock file {} names no process", file.display());
+            let why = format!("its lock file {} does not name a process", file.display());
             return Err(Locked::Held(why));
         };
         if lives(owner) {
             let number = owner.as_raw_nonzero();
             return Err(Locked::Held(format!(
-                "process {number} holds it, by the lock file {}",
+                "process {number} holds it, according to the lock file {}",
                 file.display()
             )));
         }
@@ -129,7 +129,7 @@ fn link(written: &Path, file: &Path) -> Result<(), Locked> {
         }
     }
     Err(Locked::Held(format!(
-        "others take its lock file {} again and again",
+        "other programs keep taking its lock file {}",
         file.display()
     )))
 }

@@ -105,8 +105,8 @@ async fn unix() {
     let file = path(dir.path(), "file");
     std::fs::write(&file, "precious").unwrap();
     let at_file = format!("unix:{file}");
-    dial_fails(&at_file, Kind::Invalid, &["is no socket"]).await;
-    listen_fails(&at_file, Kind::AddressInUse, &["no socket", "left alone"]).await;
+    dial_fails(&at_file, Kind::Invalid, &["is not a socket"]).await;
+    listen_fails(&at_file, Kind::AddressInUse, &["other than a socket"]).await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
 
     let stale = path(dir.path(), "stale");
@@ -119,7 +119,7 @@ async fn unix() {
     listen_fails(
         &live.endpoint().to_string(),
         Kind::AddressInUse,
-        &["listens there already"],
+        &["already listens there"],
     )
     .await;
 
@@ -172,7 +172,7 @@ async fn exec() {
     dial_fails(
         &format!("exec:cat,dir={file}"),
         Kind::Invalid,
-        &["no directory"],
+        &["not a directory"],
     )
     .await;
     let lines = "exec:no-such-command-of-cepa 'two\nlines'";
@@ -228,10 +228,10 @@ async fn serial() {
     dial_fails(
         &format!("serial:{file}"),
         Kind::Invalid,
-        &["no serial device"],
+        &["not a serial device"],
     )
     .await;
-    dial_fails("serial:/dev/null", Kind::Invalid, &["no serial device"]).await;
+    dial_fails("serial:/dev/null", Kind::Invalid, &["not a serial device"]).await;
 
     // Two at once: the second is refused while the first is there.
     let pty = listen(&endpoint(&format!("pty:{}", path(dir.path(), "line"))))
@@ -266,11 +266,21 @@ async fn pty() {
     let dir = tempfile::tempdir().unwrap();
     let file = path(dir.path(), "file");
     std::fs::write(&file, "precious").unwrap();
-    dial_fails(&format!("pty:{file}"), Kind::AddressInUse, &["left alone"]).await;
+    dial_fails(
+        &format!("pty:{file}"),
+        Kind::AddressInUse,
+        &["already there"],
+    )
+    .await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let link = path(dir.path(), "link");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    listen_fails(&format!("pty:{link}"), Kind::AddressInUse, &["left alone"]).await;
+    listen_fails(
+        &format!("pty:{link}"),
+        Kind::AddressInUse,
+        &["already there"],
+    )
+    .await;
     let nowhere = format!("pty:{}", path(dir.path(), "no/where"));
     listen_fails(&nowhere, Kind::NotFound, &["directory"]).await;
 }

@@ -16,9 +16,6 @@ pub(crate) const PREFIX: &str = cepa::session::reserved::CONSOLE_PREFIX;
 /// A service's name behind this means the service with its standard error and its status.
 pub(crate) const EXEC_PREFIX: &str = cepa::session::reserved::EXEC_PREFIX;
 
-/// A refusal that begins so is not of the form: the service has it, and may be had in it later.
-pub(crate) const NOT_NOW: &str = "not now: ";
-
 /// Longest data of one message of a console; small, so that what is typed is not behind much.
 pub(crate) const DATA_MAX: usize = 4096;
 /// The same of a service without a terminal.

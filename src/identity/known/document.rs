@@ -47,9 +47,7 @@ pub struct DamagedLine {
 #[non_exhaustive]
 pub enum EditError {
     /// A peer has that name.
-    #[error(
-        "{name} is already the name of peer {id}: choose another name, or, if it has a new key, use `cepa peer add --replace`"
-    )]
+    #[error("{name} is already the name of peer {id}: choose another name")]
     NameTaken {
         /// The name.
         name: String,
@@ -57,13 +55,13 @@ pub enum EditError {
         id: PeerId,
     },
     /// No peer has that name.
-    #[error("no known peer is named {}: `cepa peer ls` lists them", quoted(name))]
+    #[error("no known peer is named {}", quoted(name))]
     NoSuchPeer {
         /// What was asked for.
         name: String,
     },
     /// The name, or another part of an entry, can't be written.
-    #[error(transparent)]
+    #[error("{0}")]
     Entry(#[from] EntryError),
 }
 

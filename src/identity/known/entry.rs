@@ -212,7 +212,7 @@ pub enum EntryError {
     NoName,
     /// A name that can't be one.
     #[error(
-        "{} is no name for a peer: take up to 64 of a-z, A-Z, 0-9, `.`, `_`, `@` and `-`, a letter or digit first, and neither `any`, `known` nor a peer id",
+        "{} cannot be the name of a peer: use up to 64 of a-z, A-Z, 0-9, `.`, `_`, `@` and `-`, begin with a letter or digit, and avoid `any`, `known` and peer ids",
         quoted(name)
     )]
     Name {
@@ -220,14 +220,14 @@ pub enum EntryError {
         name: String,
     },
     /// A name alone.
-    #[error("the peer id is missing behind the name")]
+    #[error("the peer id is missing after the name")]
     NoId,
     /// Something else where an id was due.
     #[error("{0}")]
     Id(crate::identity::PeerIdError),
     /// Neither first, how, at nor was; or a value that can't be read.
     #[error(
-        "{} is not understood: first=TIME, how=WORD, at=PLACE and was=PEERID@TIME are",
+        "unknown field {}: expected first=TIME, how=WORD, at=PLACE or was=PEERID@TIME",
         quoted(word)
     )]
     Field {

@@ -376,13 +376,13 @@ impl KnownPeers {
 #[non_exhaustive]
 pub enum FollowError {
     /// It does not count.
-    #[error(transparent)]
+    #[error("{0}")]
     Rotation(#[from] RotationError),
     /// The list can't be changed so.
-    #[error(transparent)]
+    #[error("{0}")]
     Edit(#[from] EditError),
     /// The list can't be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] KnownPeersError),
 }
 

@@ -66,14 +66,14 @@ pub enum KnownPeersProblem {
     #[error("can't be written: {0}")]
     Write(#[source] io::Error),
     /// A symbolic link, a folder, or something of a size that no list has.
-    #[error("is no known-peers file ({what}): put a plain file there, or move it away")]
+    #[error("is not a known-peers file ({what}): use a plain file, or move this away")]
     NotAFile {
         /// What it is instead.
         what: &'static str,
     },
     /// Others than the owner may read or write it.
     #[error(
-        "others may read or change it (mode {mode:04o}): look it over, then run `chmod 600` on it"
+        "other users may read or change it (mode {mode:04o}): check its contents, then run `chmod 600` on it"
     )]
     Permissions {
         /// Its mode, the permission bits only.
@@ -81,7 +81,7 @@ pub enum KnownPeersProblem {
     },
     /// Somebody else owns it, or the lock file beside it, and so can change it.
     #[error(
-        "it, or the .lock beside it, belongs to user {owner}, who is neither you (user {us}) nor root: look it over, and make a copy of your own"
+        "it or its .lock file belongs to user {owner}, not to you (user {us}) or root: check its contents, and make a copy of your own"
     )]
     NotOurs {
         /// Who owns it.
@@ -93,10 +93,10 @@ pub enum KnownPeersProblem {
     #[error("{0}")]
     Folder(ExposedFolder),
     /// Another process keeps it locked.
-    #[error("another process has kept it locked for 5 seconds: end that one, and try again")]
+    #[error("another process has held its lock for 5 seconds: end that process, and try again")]
     Locked,
     /// The change itself is not possible.
-    #[error(transparent)]
+    #[error("{0}")]
     Edit(#[from] EditError),
 }
 

@@ -365,8 +365,7 @@ const EVENTS: [(&str, Event); 34] = [
     ("the line ends", |row| row.engine.handle_eof()),
     ("the line fails", |row| {
         let error = std::io::Error::from(std::io::ErrorKind::Other);
-        row.engine
-            .handle_failure(LinkError::Io(std::sync::Arc::new(error)));
+        row.engine.handle_failure(LinkError::Io(error.into()));
     }),
 ];
 

@@ -445,7 +445,7 @@ fn a_close_with_a_reason_is_read_at_the_other_end() {
         (
             GoAwayCode::Idle,
             "the peer closed the session, for nothing was open in it: \
-             connect again when there is something to send",
+             open a new one when there is something to send",
             true,
         ),
         (

@@ -32,7 +32,7 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
 #[non_exhaustive]
 pub enum ResolveError {
     /// The known-peers file can't be read.
-    #[error("the known peers: {0}")]
+    #[error("cannot read the known peers: {0}")]
     Known(#[source] KnownPeersError),
     /// The known-peers file has no place of the peer that can be dialled.
     #[error(
@@ -49,9 +49,9 @@ pub enum ResolveError {
     },
     /// The local network can't be asked.
     #[cfg(feature = "mdns")]
-    #[error("mDNS: {0}; name the address of the peer instead")]
+    #[error("mDNS failed: {0}; give the peer's address instead")]
     Mdns(#[source] mdns_sd::Error),
     /// What another resolver says.
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
+    #[error("{0}")]
+    Other(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -7,10 +7,10 @@ use crate::identity::PeerId;
 #[non_exhaustive]
 pub enum Flaw {
     /// The bytes are no introduction.
-    #[error("the introduction can't be read ({0}): ask for a whole one")]
+    #[error("cannot read the introduction ({0}): ask for a complete one")]
     Malformed(String),
     /// It could not be signed.
-    #[error("the introduction can't be signed ({0}): use another key")]
+    #[error("cannot sign the introduction ({0}): use another key")]
     Sign(String),
     /// It is for a service of another peer.
     #[error("the introduction is for a service of {owner}: use it there")]
@@ -19,7 +19,7 @@ pub enum Flaw {
         owner: PeerId,
     },
     /// The links do not follow from each other.
-    #[error("the introduction does not hold together, {0}: ask for another one")]
+    #[error("the introduction is invalid, {0}: ask for another one")]
     Chain(&'static str),
     /// A link is not signed by its issuer.
     #[error("the introduction is not signed by {issuer}: it was altered, ask for another one")]
@@ -29,7 +29,7 @@ pub enum Flaw {
     },
     /// The first issuer may not introduce anybody to this service.
     #[error(
-        "{issuer} may not introduce anybody to this service, if there is one of that name: ask its owner"
+        "{issuer} may not introduce peers to this service, or there is no such service: ask its owner"
     )]
     NotPermitted {
         /// Who introduced.
@@ -42,7 +42,7 @@ pub enum Flaw {
     #[error("the introduction has expired: ask for another one")]
     Expired,
     /// It says that it was made in the future.
-    #[error("the introduction was made in the future: set the clock that is wrong")]
+    #[error("the introduction is dated in the future: correct the clock that is wrong")]
     NotYet,
     /// It was used as often as it may be.
     #[error("the introduction has been used up: ask for another one")]
@@ -54,15 +54,13 @@ pub enum Flaw {
         by: PeerId,
     },
     /// It is older than what its owner remembers, which may be that it was used or revoked.
-    #[error(
-        "the introduction is older than its service, which has started anew: ask for another one"
-    )]
+    #[error("the introduction is older than the last restart of its service: ask for another one")]
     Forgotten,
     /// The owner can't remember more.
     #[error("the owner of the service has too many introductions in use: try later")]
     Full,
     /// The owner can't write down what it lets in, which is why it lets nothing in: the reason, at the owner.
-    #[error("the owner of the service can't write down what it lets in{}: ask who runs it", because(.0))]
+    #[error("the owner of the service cannot record the introduction{}: ask whoever runs it", because(.0))]
     NotRecorded(String),
     /// The owner offers no such service (any more).
     #[error("the owner offers no service of this name, or no longer: ask for another introduction")]

@@ -32,10 +32,10 @@ pub struct Introductions {
 #[non_exhaustive]
 pub enum IntroductionsError {
     /// It does so already.
-    #[error(transparent)]
+    #[error("{0}")]
     Protocol(#[from] ProtocolError),
     /// The state file can't be used.
-    #[error(transparent)]
+    #[error("{0}")]
     StateFile(#[from] StateFileError),
 }
 

@@ -1,5 +1,6 @@
 //! The side of whoever was introduced, and of an issuer that takes back.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -24,14 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[non_exhaustive]
 pub enum IntroducedError {
     /// What is wrong can be seen without asking anybody.
-    #[error(transparent)]
+    #[error("{0}")]
     Flaw(#[from] Flaw),
     /// The owner of the service is not reached.
     #[error("introduced, but not connected: {0}")]
     Dial(#[from] DialError),
     /// All that it says about where the owner is runs a command or opens a device here.
     #[error(
-        "introduced, but nothing was dialled: {hint} is no network connection, and of an introduction's hints only such are followed: ask for one with tcp: or relay: hints, or learn otherwise where {owner} is"
+        "introduced, but not connected: {hint} is not a network address, and an introduction may use no others: ask for one with tcp: or relay: hints, or for the address of {owner}"
     )]
     LocalHints {
         /// Whose service it is.
@@ -40,16 +41,17 @@ pub enum IntroducedError {
         hint: Hint,
     },
     /// The owner is reached and takes no introductions, or the session with it was lost.
-    #[error("introduced and connected, but {owner} takes no introduction: {error}")]
+    #[error("connected, but {owner} does not accept introductions: {error}")]
     Show {
         /// Whose service it is.
         owner: PeerId,
         /// What it said.
+        #[source]
         error: OpenError,
     },
-    /// The owner does not answer, or not in a way that makes sense.
+    /// The owner's answer is invalid.
     #[error(
-        "introduced and connected, but {owner} did not judge the introduction ({detail}): is it of our version?"
+        "connected, but {owner} gave no valid answer to the introduction ({detail}): do both ends run the same version?"
     )]
     Protocol {
         /// Whose service it is.
@@ -57,17 +59,66 @@ pub enum IntroducedError {
         /// What does not fit.
         detail: String,
     },
+    /// The owner did not answer in time.
+    #[error("connected, but {owner} did not answer in time: try again later")]
+    TimedOut {
+        /// Whose service it is.
+        owner: PeerId,
+    },
+    /// The session or the substream was lost before the owner had answered.
+    #[error("connected, but the connection to {owner} was lost: {source}")]
+    Io {
+        /// Whose service it is.
+        owner: PeerId,
+        /// How.
+        source: io::Error,
+    },
     /// The owner has judged it, and does not admit us.
     #[error("{owner} refused: {flaw}")]
     Refused {
         /// Whose service it is.
         owner: PeerId,
         /// Why.
+        #[source]
         flaw: Flaw,
     },
     /// Admitted; but the service itself did not open.
-    #[error("introduced and admitted, but not served: {0}")]
-    Open(OpenError),
+    #[error("the introduction was accepted, but the service did not open: {0}")]
+    Open(#[source] OpenError),
+}
+
+impl IntroducedError {
+    /// Whether the same introduction may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::Show { error, .. } | Self::Open(error) => error.is_transient(),
+            Self::TimedOut { .. } | Self::Io { .. } => true,
+            Self::Flaw(flaw) | Self::Refused { flaw, .. } => matches!(flaw, Flaw::Full),
+            Self::LocalHints { .. } | Self::Protocol { .. } => false,
+        }
+    }
+}
+
+impl From<IntroducedError> for io::Error {
+    fn from(error: IntroducedError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            IntroducedError::Flaw(Flaw::Malformed(_)) => Kind::InvalidInput,
+            IntroducedError::Flaw(_)
+            | IntroducedError::Refused { .. }
+            | IntroducedError::LocalHints { .. } => Kind::PermissionDenied,
+            IntroducedError::Dial(error) => io::Error::from(error.clone()).kind(),
+            IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
+                io::Error::from(error.clone()).kind()
+            }
+            IntroducedError::Protocol { .. } => Kind::InvalidData,
+            IntroducedError::TimedOut { .. } => Kind::TimedOut,
+            IntroducedError::Io { source, .. } => source.kind(),
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 /// Opens the service of an introduction; what has to be dialled is counted to `payer`, if somebody else wants it.
@@ -141,13 +192,15 @@ async fn show(
         send(&mut stream, &present).await?;
         receive::<Verdict>(&mut stream).await
     });
-    let protocol = |detail: String| IntroducedError::Protocol { owner, detail };
     let verdict = match asked.await {
         Ok(Ok(verdict)) => verdict,
-        Ok(Err(error)) => {
-            return Err(protocol(fault(&error).unwrap_or_else(|| error.to_string())));
+        Ok(Err(source)) => {
+            return Err(match fault(&source) {
+                Some(detail) => IntroducedError::Protocol { owner, detail },
+                None => IntroducedError::Io { owner, source },
+            });
         }
-        Err(_) => return Err(protocol("no answer in time".into())),
+        Err(_) => return Err(IntroducedError::TimedOut { owner }),
     };
     match verdict.result() {
         Ok(()) => Ok((session, stream, address.service().to_owned())),

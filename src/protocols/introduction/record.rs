@@ -61,21 +61,21 @@ pub enum StateFileProblem {
     Write(#[source] io::Error),
     /// It is something else.
     #[error(
-        "it is no state file of introductions: give another path, or remove it to refuse all introductions of others from before now"
+        "it is not a state file of introductions: choose another path, or remove it, which refuses all introductions that others have made so far"
     )]
     Content,
     /// Another process uses it, or another node of this one.
     #[error("it is in use: stop the other process, or give each node a file of its own")]
     InUse,
     /// Others can read or write it.
-    #[error("others can use it (mode {mode:o}): run chmod 600 on it")]
+    #[error("other users may read or change it (mode {mode:o}): run chmod 600 on it")]
     Permissions {
         /// Its mode.
         mode: u32,
     },
     /// Somebody else owns it, and so can change it.
     #[error(
-        "it belongs to user {owner}, who is neither you (user {us}) nor root: give another path, or let root run chown on it"
+        "it belongs to user {owner}, not to you (user {us}) or root: choose another path, or let root run chown on it"
     )]
     NotOurs {
         /// Who owns it.

@@ -129,9 +129,12 @@ async fn open(passage: &Passage, node: &Node) -> Result<(Onion<Substream>, PeerI
                     Err(behind(&error))
                 }
                 Err(IntroducedError::Dial(error)) => Err(away(&error).to_owned()),
-                Err(IntroducedError::Protocol { .. } | IntroducedError::LocalHints { .. }) => {
-                    Err(lost())
-                }
+                Err(
+                    IntroducedError::Protocol { .. }
+                    | IntroducedError::TimedOut { .. }
+                    | IntroducedError::Io { .. }
+                    | IntroducedError::LocalHints { .. },
+                ) => Err(lost()),
             }
         }
     }

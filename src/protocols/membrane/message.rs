@@ -34,7 +34,7 @@ pub enum MessageFlaw {
     #[error("a message that is not one CBOR item ({0})")]
     Malformed(String),
     /// Arrays and maps in too many others.
-    #[error("a message with more than {MAX_DEPTH} arrays and maps inside of each other")]
+    #[error("a message with arrays and maps nested more than {MAX_DEPTH} deep")]
     TooDeep,
     /// A string in several pieces.
     #[error("a message with a string of indefinite length: send strings in one piece")]
@@ -49,7 +49,7 @@ pub enum MessageFlaw {
     #[error("a message with an introduction outside of the tag {REFERENCE_TAG}")]
     Loose,
     /// What has the tag is no introduction.
-    #[error("a message with a reference that is none: {0}")]
+    #[error("a message with an invalid reference: {0}")]
     Reference(#[source] Flaw),
 }
 

@@ -12,6 +12,7 @@
 //! together, and what is revoked takes along what was made from it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE32_NOPAD;
@@ -46,18 +47,16 @@ const PREFIX: &str = crate::session::reserved::MEMBRANE_PREFIX;
 #[non_exhaustive]
 pub enum MembraneError {
     /// Nothing passes it any more.
-    #[error("this membrane was revoked: ask who runs it for another way")]
+    #[error("this membrane was revoked: ask its owner for another one")]
     Revoked,
     /// Its place was wanted for a peer that had none.
-    #[error("too much goes through this membrane at once, and on this stream nothing moved")]
+    #[error("this membrane is full, and the stream was idle")]
     TakenBack,
     /// It has as many references as it may have.
-    #[error(
-        "a reference that does not pass: the membrane has {MOST} already, or {MOST_OF_ONE} of this peer"
-    )]
+    #[error("reference refused: the membrane already has {MOST}, or {MOST_OF_ONE} from this peer")]
     Full,
     /// A reference that is of no use to the membrane's node.
-    #[error("a reference that does not pass, since it is for {recipient}: make it for {node}")]
+    #[error("reference refused: it is for {recipient}; make it for {node}")]
     NotForUs {
         /// Whom it is for.
         recipient: PeerId,
@@ -65,20 +64,45 @@ pub enum MembraneError {
         node: PeerId,
     },
     /// It leads through as many membranes as it may.
-    #[error("a reference that does not pass: it leads through {MOST_THROUGH} membranes already")]
+    #[error("reference refused: it already leads through {MOST_THROUGH} membranes")]
     TooManyMembranes,
     /// A reference to the node itself.
-    #[error("a reference that does not pass: it is to a service of the membrane's own node")]
+    #[error("reference refused: it is for a service of the membrane's own node")]
     Own,
     /// A reference that does not hold.
-    #[error("a reference that does not pass: {0}")]
+    #[error("reference refused: {0}")]
     Flaw(#[from] Flaw),
     /// Not the messages that a membrane understands.
     #[error("{0}; only services that speak in messages can be behind a membrane")]
     Message(#[from] MessageFlaw),
     /// One of the two streams failed.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+}
+
+impl MembraneError {
+    /// Whether it may pass later, with nothing changed here.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::TakenBack | Self::Full | Self::Io(_))
+    }
+}
+
+impl From<MembraneError> for io::Error {
+    fn from(error: MembraneError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            MembraneError::Revoked
+            | MembraneError::NotForUs { .. }
+            | MembraneError::TooManyMembranes
+            | MembraneError::Own
+            | MembraneError::Flaw(_) => Kind::PermissionDenied,
+            MembraneError::TakenBack | MembraneError::Full => Kind::QuotaExceeded,
+            MembraneError::Message(_) => Kind::InvalidData,
+            MembraneError::Io(error) => error.kind(),
+        };
+        io::Error::new(kind, error)
+    }
 }
 
 /// What a service of this node stands for.

@@ -1,5 +1,7 @@
 //! Why a relay did not do what it was asked for.
 
+use std::io;
+
 use crate::identity::PeerId;
 use crate::node::{DialError, Mend, OnSession, RouteError, RouteErrorKind};
 use crate::session::{OpenError, SessionEnd};
@@ -50,6 +52,7 @@ pub enum RelayError {
         /// The relay.
         relay: PeerId,
         /// How it ended.
+        #[source]
         end: SessionEnd,
     },
 }
@@ -88,9 +91,7 @@ pub enum CircuitEnd {
 fn refused(relay: &PeerId, status: Status, reason: &str) -> String {
     let short = relay.short();
     let what = match status {
-        Status::NotAllowed => {
-            "does not allow this machine; ask its owner to allow this peer id".into()
-        }
+        Status::NotAllowed => "does not allow this machine".into(),
         Status::Full => "is full; try later, or use another relay".into(),
         Status::Quota => "allows this machine no more; close something first".into(),
         Status::NotRegistered => {
@@ -163,6 +164,38 @@ impl RelayError {
     }
 }
 
+impl RelayError {
+    /// Whether it may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.kind().is_transient()
+    }
+}
+
+impl From<RelayError> for io::Error {
+    fn from(error: RelayError) -> Self {
+        let kind = match &error {
+            RelayError::NoRelay { source, .. } => io::Error::from(source.clone()).kind(),
+            RelayError::Refused { status, .. } => status.io_kind(),
+            RelayError::Protocol { .. } => io::ErrorKind::InvalidData,
+            RelayError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            RelayError::Lost { end, .. } => io::Error::from(end.clone()).kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        let kind = match &error {
+            RegisterError::Dial(error) => io::Error::from(error.clone()).kind(),
+            RegisterError::Relay(error) => io::Error::from(error.clone()).kind(),
+            RegisterError::TakenBack { .. } => io::ErrorKind::NotConnected,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 impl From<RelayError> for RouteError {
     fn from(error: RelayError) -> Self {
         Self::new(error.kind(), error)
@@ -177,7 +210,7 @@ pub enum RegisterError {
     #[error("cannot reach the relay: {}", .0.reason())]
     Dial(#[from] DialError),
     /// The relay refused, or did not answer.
-    #[error(transparent)]
+    #[error("{0}")]
     Relay(#[from] RelayError),
     /// It was [taken back](super::Relays::unregister) before the relay had answered.
     #[error(
@@ -190,6 +223,16 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
+    /// Whether it may work later, with nothing changed anywhere.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::Relay(error) => error.is_transient(),
+            Self::TakenBack { .. } => false,
+        }
+    }
+
     /// Why, for a message that names the relay itself.
     #[must_use]
     pub fn reason(&self) -> String {

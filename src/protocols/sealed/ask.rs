@@ -1,5 +1,6 @@
 //! The side of a sender: fetching a key, having a request carried, and opening what comes back.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -20,22 +21,23 @@ const PATIENCE: Duration = Duration::from_secs(130);
 /// Why there is no answer to a sealed request. Each text is one line.
 ///
 /// What a carrier says can't be checked: after [`NotBrought`](Self::NotBrought), [`Altered`](Self::Altered),
-/// [`Protocol`](Self::Protocol) and [`TimedOut`](Self::TimedOut) the request may have been carried out all the same.
+/// [`Protocol`](Self::Protocol), [`Io`](Self::Io) and [`TimedOut`](Self::TimedOut) the request may have been carried out all the same.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealedError {
     /// It could not be sealed, or the key is of no use.
-    #[error(transparent)]
+    #[error("{0}")]
     Flaw(#[from] SealFlaw),
     /// Whoever should be asked is not reached, a carrier or the recipient.
     #[error("the message was not sent: {0}")]
     Dial(#[from] DialError),
     /// The carrier does not carry for us, or the recipient takes none.
-    #[error("{carrier} takes no sealed message of us: {error}")]
+    #[error("{carrier} takes no sealed messages from this machine: {error}")]
     NoCarrier {
         /// Who was asked.
         carrier: PeerId,
         /// What it said.
+        #[source]
         error: OpenError,
     },
     /// The carrier has brought no answer; or the recipient, asked directly, has not let the request in.
@@ -58,6 +60,7 @@ pub enum SealedError {
         /// Whose it should be.
         recipient: PeerId,
         /// What is wrong.
+        #[source]
         flaw: SealFlaw,
     },
     /// The recipient has refused, and its signature proves that it was the recipient.
@@ -69,26 +72,68 @@ pub enum SealedError {
         reason: String,
     },
     /// What came makes no sense.
-    #[error("{carrier} does not answer as it should ({detail}): are both of the same version?")]
+    #[error("{carrier} gave an invalid answer ({detail}): do both ends run the same version?")]
     Protocol {
         /// Who.
         carrier: PeerId,
         /// What does not fit.
         detail: String,
     },
-    /// No answer in time.
+    /// The session or the substream was lost before there was an answer.
     #[error(
-        "{carrier} brought no answer in time; it is not known whether the request was carried out"
+        "the connection to {carrier} was lost ({source}); the request may have been carried out"
     )]
+    Io {
+        /// Who was asked.
+        carrier: PeerId,
+        /// How.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("no answer from {carrier} in time; the request may have been carried out")]
     TimedOut {
         /// Who was asked.
         carrier: PeerId,
     },
 }
 
+impl SealedError {
+    /// Whether another attempt may do better, with nothing changed anywhere. The request may have been carried out all the same;
+    /// see above.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_transient(),
+            Self::NoCarrier { error, .. } => error.is_transient(),
+            Self::NotBrought { status, .. } => status.is_transient(),
+            Self::Io { .. } | Self::TimedOut { .. } => true,
+            Self::Flaw(_) | Self::Altered { .. } | Self::Refused { .. } | Self::Protocol { .. } => {
+                false
+            }
+        }
+    }
+}
+
+impl From<SealedError> for io::Error {
+    fn from(error: SealedError) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &error {
+            SealedError::Flaw(_) => Kind::InvalidInput,
+            SealedError::Dial(error) => io::Error::from(error.clone()).kind(),
+            SealedError::NoCarrier { error, .. } => io::Error::from(error.clone()).kind(),
+            SealedError::NotBrought { status, .. } => status.io_kind(),
+            SealedError::Altered { .. } | SealedError::Protocol { .. } => Kind::InvalidData,
+            SealedError::Refused { .. } => Kind::PermissionDenied,
+            SealedError::Io { source, .. } => source.kind(),
+            SealedError::TimedOut { .. } => Kind::TimedOut,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 fn altered(carrier: &PeerId, recipient: &PeerId, flaw: &SealFlaw) -> String {
     let otherwise = if carrier == recipient {
-        "is it of our version?"
+        "do both ends run the same version?"
     } else {
         "use another carrier"
     };
@@ -96,10 +141,10 @@ fn altered(carrier: &PeerId, recipient: &PeerId, flaw: &SealFlaw) -> String {
         // Nobody has to be dishonest for that: a peer whose old id is still in use, and whose statement has expired.
         SealFlaw::OtherOwner { owner, found } => format!(
             "{carrier} brought the sealing key of {found}, which does not prove that it was {owner} before: \
-             give the present id of the recipient, or another carrier"
+             give the recipient's current id, or use another carrier"
         ),
         flaw => {
-            format!("what {carrier} brought is not what was asked for ({flaw}): {otherwise}")
+            format!("the answer from {carrier} is invalid ({flaw}): {otherwise}")
         }
     }
 }
@@ -116,19 +161,21 @@ fn not_brought(carrier: &PeerId, recipient: &PeerId, status: Status, reason: &st
         Status::Refused => {
             return format!("{recipient} refused{words}, says the carrier {carrier}");
         }
-        Status::NotAllowed => "does not carry for us; ask who runs it to allow our id",
+        Status::NotAllowed => "does not deliver for this machine",
         Status::Full => "has no room for more; try later",
-        Status::Quota if is_direct => "takes no more of one peer; try later",
+        Status::Quota if is_direct => "takes no more from one peer; try later",
         Status::Quota => "carries no more for one peer; try later",
         Status::NotRegistered => {
-            "has no session with anybody of that id; is the peer running, and connected there?"
+            "has no session with the recipient; is that running, and registered there?"
         }
         Status::Unreachable => {
             "says that the recipient does not answer; it may have got the request"
         }
-        Status::Loop => "would bring it back to where it came from; give another carrier",
-        Status::Malformed | Status::Done => "did not understand us; is it of our version?",
-        Status::Other(_) => "answers with a status that is not known here; is it of our version?",
+        Status::Loop => "would return it to its origin; use another carrier",
+        Status::Malformed | Status::Done => {
+            "did not understand the request; do both ends run the same version?"
+        }
+        Status::Other(_) => "gave an unknown status; do both ends run the same version?",
     };
     if is_direct {
         format!("{recipient} {what}{words}")
@@ -214,8 +261,13 @@ async fn say(
     let brought = match exchanged.await {
         Ok(Ok(brought)) => brought,
         Ok(Err(error)) => {
-            let detail = fault(&error).unwrap_or_else(|| error.to_string());
-            return Err(SealedError::Protocol { carrier, detail });
+            return Err(match fault(&error) {
+                Some(detail) => SealedError::Protocol { carrier, detail },
+                None => SealedError::Io {
+                    carrier,
+                    source: error,
+                },
+            });
         }
         Err(_) => return Err(SealedError::TimedOut { carrier }),
     };

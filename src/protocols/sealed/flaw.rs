@@ -11,25 +11,27 @@ use super::bounds::{MAX_BODY, MAX_SEALED};
 #[non_exhaustive]
 pub enum SealFlaw {
     /// The bytes are none.
-    #[error("the sealed message can't be read ({0}): was it cut on the way?")]
+    #[error("cannot read the sealed message ({0}): was it cut short?")]
     Malformed(String),
     /// The bytes are no key.
-    #[error("the sealing key can't be read ({0}): ask its owner for a whole one")]
+    #[error("cannot read the sealing key ({0}): ask its owner for a complete one")]
     MalformedKey(String),
     /// It was made for algorithms that are not known here.
-    #[error("the sealing key is for algorithms that are not known here: update cepa")]
+    #[error("the sealing key uses algorithms that this release does not know: update cepa")]
     Suite,
     /// It could not be signed.
-    #[error("the sealed message can't be signed ({0}): use another key")]
+    #[error("cannot sign the sealed message ({0}): use another key")]
     Sign(String),
     /// More than one message can have.
-    #[error("{found} bytes, a sealed message has at most {MAX_BODY}: send less, or open a session")]
+    #[error(
+        "the message has {found} bytes, at most {MAX_BODY} can be sealed: send less, or open a session"
+    )]
     TooLong {
         /// Bytes found.
         found: usize,
     },
     /// More than a sealed message ever is.
-    #[error("{found} bytes are no sealed message, which has at most {MAX_SEALED}")]
+    #[error("not a sealed message: it has {found} bytes, at most {MAX_SEALED} are possible")]
     TooLongSealed {
         /// Bytes found.
         found: usize,
@@ -44,14 +46,14 @@ pub enum SealFlaw {
         service: String,
     },
     /// The key's time is over.
-    #[error("the sealing key of {owner} has expired: ask for its present one")]
+    #[error("the sealing key of {owner} has expired: ask for the current one")]
     KeyExpired {
         /// Whose key.
         owner: PeerId,
     },
     /// The key of another peer, or of one that does not prove that it is the one that was asked for.
     #[error(
-        "the sealing key is of {found}, and does not prove that this is {owner}: if {owner} has a new key, ask for the id of that"
+        "the sealing key belongs to {found}, and does not prove that this is {owner}: if {owner} has a new key, ask for its new id"
     )]
     OtherOwner {
         /// Whose key it should be.
@@ -66,10 +68,10 @@ pub enum SealFlaw {
         owner: PeerId,
     },
     /// The recipient does not have the key, or no longer.
-    #[error("it is sealed for another key than those in use: ask for the present one")]
+    #[error("it is sealed with a key that is not in use here: ask for the current one")]
     UnknownKey,
     /// It was altered, or is for another key, or is the answer to another request.
-    #[error("it does not open: it was altered, or is not for this recipient or this request")]
+    #[error("cannot open it: it was altered, or is not for this recipient or this request")]
     Unopened,
     /// Not signed by whom it says that it is from.
     #[error("it is not signed by {sender}: it was altered, or is somebody else's")]
@@ -78,20 +80,20 @@ pub enum SealFlaw {
         sender: PeerId,
     },
     /// Signed for somebody else, and sealed anew by who got it.
-    #[error("it is for another recipient: its sender has not sent it here")]
+    #[error("it is for another recipient: somebody else has sent it here")]
     WrongRecipient,
     /// Its time is over.
     #[error("it has expired: send it again, and compare the clocks of both ends")]
     Expired,
     /// It says that it was made in the future.
-    #[error("it was made in the future: set the clock that is wrong")]
+    #[error("it is dated in the future: correct the clock that is wrong")]
     NotYet,
     /// It came before.
-    #[error("it came before, and was carried out then if at all")]
+    #[error("it is a duplicate, and may have been carried out before")]
     Replayed,
     /// Its sender may not ask for that.
     #[error(
-        "no service of this name is open to sealed messages of yours: its owner has to allow you, and to let it take them (--sealed)"
+        "no service of this name takes your sealed messages: its owner has to allow you, and to offer it to sealed messages"
     )]
     NotServed,
     /// The recipient can't remember more of them.

@@ -142,7 +142,7 @@ impl Protocol for Deliver {
     }
 
     fn refusal(&self) -> &'static str {
-        "this peer takes no sealed messages: its owner has to let a service take them (--sealed)"
+        "this peer takes no sealed messages: its owner has to offer a service to them"
     }
 
     // Only what has a place, or any stranger's session would be of use.

@@ -281,5 +281,5 @@ fn write_chunk(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
 
 /// What a write after the end of writing gets, whatever carries the descriptor.
 pub(super) fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "written to after shutdown")
+    io::Error::new(io::ErrorKind::BrokenPipe, "write after shutdown")
 }

@@ -93,7 +93,7 @@ async fn whatever_is_no_header_is_refused() {
         (b"\r\n\r\n\0\r\nQUIX\n\x21\x11\0\0".to_vec(), "no header"),
         (v2(0x11, 0x11, &BODY4), "version"),
         (v2(0x22, 0x11, &BODY4), "command"),
-        (v2(0x21, 0x12, &BODY4), "no TCP connection"),
+        (v2(0x21, 0x12, &BODY4), "not for a TCP connection"),
         (v2(0x21, 0x11, &BODY4[..11]), "cut short"),
         (v2(0x21, 0x21, &body6()[..35]), "cut short"),
         (v2(0x21, 0x11, &[0; 4097]), "longer"),
@@ -106,11 +106,11 @@ async fn whatever_is_no_header_is_refused() {
         ),
         (
             b"PROXY TCP4 192.0.2.7 198.51.100.1 40000\r\n".to_vec(),
-            "no TCP connection",
+            "not for a TCP connection",
         ),
         (
             b"PROXY TCP4 2001:db8::7 2001:db8::1 1 2\r\n".to_vec(),
-            "no TCP connection",
+            "not for a TCP connection",
         ),
         (
             b"PROXY TCP4 192.0.2.7 198.51.100.1 70000 443\r\n".to_vec(),
