@@ -53,7 +53,7 @@ where
         assert_eq!(becomes.kind(), kind, "{debug}");
         assert_eq!(becomes.to_string(), text);
         // It is still there as what it was.
-        assert!(becomes.get_ref().is_some_and(|inner| inner.is::<E>()));
+        assert!(matches!(becomes.get_ref(), Some(inner) if inner.is::<E>()));
     }
 }
 

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn an_error_and_its_advice_are_one_line() {
         let error = SessionEnd::Lost(MuxError::Eof);
-        assert_eq!(with_advice(&error), format!("{error}; connect again"),);
+        assert_eq!(with_advice(&error), format!("{error}; connect again"));
         assert_eq!(
             with_advice(&SessionEnd::Closed),
             SessionEnd::Closed.to_string()
