@@ -369,16 +369,13 @@ pub(crate) fn opening() -> Opening {
 impl Opening {
     pub(crate) fn ended(self, peer: &dyn Display, service: &str, error: Option<impl Display>) {
         count!("cepa_opens_total", "outcome" => outcome(error.is_none()));
-        match error {
-            Some(error) => {
-                event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
+        if let Some(error) = error {
+            event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
                     error = shown(&error), "the service was not opened");
-            }
-            None => {
-                event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
+        } else {
+            event!("cepa::substream", DEBUG, peer = %peer, service = shown(&service),
                     seconds = self.0.seconds(), "service opened");
-                record!(self.0.seconds(), "cepa_open_seconds");
-            }
+            record!(self.0.seconds(), "cepa_open_seconds");
         }
     }
 }

@@ -91,7 +91,7 @@ impl Line {
     fn text(self, stamped: bool) -> String {
         let text = clean(&self.text, LINE);
         if stamped && !self.bare {
-            format!("{} {text}", Now)
+            format!("{Now} {text}")
         } else {
             text.into_owned()
         }

@@ -57,7 +57,7 @@ impl Near {
         let peer = session.peer().id();
         for remark in stream.remarks() {
             let line = Line::from(format_args!("service {name}: {remark}"));
-            say_of(peer, line.with("service", &name));
+            say_of(peer, line.with("service", name));
         }
         let line = Arc::new(Notify::new());
         let child = stream.take_child().map(|child| {
