@@ -133,6 +133,17 @@ impl Closer {
         self.0.with(|engine| engine.close(code));
     }
 
+    /// The layer below has no path at the moment, and keeps what is written.
+    pub(crate) fn path_lost(&self) {
+        self.0.with(|engine| engine.path_lost(shared::now()));
+    }
+
+    /// The layer below goes on over another path, of this rate where it tells it.
+    pub(crate) fn path_changed(&self, line_rate: Option<f64>) {
+        self.0
+            .with(|engine| engine.path_changed(shared::now(), line_rate));
+    }
+
     /// The peer will be silent for a while: how long it may be, and what ends that when it is dropped.
     pub(crate) fn peer_pauses(&self, wanted: Duration) -> (PeerPause, Duration) {
         let (number, granted) = self
