@@ -120,10 +120,15 @@ pub(super) async fn go_on(
         }
     };
     path.generation = theirs.generation;
-    let attached = proposal.attach(wire, theirs).await;
-    attached.map_err(|error| not_attached(&error))?;
-    took(lasting, path, line_rate);
-    Ok(())
+    let lasting = Arc::clone(lasting);
+    // To its end, whoever waits for it: once it is attached it is to be known as the path.
+    let attaching = tokio::spawn(async move {
+        let attached = proposal.attach(wire, theirs).await;
+        attached.map_err(|error| not_attached(&error))?;
+        took(&lasting, path, line_rate);
+        Ok(())
+    });
+    attaching.await.unwrap_or(Err(ConnectError::Over))
 }
 
 fn took(lasting: &Lasting, mut path: PathInfo, line_rate: Option<f64>) {
@@ -208,11 +213,14 @@ pub(super) async fn taken_up(
     if let Err(error) = told.await {
         return io_failed(error);
     }
-    if let Err(error) = claim.attach(wire).await {
-        return not_attached(&error);
-    }
-    took(&lasting, path.clone(), line_rate);
-    ConnectError::Resumed(Resumed { lasting, path })
+    let attaching = tokio::spawn(async move {
+        if let Err(error) = claim.attach(wire).await {
+            return not_attached(&error);
+        }
+        took(&lasting, path.clone(), line_rate);
+        ConnectError::Resumed(Resumed { lasting, path })
+    });
+    attaching.await.unwrap_or(ConnectError::Over)
 }
 
 /// The hello of a client, as this end needs it.
