@@ -39,6 +39,9 @@ const FRAME_MAX: usize = 128 << 10;
 /// The spare memory of bulk is given back after so long without a byte.
 const REST: Duration = Duration::from_secs(1);
 
+/// What came before a path broke is read by then.
+const BROKEN: Duration = Duration::from_secs(1);
+
 /// How the stream ended.
 #[derive(Clone, Debug)]
 pub(crate) enum Over {
@@ -65,11 +68,14 @@ pub(crate) struct Counters {
     pub(crate) replayed: u64,
     /// Bytes that came again.
     pub(crate) doubled: u64,
+    /// Acknowledgements that came.
+    pub(crate) acks: u64,
     /// Time without a path, up to the last one.
     pub(crate) pathless: Duration,
 }
 
 pub(crate) struct Engine {
+    config: Config,
     limits: Limits,
     park: Duration,
     /// Our role in the TLS of the first connection.
@@ -116,6 +122,7 @@ impl Engine {
         let mut path = Path::new(now, 0, 0);
         path.park = side == Side::Server;
         Self {
+            config: config.clone(),
             limits: Limits::of(config),
             park: config.park,
             side,
@@ -285,7 +292,8 @@ impl Engine {
         } else {
             (self.limits.ack_share, self.limits.ack_delay)
         };
-        let due = untold > 0 && (self.peer_ended || untold >= enough || waited >= long);
+        let late = std::mem::take(&mut path.ack) || waited >= long;
+        let due = untold > 0 && (self.peer_ended || untold >= enough || late);
         if due || path.sign {
             path.sign = false;
             Frame::Ack(target.max(told)).emit(&mut path.head);
@@ -340,7 +348,7 @@ impl Engine {
     }
 
     /// Something is to be written that waits for nothing.
-    pub(crate) fn is_urgent(&self, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         let Some(path) = &self.path else {
             return false;
         };
@@ -348,12 +356,7 @@ impl Engine {
             return true;
         }
         let untold = self.ack_target().saturating_sub(self.told);
-        untold > 0
-            && (self.peer_ended
-                || untold >= self.limits.ack_share
-                || self
-                    .untold_since
-                    .is_some_and(|since| now() >= since + self.limits.ack_delay))
+        untold > 0 && (self.peer_ended || untold >= self.limits.ack_share)
     }
 
     // What came.
@@ -413,6 +416,7 @@ impl Engine {
                 if !(least..=most).contains(&told) {
                     return Err(Violation::Acknowledged { told, least, most });
                 }
+                self.counters.acks += 1;
                 self.acknowledge(now, told);
             }
             Frame::Ping(value) => path.pong = Some(value),
@@ -477,6 +481,9 @@ impl Engine {
     fn liveness(&self) -> Option<Instant> {
         let path = self.path.as_ref()?;
         let (ask, wait) = self.patience();
+        if let Some(since) = path.broken {
+            return Some(since + BROKEN);
+        }
         if let Some(since) = self.stopped {
             return Some(path.signed.unwrap_or(since).max(since) + self.limits.quick.0);
         }
@@ -485,6 +492,13 @@ impl Engine {
             Some(asked) => asked.max(silent_since) + wait,
             None => silent_since + ask,
         })
+    }
+
+    /// When what came is to be acknowledged at the latest; none once it is to be.
+    fn ack_by(&self) -> Option<Instant> {
+        self.path.as_ref().filter(|path| !path.ack)?;
+        let since = self.untold_since?;
+        (self.ack_target() > self.told).then(|| since + self.limits.ack_delay)
     }
 
     fn park_limit(&self) -> Duration {
@@ -500,11 +514,7 @@ impl Engine {
             let since = self.pathless_since?;
             return since.checked_add(self.park_limit());
         }
-        let ack = self
-            .untold_since
-            .filter(|_| self.ack_target() > self.told)
-            .map(|since| since + self.limits.ack_delay);
-        [ack, self.liveness()].into_iter().flatten().min()
+        [self.ack_by(), self.liveness()].into_iter().flatten().min()
     }
 
     /// Time has passed. Says why the path is lost, where it is.
@@ -521,12 +531,19 @@ impl Engine {
             }
             return None;
         }
+        if self.ack_by().is_some_and(|by| now >= by)
+            && let Some(path) = &mut self.path
+        {
+            path.ack = true;
+        }
         if self.liveness().is_none_or(|at| now < at) {
             return None;
         }
         let stopped = self.stopped.is_some();
         let path = self.path.as_mut()?;
-        if stopped {
+        if path.broken.is_some() {
+            Some(PathLostWhy::Ended)
+        } else if stopped {
             (path.sign, path.signed) = (true, Some(now));
             None
         } else if path.asked.is_some() {
@@ -540,15 +557,19 @@ impl Engine {
 
     // Paths.
 
+    /// The path takes nothing any more, and something may still come of it.
+    pub(crate) fn handle_broken(&mut self, now: Instant) {
+        if let Some(path) = &mut self.path {
+            path.broken.get_or_insert(now);
+        }
+    }
+
     /// The path carries nothing any more.
     pub(crate) fn handle_path_lost(&mut self, now: Instant) {
         if self.path.take().is_none() {
             return;
         }
-        if self.both_ended() {
-            // All is said, and the peer has read it or is gone: nobody takes this up again.
-            self.finish(Over::InOrder);
-        } else if self.over.is_none() {
+        if self.over.is_none() {
             self.pathless_since = Some(now);
         }
     }
@@ -694,6 +715,11 @@ impl Engine {
         if self.over.is_some() {
             return;
         }
+        if self.both_ended() && matches!(why, SessionLost::Refused(_)) {
+            // All of the peer's is here, and it has no use for the rest of ours: it had it, and its word on that was lost.
+            self.finish(Over::InOrder);
+            return;
+        }
         if let Some(path) = &mut self.path {
             let reason = match &why {
                 SessionLost::Violation(_) => OverReason::Violation,
@@ -715,6 +741,13 @@ impl Engine {
         if let Some(path) = &mut self.path {
             path.park = true;
         }
+    }
+
+    /// The path carries so many bytes a second, as far as that is known.
+    pub(crate) fn set_line_rate(&mut self, rate: Option<f64>) {
+        self.config.line_rate = rate;
+        self.limits = Limits::of(&self.config);
+        self.freed = true;
     }
 
     fn finish(&mut self, over: Over) {

@@ -54,6 +54,7 @@ pub(crate) fn durable<P: ByteStream>(
         path: Some(path.take(0)),
         enduring: false,
         unflushed: false,
+        broken: None,
         room_wanted: false,
         settled: false,
         cut: false,
@@ -75,6 +76,8 @@ pub(crate) struct Durable<P: ByteStream> {
     enduring: bool,
     /// The path was written to and not flushed since.
     unflushed: bool,
+    /// The path takes nothing any more. What the peer said before may still be read; it is lost behind that.
+    broken: Option<io::Error>,
     /// A writer waits for room.
     room_wanted: bool,
     /// It is over, and everybody knows.
@@ -149,6 +152,7 @@ impl<P: ByteStream> Durable<P> {
                 drop(done.send(attached));
             }
             Letter::SetPark(park) => self.engine.set_park(park),
+            Letter::SetLineRate(rate) => self.engine.set_line_rate(rate),
             Letter::GiveUp(why) => self.engine.give_up(why),
         }
     }
@@ -158,6 +162,7 @@ impl<P: ByteStream> Durable<P> {
             return;
         }
         self.path = Some(path.take(0));
+        self.broken = None;
         // What was said at its start may not have left.
         self.unflushed = true;
         self.enduring = true;
@@ -188,7 +193,11 @@ impl<P: ByteStream> Durable<P> {
         let at = now();
         self.path = None;
         self.unflushed = false;
+        self.broken = None;
         self.engine.handle_path_lost(at);
+        if !self.enduring && self.engine.both_ended() {
+            self.engine.finish_in_order();
+        }
         if self.engine.over().is_none() {
             self.shared.publish(|status| {
                 status.pathless_since = Some(at);
@@ -205,6 +214,24 @@ impl<P: ByteStream> Durable<P> {
         }
         self.lose_path(PathLostWhy::Io(Arc::new(error)));
         Ok(())
+    }
+
+    /// The same of one that takes nothing any more, which is lost when there is nothing more to be read.
+    fn write_failed(&mut self, error: io::Error) -> io::Result<()> {
+        if !self.enduring {
+            return self.path_failed(error);
+        }
+        self.broken = Some(error);
+        self.engine.handle_broken(now());
+        self.wakers.joint().wake_by_ref();
+        Ok(())
+    }
+
+    /// Nothing more is to be read at once: a path that takes nothing either is lost.
+    fn drop_broken(&mut self) {
+        if let Some(error) = self.broken.take() {
+            self.lose_path(PathLostWhy::Io(Arc::new(error)));
+        }
     }
 
     /// It is over: says so to the peer where there is a path, and to everybody here.
@@ -253,10 +280,10 @@ impl<P: ByteStream> Durable<P> {
         let Some(path) = &mut self.path else {
             return Poll::Ready(Ok(()));
         };
-        if self.unflushed {
+        if self.unflushed && self.broken.is_none() {
             match ready!(Pin::new(path.get_mut()).poll_flush(cx)) {
                 Ok(()) => self.unflushed = false,
-                Err(error) => return Poll::Ready(self.path_failed(error)),
+                Err(error) => return Poll::Ready(self.write_failed(error)),
             }
         }
         Poll::Ready(Ok(()))
@@ -264,7 +291,7 @@ impl<P: ByteStream> Durable<P> {
 
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(path) = &mut self.path else {
+            let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
             if !self.engine.stage(now()) {
@@ -282,13 +309,13 @@ impl<P: ByteStream> Durable<P> {
                 }
                 Err(error) => error,
             };
-            return Poll::Ready(self.path_failed(error));
+            return Poll::Ready(self.write_failed(error));
         }
     }
 
     /// Sends what a reader must not sit on. An error is the writer's to hear of.
     fn pump_for_reader(&mut self) {
-        if self.unflushed || self.engine.is_urgent(now) {
+        if self.unflushed || self.engine.is_urgent() {
             let _ = self.poll_pump();
         }
     }
@@ -400,6 +427,8 @@ impl<P: ByteStream> Durable<P> {
                 continue;
             }
             if let Some(why) = self.engine.handle_timeout(now) {
+                let broken = self.broken.take();
+                let why = broken.map_or(why, |error| PathLostWhy::Io(Arc::new(error)));
                 if !self.enduring {
                     let error = io::Error::new(io::ErrorKind::TimedOut, why.to_string());
                     self.engine.give_up(SessionLost::Path(Arc::new(error)));
@@ -410,6 +439,16 @@ impl<P: ByteStream> Durable<P> {
                 self.settle();
             }
             return Poll::Ready(());
+        }
+    }
+
+    /// The same for a writer: what it writes may have to be answered sooner than what the timer is set to.
+    fn keep_time(&mut self) {
+        let deadline = self.engine.poll_timeout();
+        let sooner = |deadline: Instant| self.armed.is_none_or(|armed| deadline < armed);
+        if deadline.is_some_and(sooner) || !self.engine.has_path() {
+            let waker = self.wakers.joint().clone();
+            while self.poll_timer(&mut Context::from_waker(&waker)).is_ready() {}
         }
     }
 
@@ -454,6 +493,7 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
             this.engine.handle_stopped(now());
             while this.poll_timer(cx).is_ready() {}
             this.pump_for_reader();
+            this.drop_broken();
             return Poll::Ready(Ok(()));
         }
         this.engine.handle_reading(now);
@@ -484,6 +524,7 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
                 Poll::Ready(Incoming::NoPath) | Poll::Pending => {}
             }
             this.pump_for_reader();
+            this.drop_broken();
             if this.poll_timer(cx).is_pending() {
                 if this.engine.over().is_some() || this.engine.read_ended() {
                     continue;
@@ -530,6 +571,8 @@ impl<P: ByteStream> AsyncWrite for Durable<P> {
             taken = this.engine.write(now(), parts);
             if taken == 0 {
                 this.room_wanted = true;
+                this.keep_time();
+                this.over()?;
                 return Poll::Pending;
             }
         }
@@ -555,7 +598,10 @@ impl<P: ByteStream> AsyncWrite for Durable<P> {
         if this.engine.over().is_some() {
             return Poll::Ready(Ok(()));
         }
-        ready!(this.poll_pump())?;
+        let pumped = this.poll_pump();
+        this.keep_time();
+        this.over()?;
+        ready!(pumped)?;
         // Without a path it waits for one.
         if this.engine.unwritten() > 0 && this.engine.over().is_none() {
             return Poll::Pending;
