@@ -18,13 +18,16 @@
 //! - What we acknowledge came on this path or was told at its start. While a proposal is under way, nothing beyond what it
 //!   tells is acknowledged anywhere: the peer must still hold what the new path starts with.
 
+mod clock;
+mod paths;
+
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
 use super::config::{Config, Limits};
-use super::error::{AttachError, OverReason, PathLostWhy, Refusal, SessionLost, Violation};
+use super::error::{OverReason, SessionLost, Violation};
 use super::frame::{Frame, Input};
 use super::hello::{At, seconds};
 use super::path::{Path, Rank};
@@ -35,12 +38,6 @@ pub(crate) const SLICES: usize = 8;
 
 /// Bytes of data in one frame: two batches of the mux, so that pongs and acknowledgements come between.
 const FRAME_MAX: usize = 128 << 10;
-
-/// The spare memory of bulk is given back after so long without a byte.
-const REST: Duration = Duration::from_secs(1);
-
-/// What came before a path broke is read by then.
-const BROKEN: Duration = Duration::from_secs(1);
 
 /// How the stream ended.
 #[derive(Clone, Debug)]
@@ -455,252 +452,6 @@ impl Engine {
         self.replay.acknowledge(told.min(self.replay.end()));
         self.freed = true;
         self.waiting_since = (self.acked < self.given()).then_some(now);
-    }
-
-    // Time.
-
-    /// When to ask, and how long to wait then.
-    fn patience(&self) -> (Duration, Duration) {
-        let quick = self.waiting_since.is_some() && self.path.as_ref().is_some_and(Path::is_quick);
-        if quick {
-            self.limits.quick
-        } else {
-            self.limits.patient
-        }
-    }
-
-    /// Since when nothing came although something was due.
-    fn silent_since(&self, path: &Path) -> Instant {
-        match self.waiting_since {
-            Some(since) if path.is_quick() => path.heard.max(since),
-            _ => path.heard,
-        }
-    }
-
-    /// When the peer is to be asked whether it is there, or the path is lost if it was asked.
-    fn liveness(&self) -> Option<Instant> {
-        let path = self.path.as_ref()?;
-        let (ask, wait) = self.patience();
-        if let Some(since) = path.broken {
-            return Some(since + BROKEN);
-        }
-        if let Some(since) = self.stopped {
-            return Some(path.signed.unwrap_or(since).max(since) + self.limits.quick.0);
-        }
-        let silent_since = self.silent_since(path);
-        Some(match path.asked {
-            Some(asked) => asked.max(silent_since) + wait,
-            None => silent_since + ask,
-        })
-    }
-
-    /// When what came is to be acknowledged at the latest; none once it is to be.
-    fn ack_by(&self) -> Option<Instant> {
-        self.path.as_ref().filter(|path| !path.ack)?;
-        let since = self.untold_since?;
-        (self.ack_target() > self.told).then(|| since + self.limits.ack_delay)
-    }
-
-    fn park_limit(&self) -> Duration {
-        self.peer_park.map_or(self.park, |peer| peer.min(self.park))
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called at the latest.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.over.is_some() {
-            return None;
-        }
-        if self.path.is_none() {
-            let since = self.pathless_since?;
-            return since.checked_add(self.park_limit());
-        }
-        [self.ack_by(), self.liveness()].into_iter().flatten().min()
-    }
-
-    /// Time has passed. Says why the path is lost, where it is.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
-        if self.replay.len() == 0 && now.saturating_duration_since(self.last_given) >= REST {
-            self.replay.rest();
-        }
-        if self.path.is_none() {
-            let limit = self.park_limit();
-            let since = self.pathless_since?;
-            let after = now.saturating_duration_since(since);
-            if after >= limit && self.over.is_none() {
-                self.finish(Over::Lost(SessionLost::Expired { after: limit }));
-            }
-            return None;
-        }
-        if self.ack_by().is_some_and(|by| now >= by)
-            && let Some(path) = &mut self.path
-        {
-            path.ack = true;
-        }
-        if self.liveness().is_none_or(|at| now < at) {
-            return None;
-        }
-        let stopped = self.stopped.is_some();
-        let path = self.path.as_mut()?;
-        if path.broken.is_some() {
-            Some(PathLostWhy::Ended)
-        } else if stopped {
-            (path.sign, path.signed) = (true, Some(now));
-            None
-        } else if path.asked.is_some() {
-            let after = now.saturating_duration_since(path.heard);
-            Some(PathLostWhy::Silent { after })
-        } else {
-            (path.ping, path.asked) = (true, Some(now));
-            None
-        }
-    }
-
-    // Paths.
-
-    /// The path takes nothing any more, and something may still come of it.
-    pub(crate) fn handle_broken(&mut self, now: Instant) {
-        if let Some(path) = &mut self.path {
-            path.broken.get_or_insert(now);
-        }
-    }
-
-    /// The path carries nothing any more.
-    pub(crate) fn handle_path_lost(&mut self, now: Instant) {
-        if self.path.take().is_none() {
-            return;
-        }
-        if self.over.is_none() {
-            self.pathless_since = Some(now);
-        }
-    }
-
-    /// What to tell the peer on a new path that this end has dialled, and a number for it. Until the number is
-    /// attached or withdrawn, nothing beyond is acknowledged.
-    pub(crate) fn propose(&mut self) -> Option<(u64, At)> {
-        let generation = self.rank.generation.max(self.proposed).checked_add(1)?;
-        if self.over.is_some() {
-            return None;
-        }
-        let at = At {
-            generation,
-            received: self.received,
-        };
-        self.proposed = generation;
-        self.next_proposal += 1;
-        self.proposals.push((self.next_proposal, at));
-        Some((self.next_proposal, at))
-    }
-
-    /// A proposal came to nothing.
-    pub(crate) fn withdraw(&mut self, proposal: u64) {
-        self.proposals.retain(|(number, _)| *number != proposal);
-    }
-
-    /// The peer takes the session up on a path that it has dialled, and has proven that it may. The path that is
-    /// there is lost; the answer is what to tell the peer.
-    pub(crate) fn claim(&mut self, now: Instant, theirs: At) -> Result<At, Refusal> {
-        if self.over.is_some() {
-            return Err(Refusal::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Server,
-        };
-        // What is older than what it has acknowledged was overtaken by another path.
-        if rank <= self.rank || theirs.received < self.acked {
-            return Err(Refusal::Stale);
-        }
-        if theirs.received > self.sent {
-            self.violated(Violation::Acknowledged {
-                told: theirs.received,
-                least: self.acked,
-                most: self.sent,
-            });
-            return Err(Refusal::Over);
-        }
-        self.rank = rank;
-        if self.path.take().is_some() {
-            self.pathless_since = Some(now);
-        }
-        Ok(At {
-            generation: theirs.generation,
-            received: self.received,
-        })
-    }
-
-    /// The path of a claim is there. `theirs` and `ours` are what the ends have told on it.
-    pub(crate) fn attach_claimed(
-        &mut self,
-        now: Instant,
-        theirs: At,
-        ours: At,
-    ) -> Result<(), AttachError> {
-        if self.over.is_some() {
-            return Err(AttachError::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Server,
-        };
-        if rank != self.rank || self.path.is_some() {
-            return Err(AttachError::Stale);
-        }
-        self.attach(now, ours.received, theirs.received)
-    }
-
-    /// The peer has taken up a proposal.
-    pub(crate) fn attach_proposed(
-        &mut self,
-        now: Instant,
-        proposal: u64,
-        theirs: At,
-    ) -> Result<(), AttachError> {
-        let ours = self
-            .proposals
-            .iter()
-            .find(|(number, _)| *number == proposal);
-        let ours = ours.map(|(_, at)| *at);
-        self.withdraw(proposal);
-        if self.over.is_some() {
-            return Err(AttachError::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Client,
-        };
-        let Some(ours) = ours.filter(|ours| ours.generation == rank.generation) else {
-            return Err(AttachError::Stale);
-        };
-        if rank <= self.rank {
-            return Err(AttachError::Stale);
-        }
-        self.rank = rank;
-        self.attach(now, ours.received, theirs.received)
-    }
-
-    fn attach(&mut self, now: Instant, ours: u64, theirs: u64) -> Result<(), AttachError> {
-        let (least, most) = (self.acked, self.sent);
-        if !(least..=most).contains(&theirs) {
-            let told = theirs;
-            let violation = Violation::Acknowledged { told, least, most };
-            self.violated(violation);
-            return Err(AttachError::Violation(violation));
-        }
-        self.acknowledge(now, theirs);
-        self.counters.paths += 1;
-        self.counters.replayed += self.sent - theirs;
-        if let Some(since) = self.pathless_since.take() {
-            self.counters.pathless += now.saturating_duration_since(since);
-        }
-        self.told = ours;
-        self.untold_since = (self.received > ours).then_some(now);
-        // Silence of the old path says nothing of the new one.
-        self.waiting_since = self.waiting_since.map(|_| now);
-        let mut path = Path::new(now, ours, theirs);
-        path.park = self.side == Side::Server;
-        self.path = Some(path);
-        self.freed = true;
-        Ok(())
     }
 
     // Ends.

@@ -175,21 +175,22 @@ async fn a_session_without_a_path_is_given_up_when_the_shorter_time_is_over() {
     let long = Config::default();
     let short = Config::default().with_park(Duration::from_secs(100));
     let (near, far) = path((2_000, Fault::Reset), (2_000, Fault::Reset), 1 << 20);
-    let (mut client, at_client) = durable(near, Side::Client, &long);
+    let (client, at_client) = durable(near, Side::Client, &long);
     let (server, at_server) = durable(far, Side::Server, &short);
     at_client.endure();
     at_server.endure();
     let served = drain(server);
-    let reading = tokio::spawn(async move {
-        client.write_all(&[7; 9_000]).await.unwrap();
-        client.flush().await.unwrap();
-        client.read_u8().await
-    });
+    let (mut from, mut to) = tokio::io::split(client);
+    let reading = tokio::spawn(async move { from.read_u8().await });
+    sleep(Duration::from_millis(10)).await;
+    to.write_all(&[7; 9_000]).await.unwrap();
+    let flushed = tokio::spawn(async move { to.flush().await });
     let lost = at_client.lost().await.unwrap();
     let error = served.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let read = reading.await.unwrap().unwrap_err();
     assert!(read.to_string().contains("within 100 s"), "{read}");
+    assert!(flushed.await.unwrap().is_err());
     let after = tokio::time::Instant::now().into_std() - lost.at;
     assert!((100..102).contains(&after.as_secs()), "{after:?}");
     for handle in [at_client, at_server] {
