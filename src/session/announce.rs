@@ -185,7 +185,7 @@ async fn announce(
             },
             side,
             (config, settings),
-            meter.clone(),
+            (meter.clone(), &announced),
         );
         tokio::select! {
             lasts = timeout_at(deadline, lasts) => match lasts {
@@ -307,7 +307,7 @@ async fn begin(
     mut arrived: Arrived<'_>,
     side: Side,
     (config, settings): (&StackConfig, &resume::Config),
-    meter: Meter,
+    (meter, announced): (Meter, &Announced),
 ) -> Result<Carried, ConnectError> {
     let ticket = match side {
         Side::Client => {
@@ -316,12 +316,17 @@ async fn begin(
             said.map_err(resuming::io_failed)?;
             ticket
         }
-        Side::Server => match resuming::heard(&mut arrived.wire).await? {
-            resume::Hello::New { ticket, .. } => ticket,
-            resume::Hello::Resume { id, at, proof } => {
-                return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
+        Side::Server => {
+            let hello = resuming::heard(&mut arrived.wire).await?;
+            // The client has let us in, and what comes from now on belongs to the session, whatever happens to the connection.
+            announced.set();
+            match hello {
+                resume::Hello::New { ticket, .. } => ticket,
+                resume::Hello::Resume { id, at, proof } => {
+                    return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
+                }
             }
-        },
+        }
     };
     let settings = settings.clone();
     let line_rate = settings.line_rate.or(arrived.line_rate);

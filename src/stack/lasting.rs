@@ -26,7 +26,6 @@ use crate::onion::LayerInfo;
 use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
 
 use super::StackConfig;
-use super::error::ConnectError;
 
 /// The inside of the TLS layers of one connection, behind its binding.
 pub(crate) type Wire = Box<dyn ByteStream>;
@@ -42,15 +41,6 @@ pub(crate) enum NotReached {
     Refused(Refusal),
     /// Another attempt may do.
     NotNow,
-}
-
-impl From<ConnectError> for NotReached {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
-            _ => Self::NotNow,
-        }
-    }
 }
 
 /// What a session's mux is told of its paths.
