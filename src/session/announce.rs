@@ -61,7 +61,7 @@ impl Session {
         let never = pin!(pending());
         let session = Box::pin(announce(built, Side::Client, &config, never)).await?;
         if let Some(lasting) = session.lasting() {
-            lasting.set_redial(redial_at(endpoint));
+            lasting.set_redial(redial_at(endpoint, &config.untuned()));
         }
         Ok(session)
     }
@@ -291,6 +291,7 @@ async fn announce(
             mux,
             peer,
             first,
+            untuned: lasting.is_some().then(|| config.untuned()),
             lasting,
             meter,
             tls_exporter,
@@ -332,7 +333,7 @@ async fn begin(
     let line_rate = settings.line_rate.or(arrived.line_rate);
     let settings = settings.with_line_rate(line_rate);
     let (stream, handle) = resume::durable(arrived.wire, side, &settings);
-    let lasting = Lasting::new((ticket, handle), config.untuned(), meter, arrived.path);
+    let lasting = Lasting::new((ticket, handle), meter, arrived.path);
     let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
     Ok(Carried::Lasting(stream, lasting))
 }
