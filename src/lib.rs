@@ -144,6 +144,8 @@ pub mod mux;
 pub mod node;
 pub mod onion;
 pub mod protocols;
+#[allow(dead_code, unused_imports)] // until sessions use it
+pub mod resume;
 pub mod session;
 pub mod stack;
 pub mod tls;

@@ -13,7 +13,7 @@
 //! The file tree follows this:
 //! - `receive`: bytes in, and `transmit`: bytes out
 //! - `verbs`: what the application does with streams; `openings`: how it gets them
-//! - `clock`: what passing time does; `pings`; `pause`: a peer that will be silent for a while
+//! - `clock`: what passing time does; `pings`; `pause`: a peer that will be silent for a while; `path`: another path below
 //! - `room`: memory of unread data; `early`, `retreat`: what the other end is spared
 //! - `end`: how a session ends; `told`: what those who watch it are told
 //!
@@ -25,6 +25,7 @@ mod early;
 mod end;
 mod events;
 mod openings;
+mod path;
 mod pause;
 mod pings;
 mod receive;
@@ -139,6 +140,8 @@ pub(crate) struct Engine {
     heard_at: Instant,
     /// When a ping was sent for that, and nothing has come since.
     keepalive_asked: Option<Instant>,
+    /// The layer below has no path at the moment.
+    away: bool,
     /// The peer has said that it will be silent.
     peer_pause: Option<PeerPause>,
     pause_count: u64,
@@ -252,6 +255,7 @@ impl Engine {
             received_at: now,
             heard_at: now,
             keepalive_asked: None,
+            away: false,
             peer_pause: None,
             pause_count: 0,
             still_since: None,

@@ -75,7 +75,7 @@ mod wakes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{ByteStream, Side};
+use cepa_transports::{ByteStream, Rate, Side};
 
 use crate::backend::seed;
 
@@ -96,6 +96,16 @@ use shared::Shared;
 /// Starts a session over `io`. The two ends must take different sides. Nothing happens until the
 /// driver is polled, which has to be inside a tokio runtime with time enabled.
 pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
+    mux_behind(io, side, config, 0)
+}
+
+/// The same over a layer that puts `lead` bytes at most in front of each write, which are part of its TLS records then.
+pub(crate) fn mux_behind(
+    io: impl ByteStream,
+    side: Side,
+    config: Config,
+    lead: usize,
+) -> (Mux, Driver) {
     let close_timeout = config.close_timeout;
     let shared = Arc::new(Shared::new(Engine::new(
         side,
@@ -103,7 +113,7 @@ pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
         seed(),
         shared::now(),
     )));
-    let driver = Driver::new(io, Arc::clone(&shared), close_timeout);
+    let driver = Driver::new(io, Arc::clone(&shared), close_timeout, lead);
     (
         Mux {
             handle: Arc::new(Handle { shared }),
@@ -136,6 +146,17 @@ impl Closer {
     /// As [`Mux::close_with`], without waiting.
     pub(crate) fn close_with(&self, code: GoAwayCode) {
         self.0.with(|engine| engine.close(code));
+    }
+
+    /// The layer below has no path at the moment, and keeps what is written.
+    pub(crate) fn path_lost(&self) {
+        self.0.with(|engine| engine.path_lost(shared::now()));
+    }
+
+    /// The layer below goes on over another path, of this rate where it tells it.
+    pub(crate) fn path_changed(&self, line_rate: Option<Rate>) {
+        self.0
+            .with(|engine| engine.path_changed(shared::now(), line_rate));
     }
 
     /// The peer will be silent for a while: how long it may be, and what ends that when it is dropped.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError, TransportErrorKind};
@@ -12,7 +13,7 @@ use crate::gate;
 use crate::identity::PeerId;
 use crate::mux::GoAwayCode;
 use crate::observe;
-use crate::session::{ConnectError, SessionEnd};
+use crate::session::{ConnectError, PathLostWhy, PathStats, SessionEnd};
 
 use super::live::Path;
 use super::shares::Exceeded;
@@ -66,6 +67,39 @@ pub enum Event {
         peer: PeerId,
         /// How.
         path: Path,
+    },
+    /// The connection of a session is lost; the session is kept and goes on over the next one.
+    SessionPaused {
+        /// With whom.
+        peer: PeerId,
+        /// What it ran over.
+        path: Path,
+        /// Why it runs there no more.
+        why: PathLostWhy,
+        /// The session's counters.
+        stats: PathStats,
+    },
+    /// A session that had no connection goes on.
+    SessionResumed {
+        /// With whom.
+        peer: PeerId,
+        /// What it runs over now.
+        path: Path,
+        /// How long it had none.
+        without: Duration,
+        /// The session's counters.
+        stats: PathStats,
+    },
+    /// A session goes on over another connection, and was at no time without one.
+    SessionMigrated {
+        /// With whom.
+        peer: PeerId,
+        /// What it ran over.
+        from: Path,
+        /// What it runs over now.
+        path: Path,
+        /// The session's counters.
+        stats: PathStats,
     },
     /// A session with a peer is over.
     SessionDown {
@@ -177,6 +211,9 @@ impl Event {
     pub fn peer(&self) -> Option<PeerId> {
         match self {
             Self::SessionUp { peer, .. }
+            | Self::SessionPaused { peer, .. }
+            | Self::SessionResumed { peer, .. }
+            | Self::SessionMigrated { peer, .. }
             | Self::SessionDown { peer, .. }
             | Self::CertificateExpired { peer }
             | Self::Refused { peer, .. }
@@ -209,7 +246,11 @@ impl Event {
             }
             Self::ListenerBack { at } => observe::listener(at, "listener is back", NO_ERROR),
             Self::ListenerEnded { at } => observe::listener(at, "listener ended", NO_ERROR),
-            Self::Remark { .. } | Self::Protocol(_) => observe::remark(self),
+            Self::SessionPaused { .. }
+            | Self::SessionResumed { .. }
+            | Self::SessionMigrated { .. }
+            | Self::Remark { .. }
+            | Self::Protocol(_) => observe::remark(self),
             Self::SessionUp { .. }
             | Self::SessionDown { .. }
             | Self::CertificateExpired { .. }
@@ -258,6 +299,32 @@ impl fmt::Display for Line<'_> {
             Event::Remark { text, .. } => f.write_str(text),
             Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
             Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
+            Event::SessionPaused {
+                peer, path, why, ..
+            } => write!(
+                f,
+                "session with {peer} {} has lost its connection ({why}), and waits for another one",
+                path.phrase()
+            ),
+            Event::SessionResumed {
+                peer,
+                path,
+                without,
+                ..
+            } => write!(
+                f,
+                "session with {peer} goes on {} after {:.1} s",
+                path.phrase(),
+                without.as_secs_f64()
+            ),
+            Event::SessionMigrated {
+                peer, from, path, ..
+            } => write!(
+                f,
+                "session with {peer} goes on {}, no longer {}",
+                path.phrase(),
+                from.phrase()
+            ),
             Event::SessionDown { peer, path, end } => {
                 write!(
                     f,
@@ -499,6 +566,24 @@ mod tests {
                 Event::SessionUp {
                     peer,
                     path: path.clone(),
+                },
+                Event::SessionPaused {
+                    peer,
+                    path: path.clone(),
+                    why: PathLostWhy::Io(Arc::new(std::io::Error::other(text.clone()))),
+                    stats: PathStats::default(),
+                },
+                Event::SessionResumed {
+                    peer,
+                    path: path.clone(),
+                    without: Duration::from_secs(1),
+                    stats: PathStats::default(),
+                },
+                Event::SessionMigrated {
+                    peer,
+                    from: path.clone(),
+                    path: path.clone(),
+                    stats: PathStats::default(),
                 },
                 Event::SessionDown {
                     peer,

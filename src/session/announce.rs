@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, Stream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
@@ -12,15 +13,22 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
 use crate::identity::Refusal;
-use crate::mux;
+use crate::mux::{self, Mux};
 use crate::observe;
-use crate::stack::{self, Binding, Built, NotAdmitted, StackConfig};
+use crate::onion::Onion;
+use crate::resume;
+use crate::stack::{
+    self, Binding, Bound, Built, Lasting, Moved, NoPlace, NotAdmitted, Registered, StackConfig,
+    Wire,
+};
 use crate::tls::TlsError;
 
-use super::bound::Bound;
 use super::error::{self, SessionEnd};
 use super::incoming::Arrivals;
+use super::paths::redial_at;
+use super::resuming::{self, Arrived};
 use super::runtime::in_runtime;
+use super::supervise::supervise;
 use super::witness::{Announced, Witness};
 use super::{ConnectError, Inner, Session};
 
@@ -57,7 +65,11 @@ impl Session {
         }));
         let dialled = dialled.await;
         watched.ended(endpoint, dialled.as_ref().err().map(ConnectError::reported));
-        dialled
+        let session = dialled?;
+        if let Some(lasting) = session.lasting() {
+            lasting.set_redial(redial_at(endpoint, &config.untuned()));
+        }
+        Ok(session)
     }
 
     /// Makes a session on a stream, in either role; the other end must take the other one.
@@ -122,22 +134,32 @@ impl Session {
     }
 }
 
+/// The stream that the mux is put on.
+enum Carried {
+    /// It ends with its connection.
+    Once(Witness<Bound<Onion<Metered<Stream>>>>),
+    /// It outlives it.
+    Lasting(resume::Durable<Wire>, Arc<Lasting>),
+}
+
 /// Puts the mux on a stack, and waits for the first ping.
 async fn announce(
     built: Built,
     side: Side,
     config: &StackConfig,
-    unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
+    mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
 ) -> Result<Session, ConnectError> {
+    let first = built.path(side, 0);
+    let is_lasting = built.is_lasting();
     let Built {
         mut onion,
         meter,
-        label,
         started,
         deadline,
         line_rate,
+        ..
     } = built;
-    let layers = onion.layers().to_vec();
+    let layers = &first.layers;
     let Some(peer) = layers.last().map(|layer| layer.peer().clone()) else {
         return Err(TlsError::Misuse {
             what: "a session needs a TLS layer",
@@ -158,6 +180,30 @@ async fn announce(
         None => ConnectError::Mux(mux::MuxError::Io(error.into())),
     })?;
     let io = Witness::new(Bound::new(onion, binding), announced.clone());
+    let carried = if let (true, Some(settings)) = (is_lasting, &config.resume) {
+        let lasts = begin(
+            Arrived {
+                wire: Box::new(io),
+                exporter: &tls_exporter,
+                path: first.clone(),
+                line_rate,
+            },
+            side,
+            (config, settings),
+            (meter.clone(), &announced),
+        );
+        tokio::select! {
+            lasts = timeout_at(deadline, lasts) => match lasts {
+                Ok(lasts) => lasts?,
+                Err(_) => return Err(ConnectError::TimedOut {
+                    during: "the hello of the session".into(),
+                }),
+            },
+            refused = unwanted.as_mut() => return Err(refused.into()),
+        }
+    } else {
+        Carried::Once(io)
+    };
     let mut limits = config.mux.clone();
     limits.line_rate = limits.line_rate.or(line_rate);
     let admitted = config.admission.as_ref().map(|it| it.admit(&peer));
@@ -165,7 +211,16 @@ async fn announce(
         let pool = || admitted.receive_pool.clone();
         limits.receive_pool = limits.receive_pool.or_else(pool);
     }
-    let (mux, driver) = mux::mux(io, side, limits);
+    let pool = limits.receive_pool.clone();
+    let (lasting, (mux, driver)) = match carried {
+        Carried::Once(io) => (None, mux::mux(io, side, limits)),
+        Carried::Lasting(stream, lasting) => {
+            // The layer below asks whether the peer is there, and what its silence means is for it to say.
+            limits.keepalive_interval = None;
+            let lead = resume::LEAD;
+            (Some(lasting), mux::mux_behind(stream, side, limits, lead))
+        }
+    };
     let (hold, until) = match admitted {
         Some(Err(refused)) => {
             // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
@@ -177,8 +232,13 @@ async fn announce(
         Some(Ok(admitted)) => (admitted.hold, admitted.until),
         None => (None, None),
     };
+    let registered = match &lasting {
+        Some(lasting) => keep(lasting, &mux, side, config)?,
+        None => None,
+    };
     let closer = until.is_some().then(|| mux.closer());
-    let (up, down) = observe::session(&peer.id(), &label, side);
+    let (up, down) = observe::session(&peer.id(), &first.label, side);
+    let looked_after = lasting.clone();
     tokio::spawn(up.span().instrument(async move {
         let mut driver = pin!(driver);
         let wanted = async {
@@ -187,9 +247,16 @@ async fn announce(
                 None => pending().await,
             }
         };
+        let looked_after = async {
+            if let Some(lasting) = looked_after {
+                supervise(lasting, pool).await;
+            }
+            pending::<()>().await;
+        };
         // Whoever holds the mux learns how it ended.
         let ended = tokio::select! {
             ended = &mut driver => ended,
+            () = looked_after => Ok(()),
             code = wanted => {
                 if let (Some(code), Some(closer)) = (code, closer) {
                     closer.close_with(code);
@@ -199,7 +266,7 @@ async fn announce(
             }
         };
         // The driver goes first.
-        drop(hold);
+        drop((registered, hold));
         down.ended(ended.err()).await;
     }));
     let pinged = timeout_at(deadline, async {
@@ -217,22 +284,7 @@ async fn announce(
     let failed = match pinged {
         Ok(Ok(_)) => None,
         // What the driver was told is what counts; the ping only hears that there is no more.
-        Ok(Err(error)) => Some(match SessionEnd::from_mux(error) {
-            SessionEnd::Tls(error) => ConnectError::Tls(error),
-            // The layer below was closed in order: as who gives a handshake up does, that this end took for finished.
-            SessionEnd::Lost(mux::MuxError::Eof) => ConnectError::Tls(TlsError::GivenUp),
-            SessionEnd::Lost(error) => match error::binding_inside(&error) {
-                Some(reason) => ConnectError::Binding(reason),
-                None => ConnectError::Mux(error),
-            },
-            SessionEnd::Closed => ConnectError::Mux(mux::MuxError::Closed),
-            SessionEnd::GaveUp { code } => ConnectError::Mux(mux::MuxError::GaveUp { code }),
-            SessionEnd::ClosedByPeer => ConnectError::GoneAway {
-                code: mux::GoAwayCode::Normal,
-            },
-            SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
-            SessionEnd::NoRuntime => ConnectError::NoRuntime,
-        }),
+        Ok(Err(error)) => Some(unannounced(error)),
         Err(_) => Some(ConnectError::TimedOut {
             during: "the first ping of the session".into(),
         }),
@@ -241,15 +293,19 @@ async fn announce(
         return Err(error);
     }
     announced.set();
+    if let Some(lasting) = &lasting {
+        lasting.handle.endure();
+    }
     let handshake_time = started.elapsed();
-    up.announced(layers.len(), handshake_time);
+    up.announced(first.layers.len(), handshake_time);
     Ok(Session {
         inner: Arc::new(Inner {
             mux,
             peer,
-            layers,
+            first,
+            untuned: lasting.is_some().then(|| config.untuned()),
+            lasting,
             meter,
-            label,
             tls_exporter,
             handshake_time,
             open_timeout: config.open_timeout,
@@ -257,4 +313,95 @@ async fn announce(
             bearing: std::sync::Mutex::default(),
         }),
     })
+}
+
+/// Begins a session that outlives its connection, or takes one up, which is told as an error.
+async fn begin(
+    mut arrived: Arrived<'_>,
+    side: Side,
+    (config, settings): (&StackConfig, &resume::Config),
+    (meter, announced): (Meter, &Announced),
+) -> Result<Carried, ConnectError> {
+    let ticket = match side {
+        Side::Client => {
+            let ticket = resuming::new_ticket()?;
+            let said = resume::client_new(&mut arrived.wire, &ticket, settings.park).await;
+            said.map_err(resuming::io_failed)?;
+            ticket
+        }
+        Side::Server => {
+            let hello = resuming::heard(&mut arrived.wire).await?;
+            // The client has let us in, and what comes from now on belongs to the session, whatever happens to the connection.
+            announced.set();
+            match hello {
+                resume::Hello::New { ticket, .. } => ticket,
+                resume::Hello::Resume { id, at, proof } => {
+                    return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
+                }
+            }
+        }
+    };
+    let settings = settings.clone();
+    let line_rate = settings.line_rate.or(arrived.line_rate);
+    let settings = settings.with_line_rate(line_rate);
+    let (stream, handle) = resume::durable(arrived.wire, side, &settings);
+    let lasting = Lasting::new((ticket, handle), meter, arrived.path);
+    let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
+    Ok(Carried::Lasting(stream, lasting))
+}
+
+/// Makes a session known to those who may take it up again.
+fn keep(
+    lasting: &Arc<Lasting>,
+    mux: &Mux,
+    side: Side,
+    config: &StackConfig,
+) -> Result<Option<Registered>, ConnectError> {
+    let (closer, fixed) = (mux.closer(), config.mux.line_rate);
+    lasting.when_moved(move |moved| match moved {
+        Moved::Nowhere => closer.path_lost(),
+        Moved::To { line_rate } => closer.path_changed(fixed.or(line_rate)),
+    });
+    if side == Side::Server {
+        // The client may take it for announced before this end does: it has proven who it is.
+        lasting.handle.endure();
+    }
+    let entered = if side == Side::Server && config.begins_nothing {
+        Err(NoPlace::Full)
+    } else {
+        config.registry.enter(lasting)
+    };
+    match entered {
+        Ok(registered) => Ok(Some(registered)),
+        Err(NoPlace::Full) => {
+            lasting.handle.set_park(Duration::ZERO);
+            Ok(None)
+        }
+        Err(NoPlace::Taken) => Err(ConnectError::Hello(
+            "the peer gives a session a name that another one has".into(),
+        )),
+    }
+}
+
+/// Why the session did not come to stand, which the mux ended so.
+fn unannounced(error: mux::MuxError) -> ConnectError {
+    match SessionEnd::from_mux(error) {
+        SessionEnd::Tls(error) => ConnectError::Tls(error),
+        // The layer below was closed in order: as who gives a handshake up does, that this end took for finished.
+        SessionEnd::Lost(mux::MuxError::Eof) => ConnectError::Tls(TlsError::GivenUp),
+        SessionEnd::Lost(error) => match error::binding_inside(&error) {
+            Some(reason) => ConnectError::Binding(reason),
+            None => ConnectError::Mux(error),
+        },
+        SessionEnd::GivenUp(lost) => {
+            ConnectError::Mux(mux::MuxError::Io(std::io::Error::from(lost).into()))
+        }
+        SessionEnd::Closed | SessionEnd::ClosedUnheard => ConnectError::Mux(mux::MuxError::Closed),
+        SessionEnd::GaveUp { code } => ConnectError::Mux(mux::MuxError::GaveUp { code }),
+        SessionEnd::ClosedByPeer => ConnectError::GoneAway {
+            code: mux::GoAwayCode::Normal,
+        },
+        SessionEnd::GoneAway { code } => ConnectError::GoneAway { code },
+        SessionEnd::NoRuntime => ConnectError::NoRuntime,
+    }
 }

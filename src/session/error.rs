@@ -6,6 +6,7 @@ use std::io;
 use cepa_transports::text::quoted;
 
 use crate::mux::{self, GoAwayCode, MuxError, StreamError};
+use crate::resume::SessionLost;
 use crate::stack::BindingError;
 use crate::tls::TlsError;
 
@@ -37,6 +38,13 @@ pub enum SessionEnd {
     /// Anything else ended it: the stream below, the peer's silence, a fault of its mux.
     #[error("the session is lost: {0}")]
     Lost(#[source] MuxError),
+    /// It outlived its connection, and no other one came in time, or one of its ends does not take it up again. What was
+    /// on its way is lost.
+    #[error("the session is lost: {0}")]
+    GivenUp(#[source] SessionLost),
+    /// It was closed here while it had no connection, so the peer does not know: what was on its way to it is lost.
+    #[error("this end closed the session while its connection was lost, so the peer was not told")]
+    ClosedUnheard,
     /// It has not ended: it was asked outside a tokio runtime, which has the timers for that.
     #[error("a session works only inside a tokio runtime: call it inside one")]
     NoRuntime,
@@ -49,7 +57,12 @@ impl SessionEnd {
         match self {
             Self::Closed | Self::ClosedByPeer => true,
             Self::GoneAway { code } => code.is_clean(),
-            Self::GaveUp { .. } | Self::Tls(_) | Self::Lost(_) | Self::NoRuntime => false,
+            Self::GaveUp { .. }
+            | Self::Tls(_)
+            | Self::Lost(_)
+            | Self::GivenUp(_)
+            | Self::ClosedUnheard
+            | Self::NoRuntime => false,
         }
     }
 
@@ -58,8 +71,10 @@ impl SessionEnd {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Closed | Self::NoRuntime => false,
-            Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => true,
+            Self::Closed | Self::ClosedUnheard | Self::NoRuntime => false,
+            Self::GivenUp(_) | Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => {
+                true
+            }
             Self::Tls(error) => error.is_transient(),
             Self::Lost(error) => error.is_transient(),
         }
@@ -68,7 +83,10 @@ impl SessionEnd {
     /// Whether this end has ended it, and neither the peer nor a failure.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Closed | Self::GaveUp { .. })
+        matches!(
+            self,
+            Self::Closed | Self::ClosedUnheard | Self::GaveUp { .. }
+        )
     }
 
     /// Whether one of the ends had no room for it.
@@ -82,7 +100,8 @@ impl SessionEnd {
 
     fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Closed => io::ErrorKind::NotConnected,
+            Self::Closed | Self::ClosedUnheard => io::ErrorKind::NotConnected,
+            Self::GivenUp(_) => io::ErrorKind::ConnectionReset,
             Self::ClosedByPeer | Self::GoneAway { .. } | Self::GaveUp { .. } => {
                 io::ErrorKind::ConnectionAborted
             }
@@ -101,9 +120,10 @@ impl SessionEnd {
             MuxError::GoAway { code } => Self::GoneAway { code },
             MuxError::GaveUp { code } if code.is_clean() => Self::Closed,
             MuxError::GaveUp { code } => Self::GaveUp { code },
-            MuxError::Io(error) => match tls_inside(&error) {
-                Some(tls) => Self::Tls(tls),
-                None => Self::Lost(MuxError::Io(error)),
+            MuxError::Io(error) => match (inside::<SessionLost>(&error), tls_inside(&error)) {
+                (Some(lost), _) => Self::GivenUp(lost.clone()),
+                (None, Some(tls)) => Self::Tls(tls),
+                (None, None) => Self::Lost(MuxError::Io(error)),
             },
             other => Self::Lost(other),
         }
@@ -466,9 +486,14 @@ pub(super) fn tls_inside(error: &io::Error) -> Option<TlsError> {
 /// The reason for which a session is not bound to its connection, where that ended the mux.
 pub(super) fn binding_inside(error: &MuxError) -> Option<BindingError> {
     match error {
-        MuxError::Io(error) => inside::<BindingError>(error).copied(),
+        MuxError::Io(error) => binding_within(error),
         _ => None,
     }
+}
+
+/// The same in an error of the stream itself.
+pub(super) fn binding_within(error: &io::Error) -> Option<BindingError> {
+    inside::<BindingError>(error).copied()
 }
 
 /// An error of type `E` in the chain of an [`io::Error`].

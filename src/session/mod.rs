@@ -117,7 +117,9 @@
 //! | `options.rs` | how a substream is opened |
 //! | `pause.rs` | silence that the peer is told of before |
 //! | `substream.rs` | what an open substream can be told |
-//! | `bound.rs` | lets nothing through to the mux before the peer's binding was checked |
+//! | `paths.rs` | the connections of a session that outlives them |
+//! | `resuming.rs` | the hello on such a connection |
+//! | `supervise.rs` | dials the next one when one is lost |
 //! | `witness.rs` | finds the alert behind a failed write, while a session is being made |
 //! | `backoff.rs` | how long to wait before dialling again |
 //! | `reconnecting.rs` | a session that comes back by itself |
@@ -134,29 +136,34 @@ use tokio::time::timeout;
 
 use crate::mux::{self, Mux};
 use crate::onion::LayerInfo;
+use crate::stack::{Lasting, StackConfig};
 use crate::tls::{Peer, TlsConfig};
 
 mod announce;
 mod backoff;
-mod bound;
 mod error;
 mod header;
 mod incoming;
 mod inner;
 mod opening;
 mod options;
+pub(crate) mod paths;
 mod pause;
 mod reconnecting;
+mod resuming;
 mod runtime;
 mod service;
 mod substream;
+mod supervise;
 mod witness;
 
-pub use crate::stack::ConnectError;
+pub use crate::resume::{PathLostWhy, SessionLost};
+pub use crate::stack::{ConnectError, PathChange, PathInfo, PathStats, Resumed};
 pub use backoff::Backoff;
 pub use error::{AcceptError, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use options::OpenOptions;
+pub use paths::PathChanges;
 pub use pause::Pause;
 pub use reconnecting::{ReconnectStatus, Reconnecting, Terminated};
 pub use service::{ServiceName, ServiceNameError, reserved};
@@ -177,9 +184,13 @@ pub struct Session {
 struct Inner {
     mux: Mux,
     peer: Peer,
-    layers: Vec<LayerInfo>,
+    /// What it ran over first.
+    first: PathInfo,
+    /// Of a session that outlives its connections.
+    lasting: Option<Arc<Lasting>>,
+    /// Of such a session: how this end connects to another address than the first.
+    untuned: Option<Arc<StackConfig>>,
     meter: Meter,
-    label: String,
     tls_exporter: [u8; 32],
     handshake_time: Duration,
     open_timeout: Duration,
@@ -199,24 +210,26 @@ impl Session {
         &self.inner.peer
     }
 
-    /// The TLS layers, the outermost first.
+    /// The TLS layers of the connection that the session was made on, the outermost first. Those of another one that it goes on
+    /// over, [`path`](Self::path) has.
     pub fn layers(&self) -> &[LayerInfo] {
-        &self.inner.layers
+        &self.inner.first.layers
     }
 
-    /// What has passed the wire, all layers included.
+    /// What has passed the wire, all layers included, and all connections together.
     pub fn meter(&self) -> &Meter {
         &self.inner.meter
     }
 
-    /// Where the stream goes or came from, for messages.
+    /// Where the stream that the session was made on goes or came from, for messages. Where it runs now,
+    /// [`path`](Self::path) tells.
     pub fn label(&self) -> &str {
-        &self.inner.label
+        &self.inner.first.label
     }
 
     /// The channel binding `tls-exporter` of RFC 9266, of the innermost layer: 32 bytes that both ends
     /// share and nobody else knows, to bind a proof of the application's own (a password, a token)
-    /// to this session.
+    /// to this session. That of the connection which the session was made on, over whatever it goes on.
     pub fn tls_exporter(&self) -> &[u8; 32] {
         &self.inner.tls_exporter
     }
@@ -358,7 +371,7 @@ impl Session {
             let arrived = arrivals
                 .next(&self.inner.mux)
                 .await
-                .map_err(SessionEnd::from_mux)?;
+                .map_err(|error| self.ended(error))?;
             let incoming = self.arrived(arrived);
             if incoming.service() != reserved::PAUSE {
                 return Ok(incoming);
@@ -383,7 +396,11 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn ping(&self) -> Result<Duration, SessionEnd> {
-        self.inner.mux.ping().await.map_err(SessionEnd::from_mux)
+        self.inner
+            .mux
+            .ping()
+            .await
+            .map_err(|error| self.ended(error))
     }
 
     /// Tells the peer that this end takes no more substreams and opens none, and returns when that has left. Those that
@@ -443,13 +460,24 @@ impl Session {
     /// ended as well.
     fn without_runtime(&self) -> Option<SessionEnd> {
         in_runtime().err()?;
-        let end = self.inner.mux.over().map(SessionEnd::from_mux);
+        let end = self.inner.mux.over().map(|error| self.ended(error));
         Some(end.unwrap_or(SessionEnd::NoRuntime))
+    }
+
+    /// How the session ended, which the mux ended so. It does not know whether what it said at its end has left: where there was no
+    /// connection at the moment, it has not.
+    fn ended(&self, error: mux::MuxError) -> SessionEnd {
+        match (SessionEnd::from_mux(error), &self.inner.lasting) {
+            (SessionEnd::Closed, Some(lasting)) if lasting.is_unheard() => {
+                SessionEnd::ClosedUnheard
+            }
+            (end, _) => end,
+        }
     }
 
     /// Waits until the session is over, and tells why.
     pub async fn closed(&self) -> SessionEnd {
-        SessionEnd::from_mux(self.inner.mux.closed().await)
+        self.ended(self.inner.mux.closed().await)
     }
 
     /// Waits until nothing can be opened in this session any more: it is over, one of its ends
@@ -510,8 +538,8 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("peer", &self.inner.peer.id())
-            .field("label", &self.inner.label)
-            .field("layers", &self.inner.layers.len())
+            .field("label", &self.inner.first.label)
+            .field("layers", &self.inner.first.layers.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,17 @@
 //! Why no session came about.
 
-use std::io;
+use std::sync::Arc;
+use std::{fmt, io};
 
 use cepa_transports::TransportError;
 
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
+use super::lasting::{Lasting, NotReached, PathInfo};
 use crate::gate::Failure;
+use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, MuxError};
+use crate::resume::Refusal;
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
@@ -61,9 +65,73 @@ pub enum ConnectError {
     /// The identity can't be used for TLS.
     #[error("{0}")]
     Config(#[from] TlsConfigError),
+    /// No failure: the peer took up a session on this connection that is there already, and which goes on here. There is no
+    /// new one.
+    #[error("a session that is there already goes on over this connection")]
+    Resumed(Resumed),
+    /// Both ends have to keep a session for it to go on over another connection, and here one of them does not.
+    #[error(
+        "the session does not outlive its connection: both ends have to be set to that when it is made"
+    )]
+    NotKept,
+    /// The session does not go on over this connection, since one of the two ends does not take it up.
+    #[error("the session does not go on over another connection: {0}")]
+    NotResumed(Refusal),
+    /// Another peer is at the other end of this connection than of the session.
+    #[error("another peer is there than the one that the session is with ({0})")]
+    OtherPeer(PeerId),
+    /// The session is over, and can't go on over another connection.
+    #[error("the session is over: connect again")]
+    Over,
+    /// The peer begins a session that is to outlive its connections in a way that is not ours.
+    #[error("cannot make a session: {0}; are both ends of the same version?")]
+    Hello(String),
     /// It was called outside a tokio runtime, which has the sockets and timers.
     #[error("cannot make a session outside a tokio runtime: call it inside one")]
     NoRuntime,
+}
+
+/// A session went on over a connection that was accepted: [`ConnectError::Resumed`].
+#[derive(Clone)]
+pub struct Resumed {
+    pub(crate) lasting: Arc<Lasting>,
+    pub(crate) path: PathInfo,
+}
+
+impl Resumed {
+    /// Over what the session runs now.
+    #[must_use]
+    pub fn path(&self) -> &PathInfo {
+        &self.path
+    }
+
+    /// Whether this is the session.
+    pub(crate) fn is_of(&self, lasting: &Arc<Lasting>) -> bool {
+        Arc::ptr_eq(&self.lasting, lasting)
+    }
+
+    /// Waits until the session runs over this connection no more: it is over, or goes on over another one, or has none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn left(&self) {
+        self.lasting.left(self.path.generation).await;
+    }
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resumed").field(&self.path).finish()
+    }
+}
+
+impl From<ConnectError> for NotReached {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            _ => Self::NotNow,
+        }
+    }
 }
 
 impl From<ConnectError> for io::Error {
@@ -76,11 +144,14 @@ impl From<ConnectError> for io::Error {
             ConnectError::ClosedAtOnce(_) | ConnectError::GoneAway { .. } => {
                 Kind::ConnectionAborted
             }
-            ConnectError::Binding(_) => Kind::InvalidData,
+            ConnectError::Binding(_) | ConnectError::Hello(_) => Kind::InvalidData,
             ConnectError::TimedOut { .. } => Kind::TimedOut,
             ConnectError::Layers { .. } | ConnectError::Config(_) => Kind::InvalidInput,
             ConnectError::NotAdmitted(_) => Kind::QuotaExceeded,
-            ConnectError::NoRuntime => Kind::Unsupported,
+            ConnectError::NoRuntime | ConnectError::NotKept => Kind::Unsupported,
+            ConnectError::Resumed(_) => Kind::AlreadyExists,
+            ConnectError::NotResumed(_) | ConnectError::OtherPeer(_) => Kind::ConnectionRefused,
+            ConnectError::Over => Kind::NotConnected,
         };
         io::Error::new(kind, error)
     }
@@ -112,13 +183,20 @@ impl ConnectError {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failure::TimedOut),
             Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failure::Lost),
             Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failure::Lost),
-            Self::Tls(_) | Self::Binding(_) | Self::Mux(_) => Some(Failure::Refused),
+            Self::Tls(_) | Self::Binding(_) | Self::Mux(_) | Self::Hello(_) => {
+                Some(Failure::Refused)
+            }
             Self::Transport(_)
             | Self::ClosedAtOnce(_)
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::Layers { .. }
             | Self::Config(_)
+            | Self::Resumed(_)
+            | Self::NotKept
+            | Self::NotResumed(_)
+            | Self::OtherPeer(_)
+            | Self::Over
             | Self::NoRuntime => None,
         }
     }
@@ -136,7 +214,16 @@ impl ConnectError {
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::TimedOut { .. } => true,
-            Self::Binding(_) | Self::Layers { .. } | Self::Config(_) | Self::NoRuntime => false,
+            Self::NotResumed(why) => why.is_transient(),
+            Self::Binding(_)
+            | Self::Layers { .. }
+            | Self::Config(_)
+            | Self::Resumed(_)
+            | Self::NotKept
+            | Self::OtherPeer(_)
+            | Self::Over
+            | Self::Hello(_)
+            | Self::NoRuntime => false,
         }
     }
 }

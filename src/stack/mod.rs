@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use cepa_transports::endpoint::{Duplex, Escapes, FlowControl, LinkSettings, Rs485};
 use cepa_transports::meter::{Meter, Metered};
-use cepa_transports::{Endpoint, Layer, Rate, Stream, Target};
+use cepa_transports::{Endpoint, Layer, Rate, Remote, Stream, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Side;
@@ -31,28 +31,40 @@ use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
-use crate::{mux, transports};
+use crate::{mux, resume, transports};
 
 mod admission;
 mod binding;
+mod bound;
 mod error;
 mod explain;
+mod lasting;
 mod layers;
 mod parting;
+mod registry;
 
 pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
-pub use error::ConnectError;
+pub use error::{ConnectError, Resumed};
 pub use explain::{Explanation, explain};
+pub use lasting::{PathChange, PathInfo, PathStats};
 pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
+pub(crate) use bound::Bound;
+pub(crate) use lasting::{Lasting, Moved, NotReached, Redial, Wire};
+pub(crate) use parting::close_lingering;
+pub(crate) use registry::{NoPlace, Registered, Registry};
 
 use layers::{Below, below_mux, default_layers};
-use parting::{close_lingering, give_up};
+use parting::give_up;
 
 /// Said by the TLS layer that has the mux inside (ALPN).
 pub const ALPN_MUX: &[u8] = b"cepa/1";
+
+/// Said by the TLS layer that has a session inside which outlives its connections (ALPN). Who wants that offers both, and a
+/// peer that does not know it takes [`ALPN_MUX`].
+pub const ALPN_RESUME: &[u8] = b"cepa-resume/1";
 
 /// Said by a TLS layer that has another TLS layer inside (ALPN).
 pub const ALPN_LAYER: &[u8] = b"cepa-layer/1";
@@ -75,6 +87,16 @@ pub struct StackConfig {
     pub admission: Option<Arc<dyn Admission>>,
     /// The mux's limits.
     pub mux: mux::Config,
+    /// Whether sessions outlive their connections, where the peer has that as well: what is sent is kept until the peer has it,
+    /// and goes on over the next connection; see [`Session::path`](crate::session::Session::path). Default none: a session ends
+    /// with its connection. Sessions are found again among those that were made with this configuration or a clone of it.
+    pub resume: Option<resume::Config>,
+    /// The sessions that can be taken up again.
+    pub(crate) registry: Arc<Registry>,
+    /// A connection that came takes up what is there; what it begins is not kept.
+    pub(crate) begins_nothing: bool,
+    /// What this was before it was tuned to an address.
+    untuned: Option<Arc<StackConfig>>,
     /// The link, in stacks that have one. The rate of a serial line is filled in from its address.
     pub link: link::Config,
     /// What is built where no layers are named; default [`DEFAULT_LAYERS`].
@@ -108,6 +130,7 @@ setters!(StackConfig {
     with_trust => trust: Arc<dyn TrustPolicy>,
     with_admission => admission: Option<Arc<dyn Admission>>,
     with_mux => mux: mux::Config,
+    with_resume => resume: Option<resume::Config>,
     with_link => link: link::Config,
     with_default_layers => default_layers: &'static [Layer],
     with_groups => groups: Option<Vec<u16>>,
@@ -129,6 +152,10 @@ impl StackConfig {
             trust,
             admission: None,
             mux: mux::Config::default(),
+            resume: None,
+            registry: Arc::default(),
+            begins_nothing: false,
+            untuned: None,
             link: link::Config::default(),
             default_layers: DEFAULT_LAYERS,
             groups: None,
@@ -196,7 +223,16 @@ impl StackConfig {
         tuned
     }
 
+    /// What this was before it was tuned to an address, for a connection to another one.
+    pub(crate) fn untuned(&self) -> Arc<Self> {
+        let as_it_is = || Arc::new(self.clone());
+        self.untuned.clone().unwrap_or_else(as_it_is)
+    }
+
     fn tune_to(&mut self, endpoint: &Endpoint) {
+        if self.resume.is_some() && self.untuned.is_none() {
+            self.untuned = Some(Arc::new(self.clone()));
+        }
         self.default_layers = default_layers(endpoint.target());
         self.link = link_config(endpoint, &self.link);
         if let Target::Serial { settings, .. } = endpoint.target() {
@@ -257,10 +293,15 @@ impl StackConfig {
             Some(_) => KeyForm::RawPublicKey,
             None => KeyForm::default(),
         };
-        let alpn = |above| if above == 0 { ALPN_MUX } else { ALPN_LAYER };
+        let alpn = |above| match above {
+            // Best first, for either side: the server chooses.
+            0 if self.resume.is_some() => &[ALPN_RESUME, ALPN_MUX][..],
+            0 => &[ALPN_MUX],
+            _ => &[ALPN_LAYER],
+        };
         let layers = below.tls.iter().enumerate();
         layers
-            .map(|(above, layer)| self.tls_or(*layer, form).alpn(&[alpn(above)]).build())
+            .map(|(above, layer)| self.tls_or(*layer, form).alpn(alpn(above)).build())
             .collect()
     }
 
@@ -279,11 +320,32 @@ pub(crate) struct Built {
     pub(crate) onion: Onion<Metered<Stream>>,
     pub(crate) meter: Meter,
     pub(crate) label: String,
+    pub(crate) remote: Remote,
     pub(crate) started: Instant,
     /// When the whole stack must stand.
     pub(crate) deadline: Instant,
     /// Of the link below, where it is known.
     pub(crate) line_rate: Option<Rate>,
+}
+
+impl Built {
+    /// Whether the two ends have agreed on a session that outlives its connections.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let innermost = self.onion.layers().last();
+        innermost.is_some_and(|layer| layer.peer().alpn() == Some(ALPN_RESUME))
+    }
+
+    /// Over what a session runs here.
+    pub(crate) fn path(&self, side: Side, generation: u32) -> PathInfo {
+        PathInfo {
+            label: self.label.clone(),
+            remote: self.remote.clone(),
+            layers: self.onion.layers().into(),
+            side,
+            generation,
+            since: Instant::now().into_std(),
+        }
+    }
 }
 
 /// Dials an address and puts its TLS layers on, as client, with a configuration that is [tuned](StackConfig::for_endpoint) to it
@@ -332,7 +394,7 @@ async fn put_on(
         let (link, driver) = link::link(wire, side, &config.link.clone().with_line_settings(told));
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
-        let stream = Stream::from_io(link, label.clone()).with_remote(remote);
+        let stream = Stream::from_io(link, label.clone()).with_remote(remote.clone());
         Metered::new(stream, Meter::default())
     } else {
         wire
@@ -366,6 +428,7 @@ async fn put_on(
         onion,
         meter,
         label,
+        remote,
         started,
         deadline,
         line_rate: config.link.line_rate.filter(|_| below.link.is_some()),

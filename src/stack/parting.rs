@@ -38,7 +38,7 @@ async fn say_busy<T: AsyncWrite + Unpin>(wire: &mut T) -> io::Result<()> {
 
 /// Ends a stream that failed, so that the peer learns why: the alert is sent, our direction closed, and the peer's direction
 /// read for a moment, on the wire, since nothing of it can be read above.
-pub(super) async fn close_lingering(mut onion: Onion<Metered<Stream>>) {
+pub(crate) async fn close_lingering(mut onion: Onion<Metered<Stream>>) {
     if let Ok(Ok(())) = timeout(PARTING, onion.shutdown()).await {
         drain(onion.wire_mut(), PARTING).await;
     }

@@ -5,8 +5,8 @@
 //! one. Put between two layers, it counts what the upper one hands down: at the bottom, wire bytes.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +22,7 @@ struct Counters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     writes: AtomicU64,
+    above: OnceLock<Meter>,
 }
 
 impl Meter {
@@ -51,6 +52,9 @@ impl Meter {
         self.counters
             .bytes_in
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        if let Some(above) = self.counters.above.get() {
+            above.add_in(bytes);
+        }
     }
 
     /// Counts one write of so many bytes by other means than a [`Metered`] stream.
@@ -59,6 +63,27 @@ impl Meter {
             .bytes_out
             .fetch_add(bytes as u64, Ordering::Relaxed);
         self.counters.writes.fetch_add(1, Ordering::Relaxed);
+        if let Some(above) = self.counters.above.get() {
+            above.add_out(bytes);
+        }
+    }
+
+    /// What has passed so far and will pass counts to `above` as well, from now on: the streams of one session, one after
+    /// the other. Only the first call counts.
+    pub fn join(&self, above: &Meter) {
+        if Arc::ptr_eq(&self.counters, &above.counters)
+            || self.counters.above.set(above.clone()).is_err()
+        {
+            return;
+        }
+        let counters = &above.counters;
+        for (to, n) in [
+            (&counters.bytes_in, self.bytes_in()),
+            (&counters.bytes_out, self.bytes_out()),
+            (&counters.writes, self.writes()),
+        ] {
+            to.fetch_add(n, Ordering::Relaxed);
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl Engine {
 
     /// Looks for streams that reached a time limit.
     fn scan(&mut self, now: Instant) {
+        self.spare_abandoned(now);
         let mut next: Option<Instant> = None;
         let mut late = Vec::new();
         let moment = self.moment(now);

@@ -11,6 +11,7 @@ mod hostile;
 mod life;
 mod limits;
 mod paced;
+mod path;
 mod pause;
 mod time;
 mod watching;

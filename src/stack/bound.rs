@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::stack::Binding;
+use super::binding::Binding;
 
 /// A stream whose first bytes must be the peer's binding; see the head of this file.
-pub(super) struct Bound<T> {
+pub(crate) struct Bound<T> {
     inner: T,
     /// What to check, and what of it has come; none once it was checked.
     waits: Option<Waits>,
@@ -25,7 +25,7 @@ struct Waits {
 }
 
 impl<T: AsyncRead + Unpin> Bound<T> {
-    pub(super) fn new(inner: T, binding: Binding) -> Self {
+    pub(crate) fn new(inner: T, binding: Binding) -> Self {
         Self {
             inner,
             waits: Some(Waits {

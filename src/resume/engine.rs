@@ -1,0 +1,526 @@
+//! All rules of a durable stream, without IO and without a clock.
+//!
+//! ```text
+//!   application --write()--> replay --stage(), output(), wrote()--> path
+//!                              ^ acknowledge                          |
+//!   application <-- data -- handle_frame(), data_next() <-------------+
+//!                              handle_timeout()
+//! ```
+//!
+//! Calls: `handle_*` is told what happened, `stage`, `output` and `wrote` give what is to be written next; `propose`, `claim`
+//! and `attach_*` change the path. Bytes of each direction are numbered from 0, and the end counts as one. A path carries no
+//! numbers: both ends have told at its start what they had received, and the bytes of a direction start there.
+//!
+//! # Invariants
+//! - `replay` holds `acked..given`, and never more than its limit: `write` takes nothing then.
+//! - `acked <= out_at <= sent`, so what a peer may acknowledge has been written on *this* path: no byte that is still to be
+//!   written is ever let go of, whatever it says. A peer that says anything else ends the session.
+//! - What we acknowledge came on this path or was told at its start. While a proposal is under way, nothing beyond what it
+//!   tells is acknowledged anywhere: the peer must still hold what the new path starts with.
+
+mod clock;
+mod paths;
+
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use cepa_transports::{Rate, Side};
+
+use super::config::{Config, Limits};
+use super::error::{OverReason, SessionLost, Violation};
+use super::frame::{Frame, Input};
+use super::hello::{At, seconds};
+use super::path::{Path, Rank};
+use super::replay::Replay;
+
+/// Pieces of one write: what is no data, and the chunks of one data frame.
+pub(crate) const SLICES: usize = 8;
+
+/// Bytes of data in one frame: two batches of the mux, so that pongs and acknowledgements come between.
+const FRAME_MAX: usize = 128 << 10;
+
+/// How the stream ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Over {
+    /// Both ends said that they had no more to say.
+    InOrder,
+    Lost(SessionLost),
+}
+
+/// What the data at hand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// Read for the application, so many bytes at most.
+    Fresh(usize),
+    /// So many bytes are known from a former path.
+    Double(usize),
+}
+
+/// Counters of a durable stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Paths that it had.
+    pub(crate) paths: u64,
+    /// Bytes that were written again.
+    pub(crate) replayed: u64,
+    /// Bytes that came again.
+    pub(crate) doubled: u64,
+    /// Acknowledgements that came.
+    pub(crate) acks: u64,
+    /// Time without a path, up to the last one.
+    pub(crate) pathless: Duration,
+}
+
+pub(crate) struct Engine {
+    config: Config,
+    limits: Limits,
+    park: Duration,
+    /// Our role in the TLS of the first connection.
+    side: Side,
+    replay: Replay,
+    /// The application has no more to say; the end takes the offset behind the last byte.
+    ended: bool,
+    /// All below has arrived, as the peer said.
+    acked: u64,
+    /// All below was written on some path.
+    sent: u64,
+    /// All below was read, the peer's end included.
+    received: u64,
+    peer_ended: bool,
+    /// What of it the peer was told of.
+    told: u64,
+    /// When the first byte that it was not told of came.
+    untold_since: Option<Instant>,
+    /// What proposals under way have told; see the head of this file.
+    proposals: Vec<(u64, At)>,
+    /// The greatest generation that was proposed here.
+    proposed: u32,
+    /// Which path this is, or who claimed it.
+    rank: Rank,
+    path: Option<Path>,
+    pathless_since: Option<Instant>,
+    /// When bytes were first under way that are not acknowledged.
+    waiting_since: Option<Instant>,
+    /// Nobody reads, and so nothing is heard.
+    stopped: Option<Instant>,
+    /// What the peer said for how long it keeps the session.
+    peer_park: Option<Duration>,
+    last_given: Instant,
+    /// A writer may find room again.
+    pub(crate) freed: bool,
+    over: Option<Over>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// A stream with its first path, on which `side` is our role in TLS.
+    pub(crate) fn new(side: Side, config: &Config, now: Instant) -> Self {
+        let mut path = Path::new(now, 0, 0);
+        path.park = side == Side::Server;
+        Self {
+            config: config.clone(),
+            limits: Limits::of(config),
+            park: config.park,
+            side,
+            replay: Replay::default(),
+            ended: false,
+            acked: 0,
+            sent: 0,
+            received: 0,
+            peer_ended: false,
+            told: 0,
+            untold_since: None,
+            proposals: Vec::new(),
+            proposed: 0,
+            rank: Rank::FIRST,
+            path: Some(path),
+            pathless_since: None,
+            waiting_since: None,
+            stopped: None,
+            peer_park: None,
+            last_given: now,
+            freed: false,
+            over: None,
+            counters: Counters {
+                paths: 1,
+                ..Counters::default()
+            },
+        }
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.rank.generation
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.replay.len()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(crate) fn peer_park(&self) -> Option<Duration> {
+        self.peer_park
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.path.as_ref().and_then(|path| path.round_trip)
+    }
+
+    pub(crate) fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+
+    pub(crate) fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// Behind the last byte that the application gave, or behind its end.
+    pub(crate) fn given(&self) -> u64 {
+        self.replay.end() + u64::from(self.ended)
+    }
+
+    /// The application has said that it has no more to say.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Our end has arrived: all that this end ever had to say.
+    pub(crate) fn all_arrived(&self) -> bool {
+        self.ended && self.acked == self.given()
+    }
+
+    /// Both have said that they have no more to say, and all of the peer's is here.
+    pub(crate) fn both_ended(&self) -> bool {
+        self.peer_ended && self.ended && self.sent == self.given()
+    }
+
+    /// Reading is at its end: the peer's has come, and ours, if there is one, has arrived, so that it needs no new path.
+    pub(crate) fn read_ended(&self) -> bool {
+        self.peer_ended && (!self.ended || self.all_arrived())
+    }
+
+    /// Only frames that are no data can come.
+    pub(crate) fn peer_ended(&self) -> bool {
+        self.peer_ended
+    }
+
+    // What the application does.
+
+    /// Bytes that can be taken now.
+    pub(crate) fn room(&self) -> usize {
+        if self.ended {
+            return 0;
+        }
+        self.limits.replay.saturating_sub(self.replay.len())
+    }
+
+    /// Takes what fits from the front of `parts`, and says how many bytes.
+    pub(crate) fn write(&mut self, now: Instant, parts: &[IoSlice<'_>]) -> usize {
+        let taken = self.replay.push(parts, self.room());
+        if taken > 0 {
+            self.last_given = now;
+            self.waiting_since.get_or_insert(now);
+        }
+        taken
+    }
+
+    /// The application has no more to say.
+    pub(crate) fn end(&mut self, now: Instant) {
+        if !self.ended {
+            self.ended = true;
+            self.last_given = now;
+            self.waiting_since.get_or_insert(now);
+        }
+    }
+
+    /// Bytes that were given and not written on this path.
+    pub(crate) fn unwritten(&self) -> u64 {
+        let at = self.path.as_ref().map_or(self.acked, |path| path.out_at);
+        self.given().saturating_sub(at)
+    }
+
+    /// Nobody reads for now, so that the peer's frames say nothing of whether it is there.
+    pub(crate) fn handle_stopped(&mut self, now: Instant) {
+        self.stopped.get_or_insert(now);
+    }
+
+    /// Somebody reads.
+    pub(crate) fn handle_reading(&mut self, now: impl FnOnce() -> Instant) {
+        if self.stopped.take().is_some()
+            && let Some(path) = &mut self.path
+        {
+            path.hear(now());
+        }
+    }
+
+    // What is to be written.
+
+    /// Prepares the next write, unless one is under way, and says whether there is any.
+    pub(crate) fn stage(&mut self, now: Instant) -> bool {
+        let (target, ended, given) = (self.ack_target(), self.ended, self.given());
+        let (told, untold_since) = (self.told, self.untold_since);
+        let data_end = self.replay.end();
+        let Some(path) = &mut self.path else {
+            return false;
+        };
+        if path.is_writing() {
+            return true;
+        }
+        let data = data_end.saturating_sub(path.out_at).min(FRAME_MAX as u64);
+        let leaving = path.out_at < given;
+        path.stage_small(now, seconds(self.park));
+        if self.over.is_some() {
+            return path.is_writing();
+        }
+        let untold = target.saturating_sub(told);
+        let waited =
+            untold_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        // Company makes it cheap; alone it waits for some.
+        let (enough, long) = if leaving {
+            (self.limits.ack_share / 4, self.limits.ack_delay / 2)
+        } else {
+            (self.limits.ack_share, self.limits.ack_delay)
+        };
+        let late = std::mem::take(&mut path.ack) || waited >= long;
+        let due = untold > 0 && (self.peer_ended || untold >= enough || late);
+        if due || path.sign {
+            path.sign = false;
+            Frame::Ack(target.max(told)).emit(&mut path.head);
+            self.told = target.max(told);
+            self.untold_since = (self.received > self.told).then_some(now);
+        }
+        if data > 0 {
+            let length = usize::try_from(data).unwrap_or(FRAME_MAX);
+            Frame::Data(u32::try_from(length).unwrap_or(1)).emit(&mut path.head);
+            path.body = length;
+        } else if ended && path.out_at == data_end {
+            Frame::End.emit(&mut path.head);
+            path.end_in_head = true;
+        }
+        path.is_writing()
+    }
+
+    /// Fills `slices` with what was prepared, and says how many are used.
+    pub(crate) fn output<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let Some(path) = &self.path else {
+            return 0;
+        };
+        let head = path.head.get(path.head_done..).unwrap_or_default();
+        if head.is_empty() {
+            return self.replay.slices(path.out_at, path.body, slices);
+        }
+        let [first, rest @ ..] = slices;
+        *first = IoSlice::new(head);
+        if path.body == 0 {
+            return 1;
+        }
+        1 + self.replay.slices(path.out_at, path.body, rest)
+    }
+
+    /// So many bytes of that were written.
+    pub(crate) fn wrote(&mut self, n: usize) {
+        let Some(path) = &mut self.path else {
+            return;
+        };
+        path.wrote(n);
+        self.sent = self.sent.max(path.out_at);
+    }
+
+    /// The most that may be acknowledged now.
+    fn ack_target(&self) -> u64 {
+        let on_path = self.path.as_ref().map_or(0, |path| path.in_at);
+        let told = self.proposals.iter().map(|(_, at)| at.received);
+        told.min()
+            .unwrap_or(u64::MAX)
+            .min(on_path)
+            .min(self.received)
+    }
+
+    /// Something is to be written that waits for nothing.
+    pub(crate) fn is_urgent(&self) -> bool {
+        let Some(path) = &self.path else {
+            return false;
+        };
+        if path.is_writing() || path.has_small() {
+            return true;
+        }
+        let untold = self.ack_target().saturating_sub(self.told);
+        untold > 0 && (self.peer_ended || untold >= self.limits.ack_share)
+    }
+
+    // What came.
+
+    /// Where bytes that come are put together.
+    pub(crate) fn input(&mut self) -> Option<&mut Input> {
+        self.path.as_mut().map(|path| &mut path.input)
+    }
+
+    /// Bytes came.
+    pub(crate) fn handle_heard(&mut self, now: Instant) {
+        if let Some(path) = &mut self.path {
+            path.hear(now);
+        }
+    }
+
+    /// What the data is that comes next; asked when its header or a part of it was read.
+    pub(crate) fn data_next(&self) -> Result<Data, Violation> {
+        let Some(path) = &self.path else {
+            return Ok(Data::Double(0));
+        };
+        let left = path.input.data() as usize;
+        let known = self.received - u64::from(self.peer_ended);
+        match usize::try_from(known.saturating_sub(path.in_at)) {
+            Ok(0) if self.peer_ended => Err(Violation::BehindEnd),
+            Ok(0) => Ok(Data::Fresh(left)),
+            Ok(double) => Ok(Data::Double(left.min(double))),
+            Err(_) => Ok(Data::Double(left)),
+        }
+    }
+
+    /// So many bytes of [`data_next`](Self::data_next) were read.
+    pub(crate) fn handle_data(&mut self, now: Instant, data: Data, n: usize) {
+        let Some(path) = &mut self.path else {
+            return;
+        };
+        path.input.data_filled(n);
+        path.in_at += n as u64;
+        match data {
+            Data::Fresh(_) => {
+                self.received += n as u64;
+                self.untold_since.get_or_insert(now);
+            }
+            Data::Double(_) => self.counters.doubled += n as u64,
+        }
+    }
+
+    /// A frame came; of data its header.
+    pub(crate) fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), Violation> {
+        let Some(path) = &mut self.path else {
+            return Ok(());
+        };
+        match frame {
+            Frame::Data(_) => drop(self.data_next()?),
+            Frame::Ack(told) => {
+                let (least, most) = (self.acked, path.out_at);
+                if !(least..=most).contains(&told) {
+                    return Err(Violation::Acknowledged { told, least, most });
+                }
+                self.counters.acks += 1;
+                self.acknowledge(now, told);
+            }
+            Frame::Ping(value) => path.pong = Some(value),
+            Frame::Pong(value) => path.handle_pong(now, value),
+            Frame::End => {
+                let known = self.received - u64::from(self.peer_ended);
+                if path.in_at < known {
+                    return Err(Violation::EarlyEnd);
+                }
+                if path.in_at > known {
+                    return Err(Violation::BehindEnd);
+                }
+                path.in_at += 1;
+                if !self.peer_ended {
+                    self.peer_ended = true;
+                    self.received += 1;
+                    self.untold_since.get_or_insert(now);
+                }
+            }
+            Frame::Park(seconds) => {
+                self.peer_park = Some(Duration::from_secs(seconds.into()));
+            }
+            Frame::Over(reason) => {
+                let reason = OverReason::from_code(reason);
+                self.finish(Over::Lost(SessionLost::GivenUpByPeer { reason }));
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, now: Instant, told: u64) {
+        if told == self.acked {
+            return;
+        }
+        self.acked = told;
+        self.replay.acknowledge(told.min(self.replay.end()));
+        self.freed = true;
+        self.waiting_since = (self.acked < self.given()).then_some(now);
+    }
+
+    // Ends.
+
+    /// The peer broke the protocol: the session is over, and it is told so.
+    pub(crate) fn violated(&mut self, violation: Violation) {
+        self.give_up(SessionLost::Violation(violation));
+    }
+
+    /// This end gives the session up.
+    pub(crate) fn give_up(&mut self, why: SessionLost) {
+        if self.over.is_some() {
+            return;
+        }
+        if self.both_ended() && matches!(why, SessionLost::Refused(_)) {
+            // All of the peer's is here, and it has no use for the rest of ours: it had it, and its word on that was lost.
+            self.finish(Over::InOrder);
+            return;
+        }
+        if let Some(path) = &mut self.path {
+            let reason = match &why {
+                SessionLost::Violation(_) => OverReason::Violation,
+                _ => OverReason::GivenUp,
+            };
+            path.over = Some(reason.code());
+        }
+        self.finish(Over::Lost(why));
+    }
+
+    /// Both ends have all that there was.
+    pub(crate) fn finish_in_order(&mut self) {
+        self.finish(Over::InOrder);
+    }
+
+    /// This end keeps the session for another time than it said.
+    pub(crate) fn set_park(&mut self, park: Duration) {
+        self.park = park;
+        if let Some(path) = &mut self.path {
+            path.park = true;
+        }
+    }
+
+    /// The path carries so many bytes a second, as far as that is known.
+    pub(crate) fn set_line_rate(&mut self, rate: Option<Rate>) {
+        self.config.line_rate = rate;
+        self.limits = Limits::of(&self.config);
+        self.freed = true;
+    }
+
+    fn finish(&mut self, over: Over) {
+        self.over.get_or_insert(over);
+        self.pathless_since = None;
+        self.freed = true;
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Engine {
+    /// What holds whatever the peer does.
+    pub(crate) fn assert_invariants(&self) {
+        assert!(
+            self.replay.len() <= self.limits.replay,
+            "held beyond its limit"
+        );
+        assert_eq!(self.replay.base(), self.acked.min(self.replay.end()));
+        assert!(self.acked <= self.sent && self.sent <= self.given());
+        assert!(self.told <= self.received);
+        if let Some(path) = &self.path {
+            assert!(self.acked <= path.out_at && path.out_at <= self.sent);
+            assert!(path.out_at + path.body as u64 <= self.given());
+            assert!(path.head.len() <= 64, "what is no data grows");
+        }
+    }
+}

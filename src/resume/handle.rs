@@ -1,0 +1,251 @@
+//! What the rest of a session does with its durable stream: knows of its paths, and gives it new ones.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cepa_transports::Rate;
+use tokio::sync::oneshot;
+
+use super::error::{AttachError, PathLost, Refusal, SessionLost};
+use super::hello::At;
+use super::shared::{Letter, Shared, Status, now};
+
+/// A handle on a [`Durable`](super::Durable). What it asks is answered by whoever polls the stream; all of it is cancel safe.
+pub(crate) struct Handle<P> {
+    shared: Arc<Shared<P>>,
+}
+
+impl<P> Clone for Handle<P> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// Counters and gauges of a durable stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stats {
+    /// Paths so far, the first one included.
+    pub(crate) paths: u64,
+    /// Bytes that were sent again on a new path.
+    pub(crate) replayed: u64,
+    /// Bytes that the peer sent again and that were known.
+    pub(crate) doubled: u64,
+    /// Acknowledgements that came.
+    pub(crate) acks: u64,
+    /// Bytes that are kept for sending again now.
+    pub(crate) held: u64,
+    /// Bytes received so far.
+    pub(crate) received: u64,
+    /// Time without a path, all together.
+    pub(crate) pathless: Duration,
+    /// For how long the peer said that it keeps the session without a path; none where it did not say so.
+    pub(crate) peer_park: Option<Duration>,
+    /// The shortest round trip of the path, where it is known.
+    pub(crate) round_trip: Option<Duration>,
+}
+
+impl<P> Handle<P> {
+    pub(super) fn new(shared: Arc<Shared<P>>) -> Self {
+        Self { shared }
+    }
+
+    /// From now on the stream outlives its path. Before, the failure or the end of its path is its own, as if it were not there.
+    pub(crate) fn endure(&self) {
+        self.shared.post(Letter::Endure);
+    }
+
+    /// Bytes received so far, for information: what to tell the peer is in a proposal or a claim.
+    pub(crate) fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.shared.status().generation
+    }
+
+    /// What to tell the peer on a connection that this end has dialled. Keep it until the peer has answered: as long as it
+    /// lives nothing beyond what it tells is acknowledged. An error when the session is over.
+    pub(crate) async fn propose(&self) -> Result<Proposal<P>, SessionLost> {
+        let (to, answer) = oneshot::channel();
+        let number = self.shared.number();
+        // From here on, so that it is withdrawn where nobody waits for it any more.
+        let mut proposal = Proposal {
+            shared: Arc::clone(&self.shared),
+            number,
+            at: At {
+                generation: 0,
+                received: 0,
+            },
+            done: false,
+        };
+        self.shared.post(Letter::Propose(number, to));
+        proposal.at = answer.await.map_err(|_| {
+            let over = self.shared.status().over;
+            over.and_then(Result::err)
+                .unwrap_or(SessionLost::DriverGone)
+        })?;
+        Ok(proposal)
+    }
+
+    /// The peer has proven that it may take the session up on a connection that it has dialled, with what it told there. The
+    /// path that is there is dropped. An error is the answer to give instead.
+    pub(crate) async fn claim(&self, theirs: At) -> Result<Claim<P>, Refusal> {
+        let (to, answer) = oneshot::channel();
+        self.shared.post(Letter::Claim(theirs, to));
+        let ours = answer.await.unwrap_or(Err(Refusal::Over))?;
+        Ok(Claim {
+            shared: Arc::clone(&self.shared),
+            theirs,
+            ours,
+        })
+    }
+
+    /// Waits until there is no path, and says why; none when the session is over.
+    pub(crate) async fn lost(&self) -> Option<PathLost> {
+        self.wait(|status| match (&status.over, &status.lost) {
+            (Some(_), _) => Some(None),
+            (None, Some(lost)) => Some(Some(lost.clone())),
+            (None, None) => None,
+        })
+        .await
+    }
+
+    /// Waits until there is a path; false when the session is over.
+    pub(crate) async fn found(&self) -> bool {
+        self.wait(|status| match (&status.over, &status.lost) {
+            (Some(_), _) => Some(false),
+            (None, lost) => lost.is_none().then_some(true),
+        })
+        .await
+    }
+
+    /// Waits until the session is over: in order, or why not.
+    pub(crate) async fn over(&self) -> Result<(), SessionLost> {
+        self.wait(|status| status.over.clone()).await
+    }
+
+    async fn wait<T>(&self, until: impl Fn(&Status) -> Option<T>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            if let Some(found) = until(&self.shared.status()) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// How it ended, once it is over.
+    pub(crate) fn how_over(&self) -> Option<Result<(), SessionLost>> {
+        self.shared.status().over
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.how_over().is_some()
+    }
+
+    /// Ends the session; the peer is told where there is a path.
+    pub(crate) fn give_up(&self, why: SessionLost) {
+        self.shared.post(Letter::GiveUp(why));
+    }
+
+    /// How long this end keeps the session without a path; the peer is told. Zero where it can't be kept.
+    pub(crate) fn set_park(&self, park: Duration) {
+        self.shared.post(Letter::SetPark(park));
+    }
+
+    /// What the new path carries, where that is known; to be said before it is attached.
+    pub(crate) fn set_line_rate(&self, rate: Option<Rate>) {
+        self.shared.post(Letter::SetLineRate(rate));
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let status = self.shared.status();
+        let counters = status.counters;
+        let lasting = status.pathless_since.map(|since| {
+            let now = now();
+            now.saturating_duration_since(since)
+        });
+        Stats {
+            paths: counters.paths,
+            replayed: counters.replayed,
+            doubled: counters.doubled,
+            acks: counters.acks,
+            held: self.shared.held.load(Ordering::Relaxed),
+            received: self.received(),
+            pathless: counters.pathless + lasting.unwrap_or_default(),
+            peer_park: status.peer_park,
+            round_trip: status.round_trip,
+        }
+    }
+
+    /// Since when there is no path.
+    pub(crate) fn pathless_since(&self) -> Option<Instant> {
+        self.shared.status().pathless_since
+    }
+}
+
+/// What this end tells on a connection that it has dialled.
+pub(crate) struct Proposal<P> {
+    shared: Arc<Shared<P>>,
+    number: u64,
+    at: At,
+    done: bool,
+}
+
+impl<P> Proposal<P> {
+    /// What to tell.
+    pub(crate) fn at(&self) -> At {
+        self.at
+    }
+
+    /// The peer has answered `theirs`, proven: the session goes on here.
+    pub(crate) async fn attach(mut self, path: P, theirs: At) -> Result<(), AttachError> {
+        self.done = true;
+        let (done, answer) = oneshot::channel();
+        self.shared.post(Letter::AttachProposed {
+            path,
+            proposal: self.number,
+            theirs,
+            done,
+        });
+        answer.await.unwrap_or(Err(AttachError::Over))
+    }
+}
+
+impl<P> Drop for Proposal<P> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.post(Letter::Withdraw(self.number));
+        }
+    }
+}
+
+/// A connection that the peer has dialled is to be the path.
+pub(crate) struct Claim<P> {
+    shared: Arc<Shared<P>>,
+    theirs: At,
+    ours: At,
+}
+
+impl<P> Claim<P> {
+    /// What to answer.
+    pub(crate) fn at(&self) -> At {
+        self.ours
+    }
+
+    /// It was answered (or the answer is about to leave): the session goes on here.
+    pub(crate) async fn attach(self, path: P) -> Result<(), AttachError> {
+        let (done, answer) = oneshot::channel();
+        self.shared.post(Letter::AttachClaimed {
+            path,
+            theirs: self.theirs,
+            ours: self.ours,
+            done,
+        });
+        answer.await.unwrap_or(Err(AttachError::Over))
+    }
+}
