@@ -25,6 +25,7 @@ pub(crate) use crate::values::{
     AllowArg, DialTarget, Expected, Explained, Reference, Service, Target,
 };
 use crate::values::{listen_addr, placed_addr, rate};
+use options::Parking;
 pub(crate) use options::{IdentityFile, LocalHints, Trust};
 pub(crate) use people::{Id, IdAddr, IdRotate, Invite, Join, Peer, PeerAdd, PeerVerify};
 pub(crate) use plain::{Demo, Explain, Ports, Probe};
@@ -148,6 +149,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) commands_a_peer: Option<u32>,
+    #[command(flatten)]
+    pub(crate) parking: Parking,
     /// Limits on handshakes, as KEY=VALUE,…:
     ///   places=100             handshakes at once
     ///   per-host=8             handshakes at once from one host

@@ -10,7 +10,8 @@ use std::io::{self, Write as _};
 use cepa::identity::{IdentityError, PeerId, Refusal};
 use cepa::mux::{GoAwayCode, MuxError};
 use cepa::node::{ListenError, PeerAddrError};
-use cepa::session::{ConnectError, OpenError, SessionEnd};
+use cepa::resume::Refusal as Resumption;
+use cepa::session::{ConnectError, OpenError, SessionEnd, SessionLost};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
@@ -18,6 +19,7 @@ use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 
 use tokio::task::JoinError;
 
+use crate::keep::in_words;
 use crate::stderr;
 
 /// Shown at the end of `cepa --help`; the numbers are an interface, scripts rely on them.
@@ -409,7 +411,25 @@ impl From<SessionEnd> for Failure {
         if is_cut(&e) {
             return Self::new(Code::Lost, format!("{CUT}{AFTER_A_CUT}"));
         }
+        if let SessionEnd::GivenUp(lost) = &e {
+            return Self::new(Code::Lost, given_up(lost));
+        }
         Self::new(Code::Lost, e.to_string())
+    }
+}
+
+/// Why a session that outlives its connection is lost all the same.
+fn given_up(lost: &SessionLost) -> String {
+    match lost {
+        SessionLost::Refused(Resumption::Unknown | Resumption::Over) => format!(
+            "{CUT}, and the peer no longer knows the session: it was restarted, or gave the session up{AFTER_A_CUT}"
+        ),
+        // One of the two ends had nobody who could come back.
+        SessionLost::Expired { after } if after.is_zero() => format!("{CUT}{AFTER_A_CUT}"),
+        SessionLost::Expired { after } => {
+            format!("{CUT}: no path for {}{AFTER_A_CUT}", in_words(*after))
+        }
+        lost => format!("the session is lost: {lost}"),
     }
 }
 

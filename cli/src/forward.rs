@@ -72,7 +72,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         ));
     }
     let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed);
+        .with_local_hints(args.local_hints.allowed)
+        .keeping(args.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cepa_transports::{Endpoint, Layer, Stream};
+use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -162,6 +163,28 @@ impl Session {
         let _turn = lasting.turn.lock().await;
         reach_on(lasting, stream.into(), layers, &lasting.config, false).await?;
         lasting.path().ok_or(ConnectError::Over)
+    }
+
+    /// Says how this end connects again when the session's connection is lost, where it was made on a stream of the
+    /// application's own ([`handshake`](Self::handshake)): `dial` opens the next one, to `endpoint`, whose layers are put on it. A
+    /// session that [`dial`](Self::dial) or a node has made knows that by itself. Does nothing for one that ends with its connection.
+    pub fn dial_again_by<F>(&self, endpoint: &Endpoint, dial: F)
+    where
+        F: Fn() -> BoxFuture<'static, Result<Stream, ConnectError>> + Send + Sync + 'static,
+    {
+        let Some(lasting) = &self.inner.lasting else {
+            return;
+        };
+        let (endpoint, dial) = (endpoint.clone(), Arc::new(dial));
+        lasting.set_redial(Arc::new(move |lasting: Arc<Lasting>| {
+            let (endpoint, dial) = (endpoint.clone(), Arc::clone(&dial));
+            Box::pin(async move {
+                let config = lasting.config.for_endpoint(&endpoint);
+                let stream = dial().await?;
+                reach_on(&lasting, stream, endpoint.layers(), &config, true).await?;
+                Ok(())
+            })
+        }));
     }
 
     fn kept(&self) -> Result<&Arc<Lasting>, ConnectError> {

@@ -4,7 +4,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::{Durable, IdentityFile, LocalHints, Trust};
 use crate::values::{DialTarget, Escape, Local, peer_addr, piped_addr};
 
 #[derive(Debug, Args)]
@@ -44,6 +44,8 @@ pub(crate) struct Connect {
     /// fails, the exit code is 1
     #[arg(long)]
     pub(crate) no_status: bool,
+    #[command(flatten)]
+    pub(crate) durable: Durable,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -86,6 +88,8 @@ pub(crate) struct Console {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
+    pub(crate) durable: Durable,
+    #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
     pub(crate) local_hints: LocalHints,
@@ -125,6 +129,8 @@ pub(crate) struct Forward {
     /// If the session is lost, connect again and go on
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) durable: Durable,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

@@ -17,6 +17,7 @@ use toml::Spanned;
 use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
+use crate::keep::{self, Keep};
 use crate::stack::carries_session;
 use crate::trust;
 use crate::values::placed_addr;
@@ -31,6 +32,8 @@ pub(super) struct Config {
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
     pub(super) shares: SharesOfAPeer,
+    /// Whether sessions outlive their connections.
+    pub(super) keep: Keep,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
@@ -94,6 +97,8 @@ struct File {
     gate: Option<Spanned<String>>,
     sessions_a_peer: Option<Spanned<u32>>,
     commands_a_peer: Option<Spanned<u32>>,
+    durable: Option<bool>,
+    park: Option<Spanned<String>>,
     #[serde(default)]
     register: Vec<Spanned<String>>,
     #[serde(default)]
@@ -200,6 +205,20 @@ impl Config {
             sessions: share(file.sessions_a_peer)?,
             commands: share(file.commands_a_peer)?,
         };
+        let park = file.park.map(|word| {
+            let time = keep::park(word.get_ref()).map_err(|e| wrong(Some(word.span()), e))?;
+            match file.durable {
+                Some(false) => Err(wrong(
+                    Some(word.span()),
+                    "with durable = false no session is kept; leave out `park`".into(),
+                )),
+                _ => Ok(time),
+            }
+        });
+        let keep = match (file.durable, park.transpose()?) {
+            (Some(false), _) => Keep::Not,
+            (_, time) => Keep::For(time),
+        };
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -277,6 +296,7 @@ impl Config {
             listen,
             gate,
             shares,
+            keep,
             register,
             services,
             relay,
