@@ -107,7 +107,13 @@ impl<'a> Reconnect<'a> {
         tell: impl Fn(&str),
     ) -> Result<Connected, Failure> {
         let told = why.while_reconnecting().message;
-        tell(&format!("{told}; reconnecting with a new session"));
+        // Where a connection that is lost is only a pause, this is something else.
+        let how = if lost.session.outlives_connections() {
+            " with a new session"
+        } else {
+            ""
+        };
+        tell(&format!("{told}; reconnecting{how}"));
         lost.close().await;
         self.another(told, tell).await
     }
@@ -116,9 +122,7 @@ impl<'a> Reconnect<'a> {
     /// as [`after`](Self::after).
     pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Connected, Failure> {
         let told = "the session takes no more connections";
-        tell(&format!(
-            "{told}; open ones go on; reconnecting with a new session"
-        ));
+        tell(&format!("{told}; open ones go on; reconnecting"));
         self.another(told.to_owned(), tell).await
     }
 

@@ -419,7 +419,9 @@ fn leaving_hangs_up_and_restores_the_terminal() {
 fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
     let place = Place::new();
     let server = serve(&place, &[SHELL]);
-    let mut desk = console(&place, &server, "sh");
+    let at = server.address();
+    let words = ["console", &at, "sh", "--trust", "any", "--no-durable"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
     desk.until("ready=");
     server.signal("KILL");
     let (code, seen) = desk.leave();
@@ -432,7 +434,8 @@ fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
     let place = Place::new();
     let socket = format!("unix:{}", place.text("socket"));
     let serve = || place.serve(&[&socket, "--allow", "any", "--service", SHELL]);
-    let words = ["console", &socket, "sh", "--trust", "any", "--reconnect"];
+    let words = ["console", &socket, "sh", "--trust", "any"];
+    let words = [&words[..], &["--reconnect", "--no-durable"]].concat();
     let server = serve();
     let mut desk = Desk::sit_down(&place, &words, (33, 101));
     desk.until("ready=");
@@ -684,7 +687,11 @@ fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
         for (options, expected) in [(&[][..], cells[4]), (&["--reconnect"], cells[5])] {
             let server = start();
             let words = ["console", &socket, service, "--trust", "any"];
-            let words = [&words[..], options].concat();
+            let mut words = [&words[..], options].concat();
+            if signal == Some("KILL") {
+                // It would be waited for.
+                words.push("--no-durable");
+            }
             let mut desk = Desk::sit_down(&place, &words, (24, 80));
             desk.until("ready");
             if let Some(signal) = signal {

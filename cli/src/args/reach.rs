@@ -16,6 +16,8 @@ here, and `cepa connect` exits with its exit status (128 + N if signal N killed
 it). If the reader of standard output stops first, `cepa connect` exits with
 status 0.
 
+With --durable, the session outlives its connection, if the server allows that.
+
 With --reconnect, a lost session is made again and the service opened again. Its
 output starts from the beginning, and data in transit is lost, which a message
 on standard error says. The pauses between attempts double from 0.25 s to 30 s
@@ -69,6 +71,10 @@ appears on standard error, in another colour unless NO_COLOR is set. The console
 ends when the service ends, with the exit status of its command, or with exit
 code 1 if the service failed.
 
+If the connection is lost, the session is kept and goes on over the next one,
+and so do the keys typed meanwhile: for 10 minutes, or as --park says at both
+ends. If the server does not keep sessions, or with --no-durable, it ends.
+
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
 to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
@@ -100,9 +106,13 @@ pub(crate) struct Console {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 All connections share one session, made at the start. `ulimit -n` limits their
-number here; connections beyond the server's limit wait. If the session is lost,
-all connections are reset (those on a Unix socket end), and the command ends
-with exit code 6.
+number here; connections beyond the server's limit wait.
+
+If the connection to the server is lost, the session is kept and goes on over
+the next one: open connections notice a pause, and new ones wait. If the session
+is lost (no new connection for 10 minutes or the time of --park; the server was
+restarted or does not keep sessions), all connections are reset (those on a Unix
+socket end), and the command ends with exit code 6.
 
 With --reconnect it keeps listening and connects again, with the pauses of
 `cepa connect --reconnect`; new connections wait for the new session. The first
