@@ -416,7 +416,7 @@ where
         let carried = self.outward.carried;
         let fresh = || (carried, Box::pin(sleep(QUIET)));
         let (before, timer) = self.quiet.get_or_insert_with(fresh);
-        if (*before != carried || !self.outward.is_idle()) {
+        if *before != carried || !self.outward.is_idle() {
             *before = carried;
             timer.set(sleep(QUIET));
         }

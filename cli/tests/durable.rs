@@ -485,3 +485,74 @@ fn a_cable_that_is_pulled_out_for_a_while_loses_nothing() {
     }
     plugged.shutdown_background();
 }
+
+/// The relay is killed, and another one has its key and its place: the circuit is gone, and the session is not.
+#[test]
+fn a_session_through_a_relay_outlives_the_relay() {
+    let place = Place::new();
+    let (key, id) = place.identity("relay.pem");
+    let words = [
+        "relay",
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &key,
+        "--allow",
+        "any",
+    ];
+    let relay = || {
+        let relay = Server::start_at(&place, &words, "relaying on ");
+        let said = relay.seen().join("\n");
+        let at = said.split_once("relaying on cepa://").unwrap().1;
+        let at = at
+            .split_once('@')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .next()
+            .unwrap();
+        let at = at.to_owned();
+        (relay, at)
+    };
+    let (mut first, at) = relay();
+    let proxy = Proxy::to(&at);
+    let (register, service) = (
+        format!("cepa://{id}@{}", proxy.address()),
+        format!("web={}", echo()),
+    );
+    let words = [
+        "serve",
+        "--register",
+        &register,
+        "--allow",
+        "any",
+        "--service",
+        &service,
+    ];
+    let server = Server::start_at(&place, &words, "reachable at ");
+    let last = server.seen().last().unwrap();
+    let reachable = last.split_whitespace().last().unwrap();
+    let (client, _) = place.identity("client.pem");
+    let words = [
+        "forward",
+        reachable,
+        "-L",
+        "tcp:127.0.0.1:0=web",
+        "--identity",
+        &client,
+    ];
+    let mut forward = Server::start(&place, &words);
+    let mut open = dial(&forward.address());
+    echoes(&mut open, b"before");
+    first.signal("KILL");
+    while first.is_running() {
+        thread::yield_now();
+    }
+    forward.wait_for(LOST);
+    open.write_all(b"meanwhile").unwrap();
+    let (_second, at) = relay();
+    proxy.lead_to(&at);
+    let mut back = [0; 9];
+    open.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"meanwhile");
+    forward.wait_for(" is back after ");
+}

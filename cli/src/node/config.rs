@@ -420,6 +420,7 @@ mod tests {
 identity = "me.pem"
 control = "/run/c.sock"
 listen = ["tcp:127.0.0.1:7000"]
+park = "2d"
 register = ["cepa://{ID}@tcp:r:7711"]
 [services.up]
 to = "exec:sha256sum"
@@ -445,6 +446,8 @@ a_minute = 7
         let config = parse(&text).unwrap();
         assert_eq!(config.identity.as_deref(), Some(Path::new("/etc/me.pem")));
         assert_eq!(config.control.as_deref(), Some(Path::new("/run/c.sock")));
+        let two_days = std::time::Duration::from_secs(172_800);
+        assert_eq!(config.keep, Keep::For(Some(two_days)));
         assert_eq!(config.services["up"].introducers, Some(Access::Nobody));
         assert_eq!(config.services["all"].access, Access::Anyone);
         assert_eq!(config.services["all"].introducers, None);
@@ -466,6 +469,9 @@ a_minute = 7
         let few =
             format!("listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\nallow = [\"{ID}\"]");
         let few = parse(&few).unwrap();
+        assert_eq!(few.keep, Keep::For(None));
+        let not = parse("listen = [\"tcp:h:1\"]\ndurable = false").unwrap();
+        assert_eq!(not.keep, Keep::Not);
         assert_eq!(few.sessions(), Access::peers([ID.parse().unwrap()]));
     }
 
@@ -477,6 +483,8 @@ a_minute = 7
             ("listen = [\n\"tcp:h:1\",\n\"nothing\"\n]", 3, "nothing"),
             ("listen = [\"tcp:h:1\"]\nlisten = []", 2, "duplicate"),
             ("\n\nx = 1", 3, "unknown field"),
+            ("listen = [\"tcp:h:1\"]\npark = \"5\"", 2, "a time from 1s"),
+            ("park = \"5s\"\ndurable = false", 1, "leave out `park`"),
             ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
             ("register = [\n\"cepa://x\"]", 2, "52 characters"),
             (
