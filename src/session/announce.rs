@@ -212,8 +212,8 @@ async fn announce(
         Carried::Lasting(stream, lasting) => {
             // The layer below asks whether the peer is there, and what its silence means is for it to say.
             limits.keepalive_interval = None;
-            // limits.lead = resume::LEAD;
-            (Some(lasting), mux::mux(stream, side, limits))
+            let lead = resume::LEAD;
+            (Some(lasting), mux::mux_behind(stream, side, limits, lead))
         }
     };
     let (hold, until) = match admitted {
