@@ -47,7 +47,8 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         return joined_once(&connection, Far::plain(far)).await;
     }
     let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed);
+        .with_local_hints(args.local_hints.allowed)
+        .keeping(args.durable.keep(false));
     let mut connection = again.first(args.reconnect).await?;
     if !args.reconnect {
         let far = match open(&connection, &args, &service).await {

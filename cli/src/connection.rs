@@ -6,7 +6,7 @@
 //! died before it could answer.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cepa::Side;
@@ -26,14 +26,18 @@ use crate::ask;
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
+use crate::keep::{self, Keep};
 use crate::stack::{self, carries_session};
 use crate::{reach, trace, trust};
+
+/// The subprocess that a session runs over: another one when it was connected again.
+type SharedChild = Arc<Mutex<Option<Watched>>>;
 
 /// A session and, below it, the subprocess that it may run over.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) session: Session,
-    child: Option<Watched>,
+    child: SharedChild,
     /// Of a peer that was reached by its id.
     node: Option<Node>,
 }
@@ -47,10 +51,11 @@ impl Connected {
         identity: &Identity,
         chatter: Option<&ChatterSink>,
         local_hints: bool,
+        keep: Keep,
     ) -> Result<Self, Failure> {
         match target {
-            DialTarget::Place(address) => Self::dial(address, trust, identity, chatter).await,
-            _ => Self::to_peer(target, trust, identity, local_hints).await,
+            DialTarget::Place(address) => Self::dial(address, trust, identity, chatter, keep).await,
+            _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
         }
     }
 
@@ -61,15 +66,22 @@ impl Connected {
         identity: &Identity,
         chatter: Option<&ChatterSink>,
         local_hints: bool,
+        keep: Keep,
     ) -> Result<Self, Failure> {
         match target {
             DialTarget::Place(address) => {
                 let policy = trust::of_dialler(trust, address)?;
                 let asked = trust::asked_for(trust);
-                let attempt = Self::attempt(address, &policy, asked?, identity, chatter, true);
+                let dialled = Dialled {
+                    address,
+                    identity,
+                    chatter,
+                    keep,
+                };
+                let attempt = Self::attempt(&dialled, &policy, asked?, true);
                 attempt.await.map_err(|(failure, _)| failure)
             }
-            _ => Self::to_peer(target, trust, identity, local_hints).await,
+            _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
         }
     }
 
@@ -78,6 +90,7 @@ impl Connected {
         trust: &Trust,
         identity: &Identity,
         local_hints: bool,
+        keep: Keep,
     ) -> Result<Self, Failure> {
         let DialTarget::Peer(address) = target else {
             return Err(Failure::new(
@@ -93,10 +106,10 @@ impl Connected {
                 ),
             ));
         }
-        let (session, node) = reach::dial(address, identity, local_hints).await?;
+        let (session, node) = reach::dial(address, identity, local_hints, keep).await?;
         Ok(Self {
             session,
-            child: None,
+            child: SharedChild::default(),
             node: Some(node),
         })
     }
@@ -114,7 +127,7 @@ impl Connected {
         let (stream, session, node) = reach::open_introduced(it, identity).await?;
         let link = Self {
             session,
-            child: None,
+            child: SharedChild::default(),
             node: Some(node),
         };
         Ok((link, stream))
@@ -126,11 +139,18 @@ impl Connected {
         trust: &Trust,
         identity: &Identity,
         chatter: Option<&ChatterSink>,
+        keep: Keep,
     ) -> Result<Self, Failure> {
         carries_session(address)?;
+        let dialled = Dialled {
+            address,
+            identity,
+            chatter,
+            keep,
+        };
         let policy = trust::of_dialler(trust, address)?;
         let asked = trust::asked_for(trust)?;
-        let link = match Self::attempt(address, &policy, asked, identity, chatter, false).await {
+        let link = match Self::attempt(&dialled, &policy, asked, false).await {
             Err((failure, stranger)) => {
                 let Some((id, place, terminal)) = askable(trust, address, stranger) else {
                     return Err(failure);
@@ -144,7 +164,7 @@ impl Connected {
                     say(learned);
                 }
                 // Whoever answers now must be the one that the person was shown.
-                let second = Self::attempt(address, &policy, asked, identity, chatter, true).await;
+                let second = Self::attempt(&dialled, &policy, asked, true).await;
                 second.map_err(|(failure, _)| failure)?
             }
             Ok(link) => link,
@@ -162,16 +182,22 @@ impl Connected {
     /// One connection; when it fails since nobody knows who answered, that peer is told as well. What a
     /// device does not do is told the first time.
     async fn attempt(
-        address: &Endpoint,
+        dialled: &Dialled<'_>,
         policy: &Arc<dyn TrustPolicy>,
         asked: Option<PeerId>,
-        identity: &Identity,
-        chatter: Option<&ChatterSink>,
         again: bool,
     ) -> Result<Self, (Failure, Option<PeerId>)> {
-        let mut config = stack::of(identity, Arc::clone(policy)).for_endpoint(address);
+        let Dialled {
+            address,
+            identity,
+            chatter,
+            keep,
+        } = *dialled;
+        let mut config = stack::of(identity, Arc::clone(policy));
         config.ask_for = asked;
         config.link.chatter = chatter.cloned();
+        config.resume = keep.at(address);
+        let config = config.for_endpoint(address);
         let dialled = trace::dial(address).await;
         let mut stream = dialled.map_err(|e| (Failure::from(e), None))?;
         if !again {
@@ -181,11 +207,15 @@ impl Connected {
             .take_child()
             .map(|child| Watched::start(child, "peer".to_owned()));
         match Session::handshake(stream, address.layers(), Side::Client, &config).await {
-            Ok(session) => Ok(Self {
-                session,
-                child,
-                node: None,
-            }),
+            Ok(session) => {
+                let child = Arc::new(Mutex::new(child));
+                dial_again(&session, address, &child);
+                Ok(Self {
+                    session,
+                    child,
+                    node: None,
+                })
+            }
             Err(e) => {
                 let stranger = match exit::tls(&e) {
                     Some(TlsError::Refused(Refusal::Unknown { presented })) => Some(*presented),
@@ -216,6 +246,8 @@ impl Connected {
     /// Ends the session in order, once all that was written has left. A session that breaks before
     /// that has cut something off.
     pub(crate) async fn finish(&self) -> Result<(), Failure> {
+        // While it has no connection the peer would not hear of it, nor get what it has not got yet.
+        keep::connected(&self.session).await;
         self.session.close().await;
         let end = self.session.closed().await;
         self.close().await;
@@ -228,14 +260,47 @@ impl Connected {
 
     /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
     pub(crate) async fn close(&self) {
-        let _ = timeout(GOODBYE, self.session.close()).await;
+        // Without a connection nobody would hear it.
+        if self.session.path().is_some() {
+            let _ = timeout(GOODBYE, self.session.close()).await;
+        }
         if let Some(node) = &self.node {
             node.shutdown(Duration::ZERO).await;
         }
-        if let Some(child) = &self.child {
-            let _ = timeout(GOODBYE, child.ended()).await;
+        let child = lock(&self.child).as_ref().map(Watched::end);
+        if let Some(end) = child {
+            let _ = timeout(GOODBYE, end).await;
         }
     }
+}
+
+/// What is dialled, and as whom.
+struct Dialled<'a> {
+    address: &'a Endpoint,
+    identity: &'a Identity,
+    chatter: Option<&'a ChatterSink>,
+    keep: Keep,
+}
+
+/// A session that outlives its connection is dialled again at the same address; a subprocess takes the place of the one before.
+fn dial_again(session: &Session, address: &Endpoint, child: &SharedChild) {
+    let (at, child) = (address.clone(), Arc::clone(child));
+    session.dial_again_by(address, move || {
+        let (at, child) = (at.clone(), Arc::clone(&child));
+        Box::pin(async move {
+            // It may hold the device, or whatever else the next one needs.
+            drop(lock(&child).take());
+            let mut stream = trace::dial(&at).await?;
+            let next = stream.take_child();
+            *lock(&child) = next.map(|child| Watched::start(child, "peer".to_owned()));
+            Ok(stream)
+        })
+    });
+}
+
+fn lock(child: &SharedChild) -> std::sync::MutexGuard<'_, Option<Watched>> {
+    // It is whole at all times.
+    child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The sessions of a [`Link`]: that with its peer, and those with relays on the way.

@@ -64,6 +64,10 @@ impl Report {
             Event::Listening { .. } => {}
             Event::SessionUp { .. } if self.alone => {}
             Event::SessionDown { end, .. } if self.alone && end.is_clean() => {}
+            // As often as connections come and go.
+            Event::SessionPaused { peer, .. }
+            | Event::SessionResumed { peer, .. }
+            | Event::SessionMigrated { peer, .. } => say_of_session(peer, event),
             // As the one session of `serve stdio:`, below.
             // Its one session is all there will be, and the command ends with it.
             Event::ListenerEnded { at } if at.has_one_stream() => {}

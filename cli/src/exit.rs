@@ -11,7 +11,8 @@ use std::io::{self, Write as _};
 use cepa::identity::{IdentityError, PeerId, Refusal};
 use cepa::mux::{GoAwayCode, MuxError};
 use cepa::node::{ListenError, PeerAddrError};
-use cepa::session::{ConnectError, OpenError, SessionEnd};
+use cepa::resume::Refusal as Resumption;
+use cepa::session::{ConnectError, OpenError, SessionEnd, SessionLost};
 use cepa::stack::BindingError;
 use cepa::tls::{TlsConfigError, TlsError};
 use cepa::transports::text::{clean, is_printable};
@@ -20,6 +21,7 @@ use cepa::transports::{Action, Endpoint, TransportError, TransportErrorKind};
 use tokio::task::JoinError;
 
 use crate::advice::{self, Advice};
+use crate::keep::in_words;
 pub(crate) use crate::say::say;
 use crate::say::{Line, safe_json};
 
@@ -419,7 +421,28 @@ impl From<SessionEnd> for Failure {
                 ..Self::new(Code::Lost, CUT)
             };
         }
+        if let SessionEnd::GivenUp(lost) = &e {
+            return Self {
+                advice: Some(Advice::ConnectAgainAfterCut),
+                ..Self::new(Code::Lost, given_up(lost))
+            };
+        }
         Self::of(Code::Lost, &e)
+    }
+}
+
+/// Why a session that outlives its connection is lost all the same.
+fn given_up(lost: &SessionLost) -> String {
+    match lost {
+        SessionLost::Refused(Resumption::Unknown | Resumption::Over) => format!(
+            "{CUT}, and the peer no longer knows the session: it was restarted, or gave the session up"
+        ),
+        // One of the two ends had nobody who could come back.
+        SessionLost::Expired { after } if after.is_zero() => CUT.to_owned(),
+        SessionLost::Expired { after } => {
+            format!("{CUT}: no path for {}", in_words(*after))
+        }
+        lost => format!("the session is lost: {lost}"),
     }
 }
 

@@ -4,6 +4,9 @@
 //! only while a session stands: whoever comes when there is none waits in the system's queue, which has a
 //! bound. It ends with the session (exit code 6), unless that is to be made again, or with a signal (0).
 //!
+//! Where both ends keep a session whose connection is lost, it goes on over the next one: who comes meanwhile waits for that, and
+//! what is open notices a pause.
+//!
 //! A session may stand and take nothing more: the peer drains, or its numbers are used up. Where sessions are made again,
 //! another one is made beside it then, and it ends behind its last connection.
 //!
@@ -73,7 +76,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         ));
     }
     let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed);
+        .with_local_hints(args.local_hints.allowed)
+        .keeping(args.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
@@ -317,7 +321,12 @@ async fn open(
             () = &mut late, if !waits => {
                 waits = true;
                 let peer = connection.session.peer().id();
-                let kind = format_args!("{service}: a connection waits: the peer has not answered; it may have reached its limit of connections");
+                let why = if connection.session.path().is_some() {
+                    "the peer has not answered; it may have reached its limit of connections"
+                } else {
+                    "the connection to the peer is lost"
+                };
+                let kind = format_args!("{service}: a connection waits: {why}");
                 say_once_a_minute(peer, kind, kind);
             }
         }

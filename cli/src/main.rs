@@ -25,6 +25,7 @@ mod id;
 mod init;
 mod introduce;
 mod invite;
+mod keep;
 mod layer_echo;
 mod limits;
 mod log;

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 
 use crate::columns::count;
 use crate::exit::{self, Code, Failure, say};
+use crate::keep::Keep;
 use crate::signal::Signals;
 use crate::{folder, stack};
 
@@ -343,8 +344,11 @@ pub(crate) async fn dial(
     address: &PeerAddr,
     identity: &Identity,
     local_hints: bool,
+    keep: Keep,
 ) -> Result<(Session, Node), Failure> {
-    let Mesh { node, .. } = Mesh::new(dialling(identity, local_hints))?;
+    let mut config = dialling(identity, local_hints);
+    config.stack.resume = keep.config();
+    let Mesh { node, .. } = Mesh::new(config)?;
     let error = match node.session(address).await {
         Ok(session) => return Ok((session, node)),
         Err(error) => error,

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use crate::args::{DialTarget, Trust};
 use crate::connection::Connected;
 use crate::exit::{Failure, say};
+use crate::keep::{self, Keep};
+use crate::log::say_of_session;
 
 /// Makes a session, and makes it again.
 pub(crate) struct Reconnect<'a> {
@@ -24,6 +26,9 @@ pub(crate) struct Reconnect<'a> {
     identity: &'a Identity,
     chatter: Option<ChatterSink>,
     local_hints: bool,
+    keep: Keep,
+    /// Takes a line on a connection that is lost or back.
+    tell: fn(&str),
     backoff: Backoff,
     /// When the last session came to stand.
     since: Instant,
@@ -47,6 +52,8 @@ impl<'a> Reconnect<'a> {
             identity,
             chatter,
             local_hints: false,
+            keep: Keep::Not,
+            tell: |line| say_of_session("connection", line),
             backoff,
             since: Instant::now(),
         }
@@ -58,21 +65,35 @@ impl<'a> Reconnect<'a> {
         self
     }
 
+    /// Keeps a session whose connection is lost.
+    pub(crate) fn keeping(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// Says otherwise than by a line on standard error that a connection is lost or back.
+    pub(crate) fn telling(mut self, tell: fn(&str)) -> Self {
+        self.tell = tell;
+        self
+    }
+
     /// The first session; with `reconnect`, a peer that has no room for it at the moment is asked again.
     pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Connected, Failure> {
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
-        let connection = match Connected::to(target, trust, identity, chatter, local_hints).await {
+        let (chatter, local_hints, keep) = (self.chatter.as_ref(), self.local_hints, self.keep);
+        let first = Connected::to(target, trust, identity, chatter, local_hints, keep);
+        let connection = match first.await {
             Err(failure) if reconnect && failure.is_full() => {
                 say(format_args!("{failure}; trying again"));
                 let again = self.backoff.again(
-                    || Connected::again(target, trust, identity, chatter, local_hints),
+                    || Connected::again(target, trust, identity, chatter, local_hints, keep),
                     Failure::is_full,
                 );
                 again.await?
             }
             connection => connection?,
         };
+        keep::tell_paths(&connection.session, self.tell);
         self.since = Instant::now();
         Ok(connection)
     }
@@ -86,7 +107,13 @@ impl<'a> Reconnect<'a> {
         tell: impl Fn(&str),
     ) -> Result<Connected, Failure> {
         let told = why.while_reconnecting().message;
-        tell(&format!("{told}; reconnecting"));
+        // Where a connection that is lost is only a pause, this is something else.
+        let how = if lost.session.outlives_connections() {
+            " with a new session"
+        } else {
+            ""
+        };
+        tell(&format!("{told}; reconnecting{how}"));
         lost.close().await;
         self.another(told, tell).await
     }
@@ -106,9 +133,9 @@ impl<'a> Reconnect<'a> {
     ) -> Result<Connected, Failure> {
         self.backoff.reset_after(self.since.elapsed());
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (chatter, local_hints) = (self.chatter.as_ref(), self.local_hints);
+        let (chatter, local_hints, keep) = (self.chatter.as_ref(), self.local_hints, self.keep);
         let again = self.backoff.again(
-            || Connected::again(target, trust, identity, chatter, local_hints),
+            || Connected::again(target, trust, identity, chatter, local_hints, keep),
             |failure: &Failure| {
                 if failure.is_transient() && failure.message != told {
                     told.clone_from(&failure.message);
@@ -119,6 +146,7 @@ impl<'a> Reconnect<'a> {
         );
         let connection = again.await?;
         self.since = Instant::now();
+        keep::tell_paths(&connection.session, self.tell);
         tell(&format!(
             "reconnected to {}",
             connection.session.peer().id()

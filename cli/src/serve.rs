@@ -61,6 +61,10 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mut config = reach::config(&identity, trust);
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
+    // To what there is only once nobody can come back.
+    if !(args.register.is_empty() && args.listen.iter().all(Endpoint::has_one_stream)) {
+        config.stack.resume = args.parking.keep().config();
+    }
     reach::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
     reach::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     if let Some(gate) = &args.gate.limits {

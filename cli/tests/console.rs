@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, text};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
@@ -320,6 +321,66 @@ fn a_console_is_suspended_with_the_terminal_as_it_was_and_goes_on_in_the_same_se
 }
 
 #[test]
+fn a_console_goes_on_over_another_connection_with_the_keys_typed_meanwhile() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let words = ["console", &at, "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in("mine=kept\r");
+    desk.until("ready=");
+    proxy.down();
+    desk.until("lost; reconnecting (data is kept)\r\n");
+    assert!(desk.is_raw());
+    desk.type_in("echo $mine-typed\r");
+    proxy.up();
+    desk.until(" is back after ");
+    desk.until("kept-typed\r\n");
+    // While the connection is away one can leave.
+    proxy.down();
+    desk.until("lost; reconnecting (data is kept)\r\n");
+    desk.type_in("\r~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+/// The session of one that is suspended is kept for longer than others without a connection.
+#[test]
+fn a_console_is_suspended_for_longer_than_a_session_is_kept() {
+    let place = Place::new();
+    let words = ["tcp:127.0.0.1:0", "--allow", "any", "--park", "2s"];
+    let mut server = place.serve(&[&words[..], &["--service", SHELL]].concat());
+    let proxy = Proxy::to(&server.address());
+    let mut desk = Desk::of(&place, &["env", "PS1=near=", "sh", "-i"], (33, 101), |_| {});
+    desk.until("near=");
+    desk.type_in(&format!(
+        "{} console {} sh --trust any --park 2s\n",
+        common::bin().display(),
+        proxy.address()
+    ));
+    desk.until("ready=");
+    desk.type_in("mine=kept\r");
+    desk.until("ready=");
+    desk.type_in("~\x1a");
+    desk.until("suspended; the peer keeps the session for 60 min\r\n");
+    desk.until("near=");
+    proxy.cut();
+    server.wait_for("has lost its connection");
+    thread::sleep(Duration::from_secs(5));
+    desk.type_in("fg\n");
+    desk.until(" is back after ");
+    desk.type_in("echo $mine-again\r");
+    desk.until("kept-again\r\n");
+    desk.type_in("exit 0\r");
+    desk.until("near=");
+    desk.type_in("exit\n");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
 fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
     let place = Place::new();
     let down = format!("down=unix:{}", place.text("nobody"));
@@ -419,7 +480,9 @@ fn leaving_hangs_up_and_restores_the_terminal() {
 fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
     let place = Place::new();
     let server = serve(&place, &[SHELL]);
-    let mut desk = console(&place, &server, "sh");
+    let at = server.address();
+    let words = ["console", &at, "sh", "--trust", "any", "--no-durable"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
     desk.until("ready=");
     server.signal("KILL");
     let (code, seen) = desk.leave();
@@ -432,7 +495,8 @@ fn a_console_comes_back_and_what_is_typed_meanwhile_is_for_nobody() {
     let place = Place::new();
     let socket = format!("unix:{}", place.text("socket"));
     let serve = || place.serve(&[&socket, "--allow", "any", "--service", SHELL]);
-    let words = ["console", &socket, "sh", "--trust", "any", "--reconnect"];
+    let words = ["console", &socket, "sh", "--trust", "any"];
+    let words = [&words[..], &["--reconnect", "--no-durable"]].concat();
     let server = serve();
     let mut desk = Desk::sit_down(&place, &words, (33, 101));
     desk.until("ready=");
@@ -684,7 +748,11 @@ fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
         for (options, expected) in [(&[][..], cells[4]), (&["--reconnect"], cells[5])] {
             let server = start();
             let words = ["console", &socket, service, "--trust", "any"];
-            let words = [&words[..], options].concat();
+            let mut words = [&words[..], options].concat();
+            if signal == Some("KILL") {
+                // It would be waited for.
+                words.push("--no-durable");
+            }
             let mut desk = Desk::sit_down(&place, &words, (24, 80));
             desk.until("ready");
             if let Some(signal) = signal {

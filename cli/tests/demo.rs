@@ -27,6 +27,8 @@ fn every_transport_has_an_equal_column() {
     }
     assert_eq!(line("SHA-256").matches("equal").count(), 4, "{table}");
     assert_eq!(line("overhead").matches('%').count(), 4, "{table}");
+    assert_eq!(line("cut").matches(" 1, ").count(), 1, "{table}");
+    assert_eq!(line("cut").matches(" ms").count(), 1, "{table}");
     assert_eq!(line("throughput").matches("MiB/s").count(), 4, "{table}");
     let wide = table.lines().find(|line| line.chars().count() > 80);
     assert_eq!(wide, None);

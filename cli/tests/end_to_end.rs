@@ -396,6 +396,7 @@ fn forward_ends_with_6_when_its_session_is_lost() {
             "tcp:127.0.0.1:0=db",
             "--trust",
             "any",
+            "--no-durable",
         ],
     );
     server.signal("KILL");

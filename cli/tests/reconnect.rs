@@ -89,6 +89,7 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     let server = serve(&place, &at, 1);
     let words = [
         "forward",
+        "--no-durable",
         &at,
         "-L",
         "tcp:127.0.0.1:0=talk",
@@ -182,6 +183,7 @@ async fn a_connection_whose_session_ends_before_the_peer_has_answered_goes_over_
     });
     let words = [
         "forward",
+        "--no-durable",
         &at,
         "-L",
         "tcp:127.0.0.1:0=talk",
@@ -315,6 +317,7 @@ fn without_reconnect_a_forward_ends_and_cuts_its_connections() {
     let server = serve(&place, "tcp:127.0.0.1:0", 1);
     let words = [
         "forward",
+        "--no-durable",
         &server.address(),
         "-L",
         "tcp:127.0.0.1:0=talk",
@@ -332,6 +335,7 @@ fn without_reconnect_a_forward_ends_and_cuts_its_connections() {
     let server = serve(&place, "tcp:127.0.0.1:0", 2);
     let words = [
         "forward",
+        "--no-durable",
         &server.address(),
         "-L",
         "tcp:127.0.0.1:0=talk",
@@ -384,6 +388,7 @@ fn a_server_that_no_longer_wants_us_ends_it() {
     let first = server("any");
     let words = [
         "forward",
+        "--no-durable",
         &at,
         "-L",
         "tcp:127.0.0.1:0=up",
@@ -433,6 +438,7 @@ fn a_server_with_another_key_is_no_server_of_ours() {
     let first = server(&one);
     let words = [
         "forward",
+        "--no-durable",
         &at,
         "-L",
         "tcp:127.0.0.1:0=up",
@@ -718,6 +724,7 @@ fn an_adapter_that_is_pulled_out_and_put_back_is_used_again() {
     let near = line("a");
     let words = [
         "forward",
+        "--no-durable",
         &near,
         "-L",
         "tcp:127.0.0.1:0=talk",
@@ -831,6 +838,7 @@ fn either_end_of_a_serial_line_is_killed_and_started_again() {
         // Until there is a first session: that one is not tried again.
         let words = [
             "forward",
+            "--no-durable",
             &near,
             "-L",
             "tcp:127.0.0.1:0=talk",

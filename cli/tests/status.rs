@@ -549,7 +549,11 @@ fn what_an_end_becomes_is_as_the_table_says() {
     let forward = |service: &str, signal: Option<&str>| {
         let server = start();
         let local = format!("tcp:127.0.0.1:0={service}");
-        let words = ["forward", &at, "-L", &local, "--trust", "any"];
+        let mut words = vec!["forward", &at, "-L", &local, "--trust", "any"];
+        if signal == Some("KILL") {
+            // It would be waited for.
+            words.push("--no-durable");
+        }
         let forward = Server::start(&place, &words);
         let mut client = TcpStream::connect(forward.address().replace("tcp:", "")).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -102,12 +102,14 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(config: NodeConfig) -> Self {
         let id = config.stack.identity.peer_id();
+        let (shares, seats) = (Shares::new(config.shares), Seats::default());
+        shares.relieved_by(seats.relief());
         Self {
             id,
             gate: Gate::new(config.gate.clone()),
             farewells: Arc::default(),
-            shares: Shares::new(config.shares),
-            seats: Seats::default(),
+            shares,
+            seats,
             dials: Dials::default(),
             upgrading: Mutex::default(),
             services: Mutex::default(),

@@ -9,6 +9,9 @@
 //! 2. It is one of the host that holds most, of that the one whose key holds most, and then the oldest. A stranger gets one only
 //!    of its own host, or of a host that has more than its own: two hosts do not take the same place from each other by turns.
 //!
+//! A session whose connection is lost waits for its peer, and the peer may have begun anew instead: killed and started again, it
+//! knows nothing of that session. So where a peer is at a limit, the session of its own that has waited longest gives way first.
+//!
 //! Whoever fills the places again and again only takes those away that it holds itself, as long as it has fewer hosts than there
 //! are places.
 
@@ -17,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +61,8 @@ pub(super) struct Seat {
     uses: AtomicUsize,
     /// Whether this end has opened something in it.
     used_here: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// Since when its session has had no connection, while it has none.
+    parked: OnceLock<Box<dyn Fn() -> Option<Instant> + Send + Sync>>,
     given_away: CancellationToken,
     at_once: CancellationToken,
 }
@@ -72,6 +78,15 @@ impl Seat {
 
     pub(super) fn is_used_here_if(&self, used_here: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.used_here.set(Box::new(used_here));
+    }
+
+    /// The session outlives its connection.
+    pub(super) fn is_parked_if(&self, since: impl Fn() -> Option<Instant> + Send + Sync + 'static) {
+        let _ = self.parked.set(Box::new(since));
+    }
+
+    fn parked_since(&self) -> Option<Instant> {
+        self.parked.get().and_then(|since| since())
     }
 
     fn is_of_use(&self) -> bool {
@@ -129,11 +144,14 @@ impl Seats {
     /// One more session that comes in.
     pub(super) fn take(&self, shares: &Shares, holder: Holder) -> Result<Held, Exceeded> {
         let mut state = self.state();
-        let share = match shares.take(holder.clone(), &SESSION) {
+        let share = match shares.take_now(holder.clone(), &SESSION) {
             Ok(share) => share,
             Err(exceeded) => {
                 let has_one = |id| shares.held(Resource::Sessions, Some(id)) > 0;
-                let found = if holder.ids.iter().copied().any(has_one) {
+                let own = state.parked_of(&holder.ids);
+                let found = if own.is_some() {
+                    own
+                } else if holder.ids.iter().copied().any(has_one) {
                     None
                 } else {
                     state.to_spare(&holder, exceeded.scope)
@@ -142,7 +160,7 @@ impl Seats {
                     return Err(exceeded);
                 };
                 state.give_away(number);
-                shares.take(holder.clone(), &SESSION)?
+                shares.take_now(holder.clone(), &SESSION)?
             }
         };
         state.next += 1;
@@ -161,6 +179,21 @@ impl Seats {
         })
     }
 
+    /// What a peer is short of, it may hold in a session that waits for it: that one ends. For
+    /// [`Shares::relieved_by`].
+    pub(super) fn relief(&self) -> impl Fn(&[PeerId]) + Send + Sync + 'static {
+        // The entries hold what they were taken from.
+        let state = Arc::downgrade(&self.state);
+        move |ids| {
+            if let Some(state) = state.upgrade() {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(number) = state.parked_of(ids) {
+                    state.give_away(number);
+                }
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is whole before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,6 +201,14 @@ impl Seats {
 }
 
 impl State {
+    /// The session of a peer that has had no connection for longest.
+    fn parked_of(&self, ids: &[PeerId]) -> Option<u64> {
+        let here = self.taken.iter().filter(|(_, it)| it.share.is_some());
+        let own = here.filter(|(_, it)| it.holder.ids.iter().any(|id| ids.contains(id)));
+        let parked = own.filter_map(|(number, it)| Some((it.seat.parked_since()?, *number)));
+        parked.min().map(|(_, number)| number)
+    }
+
     /// Which one gives way to a peer that has none.
     fn to_spare(&self, holder: &Holder, scope: Scope) -> Option<u64> {
         let (mut hosts, mut keys) = (HashMap::new(), HashMap::new());
@@ -234,6 +275,46 @@ mod tests {
 
     fn is_gone(held: &Held) -> bool {
         held.seat.given_away.is_cancelled()
+    }
+
+    #[test]
+    fn at_its_limit_a_peer_gets_the_place_of_its_own_session_that_waits_longest() {
+        let (seats, shares) = few();
+        let take = |n| seats.take(&shares, stranger(1, n));
+        let now = Instant::now();
+        let all: Vec<_> = (0..4).map(|_| take(1).unwrap()).collect();
+        let _of_use: Vec<_> = all.iter().map(|it| it.seat.keep()).collect();
+        // None of them is parked.
+        assert_eq!(take(1).unwrap_err().scope, Scope::Peer);
+        for (it, seconds) in all.iter().zip([5, 1, 9]) {
+            let since = now + std::time::Duration::from_secs(seconds);
+            it.seat.is_parked_if(move || Some(since));
+        }
+        all.last().unwrap().seat.is_parked_if(|| None);
+        // Another peer takes nothing from it.
+        assert_eq!(take(2).unwrap_err().scope, Scope::Host);
+        let more: Vec<_> = [1, 0, 2]
+            .map(|gone| {
+                let new = take(1).unwrap();
+                assert!(is_gone(&all[gone]), "{gone}");
+                new
+            })
+            .into();
+        assert_eq!(take(1).unwrap_err().scope, Scope::Peer);
+        assert!(!is_gone(all.last().unwrap()) && !more.iter().any(is_gone));
+    }
+
+    #[test]
+    fn what_a_peer_is_short_of_its_parked_session_gives_up() {
+        let (seats, shares) = few();
+        shares.relieved_by(seats.relief());
+        let held = seats.take(&shares, stranger(1, 1)).unwrap();
+        held.seat.is_parked_if(|| Some(Instant::now()));
+        let children = |n| shares.take(stranger(1, 1), &[(Resource::Children, n)]);
+        let _few = children(32).unwrap();
+        assert!(!is_gone(&held));
+        assert_eq!(children(1).unwrap_err().scope, Scope::Peer);
+        assert!(is_gone(&held), "there is room for the next try, soon");
     }
 
     #[test]

@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::gate::Source;
 use crate::identity::PeerId;
@@ -314,7 +314,9 @@ pub(super) struct Shares {
     of_node: Arc<OfNode>,
 }
 
-#[derive(Debug)]
+/// Makes room among what peers of these ids hold.
+type Relief = Box<dyn Fn(&[PeerId]) + Send + Sync>;
+
 struct OfNode {
     limits: ShareLimits,
     counts: Mutex<HashMap<Resource, Counts>>,
@@ -322,6 +324,16 @@ struct OfNode {
     /// The part of each peer that has a session, and in how many it is used. Kept until what is unread of the last one was
     /// read or dropped: a peer that comes again would have as much again else.
     of_peers: Mutex<HashMap<PeerId, (ReceivePool, usize)>>,
+    relief: OnceLock<Relief>,
+}
+
+impl fmt::Debug for OfNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfNode")
+            .field("limits", &self.limits)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Shares {
@@ -332,6 +344,7 @@ impl Shares {
             counts: Mutex::new(HashMap::from(counts)),
             memory: ReceivePool::new(limits.receive_memory),
             of_peers: Mutex::default(),
+            relief: OnceLock::new(),
         };
         Self {
             of_node: Arc::new(of_node),
@@ -368,8 +381,32 @@ impl Shares {
         self.of_node.memory.used()
     }
 
+    /// Says who makes room where a peer is at a limit of its own. What is freed comes too late for the one who asked, and in time
+    /// for the next.
+    pub(super) fn relieved_by(&self, relief: impl Fn(&[PeerId]) + Send + Sync + 'static) {
+        let _ = self.of_node.relief.set(Box::new(relief));
+    }
+
     /// So many more for this holder, all or none.
     pub(super) fn take(
+        &self,
+        holder: Holder,
+        wanted: &[(Resource, usize)],
+    ) -> Result<Share, Exceeded> {
+        let ids = Arc::clone(&holder.ids);
+        let taken = self.take_now(holder, wanted);
+        if let Err(exceeded) = &taken
+            && exceeded.scope == Scope::Peer
+            && exceeded.resource != Resource::Sessions
+            && let Some(relief) = self.of_node.relief.get()
+        {
+            relief(&ids);
+        }
+        taken
+    }
+
+    /// The same, without making room.
+    pub(super) fn take_now(
         &self,
         holder: Holder,
         wanted: &[(Resource, usize)],

@@ -1,8 +1,10 @@
 //! The connections of a session that outlives them: over what it runs, what happens to them, and another one by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
+use futures::future::BoxFuture;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -10,7 +12,7 @@ use crate::Side;
 use crate::stack::{self, ConnectError, Lasting, PathChange, PathInfo, PathStats, StackConfig};
 
 use super::runtime::in_runtime;
-use super::{Session, resuming};
+use super::{Inner, Session, resuming};
 
 /// What happens to the connections of a session, from the moment on at which this was made.
 #[derive(Debug)]
@@ -160,10 +162,41 @@ impl Session {
         lasting.path().ok_or(ConnectError::Over)
     }
 
+    /// Says how this end connects again when the session's connection is lost, where it was made on a stream of the
+    /// application's own ([`handshake`](Self::handshake)): `dial` opens the next one, to `endpoint`, whose layers are put on it. A
+    /// session that [`dial`](Self::dial) or a node has made knows that by itself. Does nothing for one that ends with its connection.
+    pub fn dial_again_by<F>(&self, endpoint: &Endpoint, dial: F)
+    where
+        F: Fn() -> BoxFuture<'static, Result<Stream, ConnectError>> + Send + Sync + 'static,
+    {
+        let Ok((lasting, config)) = self.kept() else {
+            return;
+        };
+        let config = config.for_endpoint(endpoint);
+        let (endpoint, dial) = (endpoint.clone(), Arc::new(dial));
+        lasting.set_redial(Arc::new(move |lasting: Arc<Lasting>| {
+            let (endpoint, config, dial) = (endpoint.clone(), config.clone(), Arc::clone(&dial));
+            Box::pin(async move {
+                let stream = dial().await?;
+                reach_on(&lasting, stream, endpoint.layers(), &config, true).await?;
+                Ok(())
+            })
+        }));
+    }
+
     fn kept(&self) -> Result<(&Arc<Lasting>, &Arc<StackConfig>), ConnectError> {
         in_runtime()?;
         let kept = self.inner.lasting.as_ref().zip(self.inner.untuned.as_ref());
         kept.ok_or(ConnectError::NotKept)
+    }
+
+    /// What is kept of a session that outlives its connections, and for how long this end usually keeps it without one.
+    pub(super) fn kept_for(&self) -> Option<(Arc<Lasting>, Duration)> {
+        let Inner {
+            lasting, untuned, ..
+        } = &*self.inner;
+        let usual = untuned.as_ref()?.resume.as_ref()?.park;
+        Some((Arc::clone(lasting.as_ref()?), usual))
     }
 
     /// What is kept of a session that outlives its connections.

@@ -16,11 +16,13 @@
 
 use std::fmt;
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
+
+use crate::stack::Lasting;
 
 use super::substream::ServiceStream;
 use super::{Incoming, OpenError, OpenOptions, Session, reserved};
@@ -31,6 +33,8 @@ use super::{Incoming, OpenError, OpenOptions, Session, reserved};
 pub struct Pause {
     /// Held open: its end is the end of the pause.
     _stream: ServiceStream,
+    /// A session that outlives its connection may find that lost.
+    _parked: Option<Parked>,
     granted: Duration,
 }
 
@@ -40,6 +44,30 @@ impl Pause {
     #[must_use]
     pub fn granted(&self) -> Duration {
         self.granted
+    }
+}
+
+/// A session that outlives its connection is kept for at least so long without one, by the silent end and by the one that bears
+/// with it: the silence may be the end of the connection.
+struct Parked {
+    session: Arc<Lasting>,
+    usual: Duration,
+}
+
+impl Parked {
+    fn at_least(session: Option<&(Arc<Lasting>, Duration)>, time: Duration) -> Option<Self> {
+        let (session, usual) = session?.clone();
+        if time <= usual {
+            return None;
+        }
+        session.handle.set_park(time);
+        Some(Self { session, usual })
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.session.handle.set_park(self.usual);
     }
 }
 
@@ -89,6 +117,7 @@ impl Session {
             let granted = ask(&mut stream, time).await;
             let granted = granted.map_err(|error| OpenError::from_io(&error, reserved::PAUSE))?;
             Ok(Pause {
+                _parked: Parked::at_least(self.kept_for().as_ref(), granted),
                 _stream: stream,
                 granted,
             })
@@ -100,6 +129,7 @@ impl Session {
     /// Bears with a peer that asks for a pause. In a task of its own, which ends with the substream.
     pub(super) fn bear_with(&self, incoming: Incoming) {
         let (mux, limit) = (self.inner.mux.closer(), self.inner.open_timeout);
+        let kept = self.kept_for();
         let task = tokio::spawn(async move {
             let Ok(mut stream) = incoming.accept().await else {
                 return;
@@ -108,13 +138,14 @@ impl Session {
                 return;
             };
             let (pause, granted) = mux.peer_pauses(Duration::from_secs(wanted.into()));
+            let parked = Parked::at_least(kept.as_ref(), granted);
             let granted = u32::try_from(granted.as_secs()).unwrap_or(u32::MAX);
             let said = timeout(limit, say(&mut stream, granted)).await;
             if let Ok(Ok(())) = said {
                 // Nothing is said behind it: whatever comes is the end of the pause.
                 let _ = stream.read_u8().await;
             }
-            drop(pause);
+            drop((pause, parked));
         });
         // Two are never borne with at once, so a peer that asks for ever holds one task.
         let mut bearing = self

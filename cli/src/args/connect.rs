@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::{Durable, IdentityFile, LocalHints, Trust};
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -13,6 +13,8 @@ service runs a command (exec:), its standard error appears on standard error
 here, and `cepa connect` exits with its exit status (128 + N if signal N killed
 it). If the reader of standard output stops first, `cepa connect` exits with
 status 0.
+
+With --durable, the session outlives its connection, if the server allows that.
 
 With --reconnect, a lost session is made again and the service opened again. Its
 output starts from the beginning, and data in transit is lost, which a message
@@ -42,6 +44,8 @@ pub(crate) struct Connect {
     /// fails, the exit code is 1
     #[arg(long)]
     pub(crate) no_status: bool,
+    #[command(flatten)]
+    pub(crate) durable: Durable,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

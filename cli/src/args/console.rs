@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::{Durable, IdentityFile, LocalHints, Trust};
 use crate::values::{DialTarget, EscapeChar};
 
 #[derive(Debug, Args)]
@@ -19,6 +19,10 @@ Text that a serial line sends outside the session, such as boot messages,
 appears on standard error, in another colour unless NO_COLOR is set. The console
 ends when the service ends, with the exit status of its command, or with exit
 code 1 if the service failed.
+
+If the connection is lost, the session is kept and goes on over the next one,
+and so do the keys typed meanwhile: for 10 minutes, or as --park says at both
+ends. If the server does not keep sessions, or with --no-durable, it ends.
 
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
@@ -38,6 +42,8 @@ pub(crate) struct Console {
     /// If the session is lost, connect again and open the service again
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) durable: Durable,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

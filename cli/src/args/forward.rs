@@ -2,15 +2,19 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::{Durable, IdentityFile, LocalHints, Trust};
 use crate::values::{DialTarget, Local};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 All connections share one session, made at the start. `ulimit -n` limits their
-number here; connections beyond the server's limit wait. If the session is lost,
-all connections are reset (those on a Unix socket end), and the command ends
-with exit code 6.
+number here; connections beyond the server's limit wait.
+
+If the connection to the server is lost, the session is kept and goes on over
+the next one: open connections notice a pause, and new ones wait. If the session
+is lost (no new connection for 10 minutes or the time of --park; the server was
+restarted or does not keep sessions), all connections are reset (those on a Unix
+socket end), and the command ends with exit code 6.
 
 With --reconnect it keeps listening and connects again, with the pauses of
 `cepa connect --reconnect`; new connections wait for the new session. The first
@@ -37,6 +41,8 @@ pub(crate) struct Forward {
     /// If the session is lost, connect again and go on
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) durable: Durable,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

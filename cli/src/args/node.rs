@@ -17,6 +17,8 @@ on. docs/MESH.md describes every key.
   gate = \"per-host=32\"                      # like `cepa serve --gate`
   sessions_a_peer = 16                      # like --sessions-a-peer
   commands_a_peer = 32                      # like --commands-a-peer
+  durable = true                            # false: like --no-durable
+  park = \"10min\"                          # like --park
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`

@@ -1,10 +1,12 @@
 //! Options that several commands have: who we are, and whom we take the other end for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::gate::Gate;
+use crate::keep::{self, Keep};
 use crate::values::{Expected, TrustWord};
 
 #[derive(Debug, Args)]
@@ -85,6 +87,56 @@ pub(crate) struct LocalHints {
     /// unix:). By default they lead only to network connections
     #[arg(long = "local-hints")]
     pub(crate) allowed: bool,
+}
+
+/// Whether the session of a command that dials outlives its connection.
+#[derive(Debug, Args)]
+pub(crate) struct Durable {
+    /// If the connection is lost, keep the session and go on over the next connection: nothing is lost.
+    /// Needs a peer that does so too. On by default, but not for `connect`
+    #[arg(long, conflicts_with = "no_durable")]
+    durable: bool,
+    /// End the session with its connection
+    #[arg(long)]
+    no_durable: bool,
+    /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
+    /// shorter time of the two ends counts
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    park: Option<Duration>,
+}
+
+impl Durable {
+    pub(crate) fn keep(&self, by_default: bool) -> Keep {
+        let wanted = self.durable || self.park.is_some() || by_default;
+        if wanted && !self.no_durable {
+            Keep::For(self.park)
+        } else {
+            Keep::Not
+        }
+    }
+}
+
+/// Whether a server keeps sessions whose connection is lost.
+#[derive(Debug, Args)]
+pub(crate) struct Parking {
+    /// End every session with its connection. By default, a session whose client can reconnect is kept
+    /// for it, with the data in transit
+    #[arg(long)]
+    no_durable: bool,
+    /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
+    /// shorter time of the two ends counts
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    park: Option<Duration>,
+}
+
+impl Parking {
+    pub(crate) fn keep(&self) -> Keep {
+        if self.no_durable {
+            Keep::Not
+        } else {
+            Keep::For(self.park)
+        }
+    }
 }
 
 impl Trust {

@@ -6,7 +6,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{GateLimits, LocalHints};
+use super::options::{GateLimits, LocalHints, Parking};
 use crate::values::{AllowArg, Service, listen_addr, placed_addr};
 
 #[derive(Debug, Args)]
@@ -69,6 +69,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) commands_a_peer: Option<u32>,
+    #[command(flatten)]
+    pub(crate) parking: Parking,
     #[command(flatten)]
     pub(crate) gate: GateLimits,
     /// Use the identity in this PEM file instead of the default one. With several, a peer that

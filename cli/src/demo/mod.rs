@@ -2,9 +2,11 @@
 //!
 //! For each transport a server and a client are set up that know each other by their keys
 //! (`peers.rs`), the same work is done over their session (`work.rs`, with `peer.rs` at the other
-//! end), and what passed at each layer becomes a row of the table (`table.rs`). One difference, in
+//! end), and what passed at each layer becomes a row of the table (`table.rs`). In the middle of it the TCP
+//! connection is cut (`cut.rs`), and its session goes on over the next one. One difference, in
 //! bytes or in who answered, fails the row, and a failed row fails the command.
 
+mod cut;
 mod peers;
 mod table;
 mod work;

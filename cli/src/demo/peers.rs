@@ -15,11 +15,13 @@ use cepa::protocols::forward::Forwarder;
 use cepa::session::Session;
 use cepa::stack::StackConfig;
 use cepa::tls::TlsConfig;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Target};
 
-use crate::args::{Service, Target};
+use super::cut::{self, Cutter};
+use crate::args::{Service, Target as Served};
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure};
+use crate::keep::Keep;
 use crate::reach::{self, GOODBYE};
 use crate::service::Services;
 
@@ -50,9 +52,14 @@ pub(super) struct Peers {
     pub(super) session: Session,
     /// For the substream that has TLS of its own: another identity than the session's.
     pub(super) inner: TlsConfig,
+    /// Cuts the connection in the middle of the work.
+    pub(super) cutter: Option<Cutter>,
     server: Option<Node>,
     child: Option<Watched>,
 }
+
+/// A session outlives its connection.
+const KEPT: Keep = Keep::For(None);
 
 /// The names of the services that the work uses.
 pub(super) const ECHO: &str = "echo";
@@ -67,10 +74,20 @@ impl Peers {
         let allowed = [client.peer_id(), inner.peer_id()];
         let expected = Arc::new(Pinned::one(server.peer_id()));
         let inner = TlsConfig::new(&inner, expected.clone())?;
-        let config = StackConfig::new(client, expected);
+        let mut config = StackConfig::new(client, expected);
 
+        let mut cutter = None;
         let (address, running) = match kind {
-            Kind::Tcp => listen("tcp:127.0.0.1:0", None, &server, allowed).await?,
+            Kind::Tcp => {
+                config.resume = KEPT.config();
+                let (at, running) = listen("tcp:127.0.0.1:0", None, &server, allowed).await?;
+                let Target::Tcp { port, .. } = at.target() else {
+                    return Err(Failure::new(Code::Other, format!("{at} has no port")));
+                };
+                let (proxy, port) = cut::in_front_of(*port).await?;
+                cutter = Some(proxy);
+                (endpoint(&format!("tcp:127.0.0.1:{port}"))?, running)
+            }
             Kind::Unix => {
                 let at = format!("unix:{}", escaped(&place.join("socket"))?);
                 listen(&at, None, &server, allowed).await?
@@ -89,12 +106,20 @@ impl Peers {
         let child = stream.take_child().map(Watched::quiet);
         let config = config.for_endpoint(&address);
         match Session::handshake(stream, address.layers(), Side::Client, &config).await {
-            Ok(session) => Ok(Self {
-                session,
-                inner,
-                server: running,
-                child,
-            }),
+            Ok(session) => {
+                let at = address.clone();
+                session.dial_again_by(&address, move || {
+                    let at = at.clone();
+                    Box::pin(async move { Ok(transports::dial(&at).await?) })
+                });
+                Ok(Self {
+                    session,
+                    inner,
+                    cutter,
+                    server: running,
+                    child,
+                })
+            }
             Err(e) => match child {
                 Some(child) => Err(Failure::from(e).with(child.ended().await)),
                 None => Err(e.into()),
@@ -122,10 +147,12 @@ async fn listen(
     allowed: [PeerId; 2],
 ) -> Result<(Endpoint, Option<Node>), Failure> {
     let trust = Arc::new(Pinned::new(allowed));
-    let node = Node::new(reach::config(identity, trust.clone()));
+    let mut config = reach::config(identity, trust.clone());
+    config.stack.resume = KEPT.config();
+    let node = Node::new(config);
     let inner = TlsConfig::new(identity, trust)?;
     let services = Services::on(&node, inner, Forwarder::new(&node))?;
-    for (name, target) in [(ECHO, Target::Echo), (LAYERS, Target::Demo)] {
+    for (name, target) in [(ECHO, Served::Echo), (LAYERS, Served::Demo)] {
         let service = Service {
             name: name.to_owned(),
             target,

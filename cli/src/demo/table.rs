@@ -20,6 +20,9 @@ pub(super) struct Row {
     wire: u64,
     handshake_ms: f64,
     mib_per_s: f64,
+    /// Connections that were cut, and the time without one.
+    cuts: u64,
+    without_ms: f64,
     pub(super) equal: bool,
 }
 
@@ -32,16 +35,22 @@ impl Row {
             Kind::Serial => "link+serial",
         };
         let tls_layers = session.layers();
+        // A session that was cut has been on two connections.
+        let second = session.path().filter(|path| path.generation > 0);
+        let second = second.as_ref().map_or(&[][..], |path| &path.layers);
         let (mut mux, mut tls) = (0, 0);
-        // Above the innermost layer is the mux, below the outermost the wire.
-        if let Some(innermost) = tls_layers.last() {
-            let bytes = innermost.bytes();
-            mux = bytes.plain_in + bytes.plain_out;
+        for layers in [tls_layers, second] {
+            // Above the innermost layer is the mux, below the outermost the wire.
+            if let Some(innermost) = layers.last() {
+                let bytes = innermost.bytes();
+                mux += bytes.plain_in + bytes.plain_out;
+            }
+            if let Some(outermost) = layers.first() {
+                let bytes = outermost.bytes();
+                tls += bytes.sealed_in + bytes.sealed_out;
+            }
         }
-        if let Some(outermost) = tls_layers.first() {
-            let bytes = outermost.bytes();
-            tls = bytes.sealed_in + bytes.sealed_out;
-        }
+        let paths = session.path_stats().unwrap_or_default();
         Self {
             transport: kind.name(),
             layers: format!("mux+{}{scheme}", "tls+".repeat(tls_layers.len())),
@@ -51,6 +60,8 @@ impl Row {
             wire: session.meter().bytes_in() + session.meter().bytes_out(),
             handshake_ms: session.handshake_time().as_secs_f64() * 1000.0,
             mib_per_s: mib(done.bytes) / done.took.as_secs_f64().max(1e-6),
+            cuts: paths.paths.saturating_sub(1),
+            without_ms: paths.without.as_secs_f64() * 1000.0,
             equal: done.equal,
         }
     }
@@ -60,7 +71,7 @@ impl Row {
         (mib(self.wire) / mib(self.application) - 1.0) * 100.0
     }
 
-    fn cells(&self) -> [String; 10] {
+    fn cells(&self) -> [String; HEAD.len()] {
         [
             self.transport.to_owned(),
             self.layers.clone(),
@@ -71,6 +82,10 @@ impl Row {
             format!("{:.2} %", self.overhead()),
             format!("{:.1} ms", self.handshake_ms),
             format!("{:.0} MiB/s", self.mib_per_s),
+            match self.cuts {
+                0 => "-".to_owned(),
+                n => format!("{n}, {:.1} ms", self.without_ms),
+            },
             if self.equal { "equal" } else { "DIFFERS" }.to_owned(),
         ]
     }
@@ -94,7 +109,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / MIB
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "transport",
     "layers",
     "application",
@@ -104,6 +119,7 @@ const HEAD: [&str; 10] = [
     "overhead",
     "handshake",
     "throughput",
+    "cut",
     "SHA-256",
 ];
 /// A column a transport, as wide as it needs; its rows would not fit a terminal.
@@ -138,6 +154,8 @@ mod tests {
             wire: 1_055_000 * times,
             handshake_ms: 1.25,
             mib_per_s: 100.0,
+            cuts: 1,
+            without_ms: 1234.5,
             equal: true,
         };
         // The longest that there are, at the largest size that there is.

@@ -6,6 +6,7 @@
 //! Every byte that leaves and every byte that comes back goes into a SHA-256; the two must be equal
 //! on each substream.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cepa::Side;
@@ -14,6 +15,7 @@ use cepa::onion::Onion;
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::peers::{ECHO, LAYERS, Peers};
@@ -59,7 +61,8 @@ impl Work {
             "Each column: mutual TLS 1.3 between two new identities that know only each\n\
              other; {PLAIN} substreams and one with inner TLS of its own, {mib} MiB each way each,\n\
              at once; one substream on which a TLS layer is pushed and popped. Bytes are\n\
-             those of both directions."
+             those of both directions. The TCP connection is cut in the middle of it, and\n\
+             the session goes on over the next one."
         )
     }
 
@@ -68,10 +71,12 @@ impl Work {
         let mut tasks = JoinSet::new();
         for seed in 0..PLAIN {
             let stream = peers.session.open(ECHO).await?;
-            tasks.spawn(echoed(stream, seed, self.size, progress.clone()));
+            let cut = peers.cutter.as_ref().filter(|_| seed == 0);
+            let cut = cut.map(|cutter| Arc::clone(&cutter.cut));
+            tasks.spawn(echoed(stream, seed, self.size, cut, progress.clone()));
         }
         let stream = peers.session.open_secured(ECHO, &peers.inner).await?;
-        tasks.spawn(echoed(stream, PLAIN, self.size, progress.clone()));
+        tasks.spawn(echoed(stream, PLAIN, self.size, None, progress.clone()));
         let stream = peers.session.open(LAYERS).await?;
         let inner = peers.inner.clone();
         let bar = progress.clone();
@@ -103,15 +108,17 @@ fn lost(e: std::io::Error) -> Failure {
     Failure::new(Code::Lost, format!("a substream broke: {e}"))
 }
 
-/// Sends and takes back `size` bytes, both at the same time.
+/// Sends and takes back `size` bytes, both at the same time. In the middle of that, `cut` is told.
 async fn echoed(
     stream: Onion<Substream>,
     seed: u64,
     size: u64,
+    cut: Option<Arc<Notify>>,
     progress: ProgressBar,
 ) -> Result<One, Failure> {
     let (from, to) = tokio::io::split(stream);
-    let (sent, got) = tokio::try_join!(send(to, seed, size, &progress), take(from, &progress))?;
+    let (sent, got) =
+        tokio::try_join!(send(to, seed, size, cut, &progress), take(from, &progress))?;
     Ok(One {
         bytes: size + got.1,
         equal: sent == got.0 && size == got.1,
@@ -122,6 +129,7 @@ async fn send(
     mut to: WriteHalf<Onion<Substream>>,
     seed: u64,
     size: u64,
+    mut cut: Option<Arc<Notify>>,
     progress: &ProgressBar,
 ) -> Result<[u8; 32], Failure> {
     let mut source = Source::new(seed);
@@ -129,6 +137,11 @@ async fn send(
     let mut left = size;
     let mut chunk = vec![0; CHUNK];
     while left > 0 {
+        if left <= size / 2
+            && let Some(cut) = cut.take()
+        {
+            cut.notify_one();
+        }
         let n = left.min(CHUNK as u64);
         let part = chunk
             .get_mut(..usize::try_from(n).unwrap_or(CHUNK))

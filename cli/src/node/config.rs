@@ -17,6 +17,7 @@ use toml::Spanned;
 use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
+use crate::keep::{self, Keep};
 use crate::stack::carries_session;
 use crate::trust;
 use crate::values::placed_addr;
@@ -31,6 +32,8 @@ pub(super) struct Config {
     pub(super) listen: Vec<Endpoint>,
     pub(super) gate: Gate,
     pub(super) shares: SharesOfAPeer,
+    /// Whether sessions outlive their connections.
+    pub(super) keep: Keep,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
@@ -94,6 +97,8 @@ struct File {
     gate: Option<Spanned<String>>,
     sessions_a_peer: Option<Spanned<u32>>,
     commands_a_peer: Option<Spanned<u32>>,
+    durable: Option<bool>,
+    park: Option<Spanned<String>>,
     #[serde(default)]
     register: Vec<Spanned<String>>,
     #[serde(default)]
@@ -200,6 +205,20 @@ impl Config {
             sessions: share(file.sessions_a_peer)?,
             commands: share(file.commands_a_peer)?,
         };
+        let park = file.park.map(|word| {
+            let time = keep::park(word.get_ref()).map_err(|e| wrong(Some(word.span()), e))?;
+            match file.durable {
+                Some(false) => Err(wrong(
+                    Some(word.span()),
+                    "with durable = false no session is kept; leave out `park`".into(),
+                )),
+                _ => Ok(time),
+            }
+        });
+        let keep = match (file.durable, park.transpose()?) {
+            (Some(false), _) => Keep::Not,
+            (_, time) => Keep::For(time),
+        };
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -277,6 +296,7 @@ impl Config {
             listen,
             gate,
             shares,
+            keep,
             register,
             services,
             relay,
@@ -400,6 +420,7 @@ mod tests {
 identity = "me.pem"
 control = "/run/c.sock"
 listen = ["tcp:127.0.0.1:7000"]
+park = "2d"
 register = ["cepa://{ID}@tcp:r:7711"]
 [services.up]
 to = "exec:sha256sum"
@@ -425,6 +446,8 @@ a_minute = 7
         let config = parse(&text).unwrap();
         assert_eq!(config.identity.as_deref(), Some(Path::new("/etc/me.pem")));
         assert_eq!(config.control.as_deref(), Some(Path::new("/run/c.sock")));
+        let two_days = std::time::Duration::from_secs(172_800);
+        assert_eq!(config.keep, Keep::For(Some(two_days)));
         assert_eq!(config.services["up"].introducers, Some(Access::Nobody));
         assert_eq!(config.services["all"].access, Access::Anyone);
         assert_eq!(config.services["all"].introducers, None);
@@ -446,6 +469,9 @@ a_minute = 7
         let few =
             format!("listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\nallow = [\"{ID}\"]");
         let few = parse(&few).unwrap();
+        assert_eq!(few.keep, Keep::For(None));
+        let not = parse("listen = [\"tcp:h:1\"]\ndurable = false").unwrap();
+        assert_eq!(not.keep, Keep::Not);
         assert_eq!(few.sessions(), Access::peers([ID.parse().unwrap()]));
     }
 
@@ -457,6 +483,8 @@ a_minute = 7
             ("listen = [\n\"tcp:h:1\",\n\"nothing\"\n]", 3, "nothing"),
             ("listen = [\"tcp:h:1\"]\nlisten = []", 2, "duplicate"),
             ("\n\nx = 1", 3, "unknown field"),
+            ("listen = [\"tcp:h:1\"]\npark = \"5\"", 2, "a time from 1s"),
+            ("park = \"5s\"\ndurable = false", 1, "leave out `park`"),
             ("listen = [\n\"bare+tcp:h:1\"]", 2, ""),
             ("register = [\n\"cepa://x\"]", 2, "52 characters"),
             (

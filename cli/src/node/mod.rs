@@ -22,6 +22,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
+use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::service::{self, Services};
@@ -85,6 +86,7 @@ struct Begun {
     relay: Option<config::Limits>,
     gate: Gate,
     shares: config::SharesOfAPeer,
+    keep: Keep,
 }
 
 impl Begun {
@@ -96,6 +98,7 @@ impl Begun {
             relay: config.relay.as_ref().map(|relay| relay.limits),
             gate: config.gate.clone(),
             shares: config.shares,
+            keep: config.keep,
         }
     }
 }
@@ -114,6 +117,7 @@ impl Daemon {
             config.shares.sessions,
             config.shares.commands,
         );
+        settings.stack.resume = config.keep.config();
         reach::room_for_services(&mut settings, None);
         config.gate.apply(&mut settings.gate);
         let carries = config.relay.as_ref().map(|relay| {
@@ -200,6 +204,7 @@ impl Daemon {
                 "commands_a_peer",
                 begun.shares.commands != now.shares.commands,
             ),
+            ("durable and park", begun.keep != now.keep),
             (
                 "listen",
                 !listens.iter().all(|at| self.config.listen.contains(at)),

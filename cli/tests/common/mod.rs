@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::text::is_printable;
 
 pub(crate) mod line;
+pub(crate) mod proxy;
 
 /// A guard against hanging; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,208 @@
+//! Sessions that outlive their connection: whether a command keeps them and for how long, and what it says of one whose
+//! connection is lost.
+//!
+//! Both ends have to want it; what the two keep a session for is bounded by the shorter time. `--reconnect` is another thing: it
+//! makes a new session when one is lost for good.
+
+use std::time::Duration;
+
+use cepa::resume;
+use cepa::session::{PathChange, PathChanges, Session};
+use cepa::transports::{Endpoint, Target};
+use tokio::time::{Instant, timeout_at};
+
+use crate::columns::count;
+
+/// The shortest and the longest time that can be given.
+const PARK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+
+/// Whether sessions are kept while they have no connection, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// They end with it.
+    Not,
+    /// For so long; by default as the library does.
+    For(Option<Duration>),
+}
+
+impl Keep {
+    pub(crate) fn config(self) -> Option<resume::Config> {
+        match self {
+            Self::Not => None,
+            Self::For(None) => Some(resume::Config::default()),
+            Self::For(Some(time)) => Some(resume::Config::default().with_park(time)),
+        }
+    }
+
+    /// The same for who dials an address. Standard input and output are there only once, so nothing comes after them.
+    pub(crate) fn at(self, address: &Endpoint) -> Option<resume::Config> {
+        match address.target() {
+            Target::Stdio | Target::Fd { .. } => None,
+            _ => self.config(),
+        }
+    }
+}
+
+/// How long a session is kept, as it is written: a number with its unit.
+pub(crate) fn park(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time from 1s to 30d, for example 90s, 10min, 8h or 2d".to_owned();
+    let at = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = at
+        .and_then(|at| text.split_at_checked(at))
+        .ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = number.parse::<u64>().ok();
+    let time = number.and_then(|n| n.checked_mul(seconds));
+    let time = time.map(Duration::from_secs);
+    time.filter(|time| (PARK.0..=PARK.1).contains(time))
+        .ok_or_else(wrong)
+}
+
+/// A time for people.
+pub(crate) fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        600..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+/// A connection that is lost again so soon after that was said is not spoken of, unless it stays away.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells a person when the session's connection is lost, and when it is back, until the session is over.
+pub(crate) fn tell_paths(session: &Session, tell: impl Fn(&str) + Send + 'static) {
+    if !session.outlives_connections() {
+        return;
+    }
+    let (changes, peer) = (session.path_changes(), session.peer().id());
+    tokio::spawn(async move {
+        let mut paths = Paths {
+            changes,
+            told: None,
+            short: 0,
+        };
+        while let Some(told) = paths.next().await {
+            match told {
+                Told::Lost => tell(&format!(
+                    "connection to {peer} lost; reconnecting (data is kept)"
+                )),
+                Told::Back { after, short } => {
+                    let after = in_words(after);
+                    let before = match short {
+                        0 => String::new(),
+                        n => format!(" ({} before that)", count(n, "brief cut")),
+                    };
+                    tell(&format!(
+                        "connection to {peer} is back after {after}{before}"
+                    ));
+                }
+            }
+        }
+    });
+}
+
+/// What is worth a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Lost,
+    Back { after: Duration, short: u64 },
+}
+
+/// See [`tell_paths`].
+struct Paths {
+    changes: PathChanges,
+    /// When a loss was told last.
+    told: Option<Instant>,
+    /// Losses that were not told.
+    short: u64,
+}
+
+impl Paths {
+    async fn next(&mut self) -> Option<Told> {
+        loop {
+            match self.changes.next().await? {
+                PathChange::Paused { .. } => {}
+                PathChange::Resumed { without, .. } => {
+                    let short = std::mem::take(&mut self.short);
+                    return Some(Told::Back {
+                        after: without,
+                        short,
+                    });
+                }
+                _ => continue,
+            }
+            let now = Instant::now();
+            let until = self.told.map_or(now, |told| (told + PAUSE).max(now));
+            if until > now {
+                match timeout_at(until, self.changes.next()).await {
+                    Ok(None) => return None,
+                    Ok(Some(_)) => {
+                        self.short += 1;
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+            }
+            self.told = Some(Instant::now());
+            return Some(Told::Lost);
+        }
+    }
+}
+
+/// Waits until the session has a connection, or is over.
+pub(crate) async fn connected(session: &Session) {
+    let mut changes = session.path_changes();
+    while session.outlives_connections() && session.path().is_none() {
+        if changes.next().await.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_and_bounds() {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("10min", 600), ("30d", 2_592_000)] {
+            assert_eq!(park(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "0s",
+            "31d",
+            "10",
+            "s",
+            "1.5h",
+            "1 h",
+            "-1s",
+            "99999999999999999999d",
+            "2m",
+        ] {
+            assert!(park(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        for (ms, words) in [
+            (340, "0.3 s"),
+            (59_900, "59.9 s"),
+            (61_000, "1 min 1 s"),
+            (600_000, "10 min"),
+            (90_000_000, "25 h"),
+        ] {
+            assert_eq!(in_words(Duration::from_millis(ms)), words);
+        }
+    }
+}
