@@ -4,7 +4,7 @@ use cepa::node::PeerAddr;
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::{Durable, IdentityFile, LocalHints, Trust};
+use super::options::{IdentityFile, Keeping, LocalHints, Trust};
 use crate::values::{DialTarget, Escape, Local, peer_addr, piped_addr};
 
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) no_status: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub(crate) struct Console {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
@@ -140,7 +140,7 @@ pub(crate) struct Forward {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]
