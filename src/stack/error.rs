@@ -7,7 +7,7 @@ use cepa_transports::TransportError;
 
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
-use super::lasting::{Lasting, PathInfo};
+use super::lasting::{Lasting, NotReached, PathInfo};
 use crate::gate::Failure;
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, MuxError};
@@ -122,6 +122,15 @@ impl Resumed {
 impl fmt::Debug for Resumed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Resumed").field(&self.path).finish()
+    }
+}
+
+impl From<ConnectError> for NotReached {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            _ => Self::NotNow,
+        }
     }
 }
 
