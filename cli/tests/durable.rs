@@ -98,10 +98,10 @@ fn echoes(stream: &mut TcpStream, word: &[u8]) {
 }
 
 /// All of it goes there and comes back, and then there is an end on both sides.
-fn whole(local: &str, data: Arc<Vec<u8>>) {
+fn whole(local: &str, data: &Arc<Vec<u8>>) {
     let mut from = dial(local);
     let mut to = from.try_clone().unwrap();
-    let sent = Arc::clone(&data);
+    let sent = Arc::clone(data);
     let sending = thread::spawn(move || {
         to.write_all(&sent).unwrap();
         to.shutdown(Shutdown::Write).unwrap();
@@ -109,7 +109,7 @@ fn whole(local: &str, data: Arc<Vec<u8>>) {
     let mut back = Vec::new();
     from.read_to_end(&mut back).unwrap();
     sending.join().unwrap();
-    assert!(back == *data, "{} of {} bytes", back.len(), data.len());
+    assert!(back == **data, "{} of {} bytes", back.len(), data.len());
 }
 
 /// The connection ends with an error, and not as if that were all.
@@ -131,7 +131,7 @@ fn connections_through_a_forward_survive_cuts_byte_for_byte() {
     let busy: Vec<_> = (0..4)
         .map(|_| {
             let (local, data) = (local.clone(), Arc::clone(&data));
-            thread::spawn(move || whole(&local, data))
+            thread::spawn(move || whole(&local, &data))
         })
         .collect();
     let mut chunks = dial(&local);

@@ -1,7 +1,6 @@
 //! The connections of a session that outlives them: over what it runs, what happens to them, and another one by hand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
 use futures::future::BoxFuture;
@@ -12,7 +11,7 @@ use crate::Side;
 use crate::stack::{self, ConnectError, Lasting, PathChange, PathInfo, PathStats, StackConfig};
 
 use super::runtime::in_runtime;
-use super::{Inner, Session, resuming};
+use super::{Session, resuming};
 
 /// What happens to the connections of a session, from the moment on at which this was made.
 #[derive(Debug)]
@@ -169,13 +168,14 @@ impl Session {
     where
         F: Fn() -> BoxFuture<'static, Result<Stream, ConnectError>> + Send + Sync + 'static,
     {
-        let Ok((lasting, config)) = self.kept() else {
+        let (Some(lasting), Some(config)) = (&self.inner.lasting, &self.inner.untuned) else {
             return;
         };
-        let config = config.for_endpoint(endpoint);
+        let config = Arc::new(config.for_endpoint(endpoint));
         let (endpoint, dial) = (endpoint.clone(), Arc::new(dial));
         lasting.set_redial(Arc::new(move |lasting: Arc<Lasting>| {
-            let (endpoint, config, dial) = (endpoint.clone(), config.clone(), Arc::clone(&dial));
+            let (endpoint, dial) = (endpoint.clone(), Arc::clone(&dial));
+            let config = Arc::clone(&config);
             Box::pin(async move {
                 let stream = dial().await?;
                 reach_on(&lasting, stream, endpoint.layers(), &config, true).await?;
@@ -188,15 +188,6 @@ impl Session {
         in_runtime()?;
         let kept = self.inner.lasting.as_ref().zip(self.inner.untuned.as_ref());
         kept.ok_or(ConnectError::NotKept)
-    }
-
-    /// What is kept of a session that outlives its connections, and for how long this end usually keeps it without one.
-    pub(super) fn kept_for(&self) -> Option<(Arc<Lasting>, Duration)> {
-        let Inner {
-            lasting, untuned, ..
-        } = &*self.inner;
-        let usual = untuned.as_ref()?.resume.as_ref()?.park;
-        Some((Arc::clone(lasting.as_ref()?), usual))
     }
 
     /// What is kept of a session that outlives its connections.

@@ -51,23 +51,28 @@ impl Pause {
 /// with it: the silence may be the end of the connection.
 struct Parked {
     session: Arc<Lasting>,
-    usual: Duration,
+    /// How long it is kept otherwise.
+    usually: Duration,
 }
 
 impl Parked {
-    fn at_least(session: Option<&(Arc<Lasting>, Duration)>, time: Duration) -> Option<Self> {
-        let (session, usual) = session?.clone();
-        if time <= usual {
+    fn at_least(
+        session: Option<&Arc<Lasting>>,
+        usually: Option<Duration>,
+        time: Duration,
+    ) -> Option<Self> {
+        let (session, usually) = (Arc::clone(session?), usually?);
+        if time <= usually {
             return None;
         }
         session.handle.set_park(time);
-        Some(Self { session, usual })
+        Some(Self { session, usually })
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        self.session.handle.set_park(self.usual);
+        self.session.handle.set_park(self.usually);
     }
 }
 
@@ -117,7 +122,7 @@ impl Session {
             let granted = ask(&mut stream, time).await;
             let granted = granted.map_err(|error| OpenError::from_io(&error, reserved::PAUSE))?;
             Ok(Pause {
-                _parked: Parked::at_least(self.kept_for().as_ref(), granted),
+                _parked: Parked::at_least(self.lasting(), self.usual_park(), granted),
                 _stream: stream,
                 granted,
             })
@@ -126,10 +131,16 @@ impl Session {
         done.unwrap_or_else(|_| Err(OpenError::TimedOut { service: service() }))
     }
 
+    /// How long the session is kept without a connection, where it is.
+    fn usual_park(&self) -> Option<Duration> {
+        let config = self.inner.untuned.as_ref()?;
+        config.resume.as_ref().map(|resume| resume.park)
+    }
+
     /// Bears with a peer that asks for a pause. In a task of its own, which ends with the substream.
     pub(super) fn bear_with(&self, incoming: Incoming) {
         let (mux, limit) = (self.inner.mux.closer(), self.inner.open_timeout);
-        let kept = self.kept_for();
+        let (lasting, usually) = (self.inner.lasting.clone(), self.usual_park());
         let task = tokio::spawn(async move {
             let Ok(mut stream) = incoming.accept().await else {
                 return;
@@ -138,7 +149,7 @@ impl Session {
                 return;
             };
             let (pause, granted) = mux.peer_pauses(Duration::from_secs(wanted.into()));
-            let parked = Parked::at_least(kept.as_ref(), granted);
+            let parked = Parked::at_least(lasting.as_ref(), usually, granted);
             let granted = u32::try_from(granted.as_secs()).unwrap_or(u32::MAX);
             let said = timeout(limit, say(&mut stream, granted)).await;
             if let Ok(Ok(())) = said {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{Durable, IdentityFile, LocalHints, Trust};
+use super::options::{IdentityFile, Keeping, LocalHints, Trust};
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) no_status: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{Durable, IdentityFile, LocalHints, Trust};
+use super::options::{IdentityFile, Keeping, LocalHints, Trust};
 use crate::values::{DialTarget, EscapeChar};
 
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Console {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{Durable, IdentityFile, LocalHints, Trust};
+use super::options::{IdentityFile, Keeping, LocalHints, Trust};
 use crate::values::{DialTarget, Local};
 
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub(crate) struct Forward {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Durable,
+    pub(crate) durable: Keeping,
     #[command(flatten)]
     pub(crate) trust: Trust,
     #[command(flatten)]

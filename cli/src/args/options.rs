@@ -91,7 +91,7 @@ pub(crate) struct LocalHints {
 
 /// Whether the session of a command that dials outlives its connection.
 #[derive(Debug, Args)]
-pub(crate) struct Durable {
+pub(crate) struct Keeping {
     /// If the connection is lost, keep the session and go on over the next connection: nothing is lost.
     /// Needs a peer that does so too. On by default, but not for `connect`
     #[arg(long, conflicts_with = "no_durable")]
@@ -105,7 +105,7 @@ pub(crate) struct Durable {
     park: Option<Duration>,
 }
 
-impl Durable {
+impl Keeping {
     pub(crate) fn keep(&self, by_default: bool) -> Keep {
         let wanted = self.durable || self.park.is_some() || by_default;
         if wanted && !self.no_durable {
