@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::meter::Meter;
 use cepa_transports::{Layer, Side, memory};
 
 use super::resuming;
@@ -52,7 +53,7 @@ fn stolen(from: &Session, thief: &Session) -> Arc<Lasting> {
     let (lasting, own) = (from.lasting().unwrap(), thief.lasting().unwrap());
     let parts = (lasting.ticket.clone(), own.handle.clone());
     let first = thief.path().unwrap();
-    Arc::new(Lasting::new(parts, Default::default(), first).unwrap())
+    Arc::new(Lasting::new(parts, Meter::default(), first).unwrap())
 }
 
 #[tokio::test]
@@ -87,7 +88,7 @@ async fn the_key_is_worth_nothing_without_the_token() {
     );
     ticket.id = client.lasting().unwrap().ticket.id;
     let parts = (ticket, own.handle.clone());
-    let forged = Lasting::new(parts, Default::default(), other.path().unwrap());
+    let forged = Lasting::new(parts, Meter::default(), other.path().unwrap());
     let (tried, accepted) = take_up(&Arc::new(forged.unwrap()), &config(&a), &server).await;
     assert!(matches!(
         tried,
