@@ -129,7 +129,8 @@ impl Session {
     }
 }
 
-/// The stream that the mux is put on.
+/// The stream that the mux is put on; moved once.
+#[allow(clippy::large_enum_variant)]
 enum Carried {
     /// It ends with its connection.
     Once(Witness<Bound<Onion<Metered<Stream>>>>),

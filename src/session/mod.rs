@@ -150,6 +150,8 @@ mod options;
 pub(crate) mod paths;
 mod pause;
 mod reconnecting;
+#[cfg(test)]
+mod resume_tests;
 mod resuming;
 mod runtime;
 mod service;

@@ -219,7 +219,7 @@ pub(super) async fn taken_up(
             return not_attached(&error);
         }
         took(&lasting, path.clone(), line_rate);
-        ConnectError::Resumed(Resumed { lasting, path })
+        ConnectError::Resumed(Resumed::new(lasting, path))
     });
     attaching.await.unwrap_or(ConnectError::Over)
 }

@@ -41,7 +41,7 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
         lasting.paused(&lost);
         // A peer that lets this end in and drops it at once is not dialled as fast as it can do that.
         let came = lasting.handle.received();
-        let at_once = std::mem::replace(&mut received, Some(came)) != Some(came);
+        let at_once = received.replace(came) != Some(came);
         if at_once {
             backoff = Backoff::default();
         }
