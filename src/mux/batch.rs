@@ -40,9 +40,20 @@ pub(crate) struct Batch {
     len: usize,
     /// Bytes put in since the batch was last empty.
     filled: usize,
+    /// Bytes that the layer below puts in front of each batch.
+    lead: usize,
 }
 
 impl Batch {
+    /// For a layer below that puts so many bytes in front of each batch, at most: frames are cut so that they fill TLS
+    /// records together with those.
+    pub(crate) fn behind(lead: usize) -> Self {
+        Self {
+            lead,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -61,12 +72,17 @@ impl Batch {
     pub(crate) fn has_room(&self) -> bool {
         // A data frame takes at most a handful of parts more than it should: its header, and the
         // pieces of its body.
-        self.filled < BATCH_MAX && self.parts.len() < MAX_SLICES
+        self.left() > 0 && self.parts.len() < MAX_SLICES
     }
 
     /// Bytes that still fit into the TLS record that the next frame begins in, header included.
     pub(crate) fn record_left(&self) -> usize {
-        TLS_RECORD - self.filled % TLS_RECORD
+        TLS_RECORD - (self.lead + self.filled) % TLS_RECORD
+    }
+
+    /// Bytes that still fit into the batch.
+    pub(crate) fn left(&self) -> usize {
+        BATCH_MAX.saturating_sub(self.lead + self.filled)
     }
 
     /// Appends a header.

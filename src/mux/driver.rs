@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cepa_transports::ByteStream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::batch::{Batch, MAX_SLICES};
@@ -47,12 +47,19 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(io: impl ByteStream, shared: Arc<Shared>, close_timeout: Duration) -> Self {
+    /// `lead` is what a layer below puts in front of each batch.
+    pub(crate) fn new(
+        io: impl ByteStream,
+        shared: Arc<Shared>,
+        close_timeout: Duration,
+        lead: usize,
+    ) -> Self {
         let mut shell = Shell {
             vectored: io.is_write_vectored(),
             io,
             guard: Guard { shared },
-            batch: Batch::default(),
+            batch: Batch::behind(lead),
+            lead,
             chunk: Vec::new(),
             room: READ_FIRST,
             needs_flush: false,
@@ -105,6 +112,8 @@ struct Shell<T> {
     guard: Guard,
     /// What is being written.
     batch: Batch,
+    /// Bytes that the layer below puts in front of it, where that has frames of its own.
+    lead: usize,
     /// Where the next read goes.
     chunk: Vec<u8>,
     /// How much room a fresh `chunk` gets: twice as much when a read filled it, half when one hardly used it.
@@ -198,6 +207,10 @@ impl<T: ByteStream> Shell<T> {
             self.stopped = !self.guard.shared.with(|engine| engine.resume(now(), waker));
             if self.stopped {
                 self.chunk = Vec::new();
+                if self.lead > 0 {
+                    // A layer with frames of its own may have to tell its peer that we are there.
+                    let _ = Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut []));
+                }
                 return Poll::Pending;
             }
         }

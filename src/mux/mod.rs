@@ -95,10 +95,20 @@ use shared::Shared;
 /// Starts a session over `io`. The two ends must take different sides. Nothing happens until the
 /// driver is polled, which has to be inside a tokio runtime with time enabled.
 pub fn mux(io: impl ByteStream, side: Side, config: Config) -> (Mux, Driver) {
+    mux_behind(io, side, config, 0)
+}
+
+/// The same over a layer that puts `lead` bytes at most in front of each write, which are part of its TLS records then.
+pub(crate) fn mux_behind(
+    io: impl ByteStream,
+    side: Side,
+    config: Config,
+    lead: usize,
+) -> (Mux, Driver) {
     let close_timeout = config.close_timeout;
     let seed = RandomState::new().hash_one(0);
     let shared = Arc::new(Shared::new(Engine::new(side, config, seed, shared::now())));
-    let driver = Driver::new(io, Arc::clone(&shared), close_timeout);
+    let driver = Driver::new(io, Arc::clone(&shared), close_timeout, lead);
     (
         Mux {
             handle: Arc::new(Handle { shared }),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::Endpoint;
+use cepa_transports::{Endpoint, Stream};
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Side;
 use crate::identity::{PeerId, Pinned};
-use crate::session::{Backoff, ServiceStream, Session};
-use crate::stack::{DEFAULT_LAYERS, StackConfig};
+use crate::session::{Backoff, ServiceStream, Session, paths};
+use crate::stack::{DEFAULT_LAYERS, Lasting, NotReached, Redial, StackConfig};
 
 use super::addr::{Hint, MAX_HINTS, PeerAddr};
 use super::admit;
@@ -23,6 +23,7 @@ use super::core::{Core, lock};
 use super::dials::{Dial, Hints, Want};
 use super::error::{AttemptError, DialError, Mend, OnSession, OnSessionError, ReachError};
 use super::live::Path;
+use super::moves;
 use super::sessions::{Came, ShutDown, register};
 use super::shares::{Holder, SESSION, Share};
 
@@ -313,8 +314,57 @@ async fn fly(
     let (session, path) = race(core, peer, hints, why).await?;
     let taken = register(core, session.clone(), path, Came::Dialled(paid)).await;
     taken.map_err(|ShutDown| DialError::ShutDown)?;
+    if let Some(lasting) = session.lasting() {
+        lasting.set_redial_of_node(again(core, peer, hints.all(), why));
+    }
     upgrade_later(core, peer, hints.direct(), why.clone());
     Ok(session)
+}
+
+/// How a session that outlives its connections is reached again.
+fn again(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: &Why) -> Redial {
+    let (own, why) = (Arc::clone(core), why.clone());
+    let mut direct = hints.clone();
+    direct.retain(|hint| !hint.is_relay());
+    let attempt: moves::Attempt = Arc::new(move |lasting, hint| {
+        let (core, why, direct) = (Arc::clone(&own), why.clone(), direct.clone());
+        Box::pin(async move {
+            match take_up(&core, peer, &hint, &why, &lasting, true).await {
+                Ok(()) => {
+                    if hint.is_relay() {
+                        look_later(&core, peer, direct, why);
+                    }
+                    Ok(())
+                }
+                Err(AttemptError::Connect(error)) => Err(error.into()),
+                Err(_) => Err(NotReached::NotNow),
+            }
+        })
+    });
+    moves::redial(hints, core.config.stagger, attempt)
+}
+
+/// A session goes on over a hint; with `only_if_lost`, where it has no connection.
+async fn take_up(
+    core: &Arc<Core>,
+    peer: PeerId,
+    hint: &Hint,
+    why: &Why,
+    lasting: &Arc<Lasting>,
+    only_if_lost: bool,
+) -> Result<(), AttemptError> {
+    if !may_follow(core, hint) {
+        return Err(AttemptError::NotFollowed);
+    }
+    let config = pinned(core, peer);
+    let taken = match hint {
+        Hint::Direct(endpoint) => paths::reach(lasting, endpoint, config, only_if_lost).await,
+        Hint::Relay { relay, at } => {
+            let stream = circuit(core, peer, *relay, at, why).await?;
+            paths::reach_on(lasting, stream, DEFAULT_LAYERS, &config, only_if_lost).await
+        }
+    };
+    taken.map_err(AttemptError::Connect)
 }
 
 /// Hints for an address that has none; at least one, relays last.
@@ -415,37 +465,13 @@ async fn attempt(
             Ok((session, path))
         }
         Hint::Relay { relay, at } => {
-            let route = core
-                .route()
-                .ok_or(AttemptError::NoRoute { relay: *relay })?;
-            let why = Why {
-                needed_by: Some(peer),
-                payer: why.payer.clone(),
-            };
-            let to = To::Relay {
-                relay: *relay,
-                at,
-                why: &why,
-            };
-            let connected = on_session(core, to, |session| {
-                let (route, session) = (Arc::clone(&route), session.clone());
-                Box::pin(async move { route.connect(&session, peer).await })
-            });
-            let (_, stream) = connected.await.map_err(|error| match error {
-                OnSessionError::Dial(error) => AttemptError::NoRelay {
-                    relay: *relay,
-                    error: Box::new(error),
-                },
-                OnSessionError::Open(error) => AttemptError::Relay(error),
-            })?;
+            let stream = circuit(core, peer, *relay, at, why).await?;
             let label = stream.label().to_owned();
             let config = pinned(core, peer);
             let session = Session::handshake(stream, DEFAULT_LAYERS, Side::Client, &config)
                 .await
                 .map_err(AttemptError::Connect)?;
-            let before = core
-                .chosen(*relay)
-                .map(|(_, _, live)| live.path.via.clone());
+            let before = core.chosen(*relay).map(|(_, _, live)| live.current().via);
             let via = std::iter::once(*relay)
                 .chain(before.unwrap_or_default())
                 .collect();
@@ -457,6 +483,38 @@ async fn attempt(
             Ok((session, path))
         }
     }
+}
+
+/// A circuit to the peer, over a session with a relay.
+async fn circuit(
+    core: &Arc<Core>,
+    peer: PeerId,
+    relay: PeerId,
+    at: &Hint,
+    why: &Why,
+) -> Result<Stream, AttemptError> {
+    let route = core.route().ok_or(AttemptError::NoRoute { relay })?;
+    let why = Why {
+        needed_by: Some(peer),
+        payer: why.payer.clone(),
+    };
+    let to = To::Relay {
+        relay,
+        at,
+        why: &why,
+    };
+    let connected = on_session(core, to, |session| {
+        let (route, session) = (Arc::clone(&route), session.clone());
+        Box::pin(async move { route.connect(&session, peer).await })
+    });
+    let connected = connected.await.map_err(|error| match error {
+        OnSessionError::Dial(error) => AttemptError::NoRelay {
+            relay,
+            error: Box::new(error),
+        },
+        OnSessionError::Open(error) => AttemptError::Relay(error),
+    });
+    connected.map(|(_, stream)| stream)
 }
 
 async fn direct(
@@ -481,7 +539,13 @@ fn pinned(core: &Core, peer: PeerId) -> StackConfig {
 
 /// Looks for a direct way now and then, while the chosen session leads through a relay.
 fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
-    if hints.is_empty() || !is_relayed(core, peer) || !lock(&core.upgrading).insert(peer) {
+    if is_relayed(core, peer) {
+        look_later(core, peer, hints, why);
+    }
+}
+
+fn look_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
+    if hints.is_empty() || !lock(&core.upgrading).insert(peer) {
         return;
     }
     let core = Arc::clone(core);
@@ -496,6 +560,15 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
             if !is_relayed(&core, peer) {
                 break;
             }
+            if let Some((_, _, live)) = core.chosen(peer)
+                && let Some(lasting) = live.session.lasting()
+            {
+                // It goes on over the direct way, with all that is open in it.
+                if migrate(&core, peer, &hints, &why, lasting).await {
+                    break;
+                }
+                continue;
+            }
             let Ok(paid) = why.pay(&core, peer) else {
                 continue;
             };
@@ -506,6 +579,27 @@ fn upgrade_later(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: Why) {
         }
         lock(&core.upgrading).remove(&peer);
     });
+}
+
+/// A session goes on over one of the hints; whether it does.
+async fn migrate(
+    core: &Arc<Core>,
+    peer: PeerId,
+    hints: &[Hint],
+    why: &Why,
+    lasting: &Arc<Lasting>,
+) -> bool {
+    let _turn = lasting.turn.lock().await;
+    for hint in hints {
+        let taken = take_up(core, peer, hint, why, lasting, false);
+        tokio::select! {
+            taken = taken => if taken.is_ok() {
+                return true;
+            },
+            () = core.stopping() => return false,
+        }
+    }
+    false
 }
 
 fn is_relayed(core: &Core, peer: PeerId) -> bool {
@@ -521,7 +615,7 @@ mod tests {
     use crate::identity::{AcceptAny, Identity, KeyKind};
     use crate::node::NodeConfig;
     use crate::node::listeners::bind;
-    use crate::node::sessions::accept;
+    use crate::node::sessions::{Accepted, accept};
 
     fn core() -> Arc<Core> {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
@@ -541,7 +635,9 @@ mod tests {
         let comes = accept(&ours, near.into(), DEFAULT_LAYERS, Vec::new(), config, None);
         let dials = Session::handshake(far, &[], Side::Client, &theirs.config.stack);
         let (came, dialled) = tokio::join!(Box::pin(comes), Box::pin(dials));
-        let (came, _dialled) = (came.ok().unwrap(), dialled.unwrap());
+        let (Ok(Accepted::New(came)), _dialled) = (came, dialled.unwrap()) else {
+            panic!("no session");
+        };
         let (_tell, outcome) = watch::channel(Some(Ok(came.session.clone())));
         let dial = || {
             let task = tokio::spawn(pending::<()>()).abort_handle();

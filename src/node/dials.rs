@@ -297,6 +297,11 @@ impl Hints {
         state.closed
     }
 
+    /// All that there were.
+    pub(super) fn all(&self) -> Vec<Hint> {
+        self.state().seen.clone()
+    }
+
     /// All that there were and that lead to the peer itself.
     pub(super) fn direct(&self) -> Vec<Hint> {
         let state = self.state();

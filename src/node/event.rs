@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cepa_transports::text::{clean, quoted};
 use cepa_transports::{Endpoint, TransportError};
@@ -11,7 +12,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::gate;
 use crate::identity::PeerId;
 use crate::mux::GoAwayCode;
-use crate::session::{ConnectError, SessionEnd};
+use crate::session::{ConnectError, PathLostWhy, PathStats, SessionEnd};
 
 use super::live::Path;
 use super::shares::Exceeded;
@@ -65,6 +66,39 @@ pub enum Event {
         peer: PeerId,
         /// How.
         path: Path,
+    },
+    /// The connection of a session is lost; the session is kept and goes on over the next one.
+    SessionPaused {
+        /// With whom.
+        peer: PeerId,
+        /// What it ran over.
+        path: Path,
+        /// Why it runs there no more.
+        why: PathLostWhy,
+        /// The session's counters.
+        stats: PathStats,
+    },
+    /// A session that had no connection goes on.
+    SessionResumed {
+        /// With whom.
+        peer: PeerId,
+        /// What it runs over now.
+        path: Path,
+        /// How long it had none.
+        without: Duration,
+        /// The session's counters.
+        stats: PathStats,
+    },
+    /// A session goes on over another connection, and was at no time without one.
+    SessionMigrated {
+        /// With whom.
+        peer: PeerId,
+        /// What it ran over.
+        from: Path,
+        /// What it runs over now.
+        path: Path,
+        /// The session's counters.
+        stats: PathStats,
     },
     /// A session with a peer is over.
     SessionDown {
@@ -176,6 +210,9 @@ impl Event {
     pub fn peer(&self) -> Option<PeerId> {
         match self {
             Self::SessionUp { peer, .. }
+            | Self::SessionPaused { peer, .. }
+            | Self::SessionResumed { peer, .. }
+            | Self::SessionMigrated { peer, .. }
             | Self::SessionDown { peer, .. }
             | Self::CertificateExpired { peer }
             | Self::Refused { peer, .. }
@@ -226,6 +263,32 @@ impl fmt::Display for Line<'_> {
             Event::Remark { text, .. } => f.write_str(text),
             Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
             Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
+            Event::SessionPaused {
+                peer, path, why, ..
+            } => write!(
+                f,
+                "session with {peer} {} has lost its connection ({why}), and waits for another one",
+                path.phrase()
+            ),
+            Event::SessionResumed {
+                peer,
+                path,
+                without,
+                ..
+            } => write!(
+                f,
+                "session with {peer} goes on {} after {:.1} s",
+                path.phrase(),
+                without.as_secs_f64()
+            ),
+            Event::SessionMigrated {
+                peer, from, path, ..
+            } => write!(
+                f,
+                "session with {peer} goes on {}, no longer {}",
+                path.phrase(),
+                from.phrase()
+            ),
             Event::SessionDown { peer, path, end } => {
                 write!(
                     f,
@@ -476,6 +539,24 @@ mod tests {
                 Event::SessionUp {
                     peer,
                     path: path.clone(),
+                },
+                Event::SessionPaused {
+                    peer,
+                    path: path.clone(),
+                    why: PathLostWhy::Io(Arc::new(std::io::Error::other(text.clone()))),
+                    stats: PathStats::default(),
+                },
+                Event::SessionResumed {
+                    peer,
+                    path: path.clone(),
+                    without: Duration::from_secs(1),
+                    stats: PathStats::default(),
+                },
+                Event::SessionMigrated {
+                    peer,
+                    from: path.clone(),
+                    path: path.clone(),
+                    stats: PathStats::default(),
                 },
                 Event::SessionDown {
                     peer,

@@ -20,7 +20,7 @@ use crate::stack::StackConfig;
 
 use super::core::Core;
 use super::event::{Event, TurnedAway};
-use super::sessions::accept;
+use super::sessions::{Accepted, accept};
 
 /// Pause after a failed accept, and after a failed session on a line that has only one.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -138,7 +138,12 @@ pub(super) async fn bind(core: &Arc<Core>, endpoint: &Endpoint) -> Result<Listen
     });
     remark(core, &listener);
     let accepting = Accepting {
-        config: core.config.stack.for_endpoint(&endpoint),
+        config: {
+            let mut config = core.config.stack.for_endpoint(&endpoint);
+            // A stream that there is only once ends with what was served there; nobody would come back to it.
+            config.begins_nothing = !endpoint.accepts_many() && !endpoint.is_line();
+            config
+        },
         endpoint: endpoint.clone(),
         core: Arc::clone(core),
     };
@@ -284,7 +289,7 @@ impl Accepting {
 
     async fn serve(&self, stream: Stream, only: bool) -> Result<(), ListenerEnd> {
         let from = stream.label().to_owned();
-        let live = accept(
+        let accepted = accept(
             &self.core,
             stream,
             self.endpoint.layers(),
@@ -292,8 +297,21 @@ impl Accepting {
             &self.config,
             Some(&self.endpoint),
         );
-        let live = live.await;
-        let live = live.map_err(|reason| ListenerEnd::TurnedAway { from, reason })?;
+        let accepted = accepted.await;
+        let live = match accepted.map_err(|reason| ListenerEnd::TurnedAway { from, reason })? {
+            Accepted::New(live) => live,
+            Accepted::Resumed(resumed) => {
+                resumed.left().await;
+                return Ok(());
+            }
+        };
+        if let (false, Some(lasting)) = (only, live.session.lasting()) {
+            // Without its session the line is free for the next one, or for the same to be taken up again.
+            lasting.left(0).await;
+            if lasting.path().is_none() && !lasting.handle.is_over() {
+                return Ok(());
+            }
+        }
         let end = live.session.closed().await;
         if only {
             // What the peer sent before it left is still being delivered.

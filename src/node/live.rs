@@ -1,7 +1,7 @@
 //! A session that is up: with whom, and how it came to be.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -75,7 +75,10 @@ impl Deref for Live {
 #[derive(Debug)]
 pub(super) struct Up {
     pub(super) session: Session,
+    /// How it came to be.
     pub(super) path: Path,
+    /// Over what it runs now, or ran last.
+    pub(super) now: Mutex<Path>,
     pub(super) who: Who,
     /// Where it comes from, if it came in.
     pub(super) host: Option<Source>,
@@ -94,6 +97,18 @@ pub(super) struct Up {
 impl Live {
     pub(super) fn holder(&self) -> Holder {
         Holder::new(&self.who, self.host)
+    }
+
+    /// Over what it runs now, or ran last.
+    pub(super) fn current(&self) -> Path {
+        self.now
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_current(&self, path: Path) {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = path;
     }
 
     /// It does not give way to a newcomer, until this is dropped.

@@ -54,6 +54,7 @@
 //! | `dial.rs` | racing hints, upgrading to a direct way |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
+//! | `moves.rs` | a session that goes from one connection to the next |
 //! | `call.rs`, `event.rs`, `error.rs` | what handlers, watchers and callers get |
 
 use std::fmt;
@@ -85,6 +86,7 @@ mod handler;
 mod listeners;
 mod listening;
 mod live;
+mod moves;
 mod on_session;
 mod protocol;
 mod resolve;
@@ -220,6 +222,8 @@ impl Node {
     /// # Errors
     /// Why it was turned away.
     ///
+    /// Where the peer takes up a session there that is there already, which then goes on over this stream, it is that one.
+    ///
     /// # Cancel safety
     /// Dropping the future gives the handshake up.
     pub async fn accept(
@@ -251,8 +255,8 @@ impl Node {
             layers
         };
         let config = &self.core.config.stack;
-        let live = sessions::accept(&self.core, stream, layers, via, config, None);
-        Ok(live.await?.session.clone())
+        let accepted = sessions::accept(&self.core, stream, layers, via, config, None);
+        accepted.await?.session(&self.core)
     }
 
     // ---- services ------------------------------------------------------------------------------
@@ -439,8 +443,7 @@ impl Node {
     #[must_use]
     pub fn sessions(&self) -> Vec<(PeerId, Path, crate::mux::Stats)> {
         let all = self.core.sessions();
-        let one =
-            |(peer, live): (PeerId, Live)| (peer, live.path.clone(), live.session.mux_stats());
+        let one = |(peer, live): (PeerId, Live)| (peer, live.current(), live.session.mux_stats());
         all.into_iter().map(one).collect()
     }
 

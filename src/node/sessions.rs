@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cepa_transports::{Endpoint, Layer, Stream};
@@ -17,13 +17,14 @@ use crate::Side;
 use crate::gate::{Rejected, Source};
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, LimitKind};
-use crate::session::{Session, SessionEnd};
+use crate::session::{ConnectError, Resumed, Session, SessionEnd};
 use crate::stack::{self, NotAdmitted, StackConfig};
 
 use super::admit;
 use super::core::{Core, GOODBYE};
 use super::event::{Event, TurnedAway};
 use super::live::{Live, Path, Up};
+use super::moves::follow;
 use super::seats::Seat;
 use super::serving::serve;
 use super::shares::{self, Share};
@@ -35,6 +36,31 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a session that carries nothing may take to answer a ping when another one with the same peer has come up.
 const ALIVE: Duration = Duration::from_secs(5);
 
+/// What came of a stream.
+pub(super) enum Accepted {
+    /// A session.
+    New(Live),
+    /// One that was there already goes on over it.
+    Resumed(Resumed),
+}
+
+impl Accepted {
+    /// The session; an error for one that this node does not have (yet).
+    pub(super) fn session(self, core: &Core) -> Result<Session, TurnedAway> {
+        let resumed = match self {
+            Self::New(live) => return Ok(live.session.clone()),
+            Self::Resumed(resumed) => resumed,
+        };
+        let standing = core.table().standing();
+        let lasting = |live: &Live| live.session.lasting().cloned();
+        let mut sessions = standing.iter();
+        let found = sessions.find(|it| lasting(it).is_some_and(|it| resumed.is_of(&it)));
+        found
+            .map(|live| live.session.clone())
+            .ok_or(TurnedAway::Connect(ConnectError::Resumed(resumed)))
+    }
+}
+
 /// Makes a session, as server, of a stream that came, and takes it in.
 pub(super) async fn accept(
     core: &Arc<Core>,
@@ -43,14 +69,19 @@ pub(super) async fn accept(
     via: Vec<PeerId>,
     config: &StackConfig,
     at: Option<&Endpoint>,
-) -> Result<Live, TurnedAway> {
+) -> Result<Accepted, TurnedAway> {
     let from = stream.label().to_owned();
     let source = Source::from(stream.remote()).whole();
     match handshake(core, stream, layers, via, config).await {
         Ok((session, path, came)) => {
             let live = register(core, session, path, came).await;
-            live.map_err(|ShutDown| TurnedAway::ShutDown)
+            live.map(Accepted::New)
+                .map_err(|ShutDown| TurnedAway::ShutDown)
         }
+        Err(Failed {
+            reason: TurnedAway::Connect(ConnectError::Resumed(resumed)),
+            ..
+        }) => Ok(Accepted::Resumed(resumed)),
         Err(Failed { reason, is_news }) => {
             if is_news {
                 core.emit(Event::TurnedAway {
@@ -140,7 +171,9 @@ async fn handshake(
         }
         Err(error) => {
             let mut is_news = true;
-            if error.is_probe() {
+            if let ConnectError::Resumed(_) = error {
+                pass.let_in();
+            } else if error.is_probe() {
                 is_news = pass.probe();
             } else if let Some(failing) = error.failing() {
                 pass.failed(failing);
@@ -227,6 +260,7 @@ pub(super) async fn register(
         who,
         memory,
         session,
+        now: Mutex::new(path.clone()),
         path,
         host,
         seat,
@@ -266,12 +300,13 @@ async fn run(core: Arc<Core>, live: Live, number: u64) {
     let end = tokio::select! {
         end = serve_all(&core, &live) => end,
         never = tend(&core, &live, number) => match never {},
+        never = follow(&core, &live, number) => match never {},
     };
     core.table().remove(live.who.id, number);
     live.serving.close();
     core.emit(Event::SessionDown {
         peer: live.who.id,
-        path: live.path.clone(),
+        path: live.current(),
         end,
     });
 }

@@ -73,6 +73,14 @@ impl<S: Clone> Table<S> {
         self.next
     }
 
+    /// A session goes on over another path.
+    pub(super) fn moved(&mut self, peer: PeerId, number: u64, direct: bool) {
+        let all = self.peers.get_mut(&peer).into_iter().flatten();
+        for entry in all.filter(|entry| entry.number == number) {
+            entry.origin.direct = direct;
+        }
+    }
+
     /// A session is over.
     pub(super) fn remove(&mut self, peer: PeerId, number: u64) {
         self.forgotten.retain(|(forgotten, _)| *forgotten != number);
@@ -214,6 +222,16 @@ mod tests {
         assert_eq!(chosen(&low, HIGH), "old");
         low.remove(HIGH, old);
         assert!(low.chosen(HIGH).is_none() && low.peers.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_has_moved_counts_for_what_it_runs_over_now() {
+        let mut low = Table::new(LOW);
+        let relayed = low.add(HIGH, &[], origin(false, true), "relayed");
+        let direct = low.add(HIGH, &[], origin(true, true), "direct");
+        low.moved(HIGH, direct, false);
+        low.moved(HIGH, relayed, true);
+        assert_eq!(chosen(&low, HIGH), "relayed");
     }
 
     #[test]

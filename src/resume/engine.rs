@@ -179,7 +179,7 @@ impl Engine {
     }
 
     /// Behind the last byte that the application gave, or behind its end.
-    fn given(&self) -> u64 {
+    pub(crate) fn given(&self) -> u64 {
         self.replay.end() + u64::from(self.ended)
     }
 

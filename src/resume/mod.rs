@@ -40,6 +40,9 @@ mod engine;
 mod error;
 mod exchange;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod hello;
 mod path;

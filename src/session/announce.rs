@@ -348,7 +348,12 @@ fn keep(
         // The client may take it for announced before this end does: it has proven who it is.
         lasting.handle.endure();
     }
-    match config.registry.enter(lasting) {
+    let entered = if side == Side::Server && config.begins_nothing {
+        Err(NoPlace::Full)
+    } else {
+        config.registry.enter(lasting)
+    };
+    match entered {
         Ok(registered) => Ok(Some(registered)),
         Err(NoPlace::Full) => {
             lasting.handle.set_park(Duration::ZERO);

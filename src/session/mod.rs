@@ -147,7 +147,7 @@ mod incoming;
 mod inner;
 mod opening;
 mod options;
-mod paths;
+pub(crate) mod paths;
 mod pause;
 mod reconnecting;
 mod resuming;

@@ -48,7 +48,7 @@ pub(super) fn redial_at(endpoint: &Endpoint) -> stack::Redial {
         let endpoint = endpoint.clone();
         Box::pin(async move {
             let config = (*lasting.config).clone();
-            reach(&lasting, &endpoint, config, true).await
+            Ok(reach(&lasting, &endpoint, config, true).await?)
         })
     })
 }

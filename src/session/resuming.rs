@@ -95,8 +95,9 @@ pub(super) async fn go_on(
             return Err(error);
         }
     };
-    if only_if_lost && lasting.path().is_some() {
-        // The peer came by itself meanwhile.
+    let _alone = lasting.hello.lock().await;
+    if only_if_lost && lasting.handle.pathless_since().is_none() {
+        // The peer came by itself meanwhile, or another attempt was quicker.
         close_lingering(onion).await;
         return Ok(());
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::mux::ReceivePool;
 use crate::resume::{PathLostWhy, SessionLost};
-use crate::stack::{ConnectError, Lasting};
+use crate::stack::{Lasting, NotReached};
 
 use super::backoff::Backoff;
 
@@ -83,11 +83,8 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff) -> std::conve
                 continue;
             }
         };
-        match failed {
-            Some(ConnectError::NotResumed(why)) if !why.is_transient() => {
-                lasting.handle.give_up(SessionLost::Refused(why));
-            }
-            _ => {}
+        if let Some(NotReached::Refused(why)) = failed {
+            lasting.handle.give_up(SessionLost::Refused(why));
         }
     }
 }

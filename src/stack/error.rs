@@ -105,6 +105,11 @@ impl Resumed {
         &self.path
     }
 
+    /// Whether this is the session.
+    pub(crate) fn is_of(&self, lasting: &Arc<Lasting>) -> bool {
+        Arc::ptr_eq(&self.lasting, lasting)
+    }
+
     /// Waits until the session runs over this connection no more: it is over, or goes on over another one, or has none.
     ///
     /// # Cancel safety

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::identity::PeerId;
 use crate::onion::LayerInfo;
-use crate::resume::{Handle, PathLost, PathLostWhy, Ticket};
+use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
 
 use super::StackConfig;
 use super::error::ConnectError;
@@ -33,7 +33,25 @@ pub(crate) type Wire = Box<dyn ByteStream>;
 
 /// Reaches the peer again, and takes the session up there.
 pub(crate) type Redial =
-    Arc<dyn Fn(Arc<Lasting>) -> BoxFuture<'static, Result<(), ConnectError>> + Send + Sync>;
+    Arc<dyn Fn(Arc<Lasting>) -> BoxFuture<'static, Result<(), NotReached>> + Send + Sync>;
+
+/// Why the peer was not reached again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotReached {
+    /// It was, and does not take the session up.
+    Refused(Refusal),
+    /// Another attempt may do.
+    NotNow,
+}
+
+impl From<ConnectError> for NotReached {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            _ => Self::NotNow,
+        }
+    }
+}
 
 /// What a session's mux is told of its paths.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +145,8 @@ pub(crate) struct Lasting {
     pub(crate) nudge: Notify,
     /// One connection is dialled at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
+    /// And the hello is said on one at a time, of several that are tried at once.
+    pub(crate) hello: tokio::sync::Mutex<()>,
     redial: Mutex<Option<Redial>>,
     /// A node knows how the peer is reached.
     of_node: AtomicBool,
@@ -158,6 +178,7 @@ impl Lasting {
             meter,
             nudge: Notify::new(),
             turn: tokio::sync::Mutex::default(),
+            hello: tokio::sync::Mutex::default(),
             redial: Mutex::default(),
             of_node: AtomicBool::new(false),
             state: Mutex::new(State {

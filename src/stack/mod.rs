@@ -54,7 +54,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
 pub(crate) use bound::Bound;
-pub(crate) use lasting::{Lasting, Moved, Redial, Wire};
+pub(crate) use lasting::{Lasting, Moved, NotReached, Redial, Wire};
 pub(crate) use parting::close_lingering;
 pub(crate) use registry::{NoPlace, Registered, Registry};
 
@@ -95,6 +95,8 @@ pub struct StackConfig {
     pub resume: Option<resume::Config>,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
+    /// A connection that came takes up what is there; what it begins is not kept.
+    pub(crate) begins_nothing: bool,
     /// What this was before it was tuned to an address.
     untuned: Option<Arc<StackConfig>>,
     /// The link, in stacks that have one. The rate of a serial line is filled in from its address.
@@ -154,6 +156,7 @@ impl StackConfig {
             mux: mux::Config::default(),
             resume: None,
             registry: Arc::default(),
+            begins_nothing: false,
             untuned: None,
             link: link::Config::default(),
             default_layers: DEFAULT_LAYERS,

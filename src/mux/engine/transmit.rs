@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::super::batch::{BATCH_MAX, Batch, TLS_RECORD};
+use super::super::batch::{Batch, TLS_RECORD};
 use super::super::code::GoAwayCode;
 use super::super::error::StreamError;
 use super::super::frame::{Flags, Frame, HEADER_LEN, INITIAL_WINDOW};
@@ -370,8 +370,6 @@ fn room_for_body(batch: &Batch, unread: bool) -> usize {
     } else {
         FRAME_BODY
     };
-    let batch_left = BATCH_MAX
-        .saturating_sub(batch.filled() + HEADER_LEN)
-        .max(CUT_MIN);
+    let batch_left = batch.left().saturating_sub(HEADER_LEN).max(CUT_MIN);
     (record_left - HEADER_LEN).min(most).min(batch_left)
 }

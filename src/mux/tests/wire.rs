@@ -86,6 +86,11 @@ fn frames_fill_tls_records_and_never_exceed_what_peers_take() {
     one.engine.poll_transmit(one.now, &mut batch);
     assert_eq!(batch.filled(), 4 * TLS_RECORD, "four full records a write");
     bytes_of(&mut batch);
+    // With what a layer below puts in front of it.
+    let mut batch = Batch::behind(16);
+    one.engine.poll_transmit(one.now, &mut batch);
+    assert_eq!(batch.filled(), 4 * TLS_RECORD - 16, "with its lead");
+    bytes_of(&mut batch);
     let lens: Vec<usize> = one
         .take()
         .iter()

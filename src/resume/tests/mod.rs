@@ -1,5 +1,9 @@
 //! Two durable streams on paths inside the process, which are cut.
 
+mod cuts;
+mod faulty;
+mod scripts;
+
 use std::time::Duration;
 
 use cepa_transports::Side;

@@ -1,0 +1,139 @@
+//! The paths of a session that outlives them: which it runs over now, told to the table and to who watches; and how the peer is
+//! reached again, over everything that is known to lead there.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cepa_transports::Remote;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+
+use crate::identity::PeerId;
+use crate::session::{PathChange, PathInfo};
+use crate::stack::{Lasting, NotReached, Redial};
+
+use super::addr::Hint;
+use super::core::{Core, lock};
+use super::event::Event;
+use super::live::{Live, Path};
+
+/// Keeps the node's own record of a session true as it goes from path to path, and tells of each step.
+pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible {
+    let (peer, mut changes) = (live.who.id, live.session.path_changes());
+    // What has changed before this could watch.
+    if let Some(path) = live.session.path()
+        && path.generation > 0
+    {
+        moved(core, live, number, &path);
+    }
+    while let Some(change) = changes.next().await {
+        core.emit(match change {
+            PathChange::Paused { why, stats, .. } => Event::SessionPaused {
+                peer,
+                path: live.current(),
+                why,
+                stats,
+            },
+            PathChange::Resumed {
+                path,
+                without,
+                stats,
+            } => Event::SessionResumed {
+                peer,
+                path: moved(core, live, number, &path),
+                without,
+                stats,
+            },
+            PathChange::Migrated { path, stats, .. } => Event::SessionMigrated {
+                peer,
+                from: live.current(),
+                path: moved(core, live, number, &path),
+                stats,
+            },
+        });
+    }
+    pending().await
+}
+
+/// The session runs over this now.
+fn moved(core: &Core, live: &Live, number: u64, path: &PathInfo) -> Path {
+    let via = match path.remote {
+        Remote::Circuit { relay, .. } => {
+            let relay = PeerId::from_bytes(relay);
+            let before = core.chosen(relay).map(|(_, _, it)| it.current().via);
+            std::iter::once(relay)
+                .chain(before.unwrap_or_default())
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    let now = Path {
+        via,
+        // Who may open what goes by how the session came to be.
+        dialled: live.path.dialled,
+        label: path.label.clone(),
+    };
+    live.set_current(now.clone());
+    core.table().moved(live.who.id, number, now.is_direct());
+    now
+}
+
+/// Takes a session up over one hint.
+pub(super) type Attempt =
+    Arc<dyn Fn(Arc<Lasting>, Hint) -> BoxFuture<'static, Result<(), NotReached>> + Send + Sync>;
+
+/// How a peer is reached again: over each of the hints, the one that led there last first, each a little later than the one
+/// before it.
+pub(super) fn redial(hints: Vec<Hint>, stagger: Duration, attempt: Attempt) -> Redial {
+    let hints = Arc::new(Mutex::new(hints));
+    Arc::new(move |lasting| {
+        let (hints, attempt) = (Arc::clone(&hints), Arc::clone(&attempt));
+        Box::pin(async move { race(&lasting, &hints, stagger, &attempt).await })
+    })
+}
+
+async fn race(
+    lasting: &Arc<Lasting>,
+    hints: &Mutex<Vec<Hint>>,
+    stagger: Duration,
+    attempt: &Attempt,
+) -> Result<(), NotReached> {
+    let mut waiting = lock(hints).clone().into_iter();
+    let mut running = FuturesUnordered::new();
+    let (mut next_at, mut worst) = (Instant::now(), NotReached::NotNow);
+    loop {
+        if running.is_empty() && waiting.len() == 0 {
+            return Err(worst);
+        }
+        tokio::select! {
+            Some((hint, reached)) = running.next(), if !running.is_empty() => match reached {
+                Ok(()) => {
+                    let mut hints = lock(hints);
+                    if let Some(at) = hints.iter().position(|it| *it == hint)
+                        && let Some(first) = hints.get_mut(..=at)
+                    {
+                        first.rotate_right(1);
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    if let NotReached::Refused(_) = error {
+                        worst = error;
+                    }
+                    next_at = Instant::now();
+                }
+            },
+            () = sleep_until(next_at), if waiting.len() > 0 => {
+                if let Some(hint) = waiting.next() {
+                    next_at = Instant::now() + stagger;
+                    let reaching = attempt(Arc::clone(lasting), hint.clone());
+                    running.push(async move { (hint, reaching.await) });
+                }
+            }
+        }
+    }
+}
