@@ -121,9 +121,12 @@ impl End {
     /// As many bytes as there is room for, `n` at most.
     fn write(&mut self, now: Instant, n: usize) {
         let from = self.engine.given();
-        let bytes: Vec<u8> = (0..n as u64).map(|i| pattern(self.side, from + i)).collect();
+        let bytes: Vec<u8> = (0..n as u64)
+            .map(|i| pattern(self.side, from + i))
+            .collect();
         let (one, two) = bytes.split_at(n / 2);
-        self.engine.write(now, &[IoSlice::new(one), IoSlice::new(two)]);
+        self.engine
+            .write(now, &[IoSlice::new(one), IoSlice::new(two)]);
     }
 
     /// What a path takes, `n` bytes at most.
@@ -145,7 +148,12 @@ impl End {
     }
 
     /// What came on the path, in the order in which it was written.
-    fn receive(&mut self, now: Instant, bytes: &mut VecDeque<u8>, n: usize) -> Result<(), Violation> {
+    fn receive(
+        &mut self,
+        now: Instant,
+        bytes: &mut VecDeque<u8>,
+        n: usize,
+    ) -> Result<(), Violation> {
         let mut left = n.min(bytes.len());
         while left > 0 && self.engine.over().is_none() && self.engine.has_path() {
             let data = match self.engine.input().map(Input::wants) {
@@ -162,7 +170,12 @@ impl End {
                     assert!(n > 0, "data of no bytes");
                     for byte in bytes.drain(..n) {
                         if matches!(data, Data::Fresh(_)) {
-                            assert_eq!(byte, pattern(self.side.other(), self.got), "byte {}", self.got);
+                            assert_eq!(
+                                byte,
+                                pattern(self.side.other(), self.got),
+                                "byte {}",
+                                self.got
+                            );
                             self.got += 1;
                         }
                     }
@@ -208,7 +221,10 @@ fn hostile(script: &[u8]) {
         // Mostly near to what is true.
         let offset = match c % 4 {
             0 => u64::from(a),
-            1 => engine.given().wrapping_add(u64::from(a % 3)).wrapping_sub(1),
+            1 => engine
+                .given()
+                .wrapping_add(u64::from(a % 3))
+                .wrapping_sub(1),
             2 => engine.given() / 2,
             _ => u64::MAX - u64::from(a),
         };
@@ -298,7 +314,9 @@ fn swallow(engine: &mut Engine, now: Instant, mut wire: &[u8]) -> Result<(), Vio
             n
         } else {
             let Some(input) = engine.input() else { break };
-            let Wants::Head(room) = input.wants() else { break };
+            let Wants::Head(room) = input.wants() else {
+                break;
+            };
             let n = wire.len().min(room.len());
             room[..n].copy_from_slice(&wire[..n]);
             if let Some(frame) = input.head_filled(n)? {

@@ -120,10 +120,15 @@ pub(super) async fn go_on(
         }
     };
     path.generation = theirs.generation;
-    let attached = proposal.attach(wire, theirs).await;
-    attached.map_err(|error| not_attached(&error))?;
-    took(lasting, path, line_rate);
-    Ok(())
+    let lasting = Arc::clone(lasting);
+    // Who waits for a path may drop this as soon as there is one, and it is to be known all the same.
+    let attached = tokio::spawn(async move {
+        let attached = proposal.attach(wire, theirs).await;
+        attached.map_err(|error| not_attached(&error))?;
+        took(&lasting, path, line_rate);
+        Ok(())
+    });
+    attached.await.unwrap_or(Err(ConnectError::Over))
 }
 
 fn took(lasting: &Lasting, mut path: PathInfo, line_rate: Option<f64>) {

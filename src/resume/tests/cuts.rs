@@ -68,7 +68,11 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
     let calm = world.calm.load(Ordering::Relaxed);
     let never = (u64::MAX, Fault::Reset);
     let [one, two] = [0, 1].map(|_| {
-        if calm { never } else { (random.life(), random.fault()) }
+        if calm {
+            never
+        } else {
+            (random.life(), random.fault())
+        }
     });
     if world.paths.fetch_add(1, Ordering::Relaxed) >= world.enough {
         world.calm.store(true, Ordering::Relaxed);
@@ -92,7 +96,10 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
                 let _ = claim.attach(far).await;
             }
             Err(reason) => {
-                assert!(matches!(reason, Refusal::Stale | Refusal::Over), "{reason:?}");
+                assert!(
+                    matches!(reason, Refusal::Stale | Refusal::Over),
+                    "{reason:?}"
+                );
                 answer_refused(&mut far, reason).await?;
             }
         }
@@ -202,7 +209,13 @@ async fn cut(seed: u64, cuts: u64, replay: usize) {
     let [one, two] = ends.clone();
     // Both dial at once at times, which is what is hard; the server less often.
     let local = tokio::task::LocalSet::new();
-    local.spawn_local(supervise(Arc::clone(&world), seed, one.clone(), two.clone(), true));
+    local.spawn_local(supervise(
+        Arc::clone(&world),
+        seed,
+        one.clone(),
+        two.clone(),
+        true,
+    ));
     local.spawn_local(supervise(Arc::clone(&world), seed + 1, two, one, false));
     let held = |handle: &Handle<Faulty>| {
         let handle = handle.clone();
@@ -216,12 +229,25 @@ async fn cut(seed: u64, cuts: u64, replay: usize) {
         )
     };
     let (client, server) = local.run_until(timeout(1000 * hour, both)).await.unwrap();
-    assert_eq!([client[0], client[1]], [server[1], server[0]], "what was sent arrived");
+    assert_eq!(
+        [client[0], client[1]],
+        [server[1], server[0]],
+        "what was sent arrived"
+    );
     assert!(at_client.over().await.is_ok(), "ended in order");
     assert!(at_server.over().await.is_ok(), "ended in order");
     let stats = [at_client.stats(), at_server.stats()];
-    eprintln!("{} MB and {} MB; {stats:?}", client[0].0 >> 20, client[1].0 >> 20);
-    assert!(stats.iter().all(|stats| stats.paths > cuts / 4 && stats.replayed > 0), "{stats:?}");
+    eprintln!(
+        "{} MB and {} MB; {stats:?}",
+        client[0].0 >> 20,
+        client[1].0 >> 20
+    );
+    assert!(
+        stats
+            .iter()
+            .all(|stats| stats.paths > cuts / 4 && stats.replayed > 0),
+        "{stats:?}"
+    );
     assert!(stats.iter().any(|stats| stats.doubled > 0), "{stats:?}");
 }
 

@@ -125,14 +125,22 @@ impl AsyncWrite for Faulty {
                 }
                 let n = bytes.len().min(usize::try_from(out.vanish).unwrap());
                 out.vanish -= n as u64;
-                return if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) };
+                return if n == 0 {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(n))
+                };
             }
-            usize::try_from(out.left).unwrap_or(usize::MAX).min(bytes.len())
+            usize::try_from(out.left)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len())
         };
         match Pin::new(&mut self.io).poll_write(cx, &bytes[..most]) {
             Poll::Ready(Ok(n)) => {
                 let mut out = self.out.lock().unwrap();
-                out.left = out.left.saturating_sub(if out.left == u64::MAX { 0 } else { n as u64 });
+                out.left = out
+                    .left
+                    .saturating_sub(if out.left == u64::MAX { 0 } else { n as u64 });
                 Poll::Ready(Ok(n))
             }
             polled => polled,

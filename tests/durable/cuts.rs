@@ -1,13 +1,4 @@
-//! Real cuts of durable sessions, over loopback TCP through a proxy that harms what it carries: nothing is lost, nothing comes
-//! twice, and nothing out of order.
-//!
-//! Everybody runs 100 cuts. `CEPA_CUTS=1000 CEPA_CUT_MIB=1024` is the full run.
-// Two ends in one task.
-#![allow(clippy::large_futures)]
-
-#[path = "support/durable.rs"]
-mod durable;
-mod support;
+//! Real cuts over loopback TCP, through a proxy that harms what it carries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use cepa::session::{Session, SessionEnd};
 use cepa::transports::Endpoint;
-use cepa::transports::testkit::{CuttingProxy, RandomHarm};
+use cepa::transports::testkit::{CuttingProxy, Harm, RandomHarm};
 
-use durable::{Peers, compare, crowd, impatient, quick, scaled, serve, serve_crowd};
+use crate::crowd::{Peers, compare, crowd, impatient, quick, scaled, serve, serve_crowd};
 
 const STREAMS: usize = 64;
 
@@ -50,7 +41,7 @@ async fn nothing_is_lost_or_doubled_however_connections_are_cut() {
         silent: 6,
     });
     // The first connection was let through before that.
-    proxy.harm(cepa::transports::testkit::Harm::Reset);
+    proxy.harm(Harm::Reset);
     let impatient = impatient(&client);
 
     let least = total / (2 * STREAMS as u64);
@@ -100,8 +91,9 @@ async fn nothing_is_lost_or_doubled_however_connections_are_cut() {
     );
     assert!(harmed.all() >= cuts, "{harmed:?}");
     assert!(bytes >= total);
+    // One in four comes that early.
     assert!(
-        harmed.connections > stats.paths,
+        cuts < 50 || harmed.connections > stats.paths,
         "no cut came within a handshake: {harmed:?} {stats:?}"
     );
     assert!(most_held.load(Ordering::Relaxed) <= kept.replay as u64);

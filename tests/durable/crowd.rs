@@ -1,13 +1,11 @@
 //! What the tests of durable sessions share: two peers, a server, and a crowd of streams that carry bytes both ways and compare
 //! the digest of each.
 
-#![allow(dead_code, unreachable_pub)]
-
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use cepa::identity::{Identity, Pinned};
+use cepa::identity::{Identity, PeerId, Pinned};
 use cepa::session::{ConnectError, ServiceStream, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, listen};
@@ -19,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::support::Random;
 
 /// A number from the environment, for runs that are longer than those of everybody.
-pub fn scaled(name: &str, usual: u64) -> u64 {
+pub(crate) fn scaled(name: &str, usual: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text
             .parse()
@@ -29,31 +27,31 @@ pub fn scaled(name: &str, usual: u64) -> u64 {
 }
 
 /// A lost path is noticed within so long, in place of the seconds that users have.
-pub fn quick() -> cepa::resume::Config {
+pub(crate) fn quick() -> cepa::resume::Config {
     cepa::resume::Config::default()
         .with_keepalive(Duration::from_millis(200))
         .with_keepalive_timeout(Duration::from_millis(500))
 }
 
 /// Two peers that expect each other and keep their sessions.
-pub struct Peers {
-    pub client: StackConfig,
-    pub server: StackConfig,
+pub(crate) struct Peers {
+    pub(crate) client: StackConfig,
+    pub(crate) server: StackConfig,
 }
 
 impl Peers {
-    pub fn new(kept: &cepa::resume::Config) -> Self {
+    pub(crate) fn new(kept: &cepa::resume::Config) -> Self {
         let (a, b) = (crate::support::identity(), crate::support::identity());
         Self {
-            client: config(&a, &b, kept),
-            server: config(&b, &a, kept),
+            client: config(&a, b.peer_id(), kept),
+            server: config(&b, a.peer_id(), kept),
         }
     }
 }
 
 /// One end, which expects the other.
-pub fn config(own: &Identity, other: &Identity, kept: &cepa::resume::Config) -> StackConfig {
-    let trust = Arc::new(Pinned::one(other.peer_id()));
+pub(crate) fn config(own: &Identity, other: PeerId, kept: &cepa::resume::Config) -> StackConfig {
+    let trust = Arc::new(Pinned::one(other));
     StackConfig::new(own.clone(), trust)
         .with_resume(Some(kept.clone()))
         // A handshake in a blackhole is given up soon.
@@ -61,14 +59,14 @@ pub fn config(own: &Identity, other: &Identity, kept: &cepa::resume::Config) -> 
 }
 
 /// A server that accepts for ever; sessions that are new come out of it.
-pub struct Server {
-    pub at: Endpoint,
-    pub sessions: UnboundedReceiver<Session>,
+pub(crate) struct Server {
+    pub(crate) at: Endpoint,
+    pub(crate) sessions: UnboundedReceiver<Session>,
     task: AbortHandle,
 }
 
 impl Server {
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let text = self.at.to_string();
         let (_, address) = text.rsplit_once("tcp:").unwrap();
         address.parse().unwrap()
@@ -81,7 +79,7 @@ impl Drop for Server {
     }
 }
 
-pub async fn serve(at: &str, config: &StackConfig) -> Server {
+pub(crate) async fn serve(at: &str, config: &StackConfig) -> Server {
     let mut listener = listen(&at.parse().unwrap()).await.unwrap();
     let at = listener.endpoint().clone();
     let (tell, sessions) = unbounded_channel();
@@ -114,20 +112,20 @@ static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| Random::new(99).bytes(1_048_5
 
 /// What passed in one direction of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Passed {
-    pub bytes: u64,
-    pub digest: [u8; 32],
+pub(crate) struct Passed {
+    pub(crate) bytes: u64,
+    pub(crate) digest: [u8; 32],
 }
 
 /// What both directions of a stream had, as one end saw it.
 #[derive(Debug)]
-pub struct Exchanged {
-    pub sent: Passed,
-    pub got: Passed,
+pub(crate) struct Exchanged {
+    pub(crate) sent: Passed,
+    pub(crate) got: Passed,
 }
 
 /// Sends and receives at once. Sends at least so many bytes, and more for as long as `go_on` says so.
-pub async fn exchange<S>(
+pub(crate) async fn exchange<S>(
     stream: S,
     seed: u64,
     least: u64,
@@ -176,7 +174,7 @@ where
 }
 
 /// Serves [`crowd`] at the other end: what each stream had comes back by its number.
-pub async fn serve_crowd(
+pub(crate) async fn serve_crowd(
     session: Session,
     streams: usize,
     least: u64,
@@ -197,7 +195,7 @@ pub async fn serve_crowd(
 }
 
 /// So many streams at once, both ways.
-pub async fn crowd(
+pub(crate) async fn crowd(
     session: &Session,
     streams: usize,
     least: u64,
@@ -222,7 +220,7 @@ fn in_order(mut all: Vec<(u64, Exchanged)>) -> Vec<Exchanged> {
 }
 
 /// Each direction of each stream had the same at both ends. Says how many bytes that were.
-pub fn compare(near: &[Exchanged], far: &[Exchanged]) -> u64 {
+pub(crate) fn compare(near: &[Exchanged], far: &[Exchanged]) -> u64 {
     assert_eq!(near.len(), far.len());
     let mut bytes = 0;
     for (number, (near, far)) in near.iter().zip(far).enumerate() {
@@ -234,7 +232,7 @@ pub fn compare(near: &[Exchanged], far: &[Exchanged]) -> u64 {
 }
 
 /// Does not let a session wait: a test has less patience with its attempts to dial than a user.
-pub fn impatient(session: &Session) -> AbortHandle {
+pub(crate) fn impatient(session: &Session) -> AbortHandle {
     let session = session.clone();
     tokio::spawn(async move {
         let mut missing = 0;
