@@ -161,7 +161,6 @@ async fn through(kills: u64, relay_is_durable: bool) {
         let pause = random.below(4) as u64 * 20;
         tokio::time::sleep(Duration::from_millis(pause)).await;
         relay = Killable::start(of_relay.clone(), Some(at)).await;
-        eprintln!("kill {kill} at {:.2} s", begun.elapsed().as_secs_f64());
         // Now and then it is killed before anybody is back.
         if random.below(5) > 0 {
             come_back(&relays, &at_relay, &session, kill).await;
@@ -189,36 +188,27 @@ async fn through(kills: u64, relay_is_durable: bool) {
     hidden.shutdown(Duration::from_secs(5)).await;
 }
 
-/// Until the session has a path again, without the patience of a user.
+/// Until the session has a path again, without the patience of a user: who loses the same relay again and again within seconds
+/// waits longer and longer before it asks it again.
 async fn come_back(relays: &Relays, at: &PeerAddr, session: &Session, kill: u64) {
     let begun = Instant::now();
-    let mut asked = Instant::now();
-    let mut told = false;
-    while let Err(error) = relays.register(at).await {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "kill {kill}: {error}"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    session.reconnect_now();
-    // One that has a path may not have noticed yet that it is a dead one.
     let mut since = None;
+    let mut asked: Option<Instant> = None;
     loop {
         if session.path().is_some() {
-            let since = *since.get_or_insert_with(Instant::now);
+            // It may not have noticed yet that the path is a dead one.
+            let since: Instant = *since.get_or_insert_with(Instant::now);
             if since.elapsed() > Duration::from_millis(50) {
                 return;
             }
         } else {
             since = None;
-        }
-        if asked.elapsed() > Duration::from_secs(2) {
-            asked = Instant::now();
-            session.reconnect_now();
-        }
-        if begun.elapsed() > Duration::from_secs(20) && !std::mem::replace(&mut told, true) {
-            eprintln!("kill {kill}: no path for {:?}", begun.elapsed());
+            if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) {
+                relays.unregister(at.peer());
+                let _ = relays.register(at).await;
+                session.reconnect_now();
+                asked = Some(Instant::now());
+            }
         }
         assert!(
             begun.elapsed() < Duration::from_secs(120),
