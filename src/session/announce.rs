@@ -212,8 +212,10 @@ async fn announce(
         Carried::Lasting(stream, lasting) => {
             // The layer below asks whether the peer is there, and what its silence means is for it to say.
             limits.keepalive_interval = None;
-            // limits.lead = resume::LEAD;
-            (Some(lasting), mux::mux(stream, side, limits))
+            (
+                Some(lasting),
+                mux::mux_behind(stream, side, limits, resume::LEAD),
+            )
         }
     };
     let (hold, until) = match admitted {

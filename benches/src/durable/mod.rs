@@ -9,7 +9,8 @@
 //!
 //! - `unharmed`: bulk one way, and 64 bytes there and back, over loopback. A round has both kinds of sessions, in turn which is
 //!   first, and the ratio of a round is one value; the middle of the rounds counts, since a busy machine spoils some.
-//! - `memory`: what an idle session that has carried something takes more than a plain one that has.
+//! - `memory`: what an idle session takes more than a plain one, that has carried a byte both ways, and 64 KiB. A process keeps
+//!   memory that was given back to it, so the second is the most that it took.
 //! - `line`: bulk one way over a simulated line of 115,200 baud, in virtual time: what goes back beside what goes back without
 //!   it, as a share of what the line could carry in that time. Frames of the link and records of TLS are in it.
 //! - `migration`: a byte a millisecond over loopback, while its session is moved to another connection by hand, again and
