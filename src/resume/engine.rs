@@ -18,13 +18,16 @@
 //! - What we acknowledge came on this path or was told at its start. While a proposal is under way, nothing beyond what it
 //!   tells is acknowledged anywhere: the peer must still hold what the new path starts with.
 
+mod clock;
+mod paths;
+
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use cepa_transports::Side;
 
 use super::config::{Config, Limits};
-use super::error::{AttachError, OverReason, PathLostWhy, Refusal, SessionLost, Violation};
+use super::error::{OverReason, SessionLost, Violation};
 use super::frame::{Frame, Input};
 use super::hello::{At, seconds};
 use super::path::{Path, Rank};
@@ -35,9 +38,6 @@ pub(crate) const SLICES: usize = 8;
 
 /// Bytes of data in one frame: two batches of the mux, so that pongs and acknowledgements come between.
 const FRAME_MAX: usize = 128 << 10;
-
-/// The spare memory of bulk is given back after so long without a byte.
-const REST: Duration = Duration::from_secs(1);
 
 /// How the stream ended.
 #[derive(Clone, Debug)]
@@ -65,11 +65,14 @@ pub(crate) struct Counters {
     pub(crate) replayed: u64,
     /// Bytes that came again.
     pub(crate) doubled: u64,
+    /// Acknowledgements that came.
+    pub(crate) acks: u64,
     /// Time without a path, up to the last one.
     pub(crate) pathless: Duration,
 }
 
 pub(crate) struct Engine {
+    config: Config,
     limits: Limits,
     park: Duration,
     /// Our role in the TLS of the first connection.
@@ -116,6 +119,7 @@ impl Engine {
         let mut path = Path::new(now, 0, 0);
         path.park = side == Side::Server;
         Self {
+            config: config.clone(),
             limits: Limits::of(config),
             park: config.park,
             side,
@@ -285,7 +289,8 @@ impl Engine {
         } else {
             (self.limits.ack_share, self.limits.ack_delay)
         };
-        let due = untold > 0 && (self.peer_ended || untold >= enough || waited >= long);
+        let late = std::mem::take(&mut path.ack) || waited >= long;
+        let due = untold > 0 && (self.peer_ended || untold >= enough || late);
         if due || path.sign {
             path.sign = false;
             Frame::Ack(target.max(told)).emit(&mut path.head);
@@ -340,7 +345,7 @@ impl Engine {
     }
 
     /// Something is to be written that waits for nothing.
-    pub(crate) fn is_urgent(&self, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         let Some(path) = &self.path else {
             return false;
         };
@@ -348,12 +353,7 @@ impl Engine {
             return true;
         }
         let untold = self.ack_target().saturating_sub(self.told);
-        untold > 0
-            && (self.peer_ended
-                || untold >= self.limits.ack_share
-                || self
-                    .untold_since
-                    .is_some_and(|since| now() >= since + self.limits.ack_delay))
+        untold > 0 && (self.peer_ended || untold >= self.limits.ack_share)
     }
 
     // What came.
@@ -413,6 +413,7 @@ impl Engine {
                 if !(least..=most).contains(&told) {
                     return Err(Violation::Acknowledged { told, least, most });
                 }
+                self.counters.acks += 1;
                 self.acknowledge(now, told);
             }
             Frame::Ping(value) => path.pong = Some(value),
@@ -453,235 +454,6 @@ impl Engine {
         self.waiting_since = (self.acked < self.given()).then_some(now);
     }
 
-    // Time.
-
-    /// When to ask, and how long to wait then.
-    fn patience(&self) -> (Duration, Duration) {
-        let quick = self.waiting_since.is_some() && self.path.as_ref().is_some_and(Path::is_quick);
-        if quick {
-            self.limits.quick
-        } else {
-            self.limits.patient
-        }
-    }
-
-    /// Since when nothing came although something was due.
-    fn silent_since(&self, path: &Path) -> Instant {
-        match self.waiting_since {
-            Some(since) if path.is_quick() => path.heard.max(since),
-            _ => path.heard,
-        }
-    }
-
-    /// When the peer is to be asked whether it is there, or the path is lost if it was asked.
-    fn liveness(&self) -> Option<Instant> {
-        let path = self.path.as_ref()?;
-        let (ask, wait) = self.patience();
-        if let Some(since) = self.stopped {
-            return Some(path.signed.unwrap_or(since).max(since) + self.limits.quick.0);
-        }
-        let silent_since = self.silent_since(path);
-        Some(match path.asked {
-            Some(asked) => asked.max(silent_since) + wait,
-            None => silent_since + ask,
-        })
-    }
-
-    fn park_limit(&self) -> Duration {
-        self.peer_park.map_or(self.park, |peer| peer.min(self.park))
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called at the latest.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.over.is_some() {
-            return None;
-        }
-        if self.path.is_none() {
-            let since = self.pathless_since?;
-            return since.checked_add(self.park_limit());
-        }
-        let ack = self
-            .untold_since
-            .filter(|_| self.ack_target() > self.told)
-            .map(|since| since + self.limits.ack_delay);
-        [ack, self.liveness()].into_iter().flatten().min()
-    }
-
-    /// Time has passed. Says why the path is lost, where it is.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
-        if self.replay.len() == 0 && now.saturating_duration_since(self.last_given) >= REST {
-            self.replay.rest();
-        }
-        if self.path.is_none() {
-            let limit = self.park_limit();
-            let since = self.pathless_since?;
-            let after = now.saturating_duration_since(since);
-            if after >= limit && self.over.is_none() {
-                self.finish(Over::Lost(SessionLost::Expired { after: limit }));
-            }
-            return None;
-        }
-        if self.liveness().is_none_or(|at| now < at) {
-            return None;
-        }
-        let stopped = self.stopped.is_some();
-        let path = self.path.as_mut()?;
-        if stopped {
-            (path.sign, path.signed) = (true, Some(now));
-            None
-        } else if path.asked.is_some() {
-            let after = now.saturating_duration_since(path.heard);
-            Some(PathLostWhy::Silent { after })
-        } else {
-            (path.ping, path.asked) = (true, Some(now));
-            None
-        }
-    }
-
-    // Paths.
-
-    /// The path carries nothing any more.
-    pub(crate) fn handle_path_lost(&mut self, now: Instant) {
-        if self.path.take().is_none() {
-            return;
-        }
-        if self.both_ended() {
-            // All is said, and the peer has read it or is gone: nobody takes this up again.
-            self.finish(Over::InOrder);
-        } else if self.over.is_none() {
-            self.pathless_since = Some(now);
-        }
-    }
-
-    /// What to tell the peer on a new path that this end has dialled, and a number for it. Until the number is
-    /// attached or withdrawn, nothing beyond is acknowledged.
-    pub(crate) fn propose(&mut self) -> Option<(u64, At)> {
-        let generation = self.rank.generation.max(self.proposed).checked_add(1)?;
-        if self.over.is_some() {
-            return None;
-        }
-        let at = At {
-            generation,
-            received: self.received,
-        };
-        self.proposed = generation;
-        self.next_proposal += 1;
-        self.proposals.push((self.next_proposal, at));
-        Some((self.next_proposal, at))
-    }
-
-    /// A proposal came to nothing.
-    pub(crate) fn withdraw(&mut self, proposal: u64) {
-        self.proposals.retain(|(number, _)| *number != proposal);
-    }
-
-    /// The peer takes the session up on a path that it has dialled, and has proven that it may. The path that is
-    /// there is lost; the answer is what to tell the peer.
-    pub(crate) fn claim(&mut self, now: Instant, theirs: At) -> Result<At, Refusal> {
-        if self.over.is_some() {
-            return Err(Refusal::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Server,
-        };
-        // What is older than what it has acknowledged was overtaken by another path.
-        if rank <= self.rank || theirs.received < self.acked {
-            return Err(Refusal::Stale);
-        }
-        if theirs.received > self.sent {
-            self.violated(Violation::Acknowledged {
-                told: theirs.received,
-                least: self.acked,
-                most: self.sent,
-            });
-            return Err(Refusal::Over);
-        }
-        self.rank = rank;
-        if self.path.take().is_some() {
-            self.pathless_since = Some(now);
-        }
-        Ok(At {
-            generation: theirs.generation,
-            received: self.received,
-        })
-    }
-
-    /// The path of a claim is there. `theirs` and `ours` are what the ends have told on it.
-    pub(crate) fn attach_claimed(
-        &mut self,
-        now: Instant,
-        theirs: At,
-        ours: At,
-    ) -> Result<(), AttachError> {
-        if self.over.is_some() {
-            return Err(AttachError::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Server,
-        };
-        if rank != self.rank || self.path.is_some() {
-            return Err(AttachError::Stale);
-        }
-        self.attach(now, ours.received, theirs.received)
-    }
-
-    /// The peer has taken up a proposal.
-    pub(crate) fn attach_proposed(
-        &mut self,
-        now: Instant,
-        proposal: u64,
-        theirs: At,
-    ) -> Result<(), AttachError> {
-        let ours = self
-            .proposals
-            .iter()
-            .find(|(number, _)| *number == proposal);
-        let ours = ours.map(|(_, at)| *at);
-        self.withdraw(proposal);
-        if self.over.is_some() {
-            return Err(AttachError::Over);
-        }
-        let rank = Rank {
-            generation: theirs.generation,
-            by_client: self.side == Side::Client,
-        };
-        let Some(ours) = ours.filter(|ours| ours.generation == rank.generation) else {
-            return Err(AttachError::Stale);
-        };
-        if rank <= self.rank {
-            return Err(AttachError::Stale);
-        }
-        self.rank = rank;
-        self.attach(now, ours.received, theirs.received)
-    }
-
-    fn attach(&mut self, now: Instant, ours: u64, theirs: u64) -> Result<(), AttachError> {
-        let (least, most) = (self.acked, self.sent);
-        if !(least..=most).contains(&theirs) {
-            let told = theirs;
-            let violation = Violation::Acknowledged { told, least, most };
-            self.violated(violation);
-            return Err(AttachError::Violation(violation));
-        }
-        self.acknowledge(now, theirs);
-        self.counters.paths += 1;
-        self.counters.replayed += self.sent - theirs;
-        if let Some(since) = self.pathless_since.take() {
-            self.counters.pathless += now.saturating_duration_since(since);
-        }
-        self.told = ours;
-        self.untold_since = (self.received > ours).then_some(now);
-        // Silence of the old path says nothing of the new one.
-        self.waiting_since = self.waiting_since.map(|_| now);
-        let mut path = Path::new(now, ours, theirs);
-        path.park = self.side == Side::Server;
-        self.path = Some(path);
-        self.freed = true;
-        Ok(())
-    }
-
     // Ends.
 
     /// The peer broke the protocol: the session is over, and it is told so.
@@ -692,6 +464,11 @@ impl Engine {
     /// This end gives the session up.
     pub(crate) fn give_up(&mut self, why: SessionLost) {
         if self.over.is_some() {
+            return;
+        }
+        if self.both_ended() && matches!(why, SessionLost::Refused(_)) {
+            // All of the peer's is here, and it has no use for the rest of ours: it had it, and its word on that was lost.
+            self.finish(Over::InOrder);
             return;
         }
         if let Some(path) = &mut self.path {
@@ -715,6 +492,13 @@ impl Engine {
         if let Some(path) = &mut self.path {
             path.park = true;
         }
+    }
+
+    /// The path carries so many bytes a second, as far as that is known.
+    pub(crate) fn set_line_rate(&mut self, rate: Option<f64>) {
+        self.config.line_rate = rate;
+        self.limits = Limits::of(&self.config);
+        self.freed = true;
     }
 
     fn finish(&mut self, over: Over) {

@@ -32,6 +32,8 @@ pub(crate) struct Stats {
     pub(crate) replayed: u64,
     /// Bytes that the peer sent again and that were known.
     pub(crate) doubled: u64,
+    /// Acknowledgements that came.
+    pub(crate) acks: u64,
     /// Bytes that are kept for sending again now.
     pub(crate) held: u64,
     /// Bytes received so far.
@@ -137,6 +139,11 @@ impl<P> Handle<P> {
         self.shared.post(Letter::SetPark(park));
     }
 
+    /// What the new path carries, where that is known; to be said before it is attached.
+    pub(crate) fn set_line_rate(&self, rate: Option<f64>) {
+        self.shared.post(Letter::SetLineRate(rate));
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let status = self.shared.status();
         let counters = status.counters;
@@ -148,6 +155,7 @@ impl<P> Handle<P> {
             paths: counters.paths,
             replayed: counters.replayed,
             doubled: counters.doubled,
+            acks: counters.acks,
             held: self.shared.held.load(Ordering::Relaxed),
             received: self.received(),
             pathless: counters.pathless + now.unwrap_or_default(),

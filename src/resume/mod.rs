@@ -30,8 +30,8 @@
 //! | `hello.rs`, `exchange.rs` | the hello, without IO and over a stream |
 //! | `replay.rs` | the bytes that may be sent again |
 //! | `path.rs` | where a path stands, and whether it lives |
-//! | `engine.rs` | all rules, without IO |
-//! | `stream.rs` | the IO |
+//! | `engine.rs`, `engine/` | all rules, without IO |
+//! | `stream.rs`, `stream/` | the IO |
 //! | `handle.rs`, `shared.rs` | what the session does with it |
 //! | `error.rs` | why a path, and why a session was lost |
 

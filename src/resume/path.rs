@@ -34,10 +34,11 @@ pub(crate) struct Path {
     pub(crate) body: usize,
     /// The end of our direction stands in `head`.
     pub(crate) end_in_head: bool,
-    /// What is to be written: an answer, a question, an acknowledgement as a sign of life, for how long we keep the
-    /// session, that it is over.
+    /// What is to be written: an answer, a question, an acknowledgement that waited long enough, one as a sign of life, for
+    /// how long we keep the session, that it is over.
     pub(crate) pong: Option<u32>,
     pub(crate) ping: bool,
+    pub(crate) ack: bool,
     pub(crate) sign: bool,
     pub(crate) park: bool,
     pub(crate) over: Option<u8>,
@@ -45,6 +46,8 @@ pub(crate) struct Path {
     pub(crate) heard: Instant,
     pub(crate) asked: Option<Instant>,
     pub(crate) signed: Option<Instant>,
+    /// Since when it takes nothing any more.
+    pub(crate) broken: Option<Instant>,
     /// The ping under way, and the shortest round trip so far.
     pinged: Option<(u32, Instant)>,
     next_ping: u32,
@@ -65,12 +68,14 @@ impl Path {
             pong: None,
             // Its round trip tells how long silence may be.
             ping: true,
+            ack: false,
             sign: false,
             park: false,
             over: None,
             heard: now,
             asked: None,
             signed: None,
+            broken: None,
             pinged: None,
             next_ping: 0,
             round_trip: None,
@@ -84,7 +89,12 @@ impl Path {
 
     /// Frames wait that need no company.
     pub(crate) fn has_small(&self) -> bool {
-        self.ping || self.park || self.sign || self.pong.is_some() || self.over.is_some()
+        self.ping
+            || self.ack
+            || self.park
+            || self.sign
+            || self.pong.is_some()
+            || self.over.is_some()
     }
 
     /// Puts those into `head`.

@@ -34,6 +34,7 @@ pub(crate) enum Letter<P> {
         done: oneshot::Sender<Result<(), AttachError>>,
     },
     SetPark(Duration),
+    SetLineRate(Option<f64>),
     GiveUp(SessionLost),
 }
 

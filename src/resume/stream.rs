@@ -11,6 +11,8 @@
 //! who can't take data now. Somebody has to read while others write, as the mux does, since acknowledgements come among the
 //! data; behind the peer's end the writer reads them itself.
 
+mod io_impl;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ pub(crate) fn durable<P: ByteStream>(
         path: Some(path.take(0)),
         enduring: false,
         unflushed: false,
+        broken: None,
         room_wanted: false,
         settled: false,
         cut: false,
@@ -75,6 +78,8 @@ pub(crate) struct Durable<P: ByteStream> {
     enduring: bool,
     /// The path was written to and not flushed since.
     unflushed: bool,
+    /// The path takes nothing any more. What the peer said before may still be read; it is lost behind that.
+    broken: Option<io::Error>,
     /// A writer waits for room.
     room_wanted: bool,
     /// It is over, and everybody knows.
@@ -149,6 +154,7 @@ impl<P: ByteStream> Durable<P> {
                 drop(done.send(attached));
             }
             Letter::SetPark(park) => self.engine.set_park(park),
+            Letter::SetLineRate(rate) => self.engine.set_line_rate(rate),
             Letter::GiveUp(why) => self.engine.give_up(why),
         }
     }
@@ -158,6 +164,7 @@ impl<P: ByteStream> Durable<P> {
             return;
         }
         self.path = Some(path.take(0));
+        self.broken = None;
         // What was said at its start may not have left.
         self.unflushed = true;
         self.enduring = true;
@@ -188,7 +195,11 @@ impl<P: ByteStream> Durable<P> {
         let at = now();
         self.path = None;
         self.unflushed = false;
+        self.broken = None;
         self.engine.handle_path_lost(at);
+        if !self.enduring && self.engine.both_ended() {
+            self.engine.finish_in_order();
+        }
         if self.engine.over().is_none() {
             self.shared.publish(|status| {
                 status.pathless_since = Some(at);
@@ -205,6 +216,24 @@ impl<P: ByteStream> Durable<P> {
         }
         self.lose_path(PathLostWhy::Io(Arc::new(error)));
         Ok(())
+    }
+
+    /// The same of one that takes nothing any more, which is lost when there is nothing more to be read.
+    fn write_failed(&mut self, error: io::Error) -> io::Result<()> {
+        if !self.enduring {
+            return self.path_failed(error);
+        }
+        self.broken = Some(error);
+        self.engine.handle_broken(now());
+        self.wakers.joint().wake_by_ref();
+        Ok(())
+    }
+
+    /// Nothing more is to be read at once: a path that takes nothing either is lost.
+    fn drop_broken(&mut self) {
+        if let Some(error) = self.broken.take() {
+            self.lose_path(PathLostWhy::Io(Arc::new(error)));
+        }
     }
 
     /// It is over: says so to the peer where there is a path, and to everybody here.
@@ -253,10 +282,10 @@ impl<P: ByteStream> Durable<P> {
         let Some(path) = &mut self.path else {
             return Poll::Ready(Ok(()));
         };
-        if self.unflushed {
+        if self.unflushed && self.broken.is_none() {
             match ready!(Pin::new(path.get_mut()).poll_flush(cx)) {
                 Ok(()) => self.unflushed = false,
-                Err(error) => return Poll::Ready(self.path_failed(error)),
+                Err(error) => return Poll::Ready(self.write_failed(error)),
             }
         }
         Poll::Ready(Ok(()))
@@ -264,7 +293,7 @@ impl<P: ByteStream> Durable<P> {
 
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some(path) = &mut self.path else {
+            let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
             if !self.engine.stage(now()) {
@@ -282,13 +311,13 @@ impl<P: ByteStream> Durable<P> {
                 }
                 Err(error) => error,
             };
-            return Poll::Ready(self.path_failed(error));
+            return Poll::Ready(self.write_failed(error));
         }
     }
 
     /// Sends what a reader must not sit on. An error is the writer's to hear of.
     fn pump_for_reader(&mut self) {
-        if self.unflushed || self.engine.is_urgent(now) {
+        if self.unflushed || self.engine.is_urgent() {
             let _ = self.poll_pump();
         }
     }
@@ -400,6 +429,8 @@ impl<P: ByteStream> Durable<P> {
                 continue;
             }
             if let Some(why) = self.engine.handle_timeout(now) {
+                let broken = self.broken.take();
+                let why = broken.map_or(why, |error| PathLostWhy::Io(Arc::new(error)));
                 if !self.enduring {
                     let error = io::Error::new(io::ErrorKind::TimedOut, why.to_string());
                     self.engine.give_up(SessionLost::Path(Arc::new(error)));
@@ -410,6 +441,16 @@ impl<P: ByteStream> Durable<P> {
                 self.settle();
             }
             return Poll::Ready(());
+        }
+    }
+
+    /// The same for a writer who waits, or whose bytes have to be answered sooner than what the timer is set to.
+    fn keep_time(&mut self, waits: bool) {
+        let deadline = self.engine.poll_timeout();
+        let sooner = |deadline: Instant| self.armed.is_none_or(|armed| deadline < armed);
+        if waits || deadline.is_some_and(sooner) {
+            let waker = self.wakers.joint().clone();
+            while self.poll_timer(&mut Context::from_waker(&waker)).is_ready() {}
         }
     }
 
@@ -438,150 +479,6 @@ impl<P: ByteStream> Durable<P> {
             self.settle();
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<P: ByteStream> AsyncRead for Durable<P> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.wakers.reader(cx);
-        this.sync();
-        if buf.remaining() == 0 {
-            this.engine.handle_stopped(now());
-            while this.poll_timer(cx).is_ready() {}
-            this.pump_for_reader();
-            return Poll::Ready(Ok(()));
-        }
-        this.engine.handle_reading(now);
-        this.pump_for_reader();
-        loop {
-            match this.poll_frames(cx)? {
-                Poll::Ready(Incoming::Data(n)) => {
-                    let Some(path) = &mut this.path else {
-                        continue;
-                    };
-                    path.set_limit(n as u64);
-                    let before = buf.filled().len();
-                    let polled = Pin::new(path).poll_read(cx, buf);
-                    let n = buf.filled().len() - before;
-                    if let Poll::Ready(came) = this.poll_came(polled, n)? {
-                        if !came {
-                            continue;
-                        }
-                        let now = now();
-                        this.engine.handle_heard(now);
-                        this.engine.handle_data(now, Data::Fresh(n), n);
-                        let received = this.engine.received();
-                        this.shared.received.store(received, Ordering::Relaxed);
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                Poll::Ready(Incoming::End) => return this.poll_end(),
-                Poll::Ready(Incoming::NoPath) | Poll::Pending => {}
-            }
-            this.pump_for_reader();
-            if this.poll_timer(cx).is_pending() {
-                if this.engine.over().is_some() || this.engine.read_ended() {
-                    continue;
-                }
-                return Poll::Pending;
-            }
-        }
-    }
-}
-
-impl<P: ByteStream> AsyncWrite for Durable<P> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.wakers.writer(cx);
-        this.sync();
-        this.over()?;
-        if this.engine.has_ended() || this.engine.over().is_some() {
-            let error = io::Error::new(io::ErrorKind::BrokenPipe, "written after shutdown");
-            return Poll::Ready(Err(error));
-        }
-        if parts.iter().all(|part| part.is_empty()) {
-            return Poll::Ready(Ok(0));
-        }
-        let mut taken = this.engine.write(now(), parts);
-        if taken == 0 {
-            // Full: what is in it has to leave, and to arrive.
-            if let Poll::Ready(pumped) = this.poll_pump() {
-                pumped?;
-            }
-            this.read_for_writer()?;
-            this.over()?;
-            taken = this.engine.write(now(), parts);
-            if taken == 0 {
-                this.room_wanted = true;
-                return Poll::Pending;
-            }
-        }
-        let held = this.engine.held() as u64;
-        this.shared.held.store(held, Ordering::Relaxed);
-        if this.engine.unwritten() >= UNFLUSHED {
-            let waker = this.wakers.joint().clone();
-            // An error is told by the next call: these bytes were taken.
-            let _ = this.poll_write_path(&mut Context::from_waker(&waker));
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.wakers.writer(cx);
-        this.sync();
-        this.over()?;
-        if this.engine.over().is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(this.poll_pump())?;
-        // Without a path it waits for one.
-        if this.engine.unwritten() > 0 && this.engine.over().is_none() {
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Says that there is no more, and flushes that.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.sync();
-        if this.engine.over().is_none() {
-            this.engine.end(now());
-        }
-        Pin::new(this).poll_flush(cx)
-    }
-}
-
-impl<P: ByteStream> Durable<P> {
-    /// Behind the peer's end nobody reads, so the writer looks for acknowledgements.
-    fn read_for_writer(&mut self) -> io::Result<()> {
-        if self.engine.peer_ended() {
-            let waker = self.wakers.joint().clone();
-            let _ = self.poll_frames(&mut Context::from_waker(&waker))?;
-        }
-        Ok(())
     }
 }
 

@@ -39,11 +39,11 @@ impl Random {
 
     /// After how many bytes a direction breaks: often within the hello, or within the first frames.
     fn life(&self) -> u64 {
-        match self.below(8) {
-            0 => self.below(120),
-            1 => self.below(2_000),
-            2 => 200_000 + self.below(200_000),
-            _ => self.below(40_000),
+        match self.below(64) {
+            0..=15 => self.below(120),
+            16..=31 => self.below(2_000),
+            32 => 100_000 + self.below(200_000),
+            _ => self.below(10_000),
         }
     }
 }
@@ -82,6 +82,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
     let mut exporter = [0; 32];
     exporter[0] = u8::try_from(random.below(256)).unwrap();
     let (mine, theirs) = (from.clone(), to.clone());
+    let pauses = [0, 1].map(|_| Duration::from_millis(random.below(4)));
     tokio::spawn(timeout(Duration::from_secs(10), async move {
         let hello = read_hello(&mut far).await?;
         let Hello::Resume { id, at, proof } = hello else {
@@ -91,6 +92,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
         assert!(theirs.ticket.proves(&proof, Side::Client, &exporter, at));
         match theirs.handle.claim(at).await {
             Ok(claim) => {
+                sleep(pauses[1]).await;
                 answer_resumed(&mut far, &theirs.ticket, &exporter, claim.at()).await?;
                 // Another one may have come first.
                 let _ = claim.attach(far).await;
@@ -108,6 +110,8 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
     let Ok(proposal) = mine.handle.propose().await else {
         return;
     };
+    // What comes on the old path meanwhile comes again on the new one.
+    sleep(pauses[0]).await;
     let resumed = client_resume(&mut near, &mine.ticket, &exporter, proposal.at());
     match timeout(Duration::from_secs(10), resumed).await {
         Ok(Ok(theirs)) => match proposal.attach(near, theirs).await {
@@ -115,6 +119,10 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
             Err(error) => panic!("{error}"),
         },
         Ok(Err(HelloError::Proof | HelloError::Malformed(_))) => panic!("what nobody sent"),
+        // It has all that we had to say, or nobody could take it up again.
+        Ok(Err(HelloError::Refused(Refusal::Over))) => {
+            from.handle.give_up(SessionLost::Refused(Refusal::Over));
+        }
         Ok(Err(HelloError::Io(_) | HelloError::Refused(_))) | Err(_) => {}
     }
 }
@@ -123,7 +131,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
 async fn supervise(world: Arc<World>, seed: u64, from: End, to: End, eager: bool) {
     let random = Random(Cell::new(seed));
     loop {
-        let patience = Duration::from_millis(random.below(if eager { 3_000 } else { 9_000 }));
+        let patience = Duration::from_millis(random.below(if eager { 10 } else { 30 }));
         let migrates = !world.calm.load(Ordering::Relaxed);
         match timeout(patience, from.handle.lost()).await {
             Ok(None) => return,
@@ -135,6 +143,9 @@ async fn supervise(world: Arc<World>, seed: u64, from: End, to: End, eager: bool
     }
 }
 
+/// Bytes after which the data repeats itself: at no border of anything.
+const PERIOD: u64 = 65_521;
+
 /// Writes what can be told by its place until it is told to stop, and reads the other's. Gives the digests of both.
 async fn work(
     stream: Durable<Faulty>,
@@ -143,9 +154,16 @@ async fn work(
     held: impl Fn() -> u64,
     most: u64,
 ) -> [(u64, [u8; 32]); 2] {
-    let byte = |salt: u8, at: u64| {
-        let [a, b, c, ..] = at.to_le_bytes();
-        salt ^ a ^ b.wrapping_mul(3) ^ c.wrapping_mul(7)
+    let [ours, theirs] = salt.map(|salt| {
+        let random = Random(Cell::new(salt.into()));
+        let once: Vec<u8> = (0..PERIOD)
+            .map(|_| random.below(256).to_le_bytes()[0])
+            .collect();
+        [&once[..], &once[..]].concat()
+    });
+    let bytes = |of: &Vec<u8>, at: u64, n: usize| {
+        let from = usize::try_from(at % PERIOD).unwrap();
+        of[from..from + n].to_vec()
     };
     let (mut from, mut to) = tokio::io::split(stream);
     let write = async {
@@ -153,7 +171,7 @@ async fn work(
         let random = Random(Cell::new(u64::from(salt[0]) + 77));
         while !world.calm.load(Ordering::Relaxed) {
             let n = 1 + random.below(if random.below(3) == 0 { 30_000 } else { 300 });
-            let bytes: Vec<u8> = (sent..sent + n).map(|at| byte(salt[0], at)).collect();
+            let bytes = bytes(&ours, sent, usize::try_from(n).unwrap());
             to.write_all(&bytes).await.unwrap();
             if random.below(2) == 0 {
                 to.flush().await.unwrap();
@@ -176,14 +194,17 @@ async fn work(
             if n == 0 {
                 break (got, digest.finalize().into());
             }
-            for (i, there) in room[..n].iter().enumerate() {
-                assert_eq!(*there, byte(salt[1], got + i as u64), "at {got} + {i}");
-            }
+            assert!(
+                room[..n] == bytes(&theirs, got, n),
+                "within {n} bytes at {got}"
+            );
             digest.update(&room[..n]);
             got += n as u64;
         }
     };
     let (sent, got) = tokio::join!(write, read);
+    // As the mux does when it closes: what is on its way may have to be sent again.
+    assert_eq!(from.read(&mut [0]).await.unwrap(), 0);
     [sent, got]
 }
 

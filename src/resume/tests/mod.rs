@@ -2,6 +2,8 @@
 
 mod cuts;
 mod faulty;
+mod hellos;
+mod life;
 mod scripts;
 
 use std::time::Duration;

@@ -1,0 +1,111 @@
+//! What passing time does: late acknowledgements, whether the path lives, and how long a session has none.
+
+use std::time::{Duration, Instant};
+
+use super::super::error::{PathLostWhy, SessionLost};
+use super::super::path::Path;
+use super::{Engine, Over};
+
+/// The spare memory of bulk is given back after so long without a byte.
+const REST: Duration = Duration::from_secs(1);
+
+/// What came before a path broke is read by then.
+const BROKEN: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// When to ask, and how long to wait then.
+    fn patience(&self) -> (Duration, Duration) {
+        let quick = self.waiting_since.is_some() && self.path.as_ref().is_some_and(Path::is_quick);
+        if quick {
+            self.limits.quick
+        } else {
+            self.limits.patient
+        }
+    }
+
+    /// Since when nothing came although something was due.
+    fn silent_since(&self, path: &Path) -> Instant {
+        match self.waiting_since {
+            Some(since) if path.is_quick() => path.heard.max(since),
+            _ => path.heard,
+        }
+    }
+
+    /// When the peer is to be asked whether it is there, or the path is lost if it was asked.
+    fn liveness(&self) -> Option<Instant> {
+        let path = self.path.as_ref()?;
+        let (ask, wait) = self.patience();
+        if let Some(since) = path.broken {
+            return Some(since + BROKEN);
+        }
+        if let Some(since) = self.stopped {
+            return Some(path.signed.unwrap_or(since).max(since) + self.limits.quick.0);
+        }
+        let silent_since = self.silent_since(path);
+        Some(match path.asked {
+            Some(asked) => asked.max(silent_since) + wait,
+            None => silent_since + ask,
+        })
+    }
+
+    /// When what came is to be acknowledged at the latest; none once it is to be.
+    fn ack_by(&self) -> Option<Instant> {
+        self.path.as_ref().filter(|path| !path.ack)?;
+        let since = self.untold_since?;
+        (self.ack_target() > self.told).then(|| since + self.limits.ack_delay)
+    }
+
+    fn park_limit(&self) -> Duration {
+        self.peer_park.map_or(self.park, |peer| peer.min(self.park))
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.over.is_some() {
+            return None;
+        }
+        if self.path.is_none() {
+            let since = self.pathless_since?;
+            return since.checked_add(self.park_limit());
+        }
+        [self.ack_by(), self.liveness()].into_iter().flatten().min()
+    }
+
+    /// Time has passed. Says why the path is lost, where it is.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
+        if self.replay.len() == 0 && now.saturating_duration_since(self.last_given) >= REST {
+            self.replay.rest();
+        }
+        if self.path.is_none() {
+            let limit = self.park_limit();
+            let since = self.pathless_since?;
+            let after = now.saturating_duration_since(since);
+            if after >= limit && self.over.is_none() {
+                self.finish(Over::Lost(SessionLost::Expired { after: limit }));
+            }
+            return None;
+        }
+        if self.ack_by().is_some_and(|by| now >= by)
+            && let Some(path) = &mut self.path
+        {
+            path.ack = true;
+        }
+        if self.liveness().is_none_or(|at| now < at) {
+            return None;
+        }
+        let stopped = self.stopped.is_some();
+        let path = self.path.as_mut()?;
+        if path.broken.is_some() {
+            Some(PathLostWhy::Ended)
+        } else if stopped {
+            (path.sign, path.signed) = (true, Some(now));
+            None
+        } else if path.asked.is_some() {
+            let after = now.saturating_duration_since(path.heard);
+            Some(PathLostWhy::Silent { after })
+        } else {
+            (path.ping, path.asked) = (true, Some(now));
+            None
+        }
+    }
+}

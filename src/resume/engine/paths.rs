@@ -1,0 +1,158 @@
+//! Paths that come and go: what to tell the peer on a new one, which of two counts, and where both directions start on it.
+
+use std::time::Instant;
+
+use cepa_transports::Side;
+
+use super::super::error::{AttachError, Refusal, Violation};
+use super::super::hello::At;
+use super::super::path::{Path, Rank};
+use super::Engine;
+
+impl Engine {
+    /// The path takes nothing any more, and something may still come of it.
+    pub(crate) fn handle_broken(&mut self, now: Instant) {
+        if let Some(path) = &mut self.path {
+            path.broken.get_or_insert(now);
+        }
+    }
+
+    /// The path carries nothing any more.
+    pub(crate) fn handle_path_lost(&mut self, now: Instant) {
+        if self.path.take().is_none() {
+            return;
+        }
+        if self.over.is_none() {
+            self.pathless_since = Some(now);
+        }
+    }
+
+    /// What to tell the peer on a new path that this end has dialled, and a number for it. Until the number is
+    /// attached or withdrawn, nothing beyond is acknowledged.
+    pub(crate) fn propose(&mut self) -> Option<(u64, At)> {
+        let generation = self.rank.generation.max(self.proposed).checked_add(1)?;
+        if self.over.is_some() {
+            return None;
+        }
+        let at = At {
+            generation,
+            received: self.received,
+        };
+        self.proposed = generation;
+        self.next_proposal += 1;
+        self.proposals.push((self.next_proposal, at));
+        Some((self.next_proposal, at))
+    }
+
+    /// A proposal came to nothing.
+    pub(crate) fn withdraw(&mut self, proposal: u64) {
+        self.proposals.retain(|(number, _)| *number != proposal);
+    }
+
+    /// The peer takes the session up on a path that it has dialled, and has proven that it may. The path that is
+    /// there is lost; the answer is what to tell the peer.
+    pub(crate) fn claim(&mut self, now: Instant, theirs: At) -> Result<At, Refusal> {
+        if self.over.is_some() {
+            return Err(Refusal::Over);
+        }
+        let rank = Rank {
+            generation: theirs.generation,
+            by_client: self.side == Side::Server,
+        };
+        // What is older than what it has acknowledged was overtaken by another path.
+        if rank <= self.rank || theirs.received < self.acked {
+            return Err(Refusal::Stale);
+        }
+        if theirs.received > self.sent {
+            self.violated(Violation::Acknowledged {
+                told: theirs.received,
+                least: self.acked,
+                most: self.sent,
+            });
+            return Err(Refusal::Over);
+        }
+        self.rank = rank;
+        if self.path.take().is_some() {
+            self.pathless_since = Some(now);
+        }
+        Ok(At {
+            generation: theirs.generation,
+            received: self.received,
+        })
+    }
+
+    /// The path of a claim is there. `theirs` and `ours` are what the ends have told on it.
+    pub(crate) fn attach_claimed(
+        &mut self,
+        now: Instant,
+        theirs: At,
+        ours: At,
+    ) -> Result<(), AttachError> {
+        if self.over.is_some() {
+            return Err(AttachError::Over);
+        }
+        let rank = Rank {
+            generation: theirs.generation,
+            by_client: self.side == Side::Server,
+        };
+        if rank != self.rank || self.path.is_some() {
+            return Err(AttachError::Stale);
+        }
+        self.attach(now, ours.received, theirs.received)
+    }
+
+    /// The peer has taken up a proposal.
+    pub(crate) fn attach_proposed(
+        &mut self,
+        now: Instant,
+        proposal: u64,
+        theirs: At,
+    ) -> Result<(), AttachError> {
+        let ours = self
+            .proposals
+            .iter()
+            .find(|(number, _)| *number == proposal);
+        let ours = ours.map(|(_, at)| *at);
+        self.withdraw(proposal);
+        if self.over.is_some() {
+            return Err(AttachError::Over);
+        }
+        let rank = Rank {
+            generation: theirs.generation,
+            by_client: self.side == Side::Client,
+        };
+        let Some(ours) = ours.filter(|ours| ours.generation == rank.generation) else {
+            return Err(AttachError::Stale);
+        };
+        if rank <= self.rank {
+            return Err(AttachError::Stale);
+        }
+        self.rank = rank;
+        self.attach(now, ours.received, theirs.received)
+    }
+
+    fn attach(&mut self, now: Instant, ours: u64, theirs: u64) -> Result<(), AttachError> {
+        let (least, most) = (self.acked, self.sent);
+        if !(least..=most).contains(&theirs) {
+            let told = theirs;
+            let violation = Violation::Acknowledged { told, least, most };
+            self.violated(violation);
+            return Err(AttachError::Violation(violation));
+        }
+        self.acknowledge(now, theirs);
+        self.counters.paths += 1;
+        self.counters.replayed += self.sent - theirs;
+        if let Some(since) = self.pathless_since.take() {
+            self.counters.pathless += now.saturating_duration_since(since);
+        }
+        self.told = ours;
+        self.untold_since = (self.received > ours).then_some(now);
+        // Silence of the old path says nothing of the new one.
+        self.waiting_since = self.waiting_since.map(|_| now);
+        let mut path = Path::new(now, ours, theirs);
+        path.park = self.side == Side::Server;
+        self.path = Some(path);
+        self.freed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading, writing, flushing and shutting down: in which order what the parent file does is done.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use cepa_transports::ByteStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::engine::Data;
+use super::{Durable, Incoming, UNFLUSHED, now};
+
+impl<P: ByteStream> AsyncRead for Durable<P> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.wakers.reader(cx);
+        this.sync();
+        if buf.remaining() == 0 {
+            this.engine.handle_stopped(now());
+            while this.poll_timer(cx).is_ready() {}
+            this.pump_for_reader();
+            this.drop_broken();
+            return Poll::Ready(Ok(()));
+        }
+        this.engine.handle_reading(now);
+        this.pump_for_reader();
+        loop {
+            match this.poll_frames(cx)? {
+                Poll::Ready(Incoming::Data(n)) => {
+                    let Some(path) = &mut this.path else {
+                        continue;
+                    };
+                    path.set_limit(n as u64);
+                    let before = buf.filled().len();
+                    let polled = Pin::new(path).poll_read(cx, buf);
+                    let n = buf.filled().len() - before;
+                    if let Poll::Ready(came) = this.poll_came(polled, n)? {
+                        if !came {
+                            continue;
+                        }
+                        let now = now();
+                        this.engine.handle_heard(now);
+                        this.engine.handle_data(now, Data::Fresh(n), n);
+                        let received = this.engine.received();
+                        this.shared.received.store(received, Ordering::Relaxed);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Incoming::End) => return this.poll_end(),
+                Poll::Ready(Incoming::NoPath) | Poll::Pending => {}
+            }
+            this.pump_for_reader();
+            this.drop_broken();
+            if this.poll_timer(cx).is_pending() {
+                if this.engine.over().is_some() || this.engine.read_ended() {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<P: ByteStream> AsyncWrite for Durable<P> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wakers.writer(cx);
+        this.sync();
+        this.over()?;
+        if this.engine.has_ended() || this.engine.over().is_some() {
+            let error = io::Error::new(io::ErrorKind::BrokenPipe, "written after shutdown");
+            return Poll::Ready(Err(error));
+        }
+        if parts.iter().all(|part| part.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        let mut taken = this.engine.write(now(), parts);
+        if taken == 0 {
+            // Full: what is in it has to leave, and to arrive.
+            if let Poll::Ready(pumped) = this.poll_pump() {
+                pumped?;
+            }
+            this.read_for_writer()?;
+            this.over()?;
+            taken = this.engine.write(now(), parts);
+            if taken == 0 {
+                this.room_wanted = true;
+                this.keep_time(true);
+                this.over()?;
+                return Poll::Pending;
+            }
+        }
+        let held = this.engine.held() as u64;
+        this.shared.held.store(held, Ordering::Relaxed);
+        if this.engine.unwritten() >= UNFLUSHED {
+            let waker = this.wakers.joint().clone();
+            // An error is told by the next call: these bytes were taken.
+            let _ = this.poll_write_path(&mut Context::from_waker(&waker));
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.wakers.writer(cx);
+        this.sync();
+        this.over()?;
+        if this.engine.over().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let pumped = this.poll_pump();
+        this.keep_time(pumped.is_pending() || this.engine.unwritten() > 0);
+        this.over()?;
+        ready!(pumped)?;
+        // Without a path it waits for one.
+        if this.engine.unwritten() > 0 && this.engine.over().is_none() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that there is no more, and flushes that.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.sync();
+        if this.engine.over().is_none() {
+            this.engine.end(now());
+        }
+        Pin::new(this).poll_flush(cx)
+    }
+}
+
+impl<P: ByteStream> Durable<P> {
+    /// Behind the peer's end nobody reads, so the writer looks for acknowledgements.
+    fn read_for_writer(&mut self) -> io::Result<()> {
+        if self.engine.peer_ended() {
+            let waker = self.wakers.joint().clone();
+            let _ = self.poll_frames(&mut Context::from_waker(&waker))?;
+        }
+        Ok(())
+    }
+}
