@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::Side;
 use cepa::identity::{Identity, Pinned};
-use cepa::session::{ConnectError, PathChange, PathChanges, Session, SessionEnd};
+use cepa::node::{Access, Call, Event, Events, Node, NodeConfig, PeerAddr};
+use cepa::resume::{Config, Refusal};
+use cepa::session::{ConnectError, PathChange, PathChanges, Session, SessionEnd, SessionLost};
 use cepa::stack::StackConfig;
-use cepa::transports::{Endpoint, listen};
+use cepa::transports::{Endpoint, listen, memory};
+use cepa::{PeerId, Side};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,7 @@ use tokio::task::JoinHandle;
 use support::{Random, identity, soon};
 
 /// Two peers that expect each other and keep their sessions.
+#[derive(Clone)]
 struct Peers {
     client: StackConfig,
     server: StackConfig,
@@ -32,8 +35,16 @@ impl Peers {
         Self::of(identity(), identity())
     }
 
+    /// That keep a session without a connection for so long.
+    fn park(mut self, park: Duration) -> Self {
+        for config in [&mut self.client, &mut self.server] {
+            config.resume = Some(Config::default().with_park(park));
+        }
+        self
+    }
+
     fn of(a: Identity, b: Identity) -> Self {
-        let kept = Some(cepa::resume::Config::default());
+        let kept = Some(Config::default());
         let (for_a, for_b) = (Pinned::one(b.peer_id()), Pinned::one(a.peer_id()));
         Self {
             client: StackConfig::new(a, Arc::new(for_a)).with_resume(kept.clone()),
@@ -260,4 +271,338 @@ async fn a_peer_without_it_gets_a_session_as_ever() {
         })
         .await;
     }
+}
+
+/// Client, server's end, and what stands between them.
+async fn meet(peers: &Peers) -> (Session, Session, Proxy, Server) {
+    let mut server = serve("tcp:127.0.0.1:0", &peers.server).await;
+    let proxy = Proxy::new(address_of(&server.at)).await;
+    let client = Session::dial(&proxy.endpoint(), &peers.client)
+        .await
+        .unwrap();
+    let far = server.sessions.recv().await.unwrap();
+    (client, far, proxy, server)
+}
+
+/// Cuts all connections now and then until it is dropped.
+struct Cutter(JoinHandle<()>);
+
+impl Cutter {
+    fn of(proxy: &Proxy, seed: u64, up_to: usize) -> Self {
+        let (proxy, mut random) = (proxy.clone(), Random::new(seed));
+        Self(tokio::spawn(async move {
+            loop {
+                let pause = u64::try_from(1 + random.below(up_to)).unwrap();
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                proxy.cut();
+            }
+        }))
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_cuts_lose_and_double_nothing() {
+    soon(async {
+        let (client, far, proxy, _server) = meet(&Peers::new()).await;
+        echo(far.clone());
+        let cutter = Cutter::of(&proxy, 7, 60);
+        let mut seed = 0;
+        while client.path_stats().unwrap().paths <= 100 {
+            seed += 1;
+            there_and_back(&client, seed, 256 << 10).await;
+        }
+        drop(cutter);
+        there_and_back(&client, 9999, 1 << 20).await;
+        assert!(client.path().is_some() && far.path().is_some());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_streams_both_ways_come_whole_through_cuts() {
+    soon(async {
+        let (client, far, proxy, _server) = meet(&Peers::new()).await;
+        echo(far.clone());
+        echo(client.clone());
+        let _cutter = Cutter::of(&proxy, 3, 200);
+        let mut all = tokio::task::JoinSet::new();
+        for n in 0..64_u64 {
+            let session = if n % 2 == 0 {
+                client.clone()
+            } else {
+                far.clone()
+            };
+            all.spawn(async move { there_and_back(&session, n, 256 << 10).await });
+        }
+        while let Some(done) = all.join_next().await {
+            done.unwrap();
+        }
+        assert!(client.path_stats().unwrap().paths > 1, "never cut");
+    })
+    .await;
+}
+
+/// Each end knows where the other one listens, and both dial when the connection is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ends_may_dial_at_once() {
+    soon(async {
+        let peers = Peers::new();
+        let (client, far, proxy, _server) = meet(&peers).await;
+        let here = serve("tcp:127.0.0.1:0", &peers.client).await;
+        let back = Proxy::new(address_of(&here.at)).await;
+        echo(far.clone());
+        echo(client.clone());
+        let path = far.migrate(&back.endpoint()).await.unwrap();
+        assert_eq!(path.side, Side::Client);
+        let cutters = [Cutter::of(&proxy, 1, 100), Cutter::of(&back, 2, 100)];
+        let mut seed = 0;
+        while far.path_stats().unwrap().paths <= 30 {
+            seed += 1;
+            tokio::join!(
+                there_and_back(&client, seed, 128 << 10),
+                there_and_back(&far, 1000 + seed, 128 << 10)
+            );
+        }
+        drop(cutters);
+        there_and_back(&client, 9999, 1 << 20).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_moves_from_one_kind_of_connection_to_the_next_while_it_carries() {
+    soon(async {
+        let peers = Peers::new();
+        let (client, far, proxy, server) = meet(&peers).await;
+        echo(far.clone());
+        let place = tempfile::tempdir().unwrap();
+        let socket = format!("unix:{}", place.path().join("socket").display());
+        let unix = serve(&socket, &peers.server).await;
+        let mut changes = client.path_changes();
+        // The peer takes it up in its own words as well.
+        let mut theirs = far.path_changes();
+        let bulk = {
+            let client = client.clone();
+            tokio::spawn(async move { there_and_back(&client, 1, 48 << 20).await })
+        };
+        let mut ticker = client.open("echo").await.unwrap();
+        let ticks = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(1));
+            for n in 0..2000_u64 {
+                tick.tick().await;
+                ticker.write_u64(n).await.unwrap();
+                ticker.flush().await.unwrap();
+                assert_eq!(ticker.read_u64().await.unwrap(), n);
+            }
+        });
+        let mut expected = 0;
+        for round in 0..3 {
+            let path = client.migrate(&unix.at).await.unwrap();
+            expected += 1;
+            assert_eq!(path.generation, expected, "{round}");
+            assert!(path.label.starts_with("unix"), "{}", path.label);
+            let (near, end) = memory::pair();
+            let accepting = Session::handshake(end, &[], Side::Server, &peers.server);
+            let (moved, accepted) = tokio::join!(client.migrate_on(near, &[]), accepting);
+            expected += 1;
+            assert_eq!(moved.unwrap().generation, expected);
+            assert!(matches!(accepted, Err(ConnectError::Resumed(_))));
+            client.migrate(&server.at).await.unwrap();
+            client.migrate(&proxy.endpoint()).await.unwrap();
+            expected += 2;
+        }
+        ticks.await.unwrap();
+        bulk.await.unwrap();
+        for changes in [&mut changes, &mut theirs] {
+            for _ in 0..expected {
+                let change = changes.next().await.unwrap();
+                assert!(matches!(change, PathChange::Migrated { .. }), "{change:?}");
+            }
+        }
+        assert_eq!(client.path_stats().unwrap().without, Duration::ZERO);
+        client.close().await;
+        assert!(far.closed().await.is_clean());
+    })
+    .await;
+}
+
+fn lost(end: &SessionEnd) -> &SessionLost {
+    match end {
+        SessionEnd::GivenUp(lost) => lost,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_nobody_takes_up_in_time_is_lost_and_no_clean_end() {
+    soon(async {
+        let peers = Peers::new().park(Duration::from_secs(1));
+        let (client, far, proxy, _server) = meet(&peers).await;
+        echo(far.clone());
+        let mut stream = client.open("echo").await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut back = [0; 5];
+        stream.read_exact(&mut back).await.unwrap();
+        proxy.set_down(true);
+        proxy.cut();
+        let error = stream.read(&mut back).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        for session in [&client, &far] {
+            let end = session.closed().await;
+            assert!(!end.is_clean());
+            assert!(matches!(lost(&end), SessionLost::Expired { .. }), "{end}");
+            assert!(session.path().is_none());
+        }
+        let error = client.migrate(&proxy.endpoint()).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConnectError::Over | ConnectError::Transport(_) | ConnectError::ClosedAtOnce(_)
+            ),
+            "{error}"
+        );
+    })
+    .await;
+}
+
+/// The server's process is another one: it has the key, and knows nothing of the session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_started_anew_refuses_and_the_session_is_lost_at_once() {
+    soon(async {
+        let (a, b) = (identity(), identity());
+        let peers = Peers::of(a.clone(), b.clone());
+        let (client, _far, proxy, server) = meet(&peers).await;
+        let anew = Peers::of(a, b);
+        let at = server.at.clone();
+        drop(server);
+        proxy.set_down(true);
+        proxy.cut();
+        let _anew = loop {
+            // The port is free when the listener of the old one is dropped.
+            if let Ok(listener) = listen(&at).await {
+                drop(listener);
+                break serve(&at.to_string(), &anew.server).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        proxy.set_down(false);
+        client.reconnect_now();
+        let end = client.closed().await;
+        let is_unknown = matches!(lost(&end), SessionLost::Refused(Refusal::Unknown));
+        assert!(is_unknown, "{end}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_closed_without_a_connection_is_not_closed_in_order() {
+    soon(async {
+        let peers = Peers::new().park(Duration::from_secs(5));
+        let (client, far, proxy, _server) = meet(&peers).await;
+        let mut changes = client.path_changes();
+        proxy.set_down(true);
+        proxy.cut();
+        assert!(matches!(
+            changes.next().await,
+            Some(PathChange::Paused { .. })
+        ));
+        client.close().await;
+        let end = client.closed().await;
+        assert!(matches!(end, SessionEnd::ClosedUnheard), "{end}");
+        assert!(!end.is_clean());
+        let end = far.closed().await;
+        assert!(matches!(lost(&end), SessionLost::Expired { .. }), "{end}");
+    })
+    .await;
+}
+
+async fn node(identity: &Identity, peer: PeerId) -> (Node, Endpoint) {
+    let mut config = NodeConfig::new(identity.clone(), Arc::new(Pinned::one(peer)));
+    config.stack.resume = Some(Config::default());
+    let node = Node::new(config);
+    let at = node
+        .listen(&"tcp:127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    node.serve("echo", Access::Anyone, async |call: Call| {
+        let (mut from, mut to) = call.accept().await?.into_split();
+        tokio::io::copy(&mut from, &mut to).await?;
+        to.shutdown().await
+    })
+    .unwrap();
+    (node, at)
+}
+
+async fn event(events: &mut Events, is_it: impl Fn(&Event) -> bool) -> Event {
+    loop {
+        let event = events.next().await.expect("the node is gone");
+        if is_it(&event) {
+            return event;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_keeps_its_sessions_over_cuts_and_tells_of_them() {
+    soon(async {
+        let (a, b) = (identity(), identity());
+        let (near, _) = node(&a, b.peer_id()).await;
+        let (far, at) = node(&b, a.peer_id()).await;
+        let proxy = Proxy::new(address_of(&at)).await;
+        // The first one is never there.
+        let address = format!(
+            "cepa://{}@tcp:127.0.0.1:9;{}",
+            b.peer_id(),
+            proxy.endpoint()
+        );
+        let address: PeerAddr = address.parse().unwrap();
+        let (mut here, mut there) = (near.events(), far.events());
+        let session = near.session(&address).await.unwrap();
+        there_and_back(&session, 1, 1 << 20).await;
+        proxy.set_down(true);
+        proxy.cut();
+        event(&mut here, |event| {
+            matches!(event, Event::SessionPaused { .. })
+        })
+        .await;
+        event(&mut there, |event| {
+            matches!(event, Event::SessionPaused { .. })
+        })
+        .await;
+        assert!(near.session_with(b.peer_id()) == Some(session.clone()));
+        assert_eq!(far.sessions().len(), 1);
+        proxy.set_down(false);
+        for events in [&mut here, &mut there] {
+            let resumed = event(events, |event| {
+                matches!(event, Event::SessionResumed { .. })
+            })
+            .await;
+            let line = resumed.to_string();
+            assert!(line.contains("goes on over tcp"), "{line}");
+        }
+        there_and_back(&session, 2, 1 << 20).await;
+        session.migrate(&at).await.unwrap();
+        for events in [&mut here, &mut there] {
+            event(events, |event| {
+                matches!(event, Event::SessionMigrated { .. })
+            })
+            .await;
+        }
+        assert!(near.session(&address).await.unwrap() == session);
+        assert_eq!((near.sessions().len(), far.sessions().len()), (1, 1));
+        near.shutdown(Duration::from_secs(1)).await;
+        let down = event(&mut there, |event| {
+            matches!(event, Event::SessionDown { .. })
+        })
+        .await;
+        assert!(down.to_string().contains("the peer has stopped"), "{down}");
+    })
+    .await;
 }

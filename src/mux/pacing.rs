@@ -176,6 +176,8 @@ pub(crate) struct Pacer {
 
     /// Round trip and size of something small that went before all bulk, until bulk has come back.
     handshake: Option<(f64, f64)>,
+    /// Bulk waits for that, until this time at most.
+    small_until: Option<Instant>,
     /// `D` and the size of the record that it was measured with.
     least: Option<(f64, f64)>,
     drains: VecDeque<(f64, f64)>,
@@ -252,6 +254,7 @@ impl Pacer {
             window_since: now,
             idle: 0,
             handshake: None,
+            small_until: None,
             least: None,
             drains: VecDeque::new(),
             drain_at: None,
@@ -322,6 +325,9 @@ impl Pacer {
     pub(crate) fn may_send(&mut self, now: Instant, pending: usize) -> bool {
         if self.is_open() {
             return true;
+        }
+        if self.waits_for_small(now) {
+            return false;
         }
         self.advance(now);
         let until = self.closed_until(now, pending as f64);

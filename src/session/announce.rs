@@ -212,10 +212,8 @@ async fn announce(
         Carried::Lasting(stream, lasting) => {
             // The layer below asks whether the peer is there, and what its silence means is for it to say.
             limits.keepalive_interval = None;
-            (
-                Some(lasting),
-                mux::mux_behind(stream, side, limits, resume::LEAD),
-            )
+            let lead = resume::LEAD;
+            (Some(lasting), mux::mux_behind(stream, side, limits, lead))
         }
     };
     let (hold, until) = match admitted {

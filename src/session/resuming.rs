@@ -121,14 +121,14 @@ pub(super) async fn go_on(
     };
     path.generation = theirs.generation;
     let lasting = Arc::clone(lasting);
-    // Who waits for a path may drop this as soon as there is one, and it is to be known all the same.
-    let attached = tokio::spawn(async move {
+    // To its end, whoever waits for it: once it is attached it is to be known as the path.
+    let attaching = tokio::spawn(async move {
         let attached = proposal.attach(wire, theirs).await;
         attached.map_err(|error| not_attached(&error))?;
         took(&lasting, path, line_rate);
         Ok(())
     });
-    attached.await.unwrap_or(Err(ConnectError::Over))
+    attaching.await.unwrap_or(Err(ConnectError::Over))
 }
 
 fn took(lasting: &Lasting, mut path: PathInfo, line_rate: Option<f64>) {
@@ -213,11 +213,14 @@ pub(super) async fn taken_up(
     if let Err(error) = told.await {
         return io_failed(error);
     }
-    if let Err(error) = claim.attach(wire).await {
-        return not_attached(&error);
-    }
-    took(&lasting, path.clone(), line_rate);
-    ConnectError::Resumed(Resumed { lasting, path })
+    let attaching = tokio::spawn(async move {
+        if let Err(error) = claim.attach(wire).await {
+            return not_attached(&error);
+        }
+        took(&lasting, path.clone(), line_rate);
+        ConnectError::Resumed(Resumed { lasting, path })
+    });
+    attaching.await.unwrap_or(ConnectError::Over)
 }
 
 /// The hello of a client, as this end needs it.

@@ -10,6 +10,7 @@
 //! An end that can't dial (it was dialled, or was given a stream) waits for the peer. When the time to keep the session is up the
 //! layer below ends it by itself, at either end. A refusal by the peer that no later attempt would change ends it at once.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::stack::{Lasting, NotReached};
 
 use super::backoff::Backoff;
 
-/// How long the peer may take from the claim of a new path to its beginning, before the session counts as paused.
+/// How long it may take from the end of a path that gives way to the beginning of the next, before the session counts as paused.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs as long as the session does.
@@ -29,9 +30,9 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
     let mut backoff = Backoff::default();
     let mut since = Instant::now();
     while let Some(lost) = lasting.handle.lost().await {
-        if matches!(lost.why, PathLostWhy::Claimed)
-            && let Ok(found) = timeout(MOMENT, lasting.handle.found()).await
-        {
+        // Another one is about to be attached: by the peer, or by this end, whose peer has answered and let go of the old one.
+        let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.turn.try_lock().is_err();
+        if is_near && let Ok(found) = timeout(MOMENT, lasting.handle.found()).await {
             if found {
                 continue;
             }
@@ -42,46 +43,61 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
         // What is kept for a peer that is away counts as what it makes this end hold.
         let held = usize::try_from(lasting.stats().held).unwrap_or(usize::MAX);
         let held = pool.as_ref().map(|pool| pool.hold_anyway(held));
-        let over = tokio::select! {
-            found = lasting.handle.found() => !found,
-            end = dial_again(&lasting, &mut backoff) => match end {},
-        };
+        dial_again(&lasting, &mut backoff).await;
         drop(held);
-        if over {
-            return;
-        }
         since = Instant::now();
     }
 }
 
-/// Dials until there is a path, which whoever calls this waits for.
-async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff) -> std::convert::Infallible {
-    let mut first = true;
+/// Dials until there is a path, by this end or the peer, or the session is over.
+async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff) {
+    let mut at_once = true;
     loop {
-        if !std::mem::take(&mut first) {
-            tokio::select! {
-                () = sleep(backoff.pause()) => {}
-                () = lasting.nudge.notified() => *backoff = Backoff::default(),
-            }
+        if lasting.handle.pathless_since().is_none() || lasting.handle.is_over() {
+            return;
         }
-        let Some(redial) = lasting.redial() else {
-            // Only the peer can come back, until it is said how to reach it.
-            lasting.nudge.notified().await;
-            first = true;
+        let redial = lasting.redial();
+        let pause = async {
+            match &redial {
+                Some(_) if at_once => {}
+                Some(_) => sleep(backoff.pause()).await,
+                // Only the peer can come back, until it is said how to reach it.
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = pause => {}
+            () = lasting.nudge.notified() => {
+                *backoff = Backoff::default();
+                at_once = true;
+                continue;
+            }
+            _ = lasting.handle.found() => return,
+        }
+        at_once = false;
+        let Some(redial) = redial else {
             continue;
         };
         let attempt = async {
             let _turn = lasting.turn.lock().await;
             redial(Arc::clone(lasting)).await
         };
+        let found_and_settled = async {
+            if lasting.handle.found().await {
+                sleep(MOMENT).await;
+            }
+        };
         let failed = tokio::select! {
             done = attempt => done.err(),
             // The network has changed: what is on its way may never arrive.
             () = lasting.nudge.notified() => {
                 *backoff = Backoff::default();
-                first = true;
+                at_once = true;
                 continue;
             }
+            // The peer came by itself, and what was on its way to it had its time to say so.
+            () = found_and_settled => return,
         };
         if let Some(NotReached::Refused(why)) = failed {
             lasting.handle.give_up(SessionLost::Refused(why));

@@ -24,11 +24,13 @@ impl Engine {
         self.away = false;
         self.config.line_rate = line_rate;
         self.pacer = Pacer::new(self.config.pacing, line_rate, now);
+        self.pacer.begin_small(now);
         self.forget_pings();
         (self.round_trip, self.round_trip_at) = (None, None);
         self.heard_at = now;
         self.keepalive_asked = None;
         self.retime = true;
+        self.ping_for_ourselves(now);
         // What the old path held back may go.
         self.notices.driver = true;
     }

@@ -4,11 +4,25 @@
 use std::time::Instant;
 
 use super::{
-    Answer, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, FREE_PROP, FREE_QUEUE, FREE_RATE, Mark,
-    NOISE, Pacer, Phase, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_MARKS, TICK, after, seconds,
+    Answer, DEAF, DRAIN, DRAIN_ROUNDS, DRAINS, FAR, FIRST_FLIGHT, FREE_PROP, FREE_QUEUE, FREE_RATE,
+    Mark, NOISE, Pacer, Phase, RECORD_MIN, SECOND_FLIGHT, SPAN, SPAN_MARKS, TICK, after, seconds,
 };
 
 impl Pacer {
+    /// Bulk waits until something small has come back, as it does at the beginning of a session: what came before it on the path
+    /// (bytes that are sent again) is no queue of the path's own, and how much longer a full record takes tells how fast it is.
+    pub(crate) fn begin_small(&mut self, now: Instant) {
+        self.small_until = self.on.then(|| after(now, DEAF));
+    }
+
+    pub(super) fn waits_for_small(&mut self, now: Instant) -> bool {
+        self.small_until = self.small_until.filter(|until| now < *until);
+        if self.small_until.is_some() {
+            (self.held, self.wake) = (true, self.small_until);
+        }
+        self.small_until.is_some()
+    }
+
     /// Brings `V` up to the present.
     pub(super) fn advance(&mut self, now: Instant) {
         let passed = seconds(self.delivered_at, now);
@@ -30,6 +44,7 @@ impl Pacer {
         self.acked = mark.position;
         self.grow_in_use(limit, flight);
         self.let_go();
+        self.small_until = None;
         let round_trip = seconds(mark.at, now);
         if self.least.is_none() && mark.size < RECORD_MIN / 2.0 {
             self.handshake = Some((round_trip, mark.size));
