@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa_transports::{Endpoint, Stream};
+use cepa_transports::Stream;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
@@ -324,8 +324,7 @@ async fn fly(
 /// How a session that outlives its connections is reached again.
 fn again(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: &Why) -> Redial {
     let (own, why) = (Arc::clone(core), why.clone());
-    let mut direct = hints.clone();
-    direct.retain(|hint| !hint.is_relay());
+    let direct: Vec<Hint> = hints.iter().filter(|it| !it.is_relay()).cloned().collect();
     let attempt: moves::Attempt = Arc::new(move |lasting, hint| {
         let (core, why, direct) = (Arc::clone(&own), why.clone(), direct.clone());
         Box::pin(async move {
@@ -456,7 +455,8 @@ async fn attempt(
     }
     match hint {
         Hint::Direct(endpoint) => {
-            let session = direct(core, peer, endpoint).await?;
+            let dialled = Session::dial_with(endpoint, pinned(core, peer)).await;
+            let session = dialled.map_err(AttemptError::Connect)?;
             let path = Path {
                 via: Vec::new(),
                 dialled: true,
@@ -515,16 +515,6 @@ async fn circuit(
         OnSessionError::Open(error) => AttemptError::Relay(error),
     });
     connected.map(|(_, stream)| stream)
-}
-
-async fn direct(
-    core: &Arc<Core>,
-    peer: PeerId,
-    endpoint: &Endpoint,
-) -> Result<Session, AttemptError> {
-    Session::dial_with(endpoint, pinned(core, peer))
-        .await
-        .map_err(AttemptError::Connect)
 }
 
 /// Whoever answers has to be the peer that the address names.

@@ -220,9 +220,7 @@ impl Node {
     /// came from decides whose place it takes at the [gate](NodeConfig::gate), and stands in events.
     ///
     /// # Errors
-    /// Why it was turned away.
-    ///
-    /// Where the peer takes up a session there that is there already, which then goes on over this stream, it is that one.
+    /// Why it was turned away. Where a session goes on there that is there already, it is that one.
     ///
     /// # Cancel safety
     /// Dropping the future gives the handshake up.

@@ -66,6 +66,9 @@ pub(crate) const QUICK_ROUND_TRIP: Duration = Duration::from_millis(300);
 const QUICK_KEEPALIVE: Duration = Duration::from_secs(1);
 const QUICK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// As good as never.
+const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What the engine makes of a [`Config`].
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -98,7 +101,10 @@ impl Limits {
         }
         let longer = |ask: Duration, dead: Duration| {
             let wait = dead.saturating_sub(ask).max(Duration::from_millis(1));
-            (ask.saturating_add(line), wait.saturating_add(line))
+            // A moment that far away can be told.
+            [ask, wait]
+                .map(|time| time.saturating_add(line).min(LONG))
+                .into()
         };
         Self {
             replay,
@@ -141,6 +147,11 @@ mod tests {
             line.quick,
             (Duration::from_secs(9), Duration::from_secs(10))
         );
+
+        let never = Config::default()
+            .with_keepalive(Duration::MAX)
+            .with_keepalive_timeout(Duration::MAX);
+        assert_eq!(Limits::of(&never).patient.0, LONG);
 
         // What is no rate changes nothing; a very slow line still carries a record.
         for rate in [0.0, -1.0, f64::NAN] {

@@ -93,7 +93,6 @@ pub(crate) struct Engine {
     untold_since: Option<Instant>,
     /// What proposals under way have told; see the head of this file.
     proposals: Vec<(u64, At)>,
-    next_proposal: u64,
     /// The greatest generation that was proposed here.
     proposed: u32,
     /// Which path this is, or who claimed it.
@@ -132,7 +131,6 @@ impl Engine {
             told: 0,
             untold_since: None,
             proposals: Vec::new(),
-            next_proposal: 0,
             proposed: 0,
             rank: Rank::FIRST,
             path: Some(path),

@@ -219,7 +219,7 @@ impl End {
 fn hostile(script: &[u8]) {
     let mut now = Instant::now();
     let mut engine = Engine::new(Side::Server, &config(Duration::from_secs(60)), now);
-    let mut proposals = VecDeque::new();
+    let (mut proposals, mut number) = (VecDeque::new(), 0);
     for op in script.chunks_exact(4) {
         let [what, a, b, c] = *op else { break };
         let size = usize::from(a) << (b % 8);
@@ -272,7 +272,10 @@ fn hostile(script: &[u8]) {
                     let _ = engine.attach_claimed(now, at, ours);
                 }
             }
-            12 if c & 16 == 0 && proposals.len() < 4 => proposals.extend(engine.propose()),
+            12 if c & 16 == 0 && proposals.len() < 4 => {
+                number += 1;
+                proposals.extend(engine.propose(number).map(|at| (number, at)));
+            }
             12 => {
                 if let Some((number, ours)) = proposals.pop_front() {
                     let generation = ours.generation;
@@ -303,7 +306,7 @@ fn hostile(script: &[u8]) {
         }
         engine.assert_invariants();
         if engine.over().is_some() {
-            assert_eq!(engine.propose(), None);
+            assert_eq!(engine.propose(u64::MAX), None);
             return;
         }
     }
@@ -364,6 +367,7 @@ struct Two {
     on: [usize; 2],
     wires: Vec<Wire>,
     dials: Vec<Dial>,
+    number: u64,
 }
 
 impl Two {
@@ -375,6 +379,7 @@ impl Two {
             on: [0, 0],
             wires: vec![Wire::default()],
             dials: Vec::new(),
+            number: 0,
         }
     }
 
@@ -426,7 +431,9 @@ impl Two {
     }
 
     fn dial(&mut self, by: usize) {
-        if let Some((number, at)) = self.ends[by].engine.propose() {
+        self.number += 1;
+        let number = self.number;
+        if let Some(at) = self.ends[by].engine.propose(number) {
             let answer = None;
             self.dials.push(Dial {
                 by,

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::error::{AttachError, PathLost, Refusal, SessionLost};
 use super::hello::At;
-use super::shared::{Letter, Shared, Status};
+use super::shared::{Letter, Shared, Status, now};
 
 /// A handle on a [`Durable`](super::Durable). What it asks is answered by whoever polls the stream; all of it is cancel safe.
 pub(crate) struct Handle<P> {
@@ -69,12 +69,24 @@ impl<P> Handle<P> {
     /// lives nothing beyond what it tells is acknowledged. An error when the session is over.
     pub(crate) async fn propose(&self) -> Result<Proposal<P>, SessionLost> {
         let (to, answer) = oneshot::channel();
-        self.shared.post(Letter::Propose(to));
-        answer.await.map_err(|_| {
+        let number = self.shared.number();
+        // From here on, so that it is withdrawn where nobody waits for it any more.
+        let mut proposal = Proposal {
+            shared: Arc::clone(&self.shared),
+            number,
+            at: At {
+                generation: 0,
+                received: 0,
+            },
+            done: false,
+        };
+        self.shared.post(Letter::Propose(number, to));
+        proposal.at = answer.await.map_err(|_| {
             let over = self.shared.status().over;
             over.and_then(Result::err)
                 .unwrap_or(SessionLost::DriverGone)
-        })
+        })?;
+        Ok(proposal)
     }
 
     /// The peer has proven that it may take the session up on a connection that it has dialled, with what it told there. The
@@ -82,7 +94,12 @@ impl<P> Handle<P> {
     pub(crate) async fn claim(&self, theirs: At) -> Result<Claim<P>, Refusal> {
         let (to, answer) = oneshot::channel();
         self.shared.post(Letter::Claim(theirs, to));
-        answer.await.unwrap_or(Err(Refusal::Over))
+        let ours = answer.await.unwrap_or(Err(Refusal::Over))?;
+        Ok(Claim {
+            shared: Arc::clone(&self.shared),
+            theirs,
+            ours,
+        })
     }
 
     /// Waits until there is no path, and says why; none when the session is over.
@@ -147,8 +164,8 @@ impl<P> Handle<P> {
     pub(crate) fn stats(&self) -> Stats {
         let status = self.shared.status();
         let counters = status.counters;
-        let now = status.pathless_since.map(|since| {
-            let now = super::stream::now();
+        let lasting = status.pathless_since.map(|since| {
+            let now = now();
             now.saturating_duration_since(since)
         });
         Stats {
@@ -158,7 +175,7 @@ impl<P> Handle<P> {
             acks: counters.acks,
             held: self.shared.held.load(Ordering::Relaxed),
             received: self.received(),
-            pathless: counters.pathless + now.unwrap_or_default(),
+            pathless: counters.pathless + lasting.unwrap_or_default(),
             peer_park: status.peer_park,
             round_trip: status.round_trip,
         }
@@ -179,16 +196,6 @@ pub(crate) struct Proposal<P> {
 }
 
 impl<P> Proposal<P> {
-    pub(super) fn new(shared: Arc<Shared<P>>, number: u64, at: At) -> Self {
-        let done = false;
-        Self {
-            shared,
-            number,
-            at,
-            done,
-        }
-    }
-
     /// What to tell.
     pub(crate) fn at(&self) -> At {
         self.at
@@ -224,14 +231,6 @@ pub(crate) struct Claim<P> {
 }
 
 impl<P> Claim<P> {
-    pub(super) fn new(shared: Arc<Shared<P>>, theirs: At, ours: At) -> Self {
-        Self {
-            shared,
-            theirs,
-            ours,
-        }
-    }
-
     /// What to answer.
     pub(crate) fn at(&self) -> At {
         self.ours

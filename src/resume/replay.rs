@@ -233,7 +233,7 @@ mod tests {
     fn a_chunk_that_was_acknowledged_is_used_again() {
         let mut replay = Replay::default();
         for _ in 0..1000 {
-            replay.push(&[IoSlice::new(&[7; CHUNK])], usize::MAX);
+            replay.push(&[IoSlice::new(&vec![7; CHUNK])], usize::MAX);
             replay.push(&[IoSlice::new(&[7; 100])], usize::MAX);
             replay.acknowledge(replay.end());
         }

@@ -12,15 +12,20 @@ use tokio::sync::{Notify, oneshot};
 
 use super::engine::Counters;
 use super::error::{AttachError, PathLost, Refusal, SessionLost};
-use super::handle::{Claim, Proposal};
 use super::hello::At;
+
+/// The time that the engine is told: tokio's, so that a test can hold it still.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
 
 /// What a handle wants.
 pub(crate) enum Letter<P> {
     Endure,
-    Propose(oneshot::Sender<Proposal<P>>),
+    /// Under a number that was not used before.
+    Propose(u64, oneshot::Sender<At>),
     Withdraw(u64),
-    Claim(At, oneshot::Sender<Result<Claim<P>, Refusal>>),
+    Claim(At, oneshot::Sender<Result<At, Refusal>>),
     AttachProposed {
         path: P,
         proposal: u64,
@@ -68,6 +73,7 @@ pub(crate) struct Shared<P> {
     pub(crate) changed: Notify,
     pub(crate) received: AtomicU64,
     pub(crate) held: AtomicU64,
+    proposals: AtomicU64,
 }
 
 impl<P> Shared<P> {
@@ -82,7 +88,13 @@ impl<P> Shared<P> {
             changed: Notify::new(),
             received: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            proposals: AtomicU64::new(0),
         }
+    }
+
+    /// A number for a proposal.
+    pub(crate) fn number(&self) -> u64 {
+        self.proposals.fetch_add(1, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<P>> {

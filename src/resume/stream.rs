@@ -29,19 +29,14 @@ use super::config::Config;
 use super::engine::{Data, Engine, Over, SLICES};
 use super::error::{PathLost, PathLostWhy, SessionLost, Violation};
 use super::frame::{Frame, Wants};
-use super::handle::{Claim, Handle, Proposal};
-use super::shared::{Letter, Shared};
+use super::handle::Handle;
+use super::shared::{Letter, Shared, now};
 
 /// What is written waits for a flush, up to so many bytes.
 const UNFLUSHED: u64 = 128 << 10;
 
 /// Frames of one poll before other tasks get a turn.
 const TURN: usize = 128;
-
-/// The time that the engine is told: tokio's, so that a test can hold it still.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
 
 /// Makes a stream that outlives `path`, on which the hello was said; `side` is our role in its TLS.
 pub(crate) fn durable<P: ByteStream>(
@@ -116,10 +111,10 @@ impl<P: ByteStream> Durable<P> {
     fn obey(&mut self, letter: Letter<P>) {
         match letter {
             Letter::Endure => self.enduring = true,
-            Letter::Propose(to) => {
-                if let Some((number, at)) = self.engine.propose() {
-                    // Where nobody waits for it any more it is dropped, and so withdrawn.
-                    drop(to.send(Proposal::new(Arc::clone(&self.shared), number, at)));
+            Letter::Propose(number, to) => {
+                // Who does not wait for it any more has left a letter that withdraws it.
+                if let Some(at) = self.engine.propose(number) {
+                    let _ = to.send(at);
                 }
             }
             Letter::Withdraw(number) => self.engine.withdraw(number),
@@ -129,9 +124,7 @@ impl<P: ByteStream> Durable<P> {
                 if had_path && !self.engine.has_path() {
                     self.lose_path(PathLostWhy::Claimed);
                 }
-                let shared = &self.shared;
-                let claim = claimed.map(|ours| Claim::new(Arc::clone(shared), theirs, ours));
-                drop(to.send(claim));
+                let _ = to.send(claimed);
             }
             Letter::AttachProposed {
                 path,

@@ -61,7 +61,7 @@ impl Session {
         let never = pin!(pending());
         let session = Box::pin(announce(built, Side::Client, &config, never)).await?;
         if let Some(lasting) = session.lasting() {
-            lasting.set_redial(redial_at(endpoint));
+            lasting.set_redial(redial_at(endpoint, &config.untuned()));
         }
         Ok(session)
     }
@@ -129,7 +129,8 @@ impl Session {
     }
 }
 
-/// The stream that the mux is put on.
+/// The stream that the mux is put on; moved once.
+#[allow(clippy::large_enum_variant)]
 enum Carried {
     /// It ends with its connection.
     Once(Witness<Bound<Onion<Metered<Stream>>>>),
@@ -185,7 +186,7 @@ async fn announce(
             },
             side,
             (config, settings),
-            meter.clone(),
+            (meter.clone(), &announced),
         );
         tokio::select! {
             lasts = timeout_at(deadline, lasts) => match lasts {
@@ -291,6 +292,7 @@ async fn announce(
             mux,
             peer,
             first,
+            untuned: lasting.is_some().then(|| config.untuned()),
             lasting,
             meter,
             tls_exporter,
@@ -307,7 +309,7 @@ async fn begin(
     mut arrived: Arrived<'_>,
     side: Side,
     (config, settings): (&StackConfig, &resume::Config),
-    meter: Meter,
+    (meter, announced): (Meter, &Announced),
 ) -> Result<Carried, ConnectError> {
     let ticket = match side {
         Side::Client => {
@@ -316,18 +318,23 @@ async fn begin(
             said.map_err(resuming::io_failed)?;
             ticket
         }
-        Side::Server => match resuming::heard(&mut arrived.wire).await? {
-            resume::Hello::New { ticket, .. } => ticket,
-            resume::Hello::Resume { id, at, proof } => {
-                return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
+        Side::Server => {
+            let hello = resuming::heard(&mut arrived.wire).await?;
+            // The client has let us in, and what comes from now on belongs to the session, whatever happens to the connection.
+            announced.set();
+            match hello {
+                resume::Hello::New { ticket, .. } => ticket,
+                resume::Hello::Resume { id, at, proof } => {
+                    return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
+                }
             }
-        },
+        }
     };
     let settings = settings.clone();
     let line_rate = settings.line_rate.or(arrived.line_rate);
     let settings = settings.with_line_rate(line_rate);
     let (stream, handle) = resume::durable(arrived.wire, side, &settings);
-    let lasting = Lasting::new((ticket, handle), config.untuned(), meter, arrived.path);
+    let lasting = Lasting::new((ticket, handle), meter, arrived.path);
     let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
     Ok(Carried::Lasting(stream, lasting))
 }

@@ -136,7 +136,7 @@ use tokio::time::timeout;
 
 use crate::mux::{self, Mux};
 use crate::onion::LayerInfo;
-use crate::stack::Lasting;
+use crate::stack::{Lasting, StackConfig};
 use crate::tls::{Peer, TlsConfig};
 
 mod announce;
@@ -150,6 +150,8 @@ mod options;
 pub(crate) mod paths;
 mod pause;
 mod reconnecting;
+#[cfg(test)]
+mod resume_tests;
 mod resuming;
 mod runtime;
 mod service;
@@ -188,6 +190,8 @@ struct Inner {
     first: PathInfo,
     /// Of a session that outlives its connections.
     lasting: Option<Arc<Lasting>>,
+    /// Of such a session: how this end connects to another address than the first.
+    untuned: Option<Arc<StackConfig>>,
     meter: Meter,
     tls_exporter: [u8; 32],
     handshake_time: Duration,

@@ -42,14 +42,11 @@ impl PathChanges {
 }
 
 /// Says in a loop how a session is reached at an address.
-pub(super) fn redial_at(endpoint: &Endpoint) -> stack::Redial {
-    let endpoint = endpoint.clone();
+pub(super) fn redial_at(endpoint: &Endpoint, config: &Arc<StackConfig>) -> stack::Redial {
+    let (endpoint, config) = (endpoint.clone(), Arc::clone(config));
     Arc::new(move |lasting: Arc<Lasting>| {
-        let endpoint = endpoint.clone();
-        Box::pin(async move {
-            let config = (*lasting.config).clone();
-            Ok(reach(&lasting, &endpoint, config, true).await?)
-        })
+        let (endpoint, config) = (endpoint.clone(), Arc::clone(&config));
+        Box::pin(async move { Ok(reach(&lasting, &endpoint, (*config).clone(), true).await?) })
     })
 }
 
@@ -137,11 +134,10 @@ impl Session {
     /// Dropping the future gives the attempt up. Where the peer had taken the connection by then, it is lost, and the session
     /// goes on over another one.
     pub async fn migrate(&self, endpoint: &Endpoint) -> Result<PathInfo, ConnectError> {
-        let lasting = self.kept()?;
-        let config = (*lasting.config).clone();
+        let (lasting, config) = self.kept()?;
         let _turn = lasting.turn.lock().await;
-        reach(lasting, endpoint, config, false).await?;
-        lasting.set_redial(redial_at(endpoint));
+        reach(lasting, endpoint, (**config).clone(), false).await?;
+        lasting.set_redial(redial_at(endpoint, config));
         lasting.path().ok_or(ConnectError::Over)
     }
 
@@ -158,15 +154,16 @@ impl Session {
         stream: impl Into<Stream>,
         layers: &[Layer],
     ) -> Result<PathInfo, ConnectError> {
-        let lasting = self.kept()?;
+        let (lasting, config) = self.kept()?;
         let _turn = lasting.turn.lock().await;
-        reach_on(lasting, stream.into(), layers, &lasting.config, false).await?;
+        reach_on(lasting, stream.into(), layers, config, false).await?;
         lasting.path().ok_or(ConnectError::Over)
     }
 
-    fn kept(&self) -> Result<&Arc<Lasting>, ConnectError> {
+    fn kept(&self) -> Result<(&Arc<Lasting>, &Arc<StackConfig>), ConnectError> {
         in_runtime()?;
-        self.inner.lasting.as_ref().ok_or(ConnectError::NotKept)
+        let kept = self.inner.lasting.as_ref().zip(self.inner.untuned.as_ref());
+        kept.ok_or(ConnectError::NotKept)
     }
 
     /// What is kept of a session that outlives its connections.

@@ -149,7 +149,7 @@ fn fits(lasting: &Lasting, built: &Built, config: &StackConfig) -> Result<(), Co
     let Some(layer) = built.onion.layers().last() else {
         return Err(ConnectError::NotKept);
     };
-    if !lasting.is_between(layer, config) {
+    if !lasting.is_between(layer, (&config.identity, &config.more_identities)) {
         return Err(ConnectError::OtherPeer(layer.peer().id()));
     }
     if !built.is_lasting() {
@@ -183,7 +183,8 @@ pub(super) async fn taken_up(
         None => Err(Refusal::Unknown),
         Some(lasting) => {
             let innermost = path.layers.last();
-            let ours = innermost.is_some_and(|layer| lasting.is_between(layer, config))
+            let own = (&config.identity, &*config.more_identities);
+            let ours = innermost.is_some_and(|layer| lasting.is_between(layer, own))
                 && lasting.ticket.proves(&proof, Side::Client, exporter, at);
             if ours {
                 Ok(lasting)
@@ -218,7 +219,7 @@ pub(super) async fn taken_up(
             return not_attached(&error);
         }
         took(&lasting, path.clone(), line_rate);
-        ConnectError::Resumed(Resumed { lasting, path })
+        ConnectError::Resumed(Resumed::new(lasting, path))
     });
     attaching.await.unwrap_or(ConnectError::Over)
 }

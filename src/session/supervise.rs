@@ -14,7 +14,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::mux::ReceivePool;
 use crate::resume::{PathLostWhy, SessionLost};
@@ -28,7 +28,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Runs as long as the session does.
 pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) {
     let mut backoff = Backoff::default();
-    let mut since = Instant::now();
+    let mut received = None;
     while let Some(lost) = lasting.handle.lost().await {
         // Another one is about to be attached: by the peer, or by this end, whose peer has answered and let go of the old one.
         let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.turn.try_lock().is_err();
@@ -38,20 +38,23 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
             }
             return;
         }
-        backoff.reset_after(since.elapsed());
         lasting.paused(&lost);
+        // A peer that lets this end in and drops it at once is not dialled as fast as it can do that.
+        let came = lasting.handle.received();
+        let at_once = received.replace(came) != Some(came);
+        if at_once {
+            backoff = Backoff::default();
+        }
         // What is kept for a peer that is away counts as what it makes this end hold.
         let held = usize::try_from(lasting.stats().held).unwrap_or(usize::MAX);
         let held = pool.as_ref().map(|pool| pool.hold_anyway(held));
-        dial_again(&lasting, &mut backoff).await;
+        dial_again(&lasting, &mut backoff, at_once).await;
         drop(held);
-        since = Instant::now();
     }
 }
 
 /// Dials until there is a path, by this end or the peer, or the session is over.
-async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff) {
-    let mut at_once = true;
+async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: bool) {
     loop {
         if lasting.handle.pathless_since().is_none() || lasting.handle.is_over() {
             return;

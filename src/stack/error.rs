@@ -7,7 +7,7 @@ use cepa_transports::TransportError;
 
 use super::admission::NotAdmitted;
 use super::binding::BindingError;
-use super::lasting::{Lasting, PathInfo};
+use super::lasting::{Lasting, NotReached, PathInfo};
 use crate::gate::Failure;
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, MuxError};
@@ -94,20 +94,25 @@ pub enum ConnectError {
 /// A session went on over a connection that was accepted: [`ConnectError::Resumed`].
 #[derive(Clone)]
 pub struct Resumed {
-    pub(crate) lasting: Arc<Lasting>,
-    pub(crate) path: PathInfo,
+    // An error is small.
+    inner: Arc<(Arc<Lasting>, PathInfo)>,
 }
 
 impl Resumed {
+    pub(crate) fn new(lasting: Arc<Lasting>, path: PathInfo) -> Self {
+        let inner = Arc::new((lasting, path));
+        Self { inner }
+    }
+
     /// Over what the session runs now.
     #[must_use]
     pub fn path(&self) -> &PathInfo {
-        &self.path
+        &self.inner.1
     }
 
     /// Whether this is the session.
     pub(crate) fn is_of(&self, lasting: &Arc<Lasting>) -> bool {
-        Arc::ptr_eq(&self.lasting, lasting)
+        Arc::ptr_eq(&self.inner.0, lasting)
     }
 
     /// Waits until the session runs over this connection no more: it is over, or goes on over another one, or has none.
@@ -115,13 +120,23 @@ impl Resumed {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn left(&self) {
-        self.lasting.left(self.path.generation).await;
+        let (lasting, path) = &*self.inner;
+        lasting.left(path.generation).await;
     }
 }
 
 impl fmt::Debug for Resumed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Resumed").field(&self.path).finish()
+        f.debug_tuple("Resumed").field(self.path()).finish()
+    }
+}
+
+impl From<ConnectError> for NotReached {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            _ => Self::NotNow,
+        }
     }
 }
 

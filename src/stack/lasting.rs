@@ -21,12 +21,9 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
-use crate::identity::PeerId;
+use crate::identity::{Identity, PeerId};
 use crate::onion::LayerInfo;
 use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
-
-use super::StackConfig;
-use super::error::ConnectError;
 
 /// The inside of the TLS layers of one connection, behind its binding.
 pub(crate) type Wire = Box<dyn ByteStream>;
@@ -42,15 +39,6 @@ pub(crate) enum NotReached {
     Refused(Refusal),
     /// Another attempt may do.
     NotNow,
-}
-
-impl From<ConnectError> for NotReached {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
-            _ => Self::NotNow,
-        }
-    }
 }
 
 /// What a session's mux is told of its paths.
@@ -137,8 +125,6 @@ pub(crate) struct Lasting {
     pub(crate) local: PeerId,
     pub(crate) peer: PeerId,
     pub(crate) handle: Handle<Wire>,
-    /// How this end connects otherwise than it did first: the configuration before it was tuned to an address.
-    pub(crate) config: Arc<StackConfig>,
     /// Of all connections together.
     pub(crate) meter: Meter,
     /// Somebody does not want to wait for the next attempt.
@@ -164,7 +150,6 @@ struct State {
 impl Lasting {
     pub(crate) fn new(
         (ticket, handle): (Ticket, Handle<Wire>),
-        config: Arc<StackConfig>,
         meter: Meter,
         first: PathInfo,
     ) -> Option<Self> {
@@ -174,7 +159,6 @@ impl Lasting {
             local: layer.local_id(),
             peer: layer.id(),
             handle,
-            config,
             meter,
             nudge: Notify::new(),
             turn: tokio::sync::Mutex::default(),
@@ -192,12 +176,16 @@ impl Lasting {
     }
 
     /// Whether the innermost layer of another connection is between the same two peers: with the keys of the first one, or
-    /// with such as have replaced them.
-    pub(crate) fn is_between(&self, layer: &LayerInfo, config: &StackConfig) -> bool {
+    /// with such as have replaced them. `first` and `more` are the identities that this end can have there.
+    pub(crate) fn is_between(
+        &self,
+        layer: &LayerInfo,
+        (first, more): (&Identity, &[Identity]),
+    ) -> bool {
         let peer = layer.peer();
         let here = peer.local_id();
         let ours = || {
-            let mut all = std::iter::once(&config.identity).chain(&config.more_identities);
+            let mut all = std::iter::once(first).chain(more);
             all.any(|own| own.peer_id() == here && own.is(&self.local))
         };
         !peer.is_anonymous() && peer.is(&self.peer) && (here == self.local || ours())

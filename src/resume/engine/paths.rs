@@ -27,9 +27,9 @@ impl Engine {
         }
     }
 
-    /// What to tell the peer on a new path that this end has dialled, and a number for it. Until the number is
+    /// What to tell the peer on a new path that this end has dialled. Until the number, which was not used before, is
     /// attached or withdrawn, nothing beyond is acknowledged.
-    pub(crate) fn propose(&mut self) -> Option<(u64, At)> {
+    pub(crate) fn propose(&mut self, number: u64) -> Option<At> {
         let generation = self.rank.generation.max(self.proposed).checked_add(1)?;
         if self.over.is_some() {
             return None;
@@ -39,9 +39,8 @@ impl Engine {
             received: self.received,
         };
         self.proposed = generation;
-        self.next_proposal += 1;
-        self.proposals.push((self.next_proposal, at));
-        Some((self.next_proposal, at))
+        self.proposals.push((number, at));
+        Some(at)
     }
 
     /// A proposal came to nothing.

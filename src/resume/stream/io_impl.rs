@@ -9,7 +9,8 @@ use cepa_transports::ByteStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::engine::Data;
-use super::{Durable, Incoming, UNFLUSHED, now};
+use super::super::shared::now;
+use super::{Durable, Incoming, UNFLUSHED};
 
 impl<P: ByteStream> AsyncRead for Durable<P> {
     fn poll_read(

@@ -110,7 +110,7 @@ async fn a_reader_that_can_take_nothing_keeps_its_path() {
         (got, server)
     });
     sleep(Duration::from_millis(100)).await;
-    to.write_all(&[7; 50_000]).await.unwrap();
+    to.write_all(&vec![7; 50_000]).await.unwrap();
     to.flush().await.unwrap();
     let (got, _server) = serving.await.unwrap();
     assert_eq!(got, vec![7; 50_000]);
@@ -126,7 +126,7 @@ async fn without_a_path_a_writer_waits_when_all_is_full() {
     tokio::spawn(async move { from.read_u8().await });
     let served = drain(server);
     let writing = tokio::spawn(async move {
-        to.write_all(&[7; 300_000]).await?;
+        to.write_all(&vec![7; 300_000]).await?;
         to.shutdown().await
     });
     at_client.lost().await.unwrap();
