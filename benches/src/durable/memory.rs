@@ -88,7 +88,8 @@ async fn used(near: &Session, far: &Session, carried: usize) -> Outcome<()> {
         Outcome::Ok(stream.read(&mut [0]).await?)
     };
     let (a, b) = tokio::join!(end(a), end(b));
-    (a?, b?);
+    a?;
+    b?;
     Ok(())
 }
 

@@ -31,6 +31,16 @@ pub enum Way {
     Back,
 }
 
+impl Way {
+    fn draw(rng: &mut Rng) -> Self {
+        if rng.percent(50) {
+            Self::There
+        } else {
+            Self::Back
+        }
+    }
+}
+
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
@@ -81,7 +91,7 @@ pub struct RandomHarm {
 
 impl RandomHarm {
     fn draw(&self, rng: &mut Rng) -> HarmAfter {
-        let way = [Way::There, Way::Back][rng.between(0, 1)];
+        let way = Way::draw(rng);
         let within = match rng.between(0, 3) {
             0 => self.early,
             _ => self.within,
@@ -89,7 +99,7 @@ impl RandomHarm {
         let bytes = rng.next_u64() % within.max(1);
         let harm = match (rng.between(1, self.silent.max(1)), rng.between(0, 1)) {
             (1, 0) => Harm::Blackhole,
-            (1, _) => Harm::HalfOpen([Way::There, Way::Back][rng.between(0, 1)]),
+            (1, _) => Harm::HalfOpen(Way::draw(rng)),
             (_, 0) => Harm::Reset,
             (_, _) => Harm::Fin,
         };
