@@ -93,9 +93,8 @@ impl Process {
         std::thread::spawn(move || {
             for line in from.lines().map_while(Result::ok) {
                 eprintln!("child: {line}");
-                match line.strip_prefix(SAYS) {
-                    Some(words) => drop(tell.send(words.to_owned())),
-                    None => {}
+                if let Some(words) = line.strip_prefix(SAYS) {
+                    let _ = tell.send(words.to_owned());
                 }
             }
         });

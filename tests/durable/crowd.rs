@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use cepa::identity::{Identity, PeerId, Pinned};
-use cepa::session::{ConnectError, ServiceStream, Session};
+use cepa::session::{ServiceStream, Session};
 use cepa::stack::StackConfig;
 use cepa::transports::{Endpoint, listen};
 use sha2::{Digest, Sha256};
@@ -91,10 +91,9 @@ pub(crate) async fn serve(at: &str, config: &StackConfig) -> Server {
             let Some(stream) = accepted else { return };
             let (config, endpoint, tell) = (config.clone(), endpoint.clone(), tell.clone());
             handshakes.spawn(async move {
-                match Session::accept_on(stream, &endpoint, &config).await {
-                    Ok(session) => drop(tell.send(session)),
-                    // Of those that are harmed in a handshake nothing else is expected.
-                    Err(ConnectError::Resumed(_) | _) => {}
+                // The others were taken up by a session that is there, or harmed in their handshake.
+                if let Ok(session) = Session::accept_on(stream, &endpoint, &config).await {
+                    let _ = tell.send(session);
                 }
             });
             while handshakes.try_join_next().is_some() {}

@@ -133,7 +133,7 @@ async fn server_killed(number: u64) {
     let killed = Instant::now();
     spawn_blocking(move || process.kill()).await.unwrap();
     // Every other one is there again soon, and knows nothing of the session.
-    let again = if number % 2 == 0 {
+    let again = if number.is_multiple_of(2) {
         let again = start(at).await.unwrap();
         session.reconnect_now();
         Some(again)

@@ -114,7 +114,7 @@ pub(crate) async fn server(own: &Identity, at: &[&str]) {
         node.listen(&at.parse().unwrap()).await.unwrap();
     }
     say(&format!("listening {}", node.id()));
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A node that sends for some seconds, expects it back, and tells of its paths.
@@ -171,9 +171,10 @@ async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
         let at_first = client.hears("begun");
         std::thread::sleep(Duration::from_millis(300));
         // Which of the two was there first, chance decides.
-        let (now, other) = match at_first.contains("10.77.1.2") {
-            true => (("one", "10.77.1.2"), ("two", "10.77.2.2")),
-            false => (("two", "10.77.2.2"), ("one", "10.77.1.2")),
+        let (now, other) = if at_first.contains("10.77.1.2") {
+            (("one", "10.77.1.2"), ("two", "10.77.2.2"))
+        } else {
+            (("two", "10.77.2.2"), ("one", "10.77.1.2"))
         };
         machines.unplug(now.0);
         let first = client.hears("resumed");
