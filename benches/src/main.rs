@@ -20,9 +20,12 @@
 //! | `mesh/` | one relay with many nodes and circuits |
 //! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
+//! | `durable/` | what it costs that sessions outlive their connections, and how soon they go on |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
 mod attacks;
+mod durable;
+mod figure;
 mod handshakes;
 mod link;
 mod load;
@@ -76,6 +79,8 @@ enum Command {
     HandshakeBytes,
     /// One relay with 1,000 nodes and 2,000 circuits, against the goals
     Mesh(mesh::Options),
+    /// Sessions that outlive their connections beside such that do not, against the goals
+    Durable(durable::Options),
     /// Crowds of local clients on one session of the tool
     Load(load::Options),
     /// The relay of `mesh`
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Command::HandshakeListener(options) => handshakes::listener::serve(&options),
         Command::HandshakeBytes => handshakes::bytes::run(),
         Command::Mesh(options) => mesh::run(&options),
+        Command::Durable(options) => durable::run(&options),
         Command::Load(options) => load::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),

@@ -4,9 +4,9 @@ use cepa::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::crowd::{Crowd, Node, SINK, circuit, diallers};
-use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::{FORWARD, Running};
+use super::told::{at_most, figure};
 use crate::Outcome;
 use crate::measure::{median, number};
 

@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, SINK, circuit, diallers, nodes};
-use super::figure::{at_least, figure};
 use super::options::Options;
 use super::relay::Running;
+use super::told::{at_least, figure};
 use crate::Outcome;
 use crate::measure::number;
 

@@ -8,9 +8,9 @@ use futures::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
 use super::crowd::{Crowd, ECHO_ONCE, Node, STUFF, circuit, diallers, nodes};
-use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::Running;
+use super::told::{at_most, figure};
 use crate::Outcome;
 use crate::measure::{allow_descriptors, number, quantile};
 

@@ -32,11 +32,11 @@
 mod copying;
 mod crowd;
 mod fairness;
-mod figure;
 mod memory;
 mod one_peer;
 mod options;
 pub(crate) mod relay;
+mod told;
 
 use crate::Outcome;
 use options::Part;

@@ -7,9 +7,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::crowd::{Crowd, LEAVE, Node, STUFF, circuit, identity};
-use super::figure::{at_most, figure};
 use super::options::Options;
 use super::relay::Running;
+use super::told::{at_most, figure};
 use crate::Outcome;
 use crate::measure::number;
 

@@ -85,17 +85,7 @@ impl CableEnd {
     /// Ends both directions for both ends, as when a port is pulled out: what is on the way is lost, reads
     /// give the end of the stream and writes fail.
     pub fn cut_off(&self) {
-        let mut wires = lock(&self.wires);
-        wires.over = true;
-        wires.wake_readers();
-        for user in &mut wires.users {
-            user.arrived.clear();
-            if let Some(waker) = user.writer.take() {
-                waker.wake();
-            }
-        }
-        wires.medium.flush(0);
-        wires.medium.flush(1);
+        cut_off(&self.wires);
     }
 
     /// Looks at the direction that this end sends in, also once the end itself is in use.
@@ -128,6 +118,11 @@ impl CableWatch {
     /// Bytes that have left the driver since the start.
     pub fn carried(&self) -> u64 {
         lock(&self.wires).medium.carried(self.number)
+    }
+
+    /// As [`CableEnd::cut_off`], once the end itself is in use.
+    pub fn cut_off(&self) {
+        cut_off(&self.wires);
     }
 
     /// Bytes of both ends that collided since the start.
@@ -232,6 +227,20 @@ impl Alarm {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+fn cut_off(wires: &Mutex<Wires>) {
+    let mut wires = lock(wires);
+    wires.over = true;
+    wires.wake_readers();
+    for user in &mut wires.users {
+        user.arrived.clear();
+        if let Some(waker) = user.writer.take() {
+            waker.wake();
+        }
+    }
+    wires.medium.flush(0);
+    wires.medium.flush(1);
 }
 
 fn lock(wires: &Mutex<Wires>) -> MutexGuard<'_, Wires> {

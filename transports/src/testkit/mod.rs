@@ -9,6 +9,7 @@
 //! - [`Line`] is one direction of a noisy serial line, time being an argument, and [`Medium`] both, each on wires
 //!   of its own, or on the same, where what both ends send collides; [`cable`] and [`bus`] join two streams by
 //!   them, in tokio's time, and [`plug`] gives each end a pty;
+//! - [`CuttingProxy`] is a TCP proxy on loopback that cuts what it carries, or swallows it;
 //! - [`Rng`], [`fill`] and [`verify`]: bytes that are random, but known by their position.
 //!
 //! Nothing here panics: a check returns what it found, so that it can run anywhere.
@@ -21,6 +22,7 @@ mod line;
 mod medium;
 mod pattern;
 mod plug;
+mod proxy;
 
 pub use cable::{CableEnd, CableWatch, bus, cable};
 pub use chopped::{Chopped, Cuts};
@@ -30,3 +32,4 @@ pub use line::{Line, LineSettings, Noise};
 pub use medium::Medium;
 pub use pattern::{Rng, fill, verify};
 pub use plug::plug;
+pub use proxy::{CuttingProxy, Harm, HarmAfter, Harmed, RandomHarm, Way};

@@ -18,18 +18,25 @@ struct Measured {
 }
 
 /// A figure without a goal.
-pub(super) fn figure(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
-    print(name, value, unit, None)
+pub(crate) fn figure(
+    workload: &'static str,
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+) -> Outcome<()> {
+    print(workload, name, value, unit, None)
 }
 
 /// A figure that should be no more than its goal.
-pub(super) fn at_most(
+pub(crate) fn at_most(
+    workload: &'static str,
     name: &'static str,
     value: f64,
     unit: &'static str,
     goal: f64,
 ) -> Outcome<()> {
     print(
+        workload,
         name,
         value,
         unit,
@@ -38,13 +45,15 @@ pub(super) fn at_most(
 }
 
 /// A figure that should be no less than its goal.
-pub(super) fn at_least(
+pub(crate) fn at_least(
+    workload: &'static str,
     name: &'static str,
     value: f64,
     unit: &'static str,
     goal: f64,
 ) -> Outcome<()> {
     print(
+        workload,
         name,
         value,
         unit,
@@ -53,6 +62,7 @@ pub(super) fn at_least(
 }
 
 fn print(
+    workload: &'static str,
     name: &'static str,
     value: f64,
     unit: &'static str,
@@ -62,7 +72,7 @@ fn print(
         .as_ref()
         .map(|(_, held)| if *held { "held" } else { "missed" });
     let measured = Measured {
-        workload: "mesh",
+        workload,
         name,
         value: (value * 1000.0).round() / 1000.0,
         unit,
