@@ -51,7 +51,7 @@
 //! | `handler.rs` | what handlers end with; calls as a stream |
 //! | `sessions.rs` | a session's life, from a stream that came to its end |
 //! | `serving.rs` | the substreams that peers open, each in a task of its own |
-//! | `dial.rs` | racing hints, upgrading to a direct way |
+//! | `dial.rs`, `follow.rs` | racing hints, upgrading to a direct way; which hints are followed |
 //! | `resolve/` | where a peer is, for addresses that do not say it |
 //! | `live.rs` | a session that is up: with whom, and how it came to be |
 //! | `moves.rs` | a session that goes from one connection to the next |
@@ -82,6 +82,7 @@ mod dials;
 mod error;
 mod event;
 mod farewells;
+mod follow;
 mod handler;
 mod listeners;
 mod listening;

@@ -306,4 +306,33 @@ impl Pacer {
             }
         }
     }
+
+    /// Since when an answer is due, and how long one may take.
+    pub(super) fn silence_ends(&self) -> Option<Instant> {
+        let oldest = self.probes.front()?.at;
+        let since = [self.heard_at, self.unanswered_at]
+            .into_iter()
+            .flatten()
+            .fold(oldest, Instant::max);
+        let patience = if self.rate > 0.0 {
+            let unacked = (self.sent - self.acked) as f64;
+            2.0 * self.round_trip() + 2.0 * unacked / self.rate + SPAN
+        } else if self.heard_at.is_none() {
+            NO_PONG
+        } else {
+            4.0 * NO_PONG
+        };
+        Some(after(since, patience))
+    }
+
+    pub(super) fn silent_too_long(&mut self, now: Instant) -> bool {
+        let late = self.silence_ends().is_some_and(|at| at <= now);
+        if late
+            && self.rate <= 0.0
+            && let Phase::Startup { base, .. } = &mut self.phase
+        {
+            *base *= 4.0;
+        }
+        late
+    }
 }
