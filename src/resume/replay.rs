@@ -143,6 +143,11 @@ impl Replay {
         }
     }
 
+    /// Memory is held that nothing needs.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.len() == 0 && !(self.spares.is_empty() && self.chunks.is_empty())
+    }
+
     /// Nothing was sent for a while: holds no memory beyond what it must.
     pub(crate) fn rest(&mut self) {
         self.spares = Vec::new();

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::ends::{Kind, Peers, over, pair};
-use super::{at_most, figure};
+use super::shown::{at_most, figure};
 use crate::Outcome;
 use crate::measure::number;
 

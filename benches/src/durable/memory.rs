@@ -6,7 +6,8 @@ use cepa::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers, over_tcp, pair};
-use super::{Options, at_most, figure};
+use super::options::Options;
+use super::shown::{at_most, figure};
 use crate::Outcome;
 use crate::measure::{allow_descriptors, number, resident_bytes};
 

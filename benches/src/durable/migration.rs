@@ -9,7 +9,8 @@ use cepa::transports::{Endpoint, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers};
-use super::{Options, at_most, figure};
+use super::options::Options;
+use super::shown::{at_most, figure};
 use crate::Outcome;
 use crate::measure::{median, quantile};
 

@@ -20,49 +20,22 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `ends` | sessions of either kind, and their peers |
+//! | `options`, `shown` | what the command line says, and how a figure is printed |
 //! | `unharmed`, `memory`, `line`, `migration`, `stall` | what is measured |
 
 mod ends;
 mod line;
 mod memory;
 mod migration;
+mod options;
+mod shown;
 mod stall;
 mod unharmed;
 
-use clap::{Args, ValueEnum};
+use crate::Outcome;
 
-use crate::{Outcome, figure};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Unharmed,
-    Memory,
-    Line,
-    Migration,
-    Stall,
-}
-
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Only this part.
-    #[arg(long)]
-    only: Option<Part>,
-    /// Rounds of `unharmed`.
-    #[arg(long, default_value_t = 9)]
-    rounds: usize,
-    /// MiB of a transfer in `unharmed`.
-    #[arg(long, default_value_t = 256)]
-    mib: u64,
-    /// Seconds of messages in `unharmed`, for each kind in each round.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
-    /// Idle sessions of each kind in `memory`.
-    #[arg(long, default_value_t = 1000)]
-    sessions: usize,
-    /// Moves in `migration`.
-    #[arg(long, default_value_t = 50)]
-    moves: usize,
-}
+pub(crate) use options::Options;
+use options::Part;
 
 pub(crate) fn run(options: &Options) -> Outcome<()> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
@@ -85,19 +58,4 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     }
     runtime.shutdown_background();
     Ok(())
-}
-
-const DURABLE: &str = "durable";
-
-/// A figure without a goal.
-fn figure(name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
-    figure::figure(DURABLE, name, value, unit)
-}
-
-fn at_most(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
-    figure::at_most(DURABLE, name, value, unit, goal)
-}
-
-fn at_least(name: &'static str, value: f64, unit: &'static str, goal: f64) -> Outcome<()> {
-    figure::at_least(DURABLE, name, value, unit, goal)
 }

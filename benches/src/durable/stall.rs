@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::ends::{Kind, Peers, over, pair};
-use super::{at_most, figure};
+use super::shown::{at_most, figure};
 use crate::Outcome;
 
 /// Bytes a second of the path: 100 Mbit/s.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers, over_tcp, pair};
-use super::{Options, at_least, at_most, figure};
+use super::options::Options;
+use super::shown::{at_least, at_most, figure};
 use crate::Outcome;
 use crate::measure::{Run, Stopwatch, median};
 use crate::workloads::pingpong;

@@ -55,6 +55,11 @@ impl Engine {
         (self.ack_target() > self.told).then(|| since + self.limits.ack_delay)
     }
 
+    /// When the spare memory of bulk is given back.
+    fn rest_at(&self) -> Option<Instant> {
+        self.replay.may_rest().then(|| self.last_given + REST)
+    }
+
     fn park_limit(&self) -> Duration {
         self.peer_park.map_or(self.park, |peer| peer.min(self.park))
     }
@@ -68,12 +73,13 @@ impl Engine {
             let since = self.pathless_since?;
             return since.checked_add(self.park_limit());
         }
-        [self.ack_by(), self.liveness()].into_iter().flatten().min()
+        let deadlines = [self.ack_by(), self.liveness(), self.rest_at()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Time has passed. Says why the path is lost, where it is.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
-        if self.replay.len() == 0 && now.saturating_duration_since(self.last_given) >= REST {
+        if self.rest_at().is_some_and(|at| now >= at) {
             self.replay.rest();
         }
         if self.path.is_none() {
@@ -107,5 +113,39 @@ impl Engine {
             (path.ping, path.asked) = (true, Some(now));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use cepa_transports::Side;
+
+    use super::super::SLICES;
+    use super::*;
+    use crate::resume::Config;
+    use crate::resume::frame::Frame;
+
+    #[test]
+    fn memory_of_bulk_is_given_back_a_second_after_it() {
+        let start = Instant::now();
+        let mut engine = Engine::new(Side::Client, &Config::default(), start);
+        let bulk = vec![7; 1 << 20];
+        assert_eq!(engine.write(start, &[IoSlice::new(&bulk)]), bulk.len());
+        while engine.stage(start) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = engine.output(&mut slices);
+            let n = slices[..used].iter().map(|slice| slice.len()).sum();
+            engine.wrote(n);
+        }
+        engine.handle_frame(start, Frame::Ack(1 << 20)).unwrap();
+        assert!(engine.replay.memory() > 0);
+
+        let due = engine.poll_timeout().unwrap();
+        assert_eq!(due, start + REST);
+        assert!(engine.handle_timeout(due).is_none());
+        assert_eq!(engine.replay.memory(), 0);
+        assert!(engine.poll_timeout().unwrap() > due);
     }
 }
