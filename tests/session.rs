@@ -319,7 +319,7 @@ async fn a_service_for_those_who_dial_says_so() {
     );
     assert_eq!(
         one_line(&error),
-        "the peer does not offer the service \"db\" on a session that it dialled itself: dial the peer, and open it there"
+        "the peer does not offer the service \"db\" on a session that it dialled: dial the peer, and open it on that session"
     );
     soon(client.ping()).await.unwrap();
 }

@@ -484,7 +484,7 @@ fn a_standstill_for_want_of_memory_costs_a_stream_and_not_the_session() {
         let error = echo.await.unwrap().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the stream was given up: it was not read for too long while memory was short"
+            "the stream timed out: it was not read for too long while memory was short"
         );
         writer.await.unwrap();
         client.ping().await.unwrap();

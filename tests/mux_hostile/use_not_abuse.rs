@@ -295,8 +295,8 @@ fn an_opening_above_the_limit_waits_for_as_long_as_its_opener_does() {
         let error = waiting[0].read_u8().await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the stream was given up: its opening was not answered in time \
-             (the peer may have as many streams open as it takes)"
+            "the stream timed out: the peer did not accept it in time \
+             (it may have reached its limit of streams)"
         );
         // The other waits on, and is served when there is room.
         tokio::time::sleep(Duration::from_secs(1000)).await;
