@@ -109,6 +109,9 @@ fn failure(error: &SealedError, identity: &Identity) -> Failure {
             status: Status::Refused,
             ..
         } => failure.asking_to_take_sealed(identity.peer_id()),
+        SealedError::NoCarrier { .. } if code == Code::Refused => {
+            failure.asking_to_take_sealed(identity.peer_id())
+        }
         SealedError::NotBrought {
             status: Status::NotAllowed,
             ..

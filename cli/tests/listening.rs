@@ -210,7 +210,7 @@ fn a_lock_file_is_made_minded_and_removed() {
     fs::write(&lock, "         1\n").unwrap();
     let line = place.fails_quietly(&["pipe", "exec:true", &serial], 8);
     assert!(
-        line.contains("process 1 holds it, by the lock file"),
+        line.contains("process 1 holds it, according to the lock file"),
         "{line}"
     );
     // One that is dead: its number is taken again only after all others were.

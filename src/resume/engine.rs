@@ -492,6 +492,11 @@ impl Engine {
         }
     }
 
+    /// The peer keeps it for so long.
+    pub(crate) fn set_peer_park(&mut self, park: Duration) {
+        self.peer_park = Some(park);
+    }
+
     /// The path carries so many bytes a second, as far as that is known.
     pub(crate) fn set_line_rate(&mut self, rate: Option<Rate>) {
         self.config.line_rate = rate;

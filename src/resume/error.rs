@@ -9,24 +9,22 @@ use std::time::{Duration, Instant};
 #[non_exhaustive]
 pub enum SessionLost {
     /// There was no path for longer than one of the ends keeps a session.
-    #[error("the connection was lost and did not come back within {} s; connect again", .after.as_secs())]
+    #[error("the connection was lost and did not come back within {} s", .after.as_secs())]
     Expired {
         /// How long there was none.
         after: Duration,
     },
     /// The peer did not take the session up again.
-    #[error(
-        "the connection was lost, and the peer does not take the session up again ({0}); connect again"
-    )]
+    #[error("the connection was lost, and the peer does not take the session up again ({0})")]
     Refused(Refusal),
     /// The peer gave the session up.
-    #[error("the peer gave the session up ({}); connect again", over_text(*.reason))]
+    #[error("the peer gave the session up ({})", over_text(*.reason))]
     GivenUpByPeer {
         /// What the peer said.
         reason: OverReason,
     },
     /// This end gave the session up.
-    #[error("the session was given up at this end; connect again")]
+    #[error("the session was given up at this end")]
     GivenUp,
     /// The peer broke the protocol.
     #[error(
@@ -37,7 +35,7 @@ pub enum SessionLost {
     #[error("{0}")]
     Path(Arc<io::Error>),
     /// What reads and writes the stream is gone.
-    #[error("the session's driver is gone; connect again")]
+    #[error("the session's driver is gone")]
     DriverGone,
 }
 

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cepa_transports::joint_waker::JointWaker;
 use cepa_transports::{ByteStream, Side};
@@ -98,6 +98,12 @@ enum Incoming {
 }
 
 impl<P: ByteStream> Durable<P> {
+    /// The peer said in its hello for how long it keeps the session.
+    pub(crate) fn peer_keeps(&mut self, park: Duration) {
+        self.engine.set_peer_park(park);
+        self.publish();
+    }
+
     /// Reads what the handles have left.
     fn sync(&mut self) {
         for letter in self.shared.letters() {

@@ -16,7 +16,7 @@ use crate::identity::Refusal;
 use crate::mux::{self, Mux};
 use crate::observe;
 use crate::onion::Onion;
-use crate::resume;
+use crate::resume::{self, SessionLost};
 use crate::stack::{
     self, Binding, Bound, Built, Lasting, Moved, NoPlace, NotAdmitted, Registered, StackConfig,
     Wire,
@@ -279,6 +279,7 @@ async fn announce(
         pinged = pinged => pinged,
         refused = unwanted => {
             let _ = timeout(GOODBYE, mux.close_with(refused.code)).await;
+            never_stood(lasting.as_ref());
             return Err(refused.into());
         }
     };
@@ -291,6 +292,7 @@ async fn announce(
         }),
     };
     if let Some(error) = failed {
+        never_stood(lasting.as_ref());
         return Err(error);
     }
     announced.set();
@@ -323,19 +325,19 @@ async fn begin(
     (config, settings): (&StackConfig, &resume::Config),
     (meter, announced): (Meter, &Announced),
 ) -> Result<Carried, ConnectError> {
-    let ticket = match side {
+    let (ticket, peer_park) = match side {
         Side::Client => {
             let ticket = resuming::new_ticket()?;
             let said = resume::client_new(&mut arrived.wire, &ticket, settings.park).await;
             said.map_err(resuming::io_failed)?;
-            ticket
+            (ticket, None)
         }
         Side::Server => {
             let hello = resuming::heard(&mut arrived.wire).await?;
             // The client has let us in, and what comes from now on belongs to the session, whatever happens to the connection.
             announced.set();
             match hello {
-                resume::Hello::New { ticket, .. } => ticket,
+                resume::Hello::New { ticket, park } => (ticket, Some(park)),
                 resume::Hello::Resume { id, at, proof } => {
                     return Err(resuming::taken_up(arrived, (id, at, proof), config).await);
                 }
@@ -345,10 +347,20 @@ async fn begin(
     let settings = settings.clone();
     let line_rate = settings.line_rate.or(arrived.line_rate);
     let settings = settings.with_line_rate(line_rate);
-    let (stream, handle) = resume::durable(arrived.wire, side, &settings);
+    let (mut stream, handle) = resume::durable(arrived.wire, side, &settings);
+    if let Some(park) = peer_park {
+        stream.peer_keeps(park);
+    }
     let lasting = Lasting::new((ticket, handle), meter, arrived.path);
     let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
     Ok(Carried::Lasting(stream, lasting))
+}
+
+/// Nobody has such a session, so nobody is waited for who might take it up again.
+fn never_stood(lasting: Option<&Arc<Lasting>>) {
+    if let Some(lasting) = lasting {
+        lasting.handle.give_up(SessionLost::GivenUp);
+    }
 }
 
 /// Makes a session known to those who may take it up again.

@@ -37,12 +37,19 @@ pub(crate) enum NoPlace {
 #[derive(Debug)]
 pub(crate) struct Registered {
     registry: Arc<Registry>,
-    id: Id,
+    session: Arc<Lasting>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let gone = self.registry.sessions().remove(&self.id);
+        let id = &self.session.ticket.id;
+        let mut sessions = self.registry.sessions();
+        // One that gave way may have left its name to another.
+        let ours = sessions
+            .get(id)
+            .is_some_and(|it| Arc::ptr_eq(it, &self.session));
+        let gone = if ours { sessions.remove(id) } else { None };
+        drop(sessions);
         drop(gone);
     }
 }
@@ -73,7 +80,7 @@ impl Registry {
         }
         Ok(Registered {
             registry: Arc::clone(self),
-            id: lasting.ticket.id,
+            session: Arc::clone(lasting),
         })
     }
 

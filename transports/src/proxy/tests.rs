@@ -131,7 +131,7 @@ async fn nobody_is_believed_but_those_who_are_named() {
     assert!(
         source
             .unwrap_err()
-            .contains("192.0.2.99 is no proxy that is trusted")
+            .contains("192.0.2.99 is not a trusted proxy")
     );
     assert_eq!(rest, header, "not a byte of it is read");
     assert!(
