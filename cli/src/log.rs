@@ -238,6 +238,9 @@ fn log() -> MutexGuard<'static, (Bound, bool)> {
 /// What the lines about sessions are counted under, beside all else about that peer.
 const SESSIONS: &str = "sessions of ";
 
+/// What the lines about this command's own connection are counted under: they come from nobody else.
+pub(crate) const OURS: &str = "connection";
+
 /// As [`say_of`], for a session that came or went as sessions do.
 pub(crate) fn say_of_session(peer: impl fmt::Display, line: impl Into<Line>) {
     say_of(format_args!("{SESSIONS}{peer}"), line);
@@ -264,6 +267,9 @@ pub(crate) fn say_of(peer: impl fmt::Display, line: impl Into<Line>) {
 /// The line with whom it is counted for.
 fn about(line: Line, peer: &str) -> Line {
     let peer = peer.strip_prefix(SESSIONS).unwrap_or(peer);
+    if peer == OURS {
+        return line;
+    }
     match peer.parse::<PeerId>() {
         Ok(peer) => line.with("peer", peer),
         Err(_) => line.with("source", peer),

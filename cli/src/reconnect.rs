@@ -17,7 +17,7 @@ use crate::args::{DialTarget, Trust};
 use crate::connection::Connected;
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
-use crate::log::say_of_session;
+use crate::log::{OURS, say_of_session};
 
 /// Makes a session, and makes it again.
 pub(crate) struct Reconnect<'a> {
@@ -53,7 +53,7 @@ impl<'a> Reconnect<'a> {
             chatter,
             local_hints: false,
             keep: Keep::Not,
-            tell: |line| say_of_session("connection", line),
+            tell: |line| say_of_session(OURS, line),
             backoff,
             since: Instant::now(),
         }

@@ -93,7 +93,7 @@ fn over_text(reason: OverReason) -> String {
 #[non_exhaustive]
 pub enum Refusal {
     /// It is not known, or not any more.
-    #[error("it does not know it any more")]
+    #[error("the end that was asked does not know it any more")]
     Unknown,
     /// It belongs to another peer, or the proof is wrong.
     #[error("it is not ours")]
