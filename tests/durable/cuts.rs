@@ -21,8 +21,8 @@ fn through(proxy: &CuttingProxy) -> Endpoint {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_however_connections_are_cut() {
-    let cuts = scaled("CEPA_CUTS", 100);
-    let total = scaled("CEPA_CUT_MIB", 128) << 20;
+    let cuts = scaled("CEPA_CUTS", 60);
+    let total = scaled("CEPA_CUT_MIB", 48) << 20;
     let seed = scaled("CEPA_CUT_SEED", 1);
     let kept = quick();
     let peers = Peers::new(&kept);
