@@ -294,7 +294,10 @@ async fn a_refusal_names_who_refused_whose_message_and_which_service() {
         let error = soon(sender.sealing_key(way, mute.id())).await;
         let line = error.unwrap_err().to_string();
         assert!(line.contains("takes no sealed messages"), "{line}");
-        assert!(line.contains("its owner has to allow you"), "{line}");
+        assert!(
+            line.contains("its owner has to offer a service to them"),
+            "{line}"
+        );
         assert_eq!(line.contains("carrier"), way == &at, "{line}");
     }
 }
