@@ -33,8 +33,13 @@ fn make() -> CryptoProvider {
 /// Random numbers that nobody can foretell, for what a peer must not guess.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], GetRandomFailed> {
     let mut bytes = [0; N];
-    default_provider().secure_random.fill(&mut bytes)?;
+    fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The same where they are to lie, for a secret that is wiped there.
+pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+    default_provider().secure_random.fill(bytes)
 }
 
 /// The same as a number. Without the provider's, which no system in use withholds, it is what the standard library

@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout_at;
 
 use crate::Side;
-use crate::identity::default_provider;
+use crate::backend;
 use crate::mux::MuxError;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
@@ -34,8 +34,7 @@ use super::error::{binding_within, tls_inside};
 /// A name and a token that nobody can guess.
 pub(super) fn new_ticket() -> Result<Ticket, ConnectError> {
     let mut random = zeroize::Zeroizing::new([0; Ticket::RANDOM]);
-    let filled = default_provider().secure_random.fill(&mut *random);
-    filled.map_err(|_| {
+    backend::fill(&mut *random).map_err(|_| {
         ConnectError::Tls(TlsError::Misuse {
             what: "the system has no random numbers",
         })
