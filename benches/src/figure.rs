@@ -1,4 +1,4 @@
-//! How a figure is told: with its goal, and whether that is held.
+//! How a figure is printed: with its goal, and whether that is held.
 
 use serde::Serialize;
 
@@ -17,68 +17,60 @@ struct Measured {
     verdict: Option<&'static str>,
 }
 
-/// A figure without a goal.
-pub(crate) fn figure(
-    workload: &'static str,
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-) -> Outcome<()> {
-    print(workload, name, value, unit, None)
-}
+/// The figures of one workload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures(&'static str);
 
-/// A figure that should be no more than its goal.
-pub(crate) fn at_most(
-    workload: &'static str,
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: f64,
-) -> Outcome<()> {
-    print(
-        workload,
-        name,
-        value,
-        unit,
-        Some((format!("<= {goal}"), value <= goal)),
-    )
-}
+pub(crate) const MESH: Figures = Figures("mesh");
+pub(crate) const DURABLE: Figures = Figures("durable");
 
-/// A figure that should be no less than its goal.
-pub(crate) fn at_least(
-    workload: &'static str,
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: f64,
-) -> Outcome<()> {
-    print(
-        workload,
-        name,
-        value,
-        unit,
-        Some((format!(">= {goal}"), value >= goal)),
-    )
-}
+impl Figures {
+    /// A figure without a goal.
+    pub(crate) fn figure(self, name: &'static str, value: f64, unit: &'static str) -> Outcome<()> {
+        self.print(name, value, unit, None)
+    }
 
-fn print(
-    workload: &'static str,
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: Option<(String, bool)>,
-) -> Outcome<()> {
-    let verdict = goal
-        .as_ref()
-        .map(|(_, held)| if *held { "held" } else { "missed" });
-    let measured = Measured {
-        workload,
-        name,
-        value: (value * 1000.0).round() / 1000.0,
-        unit,
-        goal: goal.map(|(goal, _)| goal),
-        verdict,
-    };
-    println!("{}", serde_json::to_string(&measured)?);
-    Ok(())
+    /// A figure that should be no more than its goal.
+    pub(crate) fn at_most(
+        self,
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        goal: f64,
+    ) -> Outcome<()> {
+        let goal = (format!("<= {goal}"), value <= goal);
+        self.print(name, value, unit, Some(goal))
+    }
+
+    /// A figure that should be no less than its goal.
+    pub(crate) fn at_least(
+        self,
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        goal: f64,
+    ) -> Outcome<()> {
+        let goal = (format!(">= {goal}"), value >= goal);
+        self.print(name, value, unit, Some(goal))
+    }
+
+    fn print(
+        self,
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        goal: Option<(String, bool)>,
+    ) -> Outcome<()> {
+        let (goal, held) = goal.unzip();
+        let measured = Measured {
+            workload: self.0,
+            name,
+            value: (value * 1000.0).round() / 1000.0,
+            unit,
+            goal,
+            verdict: held.map(|held| if held { "held" } else { "missed" }),
+        };
+        println!("{}", serde_json::to_string(&measured)?);
+        Ok(())
+    }
 }

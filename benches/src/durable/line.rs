@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::ends::{Kind, Peers, over, pair};
-use super::shown::{at_most, figure};
 use crate::Outcome;
+use crate::figure::DURABLE;
 use crate::measure::number;
 
 /// Bytes a second of 115,200 baud.
@@ -37,20 +37,20 @@ pub(super) fn run() -> Outcome<()> {
     };
     let (plain, durable) = (measure(Kind::Plain)?, measure(Kind::Durable)?);
     let percent = |more: f64| 100.0 * more / (RATE * durable.seconds);
-    figure("line-115200-back-plain", percent(plain.back), "%")?;
-    figure("line-115200-back-durable", percent(durable.back), "%")?;
-    figure(
+    DURABLE.figure("line-115200-back-plain", percent(plain.back), "%")?;
+    DURABLE.figure("line-115200-back-durable", percent(durable.back), "%")?;
+    DURABLE.figure(
         "line-115200-there-more",
         percent(durable.there - plain.there),
         "%",
     )?;
-    figure(
+    DURABLE.figure(
         "line-115200-time",
         durable.seconds / plain.seconds,
         "of plain",
     )?;
     let more = percent(durable.back - plain.back);
-    at_most("line-115200-acknowledgements", more, "%", 1.0)
+    DURABLE.at_most("line-115200-acknowledgements", more, "%", 1.0)
 }
 
 async fn transfer(kind: Kind) -> Outcome<Passed> {

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers, over_tcp, pair};
 use super::options::Options;
-use super::shown::{at_most, figure};
 use crate::Outcome;
+use crate::figure::DURABLE;
 use crate::measure::{allow_descriptors, number, resident_bytes};
 
 /// Sessions of one pair of peers: no more of one peer are kept.
@@ -50,9 +50,9 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         let plain = each(before, with_plain);
         let durable = each(with_plain, with_durable);
         let [of_plain, of_durable, more] = names;
-        figure(of_plain, plain, "KiB")?;
-        figure(of_durable, durable, "KiB")?;
-        at_most(more, (durable - plain) / 2.0, "KiB", 16.0)?;
+        DURABLE.figure(of_plain, plain, "KiB")?;
+        DURABLE.figure(of_durable, durable, "KiB")?;
+        DURABLE.at_most(more, (durable - plain) / 2.0, "KiB", 16.0)?;
     }
     for (near, _) in kept {
         near.close().await;

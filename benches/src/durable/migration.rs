@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers};
 use super::options::Options;
-use super::shown::{at_most, figure};
 use crate::Outcome;
+use crate::figure::DURABLE;
 use crate::measure::{median, quantile};
 
 const TICK: Duration = Duration::from_millis(1);
@@ -58,11 +58,11 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     if paths != options.moves as u64 + 1 {
         return Err(format!("{paths} connections for {} moves", options.moves).into());
     }
-    figure("migration-takes-p50", median(&took), "ms")?;
-    figure("ticker-gap-still-p50", median(&still), "ms")?;
-    figure("ticker-gap-still-longest", quantile(&still, 1.0), "ms")?;
-    at_most("ticker-gap-migration-p50", median(&moved), "ms", 20.0)?;
-    at_most(
+    DURABLE.figure("migration-takes-p50", median(&took), "ms")?;
+    DURABLE.figure("ticker-gap-still-p50", median(&still), "ms")?;
+    DURABLE.figure("ticker-gap-still-longest", quantile(&still, 1.0), "ms")?;
+    DURABLE.at_most("ticker-gap-migration-p50", median(&moved), "ms", 20.0)?;
+    DURABLE.at_most(
         "ticker-gap-migration-longest",
         quantile(&moved, 1.0),
         "ms",

@@ -20,7 +20,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `ends` | sessions of either kind, and their peers |
-//! | `options`, `shown` | what the command line says, and how a figure is printed |
+//! | `options` | what the command line says |
 //! | `unharmed`, `memory`, `line`, `migration`, `stall` | what is measured |
 
 mod ends;
@@ -28,7 +28,6 @@ mod line;
 mod memory;
 mod migration;
 mod options;
-mod shown;
 mod stall;
 mod unharmed;
 

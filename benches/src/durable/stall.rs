@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::ends::{Kind, Peers, over, pair};
-use super::shown::{at_most, figure};
 use crate::Outcome;
+use crate::figure::DURABLE;
 
 /// Bytes a second of the path: 100 Mbit/s.
 const RATE: f64 = 12.5e6;
@@ -36,9 +36,9 @@ pub(super) fn run() -> Outcome<()> {
             tokio::time::timeout(Duration::from_secs(600), stalls(round_trip)).await?
         })?;
         let goal = (2 * round_trip + Duration::from_millis(50)).as_secs_f64() * 1e3;
-        at_most(dialling, near.as_secs_f64() * 1e3, "ms", goal)?;
+        DURABLE.at_most(dialling, near.as_secs_f64() * 1e3, "ms", goal)?;
         // The hello of who dials is answered after two round trips; what it sends then takes half of another one.
-        figure(other, far.as_secs_f64() * 1e3, "ms")?;
+        DURABLE.figure(other, far.as_secs_f64() * 1e3, "ms")?;
     }
     Ok(())
 }

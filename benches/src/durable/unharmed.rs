@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ends::{Kind, Peers, over_tcp, pair};
 use super::options::Options;
-use super::shown::{at_least, at_most, figure};
 use crate::Outcome;
+use crate::figure::DURABLE;
 use crate::measure::{Run, Stopwatch, median};
 use crate::workloads::pingpong;
 
@@ -40,9 +40,9 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         #[allow(clippy::cast_precision_loss)] // some GB
         durable_rates.push(bytes as f64 / durable.seconds / 1e6);
     }
-    figure("throughput", median(&durable_rates), "MB/s")?;
-    figure("cpu-ratio", median(&cpu), "of plain")?;
-    at_least("throughput-ratio", median(&rates), "of plain", 0.97)?;
+    DURABLE.figure("throughput", median(&durable_rates), "MB/s")?;
+    DURABLE.figure("cpu-ratio", median(&cpu), "of plain")?;
+    DURABLE.at_least("throughput-ratio", median(&rates), "of plain", 0.97)?;
 
     let time = Duration::from_secs_f64(options.seconds);
     let (mut trips, mut durable_trips) = (Vec::new(), Vec::new());
@@ -60,8 +60,8 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
             durable_trips.push(durable);
         }
     }
-    figure("round-trip-p50", median(&durable_trips), "us")?;
-    at_most("round-trip-p50-ratio", median(&trips), "of plain", 1.05)
+    DURABLE.figure("round-trip-p50", median(&durable_trips), "us")?;
+    DURABLE.at_most("round-trip-p50-ratio", median(&trips), "of plain", 1.05)
 }
 
 /// So many bytes one way, up to the answer that all have come.

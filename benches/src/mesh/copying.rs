@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::crowd::{Crowd, Node, SINK, circuit, diallers};
 use super::options::Options;
 use super::relay::{FORWARD, Running};
-use super::told::{at_most, figure};
 use crate::Outcome;
+use crate::figure::MESH;
 use crate::measure::{median, number};
 
 /// Substreams that share the bulk of a round.
@@ -33,9 +33,9 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         copying.push((over - between) / number(usize::try_from(options.mib)?) * 1024.0);
         ratios.push((over - between) / (between - begun));
     }
-    figure("forwarding-cpu", median(&forwarding), "s/GiB")?;
-    figure("copying-cpu", median(&copying), "s/GiB")?;
-    at_most("copying-to-forwarding", median(&ratios), "times", 1.3)
+    MESH.figure("forwarding-cpu", median(&forwarding), "s/GiB")?;
+    MESH.figure("copying-cpu", median(&copying), "s/GiB")?;
+    MESH.at_most("copying-to-forwarding", median(&ratios), "times", 1.3)
 }
 
 async fn relayed(session: &Session, node: &Node, bytes: u64) -> Outcome<()> {

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use super::crowd::{Crowd, SINK, circuit, diallers, nodes};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_least, figure};
 use crate::Outcome;
+use crate::figure::MESH;
 use crate::measure::number;
 
 /// Bytes a second that each peer gets.
@@ -49,7 +49,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
                 let opened = send(&mut sending, &greedy.1, ids[i % ids.len()]).await;
                 refused += usize::from(opened.is_err());
             }
-            figure("greedy-circuits-refused", number(refused), "circuits")?;
+            MESH.figure("greedy-circuits-refused", number(refused), "circuits")?;
         }
         tokio::time::sleep(WARM).await;
         let rates = rates(&crowd, watched).await;
@@ -64,9 +64,9 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         shares.push((least, of(&greedy.0)));
     }
     if let [(alone, _), (beside, greedy)] = shares[..] {
-        figure("others-alone", alone, "of their quota")?;
-        figure("greedy-gets", greedy, "of its quota")?;
-        at_least("others-beside-greedy", beside, "of their quota", 0.95)?;
+        MESH.figure("others-alone", alone, "of their quota")?;
+        MESH.figure("greedy-gets", greedy, "of its quota")?;
+        MESH.at_least("others-beside-greedy", beside, "of their quota", 0.95)?;
     }
     Ok(())
 }

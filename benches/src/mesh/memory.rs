@@ -10,8 +10,8 @@ use tokio::io::AsyncWriteExt as _;
 use super::crowd::{Crowd, ECHO_ONCE, Node, STUFF, circuit, diallers, nodes};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_most, figure};
 use crate::Outcome;
+use crate::figure::MESH;
 use crate::measure::{allow_descriptors, number, quantile};
 
 /// Nodes before the measurement, so that what the first one costs alone is in none.
@@ -41,8 +41,8 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     let more = options.nodes.saturating_sub(BEFORE);
     all.extend(first_of(nodes(&relay, &crowd, more).await?));
     let idle = relay.memory().await?;
-    figure("registered-nodes", number(all.len()), "nodes")?;
-    at_most("node-memory", kib(before, idle, more), "KiB", 64.0)?;
+    MESH.figure("registered-nodes", number(all.len()), "nodes")?;
+    MESH.at_most("node-memory", kib(before, idle, more), "KiB", 64.0)?;
 
     let dialling = diallers(&relay, options.circuits.div_ceil(CIRCUITS_EACH)).await?;
     let before = relay.memory().await?;
@@ -55,8 +55,8 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         .try_collect()
         .await?;
     let idle = relay.memory().await?;
-    figure("circuits", number(circuits.len()), "circuits")?;
-    at_most(
+    MESH.figure("circuits", number(circuits.len()), "circuits")?;
+    MESH.at_most(
         "circuit-memory-idle",
         kib(before, idle, circuits.len()),
         "KiB",
@@ -90,7 +90,7 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
         used = now;
     }
     let full = relay.memory().await?;
-    at_most("circuit-memory-full", kib(before, full, FULL), "KiB", 128.0)?;
+    MESH.at_most("circuit-memory-full", kib(before, full, FULL), "KiB", 128.0)?;
     drop(circuits);
     Ok(())
 }
@@ -114,8 +114,8 @@ async fn registrations(
         again.push(all[i % count].again().await?.as_secs_f64() * 1000.0);
         tokio::time::sleep(PAUSE).await;
     }
-    figure("registration-p50", quantile(&again, 0.5), "ms")?;
-    at_most("registration-p99", quantile(&again, 0.99), "ms", 10.0)?;
+    MESH.figure("registration-p50", quantile(&again, 0.5), "ms")?;
+    MESH.at_most("registration-p99", quantile(&again, 0.99), "ms", 10.0)?;
     let mut new = Vec::with_capacity(samples);
     for _ in 0..samples {
         let (node, took) = Node::come(relay, crowd).await?;
@@ -123,8 +123,8 @@ async fn registrations(
         node.session.close().await;
         tokio::time::sleep(PAUSE).await;
     }
-    figure("arrival-p50", quantile(&new, 0.5), "ms")?;
-    at_most("arrival-p99", quantile(&new, 0.99), "ms", 10.0)
+    MESH.figure("arrival-p50", quantile(&new, 0.5), "ms")?;
+    MESH.at_most("arrival-p99", quantile(&new, 0.99), "ms", 10.0)
 }
 
 fn first_of(all: Vec<(Node, Duration)>) -> Vec<Node> {

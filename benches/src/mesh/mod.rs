@@ -27,7 +27,7 @@
 //! | `relay` | the relay's process |
 //! | `crowd` | nodes and diallers |
 //! | `memory`, `copying`, `fairness`, `one_peer` | what is measured |
-//! | `options`, `told` | what it is asked, and how it says what it measured |
+//! | `options` | what it is asked |
 
 mod copying;
 mod crowd;
@@ -36,7 +36,6 @@ mod memory;
 mod one_peer;
 mod options;
 pub(crate) mod relay;
-mod told;
 
 use crate::Outcome;
 use options::Part;

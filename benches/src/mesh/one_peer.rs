@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::crowd::{Crowd, LEAVE, Node, STUFF, circuit, identity};
 use super::options::Options;
 use super::relay::Running;
-use super::told::{at_most, figure};
 use crate::Outcome;
+use crate::figure::MESH;
 use crate::measure::number;
 
 /// More than it gets of anything.
@@ -44,7 +44,7 @@ async fn requests(options: &Options) -> Outcome<()> {
     for _ in 0..TRIES {
         sessions.extend(Session::dial(&at, &config).await.ok());
     }
-    figure("one-peer-sessions", number(sessions.len()), "sessions")?;
+    MESH.figure("one-peer-sessions", number(sessions.len()), "sessions")?;
     let mut opening = JoinSet::new();
     for session in &sessions {
         for _ in 0..REQUESTS {
@@ -60,8 +60,8 @@ async fn requests(options: &Options) -> Outcome<()> {
     })
     .await;
     let after = relay.memory().await?;
-    figure("one-peer-requests", number(held.len()), "requests")?;
-    at_most("one-peer-requests-memory", mib(before, after), "MiB", 64.0)
+    MESH.figure("one-peer-requests", number(held.len()), "requests")?;
+    MESH.at_most("one-peer-requests-memory", mib(before, after), "MiB", 64.0)
 }
 
 /// As many circuits as it gets, with both ends full.
@@ -80,10 +80,10 @@ async fn full(options: &Options) -> Outcome<()> {
             });
         }
     }
-    figure("one-peer-circuits", number(stuffing.len()), "circuits")?;
+    MESH.figure("one-peer-circuits", number(stuffing.len()), "circuits")?;
     tokio::time::sleep(AT_MOST).await;
     let after = relay.memory().await?;
-    at_most("one-peer-circuits-memory", mib(before, after), "MiB", 8.0)
+    MESH.at_most("one-peer-circuits-memory", mib(before, after), "MiB", 8.0)
 }
 
 /// Circuits that both ends have ended, and whose rest nobody takes.
@@ -102,9 +102,9 @@ async fn ended(options: &Options) -> Outcome<()> {
         stream.shutdown().await?;
         held.push(stream);
     }
-    figure("one-peer-ended-circuits", number(held.len()), "circuits")?;
+    MESH.figure("one-peer-ended-circuits", number(held.len()), "circuits")?;
     let after = relay.memory().await?;
-    at_most("one-peer-ended-memory", mib(before, after), "MiB", 8.0)
+    MESH.at_most("one-peer-ended-memory", mib(before, after), "MiB", 8.0)
 }
 
 fn mib(before: f64, after: f64) -> f64 {
