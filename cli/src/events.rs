@@ -228,6 +228,17 @@ impl Asked {
         else {
             return Notice::AsItIs;
         };
+        if let Some((_, plain)) = service
+            .strip_prefix(wire::ATTACH_PREFIX)
+            .and_then(|rest| rest.split_once('.'))
+        {
+            // It is asked for in no other form.
+            return Notice::As(Box::new(Event::Refused {
+                peer: *peer,
+                service: plain.to_owned(),
+                reason: reason.clone(),
+            }));
+        }
         let forms = [wire::EXEC_PREFIX, wire::PREFIX];
         let Some(plain) = forms.iter().find_map(|form| service.strip_prefix(form)) else {
             let here = |(p, s): &(PeerId, String)| p == peer && s == service;

@@ -1,4 +1,4 @@
-//! Sessions that outlive their connection: whether a command keeps them and for how long, and what it says of one whose
+//! Sessions that outlive their connection, and consoles that outlive who sits at them: whether a command keeps them and for how long, and what it says of one whose
 //! connection is lost.
 //!
 //! Both ends have to want it; what the two keep a session for is bounded by the shorter time. `--reconnect` is another thing: it
@@ -34,6 +34,12 @@ impl Keep {
         }
     }
 
+    /// How long consoles are kept: as it is said, else as long as sessions are.
+    pub(crate) fn consoles(self, said: Option<Consoles>) -> Option<Duration> {
+        let sessions = self.config().map(|config| config.park);
+        said.map_or(sessions, |Consoles(time)| time)
+    }
+
     /// The same for who dials an address. Standard input and output are there only once, so nothing comes after them.
     pub(crate) fn at(self, address: &Endpoint) -> Option<resume::Config> {
         match address.target() {
@@ -62,6 +68,33 @@ pub(crate) fn park(text: &str) -> Result<Duration, String> {
     let time = time.map(Duration::from_secs);
     time.filter(|time| (PARK.0..=PARK.1).contains(time))
         .ok_or_else(wrong)
+}
+
+/// How long consoles are kept that nobody is attached to, as it is written: a time, or `off` for not at all.
+pub(crate) fn consoles(text: &str) -> Result<Consoles, String> {
+    match text {
+        "off" => Ok(Consoles(None)),
+        time => park(time).map(|time| Consoles(Some(time))).map_err(|_| {
+            "expected a time from 1s to 30d, for example 10min, 8h or 2d, or `off`".to_owned()
+        }),
+    }
+}
+
+/// See [`consoles`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Consoles(pub(crate) Option<Duration>);
+
+/// What a kept console is called.
+pub(crate) fn console_name(text: &str) -> Result<String, String> {
+    let wrong = || "expected up to 32 letters, digits, `-` and `_`, for example work".to_owned();
+    let name = is_console_name(text).then(|| text.to_owned());
+    name.ok_or_else(wrong)
+}
+
+/// Whether a console can be kept under this name: one word of a service's name on the wire, which a dot ends.
+pub(crate) fn is_console_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    (1..=32).contains(&name.len()) && name.chars().all(fine)
 }
 
 /// A time for people.
@@ -190,6 +223,30 @@ mod tests {
             "2m",
         ] {
             assert!(park(text).is_err(), "{text}");
+            assert!(consoles(text).is_err(), "{text}");
+        }
+        assert_eq!(consoles("off"), Ok(Consoles(None)));
+        let day = Duration::from_secs(86_400);
+        assert_eq!(consoles("1d"), Ok(Consoles(Some(day))));
+        let minute = Duration::from_secs(60);
+        for (keep, said, time) in [
+            (Keep::Not, None, None),
+            (Keep::For(None), None, Some(10 * minute)),
+            (Keep::For(Some(minute)), None, Some(minute)),
+            (Keep::For(None), Some(Consoles(None)), None),
+            (Keep::Not, Some(Consoles(Some(day))), Some(day)),
+        ] {
+            assert_eq!(keep.consoles(said), time, "{keep:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_kept_console_has_a_plain_name() {
+        for name in ["work", "a", "A-1_b", &"x".repeat(32)] {
+            assert!(is_console_name(name), "{name}");
+        }
+        for name in ["", "a.b", "a b", "ü", "../x", &"x".repeat(33)] {
+            assert!(console_name(name).is_err(), "{name}");
         }
     }
 

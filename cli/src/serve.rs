@@ -16,6 +16,7 @@ use crate::args;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
+use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::send;
@@ -62,9 +63,10 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
     // To what there is only once nobody can come back.
-    if !(args.register.is_empty() && args.listen.iter().all(Endpoint::has_one_stream)) {
-        config.stack.resume = args.parking.keep().config();
-    }
+    let once = args.register.is_empty() && args.listen.iter().all(Endpoint::has_one_stream);
+    let keep = if once { Keep::Not } else { args.parking.keep() };
+    config.stack.resume = keep.config();
+    let consoles = keep.consoles(args.keep_consoles).filter(|_| !once);
     reach::shares_of_a_peer(&mut config, args.sessions_a_peer, args.commands_a_peer);
     reach::room_for_services(&mut config, args.connections_a_session.map(|n| n as usize));
     if let Some(gate) = &args.gate.limits {
@@ -72,7 +74,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     }
     let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
-    let services = Services::on(node, inner, mesh.forwarder.clone())?;
+    let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
     let introducers = trust::access(&args.introducers)?;
     for service in &args.services {
         services.offer(node, service, access.clone())?;
@@ -140,6 +142,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         () = signals.asked_to_end() => Ok(()),
     };
     reach::leave(node, &mut signals).await;
+    services.end().await;
     result
 }
 

@@ -5,7 +5,7 @@
 //! A service can be had on a console too, with messages beside its data (`console/`).
 //!
 //! A command (`exec:`) gets the substream as standard input and output, half-close included. It is served until it has
-//! exited, whatever else still holds its pipes. How it ended goes to who asked for that (the forms `cepa.exec.NAME` and
+//! exited, whatever else still holds its pipes. On a terminal it may also outlive who opened it (`console/kept.rs`). How it ended goes to who asked for that (the forms `cepa.exec.NAME` and
 //! `cepa.console.NAME`); for anybody else a command that failed ends with a reset, behind its output, so that the failure is not taken
 //! for a whole answer. When the substream is cut, the command is killed before its pipes close: it must not take the cut
 //! for the end of its input.
@@ -28,14 +28,18 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
+use crate::console::keeper::{Keeper, Place};
+use crate::console::kept::{Kept, Left, Seat, Takes};
+use crate::console::ring::RING;
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, NOT_NOW, say};
+use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
 use crate::say::Line;
-use crate::upstream::{Near, Wire};
+use crate::upstream::{Near, Wire, leave};
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -56,21 +60,31 @@ pub(crate) struct Services {
     forwarder: Forwarder,
     /// Those that can be had on a console.
     list: Mutex<BTreeMap<String, (Target, Access)>>,
+    /// Consoles that outlive who opened them.
+    keeper: Arc<Keeper>,
 }
 
 /// In which form a service is had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum Form<'a> {
     /// With its standard error and how it ended: `cepa.exec.NAME`.
     Status,
     /// The same with a terminal: `cepa.console.NAME`.
     Console,
+    /// The same on a console that is kept under this name: `cepa.attach.KEPT.NAME`.
+    Attached(&'a str),
 }
 
 /// The service that a name in such a form stands for.
-fn plain(name: &str) -> (Form, &str) {
-    match name.strip_prefix(wire::EXEC_PREFIX) {
-        Some(plain) => (Form::Status, plain),
+fn plain(name: &str) -> (Form<'_>, &str) {
+    if let Some(plain) = name.strip_prefix(wire::EXEC_PREFIX) {
+        return (Form::Status, plain);
+    }
+    let attached = name.strip_prefix(wire::ATTACH_PREFIX);
+    let attached = attached.and_then(|rest| rest.split_once('.'));
+    match attached.filter(|(kept, _)| keep::is_console_name(kept)) {
+        Some((kept, plain)) => (Form::Attached(kept), plain),
+        // One without a name is nobody's.
         None => (
             Form::Console,
             name.strip_prefix(wire::PREFIX).unwrap_or(name),
@@ -78,12 +92,12 @@ fn plain(name: &str) -> (Form, &str) {
     }
 }
 
-/// The two forms of every service that have messages beside its bytes.
+/// The forms of every service that have messages beside its bytes.
 struct Framing(Arc<Services>);
 
 impl Protocol for Framing {
     fn names(&self) -> &[&'static str] {
-        &[wire::PREFIX, wire::EXEC_PREFIX]
+        &[wire::PREFIX, wire::EXEC_PREFIX, wire::ATTACH_PREFIX]
     }
 
     fn admission(&self, name: &str) -> Admission {
@@ -101,16 +115,18 @@ impl Protocol for Framing {
 }
 
 impl Services {
-    /// For the services of a node, none yet.
+    /// For the services of a node, none yet; `keep_consoles`: for how long without anybody, if at all.
     pub(crate) fn on(
         node: &Node,
         inner: TlsConfig,
         forwarder: Forwarder,
+        keep_consoles: Option<Duration>,
     ) -> Result<Arc<Self>, Failure> {
         let services = Arc::new(Self {
             inner,
             forwarder,
             list: Mutex::default(),
+            keeper: Keeper::new(keep_consoles),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
@@ -125,7 +141,10 @@ impl Services {
         access: Access,
     ) -> Result<(), Failure> {
         let offered = (service.target.clone(), access.clone());
-        self.list().insert(service.name.clone(), offered);
+        let before = self.list().insert(service.name.clone(), offered);
+        if before.is_some_and(|(target, _)| !is_same(&target, &service.target)) {
+            self.keeper.withdraw(&service.name);
+        }
         // Whoever names none gets the only one. Shared: each substream that is served holds it.
         let (this, service) = (Arc::clone(self), Arc::new(service.clone()));
         let serve = {
@@ -142,7 +161,13 @@ impl Services {
     /// Takes a service back.
     pub(crate) fn withdraw(&self, node: &Node, name: &str) {
         self.list().remove(name);
+        self.keeper.withdraw(name);
         node.withdraw(name);
+    }
+
+    /// Ends the commands on consoles that are kept, once the node is shut down.
+    pub(crate) async fn end(&self) {
+        self.keeper.end().await;
     }
 
     fn list(&self) -> MutexGuard<'_, BTreeMap<String, (Target, Access)>> {
@@ -182,13 +207,15 @@ impl Services {
 
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
-        let (form, name) = plain(call.service());
+        let asked = call.service().to_owned();
+        let (form, name) = plain(&asked);
         let (peer, name) = (call.peer().id(), name.to_owned());
         let target = call.admitted::<Target>().cloned();
         let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
             let why = match form {
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
+                Form::Attached(_) => NOT_KEPT,
             };
             let _ = call.refuse(why).await;
             return;
@@ -196,6 +223,7 @@ impl Services {
         let served = match form {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
+            Form::Attached(kept) => Box::pin(self.attach(kept, &name, &target, call)).await,
         };
         if let Err(e) = served {
             let kind = format!("service {name}: {e}");
@@ -321,6 +349,95 @@ impl Services {
         Box::new(near)
             .serve(to, Box::new(served.far), |far| far.inner_mut().wire_mut())
             .await
+    }
+}
+
+impl Services {
+    /// A service at somebody's terminal, which goes on without them and is there under this name when they are back.
+    async fn attach(
+        &self,
+        kept: &str,
+        name: &str,
+        target: &Target,
+        mut call: Call,
+    ) -> Result<(), String> {
+        let refused = async |call: Call, why: &str| {
+            let _ = call.refuse(why).await;
+            Err(format!("console {kept}: {why}"))
+        };
+        let Some(time) = self.keeper.time() else {
+            return refused(call, NONE_KEPT).await;
+        };
+        let Some(to) = on_terminal(target) else {
+            return refused(call, NOT_KEPT).await;
+        };
+        // Before it is accepted, so that a limit is a refusal.
+        let place = match self.keeper.place(call.peer(), name, kept) {
+            Ok(Place::Kept(seats)) => Ok(seats),
+            Ok(Place::Free(label, door)) => {
+                let (held, share) = held(call, cost(to)).await?;
+                call = held;
+                let Some(memory) = call.memory().hold(RING) else {
+                    refuse(call, NO_MEMORY).await;
+                    return Err(NO_MEMORY.to_owned());
+                };
+                Err((label, door, Takes { share, memory }))
+            }
+            Err(full) => {
+                refuse(call, &full).await;
+                return Err(full);
+            }
+        };
+        let session = call.session().clone();
+        let mut served = Box::new(Served::new(self.accept(call).await?));
+        let terminal = served.terminal().await.map_err(|e| e.to_string())?;
+        let (seat, left) = Seat::new(served, &session);
+        let mut failed = None;
+        match place {
+            Ok(seats) => {
+                if let Err(late) = seats.send(seat).await {
+                    late.0.late();
+                }
+            }
+            Err((label, door, takes)) => {
+                match Kept::start(to, &terminal, label, takes, door, time).await {
+                    Ok(kept) => self.keeper.run(kept, seat),
+                    Err(e) => {
+                        // What exactly is wrong here is for the operator, not for the peer.
+                        seat.ends(Status::Failed(UNREACHABLE.to_owned()));
+                        failed = Some(e.to_string());
+                    }
+                }
+            }
+        }
+        if let Ok(Left::Ends(mut far, status)) = left.await {
+            far.outbox().push(Message::Ended(status));
+            leave(&mut far.far, |far| far.inner_mut().wire_mut(), true).await;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What a peer reads where consoles are not kept, at all or of this service.
+const NONE_KEPT: &str = "this server keeps no consoles (--keep-consoles); leave out --attach";
+const NOT_KEPT: &str =
+    "only a command on a terminal can be kept (exec:…,pty=yes); leave out --attach";
+const NO_MEMORY: &str = "your share of the server's memory is used up; close something first";
+
+/// The address of a service that is a command on a terminal.
+fn on_terminal(target: &Target) -> Option<&Endpoint> {
+    let Target::Dial(to) = target else {
+        return None;
+    };
+    let on_terminal = matches!(to.target(), transports::Target::Exec { pty: true, .. });
+    on_terminal.then_some(to)
+}
+
+/// Whether a command that runs for the one may go on for the other.
+fn is_same(one: &Target, other: &Target) -> bool {
+    match (one, other) {
+        (Target::Dial(one), Target::Dial(other)) => one == other,
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cepa::mux::Substream;
 use cepa::onion::Onion;
@@ -18,6 +19,7 @@ use cepa::session::{OpenError, ServiceName, Session};
 use crate::console::framed::Framed;
 use crate::console::wire::{self, Message, Status};
 use crate::exit::{Code, Failure, NOT_NOW};
+use crate::keep::in_words;
 use crate::stderr;
 
 /// What a service's peer reads behind its output.
@@ -99,6 +101,10 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
             Err(Failure::new(Code::Other, why))
         }
         Status::Failed(why) => Err(Failure::new(Code::Other, why)),
+        taken @ Status::TakenOver => Err(Failure::new(
+            Code::TakenOver,
+            format!("{taken}; this one has ended"),
+        )),
     }
 }
 
@@ -137,17 +143,7 @@ pub(crate) async fn open(
     if ServiceName::check(&name).is_ok() {
         match session.open(&name).await {
             Ok(far) => {
-                let ending = ending.clone();
-                let hear = move |message| match message {
-                    Message::Ended(status) => *ending.lock() = Some(status),
-                    Message::Stderr(line) => tell(&marked(&line)),
-                    Message::Terminal(_) if at_terminal => tell(
-                        "this service has its own terminal, so you see each line twice; use cepa console",
-                    ),
-                    Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
-                };
-                let far = Framed::new(far, Box::new(hear)).paced(stderr::room);
-                return Ok(Opened::Framed(far));
+                return Ok(Opened::Framed(framed(far, ending, tell, at_terminal)));
             }
             // By its name alone it might be had a moment later, and its status would be lost.
             Err(OpenError::Refused { reason, .. }) if reason.starts_with(NOT_NOW) => {
@@ -161,6 +157,62 @@ pub(crate) async fn open(
         }
     }
     session.open(service).await.map(Opened::Plain)
+}
+
+/// Opens a service on a console that is kept under this name. No other form does.
+pub(crate) async fn attach(
+    session: &Session,
+    kept: &str,
+    service: &str,
+    ending: &Ending,
+    tell: fn(&str),
+) -> Result<Opened, OpenError> {
+    let name = format!("{}{kept}.{service}", wire::ATTACH_PREFIX);
+    match session.open(&name).await {
+        Ok(far) => Ok(Opened::Framed(framed(far, ending, tell, false))),
+        // By the name that was typed.
+        Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
+            service: service.to_owned(),
+            reason,
+        }),
+        Err(e) => Err(e),
+    }
+}
+
+fn framed(
+    far: Onion<Substream>,
+    ending: &Ending,
+    tell: fn(&str),
+    at_terminal: bool,
+) -> Framed<Onion<Substream>> {
+    let ending = ending.clone();
+    let hear = move |message| match message {
+        Message::Ended(status) => *ending.lock() = Some(status),
+        Message::Stderr(line) => tell(&marked(&line)),
+        Message::Terminal(_) if at_terminal => {
+            tell("this service has its own terminal, so you see each line twice; use cepa console")
+        }
+        Message::Kept { again, seconds } => {
+            tell(&since(again, seconds));
+            // The output stands behind it.
+            stderr::flush(SAID);
+        }
+        Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
+    };
+    Framed::new(far, Box::new(hear)).paced(stderr::room)
+}
+
+/// How long a terminal may take to show a line before what belongs behind it.
+const SAID: Duration = Duration::from_millis(200);
+
+/// What is there under the name of a kept console.
+fn since(again: bool, seconds: u32) -> String {
+    if again {
+        let time = in_words(Duration::from_secs(seconds.into()));
+        format!("attached again; its command began {time} ago, and this is its latest output")
+    } else {
+        "a new console under this name; run the same command line to attach again".to_owned()
+    }
 }
 
 /// A line of a command, told from a failure of ours, which begins so.

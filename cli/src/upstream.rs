@@ -278,7 +278,7 @@ impl Near {
 
 /// Waits until everything that was written has left, behind it its end where `ends`, or none of it does any more: a reset throws
 /// away what is in front of it.
-async fn leave<F: AsyncWrite + Unpin>(far: &mut F, wire: Wire<F>, ends: bool) {
+pub(crate) async fn leave<F: AsyncWrite + Unpin>(far: &mut F, wire: Wire<F>, ends: bool) {
     loop {
         let before = wire(far).stats().data_out;
         let left = async {

@@ -182,6 +182,9 @@ pub mod reserved {
     pub const MEMBRANE_PREFIX: &str = "cepa.membrane.";
     /// Before the name of a service: that service with a terminal.
     pub const CONSOLE_PREFIX: &str = "cepa.console.";
+    /// Before the name of a console that is kept, a dot, and the name of a service: that service with a terminal which outlives who
+    /// opened it.
+    pub const ATTACH_PREFIX: &str = "cepa.attach.";
     /// Before the name of a service: that service with its standard error and how it ended.
     pub const EXEC_PREFIX: &str = "cepa.exec.";
 
@@ -268,6 +271,7 @@ mod tests {
             reserved::SEALED_DELIVER,
             reserved::MEMBRANE_PREFIX,
             reserved::CONSOLE_PREFIX,
+            reserved::ATTACH_PREFIX,
             reserved::EXEC_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use crate::keep;
 use crate::values::{DialTarget, EscapeChar};
 
 #[derive(Debug, Args)]
@@ -24,6 +25,14 @@ If the connection is lost, the session is kept and goes on over the next one,
 and so do the keys typed meanwhile: for 10 minutes, or as --park says at both
 ends. If the server does not keep sessions, or with --no-durable, it ends.
 
+With --attach NAME, the command outlives this program, whatever ends that: ~.,
+a kill, or a network that stays away. It goes on at the server, which keeps its
+last 64 KiB of output. The same command line attaches again, shows that output,
+and goes on; a command that has ended meanwhile is told with its exit status,
+once. The server keeps a console for 10 minutes, or as its --keep-consoles says.
+Only you find it: by your key, the service and the name. If you attach twice,
+the first console ends with exit code 9.
+
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
 to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
@@ -36,6 +45,10 @@ pub(crate) struct Console {
     /// The service; not needed if the address names it or the peer has only one
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
+    /// Keep the command at the server under this name, and attach again if it is there. For services
+    /// with a terminal (exec:…,pty=yes). Letters, digits, `-` and `_`; up to 4 a peer
+    #[arg(long, value_name = "NAME", value_parser = keep::console_name)]
+    pub(crate) attach: Option<String>,
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: EscapeChar,

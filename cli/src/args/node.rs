@@ -19,6 +19,7 @@ on. docs/MESH.md describes every key.
   commands_a_peer = 32                      # like --commands-a-peer
   durable = true                            # false: like --no-durable
   park = \"10min\"                          # like --park
+  keep_consoles = \"1d\"                     # like --keep-consoles
   register = [\"cepa://RELAYID@tcp:HOST:7711\"]
   [services.up]
   to = \"exec:sha256sum\"                     # like `cepa serve --service`

@@ -7,6 +7,7 @@ use cepa::transports::Endpoint;
 use clap::Args;
 
 use super::options::{GateLimits, LocalHints, Parking};
+use crate::keep::{self, Consoles};
 use crate::values::{AllowArg, Service, listen_addr, placed_addr};
 
 #[derive(Debug, Args)]
@@ -71,6 +72,10 @@ pub(crate) struct Serve {
     pub(crate) commands_a_peer: Option<u32>,
     #[command(flatten)]
     pub(crate) parking: Parking,
+    /// How long `cepa console --attach NAME` finds its command again after it was left, as in 10min,
+    /// 8h or 2d, or `off` to keep none. Default as --park; with --no-durable, off
+    #[arg(long, value_name = "TIME|off", value_parser = keep::consoles)]
+    pub(crate) keep_consoles: Option<Consoles>,
     #[command(flatten)]
     pub(crate) gate: GateLimits,
     /// Use the identity in this PEM file instead of the default one. With several, a peer that

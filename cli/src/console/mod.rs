@@ -13,13 +13,20 @@
 //! With `--reconnect` a lost session is made again, and the service opened anew in it; the terminal stays raw
 //! meanwhile, and only the escapes are listened to.
 //!
+//! With `--attach` the service is one that outlives this program, and is found again by the name of that console. What it has done to
+//! the terminal (another screen, no cursor, the mouse) is taken back when somebody leaves it.
+//!
 //! A server that does not know consoles (a program of one's own on the library) gets the plain service:
 //! bytes pass, window sizes do not.
 
 mod chatter;
+mod escapes;
 pub(crate) mod framed;
+pub(crate) mod keeper;
+pub(crate) mod kept;
 mod keys;
 mod raw;
+pub(crate) mod ring;
 pub(crate) mod served;
 pub(crate) mod wire;
 
@@ -30,6 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cepa::session::OpenError;
 use cepa::transports::{self, Endpoint, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +53,7 @@ use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
 use crate::stderr;
 use chatter::Chatter;
+use escapes::Escapes;
 use framed::Outbox;
 use keys::{Key, Keys};
 use raw::Raw;
@@ -56,6 +65,12 @@ const TYPED: usize = 64 * 1024;
 pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
     let service = service(&args.address, &args.service)?;
+    if args.attach.is_some() && service.is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--attach needs the name of the service; write it behind the address",
+        ));
+    }
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::new(
             Code::Usage,
@@ -68,7 +83,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         .keeping(args.durable.keep(true))
         .telling(|line| raw::tell(&[line]));
     let mut connection = again.first(args.reconnect).await?;
-    let seat = Seat::new(&service, args.escape.byte());
+    let seat = Seat::new(&service, args.attach.as_deref(), args.escape.byte());
     let result = seat
         .attached(&mut connection, &mut again, args.reconnect, &chatter)
         .await;
@@ -89,6 +104,8 @@ enum Outcome {
 /// Who sits here, and where.
 struct Seat<'a> {
     service: &'a str,
+    /// What the console is called at the server, where that keeps it.
+    attach: Option<&'a str>,
     escape: Option<u8>,
     typed: Typed,
     /// Of the substream that is joined now.
@@ -100,12 +117,15 @@ struct Seat<'a> {
     at: Mutex<Option<Pausable>>,
     /// Output of a service.
     came: AtomicBool,
+    /// What that has done to the terminal.
+    modes: Mutex<Escapes>,
 }
 
 impl<'a> Seat<'a> {
-    fn new(service: &'a str, escape: Option<u8>) -> Self {
+    fn new(service: &'a str, attach: Option<&'a str>, escape: Option<u8>) -> Self {
         Self {
             service,
+            attach,
             escape,
             typed: Typed::default(),
             outbox: Mutex::default(),
@@ -113,6 +133,7 @@ impl<'a> Seat<'a> {
             says: AtomicBool::new(false),
             at: Mutex::default(),
             came: AtomicBool::new(false),
+            modes: Mutex::default(),
         }
     }
 
@@ -135,7 +156,12 @@ impl<'a> Seat<'a> {
             service => service,
         };
         let to_leave = self.escape.map_or_else(String::new, |escape| {
-            format!(" (Enter, then {}. to leave)", char::from(escape))
+            let leaves = if self.attach.is_some() {
+                "leave it running"
+            } else {
+                "leave"
+            };
+            format!(" (Enter, then {}. to {leaves})", char::from(escape))
         });
         say(format_args!(
             "connected to {name} at {}{to_leave}",
@@ -178,14 +204,31 @@ impl<'a> Seat<'a> {
                     Err(failure) => break Outcome::Failed(failure),
                 }
                 self.typed.away(false);
-                raw::tell(&[&format!("{name} was opened again")]);
+                if self.attach.is_none() {
+                    raw::tell(&[&format!("{name} was opened again")]);
+                }
             }
         };
+        if self.attach.is_some() {
+            // Its program runs on, and does not do it.
+            let back = lock(&self.modes).off();
+            let _ = screen.write_all(&back).await;
+            let _ = screen.flush().await;
+        }
         chatter.raw(false);
+        let taken = Becomes::Status(Status::TakenOver);
+        if matches!(&outcome, Outcome::Ended(_, becomes, _) if *becomes == taken) {
+            raw::new_line();
+        }
         if let Outcome::Left(_) = outcome {
             // The cursor stands behind what the service said last.
             raw::new_line();
-            say(format_args!("left {name}"));
+            let kept = if self.attach.is_some() {
+                "; it runs on at the server"
+            } else {
+                ""
+            };
+            say(format_args!("left {name}{kept}"));
         }
         let (ended, becomes, lost) = match outcome {
             Outcome::Failed(failure) => return Err(failure),
@@ -252,15 +295,16 @@ impl<'a> Seat<'a> {
         tell: impl Fn(&str),
     ) -> Result<Box<dyn Far>, Failure> {
         let heard = |line: &str| raw::tell(&[line]);
-        let far = service_end::open(
-            &connection.session,
-            wire::PREFIX,
-            self.service,
-            &self.ending,
-            heard,
-        );
+        let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
-        let far = far.await?;
+        let far = match self.attach {
+            Some(kept) => service_end::attach(session, kept, self.service, &self.ending, heard)
+                .await
+                .map_err(without_attach),
+            None => service_end::open(session, wire::PREFIX, self.service, &self.ending, heard)
+                .await
+                .map_err(Failure::from),
+        }?;
         *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
@@ -284,7 +328,7 @@ impl<'a> Seat<'a> {
     async fn joined(&self, far: Box<dyn Far>, screen: &mut WriteHalf<Stream>) -> io::Result<()> {
         let (output, input) = split(far);
         let mut sending = pin!(send(input, &self.typed));
-        let mut reading = pin!(show(output, screen, &self.came));
+        let mut reading = pin!(show(output, screen, self));
         let mut takes_input = true;
         loop {
             tokio::select! {
@@ -328,6 +372,13 @@ impl<'a> Seat<'a> {
                     Key::Suspend => {
                         self.suspend(raw).await;
                         self.tell_other_end(Message::Terminal(raw::describe()));
+                    }
+                    Key::Help if self.attach.is_some() => {
+                        let kept: Vec<&str> = HELP
+                            .iter()
+                            .map(|line| if *line == HANGS_UP { RUNS_ON } else { line })
+                            .collect();
+                        raw::tell(&kept);
                     }
                     Key::Help => raw::tell(HELP),
                 }
@@ -421,7 +472,7 @@ async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<(
 async fn show(
     mut output: ReadHalf<Box<dyn Far>>,
     screen: &mut WriteHalf<Stream>,
-    came: &AtomicBool,
+    seat: &Seat<'_>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -429,12 +480,32 @@ async fn show(
         if n == 0 {
             return Ok(());
         }
-        came.store(true, Ordering::Relaxed);
+        seat.came.store(true, Ordering::Relaxed);
+        let some = buffer.get(..n).unwrap_or_default();
+        if seat.attach.is_some() {
+            lock(&seat.modes).follow(some);
+        }
         // A screen that is gone ends the keyboard too.
-        let _ = screen.write_all(buffer.get(..n).unwrap_or_default()).await;
+        let _ = screen.write_all(some).await;
         let _ = screen.flush().await;
     }
 }
+
+/// Why a service could not be attached to. A server that knows no such form knows no such service.
+fn without_attach(error: OpenError) -> Failure {
+    let unknown =
+        matches!(&error, OpenError::Refused { reason, .. } if reason.starts_with(NOT_OPEN));
+    let failure = Failure::from(error);
+    if unknown {
+        failure
+            .with("if it works without --attach, the server's cepa is older and keeps no consoles")
+    } else {
+        failure
+    }
+}
+
+/// As a refusal begins where no such service is open to us.
+const NOT_OPEN: &str = "no service of this name";
 
 /// What becomes of the session while this program is suspended.
 fn borne(granted: Duration) -> String {
@@ -450,9 +521,12 @@ fn borne(granted: Duration) -> String {
 /// How long the terminal may take for what is said before.
 const SAID: Duration = Duration::from_millis(200);
 
+const HANGS_UP: &str = "  ~.   leave; a command in a terminal on the other end gets SIGHUP";
+const RUNS_ON: &str = "  ~.   leave; the command runs on, and --attach finds it again";
+
 const HELP: &[&str] = &[
     "Escapes at the start of a line (with the default escape character):",
-    "  ~.   leave; a command in a terminal on the other end gets SIGHUP",
+    HANGS_UP,
     "  ~B   send a break, if the service is a serial line",
     "  ~^Z  suspend this program",
     "  ~~   send the character itself",

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cepa::transports::{Control, Stream, Terminal};
+use cepa::transports::{Control, Stream, Terminal, WindowSize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -41,8 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
                 tell.send_replace(Some(terminal));
             }
             (Message::Break, Some(device)) => device.send_break(),
-            (Message::Break | Message::Ended(_) | Message::Stderr(_) | Message::OutputEnded, _) => {
-            }
+            // What comes from the service, and is nobody else's to say.
+            (_, _) => {}
         };
         Self {
             far: Framed::new(far, Box::new(hear)),
@@ -73,6 +73,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
             let _ = device.resize(terminal.size);
         }
         let _ = self.device.set(device);
+    }
+
+    /// The window, as far as it was told.
+    pub(crate) fn size(&self) -> WindowSize {
+        let terminal = self.terminal.borrow();
+        terminal.as_ref().map(|it| it.size).unwrap_or_default()
     }
 
     pub(crate) fn outbox(&self) -> Outbox {

@@ -16,6 +16,9 @@ pub(crate) const PREFIX: &str = cepa::session::reserved::CONSOLE_PREFIX;
 /// A service's name behind this means the service with its standard error and its status.
 pub(crate) const EXEC_PREFIX: &str = cepa::session::reserved::EXEC_PREFIX;
 
+/// The name of a kept console, a dot and a service's name behind this mean that service on a console that is kept under that name.
+pub(crate) const ATTACH_PREFIX: &str = cepa::session::reserved::ATTACH_PREFIX;
+
 /// Longest data of one message of a console; small, so that what is typed is not behind much.
 pub(crate) const DATA_MAX: usize = 4096;
 /// The same of a service without a terminal.
@@ -33,6 +36,7 @@ const BREAK: u8 = 2;
 const ENDED: u8 = 3;
 const STDERR: u8 = 4;
 const OUTPUT_ENDED: u8 = 5;
+const KEPT: u8 = 6;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,12 @@ pub(crate) enum Message {
     Stderr(String),
     /// From the service, where it has no terminal: no more data comes; how it ends comes later.
     OutputEnded,
+    /// From the service, on a console that is kept: first of all, how long its command has been there.
+    Kept {
+        /// It was there before; what follows is what it said last.
+        again: bool,
+        seconds: u32,
+    },
 }
 
 /// How a service ended.
@@ -56,6 +66,8 @@ pub(crate) enum Status {
     Killed(u8),
     /// It never began, or its end is not known.
     Failed(String),
+    /// Somebody with the same key has attached to the same kept console.
+    TakenOver,
 }
 
 impl fmt::Display for Status {
@@ -64,6 +76,7 @@ impl fmt::Display for Status {
             Self::Exited(code) => write!(f, "the command exited with status {code}"),
             Self::Killed(signal) => write!(f, "the command was killed by signal {signal}"),
             Self::Failed(why) => f.write_str(why),
+            Self::TakenOver => f.write_str("another console with your key was attached here"),
         }
     }
 }
@@ -100,8 +113,14 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
                     content.push(2);
                     content.extend(why.bytes().take(CONTENT_MAX - 1));
                 }
+                Status::TakenOver => content.push(3),
             }
             ENDED
+        }
+        Message::Kept { again, seconds } => {
+            content.push(u8::from(*again));
+            content.extend(seconds.to_be_bytes());
+            KEPT
         }
         Message::Stderr(line) => {
             content.extend(line.bytes().take(STDERR_MAX));
@@ -199,6 +218,7 @@ impl Decoder {
                 messages.push(Message::Ended(status(&self.content)?));
                 self.over = true;
             }
+            Some(&KEPT) => messages.push(kept(&self.content)?),
             Some(&STDERR) => messages.push(Message::Stderr(
                 String::from_utf8_lossy(&self.content).into_owned(),
             )),
@@ -231,11 +251,22 @@ fn kind_of_terminal(name: &[u8]) -> Option<String> {
     named.then(|| name.to_owned())
 }
 
+fn kept(content: &[u8]) -> Result<Message, NotUnderstood> {
+    match *content {
+        [again @ (0 | 1), a, b, c, d] => Ok(Message::Kept {
+            again: again == 1,
+            seconds: u32::from_be_bytes([a, b, c, d]),
+        }),
+        _ => Err(NotUnderstood),
+    }
+}
+
 fn status(content: &[u8]) -> Result<Status, NotUnderstood> {
     match content {
         [0, code] => Ok(Status::Exited(*code)),
         [1, signal] => Ok(Status::Killed(*signal)),
         [2, why @ ..] => Ok(Status::Failed(String::from_utf8_lossy(why).into_owned())),
+        [3] => Ok(Status::TakenOver),
         _ => Err(NotUnderstood),
     }
 }
@@ -293,6 +324,11 @@ mod tests {
             Message::Ended(Status::Failed("no".to_owned())),
             Message::Stderr("oh".to_owned()),
             Message::OutputEnded,
+            Message::Ended(Status::TakenOver),
+            Message::Kept {
+                again: true,
+                seconds: 60,
+            },
         ];
         let (_, section) = text.split_once("## Consoles").unwrap();
         let (_, examples) = section.split_once("```text\nexample").unwrap();
@@ -310,7 +346,7 @@ mod tests {
         }
         let mut out = Vec::new();
         assert_eq!(put_data(b"ls\r", DATA_MAX, &mut out), 3);
-        assert_eq!(out, hex(lines[7].rsplit_once("  ").unwrap().1));
+        assert_eq!(out, hex(lines[9].rsplit_once("  ").unwrap().1));
     }
 
     #[test]
@@ -345,6 +381,9 @@ mod tests {
             "02 0101",
             "09 ffff",
             "04 1001",
+            "03 0002 0300",
+            "06 0001 01",
+            "06 0005 02 00000000",
         ] {
             let read = Decoder::default().take(&hex(wrong), &mut Vec::new());
             assert_eq!(read, Err(NotUnderstood), "{wrong}");

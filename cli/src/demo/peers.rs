@@ -151,7 +151,7 @@ async fn listen(
     config.stack.resume = KEPT.config();
     let node = Node::new(config);
     let inner = TlsConfig::new(identity, trust)?;
-    let services = Services::on(&node, inner, Forwarder::new(&node))?;
+    let services = Services::on(&node, inner, Forwarder::new(&node), None)?;
     for (name, target) in [(ECHO, Served::Echo), (LAYERS, Served::Demo)] {
         let service = Service {
             name: name.to_owned(),

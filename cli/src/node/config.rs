@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use cepa::identity::Identity;
 use cepa::node::{Access, PeerAddr};
@@ -34,6 +35,8 @@ pub(super) struct Config {
     pub(super) shares: SharesOfAPeer,
     /// Whether sessions outlive their connections.
     pub(super) keep: Keep,
+    /// How long a console is kept that nobody is attached to.
+    pub(super) keep_consoles: Option<Duration>,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
     pub(super) relay: Option<Relay>,
@@ -99,6 +102,7 @@ struct File {
     commands_a_peer: Option<Spanned<u32>>,
     durable: Option<bool>,
     park: Option<Spanned<String>>,
+    keep_consoles: Option<Spanned<String>>,
     #[serde(default)]
     register: Vec<Spanned<String>>,
     #[serde(default)]
@@ -219,6 +223,10 @@ impl Config {
             (Some(false), _) => Keep::Not,
             (_, time) => Keep::For(time),
         };
+        let consoles = file
+            .keep_consoles
+            .map(|word| keep::consoles(word.get_ref()).map_err(|e| wrong(Some(word.span()), e)));
+        let keep_consoles = keep.consoles(consoles.transpose()?);
         let mut register = Vec::new();
         for word in file.register {
             let relay = placed_addr(word.get_ref());
@@ -297,6 +305,7 @@ impl Config {
             gate,
             shares,
             keep,
+            keep_consoles,
             register,
             services,
             relay,

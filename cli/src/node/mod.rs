@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
 use cepa::node::{Access, Hint, Listening, Node, PeerAddr};
@@ -60,6 +61,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
         control.close().await;
     }
     reach::leave(daemon.node(), &mut signals).await;
+    daemon.services.end().await;
     Ok(())
 }
 
@@ -87,6 +89,7 @@ struct Begun {
     gate: Gate,
     shares: config::SharesOfAPeer,
     keep: Keep,
+    keep_consoles: Option<Duration>,
 }
 
 impl Begun {
@@ -99,6 +102,7 @@ impl Begun {
             gate: config.gate.clone(),
             shares: config.shares,
             keep: config.keep,
+            keep_consoles: config.keep_consoles,
         }
     }
 }
@@ -136,7 +140,12 @@ impl Daemon {
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         // Who a service is for is the node's question; TLS inside a substream is with the same peers.
         let inner = TlsConfig::new(&identity, Arc::new(sessions.clone()))?;
-        let services = Services::on(&mesh.node, inner, mesh.forwarder.clone())?;
+        let services = Services::on(
+            &mesh.node,
+            inner,
+            mesh.forwarder.clone(),
+            config.keep_consoles,
+        )?;
         let mut daemon = Self {
             begun: Begun::with(&config),
             relays: BTreeSet::new(),
@@ -205,6 +214,7 @@ impl Daemon {
                 begun.shares.commands != now.shares.commands,
             ),
             ("durable and park", begun.keep != now.keep),
+            ("keep_consoles", begun.keep_consoles != now.keep_consoles),
             (
                 "listen",
                 !listens.iter().all(|at| self.config.listen.contains(at)),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::text::is_printable;
 
+pub(crate) mod desk;
 pub(crate) mod line;
 pub(crate) mod proxy;
 

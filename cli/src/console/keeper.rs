@@ -1,0 +1,165 @@
+//! The consoles that a server keeps, by whose they are and what they are called there: how many, and for how long.
+//!
+//! A name is one of its peer's, at one service: nobody else finds what is behind it. A peer is whoever has the key that has opened
+//! the console, or one that has replaced it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cepa::identity::PeerId;
+use cepa::tls::Peer;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::kept::{Door, Kept, Label, Seat};
+
+/// Most that one peer keeps: each is a command that runs on with nobody there.
+const OF_A_PEER: usize = 4;
+
+/// Most that all keep together.
+const OF_ALL: usize = 64;
+
+/// How long commands may take to end once they are hung up, where the server ends.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// How long a console is kept that nobody is attached to; none are kept without it.
+    time: Option<Duration>,
+    list: Mutex<List>,
+    stop: watch::Sender<bool>,
+    running: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Entry>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    /// The key that has opened it, then those that it had replaced.
+    ids: Vec<PeerId>,
+    service: String,
+    name: String,
+    seats: mpsc::Sender<Seat>,
+}
+
+impl Entry {
+    fn is_of(&self, peer: &Peer) -> bool {
+        self.ids.first().is_some_and(|id| peer.is(id))
+    }
+}
+
+/// What there is under a name.
+pub(crate) enum Place {
+    /// A console.
+    Kept(mpsc::Sender<Seat>),
+    /// Nothing; it was taken for a new one.
+    Free(Label, Door),
+}
+
+impl Keeper {
+    /// Keeps consoles for so long, or none.
+    pub(crate) fn new(time: Option<Duration>) -> Arc<Self> {
+        Arc::new(Self {
+            time,
+            list: Mutex::default(),
+            stop: watch::Sender::new(false),
+            running: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.time
+    }
+
+    /// What this peer has under this name at this service. `Err` says in one line that there is no place for another one.
+    pub(crate) fn place(
+        self: &Arc<Self>,
+        peer: &Peer,
+        service: &str,
+        name: &str,
+    ) -> Result<Place, String> {
+        let mut list = self.list();
+        let here = |entry: &&Entry| entry.service == service && entry.name == name;
+        let mut own = list.entries.iter().filter(|entry| entry.is_of(peer));
+        if let Some(entry) = own.find(here) {
+            return Ok(Place::Kept(entry.seats.clone()));
+        }
+        let ids: Vec<PeerId> = std::iter::once(peer.id())
+            .chain(peer.former_ids().iter().copied())
+            .collect();
+        // Any number of heirs of one key keep together what that key may.
+        let related = |entry: &&Entry| entry.ids.iter().any(|id| ids.contains(id));
+        let related: Vec<&Entry> = list.entries.iter().filter(related).collect();
+        if related.len() >= OF_A_PEER {
+            let names = related.iter().filter(|entry| entry.is_of(peer));
+            let names: Vec<&str> = names.map(|entry| entry.name.as_str()).collect();
+            return Err(format!(
+                "{OF_A_PEER} consoles of one peer are kept already ({}): attach to one and end it",
+                names.join(", ")
+            ));
+        }
+        if list.entries.len() >= OF_ALL {
+            return Err(format!(
+                "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
+            ));
+        }
+        let (tell, seats) = mpsc::channel(1);
+        list.count += 1;
+        let number = list.count;
+        list.entries.push(Entry {
+            number,
+            ids,
+            service: service.to_owned(),
+            name: name.to_owned(),
+            seats: tell,
+        });
+        let this = Arc::clone(self);
+        let close = move || this.list().entries.retain(|entry| entry.number != number);
+        let label = Label {
+            peer: peer.id(),
+            service: service.to_owned(),
+            name: name.to_owned(),
+        };
+        let close: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(close));
+        Ok(Place::Free(label, Door { seats, close }))
+    }
+
+    /// Runs a console from here on.
+    pub(crate) fn run(&self, kept: Kept, first: Seat) {
+        let mut running = self.running();
+        while running.try_join_next().is_some() {}
+        running.spawn(kept.run(first, self.stop.subscribe()));
+    }
+
+    /// The service is gone, or is another one: nobody finds its consoles any more, and each ends when nobody is attached.
+    pub(crate) fn withdraw(&self, service: &str) {
+        let mut list = self.list();
+        list.entries.retain(|entry| entry.service != service);
+    }
+
+    /// Hangs all of them up, gives them a moment, and kills what is left.
+    pub(crate) async fn end(&self) {
+        self.stop.send_replace(true);
+        let mut running = std::mem::take(&mut *self.running());
+        let all = async { while running.join_next().await.is_some() {} };
+        let _ = timeout(GOODBYE, all).await;
+        // Dropped, they are killed before this returns.
+        running.shutdown().await;
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        // Each change is whole after the one statement that makes it.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

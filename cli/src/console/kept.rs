@@ -1,0 +1,621 @@
+//! A command on a terminal that outlives who sits at it: a kept console.
+//!
+//! ```text
+//!   command --> terminal --> ring, the last 64 KiB --> who is attached
+//!      ^                                                     |
+//!      \------------- typed <--------------------------------/
+//!
+//!   ATTACHED --it leaves, or its session is lost--> ALONE --nobody comes in time--> hung up
+//!      ^  \---------another one with the same key: takes over                |
+//!      \----------------------------------------------attach---------------/
+//! ```
+//!
+//! The ring is all there is between the command and who is attached, who has a place in it. While somebody is there and has a
+//! connection, the command waits for them as at any console, and they miss nothing. Else it goes on, and only the last is kept.
+//!
+//! Whoever attaches gets what is kept, without what a terminal would answer (`escapes.rs`), and the command a window of another size
+//! for a moment: programs that fill a screen draw it anew then, though the size is the same in the end.
+//!
+//! How the command ended is told once: it counts as told when the other end has closed its substream behind that.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use cepa::identity::PeerId;
+use cepa::mux::{Held, StreamError, Substream};
+use cepa::node::Share;
+use cepa::onion::Onion;
+use cepa::session::{PathChanges, Session};
+use cepa::transports::{Endpoint, Stream, Terminal, TransportError, WindowSize, dial_for_peer};
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::escapes::Escapes;
+use super::ring::{RING, Ring};
+use super::served::{self, Served};
+use super::wire::{Message, Status};
+use crate::child::{self, Watched};
+use crate::keep::in_words;
+use crate::limits::{DRAIN, HANG_UP};
+use crate::log::say_of;
+use crate::say::Line;
+use crate::splice::Leaves as _;
+
+/// Read, and passed on, at once.
+const PIECE: usize = 4096;
+
+/// Turns before the task lets others run.
+const TURNS: u32 = 16;
+
+/// How long a window has another size. Long enough for a program to see it, and short for who looks on.
+const NUDGE: Duration = Duration::from_millis(100);
+
+/// The substream of who is attached.
+pub(crate) type Far = Box<Served<Onion<Substream>>>;
+
+/// Somebody who is attached, or wants to be.
+pub(crate) struct Seat {
+    served: Far,
+    session: Session,
+    left: oneshot::Sender<Left>,
+    lost: BoxFuture<'static, ()>,
+    /// Whether it has a connection may have changed.
+    moved: BoxFuture<'static, Option<PathChanges>>,
+    /// Up to where in the output it has come, and up to where it has been shown to somebody before.
+    at: u64,
+    again_until: u64,
+    escapes: Escapes,
+    /// On its way there.
+    piece: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    told: bool,
+    shut: bool,
+}
+
+/// Why nobody sits there any more.
+pub(crate) enum Left {
+    /// It has left, or knows how the command ended.
+    Gone,
+    /// It is told this at the end.
+    Ends(Far, Status),
+}
+
+/// What somebody reads who came just as the console ended.
+const LATE: &str = "not now: the console has just ended; run the command again";
+
+impl Seat {
+    /// For who has opened the substream, and has told its terminal. What becomes of it is told.
+    pub(crate) fn new(served: Far, session: &Session) -> (Self, oneshot::Receiver<Left>) {
+        let (left, told) = oneshot::channel();
+        let over = session.clone();
+        let seat = Self {
+            served,
+            session: session.clone(),
+            left,
+            lost: Box::pin(async move {
+                over.closed().await;
+            }),
+            moved: next(session.path_changes()),
+            at: 0,
+            again_until: 0,
+            escapes: Escapes::default(),
+            piece: Vec::new(),
+            written: 0,
+            unflushed: true,
+            told: false,
+            shut: false,
+        };
+        (seat, told)
+    }
+
+    /// It is told this, and nothing else any more.
+    pub(crate) fn ends(self, status: Status) {
+        // Whoever waits for that may be gone with its session.
+        let _ = self.left.send(Left::Ends(self.served, status));
+    }
+
+    /// It has come as the console ended.
+    pub(crate) fn late(self) {
+        self.ends(Status::Failed(LATE.to_owned()));
+    }
+
+    /// Whether it has a connection, and so is waited for.
+    fn is_there(&self) -> bool {
+        self.session.path().is_some()
+    }
+
+    /// Whether its session is over.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(changes) = self.moved.as_mut().poll(cx) {
+            self.moved = match changes {
+                Some(changes) => next(changes),
+                None => Box::pin(std::future::pending()),
+            };
+        }
+        self.lost.as_mut().poll(cx).is_ready()
+    }
+
+    /// Sends what it has not had yet. Ready only with an error.
+    fn poll_show(&mut self, cx: &mut Context<'_>, ring: &Ring) -> Poll<io::Error> {
+        loop {
+            let rest = self.piece.get(self.written..).unwrap_or_default();
+            if !rest.is_empty() {
+                match ready!(Pin::new(&mut self.served.far).poll_write(cx, rest)) {
+                    Ok(n) => self.written += n,
+                    Err(e) => return Poll::Ready(e),
+                }
+                self.unflushed = true;
+                continue;
+            }
+            self.piece.clear();
+            self.written = 0;
+            if self.at < ring.start() {
+                self.miss(ring);
+                continue;
+            }
+            let fresh = ring.from(self.at);
+            let fresh = fresh.get(..PIECE).unwrap_or(fresh);
+            if !fresh.is_empty() {
+                let again = self.again_until.saturating_sub(self.at);
+                if again > 0 || !self.escapes.is_between() {
+                    // A sequence that has begun is read to its end, byte by byte.
+                    let n = if again > 0 { again } else { 1 };
+                    let n = usize::try_from(n).unwrap_or(PIECE).min(fresh.len());
+                    let some = fresh.get(..n).unwrap_or_default();
+                    self.escapes.show(some, &mut self.piece);
+                    self.at += n as u64;
+                } else {
+                    self.piece.extend(fresh);
+                    self.at += fresh.len() as u64;
+                }
+                continue;
+            }
+            if self.unflushed {
+                match ready!(Pin::new(&mut self.served.far).poll_flush(cx)) {
+                    Ok(()) => self.unflushed = false,
+                    Err(e) => return Poll::Ready(e),
+                }
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// It was without a connection for so long that some is not kept any more.
+    fn miss(&mut self, ring: &Ring) {
+        let missed = ring.first_line() - self.at;
+        self.at = ring.first_line();
+        let text = format!("({missed} bytes of output came meanwhile and are not kept)");
+        self.served.outbox().push(Message::Stderr(text));
+        self.unflushed = true;
+    }
+
+    /// Whether all that there is has left for it.
+    fn has_all(&self, ring: &Ring) -> bool {
+        self.at == ring.total() && self.written == self.piece.len() && !self.unflushed
+    }
+
+    /// Tells how the command ended, behind all output. Ready when that is known there, or with an error.
+    fn poll_tell(&mut self, cx: &mut Context<'_>, status: &Status) -> Poll<io::Result<()>> {
+        if !self.told {
+            self.told = true;
+            self.served.outbox().push(Message::Ended(status.clone()));
+        }
+        if !self.shut {
+            ready!(Pin::new(&mut self.served.far).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        loop {
+            let mut space = [0; PIECE];
+            let mut space = ReadBuf::new(&mut space);
+            match ready!(Pin::new(&mut self.served.far).poll_read(cx, &mut space)) {
+                // What is typed now is for nobody.
+                Ok(()) if !space.filled().is_empty() => {}
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(e) => {
+                    let by_it = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
+                    let closed = matches!(
+                        by_it,
+                        Some(StreamError::ResetByPeer { .. } | StreamError::SessionClosedByPeer)
+                    );
+                    return Poll::Ready(if closed { Ok(()) } else { Err(e) });
+                }
+            }
+        }
+    }
+}
+
+fn next(mut changes: PathChanges) -> BoxFuture<'static, Option<PathChanges>> {
+    Box::pin(async move {
+        changes.next().await?;
+        Some(changes)
+    })
+}
+
+/// Where whoever attaches comes in; the console is found there until this is dropped.
+pub(crate) struct Door {
+    pub(crate) seats: mpsc::Receiver<Seat>,
+    /// Takes it off the list.
+    pub(crate) close: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Some(close) = self.close.take() {
+            close();
+        }
+        self.seats.close();
+        while let Ok(seat) = self.seats.try_recv() {
+            seat.late();
+        }
+    }
+}
+
+/// What a console is called, and for whom it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    pub(crate) peer: PeerId,
+    pub(crate) service: String,
+    pub(crate) name: String,
+}
+
+impl Label {
+    fn say(&self, what: impl std::fmt::Display) {
+        let (name, service, short) = (&self.name, &self.service, self.peer.short());
+        let line = Line::from(format!("console {name} of {short}… at {service}: {what}"));
+        say_of(self.peer, line.with("service", service));
+    }
+}
+
+/// A command that is kept, and who is attached.
+pub(crate) struct Kept {
+    // Dropped before the stream: a command is killed before its terminal closes.
+    child: Option<Watched>,
+    /// None once it has ended.
+    stream: Option<Stream>,
+    exited: BoxFuture<'static, child::End>,
+    exit: Option<child::End>,
+    /// What it wrote must have come by then, once it has exited.
+    drained: Option<Pin<Box<Sleep>>>,
+    output_ended: bool,
+    ring: Ring,
+    /// Of all output.
+    modes: Escapes,
+    typed: Vec<u8>,
+    seat: Option<Seat>,
+    door: Door,
+    /// How long it is kept while nobody is attached, and since when that is.
+    keep: Duration,
+    until: Option<Pin<Box<Sleep>>>,
+    nudge: Option<Pin<Box<Sleep>>>,
+    begun: Instant,
+    label: Label,
+    share: Option<Share>,
+    _memory: Held,
+}
+
+/// Why a console is no more.
+enum Over {
+    /// How it ended is known where that was wanted.
+    Told,
+    /// Nobody came back.
+    Expired,
+    /// Nobody can come back.
+    Withdrawn,
+    /// The server ends.
+    Stopped,
+}
+
+/// What a console takes of its peer's part.
+pub(crate) struct Takes {
+    pub(crate) share: Share,
+    pub(crate) memory: Held,
+}
+
+impl Kept {
+    /// Starts the command.
+    pub(crate) async fn start(
+        to: &Endpoint,
+        terminal: &Terminal,
+        label: Label,
+        takes: Takes,
+        door: Door,
+        keep: Duration,
+    ) -> Result<Self, TransportError> {
+        let mut stream = dial_for_peer(to, terminal).await?;
+        let child = stream.take_child().map(|child| {
+            // Its terminal gets all it says.
+            Watched::serving(child, label.service.clone(), label.peer, Box::new(|_| None))
+        });
+        let exited: BoxFuture<'static, child::End> = match &child {
+            Some(child) => Box::pin(child.end()),
+            None => Box::pin(std::future::pending()),
+        };
+        Ok(Self {
+            child,
+            stream: Some(stream),
+            exited,
+            exit: None,
+            drained: None,
+            output_ended: false,
+            ring: Ring::default(),
+            modes: Escapes::default(),
+            typed: Vec::new(),
+            seat: None,
+            door,
+            keep,
+            until: None,
+            nudge: None,
+            begun: Instant::now(),
+            label,
+            share: Some(takes.share),
+            _memory: takes.memory,
+        })
+    }
+
+    /// Serves whoever attaches, `first` before others, until nobody can any more.
+    pub(crate) async fn run(mut self, first: Seat, mut stopped: watch::Receiver<bool>) {
+        self.sit_down(first, false);
+        let over = tokio::select! {
+            over = poll_fn(|cx| self.poll(cx)) => over,
+            _ = stopped.wait_for(|stopped| *stopped) => Over::Stopped,
+        };
+        let Self {
+            child,
+            stream,
+            seat,
+            door,
+            label,
+            exit,
+            ..
+        } = self;
+        // From here on whoever comes gets a new one.
+        drop(door);
+        let unread = exit.map_or_else(String::new, |end| format!("; {end}"));
+        match over {
+            Over::Told => {}
+            Over::Expired => label.say(format_args!("nobody came back: it is ended{unread}")),
+            Over::Withdrawn => label.say(format_args!("the service is gone: it is ended{unread}")),
+            Over::Stopped => label.say(format_args!("ended with the server{unread}")),
+        }
+        drop(seat);
+        // It hangs up.
+        drop(stream);
+        if let Some(child) = &child {
+            let _ = timeout(HANG_UP, child.ended()).await;
+        }
+    }
+
+    fn sit_down(&mut self, mut seat: Seat, again: bool) {
+        if let Some(old) = self.seat.take() {
+            self.label.say("attached elsewhere: the console there ends");
+            old.ends(Status::TakenOver);
+        } else if again {
+            self.label.say("attached again");
+        }
+        self.until = None;
+        let seconds = u32::try_from(self.begun.elapsed().as_secs()).unwrap_or(u32::MAX);
+        seat.served.outbox().push(Message::Kept { again, seconds });
+        seat.at = self.ring.first_line();
+        seat.again_until = self.ring.total();
+        if self.ring.start() > 0 {
+            // What switched them on is not kept.
+            seat.piece = self.modes.on();
+        }
+        let control = self.stream.as_ref().and_then(Stream::control);
+        match (control, again) {
+            (Some(control), true) => {
+                let size = seat.served.size();
+                let other = WindowSize {
+                    rows: if size.rows > 1 { size.rows - 1 } else { 2 },
+                    ..size
+                };
+                // A terminal that cannot be told goes on as it is.
+                let _ = control.resize(other);
+                self.nudge = Some(Box::pin(sleep(NUDGE)));
+            }
+            _ => {
+                if let Some(stream) = &self.stream {
+                    seat.served.joined_to(stream);
+                }
+            }
+        }
+        self.seat = Some(seat);
+    }
+
+    /// Nobody is attached any more.
+    fn stand_up(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            let time = in_words(self.keep);
+            self.label.say(format_args!("left; kept for {time}"));
+            // Its substream is dropped.
+            let _ = seat.left.send(Left::Gone);
+            self.wait_for_somebody();
+        }
+    }
+
+    fn wait_for_somebody(&mut self) {
+        self.until = Some(Box::pin(sleep(self.keep)));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        for _ in 0..TURNS {
+            let mut moved = false;
+            match self.door.seats.poll_recv(cx) {
+                Poll::Ready(Some(seat)) => {
+                    self.sit_down(seat, true);
+                    moved = true;
+                }
+                Poll::Ready(None) if self.seat.is_none() => return Poll::Ready(Over::Withdrawn),
+                _ => {}
+            }
+            if let Some(nudge) = &mut self.nudge
+                && nudge.as_mut().poll(cx).is_ready()
+            {
+                self.nudge = None;
+                if let (Some(seat), Some(stream)) = (&self.seat, &self.stream) {
+                    seat.served.joined_to(stream);
+                }
+            }
+            moved |= self.poll_output(cx);
+            moved |= self.poll_exit(cx);
+            match self.poll_seat(cx) {
+                Ok(Poll::Ready(())) => return Poll::Ready(Over::Told),
+                Ok(Poll::Pending) => {}
+                Err(_) => {
+                    self.stand_up();
+                    moved = true;
+                }
+            }
+            moved |= self.poll_typed(cx);
+            if let Some(until) = &mut self.until
+                && until.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Over::Expired);
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// How much may be read of the terminal now. Who is there gets all of it; who is not is not waited for.
+    fn room(&self) -> usize {
+        match &self.seat {
+            Some(seat) if seat.is_there() => {
+                let behind = self.ring.total().saturating_sub(seat.at);
+                RING.saturating_sub(usize::try_from(behind).unwrap_or(RING))
+                    .min(PIECE)
+            }
+            _ => PIECE,
+        }
+    }
+
+    /// Reads the terminal; whether there was something.
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> bool {
+        let room = self.room();
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.output_ended) else {
+            return false;
+        };
+        if room == 0 {
+            return false;
+        }
+        let mut space = [0; PIECE];
+        let mut space = ReadBuf::new(space.get_mut(..room).unwrap_or_default());
+        match Pin::new(stream).poll_read(cx, &mut space) {
+            Poll::Ready(Ok(())) if !space.filled().is_empty() => {
+                self.ring.push(space.filled());
+                self.modes.follow(space.filled());
+                true
+            }
+            Poll::Ready(_) => {
+                self.output_ended = true;
+                true
+            }
+            Poll::Pending => {
+                let drained = self.drained.as_mut();
+                // Others may hold the terminal for ever.
+                self.output_ended = drained.is_some_and(|at| at.as_mut().poll(cx).is_ready());
+                self.output_ended
+            }
+        }
+    }
+
+    /// Notices that the command has exited; whether something has changed.
+    fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.exit.is_none() {
+            let Poll::Ready(end) = self.exited.as_mut().poll(cx) else {
+                return false;
+            };
+            if end.failed && self.seat.is_some() {
+                self.label.say(&end);
+            }
+            self.exit = Some(end);
+            self.drained = Some(Box::pin(sleep(DRAIN)));
+            return true;
+        }
+        if !self.output_ended || self.stream.is_none() {
+            return false;
+        }
+        // What it took is free; what it said last is kept for as long as it itself would be.
+        (self.child, self.stream, self.share) = (None, None, None);
+        if self.seat.is_none() {
+            if let Some(end) = &self.exit {
+                self.label
+                    .say(format_args!("{end}; the next attach is told"));
+            }
+            self.wait_for_somebody();
+        }
+        true
+    }
+
+    /// Sends who is attached what there is. Ready when they know how it ended; `Err` when they are gone.
+    fn poll_seat(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, io::Error> {
+        let Some(seat) = &mut self.seat else {
+            return Ok(Poll::Pending);
+        };
+        if seat.poll_lost(cx) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if let Poll::Ready(e) = seat.poll_show(cx, &self.ring) {
+            return Err(e);
+        }
+        let over = self.exit.as_ref().filter(|_| self.stream.is_none());
+        let Some(end) = over.filter(|_| seat.has_all(&self.ring)) else {
+            return Ok(Poll::Pending);
+        };
+        match seat.poll_tell(cx, &served::ended(end.exit)) {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(e)) => Err(e),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// Passes on what is typed; whether there was something. Who has no more to type has left.
+    fn poll_typed(&mut self, cx: &mut Context<'_>) -> bool {
+        if let (Some(stream), false) = (&mut self.stream, self.typed.is_empty()) {
+            match Pin::new(stream).poll_write(cx, &self.typed) {
+                Poll::Ready(Ok(n)) => {
+                    self.typed.drain(..n);
+                    return true;
+                }
+                // Nobody reads the terminal any more.
+                Poll::Ready(Err(_)) => self.typed.clear(),
+                Poll::Pending => {}
+            }
+        }
+        let Some(seat) = self.seat.as_mut().filter(|seat| !seat.told) else {
+            return false;
+        };
+        if !self.typed.is_empty() {
+            // It is not read meanwhile.
+            if seat.served.far.poll_left(cx, false).is_ready() {
+                self.stand_up();
+                return true;
+            }
+            return false;
+        }
+        let mut space = [0; PIECE];
+        let mut space = ReadBuf::new(&mut space);
+        match Pin::new(&mut seat.served.far).poll_read(cx, &mut space) {
+            Poll::Ready(Ok(())) if !space.filled().is_empty() => {
+                if self.stream.is_some() {
+                    self.typed.extend(space.filled());
+                }
+                true
+            }
+            Poll::Ready(_) => {
+                self.stand_up();
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+}
