@@ -190,7 +190,7 @@ fn framed(
         Message::Ended(status) => *ending.lock() = Some(status),
         Message::Stderr(line) => tell(&marked(&line)),
         Message::Terminal(_) if at_terminal => {
-            tell("this service has its own terminal, so you see each line twice; use cepa console")
+            tell("this service has its own terminal, so you see each line twice; use cepa console");
         }
         Message::Kept { again, seconds } => {
             tell(&since(again, seconds));

@@ -200,7 +200,7 @@ fn a_command_that_ends_alone_is_told_with_its_last_words_once() {
     desk.until("a new console under this name");
     desk.until("ready=");
     std::fs::remove_file(place.path("go")).unwrap();
-    desk.type_in(&later(&place, "echo gone''again").replace("\r", "; exit 5\r"));
+    desk.type_in(&later(&place, "echo gone''again").replace('\r', "; exit 5\r"));
     desk.until("touch ");
     desk.until("\r\n");
     leave(desk);

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::kept::{Door, Kept, Label, Seat};
+use super::kept::{Door, Kept, Label};
+use super::seat::Seat;
 
 /// Most that one peer keeps: each is a command that runs on with nobody there.
 const OF_A_PEER: usize = 4;

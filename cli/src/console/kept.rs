@@ -21,23 +21,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
-use cepa::mux::{Held, StreamError, Substream};
+use cepa::mux::Held;
 use cepa::node::Share;
-use cepa::onion::Onion;
-use cepa::session::{PathChanges, Session};
 use cepa::transports::{Endpoint, Stream, Terminal, TransportError, WindowSize, dial_for_peer};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::escapes::Escapes;
 use super::ring::{RING, Ring};
-use super::served::{self, Served};
+use super::seat::{Left, PIECE, Seat};
+use super::served;
 use super::wire::{Message, Status};
 use crate::child::{self, Watched};
 use crate::keep::in_words;
@@ -46,196 +45,11 @@ use crate::log::say_of;
 use crate::say::Line;
 use crate::splice::Leaves as _;
 
-/// Read, and passed on, at once.
-const PIECE: usize = 4096;
-
 /// Turns before the task lets others run.
 const TURNS: u32 = 16;
 
 /// How long a window has another size. Long enough for a program to see it, and short for who looks on.
 const NUDGE: Duration = Duration::from_millis(100);
-
-/// The substream of who is attached.
-pub(crate) type Far = Box<Served<Onion<Substream>>>;
-
-/// Somebody who is attached, or wants to be.
-pub(crate) struct Seat {
-    served: Far,
-    session: Session,
-    left: oneshot::Sender<Left>,
-    lost: BoxFuture<'static, ()>,
-    /// Whether it has a connection may have changed.
-    moved: BoxFuture<'static, Option<PathChanges>>,
-    /// Up to where in the output it has come, and up to where it has been shown to somebody before.
-    at: u64,
-    again_until: u64,
-    escapes: Escapes,
-    /// On its way there.
-    piece: Vec<u8>,
-    written: usize,
-    unflushed: bool,
-    told: bool,
-    shut: bool,
-}
-
-/// Why nobody sits there any more.
-pub(crate) enum Left {
-    /// It has left, or knows how the command ended.
-    Gone,
-    /// It is told this at the end.
-    Ends(Far, Status),
-}
-
-/// What somebody reads who came just as the console ended.
-const LATE: &str = "not now: the console has just ended; run the command again";
-
-impl Seat {
-    /// For who has opened the substream, and has told its terminal. What becomes of it is told.
-    pub(crate) fn new(served: Far, session: &Session) -> (Self, oneshot::Receiver<Left>) {
-        let (left, told) = oneshot::channel();
-        let over = session.clone();
-        let seat = Self {
-            served,
-            session: session.clone(),
-            left,
-            lost: Box::pin(async move {
-                over.closed().await;
-            }),
-            moved: next(session.path_changes()),
-            at: 0,
-            again_until: 0,
-            escapes: Escapes::default(),
-            piece: Vec::new(),
-            written: 0,
-            unflushed: true,
-            told: false,
-            shut: false,
-        };
-        (seat, told)
-    }
-
-    /// It is told this, and nothing else any more.
-    pub(crate) fn ends(self, status: Status) {
-        // Whoever waits for that may be gone with its session.
-        let _ = self.left.send(Left::Ends(self.served, status));
-    }
-
-    /// It has come as the console ended.
-    pub(crate) fn late(self) {
-        self.ends(Status::Failed(LATE.to_owned()));
-    }
-
-    /// Whether it has a connection, and so is waited for.
-    fn is_there(&self) -> bool {
-        self.session.path().is_some()
-    }
-
-    /// Whether its session is over.
-    fn poll_lost(&mut self, cx: &mut Context<'_>) -> bool {
-        while let Poll::Ready(changes) = self.moved.as_mut().poll(cx) {
-            self.moved = match changes {
-                Some(changes) => next(changes),
-                None => Box::pin(std::future::pending()),
-            };
-        }
-        self.lost.as_mut().poll(cx).is_ready()
-    }
-
-    /// Sends what it has not had yet. Ready only with an error.
-    fn poll_show(&mut self, cx: &mut Context<'_>, ring: &Ring) -> Poll<io::Error> {
-        loop {
-            let rest = self.piece.get(self.written..).unwrap_or_default();
-            if !rest.is_empty() {
-                match ready!(Pin::new(&mut self.served.far).poll_write(cx, rest)) {
-                    Ok(n) => self.written += n,
-                    Err(e) => return Poll::Ready(e),
-                }
-                self.unflushed = true;
-                continue;
-            }
-            self.piece.clear();
-            self.written = 0;
-            if self.at < ring.start() {
-                self.miss(ring);
-                continue;
-            }
-            let fresh = ring.from(self.at);
-            let fresh = fresh.get(..PIECE).unwrap_or(fresh);
-            if !fresh.is_empty() {
-                let again = self.again_until.saturating_sub(self.at);
-                if again > 0 || !self.escapes.is_between() {
-                    // A sequence that has begun is read to its end, byte by byte.
-                    let n = if again > 0 { again } else { 1 };
-                    let n = usize::try_from(n).unwrap_or(PIECE).min(fresh.len());
-                    let some = fresh.get(..n).unwrap_or_default();
-                    self.escapes.show(some, &mut self.piece);
-                    self.at += n as u64;
-                } else {
-                    self.piece.extend(fresh);
-                    self.at += fresh.len() as u64;
-                }
-                continue;
-            }
-            if self.unflushed {
-                match ready!(Pin::new(&mut self.served.far).poll_flush(cx)) {
-                    Ok(()) => self.unflushed = false,
-                    Err(e) => return Poll::Ready(e),
-                }
-            }
-            return Poll::Pending;
-        }
-    }
-
-    /// It was without a connection for so long that some is not kept any more.
-    fn miss(&mut self, ring: &Ring) {
-        let missed = ring.first_line() - self.at;
-        self.at = ring.first_line();
-        let text = format!("({missed} bytes of output came meanwhile and are not kept)");
-        self.served.outbox().push(Message::Stderr(text));
-        self.unflushed = true;
-    }
-
-    /// Whether all that there is has left for it.
-    fn has_all(&self, ring: &Ring) -> bool {
-        self.at == ring.total() && self.written == self.piece.len() && !self.unflushed
-    }
-
-    /// Tells how the command ended, behind all output. Ready when that is known there, or with an error.
-    fn poll_tell(&mut self, cx: &mut Context<'_>, status: &Status) -> Poll<io::Result<()>> {
-        if !self.told {
-            self.told = true;
-            self.served.outbox().push(Message::Ended(status.clone()));
-        }
-        if !self.shut {
-            ready!(Pin::new(&mut self.served.far).poll_shutdown(cx))?;
-            self.shut = true;
-        }
-        loop {
-            let mut space = [0; PIECE];
-            let mut space = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut self.served.far).poll_read(cx, &mut space)) {
-                // What is typed now is for nobody.
-                Ok(()) if !space.filled().is_empty() => {}
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(e) => {
-                    let by_it = e.get_ref().and_then(|e| e.downcast_ref::<StreamError>());
-                    let closed = matches!(
-                        by_it,
-                        Some(StreamError::ResetByPeer { .. } | StreamError::SessionClosedByPeer)
-                    );
-                    return Poll::Ready(if closed { Ok(()) } else { Err(e) });
-                }
-            }
-        }
-    }
-}
-
-fn next(mut changes: PathChanges) -> BoxFuture<'static, Option<PathChanges>> {
-    Box::pin(async move {
-        changes.next().await?;
-        Some(changes)
-    })
-}
 
 /// Where whoever attaches comes in; the console is found there until this is dropped.
 pub(crate) struct Door {

@@ -27,6 +27,7 @@ pub(crate) mod kept;
 mod keys;
 mod raw;
 pub(crate) mod ring;
+pub(crate) mod seat;
 pub(crate) mod served;
 pub(crate) mod wire;
 

@@ -113,10 +113,10 @@ mod tests {
         let mut ring = Ring::default();
         ring.push(b"one\ntwo\n");
         assert_eq!(ring.first_line(), 0);
-        ring.push(&[b'x'; RING - 5]);
+        ring.push(&vec![b'x'; RING - 5]);
         assert_eq!(ring.start(), 3);
         assert_eq!(ring.first_line(), 4);
-        ring.push(&[b'x'; RING]);
+        ring.push(&vec![b'x'; RING]);
         assert_eq!(ring.first_line(), ring.start());
     }
 }
