@@ -202,16 +202,23 @@ impl End {
     }
 
     fn pass(&mut self, now: Instant) {
-        let lost = self.engine.handle_timeout(now).is_some();
-        if lost {
-            self.engine.handle_path_lost(now);
-        }
-        let next = self.engine.poll_timeout();
-        assert!(
-            next.is_none_or(|next| next > now),
-            "a timer that never stops"
-        );
+        run_timers(&mut self.engine, now);
         self.engine.assert_invariants();
+    }
+}
+
+/// Does what is due at `now`. A path that is lost to a peer that keeps nothing makes one more timer due at once.
+fn run_timers(engine: &mut Engine, now: Instant) {
+    let mut rounds = 0;
+    loop {
+        if engine.handle_timeout(now).is_some() {
+            engine.handle_path_lost(now);
+        }
+        if engine.poll_timeout().is_none_or(|next| next > now) {
+            return;
+        }
+        rounds += 1;
+        assert!(rounds < 4, "a timer that never stops");
     }
 }
 
@@ -291,14 +298,7 @@ fn hostile(script: &[u8]) {
             14 => engine.handle_reading(|| now),
             _ => {
                 now += Duration::from_millis(size as u64);
-                if engine.handle_timeout(now).is_some() {
-                    engine.handle_path_lost(now);
-                }
-                let next = engine.poll_timeout();
-                assert!(
-                    next.is_none_or(|next| next > now),
-                    "a timer that never stops"
-                );
+                run_timers(&mut engine, now);
             }
         }
         if let Err(violation) = swallow(&mut engine, now, &wire) {
