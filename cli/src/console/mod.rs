@@ -141,12 +141,14 @@ impl<'a> Seat<'a> {
             "connected to {name} at {}{to_leave}",
             connection.session.peer().id()
         ));
+        // Before the terminal is raw: who is killed by a signal leaves it so.
+        let signals = Signals::watch();
         let outcome = {
             let _raw = raw.enter().map_err(|e| {
                 Failure::new(Code::Other, format!("cannot set up the terminal: {e}"))
             })?;
             chatter.raw(true);
-            let mut leaving = pin!(self.leaving(keyboard, &raw));
+            let mut leaving = pin!(self.leaving(keyboard, &raw, signals));
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
@@ -296,8 +298,12 @@ impl<'a> Seat<'a> {
     }
 
     /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
-    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) -> Option<u8> {
-        let mut signals = Signals::watch();
+    async fn leaving(
+        &self,
+        keyboard: ReadHalf<Stream>,
+        raw: &Raw,
+        mut signals: Signals,
+    ) -> Option<u8> {
         tokio::select! {
             () = self.type_in(keyboard, raw) => None,
             signal = signals.ended_by() => Some(signal),
