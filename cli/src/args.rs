@@ -35,9 +35,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use self::{
     connect::Connect, console::Console, demo::Demo, explain::Explain, forward::Forward, id::Id,
     id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
-    mesh::MeshStatus, node::NodeRun, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports,
-    probe::Probe, relay::Relay, send::Send, serve::Serve,
+    mesh::MeshStatus, node::NodeRun, options::Dialling, options::IdentityFile, options::LogFormat,
+    options::Logging, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe,
+    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{

@@ -32,23 +32,22 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 }
 
 async fn connect(args: args::Connect) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {
             let why = "an introduction allows a fixed number of connections; leave out --reconnect";
             return Err(Failure::new(Code::Usage, why));
         }
-        if args.local_hints.allowed {
+        if args.dialling.local_hints.allowed {
             let why = "an introduction comes from someone else, so it may lead only to network addresses; leave out --local-hints";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (connection, far) = Connected::introduced(it, &args.trust, &identity).await?;
+        let (connection, far) = Connected::introduced(it, &args.dialling.trust, &identity).await?;
         return joined_once(&connection, Far::plain(far)).await;
     }
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(false));
+    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
+        .keeping(args.dialling.durable.keep(false));
     let mut connection = again.first(args.reconnect).await?;
     if !args.reconnect {
         let far = match open(&connection, &args, &service).await {
@@ -139,7 +138,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
 
 async fn open(connection: &Connected, args: &args::Connect, service: &str) -> Result<Far, Failure> {
     let far = Far::open(connection, service, !args.no_status).await?;
-    if args.trust.trust.is_some() {
+    if args.dialling.trust.trust.is_some() {
         // Printed once it has answered: an error would be all there is to say.
         say(format_args!(
             "peer {} (not verified)",

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
     for local in &args.locals {
         listeners.push((
@@ -75,9 +75,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(true));
+    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
+        .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();

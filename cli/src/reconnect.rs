@@ -13,7 +13,7 @@ use cepa::link::ChatterSink;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
-use crate::args::{DialTarget, Trust};
+use crate::args::{DialTarget, Dialling, Trust};
 use crate::connection::Connected;
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
@@ -38,7 +38,7 @@ impl<'a> Reconnect<'a> {
     /// For sessions with this peer or place.
     pub(crate) fn new(
         target: &'a DialTarget,
-        trust: &'a Trust,
+        dialling: &'a Dialling,
         identity: &'a Identity,
         chatter: Option<ChatterSink>,
     ) -> Self {
@@ -48,21 +48,15 @@ impl<'a> Reconnect<'a> {
         };
         Self {
             target,
-            trust,
+            trust: &dialling.trust,
             identity,
             chatter,
-            local_hints: false,
+            local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
             tell: |line| say_of_session(OURS, line),
             backoff,
             since: Instant::now(),
         }
-    }
-
-    /// Follows hints that open something else than network connections.
-    pub(crate) fn with_local_hints(mut self, local_hints: bool) -> Self {
-        self.local_hints = local_hints;
-        self
     }
 
     /// Keeps a session whose connection is lost.

@@ -197,7 +197,8 @@ pub enum Refused {
     /// A limit.
     #[error("{0}")]
     Limit(#[source] Exceeded),
-    /// Another reason, of a handler or a protocol.
+    /// Another reason, of a handler or a protocol, in its words: a node knows none of theirs. What a program matches on is in
+    /// their own events and errors.
     #[error("{0}")]
     Other(String),
 }

@@ -30,7 +30,7 @@ use super::resuming::{self, Arrived};
 use super::runtime::in_runtime;
 use super::supervise::supervise;
 use super::witness::{Announced, Witness};
-use super::{ConnectError, Inner, Session};
+use super::{ConnectError, HelloFault, Inner, Session};
 
 /// How long a session whose room is wanted may take to end.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -390,9 +390,7 @@ fn keep(
             lasting.handle.set_park(Duration::ZERO);
             Ok(None)
         }
-        Err(NoPlace::Taken) => Err(ConnectError::Hello(
-            "the peer gives a session a name that another one has".into(),
-        )),
+        Err(NoPlace::Taken) => Err(ConnectError::Hello(HelloFault::NameTaken)),
     }
 }
 

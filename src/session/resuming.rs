@@ -24,8 +24,8 @@ use crate::backend;
 use crate::mux::MuxError;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
-    self, Binding, Bound, Built, ConnectError, Lasting, PathInfo, Resumed, StackConfig, Wire,
-    close_lingering,
+    self, Binding, Bound, Built, ConnectError, HelloFault, Lasting, PathInfo, Resumed, StackConfig,
+    Wire, close_lingering,
 };
 use crate::tls::TlsError;
 
@@ -47,7 +47,8 @@ pub(super) fn hello_failed(error: HelloError) -> ConnectError {
     match error {
         HelloError::Io(error) => io_failed(error),
         HelloError::Refused(why) => ConnectError::NotResumed(why),
-        HelloError::Malformed(_) | HelloError::Proof => ConnectError::Hello(error.to_string()),
+        HelloError::Malformed(error) => ConnectError::Hello(error.into()),
+        HelloError::Proof => ConnectError::Hello(HelloFault::Proof),
     }
 }
 
@@ -140,7 +141,9 @@ fn not_attached(error: &resume::AttachError) -> ConnectError {
     match error {
         resume::AttachError::Stale => ConnectError::NotResumed(Refusal::Stale),
         resume::AttachError::Over => ConnectError::Over,
-        resume::AttachError::Violation(_) => ConnectError::Hello(error.to_string()),
+        resume::AttachError::Violation(violation) => {
+            ConnectError::Hello(HelloFault::Violation(*violation))
+        }
     }
 }
 

@@ -73,6 +73,6 @@ impl fmt::Debug for Admitted {
 pub struct NotAdmitted {
     /// What the peer reads in the go-away that it gets.
     pub code: GoAwayCode,
-    /// One line that names the limit.
+    /// One line that names the limit, in the words of the [`Admission`]. For programs there is the code.
     pub reason: String,
 }

@@ -11,7 +11,7 @@ use super::lasting::{Lasting, NotReached, PathInfo};
 use crate::gate::Failure;
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, MuxError};
-use crate::resume::Refusal;
+use crate::resume::{HelloMalformed, Refusal, Violation};
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
@@ -46,7 +46,7 @@ pub enum ConnectError {
         "{during} did not finish in time: is the peer running, with the same layers, and is the line fast enough?"
     )]
     TimedOut {
-        /// What was waited for.
+        /// What was waited for, for a person to read.
         during: String,
     },
     /// The layers can't carry a session.
@@ -85,10 +85,44 @@ pub enum ConnectError {
     Over,
     /// The peer begins a session that is to outlive its connections in a way that is not ours.
     #[error("cannot make a session: {0}; are both ends of the same version?")]
-    Hello(String),
+    Hello(HelloFault),
     /// It was called outside a tokio runtime, which has the sockets and timers.
     #[error("cannot make a session outside a tokio runtime: call it inside one")]
     NoRuntime,
+}
+
+/// Why the beginning of a session that is to outlive its connections makes no sense: [`ConnectError::Hello`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelloFault {
+    /// Another version of durable sessions.
+    #[error("version {0} of durable sessions instead of 1; use the same release at both ends")]
+    Version(u8),
+    /// A hello of a kind that there is not.
+    #[error("a hello of kind {0:#04x}, which there is not")]
+    Kind(u8),
+    /// A hello that ends before it is complete.
+    #[error("a hello that is too short")]
+    Short,
+    /// The peer gives a new session the name of another one.
+    #[error("the peer gives a session a name that another one has")]
+    NameTaken,
+    /// The peer takes a session up, and can't prove that it has it.
+    #[error("the peer can't prove that it has the session; is somebody between?")]
+    Proof,
+    /// Where the peer goes on does not fit what it has sent and received.
+    #[error("the peer broke the protocol of durable sessions ({0})")]
+    Violation(Violation),
+}
+
+impl From<HelloMalformed> for HelloFault {
+    fn from(error: HelloMalformed) -> Self {
+        match error {
+            HelloMalformed::Version(version) => Self::Version(version),
+            HelloMalformed::Kind(kind) => Self::Kind(kind),
+            HelloMalformed::Short => Self::Short,
+        }
+    }
 }
 
 /// A session went on over a connection that was accepted: [`ConnectError::Resumed`].

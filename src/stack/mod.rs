@@ -45,7 +45,7 @@ mod registry;
 
 pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
-pub use error::{ConnectError, Resumed};
+pub use error::{ConnectError, HelloFault, Resumed};
 pub use explain::{Explanation, explain};
 pub use lasting::{PathChange, PathInfo, PathStats};
 pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};

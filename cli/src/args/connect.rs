@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use super::options::Dialling;
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -45,11 +45,5 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) no_status: bool,
     #[command(flatten)]
-    pub(crate) durable: Keeping,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) dialling: Dialling,
 }

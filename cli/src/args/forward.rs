@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use super::options::Dialling;
 use crate::values::{DialTarget, Local};
 
 #[derive(Debug, Args)]
@@ -42,11 +42,5 @@ pub(crate) struct Forward {
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Keeping,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) dialling: Dialling,
 }

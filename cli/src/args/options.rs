@@ -116,6 +116,20 @@ impl Keeping {
     }
 }
 
+/// What every command has that dials one peer and talks with a service there. Not `--reconnect`: each says in its own words what
+/// begins again.
+#[derive(Debug, Args)]
+pub(crate) struct Dialling {
+    #[command(flatten)]
+    pub(crate) durable: Keeping,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
 /// Whether a server keeps sessions whose connection is lost.
 #[derive(Debug, Args)]
 pub(crate) struct Parking {

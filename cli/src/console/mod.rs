@@ -54,7 +54,7 @@ use wire::{Message, Status};
 const TYPED: usize = 64 * 1024;
 
 pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::new(
@@ -63,10 +63,14 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         ));
     }
     let chatter = Chatter::start();
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(true))
-        .telling(|line| raw::tell(&[line]));
+    let mut again = Reconnect::new(
+        &args.address,
+        &args.dialling,
+        &identity,
+        Some(chatter.sink()),
+    )
+    .keeping(args.dialling.durable.keep(true))
+    .telling(|line| raw::tell(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
