@@ -13,6 +13,7 @@ use cepa_transports::text::is_printable;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, is_time, stands_for, text, unstamped};
 
 const PAYLOAD: &str = "payload-that-no-log-has";
@@ -223,6 +224,40 @@ fn each_line_is_one_json_object_with_its_fields() {
     let nonsense = object(&all, "tcp 127.0.0.1:");
     assert_eq!(nonsense["source"], "tcp 127.0.0.1");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{9b}'));
+}
+
+/// A forward has one peer, and its lines say which.
+#[test]
+fn the_lines_of_a_forward_name_its_peer() {
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let id = server.id();
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let words = [
+        "--log-format",
+        "json",
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=up",
+        "--trust",
+        "any",
+    ];
+    let mut forward = Server::start_at(&place, &words, "listening on ");
+    proxy.cut();
+    forward.wait_for(" is back after ");
+    server.signal("KILL");
+    proxy.down();
+    forward.wait_for("reconnecting");
+    forward.signal("TERM");
+    let (code, said) = forward.finish();
+    assert_eq!(code, Some(0), "{said}");
+    let all = objects(&said);
+    assert!(all.len() >= 5, "{said}");
+    for line in all {
+        assert_eq!(line["peer"], id.as_str(), "{line}");
+    }
 }
 
 #[test]

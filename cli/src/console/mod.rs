@@ -66,7 +66,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let mut again = Reconnect::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
         .with_local_hints(args.local_hints.allowed)
         .keeping(args.durable.keep(true))
-        .telling(|line| raw::tell(&[line]));
+        .telling(|_, line| raw::tell(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
