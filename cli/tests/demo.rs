@@ -37,7 +37,9 @@ fn every_transport_has_an_equal_column() {
     // Each layer carries what the one above it does, also where a connection was cut.
     let row = |word: &str| {
         let numbers = line(word).split_whitespace().skip(1);
-        let numbers: Vec<u64> = numbers.map(|n| n.replace(',', "").parse().unwrap()).collect();
+        let numbers: Vec<u64> = numbers
+            .map(|n| n.replace(',', "").parse().unwrap())
+            .collect();
         assert_eq!(numbers.len(), 4, "{table}");
         numbers
     };

@@ -78,14 +78,7 @@ fn serve(place: &Place, at: &str, more: &[&str]) -> Server {
 }
 
 fn forward(place: &Place, at: &str, more: &[&str]) -> Server {
-    let words = [
-        "forward",
-        at,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--trust",
-        "any",
-    ];
+    let words = ["forward", at, "-L", "tcp:127.0.0.1:0=web", "--trust", "any"];
     Server::start(place, &[&words[..], more].concat())
 }
 
@@ -232,7 +225,10 @@ fn a_server_that_was_restarted_does_not_know_the_session() {
     // And its log says who asked.
     let told = again.wait_for("a session that is not here any more");
     let own = text(&place.run(&["id", "show"]).stdout);
-    assert!(told.contains(&format!("peer {} wants", own.trim())), "{told}");
+    assert!(
+        told.contains(&format!("peer {} wants", own.trim())),
+        "{told}"
+    );
 }
 
 #[test]
@@ -313,7 +309,8 @@ fn connect_that_is_asked_to_end_takes_leave_so_that_nothing_is_kept() {
         stdout.read_line(&mut pid).unwrap();
         let pid = pid.trim();
         assert!(is_there(pid));
-        let signalled = Command::new("kill").args([&format!("-{signal}"), &client.id().to_string()]);
+        let signalled =
+            Command::new("kill").args([&format!("-{signal}"), &client.id().to_string()]);
         assert!(signalled.status().unwrap().success());
         let output = finish(client);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));

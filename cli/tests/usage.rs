@@ -217,7 +217,10 @@ fn a_guess_is_made_at_what_was_meant() {
     // On `connect` it is another option that decides.
     let help = text(&place.run(&["connect", "--help"]).stdout);
     let words: Vec<&str> = help.split_whitespace().collect();
-    assert!(words.join(" ").contains("ends counts. Implies --durable"), "{help}");
+    assert!(
+        words.join(" ").contains("ends counts. Implies --durable"),
+        "{help}"
+    );
     let help = place.run(&["help", "connect"]);
     assert_eq!(help.status.code(), Some(0), "{}", text(&help.stderr));
     assert_eq!(help.stdout, place.run(&["connect", "--help"]).stdout);

@@ -13,9 +13,7 @@ use crate::gate;
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, LimitKind};
 use crate::observe;
-use crate::session::{
-    ConnectError, PathLostWhy, PathStats, SessionEnd, SessionLost, tls_inside,
-};
+use crate::session::{ConnectError, PathLostWhy, PathStats, SessionEnd, SessionLost, tls_inside};
 
 use super::live::Path;
 use super::shares::Exceeded;

@@ -54,11 +54,8 @@ async fn every_transport(args: args::Demo) -> Result<(), Failure> {
     let mut failed = 0;
     for kind in Kind::ALL {
         let progress = progress(*kind, work.total());
-        let row = while_it_moves(
-            || progress.position(),
-            one(*kind, &place, &work, &progress),
-        )
-        .await;
+        let row =
+            while_it_moves(|| progress.position(), one(*kind, &place, &work, &progress)).await;
         progress.finish_and_clear();
         match row {
             Ok(row) => {
@@ -114,12 +111,7 @@ async fn one(
     let mut peers = Peers::meet(kind, place.path()).await?;
     let done = work.run(&peers, progress).await;
     let row = match done {
-        Ok(done) => Ok(Row::new(
-            kind,
-            &peers.session,
-            &mut peers.changes,
-            &done,
-        )),
+        Ok(done) => Ok(Row::new(kind, &peers.session, &mut peers.changes, &done)),
         Err(failure) => Err(failure),
     };
     peers.close().await;
