@@ -192,8 +192,8 @@ fn brief(e: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
-        // Nothing begins with two dashes that anybody would give as a value.
-        if tip.starts_with("to pass ") {
+        // Nothing begins with two dashes that anybody would give as a value, and who wants a thing does not want it off.
+        if tip.starts_with("to pass ") || tip.contains("'--no-") {
             continue;
         }
         line = format!("{line}; {tip}");

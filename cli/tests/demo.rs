@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,9 +65,7 @@ fn a_demo_that_is_stopped_leaves_nothing_behind() {
             assert!(start.elapsed() < PATIENCE);
             thread::sleep(Duration::from_millis(5));
         }
-        let mut kill = Command::new("kill");
-        kill.args([&format!("-{signal}"), &child.id().to_string()]);
-        assert!(kill.status().unwrap().success());
+        assert!(common::signal(&child.id().to_string(), signal));
         let output = finish(child);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
         assert!(is_empty());

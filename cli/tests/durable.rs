@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -197,7 +197,7 @@ fn a_path_that_falls_silent_is_found_out() {
 fn without_it_at_either_end_a_cut_is_the_end() {
     for (of_server, of_forward) in [(&["--no-durable"][..], &[][..]), (&[], &["--no-durable"])] {
         let place = Place::new();
-        let (way, mut open) = Way::opened(&place, of_server, of_forward);
+        let (way, open) = Way::opened(&place, of_server, of_forward);
         way.proxy.cut();
         is_cut(open);
         let (code, said) = way.forward.finish();
@@ -213,7 +213,7 @@ fn without_it_at_either_end_a_cut_is_the_end() {
 #[test]
 fn a_server_that_was_restarted_does_not_know_the_session() {
     let place = Place::new();
-    let (mut way, mut open) = Way::opened(&place, &[], &[]);
+    let (mut way, open) = Way::opened(&place, &[], &[]);
     way.server.signal("KILL");
     way.forward.wait_for(LOST);
     let mut again = serve(&place, "tcp:127.0.0.1:0", &[]);
@@ -255,7 +255,7 @@ fn with_reconnect_a_session_that_is_lost_for_good_is_followed_by_a_new_one() {
 fn a_session_is_given_up_when_its_time_without_a_path_is_over() {
     for (of_server, of_forward) in [(&["--park", "1s"][..], &[][..]), (&[], &["--park", "1s"])] {
         let place = Place::new();
-        let (mut way, mut open) = Way::opened(&place, of_server, of_forward);
+        let (mut way, open) = Way::opened(&place, of_server, of_forward);
         way.lose();
         is_cut(open);
         let (code, said) = way.forward.finish();
@@ -271,7 +271,7 @@ fn a_session_is_given_up_when_its_time_without_a_path_is_over() {
 fn who_is_asked_to_end_while_the_path_is_away_ends() {
     for signal in ["TERM", "INT"] {
         let place = Place::new();
-        let (mut way, mut open) = Way::opened(&place, &[], &[]);
+        let (mut way, _open) = Way::opened(&place, &[], &[]);
         way.lose();
         way.forward.signal(signal);
         let (code, said) = way.forward.finish();
@@ -288,12 +288,6 @@ fn who_is_asked_to_end_while_the_path_is_away_ends() {
     }
 }
 
-/// The process of a command, whose number it writes to a file.
-fn is_there(pid: &str) -> bool {
-    let kill = Command::new("kill").args(["-0", pid]).stderr(Stdio::null());
-    kill.status().unwrap().success()
-}
-
 #[test]
 fn connect_that_is_asked_to_end_takes_leave_so_that_nothing_is_kept() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
@@ -308,17 +302,15 @@ fn connect_that_is_asked_to_end_takes_leave_so_that_nothing_is_kept() {
         let mut pid = String::new();
         stdout.read_line(&mut pid).unwrap();
         let pid = pid.trim();
-        assert!(is_there(pid));
-        let signalled =
-            Command::new("kill").args([&format!("-{signal}"), &client.id().to_string()]);
-        assert!(signalled.status().unwrap().success());
+        assert!(common::signal(pid, "0"));
+        assert!(common::signal(&client.id().to_string(), signal));
         let output = finish(client);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
         server.wait_for(" ended: the peer closed the session");
         let lost = server.seen().iter().find(|line| line.contains("has lost"));
         assert_eq!(lost, None);
         let start = Instant::now();
-        while is_there(pid) {
+        while common::signal(pid, "0") {
             assert!(start.elapsed() < PATIENCE, "the command is still there");
             thread::sleep(Duration::from_millis(10));
         }

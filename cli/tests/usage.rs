@@ -188,7 +188,7 @@ fn a_guess_is_made_at_what_was_meant() {
         (&["pipe", &relay, "stdio:"], "`cepa connect`"),
         (
             &["serve", "tcp:h:1", "--durable"],
-            "it is the default here; leave it out; see `cepa serve --help`",
+            "found; --durable is the default here; leave it out; see `cepa serve --help`",
         ),
         (&["node", "--durable"], "an option of `cepa connect`"),
         (

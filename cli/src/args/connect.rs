@@ -15,8 +15,8 @@ it). If the reader of standard output stops first, `cepa connect` exits with
 status 0.
 
 With --durable, the session outlives its connection, if the server keeps it too.
-SIGINT, SIGTERM and SIGHUP then end it at the server as well, which may take 3 s;
-the exit status is 128 + N for signal N.
+SIGINT, SIGTERM and SIGHUP then end it at the server as well, which may take
+3 s; the exit status is 128 + N for signal N.
 
 With --reconnect, a lost session is made again and the service opened again. Its
 output starts from the beginning, and data in transit is lost, which a message

@@ -58,7 +58,7 @@ fn has(command: &clap::Command, option: &str) -> bool {
 fn option_of_another(found: &str, all: &clap::Command, here: &clap::Command) -> Option<String> {
     let option = found.split(['=', ' ']).next().unwrap_or(found);
     if option == "--durable" && has(here, "--no-durable") {
-        return Some("it is the default here; leave it out".to_owned());
+        return Some("--durable is the default here; leave it out".to_owned());
     }
     let twin = TWINS
         .iter()

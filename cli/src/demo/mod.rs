@@ -122,7 +122,7 @@ async fn one(
 fn progress(kind: Kind, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     if let Ok(style) =
-        ProgressStyle::with_template("{msg:11} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
+        ProgressStyle::with_template("{msg:11} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}")
     {
         bar.set_style(style);
     }
