@@ -323,6 +323,25 @@ fn the_lines_of_a_forward_name_its_peer() {
     }
 }
 
+/// A node knows its peer by id, and dials it again by itself.
+#[test]
+fn dials_that_take_a_session_up_again_are_shown() {
+    let place = Place::new();
+    let (key, _) = place.identity("client.pem");
+    let server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", "up=echo:"]);
+    let proxy = Proxy::to(&server.address());
+    let at = format!("cepa://{}@{}", server.id(), proxy.address());
+    let local = ["-L", "tcp:127.0.0.1:0=up", "--identity", &key];
+    let words = [&["-v", "forward", &at], &local[..]].concat();
+    let mut forward = Server::start_at(&place, &words, "listening on ");
+    proxy.down();
+    forward.wait_for("lost; reconnecting");
+    forward.wait_for("cepa::dial: the dial failed");
+    proxy.up();
+    forward.wait_for("cepa::dial: dialling");
+    forward.wait_for(" is back after ");
+}
+
 #[test]
 fn what_is_wrong_with_the_words_is_an_object_too() {
     let place = Place::new();
