@@ -19,8 +19,10 @@ use crate::console::framed::Framed;
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
+use crate::keep::Keep;
 use crate::reconnect::Reconnect;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::signal::Signals;
 use crate::splice::{Join, Leaves, Step, linger};
 use crate::splice_end::Ended;
 
@@ -46,29 +48,49 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         let (connection, far) = Connected::introduced(it, &args.dialling.trust, &identity).await?;
         return joined_once(&connection, Far::plain(far)).await;
     }
-    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
-        .keeping(args.dialling.durable.keep(false));
+    let keep = args.dialling.durable.keep(false);
+    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
     let mut connection = again.first(args.reconnect).await?;
+    if keep == Keep::Not {
+        return carried(&mut connection, &mut again, &args, &service).await;
+    }
+    // The server would wait for us to come back, with the command running.
+    let mut signals = Signals::watch();
+    let signal = tokio::select! {
+        ended = carried(&mut connection, &mut again, &args, &service) => return ended,
+        signal = signals.ended_by() => signal,
+    };
+    connection.close().await;
+    Err(Failure::by_signal(signal))
+}
+
+/// Opens the service in the session, and again in those that are made in its place, and carries it to its end.
+async fn carried(
+    connection: &mut Connected,
+    again: &mut Reconnect<'_>,
+    args: &args::Connect,
+    service: &str,
+) -> Result<(), Failure> {
     if !args.reconnect {
-        let far = match open(&connection, &args, &service).await {
+        let far = match open(connection, args, service).await {
             Ok(far) => far,
             Err(failure) => {
                 connection.close().await;
                 return Err(failure);
             }
         };
-        return joined_once(&connection, far).await;
+        return joined_once(connection, far).await;
     }
     let mut near = None;
     loop {
-        let lost = match open(&connection, &args, &service).await {
+        let lost = match open(connection, args, service).await {
             Ok(mut far) => {
                 // Taken only now: an error before it should leave standard input to who reads it next.
                 let near = match &mut near {
                     Some(near) => near,
                     none => none.insert(Near::take(true).await?),
                 };
-                match joined(&connection, near, &mut far).await {
+                match joined(connection, near, &mut far).await {
                     Ok(()) => {
                         drop(far);
                         return connection.finish().await;
@@ -98,7 +120,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         } else {
             lost.failure
         };
-        connection = again.after(&connection, failure, |line| say(line)).await?;
+        *connection = again.after(connection, failure, |line| say(line)).await?;
     }
 }
 

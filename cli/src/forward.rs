@@ -37,7 +37,7 @@ use crate::args::{self, DialTarget};
 use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::log::{self, say_once_a_minute};
+use crate::log::{self, OURS, say_once_a_minute};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::signal::Signals;
@@ -94,6 +94,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         };
         tasks.spawn(accept(listener, carrying, Arc::clone(&room)));
     }
+    let peer = connection.session.peer().id();
+    let tell = |line: &str| say(Line::from(line).with("peer", peer));
     // Sessions that take nothing more, each until it is over.
     let mut old = JoinSet::new();
     let result = loop {
@@ -110,7 +112,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 spent.close().await;
             });
             let fresh = tokio::select! {
-                fresh = again.beside(|line| say(line)) => fresh,
+                fresh = again.beside(tell) => fresh,
                 () = signals.asked_to_end() => break Ok(()),
             };
             match fresh {
@@ -127,13 +129,13 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 code: GoAwayCode::Idle
             }
         );
-        let end = Failure::from(end);
+        let end = Failure::from(end).about(peer);
         if !args.reconnect && !idle {
             break Err(end);
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&connection, end, |line| say(line)) => fresh,
+            fresh = again.after(&connection, end, tell) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {
@@ -209,7 +211,7 @@ async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         "{} connections are open, as many as this process may have (ulimit -n); further ones wait",
         stack::connections()
     );
-    say_once_a_minute("forward", &kind, &kind);
+    say_once_a_minute(OURS, &kind, &kind);
     // It is never closed.
     Arc::clone(room).acquire_owned().await.ok()
 }

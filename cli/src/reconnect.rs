@@ -8,7 +8,7 @@
 //! Nothing of the old session gets into the new one. What a command had in flight is lost, and it is the
 //! command that says so.
 
-use cepa::identity::Identity;
+use cepa::identity::{Identity, PeerId};
 use cepa::link::ChatterSink;
 use cepa::session::Backoff;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::connection::Connected;
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
 use crate::log::{OURS, say_of_session};
+use crate::say::Line;
 
 /// Makes a session, and makes it again.
 pub(crate) struct Reconnect<'a> {
@@ -28,7 +29,7 @@ pub(crate) struct Reconnect<'a> {
     local_hints: bool,
     keep: Keep,
     /// Takes a line on a connection that is lost or back.
-    tell: fn(&str),
+    tell: fn(PeerId, &str),
     backoff: Backoff,
     /// When the last session came to stand.
     since: Instant,
@@ -53,7 +54,7 @@ impl<'a> Reconnect<'a> {
             chatter,
             local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
-            tell: |line| say_of_session(OURS, line),
+            tell: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
             backoff,
             since: Instant::now(),
         }
@@ -66,7 +67,7 @@ impl<'a> Reconnect<'a> {
     }
 
     /// Says otherwise than by a line on standard error that a connection is lost or back.
-    pub(crate) fn telling(mut self, tell: fn(&str)) -> Self {
+    pub(crate) fn telling(mut self, tell: fn(PeerId, &str)) -> Self {
         self.tell = tell;
         self
     }

@@ -342,6 +342,8 @@ fn a_console_goes_on_over_another_connection_with_the_keys_typed_meanwhile() {
     proxy.down();
     desk.until("lost; reconnecting (data is kept)\r\n");
     desk.type_in("\r~.");
+    // The shell is still there, and that is said.
+    desk.until("could not be told, and keeps what runs in the session for up to 10 min\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
 }

@@ -43,6 +43,8 @@ pub(crate) struct Stats {
     pub(crate) pathless: Duration,
     /// For how long the peer said that it keeps the session without a path; none where it did not say so.
     pub(crate) peer_park: Option<Duration>,
+    /// For how long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) park: Duration,
     /// The shortest round trip of the path, where it is known.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -178,6 +180,7 @@ impl<P> Handle<P> {
             received: self.received(),
             pathless: counters.pathless + lasting.unwrap_or_default(),
             peer_park: status.peer_park,
+            park: status.park,
             round_trip: status.round_trip,
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Status {
     /// Since when there is no path.
     pub(crate) pathless_since: Option<Instant>,
     pub(crate) peer_park: Option<Duration>,
+    /// How long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) park: Duration,
     pub(crate) round_trip: Option<Duration>,
 }
 

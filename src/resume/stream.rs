@@ -185,6 +185,7 @@ impl<P: ByteStream> Durable<P> {
             status.generation = engine.generation();
             status.counters = engine.counters();
             status.peer_park = engine.peer_park();
+            status.park = engine.park_limit();
             status.round_trip = engine.round_trip();
         });
     }

@@ -521,7 +521,7 @@ fn cause(error: &io::Error) -> Cause {
 }
 
 /// The first reason of a TLS layer somewhere in an error's chain.
-pub(super) fn tls_inside(error: &io::Error) -> Option<TlsError> {
+pub(crate) fn tls_inside(error: &io::Error) -> Option<TlsError> {
     inside::<TlsError>(error).map(|tls| tls.root().clone())
 }
 

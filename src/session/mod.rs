@@ -171,6 +171,8 @@ pub use reconnecting::{ReconnectStatus, Reconnecting, Terminated};
 pub use service::{ServiceName, ServiceNameError, reserved};
 pub use substream::ServiceStream;
 
+pub(crate) use error::tls_inside;
+
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};
 use inner::Bounds;

@@ -65,7 +65,10 @@ async fn the_token_is_worth_nothing_without_the_key() {
     let (tried, accepted) = take_up(&stolen(&client, &own), &config(&thief), &server).await;
     let refused = ConnectError::NotResumed(Refusal::NotYours).to_string();
     assert_eq!(tried.unwrap_err().to_string(), refused);
-    assert_eq!(accepted.unwrap_err().to_string(), refused);
+    let ConnectError::NotTakenUp { peer, why } = accepted.unwrap_err() else {
+        panic!("it is told who asked");
+    };
+    assert_eq!((peer, why), (thief.peer_id(), Refusal::NotYours));
     assert_eq!(
         far.path().unwrap().generation,
         0,

@@ -206,7 +206,13 @@ pub(super) async fn taken_up(
             if resume::answer_refused(&mut wire, refused).await.is_ok() {
                 let _ = wire.shutdown().await;
             }
-            return ConnectError::NotResumed(refused);
+            return match path.layers.last() {
+                Some(layer) => ConnectError::NotTakenUp {
+                    peer: layer.peer().id(),
+                    why: refused,
+                },
+                None => ConnectError::NotResumed(refused),
+            };
         }
     };
     path.generation = claim.at().generation;

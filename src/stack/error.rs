@@ -77,6 +77,14 @@ pub enum ConnectError {
     /// The session does not go on over this connection, since one of the two ends does not take it up.
     #[error("the session does not go on over another connection: {0}")]
     NotResumed(Refusal),
+    /// The peer of this connection asked to go on with a session, and this end does not take it up.
+    #[error("peer {peer} {}", not_taken_up(*.why))]
+    NotTakenUp {
+        /// Who asked.
+        peer: PeerId,
+        /// Why not, as the peer was told.
+        why: Refusal,
+    },
     /// Another peer is at the other end of this connection than of the session.
     #[error("another peer is there than the one that the session is with ({0})")]
     OtherPeer(PeerId),
@@ -122,6 +130,19 @@ impl From<HelloMalformed> for HelloFault {
             HelloMalformed::Kind(kind) => Self::Kind(kind),
             HelloMalformed::Short => Self::Short,
         }
+    }
+}
+
+/// What became of a peer's wish to go on with a session, for who reads the log of the other end.
+fn not_taken_up(why: Refusal) -> String {
+    match why {
+        Refusal::Unknown | Refusal::Over => {
+            "wants to go on with a session that is not here any more: it has ended, or this end was restarted; nothing is to be done here"
+                .into()
+        }
+        Refusal::NotYours => "wants to go on with a session that is not its own".into(),
+        Refusal::Stale => "wants to go on with a session that runs over a newer connection".into(),
+        why => format!("wants to go on with a session, and can't: {why}"),
     }
 }
 
@@ -190,7 +211,9 @@ impl From<ConnectError> for io::Error {
             ConnectError::NotAdmitted(_) => Kind::QuotaExceeded,
             ConnectError::NoRuntime | ConnectError::NotKept => Kind::Unsupported,
             ConnectError::Resumed(_) => Kind::AlreadyExists,
-            ConnectError::NotResumed(_) | ConnectError::OtherPeer(_) => Kind::ConnectionRefused,
+            ConnectError::NotResumed(_)
+            | ConnectError::NotTakenUp { .. }
+            | ConnectError::OtherPeer(_) => Kind::ConnectionRefused,
             ConnectError::Over => Kind::NotConnected,
         };
         io::Error::new(kind, error)
@@ -235,6 +258,7 @@ impl ConnectError {
             | Self::Resumed(_)
             | Self::NotKept
             | Self::NotResumed(_)
+            | Self::NotTakenUp { .. }
             | Self::OtherPeer(_)
             | Self::Over
             | Self::NoRuntime => None,
@@ -254,7 +278,7 @@ impl ConnectError {
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::TimedOut { .. } => true,
-            Self::NotResumed(why) => why.is_transient(),
+            Self::NotResumed(why) | Self::NotTakenUp { why, .. } => why.is_transient(),
             Self::Binding(_)
             | Self::Layers { .. }
             | Self::Config(_)

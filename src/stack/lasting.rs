@@ -83,6 +83,8 @@ pub struct PathStats {
     pub held: u64,
     /// The time without a connection, all in all.
     pub without: Duration,
+    /// For how long the session is kept without a connection: the shorter time of the two ends.
+    pub park: Duration,
 }
 
 /// What happens to the connections of a session.
@@ -293,6 +295,7 @@ impl Lasting {
             replayed: stats.replayed,
             held: stats.held,
             without: stats.pathless,
+            park: stats.park,
         }
     }
 

@@ -22,7 +22,9 @@ code 1 if the service failed.
 
 If the connection is lost, the session is kept and goes on over the next one,
 and so do the keys typed meanwhile: for 10 minutes, or as --park says at both
-ends. If the server does not keep sessions, or with --no-durable, it ends.
+ends. If the server does not keep sessions, or with --no-durable, it ends. Who
+leaves meanwhile waits up to 3 s for the server to be told; a message says if it
+was not, for it keeps the command then.
 
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
@@ -39,7 +41,8 @@ pub(crate) struct Console {
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: EscapeChar,
-    /// If the session is lost, connect again and open the service again
+    /// If the session is lost for good, make a new one and open the service again. A peer that does not
+    /// keep sessions loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]

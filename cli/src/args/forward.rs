@@ -38,7 +38,8 @@ pub(crate) struct Forward {
         required = true
     )]
     pub(crate) locals: Vec<Local>,
-    /// If the session is lost, connect again and go on
+    /// If the session is lost for good, make a new one and go on. A peer that does not keep sessions
+    /// loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]

@@ -100,8 +100,9 @@ pub(crate) struct Keeping {
     #[arg(long)]
     no_durable: bool,
     /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
-    /// shorter time of the two ends counts
-    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    /// shorter time of the two ends counts. Implies --durable
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable",
+          allow_hyphen_values = true)]
     park: Option<Duration>,
 }
 
@@ -139,7 +140,8 @@ pub(crate) struct Parking {
     no_durable: bool,
     /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
     /// shorter time of the two ends counts
-    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable",
+          allow_hyphen_values = true)]
     park: Option<Duration>,
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         Some(chatter.sink()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .telling(|line| raw::tell(&[line]));
+    .telling(|_, line| raw::tell(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat

@@ -60,7 +60,8 @@ impl Engine {
         self.replay.may_rest().then(|| self.last_given + REST)
     }
 
-    fn park_limit(&self) -> Duration {
+    /// How long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) fn park_limit(&self) -> Duration {
         self.peer_park.map_or(self.park, |peer| peer.min(self.park))
     }
 
