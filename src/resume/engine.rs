@@ -217,7 +217,7 @@ impl Engine {
 
     /// What is kept is taken from there. To be said before anything is.
     pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
-        self.paid.from_now_on(memory);
+        self.paid.pay_from(memory);
     }
 
     /// Bytes that can be taken, were they paid.

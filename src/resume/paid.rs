@@ -31,7 +31,7 @@ pub(crate) struct Paid {
 
 impl Paid {
     /// From now on it is taken from there. To be said before anything is kept.
-    pub(crate) fn from_now_on(&mut self, memory: Box<dyn Memory>) {
+    pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
         (self.memory, self.taken) = (Some(memory), 0);
     }
 
@@ -102,7 +102,7 @@ mod tests {
             asked: Arc::default(),
         };
         let mut paid = Paid::default();
-        paid.from_now_on(Box::new(shared.clone()));
+        paid.pay_from(Box::new(shared.clone()));
         (paid, shared)
     }
 

@@ -188,11 +188,10 @@ impl ConnectError {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failure::TimedOut),
             Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failure::Lost),
-            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failure::Lost),
             // Nobody honest takes up what is another's.
             Self::NotResumed(Refusal::NotYours) => Some(Failure::Refused),
             // Whoever was away for too long comes once, and many may share one address; a guesser comes again and again.
-            Self::NotResumed(_) => Some(Failure::Lost),
+            Self::Mux(MuxError::Eof | MuxError::Io(_)) | Self::NotResumed(_) => Some(Failure::Lost),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) | Self::Hello(_) => {
                 Some(Failure::Refused)
             }
