@@ -449,6 +449,9 @@ fn given_up(lost: &SessionLost) -> String {
         SessionLost::Refused(Resumption::Unknown | Resumption::Over) => format!(
             "{CUT}, and the peer no longer knows the session: it was restarted, or gave the session up"
         ),
+        SessionLost::Refused(Resumption::NoRoom) => {
+            format!("{CUT}, and the peer gave the session up to make room for others")
+        }
         // One of the two ends had nobody who could come back.
         SessionLost::Expired { after } if after.is_zero() => CUT.to_owned(),
         SessionLost::Expired { after } => {

@@ -30,7 +30,11 @@ pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible 
     {
         moved(core, live, number, &path);
     }
+    let is_parked = || live.session.path().is_none();
+    core.table().parked(peer, number, is_parked());
     while let Some(change) = changes.next().await {
+        let parked = is_parked();
+        core.table().parked(peer, number, parked);
         core.emit(match change {
             PathChange::Paused { why, stats, .. } => Event::SessionPaused {
                 peer,
@@ -55,6 +59,13 @@ pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible 
                 stats,
             },
         });
+        if !parked {
+            // It may be the one that is used again.
+            let others = core.table().others(peer);
+            for other in others {
+                other.superseded.notify_one();
+            }
+        }
     }
     pending().await
 }

@@ -12,7 +12,7 @@
 //! numbers: both ends have told at its start what they had received, and the bytes of a direction start there.
 //!
 //! # Invariants
-//! - `replay` holds `acked..given`, and never more than its limit: `write` takes nothing then.
+//! - `replay` holds `acked..given`, and never more than its limit, or than what is paid: `write` takes nothing then.
 //! - `acked <= out_at <= sent`, so what a peer may acknowledge has been written on *this* path: no byte that is still to be
 //!   written is ever let go of, whatever it says. A peer that says anything else ends the session.
 //! - What we acknowledge came on this path or was told at its start. While a proposal is under way, nothing beyond what it
@@ -30,6 +30,7 @@ use super::config::{Config, Limits};
 use super::error::{OverReason, SessionLost, Violation};
 use super::frame::{Frame, Input};
 use super::hello::{At, seconds};
+use super::paid::{Memory, Paid};
 use super::path::{Path, Rank};
 use super::replay::Replay;
 
@@ -78,6 +79,7 @@ pub(crate) struct Engine {
     /// Our role in the TLS of the first connection.
     side: Side,
     replay: Replay,
+    paid: Paid,
     /// The application has no more to say; the end takes the offset behind the last byte.
     ended: bool,
     /// All below has arrived, as the peer said.
@@ -123,6 +125,7 @@ impl Engine {
             park: config.park,
             side,
             replay: Replay::default(),
+            paid: Paid::default(),
             ended: false,
             acked: 0,
             sent: 0,
@@ -212,8 +215,13 @@ impl Engine {
 
     // What the application does.
 
-    /// Bytes that can be taken now.
-    pub(crate) fn room(&self) -> usize {
+    /// What is kept is taken from there. To be said before anything is.
+    pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
+        self.paid.pay_from(memory);
+    }
+
+    /// Bytes that can be taken, were they paid.
+    fn unpaid_room(&self) -> usize {
         if self.ended {
             return 0;
         }
@@ -222,7 +230,12 @@ impl Engine {
 
     /// Takes what fits from the front of `parts`, and says how many bytes.
     pub(crate) fn write(&mut self, now: Instant, parts: &[IoSlice<'_>]) -> usize {
-        let taken = self.replay.push(parts, self.room());
+        let wanted: usize = parts.iter().map(|part| part.len()).sum();
+        let wanted = wanted.min(self.unpaid_room());
+        let before = self.replay.in_chunks();
+        self.paid.want(before + wanted);
+        let room = self.paid.allowed().saturating_sub(before).min(wanted);
+        let taken = self.replay.push(parts, room);
         if taken > 0 {
             self.last_given = now;
             self.waiting_since.get_or_insert(now);
@@ -447,9 +460,17 @@ impl Engine {
             return;
         }
         self.acked = told;
-        self.replay.acknowledge(told.min(self.replay.end()));
+        let told = told.min(self.replay.end());
+        self.replay.acknowledge(told, self.paid.allowed());
+        self.paid.settle(self.replay.taken(), false);
         self.freed = true;
         self.waiting_since = (self.acked < self.given()).then_some(now);
+    }
+
+    /// Nothing is sent for now: holds no memory beyond what it must.
+    fn rest(&mut self) {
+        self.replay.rest();
+        self.paid.settle(self.replay.taken(), true);
     }
 
     // Ends.
@@ -472,6 +493,7 @@ impl Engine {
         if let Some(path) = &mut self.path {
             let reason = match &why {
                 SessionLost::Violation(_) => OverReason::Violation,
+                SessionLost::NoRoom => OverReason::NoRoom,
                 _ => OverReason::GivenUp,
             };
             path.over = Some(reason.code());
@@ -518,6 +540,10 @@ impl Engine {
         assert!(
             self.replay.len() <= self.limits.replay,
             "held beyond its limit"
+        );
+        assert!(
+            self.replay.in_chunks() <= self.paid.allowed(),
+            "held, and not paid"
         );
         assert_eq!(self.replay.base(), self.acked.min(self.replay.end()));
         assert!(self.acked <= self.sent && self.sent <= self.given());

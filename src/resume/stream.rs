@@ -30,6 +30,7 @@ use super::engine::{Data, Engine, Over, SLICES};
 use super::error::{PathLost, PathLostWhy, SessionLost, Violation};
 use super::frame::{Frame, Wants};
 use super::handle::Handle;
+use super::paid::Memory;
 use super::shared::{Letter, Shared, now};
 
 /// What is written waits for a flush, up to so many bytes.
@@ -102,6 +103,11 @@ impl<P: ByteStream> Durable<P> {
     pub(crate) fn peer_keeps(&mut self, park: Duration) {
         self.engine.set_peer_park(park);
         self.publish();
+    }
+
+    /// What is kept is taken from there. To be said before anything is written.
+    pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
+        self.engine.pay_from(memory);
     }
 
     /// Reads what the handles have left.

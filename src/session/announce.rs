@@ -215,7 +215,11 @@ async fn announce(
     let pool = limits.receive_pool.clone();
     let (lasting, (mux, driver)) = match carried {
         Carried::Once(io) => (None, mux::mux(io, side, limits)),
-        Carried::Lasting(stream, lasting) => {
+        Carried::Lasting(mut stream, lasting) => {
+            // What is kept for a peer, it makes this end hold.
+            if let Some(pool) = pool {
+                stream.pay_from(Box::new(Kept(pool.hold_anyway(0))));
+            }
             // The layer below asks whether the peer is there, and what its silence means is for it to say.
             limits.keepalive_interval = None;
             let lead = resume::LEAD;
@@ -250,7 +254,7 @@ async fn announce(
         };
         let looked_after = async {
             if let Some(lasting) = looked_after {
-                supervise(lasting, pool).await;
+                supervise(lasting).await;
             }
             pending::<()>().await;
         };
@@ -259,6 +263,9 @@ async fn announce(
             ended = &mut driver => ended,
             () = looked_after => Ok(()),
             code = wanted => {
+                if let Some(registered) = &registered {
+                    registered.makes_room();
+                }
                 if let (Some(code), Some(closer)) = (code, closer) {
                     closer.close_with(code);
                     let _ = timeout(GOODBYE, driver).await;
@@ -354,6 +361,19 @@ async fn begin(
     let lasting = Lasting::new((ticket, handle), meter, arrived.path);
     let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
     Ok(Carried::Lasting(stream, lasting))
+}
+
+/// What a session keeps until its peer has it, as a part of the peer's memory.
+struct Kept(mux::Held);
+
+impl resume::Memory for Kept {
+    fn take(&mut self, bytes: usize) -> bool {
+        self.0.grow(bytes)
+    }
+
+    fn give(&mut self, bytes: usize) {
+        self.0.shrink(bytes);
+    }
 }
 
 /// Nobody has such a session, so nobody is waited for who might take it up again.

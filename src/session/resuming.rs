@@ -21,7 +21,9 @@ use tokio::time::timeout_at;
 
 use crate::Side;
 use crate::backend;
+use crate::identity::PeerId;
 use crate::mux::MuxError;
+use crate::onion::LayerInfo;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
     self, Binding, Bound, Built, ConnectError, HelloFault, Lasting, PathInfo, Resumed, StackConfig,
@@ -183,7 +185,11 @@ pub(super) async fn taken_up(
         line_rate,
     } = arrived;
     let found = match config.registry.find(&id) {
-        None => Err(Refusal::Unknown),
+        None => {
+            let peer = path.layers.last().map(LayerInfo::peer);
+            let is_peer = |id: &PeerId| peer.is_some_and(|peer| peer.is(id));
+            Err(config.registry.refusal(&id, is_peer))
+        }
         Some(lasting) => {
             let innermost = path.layers.last();
             let own = (&config.identity, &*config.more_identities);

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::mux::ReceivePool;
 use crate::resume::{PathLostWhy, SessionLost};
 use crate::stack::{Lasting, NotReached};
 
@@ -26,7 +25,7 @@ use super::backoff::Backoff;
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs as long as the session does.
-pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) {
+pub(super) async fn supervise(lasting: Arc<Lasting>) {
     let mut backoff = Backoff::default();
     let mut received = None;
     while let Some(lost) = lasting.handle.lost().await {
@@ -45,11 +44,7 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
         if at_once {
             backoff = Backoff::default();
         }
-        // What is kept for a peer that is away counts as what it makes this end hold.
-        let held = usize::try_from(lasting.stats().held).unwrap_or(usize::MAX);
-        let held = pool.as_ref().map(|pool| pool.hold_anyway(held));
         dial_again(&lasting, &mut backoff, at_once).await;
-        drop(held);
     }
 }
 

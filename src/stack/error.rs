@@ -245,7 +245,16 @@ impl ConnectError {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failure::TimedOut),
             Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failure::Lost),
-            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failure::Lost),
+            // Nobody honest takes up what is another's.
+            Self::NotResumed(Refusal::NotYours)
+            | Self::NotTakenUp {
+                why: Refusal::NotYours,
+                ..
+            } => Some(Failure::Refused),
+            // Whoever was away for too long comes once, and many may share one address; a guesser comes again and again.
+            Self::Mux(MuxError::Eof | MuxError::Io(_))
+            | Self::NotResumed(_)
+            | Self::NotTakenUp { .. } => Some(Failure::Lost),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) | Self::Hello(_) => {
                 Some(Failure::Refused)
             }
@@ -257,8 +266,6 @@ impl ConnectError {
             | Self::Config(_)
             | Self::Resumed(_)
             | Self::NotKept
-            | Self::NotResumed(_)
-            | Self::NotTakenUp { .. }
             | Self::OtherPeer(_)
             | Self::Over
             | Self::NoRuntime => None,

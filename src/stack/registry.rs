@@ -3,12 +3,15 @@
 //! Each end has one, for either may dial. What is kept is bounded: so many of one peer, and so many in all. A peer that has as
 //! many as it may loses the one that has been without a connection for longest; where all of its own run, or all places are
 //! taken by others, the new one is a session like any other, and its peer is told that it is not kept.
+//!
+//! Who comes back to a session that had to make room is told so, as long as not many others had to since.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::resume::{Id, SessionLost};
+use crate::identity::PeerId;
+use crate::resume::{Id, Refusal, SessionLost};
 
 use super::lasting::Lasting;
 
@@ -18,10 +21,15 @@ const OF_PEER: usize = 64;
 /// Sessions in all.
 const IN_ALL: usize = 1024;
 
+/// Sessions that had to make room, and are remembered for that.
+const REMEMBERED: usize = 256;
+
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Registry {
     sessions: Mutex<HashMap<Id, Arc<Lasting>>>,
+    /// What had to make room, and whose it was; the latest last.
+    gone: Mutex<VecDeque<(Id, PeerId)>>,
 }
 
 /// Why a session is not kept.
@@ -38,6 +46,13 @@ pub(crate) enum NoPlace {
 pub(crate) struct Registered {
     registry: Arc<Registry>,
     session: Arc<Lasting>,
+}
+
+impl Registered {
+    /// It has to make room, and its peer may hear of that only when it comes back.
+    pub(crate) fn makes_room(&self) {
+        self.registry.remember(&self.session);
+    }
 }
 
 impl Drop for Registered {
@@ -76,7 +91,8 @@ impl Registry {
             sessions.insert(lasting.ticket.id, Arc::clone(lasting));
         }
         if let Some(it) = gives_way {
-            it.handle.give_up(SessionLost::GivenUp);
+            self.remember(&it);
+            it.handle.give_up(SessionLost::NoRoom);
         }
         Ok(Registered {
             registry: Arc::clone(self),
@@ -87,6 +103,25 @@ impl Registry {
     /// The session of this name.
     pub(crate) fn find(&self, id: &Id) -> Option<Arc<Lasting>> {
         self.sessions().get(id).map(Arc::clone)
+    }
+
+    /// What to tell a peer that comes back to a session which is not there.
+    pub(crate) fn refusal(&self, id: &Id, is_peer: impl Fn(&PeerId) -> bool) -> Refusal {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = gone.iter();
+        if known.any(|(it, peer)| it == id && is_peer(peer)) {
+            Refusal::NoRoom
+        } else {
+            Refusal::Unknown
+        }
+    }
+
+    fn remember(&self, session: &Lasting) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone.len() >= REMEMBERED {
+            gone.pop_front();
+        }
+        gone.push_back((session.ticket.id, session.peer));
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Id, Arc<Lasting>>> {

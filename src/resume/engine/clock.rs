@@ -81,7 +81,7 @@ impl Engine {
     /// Time has passed. Says why the path is lost, where it is.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
         if self.rest_at().is_some_and(|at| now >= at) {
-            self.replay.rest();
+            self.rest();
         }
         if self.path.is_none() {
             let limit = self.park_limit();

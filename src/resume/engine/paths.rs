@@ -25,6 +25,7 @@ impl Engine {
         if self.over.is_none() {
             self.pathless_since = Some(now);
         }
+        self.rest();
     }
 
     /// What to tell the peer on a new path that this end has dialled. Until the number, which was not used before, is
