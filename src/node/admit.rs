@@ -71,11 +71,13 @@ impl stack::Admission for Inbound {
                 let pool = memory.pool.clone();
                 let own = pool.hold_anyway(SESSION_MEMORY);
                 let seat = Arc::clone(self.seat.get_or_init(|| Arc::clone(&held.seat)));
+                let kept = Arc::clone(&seat);
                 let wanted = async move {
                     let code = GoAwayCode::Limit(LimitKind::Sessions);
                     seat.given_away().await.then_some(code)
                 };
                 let room = Admitted::holding((held, memory, own)).with_receive_pool(pool);
+                let room = room.when_kept(move |since| kept.is_parked_if(since));
                 Ok(room.until(wanted))
             }
             Err(exceeded) => Err(NotAdmitted {
