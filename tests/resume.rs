@@ -748,7 +748,8 @@ async fn a_session_goes_over_serial_tcp_unix_a_command_a_relay_and_back() {
         let (near, far) = (Node::new(of_near), Node::new(of_far));
         let anywhere: Endpoint = "tcp:127.0.0.1:0".parse().unwrap();
         for node in [&near, &far] {
-            node.serve("echo", Access::Anyone, async |call: Call| {
+            let both = Access::peers([a.peer_id(), b.peer_id()]);
+            node.serve("echo", both, async |call: Call| {
                 let (mut from, mut to) = call.accept().await?.into_split();
                 tokio::io::copy(&mut from, &mut to).await?;
                 to.shutdown().await
@@ -765,16 +766,17 @@ async fn a_session_goes_over_serial_tcp_unix_a_command_a_relay_and_back() {
         // A command that leads there, as `ssh` would.
         let command = place.path().join("lead");
         let port = address_of(&at_far).port();
-        let script =
-            format!("#!/usr/bin/env bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\ncat <&3 &\nexec cat >&3\n");
+        let script = format!(
+            "#!/usr/bin/env bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\ncat <&3 &\nexec cat >&3\n"
+        );
         std::fs::write(&command, script).unwrap();
         std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o700)).unwrap();
         let command: Endpoint = format!("exec:{}", command.display()).parse().unwrap();
 
         let (_relaying, _relay, way) = relay().await;
         let (relays, _relays) = (Relays::on(&far).unwrap(), Relays::on(&near).unwrap());
-        let registered = relays.register(&format!("cepa://{way}").parse().unwrap());
-        registered.await.unwrap();
+        let at_relay: PeerAddr = format!("cepa://{way}").parse().unwrap();
+        relays.register(&at_relay).await.unwrap();
         let (direct, back) = (
             Proxy::new(address_of(&at_far)).await,
             Proxy::new(address_of(&at_near)).await,
@@ -816,15 +818,17 @@ async fn a_session_goes_over_serial_tcp_unix_a_command_a_relay_and_back() {
             proxy.set_down(true);
         }
         plug.cut_off();
-        event(&mut here, |event| {
-            matches!(event, Event::SessionResumed { path, .. } if !path.via.is_empty())
-        })
+        event(
+            &mut here,
+            |event| matches!(event, Event::SessionResumed { path, .. } if !path.via.is_empty()),
+        )
         .await;
         there_and_back(&session, 7, 1 << 20).await;
         direct.set_down(false);
-        event(&mut here, |event| {
-            matches!(event, Event::SessionMigrated { path, .. } if path.via.is_empty())
-        })
+        event(
+            &mut here,
+            |event| matches!(event, Event::SessionMigrated { path, .. } if path.via.is_empty()),
+        )
         .await;
         over.store(true, Ordering::Relaxed);
         for carrying in carrying {

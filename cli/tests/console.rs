@@ -119,7 +119,9 @@ impl Desk {
     #[track_caller]
     fn until_all(&mut self, whats: &[&str]) {
         loop {
-            let ends = whats.iter().map(|what| Some(self.seen.find(what)? + what.len()));
+            let ends = whats
+                .iter()
+                .map(|what| Some(self.seen.find(what)? + what.len()));
             if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
                 let behind = ends.into_iter().max().unwrap_or(0);
                 self.passed.extend(self.seen.drain(..behind));
@@ -388,7 +390,9 @@ fn a_console_over_a_cable_that_is_pulled_out_meanwhile_loses_no_line() {
     // Lines of the tool's own stand in between.
     let mut seen = std::mem::take(&mut desk.passed);
     while let Some(at) = seen.find("\r\nconnection to ") {
-        let end = seen[at + 2..].find("\r\n").map_or(seen.len(), |end| at + end + 4);
+        let end = seen[at + 2..]
+            .find("\r\n")
+            .map_or(seen.len(), |end| at + end + 4);
         seen.replace_range(at..end, "");
     }
     let numbers = seen.lines().filter_map(|line| {

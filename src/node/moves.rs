@@ -108,10 +108,12 @@ async fn race(
     let (mut next_at, mut refused, mut all_answered) = (Instant::now(), None, true);
     loop {
         if running.is_empty() && waiting.len() == 0 {
-            return Err(refused.map_or(NotReached::NotNow, |why| NotReached::Refused {
-                why,
-                by_all: all_answered,
-            }));
+            return Err(
+                refused.map_or(NotReached::NotNow, |why| NotReached::Refused {
+                    why,
+                    by_all: all_answered,
+                }),
+            );
         }
         tokio::select! {
             Some((hint, reached)) = running.next(), if !running.is_empty() => match reached {

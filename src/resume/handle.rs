@@ -98,7 +98,11 @@ impl<P> Handle<P> {
         let ours = answer.await.unwrap_or_else(|_| {
             // Nobody is left to ask.
             let complete = self.is_complete();
-            Err(if complete { Refusal::Over } else { Refusal::Unknown })
+            Err(if complete {
+                Refusal::Over
+            } else {
+                Refusal::Unknown
+            })
         })?;
         Ok(Claim {
             shared: Arc::clone(&self.shared),
@@ -253,11 +257,7 @@ impl<P> Claim<P> {
     }
 
     /// It was answered (or the answer is about to leave): the session goes on here. The line's rate where it is known.
-    pub(crate) async fn attach(
-        self,
-        path: P,
-        line_rate: Option<Rate>,
-    ) -> Result<(), AttachError> {
+    pub(crate) async fn attach(self, path: P, line_rate: Option<Rate>) -> Result<(), AttachError> {
         let (done, answer) = oneshot::channel();
         self.shared.post(Letter::AttachClaimed {
             path,

@@ -25,8 +25,8 @@ use crate::backend;
 use crate::mux::MuxError;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
-    self, Binding, Bound, Built, ConnectError, Ends, Found, Lasting, PathInfo, Resumed, StackConfig,
-    Wire, close_lingering,
+    self, Binding, Bound, Built, ConnectError, Ends, Found, Lasting, PathInfo, Resumed,
+    StackConfig, Wire, close_lingering,
 };
 use crate::tls::TlsError;
 

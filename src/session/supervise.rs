@@ -118,7 +118,11 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             Some(NotReached::Refused { why, by_all }) => {
                 let now = Instant::now();
                 let since = *refused_since.get_or_insert(now);
-                let enough = if by_all { REFUSED_BY_ALL } else { REFUSED_BY_SOME };
+                let enough = if by_all {
+                    REFUSED_BY_ALL
+                } else {
+                    REFUSED_BY_SOME
+                };
                 if why == Refusal::Over || now - since >= enough {
                     lasting.handle.give_up(SessionLost::Refused(why));
                 }

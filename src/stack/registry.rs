@@ -91,7 +91,11 @@ impl Registry {
             if sessions.contains_key(&lasting.ticket.id) {
                 return Err(NoPlace::Taken);
             }
-            let of_peer = || sessions.values().filter(|it| it.ends.peer() == lasting.ends.peer());
+            let of_peer = || {
+                sessions
+                    .values()
+                    .filter(|it| it.ends.peer() == lasting.ends.peer())
+            };
             if of_peer().count() >= OF_PEER || sessions.len() >= IN_ALL {
                 let since = |it: &&Arc<Lasting>| it.handle.pathless_since();
                 let parked = of_peer().filter(|it| since(it).is_some());
