@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::transports::testkit::LineSettings;
+use common::line::join;
 use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, text};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -109,6 +111,25 @@ impl Desk {
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.seen.push_str(&text(&bytes)),
                 Err(e) => panic!("no {what:?} ({e}) in {:?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits until all of these are there, in whatever order they come.
+    #[track_caller]
+    fn until_all(&mut self, whats: &[&str]) {
+        loop {
+            let ends = whats
+                .iter()
+                .map(|what| Some(self.seen.find(what)? + what.len()));
+            if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
+                let behind = ends.into_iter().max().unwrap_or(0);
+                self.passed.extend(self.seen.drain(..behind));
+                return;
+            }
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&text(&bytes)),
+                Err(e) => panic!("not all of {whats:?} ({e}) in {:?}", self.seen),
             }
         }
     }
@@ -336,8 +357,8 @@ fn a_console_goes_on_over_another_connection_with_the_keys_typed_meanwhile() {
     assert!(desk.is_raw());
     desk.type_in("echo $mine-typed\r");
     proxy.up();
-    desk.until(" is back after ");
-    desk.until("kept-typed\r\n");
+    // Who prints it hears of the new connection by itself: what the shell says may be quicker.
+    desk.until_all(&[" is back after ", "kept-typed\r\n"]);
     // While the connection is away one can leave.
     proxy.down();
     desk.until("lost; reconnecting (data is kept)\r\n");
@@ -346,6 +367,47 @@ fn a_console_goes_on_over_another_connection_with_the_keys_typed_meanwhile() {
     desk.until("could not be told, and keeps what runs in the session for up to 10 min\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
+}
+
+/// The cable is pulled out in the middle of what a command prints, and put back: each line of it comes, once and in order.
+#[test]
+fn a_console_over_a_cable_that_is_pulled_out_meanwhile_loses_no_line() {
+    const LINES: usize = 20_000;
+    let place = Place::new();
+    let plug = || join(&place, &LineSettings::new(300_000.0), 1);
+    let plugged = plug();
+    let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
+    let words = [&line("b"), "--allow", "any", "--service", SHELL];
+    let _server = place.serve(&words);
+    let words = ["console", &line("a"), "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in(&format!("seq -f line-%.0f {LINES}\r"));
+    desk.until("line-100\r\n");
+    plugged.shutdown_timeout(PATIENCE);
+    desk.until("lost; reconnecting (data is kept)\r\n");
+    desk.type_in("echo $((6*7))-typed\r");
+    let plugged = plug();
+    desk.until_all(&[" is back after ", "42-typed\r\n"]);
+    // Lines of the tool's own stand in between.
+    let mut seen = std::mem::take(&mut desk.passed);
+    while let Some(at) = seen.find("\r\nconnection to ") {
+        let end = seen[at + 2..]
+            .find("\r\n")
+            .map_or(seen.len(), |end| at + end + 4);
+        seen.replace_range(at..end, "");
+    }
+    let numbers = seen.lines().filter_map(|line| {
+        let (_, number) = line.rsplit_once("line-")?;
+        number.parse::<usize>().ok()
+    });
+    let numbers: Vec<usize> = numbers.collect();
+    let wrong = (1..=LINES).zip(&numbers).find(|(due, it)| due != *it);
+    assert_eq!((numbers.len(), wrong), (LINES, None));
+    desk.type_in("exit 0\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    plugged.shutdown_background();
 }
 
 /// The session of one that is suspended is kept for longer than others without a connection.

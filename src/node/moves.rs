@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::identity::PeerId;
+use crate::resume::Refusal;
 use crate::session::{PathChange, PathInfo};
 use crate::stack::{Lasting, NotReached, Redial};
 
@@ -98,7 +99,7 @@ pub(super) type Attempt =
     Arc<dyn Fn(Arc<Lasting>, Hint) -> BoxFuture<'static, Result<(), NotReached>> + Send + Sync>;
 
 /// How a peer is reached again: over each of the hints, the one that led there last first, each a little later than the one
-/// before it.
+/// before it. Who refuses the session may not be the process that has it, so the others are asked nonetheless.
 pub(super) fn redial(hints: Vec<Hint>, stagger: Duration, attempt: Attempt) -> Redial {
     let hints = Arc::new(Mutex::new(hints));
     Arc::new(move |lasting| {
@@ -115,10 +116,15 @@ async fn race(
 ) -> Result<(), NotReached> {
     let mut waiting = lock(hints).clone().into_iter();
     let mut running = FuturesUnordered::new();
-    let (mut next_at, mut worst) = (Instant::now(), NotReached::NotNow);
+    let (mut next_at, mut refused, mut all_answered) = (Instant::now(), None, true);
     loop {
         if running.is_empty() && waiting.len() == 0 {
-            return Err(worst);
+            return Err(
+                refused.map_or(NotReached::NotNow, |why| NotReached::Refused {
+                    why,
+                    by_all: all_answered,
+                }),
+            );
         }
         tokio::select! {
             Some((hint, reached)) = running.next(), if !running.is_empty() => match reached {
@@ -132,8 +138,11 @@ async fn race(
                     return Ok(());
                 }
                 Err(error) => {
-                    if let NotReached::Refused(_) = error {
-                        worst = error;
+                    match error {
+                        // It had the session to its end.
+                        NotReached::Refused { why: Refusal::Over, .. } => return Err(error),
+                        NotReached::Refused { why, .. } => refused = Some(why),
+                        NotReached::NotNow => all_answered = false,
                     }
                     next_at = Instant::now();
                 }

@@ -251,10 +251,6 @@ pub(super) async fn register(
         Came::In { host, seat } => {
             if let Some(seat) = &seat {
                 seat.is_used_here_if(session.use_here());
-                if let Some(lasting) = session.lasting() {
-                    let handle = lasting.handle.clone();
-                    seat.is_parked_if(move || handle.pathless_since());
-                }
             }
             (Some(host), seat, None)
         }

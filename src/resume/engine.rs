@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::{Rate, Side};
 
 use super::config::{Config, Limits};
-use super::error::{OverReason, SessionLost, Violation};
+use super::error::{OverReason, Refusal, SessionLost, Violation};
 use super::frame::{Frame, Input};
 use super::hello::{At, seconds};
 use super::paid::{Memory, Paid};
@@ -84,6 +84,8 @@ pub(crate) struct Engine {
     ended: bool,
     /// All below has arrived, as the peer said.
     acked: u64,
+    /// The peer said on a new path that the session had ended in order.
+    heard_all: bool,
     /// All below was written on some path.
     sent: u64,
     /// All below was read, the peer's end included.
@@ -128,6 +130,7 @@ impl Engine {
             paid: Paid::default(),
             ended: false,
             acked: 0,
+            heard_all: false,
             sent: 0,
             received: 0,
             peer_ended: false,
@@ -195,7 +198,12 @@ impl Engine {
 
     /// Our end has arrived: all that this end ever had to say.
     pub(crate) fn all_arrived(&self) -> bool {
-        self.ended && self.acked == self.given()
+        self.ended && (self.acked == self.given() || self.heard_all)
+    }
+
+    /// And all that the peer had to say is here: nobody needs the other any more.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.peer_ended && self.all_arrived()
     }
 
     /// Both have said that they have no more to say, and all of the peer's is here.
@@ -285,7 +293,9 @@ impl Engine {
         if path.is_writing() {
             return true;
         }
-        let data = data_end.saturating_sub(path.out_at).min(FRAME_MAX as u64);
+        // On a slow line a frame is no longer than what is kept for it, or nothing would come between for minutes.
+        let most = FRAME_MAX.min(self.limits.replay);
+        let data = data_end.saturating_sub(path.out_at).min(most as u64);
         let leaving = path.out_at < given;
         path.stage_small(now, seconds(self.park));
         if self.over.is_some() {
@@ -485,8 +495,10 @@ impl Engine {
         if self.over.is_some() {
             return;
         }
-        if self.both_ended() && matches!(why, SessionLost::Refused(_)) {
-            // All of the peer's is here, and it has no use for the rest of ours: it had it, and its word on that was lost.
+        if self.both_ended() && matches!(why, SessionLost::Refused(Refusal::Over)) {
+            // All of the peer's is here, and it says that it had all of ours: its word on that was lost. A peer that does not
+            // know the session says nothing of that.
+            self.heard_all = true;
             self.finish(Over::InOrder);
             return;
         }
@@ -519,10 +531,11 @@ impl Engine {
         self.peer_park = Some(park);
     }
 
-    /// The path carries so many bytes a second, as far as that is known.
+    /// The path carries so many bytes a second, as far as that is known. What was configured counts for all of them.
     pub(crate) fn set_line_rate(&mut self, rate: Option<Rate>) {
-        self.config.line_rate = rate;
-        self.limits = Limits::of(&self.config);
+        let config = self.config.clone();
+        let rate = config.line_rate.or(rate);
+        self.limits = Limits::of(&config.with_line_rate(rate));
         self.freed = true;
     }
 
@@ -537,10 +550,9 @@ impl Engine {
 impl Engine {
     /// What holds whatever the peer does.
     pub(crate) fn assert_invariants(&self) {
-        assert!(
-            self.replay.len() <= self.limits.replay,
-            "held beyond its limit"
-        );
+        // Of a path before, which was faster, more may be left.
+        let most = Limits::of(&self.config).replay;
+        assert!(self.replay.len() <= most, "held beyond its limit");
         assert!(
             self.replay.in_chunks() <= self.paid.allowed(),
             "held, and not paid"

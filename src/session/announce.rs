@@ -226,7 +226,7 @@ async fn announce(
             (Some(lasting), mux::mux_behind(stream, side, limits, lead))
         }
     };
-    let (hold, until) = match admitted {
+    let (hold, until, when_kept) = match admitted {
         Some(Err(refused)) => {
             // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
             // the handshake: whoever bounds how many of those there are bounds these too.
@@ -234,13 +234,17 @@ async fn announce(
             let _ = timeout_at(deadline, Box::pin(goodbye)).await;
             return Err(refused.into());
         }
-        Some(Ok(admitted)) => (admitted.hold, admitted.until),
-        None => (None, None),
+        Some(Ok(admitted)) => (admitted.hold, admitted.until, admitted.when_kept),
+        None => (None, None, None),
     };
     let registered = match &lasting {
         Some(lasting) => keep(lasting, &mux, side, config)?,
         None => None,
     };
+    if let (Some(lasting), Some(_), Some(tell)) = (&lasting, &registered, when_kept) {
+        let handle = lasting.handle.clone();
+        tell(Box::new(move || handle.pathless_since()));
+    }
     let closer = until.is_some().then(|| mux.closer());
     let (up, down) = observe::session(&peer.id(), &first.label, side);
     let looked_after = lasting.clone();
@@ -351,10 +355,8 @@ async fn begin(
             }
         }
     };
-    let settings = settings.clone();
-    let line_rate = settings.line_rate.or(arrived.line_rate);
-    let settings = settings.with_line_rate(line_rate);
-    let (mut stream, handle) = resume::durable(arrived.wire, side, &settings);
+    let (mut stream, handle) = resume::durable(arrived.wire, side, settings);
+    stream.set_line_rate(arrived.line_rate);
     if let Some(park) = peer_park {
         stream.peer_keeps(park);
     }
@@ -405,9 +407,14 @@ fn keep(
         config.registry.enter(lasting)
     };
     match entered {
-        Ok(registered) => Ok(Some(registered)),
+        Ok(registered) => {
+            if let Some(settings) = &config.resume {
+                lasting.keep(settings.park);
+            }
+            Ok(Some(registered))
+        }
         Err(NoPlace::Full) => {
-            lasting.handle.set_park(Duration::ZERO);
+            lasting.keep_not();
             Ok(None)
         }
         Err(NoPlace::Taken) => Err(ConnectError::Hello(HelloFault::NameTaken)),

@@ -14,7 +14,9 @@ use super::{ConnectError, Session};
 use crate::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
 use crate::mux::{GoAwayCode, LimitKind, ReceivePool};
 use crate::resume::{Config, Refusal};
-use crate::stack::{self, Admission, Admitted, Lasting, NotAdmitted, StackConfig};
+use crate::stack::{
+    self, Admission, Admitted, Ends, Found, Lasting, Moved, NotAdmitted, StackConfig,
+};
 use crate::tls::Peer;
 
 const MUX_TLS: &[Layer] = &[Layer::Mux, Layer::Tls];
@@ -288,10 +290,181 @@ async fn who_comes_back_to_a_session_that_made_room_is_told_so() {
     let (tried, _) = take_up(&stolen(&client, &own), &config(&other), &server).await;
     assert!(matches!(
         tried,
-        Err(ConnectError::NotResumed(Refusal::Unknown))
+        Err(ConnectError::NotResumed(Refusal::NotYours))
     ));
     let (tried, _) = take_up(client.lasting().unwrap(), &config(&a), &server).await;
     let why = tried.unwrap_err();
     assert!(matches!(why, ConnectError::NotResumed(Refusal::NoRoom)));
     assert!(why.to_string().contains("no room left"), "{why}");
+}
+
+/// The name of a session that ended in order is remembered, for a peer that did not hear that its end had arrived.
+#[tokio::test]
+async fn who_asks_for_a_session_that_ended_in_order_is_told_so() {
+    let (a, b, c) = (identity(), identity(), identity());
+    let server = config(&b);
+    let (client, far) = meet(&config(&a), &server).await;
+    let (other, _keeps) = meet(&config(&a), &server).await;
+    let (thief, _keeps_too) = meet(&config(&c), &server).await;
+    let (asks, steals) = (stolen(&client, &other), stolen(&client, &thief));
+    client.close().await;
+    assert!(client.closed().await.is_clean());
+    assert!(far.closed().await.is_clean());
+    let id = asks.ticket.id;
+    let buried = async {
+        while !matches!(server.registry.find(&id), Some(Found::Ended(_))) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), buried)
+        .await
+        .unwrap();
+    let (tried, _) = take_up(&asks, &config(&a), &server).await;
+    assert!(
+        matches!(tried, Err(ConnectError::NotResumed(Refusal::Over))),
+        "{tried:?}"
+    );
+    let (tried, _) = take_up(&steals, &config(&c), &server).await;
+    assert!(
+        matches!(tried, Err(ConnectError::NotResumed(Refusal::NotYours))),
+        "{tried:?}"
+    );
+}
+
+/// Each layer has to prove what it did on the first connection.
+#[tokio::test]
+async fn every_layer_counts_and_in_order() {
+    let (a, b, c, d) = (identity(), identity(), identity(), identity());
+    let (inner, _far) = meet(&config(&a), &config(&b)).await;
+    let (outer, _far_too) = meet(&config(&c), &config(&d)).await;
+    let [inner, outer] = [inner, outer].map(|it| it.path().unwrap().layers.to_vec());
+    let both = [&outer[..], &inner].concat();
+    let own = (&a, &[c.clone()][..]);
+    let ends = Ends::of(&both).unwrap();
+    assert!(ends.are(&both, own));
+    assert!(ends.are(&[&outer[..], &outer, &inner, &inner].concat(), own));
+    assert!(!ends.are(&inner, own), "the outer one is not there");
+    assert!(!ends.are(&outer, own));
+    assert!(!ends.are(&[&inner[..], &outer].concat(), own));
+    assert!(!ends.are(&[&inner[..], &inner].concat(), own));
+    assert!(!ends.are(&[&both[..], &outer].concat(), own));
+    assert!(!ends.are(&[], own));
+    let one = Ends::of(&[&inner[..], &inner].concat()).unwrap();
+    assert!(one.are(&inner, own), "two that prove the same are one");
+    assert!(!one.are(&both, own));
+}
+
+/// Takes what a peer opens, so that it can ask for a pause.
+fn serve(session: &Session) {
+    let session = session.clone();
+    tokio::spawn(async move { while session.accept().await.is_ok() {} });
+}
+
+async fn peer_keeps(session: &Session, time: Duration) {
+    let handle = &session.lasting().unwrap().handle;
+    let told = async {
+        while handle.stats().peer_park != Some(time) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
+    assert!(told.is_ok(), "{:?} instead of {time:?}", handle.stats());
+}
+
+/// Two that want silence at once: the end of the older one leaves the newer one what it was given.
+#[tokio::test]
+async fn the_longest_pause_counts_until_it_ends() {
+    let (a, b) = (identity(), identity());
+    let (client, far) = meet(&config(&a), &config(&b)).await;
+    serve(&client);
+    serve(&far);
+    let [usual, short, long] = [600, 1200, 1800].map(Duration::from_secs);
+    let first = client.pause(short).await.unwrap();
+    peer_keeps(&far, short).await;
+    let second = client.pause(long).await.unwrap();
+    peer_keeps(&far, long).await;
+    drop(first);
+    let third = client.pause(short).await.unwrap();
+    // Behind a round trip: what the first one's end had changed would be told by now.
+    client.ping().await.unwrap();
+    assert_eq!(far.lasting().unwrap().handle.stats().peer_park, Some(long));
+    drop(second);
+    peer_keeps(&far, short).await;
+    drop(third);
+    peer_keeps(&far, usual).await;
+}
+
+/// A session that nobody could find again is kept for nobody.
+#[tokio::test]
+async fn a_pause_keeps_no_session_that_is_not_kept() {
+    let (a, b) = (identity(), identity());
+    let mut server = config(&b);
+    server.begins_nothing = true;
+    let (client, far) = meet(&config(&a), &server).await;
+    serve(&client);
+    serve(&far);
+    peer_keeps(&client, Duration::ZERO).await;
+    let _pauses = [
+        client.pause(Duration::from_secs(1200)).await.unwrap(),
+        far.pause(Duration::from_secs(1200)).await.unwrap(),
+    ];
+    client.ping().await.unwrap();
+    let kept = client.lasting().unwrap().handle.stats().peer_park;
+    assert_eq!(kept, Some(Duration::ZERO));
+}
+
+/// "No path" is told by one task and "another path" by the next one: however slow the first is, its word comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_word_on_where_a_session_runs_never_comes_last() {
+    let (a, b) = (identity(), identity());
+    let (session, _far) = meet(&config(&a), &config(&b)).await;
+    let first = session.path().unwrap();
+    let ticket = session.lasting().unwrap().ticket.clone();
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let near: stack::Wire = Box::new(near);
+    let (mut stream, handle) = crate::resume::durable(near, Side::Client, &Config::default());
+    handle.endure();
+    let lasting = Lasting::new((ticket, handle.clone()), Meter::default(), first.clone());
+    let lasting = Arc::new(lasting.unwrap());
+    let words = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (begun, begins) = std::sync::mpsc::channel();
+    let told = Arc::clone(&words);
+    lasting.when_moved(move |moved| {
+        let here = matches!(moved, Moved::To { .. });
+        if !here {
+            let _ = begun.send(());
+            // Time for the other one, which in the old order overtook this.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        told.lock().unwrap().push(here);
+    });
+    let reading = tokio::spawn(async move {
+        use tokio::io::AsyncReadExt as _;
+        stream.read_u8().await
+    });
+    drop(far);
+    let lost = handle.lost().await.unwrap();
+    let slow = {
+        let lasting = Arc::clone(&lasting);
+        std::thread::spawn(move || lasting.paused(&lost))
+    };
+    tokio::task::spawn_blocking(move || begins.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    let (near, _far) = tokio::io::duplex(1 << 16);
+    let at = crate::resume::At {
+        generation: 1,
+        received: 0,
+    };
+    let claim = handle.claim(at).await.unwrap();
+    claim.attach(Box::new(near), None).await.unwrap();
+    let path = stack::PathInfo {
+        generation: 1,
+        ..first
+    };
+    lasting.attached(path, None);
+    slow.join().unwrap();
+    assert_eq!(*words.lock().unwrap(), [false, true]);
+    reading.abort();
 }

@@ -189,7 +189,9 @@ impl fmt::Debug for Resumed {
 impl From<ConnectError> for NotReached {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            ConnectError::NotResumed(why) if !why.is_transient() => {
+                Self::Refused { why, by_all: true }
+            }
             _ => Self::NotNow,
         }
     }

@@ -36,6 +36,7 @@ use crate::{mux, resume, transports};
 mod admission;
 mod binding;
 mod bound;
+mod ends;
 mod error;
 mod explain;
 mod lasting;
@@ -52,9 +53,10 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
 pub(crate) use bound::Bound;
-pub(crate) use lasting::{Lasting, Moved, NotReached, Redial, Wire};
+pub(crate) use ends::Ends;
+pub(crate) use lasting::{Lasting, Moved, NotReached, Parked, Redial, Wire};
 pub(crate) use parting::close_lingering;
-pub(crate) use registry::{NoPlace, Registered, Registry};
+pub(crate) use registry::{Found, NoPlace, Registered, Registry};
 
 use layers::{Below, below_mux, default_layers};
 use parting::give_up;

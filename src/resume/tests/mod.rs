@@ -19,8 +19,8 @@ async fn meet(client: &Handle<DuplexStream>, server: &Handle<DuplexStream>) {
     let proposal = client.propose().await.unwrap();
     let claim = server.claim(proposal.at()).await.unwrap();
     let answer = claim.at();
-    claim.attach(far).await.unwrap();
-    proposal.attach(near, answer).await.unwrap();
+    claim.attach(far, None).await.unwrap();
+    proposal.attach(near, answer, None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
