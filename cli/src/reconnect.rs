@@ -10,6 +10,7 @@
 
 use cepa::identity::Identity;
 use cepa::link::ChatterSink;
+use cepa::network::NetworkChanges;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
@@ -54,7 +55,7 @@ impl<'a> Reconnect<'a> {
             local_hints: false,
             keep: Keep::Not,
             tell: |line| say_of_session(OURS, line),
-            backoff,
+            backoff: backoff.with_network(&NetworkChanges::system()),
             since: Instant::now(),
         }
     }

@@ -41,6 +41,7 @@ pub(crate) enum Letter<P> {
     },
     SetPark(Duration),
     SetLineRate(Option<Rate>),
+    Probe,
     GiveUp(SessionLost),
 }
 

@@ -154,6 +154,7 @@ impl<P: ByteStream> Durable<P> {
             }
             Letter::SetPark(park) => self.engine.set_park(park),
             Letter::SetLineRate(rate) => self.engine.set_line_rate(rate),
+            Letter::Probe => self.engine.probe(now()),
             Letter::GiveUp(why) => self.engine.give_up(why),
         }
     }

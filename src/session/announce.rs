@@ -240,6 +240,7 @@ async fn announce(
     let closer = until.is_some().then(|| mux.closer());
     let (up, down) = observe::session(&peer.id(), &first.label, side);
     let looked_after = lasting.clone();
+    let network = config.network.clone();
     tokio::spawn(up.span().instrument(async move {
         let mut driver = pin!(driver);
         let wanted = async {
@@ -250,7 +251,7 @@ async fn announce(
         };
         let looked_after = async {
             if let Some(lasting) = looked_after {
-                supervise(lasting, pool).await;
+                supervise(lasting, pool, &network).await;
             }
             pending::<()>().await;
         };

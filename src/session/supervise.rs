@@ -7,6 +7,9 @@
 //!     +--- attached (by us, or the peer came by itself)        time to keep it is up ---> over
 //! ```
 //!
+//! A change of the network is a nudge that keeps the time: no more than one try a second comes of it, and an attempt that is on its way
+//! has some seconds left. While there is a path it is asked whether it still carries, where this machine would not send that way any more.
+//!
 //! An end that can't dial (it was dialled, or was given a stream) waits for the peer. When the time to keep the session is up the
 //! layer below ends it by itself, at either end. A refusal by the peer that no later attempt would change ends it at once.
 
@@ -14,10 +17,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cepa_transports::Remote;
 use tokio::time::{sleep, timeout};
 
 use crate::mux::ReceivePool;
-use crate::resume::{PathLostWhy, SessionLost};
+use crate::network::{NetworkChanges, leads};
+use crate::resume::{PathLost, PathLostWhy, SessionLost};
 use crate::stack::{Lasting, NotReached};
 
 use super::backoff::Backoff;
@@ -25,11 +30,18 @@ use super::backoff::Backoff;
 /// How long it may take from the end of a path that gives way to the beginning of the next, before the session counts as paused.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// An attempt that began before the network changed may still arrive, so long; longer each time that it was not enough.
+const OVERTAKEN: Duration = Duration::from_secs(3);
+
 /// Runs as long as the session does.
-pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) {
-    let mut backoff = Backoff::default();
+pub(super) async fn supervise(
+    lasting: Arc<Lasting>,
+    pool: Option<ReceivePool>,
+    network: &NetworkChanges,
+) {
+    let mut backoff = Backoff::default().with_network(network);
     let mut received = None;
-    while let Some(lost) = lasting.handle.lost().await {
+    while let Some(lost) = lost(&lasting, &mut backoff).await {
         // Another one is about to be attached: by the peer, or by this end, whose peer has answered and let go of the old one.
         let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.turn.try_lock().is_err();
         if is_near && let Ok(found) = timeout(MOMENT, lasting.handle.found()).await {
@@ -43,7 +55,7 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
         let came = lasting.handle.received();
         let at_once = received.replace(came) != Some(came);
         if at_once {
-            backoff = Backoff::default();
+            backoff.begin_anew();
         }
         // What is kept for a peer that is away counts as what it makes this end hold.
         let held = usize::try_from(lasting.stats().held).unwrap_or(usize::MAX);
@@ -53,8 +65,25 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
     }
 }
 
+/// Waits until the path is lost, and doubts it where the network has changed below it.
+async fn lost(lasting: &Lasting, backoff: &mut Backoff) -> Option<PathLost> {
+    loop {
+        tokio::select! {
+            biased;
+            lost = lasting.handle.lost() => return lost,
+            () = backoff.network_changed() => if let Some(path) = lasting.path()
+                && let (Some(local), Remote::Tcp(remote)) = (path.local, path.remote)
+                && !leads(local, remote)
+            {
+                lasting.handle.probe();
+            },
+        }
+    }
+}
+
 /// Dials until there is a path, by this end or the peer, or the session is over.
 async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: bool) {
+    let mut overtaken = OVERTAKEN;
     loop {
         if lasting.handle.pathless_since().is_none() || lasting.handle.is_over() {
             return;
@@ -63,7 +92,7 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
         let pause = async {
             match &redial {
                 Some(_) if at_once => {}
-                Some(_) => sleep(backoff.pause()).await,
+                Some(_) => backoff.wait().await,
                 // Only the peer can come back, until it is said how to reach it.
                 None => pending().await,
             }
@@ -72,13 +101,15 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             biased;
             () = pause => {}
             () = lasting.nudge.notified() => {
-                *backoff = Backoff::default();
+                backoff.begin_anew();
                 at_once = true;
                 continue;
             }
             _ = lasting.handle.found() => return,
         }
-        at_once = false;
+        if std::mem::take(&mut at_once) {
+            backoff.tries_now();
+        }
         let Some(redial) = redial else {
             continue;
         };
@@ -95,7 +126,12 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             done = attempt => done.err(),
             // The network has changed: what is on its way may never arrive.
             () = lasting.nudge.notified() => {
-                *backoff = Backoff::default();
+                backoff.begin_anew();
+                at_once = true;
+                continue;
+            }
+            () = backoff.overtaken(overtaken) => {
+                overtaken = overtaken.saturating_mul(2);
                 at_once = true;
                 continue;
             }

@@ -11,6 +11,7 @@
 //! What keeps the bytes is below, in `resume`, and does not know whose they are. What dials again is above, in `session`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub struct PathInfo {
     pub label: String,
     /// The same for programs.
     pub remote: Remote,
+    /// This end's own address, where it is a TCP connection.
+    pub local: Option<SocketAddr>,
     /// The TLS layers, the outermost first.
     pub layers: Arc<[LayerInfo]>,
     /// This end's role in their handshakes: whoever dials is the client.
