@@ -9,6 +9,7 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cepa::identity::{AcceptAny, Identity};
@@ -36,7 +37,10 @@ fn ip(words: &str) -> Result<(), String> {
 
 impl Machines {
     fn new() -> Result<Self, String> {
-        let name = |end| format!("cepa-{end}-{}", std::process::id());
+        // The tests of a process run side by side.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = |end| format!("cepa-{end}-{}-{number}", std::process::id());
         let machines = Self {
             near: name("near"),
             far: name("far"),
