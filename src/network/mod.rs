@@ -132,7 +132,7 @@ impl NetworkWatch {
             told.mark_changed();
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// What has changed so far is not told.
