@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::meter::Meter;
-use cepa_transports::{Layer, Remote, Side, Stream, memory};
+use cepa_transports::{Layer, Remote, Side, memory};
 use tokio::io::copy_bidirectional;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
@@ -162,7 +162,7 @@ async fn wired(local: &str, remote: &str) -> Wired {
             _ = silent => std::future::pending().await,
         }
     });
-    let near = Stream::from(near)
+    let near = near
         .with_remote(Remote::Tcp(remote.parse().unwrap()))
         .with_local(Some(local.parse().unwrap()));
     let (session, far) = tokio::join!(
