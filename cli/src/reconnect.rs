@@ -10,6 +10,7 @@
 
 use cepa::identity::{Identity, PeerId};
 use cepa::link::ChatterSink;
+use cepa::network::NetworkChanges;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
@@ -55,7 +56,7 @@ impl<'a> Reconnect<'a> {
             local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
             tell: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
-            backoff,
+            backoff: backoff.with_network(&NetworkChanges::system()),
             since: Instant::now(),
         }
     }

@@ -11,6 +11,8 @@
 //! and `attach_*` change the path. Bytes of each direction are numbered from 0, and the end counts as one. A path carries no
 //! numbers: both ends have told at its start what they had received, and the bytes of a direction start there.
 //!
+//! `engine_table.txt` has what every event does in every state, and `beliefs_table.txt` every pair of what the two ends may believe.
+//!
 //! # Invariants
 //! - `replay` holds `acked..given`, and never more than its limit, or than what is paid: `write` takes nothing then.
 //! - `acked <= out_at <= sent`, so what a peer may acknowledge has been written on *this* path: no byte that is still to be

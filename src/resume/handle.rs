@@ -177,6 +177,11 @@ impl<P> Handle<P> {
         self.shared.post(Letter::SetPark(park));
     }
 
+    /// There is reason to believe that the path carries nothing any more: the peer is asked now, and it is lost soon if nothing comes.
+    pub(crate) fn probe(&self) {
+        self.shared.post(Letter::Probe);
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let status = self.shared.status();
         let counters = status.counters;

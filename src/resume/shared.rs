@@ -42,6 +42,7 @@ pub(crate) enum Letter<P> {
         done: oneshot::Sender<Result<(), AttachError>>,
     },
     SetPark(Duration),
+    Probe,
     GiveUp(SessionLost),
 }
 

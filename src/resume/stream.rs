@@ -168,6 +168,7 @@ impl<P: ByteStream> Durable<P> {
                 drop(done.send(attached));
             }
             Letter::SetPark(park) => self.engine.set_park(park),
+            Letter::Probe => self.engine.probe(now()),
             Letter::GiveUp(why) => self.engine.give_up(why),
         }
     }

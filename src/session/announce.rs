@@ -248,6 +248,7 @@ async fn announce(
     let closer = until.is_some().then(|| mux.closer());
     let (up, down) = observe::session(&peer.id(), &first.label, side);
     let looked_after = lasting.clone();
+    let network = config.network.clone();
     tokio::spawn(up.span().instrument(async move {
         let mut driver = pin!(driver);
         let wanted = async {
@@ -258,7 +259,7 @@ async fn announce(
         };
         let looked_after = async {
             if let Some(lasting) = looked_after {
-                supervise(lasting).await;
+                supervise(lasting, &network).await;
             }
             pending::<()>().await;
         };

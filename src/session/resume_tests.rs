@@ -1,18 +1,21 @@
 //! Who may take a session up on another connection, and who may not: with the token and without the key, with the key and
-//! without the token.
+//! without the token. And what a change of the network does for one that waits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa_transports::meter::Meter;
-use cepa_transports::{Layer, Side, Stream, memory};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use cepa_transports::{Layer, Remote, Side, Stream, memory};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::resuming;
-use super::{ConnectError, Session};
+use super::{ConnectError, PathChange, Session};
 use crate::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
 use crate::mux::{GoAwayCode, LimitKind, ReceivePool};
+use crate::network::{NetworkChanges, NetworkSignal};
 use crate::resume::{Config, Refusal};
 use crate::stack::{
     self, Admission, Admitted, Ends, Found, Lasting, Moved, NotAdmitted, StackConfig,
@@ -467,4 +470,178 @@ async fn an_older_word_on_where_a_session_runs_never_comes_last() {
     slow.join().unwrap();
     assert_eq!(*words.lock().unwrap(), [false, true]);
     reading.abort();
+}
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+/// A session over a wire that can be cut, or go silent: the client's end, its path as it looks to it, and the hand on its network.
+struct Wired {
+    session: Session,
+    signal: NetworkSignal,
+    wire: tokio::task::JoinHandle<()>,
+    silence: tokio::sync::oneshot::Sender<()>,
+    _far: Session,
+}
+
+async fn wired(local: &str, remote: &str) -> Wired {
+    let (signal, network) = NetworkChanges::told();
+    let client = config(&identity()).with_network(network);
+    let server = config(&identity()).with_network(NetworkChanges::never());
+    let (near, mut one) = memory::pair();
+    let (mut two, far) = memory::pair();
+    let (silence, silent) = tokio::sync::oneshot::channel();
+    let wire = tokio::spawn(async move {
+        tokio::select! {
+            _ = copy_bidirectional(&mut one, &mut two) => {}
+            _ = silent => std::future::pending().await,
+        }
+    });
+    let near = near
+        .with_remote(Remote::Tcp(remote.parse().unwrap()))
+        .with_local(Some(local.parse().unwrap()));
+    let (session, far) = tokio::join!(
+        Box::pin(Session::handshake(near, MUX_TLS, Side::Client, &client)),
+        Box::pin(Session::handshake(far, MUX_TLS, Side::Server, &server)),
+    );
+    // What the handshake left on its way has been acknowledged.
+    sleep(S(2)).await;
+    Wired {
+        session: session.unwrap(),
+        signal,
+        wire,
+        silence,
+        _far: far.unwrap(),
+    }
+}
+
+/// Attempts to reach the peer again, none of which does; each takes so long.
+fn attempts(session: &Session, take: Duration) -> UnboundedReceiver<Instant> {
+    let (tell, told) = unbounded_channel();
+    session.dial_again_by(&"tcp:127.0.0.1:1".parse().unwrap(), move || {
+        let _ = tell.send(Instant::now());
+        Box::pin(async move {
+            sleep(take).await;
+            Err(ConnectError::Over)
+        })
+    });
+    told
+}
+
+async fn paused(session: &Session, within: Duration) -> Option<Duration> {
+    let (began, mut changes) = (Instant::now(), session.path_changes());
+    match timeout(within, changes.next()).await {
+        Ok(Some(PathChange::Paused { .. })) => Some(began.elapsed()),
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_network_cuts_the_pause_short_and_a_storm_of_them_is_none_of_attempts() {
+    let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    let mut tried = attempts(&wired.session, Duration::ZERO);
+    wired.wire.abort();
+    assert!(paused(&wired.session, S(1)).await.is_some());
+    // Until the pauses are those of somebody who is away.
+    let mut last = tried.recv().await.unwrap();
+    let mut pause = Duration::ZERO;
+    while pause < S(20) {
+        let next = tried.recv().await.unwrap();
+        (pause, last) = (next - last, next);
+    }
+    sleep(S(5)).await;
+    let changed = Instant::now();
+    wired.signal.changed();
+    let next = tried.recv().await.unwrap();
+    assert!(
+        next - changed <= Duration::from_millis(300),
+        "{:?}",
+        next - changed
+    );
+    // The next ones follow soon, too: what the network needs besides may come without a word.
+    last = next;
+    let next = tried.recv().await.unwrap();
+    assert!(next - last <= S(2), "{:?}", next - last);
+    last = next;
+    let flaps = Instant::now();
+    let mut count = 0;
+    while flaps.elapsed() < S(60) {
+        wired.signal.changed();
+        sleep(Duration::from_millis(10)).await;
+        while let Ok(at) = tried.try_recv() {
+            assert!(at - last >= S(1), "{:?}", at - last);
+            (last, count) = (at, count + 1);
+        }
+    }
+    assert!((30..=60).contains(&count), "{count} attempts in 60 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_change_of_the_network_overtook_has_some_seconds_left() {
+    let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    let mut tried = attempts(&wired.session, S(1000));
+    wired.wire.abort();
+    let first = tried.recv().await.unwrap();
+    sleep(S(20)).await;
+    assert!(tried.try_recv().is_err(), "nothing has changed");
+    // An interface that goes on to come and go leaves each attempt more time than the one before.
+    let mut last = first;
+    let mut gaps = Vec::new();
+    while gaps.len() < 4 {
+        wired.signal.changed();
+        sleep(Duration::from_millis(100)).await;
+        if let Ok(at) = tried.try_recv() {
+            gaps.push((at - last).as_secs());
+            last = at;
+        }
+    }
+    assert_eq!(gaps[1..], [6, 12, 24]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_fails_behind_a_change_is_followed_by_the_next_at_once() {
+    let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    let mut tried = attempts(&wired.session, S(2));
+    wired.wire.abort();
+    let mut last = tried.recv().await.unwrap();
+    let mut pause = Duration::ZERO;
+    while pause < S(20) {
+        let next = tried.recv().await.unwrap();
+        (pause, last) = (next - last, next);
+    }
+    wired.signal.changed();
+    let next = tried.recv().await.unwrap();
+    assert!(next - last <= S(4), "{:?}", next - last);
+}
+
+/// An address for examples (RFC 5737), which no machine has.
+const GONE: &str = "192.0.2.7:5";
+
+#[tokio::test(start_paused = true)]
+async fn a_path_from_an_address_that_is_gone_is_asked_at_once_when_the_network_changes() {
+    // Silent, and by no change of the network: what keeps a connection finds out.
+    let undoubted = wired(GONE, "127.0.0.1:2").await;
+    undoubted.silence.send(()).unwrap();
+    let found = paused(&undoubted.session, S(60)).await.unwrap();
+    assert!(found > S(20), "{found:?}");
+
+    let doubted = wired(GONE, "127.0.0.1:2").await;
+    doubted.silence.send(()).unwrap();
+    doubted.signal.changed();
+    let found = paused(&doubted.session, S(60)).await.unwrap();
+    assert!(found < S(3), "{found:?}");
+
+    // One from an address that is still there is not in doubt.
+    let fine = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    fine.silence.send(()).unwrap();
+    fine.signal.changed();
+    assert_eq!(paused(&fine.session, S(10)).await, None);
+
+    // And one that answers goes on, however often it is asked.
+    let answers = wired(GONE, "127.0.0.1:2").await;
+    for _ in 0..20 {
+        answers.signal.changed();
+        assert_eq!(paused(&answers.session, S(2)).await, None);
+    }
+    answers.session.ping().await.unwrap();
 }

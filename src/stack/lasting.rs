@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,6 +69,8 @@ pub struct PathInfo {
     pub label: String,
     /// The same for programs.
     pub remote: Remote,
+    /// This end's own address, where it is a TCP connection.
+    pub local: Option<SocketAddr>,
     /// The TLS layers, the outermost first.
     pub layers: Arc<[LayerInfo]>,
     /// This end's role in their handshakes: whoever dials is the client.
