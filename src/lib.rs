@@ -78,6 +78,7 @@
 //! | [`onion`] | [`Onion`]: TLS layers on a live stream, without the rest |
 //! | [`mux`] | [`Mux`]: yamux on any stream, without the rest |
 //! | [`link`] | a reliable stream over a line that loses and damages bytes |
+//! | [`network`] | changes of this machine's network, for connections that come back sooner |
 //! | [`gate`] | how many strangers may be in a handshake at once, for acceptors of your own |
 //! | [`transports`] | [`Endpoint`], [`dial`](transports::dial), [`listen`](transports::listen), [`Stream`](transports::Stream): the byte streams below all that |
 //!
@@ -141,6 +142,7 @@ pub mod gate;
 pub mod identity;
 pub mod link;
 pub mod mux;
+pub mod network;
 pub mod node;
 pub mod onion;
 pub mod protocols;

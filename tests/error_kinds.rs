@@ -12,14 +12,18 @@ use cepa::identity::{self, PeerId, Refusal};
 use cepa::link::LinkError;
 use cepa::mux::{self, GoAwayCode, LimitKind, MuxError, StreamError, StreamTimeout, Violation};
 use cepa::node::{DialError, RouteError, RouteErrorKind};
-use cepa::protocols::introduction::{Flaw, IntroducedError};
+use cepa::protocols::MessageError;
+use cepa::protocols::introduction::{ChainFlaw, Flaw, IntroducedError};
 use cepa::protocols::membrane::{MembraneError, MessageFlaw};
 use cepa::protocols::pairing::PairingError;
 use cepa::protocols::relay::{RegisterError, RelayError, Status};
 use cepa::protocols::sealed::{SealFlaw, SealedError};
-use cepa::session::{AcceptError, ConnectError, OpenError, SessionEnd, Terminated};
+use cepa::resume;
+use cepa::session::{
+    AcceptError, AnswerFault, ConnectError, HelloFault, OpenError, SessionEnd, Terminated,
+};
 use cepa::stack::{BindingError, NotAdmitted};
-use cepa::tls::{TlsConfigError, TlsError};
+use cepa::tls::{Lacking, LocalFault, TlsConfigError, TlsError};
 
 const CUTS: [Kind; 5] = [
     Kind::ConnectionReset,
@@ -82,11 +86,6 @@ fn of_tls() {
             true,
         ),
         (
-            TlsError::Incompatible { detail: detail() },
-            Kind::InvalidData,
-            false,
-        ),
-        (
             TlsError::UnknownName { name: name() },
             Kind::PermissionDenied,
             false,
@@ -108,8 +107,26 @@ fn of_tls() {
         (TlsError::Closed, Kind::BrokenPipe, false),
         (TlsError::Misuse { what: "x" }, Kind::InvalidInput, false),
         (TlsError::TimedOut, Kind::TimedOut, true),
-        (TlsError::Local { detail: detail() }, Kind::Other, false),
     ];
+    for lacking in [
+        Lacking::CipherSuite,
+        Lacking::KeyExchange,
+        Lacking::SignatureScheme,
+        Lacking::Version,
+        Lacking::KeyForm,
+        Lacking::Other(name()),
+    ] {
+        let error = TlsError::Incompatible { lacking };
+        rows.push((error, Kind::InvalidData, false));
+    }
+    for fault in [
+        LocalFault::Clock,
+        LocalFault::Random,
+        LocalFault::PolicyThread(name()),
+        LocalFault::Configuration(name()),
+    ] {
+        rows.push((TlsError::Local { fault }, Kind::Other, false));
+    }
     for kind in CUTS {
         rows.push((TlsError::Io(io::Error::from(kind).into()), kind, true));
         let source = TlsError::Io(io::Error::from(kind).into());
@@ -249,6 +266,7 @@ fn of_the_end_of_a_session() {
 fn of_connecting() {
     let code = GoAwayCode::Limit(LimitKind::PeerSessions);
     let cut = || TlsError::Truncated { layer: 1 };
+    let hello = |fault| (ConnectError::Hello(fault), Kind::InvalidData, false);
     let full = NotAdmitted {
         code,
         reason: name(),
@@ -301,6 +319,12 @@ fn of_connecting() {
                 false,
             ),
             (ConnectError::NoRuntime, Kind::Unsupported, false),
+            hello(HelloFault::Version(2)),
+            hello(HelloFault::Kind(9)),
+            hello(HelloFault::Short),
+            hello(HelloFault::NameTaken),
+            hello(HelloFault::Proof),
+            hello(HelloFault::Violation(resume::Violation::BehindEnd)),
         ]
     };
     holds(rows(), ConnectError::is_transient);
@@ -315,7 +339,12 @@ fn of_connecting() {
 
 #[test]
 fn of_opening_and_accepting_a_service() {
-    let (service, detail) = (name, String::new);
+    let service = name;
+    let invalid = |fault| {
+        let service = name();
+        let error = OpenError::Protocol { service, fault };
+        (error, Kind::InvalidData, false)
+    };
     let refused = OpenError::Refused {
         service: service(),
         reason: name(),
@@ -388,14 +417,12 @@ fn of_opening_and_accepting_a_service() {
             Kind::InvalidInput,
             false,
         ),
-        (
-            OpenError::Protocol {
-                service: service(),
-                detail: detail(),
-            },
-            Kind::InvalidData,
-            false,
-        ),
+        invalid(AnswerFault::Version(2)),
+        invalid(AnswerFault::Flags(0x80)),
+        invalid(AnswerFault::Status(99)),
+        invalid(AnswerFault::Text),
+        invalid(AnswerFault::NotUnderstood),
+        invalid(AnswerFault::InnerTls { got: 2, due: 1 }),
         (
             OpenError::Tls(TlsError::BadRecord),
             Kind::InvalidData,
@@ -482,7 +509,15 @@ fn of_routes_and_relays() {
             (
                 RelayError::Protocol {
                     relay,
-                    detail: name(),
+                    fault: MessageError::Version(2),
+                },
+                Kind::InvalidData,
+                false,
+            ),
+            (
+                RelayError::NoAnswer {
+                    relay,
+                    source: io::Error::from(Kind::UnexpectedEof).into(),
                 },
                 Kind::InvalidData,
                 false,
@@ -542,6 +577,11 @@ fn of_introductions_membranes_and_invitations() {
             false,
         ),
         (
+            refused(Flaw::Chain(ChainFlaw::GivesMore)),
+            Kind::PermissionDenied,
+            false,
+        ),
+        (
             IntroducedError::Flaw(Flaw::Expired),
             Kind::PermissionDenied,
             false,
@@ -567,7 +607,7 @@ fn of_introductions_membranes_and_invitations() {
         (
             IntroducedError::Protocol {
                 owner,
-                detail: name(),
+                fault: MessageError::TooLong(4097, 4096),
             },
             Kind::InvalidData,
             false,
@@ -688,7 +728,7 @@ fn of_sealed_messages() {
         (
             SealedError::Protocol {
                 carrier,
-                detail: name(),
+                fault: MessageError::Cbor(name()),
             },
             Kind::InvalidData,
             false,

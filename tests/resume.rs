@@ -6,14 +6,17 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cepa::identity::{Identity, Pinned};
+use cepa::identity::{AcceptAny, Identity, Pinned};
 use cepa::node::{Access, Call, Event, Events, Node, NodeConfig, PeerAddr};
+use cepa::protocols::relay::{Relay, RelayConfig, Relays};
 use cepa::resume::{Config, Refusal};
 use cepa::session::{ConnectError, PathChange, PathChanges, Session, SessionEnd, SessionLost};
-use cepa::stack::StackConfig;
-use cepa::transports::{Endpoint, listen, memory};
+use cepa::stack::{SERIAL_LAYERS, StackConfig};
+use cepa::transports::testkit::{CableWatch, LineSettings, cable};
+use cepa::transports::{Endpoint, Stream, listen, memory};
 use cepa::{PeerId, Side};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -602,6 +605,239 @@ async fn a_node_keeps_its_sessions_over_cuts_and_tells_of_them() {
         })
         .await;
         assert!(down.to_string().contains("the peer has stopped"), "{down}");
+    })
+    .await;
+}
+
+/// Another process runs with the server's key and is reached in its place: it refuses, and the next attempt leads to the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_by_another_process_with_the_same_key_ends_nothing_by_itself() {
+    for keeps in [false, true] {
+        soon(async {
+            let (a, b) = (identity(), identity());
+            let peers = Peers::of(a.clone(), b.clone());
+            let (client, far, proxy, server) = meet(&peers).await;
+            echo(far);
+            let mut other = Peers::of(a, b).server;
+            if !keeps {
+                other.resume = None;
+            }
+            let other = serve("tcp:127.0.0.1:0", &other).await;
+            let dialled = Arc::new(AtomicUsize::new(0));
+            let (wrong, right, count) = (other.at.clone(), server.at.clone(), dialled.clone());
+            client.dial_again_by(&server.at, move || {
+                let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+                let at = if first { wrong.clone() } else { right.clone() };
+                Box::pin(async move { Ok(cepa::transports::dial(&at).await?) })
+            });
+            let mut changes = client.path_changes();
+            proxy.cut();
+            until_resumed(&mut changes).await;
+            assert_eq!(dialled.load(Ordering::Relaxed), 2);
+            there_and_back(&client, 5, 1 << 16).await;
+        })
+        .await;
+    }
+}
+
+/// The same with two addresses, of which the one that leads to the right process is away for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_at_one_address_ends_nothing_while_another_one_may_lead_there() {
+    soon(async {
+        let (a, b) = (identity(), identity());
+        let (near, _) = node(&a, b.peer_id()).await;
+        let (far, at) = node(&b, a.peer_id()).await;
+        let (other, at_other) = node(&b, a.peer_id()).await;
+        let (right, wrong) = (
+            Proxy::new(address_of(&at)).await,
+            Proxy::new(address_of(&at_other)).await,
+        );
+        wrong.set_down(true);
+        let ways = format!("{};{}", right.endpoint(), wrong.endpoint());
+        let address: PeerAddr = format!("cepa://{}@{ways}", b.peer_id()).parse().unwrap();
+        let session = near.session(&address).await.unwrap();
+        assert_eq!(far.sessions().len(), 1);
+        let mut refusals = other.events();
+        let mut changes = session.path_changes();
+        wrong.set_down(false);
+        right.set_down(true);
+        right.cut();
+        for _ in 0..3 {
+            event(&mut refusals, |event| {
+                matches!(event, Event::TurnedAway { .. })
+            })
+            .await;
+        }
+        right.set_down(false);
+        until_resumed(&mut changes).await;
+        there_and_back(&session, 1, 1 << 16).await;
+    })
+    .await;
+}
+
+/// Where it is to go nobody answers, and meanwhile it loses what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_being_moved_is_dialled_again_all_the_same() {
+    soon(async {
+        let (client, far, proxy, _server) = meet(&Peers::new()).await;
+        echo(far);
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there: Endpoint = format!("tcp:{}", silent.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let moving = {
+            let client = client.clone();
+            tokio::spawn(async move { client.migrate(&there).await })
+        };
+        let _held = silent.accept().await.unwrap();
+        let mut changes = client.path_changes();
+        proxy.cut();
+        until_resumed(&mut changes).await;
+        assert!(!moving.is_finished(), "it waited for that");
+        there_and_back(&client, 1, 1 << 16).await;
+        moving.abort();
+    })
+    .await;
+}
+
+/// A node that relays for others, and where it is.
+async fn relay() -> (Node, Relay, String) {
+    let node = Node::new(NodeConfig::new(identity(), Arc::new(AcceptAny)));
+    let mut config = RelayConfig::new(Access::Anyone);
+    config.rate = 1 << 30;
+    let relay = Relay::on(&node, config).unwrap();
+    let at = node
+        .listen(&"tcp:127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    let way = format!("{}@tcp:{}", node.id(), address_of(&at));
+    (node, relay, way)
+}
+
+/// Over a line between two ends of a cable: `mover` goes there, and the peer, which has `config`, accepts.
+async fn over_a_cable(mover: &Session, config: &StackConfig) -> CableWatch {
+    let settings = LineSettings::new(2e6);
+    let (near, end) = cable(&settings, &settings, 1);
+    let watch = near.watch();
+    let end = Stream::from_io(end, "serial");
+    let accepting = Session::handshake(end, SERIAL_LAYERS, Side::Server, config);
+    let near = Stream::from_io(near, "serial");
+    let (moved, accepted) = tokio::join!(mover.migrate_on(near, SERIAL_LAYERS), accepting);
+    assert_eq!(moved.unwrap().side, Side::Client);
+    assert!(
+        matches!(accepted, Err(ConnectError::Resumed(_))),
+        "{accepted:?}"
+    );
+    watch
+}
+
+/// One session, of two nodes that both move it, over all kinds of connections that there are, while it carries bytes both ways.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_over_serial_tcp_unix_a_command_a_relay_and_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    soon(async {
+        let (a, b) = (identity(), identity());
+        let [of_near, of_far] = [&a, &b].map(|own| {
+            let mut config = NodeConfig::new(own.clone(), Arc::new(AcceptAny));
+            config.stack.resume = Some(Config::default());
+            config.upgrade_after = Duration::from_millis(200);
+            config
+        });
+        let stacks = [of_near.stack.clone(), of_far.stack.clone()];
+        let (near, far) = (Node::new(of_near), Node::new(of_far));
+        let anywhere: Endpoint = "tcp:127.0.0.1:0".parse().unwrap();
+        for node in [&near, &far] {
+            let both = Access::peers([a.peer_id(), b.peer_id()]);
+            node.serve("echo", both, async |call: Call| {
+                let (mut from, mut to) = call.accept().await?.into_split();
+                tokio::io::copy(&mut from, &mut to).await?;
+                to.shutdown().await
+            })
+            .unwrap();
+        }
+        let (at_near, at_far) = (
+            near.listen(&anywhere).await.unwrap(),
+            far.listen(&anywhere).await.unwrap(),
+        );
+        let place = tempfile::tempdir().unwrap();
+        let socket = format!("unix:{}", place.path().join("socket").display());
+        let socket = far.listen(&socket.parse().unwrap()).await.unwrap();
+        // A command that leads there, as `ssh` would.
+        let command = place.path().join("lead");
+        let port = address_of(&at_far).port();
+        let script = format!(
+            "#!/usr/bin/env bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\ncat <&3 &\nexec cat >&3\n"
+        );
+        std::fs::write(&command, script).unwrap();
+        std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let command: Endpoint = format!("exec:{}", command.display()).parse().unwrap();
+
+        let (_relaying, _relay, way) = relay().await;
+        let (relays, _relays) = (Relays::on(&far).unwrap(), Relays::on(&near).unwrap());
+        let at_relay: PeerAddr = format!("cepa://{way}").parse().unwrap();
+        relays.register(&at_relay).await.unwrap();
+        let (direct, back) = (
+            Proxy::new(address_of(&at_far)).await,
+            Proxy::new(address_of(&at_near)).await,
+        );
+        let address = format!("cepa://{}@{};relay:{way}", far.id(), direct.endpoint());
+        let address: PeerAddr = address.parse().unwrap();
+
+        let session = near.session(&address).await.unwrap();
+        let theirs = loop {
+            if let Some(theirs) = far.session_with(near.id()) {
+                break theirs;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let over = Arc::new(AtomicBool::new(false));
+        let carrying = [&session, &theirs].map(|session| {
+            let (session, over) = (session.clone(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut seed = 0;
+                while !over.load(Ordering::Relaxed) {
+                    seed += 1;
+                    there_and_back(&session, seed, 100_000).await;
+                }
+            })
+        });
+        over_a_cable(&session, &stacks[1]).await;
+        let path = theirs.migrate(&back.endpoint()).await.unwrap();
+        assert!(path.label.starts_with("tcp"), "{}", path.label);
+        let path = session.migrate(&socket).await.unwrap();
+        assert!(path.label.starts_with("unix"), "{}", path.label);
+        let path = session.migrate(&command).await.unwrap();
+        assert!(path.label.contains("lead"), "{}", path.label);
+        let plug = over_a_cable(&theirs, &stacks[0]).await;
+        assert_eq!(session.path_stats().unwrap().paths, 6);
+
+        // Nothing is left but the relay, until the direct way is there again.
+        let mut here = near.events();
+        for proxy in [&direct, &back] {
+            proxy.set_down(true);
+        }
+        plug.cut_off();
+        event(
+            &mut here,
+            |event| matches!(event, Event::SessionResumed { path, .. } if !path.via.is_empty()),
+        )
+        .await;
+        there_and_back(&session, 7, 1 << 20).await;
+        direct.set_down(false);
+        event(
+            &mut here,
+            |event| matches!(event, Event::SessionMigrated { path, .. } if path.via.is_empty()),
+        )
+        .await;
+        over.store(true, Ordering::Relaxed);
+        for carrying in carrying {
+            carrying.await.unwrap();
+        }
+        there_and_back(&session, 8, 1 << 20).await;
+        there_and_back(&theirs, 9, 1 << 20).await;
+        assert!(near.session_with(far.id()) == Some(session));
+        assert_eq!(far.session_with(near.id()), Some(theirs));
     })
     .await;
 }

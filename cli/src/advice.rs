@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use cepa::identity::{EditError, IdentityError, PeerId, PeerIdError};
 use cepa::link::LinkError;
-use cepa::session::SessionEnd;
+use cepa::session::{ConnectError, SessionEnd};
 use cepa::tls::TlsError;
 
 /// What to do next.
@@ -64,6 +64,10 @@ impl fmt::Display for Advice {
 pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Advice> {
     let mut at = Some(error);
     while let Some(error) = at {
+        // It says itself what to do.
+        if let Some(ConnectError::ClosedAtOnce(_)) = error.downcast_ref() {
+            return None;
+        }
         let advice = of_one(error);
         if advice.is_some() {
             return advice;
@@ -120,7 +124,7 @@ fn of_one(error: &(dyn Error + 'static)) -> Option<Advice> {
 mod tests {
     use cepa::mux::MuxError;
     use cepa::node::{RouteError, RouteErrorKind};
-    use cepa::session::{ConnectError, OpenError};
+    use cepa::session::OpenError;
 
     use super::*;
 
@@ -145,6 +149,10 @@ mod tests {
             (ConnectError::Tls(refused(46)).into(), ask),
             (OpenError::Tls(refused(46)).into(), ask),
             (TlsError::Truncated { layer: 1 }.into(), again),
+            (
+                ConnectError::ClosedAtOnce(TlsError::Truncated { layer: 1 }).into(),
+                None,
+            ),
             (TlsError::BadRecord.into(), again),
             (TlsError::TimedOut.into(), None),
             (

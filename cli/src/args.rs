@@ -35,9 +35,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub(crate) use self::{
     connect::Connect, console::Console, demo::Demo, explain::Explain, forward::Forward, id::Id,
     id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
-    mesh::MeshStatus, node::NodeRun, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports,
-    probe::Probe, relay::Relay, send::Send, serve::Serve,
+    mesh::MeshStatus, node::NodeRun, options::Dialling, options::IdentityFile, options::LogFormat,
+    options::Logging, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe,
+    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -126,12 +126,14 @@ pub(crate) enum Early {
     Failed(Failure),
 }
 
+/// The option of all commands that takes a value.
+const LOG_FORMAT: &str = "--log-format";
+
 /// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
-    const OPTION: &str = "--log-format";
     let words = words.iter().take_while(|word| *word != "--");
     let words: Vec<&str> = words.map(|word| word.to_str().unwrap_or("")).collect();
-    let apart = words.windows(2).any(|pair| pair == [OPTION, "json"]);
+    let apart = words.windows(2).any(|pair| pair == [LOG_FORMAT, "json"]);
     apart || words.contains(&"--log-format=json")
 }
 
@@ -190,8 +192,8 @@ fn brief(e: &clap::Error) -> String {
     let first = parts.next().unwrap_or_default();
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     for tip in parts.filter_map(|part| part.strip_prefix("tip: ").map(str::to_owned)) {
-        // Nothing begins with two dashes that anybody would give as a value.
-        if tip.starts_with("to pass ") {
+        // Nothing begins with two dashes that anybody would give as a value, and who wants a thing does not want it off.
+        if tip.starts_with("to pass ") || tip.contains("'--no-") {
             continue;
         }
         line = format!("{line}; {tip}");
@@ -203,7 +205,15 @@ fn brief(e: &clap::Error) -> String {
 fn command_of(words: &[OsString]) -> (String, clap::Command) {
     let mut name = "cepa".to_owned();
     let mut command = Cli::command();
-    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        // An option of all commands may stand in front of the command.
+        if word.starts_with('-') {
+            if word == LOG_FORMAT {
+                words.next();
+            }
+            continue;
+        }
         let Some(next) = command.find_subcommand(word) else {
             break;
         };

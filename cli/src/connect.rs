@@ -19,8 +19,10 @@ use crate::console::framed::Framed;
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
+use crate::keep::Keep;
 use crate::reconnect::Reconnect;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::signal::Signals;
 use crate::splice::{Join, Leaves, Step, linger};
 use crate::splice_end::Ended;
 
@@ -32,44 +34,63 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 }
 
 async fn connect(args: args::Connect) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {
             let why = "an introduction allows a fixed number of connections; leave out --reconnect";
             return Err(Failure::new(Code::Usage, why));
         }
-        if args.local_hints.allowed {
+        if args.dialling.local_hints.allowed {
             let why = "an introduction comes from someone else, so it may lead only to network addresses; leave out --local-hints";
             return Err(Failure::new(Code::Usage, why));
         }
-        let (connection, far) = Connected::introduced(it, &args.trust, &identity).await?;
+        let (connection, far) = Connected::introduced(it, &args.dialling.trust, &identity).await?;
         return joined_once(&connection, Far::plain(far)).await;
     }
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(false));
+    let keep = args.dialling.durable.keep(false);
+    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
     let mut connection = again.first(args.reconnect).await?;
+    if keep == Keep::Not {
+        return carried(&mut connection, &mut again, &args, &service).await;
+    }
+    // The server would wait for us to come back, with the command running.
+    let mut signals = Signals::watch();
+    let signal = tokio::select! {
+        ended = carried(&mut connection, &mut again, &args, &service) => return ended,
+        signal = signals.ended_by() => signal,
+    };
+    connection.close().await;
+    Err(Failure::by_signal(signal))
+}
+
+/// Opens the service in the session, and again in those that are made in its place, and carries it to its end.
+async fn carried(
+    connection: &mut Connected,
+    again: &mut Reconnect<'_>,
+    args: &args::Connect,
+    service: &str,
+) -> Result<(), Failure> {
     if !args.reconnect {
-        let far = match open(&connection, &args, &service).await {
+        let far = match open(connection, args, service).await {
             Ok(far) => far,
             Err(failure) => {
                 connection.close().await;
                 return Err(failure);
             }
         };
-        return joined_once(&connection, far).await;
+        return joined_once(connection, far).await;
     }
     let mut near = None;
     loop {
-        let lost = match open(&connection, &args, &service).await {
+        let lost = match open(connection, args, service).await {
             Ok(mut far) => {
                 // Taken only now: an error before it should leave standard input to who reads it next.
                 let near = match &mut near {
                     Some(near) => near,
                     none => none.insert(Near::take(true).await?),
                 };
-                match joined(&connection, near, &mut far).await {
+                match joined(connection, near, &mut far).await {
                     Ok(()) => {
                         drop(far);
                         return connection.finish().await;
@@ -99,7 +120,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
         } else {
             lost.failure
         };
-        connection = again.after(&connection, failure, |line| say(line)).await?;
+        *connection = again.after(connection, failure, |line| say(line)).await?;
     }
 }
 
@@ -139,7 +160,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
 
 async fn open(connection: &Connected, args: &args::Connect, service: &str) -> Result<Far, Failure> {
     let far = Far::open(connection, service, !args.no_status).await?;
-    if args.trust.trust.is_some() {
+    if args.dialling.trust.trust.is_some() {
         // Printed once it has answered: an error would be all there is to say.
         say(format_args!(
             "peer {} (not verified)",

@@ -5,6 +5,7 @@
 //! the id that the other side has to allow (refused by it), and the last words of a subprocess that
 //! died before it could answer.
 
+use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,9 +17,10 @@ use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
-use cepa::session::{ConnectError, Pause, Session};
+use cepa::session::{ConnectError, Pause, Session, SessionEnd};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
+use futures::FutureExt as _;
 use tokio::time::timeout;
 
 use crate::args::{DialTarget, Expected, Trust};
@@ -27,6 +29,7 @@ use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::keep::{self, Keep};
+use crate::say::Line;
 use crate::stack::{self, carries_session};
 use crate::{reach, trace, trust};
 
@@ -234,6 +237,27 @@ impl Connected {
         }
     }
 
+    /// A line about the peer.
+    fn say(&self, text: fmt::Arguments<'_>) {
+        say(Line::from(text).with("peer", self.session.peer().id()));
+    }
+
+    /// Tells the peer that the session ends, over another connection where there is none at the moment; whether it knows. Of a
+    /// session that is over it does.
+    async fn goodbye(&self) -> bool {
+        let is_over = self.session.closed().now_or_never().is_some();
+        if !is_over && self.session.outlives_connections() && self.session.path().is_none() {
+            let most = GOODBYE.as_secs();
+            self.say(format_args!(
+                "trying to tell the peer that the session ends, for {most} s at most"
+            ));
+            self.session.reconnect_now();
+            keep::connected(&self.session).await;
+        }
+        self.session.close().await;
+        !matches!(self.session.closed().await, SessionEnd::ClosedUnheard)
+    }
+
     /// Why the session is no more, or `None` while it stands.
     ///
     /// A substream's error does not tell whether the session went with it; the session says so
@@ -258,11 +282,15 @@ impl Connected {
         }
     }
 
-    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long.
+    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long. Of a session that a peer
+    /// then still keeps, with all that runs in it, the person is told.
     pub(crate) async fn close(&self) {
-        // Without a connection nobody would hear it.
-        if self.session.path().is_some() {
-            let _ = timeout(GOODBYE, self.session.close()).await;
+        let knows = matches!(timeout(GOODBYE, self.goodbye()).await, Ok(true));
+        if let (false, Some(stats)) = (knows, self.session.path_stats()) {
+            let kept = keep::in_words(stats.park);
+            self.say(format_args!(
+                "the peer could not be told, and keeps what runs in the session for up to {kept}"
+            ));
         }
         if let Some(node) = &self.node {
             node.shutdown(Duration::ZERO).await;

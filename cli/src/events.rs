@@ -68,7 +68,6 @@ impl Report {
             Event::SessionPaused { peer, .. }
             | Event::SessionResumed { peer, .. }
             | Event::SessionMigrated { peer, .. } => say_of_session(peer, event),
-            // As the one session of `serve stdio:`, below.
             // Its one session is all there will be, and the command ends with it.
             Event::ListenerEnded { at } if at.has_one_stream() => {}
             Event::TurnedAway {
@@ -84,7 +83,10 @@ impl Report {
                 let source = log::source(*source, from);
                 match reason {
                     TurnedAway::Connect(error) => {
-                        let line = Line::from(self.refused(error, from).message);
+                        let mut line = Line::from(self.refused(error, from).message);
+                        if let ConnectError::NotTakenUp { peer, .. } = error {
+                            line = line.with("peer", peer);
+                        }
                         say_of(source, line.with("address", from));
                     }
                     _ => say_of(source, line_of(event)),

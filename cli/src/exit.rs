@@ -83,6 +83,8 @@ pub(crate) struct Failure {
     /// The process exits with this, and not with the code.
     exit: Option<u8>,
     whose: Whose,
+    /// Whom it is about, where a log should say so.
+    peer: Option<PeerId>,
 }
 
 /// What failed.
@@ -103,6 +105,7 @@ impl Failure {
             full: false,
             exit: None,
             whose: Whose::Cepa,
+            peer: None,
         }
     }
 
@@ -129,6 +132,12 @@ impl Failure {
     /// The process exits with this status, whatever failed.
     pub(crate) fn exiting(mut self, status: u8) -> Self {
         self.exit = Some(status);
+        self
+    }
+
+    /// It is about this peer.
+    pub(crate) fn about(mut self, peer: PeerId) -> Self {
+        self.peer = Some(peer);
         self
     }
 
@@ -197,8 +206,11 @@ impl Failure {
     /// Prints `cepa: …` on standard error and gives the code for the process.
     pub(crate) fn report(&self) -> u8 {
         if !self.is_of_command() {
-            let line = Line::from(format_args!("cepa: {self}"));
-            say(line.error(self.status()).bare());
+            let mut line = Line::from(format_args!("cepa: {self}")).error(self.status());
+            if let Some(peer) = self.peer {
+                line = line.with("peer", peer);
+            }
+            say(line.bare());
         }
         self.status()
     }
@@ -439,6 +451,9 @@ fn given_up(lost: &SessionLost) -> String {
         SessionLost::Refused(Resumption::Unknown | Resumption::Over) => format!(
             "{CUT}, and the peer no longer knows the session: it was restarted, or gave the session up"
         ),
+        SessionLost::Refused(Resumption::NoRoom) => {
+            format!("{CUT}, and the peer gave the session up to make room for others")
+        }
         // One of the two ends had nobody who could come back.
         SessionLost::Expired { after } if after.is_zero() => CUT.to_owned(),
         SessionLost::Expired { after } => {

@@ -37,7 +37,7 @@ use crate::args::{self, DialTarget};
 use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::log::{self, say_once_a_minute};
+use crate::log::{self, OURS, say_once_a_minute};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::signal::Signals;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
     for local in &args.locals {
         listeners.push((
@@ -75,9 +75,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             local.service.clone(),
         ));
     }
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, None)
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(true));
+    let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
+        .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
@@ -95,6 +94,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         };
         tasks.spawn(accept(listener, carrying, Arc::clone(&room)));
     }
+    let peer = connection.session.peer().id();
+    let tell = |line: &str| say(Line::from(line).with("peer", peer));
     // Sessions that take nothing more, each until it is over.
     let mut old = JoinSet::new();
     let result = loop {
@@ -111,7 +112,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 spent.close().await;
             });
             let fresh = tokio::select! {
-                fresh = again.beside(|line| say(line)) => fresh,
+                fresh = again.beside(tell) => fresh,
                 () = signals.asked_to_end() => break Ok(()),
             };
             match fresh {
@@ -128,13 +129,13 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 code: GoAwayCode::Idle
             }
         );
-        let end = Failure::from(end);
+        let end = Failure::from(end).about(peer);
         if !args.reconnect && !idle {
             break Err(end);
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&connection, end, |line| say(line)) => fresh,
+            fresh = again.after(&connection, end, tell) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {
@@ -210,7 +211,7 @@ async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         "{} connections are open, as many as this process may have (ulimit -n); further ones wait",
         stack::connections()
     );
-    say_once_a_minute("forward", &kind, &kind);
+    say_once_a_minute(OURS, &kind, &kind);
     // It is never closed.
     Arc::clone(room).acquire_owned().await.ok()
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use cepa::identity::PeerId;
 use cepa::resume;
 use cepa::session::{PathChange, PathChanges, Session};
 use cepa::transports::{Endpoint, Target};
@@ -112,7 +113,7 @@ pub(crate) fn in_words(time: Duration) -> String {
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells a person when the session's connection is lost, and when it is back, until the session is over.
-pub(crate) fn tell_paths(session: &Session, tell: impl Fn(&str) + Send + 'static) {
+pub(crate) fn tell_paths(session: &Session, tell: impl Fn(PeerId, &str) + Send + 'static) {
     if !session.outlives_connections() {
         return;
     }
@@ -125,18 +126,20 @@ pub(crate) fn tell_paths(session: &Session, tell: impl Fn(&str) + Send + 'static
         };
         while let Some(told) = paths.next().await {
             match told {
-                Told::Lost => tell(&format!(
-                    "connection to {peer} lost; reconnecting (data is kept)"
-                )),
+                Told::Lost => tell(
+                    peer,
+                    &format!("connection to {peer} lost; reconnecting (data is kept)"),
+                ),
                 Told::Back { after, short } => {
                     let after = in_words(after);
                     let before = match short {
                         0 => String::new(),
                         n => format!(" ({} before that)", count(n, "brief cut")),
                     };
-                    tell(&format!(
-                        "connection to {peer} is back after {after}{before}"
-                    ));
+                    tell(
+                        peer,
+                        &format!("connection to {peer} is back after {after}{before}"),
+                    );
                 }
             }
         }

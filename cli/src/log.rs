@@ -311,9 +311,9 @@ pub(crate) fn not_logged(events: u64) -> String {
 
 /// Tells what is still held back when the command ends.
 pub(crate) fn last_words() {
-    for ((_, kind), (_, more)) in repeats().0.kinds.drain() {
+    for ((peer, kind), (_, more)) in repeats().0.kinds.drain() {
         if more > 0 {
-            say(again(&kind, more));
+            say(about(again(&kind, more).into(), &peer));
         }
     }
     for (peer, shown) in log().0.peers.drain() {

@@ -2,6 +2,7 @@
 //! node tells on standard error.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -376,19 +377,27 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How long an end without any patience may take.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Ends a node that was asked to end. Sessions have a moment to finish; who asks once more need not wait for that.
-pub(crate) async fn leave(node: &Node, signals: &mut Signals) {
-    let open = node.sessions().len();
+/// Ends a node that was asked to end. Sessions have a moment to finish; who asks once more need not wait for that. A node whose
+/// lines are read at the other end of its only session (`alone`) says nothing of it.
+pub(crate) async fn leave(node: &Node, signals: &mut Signals, alone: bool) {
     let mut ending = pin!(node.shutdown(GOODBYE));
     tokio::select! {
         () = &mut ending => return,
         () = tokio::time::sleep(QUIET) => {}
     }
-    say(format_args!(
-        "waiting for {} to end, {} s at most; press ^C again to end it at once",
-        count(open as u64, "session"),
-        GOODBYE.as_secs()
-    ));
+    let open = node.sessions().len() as u64;
+    if open > 0 && !alone {
+        // Only there somebody has a key to press.
+        let hint = if io::stderr().is_terminal() {
+            "; press ^C again to end at once"
+        } else {
+            ""
+        };
+        let (open, most) = (count(open, "session"), GOODBYE.as_secs());
+        say(format_args!(
+            "waiting {most} s for what is open in {open}{hint}"
+        ));
+    }
     tokio::select! {
         () = ending => {}
         () = signals.asked_to_end() => {

@@ -8,16 +8,18 @@
 //! Nothing of the old session gets into the new one. What a command had in flight is lost, and it is the
 //! command that says so.
 
-use cepa::identity::Identity;
+use cepa::identity::{Identity, PeerId};
 use cepa::link::ChatterSink;
+use cepa::network::NetworkChanges;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
-use crate::args::{DialTarget, Trust};
+use crate::args::{DialTarget, Dialling, Trust};
 use crate::connection::Connected;
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
 use crate::log::{OURS, say_of_session};
+use crate::say::Line;
 
 /// Makes a session, and makes it again.
 pub(crate) struct Reconnect<'a> {
@@ -28,7 +30,7 @@ pub(crate) struct Reconnect<'a> {
     local_hints: bool,
     keep: Keep,
     /// Takes a line on a connection that is lost or back.
-    tell: fn(&str),
+    tell: fn(PeerId, &str),
     backoff: Backoff,
     /// When the last session came to stand.
     since: Instant,
@@ -38,7 +40,7 @@ impl<'a> Reconnect<'a> {
     /// For sessions with this peer or place.
     pub(crate) fn new(
         target: &'a DialTarget,
-        trust: &'a Trust,
+        dialling: &'a Dialling,
         identity: &'a Identity,
         chatter: Option<ChatterSink>,
     ) -> Self {
@@ -48,21 +50,15 @@ impl<'a> Reconnect<'a> {
         };
         Self {
             target,
-            trust,
+            trust: &dialling.trust,
             identity,
             chatter,
-            local_hints: false,
+            local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
-            tell: |line| say_of_session(OURS, line),
-            backoff,
+            tell: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
+            backoff: backoff.with_network(&NetworkChanges::system()),
             since: Instant::now(),
         }
-    }
-
-    /// Follows hints that open something else than network connections.
-    pub(crate) fn with_local_hints(mut self, local_hints: bool) -> Self {
-        self.local_hints = local_hints;
-        self
     }
 
     /// Keeps a session whose connection is lost.
@@ -72,7 +68,7 @@ impl<'a> Reconnect<'a> {
     }
 
     /// Says otherwise than by a line on standard error that a connection is lost or back.
-    pub(crate) fn telling(mut self, tell: fn(&str)) -> Self {
+    pub(crate) fn telling(mut self, tell: fn(PeerId, &str)) -> Self {
         self.tell = tell;
         self
     }

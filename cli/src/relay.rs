@@ -75,6 +75,6 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    reach::leave(node, &mut signals).await;
+    reach::leave(node, &mut signals, false).await;
     result
 }

@@ -141,7 +141,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),
     };
-    reach::leave(node, &mut signals).await;
+    reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result
 }

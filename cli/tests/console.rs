@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::transports::testkit::LineSettings;
 use common::desk::{Desk, resize};
+use common::line::join;
 use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, text};
 
@@ -195,14 +197,57 @@ fn a_console_goes_on_over_another_connection_with_the_keys_typed_meanwhile() {
     assert!(desk.is_raw());
     desk.type_in("echo $mine-typed\r");
     proxy.up();
-    desk.until(" is back after ");
-    desk.until("kept-typed\r\n");
+    // Who prints it hears of the new connection by itself: what the shell says may be quicker.
+    desk.until_all(&[" is back after ", "kept-typed\r\n"]);
     // While the connection is away one can leave.
     proxy.down();
     desk.until("lost; reconnecting (data is kept)\r\n");
     desk.type_in("\r~.");
+    // The shell is still there, and that is said.
+    desk.until("could not be told, and keeps what runs in the session for up to 10 min\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
+}
+
+/// The cable is pulled out in the middle of what a command prints, and put back: each line of it comes, once and in order.
+#[test]
+fn a_console_over_a_cable_that_is_pulled_out_meanwhile_loses_no_line() {
+    const LINES: usize = 20_000;
+    let place = Place::new();
+    let plug = || join(&place, &LineSettings::new(300_000.0), 1);
+    let plugged = plug();
+    let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
+    let words = [&line("b"), "--allow", "any", "--service", SHELL];
+    let _server = place.serve(&words);
+    let words = ["console", &line("a"), "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    desk.type_in(&format!("seq -f line-%.0f {LINES}\r"));
+    desk.until("line-100\r\n");
+    plugged.shutdown_timeout(PATIENCE);
+    desk.until("lost; reconnecting (data is kept)\r\n");
+    desk.type_in("echo $((6*7))-typed\r");
+    let plugged = plug();
+    desk.until_all(&[" is back after ", "42-typed\r\n"]);
+    // Lines of the tool's own stand in between.
+    let mut seen = std::mem::take(&mut desk.passed);
+    while let Some(at) = seen.find("\r\nconnection to ") {
+        let end = seen[at + 2..]
+            .find("\r\n")
+            .map_or(seen.len(), |end| at + end + 4);
+        seen.replace_range(at..end, "");
+    }
+    let numbers = seen.lines().filter_map(|line| {
+        let (_, number) = line.rsplit_once("line-")?;
+        number.parse::<usize>().ok()
+    });
+    let numbers: Vec<usize> = numbers.collect();
+    let wrong = (1..=LINES).zip(&numbers).find(|(due, it)| due != *it);
+    assert_eq!((numbers.len(), wrong), (LINES, None));
+    desk.type_in("exit 0\r");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    plugged.shutdown_background();
 }
 
 /// The session of one that is suspended is kept for longer than others without a connection.

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Place, text};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Place, finish, text};
 
 #[test]
 fn every_transport_has_an_equal_column() {
@@ -30,6 +33,41 @@ fn every_transport_has_an_equal_column() {
     assert_eq!(line("cut").matches(" 1, ").count(), 1, "{table}");
     assert_eq!(line("cut").matches(" ms").count(), 1, "{table}");
     assert_eq!(line("throughput").matches("MiB/s").count(), 4, "{table}");
+    // Each layer carries what the one above it does, also where a connection was cut.
+    let row = |word: &str| {
+        let numbers = line(word).split_whitespace().skip(1);
+        let numbers: Vec<u64> = numbers
+            .map(|n| n.replace(',', "").parse().unwrap())
+            .collect();
+        assert_eq!(numbers.len(), 4, "{table}");
+        numbers
+    };
+    let layers = ["application", "mux", "TLS", "wire"].map(row);
+    for column in 0..4 {
+        let column = layers.each_ref().map(|row| row[column]);
+        assert!(column.is_sorted(), "{column:?}: {table}");
+    }
     let wide = table.lines().find(|line| line.chars().count() > 80);
     assert_eq!(wide, None);
+}
+
+#[test]
+fn a_demo_that_is_stopped_leaves_nothing_behind() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new();
+        let at = place.path("tmp");
+        std::fs::create_dir(&at).unwrap();
+        let mut command = place.cepa(&["demo", "--size", "1024"]);
+        let child = command.env("TMPDIR", &at).spawn().unwrap();
+        let is_empty = || std::fs::read_dir(&at).unwrap().next().is_none();
+        let start = Instant::now();
+        while is_empty() {
+            assert!(start.elapsed() < PATIENCE);
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(common::signal(&child.id().to_string(), signal));
+        let output = finish(child);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(is_empty());
+    }
 }

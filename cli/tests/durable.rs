@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -42,12 +42,20 @@ impl Way {
     fn new(place: &Place, of_server: &[&str], of_forward: &[&str]) -> Self {
         let server = serve(place, "tcp:127.0.0.1:0", of_server);
         let proxy = Proxy::to(&server.address());
-        let forward = forward(place, &proxy, of_forward);
+        let forward = forward(place, &proxy.address(), of_forward);
         Self {
             server,
             proxy,
             forward,
         }
+    }
+
+    /// The same, and a connection that has carried something.
+    fn opened(place: &Place, of_server: &[&str], of_forward: &[&str]) -> (Self, TcpStream) {
+        let way = Self::new(place, of_server, of_forward);
+        let mut open = dial(&way.local());
+        echoes(&mut open, b"before");
+        (way, open)
     }
 
     fn local(&self) -> String {
@@ -69,16 +77,8 @@ fn serve(place: &Place, at: &str, more: &[&str]) -> Server {
     place.serve(&[&words[..], more].concat())
 }
 
-fn forward(place: &Place, proxy: &Proxy, more: &[&str]) -> Server {
-    let at = proxy.address();
-    let words = [
-        "forward",
-        &at,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--trust",
-        "any",
-    ];
+fn forward(place: &Place, at: &str, more: &[&str]) -> Server {
+    let words = ["forward", at, "-L", "tcp:127.0.0.1:0=web", "--trust", "any"];
     Server::start(place, &[&words[..], more].concat())
 }
 
@@ -150,7 +150,9 @@ fn connections_through_a_forward_survive_cuts_byte_for_byte() {
     echoes(&mut resting, b"behind");
     way.forward.wait_for(LOST);
     way.forward.wait_for(" is back after ");
-    way.server.wait_for("has lost its connection");
+    let told = way.server.wait_for("has lost its connection");
+    assert!(told.ends_with("; it is kept for 10 min"), "{told}");
+    assert!(!told.contains("missing"), "{told}");
     way.server.wait_for("goes on");
     // A new one is as any other.
     echoes(&mut dial(&local), b"new");
@@ -161,10 +163,8 @@ fn connections_through_a_forward_survive_cuts_byte_for_byte() {
 #[test]
 fn new_connections_wait_for_the_path_and_then_go_on() {
     let place = Place::new();
-    let mut way = Way::new(&place, &[], &[]);
+    let (mut way, mut open) = Way::opened(&place, &[], &[]);
     let local = way.local();
-    let mut open = dial(&local);
-    echoes(&mut open, b"before");
     way.lose();
     let waiting: Vec<_> = (0..20)
         .map(|n: u32| {
@@ -186,9 +186,7 @@ fn new_connections_wait_for_the_path_and_then_go_on() {
 #[test]
 fn a_path_that_falls_silent_is_found_out() {
     let place = Place::new();
-    let mut way = Way::new(&place, &[], &[]);
-    let mut open = dial(&way.local());
-    echoes(&mut open, b"before");
+    let (mut way, mut open) = Way::opened(&place, &[], &[]);
     way.proxy.fall_silent();
     echoes(&mut open, &noise(1 << 20));
     way.forward.wait_for(LOST);
@@ -199,9 +197,7 @@ fn a_path_that_falls_silent_is_found_out() {
 fn without_it_at_either_end_a_cut_is_the_end() {
     for (of_server, of_forward) in [(&["--no-durable"][..], &[][..]), (&[], &["--no-durable"])] {
         let place = Place::new();
-        let way = Way::new(&place, of_server, of_forward);
-        let mut open = dial(&way.local());
-        echoes(&mut open, b"before");
+        let (way, open) = Way::opened(&place, of_server, of_forward);
         way.proxy.cut();
         is_cut(open);
         let (code, said) = way.forward.finish();
@@ -217,26 +213,29 @@ fn without_it_at_either_end_a_cut_is_the_end() {
 #[test]
 fn a_server_that_was_restarted_does_not_know_the_session() {
     let place = Place::new();
-    let mut way = Way::new(&place, &[], &[]);
-    let mut open = dial(&way.local());
-    echoes(&mut open, b"before");
+    let (mut way, open) = Way::opened(&place, &[], &[]);
     way.server.signal("KILL");
     way.forward.wait_for(LOST);
-    let again = serve(&place, "tcp:127.0.0.1:0", &[]);
+    let mut again = serve(&place, "tcp:127.0.0.1:0", &[]);
     way.proxy.lead_to(&again.address());
     is_cut(open);
     let (code, said) = way.forward.finish();
     assert_eq!(code, Some(6), "{said}");
     assert!(said.contains("no longer knows the session"), "{said}");
+    // And its log says who asked.
+    let told = again.wait_for("a session that is not here any more");
+    let own = text(&place.run(&["id", "show"]).stdout);
+    assert!(
+        told.contains(&format!("peer {} wants", own.trim())),
+        "{told}"
+    );
 }
 
 #[test]
 fn with_reconnect_a_session_that_is_lost_for_good_is_followed_by_a_new_one() {
     let place = Place::new();
-    let mut way = Way::new(&place, &[], &["--reconnect"]);
+    let (mut way, mut open) = Way::opened(&place, &[], &["--reconnect"]);
     let local = way.local();
-    let mut open = dial(&local);
-    echoes(&mut open, b"before");
     // A cut is none of that.
     way.proxy.cut();
     echoes(&mut open, b"behind");
@@ -256,9 +255,7 @@ fn with_reconnect_a_session_that_is_lost_for_good_is_followed_by_a_new_one() {
 fn a_session_is_given_up_when_its_time_without_a_path_is_over() {
     for (of_server, of_forward) in [(&["--park", "1s"][..], &[][..]), (&[], &["--park", "1s"])] {
         let place = Place::new();
-        let mut way = Way::new(&place, of_server, of_forward);
-        let mut open = dial(&way.local());
-        echoes(&mut open, b"before");
+        let (mut way, open) = Way::opened(&place, of_server, of_forward);
         way.lose();
         is_cut(open);
         let (code, said) = way.forward.finish();
@@ -274,17 +271,49 @@ fn a_session_is_given_up_when_its_time_without_a_path_is_over() {
 fn who_is_asked_to_end_while_the_path_is_away_ends() {
     for signal in ["TERM", "INT"] {
         let place = Place::new();
-        let mut way = Way::new(&place, &[], &[]);
-        let mut open = dial(&way.local());
-        echoes(&mut open, b"before");
+        let (mut way, _open) = Way::opened(&place, &[], &[]);
         way.lose();
         way.forward.signal(signal);
         let (code, said) = way.forward.finish();
         assert_eq!(code, Some(0), "{said}");
+        assert!(
+            said.contains("could not be told, and keeps what runs in the session for up to 10 min"),
+            "{said}"
+        );
         way.server.wait_for("has lost its connection");
         way.server.signal(signal);
         let (code, said) = way.server.finish();
         assert_eq!(code, Some(0), "{said}");
+        assert!(!said.contains("waiting"), "nobody can answer: {said}");
+    }
+}
+
+#[test]
+fn connect_that_is_asked_to_end_takes_leave_so_that_nothing_is_kept() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let place = Place::new();
+        let service = "sh=exec:sh -c 'echo $$; exec sleep 600'";
+        let mut server = serve(&place, "tcp:127.0.0.1:0", &["--service", service]);
+        let at = server.address();
+        let words = ["connect", &at, "sh", "--trust", "any", "--durable"];
+        let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let _stdin = client.stdin.take();
+        let mut stdout = BufReader::new(client.stdout.take().unwrap());
+        let mut pid = String::new();
+        stdout.read_line(&mut pid).unwrap();
+        let pid = pid.trim();
+        assert!(common::signal(pid, "0"));
+        assert!(common::signal(&client.id().to_string(), signal));
+        let output = finish(client);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        server.wait_for(" ended: the peer closed the session");
+        let lost = server.seen().iter().find(|line| line.contains("has lost"));
+        assert_eq!(lost, None);
+        let start = Instant::now();
+        while common::signal(pid, "0") {
+            assert!(start.elapsed() < PATIENCE, "the command is still there");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -292,9 +321,7 @@ fn who_is_asked_to_end_while_the_path_is_away_ends() {
 fn a_process_that_is_stopped_for_longer_than_a_dead_path_may_be_silent_goes_on() {
     for stop_server in [true, false] {
         let place = Place::new();
-        let mut way = Way::new(&place, &[], &[]);
-        let mut open = dial(&way.local());
-        echoes(&mut open, b"before");
+        let (mut way, mut open) = Way::opened(&place, &[], &[]);
         let stopped = if stop_server {
             &way.server
         } else {
@@ -318,16 +345,17 @@ fn a_process_that_is_stopped_for_longer_than_a_dead_path_may_be_silent_goes_on()
 #[test]
 fn a_forward_that_is_killed_again_and_again_finds_room() {
     let place = Place::new();
-    let server = serve(&place, "tcp:127.0.0.1:0", &["--sessions-a-peer", "4"]);
+    let mut server = serve(&place, "tcp:127.0.0.1:0", &["--sessions-a-peer", "4"]);
     let proxy = Proxy::to(&server.address());
     for _ in 0..10 {
-        let mut one = forward(&place, &proxy, &[]);
+        let mut one = forward(&place, &proxy.address(), &[]);
         echoes(&mut dial(&one.address()), b"here");
         one.signal("KILL");
         while one.is_running() {
             thread::yield_now();
         }
     }
+    server.wait_for(" ended: it made room for another session");
 }
 
 /// A service never takes a client that is gone for one that has said all.
@@ -398,15 +426,7 @@ fn a_command_that_leads_to_the_peer_is_run_again() {
         common::bin().display(),
         proxy.address()
     );
-    let words = [
-        "forward",
-        &via,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--trust",
-        "any",
-    ];
-    let mut forward = Server::start(&place, &words);
+    let mut forward = forward(&place, &via, &[]);
     let mut open = dial(&forward.address());
     echoes(&mut open, b"before");
     for _ in 0..3 {
@@ -428,15 +448,7 @@ fn serial_adapters_that_are_pulled_out_and_put_back_lose_nothing() {
     let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
     let mut server = serve(&place, &line("b"), &[]);
     let near = line("a");
-    let words = [
-        "forward",
-        &near,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--trust",
-        "any",
-    ];
-    let mut forward = Server::start(&place, &words);
+    let mut forward = forward(&place, &near, &[]);
     let mut open = dial(&forward.address());
     echoes(&mut open, b"before");
     plugged.shutdown_timeout(PATIENCE);
@@ -469,15 +481,7 @@ fn a_cable_that_is_pulled_out_for_a_while_loses_nothing() {
     let line = |end: &str| format!("serial:{},baud=3000000", place.text(end));
     let _server = serve(&place, &line("b"), &[]);
     let near = line("a");
-    let words = [
-        "forward",
-        &near,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--trust",
-        "any",
-    ];
-    let forward = Server::start(&place, &words);
+    let forward = forward(&place, &near, &[]);
     let mut open = dial(&forward.address());
     while begun.elapsed() < Duration::from_secs(20) {
         echoes(&mut open, &noise(1000));
@@ -524,15 +528,8 @@ fn a_session_through_a_relay_outlives_the_relay() {
     let last = server.seen().last().unwrap();
     let reachable = last.split_whitespace().last().unwrap();
     let (client, _) = place.identity("client.pem");
-    let words = [
-        "forward",
-        reachable,
-        "-L",
-        "tcp:127.0.0.1:0=web",
-        "--identity",
-        &client,
-    ];
-    let mut forward = Server::start(&place, &words);
+    let words = ["-L", "tcp:127.0.0.1:0=web", "--identity", &client];
+    let mut forward = Server::start(&place, &[&["forward", reachable], &words[..]].concat());
     let mut open = dial(&forward.address());
     echoes(&mut open, b"before");
     first.signal("KILL");

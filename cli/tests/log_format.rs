@@ -2,8 +2,9 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
@@ -13,6 +14,7 @@ use cepa_transports::text::is_printable;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, is_time, stands_for, text, unstamped};
 
 const PAYLOAD: &str = "payload-that-no-log-has";
@@ -223,6 +225,121 @@ fn each_line_is_one_json_object_with_its_fields() {
     let nonsense = object(&all, "tcp 127.0.0.1:");
     assert_eq!(nonsense["source"], "tcp 127.0.0.1");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{9b}'));
+}
+
+/// A line without what is another each time: ids, times, hosts, ports and other numbers.
+fn shape(line: &str) -> String {
+    let cut = |c: char| " \"=,{}".contains(c);
+    let one = |part: &str| {
+        let word = part.trim_end_matches(cut);
+        let end = &part[word.len()..];
+        let is_id = word.len() == 52 && word.chars().all(|c| c.is_ascii_alphanumeric());
+        let port = word
+            .rsplit_once(':')
+            .filter(|(_, port)| port.parse::<u16>().is_ok());
+        let word = match port {
+            _ if is_id || word == "7v5…" => "ID".to_owned(),
+            _ if is_time(word) => "TIME".to_owned(),
+            _ if word.parse::<f64>().is_ok() => "N".to_owned(),
+            Some((host, _)) if host.starts_with("tcp:") => "tcp:HOST:PORT".to_owned(),
+            Some(_) => "HOST:PORT".to_owned(),
+            None => word.to_owned(),
+        };
+        word + end
+    };
+    line.trim().split_inclusive(cut).map(one).collect()
+}
+
+/// What is printed is what the page shows.
+#[test]
+fn the_examples_of_the_page_are_what_is_printed() {
+    let place = Place::new();
+    let mut printed = Vec::new();
+    for form in [&[][..], &["--log-format", "json"]] {
+        let id = text(&place.run(&["id", "show"]).stdout);
+        let service = ["--service", "up=exec:cat", "--allow", "any"];
+        let words = [&["serve", "tcp:127.0.0.1:0"], &service[..], form].concat();
+        let mut command = place.cepa(&words);
+        let mut server = Killed(command.spawn().unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines();
+        let up = log.next().unwrap().unwrap();
+        let at = up
+            .split([' ', '"'])
+            .find(|word| word.starts_with("tcp:"))
+            .unwrap();
+        for at in [at, "tcp:127.0.0.1:1"] {
+            let words = ["-v", "connect", at, "up", "--expect", id.trim()];
+            printed.push(text(&place.run(&words).stderr));
+        }
+        let session = log.find(|line| line.as_ref().unwrap().contains("session with "));
+        printed.push(session.unwrap().unwrap());
+    }
+    let mut shapes = HashSet::new();
+    for line in printed.iter().flat_map(|lines| lines.lines()) {
+        shapes.insert(shape(line));
+        shapes.insert(shape(unstamped(line)));
+    }
+    let page = include_str!("../../docs/WATCHING.md");
+    let examples = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let mut seen = 0;
+    for line in examples.filter(|line| !line.starts_with("$ ")) {
+        assert!(shapes.contains(&shape(line)), "{line}: {shapes:#?}");
+        seen += 1;
+    }
+    assert!(seen > 9, "{seen}");
+}
+
+/// A forward has one peer, and its lines say which.
+#[test]
+fn the_lines_of_a_forward_name_its_peer() {
+    let place = Place::new();
+    let server = server(&place, &[]);
+    let id = server.id();
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let words = [
+        "--log-format",
+        "json",
+        "forward",
+        &at,
+        "-L",
+        "tcp:127.0.0.1:0=up",
+        "--trust",
+        "any",
+    ];
+    let mut forward = Server::start_at(&place, &words, "listening on ");
+    proxy.cut();
+    forward.wait_for(" is back after ");
+    server.signal("KILL");
+    proxy.down();
+    forward.wait_for("reconnecting");
+    forward.signal("TERM");
+    let (code, said) = forward.finish();
+    assert_eq!(code, Some(0), "{said}");
+    let all = objects(&said);
+    assert!(all.len() >= 5, "{said}");
+    for line in all {
+        assert_eq!(line["peer"], id.as_str(), "{line}");
+    }
+}
+
+/// A node knows its peer by id, and dials it again by itself.
+#[test]
+fn dials_that_take_a_session_up_again_are_shown() {
+    let place = Place::new();
+    let (key, _) = place.identity("client.pem");
+    let server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", "up=echo:"]);
+    let proxy = Proxy::to(&server.address());
+    let at = format!("cepa://{}@{}", server.id(), proxy.address());
+    let local = ["-L", "tcp:127.0.0.1:0=up", "--identity", &key];
+    let words = [&["-v", "forward", &at], &local[..]].concat();
+    let mut forward = Server::start_at(&place, &words, "listening on ");
+    proxy.down();
+    forward.wait_for("lost; reconnecting");
+    forward.wait_for("cepa::dial: the dial failed");
+    proxy.up();
+    forward.wait_for("cepa::dial: dialling");
+    forward.wait_for(" is back after ");
 }
 
 #[test]

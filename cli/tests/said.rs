@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::process::Stdio;
 
 use common::{Place, Server, bin, finish, text};
@@ -31,9 +32,10 @@ fn an_end_that_takes_its_time_says_for_what() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         server.signal("INT");
-        let line = server.wait_for("waiting for");
+        // Which key to press is for somebody at a terminal.
+        let line = server.wait_for("waiting ");
         assert!(
-            line.contains("1 session to end") && line.contains("^C again"),
+            line.ends_with("waiting 3 s for what is open in 1 session"),
             "{line}"
         );
         if again {
@@ -127,4 +129,35 @@ fn a_service_whose_program_is_missing_points_to_the_log_that_tells() {
     // It was asked for without a name, and that is nobody's fault.
     let refused = server.seen().iter().any(|line| line.contains("refused"));
     assert!(!refused, "{:?}", server.seen());
+}
+
+/// Its lines would be read at the other end, as if they were for who is there.
+#[test]
+fn a_server_of_one_session_says_nothing_of_its_own_end() {
+    let place = Place::new();
+    let (script, pid) = (place.path("serve"), place.path("pid"));
+    let service = "s=exec:sh -c 'echo up; exec sleep 600'";
+    let serve = format!(
+        "echo $$ >'{}'\nexec '{}' serve stdio: --allow any --service \"{service}\"\n",
+        pid.display(),
+        common::bin().display(),
+    );
+    std::fs::write(&script, serve).unwrap();
+    let at = format!("exec:sh {}", script.display());
+    let words = ["connect", &at, "s", "--trust", "any"];
+    let mut client = place.cepa(&words).stdin(Stdio::piped()).spawn().unwrap();
+    client
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 3])
+        .unwrap();
+    let pid = std::fs::read_to_string(pid).unwrap();
+    assert!(common::signal(pid.trim(), "TERM"));
+    let output = finish(client);
+    let said = text(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "{said}");
+    for wrong in ["waiting", "^C"] {
+        assert!(!said.contains(wrong), "{said}");
+    }
 }

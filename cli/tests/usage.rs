@@ -186,6 +186,27 @@ fn a_guess_is_made_at_what_was_meant() {
         (&["connect", &behind], "a relay is written relay:aaaa"),
         (&["pipe", "tcp-listen:7000", "stdio:"], "`cepa forward -L`"),
         (&["pipe", &relay, "stdio:"], "`cepa connect`"),
+        (
+            &["serve", "tcp:h:1", "--durable"],
+            "found; --durable is the default here; leave it out; see `cepa serve --help`",
+        ),
+        (&["node", "--durable"], "an option of `cepa connect`"),
+        (
+            &["connect", "tcp:h:1", "--park", "-5s"],
+            "expected a time from 1s to 30d",
+        ),
+        (
+            &["serve", "tcp:h:1", "--park", "-5s"],
+            "expected a time from 1s to 30d",
+        ),
+        (
+            &["-v", "connect", "tcp:h:1", "--park", "0"],
+            "for example 90s, 10min, 8h or 2d; see `cepa connect --help`",
+        ),
+        (
+            &["--log-format", "text", "-v", "peer", "add"],
+            "see `cepa peer add --help`",
+        ),
     ] {
         let line = place.fails(words, 2);
         assert!(line.contains(says), "{words:?} should say {says:?}: {line}");
@@ -193,6 +214,13 @@ fn a_guess_is_made_at_what_was_meant() {
             assert!(!line.contains(wrong), "{words:?}: {line}");
         }
     }
+    // On `connect` it is another option that decides.
+    let help = text(&place.run(&["connect", "--help"]).stdout);
+    let words: Vec<&str> = help.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("ends counts. Implies --durable"),
+        "{help}"
+    );
     let help = place.run(&["help", "connect"]);
     assert_eq!(help.status.code(), Some(0), "{}", text(&help.stderr));
     assert_eq!(help.stdout, place.run(&["connect", "--help"]).stdout);

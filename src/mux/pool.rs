@@ -35,8 +35,8 @@ const PARTS: usize = 3;
 ///
 /// [`ReceivePool::new`] makes a pool, [`ReceivePool::share`] a part of one, for instance for all sessions of
 /// one peer. Counted is the memory that data takes which has arrived and that the application has not read, as
-/// it is allocated; not counted are buffers that each session has anyway, 64 KiB at most. A session for which there is no room stops to
-/// read from its peer until there is, and its other streams wait with it; it does not end. Reading, or dropping a substream, makes room at once.
+/// it is allocated, and what is kept for the peer until it has it, where a session outlives its connections; not counted are
+/// buffers that each session has anyway, 64 KiB at most. A session for which there is no room stops to read from its peer until there is, and its other streams wait with it; it does not end. Reading, or dropping a substream, makes room at once.
 ///
 /// ```
 /// use cepa::mux::{Config, ReceivePool};
@@ -165,14 +165,32 @@ pub struct Held {
     bytes: usize,
 }
 
+impl Held {
+    /// Takes so many bytes more for what can wait, and says whether there was room: at least as much stays free as is in use, and
+    /// nobody waits for it.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let lines = self.node.lock();
+        let used = self.node.used().saturating_add(bytes);
+        let left = self.node.room().checked_sub(bytes);
+        if left.is_none_or(|left| left < used) || lines.of(&self.node).is_some() {
+            return false;
+        }
+        self.node.add(bytes);
+        self.bytes += bytes;
+        true
+    }
+
+    /// Gives so many back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.node.give(bytes);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut wakes = Wakes::default();
-        let mut lines = self.node.lock();
-        self.node.sub(self.bytes);
-        lines.wake(&mut wakes);
-        drop(lines);
-        wakes.wake();
+        self.node.give(self.bytes);
     }
 }
 
@@ -223,6 +241,16 @@ impl Node {
     fn is_in(&self, other: &Arc<Self>) -> bool {
         std::ptr::eq(self, Arc::as_ptr(other))
             || self.above.as_ref().is_some_and(|above| above.is_in(other))
+    }
+
+    /// Gives back, and wakes who waited for it.
+    fn give(&self, n: usize) {
+        let mut wakes = Wakes::default();
+        let mut lines = self.lock();
+        self.sub(n);
+        lines.wake(&mut wakes);
+        drop(lines);
+        wakes.wake();
     }
 
     /// Under the lock.

@@ -71,11 +71,13 @@ impl stack::Admission for Inbound {
                 let pool = memory.pool.clone();
                 let own = pool.hold_anyway(SESSION_MEMORY);
                 let seat = Arc::clone(self.seat.get_or_init(|| Arc::clone(&held.seat)));
+                let kept = Arc::clone(&seat);
                 let wanted = async move {
                     let code = GoAwayCode::Limit(LimitKind::Sessions);
                     seat.given_away().await.then_some(code)
                 };
                 let room = Admitted::holding((held, memory, own)).with_receive_pool(pool);
+                let room = room.when_kept(move |since| kept.is_parked_if(since));
                 Ok(room.until(wanted))
             }
             Err(exceeded) => Err(NotAdmitted {
@@ -101,5 +103,49 @@ pub(super) async fn who(core: &Core, session: &Session, path: &Path) -> Who {
         } else {
             peer.is_named()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cepa_transports::testkit::{LineSettings, cable};
+    use cepa_transports::{Side, Stream};
+
+    use super::*;
+    use crate::identity::{AcceptAny, Identity, KeyKind};
+    use crate::node::ShareLimits;
+    use crate::resume::Config;
+    use crate::stack::StackConfig;
+
+    /// Before anybody has taken the session in: its place is known for one that waits as soon as it is kept.
+    #[tokio::test]
+    async fn the_place_of_a_session_that_waits_may_be_given_away_from_the_beginning() {
+        let config = || {
+            let own = Identity::generate(KeyKind::Ed25519).unwrap();
+            StackConfig::new(own, Arc::new(AcceptAny)).with_resume(Some(Config::default()))
+        };
+        let (shares, seats) = (Shares::new(ShareLimits::default()), Seats::default());
+        let room = Inbound::new(&shares, &seats, Source::HERE);
+        let (client, mut server) = (config(), config());
+        server.admission = Some(Arc::<Inbound>::clone(&room));
+        let line = LineSettings::new(1e6);
+        let (near, far) = cable(&line, &line, 1);
+        let plug = near.watch();
+        let (near, far) = (Stream::from_io(near, "near"), Stream::from_io(far, "far"));
+        let (near, far) = tokio::join!(
+            Box::pin(Session::handshake(near, &[], Side::Client, &client)),
+            Box::pin(Session::handshake(far, &[], Side::Server, &server)),
+        );
+        let (_near, far) = (near.unwrap(), far.unwrap());
+        plug.cut_off();
+        while far.path().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seats.relief()(&[client.identity.peer_id()]);
+        let seat = room.seat().unwrap();
+        let given_away = tokio::time::timeout(Duration::from_secs(60), seat.given_away());
+        given_away.await.expect("nobody knew that it waits");
     }
 }

@@ -290,6 +290,11 @@ async fn fly(
 /// How a session that outlives its connections is reached again.
 fn again(core: &Arc<Core>, peer: PeerId, hints: Vec<Hint>, why: &Why) -> Redial {
     let (own, why) = (Arc::clone(core), why.clone());
+    // One that is not followed would count as one that gave no answer.
+    let hints: Vec<Hint> = hints
+        .into_iter()
+        .filter(|it| may_follow(core, it))
+        .collect();
     let direct: Vec<Hint> = hints.iter().filter(|it| !it.is_relay()).cloned().collect();
     let attempt: moves::Attempt = Arc::new(move |lasting, hint| {
         let (core, why, direct) = (Arc::clone(&own), why.clone(), direct.clone());

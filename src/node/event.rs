@@ -11,9 +11,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::gate;
 use crate::identity::PeerId;
-use crate::mux::GoAwayCode;
+use crate::mux::{GoAwayCode, LimitKind};
 use crate::observe;
-use crate::session::{ConnectError, PathLostWhy, PathStats, SessionEnd};
+use crate::session::{ConnectError, PathLostWhy, PathStats, SessionEnd, SessionLost, tls_inside};
 
 use super::live::Path;
 use super::shares::Exceeded;
@@ -197,7 +197,8 @@ pub enum Refused {
     /// A limit.
     #[error("{0}")]
     Limit(#[source] Exceeded),
-    /// Another reason, of a handler or a protocol.
+    /// Another reason, of a handler or a protocol, in its words: a node knows none of theirs. What a program matches on is in
+    /// their own events and errors.
     #[error("{0}")]
     Other(String),
 }
@@ -300,11 +301,16 @@ impl fmt::Display for Line<'_> {
             Event::ChildStderr { line, .. } => write!(f, "[peer] {line}"),
             Event::SessionUp { peer, path } => write!(f, "session with {peer} {}", path.phrase()),
             Event::SessionPaused {
-                peer, path, why, ..
+                peer,
+                path,
+                why,
+                stats,
             } => write!(
                 f,
-                "session with {peer} {} has lost its connection ({why}), and waits for another one",
-                path.phrase()
+                "session with {peer} {} has lost its connection ({}); it is kept for {}",
+                path.phrase(),
+                lost(why),
+                in_words(stats.park)
             ),
             Event::SessionResumed {
                 peer,
@@ -444,8 +450,42 @@ fn told(end: &SessionEnd, dialled: bool) -> String {
         SessionEnd::Tls(error) if !dialled && error.is_end() => {
             "the session is lost: the peer left without closing it".to_owned()
         }
+        SessionEnd::GaveUp {
+            code: GoAwayCode::Limit(LimitKind::Memory),
+        } => "this node is short of memory".to_owned(),
+        SessionEnd::GaveUp {
+            code: GoAwayCode::Limit(_),
+        }
+        | SessionEnd::GivenUp(SessionLost::GivenUp) => {
+            "it made room for another session".to_owned()
+        }
+        SessionEnd::GivenUp(SessionLost::Expired { after }) if !dialled => {
+            format!("the peer did not come back within {}", in_words(*after))
+        }
         end => end.to_string(),
     }
+}
+
+/// Why a connection is lost, for a log. The session that it carried goes on, so nothing is missing.
+fn lost(why: &PathLostWhy) -> String {
+    if let PathLostWhy::Io(error) = why
+        && tls_inside(error).is_some_and(|tls| tls.is_end())
+    {
+        return "it was cut".to_owned();
+    }
+    why.to_string()
+}
+
+/// A time for people: whole, in the largest unit that it has two of.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (number, unit) = match seconds {
+        0..120 => (seconds, "s"),
+        120..7200 => (seconds / 60, "min"),
+        7200..172_800 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{number} {unit}")
 }
 
 /// The events of a node from the moment on at which it was made.
@@ -523,6 +563,53 @@ mod tests {
             }
         }
         assert!(line(cut(), true).contains("the last data may be missing"));
+    }
+
+    /// A session without a connection is kept with all that is in it, and a log says for how long.
+    #[test]
+    fn a_session_without_a_connection_is_told_in_plain_words() {
+        let peer = PeerId::from_bytes([1; 32]);
+        let path = Path {
+            via: vec![],
+            dialled: false,
+            label: "tcp h:1".into(),
+        };
+        let cut = crate::tls::TlsError::Truncated { layer: 1 };
+        let paused = Event::SessionPaused {
+            peer,
+            path: path.clone(),
+            why: PathLostWhy::Io(Arc::new(std::io::Error::other(cut))),
+            stats: PathStats {
+                park: Duration::from_secs(600),
+                ..PathStats::default()
+            },
+        };
+        assert_eq!(
+            paused.to_string(),
+            format!(
+                "session with {peer} over tcp h:1 has lost its connection (it was cut); it is kept for 10 min"
+            )
+        );
+        let room = "it made room for another session";
+        for (end, words) in [
+            (
+                SessionEnd::GaveUp {
+                    code: GoAwayCode::Limit(LimitKind::Sessions),
+                },
+                room,
+            ),
+            (SessionEnd::GivenUp(SessionLost::GivenUp), room),
+            (
+                SessionEnd::GivenUp(SessionLost::Expired {
+                    after: Duration::from_secs(90),
+                }),
+                "the peer did not come back within 90 s",
+            ),
+        ] {
+            let path = path.clone();
+            let line = Event::SessionDown { peer, path, end }.to_string();
+            assert!(line.ends_with(&format!(" ended: {words}")), "{line}");
+        }
     }
 
     #[derive(Debug)]

@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::identity::PeerId;
+use crate::resume::Refusal;
 use crate::session::{PathChange, PathInfo};
 use crate::stack::{Lasting, NotReached, Redial};
 
@@ -30,7 +31,11 @@ pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible 
     {
         moved(core, live, number, &path);
     }
+    let is_parked = || live.session.path().is_none();
+    core.table().parked(peer, number, is_parked());
     while let Some(change) = changes.next().await {
+        let parked = is_parked();
+        core.table().parked(peer, number, parked);
         core.emit(match change {
             PathChange::Paused { why, stats, .. } => Event::SessionPaused {
                 peer,
@@ -55,6 +60,13 @@ pub(super) async fn follow(core: &Core, live: &Live, number: u64) -> Infallible 
                 stats,
             },
         });
+        if !parked {
+            // It may be the one that is used again.
+            let others = core.table().others(peer);
+            for other in others {
+                other.superseded.notify_one();
+            }
+        }
     }
     pending().await
 }
@@ -87,7 +99,7 @@ pub(super) type Attempt =
     Arc<dyn Fn(Arc<Lasting>, Hint) -> BoxFuture<'static, Result<(), NotReached>> + Send + Sync>;
 
 /// How a peer is reached again: over each of the hints, the one that led there last first, each a little later than the one
-/// before it.
+/// before it. Who refuses the session may not be the process that has it, so the others are asked nonetheless.
 pub(super) fn redial(hints: Vec<Hint>, stagger: Duration, attempt: Attempt) -> Redial {
     let hints = Arc::new(Mutex::new(hints));
     Arc::new(move |lasting| {
@@ -104,10 +116,15 @@ async fn race(
 ) -> Result<(), NotReached> {
     let mut waiting = lock(hints).clone().into_iter();
     let mut running = FuturesUnordered::new();
-    let (mut next_at, mut worst) = (Instant::now(), NotReached::NotNow);
+    let (mut next_at, mut refused, mut all_answered) = (Instant::now(), None, true);
     loop {
         if running.is_empty() && waiting.len() == 0 {
-            return Err(worst);
+            return Err(
+                refused.map_or(NotReached::NotNow, |why| NotReached::Refused {
+                    why,
+                    by_all: all_answered,
+                }),
+            );
         }
         tokio::select! {
             Some((hint, reached)) = running.next(), if !running.is_empty() => match reached {
@@ -121,8 +138,11 @@ async fn race(
                     return Ok(());
                 }
                 Err(error) => {
-                    if let NotReached::Refused(_) = error {
-                        worst = error;
+                    match error {
+                        // It had the session to its end.
+                        NotReached::Refused { why: Refusal::Over, .. } => return Err(error),
+                        NotReached::Refused { why, .. } => refused = Some(why),
+                        NotReached::NotNow => all_answered = false,
                     }
                     next_at = Instant::now();
                 }

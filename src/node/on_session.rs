@@ -4,6 +4,7 @@ use futures::future::BoxFuture;
 
 #[cfg(feature = "mesh")]
 use crate::identity::PeerId;
+use crate::network::NetworkChanges;
 use crate::session::{OpenError, ServiceStream, Session};
 
 use super::addr::PeerAddr;
@@ -11,6 +12,13 @@ use super::error::{OnSession, OnSessionError};
 use super::{Node, dial};
 
 impl Node {
+    /// Tells when the network changes: for protocols that wait to try something again
+    /// ([`Backoff::with_network`](crate::session::Backoff::with_network)).
+    #[must_use]
+    pub fn network(&self) -> NetworkChanges {
+        self.core.config.stack.network.clone()
+    }
+
     /// Opens something on the session with the peer of an address, for a protocol: on the one there is or a new one; again on
     /// another one, where `open` says that the session was over, or that the peer wants to have been dialled
     /// ([`OnSession::mended_by`]). Gives the session as well.

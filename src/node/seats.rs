@@ -4,10 +4,19 @@
 //! the sessions and then keep silent, and whoever came next would be turned away. So a peer that has no session gets the
 //! place of another one:
 //!
-//! 1. Only a stranger's gives way, and only while it is of no use: nothing is served in it, and its peer has proven nothing
-//!    ([`Seat::keep`]). What works goes on, and so do sessions with peers that are known by name.
-//! 2. It is one of the host that holds most, of that the one whose key holds most, and then the oldest. A stranger gets one only
+//! | a session with | has a connection, of use | has one, of no use | waits, of use | waits, of no use |
+//! | --- | --- | --- | --- | --- |
+//! | a stranger | goes on | gives way | gives way where no place is left in all | gives way |
+//! | a peer known by name | goes on | goes on | to peers known by name | to peers known by name |
+//!
+//! 1. A session is of use while something is served in it, its peer has proven something ([`Seat::keep`]), or this end has opened
+//!    something in it. One that waits for its peer, since its connection is lost, has no place for good by that: otherwise whoever opens
+//!    something and leaves would hold places without even a connection. Within one host it has: its neighbours would take it. Peers known by
+//!    name yield behind all strangers, and never to one, who would gain nothing by it: strangers have their part, and no more.
+//! 2. Of strangers' it is one of the host that holds most, and of that one whose key holds most. A stranger gets one only
 //!    of its own host, or of a host that has more than its own: two hosts do not take the same place from each other by turns.
+//!    This comes before all else: otherwise a host that holds one place would take those of everybody who waits, one after the other.
+//! 3. Then the one that has waited longest for its peer, and then the oldest.
 //!
 //! A session whose connection is lost waits for its peer, and the peer may have begun anew instead: killed and started again, it
 //! knows nothing of that session. So where a peer is at a limit, the session of its own that has waited longest gives way first.
@@ -200,6 +209,27 @@ impl Seats {
     }
 }
 
+/// Why a session gives way to a peer that has none; the greater goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Yields {
+    /// It has a connection, and is of no use.
+    Unused,
+    /// It has waited for its peer since then.
+    Parked(Reverse<Instant>),
+}
+
+impl Entry {
+    /// Whether and why it gives way where this is short; see the table at the head of this file.
+    fn yields(&self, scope: Scope) -> Option<Yields> {
+        let of_use = self.seat.is_of_use();
+        match self.seat.parked_since() {
+            Some(since) if scope == Scope::All || !of_use => Some(Yields::Parked(Reverse(since))),
+            Some(_) => None,
+            None => (!self.holder.named && !of_use).then_some(Yields::Unused),
+        }
+    }
+}
+
 impl State {
     /// The session of a peer that has had no connection for longest.
     fn parked_of(&self, ids: &[PeerId]) -> Option<u64> {
@@ -213,8 +243,10 @@ impl State {
     fn to_spare(&self, holder: &Holder, scope: Scope) -> Option<u64> {
         let (mut hosts, mut keys) = (HashMap::new(), HashMap::new());
         let here = || self.taken.iter().filter(|(_, it)| it.share.is_some());
-        for (_, entry) in here().filter(|(_, it)| !it.holder.named) {
-            *hosts.entry(entry.holder.host).or_insert(0) += 1;
+        for (_, entry) in here() {
+            if !entry.holder.named {
+                *hosts.entry(entry.holder.host).or_insert(0) += 1;
+            }
             for id in entry.holder.ids.iter() {
                 *keys.entry(*id).or_insert(0) += 1;
             }
@@ -223,18 +255,22 @@ impl State {
         let of = |id: &PeerId| keys.get(id).copied().unwrap_or(0);
         let may = |other: &Holder| match scope {
             Scope::Peer => false,
-            Scope::Host => other.host == holder.host,
+            Scope::Host => !other.named && other.host == holder.host,
+            Scope::All if other.named => holder.named,
             Scope::All => {
                 holder.named || other.host == holder.host || at(other.host) > at(holder.host)
             }
         };
-        let spare =
-            here().filter(|(_, it)| !it.holder.named && !it.seat.is_of_use() && may(&it.holder));
-        let rank = |(number, entry): &(&u64, &Entry)| {
+        let spare = here().filter(|(_, it)| may(&it.holder));
+        let ranked = spare.filter_map(|(number, entry)| {
+            let why = entry.yields(scope)?;
+            let stranger = !entry.holder.named;
+            let at_host = if stranger { at(entry.holder.host) } else { 0 };
             let theirs = entry.holder.ids.iter().map(of).max();
-            (at(entry.holder.host), theirs, Reverse(**number))
-        };
-        spare.max_by_key(rank).map(|(number, _)| *number)
+            Some(((stranger, at_host, theirs, why), Reverse(*number)))
+        });
+        let first = ranked.max();
+        first.map(|(_, Reverse(number))| number)
     }
 
     fn give_away(&mut self, number: u64) {
@@ -302,6 +338,134 @@ mod tests {
             .into();
         assert_eq!(take(1).unwrap_err().scope, Scope::Peer);
         assert!(!is_gone(all.last().unwrap()) && !more.iter().any(is_gone));
+    }
+
+    #[test]
+    fn who_yields_is_what_the_table_says() {
+        let since = Instant::now();
+        // Known by name, of use, without a connection; what it says.
+        let table = [
+            (false, true, None, None),
+            (false, false, None, Some(Yields::Unused)),
+            (
+                false,
+                true,
+                Some(since),
+                Some(Yields::Parked(Reverse(since))),
+            ),
+            (
+                false,
+                false,
+                Some(since),
+                Some(Yields::Parked(Reverse(since))),
+            ),
+            (true, true, None, None),
+            (true, false, None, None),
+            (
+                true,
+                true,
+                Some(since),
+                Some(Yields::Parked(Reverse(since))),
+            ),
+            (
+                true,
+                false,
+                Some(since),
+                Some(Yields::Parked(Reverse(since))),
+            ),
+        ];
+        for (named, of_use, parked, yields) in table {
+            let seat = Arc::<Seat>::default();
+            let _kept = of_use.then(|| seat.keep());
+            seat.is_parked_if(move || parked);
+            let entry = Entry {
+                holder: Holder {
+                    named,
+                    ..stranger(1, 1)
+                },
+                share: None,
+                seat,
+            };
+            assert_eq!(
+                entry.yields(Scope::All),
+                yields,
+                "{named} {of_use} {parked:?}"
+            );
+        }
+        let seat = Arc::<Seat>::default();
+        seat.is_parked_if(move || Some(since));
+        let kept = seat.keep();
+        let (holder, share) = (stranger(1, 1), None);
+        let entry = Entry {
+            holder,
+            share,
+            seat,
+        };
+        assert_eq!(entry.yields(Scope::Host), None, "not to its neighbours");
+        drop(kept);
+        assert_eq!(
+            entry.yields(Scope::Host),
+            Some(Yields::Parked(Reverse(since)))
+        );
+        let later = since + std::time::Duration::from_secs(1);
+        let parked = |since| Yields::Parked(Reverse(since));
+        assert!(parked(since) > parked(later) && parked(later) > Yields::Unused);
+    }
+
+    #[test]
+    fn open_substreams_hold_no_place_for_strangers_that_have_left() {
+        let (seats, shares) = few();
+        let take = |host, n| seats.take(&shares, stranger(host, n));
+        let now = Instant::now();
+        // Four of one host, all of use, two of them parked; and one each of five others, the first of them parked for longest.
+        let hosts = [1, 1, 1, 1, 2, 3, 4, 5, 6];
+        let all: Vec<_> = (1..)
+            .zip(hosts)
+            .map(|(n, host)| take(host, n).unwrap())
+            .collect();
+        let _of_use: Vec<_> = all.iter().map(|it| it.seat.keep()).collect();
+        assert_eq!(take(7, 20).unwrap_err().scope, Scope::All);
+        for (at, seconds) in [(1, 5), (2, 3), (4, 1)] {
+            let since = now + std::time::Duration::from_secs(seconds);
+            all[at].seat.is_parked_if(move || Some(since));
+        }
+        // A newcomer, by turns from two hosts, takes from the host that has most, the longest parked first.
+        let new = take(7, 20).unwrap();
+        assert!(is_gone(&all[2]) && !is_gone(&all[4]));
+        let next = take(8, 21).unwrap();
+        let _of_use_too = [new.seat.keep(), next.seat.keep()];
+        assert!(is_gone(&all[1]) && !is_gone(&all[4]));
+        // And nothing of those who hold as little as itself, or work.
+        assert_eq!(take(7, 22).unwrap_err().scope, Scope::All);
+        assert!(![0, 3, 4, 5, 6, 7, 8].iter().any(|at| is_gone(&all[*at])));
+    }
+
+    #[test]
+    fn who_is_known_by_name_yields_to_such_only_and_only_while_it_is_away() {
+        let (seats, shares) = few();
+        let now = Instant::now();
+        let friend = |n| Holder {
+            named: true,
+            ..stranger(1, n)
+        };
+        let take = |holder| seats.take(&shares, holder);
+        let strangers: Vec<_> = (1..=9).map(|n| take(stranger(n, n)).unwrap()).collect();
+        let _of_use: Vec<_> = strangers.iter().map(|it| it.seat.keep()).collect();
+        let friends: Vec<_> = (60..63).map(|n| take(friend(n)).unwrap()).collect();
+        assert_eq!(take(friend(63)).unwrap_err().scope, Scope::All);
+        for (it, seconds) in friends.iter().zip([5, 3]) {
+            let since = now + std::time::Duration::from_secs(seconds);
+            it.seat.is_parked_if(move || Some(since));
+        }
+        // A stranger takes nothing from them, and would gain nothing by it.
+        assert_eq!(take(stranger(50, 50)).unwrap_err().scope, Scope::All);
+        assert!(!friends.iter().any(is_gone));
+        // A stranger that is away goes before any of them.
+        strangers[3].seat.is_parked_if(move || Some(now));
+        let _first = take(friend(63)).unwrap();
+        assert!(is_gone(&strangers[3]) && !friends.iter().any(is_gone));
+        let _second = take(friend(64)).unwrap();
+        assert!(is_gone(&friends[1]) && !is_gone(&friends[0]));
     }
 
     #[test]

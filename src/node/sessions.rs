@@ -17,7 +17,7 @@ use crate::Side;
 use crate::gate::{Rejected, Source};
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, LimitKind};
-use crate::session::{ConnectError, Resumed, Session, SessionEnd};
+use crate::session::{ConnectError, Resumed, Session, SessionEnd, SessionLost};
 use crate::stack::{self, NotAdmitted, StackConfig};
 
 use super::admit;
@@ -251,10 +251,6 @@ pub(super) async fn register(
         Came::In { host, seat } => {
             if let Some(seat) = &seat {
                 seat.is_used_here_if(session.use_here());
-                if let Some(lasting) = session.lasting() {
-                    let handle = lasting.handle.clone();
-                    seat.is_parked_if(move || handle.pathless_since());
-                }
             }
             (Some(host), seat, None)
         }
@@ -340,7 +336,22 @@ async fn serve_all(core: &Arc<Core>, live: &Live) -> SessionEnd {
     tokio::select! {
         end = refusing => end,
         () = core.over() => core.close(&live.session).await,
+        // Who has no connection hears nothing and comes too late: what it has open here would end for no reason but time.
+        end = parked(live) => end,
     }
+}
+
+/// Waits until the session has no connection, and gives it up then.
+async fn parked(live: &Live) -> SessionEnd {
+    let Some(lasting) = live.session.lasting() else {
+        return pending().await;
+    };
+    if lasting.handle.lost().await.is_none() {
+        // It is over, which is told elsewhere.
+        return pending().await;
+    }
+    lasting.handle.give_up(SessionLost::GivenUp);
+    SessionEnd::ClosedUnheard
 }
 
 /// Ends a session that nothing uses: at once if it is dead, soon when another one with the same peer is used in its place and

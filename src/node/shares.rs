@@ -101,7 +101,8 @@ pub struct ShareLimits {
     /// Default what the process may open, less a reserve of an eighth and at least 64; half of one peer and of one host: a
     /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
-    /// Memory in bytes, default 176 MiB: what has arrived and no application has read, what waits to be sent, what handlers
+    /// Memory in bytes, default 176 MiB: what has arrived and no application has read, what waits to be sent, what is kept until
+    /// the peer has it (of sessions that outlive their connections; half of a peer's part at most), what handlers
     /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 4 KiB for each substream. The process grows by more
     /// than is counted, since its allocator has gaps: at most 256 MiB where 176 are counted.
     pub receive_memory: usize,

@@ -3,9 +3,10 @@
 //! Two nodes may dial each other at the same moment, and a direct way may come up beside a relayed one. Then
 //! both ends have the same few sessions, and must choose the same one without asking each other:
 //!
-//! 1. a direct session before a relayed one,
-//! 2. then the one whose dialler has the lesser peer id,
-//! 3. then the newest: a peer that dials again has given its old one up.
+//! 1. a session that has a connection before one that waits for its peer,
+//! 2. then a direct session before a relayed one,
+//! 3. then the one whose dialler has the lesser peer id,
+//! 4. then the newest: a peer that dials again has given its old one up.
 //!
 //! New substreams go through the chosen one. The others end once nothing uses them; whoever dialled one ends it.
 //!
@@ -32,6 +33,8 @@ struct Entry<S> {
     /// Of keys that the peer held before.
     former: Vec<PeerId>,
     origin: Origin,
+    /// Its connection is lost, and it waits for another one.
+    parked: bool,
     session: S,
 }
 
@@ -68,6 +71,7 @@ impl<S: Clone> Table<S> {
             number: self.next,
             former: former.to_vec(),
             origin,
+            parked: false,
             session,
         });
         self.next
@@ -78,6 +82,14 @@ impl<S: Clone> Table<S> {
         let all = self.peers.get_mut(&peer).into_iter().flatten();
         for entry in all.filter(|entry| entry.number == number) {
             entry.origin.direct = direct;
+        }
+    }
+
+    /// A session has lost its connection, or has one again.
+    pub(super) fn parked(&mut self, peer: PeerId, number: u64, parked: bool) {
+        let all = self.peers.get_mut(&peer).into_iter().flatten();
+        for entry in all.filter(|entry| entry.number == number) {
+            entry.parked = parked;
         }
     }
 
@@ -133,7 +145,8 @@ impl<S: Clone> Table<S> {
         let all = self.peers.get(&peer)?.iter();
         let best = all.filter(|entry| fits(entry.origin)).max_by_key(|entry| {
             let dialler = if entry.origin.dialled { self.own } else { peer };
-            (entry.origin.direct, Reverse(dialler), entry.number)
+            let Origin { direct, .. } = entry.origin;
+            (!entry.parked, direct, Reverse(dialler), entry.number)
         })?;
         Some((best.number, best.origin, best.session.clone()))
     }
@@ -232,6 +245,23 @@ mod tests {
         low.moved(HIGH, direct, false);
         low.moved(HIGH, relayed, true);
         assert_eq!(chosen(&low, HIGH), "relayed");
+    }
+
+    #[test]
+    fn a_session_that_has_a_connection_is_better_than_any_that_waits_for_its_peer() {
+        let mut low = Table::new(LOW);
+        let direct = low.add(HIGH, &[], origin(true, true), "direct");
+        let relayed = low.add(HIGH, &[], origin(false, false), "relayed");
+        assert_eq!(chosen(&low, HIGH), "direct");
+        low.parked(HIGH, direct, true);
+        assert_eq!(chosen(&low, HIGH), "relayed");
+        assert!(low.is_superseded(HIGH, direct) && !low.is_superseded(HIGH, relayed));
+        // All wait: the best of them is dialled again.
+        low.parked(HIGH, relayed, true);
+        assert_eq!(chosen(&low, HIGH), "direct");
+        low.parked(HIGH, direct, false);
+        low.parked(HIGH, relayed, false);
+        assert_eq!(chosen(&low, HIGH), "direct");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use cepa_transports::ByteStream;
 use tokio::runtime::Handle;
 
 use super::Onion;
-use crate::tls::TlsError;
+use crate::tls::{LocalFault, TlsError};
 
 impl<T: ByteStream> Onion<T> {
     /// Takes the record that the innermost layer has to take apart from here. Pending as long as it is away.
@@ -51,8 +51,8 @@ impl<T: ByteStream> Onion<T> {
             // Policies that panic are caught where they are asked. So it is the runtime that ends, or a fault of ours.
             Err(error) => {
                 let at = self.engine.depth().saturating_sub(1);
-                let detail = format!("the thread that asks the trust policy is gone, {error}");
-                Err(self.engine.fail(at, TlsError::Local { detail }))
+                let fault = LocalFault::PolicyThread(error.to_string());
+                Err(self.engine.fail(at, TlsError::Local { fault }))
             }
         })
     }

@@ -34,6 +34,9 @@ pub mod sealed;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod signed;
 
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+pub use crate::wire::MessageError;
+
 /// For the fuzz target.
 #[cfg(all(feature = "mesh", feature = "sealed", any(test, feature = "fuzzing")))]
 #[doc(hidden)]

@@ -9,7 +9,8 @@ use cepa_transports::Rate;
 #[non_exhaustive]
 pub struct Config {
     /// Bytes that are kept for sending again until the peer has them; default 4 MiB, least 16 KiB. It is all that this end
-    /// holds: when it is full, writes wait. It also bounds what is on its way at once, so a path of
+    /// holds: when it is full, writes wait. Where sessions share memory
+    /// ([`mux::Config::receive_pool`](crate::mux::Config::receive_pool)) it comes from there, 64 KiB apart, and is less while little is free. It also bounds what is on its way at once, so a path of
     /// 50 ms carries 80 MB/s at most. Where [`line_rate`](Self::line_rate) is known, eight seconds of the line are enough.
     pub replay: usize,
     /// How long a session is kept without a path before it is given up; default 10 min. Of what the two ends want the

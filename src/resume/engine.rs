@@ -11,8 +11,10 @@
 //! and `attach_*` change the path. Bytes of each direction are numbered from 0, and the end counts as one. A path carries no
 //! numbers: both ends have told at its start what they had received, and the bytes of a direction start there.
 //!
+//! `engine_table.txt` has what every event does in every state, and `beliefs_table.txt` every pair of what the two ends may believe.
+//!
 //! # Invariants
-//! - `replay` holds `acked..given`, and never more than its limit: `write` takes nothing then.
+//! - `replay` holds `acked..given`, and never more than its limit, or than what is paid: `write` takes nothing then.
 //! - `acked <= out_at <= sent`, so what a peer may acknowledge has been written on *this* path: no byte that is still to be
 //!   written is ever let go of, whatever it says. A peer that says anything else ends the session.
 //! - What we acknowledge came on this path or was told at its start. While a proposal is under way, nothing beyond what it
@@ -27,9 +29,10 @@ use std::time::{Duration, Instant};
 use cepa_transports::{Rate, Side};
 
 use super::config::{Config, Limits};
-use super::error::{OverReason, SessionLost, Violation};
+use super::error::{OverReason, Refusal, SessionLost, Violation};
 use super::frame::{Frame, Input};
 use super::hello::{At, seconds};
+use super::paid::{Memory, Paid};
 use super::path::{Path, Rank};
 use super::replay::Replay;
 
@@ -78,10 +81,13 @@ pub(crate) struct Engine {
     /// Our role in the TLS of the first connection.
     side: Side,
     replay: Replay,
+    paid: Paid,
     /// The application has no more to say; the end takes the offset behind the last byte.
     ended: bool,
     /// All below has arrived, as the peer said.
     acked: u64,
+    /// The peer said on a new path that the session had ended in order.
+    heard_all: bool,
     /// All below was written on some path.
     sent: u64,
     /// All below was read, the peer's end included.
@@ -123,8 +129,10 @@ impl Engine {
             park: config.park,
             side,
             replay: Replay::default(),
+            paid: Paid::default(),
             ended: false,
             acked: 0,
+            heard_all: false,
             sent: 0,
             received: 0,
             peer_ended: false,
@@ -192,7 +200,12 @@ impl Engine {
 
     /// Our end has arrived: all that this end ever had to say.
     pub(crate) fn all_arrived(&self) -> bool {
-        self.ended && self.acked == self.given()
+        self.ended && (self.acked == self.given() || self.heard_all)
+    }
+
+    /// And all that the peer had to say is here: nobody needs the other any more.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.peer_ended && self.all_arrived()
     }
 
     /// Both have said that they have no more to say, and all of the peer's is here.
@@ -212,8 +225,13 @@ impl Engine {
 
     // What the application does.
 
-    /// Bytes that can be taken now.
-    pub(crate) fn room(&self) -> usize {
+    /// What is kept is taken from there. To be said before anything is.
+    pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
+        self.paid.pay_from(memory);
+    }
+
+    /// Bytes that can be taken, were they paid.
+    fn unpaid_room(&self) -> usize {
         if self.ended {
             return 0;
         }
@@ -222,7 +240,12 @@ impl Engine {
 
     /// Takes what fits from the front of `parts`, and says how many bytes.
     pub(crate) fn write(&mut self, now: Instant, parts: &[IoSlice<'_>]) -> usize {
-        let taken = self.replay.push(parts, self.room());
+        let wanted: usize = parts.iter().map(|part| part.len()).sum();
+        let wanted = wanted.min(self.unpaid_room());
+        let before = self.replay.in_chunks();
+        self.paid.want(before + wanted);
+        let room = self.paid.allowed().saturating_sub(before).min(wanted);
+        let taken = self.replay.push(parts, room);
         if taken > 0 {
             self.last_given = now;
             self.waiting_since.get_or_insert(now);
@@ -272,7 +295,9 @@ impl Engine {
         if path.is_writing() {
             return true;
         }
-        let data = data_end.saturating_sub(path.out_at).min(FRAME_MAX as u64);
+        // On a slow line a frame is no longer than what is kept for it, or nothing would come between for minutes.
+        let most = FRAME_MAX.min(self.limits.replay);
+        let data = data_end.saturating_sub(path.out_at).min(most as u64);
         let leaving = path.out_at < given;
         path.stage_small(now, seconds(self.park));
         if self.over.is_some() {
@@ -447,9 +472,17 @@ impl Engine {
             return;
         }
         self.acked = told;
-        self.replay.acknowledge(told.min(self.replay.end()));
+        let told = told.min(self.replay.end());
+        self.replay.acknowledge(told, self.paid.allowed());
+        self.paid.settle(self.replay.taken(), false);
         self.freed = true;
         self.waiting_since = (self.acked < self.given()).then_some(now);
+    }
+
+    /// Nothing is sent for now: holds no memory beyond what it must.
+    fn rest(&mut self) {
+        self.replay.rest();
+        self.paid.settle(self.replay.taken(), true);
     }
 
     // Ends.
@@ -464,14 +497,17 @@ impl Engine {
         if self.over.is_some() {
             return;
         }
-        if self.both_ended() && matches!(why, SessionLost::Refused(_)) {
-            // All of the peer's is here, and it has no use for the rest of ours: it had it, and its word on that was lost.
+        if self.both_ended() && matches!(why, SessionLost::Refused(Refusal::Over)) {
+            // All of the peer's is here, and it says that it had all of ours: its word on that was lost. A peer that does not
+            // know the session says nothing of that.
+            self.heard_all = true;
             self.finish(Over::InOrder);
             return;
         }
         if let Some(path) = &mut self.path {
             let reason = match &why {
                 SessionLost::Violation(_) => OverReason::Violation,
+                SessionLost::NoRoom => OverReason::NoRoom,
                 _ => OverReason::GivenUp,
             };
             path.over = Some(reason.code());
@@ -497,10 +533,11 @@ impl Engine {
         self.peer_park = Some(park);
     }
 
-    /// The path carries so many bytes a second, as far as that is known.
+    /// The path carries so many bytes a second, as far as that is known. What was configured counts for all of them.
     pub(crate) fn set_line_rate(&mut self, rate: Option<Rate>) {
-        self.config.line_rate = rate;
-        self.limits = Limits::of(&self.config);
+        let config = self.config.clone();
+        let rate = config.line_rate.or(rate);
+        self.limits = Limits::of(&config.with_line_rate(rate));
         self.freed = true;
     }
 
@@ -515,9 +552,12 @@ impl Engine {
 impl Engine {
     /// What holds whatever the peer does.
     pub(crate) fn assert_invariants(&self) {
+        // Of a path before, which was faster, more may be left.
+        let most = Limits::of(&self.config).replay;
+        assert!(self.replay.len() <= most, "held beyond its limit");
         assert!(
-            self.replay.len() <= self.limits.replay,
-            "held beyond its limit"
+            self.replay.in_chunks() <= self.paid.allowed(),
+            "held, and not paid"
         );
         assert_eq!(self.replay.base(), self.acked.min(self.replay.end()));
         assert!(self.acked <= self.sent && self.sent <= self.given());

@@ -26,6 +26,9 @@ pub enum SessionLost {
     /// This end gave the session up.
     #[error("the session was given up at this end")]
     GivenUp,
+    /// This end had no room for it any more.
+    #[error("the session made room for another one at this end")]
+    NoRoom,
     /// The peer broke the protocol.
     #[error(
         "the peer broke the protocol of durable sessions ({0}); use the same release at both ends"
@@ -107,6 +110,9 @@ pub enum Refusal {
     /// It is over.
     #[error("it is over")]
     Over,
+    /// It had to make room for another one.
+    #[error("it had no room left for it")]
+    NoRoom,
     /// Another reason, by its number.
     #[error("reason {0}")]
     Other(u8),
@@ -126,6 +132,7 @@ impl Refusal {
             Self::Stale => 3,
             Self::Busy => 4,
             Self::Over => 5,
+            Self::NoRoom => 6,
             Self::Other(code) => code,
         }
     }
@@ -137,6 +144,7 @@ impl Refusal {
             3 => Self::Stale,
             4 => Self::Busy,
             5 => Self::Over,
+            6 => Self::NoRoom,
             other => Self::Other(other),
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Stats {
     pub(crate) pathless: Duration,
     /// For how long the peer said that it keeps the session without a path; none where it did not say so.
     pub(crate) peer_park: Option<Duration>,
+    /// For how long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) park: Duration,
     /// The shortest round trip of the path, where it is known.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -95,7 +97,15 @@ impl<P> Handle<P> {
     pub(crate) async fn claim(&self, theirs: At) -> Result<Claim<P>, Refusal> {
         let (to, answer) = oneshot::channel();
         self.shared.post(Letter::Claim(theirs, to));
-        let ours = answer.await.unwrap_or(Err(Refusal::Over))?;
+        let ours = answer.await.unwrap_or_else(|_| {
+            // Nobody is left to ask.
+            let complete = self.is_complete();
+            Err(if complete {
+                Refusal::Over
+            } else {
+                Refusal::Unknown
+            })
+        })?;
         Ok(Claim {
             shared: Arc::clone(&self.shared),
             theirs,
@@ -147,6 +157,16 @@ impl<P> Handle<P> {
         self.how_over().is_some()
     }
 
+    /// Whether it is over, and all that this end said has arrived.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.shared.status().heard
+    }
+
+    /// The same, and all that the peer said is here as well.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.shared.status().complete
+    }
+
     /// Ends the session; the peer is told where there is a path.
     pub(crate) fn give_up(&self, why: SessionLost) {
         self.shared.post(Letter::GiveUp(why));
@@ -157,9 +177,9 @@ impl<P> Handle<P> {
         self.shared.post(Letter::SetPark(park));
     }
 
-    /// What the new path carries, where that is known; to be said before it is attached.
-    pub(crate) fn set_line_rate(&self, rate: Option<Rate>) {
-        self.shared.post(Letter::SetLineRate(rate));
+    /// There is reason to believe that the path carries nothing any more: the peer is asked now, and it is lost soon if nothing comes.
+    pub(crate) fn probe(&self) {
+        self.shared.post(Letter::Probe);
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -178,6 +198,7 @@ impl<P> Handle<P> {
             received: self.received(),
             pathless: counters.pathless + lasting.unwrap_or_default(),
             peer_park: status.peer_park,
+            park: status.park,
             round_trip: status.round_trip,
         }
     }
@@ -202,12 +223,18 @@ impl<P> Proposal<P> {
         self.at
     }
 
-    /// The peer has answered `theirs`, proven: the session goes on here.
-    pub(crate) async fn attach(mut self, path: P, theirs: At) -> Result<(), AttachError> {
+    /// The peer has answered `theirs`, proven: the session goes on here. The line's rate where it is known.
+    pub(crate) async fn attach(
+        mut self,
+        path: P,
+        theirs: At,
+        line_rate: Option<Rate>,
+    ) -> Result<(), AttachError> {
         self.done = true;
         let (done, answer) = oneshot::channel();
         self.shared.post(Letter::AttachProposed {
             path,
+            line_rate,
             proposal: self.number,
             theirs,
             done,
@@ -237,11 +264,12 @@ impl<P> Claim<P> {
         self.ours
     }
 
-    /// It was answered (or the answer is about to leave): the session goes on here.
-    pub(crate) async fn attach(self, path: P) -> Result<(), AttachError> {
+    /// It was answered (or the answer is about to leave): the session goes on here. The line's rate where it is known.
+    pub(crate) async fn attach(self, path: P, line_rate: Option<Rate>) -> Result<(), AttachError> {
         let (done, answer) = oneshot::channel();
         self.shared.post(Letter::AttachClaimed {
             path,
+            line_rate,
             theirs: self.theirs,
             ours: self.ours,
             done,

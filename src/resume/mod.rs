@@ -29,6 +29,7 @@
 //! | `frame.rs` | the wire behind the hello |
 //! | `hello.rs`, `exchange.rs` | the hello, without IO and over a stream |
 //! | `replay.rs` | the bytes that may be sent again |
+//! | `paid.rs` | the memory that these are taken from |
 //! | `path.rs` | where a path stands, and whether it lives |
 //! | `engine.rs`, `engine/` | all rules, without IO |
 //! | `stream.rs`, `stream/` | the IO |
@@ -45,6 +46,7 @@ mod frame;
 pub mod fuzz;
 mod handle;
 mod hello;
+mod paid;
 mod path;
 mod replay;
 mod shared;
@@ -62,4 +64,5 @@ pub(crate) use exchange::{
 pub(crate) use frame::LEAD;
 pub(crate) use handle::{Claim, Handle, Proposal, Stats};
 pub(crate) use hello::{Answer, At, Hello, HelloMalformed, Id, Ticket};
+pub(crate) use paid::Memory;
 pub(crate) use stream::{Durable, durable};

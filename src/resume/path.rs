@@ -46,6 +46,8 @@ pub(crate) struct Path {
     pub(crate) heard: Instant,
     pub(crate) asked: Option<Instant>,
     pub(crate) signed: Option<Instant>,
+    /// When somebody had reason to doubt it.
+    pub(crate) probed: Option<Instant>,
     /// Since when it takes nothing any more.
     pub(crate) broken: Option<Instant>,
     /// The ping under way, and the shortest round trip so far.
@@ -75,6 +77,7 @@ impl Path {
             heard: now,
             asked: None,
             signed: None,
+            probed: None,
             broken: None,
             pinged: None,
             next_ping: 0,
@@ -132,7 +135,7 @@ impl Path {
     /// Bytes came.
     pub(crate) fn hear(&mut self, now: Instant) {
         self.heard = now;
-        self.asked = None;
+        (self.asked, self.probed) = (None, None);
     }
 
     pub(crate) fn handle_pong(&mut self, now: Instant, value: u32) {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 /// Bytes in a chunk.
-const CHUNK: usize = 32 << 10;
+pub(crate) const CHUNK: usize = 32 << 10;
 
 /// Bytes of the first chunk of a stream that says little.
 const FIRST: usize = 2 << 10;
@@ -45,6 +45,16 @@ impl Replay {
     /// Bytes that are held.
     pub(crate) fn len(&self) -> usize {
         usize::try_from(self.end - self.base).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of the chunks that are in use, those in front that are acknowledged included.
+    pub(crate) fn in_chunks(&self) -> usize {
+        usize::try_from(self.end - self.start).unwrap_or(usize::MAX)
+    }
+
+    /// Memory that is taken, whole chunks and the empty ones included.
+    pub(crate) fn taken(&self) -> usize {
+        (self.chunks.len() + self.spares.len()) * CHUNK
     }
 
     /// Takes `room` bytes at most from the front of `parts`, and says how many.
@@ -116,8 +126,8 @@ impl Replay {
         used
     }
 
-    /// Lets go of all below `offset`.
-    pub(crate) fn acknowledge(&mut self, offset: u64) {
+    /// Lets go of all below `offset`; keeps empty chunks for the next bytes, up to `most` bytes with those in use.
+    pub(crate) fn acknowledge(&mut self, offset: u64, most: usize) {
         self.base = offset.clamp(self.base, self.end);
         while let Some(first) = self.chunks.front() {
             let behind = self.start + first.len() as u64;
@@ -136,6 +146,7 @@ impl Replay {
             self.start = behind;
             if let Some(mut chunk) = self.chunks.pop_front()
                 && self.spares.len() < SPARE
+                && self.taken() + CHUNK <= most
             {
                 chunk.clear();
                 self.spares.push(chunk);
@@ -211,7 +222,7 @@ mod tests {
                     Step::Acknowledge(share) => {
                         let held = replay.len() as u64;
                         let to = replay.base() + held * u64::from(share) / u64::from(u16::MAX);
-                        replay.acknowledge(to);
+                        replay.acknowledge(to, usize::MAX);
                         prop_assert_eq!(replay.base(), to);
                     }
                     Step::Look(share, length) => {
@@ -240,7 +251,7 @@ mod tests {
         for _ in 0..1000 {
             replay.push(&[IoSlice::new(&vec![7; CHUNK])], usize::MAX);
             replay.push(&[IoSlice::new(&[7; 100])], usize::MAX);
-            replay.acknowledge(replay.end());
+            replay.acknowledge(replay.end(), usize::MAX);
         }
         assert!(replay.memory() <= 3 * CHUNK, "{}", replay.memory());
     }

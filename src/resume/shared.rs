@@ -29,18 +29,20 @@ pub(crate) enum Letter<P> {
     Claim(At, oneshot::Sender<Result<At, Refusal>>),
     AttachProposed {
         path: P,
+        line_rate: Option<Rate>,
         proposal: u64,
         theirs: At,
         done: oneshot::Sender<Result<(), AttachError>>,
     },
     AttachClaimed {
         path: P,
+        line_rate: Option<Rate>,
         theirs: At,
         ours: At,
         done: oneshot::Sender<Result<(), AttachError>>,
     },
     SetPark(Duration),
-    SetLineRate(Option<Rate>),
+    Probe,
     GiveUp(SessionLost),
 }
 
@@ -51,11 +53,16 @@ pub(crate) struct Status {
     pub(crate) lost: Option<PathLost>,
     /// The stream is over: in order, or why not.
     pub(crate) over: Option<Result<(), SessionLost>>,
+    /// Once it is over: all that this end said has arrived; and all that the peer said is here as well.
+    pub(crate) heard: bool,
+    pub(crate) complete: bool,
     pub(crate) generation: u32,
     pub(crate) counters: Counters,
     /// Since when there is no path.
     pub(crate) pathless_since: Option<Instant>,
     pub(crate) peer_park: Option<Duration>,
+    /// How long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) park: Duration,
     pub(crate) round_trip: Option<Duration>,
 }
 

@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use cepa_transports::joint_waker::JointWaker;
-use cepa_transports::{ByteStream, Side};
+use cepa_transports::{ByteStream, Rate, Side};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::Sleep;
 
@@ -30,6 +30,7 @@ use super::engine::{Data, Engine, Over, SLICES};
 use super::error::{PathLost, PathLostWhy, SessionLost, Violation};
 use super::frame::{Frame, Wants};
 use super::handle::Handle;
+use super::paid::Memory;
 use super::shared::{Letter, Shared, now};
 
 /// What is written waits for a flush, up to so many bytes.
@@ -104,6 +105,16 @@ impl<P: ByteStream> Durable<P> {
         self.publish();
     }
 
+    /// What is kept is taken from there. To be said before anything is written.
+    pub(crate) fn pay_from(&mut self, memory: Box<dyn Memory>) {
+        self.engine.pay_from(memory);
+    }
+
+    /// The first path carries so many bytes a second, as far as that is known.
+    pub(crate) fn set_line_rate(&mut self, rate: Option<Rate>) {
+        self.engine.set_line_rate(rate);
+    }
+
     /// Reads what the handles have left.
     fn sync(&mut self) {
         for letter in self.shared.letters() {
@@ -134,26 +145,30 @@ impl<P: ByteStream> Durable<P> {
             }
             Letter::AttachProposed {
                 path,
+                line_rate,
                 proposal,
                 theirs,
                 done,
             } => {
-                let attached = self.engine.attach_proposed(now(), proposal, theirs);
+                let engine = &mut self.engine;
+                let attached = engine.attach_proposed(now(), proposal, theirs, line_rate);
                 self.attached(path, attached.is_ok());
                 drop(done.send(attached));
             }
             Letter::AttachClaimed {
                 path,
+                line_rate,
                 theirs,
                 ours,
                 done,
             } => {
-                let attached = self.engine.attach_claimed(now(), theirs, ours);
+                let engine = &mut self.engine;
+                let attached = engine.attach_claimed(now(), theirs, ours, line_rate);
                 self.attached(path, attached.is_ok());
                 drop(done.send(attached));
             }
             Letter::SetPark(park) => self.engine.set_park(park),
-            Letter::SetLineRate(rate) => self.engine.set_line_rate(rate),
+            Letter::Probe => self.engine.probe(now()),
             Letter::GiveUp(why) => self.engine.give_up(why),
         }
     }
@@ -185,6 +200,7 @@ impl<P: ByteStream> Durable<P> {
             status.generation = engine.generation();
             status.counters = engine.counters();
             status.peer_park = engine.peer_park();
+            status.park = engine.park_limit();
             status.round_trip = engine.round_trip();
         });
     }
@@ -197,7 +213,13 @@ impl<P: ByteStream> Durable<P> {
         self.broken = None;
         self.engine.handle_path_lost(at);
         if !self.enduring && self.engine.both_ended() {
-            self.engine.finish_in_order();
+            if self.engine.all_arrived() {
+                self.engine.finish_in_order();
+            } else {
+                // Nobody is going to say whether it has.
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, why.to_string());
+                self.engine.give_up(SessionLost::Path(Arc::new(error)));
+            }
         }
         if self.engine.over().is_none() {
             self.shared.publish(|status| {
@@ -246,8 +268,10 @@ impl<P: ByteStream> Durable<P> {
             Some(Over::InOrder) | None => Ok(()),
         };
         self.publish();
+        let (heard, complete) = (self.engine.all_arrived(), self.engine.is_complete());
         self.shared.publish(|status| {
             status.over.get_or_insert(over);
+            (status.heard, status.complete) = (heard, complete);
             status.pathless_since = None;
         });
         self.wakers.joint().wake_by_ref();
@@ -483,9 +507,9 @@ impl<P: ByteStream> Durable<P> {
 
 impl<P: ByteStream> Drop for Durable<P> {
     fn drop(&mut self) {
-        let in_order = self.engine.all_arrived() || self.engine.peer_ended();
         if self.engine.over().is_none() {
-            if in_order {
+            // Whose last bytes are not acknowledged does not know whether they have arrived.
+            if self.engine.is_complete() {
                 self.engine.finish_in_order();
             } else {
                 self.engine.give_up(SessionLost::DriverGone);

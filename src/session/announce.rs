@@ -30,7 +30,7 @@ use super::resuming::{self, Arrived};
 use super::runtime::in_runtime;
 use super::supervise::supervise;
 use super::witness::{Announced, Witness};
-use super::{ConnectError, Inner, Session};
+use super::{ConnectError, HelloFault, Inner, Session};
 
 /// How long a session whose room is wanted may take to end.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -215,14 +215,18 @@ async fn announce(
     let pool = limits.receive_pool.clone();
     let (lasting, (mux, driver)) = match carried {
         Carried::Once(io) => (None, mux::mux(io, side, limits)),
-        Carried::Lasting(stream, lasting) => {
+        Carried::Lasting(mut stream, lasting) => {
+            // What is kept for a peer, it makes this end hold.
+            if let Some(pool) = pool {
+                stream.pay_from(Box::new(Kept(pool.hold_anyway(0))));
+            }
             // The layer below asks whether the peer is there, and what its silence means is for it to say.
             limits.keepalive_interval = None;
             let lead = resume::LEAD;
             (Some(lasting), mux::mux_behind(stream, side, limits, lead))
         }
     };
-    let (hold, until) = match admitted {
+    let (hold, until, when_kept) = match admitted {
         Some(Err(refused)) => {
             // The close is asked for first, so that the peer reads the code in place of an answer to its ping. It is part of
             // the handshake: whoever bounds how many of those there are bounds these too.
@@ -230,16 +234,21 @@ async fn announce(
             let _ = timeout_at(deadline, Box::pin(goodbye)).await;
             return Err(refused.into());
         }
-        Some(Ok(admitted)) => (admitted.hold, admitted.until),
-        None => (None, None),
+        Some(Ok(admitted)) => (admitted.hold, admitted.until, admitted.when_kept),
+        None => (None, None, None),
     };
     let registered = match &lasting {
         Some(lasting) => keep(lasting, &mux, side, config)?,
         None => None,
     };
+    if let (Some(lasting), Some(_), Some(tell)) = (&lasting, &registered, when_kept) {
+        let handle = lasting.handle.clone();
+        tell(Box::new(move || handle.pathless_since()));
+    }
     let closer = until.is_some().then(|| mux.closer());
     let (up, down) = observe::session(&peer.id(), &first.label, side);
     let looked_after = lasting.clone();
+    let network = config.network.clone();
     tokio::spawn(up.span().instrument(async move {
         let mut driver = pin!(driver);
         let wanted = async {
@@ -250,7 +259,7 @@ async fn announce(
         };
         let looked_after = async {
             if let Some(lasting) = looked_after {
-                supervise(lasting, pool).await;
+                supervise(lasting, &network).await;
             }
             pending::<()>().await;
         };
@@ -259,6 +268,9 @@ async fn announce(
             ended = &mut driver => ended,
             () = looked_after => Ok(()),
             code = wanted => {
+                if let Some(registered) = &registered {
+                    registered.makes_room();
+                }
                 if let (Some(code), Some(closer)) = (code, closer) {
                     closer.close_with(code);
                     let _ = timeout(GOODBYE, driver).await;
@@ -344,16 +356,27 @@ async fn begin(
             }
         }
     };
-    let settings = settings.clone();
-    let line_rate = settings.line_rate.or(arrived.line_rate);
-    let settings = settings.with_line_rate(line_rate);
-    let (mut stream, handle) = resume::durable(arrived.wire, side, &settings);
+    let (mut stream, handle) = resume::durable(arrived.wire, side, settings);
+    stream.set_line_rate(arrived.line_rate);
     if let Some(park) = peer_park {
         stream.peer_keeps(park);
     }
     let lasting = Lasting::new((ticket, handle), meter, arrived.path);
     let lasting = Arc::new(lasting.ok_or(ConnectError::NotKept)?);
     Ok(Carried::Lasting(stream, lasting))
+}
+
+/// What a session keeps until its peer has it, as a part of the peer's memory.
+struct Kept(mux::Held);
+
+impl resume::Memory for Kept {
+    fn take(&mut self, bytes: usize) -> bool {
+        self.0.grow(bytes)
+    }
+
+    fn give(&mut self, bytes: usize) {
+        self.0.shrink(bytes);
+    }
 }
 
 /// Nobody has such a session, so nobody is waited for who might take it up again.
@@ -385,14 +408,17 @@ fn keep(
         config.registry.enter(lasting)
     };
     match entered {
-        Ok(registered) => Ok(Some(registered)),
+        Ok(registered) => {
+            if let Some(settings) = &config.resume {
+                lasting.keep(settings.park);
+            }
+            Ok(Some(registered))
+        }
         Err(NoPlace::Full) => {
-            lasting.handle.set_park(Duration::ZERO);
+            lasting.keep_not();
             Ok(None)
         }
-        Err(NoPlace::Taken) => Err(ConnectError::Hello(
-            "the peer gives a session a name that another one has".into(),
-        )),
+        Err(NoPlace::Taken) => Err(ConnectError::Hello(HelloFault::NameTaken)),
     }
 }
 

@@ -5,6 +5,8 @@
 //! left out, so that all who lost the same peer at the same moment do not come back at the same moment. And
 //! success alone does not begin anew: a peer that lets us in and drops us at once would otherwise be
 //! dialled as fast as it can do that. What stood for as long as the longest pause does.
+//!
+//! A change of the network cuts a pause short, and the next ones are short again; but no more than one attempt a second comes of that.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -12,8 +14,13 @@ use std::time::Duration;
 use cepa_transports::{Endpoint, Target};
 use tokio::time::sleep;
 
+use crate::network::{NetworkChanges, NetworkWatch};
+
 /// The largest part of a pause that chance may leave out: one of so many.
 const LEFT_OUT: u32 = 4;
+
+/// The first pause after a change of the network: one second, whatever chance leaves out.
+const AFTER_CHANGE: Duration = Duration::from_millis(1334);
 
 /// Pauses between attempts, each longer than the one before, up to a bound.
 #[derive(Clone, Debug)]
@@ -21,6 +28,7 @@ pub struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
+    network: NetworkWatch,
 }
 
 impl Default for Backoff {
@@ -39,7 +47,15 @@ impl Backoff {
             first: first.min(longest),
             longest,
             next: first.min(longest),
+            network: NetworkChanges::never().watch(),
         }
+    }
+
+    /// The same pauses, which a change of the network cuts short; default never.
+    #[must_use]
+    pub fn with_network(mut self, network: &NetworkChanges) -> Self {
+        self.network = network.watch();
+        self
     }
 
     /// The pauses that suit an address: of a line that is this machine's own (`serial:`, `pty:`, `unix:`)
@@ -79,6 +95,46 @@ impl Backoff {
         }
     }
 
+    /// Makes the pause before the next attempt: until its time is up, or the network has changed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pause out; the next one is longer all the same.
+    pub async fn wait(&mut self) {
+        let pause = self.pause();
+        tokio::select! {
+            biased;
+            () = sleep(pause) => self.network.spaced(),
+            () = self.network.changed() => self.begin_after_change(),
+        }
+    }
+
+    /// The next pause is the first one again.
+    pub(super) fn begin_anew(&mut self) {
+        self.next = self.first;
+    }
+
+    fn begin_after_change(&mut self) {
+        self.next = AFTER_CHANGE.max(self.first).min(self.longest);
+    }
+
+    /// An attempt is made without a pause before it.
+    pub(super) fn tries_now(&mut self) {
+        self.network.spaced();
+    }
+
+    /// Waits until the network changes.
+    pub(super) async fn network_changed(&mut self) {
+        self.network.changed().await;
+    }
+
+    /// Waits until the network has changed and an attempt has had `time` since. One that fails before that is followed by the next at once.
+    pub(super) async fn overtaken(&mut self, time: Duration) {
+        self.network.stirred().await;
+        sleep(time).await;
+        self.network.forget();
+        self.begin_after_change();
+    }
+
     /// Tries again until an attempt succeeds, or fails in a way that no other attempt would mend, as
     /// `is_transient` judges; it sees every error, so that it can tell of it too. A pause comes before each
     /// attempt, the first one included.
@@ -96,8 +152,9 @@ impl Backoff {
     where
         F: Future<Output = Result<T, E>>,
     {
+        self.network.forget();
         loop {
-            sleep(self.pause()).await;
+            self.wait().await;
             match attempt().await {
                 Ok(reached) => return Ok(reached),
                 Err(error) if is_transient(&error) => {}

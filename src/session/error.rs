@@ -10,6 +10,8 @@ use crate::resume::SessionLost;
 use crate::stack::BindingError;
 use crate::tls::TlsError;
 
+use super::header::HeaderError;
+
 /// How a session ended.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -139,7 +141,7 @@ pub enum OpenError {
     Refused {
         /// The service that was asked for.
         service: String,
-        /// In the peer's words.
+        /// In the peer's words, which nothing holds to a form: they are for a person to read.
         reason: String,
     },
     /// The peer has this service with inner TLS only.
@@ -245,14 +247,14 @@ pub enum OpenError {
     },
     /// The peer's answer makes no sense, or it can't make sense of our request.
     #[error(
-        "the peer's answer for {} is invalid ({detail}): do both ends run the same version?",
+        "the peer's answer for {} is invalid ({fault}): do both ends run the same version?",
         named(service)
     )]
     Protocol {
         /// The service that was asked for.
         service: String,
         /// What does not fit.
-        detail: String,
+        fault: AnswerFault,
     },
     /// TLS inside the substream failed; the session goes on.
     #[error("TLS inside the substream: {0}")]
@@ -263,6 +265,46 @@ pub enum OpenError {
     /// The session is over.
     #[error("{0}")]
     Session(#[from] SessionEnd),
+}
+
+/// Why the answer to an open makes no sense: [`OpenError::Protocol`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswerFault {
+    /// A header of another version.
+    #[error("header version {0} instead of 1")]
+    Version(u8),
+    /// Flags that there are not.
+    #[error("unknown header flags {0:#04x}")]
+    Flags(u8),
+    /// A status that there is not.
+    #[error("unknown status {0}")]
+    Status(u8),
+    /// A text that can't be one.
+    #[error("a name that is not UTF-8, or has control or invisible characters")]
+    Text,
+    /// The peer can't make sense of our request.
+    #[error("the peer does not know our header")]
+    NotUnderstood,
+    /// Inside the TLS of the substream another byte came than was due.
+    #[error("byte {got:#04x} where {due:#04x} was due, inside TLS")]
+    InnerTls {
+        /// What came.
+        got: u8,
+        /// What was due.
+        due: u8,
+    },
+}
+
+impl From<HeaderError> for AnswerFault {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::Version(version) => Self::Version(version),
+            HeaderError::Flags(flags) => Self::Flags(flags),
+            HeaderError::Status(status) => Self::Status(status),
+            HeaderError::Name => Self::Text,
+        }
+    }
 }
 
 impl OpenError {
@@ -479,7 +521,7 @@ fn cause(error: &io::Error) -> Cause {
 }
 
 /// The first reason of a TLS layer somewhere in an error's chain.
-pub(super) fn tls_inside(error: &io::Error) -> Option<TlsError> {
+pub(crate) fn tls_inside(error: &io::Error) -> Option<TlsError> {
     inside::<TlsError>(error).map(|tls| tls.root().clone())
 }
 

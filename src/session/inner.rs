@@ -28,7 +28,7 @@ use cepa_transports::Side;
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::error::{AcceptError, OpenError, tls_inside};
+use super::error::{AcceptError, AnswerFault, OpenError, tls_inside};
 use super::substream::ServiceStream;
 use crate::identity::PeerId;
 use crate::tls::{TlsConfig, TlsError};
@@ -77,7 +77,7 @@ pub(super) async fn open(
     };
     let unexpected = |got: u8, due: u8| OpenError::Protocol {
         service: service.into(),
-        detail: format!("byte {got:#04x} where {due:#04x} was due, inside TLS"),
+        fault: AnswerFault::InnerTls { got, due },
     };
     let mut said = [0; LENGTH];
     let (first, rest) = said.split_at_mut(1);

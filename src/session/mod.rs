@@ -160,9 +160,9 @@ mod supervise;
 mod witness;
 
 pub use crate::resume::{PathLostWhy, SessionLost};
-pub use crate::stack::{ConnectError, PathChange, PathInfo, PathStats, Resumed};
+pub use crate::stack::{ConnectError, HelloFault, PathChange, PathInfo, PathStats, Resumed};
 pub use backoff::Backoff;
-pub use error::{AcceptError, OpenError, SessionEnd};
+pub use error::{AcceptError, AnswerFault, OpenError, SessionEnd};
 pub use incoming::Incoming;
 pub use options::OpenOptions;
 pub use paths::PathChanges;
@@ -170,6 +170,8 @@ pub use pause::Pause;
 pub use reconnecting::{ReconnectStatus, Reconnecting, Terminated};
 pub use service::{ServiceName, ServiceNameError, reserved};
 pub use substream::ServiceStream;
+
+pub(crate) use error::tls_inside;
 
 use header::InnerTls;
 use incoming::{Arrivals, Arrived};

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::observe;
 use crate::onion::Onion;
 
-use super::error::{OpenError, SessionEnd};
+use super::error::{AnswerFault, OpenError, SessionEnd};
 use super::header::{Answer, HeaderError, InnerTls, Request, Status};
 use super::options::{OpenOptions, Stage};
 use super::runtime::in_runtime;
@@ -59,7 +59,7 @@ impl Session {
             .map_err(|error| match HeaderError::inside(&error) {
                 Some(fault) => OpenError::Protocol {
                     service: service.into(),
-                    detail: fault.to_string(),
+                    fault: fault.into(),
                 },
                 None => OpenError::from_io(&error, service),
             })?;
@@ -79,7 +79,7 @@ impl Session {
             Status::OtherInnerTls => OpenError::InnerTlsEndsHere { service },
             Status::NotUnderstood => OpenError::Protocol {
                 service,
-                detail: "the peer does not know our header".into(),
+                fault: AnswerFault::NotUnderstood,
             },
         })
     }

@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::Side;
+use crate::observe;
 use crate::stack::{self, ConnectError, Lasting, PathChange, PathInfo, PathStats, StackConfig};
 
 use super::runtime::in_runtime;
@@ -58,9 +59,15 @@ pub(crate) async fn reach(
     mut config: StackConfig,
     only_if_lost: bool,
 ) -> Result<(), ConnectError> {
-    let built = Box::pin(stack::dial(endpoint, &mut config)).await?;
-    built.meter.join(&lasting.meter);
-    resuming::go_on(lasting, built, &config, only_if_lost).await
+    let watched = observe::dial(endpoint);
+    let gone_on = watched.span().instrument(async {
+        let built = Box::pin(stack::dial(endpoint, &mut config)).await?;
+        built.meter.join(&lasting.meter);
+        resuming::go_on(lasting, built, &config, only_if_lost).await
+    });
+    let gone_on = gone_on.await;
+    watched.ended(endpoint, gone_on.as_ref().err().map(ConnectError::reported));
+    gone_on
 }
 
 /// The same on a stream that leads to the peer.

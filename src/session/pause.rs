@@ -16,13 +16,13 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::stack::Lasting;
+use crate::stack::Parked;
 
 use super::substream::ServiceStream;
 use super::{Incoming, OpenError, OpenOptions, Session, reserved};
@@ -33,7 +33,8 @@ use super::{Incoming, OpenError, OpenOptions, Session, reserved};
 pub struct Pause {
     /// Held open: its end is the end of the pause.
     _stream: ServiceStream,
-    /// A session that outlives its connection may find that lost.
+    /// A session that outlives its connection is kept for at least so long without one, by the silent end and by the one that
+    /// bears with it: the silence may be the end of the connection.
     _parked: Option<Parked>,
     granted: Duration,
 }
@@ -44,35 +45,6 @@ impl Pause {
     #[must_use]
     pub fn granted(&self) -> Duration {
         self.granted
-    }
-}
-
-/// A session that outlives its connection is kept for at least so long without one, by the silent end and by the one that bears
-/// with it: the silence may be the end of the connection.
-struct Parked {
-    session: Arc<Lasting>,
-    /// How long it is kept otherwise.
-    usually: Duration,
-}
-
-impl Parked {
-    fn at_least(
-        session: Option<&Arc<Lasting>>,
-        usually: Option<Duration>,
-        time: Duration,
-    ) -> Option<Self> {
-        let (session, usually) = (Arc::clone(session?), usually?);
-        if time <= usually {
-            return None;
-        }
-        session.handle.set_park(time);
-        Some(Self { session, usually })
-    }
-}
-
-impl Drop for Parked {
-    fn drop(&mut self) {
-        self.session.handle.set_park(self.usually);
     }
 }
 
@@ -122,7 +94,7 @@ impl Session {
             let granted = ask(&mut stream, time).await;
             let granted = granted.map_err(|error| OpenError::from_io(&error, reserved::PAUSE))?;
             Ok(Pause {
-                _parked: Parked::at_least(self.lasting(), self.usual_park(), granted),
+                _parked: self.lasting().and_then(|it| it.keep_at_least(granted)),
                 _stream: stream,
                 granted,
             })
@@ -131,16 +103,10 @@ impl Session {
         done.unwrap_or_else(|_| Err(OpenError::TimedOut { service: service() }))
     }
 
-    /// How long the session is kept without a connection, where it is.
-    fn usual_park(&self) -> Option<Duration> {
-        let config = self.inner.untuned.as_ref()?;
-        config.resume.as_ref().map(|resume| resume.park)
-    }
-
     /// Bears with a peer that asks for a pause. In a task of its own, which ends with the substream.
     pub(super) fn bear_with(&self, incoming: Incoming) {
         let (mux, limit) = (self.inner.mux.closer(), self.inner.open_timeout);
-        let (lasting, usually) = (self.inner.lasting.clone(), self.usual_park());
+        let lasting = self.inner.lasting.clone();
         let task = tokio::spawn(async move {
             let Ok(mut stream) = incoming.accept().await else {
                 return;
@@ -149,7 +115,7 @@ impl Session {
                 return;
             };
             let (pause, granted) = mux.peer_pauses(Duration::from_secs(wanted.into()));
-            let parked = Parked::at_least(lasting.as_ref(), usually, granted);
+            let parked = lasting.and_then(|it| it.keep_at_least(granted));
             let granted = u32::try_from(granted.as_secs()).unwrap_or(u32::MAX);
             let said = timeout(limit, say(&mut stream, granted)).await;
             if let Ok(Ok(())) = said {

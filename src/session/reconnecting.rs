@@ -119,7 +119,7 @@ impl Reconnecting {
     /// Dropping the future gives the attempt up.
     pub async fn dial(endpoint: &Endpoint, config: &StackConfig) -> Result<Self, ConnectError> {
         let (endpoint, config) = (endpoint.clone(), config.clone());
-        let backoff = Backoff::for_endpoint(&endpoint);
+        let backoff = Backoff::for_endpoint(&endpoint).with_network(&config.network);
         Self::with(backoff, move || {
             let (endpoint, config) = (endpoint.clone(), config.clone());
             async move { Session::dial_with(&endpoint, config).await }

@@ -14,22 +14,26 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cepa_transports::Rate;
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
 use crate::backend;
 use crate::mux::MuxError;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
-    self, Binding, Bound, Built, ConnectError, Lasting, PathInfo, Resumed, StackConfig, Wire,
-    close_lingering,
+    self, Binding, Bound, Built, ConnectError, Ends, Found, HelloFault, Lasting, PathInfo, Resumed,
+    StackConfig, Wire, close_lingering,
 };
 use crate::tls::TlsError;
 
 use super::error::{binding_within, tls_inside};
+
+/// How long a hello waits for another one.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// A name and a token that nobody can guess.
 pub(super) fn new_ticket() -> Result<Ticket, ConnectError> {
@@ -47,7 +51,8 @@ pub(super) fn hello_failed(error: HelloError) -> ConnectError {
     match error {
         HelloError::Io(error) => io_failed(error),
         HelloError::Refused(why) => ConnectError::NotResumed(why),
-        HelloError::Malformed(_) | HelloError::Proof => ConnectError::Hello(error.to_string()),
+        HelloError::Malformed(error) => ConnectError::Hello(error.into()),
+        HelloError::Proof => ConnectError::Hello(HelloFault::Proof),
     }
 }
 
@@ -95,7 +100,8 @@ pub(super) async fn go_on(
             return Err(error);
         }
     };
-    let _alone = lasting.hello.lock().await;
+    // One whose path is stuck in the middle of it must not keep the others from theirs: the later one counts, then.
+    let _alone = timeout(ALONE, lasting.hello.lock()).await;
     if only_if_lost && lasting.handle.pathless_since().is_none() {
         // The peer came by itself meanwhile, or another attempt was quicker.
         close_lingering(onion).await;
@@ -123,7 +129,7 @@ pub(super) async fn go_on(
     let lasting = Arc::clone(lasting);
     // To its end, whoever waits for it: once it is attached it is to be known as the path.
     let attaching = tokio::spawn(async move {
-        let attached = proposal.attach(wire, theirs).await;
+        let attached = proposal.attach(wire, theirs, line_rate).await;
         attached.map_err(|error| not_attached(&error))?;
         took(&lasting, path, line_rate);
         Ok(())
@@ -140,16 +146,20 @@ fn not_attached(error: &resume::AttachError) -> ConnectError {
     match error {
         resume::AttachError::Stale => ConnectError::NotResumed(Refusal::Stale),
         resume::AttachError::Over => ConnectError::Over,
-        resume::AttachError::Violation(_) => ConnectError::Hello(error.to_string()),
+        resume::AttachError::Violation(violation) => {
+            ConnectError::Hello(HelloFault::Violation(*violation))
+        }
     }
 }
 
 /// Whether a connection can carry the session at all.
 fn fits(lasting: &Lasting, built: &Built, config: &StackConfig) -> Result<(), ConnectError> {
-    let Some(layer) = built.onion.layers().last() else {
+    let layers = built.onion.layers();
+    let Some(layer) = layers.last() else {
         return Err(ConnectError::NotKept);
     };
-    if !lasting.is_between(layer, (&config.identity, &config.more_identities)) {
+    let own = (&config.identity, &*config.more_identities);
+    if !lasting.ends.are(layers, own) {
         return Err(ConnectError::OtherPeer(layer.peer().id()));
     }
     if !built.is_lasting() {
@@ -179,19 +189,15 @@ pub(super) async fn taken_up(
         mut path,
         line_rate,
     } = arrived;
+    let own = (&config.identity, &*config.more_identities);
+    let may = |ends: &Ends, ticket: &Ticket| {
+        ends.are(&path.layers, own) && ticket.proves(&proof, Side::Client, exporter, at)
+    };
     let found = match config.registry.find(&id) {
         None => Err(Refusal::Unknown),
-        Some(lasting) => {
-            let innermost = path.layers.last();
-            let own = (&config.identity, &*config.more_identities);
-            let ours = innermost.is_some_and(|layer| lasting.is_between(layer, own))
-                && lasting.ticket.proves(&proof, Side::Client, exporter, at);
-            if ours {
-                Ok(lasting)
-            } else {
-                Err(Refusal::NotYours)
-            }
-        }
+        Some(Found::Here(lasting)) if may(&lasting.ends, &lasting.ticket) => Ok(lasting),
+        Some(Found::Ended(ended)) if may(&ended.ends, &ended.ticket) => Err(ended.why),
+        Some(_) => Err(Refusal::NotYours),
     };
     let claimed = match found {
         Ok(lasting) => lasting.handle.claim(at).await.map(|claim| (lasting, claim)),
@@ -203,7 +209,13 @@ pub(super) async fn taken_up(
             if resume::answer_refused(&mut wire, refused).await.is_ok() {
                 let _ = wire.shutdown().await;
             }
-            return ConnectError::NotResumed(refused);
+            return match path.layers.last() {
+                Some(layer) => ConnectError::NotTakenUp {
+                    peer: layer.peer().id(),
+                    why: refused,
+                },
+                None => ConnectError::NotResumed(refused),
+            };
         }
     };
     path.generation = claim.at().generation;
@@ -215,7 +227,7 @@ pub(super) async fn taken_up(
         return io_failed(error);
     }
     let attaching = tokio::spawn(async move {
-        if let Err(error) = claim.attach(wire).await {
+        if let Err(error) = claim.attach(wire, line_rate).await {
             return not_attached(&error);
         }
         took(&lasting, path.clone(), line_rate);

@@ -7,17 +7,25 @@
 //!     +--- attached (by us, or the peer came by itself)        time to keep it is up ---> over
 //! ```
 //!
+//! A change of the network is a nudge that keeps the time: no more than one try a second comes of it, and an attempt that is on its way
+//! has some seconds left. While there is a path it is asked whether it still carries, where this machine would not send that way any more.
+//!
 //! An end that can't dial (it was dialled, or was given a stream) waits for the peer. When the time to keep the session is up the
-//! layer below ends it by itself, at either end. A refusal by the peer that no later attempt would change ends it at once.
+//! layer below ends it by itself, at either end.
+//!
+//! A refusal ends it sooner, but not at once: another process may run with the peer's key, and answer in its place. It has to be
+//! the answer of everybody again when asked once more; where others gave none, it has to stay the only one for a while. Only
+//! that the session ended in order is taken at its word.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use cepa_transports::Remote;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::mux::ReceivePool;
-use crate::resume::{PathLostWhy, SessionLost};
+use crate::network::{NetworkChanges, leads};
+use crate::resume::{PathLost, PathLostWhy, Refusal, SessionLost};
 use crate::stack::{Lasting, NotReached};
 
 use super::backoff::Backoff;
@@ -25,13 +33,23 @@ use super::backoff::Backoff;
 /// How long it may take from the end of a path that gives way to the beginning of the next, before the session counts as paused.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// How long a refusal has to be the only answer: by all that may lead to the peer, and by some of them.
+const REFUSED_BY_ALL: Duration = Duration::from_secs(1);
+const REFUSED_BY_SOME: Duration = Duration::from_secs(60);
+
+/// The longest pause while a refusal is the only answer.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// An attempt that began before the network changed may still arrive, so long; longer each time that it was not enough.
+const OVERTAKEN: Duration = Duration::from_secs(3);
+
 /// Runs as long as the session does.
-pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) {
-    let mut backoff = Backoff::default();
+pub(super) async fn supervise(lasting: Arc<Lasting>, network: &NetworkChanges) {
+    let mut backoff = Backoff::default().with_network(network);
     let mut received = None;
-    while let Some(lost) = lasting.handle.lost().await {
+    while let Some(lost) = lost(&lasting, &mut backoff).await {
         // Another one is about to be attached: by the peer, or by this end, whose peer has answered and let go of the old one.
-        let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.turn.try_lock().is_err();
+        let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.hello.try_lock().is_err();
         if is_near && let Ok(found) = timeout(MOMENT, lasting.handle.found()).await {
             if found {
                 continue;
@@ -43,18 +61,32 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, pool: Option<ReceivePool>) 
         let came = lasting.handle.received();
         let at_once = received.replace(came) != Some(came);
         if at_once {
-            backoff = Backoff::default();
+            backoff.begin_anew();
         }
-        // What is kept for a peer that is away counts as what it makes this end hold.
-        let held = usize::try_from(lasting.stats().held).unwrap_or(usize::MAX);
-        let held = pool.as_ref().map(|pool| pool.hold_anyway(held));
         dial_again(&lasting, &mut backoff, at_once).await;
-        drop(held);
+    }
+}
+
+/// Waits until the path is lost, and doubts it where the network has changed below it.
+async fn lost(lasting: &Lasting, backoff: &mut Backoff) -> Option<PathLost> {
+    loop {
+        tokio::select! {
+            biased;
+            lost = lasting.handle.lost() => return lost,
+            () = backoff.network_changed() => if let Some(path) = lasting.path()
+                && let (Some(local), Remote::Tcp(remote)) = (path.local, path.remote)
+                && !leads(local, remote)
+            {
+                lasting.handle.probe();
+            },
+        }
     }
 }
 
 /// Dials until there is a path, by this end or the peer, or the session is over.
 async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: bool) {
+    let mut refused_since: Option<Instant> = None;
+    let mut overtaken = OVERTAKEN;
     loop {
         if lasting.handle.pathless_since().is_none() || lasting.handle.is_over() {
             return;
@@ -63,7 +95,10 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
         let pause = async {
             match &redial {
                 Some(_) if at_once => {}
-                Some(_) => sleep(backoff.pause()).await,
+                Some(_) if refused_since.is_some() => {
+                    sleep(backoff.pause().clamp(REFUSED_BY_ALL, AGAIN)).await;
+                }
+                Some(_) => backoff.wait().await,
                 // Only the peer can come back, until it is said how to reach it.
                 None => pending().await,
             }
@@ -72,20 +107,19 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             biased;
             () = pause => {}
             () = lasting.nudge.notified() => {
-                *backoff = Backoff::default();
+                backoff.begin_anew();
                 at_once = true;
                 continue;
             }
             _ = lasting.handle.found() => return,
         }
-        at_once = false;
+        if std::mem::take(&mut at_once) {
+            backoff.tries_now();
+        }
         let Some(redial) = redial else {
             continue;
         };
-        let attempt = async {
-            let _turn = lasting.turn.lock().await;
-            redial(Arc::clone(lasting)).await
-        };
+        let attempt = redial(Arc::clone(lasting));
         let found_and_settled = async {
             if lasting.handle.found().await {
                 sleep(MOMENT).await;
@@ -95,15 +129,33 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             done = attempt => done.err(),
             // The network has changed: what is on its way may never arrive.
             () = lasting.nudge.notified() => {
-                *backoff = Backoff::default();
+                backoff.begin_anew();
+                at_once = true;
+                continue;
+            }
+            () = backoff.overtaken(overtaken) => {
+                overtaken = overtaken.saturating_mul(2);
                 at_once = true;
                 continue;
             }
             // The peer came by itself, and what was on its way to it had its time to say so.
             () = found_and_settled => return,
         };
-        if let Some(NotReached::Refused(why)) = failed {
-            lasting.handle.give_up(SessionLost::Refused(why));
+        match failed {
+            Some(NotReached::Refused { why, by_all }) => {
+                let now = Instant::now();
+                let since = *refused_since.get_or_insert(now);
+                let enough = if by_all {
+                    REFUSED_BY_ALL
+                } else {
+                    REFUSED_BY_SOME
+                };
+                if why == Refusal::Over || now - since >= enough {
+                    lasting.handle.give_up(SessionLost::Refused(why));
+                }
+            }
+            Some(NotReached::NotNow) => refused_since = None,
+            None => {}
         }
     }
 }

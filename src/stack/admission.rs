@@ -1,6 +1,7 @@
 //! Whether there is room for one more session, asked when the peer has proven who it is and before anything is spent on it.
 
 use std::fmt;
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 
@@ -28,7 +29,12 @@ pub struct Admitted {
     /// Completes when the room is wanted for another session: this one is ended then, with a code that its peer reads, or without
     /// a word.
     pub until: Option<BoxFuture<'static, Option<GoAwayCode>>>,
+    /// Told, where the session outlives its connections, how to ask since when it has none.
+    pub(crate) when_kept: Option<Box<dyn FnOnce(ParkedSince) + Send>>,
 }
+
+/// Since when a session that is kept has had no connection; none while it has one.
+pub(crate) type ParkedSince = Box<dyn Fn() -> Option<Instant> + Send + Sync>;
 
 impl Admitted {
     /// Room that is held by keeping something.
@@ -38,6 +44,7 @@ impl Admitted {
             hold: Some(Box::new(share)),
             receive_pool: None,
             until: None,
+            when_kept: None,
         }
     }
 
@@ -59,6 +66,12 @@ impl Admitted {
         self.until = Some(Box::pin(wanted));
         self
     }
+
+    /// The same, telling how to ask whether the session is kept without a connection.
+    pub(crate) fn when_kept(mut self, tell: impl FnOnce(ParkedSince) + Send + 'static) -> Self {
+        self.when_kept = Some(Box::new(tell));
+        self
+    }
 }
 
 impl fmt::Debug for Admitted {
@@ -73,6 +86,6 @@ impl fmt::Debug for Admitted {
 pub struct NotAdmitted {
     /// What the peer reads in the go-away that it gets.
     pub code: GoAwayCode,
-    /// One line that names the limit.
+    /// One line that names the limit, in the words of the [`Admission`]. For programs there is the code.
     pub reason: String,
 }

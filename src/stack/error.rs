@@ -11,7 +11,7 @@ use super::lasting::{Lasting, NotReached, PathInfo};
 use crate::gate::Failure;
 use crate::identity::PeerId;
 use crate::mux::{GoAwayCode, MuxError};
-use crate::resume::Refusal;
+use crate::resume::{HelloMalformed, Refusal, Violation};
 use crate::tls::{TlsConfigError, TlsError};
 
 /// Why no session came about. Each text is one line and says what to do.
@@ -46,7 +46,7 @@ pub enum ConnectError {
         "{during} did not finish in time: is the peer running, with the same layers, and is the line fast enough?"
     )]
     TimedOut {
-        /// What was waited for.
+        /// What was waited for, for a person to read.
         during: String,
     },
     /// The layers can't carry a session.
@@ -77,6 +77,14 @@ pub enum ConnectError {
     /// The session does not go on over this connection, since one of the two ends does not take it up.
     #[error("the session does not go on over another connection: {0}")]
     NotResumed(Refusal),
+    /// The peer of this connection asked to go on with a session, and this end does not take it up.
+    #[error("peer {peer} {}", not_taken_up(*.why))]
+    NotTakenUp {
+        /// Who asked.
+        peer: PeerId,
+        /// Why not, as the peer was told.
+        why: Refusal,
+    },
     /// Another peer is at the other end of this connection than of the session.
     #[error("another peer is there than the one that the session is with ({0})")]
     OtherPeer(PeerId),
@@ -85,10 +93,57 @@ pub enum ConnectError {
     Over,
     /// The peer begins a session that is to outlive its connections in a way that is not ours.
     #[error("cannot make a session: {0}; are both ends of the same version?")]
-    Hello(String),
+    Hello(HelloFault),
     /// It was called outside a tokio runtime, which has the sockets and timers.
     #[error("cannot make a session outside a tokio runtime: call it inside one")]
     NoRuntime,
+}
+
+/// Why the beginning of a session that is to outlive its connections makes no sense: [`ConnectError::Hello`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelloFault {
+    /// Another version of durable sessions.
+    #[error("version {0} of durable sessions instead of 1; use the same release at both ends")]
+    Version(u8),
+    /// A hello of a kind that there is not.
+    #[error("a hello of kind {0:#04x}, which there is not")]
+    Kind(u8),
+    /// A hello that ends before it is complete.
+    #[error("a hello that is too short")]
+    Short,
+    /// The peer gives a new session the name of another one.
+    #[error("the peer gives a session a name that another one has")]
+    NameTaken,
+    /// The peer takes a session up, and can't prove that it has it.
+    #[error("the peer can't prove that it has the session; is somebody between?")]
+    Proof,
+    /// Where the peer goes on does not fit what it has sent and received.
+    #[error("the peer broke the protocol of durable sessions ({0})")]
+    Violation(Violation),
+}
+
+impl From<HelloMalformed> for HelloFault {
+    fn from(error: HelloMalformed) -> Self {
+        match error {
+            HelloMalformed::Version(version) => Self::Version(version),
+            HelloMalformed::Kind(kind) => Self::Kind(kind),
+            HelloMalformed::Short => Self::Short,
+        }
+    }
+}
+
+/// What became of a peer's wish to go on with a session, for who reads the log of the other end.
+fn not_taken_up(why: Refusal) -> String {
+    match why {
+        Refusal::Unknown | Refusal::Over => {
+            "wants to go on with a session that is not here any more: it has ended, or this end was restarted; nothing is to be done here"
+                .into()
+        }
+        Refusal::NotYours => "wants to go on with a session that is not its own".into(),
+        Refusal::Stale => "wants to go on with a session that runs over a newer connection".into(),
+        why => format!("wants to go on with a session, and can't: {why}"),
+    }
 }
 
 /// A session went on over a connection that was accepted: [`ConnectError::Resumed`].
@@ -134,7 +189,9 @@ impl fmt::Debug for Resumed {
 impl From<ConnectError> for NotReached {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::NotResumed(why) if !why.is_transient() => Self::Refused(why),
+            ConnectError::NotResumed(why) if !why.is_transient() => {
+                Self::Refused { why, by_all: true }
+            }
             _ => Self::NotNow,
         }
     }
@@ -156,7 +213,9 @@ impl From<ConnectError> for io::Error {
             ConnectError::NotAdmitted(_) => Kind::QuotaExceeded,
             ConnectError::NoRuntime | ConnectError::NotKept => Kind::Unsupported,
             ConnectError::Resumed(_) => Kind::AlreadyExists,
-            ConnectError::NotResumed(_) | ConnectError::OtherPeer(_) => Kind::ConnectionRefused,
+            ConnectError::NotResumed(_)
+            | ConnectError::NotTakenUp { .. }
+            | ConnectError::OtherPeer(_) => Kind::ConnectionRefused,
             ConnectError::Over => Kind::NotConnected,
         };
         io::Error::new(kind, error)
@@ -188,7 +247,16 @@ impl ConnectError {
         match self {
             Self::TimedOut { .. } | Self::Tls(TlsError::TimedOut) => Some(Failure::TimedOut),
             Self::Tls(error) if error.is_end() || error.is_given_up() => Some(Failure::Lost),
-            Self::Mux(MuxError::Eof | MuxError::Io(_)) => Some(Failure::Lost),
+            // Nobody honest takes up what is another's.
+            Self::NotResumed(Refusal::NotYours)
+            | Self::NotTakenUp {
+                why: Refusal::NotYours,
+                ..
+            } => Some(Failure::Refused),
+            // Whoever was away for too long comes once, and many may share one address; a guesser comes again and again.
+            Self::Mux(MuxError::Eof | MuxError::Io(_))
+            | Self::NotResumed(_)
+            | Self::NotTakenUp { .. } => Some(Failure::Lost),
             Self::Tls(_) | Self::Binding(_) | Self::Mux(_) | Self::Hello(_) => {
                 Some(Failure::Refused)
             }
@@ -200,7 +268,6 @@ impl ConnectError {
             | Self::Config(_)
             | Self::Resumed(_)
             | Self::NotKept
-            | Self::NotResumed(_)
             | Self::OtherPeer(_)
             | Self::Over
             | Self::NoRuntime => None,
@@ -220,7 +287,7 @@ impl ConnectError {
             | Self::NotAdmitted(_)
             | Self::GoneAway { .. }
             | Self::TimedOut { .. } => true,
-            Self::NotResumed(why) => why.is_transient(),
+            Self::NotResumed(why) | Self::NotTakenUp { why, .. } => why.is_transient(),
             Self::Binding(_)
             | Self::Layers { .. }
             | Self::Config(_)

@@ -10,7 +10,9 @@
 //!
 //! What keeps the bytes is below, in `resume`, and does not know whose they are. What dials again is above, in `session`.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,9 +23,10 @@ use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
-use crate::identity::{Identity, PeerId};
 use crate::onion::LayerInfo;
 use crate::resume::{Handle, PathLost, PathLostWhy, Refusal, Ticket};
+
+use super::ends::Ends;
 
 /// The inside of the TLS layers of one connection, behind its binding.
 pub(crate) type Wire = Box<dyn ByteStream>;
@@ -35,8 +38,13 @@ pub(crate) type Redial =
 /// Why the peer was not reached again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotReached {
-    /// It was, and does not take the session up.
-    Refused(Refusal),
+    /// Who answered does not take the session up; and whether others that may lead to the peer gave no answer.
+    Refused {
+        /// What it said.
+        why: Refusal,
+        /// Nobody else was tried in vain.
+        by_all: bool,
+    },
     /// Another attempt may do.
     NotNow,
 }
@@ -61,6 +69,8 @@ pub struct PathInfo {
     pub label: String,
     /// The same for programs.
     pub remote: Remote,
+    /// This end's own address, where it is a TCP connection.
+    pub local: Option<SocketAddr>,
     /// The TLS layers, the outermost first.
     pub layers: Arc<[LayerInfo]>,
     /// This end's role in their handshakes: whoever dials is the client.
@@ -83,6 +93,8 @@ pub struct PathStats {
     pub held: u64,
     /// The time without a connection, all in all.
     pub without: Duration,
+    /// For how long the session is kept without a connection: the shorter time of the two ends.
+    pub park: Duration,
 }
 
 /// What happens to the connections of a session.
@@ -121,30 +133,67 @@ pub enum PathChange {
 /// See the head of this file.
 pub(crate) struct Lasting {
     pub(crate) ticket: Ticket,
-    /// Who the two ends were when the session began.
-    pub(crate) local: PeerId,
-    pub(crate) peer: PeerId,
+    pub(crate) ends: Ends,
     pub(crate) handle: Handle<Wire>,
     /// Of all connections together.
     pub(crate) meter: Meter,
     /// Somebody does not want to wait for the next attempt.
     pub(crate) nudge: Notify,
-    /// One connection is dialled at a time.
+    /// It is moved to one connection at a time. One that is lost meanwhile is dialled again all the same.
     pub(crate) turn: tokio::sync::Mutex<()>,
-    /// And the hello is said on one at a time, of several that are tried at once.
+    /// The hello is said on one at a time, of several that are tried at once.
     pub(crate) hello: tokio::sync::Mutex<()>,
     redial: Mutex<Option<Redial>>,
     /// A node knows how the peer is reached.
     of_node: AtomicBool,
     state: Mutex<State>,
+    parks: Mutex<Parks>,
     changes: broadcast::Sender<PathChange>,
     moved: OnceLock<Box<dyn Fn(Moved) + Send + Sync>>,
+    /// What was told of last. Its lock is held while it is told, so that nothing older is told behind it.
+    told: Mutex<Whereabouts>,
 }
 
 struct State {
     path: Option<PathInfo>,
     last: PathInfo,
+    line_rate: Option<Rate>,
     lost_at: Option<Instant>,
+}
+
+/// A path by its number, or none.
+type Whereabouts = Option<u32>;
+
+/// For how long it is kept without a connection.
+#[derive(Default)]
+struct Parks {
+    /// Usually; none for one that is not kept at all.
+    usual: Option<Duration>,
+    /// What those want who are silent for a while, by number.
+    pauses: BTreeMap<u64, Duration>,
+    next: u64,
+}
+
+impl Parks {
+    fn longest(&self) -> Option<Duration> {
+        let usual = self.usual?;
+        Some(self.pauses.values().fold(usual, |most, it| most.max(*it)))
+    }
+}
+
+/// Keeps the session for at least so long without a connection, until it is dropped.
+pub(crate) struct Parked {
+    session: Arc<Lasting>,
+    number: u64,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.session.set_parks(|parks| {
+            parks.pauses.remove(&number);
+        });
+    }
 }
 
 impl Lasting {
@@ -153,11 +202,10 @@ impl Lasting {
         meter: Meter,
         first: PathInfo,
     ) -> Option<Self> {
-        let layer = first.layers.last()?.peer();
+        let generation = Some(first.generation);
         Some(Self {
             ticket,
-            local: layer.local_id(),
-            peer: layer.id(),
+            ends: Ends::of(&first.layers)?,
             handle,
             meter,
             nudge: Notify::new(),
@@ -168,27 +216,14 @@ impl Lasting {
             state: Mutex::new(State {
                 path: Some(first.clone()),
                 last: first,
+                line_rate: None,
                 lost_at: None,
             }),
+            parks: Mutex::default(),
+            told: Mutex::new(generation),
             changes: broadcast::Sender::new(CHANGES),
             moved: OnceLock::new(),
         })
-    }
-
-    /// Whether the innermost layer of another connection is between the same two peers: with the keys of the first one, or
-    /// with such as have replaced them. `first` and `more` are the identities that this end can have there.
-    pub(crate) fn is_between(
-        &self,
-        layer: &LayerInfo,
-        (first, more): (&Identity, &[Identity]),
-    ) -> bool {
-        let peer = layer.peer();
-        let here = peer.local_id();
-        let ours = || {
-            let mut all = std::iter::once(first).chain(more);
-            all.any(|own| own.peer_id() == here && own.is(&self.local))
-        };
-        !peer.is_anonymous() && peer.is(&self.peer) && (here == self.local || ours())
     }
 
     // ---- where it runs ---------------------------------------------------------------------------
@@ -208,9 +243,23 @@ impl Lasting {
         let _ = self.moved.set(Box::new(tell));
     }
 
-    fn tell_moved(&self, moved: Moved) {
+    /// Tells how it is now, if that was not told. Two that were attached at once, or a path that is lost and followed by
+    /// the next one, are told by two tasks: whoever comes last tells what holds then, and an older word never comes behind it.
+    fn tell_moved(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, line_rate) = {
+            let state = self.state();
+            let path = state.path.as_ref();
+            (path.map(|path| path.generation), state.line_rate)
+        };
+        if std::mem::replace(&mut *told, now) == now {
+            return;
+        }
         if let Some(tell) = self.moved.get() {
-            tell(moved);
+            tell(match now {
+                Some(_) => Moved::To { line_rate },
+                None => Moved::Nowhere,
+            });
         }
     }
 
@@ -231,7 +280,7 @@ impl Lasting {
                 stats: self.stats(),
             });
         }
-        self.tell_moved(Moved::Nowhere);
+        self.tell_moved();
     }
 
     /// Another path was attached.
@@ -245,6 +294,7 @@ impl Lasting {
             }
             let before = state.path.replace(path.clone());
             state.last = path.clone();
+            state.line_rate = line_rate;
             let lost_at = state.lost_at.take();
             let stats = self.stats();
             let _ = self.changes.send(match (before, lost_at) {
@@ -258,7 +308,7 @@ impl Lasting {
                 },
             });
         }
-        self.tell_moved(Moved::To { line_rate });
+        self.tell_moved();
     }
 
     /// Waits until it runs over the path of this number no more.
@@ -281,7 +331,7 @@ impl Lasting {
     /// Whether what was said last has not reached the peer.
     pub(crate) fn is_unheard(&self) -> bool {
         match self.handle.how_over() {
-            Some(how) => how.is_err(),
+            Some(_) => !self.handle.is_heard(),
             None => self.handle.pathless_since().is_some(),
         }
     }
@@ -293,7 +343,48 @@ impl Lasting {
             replayed: stats.replayed,
             held: stats.held,
             without: stats.pathless,
+            park: stats.park,
         }
+    }
+
+    // ---- how long it is kept without a connection --------------------------------------------------
+
+    /// Somebody may take it up again: it is kept for so long, as the layer below was told when it was made.
+    pub(crate) fn keep(&self, usual: Duration) {
+        self.parks().usual = Some(usual);
+    }
+
+    /// Nobody may: it ends with its connection, whatever is asked for.
+    pub(crate) fn keep_not(&self) {
+        self.handle.set_park(Duration::ZERO);
+    }
+
+    /// It is kept for at least so long, until what this gives is dropped. Nothing where it is not kept.
+    pub(crate) fn keep_at_least(self: &Arc<Self>, time: Duration) -> Option<Parked> {
+        self.parks().usual?;
+        let mut number = 0;
+        self.set_parks(|parks| {
+            number = parks.next;
+            parks.next += 1;
+            parks.pauses.insert(number, time);
+        });
+        let session = Arc::clone(self);
+        Some(Parked { session, number })
+    }
+
+    fn set_parks(&self, change: impl FnOnce(&mut Parks)) {
+        // The lock is held while it is told, so that what is told last is what holds.
+        let mut parks = self.parks();
+        let before = parks.longest();
+        change(&mut parks);
+        let now = parks.longest();
+        if now != before {
+            self.handle.set_park(now.unwrap_or_default());
+        }
+    }
+
+    fn parks(&self) -> MutexGuard<'_, Parks> {
+        self.parks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // ---- how it is reached -----------------------------------------------------------------------
@@ -337,7 +428,7 @@ impl Lasting {
 impl fmt::Debug for Lasting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lasting")
-            .field("peer", &self.peer)
+            .field("peer", &self.ends.peer())
             .field("path", &self.path())
             .finish_non_exhaustive()
     }

@@ -17,6 +17,7 @@
 //!   proving who it is must not hold it for long.
 
 use std::future::pending;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::Side;
 use crate::identity::{Identity, PeerId, TrustPolicy};
 use crate::link;
+use crate::network::NetworkChanges;
 use crate::onion::Onion;
 use crate::tls::{KeyForm, TlsConfig, TlsConfigBuilder, TlsConfigError};
 use crate::{mux, resume, transports};
@@ -36,6 +38,7 @@ use crate::{mux, resume, transports};
 mod admission;
 mod binding;
 mod bound;
+mod ends;
 mod error;
 mod explain;
 mod lasting;
@@ -45,16 +48,17 @@ mod registry;
 
 pub use admission::{Admission, Admitted, NotAdmitted};
 pub use binding::{Binding, BindingError};
-pub use error::{ConnectError, Resumed};
+pub use error::{ConnectError, HelloFault, Resumed};
 pub use explain::{Explanation, explain};
 pub use lasting::{PathChange, PathInfo, PathStats};
 pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 
 pub(crate) use binding::tls_exporter;
 pub(crate) use bound::Bound;
-pub(crate) use lasting::{Lasting, Moved, NotReached, Redial, Wire};
+pub(crate) use ends::Ends;
+pub(crate) use lasting::{Lasting, Moved, NotReached, Parked, Redial, Wire};
 pub(crate) use parting::close_lingering;
-pub(crate) use registry::{NoPlace, Registered, Registry};
+pub(crate) use registry::{Found, NoPlace, Registered, Registry};
 
 use layers::{Below, below_mux, default_layers};
 use parting::give_up;
@@ -91,6 +95,9 @@ pub struct StackConfig {
     /// and goes on over the next connection; see [`Session::path`](crate::session::Session::path). Default none: a session ends
     /// with its connection. Sessions are found again among those that were made with this configuration or a clone of it.
     pub resume: Option<resume::Config>,
+    /// When the network of this machine changes, whoever waits to dial a session again does so at once, and one whose connection leads
+    /// nowhere any more finds that out; default [`NetworkChanges::system`].
+    pub network: NetworkChanges,
     /// The sessions that can be taken up again.
     pub(crate) registry: Arc<Registry>,
     /// A connection that came takes up what is there; what it begins is not kept.
@@ -131,6 +138,7 @@ setters!(StackConfig {
     with_admission => admission: Option<Arc<dyn Admission>>,
     with_mux => mux: mux::Config,
     with_resume => resume: Option<resume::Config>,
+    with_network => network: NetworkChanges,
     with_link => link: link::Config,
     with_default_layers => default_layers: &'static [Layer],
     with_groups => groups: Option<Vec<u16>>,
@@ -153,6 +161,7 @@ impl StackConfig {
             admission: None,
             mux: mux::Config::default(),
             resume: None,
+            network: NetworkChanges::system(),
             registry: Arc::default(),
             begins_nothing: false,
             untuned: None,
@@ -321,6 +330,7 @@ pub(crate) struct Built {
     pub(crate) meter: Meter,
     pub(crate) label: String,
     pub(crate) remote: Remote,
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) started: Instant,
     /// When the whole stack must stand.
     pub(crate) deadline: Instant,
@@ -340,6 +350,7 @@ impl Built {
         PathInfo {
             label: self.label.clone(),
             remote: self.remote.clone(),
+            local: self.local,
             layers: self.onion.layers().into(),
             side,
             generation,
@@ -388,6 +399,7 @@ async fn put_on(
     let deadline = started + config.stack_timeout;
     let label = stream.label().to_owned();
     let remote = stream.remote().clone();
+    let local = stream.local();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
     let wire = if let Some(told) = below.link {
@@ -429,6 +441,7 @@ async fn put_on(
         meter,
         label,
         remote,
+        local,
         started,
         deadline,
         line_rate: config.link.line_rate.filter(|_| below.link.is_some()),

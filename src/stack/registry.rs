@@ -3,13 +3,17 @@
 //! Each end has one, for either may dial. What is kept is bounded: so many of one peer, and so many in all. A peer that has as
 //! many as it may loses the one that has been without a connection for longest; where all of its own run, or all places are
 //! taken by others, the new one is a session like any other, and its peer is told that it is not kept.
+//!
+//! A session that ended in order, or had to make room, leaves its name for a while: a peer that comes back to it is told which
+//! of the two it was. One that did not hear that its own end had arrived knows by that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::resume::{Id, SessionLost};
+use crate::resume::{Id, Refusal, SessionLost, Ticket};
 
+use super::ends::Ends;
 use super::lasting::Lasting;
 
 /// Sessions of one peer.
@@ -18,10 +22,32 @@ const OF_PEER: usize = 64;
 /// Sessions in all.
 const IN_ALL: usize = 1024;
 
+/// Sessions that have ended, of one peer and in all: its later ones take the place of its own first.
+const ENDED_OF_PEER: usize = 64;
+const ENDED_IN_ALL: usize = 1024;
+
 /// See the head of this file.
 #[derive(Default)]
 pub(crate) struct Registry {
     sessions: Mutex<HashMap<Id, Arc<Lasting>>>,
+    /// The oldest first. Locked inside of the sessions' lock, or alone.
+    ended: Mutex<VecDeque<Arc<Ended>>>,
+}
+
+/// What is left of a session that is gone.
+pub(crate) struct Ended {
+    pub(crate) ticket: Ticket,
+    pub(crate) ends: Ends,
+    /// It is over, or there was no room.
+    pub(crate) why: Refusal,
+}
+
+/// What is known under a name.
+pub(crate) enum Found {
+    /// A session.
+    Here(Arc<Lasting>),
+    /// One that is gone.
+    Ended(Arc<Ended>),
 }
 
 /// Why a session is not kept.
@@ -40,6 +66,13 @@ pub(crate) struct Registered {
     session: Arc<Lasting>,
 }
 
+impl Registered {
+    /// It has to make room, and its peer may hear of that only when it comes back.
+    pub(crate) fn makes_room(&self) {
+        self.registry.bury(&self.session, Refusal::NoRoom);
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         let id = &self.session.ticket.id;
@@ -48,6 +81,10 @@ impl Drop for Registered {
         let ours = sessions
             .get(id)
             .is_some_and(|it| Arc::ptr_eq(it, &self.session));
+        // The name is never unknown in between.
+        if ours && self.session.handle.is_complete() {
+            self.registry.bury(&self.session, Refusal::Over);
+        }
         let gone = if ours { sessions.remove(id) } else { None };
         drop(sessions);
         drop(gone);
@@ -63,7 +100,11 @@ impl Registry {
             if sessions.contains_key(&lasting.ticket.id) {
                 return Err(NoPlace::Taken);
             }
-            let of_peer = || sessions.values().filter(|it| it.peer == lasting.peer);
+            let of_peer = || {
+                sessions
+                    .values()
+                    .filter(|it| it.ends.peer() == lasting.ends.peer())
+            };
             if of_peer().count() >= OF_PEER || sessions.len() >= IN_ALL {
                 let since = |it: &&Arc<Lasting>| it.handle.pathless_since();
                 let parked = of_peer().filter(|it| since(it).is_some());
@@ -76,7 +117,8 @@ impl Registry {
             sessions.insert(lasting.ticket.id, Arc::clone(lasting));
         }
         if let Some(it) = gives_way {
-            it.handle.give_up(SessionLost::GivenUp);
+            self.bury(&it, Refusal::NoRoom);
+            it.handle.give_up(SessionLost::NoRoom);
         }
         Ok(Registered {
             registry: Arc::clone(self),
@@ -85,8 +127,36 @@ impl Registry {
     }
 
     /// The session of this name.
-    pub(crate) fn find(&self, id: &Id) -> Option<Arc<Lasting>> {
-        self.sessions().get(id).map(Arc::clone)
+    pub(crate) fn find(&self, id: &Id) -> Option<Found> {
+        let here = self.sessions().get(id).map(Arc::clone);
+        here.map(Found::Here).or_else(|| {
+            let ended = self.ended();
+            let mut all = ended.iter();
+            let found = all.find(|it| it.ticket.id == *id);
+            found.map(|it| Found::Ended(Arc::clone(it)))
+        })
+    }
+
+    fn bury(&self, lasting: &Lasting, why: Refusal) {
+        let mut ended = self.ended();
+        ended.retain(|it| it.ticket.id != lasting.ticket.id);
+        let peer = lasting.ends.peer();
+        let of_peer = |it: &Arc<Ended>| it.ends.peer() == peer;
+        if ended.iter().filter(|it| of_peer(it)).count() >= ENDED_OF_PEER {
+            let oldest = ended.iter().position(of_peer);
+            oldest.and_then(|at| ended.remove(at));
+        } else if ended.len() >= ENDED_IN_ALL {
+            ended.pop_front();
+        }
+        ended.push_back(Arc::new(Ended {
+            ticket: lasting.ticket.clone(),
+            ends: lasting.ends.clone(),
+            why,
+        }));
+    }
+
+    fn ended(&self) -> MutexGuard<'_, VecDeque<Arc<Ended>>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Id, Arc<Lasting>>> {

@@ -23,7 +23,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::config_error::TlsConfigError;
-use super::error::{TlsError, quote};
+use super::error::{LocalFault, TlsError, quote};
 use super::shown::{Asked, KeyForm, Shown, asked_for};
 use super::verifier::{Asks, Verdict, Verifier, guarded};
 use super::version::Version;
@@ -162,7 +162,7 @@ impl TlsConfig {
         )
         .with_protocol_versions(versions)
         .map_err(|error| TlsError::Local {
-            detail: error.to_string(),
+            fault: LocalFault::Configuration(error.to_string()),
         })?
         .with_client_cert_verifier(self.verifier(Side::Client, &verdict))
         .with_cert_resolver(shown.to_client(own_form));
@@ -184,7 +184,7 @@ impl TlsConfig {
         match &self.inner.server_name {
             Some(name) => Ok(name.clone()),
             None => name(NO_NAME).map_err(|error| TlsError::Local {
-                detail: error.to_string(),
+                fault: LocalFault::Configuration(error.to_string()),
             }),
         }
     }

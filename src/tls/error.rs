@@ -68,7 +68,7 @@ pub enum TlsError {
     /// The peer breaks the protocol.
     #[error("the peer broke the TLS protocol ({detail}): is its software up to date, and does it expect a {} here?", our_side.other())]
     Protocol {
-        /// What it did.
+        /// What it did, in the words of rustls. The set is open: it grows with what rustls checks.
         detail: String,
         /// Our own role.
         our_side: Side,
@@ -76,11 +76,11 @@ pub enum TlsError {
 
     /// Both speak TLS, but have no version, cipher suite, key exchange or signature in common.
     #[error(
-        "the peer and this end have nothing in common ({detail}): compare the TLS versions, cipher suites and keys of both sides"
+        "the peer and this end have nothing in common ({lacking}): compare the TLS versions, cipher suites and keys of both sides"
     )]
     Incompatible {
         /// What is lacking.
-        detail: String,
+        lacking: Lacking,
     },
 
     /// A client asked for a name that none of our identities has.
@@ -136,11 +136,11 @@ pub enum TlsError {
 
     /// Our own side can't go on: no random numbers, no time, a configuration that does not work.
     #[error(
-        "TLS does not work on this machine ({detail}): check its clock, random source and the layer's configuration"
+        "TLS does not work on this machine ({fault}): check its clock, random source and the layer's configuration"
     )]
     Local {
-        /// What is lacking.
-        detail: String,
+        /// What does not work.
+        fault: LocalFault,
     },
 
     /// The stream failed earlier, for this reason, and stays failed.
@@ -151,6 +151,69 @@ pub enum TlsError {
         /// The reason.
         source: SharedError<TlsError>,
     },
+}
+
+/// What two ends that both speak TLS do not have in common: [`TlsError::Incompatible`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Lacking {
+    /// A cipher suite.
+    #[error("no cipher suite")]
+    CipherSuite,
+    /// A group for the key exchange.
+    #[error("no key exchange")]
+    KeyExchange,
+    /// A signature scheme for the key that one of them has.
+    #[error("no signature scheme for the key we use")]
+    SignatureScheme,
+    /// A version of TLS.
+    #[error("no TLS version")]
+    Version,
+    /// The form of keys.
+    #[error("one side takes raw public keys (RFC 7250) only, the other certificates only")]
+    KeyForm,
+    /// Something else that this end requires, by the name that rustls has for it.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Lacking {
+    fn of(what: &PeerIncompatible) -> Self {
+        match what {
+            PeerIncompatible::NoCipherSuitesInCommon => Self::CipherSuite,
+            PeerIncompatible::NoKxGroupsInCommon => Self::KeyExchange,
+            PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+                Self::SignatureScheme
+            }
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled => Self::Version,
+            PeerIncompatible::IncorrectCertificateTypeExtension
+            | PeerIncompatible::UnsolicitedCertificateTypeExtension => Self::KeyForm,
+            other => Self::Other(format!("{other:?}")),
+        }
+    }
+}
+
+/// What does not work on this machine: [`TlsError::Local`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalFault {
+    /// The clock can't be read.
+    #[error("failed to get current time")]
+    Clock,
+    /// The system gives no random bytes.
+    #[error("failed to get random bytes")]
+    Random,
+    /// The thread that asks the trust policy is gone, for the reason that the runtime gives: the runtime ends.
+    #[error("the thread that asks the trust policy is gone, {0}")]
+    PolicyThread(String),
+    /// The layer's configuration can't work, in the words of rustls.
+    #[error("{0}")]
+    Configuration(String),
 }
 
 impl TlsError {
@@ -186,7 +249,7 @@ impl TlsError {
                 our_side,
             },
             rustls::Error::PeerIncompatible(what) => Self::Incompatible {
-                detail: incompatible(what),
+                lacking: Lacking::of(what),
             },
             // rustls means here: of the protocols offered to us we speak none. Which ones they were
             // it does not tell.
@@ -194,13 +257,17 @@ impl TlsError {
                 required: verdict.asks().alpn.to_vec(),
                 got: None,
             },
-            rustls::Error::FailedToGetCurrentTime
-            | rustls::Error::FailedToGetRandomBytes
-            | rustls::Error::EncryptError
+            rustls::Error::FailedToGetCurrentTime => Self::Local {
+                fault: LocalFault::Clock,
+            },
+            rustls::Error::FailedToGetRandomBytes => Self::Local {
+                fault: LocalFault::Random,
+            },
+            rustls::Error::EncryptError
             | rustls::Error::BadMaxFragmentSize
             | rustls::Error::UnsupportedNameType
             | rustls::Error::InconsistentKeys(_) => Self::Local {
-                detail: error.to_string(),
+                fault: LocalFault::Configuration(error.to_string()),
             },
             other => Self::Protocol {
                 detail: other.to_string(),
@@ -420,27 +487,6 @@ fn alert_name(alert: AlertDescription) -> String {
         name.push(c.to_ascii_lowercase());
     }
     name
-}
-
-fn incompatible(what: &PeerIncompatible) -> String {
-    match what {
-        PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite".into(),
-        PeerIncompatible::NoKxGroupsInCommon => "no key exchange".into(),
-        PeerIncompatible::NoSignatureSchemesInCommon
-        | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
-            "no signature scheme for the key we use".into()
-        }
-        PeerIncompatible::ServerDoesNotSupportTls12Or13
-        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-        | PeerIncompatible::SupportedVersionsExtensionRequired
-        | PeerIncompatible::Tls12NotOffered
-        | PeerIncompatible::Tls12NotOfferedOrEnabled => "no TLS version".into(),
-        PeerIncompatible::IncorrectCertificateTypeExtension
-        | PeerIncompatible::UnsolicitedCertificateTypeExtension => {
-            "one side takes raw public keys (RFC 7250) only, the other certificates only".into()
-        }
-        other => format!("{other:?}"),
-    }
 }
 
 fn alpn(required: &[Vec<u8>], got: Option<&[u8]>) -> String {

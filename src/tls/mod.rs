@@ -31,7 +31,7 @@ mod version;
 pub use builder::TlsConfigBuilder;
 pub use config::TlsConfig;
 pub use config_error::TlsConfigError;
-pub use error::TlsError;
+pub use error::{Lacking, LocalFault, TlsError};
 pub use peer::Peer;
 pub use shown::KeyForm;
 pub use version::Version;

@@ -36,7 +36,6 @@ pub(crate) async fn receive<M: Message>(stream: &mut (impl AsyncRead + Unpin)) -
 }
 
 /// What does not fit, where the other end is at fault and not the way to it.
-pub(crate) fn fault(error: &io::Error) -> Option<String> {
-    let fault = error.get_ref()?.downcast_ref::<MessageError>()?;
-    Some(fault.to_string())
+pub(crate) fn fault(error: &io::Error) -> Option<MessageError> {
+    error.get_ref()?.downcast_ref::<MessageError>().cloned()
 }

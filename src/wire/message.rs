@@ -15,13 +15,17 @@ const MAX_MESSAGE: usize = 4096;
 /// Longest reason in bytes; what is longer is cut.
 const MAX_REASON: usize = 255;
 
-/// Why bytes are no message.
+/// Why what a peer sent is no message of the protocol that was due.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum MessageError {
+#[non_exhaustive]
+pub enum MessageError {
+    /// A message of so many bytes, and how many it may have.
     #[error("a message of {0} bytes, at most {1} are allowed")]
     TooLong(usize, usize),
+    /// Not the CBOR that the message has, in the words of the decoder.
     #[error("a message that is not valid CBOR ({0})")]
     Cbor(String),
+    /// A message of another version.
     #[error("version {0} instead of 1: are both ends of the same version?")]
     Version(u8),
 }

@@ -17,6 +17,8 @@ mod exchange;
 mod message;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod status;
+#[cfg(any(feature = "mesh", feature = "sealed"))]
+pub use message::MessageError;
 #[cfg(all(feature = "sealed", not(feature = "mesh")))]
 pub(crate) use status::Status;
 #[cfg(feature = "mesh")]
@@ -27,7 +29,5 @@ pub(crate) use {
     message::{Message, VERSION, clean_reason, message},
 };
 
-#[cfg(all(test, feature = "mesh"))]
-pub(crate) use message::MessageError;
 #[cfg(all(feature = "mesh", feature = "sealed", any(test, feature = "fuzzing")))]
 pub(crate) use message::fuzz_one;

@@ -39,6 +39,7 @@ fn child() {
         ["client", key, peer, at] => runtime.block_on(kills::client(&load(key), id(peer), at)),
         ["node-server", key, ref at @ ..] => runtime.block_on(namespaces::server(&load(key), at)),
         ["node-client", key, address] => runtime.block_on(namespaces::client(&load(key), address)),
+        ["node-idle", key, address] => runtime.block_on(namespaces::idle(&load(key), address)),
         _ => panic!("no such role: {role}"),
     }
 }

@@ -1,14 +1,15 @@
 //! The other end is a process that is killed (SIGKILL), or stopped for a while (SIGSTOP): the session that is left is lost, and
 //! says so within its limits; the one that is stopped goes on.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cepa::identity::{Identity, PeerId};
 use cepa::session::{Session, SessionEnd, SessionLost};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 use crate::children::{Process, saved, say};
 use crate::crowd::{config, exchange, impatient, quick, scaled, serve};
@@ -77,18 +78,52 @@ async fn is_lost(session: &Session, killed: Instant, dialled: bool) {
     assert!(after < PARK + LATE, "{after:?}: {end}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_dialled_a_process_that_is_killed_reads_that_the_session_is_lost() {
+/// Kills several at a time, until there were enough of them.
+async fn killed<F>(one: fn(u64) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut all = JoinSet::new();
     for number in 0..scaled("CEPA_KILLS", 8) {
         let places = Arc::clone(&places);
         all.spawn(async move {
             let _place = places.acquire().await.unwrap();
-            server_killed(number).await;
+            one(number).await;
         });
     }
     all.join_all().await;
+}
+
+/// Kills the other end's process some milliseconds into a transfer. `restart` comes behind that, and gives what is to live until
+/// the end that is left has said what it knows: its session is lost, and what it was reading has not ended.
+async fn lost_to_a_kill<R: Send + 'static>(
+    number: u64,
+    mut process: Process,
+    (session, dialled): (Session, bool),
+    reading: JoinHandle<io::Result<()>>,
+    restart: impl Future<Output = R>,
+) {
+    tokio::time::sleep(Duration::from_millis(number % 50)).await;
+    let killed = Instant::now();
+    spawn_blocking(move || process.kill()).await.unwrap();
+    let restarted = restart.await;
+    is_lost(&session, killed, dialled).await;
+    let read = soon(reading).await.unwrap();
+    assert!(read.is_err(), "the end of a stream that was not ended");
+    spawn_blocking(move || drop(restarted)).await.unwrap();
+}
+
+/// Reads until there is no more.
+async fn read_to_end(mut from: impl AsyncRead + Unpin) -> io::Result<()> {
+    let mut space = vec![0; 4096];
+    while from.read(&mut space).await? > 0 {}
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_dialled_a_process_that_is_killed_reads_that_the_session_is_lost() {
+    killed(server_killed).await;
 }
 
 async fn server_killed(number: u64) {
@@ -104,7 +139,7 @@ async fn server_killed(number: u64) {
             (process, at)
         })
     };
-    let (mut process, at) = start("tcp:127.0.0.1:0".into()).await.unwrap();
+    let (process, at) = start("tcp:127.0.0.1:0".into()).await.unwrap();
     let config = config(&near, far.peer_id(), &kept());
     let session = Session::dial(&at.parse().unwrap(), &config).await.unwrap();
     assert!(session.outlives_connections());
@@ -118,46 +153,26 @@ async fn server_killed(number: u64) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
-        let mut space = vec![0; 4096];
-        let end = loop {
-            match from.read(&mut space).await {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            }
-        };
+        let end = read_to_end(&mut from).await;
         writing.await.unwrap();
         end
     });
-    tokio::time::sleep(Duration::from_millis(number % 50)).await;
-    let killed = Instant::now();
-    spawn_blocking(move || process.kill()).await.unwrap();
-    // Every other one is there again soon, and knows nothing of the session.
-    let again = if number.is_multiple_of(2) {
-        let again = start(at).await.unwrap();
+    let dialled = session.clone();
+    let restart = async move {
+        // Every other one is there again soon, and knows nothing of the session.
+        if !number.is_multiple_of(2) {
+            return None;
+        }
+        let restarted = start(at).await.unwrap();
         session.reconnect_now();
-        Some(again)
-    } else {
-        None
+        Some(restarted)
     };
-    is_lost(&session, killed, true).await;
-    let read = soon(reading).await.unwrap();
-    assert!(read.is_err(), "the end of a stream that was not ended");
-    spawn_blocking(move || drop(again)).await.unwrap();
+    lost_to_a_kill(number, process, (dialled, true), reading, restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_dialled_by_a_process_that_is_killed_reads_that_the_session_is_lost() {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut all = JoinSet::new();
-    for number in 0..scaled("CEPA_KILLS", 8) {
-        let places = Arc::clone(&places);
-        all.spawn(async move {
-            let _place = places.acquire().await.unwrap();
-            client_killed(number).await;
-        });
-    }
-    all.join_all().await;
+    killed(client_killed).await;
 }
 
 async fn client_killed(number: u64) {
@@ -168,7 +183,7 @@ async fn client_killed(number: u64) {
     let (key, id) = (key.to_str().unwrap().to_owned(), near.peer_id().to_string());
     let at = server.at.to_string();
     let starting = spawn_blocking(move || Process::start(&["client", &key, &id, &at]));
-    let mut process = starting.await.unwrap();
+    let process = starting.await.unwrap();
     let session = soon(server.sessions.recv()).await.unwrap();
     let mut stream = soon(session.accept())
         .await
@@ -177,22 +192,8 @@ async fn client_killed(number: u64) {
         .await
         .unwrap();
     stream.read_exact(&mut [0; 4096]).await.unwrap();
-    let reading = tokio::spawn(async move {
-        let mut space = vec![0; 4096];
-        loop {
-            match stream.read(&mut space).await {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    });
-    tokio::time::sleep(Duration::from_millis(number % 50)).await;
-    let killed = Instant::now();
-    spawn_blocking(move || process.kill()).await.unwrap();
-    is_lost(&session, killed, false).await;
-    let read = soon(reading).await.unwrap();
-    assert!(read.is_err(), "the end of a stream that was not ended");
+    let reading = tokio::spawn(read_to_end(stream));
+    lost_to_a_kill(number, process, (session, false), reading, async {}).await;
 }
 
 // ---- stopped -----------------------------------------------------------------------------------

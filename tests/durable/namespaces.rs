@@ -1,5 +1,5 @@
 //! Two machines with two networks between them: one network is unplugged in the middle of a transfer, and the other one carries
-//! on. The machines are network namespaces, joined by two virtual cables (veth) each; they take root and iproute2.
+//! on; or the only one, and the session comes back as soon as it does. The machines are network namespaces, joined by two virtual cables (veth) each; they take root and iproute2.
 //!
 //! ```text
 //!   near                    far
@@ -9,10 +9,11 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use cepa::identity::{AcceptAny, Identity};
-use cepa::node::{Access, Call, Event, Node, NodeConfig, PeerAddr};
+use cepa::node::{Access, Call, Event, Events, Node, NodeConfig, PeerAddr};
 use tokio::task::spawn_blocking;
 
 use crate::children::{Process, saved, say};
@@ -36,7 +37,10 @@ fn ip(words: &str) -> Result<(), String> {
 
 impl Machines {
     fn new() -> Result<Self, String> {
-        let name = |end| format!("cepa-{end}-{}", std::process::id());
+        // The tests of a process run side by side.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = |end| format!("cepa-{end}-{}-{number}", std::process::id());
         let machines = Self {
             near: name("near"),
             far: name("far"),
@@ -117,24 +121,38 @@ pub(crate) async fn server(own: &Identity, at: &[&str]) {
     std::future::pending::<()>().await;
 }
 
+/// Tells of the session's paths as long as there are events.
+async fn tell(events: &mut Events) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::SessionUp { path, .. } => say(&format!("up {path}")),
+            Event::SessionPaused { why, .. } => say(&format!("paused {why}")),
+            Event::SessionResumed { path, without, .. } => {
+                say(&format!("resumed {path} after {without:?}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A node with a session in which nothing happens, and with the limits that users have.
+pub(crate) async fn idle(own: &Identity, address: &str) {
+    let mut config = config(own);
+    config.stack.resume = Some(cepa::resume::Config::default());
+    let node = Node::new(config);
+    let mut events = node.events();
+    let session = node.session(&address.parse().unwrap()).await.unwrap();
+    say(&format!("begun {}", session.path().unwrap().label));
+    tell(&mut events).await;
+}
+
 /// A node that sends for some seconds, expects it back, and tells of its paths.
 pub(crate) async fn client(own: &Identity, address: &str) {
     let node = Node::new(config(own));
     let mut events = node.events();
     let address: PeerAddr = address.parse().unwrap();
     let stream = node.open(&address).await.unwrap();
-    tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            match event {
-                Event::SessionUp { path, .. } => say(&format!("up {path}")),
-                Event::SessionPaused { why, .. } => say(&format!("paused {why}")),
-                Event::SessionResumed { path, without, .. } => {
-                    say(&format!("resumed {path} after {without:?}"));
-                }
-                _ => {}
-            }
-        }
-    });
+    tokio::spawn(async move { tell(&mut events).await });
     // Until it is told to stop, by having been on each way and back.
     let begun = std::time::Instant::now();
     let session = node.session(&address).await.unwrap();
@@ -186,6 +204,45 @@ async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
         assert!(second.contains(now.1), "{first}; {second}");
         let told = client.hears("done");
         eprintln!("{first}; {second}; {told}");
+        drop((client, server));
+    });
+    done.await.unwrap();
+}
+
+/// Without the kernel's word the loss is noticed after half a minute, and the next attempt is a dozen seconds away when the network
+/// is back.
+#[tokio::test]
+async fn a_network_that_comes_back_brings_the_session_back_at_once() {
+    let done = spawn_blocking(|| {
+        let Some(machines) = machines() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (far_key, far) = saved(folder.path(), "far.pem");
+        let (near_key, _) = saved(folder.path(), "near.pem");
+        let inside = |machine: &str| ["ip", "netns", "exec", machine].map(str::to_owned);
+        let place = "tcp:10.77.1.2:7700";
+        let role = ["node-server", far_key.to_str().unwrap(), place];
+        let server = Process::start_by(&inside(&machines.far), &role);
+        server.hears("listening");
+        let address = format!("cepa://{}@{place}", far.peer_id());
+        let role = ["node-idle", near_key.to_str().unwrap(), &address];
+        let client = Process::start_by(&inside(&machines.near), &role);
+        client.hears("begun");
+        let near = &machines.near;
+        let unplugged = Instant::now();
+        ip(&format!("-n {near} addr del 10.77.1.1/24 dev one")).unwrap();
+        ip(&format!("-n {near} link set one down")).unwrap();
+        client.hears("paused");
+        let noticed = unplugged.elapsed();
+        // The pause between two attempts has grown: the next one is 12 s away or more.
+        std::thread::sleep(Duration::from_secs(34));
+        let plugged_in = Instant::now();
+        ip(&format!("-n {near} link set one up")).unwrap();
+        ip(&format!("-n {near} addr add 10.77.1.1/24 dev one")).unwrap();
+        client.hears("resumed");
+        let back = plugged_in.elapsed();
+        eprintln!("noticed after {noticed:?}, back after {back:?}");
+        assert!(noticed < Duration::from_secs(12), "{noticed:?}");
+        assert!(back < Duration::from_secs(9), "{back:?}");
         drop((client, server));
     });
     done.await.unwrap();

@@ -4,6 +4,7 @@
 //! behind it, and no signature above has to carry a type parameter for the transport.
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -34,6 +35,7 @@ pub struct Stream {
     io: Box<dyn Wire>,
     label: String,
     remote: Remote,
+    local: Option<SocketAddr>,
 }
 
 /// What some transports have beside the bytes.
@@ -57,6 +59,7 @@ impl Stream {
             io: Box::new(io),
             label: clean(&label.into(), LABEL).into_owned(),
             remote: Remote::Unknown,
+            local: None,
             aside: None,
         }
     }
@@ -66,6 +69,13 @@ impl Stream {
     #[must_use]
     pub fn with_remote(mut self, remote: Remote) -> Self {
         self.remote = remote;
+        self
+    }
+
+    /// The same, with this end's own address.
+    #[must_use]
+    pub fn with_local(mut self, local: Option<SocketAddr>) -> Self {
+        self.local = local;
         self
     }
 
@@ -116,6 +126,11 @@ impl Stream {
     /// Where it leads or comes from, for decisions.
     pub fn remote(&self) -> &Remote {
         &self.remote
+    }
+
+    /// This end's own address, where it is a TCP connection.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
     }
 
     /// Where it leads or comes from, for messages: `tcp 127.0.0.1:7000`. One line, fit to be shown.

@@ -188,7 +188,10 @@ fn wrap(stream: TcpStream, at: SocketAddr, from: SocketAddr, settings: &TcpSetti
     } else {
         format!("tcp {from} by {at}")
     };
-    Stream::from_wire(connection(stream, settings), label).with_remote(Remote::Tcp(from))
+    let local = stream.local_addr().ok();
+    Stream::from_wire(connection(stream, settings), label)
+        .with_remote(Remote::Tcp(from))
+        .with_local(local)
 }
 
 /// Unanswered questions after which a connection is over.

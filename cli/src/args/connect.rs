@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use super::options::Dialling;
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -14,7 +14,9 @@ here, and `cepa connect` exits with its exit status (128 + N if signal N killed
 it). If the reader of standard output stops first, `cepa connect` exits with
 status 0.
 
-With --durable, the session outlives its connection, if the server allows that.
+With --durable, the session outlives its connection, if the server keeps it too.
+SIGINT, SIGTERM and SIGHUP then end it at the server as well, which may take
+3 s; the exit status is 128 + N for signal N.
 
 With --reconnect, a lost session is made again and the service opened again. Its
 output starts from the beginning, and data in transit is lost, which a message
@@ -34,7 +36,8 @@ pub(crate) struct Connect {
     /// The service; not needed if the address names it or the peer has only one
     #[arg(value_name = "SERVICE", default_value = "", hide_default_value = true)]
     pub(crate) service: String,
-    /// If the session is lost, connect again and open the service again
+    /// If the session is lost for good, make a new one and open the service again. A peer that does not
+    /// keep sessions loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
     /// Exit with this status if cepa itself fails rather than the service's command; ssh uses 255
@@ -45,11 +48,5 @@ pub(crate) struct Connect {
     #[arg(long)]
     pub(crate) no_status: bool,
     #[command(flatten)]
-    pub(crate) durable: Keeping,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) dialling: Dialling,
 }

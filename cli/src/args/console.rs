@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use super::options::Dialling;
 use crate::keep;
 use crate::values::{DialTarget, EscapeChar};
 
@@ -23,7 +23,9 @@ code 1 if the service failed.
 
 If the connection is lost, the session is kept and goes on over the next one,
 and so do the keys typed meanwhile: for 10 minutes, or as --park says at both
-ends. If the server does not keep sessions, or with --no-durable, it ends.
+ends. If the server does not keep sessions, or with --no-durable, it ends. Who
+leaves meanwhile waits up to 3 s for the server to be told; a message says if it
+was not, for it keeps the command then.
 
 With --attach NAME, the command outlives this program, whatever ends that: ~.,
 a kill, or a network that stays away. It goes on at the server, which keeps its
@@ -52,15 +54,10 @@ pub(crate) struct Console {
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: EscapeChar,
-    /// If the session is lost, connect again and open the service again
+    /// If the session is lost for good, make a new one and open the service again. A peer that does not
+    /// keep sessions loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Keeping,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) dialling: Dialling,
 }

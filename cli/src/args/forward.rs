@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, Keeping, LocalHints, Trust};
+use super::options::Dialling;
 use crate::values::{DialTarget, Local};
 
 #[derive(Debug, Args)]
@@ -38,15 +38,10 @@ pub(crate) struct Forward {
         required = true
     )]
     pub(crate) locals: Vec<Local>,
-    /// If the session is lost, connect again and go on
+    /// If the session is lost for good, make a new one and go on. A peer that does not keep sessions
+    /// loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
     #[command(flatten)]
-    pub(crate) durable: Keeping,
-    #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) dialling: Dialling,
 }

@@ -57,6 +57,9 @@ fn has(command: &clap::Command, option: &str) -> bool {
 
 fn option_of_another(found: &str, all: &clap::Command, here: &clap::Command) -> Option<String> {
     let option = found.split(['=', ' ']).next().unwrap_or(found);
+    if option == "--durable" && has(here, "--no-durable") {
+        return Some("--durable is the default here; leave it out".to_owned());
+    }
     let twin = TWINS
         .iter()
         .find(|(there, twin, _)| *there == option && has(here, twin));

@@ -100,8 +100,9 @@ pub(crate) struct Keeping {
     #[arg(long)]
     no_durable: bool,
     /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
-    /// shorter time of the two ends counts
-    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    /// shorter time of the two ends counts. Implies --durable
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable",
+          allow_hyphen_values = true)]
     park: Option<Duration>,
 }
 
@@ -116,6 +117,20 @@ impl Keeping {
     }
 }
 
+/// What every command has that dials one peer and talks with a service there. Not `--reconnect`: each says in its own words what
+/// begins again.
+#[derive(Debug, Args)]
+pub(crate) struct Dialling {
+    #[command(flatten)]
+    pub(crate) durable: Keeping,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
 /// Whether a server keeps sessions whose connection is lost.
 #[derive(Debug, Args)]
 pub(crate) struct Parking {
@@ -125,7 +140,8 @@ pub(crate) struct Parking {
     no_durable: bool,
     /// How long to keep a session without a connection, as in 90s, 10min, 8h or 2d; default 10min. The
     /// shorter time of the two ends counts
-    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable")]
+    #[arg(long, value_name = "TIME", value_parser = keep::park, conflicts_with = "no_durable",
+          allow_hyphen_values = true)]
     park: Option<Duration>,
 }
 

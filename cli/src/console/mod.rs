@@ -64,7 +64,7 @@ use wire::{Message, Status};
 const TYPED: usize = 64 * 1024;
 
 pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if args.attach.is_some() && service.is_empty() {
         return Err(Failure::new(
@@ -79,10 +79,14 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         ));
     }
     let chatter = Chatter::start();
-    let mut again = Reconnect::new(&args.address, &args.trust, &identity, Some(chatter.sink()))
-        .with_local_hints(args.local_hints.allowed)
-        .keeping(args.durable.keep(true))
-        .telling(|line| raw::tell(&[line]));
+    let mut again = Reconnect::new(
+        &args.address,
+        &args.dialling,
+        &identity,
+        Some(chatter.sink()),
+    )
+    .keeping(args.dialling.durable.keep(true))
+    .telling(|_, line| raw::tell(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.attach.as_deref(), args.escape.byte());
     let result = seat
@@ -168,12 +172,14 @@ impl<'a> Seat<'a> {
             "connected to {name} at {}{to_leave}",
             connection.session.peer().id()
         ));
+        // Before the terminal is raw: who is killed by a signal leaves it so.
+        let signals = Signals::watch();
         let outcome = {
             let _raw = raw.enter().map_err(|e| {
                 Failure::new(Code::Other, format!("cannot set up the terminal: {e}"))
             })?;
             chatter.raw(true);
-            let mut leaving = pin!(self.leaving(keyboard, &raw));
+            let mut leaving = pin!(self.leaving(keyboard, &raw, signals));
             loop {
                 let joined = self.joined(far, &mut screen);
                 let outcome = tokio::select! {
@@ -341,8 +347,12 @@ impl<'a> Seat<'a> {
     }
 
     /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
-    async fn leaving(&self, keyboard: ReadHalf<Stream>, raw: &Raw) -> Option<u8> {
-        let mut signals = Signals::watch();
+    async fn leaving(
+        &self,
+        keyboard: ReadHalf<Stream>,
+        raw: &Raw,
+        mut signals: Signals,
+    ) -> Option<u8> {
         tokio::select! {
             () = self.type_in(keyboard, raw) => None,
             signal = signals.ended_by() => Some(signal),

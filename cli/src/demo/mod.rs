@@ -11,20 +11,35 @@ mod peers;
 mod table;
 mod work;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, timeout};
 
 use crate::args;
 use crate::exit::{self, Code, Failure, say};
+use crate::signal::Signals;
 use peers::{Kind, Peers};
 use table::Row;
 use work::Work;
 
-/// Far more than any transport needs; the demo must not hang on a broken one.
+/// A transport that moves nothing for so long is broken; the demo must not hang on it. How long all of it takes is up to the size.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(args: args::Demo) -> Result<(), Failure> {
+    let mut signals = Signals::watch();
+    // Dropped at a signal, with the folder and whoever runs in it.
+    tokio::select! {
+        done = every_transport(args) => done,
+        signal = signals.ended_by() => Err(Failure::by_signal(signal)),
+    }
+}
+
+async fn every_transport(args: args::Demo) -> Result<(), Failure> {
     let place = tempfile::Builder::new()
         .prefix("cepa-demo-")
         .tempdir()
@@ -39,14 +54,10 @@ pub(crate) async fn run(args: args::Demo) -> Result<(), Failure> {
     let mut failed = 0;
     for kind in Kind::ALL {
         let progress = progress(*kind, work.total());
-        let row = tokio::time::timeout(PATIENCE, one(*kind, &place, &work, &progress)).await;
+        let row =
+            while_it_moves(|| progress.position(), one(*kind, &place, &work, &progress)).await;
         progress.finish_and_clear();
-        match row.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Code::Lost,
-                format!("not done within {} s", PATIENCE.as_secs()),
-            ))
-        }) {
+        match row {
             Ok(row) => {
                 failed += usize::from(!row.equal);
                 rows.push(row);
@@ -70,16 +81,37 @@ pub(crate) async fn run(args: args::Demo) -> Result<(), Failure> {
     ))
 }
 
+/// Waits for what is done while bytes move; gives it up when none have for [`PATIENCE`].
+async fn while_it_moves<T>(
+    moved: impl Fn() -> u64,
+    doing: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut doing = pin!(doing);
+    let (mut last, mut since) = (moved(), Instant::now());
+    loop {
+        if let Ok(done) = timeout(LOOK, &mut doing).await {
+            return done;
+        }
+        let now = moved();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if since.elapsed() >= PATIENCE {
+            let why = format!("nothing moved for {} s", PATIENCE.as_secs());
+            return Err(Failure::new(Code::Lost, why));
+        }
+    }
+}
+
 async fn one(
     kind: Kind,
     place: &tempfile::TempDir,
     work: &Work,
     progress: &ProgressBar,
 ) -> Result<Row, Failure> {
-    let peers = Peers::meet(kind, place.path()).await?;
+    let mut peers = Peers::meet(kind, place.path()).await?;
     let done = work.run(&peers, progress).await;
     let row = match done {
-        Ok(done) => Ok(Row::new(kind, &peers.session, &done)),
+        Ok(done) => Ok(Row::new(kind, &peers.session, &mut peers.changes, &done)),
         Err(failure) => Err(failure),
     };
     peers.close().await;
@@ -90,10 +122,39 @@ async fn one(
 fn progress(kind: Kind, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     if let Ok(style) =
-        ProgressStyle::with_template("{msg:11} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
+        ProgressStyle::with_template("{msg:11} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}")
     {
         bar.set_style(style);
     }
     bar.set_message(kind.name());
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_transport_has_its_time_and_one_that_stands_still_has_not() {
+        let moved = AtomicU64::new(0);
+        let slow = async {
+            for _ in 0..100 {
+                sleep(PATIENCE / 2).await;
+                moved.fetch_add(1, Relaxed);
+            }
+            Ok(())
+        };
+        assert!(while_it_moves(|| moved.load(Relaxed), slow).await.is_ok());
+        let stands = async {
+            moved.fetch_add(1, Relaxed);
+            sleep(2 * PATIENCE).await;
+            Ok(())
+        };
+        let failure = while_it_moves(|| moved.load(Relaxed), stands).await;
+        assert_eq!(failure.unwrap_err().message, "nothing moved for 60 s");
+    }
 }

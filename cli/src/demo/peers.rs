@@ -12,7 +12,7 @@ use cepa::Side;
 use cepa::identity::{Identity, KeyKind, PeerId, Pinned};
 use cepa::node::{Access, Node};
 use cepa::protocols::forward::Forwarder;
-use cepa::session::Session;
+use cepa::session::{PathChanges, Session};
 use cepa::stack::StackConfig;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Target};
@@ -50,6 +50,8 @@ impl Kind {
 /// A session between two peers, from the client's side.
 pub(super) struct Peers {
     pub(super) session: Session,
+    /// What has happened to its connections.
+    pub(super) changes: PathChanges,
     /// For the substream that has TLS of its own: another identity than the session's.
     pub(super) inner: TlsConfig,
     /// Cuts the connection in the middle of the work.
@@ -113,6 +115,7 @@ impl Peers {
                     Box::pin(async move { Ok(transports::dial(&at).await?) })
                 });
                 Ok(Self {
+                    changes: session.path_changes(),
                     session,
                     inner,
                     cutter,

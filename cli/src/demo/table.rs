@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use cepa::session::Session;
+use cepa::onion::LayerInfo;
+use cepa::session::{PathChange, PathChanges, Session};
+use futures::FutureExt as _;
 
 use super::peers::Kind;
 use super::work::Done;
@@ -27,7 +29,13 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(kind: Kind, session: &Session, done: &Done) -> Self {
+    /// What came of the work over this session; `changes` is what has happened to its connections since it was made.
+    pub(super) fn new(
+        kind: Kind,
+        session: &Session,
+        changes: &mut PathChanges,
+        done: &Done,
+    ) -> Self {
         let scheme = match kind {
             Kind::Tcp => "tcp",
             Kind::Unix => "unix",
@@ -35,29 +43,28 @@ impl Row {
             Kind::Serial => "link+serial",
         };
         let tls_layers = session.layers();
-        // A session that was cut has been on two connections.
-        let second = session.path().filter(|path| path.generation > 0);
-        let second = second.as_ref().map_or(&[][..], |path| &path.layers);
-        let (mut mux, mut tls) = (0, 0);
-        for layers in [tls_layers, second] {
-            // Above the innermost layer is the mux, below the outermost the wire.
-            if let Some(innermost) = layers.last() {
-                let bytes = innermost.bytes();
-                mux += bytes.plain_in + bytes.plain_out;
-            }
-            if let Some(outermost) = layers.first() {
-                let bytes = outermost.bytes();
-                tls += bytes.sealed_in + bytes.sealed_out;
+        let sealed = |layers: &[LayerInfo]| {
+            let outermost = layers.first().map(LayerInfo::bytes);
+            outermost.map_or(0, |bytes| bytes.sealed_in + bytes.sealed_out)
+        };
+        // A session that was cut has been on several connections, and may be on none at the moment.
+        let mut tls = sealed(tls_layers);
+        while let Some(Some(change)) = changes.next().now_or_never() {
+            if let PathChange::Resumed { path, .. } | PathChange::Migrated { path, .. } = change {
+                tls += sealed(&path.layers);
             }
         }
+        let stats = session.mux_stats();
         let paths = session.path_stats().unwrap_or_default();
+        let wire = session.meter().bytes_in() + session.meter().bytes_out();
         Self {
             transport: kind.name(),
             layers: format!("mux+{}{scheme}", "tls+".repeat(tls_layers.len())),
             application: done.bytes,
-            mux,
-            tls,
-            wire: session.meter().bytes_in() + session.meter().bytes_out(),
+            mux: stats.bytes_in + stats.bytes_out,
+            // What was sealed and had not left when the connection was cut went nowhere.
+            tls: tls.min(wire),
+            wire,
             handshake_ms: session.handshake_time().as_secs_f64() * 1000.0,
             mib_per_s: mib(done.bytes) / done.took.as_secs_f64().max(1e-6),
             cuts: paths.paths.saturating_sub(1),

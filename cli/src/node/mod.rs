@@ -60,7 +60,7 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     if let Some(control) = daemon.control.take() {
         control.close().await;
     }
-    reach::leave(daemon.node(), &mut signals).await;
+    reach::leave(daemon.node(), &mut signals, false).await;
     daemon.services.end().await;
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Desk {
             child,
             screen,
             seen: String::new(),
-            passed: String::new(),
+            pub(crate) passed: String::new(),
         }
     }
 
@@ -107,6 +107,25 @@ impl Desk {
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.seen.push_str(&text(&bytes)),
                 Err(e) => panic!("no {what:?} ({e}) in {:?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits until all of these are there, in whatever order they come.
+    #[track_caller]
+    pub(crate) fn until_all(&mut self, whats: &[&str]) {
+        loop {
+            let ends = whats
+                .iter()
+                .map(|what| Some(self.seen.find(what)? + what.len()));
+            if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
+                let behind = ends.into_iter().max().unwrap_or(0);
+                self.passed.extend(self.seen.drain(..behind));
+                return;
+            }
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&text(&bytes)),
+                Err(e) => panic!("not all of {whats:?} ({e}) in {:?}", self.seen),
             }
         }
     }

@@ -176,6 +176,13 @@ fn read_all(from: Option<&mut impl Read>) -> Vec<u8> {
     all
 }
 
+/// Sends a signal by name or number, as `kill` takes it; whether the process is there.
+pub(crate) fn signal(pid: &str, name: &str) -> bool {
+    let mut kill = Command::new("kill");
+    kill.args([&format!("-{name}"), pid]).stderr(Stdio::null());
+    kill.status().unwrap().success()
+}
+
 /// A running command that listens, killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -276,11 +283,7 @@ impl Server {
 
     /// Sends a signal by name, as `kill` takes it.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        assert!(signal(&self.child.id().to_string(), name));
     }
 
     /// Waits for its end.

@@ -30,6 +30,7 @@ fn circuit() -> Remote {
 fn strict(change: impl FnOnce(&mut gate::Config)) -> Arc<Core> {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
     let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+    config.stack.resume = Some(crate::resume::Config::default());
     config.gate = gate::Config {
         penalty_refused: HOUR,
         penalty_timed_out: 4 * HOUR,
@@ -127,6 +128,70 @@ async fn who_gets_in_is_forgiven() {
     for _ in 0..10 {
         let why = knock(&node, far(), nonsense).await.unwrap();
         assert!(!why.contains("failures"), "{why}");
+    }
+    assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
+}
+
+/// A session of another node with this node's key, which this one knows nothing of: as after a restart.
+async fn of_another_life(core: &Arc<Core>) -> (Session, Session, Arc<StackConfig>) {
+    let kept = Some(crate::resume::Config::default());
+    let client = Identity::generate(KeyKind::Ed25519).unwrap();
+    let client = StackConfig::new(client, Arc::new(Pinned::one(core.id))).with_resume(kept.clone());
+    let server = core.config.stack.identity.clone();
+    let server = StackConfig::new(server, Arc::new(AcceptAny)).with_resume(kept);
+    let (near, far) = cepa_transports::memory::pair();
+    let (dialled, came) = tokio::join!(
+        Box::pin(Session::handshake(
+            far,
+            DEFAULT_LAYERS,
+            Side::Client,
+            &client
+        )),
+        Box::pin(Session::handshake(
+            near,
+            DEFAULT_LAYERS,
+            Side::Server,
+            &server
+        )),
+    );
+    (dialled.unwrap(), came.unwrap(), Arc::new(client))
+}
+
+#[tokio::test]
+async fn who_takes_up_sessions_that_are_not_there_is_shut_out() {
+    let node = strict(|gate| gate.penalty_lost = HOUR);
+    let (session, _keeps, client) = of_another_life(&node).await;
+    let lasting = session.lasting().unwrap();
+    let guess = |far: DuplexStream| {
+        let far = Stream::from_io(far, "far");
+        let client = Arc::clone(&client);
+        async move {
+            crate::session::paths::reach_on(lasting, far, DEFAULT_LAYERS, &client, false).await
+        }
+    };
+    for _ in 0..4 {
+        let why = knock(&node, far(), guess).await.unwrap();
+        assert!(why.contains("does not know it any more"), "{why}");
+    }
+    let why = knock(&node, far(), guess).await.unwrap();
+    assert!(why.starts_with("too many failures from there"), "{why}");
+}
+
+#[tokio::test]
+async fn whose_sessions_have_expired_comes_in_with_a_new_one() {
+    // The node's usual penalties: a whole office, behind one address, whose server was restarted.
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let mut config = NodeConfig::new(identity, Arc::new(AcceptAny));
+    config.stack.resume = Some(crate::resume::Config::default());
+    let node = Arc::new(Core::new(config));
+    let (session, _keeps, client) = of_another_life(&node).await;
+    let lasting = session.lasting().unwrap();
+    for _ in 0..12 {
+        let why = knock(&node, far(), async |far| {
+            let far = Stream::from_io(far, "far");
+            crate::session::paths::reach_on(lasting, far, DEFAULT_LAYERS, &client, false).await
+        });
+        assert!(why.await.is_some());
     }
     assert_eq!(knock(&node, far(), |far| friend(&node, far)).await, None);
 }

@@ -6,10 +6,10 @@ use crate::identity::PeerId;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// The bytes are no introduction.
+    /// The bytes are no introduction. Why is text for a person to read: the words of a decoder, or of the owner of the service.
     #[error("cannot read the introduction ({0}): ask for a complete one")]
     Malformed(String),
-    /// It could not be signed.
+    /// It could not be signed, in the words of the cryptographic backend.
     #[error("cannot sign the introduction ({0}): use another key")]
     Sign(String),
     /// It is for a service of another peer.
@@ -20,7 +20,7 @@ pub enum Flaw {
     },
     /// The links do not follow from each other.
     #[error("the introduction is invalid, {0}: ask for another one")]
-    Chain(&'static str),
+    Chain(ChainFlaw),
     /// A link is not signed by its issuer.
     #[error("the introduction is not signed by {issuer}: it was altered, ask for another one")]
     Signature {
@@ -68,6 +68,39 @@ pub enum Flaw {
     /// A reason that is not known here.
     #[error("the introduction was refused with status {0}: are both ends of the same version?")]
     Other(u32),
+}
+
+/// Where the links of an introduction do not follow from each other: [`Flaw::Chain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChainFlaw {
+    /// A link passes it on that may not.
+    #[error("it may not be passed on any further")]
+    NoFurther,
+    /// More membranes are in its way than an introduction can name.
+    #[error("it has crossed membranes too often")]
+    TooManyMembranes,
+    /// Somebody is in it twice.
+    #[error("it leads back to somebody in it")]
+    LeadsBack,
+    /// A link other than the first, or of another peer, has what only the owner of the service may put in.
+    #[error("a link says what only the owner can say")]
+    OwnersWord,
+    /// Its first link follows from another one.
+    #[error("its beginning is missing")]
+    NoBeginning,
+    /// A link does not follow from the one before it.
+    #[error("a link belongs to another chain")]
+    OtherChain,
+    /// A link is by another peer than the one before it is for.
+    #[error("it was passed on by somebody whom it was not for")]
+    NotTheirs,
+    /// A link is for another service, for longer, or for more uses than the one before it.
+    #[error("a link gives more than it was given")]
+    GivesMore,
+    /// The owner of the service has found it so, and does not say more.
+    #[error("as its owner sees it")]
+    AtOwner,
 }
 
 impl Flaw {

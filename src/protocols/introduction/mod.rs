@@ -41,7 +41,7 @@ mod statement;
 mod wire;
 
 pub use event::IntroductionEvent;
-pub use flaw::Flaw;
+pub use flaw::{ChainFlaw, Flaw};
 pub use introductions::{Introductions, IntroductionsError};
 pub(in crate::protocols) use link::{Ancestor, Name};
 pub(in crate::protocols) use party::Party;

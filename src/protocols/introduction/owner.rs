@@ -33,7 +33,7 @@ pub(super) async fn serve(state: &State, call: Call) {
     let shown = match timeout(PATIENCE, receive::<Present>(&mut stream)).await {
         Ok(Ok(present)) => judge(state, &node, &who, &present).await,
         Ok(Err(error)) => match fault(&error) {
-            Some(why) => Err((String::new(), Flaw::Malformed(why))),
+            Some(why) => Err((String::new(), Flaw::Malformed(why.to_string()))),
             None => return,
         },
         Err(_) => return,

@@ -9,7 +9,7 @@ use crate::identity::{PeerId, UnixTime};
 use crate::node::{DialError, Hint, Node, OnSessionError, PeerAddr};
 use crate::protocols::fair::{Payer, Rank};
 use crate::session::{OpenError, ServiceStream, Session};
-use crate::wire::{fault, receive, send};
+use crate::wire::{MessageError, fault, receive, send};
 
 use super::flaw::Flaw;
 use super::party::Party;
@@ -51,13 +51,13 @@ pub enum IntroducedError {
     },
     /// The owner's answer is invalid.
     #[error(
-        "connected, but {owner} gave no valid answer to the introduction ({detail}): do both ends run the same version?"
+        "connected, but {owner} gave no valid answer to the introduction ({fault}): do both ends run the same version?"
     )]
     Protocol {
         /// Whose service it is.
         owner: PeerId,
         /// What does not fit.
-        detail: String,
+        fault: MessageError,
     },
     /// The owner did not answer in time.
     #[error("connected, but {owner} did not answer in time: try again later")]
@@ -196,7 +196,7 @@ async fn show(
         Ok(Ok(verdict)) => verdict,
         Ok(Err(source)) => {
             return Err(match fault(&source) {
-                Some(detail) => IntroducedError::Protocol { owner, detail },
+                Some(fault) => IntroducedError::Protocol { owner, fault },
                 None => IntroducedError::Io { owner, source },
             });
         }

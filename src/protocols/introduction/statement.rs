@@ -17,7 +17,7 @@ use crate::node::PeerAddr;
 use crate::protocols::signed::Signed;
 use crate::wire::{Message as _, VERSION, message};
 
-use super::flaw::Flaw;
+use super::flaw::{ChainFlaw, Flaw};
 use super::link::{
     Ancestor, Bound, DOMAIN, Link, MAX_ANCESTORS, MAX_BYTES, Name, Statement, Step, at, former,
 };
@@ -142,7 +142,7 @@ impl Introduction {
     ) -> Result<Self, Flaw> {
         let last = self.last()?;
         let Some(further) = last.said.further.checked_sub(1) else {
-            return Err(Flaw::Chain("it may not be passed on any further"));
+            return Err(Flaw::Chain(ChainFlaw::NoFurther));
         };
         let narrower = Terms {
             expires: terms.expires.min(last.expires()),
@@ -173,10 +173,10 @@ impl Introduction {
             .as_ref()
             .is_some_and(|it| it.len() > MAX_ANCESTORS)
         {
-            return Err(Flaw::Chain("it has crossed membranes too often"));
+            return Err(Flaw::Chain(ChainFlaw::TooManyMembranes));
         }
         if self.links.len() >= MAX_LINKS {
-            return Err(Flaw::Chain("it may not be passed on any further"));
+            return Err(Flaw::Chain(ChainFlaw::NoFurther));
         }
         let nonce: [u8; 16] = random().map_err(|_| Flaw::Sign("no random bytes".into()))?;
         let said = Statement {
@@ -355,27 +355,25 @@ impl Introduction {
                 to == owner || self.links.iter().take(at + 1).any(|l| l.issuer == to)
             });
             if again || back {
-                return Err(Flaw::Chain("it leads back to somebody in it"));
+                return Err(Flaw::Chain(ChainFlaw::LeadsBack));
             }
             let parent = link.said.parent.as_ref().map(|name| **name);
             let begins = link.said.epoch.is_some() || link.said.made_from.is_some();
             if begins && before.is_some() || link.said.made_from.is_some() && link.issuer != owner {
-                return Err(Flaw::Chain("a link says what only the owner can say"));
+                return Err(Flaw::Chain(ChainFlaw::OwnersWord));
             }
             match before {
-                None if parent.is_some() => return Err(Flaw::Chain("its beginning is missing")),
+                None if parent.is_some() => return Err(Flaw::Chain(ChainFlaw::NoBeginning)),
                 None => {}
                 Some(before) => {
                     if parent != Some(before.name()) {
-                        return Err(Flaw::Chain("a link belongs to another chain"));
+                        return Err(Flaw::Chain(ChainFlaw::OtherChain));
                     }
                     if before.recipient() != Some(link.issuer) {
-                        return Err(Flaw::Chain(
-                            "it was passed on by somebody whom it was not for",
-                        ));
+                        return Err(Flaw::Chain(ChainFlaw::NotTheirs));
                     }
                     if link.said.further >= before.said.further {
-                        return Err(Flaw::Chain("it may not be passed on any further"));
+                        return Err(Flaw::Chain(ChainFlaw::NoFurther));
                     }
                     let same = owner == before.address.peer()
                         && link.address.service() == before.address.service();
@@ -384,7 +382,7 @@ impl Introduction {
                             .uses()
                             .is_some_and(|most| link.uses().is_none_or(|n| n > most));
                     if !same || wider {
-                        return Err(Flaw::Chain("a link gives more than it was given"));
+                        return Err(Flaw::Chain(ChainFlaw::GivesMore));
                     }
                 }
             }

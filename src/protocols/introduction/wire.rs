@@ -9,7 +9,7 @@ use crate::identity::PeerId;
 use crate::session::reserved;
 use crate::wire::{VERSION, clean_reason, message};
 
-use super::flaw::Flaw;
+use super::flaw::{ChainFlaw, Flaw};
 use super::link::MAX_BYTES;
 
 /// Service at an owner: show an introduction, or take one back.
@@ -106,7 +106,7 @@ impl Verdict {
             (0, _) => return Ok(()),
             (1, _) => Flaw::Malformed(detail()),
             (2, Some(owner)) => Flaw::WrongOwner { owner },
-            (3, _) => Flaw::Chain("as its owner sees it"),
+            (3, _) => Flaw::Chain(ChainFlaw::AtOwner),
             (4, Some(issuer)) => Flaw::Signature { issuer },
             (5, Some(issuer)) => Flaw::NotPermitted { issuer },
             (6, _) => Flaw::NotYours,

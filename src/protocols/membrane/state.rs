@@ -25,7 +25,9 @@ use crate::backend::random;
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{Call, Hint, Node, PeerAddr};
 use crate::protocols::forward::{DEFAULT_PLACES, place, places};
-use crate::protocols::introduction::{Ancestor, Flaw, Introduction, Introductions, Name, Party};
+use crate::protocols::introduction::{
+    Ancestor, ChainFlaw, Flaw, Introduction, Introductions, Name, Party,
+};
 use crate::protocols::places::{Place, Places};
 use crate::protocols::pool::Denied;
 
@@ -440,7 +442,7 @@ impl Passage {
         let further = match it.further().checked_sub(1) {
             _ if is_theirs => it.further(),
             Some(further) => further,
-            None => return Err(Flaw::Chain("it may not be passed on any further").into()),
+            None => return Err(Flaw::Chain(ChainFlaw::NoFurther).into()),
         };
         Ok(Source {
             service: Some(service.to_owned()),

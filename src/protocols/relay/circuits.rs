@@ -59,8 +59,8 @@ async fn place(
     let target = match asked {
         Ok(Ok(circuit)) => circuit.target(),
         Ok(Err(error)) => {
-            return fault(&error).map_or(Ok(None), |reason| {
-                let status = Status::Malformed;
+            return fault(&error).map_or(Ok(None), |fault| {
+                let (status, reason) = (Status::Malformed, fault.to_string());
                 Err(Refusal { status, reason })
             });
         }

@@ -142,7 +142,7 @@ pub async fn take(incoming: Incoming) -> Result<(Stream, PeerId), String> {
     let circuit = match timeout(PATIENCE, receive::<Circuit>(&mut stream)).await {
         Ok(Ok(circuit)) => circuit,
         Ok(Err(error)) => {
-            let reason = fault(&error);
+            let reason = fault(&error).map(|fault| fault.to_string());
             let said = reason.as_deref().unwrap_or_default();
             let _ = send(&mut stream, &Answer::refused(Status::Malformed, said)).await;
             return Err(reason.unwrap_or_else(|| error.to_string()));
@@ -181,16 +181,16 @@ async fn ask(
         Err(_) => return Err(RelayError::TimedOut { relay }),
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
-            if let Some(detail) = fault(&error) {
-                return Err(RelayError::Protocol { relay, detail });
+            if let Some(fault) = fault(&error) {
+                return Err(RelayError::Protocol { relay, fault });
             }
             // The session tells why, at once or a moment later, if it is not the substream alone.
             return Err(
                 match timeout(Duration::from_secs(1), session.closed()).await {
                     Ok(end) => RelayError::Lost { relay, end },
-                    Err(_) => RelayError::Protocol {
+                    Err(_) => RelayError::NoAnswer {
                         relay,
-                        detail: error.to_string(),
+                        source: error.into(),
                     },
                 },
             );

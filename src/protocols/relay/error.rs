@@ -2,11 +2,13 @@
 
 use std::io;
 
+use cepa_transports::SharedError;
+
 use crate::identity::PeerId;
 use crate::node::{DialError, Mend, OnSession, RouteError, RouteErrorKind};
 use crate::session::{OpenError, SessionEnd};
 
-use crate::wire::Status;
+use crate::wire::{MessageError, Status};
 
 /// Why a registration or a circuit did not come about. Each text is one line and says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,18 +29,28 @@ pub enum RelayError {
         relay: PeerId,
         /// Why, for programs.
         status: Status,
-        /// Why, in the words of who refused; may be empty.
+        /// Why, in the words of who refused, for a person to read; may be empty.
         reason: String,
     },
     /// What came makes no sense.
     #[error(
-        "{relay} does not understand this relay protocol ({detail}): are both ends of the same version?"
+        "{relay} does not understand this relay protocol ({fault}): are both ends of the same version?"
     )]
     Protocol {
         /// The relay.
         relay: PeerId,
         /// What does not fit.
-        detail: String,
+        fault: MessageError,
+    },
+    /// The relay has ended the substream before it had answered; the session goes on.
+    #[error(
+        "{relay} does not understand this relay protocol ({source}): are both ends of the same version?"
+    )]
+    NoAnswer {
+        /// The relay.
+        relay: PeerId,
+        /// How it ended.
+        source: SharedError,
     },
     /// No answer in time.
     #[error("relay {relay} did not answer in time; try again, or use another relay")]
@@ -159,7 +171,8 @@ impl RelayError {
             // Of these none says that another one could be let in.
             RelayError::Refused { .. }
             | RelayError::NoRelay { .. }
-            | RelayError::Protocol { .. } => RouteErrorKind::Protocol,
+            | RelayError::Protocol { .. }
+            | RelayError::NoAnswer { .. } => RouteErrorKind::Protocol,
         }
     }
 }
@@ -177,7 +190,7 @@ impl From<RelayError> for io::Error {
         let kind = match &error {
             RelayError::NoRelay { source, .. } => io::Error::from(source.clone()).kind(),
             RelayError::Refused { status, .. } => status.io_kind(),
-            RelayError::Protocol { .. } => io::ErrorKind::InvalidData,
+            RelayError::Protocol { .. } | RelayError::NoAnswer { .. } => io::ErrorKind::InvalidData,
             RelayError::TimedOut { .. } => io::ErrorKind::TimedOut,
             RelayError::Lost { end, .. } => io::Error::from(end.clone()).kind(),
         };
@@ -258,6 +271,7 @@ impl RegisterError {
 #[cfg(test)]
 mod tests {
     use crate::mux::{self, GoAwayCode, MuxError};
+    use crate::session::AnswerFault;
 
     use super::*;
 
@@ -266,7 +280,7 @@ mod tests {
         use RouteErrorKind as Kind;
         let relay = PeerId::from_bytes([1; 32]);
         let kind = |error: RelayError| RouteError::from(error).kind();
-        let (service, detail) = (String::new, String::new);
+        let service = String::new;
         for (source, wanted) in [
             (
                 OpenError::Session(SessionEnd::Lost(MuxError::Eof)),
@@ -295,7 +309,7 @@ mod tests {
             (
                 OpenError::Protocol {
                     service: service(),
-                    detail: detail(),
+                    fault: AnswerFault::NotUnderstood,
                 },
                 Kind::Protocol,
             ),
@@ -339,9 +353,11 @@ mod tests {
         assert_eq!(
             kind(RelayError::Protocol {
                 relay,
-                detail: detail()
+                fault: MessageError::Version(2)
             }),
             Kind::Protocol
         );
+        let source = io::Error::from(io::ErrorKind::UnexpectedEof).into();
+        assert_eq!(kind(RelayError::NoAnswer { relay, source }), Kind::Protocol);
     }
 }

@@ -130,8 +130,8 @@ async fn wanted(
             let most = relay.config.lifetime;
             Ok(Some(wanted.min(most).max(Duration::from_secs(1))))
         }
-        Ok(Err(error)) => fault(&error).map_or(Ok(None), |reason| {
-            let status = Status::Malformed;
+        Ok(Err(error)) => fault(&error).map_or(Ok(None), |fault| {
+            let (status, reason) = (Status::Malformed, fault.to_string());
             Err(Refusal { status, reason })
         }),
         Err(_) => Ok(None),

@@ -230,7 +230,7 @@ struct Begin {
 
 /// Registers, renews, and begins anew whenever that fails.
 async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::default().with_network(&node.network());
     let report = |reason: String| node.emit(RelayEvent::Unregistered { relay, reason });
     // Attempts that fail for the same reason one after the other are one event.
     let mut last = String::new();
@@ -270,7 +270,7 @@ async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
             }
         }
         tokio::select! {
-            () = sleep(backoff.pause()) => {}
+            () = backoff.wait() => {}
             () = another.notified() => {}
         }
     }

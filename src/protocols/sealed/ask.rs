@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::identity::{PeerId, UnixTime};
 use crate::node::{DialError, Node, OnSessionError, PeerAddr};
 use crate::session::OpenError;
-use crate::wire::{Message, Status, fault, receive, send};
+use crate::wire::{Message, MessageError, Status, fault, receive, send};
 
 use super::flaw::SealFlaw;
 use super::letter::{Answered, SealingKey, seal_request};
@@ -72,12 +72,12 @@ pub enum SealedError {
         reason: String,
     },
     /// What came makes no sense.
-    #[error("{carrier} gave an invalid answer ({detail}): do both ends run the same version?")]
+    #[error("{carrier} gave an invalid answer ({fault}): do both ends run the same version?")]
     Protocol {
         /// Who.
         carrier: PeerId,
         /// What does not fit.
-        detail: String,
+        fault: MessageError,
     },
     /// The session or the substream was lost before there was an answer.
     #[error(
@@ -262,7 +262,7 @@ async fn say(
         Ok(Ok(brought)) => brought,
         Ok(Err(error)) => {
             return Err(match fault(&error) {
-                Some(detail) => SealedError::Protocol { carrier, detail },
+                Some(fault) => SealedError::Protocol { carrier, fault },
                 None => SealedError::Io {
                     carrier,
                     source: error,

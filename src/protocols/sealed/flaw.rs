@@ -10,16 +10,16 @@ use super::bounds::{MAX_BODY, MAX_SEALED};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealFlaw {
-    /// The bytes are none.
+    /// The bytes are none. Why is text for a person to read, of a decoder among others.
     #[error("cannot read the sealed message ({0}): was it cut short?")]
     Malformed(String),
-    /// The bytes are no key.
+    /// The bytes are no key; why is text, as above.
     #[error("cannot read the sealing key ({0}): ask its owner for a complete one")]
     MalformedKey(String),
     /// It was made for algorithms that are not known here.
     #[error("the sealing key uses algorithms that this release does not know: update cepa")]
     Suite,
-    /// It could not be signed.
+    /// It could not be signed, in the words of the cryptographic backend.
     #[error("cannot sign the sealed message ({0}): use another key")]
     Sign(String),
     /// More than one message can have.

@@ -78,7 +78,7 @@ async fn fetch(
     let carry = match timeout(PATIENCE, receive::<Carry>(arriving)).await {
         Ok(Ok(carry)) => carry,
         Ok(Err(error)) => {
-            return fault(&error).map(|why| Brought::refused(Status::Malformed, &why));
+            return fault(&error).map(|why| Brought::refused(Status::Malformed, &why.to_string()));
         }
         Err(_) => return None,
     };
@@ -175,7 +175,7 @@ async fn take(
             brought
         }
         Ok(Err(error)) => match fault(&error) {
-            Some(why) => Brought::refused(Status::Malformed, &why),
+            Some(why) => Brought::refused(Status::Malformed, &why.to_string()),
             None => return,
         },
         Err(_) => return,

@@ -42,10 +42,23 @@ impl Engine {
             return Some(path.signed.unwrap_or(since).max(since) + self.limits.quick.0);
         }
         let silent_since = self.silent_since(path);
-        Some(match path.asked {
+        let usual = match path.asked {
             Some(asked) => asked.max(silent_since) + wait,
             None => silent_since + ask,
-        })
+        };
+        let doubted = path.probed.map(|probed| probed + self.limits.quick.1);
+        Some(doubted.map_or(usual, |doubted| doubted.min(usual)))
+    }
+
+    /// There is reason to doubt the path: the peer is asked now, and has no longer to answer than where it is near.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        if let Some(path) = &mut self.path
+            && path.probed.is_none()
+        {
+            path.ping = true;
+            path.asked.get_or_insert(now);
+            path.probed = Some(now);
+        }
     }
 
     /// When what came is to be acknowledged at the latest; none once it is to be.
@@ -60,7 +73,8 @@ impl Engine {
         self.replay.may_rest().then(|| self.last_given + REST)
     }
 
-    fn park_limit(&self) -> Duration {
+    /// How long the session is kept without a path: the shorter time of the two ends.
+    pub(crate) fn park_limit(&self) -> Duration {
         self.peer_park.map_or(self.park, |peer| peer.min(self.park))
     }
 
@@ -80,7 +94,7 @@ impl Engine {
     /// Time has passed. Says why the path is lost, where it is.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathLostWhy> {
         if self.rest_at().is_some_and(|at| now >= at) {
-            self.replay.rest();
+            self.rest();
         }
         if self.path.is_none() {
             let limit = self.park_limit();
@@ -126,6 +140,41 @@ mod tests {
     use super::*;
     use crate::resume::Config;
     use crate::resume::frame::Frame;
+
+    #[test]
+    fn a_path_in_doubt_has_two_seconds_to_show_that_it_carries() {
+        let start = Instant::now();
+        let quiet = || {
+            let mut engine = Engine::new(Side::Client, &Config::default(), start);
+            while engine.stage(start) {
+                engine.wrote(usize::MAX >> 1);
+            }
+            engine
+        };
+        let mut undoubted = quiet();
+        let usual = Duration::from_secs(15);
+        assert_eq!(undoubted.poll_timeout(), Some(start + usual));
+        assert!(undoubted.handle_timeout(start + usual).is_none(), "asks");
+
+        let mut engine = quiet();
+        engine.probe(start);
+        assert!(engine.is_urgent(), "the question does not wait");
+        let due = start + Duration::from_secs(2);
+        assert_eq!(engine.poll_timeout(), Some(due));
+        assert!(matches!(
+            engine.handle_timeout(due),
+            Some(PathLostWhy::Silent { .. })
+        ));
+
+        // Whatever comes shows that it carries, and a doubt that goes on does not put it off.
+        let mut engine = quiet();
+        engine.probe(start);
+        let later = start + Duration::from_secs(1);
+        engine.probe(later);
+        assert_eq!(engine.poll_timeout(), Some(due));
+        engine.handle_heard(later);
+        assert_eq!(engine.poll_timeout(), Some(later + usual));
+    }
 
     #[test]
     fn memory_of_bulk_is_given_back_a_second_after_it() {

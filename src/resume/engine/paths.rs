@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use cepa_transports::Side;
+use cepa_transports::{Rate, Side};
 
 use super::super::error::{AttachError, Refusal, Violation};
 use super::super::hello::At;
 use super::super::path::{Path, Rank};
-use super::Engine;
+use super::{Engine, Over};
 
 impl Engine {
     /// The path takes nothing any more, and something may still come of it.
@@ -25,6 +25,7 @@ impl Engine {
         if self.over.is_none() {
             self.pathless_since = Some(now);
         }
+        self.rest();
     }
 
     /// What to tell the peer on a new path that this end has dialled. Until the number, which was not used before, is
@@ -51,8 +52,11 @@ impl Engine {
     /// The peer takes the session up on a path that it has dialled, and has proven that it may. The path that is
     /// there is lost; the answer is what to tell the peer.
     pub(crate) fn claim(&mut self, now: Instant, theirs: At) -> Result<At, Refusal> {
-        if self.over.is_some() {
-            return Err(Refusal::Over);
+        match self.over() {
+            None => {}
+            // It has all that there was, which the other end may not know yet.
+            Some(Over::InOrder) if self.is_complete() => return Err(Refusal::Over),
+            Some(_) => return Err(Refusal::Unknown),
         }
         let rank = Rank {
             generation: theirs.generation,
@@ -68,7 +72,7 @@ impl Engine {
                 least: self.acked,
                 most: self.sent,
             });
-            return Err(Refusal::Over);
+            return Err(Refusal::Unknown);
         }
         self.rank = rank;
         if self.path.take().is_some() {
@@ -80,12 +84,13 @@ impl Engine {
         })
     }
 
-    /// The path of a claim is there. `theirs` and `ours` are what the ends have told on it.
+    /// The path of a claim is there, with this rate where it is known. `theirs` and `ours` are what the ends have told on it.
     pub(crate) fn attach_claimed(
         &mut self,
         now: Instant,
         theirs: At,
         ours: At,
+        line_rate: Option<Rate>,
     ) -> Result<(), AttachError> {
         if self.over.is_some() {
             return Err(AttachError::Over);
@@ -97,7 +102,7 @@ impl Engine {
         if rank != self.rank || self.path.is_some() {
             return Err(AttachError::Stale);
         }
-        self.attach(now, ours.received, theirs.received)
+        self.attach(now, ours.received, theirs.received, line_rate)
     }
 
     /// The peer has taken up a proposal.
@@ -106,6 +111,7 @@ impl Engine {
         now: Instant,
         proposal: u64,
         theirs: At,
+        line_rate: Option<Rate>,
     ) -> Result<(), AttachError> {
         let ours = self
             .proposals
@@ -127,10 +133,16 @@ impl Engine {
             return Err(AttachError::Stale);
         }
         self.rank = rank;
-        self.attach(now, ours.received, theirs.received)
+        self.attach(now, ours.received, theirs.received, line_rate)
     }
 
-    fn attach(&mut self, now: Instant, ours: u64, theirs: u64) -> Result<(), AttachError> {
+    fn attach(
+        &mut self,
+        now: Instant,
+        ours: u64,
+        theirs: u64,
+        line_rate: Option<Rate>,
+    ) -> Result<(), AttachError> {
         let (least, most) = (self.acked, self.sent);
         if !(least..=most).contains(&theirs) {
             let told = theirs;
@@ -139,6 +151,7 @@ impl Engine {
             return Err(AttachError::Violation(violation));
         }
         self.acknowledge(now, theirs);
+        self.set_line_rate(line_rate);
         self.counters.paths += 1;
         self.counters.replayed += self.sent - theirs;
         if let Some(since) = self.pathless_since.take() {

@@ -95,7 +95,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
                 sleep(pauses[1]).await;
                 answer_resumed(&mut far, &theirs.ticket, &exporter, claim.at()).await?;
                 // Another one may have come first.
-                let _ = claim.attach(far).await;
+                let _ = claim.attach(far, None).await;
             }
             Err(reason) => {
                 assert!(
@@ -114,7 +114,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
     sleep(pauses[0]).await;
     let resumed = client_resume(&mut near, &mine.ticket, &exporter, proposal.at());
     match timeout(Duration::from_secs(10), resumed).await {
-        Ok(Ok(theirs)) => match proposal.attach(near, theirs).await {
+        Ok(Ok(theirs)) => match proposal.attach(near, theirs, None).await {
             Ok(()) | Err(AttachError::Stale | AttachError::Over) => {}
             Err(error) => panic!("{error}"),
         },

@@ -32,8 +32,8 @@ async fn meet(client: &Handle<Faulty>, server: &Handle<Faulty>) {
     let proposal = client.propose().await.unwrap();
     let claim = server.claim(proposal.at()).await.unwrap();
     let answer = claim.at();
-    claim.attach(far).await.unwrap();
-    proposal.attach(near, answer).await.unwrap();
+    claim.attach(far, None).await.unwrap();
+    proposal.attach(near, answer, None).await.unwrap();
 }
 
 /// Reads and drops what comes until it ends.
@@ -203,8 +203,109 @@ async fn a_session_without_a_path_is_given_up_when_the_shorter_time_is_over() {
             generation: 9,
             received: 0,
         };
-        assert_eq!(handle.claim(at).await.err(), Some(Refusal::Over));
+        assert_eq!(handle.claim(at).await.err(), Some(Refusal::Unknown));
     }
+}
+
+/// Both have ended, and the path dies before the peer has said that our end arrived.
+#[tokio::test(start_paused = true)]
+async fn who_did_not_hear_that_its_end_arrived_does_not_know_it() {
+    for told in [
+        None,
+        Some(Refusal::Unknown),
+        Some(Refusal::NotYours),
+        Some(Refusal::Over),
+    ] {
+        let ((mut client, at_client), (mut server, _at_server)) =
+            pair(&Config::default(), NEVER, NEVER);
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        client.shutdown().await.unwrap();
+        // Nobody reads at the server, so nothing is acknowledged.
+        if let Some(refusal) = told {
+            at_client.give_up(SessionLost::Refused(refusal));
+            let _ = client.read(&mut [0]).await;
+        }
+        drop(client);
+        let knows = told == Some(Refusal::Over);
+        assert_eq!(at_client.over().await.is_ok(), knows, "{told:?}");
+        assert_eq!(at_client.is_heard(), knows, "{told:?}");
+    }
+}
+
+/// What a peer is told that asks for a session which is over here.
+#[tokio::test(start_paused = true)]
+async fn only_who_had_all_of_it_says_that_it_is_over() {
+    let at = At {
+        generation: 1,
+        received: 0,
+    };
+    let ((client, at_client), (server, at_server)) = pair(&Config::default(), NEVER, NEVER);
+    let both = [client, server].map(|mut end| {
+        tokio::spawn(async move {
+            end.shutdown().await.unwrap();
+            let ended = end.read(&mut [0]).await.unwrap();
+            (ended, end)
+        })
+    });
+    let [client, server] = both;
+    let (_still_there, gone) = (client.await.unwrap(), server.await.unwrap());
+    drop(gone);
+    let asked = tokio::spawn(async move { at_server.claim(at).await.err() });
+    assert_eq!(asked.await.unwrap(), Some(Refusal::Over));
+    assert!(at_client.is_complete());
+
+    let ((mut client, at_client), (server, at_server)) = pair(&Config::default(), NEVER, NEVER);
+    client.shutdown().await.unwrap();
+    drop(client);
+    assert_eq!(at_client.claim(at).await.err(), Some(Refusal::Unknown));
+    drop(server);
+    assert_eq!(at_server.claim(at).await.err(), Some(Refusal::Unknown));
+}
+
+/// From a fast path to a line: what is kept, and how long a frame is, is what the line carries in a moment.
+#[tokio::test(start_paused = true)]
+async fn limits_follow_the_rate_of_each_path() {
+    let ((mut client, at_client), (server, at_server)) = pair(&Config::default(), NEVER, NEVER);
+    let serving = drain(server);
+    let rates = [Some(Rate::bytes_per_second(960.0)), None];
+    for (rate, most) in rates.into_iter().zip([16 << 10, 4 << 20]) {
+        // Blocked for what is written, once it runs there.
+        let (near, far) = path((200, Fault::Blackhole), NEVER, 1 << 20);
+        let dialling = async {
+            let proposal = at_client.propose().await.unwrap();
+            let claim = at_server.claim(proposal.at()).await.unwrap();
+            let answer = claim.at();
+            claim.attach(far, rate).await.unwrap();
+            proposal.attach(near, answer, rate).await.unwrap();
+        };
+        tokio::select! {
+            () = dialling => {}
+            read = client.read_u8() => panic!("{read:?}"),
+        }
+        let data = vec![7; 8 << 20];
+        let mut written = 0;
+        while let Ok(n) = timeout(Duration::from_millis(10), client.write(&data)).await {
+            written += n.unwrap();
+        }
+        assert_eq!(written, most, "{rate:?}");
+        // The next path takes it all.
+        let meeting = meet(&at_client, &at_server);
+        tokio::select! {
+            () = meeting => {}
+            read = client.read_u8() => panic!("{read:?}"),
+        }
+        let emptied = async {
+            while at_client.stats().held > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = emptied => {}
+            read = client.read_u8() => panic!("{read:?}"),
+        }
+    }
+    serving.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,3 +37,9 @@ proptest! {
         fuzz_engine(&script);
     }
 }
+
+/// Found by the fuzz target: a peer that says it keeps the session for no time leaves, with the path lost to the same timer.
+#[test]
+fn a_path_lost_to_a_peer_that_keeps_nothing_ends_the_session() {
+    fuzz_engine(b"\x7eG\x00.\x01\xff\xff\xff\xff\xff\xff\xff\x2b\x2b");
+}
