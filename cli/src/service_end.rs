@@ -135,7 +135,7 @@ pub(crate) async fn open(
     prefix: &str,
     service: &str,
     ending: &Ending,
-    tell: fn(&str),
+    notify: fn(&str),
 ) -> Result<Opened, OpenError> {
     let name = format!("{prefix}{service}");
     let at_terminal = prefix == wire::EXEC_PREFIX && io::stdin().is_terminal();
@@ -143,7 +143,7 @@ pub(crate) async fn open(
     if ServiceName::check(&name).is_ok() {
         match session.open(&name).await {
             Ok(far) => {
-                return Ok(Opened::Framed(framed(far, ending, tell, at_terminal)));
+                return Ok(Opened::Framed(framed(far, ending, notify, at_terminal)));
             }
             // By its name alone it might be had a moment later, and its status would be lost.
             Err(OpenError::Refused { reason, .. }) if reason.starts_with(NOT_NOW) => {
@@ -165,11 +165,11 @@ pub(crate) async fn attach(
     kept: &str,
     service: &str,
     ending: &Ending,
-    tell: fn(&str),
+    notify: fn(&str),
 ) -> Result<Opened, OpenError> {
     let name = format!("{}{kept}.{service}", wire::ATTACH_PREFIX);
     match session.open(&name).await {
-        Ok(far) => Ok(Opened::Framed(framed(far, ending, tell, false))),
+        Ok(far) => Ok(Opened::Framed(framed(far, ending, notify, false))),
         // By the name that was typed.
         Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
             service: service.to_owned(),
@@ -182,18 +182,20 @@ pub(crate) async fn attach(
 fn framed(
     far: Onion<Substream>,
     ending: &Ending,
-    tell: fn(&str),
+    notify: fn(&str),
     at_terminal: bool,
 ) -> Framed<Onion<Substream>> {
     let ending = ending.clone();
     let hear = move |message| match message {
         Message::Ended(status) => *ending.lock() = Some(status),
-        Message::Stderr(line) => tell(&marked(&line)),
+        Message::Stderr(line) => notify(&marked(&line)),
         Message::Terminal(_) if at_terminal => {
-            tell("this service has its own terminal, so you see each line twice; use cepa console");
+            notify(
+                "this service has its own terminal, so you see each line twice; use cepa console",
+            );
         }
         Message::Kept { again, seconds } => {
-            tell(&since(again, seconds));
+            notify(&since(again, seconds));
             // The output stands behind it.
             stderr::flush(SAID);
         }
@@ -271,7 +273,7 @@ mod tests {
             Becomes::Status(status) => ended(status),
             Becomes::Failure(code) => Err(Failure::new(code, "cepa's own")),
         };
-        let status = |failure: Failure| failure.told_apart(error_status).status();
+        let status = |failure: Failure| failure.with_error_status(error_status).status();
         result.map_or_else(status, |()| 0).to_string()
     }
 

@@ -123,7 +123,7 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
 
 /// A window of the same size is no news to a program, but one that fills the screen has to draw it anew.
 #[test]
-fn a_program_is_told_to_draw_its_screen_and_what_it_did_to_the_terminal_is_taken_back() {
+fn a_program_is_reported_to_draw_its_screen_and_what_it_did_to_the_terminal_is_taken_back() {
     let place = Place::new();
     let server = serve(&place, &[]);
     let mut desk = attach(&place, &server, "work");
@@ -180,7 +180,7 @@ fn the_second_one_takes_over_and_the_first_one_ends_with_a_status_of_its_own() {
 }
 
 #[test]
-fn a_command_that_ends_alone_is_told_with_its_last_words_once() {
+fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     let place = Place::new();
     let mut server = serve(&place, &[]);
     let mut desk = attach(&place, &server, "work");
@@ -242,7 +242,7 @@ fn another_key_finds_nothing_under_the_same_name() {
 }
 
 #[test]
-fn one_peer_keeps_a_few_and_is_told_which() {
+fn one_peer_keeps_a_few_and_is_reported_which() {
     let place = Place::new();
     let server = serve(&place, &[]);
     for name in ["one", "two", "three", "four"] {

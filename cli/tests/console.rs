@@ -307,7 +307,7 @@ fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
 }
 
 #[test]
-fn how_the_command_ended_is_told_and_fails() {
+fn how_the_command_ended_is_reported_and_fails() {
     let place = Place::new();
     let server = serve(
         &place,

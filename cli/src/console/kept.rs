@@ -405,7 +405,7 @@ impl Kept {
                 Poll::Pending => {}
             }
         }
-        let Some(seat) = self.seat.as_mut().filter(|seat| !seat.told) else {
+        let Some(seat) = self.seat.as_mut().filter(|seat| !seat.reported) else {
             return false;
         };
         if !self.typed.is_empty() {

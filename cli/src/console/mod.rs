@@ -86,7 +86,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         Some(chatter.sink()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .telling(|_, line| raw::tell(&[line]));
+    .notifying(|_, line| raw::notify(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.attach.as_deref(), args.escape.byte());
     let result = seat
@@ -212,7 +212,7 @@ impl<'a> Seat<'a> {
                 }
                 self.typed.away(false);
                 if self.attach.is_none() {
-                    raw::tell(&[&format!("{name} was opened again")]);
+                    raw::notify(&[&format!("{name} was opened again")]);
                 }
             }
         };
@@ -287,9 +287,9 @@ impl<'a> Seat<'a> {
         mut why: Failure,
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
-            let tell = |line: &str| raw::tell(&[line]);
-            *connection = again.after(connection, why, tell).await?;
-            match self.open(connection, tell).await {
+            let notify = |line: &str| raw::notify(&[line]);
+            *connection = again.after(connection, why, notify).await?;
+            match self.open(connection, notify).await {
                 Err(failure) if failure.is_transient() => why = failure,
                 result => return result,
             }
@@ -299,9 +299,9 @@ impl<'a> Seat<'a> {
     async fn open(
         &self,
         connection: &Connected,
-        tell: impl Fn(&str),
+        notify: impl Fn(&str),
     ) -> Result<Box<dyn Far>, Failure> {
-        let heard = |line: &str| raw::tell(&[line]);
+        let heard = |line: &str| raw::notify(&[line]);
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
         let far = match self.attach {
@@ -315,7 +315,7 @@ impl<'a> Seat<'a> {
         *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
-                tell(
+                notify(
                     "the server does not support consoles, so the service does not learn the window size",
                 );
                 *lock(&self.outbox) = Outbox::default();
@@ -360,7 +360,7 @@ impl<'a> Seat<'a> {
         }
     }
 
-    fn tell_other_end(&self, message: Message) {
+    fn notify_other_end(&self, message: Message) {
         lock(&self.outbox).push(message);
         self.typed.more.notify_one();
     }
@@ -379,19 +379,19 @@ impl<'a> Seat<'a> {
                 match key {
                     Key::Bytes(bytes) => self.typed.push(&bytes),
                     Key::Leave => return,
-                    Key::Break => self.tell_other_end(Message::Break),
+                    Key::Break => self.notify_other_end(Message::Break),
                     Key::Suspend => {
                         self.suspend(raw).await;
-                        self.tell_other_end(Message::Terminal(raw::describe()));
+                        self.notify_other_end(Message::Terminal(raw::describe()));
                     }
                     Key::Help if self.attach.is_some() => {
                         let kept: Vec<&str> = HELP
                             .iter()
                             .map(|line| if *line == HANGS_UP { RUNS_ON } else { line })
                             .collect();
-                        raw::tell(&kept);
+                        raw::notify(&kept);
                     }
-                    Key::Help => raw::tell(HELP),
+                    Key::Help => raw::notify(HELP),
                 }
             }
         }
@@ -404,7 +404,7 @@ impl<'a> Seat<'a> {
         let paused = match at {
             Some(at) => {
                 let (paused, granted) = at.pause().await;
-                raw::tell(&[&borne(granted)]);
+                raw::notify(&[&borne(granted)]);
                 paused
             }
             None => Vec::new(),
@@ -421,7 +421,7 @@ impl<'a> Seat<'a> {
             return pending().await;
         };
         while changes.recv().await.is_some() {
-            self.tell_other_end(Message::Terminal(raw::describe()));
+            self.notify_other_end(Message::Terminal(raw::describe()));
         }
         pending::<()>().await;
     }

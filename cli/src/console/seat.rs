@@ -42,7 +42,7 @@ pub(crate) struct Seat {
     pub(super) piece: Vec<u8>,
     written: usize,
     unflushed: bool,
-    pub(super) told: bool,
+    pub(super) reported: bool,
     shut: bool,
 }
 
@@ -60,7 +60,7 @@ const LATE: &str = "not now: the console has just ended; run the command again";
 impl Seat {
     /// For who has opened the substream, and has told its terminal. What becomes of it is told.
     pub(crate) fn new(served: Far, session: &Session) -> (Self, oneshot::Receiver<Left>) {
-        let (left, told) = oneshot::channel();
+        let (left, reported) = oneshot::channel();
         let over = session.clone();
         let seat = Self {
             served,
@@ -76,10 +76,10 @@ impl Seat {
             piece: Vec::new(),
             written: 0,
             unflushed: true,
-            told: false,
+            reported: false,
             shut: false,
         };
-        (seat, told)
+        (seat, reported)
     }
 
     /// It is told this, and nothing else any more.
@@ -174,8 +174,8 @@ impl Seat {
         cx: &mut Context<'_>,
         status: &Status,
     ) -> Poll<io::Result<()>> {
-        if !self.told {
-            self.told = true;
+        if !self.reported {
+            self.reported = true;
             self.served.outbox().push(Message::Ended(status.clone()));
         }
         if !self.shut {
