@@ -245,7 +245,10 @@ fn with_reconnect_a_session_that_is_lost_for_good_is_followed_by_a_new_one() {
     let again = serve(&place, "tcp:127.0.0.1:0", &[]);
     way.proxy.lead_to(&again.address());
     let reported = way.forward.wait_for("; reconnecting with a new session");
-    assert!(reported.contains("no longer knows the session"), "{reported}");
+    assert!(
+        reported.contains("no longer knows the session"),
+        "{reported}"
+    );
     is_cut(open);
     way.forward.wait_for("reconnected to ");
     echoes(&mut dial(&local), b"new");

@@ -100,7 +100,10 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
         "{reported}"
     );
     assert_eq!(reported.matches("has joined").count(), 1, "{reported}");
-    assert!(reported.contains("--allow @bob"), "what to do next: {reported}");
+    assert!(
+        reported.contains("--allow @bob"),
+        "what to do next: {reported}"
+    );
     assert!(
         known(&ann).starts_with(&format!("bob {} first=", ids[1])),
         "{}",

@@ -88,7 +88,7 @@ impl Desk {
             child,
             screen,
             seen: String::new(),
-            pub(crate) passed: String::new(),
+            passed: String::new(),
         }
     }
 
