@@ -239,7 +239,7 @@ pub(crate) fn turned_away(from: &str, reason: &'static str, error: &dyn Display)
 /// A session that is being made: for who announces it.
 pub(crate) struct SessionUp {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    tell: tokio::sync::oneshot::Sender<Clock>,
+    sender: tokio::sync::oneshot::Sender<Clock>,
     span: Span,
     side: Side,
 }
@@ -247,21 +247,21 @@ pub(crate) struct SessionUp {
 /// The same for the task that drives it, which may end before it is announced.
 pub(crate) struct SessionDown {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    told: tokio::sync::oneshot::Receiver<Clock>,
+    receiver: tokio::sync::oneshot::Receiver<Clock>,
 }
 
 pub(crate) fn session(peer: &dyn Display, address: &str, side: Side) -> (SessionUp, SessionDown) {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     let up = SessionUp {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        tell,
+        sender,
         span: span!("cepa::session", "session", peer = %peer, address, side = role(side)),
         side,
     };
     let down = SessionDown {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        told,
+        receiver,
     };
     (up, down)
 }
@@ -283,7 +283,7 @@ impl SessionUp {
             .in_scope(|| tracing::info!(target: "cepa::session", layers, "session up"));
         // The task may be gone by now, with its runtime.
         #[cfg(any(feature = "tracing", feature = "metrics"))]
-        if let Err(clock) = self.tell.send(Clock::start()) {
+        if let Err(clock) = self.sender.send(Clock::start()) {
             SessionDown::report(clock, None);
         }
     }
@@ -295,7 +295,7 @@ impl SessionDown {
         #[cfg(any(feature = "tracing", feature = "metrics"))]
         {
             let mut this = self;
-            if let Ok(clock) = (&mut this.told).await {
+            if let Ok(clock) = (&mut this.receiver).await {
                 let error = error.map(|error| shown(&error));
                 Self::report(clock, error.as_deref());
             }
@@ -320,7 +320,7 @@ impl SessionDown {
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 impl Drop for SessionDown {
     fn drop(&mut self) {
-        if let Ok(clock) = self.told.try_recv() {
+        if let Ok(clock) = self.receiver.try_recv() {
             Self::report(clock, None);
         }
     }

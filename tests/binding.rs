@@ -182,7 +182,7 @@ async fn one_wrong_bit_anywhere_is_refused() {
 }
 
 #[tokio::test]
-async fn a_mux_without_a_binding_is_told_apart() {
+async fn a_mux_without_a_binding_is_distinguished() {
     // The first frame of a yamux that begins at once: version 0, a ping.
     let result = client_meets(|_, _, _| {
         let mut frame = vec![0, 2, 0, 1];

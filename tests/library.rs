@@ -288,7 +288,7 @@ async fn a_node_takes_a_stream_and_where_it_came_from() {
 // ---- what an open stream can do ----------------------------------------------------------------
 
 #[tokio::test]
-async fn a_stream_is_opened_with_a_priority_and_limits_and_can_be_told_others() {
+async fn a_stream_is_opened_with_a_priority_and_limits_and_can_be_given_others() {
     let (near, far) = pair().await;
     let limits = StreamTimeouts {
         half_closed: Some(Duration::from_millis(50)),

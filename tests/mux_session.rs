@@ -692,7 +692,7 @@ async fn ten_thousand_closes_under_load_leave_nothing_behind() {
 
 /// A watcher sees everything in order, keeps nothing alive, and is done when there is nothing left.
 #[tokio::test]
-async fn whoever_watches_is_told_everything_and_then_that_it_is_over() {
+async fn whoever_watches_gets_everything_and_then_that_it_is_over() {
     let (a, b) = duplex(64 << 10);
     let mut config = Config::default();
     config.events = 100;
@@ -701,9 +701,9 @@ async fn whoever_watches_is_told_everything_and_then_that_it_is_over() {
     let (client, driven) = start(a, Side::Client);
     let mut events = server.events();
     let watcher = tokio::spawn(async move {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         while let Some(event) = events.next().await {
-            told.push(match event {
+            reported.push(match event {
                 Event::Opened { id, by_peer } => format!("opened {id} {by_peer}"),
                 Event::Accepted { id } => format!("accepted {id}"),
                 Event::Closed { id, stats, .. } => format!("closed {id} {}", stats.data_in),
@@ -711,7 +711,7 @@ async fn whoever_watches_is_told_everything_and_then_that_it_is_over() {
                 other => format!("{other:?}"),
             });
         }
-        told
+        reported
     });
     serve_echo(server.clone());
     ask(&client, data(5000, 1)).await.unwrap();
@@ -723,24 +723,27 @@ async fn whoever_watches_is_told_everything_and_then_that_it_is_over() {
     drop(kept);
     driven.await.unwrap().unwrap();
     served.await.unwrap().unwrap();
-    let told = timeout(HANG, watcher).await.unwrap().unwrap();
-    let end = told.iter().position(|line| line == "ended true").unwrap();
+    let reported = timeout(HANG, watcher).await.unwrap().unwrap();
+    let end = reported
+        .iter()
+        .position(|line| line == "ended true")
+        .unwrap();
     assert_eq!(
-        told[..6],
+        reported[..6],
         [
             "opened 1 true",
             "accepted 1",
             "closed 1 5000",
             "opened 3 true",
             "accepted 3",
-            told[5].as_str(),
+            reported[5].as_str(),
         ]
     );
-    assert_eq!(told.len(), 7, "{told:?}");
+    assert_eq!(reported.len(), 7, "{reported:?}");
     // Which of the two comes first is a race between the echo and the end.
     assert!(
-        end >= 5 && told.contains(&"closed 3 0".to_owned()),
-        "{told:?}"
+        end >= 5 && reported.contains(&"closed 3 0".to_owned()),
+        "{reported:?}"
     );
 }
 
@@ -1101,7 +1104,7 @@ async fn a_kept_stream_outlives_the_handles_of_its_session() {
 
 /// [`Substream::drained`] returns when all has left, the end too; is cancel safe; and knows a peer that takes nothing.
 #[tokio::test(start_paused = true)]
-async fn drained_tells_when_all_has_left() {
+async fn drained_reports_when_all_has_left() {
     let ((client, _), (server, _)) = pair();
     let mut here = client.open().await.unwrap();
     here.write_all(&data(10, 0)).await.unwrap();

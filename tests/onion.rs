@@ -681,7 +681,7 @@ async fn an_offered_layer_switches_at_the_answer_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn something_else_than_an_offer_is_told() {
+async fn something_else_than_an_offer_is_reported() {
     let pair = Pair::new();
     let (mut a, mut b) = onions(1024, Cuts::None);
     b.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();

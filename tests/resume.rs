@@ -72,14 +72,14 @@ impl Drop for Server {
 async fn serve(address: &str, config: &StackConfig) -> Server {
     let mut listener = listen(&address.parse().unwrap()).await.unwrap();
     let at = listener.endpoint().clone();
-    let (tell, sessions) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, sessions) = tokio::sync::mpsc::unbounded_channel();
     let (config, endpoint) = (config.clone(), at.clone());
     let task = tokio::spawn(async move {
         while let Ok(Some(stream)) = listener.accept().await {
-            let (config, endpoint, tell) = (config.clone(), endpoint.clone(), tell.clone());
+            let (config, endpoint, sender) = (config.clone(), endpoint.clone(), sender.clone());
             tokio::spawn(async move {
                 match Session::accept_on(stream, &endpoint, &config).await {
-                    Ok(session) => drop(tell.send(session)),
+                    Ok(session) => drop(sender.send(session)),
                     Err(ConnectError::Resumed(_)) => {}
                     Err(error) => eprintln!("server: {error}"),
                 }
@@ -552,7 +552,7 @@ async fn event(events: &mut Events, is_it: impl Fn(&Event) -> bool) -> Event {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_keeps_its_sessions_over_cuts_and_tells_of_them() {
+async fn a_node_keeps_its_sessions_over_cuts_and_reports_them() {
     soon(async {
         let (a, b) = (identity(), identity());
         let (near, _) = node(&a, b.peer_id()).await;
@@ -625,7 +625,7 @@ async fn a_refusal_by_another_process_with_the_same_key_ends_nothing_by_itself()
             let other = serve("tcp:127.0.0.1:0", &other).await;
             let dialled = Arc::new(AtomicUsize::new(0));
             let (wrong, right, count) = (other.at.clone(), server.at.clone(), dialled.clone());
-            client.dial_again_by(&server.at, move || {
+            client.redial_with(&server.at, move || {
                 let first = count.fetch_add(1, Ordering::Relaxed) == 0;
                 let at = if first { wrong.clone() } else { right.clone() };
                 Box::pin(async move { Ok(cepa::transports::dial(&at).await?) })

@@ -325,7 +325,7 @@ async fn a_service_for_those_who_dial_says_so() {
 }
 
 #[tokio::test]
-async fn a_dropped_request_is_told_apart() {
+async fn a_dropped_request_is_distinguished() {
     let (client, server) = Peers::new().sessions().await;
     let (opened, ()) = soon(async {
         tokio::join!(client.open("x"), async {
@@ -1209,7 +1209,7 @@ impl Door {
 
 fn is_down(status: &ReconnectStatus, why: &str) {
     match status {
-        ReconnectStatus::Down(told) if told.contains(why) => {}
+        ReconnectStatus::Down(reported) if reported.contains(why) => {}
         other => panic!("{other:?} instead of {why}"),
     }
 }

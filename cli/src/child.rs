@@ -96,14 +96,14 @@ impl Watched {
 
     /// `shown`: the lines stand on standard error already, and the last one is not said again.
     fn follow(child: Child, shown: bool, show: Lines) -> Self {
-        let (tell, end) = watch::channel(None);
+        let (sender, end) = watch::channel(None);
         let killer = child.killer();
         let task = tokio::spawn(async move {
             let mut end = follow(child, show).await;
             if shown {
                 end.last_line = None;
             }
-            let _ = tell.send(Some(end));
+            let _ = sender.send(Some(end));
         });
         Self {
             end,
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_as_a_sentence() {
+    fn an_end_is_reported_as_a_sentence() {
         // As wait(2) has them: the status in the second byte, the signal in the first.
         for (raw, words) in [
             (4 << 8, "exited with status 4"),

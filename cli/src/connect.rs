@@ -30,7 +30,7 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
     let error_status = args.error_status;
     connect(args)
         .await
-        .map_err(|failure| failure.told_apart(error_status))
+        .map_err(|failure| failure.with_error_status(error_status))
 }
 
 async fn connect(args: args::Connect) -> Result<(), Failure> {
@@ -257,13 +257,13 @@ impl Far {
             return connection.session.open(service).await.map(Self::plain);
         }
         let ending = Ending::default();
-        let tell = |line: &str| say(line);
+        let notify = |line: &str| say(line);
         let far = service_end::open(
             &connection.session,
             wire::EXEC_PREFIX,
             service,
             &ending,
-            tell,
+            notify,
         )
         .await?;
         Ok(match far {
@@ -381,7 +381,7 @@ mod tests {
     use crate::service_end::ended;
 
     #[test]
-    fn a_failure_without_words_is_ours_to_tell_and_the_commands_is_not() {
+    fn a_failure_without_words_is_ours_to_explain_and_the_commands_is_not() {
         let failure = ended(Status::Failed(String::new())).unwrap_err();
         assert!(!failure.is_of_command());
         assert!(failure.message.contains("did not say why"));

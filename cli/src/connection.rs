@@ -313,7 +313,7 @@ struct Dialled<'a> {
 /// A session that outlives its connection is dialled again at the same address; a subprocess takes the place of the one before.
 fn dial_again(session: &Session, address: &Endpoint, child: &SharedChild) {
     let (at, child) = (address.clone(), Arc::clone(child));
-    session.dial_again_by(address, move || {
+    session.redial_with(address, move || {
         let (at, child) = (at.clone(), Arc::clone(&child));
         Box::pin(async move {
             // It may hold the device, or whatever else the next one needs.
@@ -438,7 +438,7 @@ async fn explained(
     identity: &Identity,
     child: Option<Watched>,
 ) -> Failure {
-    let child_may_tell = match exit::tls(&e) {
+    let child_may_explain = match exit::tls(&e) {
         Some(TlsError::Refused(mendable @ (Refusal::Unknown { .. } | Refusal::Changed { .. }))) => {
             return refused(mendable, address);
         }
@@ -470,7 +470,7 @@ async fn explained(
         Some(TlsError::Refused(_) | TlsError::NotTls { .. }) => false,
         _ => true,
     };
-    if let Some(child) = child.filter(|_| child_may_tell)
+    if let Some(child) = child.filter(|_| child_may_explain)
         && let Ok(end) = timeout(LAST_WORDS, child.ended()).await
     {
         // It was the command that failed; what TLS saw of that is of no help.

@@ -189,7 +189,7 @@ impl Failure {
     }
 
     /// A status of its own for what is cepa's failure and not that of a command.
-    pub(crate) fn told_apart(self, status: Option<u8>) -> Self {
+    pub(crate) fn with_error_status(self, status: Option<u8>) -> Self {
         match status {
             Some(status) if !self.is_of_command() => self.exiting(status),
             _ => self,

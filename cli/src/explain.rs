@@ -19,10 +19,14 @@ pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
     match &args.address {
         Explained::Place(address) => {
             few_layers(address)?;
-            let told = cepa::stack::explain(address);
-            let width = told.lines().map(|(word, _)| word.len()).max().unwrap_or(0);
+            let explanation = cepa::stack::explain(address);
+            let width = explanation
+                .lines()
+                .map(|(word, _)| word.len())
+                .max()
+                .unwrap_or(0);
             let mut text = String::new();
-            for (word, meaning) in told.lines() {
+            for (word, meaning) in explanation.lines() {
                 let _ = writeln!(text, "{}", beside(&format!("{word:width$}  "), meaning));
             }
             exit::print(&text)
@@ -141,8 +145,8 @@ fn at(hint: &Hint, local: &str) -> String {
 
 /// What an address leads to, below its layers.
 fn transport(endpoint: &Endpoint) -> String {
-    let told = cepa::stack::explain(endpoint);
-    let transport = told.lines().last();
+    let explanation = cepa::stack::explain(endpoint);
+    let transport = explanation.lines().last();
     transport.map_or_else(String::new, |(_, text)| text.to_owned())
 }
 

@@ -95,7 +95,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         tasks.spawn(accept(listener, carrying, Arc::clone(&room)));
     }
     let peer = connection.session.peer().id();
-    let tell = |line: &str| say(Line::from(line).with("peer", peer));
+    let notify = |line: &str| say(Line::from(line).with("peer", peer));
     // Sessions that take nothing more, each until it is over.
     let mut old = JoinSet::new();
     let result = loop {
@@ -112,7 +112,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
                 spent.close().await;
             });
             let fresh = tokio::select! {
-                fresh = again.beside(tell) => fresh,
+                fresh = again.beside(notify) => fresh,
                 () = signals.asked_to_end() => break Ok(()),
             };
             match fresh {
@@ -135,7 +135,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(None);
         let fresh = tokio::select! {
-            fresh = again.after(&connection, end, tell) => fresh,
+            fresh = again.after(&connection, end, notify) => fresh,
             () = signals.asked_to_end() => break Ok(()),
         };
         match fresh {

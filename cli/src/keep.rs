@@ -80,7 +80,7 @@ pub(crate) fn in_words(time: Duration) -> String {
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells a person when the session's connection is lost, and when it is back, until the session is over.
-pub(crate) fn tell_paths(session: &Session, tell: impl Fn(PeerId, &str) + Send + 'static) {
+pub(crate) fn notify_paths(session: &Session, notify: impl Fn(PeerId, &str) + Send + 'static) {
     if !session.outlives_connections() {
         return;
     }
@@ -88,22 +88,22 @@ pub(crate) fn tell_paths(session: &Session, tell: impl Fn(PeerId, &str) + Send +
     tokio::spawn(async move {
         let mut paths = Paths {
             changes,
-            told: None,
+            reported: None,
             short: 0,
         };
-        while let Some(told) = paths.next().await {
-            match told {
-                Told::Lost => tell(
+        while let Some(reported) = paths.next().await {
+            match reported {
+                PathNotice::Lost => notify(
                     peer,
                     &format!("connection to {peer} lost; reconnecting (data is kept)"),
                 ),
-                Told::Back { after, short } => {
+                PathNotice::Back { after, short } => {
                     let after = in_words(after);
                     let before = match short {
                         0 => String::new(),
                         n => format!(" ({} before that)", count(n, "brief cut")),
                     };
-                    tell(
+                    notify(
                         peer,
                         &format!("connection to {peer} is back after {after}{before}"),
                     );
@@ -115,28 +115,28 @@ pub(crate) fn tell_paths(session: &Session, tell: impl Fn(PeerId, &str) + Send +
 
 /// What is worth a line.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum PathNotice {
     Lost,
     Back { after: Duration, short: u64 },
 }
 
-/// See [`tell_paths`].
+/// See [`notify_paths`].
 struct Paths {
     changes: PathChanges,
     /// When a loss was told last.
-    told: Option<Instant>,
+    reported: Option<Instant>,
     /// Losses that were not told.
     short: u64,
 }
 
 impl Paths {
-    async fn next(&mut self) -> Option<Told> {
+    async fn next(&mut self) -> Option<PathNotice> {
         loop {
             match self.changes.next().await? {
                 PathChange::Paused { .. } => {}
                 PathChange::Resumed { without, .. } => {
                     let short = std::mem::take(&mut self.short);
-                    return Some(Told::Back {
+                    return Some(PathNotice::Back {
                         after: without,
                         short,
                     });
@@ -144,7 +144,9 @@ impl Paths {
                 _ => continue,
             }
             let now = Instant::now();
-            let until = self.told.map_or(now, |told| (told + PAUSE).max(now));
+            let until = self
+                .reported
+                .map_or(now, |reported| (reported + PAUSE).max(now));
             if until > now {
                 match timeout_at(until, self.changes.next()).await {
                     Ok(None) => return None,
@@ -155,8 +157,8 @@ impl Paths {
                     Err(_) => {}
                 }
             }
-            self.told = Some(Instant::now());
-            return Some(Told::Lost);
+            self.reported = Some(Instant::now());
+            return Some(PathNotice::Lost);
         }
     }
 }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
+    fn times_are_reported_in_the_unit_that_fits() {
         for (ms, words) in [
             (340, "0.3 s"),
             (59_900, "59.9 s"),

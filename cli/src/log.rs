@@ -63,7 +63,7 @@ impl Shown {
     }
 
     /// How many lines are to be told as held back, if that may be told now.
-    fn tell(&mut self, now: Instant) -> Option<u64> {
+    fn take_due(&mut self, now: Instant) -> Option<u64> {
         (self.held > 0 && self.take(now)).then(|| std::mem::take(&mut self.held))
     }
 
@@ -107,17 +107,17 @@ impl Bound {
             OTHERS
         };
         let shown = self.peers.entry(peer.to_owned()).or_default();
-        let more = shown.tell(now);
+        let more = shown.take_due(now);
         let show = shown.take(now);
         shown.held += u64::from(!show);
         Verdict { more, show }
     }
 
     /// The peers of whom lines were held back that can be told now, and how many.
-    fn tell(&mut self, now: Instant) -> Vec<(String, u64)> {
+    fn take_due(&mut self, now: Instant) -> Vec<(String, u64)> {
         self.peers
             .iter_mut()
-            .filter_map(|(peer, shown)| Some((peer.clone(), shown.tell(now)?)))
+            .filter_map(|(peer, shown)| Some((peer.clone(), shown.take_due(now)?)))
             .collect()
     }
 
@@ -155,8 +155,8 @@ impl Repeats {
     }
 
     /// What has come since it was said a minute ago, and how often. What has not is forgotten.
-    fn tell(&mut self, now: Instant) -> Vec<(String, String, u64)> {
-        let mut told = Vec::new();
+    fn take_due(&mut self, now: Instant) -> Vec<(String, String, u64)> {
+        let mut reported = Vec::new();
         self.kinds.retain(|(peer, kind), (since, more)| {
             if now.saturating_duration_since(*since) < MINUTE {
                 return true;
@@ -164,11 +164,11 @@ impl Repeats {
             if *more == 0 {
                 return false;
             }
-            told.push((peer.clone(), kind.clone(), std::mem::take(more)));
+            reported.push((peer.clone(), kind.clone(), std::mem::take(more)));
             *since = now;
             true
         });
-        told
+        reported
     }
 
     /// When [`Repeats::tell`] has something to do.
@@ -198,7 +198,7 @@ pub(crate) fn say_once_a_minute(
     let watch = repeats.0.due().is_some() && !std::mem::replace(&mut repeats.1, true);
     drop(repeats);
     if watch {
-        tokio::spawn(tell_repeats());
+        tokio::spawn(report_repeats());
     }
     if is_new {
         say_of(peer, line);
@@ -206,7 +206,7 @@ pub(crate) fn say_once_a_minute(
 }
 
 /// Tells what has come again, each minute, until nothing has.
-async fn tell_repeats() {
+async fn report_repeats() {
     loop {
         let due = {
             let mut repeats = repeats();
@@ -216,8 +216,8 @@ async fn tell_repeats() {
         };
         let Some(due) = due else { return };
         tokio::time::sleep_until(due.into()).await;
-        let told = repeats().0.tell(Instant::now());
-        for (peer, kind, more) in told {
+        let reported = repeats().0.take_due(Instant::now());
+        for (peer, kind, more) in reported {
             say_of(peer, again(&kind, more));
         }
     }
@@ -254,7 +254,7 @@ pub(crate) fn say_of(peer: impl fmt::Display, line: impl Into<Line>) {
     let watch = log.0.due().is_some() && !std::mem::replace(&mut log.1, true);
     drop(log);
     if watch {
-        tokio::spawn(tell_later());
+        tokio::spawn(report_later());
     }
     if let Some(more) = verdict.more {
         say(about(held_back(&peer, more).into(), &peer));
@@ -277,7 +277,7 @@ fn about(line: Line, peer: &str) -> Line {
 }
 
 /// Tells what was held back, until nothing is.
-async fn tell_later() {
+async fn report_later() {
     loop {
         let due = {
             let mut log = log();
@@ -287,8 +287,8 @@ async fn tell_later() {
         };
         let Some(due) = due else { return };
         tokio::time::sleep_until(due.into()).await;
-        let told = log().0.tell(Instant::now());
-        for (peer, more) in told {
+        let reported = log().0.take_due(Instant::now());
+        for (peer, more) in reported {
             say(about(held_back(&peer, more).into(), &peer));
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         for ms in 0..4000 {
             let now = start + Duration::from_millis(ms);
             if bound.due().is_some_and(|due| due <= now) {
-                for (peer, more) in bound.tell(now) {
+                for (peer, more) in bound.take_due(now) {
                     assert_eq!(peer, "p");
                     printed.push(ms);
                     held += more;
@@ -385,20 +385,20 @@ mod tests {
     fn what_comes_again_is_said_once_a_minute_with_how_often() {
         let mut repeats = Repeats::default();
         let start = Instant::now();
-        let (mut said, mut told) = (0, 0);
+        let (mut said, mut reported) = (0, 0);
         // 400 a second for three minutes.
         for n in 0..72_000_u64 {
             let now = start + Duration::from_micros(2500 * n);
             if repeats.due().is_some_and(|due| due <= now) {
-                for (peer, kind, more) in repeats.tell(now) {
+                for (peer, kind, more) in repeats.take_due(now) {
                     assert_eq!((peer.as_str(), kind.as_str()), ("p", "refused"));
                     said += 1;
-                    told += more;
+                    reported += more;
                 }
             }
             if repeats.is_new("p", "refused", now) {
                 said += 1;
-                told += 1;
+                reported += 1;
             }
         }
         assert_eq!(said, 3, "at 0, 60 and 120 s");
@@ -406,13 +406,13 @@ mod tests {
         assert!(repeats.is_new("p", "lost", start));
         // And none goes uncounted.
         let later = start + 10 * MINUTE;
-        told += repeats
-            .tell(later)
+        reported += repeats
+            .take_due(later)
             .iter()
             .map(|(.., more)| more)
             .sum::<u64>();
-        assert_eq!(told, 72_000);
-        assert_eq!(repeats.tell(later + MINUTE), []);
+        assert_eq!(reported, 72_000);
+        assert_eq!(repeats.take_due(later + MINUTE), []);
         assert_eq!(repeats.due(), None, "what does not come again is forgotten");
         // A crowd of kinds is not kept.
         for n in 0..10_000 {
@@ -438,7 +438,7 @@ mod tests {
             show: true,
         };
         assert_eq!(bound.line("loud", later), verdict, "told before it goes on");
-        assert_eq!(bound.tell(later), []);
+        assert_eq!(bound.take_due(later), []);
     }
 
     #[test]

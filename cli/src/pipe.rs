@@ -85,10 +85,12 @@ pub(crate) async fn carry(args: &args::Pipe, mut near: End, mut far: End) -> Res
         // The other end is cut: what it got is not all, whatever it looks like.
         Err(status) => return ended(status),
     };
-    let told = verdict(&over);
-    for (end, told) in [(&mut near, told.near), (&mut far, told.far)] {
+    let closing = verdict(&over);
+    for (end, closing) in [(&mut near, closing.near), (&mut far, closing.far)] {
         // A reset would take back what is on its way.
-        end.onion.wire_mut().cut_when_dropped(told == Closing::Cut);
+        end.onion
+            .wire_mut()
+            .cut_when_dropped(closing == Closing::Cut);
     }
     if let Some((is_near, e)) = lost(&over, near.reader(&args.one), far.reader(&args.other)) {
         let address = if is_near { &args.one } else { &args.other };

@@ -134,16 +134,16 @@ pub(crate) async fn bind(node: &Node, at: &Endpoint, alone: bool) -> Result<Boun
     let (node, at) = (node.clone(), at.clone());
     let coming = async move {
         let mut backoff = Backoff::for_endpoint(&at);
-        let mut told = error.to_string();
+        let mut reported = error.to_string();
         loop {
             tokio::time::sleep(backoff.pause()).await;
             match node.bind(&at).await {
                 Ok(listening) => return listening,
                 Err(ListenError::ShutDown) => std::future::pending().await,
                 // Another reason is told, once.
-                Err(e) if e.to_string() != told => {
-                    told = e.to_string();
-                    say(&told);
+                Err(e) if e.to_string() != reported => {
+                    reported = e.to_string();
+                    say(&reported);
                 }
                 Err(_) => {}
             }
@@ -312,7 +312,7 @@ pub(crate) async fn open_introduced(
 
 /// Why an introduction was of no use, with our id where the other side has to know it.
 pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failure {
-    let (code, told) = match error {
+    let (code, reported) = match error {
         IntroducedError::Flaw(Flaw::NotYours)
         | IntroducedError::Refused {
             flaw: Flaw::NotYours | Flaw::NotPermitted { .. },
@@ -321,8 +321,8 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
         IntroducedError::Refused { .. } => (Code::Refused, false),
         IntroducedError::Flaw(_) | IntroducedError::LocalHints { .. } => (Code::Usage, false),
         IntroducedError::Dial(error) => {
-            let told = refused_for_our_id(error);
-            (code(error), told)
+            let reported = refused_for_our_id(error);
+            (code(error), reported)
         }
         IntroducedError::Show { error, .. } | IntroducedError::Open(error) => {
             (Failure::from(error.clone()).code, false)
@@ -333,7 +333,7 @@ pub(crate) fn introduced(error: &IntroducedError, identity: &Identity) -> Failur
     if let IntroducedError::LocalHints { owner, .. } = error {
         failure = failure.with(format_args!("to add its address, run: {}", enter(*owner)));
     }
-    if told {
+    if reported {
         failure.asking_to_allow(identity.peer_id())
     } else {
         failure
@@ -476,7 +476,7 @@ pub(crate) fn code(error: &DialError) -> Code {
         .collect();
     [Code::Identity, Code::Refused]
         .into_iter()
-        .find(|telling| codes.contains(telling))
+        .find(|decisive| codes.contains(decisive))
         .or(codes.first().copied())
         .unwrap_or(Code::Connect)
 }
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_that_were_missed_are_counted_and_told_once() {
+    async fn events_that_were_missed_are_counted_and_reported_once() {
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
         let node = Node::new(dialling(&identity, false));
         let mut events = node.events();

@@ -30,7 +30,7 @@ pub(crate) struct Reconnect<'a> {
     local_hints: bool,
     keep: Keep,
     /// Takes a line on a connection that is lost or back.
-    tell: fn(PeerId, &str),
+    notify: fn(PeerId, &str),
     backoff: Backoff,
     /// When the last session came to stand.
     since: Instant,
@@ -55,7 +55,7 @@ impl<'a> Reconnect<'a> {
             chatter,
             local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
-            tell: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
+            notify: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
             backoff: backoff.with_network(&NetworkChanges::system()),
             since: Instant::now(),
         }
@@ -68,8 +68,8 @@ impl<'a> Reconnect<'a> {
     }
 
     /// Says otherwise than by a line on standard error that a connection is lost or back.
-    pub(crate) fn telling(mut self, tell: fn(PeerId, &str)) -> Self {
-        self.tell = tell;
+    pub(crate) fn notifying(mut self, notify: fn(PeerId, &str)) -> Self {
+        self.notify = notify;
         self
     }
 
@@ -89,7 +89,7 @@ impl<'a> Reconnect<'a> {
             }
             connection => connection?,
         };
-        keep::tell_paths(&connection.session, self.tell);
+        keep::notify_paths(&connection.session, self.notify);
         self.since = Instant::now();
         Ok(connection)
     }
@@ -100,32 +100,32 @@ impl<'a> Reconnect<'a> {
         &mut self,
         lost: &Connected,
         why: Failure,
-        tell: impl Fn(&str),
+        notify: impl Fn(&str),
     ) -> Result<Connected, Failure> {
-        let told = why.while_reconnecting().message;
+        let reported = why.while_reconnecting().message;
         // Where a connection that is lost is only a pause, this is something else.
         let how = if lost.session.outlives_connections() {
             " with a new session"
         } else {
             ""
         };
-        tell(&format!("{told}; reconnecting{how}"));
+        notify(&format!("{reported}; reconnecting{how}"));
         lost.close().await;
-        self.another(told, tell).await
+        self.another(reported, notify).await
     }
 
     /// Another session beside one that takes nothing more, and in which something goes on: that is left as it is. Otherwise
     /// as [`after`](Self::after).
-    pub(crate) async fn beside(&mut self, tell: impl Fn(&str)) -> Result<Connected, Failure> {
-        let told = "the session takes no more connections";
-        tell(&format!("{told}; open ones go on; reconnecting"));
-        self.another(told.to_owned(), tell).await
+    pub(crate) async fn beside(&mut self, notify: impl Fn(&str)) -> Result<Connected, Failure> {
+        let reported = "the session takes no more connections";
+        notify(&format!("{reported}; open ones go on; reconnecting"));
+        self.another(reported.to_owned(), notify).await
     }
 
     async fn another(
         &mut self,
-        mut told: String,
-        tell: impl Fn(&str),
+        mut reported: String,
+        notify: impl Fn(&str),
     ) -> Result<Connected, Failure> {
         self.backoff.reset_after(self.since.elapsed());
         let (target, trust, identity) = (self.target, self.trust, self.identity);
@@ -133,17 +133,17 @@ impl<'a> Reconnect<'a> {
         let again = self.backoff.again(
             || Connected::again(target, trust, identity, chatter, local_hints, keep),
             |failure: &Failure| {
-                if failure.is_transient() && failure.message != told {
-                    told.clone_from(&failure.message);
-                    tell(&format!("{told}; trying again"));
+                if failure.is_transient() && failure.message != reported {
+                    reported.clone_from(&failure.message);
+                    notify(&format!("{reported}; trying again"));
                 }
                 failure.is_transient()
             },
         );
         let connection = again.await?;
         self.since = Instant::now();
-        keep::tell_paths(&connection.session, self.tell);
-        tell(&format!(
+        keep::notify_paths(&connection.session, self.notify);
+        notify(&format!(
             "reconnected to {}",
             connection.session.peer().id()
         ));

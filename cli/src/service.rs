@@ -264,7 +264,7 @@ impl Services {
         let (call, near) = Box::pin(opened(call, near)).await?;
         if near.stream.control().is_some() && is_command(to) {
             // Whoever has one too is better off with a console.
-            near.tell(Message::Terminal(terminal));
+            near.notify(Message::Terminal(terminal));
         }
         let far = framed(Box::pin(self.accept(call)).await?).with_outbox(outbox);
         Box::new(near)
@@ -316,7 +316,7 @@ impl Services {
         };
         served.joined_to(&near.stream);
         if near.stream.control().is_none() && is_command(to) {
-            near.tell(Message::Stderr(NO_TERMINAL.to_owned()));
+            near.notify(Message::Stderr(NO_TERMINAL.to_owned()));
         }
         Box::new(near)
             .serve(to, Box::new(served.far), |far| far.inner_mut().wire_mut())

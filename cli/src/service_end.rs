@@ -129,7 +129,7 @@ pub(crate) async fn open(
     prefix: &str,
     service: &str,
     ending: &Ending,
-    tell: fn(&str),
+    notify: fn(&str),
 ) -> Result<Opened, OpenError> {
     let name = format!("{prefix}{service}");
     let at_terminal = prefix == wire::EXEC_PREFIX && io::stdin().is_terminal();
@@ -140,8 +140,8 @@ pub(crate) async fn open(
                 let ending = ending.clone();
                 let hear = move |message| match message {
                     Message::Ended(status) => *ending.lock() = Some(status),
-                    Message::Stderr(line) => tell(&marked(&line)),
-                    Message::Terminal(_) if at_terminal => tell(
+                    Message::Stderr(line) => notify(&marked(&line)),
+                    Message::Terminal(_) if at_terminal => notify(
                         "this service has its own terminal, so you see each line twice; use cepa console",
                     ),
                     Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
@@ -219,7 +219,7 @@ mod tests {
             Becomes::Status(status) => ended(status),
             Becomes::Failure(code) => Err(Failure::new(code, "cepa's own")),
         };
-        let status = |failure: Failure| failure.told_apart(error_status).status();
+        let status = |failure: Failure| failure.with_error_status(error_status).status();
         result.map_or_else(status, |()| 0).to_string()
     }
 

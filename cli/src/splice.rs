@@ -103,8 +103,8 @@ pub(crate) struct Join<'a, N, F> {
     end_with_reader: bool,
     end_with_far: bool,
     stop_with_far: bool,
-    near_end_told: bool,
-    far_end_told: bool,
+    near_end_reported: bool,
+    far_end_reported: bool,
     /// A stream could not be read; what was taken of it before leaves first, if it does so in time.
     broken: Option<(Ended, Pin<Box<Sleep>>)>,
     near_gone: Gone,
@@ -133,8 +133,8 @@ where
             end_with_reader: false,
             end_with_far: false,
             stop_with_far: false,
-            near_end_told: false,
-            far_end_told: false,
+            near_end_reported: false,
+            far_end_reported: false,
             broken: None,
             near_gone: Gone::default(),
             far_gone: Gone::default(),
@@ -345,12 +345,12 @@ where
             return Poll::Ready(Step::Over(Ended::Far(e)));
         }
         // Where the reader decides, a write that fails tells that there was something more for them.
-        if !by_reader && let Some(e) = self.near_gone.told() {
+        if !by_reader && let Some(e) = self.near_gone.reported() {
             self.inward.taker_is_gone(e);
         }
         // An end in order was all, though the session may have ended with it.
         let all_said = self.end_with_far && matches!(self.inward.state, State::Done);
-        if let Some(e) = self.far_gone.told().filter(|_| !all_said) {
+        if let Some(e) = self.far_gone.reported().filter(|_| !all_said) {
             self.outward.taker_is_gone(e);
         }
         if self.end_with_near {
@@ -364,12 +364,12 @@ where
             }
         }
         let (outward, inward) = (self.outward.is_done(), self.inward.is_done());
-        if matches!(self.outward.state, State::Held) && !self.near_end_told {
-            self.near_end_told = true;
+        if matches!(self.outward.state, State::Held) && !self.near_end_reported {
+            self.near_end_reported = true;
             return Poll::Ready(Step::NearEnded);
         }
-        if matches!(self.inward.state, State::Held) && !self.far_end_told {
-            self.far_end_told = true;
+        if matches!(self.inward.state, State::Held) && !self.far_end_reported {
+            self.far_end_reported = true;
             return Poll::Ready(Step::FarEnded);
         }
         // A held end waits for its owner, not for the other stream.
@@ -449,7 +449,7 @@ where
 #[derive(Debug, Default)]
 struct Gone {
     why: Option<io::Error>,
-    told: bool,
+    reported: bool,
     /// What it wrote waits since then, and how much of it had been taken.
     stalled: Option<(u64, Pin<Box<Sleep>>)>,
 }
@@ -484,9 +484,9 @@ impl Gone {
     }
 
     /// Why, the first time.
-    fn told(&mut self) -> Option<io::Error> {
-        let why = self.why.as_ref().filter(|_| !self.told)?;
-        self.told = true;
+    fn reported(&mut self) -> Option<io::Error> {
+        let why = self.why.as_ref().filter(|_| !self.reported)?;
+        self.reported = true;
         Some(again(why))
     }
 }

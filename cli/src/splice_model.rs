@@ -69,13 +69,13 @@ struct State {
     /// The party has cut it: by a reset, or by closing with something unread.
     cut: bool,
     /// The system has told the splice of that.
-    cut_told: bool,
+    cut_reported: bool,
     /// A TCP peer that had closed has answered a write by a reset.
     answered: bool,
     /// The splice has cut it.
     cut_by_splice: bool,
     /// It is told of a party that is gone.
-    tells: bool,
+    reports: bool,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -97,7 +97,7 @@ impl State {
     }
 
     /// What the system tells of the cut: once.
-    fn told(&mut self) -> Option<io::Error> {
+    fn reported(&mut self) -> Option<io::Error> {
         if !self.cut {
             return None;
         }
@@ -110,7 +110,7 @@ impl State {
         if self.kind == Kind::Framed {
             return Some(io::ErrorKind::UnexpectedEof.into());
         }
-        (!std::mem::replace(&mut self.cut_told, true))
+        (!std::mem::replace(&mut self.cut_reported, true))
             .then(|| Self::system(rustix::io::Errno::CONNRESET))
     }
 
@@ -118,7 +118,7 @@ impl State {
     fn take(&mut self, data: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
         // A framed socket's end tells who reads.
         if self.kind != Kind::Framed
-            && let Some(e) = self.told()
+            && let Some(e) = self.reported()
         {
             return Poll::Ready(Err(e));
         }
@@ -153,7 +153,7 @@ impl Leaves for Wire {
     fn poll_left(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<io::Error> {
         let mut state = self.0.lock().unwrap();
         let gone = match state.kind {
-            _ if !state.tells => None,
+            _ if !state.reports => None,
             Kind::Exec => None,
             Kind::Stdio => state
                 .to_party
@@ -195,7 +195,7 @@ impl AsyncRead for Wire {
         // Behind its end, a substream's reset says only that it takes no more; so does what a framed socket does.
         let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
         if !(says_ends && state.to_splice.ended)
-            && let Some(e) = state.told()
+            && let Some(e) = state.reported()
         {
             return Poll::Ready(Err(e));
         }
@@ -237,7 +237,7 @@ impl AsyncWrite for Wire {
         let mut state = self.0.lock().unwrap();
         std::task::ready!(flush(&mut state, cx))?;
         if state.cut && state.kind == Kind::Substream {
-            return Poll::Ready(Err(state.told().unwrap()));
+            return Poll::Ready(Err(state.reported().unwrap()));
         }
         state.to_party.ended = true;
         state.wake();
@@ -424,21 +424,21 @@ fn stream(kind: Kind, room: usize, step: usize, buffered: bool) -> (Wire, Party)
         to_splice: Way::default(),
         to_party: Way::default(),
         cut: false,
-        cut_told: false,
+        cut_reported: false,
         answered: false,
         cut_by_splice: false,
-        tells: false,
+        reports: false,
     }));
     (Wire(Arc::clone(&state)), Party(state))
 }
 
 /// Does to a stream what its end is told, as the owners of splices do.
-fn tell(wire: Wire, told: Closing) {
+fn notify(wire: Wire, reported: Closing) {
     {
         let mut state = wire.0.lock().unwrap();
         let ended = state.to_party.ended;
         let says_ends = matches!(state.kind, Kind::Framed | Kind::Substream);
-        state.cut_by_splice |= match told {
+        state.cut_by_splice |= match reported {
             Closing::End => false,
             // Its end is before it.
             Closing::Unwanted => says_ends && !ended,
@@ -515,7 +515,7 @@ impl Splice {
 /// One side of a random splice.
 #[derive(Clone, Debug)]
 struct Side {
-    tells: bool,
+    reports: bool,
     kind: Kind,
     room: usize,
     step: usize,
@@ -531,7 +531,7 @@ struct Outcome {
     kind: Kind,
     got: Vec<u8>,
     saw: Saw,
-    told: Closing,
+    reported: Closing,
     wrote: usize,
     taken: usize,
     /// It has said that it has ended, and not by a cut.
@@ -546,7 +546,7 @@ struct Outcome {
 async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
     let open = |side: &Side| {
         let (wire, party) = stream(side.kind, side.room, side.step, side.buffered);
-        wire.0.lock().unwrap().tells = side.tells;
+        wire.0.lock().unwrap().reports = side.reports;
         (wire, party)
     };
     let ((mut n, near_party), (mut f, far_party)) = (open(near), open(far));
@@ -554,14 +554,14 @@ async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
     let splice = async {
         let ended = splice.run(&mut n, &mut f).await;
         let Verdict { near, far } = verdict(&ended);
-        tell(n, near);
-        tell(f, far);
+        notify(n, near);
+        notify(f, far);
         (ended, [near, far])
     };
     let live = async |party: &Party, side: &Side| {
         tokio::join!(party.act(&side.acts), party.read(side.pause, side.some)).1
     };
-    let ((ended, told), a, b) =
+    let ((ended, reported), a, b) =
         tokio::join!(splice, live(&near_party, near), live(&far_party, far));
     let outcome = |at: usize, (got, saw): (Vec<u8>, Saw), side: &Side| {
         let state = states[at].lock().unwrap();
@@ -569,7 +569,7 @@ async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
             kind: side.kind,
             got,
             saw,
-            told: told[at],
+            reported: reported[at],
             wrote: state.to_splice.wrote,
             taken: state.to_splice.taken,
             ended: state.to_splice.ended,
@@ -588,7 +588,7 @@ async fn run(splice: Splice, near: &Side, far: &Side) -> (Ended, [Outcome; 2]) {
 fn check(from: &Outcome, to: &Outcome, all_wanted: bool) -> Result<(), TestCaseError> {
     let sent: Vec<u8> = (0..from.wrote).map(pattern).collect();
     prop_assert!(sent.starts_with(&to.got), "what comes is what was said");
-    let clean = to.saw == Saw::End && to.told != Closing::Cut;
+    let clean = to.saw == Saw::End && to.reported != Closing::Cut;
     if clean {
         prop_assert!(from.ended, "a clean end where there was none");
         prop_assert_eq!(to.got.len(), from.wrote, "a clean end before all had come");
@@ -629,8 +629,8 @@ fn side() -> impl Strategy<Value = Side> {
         1..200_usize,
     )
         .prop_map(
-            |(kind, room, step, (buffered, tells), acts, pause, some)| Side {
-                tells,
+            |(kind, room, step, (buffered, reports), acts, pause, some)| Side {
+                reports,
                 kind,
                 room,
                 step,
@@ -741,7 +741,7 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
         Manner::Cut => Act::Cut,
     });
     let one = Side {
-        tells: false,
+        reports: false,
         kind,
         room: 300,
         step: 100,
@@ -763,8 +763,8 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
     // A command that has failed cuts both ends, whatever its pipes looked like (`pipe.rs`, `upstream.rs`).
     let failed = kind == Kind::Exec && manner == Manner::Cut;
     let (ended, [_, saw]) = in_virtual_time(run(PIPE, &one, &other));
-    let told = if failed { Closing::Cut } else { saw.told };
-    let word = match (told, saw.saw, to) {
+    let reported = if failed { Closing::Cut } else { saw.reported };
+    let word = match (reported, saw.saw, to) {
         (Closing::Cut, _, Kind::Unix | Kind::Stdio) => "(end)",
         (Closing::Cut, ..) => "cut",
         (Closing::Unwanted, ..) => "left",
@@ -785,7 +785,7 @@ fn cell(kind: Kind, manner: Manner, flight: Flight, to: Kind) -> (&'static str, 
 }
 
 #[test]
-fn what_is_told_is_the_documented_table() {
+fn what_is_reported_is_the_documented_table() {
     let expected = include_str!("splice_table.txt");
     let mut found: String = expected.split_inclusive("\n\n").next().unwrap().to_owned();
     let line = |cells: &[&str]| {
@@ -815,11 +815,15 @@ fn what_is_told_is_the_documented_table() {
                 (Flight::ToIt, "to it"),
                 (Flight::FromIt, "from it"),
             ] {
-                let told: Vec<_> = KINDS
+                let reported: Vec<_> = KINDS
                     .iter()
                     .map(|to| cell(kind, *manner, flight, *to))
                     .collect();
-                let exits: Vec<&str> = told.iter().take(5).map(|(_, exit)| exit.as_str()).collect();
+                let exits: Vec<&str> = reported
+                    .iter()
+                    .take(5)
+                    .map(|(_, exit)| exit.as_str())
+                    .collect();
                 assert!(
                     exits.windows(2).all(|two| two[0] == two[1]),
                     "{kind:?} {how} {word}: {exits:?}"
@@ -830,7 +834,7 @@ fn what_is_told_is_the_documented_table() {
                     exits[0]
                 };
                 let mut cells = vec![name(kind), (*how).to_owned(), word.to_owned()];
-                cells.extend(told.iter().map(|(word, _)| (*word).to_owned()));
+                cells.extend(reported.iter().map(|(word, _)| (*word).to_owned()));
                 cells.push(exit.to_owned());
                 let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
                 found += &line(&cells);

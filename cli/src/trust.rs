@@ -29,7 +29,7 @@ pub(crate) fn of_dialler(
         (Some(Expected::Peer(id)), ..) => Arc::new(Pinned::one(*id)),
         (Some(Expected::Named(name)), ..) => named(vec![name.clone()])?,
         (None, None, Some(place)) => {
-            let known = told(TrustKnown::at(folder::known_peers()?, place));
+            let known = reporting(TrustKnown::at(folder::known_peers()?, place));
             Arc::new(if args.trust_new {
                 known.trusting_new()
             } else {
@@ -72,7 +72,9 @@ pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Fail
     }
     let mut policies: Vec<Arc<dyn TrustPolicy>> = vec![Arc::new(Pinned::new(ids))];
     if list {
-        policies.push(Arc::new(told(TrustKnown::anyone(folder::known_peers()?))));
+        policies.push(Arc::new(reporting(TrustKnown::anyone(
+            folder::known_peers()?,
+        ))));
     } else if !names.is_empty() {
         policies.push(named(names)?);
     }
@@ -182,11 +184,11 @@ fn named(names: Vec<String>) -> Result<Arc<dyn TrustPolicy>, Failure> {
     if let Some(name) = names.iter().find(|name| known.named(name).is_none()) {
         return Err(nobody_is_named(name));
     }
-    Ok(Arc::new(told(TrustKnown::named(file, names))))
+    Ok(Arc::new(reporting(TrustKnown::named(file, names))))
 }
 
 /// What is learned is told.
-fn told(known: TrustKnown) -> TrustKnown {
+fn reporting(known: TrustKnown) -> TrustKnown {
     known.observed_by(|learned| say(learned))
 }
 

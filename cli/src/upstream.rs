@@ -104,14 +104,14 @@ impl Near {
     where
         F: AsyncRead + AsyncWrite + Leaves + Unpin,
     {
-        let (joined, untold) = self.join(&mut *far).await;
-        let told = match &joined {
+        let (joined, unreported) = self.join(&mut *far).await;
+        let closing = match &joined {
             Ok(ended) => verdict(ended).near,
             // It has exited.
             Err(_) => Closing::End,
         };
         let last_words = self.outbox.take().filter(|_| self.at_console);
-        let exit = self.end(told).await;
+        let exit = self.end(closing).await;
         match joined {
             Ok(Ended::Near(e)) => {
                 if let Some(outbox) = &last_words {
@@ -124,10 +124,10 @@ impl Near {
                 leave(&mut *far, wire, false).await;
                 Err(failed)
             }
-            Ok(_) if told == Closing::End => {
+            Ok(_) if closing == Closing::End => {
                 // What is queued still leaves, however slowly it is read; input that goes on coming is answered by a reset.
                 let _ = wire(&mut *far).drained(None).await;
-                match exit.filter(|end| untold && end.failed) {
+                match exit.filter(|end| unreported && end.failed) {
                     Some(end) => {
                         wire(&mut *far).reset(0);
                         Err(end.to_string())
@@ -141,7 +141,7 @@ impl Near {
     }
 
     /// Sends a message to who wants any, before all that comes.
-    pub(crate) fn tell(&self, message: Message) {
+    pub(crate) fn notify(&self, message: Message) {
         if let Some(outbox) = &self.outbox {
             outbox.push(message);
             self.line.notify_one();
@@ -149,7 +149,7 @@ impl Near {
     }
 
     /// Ends it as it is told; gives how its command ended, where that is known.
-    async fn end(self, told: Closing) -> Option<child::End> {
+    async fn end(self, closing: Closing) -> Option<child::End> {
         let Self {
             child,
             mut stream,
@@ -157,14 +157,14 @@ impl Near {
             ..
         } = self;
         // Of a whole input a reset would take back what is on its way.
-        stream.cut_when_dropped(told == Closing::Cut);
+        stream.cut_when_dropped(closing == Closing::Cut);
         let child = child?;
         if stream.control().is_some() {
             // Nothing that belongs to the terminal may stay, but for a moment to go by itself.
             drop(stream);
             return timeout(HANG_UP, child.ended()).await.ok();
         }
-        match told {
+        match closing {
             // Killed before its pipes close.
             Closing::Cut => {
                 child.kill().await;
@@ -208,14 +208,14 @@ impl Near {
             .counted(&self.memory)
             .hold_near_end();
         let mut held = Held::default();
-        let (mut lost, mut untold) = (false, false);
+        let (mut lost, mut unreported) = (false, false);
         // What is no command may end its side and go on taking: where a message is all that its peer reads of the end, that waits.
         let takes_on = child.is_none() && self.outbox.is_some() && !self.at_console;
         loop {
             let until_taken = takes_on && held.is_held();
             tokio::select! {
                 step = join.step_until(until_taken) => match step {
-                    Some(Step::Over(ended)) => return (Ok(ended), untold),
+                    Some(Step::Over(ended)) => return (Ok(ended), unreported),
                     // It is not held.
                     Some(Step::FarEnded) => join.pass_far_end_on(),
                     Some(Step::NearEnded) => {
@@ -249,7 +249,7 @@ impl Near {
                 Some(_) => match held.passes(self.outbox.is_none() && join.far_may_send()) {
                     Passes::No => continue,
                     Passes::Early => {
-                        untold = true;
+                        unreported = true;
                         None
                     }
                     Passes::Exited(end) => Some(end),
@@ -257,7 +257,7 @@ impl Near {
             };
             let status = exit.map(|end| served::ended(end.exit));
             match (says(status, self.outbox.is_some()), exit) {
-                (Says::Reset, Some(end)) => return (Err(end.to_string()), untold),
+                (Says::Reset, Some(end)) => return (Err(end.to_string()), unreported),
                 (Says::Reset | Says::End, _) => {}
                 (Says::Status(status), exit) => {
                     if let Some(outbox) = &self.outbox {

@@ -282,7 +282,7 @@ fn a_server_survives_garbage_and_says_so() {
 }
 
 #[test]
-fn a_command_that_dies_first_is_5_and_its_last_words_are_told() {
+fn a_command_that_dies_first_is_5_and_its_last_words_are_reported() {
     let place = Place::new();
     let exec = "exec:sh -c 'echo first >&2; echo no route to mars >&2; exit 255'";
     let output = place.run(&["connect", exec, "--trust", "any"]);
@@ -418,16 +418,16 @@ fn a_client_that_ends_anywhere_in_its_hello_does_not_hurt_the_server() {
 
 /// What `cepa connect` says first.
 fn client_hello(place: &Place) -> Vec<u8> {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let address = impostor(move |mut stream| {
         let mut head = [0; 5];
         stream.read_exact(&mut head).unwrap();
         let mut body = vec![0; usize::from(head[3]) << 8 | usize::from(head[4])];
         stream.read_exact(&mut body).unwrap();
-        let _ = tell.send([&head[..], &body].concat());
+        let _ = sender.send([&head[..], &body].concat());
     });
     place.fails_quietly(&["connect", &address, "--trust", "any"], 6);
-    told.recv_timeout(common::PATIENCE).unwrap()
+    receiver.recv_timeout(common::PATIENCE).unwrap()
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn streams_that_prove_nothing_are_bounded() {
 }
 
 #[test]
-fn serving_standard_input_that_brings_no_session_tells_why() {
+fn serving_standard_input_that_brings_no_session_reports_why() {
     let place = Place::new();
     let words = ["serve", "stdio:", "--service", "up=echo:", "--allow", "any"];
     for (input, code, says) in [

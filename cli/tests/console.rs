@@ -77,11 +77,11 @@ impl Desk {
         let child = command.spawn().unwrap();
         let master = std::fs::File::from(master);
         let mut reader = master.try_clone().unwrap();
-        let (tell, screen) = channel();
+        let (sender, screen) = channel();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut bytes) {
-                if tell.send(bytes[..n].to_vec()).is_err() {
+                if sender.send(bytes[..n].to_vec()).is_err() {
                     return;
                 }
             }
@@ -467,7 +467,7 @@ fn a_service_that_is_down_and_a_signal_have_the_statuses_of_connect() {
 }
 
 #[test]
-fn how_the_command_ended_is_told_and_fails() {
+fn how_the_command_ended_is_reported_and_fails() {
     let place = Place::new();
     let server = serve(
         &place,

@@ -150,9 +150,9 @@ fn connections_through_a_forward_survive_cuts_byte_for_byte() {
     echoes(&mut resting, b"behind");
     way.forward.wait_for(LOST);
     way.forward.wait_for(" is back after ");
-    let told = way.server.wait_for("has lost its connection");
-    assert!(told.ends_with("; it is kept for 10 min"), "{told}");
-    assert!(!told.contains("missing"), "{told}");
+    let reported = way.server.wait_for("has lost its connection");
+    assert!(reported.ends_with("; it is kept for 10 min"), "{reported}");
+    assert!(!reported.contains("missing"), "{reported}");
     way.server.wait_for("goes on");
     // A new one is as any other.
     echoes(&mut dial(&local), b"new");
@@ -223,11 +223,11 @@ fn a_server_that_was_restarted_does_not_know_the_session() {
     assert_eq!(code, Some(6), "{said}");
     assert!(said.contains("no longer knows the session"), "{said}");
     // And its log says who asked.
-    let told = again.wait_for("a session that is not here any more");
+    let reported = again.wait_for("a session that is not here any more");
     let own = text(&place.run(&["id", "show"]).stdout);
     assert!(
-        told.contains(&format!("peer {} wants", own.trim())),
-        "{told}"
+        reported.contains(&format!("peer {} wants", own.trim())),
+        "{reported}"
     );
 }
 
@@ -244,8 +244,11 @@ fn with_reconnect_a_session_that_is_lost_for_good_is_followed_by_a_new_one() {
     way.forward.wait_for(LOST);
     let again = serve(&place, "tcp:127.0.0.1:0", &[]);
     way.proxy.lead_to(&again.address());
-    let told = way.forward.wait_for("; reconnecting with a new session");
-    assert!(told.contains("no longer knows the session"), "{told}");
+    let reported = way.forward.wait_for("; reconnecting with a new session");
+    assert!(
+        reported.contains("no longer knows the session"),
+        "{reported}"
+    );
     is_cut(open);
     way.forward.wait_for("reconnected to ");
     echoes(&mut dial(&local), b"new");

@@ -86,15 +86,15 @@ fn is_running(pid: &str) -> bool {
 fn takes_on() -> (String, Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
-    let (tell, heard) = channel();
+    let (sender, heard) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, tell): (TcpStream, _) = (stream.unwrap(), tell.clone());
+            let (mut stream, sender): (TcpStream, _) = (stream.unwrap(), sender.clone());
             thread::spawn(move || {
                 stream.shutdown(Shutdown::Write).unwrap();
                 let mut all = Vec::new();
                 let _ = stream.read_to_end(&mut all);
-                let _ = tell.send(all.len());
+                let _ = sender.send(all.len());
             });
         }
     });

@@ -26,14 +26,14 @@ const ALL: usize = 256;
 fn silent() -> (String, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
-    let (tell, heard) = channel();
+    let (sender, heard) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            let (mut stream, sender) = (stream.unwrap(), sender.clone());
             thread::spawn(move || {
                 let mut all = Vec::new();
                 let _ = stream.read_to_end(&mut all);
-                let _ = tell.send(all);
+                let _ = sender.send(all);
                 thread::sleep(PATIENCE * 10);
             });
         }
@@ -203,11 +203,11 @@ fn a_reader_of_standard_output_that_leaves_ends_an_endless_input_too() {
 /// What a service has got, told once it has all.
 fn slow_reader(runtime: &Runtime) -> (Node, String, Receiver<usize>) {
     let identity = Identity::generate(KeyKind::Ed25519).unwrap();
-    let (tell, got) = channel();
+    let (sender, got) = channel();
     let (node, at) = runtime.block_on(async {
         let node = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
         let serve = move |call: Call| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
                 let mut stream = call.accept().await.unwrap();
                 // It has nothing to say, and reads 32 KiB a second.
@@ -220,7 +220,7 @@ fn slow_reader(runtime: &Runtime) -> (Node, String, Receiver<usize>) {
                         Err(_) => break,
                     }
                 }
-                tell.send(all).unwrap();
+                sender.send(all).unwrap();
             }
         };
         node.serve("slow", Access::Anyone, serve).unwrap();

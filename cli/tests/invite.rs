@@ -64,19 +64,19 @@ fn a_code_for_every_address_of_the_machine_is_warned_of() {
     let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &[]);
     let output = bob.run(&["join", &inviter.code]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let told = text(&output.stderr);
-    assert!(told.contains("give --at tcp:HOST:"), "{told}");
-    let (status, told) = inviter.end();
-    assert_eq!(status, Some(0), "{told}");
-    assert!(told.contains("give --at tcp:HOST:"), "{told}");
+    let reported = text(&output.stderr);
+    assert!(reported.contains("give --at tcp:HOST:"), "{reported}");
+    let (status, reported) = inviter.end();
+    assert_eq!(status, Some(0), "{reported}");
+    assert!(reported.contains("give --at tcp:HOST:"), "{reported}");
 
     let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &["--at", "tcp:127.0.0.1:1"]);
     let at = inviter.address.replace("0.0.0.0", "127.0.0.1");
     let output = bob.run(&["join", &inviter.code, "--at", &at]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(!text(&output.stderr).contains("warning"));
-    let (_, told) = inviter.end();
-    assert!(!told.contains("warning"), "{told}");
+    let (_, reported) = inviter.end();
+    assert!(!reported.contains("warning"), "{reported}");
 }
 
 #[test]
@@ -93,14 +93,17 @@ fn a_code_makes_two_peers_known_to_each_other_once() {
     // By standard input, where nobody sees it in a list of processes.
     let output = bob.run_with(&["join", "-"], format!("{code}\n").as_bytes());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let (status, told) = inviter.end();
-    assert_eq!(status, Some(0), "{told}");
+    let (status, reported) = inviter.end();
+    assert_eq!(status, Some(0), "{reported}");
     assert!(
-        told.contains(&ids[1]) && told.contains("remembered as bob"),
-        "{told}"
+        reported.contains(&ids[1]) && reported.contains("remembered as bob"),
+        "{reported}"
     );
-    assert_eq!(told.matches("has joined").count(), 1, "{told}");
-    assert!(told.contains("--allow @bob"), "what to do next: {told}");
+    assert_eq!(reported.matches("has joined").count(), 1, "{reported}");
+    assert!(
+        reported.contains("--allow @bob"),
+        "what to do next: {reported}"
+    );
     assert!(
         known(&ann).starts_with(&format!("bob {} first=", ids[1])),
         "{}",
@@ -221,7 +224,7 @@ fn a_code_leads_through_the_network_alone() {
 
 /// The joiner names who invited, and is told how to go on.
 #[test]
-fn who_joins_chooses_a_name_and_is_told_what_comes_next() {
+fn who_joins_chooses_a_name_and_learns_what_comes_next() {
     let (ann, bob) = (Place::new(), Place::new());
     let inviter = Inviter::start(&ann, &[]);
     assert!(
@@ -235,14 +238,14 @@ fn who_joins_chooses_a_name_and_is_told_what_comes_next() {
         assert!(line.contains(name), "{line}");
     }
     let output = bob.run(&["join", &inviter.code, "--name", "ann"]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let reported = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{reported}");
     for next in [
         &format!("remembered {} as ann", id(&ann)),
         "cepa connect cepa://@ann/SERVICE",
         &format!("cepa peer add ann {} --at tcp:HOST:PORT", id(&ann)),
     ] {
-        assert!(told.contains(next), "{next}: {told}");
+        assert!(reported.contains(next), "{next}: {reported}");
     }
     assert!(known(&bob).contains(&format!("ann {} first=", id(&ann))));
     assert_eq!(inviter.end().0, Some(0));
@@ -302,8 +305,8 @@ fn strangers_who_hold_sessions_keep_nobody_from_joining() {
     let output = bob.run(&["join", &inviter.code]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     drop(held);
-    let (status, told) = inviter.end();
-    assert_eq!(status, Some(0), "{told}");
+    let (status, reported) = inviter.end();
+    assert_eq!(status, Some(0), "{reported}");
     assert!(known(&ann).contains(&id(&bob)));
 }
 

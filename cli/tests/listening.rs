@@ -31,14 +31,14 @@ fn said_of(words: &str, bytes: &[u8], what: &str) -> String {
 }
 
 #[test]
-fn the_client_behind_a_balancer_is_who_is_told_of() {
+fn the_client_behind_a_balancer_is_who_is_reported() {
     let garbage = [&header()[..], b"no TLS at all\n"].concat();
     let line = said_of("tcp:127.0.0.1:0,proxy-protocol=yes", &garbage, "192.0.2.7");
     assert!(line.contains("tcp 192.0.2.7"), "{line}");
 }
 
 #[test]
-fn a_header_that_is_none_or_of_nobody_trusted_is_told_of() {
+fn a_header_that_is_none_or_of_nobody_trusted_is_reported() {
     let line = said_of(
         "tcp:127.0.0.1:0,proxy-protocol=yes",
         b"GET / HTTP/1.0\r\n\r\n",
@@ -177,12 +177,12 @@ fn an_adapter_that_is_absent_at_the_start_is_waited_for_beside_other_listeners()
     let (_master, name) = adapter();
     symlink(name, place.path("adapter")).unwrap();
     server.wait_for(&format!("listening on serial:{path}"));
-    let told = server
+    let reported = server
         .seen()
         .iter()
         .filter(|line| line.contains("no such device"))
         .count();
-    assert_eq!(told, 1, "{:?}", server.seen());
+    assert_eq!(reported, 1, "{:?}", server.seen());
     // The same in a node.
     let other = Place::new();
     let path = other.text("adapter");

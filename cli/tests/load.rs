@@ -91,7 +91,7 @@ async fn where_a_server_has_room_for_a_third_of_them_the_others_wait_for_their_t
 
 /// The two of the witness are all that there is room for.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_room_is_told_of_and_holds_up_nobody() {
+async fn who_waits_for_room_is_reported_and_holds_up_nobody() {
     let mut beside = Beside::start(None, &["--connections-a-session", "2"]).await;
     let left = scenarios::leave(beside.at("echo"), 20, 400).await.unwrap();
     all(&left, "left", 20);

@@ -396,8 +396,8 @@ fn a_flood_is_counted_in_json_as_well() {
         .filter(|it| it["source"] == "tcp 127.0.0.1")
         .map(|it| it["message"].as_str().unwrap())
         .collect();
-    let told: u64 = about.iter().map(|it| stands_for(it, "tcp 127.0.0.1")).sum();
-    assert_eq!(told, ALL, "{said}");
+    let reported: u64 = about.iter().map(|it| stands_for(it, "tcp 127.0.0.1")).sum();
+    assert_eq!(reported, ALL, "{said}");
     let most = 10 * (begun.elapsed().as_secs() + 1) + 1;
     assert!(
         about.len() as u64 <= most,

@@ -147,12 +147,12 @@ fn an_address_that_others_cannot_dial_is_not_given_away_unsaid() {
         place.run(&["id", "show"]);
         let output = place.run(words);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let told = text(&output.stderr);
+        let reported = text(&output.stderr);
         assert!(
-            told.contains("others cannot connect to"),
-            "{words:?}: {told}"
+            reported.contains("others cannot connect to"),
+            "{words:?}: {reported}"
         );
-        assert!(told.contains(better), "{words:?}: {told}");
+        assert!(reported.contains(better), "{words:?}: {reported}");
     }
     for words in [
         &["id", "addr", "tcp:127.0.0.1:7000", "unix:/run/x"][..],
@@ -194,7 +194,7 @@ fn hints_that_are_not_followed_are_named() {
 }
 
 #[test]
-fn a_relay_serves_whom_it_is_told_to() {
+fn a_relay_serves_whom_it_is_configured_to() {
     let place = Place::new();
     let (file, _) = place.identity("relay.pem");
     let relay = Server::start_at(
@@ -664,7 +664,7 @@ fn a_service_of_another_peer_is_offered_as_ones_own() {
 }
 
 #[test]
-fn two_processes_with_one_key_are_told_of_at_the_relay_and_at_the_one_that_lost() {
+fn two_processes_with_one_key_are_reported_at_the_relay_and_at_the_one_that_lost() {
     let place = Place::new();
     let (mut relay, at) = relay(&place);
     let (mut first, _) = hidden(&place, &at, "any");
@@ -734,15 +734,15 @@ fn a_state_file_outlives_the_process() {
         }
         (output.status.code(), text(&output.stderr))
     };
-    let (status, told) = try_at(&with_state);
-    assert_eq!(status, Some(0), "{told}");
+    let (status, reported) = try_at(&with_state);
+    assert_eq!(status, Some(0), "{reported}");
     let kept = std::fs::read_to_string(&state).unwrap();
     let (head, mark) = kept.trim_end().rsplit_once(' ').unwrap();
     let (seconds, rest) = mark.split_once('.').unwrap();
     let later = seconds.parse::<u64>().unwrap() + 3600;
     std::fs::write(&state, format!("{head} {later}.{rest}\n")).unwrap();
-    let (status, told) = try_at(&with_state);
-    assert_eq!(status, Some(7), "{told}");
+    let (status, reported) = try_at(&with_state);
+    assert_eq!(status, Some(7), "{reported}");
     // Without the file nothing tells.
     assert_eq!(try_at(&words).0, Some(0));
     // A node's file names one too, beside itself; one that is something else ends it.

@@ -90,7 +90,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
 }
 
 #[test]
-fn damaged_lines_are_told_by_number_and_never_dropped() {
+fn damaged_lines_are_reported_by_number_and_never_dropped() {
     let place = Place::new();
     ok(&place, &["peer", "add", "ann", A]);
     let file = place.path("config/known_peers");

@@ -52,7 +52,7 @@ fn a_loopback_is_recognised() {
 }
 
 #[test]
-fn what_cannot_be_probed_is_told() {
+fn what_cannot_be_probed_is_reported() {
     let place = Place::new();
     let line = place.fails(&["probe", "exec:true"], 6);
     assert!(line.contains("the other end is gone"), "{line}");

@@ -106,8 +106,8 @@ fn a_forward_goes_on_over_a_new_session_and_cuts_what_was_in_the_old_one() {
     is_cut(before);
     forward.wait_for("; reconnecting");
     // Nobody is there: told once, however often it is tried.
-    let told = forward.wait_for("; trying again");
-    assert!(told.contains("nobody answers"), "{told}");
+    let reported = forward.wait_for("; trying again");
+    assert!(reported.contains("nobody answers"), "{reported}");
     // It comes while there is no session, and waits for the next one.
     let early = thread::spawn(move || connect(local));
     let server = serve(&place, &at, 2);
@@ -227,14 +227,14 @@ impl Drains {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0");
         let listener = runtime.block_on(listener).unwrap();
         let at = format!("tcp:{}", listener.local_addr().unwrap());
-        let (tell, sessions) = std::sync::mpsc::channel();
+        let (sender, sessions) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             for number in 1.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let session = Session::handshake(stream, &[], Side::Server, &config)
                     .await
                     .unwrap();
-                tell.send(session.clone()).unwrap();
+                sender.send(session.clone()).unwrap();
                 tokio::spawn(async move {
                     while let Ok(incoming) = session.accept().await {
                         tokio::spawn(async move {
@@ -293,7 +293,7 @@ fn a_session_that_takes_nothing_more_is_replaced_beside_what_goes_on_in_it() {
 }
 
 #[test]
-fn without_reconnect_who_comes_to_a_session_that_takes_nothing_more_is_cut_and_told_of() {
+fn without_reconnect_who_comes_to_a_session_that_takes_nothing_more_is_cut_and_reported() {
     let (place, server) = (Place::new(), Drains::start());
     let mut forward = server.forward(&place, &[]);
     let local = local(&forward);
@@ -877,9 +877,9 @@ fn either_end_of_a_serial_line_is_killed_and_started_again() {
                 caller.port = local(&forward);
                 // The server learns it as well: the session did not end in order.
                 if had_session || caller.stream.is_some() {
-                    let told = server.wait_for(" ended: ");
+                    let reported = server.wait_for(" ended: ");
                     let lost = ["the session is lost", "the connection to the peer was cut"];
-                    assert!(lost.iter().any(|it| told.contains(it)), "{told}");
+                    assert!(lost.iter().any(|it| reported.contains(it)), "{reported}");
                 }
             }
             caller.is_cut();

@@ -45,10 +45,10 @@ fn a_dialler_follows_the_server_to_its_new_key() {
     let output = place.run_with(&["connect", &socket], b"2");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "2");
-    let told = text(&output.stderr);
+    let reported = text(&output.stderr);
     assert!(
-        told.contains(&old) && told.contains(&new),
-        "it is told: {told}"
+        reported.contains(&old) && reported.contains(&new),
+        "it is told: {reported}"
     );
     let listed = known(&place);
     assert!(

@@ -63,7 +63,7 @@ fn sleeps(parent: u32) -> bool {
 }
 
 #[test]
-fn a_server_that_lets_nobody_in_says_so_however_it_was_told() {
+fn a_server_that_lets_nobody_in_says_so_however_it_was_configured() {
     let place = Place::new();
     let listen = ["tcp:127.0.0.1:0", "--service", "up=echo:"];
     for allow in [&[][..], &["--allow", "known"]] {
@@ -118,14 +118,14 @@ fn a_service_in_the_address_of_a_forward_is_not_left_out_unsaid() {
 
 /// What does not work is said by who knows why.
 #[test]
-fn a_service_whose_program_is_missing_points_to_the_log_that_tells() {
+fn a_service_whose_program_is_missing_points_to_the_log_that_explains() {
     let place = Place::new();
     let none = "bad=exec:/no/such/program";
     let mut server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", none]);
     let line = place.fails_quietly(&["connect", &server.address(), "--expect", &server.id()], 7);
     assert!(line.contains("the server's log says why"), "{line}");
-    let told = server.wait_for("service bad for ");
-    assert!(told.contains("/no/such/program"), "{told}");
+    let reported = server.wait_for("service bad for ");
+    assert!(reported.contains("/no/such/program"), "{reported}");
     // It was asked for without a name, and that is nobody's fault.
     let refused = server.seen().iter().any(|line| line.contains("refused"));
     assert!(!refused, "{:?}", server.seen());

@@ -34,7 +34,7 @@ fn expect(file: &mut File, what: &str) {
 }
 
 #[test]
-fn what_a_line_does_not_do_is_told_before_anybody_comes() {
+fn what_a_line_does_not_do_is_reported_before_anybody_comes() {
     let place = Place::new();
     let line = place.text("line");
     let device = place.cepa(&["pipe", &format!("pty:{line}"), "exec:cat"]);

@@ -36,7 +36,7 @@ struct Row {
     how: String,
     flight: String,
     /// What an end of the kind is told.
-    told: Vec<(String, String)>,
+    reported: Vec<(String, String)>,
     exit: String,
 }
 
@@ -63,7 +63,7 @@ fn table() -> Vec<Row> {
                 who: cells[0].clone(),
                 how: cells[1].clone(),
                 flight: cells[2].clone(),
-                told: head[3..9]
+                reported: head[3..9]
                     .iter()
                     .cloned()
                     .zip(cells[3..9].iter().cloned())
@@ -386,8 +386,8 @@ fn hear(runtime: &Runtime, live: Live, flood: bool, heard: &Arc<AtomicUsize>) ->
 fn heard_by_command(dir: &std::path::Path, heard: &AtomicUsize) -> String {
     let got = fs::metadata(dir.join("got")).map_or(0, |meta| meta.len());
     heard.store(usize::try_from(got).unwrap(), Ordering::SeqCst);
-    let told = dir.join("told").exists();
-    if told { "end" } else { "cut" }.to_owned()
+    let reported = dir.join("told").exists();
+    if reported { "end" } else { "cut" }.to_owned()
 }
 
 /// A peer of the tool, with a service whose substreams come here.
@@ -405,13 +405,13 @@ impl Peer {
             .build()
             .unwrap();
         let identity = Identity::generate(KeyKind::Ed25519).unwrap();
-        let (tell, calls) = channel();
+        let (sender, calls) = channel();
         let (node, at) = runtime.block_on(async {
             let node = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
             let serve = move |call: Call| {
-                let tell = tell.clone();
+                let sender = sender.clone();
                 async move {
-                    tell.send(call.accept().await.unwrap()).unwrap();
+                    sender.send(call.accept().await.unwrap()).unwrap();
                 }
             };
             node.serve("there", Access::Anyone, serve).unwrap();
@@ -589,7 +589,7 @@ fn try_all(who: &str) {
     assert!(rows.len() >= 6);
     let cells = rows
         .iter()
-        .flat_map(|row| row.told.iter().map(move |(to, cell)| (row, to, cell)));
+        .flat_map(|row| row.reported.iter().map(move |(to, cell)| (row, to, cell)));
     // Standard input and output there are once.
     let cells: Vec<_> = cells
         .filter(|(_, to, _)| !(who == "stdio" && *to == "stdio"))

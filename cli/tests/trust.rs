@@ -496,7 +496,7 @@ fn a_peer_that_is_named_is_asked_for_by_its_id() {
 
 /// Who dials says what is wrong there; the server says what it knows, and gives no advice that is for who dials.
 #[test]
-fn a_dialler_that_expected_another_one_is_told_of_as_that() {
+fn a_dialler_that_expected_another_one_is_reported_as_that() {
     let place = Place::new();
     let mut server = place.serve(&["tcp:127.0.0.1:0", "--service", "up=echo:", "--allow", "any"]);
     let (_, other) = place.identity("other.pem");

@@ -239,15 +239,15 @@ fn a_wrong_address_names_the_column_and_the_nearest_key() {
 }
 
 #[test]
-fn explain_tells_the_layers_and_contacts_nobody() {
+fn explain_lists_the_layers_and_contacts_nobody() {
     let place = Place::new();
     let output = place.run(&["explain", "tcp:127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let told = text(&output.stdout);
+    let reported = text(&output.stdout);
     for word in ["mux", "tls", "127.0.0.1", "9"] {
         assert!(
-            told.to_lowercase().contains(word),
-            "{word} is missing in {told}"
+            reported.to_lowercase().contains(word),
+            "{word} is missing in {reported}"
         );
     }
     assert_eq!(text(&output.stderr), "");
@@ -260,16 +260,16 @@ fn explain_takes_what_other_commands_print() {
     let explained = |word: &str| {
         let output = place.run(&["explain", word]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let told = text(&output.stdout);
-        let wide = told.lines().find(|line| line.chars().count() > 80);
+        let reported = text(&output.stdout);
+        let wide = reported.lines().find(|line| line.chars().count() > 80);
         assert_eq!(wide, None);
         // As if the lines were as long as what they say.
-        told.replace("\n          ", " ")
+        reported.replace("\n          ", " ")
     };
     assert!(place.run(&["peer", "add", "phone", &id]).status.success());
     let address =
         format!("cepa://{id}@tcp:host:7000;relay:{id}@tcp:r:1;exec:touch%20%2Ftmp%2Fx/up");
-    let told = explained(&address);
+    let reported = explained(&address);
     for word in [
         "service   up\n",
         &format!("peer      {id}, known here as phone\n"),
@@ -278,13 +278,13 @@ fn explain_takes_what_other_commands_print() {
         "--local-hints",
         "\"touch\" \"/tmp/x\"",
     ] {
-        assert!(told.contains(word), "{word} is missing in {told}");
+        assert!(reported.contains(word), "{word} is missing in {reported}");
     }
     assert!(explained("cepa://@phone").contains("at        not given"));
 
     let (_, friend) = place.identity("friend.pem");
     let printed = place.run(&["introduce", &friend, &address]);
-    let told = explained(text(&printed.stdout).trim());
+    let reported = explained(text(&printed.stdout).trim());
     for word in [
         "TCP to host",
         &format!("for       {friend}\n"),
@@ -292,7 +292,7 @@ fn explain_takes_what_other_commands_print() {
         "uses      once\n",
         "further   may not be passed on\n",
     ] {
-        assert!(told.contains(word), "{word} is missing in {told}");
+        assert!(reported.contains(word), "{word} is missing in {reported}");
     }
     let terms = ["--uses", "3", "--further", "1", "--minutes", "60"];
     assert!(place.run(&["peer", "add", "ann", &friend]).status.success());
@@ -301,9 +301,9 @@ fn explain_takes_what_other_commands_print() {
     for word in ["for ann, to up, 3 times within ", "may be passed on once"] {
         assert!(said.contains(word), "{word} is missing in {said}");
     }
-    let told = explained(text(&printed.stdout).trim());
+    let reported = explained(text(&printed.stdout).trim());
     for word in ["uses      3 times\n", "further   may be passed on once\n"] {
-        assert!(told.contains(word), "{word} is missing in {told}");
+        assert!(reported.contains(word), "{word} is missing in {reported}");
     }
     // Of the code of an invitation (docs/TRUST.md) all but the secret.
     let mut invite = place.cepa(&["invite", "tcp:127.0.0.1:0", "--at", "tcp:host:7000"]);
@@ -313,9 +313,9 @@ fn explain_takes_what_other_commands_print() {
     std::io::BufRead::read_line(&mut stdout, &mut code).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let told = explained(code.trim());
-    assert!(told.contains("TCP to host, port 7000"), "{told}");
-    assert!(told.contains("min from now"), "{told}");
+    let reported = explained(code.trim());
+    assert!(reported.contains("TCP to host, port 7000"), "{reported}");
+    assert!(reported.contains("min from now"), "{reported}");
 
     for wrong in ["cepa://x", "cepa-introduction:x", "cepa-invitation:x"] {
         place.fails(&["explain", wrong], 2);
@@ -521,9 +521,9 @@ fn ports_are_listed_or_one_line_says_that_there_are_none() {
     assert!(list.starts_with('[') && list.ends_with("]\n"), "{list}");
     if list == "[]\n" {
         assert_eq!(text(&table.stdout), "");
-        let told = text(&table.stderr);
-        assert!(told.contains("found no serial ports"), "{told}");
-        assert_eq!(told.lines().count(), 1, "{told}");
+        let reported = text(&table.stderr);
+        assert!(reported.contains("found no serial ports"), "{reported}");
+        assert_eq!(reported.lines().count(), 1, "{reported}");
     } else {
         assert!(text(&table.stdout).starts_with("PORT "));
         assert!(text(&table.stdout).lines().count() > 1);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_told_apart_and_ports_are_not() {
+    fn hosts_are_distinguished_and_ports_are_not() {
         assert_eq!(of("192.0.2.1:1"), of("192.0.2.1:2"));
         assert_ne!(of("192.0.2.1:1"), of("192.0.2.2:1"));
         assert_eq!(of("[2001:db8::1]:1"), of("[2001:db8::ffff:2]:1"));

@@ -87,8 +87,8 @@ fn a_place_has_the_key_that_was_met_there_first() {
         })
     );
     assert!(!file.path().exists(), "nothing was learned");
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&reported);
     let trusting = TrustKnown::at(file.clone(), "tcp:host:1")
         .trusting_new()
         .observed_by(move |learned| log.lock().unwrap().push(learned.clone()));
@@ -96,7 +96,7 @@ fn a_place_has_the_key_that_was_met_there_first() {
     assert_eq!(ask_at(&trusting, &a, 6), Ok(()));
     assert_eq!(ask_at(&careful, &a, 7), Ok(()));
     assert_eq!(
-        *told.lock().unwrap(),
+        *reported.lock().unwrap(),
         [Learned::Met {
             name: "host-1".into(),
             id: a.peer_id(),
@@ -535,13 +535,13 @@ fn a_known_peer_is_followed_to_its_new_key_and_the_list_says_so() {
     let a = identity();
     know(&file, "a", &a, "p");
     let b = next(&a, KeyKind::P256);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&reported);
     let policy = TrustKnown::at(file.clone(), "p")
         .observed_by(move |learned| log.lock().unwrap().push(learned.to_string()));
     assert_eq!(ask_at(&policy, &b, 2 * DAY), Ok(()));
-    assert_eq!(told.lock().unwrap().len(), 1);
-    let line = told.lock().unwrap()[0].clone();
+    assert_eq!(reported.lock().unwrap().len(), 1);
+    let line = reported.lock().unwrap()[0].clone();
     assert!(
         line.contains(&a.peer_id().to_string()) && line.contains(&b.peer_id().to_string()),
         "{line}"
@@ -564,7 +564,7 @@ fn a_known_peer_is_followed_to_its_new_key_and_the_list_says_so() {
         "{refusal}"
     );
     assert_eq!(ask_at(&policy, &b, 1000 * DAY), Ok(()));
-    assert_eq!(told.lock().unwrap().len(), 1, "told once");
+    assert_eq!(reported.lock().unwrap().len(), 1, "told once");
 }
 
 #[test]

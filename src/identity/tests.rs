@@ -454,7 +454,7 @@ fn rsa_keys_of_other_sizes_are_refused() {
 }
 
 #[test]
-fn an_rsa_key_whose_size_can_not_be_told_is_refused() {
+fn an_rsa_key_whose_size_can_not_be_known_is_refused() {
     // A key of 16,384 bits behind another tag than that of a SEQUENCE, as a raw public key:
     // SEQUENCE { SEQUENCE { OID rsaEncryption, NULL }, BIT STRING }.
     let of = |tag: u8, length: usize, body: &[u8]| {
@@ -1069,9 +1069,9 @@ fn a_pipe_with_a_name_is_no_identity() {
     let path = folder.path().join("id");
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(Identity::load(&path).map(drop)));
-    let loaded = told.recv_timeout(std::time::Duration::from_secs(60));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(Identity::load(&path).map(drop)));
+    let loaded = receiver.recv_timeout(std::time::Duration::from_secs(60));
     let error = loaded.expect("it waits").unwrap_err();
     assert!(one_line(&error).contains("no regular file"), "{error}");
 }

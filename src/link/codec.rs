@@ -154,7 +154,7 @@ pub(crate) fn unescape(raw: &[u8], escapes: Escapes) -> Option<Vec<u8>> {
 pub(crate) enum Piece {
     /// Stood between two flags; escapes and checksum are still to be looked at. So many bytes at its beginning were
     /// handed out as chatter already.
-    Candidate { raw: Vec<u8>, told: usize },
+    Candidate { raw: Vec<u8>, reported: usize },
     /// Can't be a frame.
     Chatter(Vec<u8>),
 }
@@ -165,7 +165,7 @@ pub(crate) struct Decoder {
     raw: Vec<u8>,
     /// Bytes of it that were handed out as chatter, since nothing came behind them for a while. They may still be
     /// the beginning of a frame: how long a line can pause inside of one is known only when its rate is.
-    told: usize,
+    reported: usize,
     /// A flag was seen, and what is in `raw` came behind it.
     inside: bool,
     /// Flags right before what is in `raw`.
@@ -190,13 +190,13 @@ impl Decoder {
             if self.raw.is_empty() {
                 self.flags += 1;
             } else {
-                let told = self.told;
+                let reported = self.reported;
                 let mut raw = self.give(1);
                 let whole = inside && raw.len() <= RAW_MAX;
                 return Some(if whole {
-                    Piece::Candidate { raw, told }
+                    Piece::Candidate { raw, reported }
                 } else {
-                    Piece::Chatter(raw.split_off(told))
+                    Piece::Chatter(raw.split_off(reported))
                 });
             }
         }
@@ -204,17 +204,17 @@ impl Decoder {
             self.inside = false;
         }
         if !self.inside && !self.raw.is_empty() {
-            let told = self.told;
-            return Some(Piece::Chatter(self.give(0).split_off(told)));
+            let reported = self.reported;
+            return Some(Piece::Chatter(self.give(0).split_off(reported)));
         }
         // Who reads chatter that stands behind a flag does not wait for the next one.
-        (self.told > 0 && self.is_amid()).then(|| Piece::Chatter(self.tell()))
+        (self.reported > 0 && self.is_amid()).then(|| Piece::Chatter(self.chatter_so_far()))
     }
 
     /// Hands out what was collected, which so many flags ended.
     fn give(&mut self, ended_by: usize) -> Vec<u8> {
         self.before = std::mem::replace(&mut self.flags, ended_by);
-        self.told = 0;
+        self.reported = 0;
         std::mem::take(&mut self.raw)
     }
 
@@ -226,15 +226,15 @@ impl Decoder {
 
     /// Whether what may be a frame has begun and not ended.
     pub(crate) fn is_amid(&self) -> bool {
-        self.raw.len() > self.told
+        self.raw.len() > self.reported
     }
 
     /// Takes what has begun for chatter, as nothing has come for a while. Should the rest come after all, it is a
     /// candidate all the same.
-    pub(crate) fn tell(&mut self) -> Vec<u8> {
+    pub(crate) fn chatter_so_far(&mut self) -> Vec<u8> {
         self.before = std::mem::take(&mut self.flags);
-        let told = std::mem::replace(&mut self.told, self.raw.len());
-        self.raw.get(told..).unwrap_or_default().to_vec()
+        let reported = std::mem::replace(&mut self.reported, self.raw.len());
+        self.raw.get(reported..).unwrap_or_default().to_vec()
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
         let (mut first, rest) = wire.split_at(4);
         assert_eq!(decoder.next(&mut first), None);
         assert!(decoder.is_amid());
-        assert_eq!(decoder.tell(), b"bod");
+        assert_eq!(decoder.chatter_so_far(), b"bod");
         assert_eq!(decoder.flags_before(), 1);
         assert!(!decoder.is_amid());
         let (mut more, mut rest) = rest.split_at(2);
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(decoder.flags_before(), 0);
         assert_eq!(decoder.next(&mut more), None);
         let raw = wire[1..wire.len() - 1].to_vec();
-        let whole = Piece::Candidate { raw, told: 5 };
+        let whole = Piece::Candidate { raw, reported: 5 };
         assert_eq!(decoder.next(&mut rest), Some(whole));
         assert_eq!(decoder.flags_before(), 0);
         // The flag that ended it begins the next.
@@ -353,7 +353,7 @@ mod tests {
     fn what_never_ends_is_chatter_and_is_not_kept() {
         let mut decoder = Decoder::default();
         assert_eq!(decoder.next(&mut &[FLAG, b'x'][..]), None);
-        let mut given = decoder.tell().len();
+        let mut given = decoder.chatter_so_far().len();
         for _ in 0..1000 {
             let text = [b'x'; 1000];
             let mut input = &text[..];

@@ -126,7 +126,7 @@ impl<T: ByteStream> Shell<T> {
             let wrote = self.poll_write(cx);
             if let Poll::Ready(Err(error)) = &wrote {
                 let error = LinkError::Io(io::Error::new(error.kind(), error.to_string()).into());
-                self.tell(|engine| engine.handle_failure(error));
+                self.with_engine(|engine| engine.handle_failure(error));
             }
             let (end, deadline) = self.look(cx);
             if let Some(end) = end {
@@ -142,7 +142,7 @@ impl<T: ByteStream> Shell<T> {
     }
 
     /// Tells the engine what happened.
-    fn tell(&self, what: impl FnOnce(&mut Engine)) {
+    fn with_engine(&self, what: impl FnOnce(&mut Engine)) {
         self.guard.shared.drive(|inner| what(&mut inner.engine));
     }
 
@@ -172,7 +172,7 @@ impl<T: ByteStream> Shell<T> {
         let mut space = ReadBuf::new(&mut space);
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut space));
         match read {
-            Ok(()) if space.filled().is_empty() => self.tell(Engine::handle_eof),
+            Ok(()) if space.filled().is_empty() => self.with_engine(Engine::handle_eof),
             Ok(()) => {
                 let chatter = self.guard.shared.drive(|inner| {
                     inner.engine.handle_input(now(), space.filled());
@@ -181,7 +181,7 @@ impl<T: ByteStream> Shell<T> {
                 self.chat(&chatter);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.tell(|e| e.handle_failure(LinkError::Io(error.into()))),
+            Err(error) => self.with_engine(|e| e.handle_failure(LinkError::Io(error.into()))),
         }
         Poll::Ready(())
     }

@@ -314,7 +314,7 @@ impl Engine {
         {
             let raw = match piece {
                 Piece::Chatter(raw) => raw,
-                Piece::Candidate { mut raw, told } => {
+                Piece::Candidate { mut raw, reported } => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
                         self.hears_frame();
@@ -325,7 +325,7 @@ impl Engine {
                         self.hears_frame();
                         continue;
                     }
-                    raw.split_off(told)
+                    raw.split_off(reported)
                 }
             };
             self.chat(&raw);
@@ -351,7 +351,7 @@ impl Engine {
     /// Time has passed.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.stalled_at().is_some_and(|at| now >= at) {
-            let raw = self.decoder.tell();
+            let raw = self.decoder.chatter_so_far();
             self.chat(&raw);
         }
         if self.leave_by.is_some_and(|at| now >= at) {
@@ -476,8 +476,8 @@ impl Engine {
 }
 
 /// Any less would not hold an opening.
-fn mtu_of(told: u16) -> usize {
-    usize::from(told.max(*MTU.start()))
+fn mtu_of(reported: u16) -> usize {
+    usize::from(reported.max(*MTU.start()))
 }
 
 fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {

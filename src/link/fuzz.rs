@@ -38,7 +38,7 @@ fn decoder(data: &[u8], cut: usize) {
     for mut piece in data.chunks(cut) {
         while let Some(piece) = decoder.next(&mut piece) {
             let raw = match piece {
-                Piece::Candidate { mut raw, told } => raw.split_off(told),
+                Piece::Candidate { mut raw, reported } => raw.split_off(reported),
                 Piece::Chatter(raw) => raw,
             };
             found.extend(vec![FLAG; decoder.flags_before()]);
@@ -47,12 +47,12 @@ fn decoder(data: &[u8], cut: usize) {
         assert!(piece.is_empty(), "input was left");
         if cut.is_multiple_of(3) {
             // The line pauses.
-            let told = decoder.tell();
+            let reported = decoder.chatter_so_far();
             found.extend(vec![FLAG; decoder.flags_before()]);
-            found.extend(told);
+            found.extend(reported);
         }
     }
-    let last = decoder.tell();
+    let last = decoder.chatter_so_far();
     found.extend(vec![FLAG; decoder.flags_before()]);
     found.extend(last);
     assert!(found == data, "bytes were lost");

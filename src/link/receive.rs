@@ -14,7 +14,7 @@ use super::frame::{Ack, RANGES_MAX};
 use super::ranges::Ranges;
 
 /// How often a range is told because it is new, and how many are remembered for that.
-const TOLD: u8 = 2;
+const REPORTS: u8 = 2;
 const FRESH: usize = 2 * RANGES_MAX;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct RecvHalf {
     /// Something has come that the sender is to be told of.
     ack_due: bool,
     /// How far the sender may go, by what it was told.
-    told: u64,
+    reported: u64,
 }
 
 impl RecvHalf {
@@ -47,7 +47,7 @@ impl RecvHalf {
             fresh: VecDeque::new(),
             end: None,
             ack_due: false,
-            told: window,
+            reported: window,
         }
     }
 
@@ -84,10 +84,10 @@ impl RecvHalf {
                 count += 1;
             }
         }
-        for (_, told) in &mut self.fresh {
-            *told += 1;
+        for (_, reported) in &mut self.fresh {
+            *reported += 1;
         }
-        self.fresh.retain(|(_, told)| *told < TOLD);
+        self.fresh.retain(|(_, reported)| *reported < REPORTS);
         self.ack(&picked, most)
     }
 
@@ -100,7 +100,7 @@ impl RecvHalf {
 
     fn ack(&mut self, ranges: &Ranges, most: usize) -> Ack {
         self.ack_due = false;
-        self.told = self.limit();
+        self.reported = self.limit();
         Ack {
             next: self.next,
             held: self.ready.len() as u64,
@@ -162,7 +162,7 @@ impl RecvHalf {
         put(back);
         self.ready.drain(..count);
         // Half a window more than was told is worth a frame.
-        if self.limit() - self.told >= self.window / 2 {
+        if self.limit() - self.reported >= self.window / 2 {
             self.ack_due = true;
         }
         count

@@ -239,7 +239,7 @@ impl SendHalf {
         now: Instant,
         ack: &Ack,
         (after, full): (Option<u64>, usize),
-        tell: &mut Vec<Fate>,
+        outcomes: &mut Vec<Fate>,
     ) {
         let beyond = ack.ranges.iter().any(|range| range.end > self.next);
         if ack.next < self.base || ack.next > self.next || beyond {
@@ -273,7 +273,7 @@ impl SendHalf {
                 if flight.first || flight.mark.has_left(now) {
                     latest = latest.max(Some(flight.order));
                 }
-                tell.push(Fate::Arrived {
+                outcomes.push(Fate::Arrived {
                     mark: flight.mark,
                     first: flight.first,
                 });
@@ -289,7 +289,7 @@ impl SendHalf {
                 for gap in acked.missing(rest) {
                     lost.insert(gap);
                 }
-                tell.push(Fate::Lost(flight.mark));
+                outcomes.push(Fate::Lost(flight.mark));
             }
             !(overtaken || asked)
         });
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_has_come_tells_what_went_before() {
+    fn an_order_that_has_come_reports_what_went_before() {
         let mut send = SendHalf::new();
         send.set_window(100);
         send.write(b"tail");

@@ -171,7 +171,7 @@ impl<T: ByteStream> Shell<T> {
             let wrote = match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(error)) => {
-                    self.tell(cx, |engine| engine.handle_io_error(error));
+                    self.with_engine(cx, |engine| engine.handle_io_error(error));
                     true
                 }
                 Poll::Pending => false,
@@ -183,7 +183,7 @@ impl<T: ByteStream> Shell<T> {
                 if self.parked || self.poll_look(cx).is_pending() {
                     return Poll::Pending;
                 }
-                self.tell(cx, |engine| engine.handle_timeout(now()));
+                self.with_engine(cx, |engine| engine.handle_timeout(now()));
             }
         }
         // With bytes to move all the time, deadlines are looked at here.
@@ -232,7 +232,7 @@ impl<T: ByteStream> Shell<T> {
             return Poll::Pending;
         };
         match read {
-            Ok(0) => self.tell(cx, Engine::handle_eof),
+            Ok(0) => self.with_engine(cx, Engine::handle_eof),
             Ok(n) => {
                 self.traffic.received(n);
                 let held = self.room;
@@ -248,16 +248,16 @@ impl<T: ByteStream> Shell<T> {
                 } else {
                     chunk::share(std::mem::take(&mut self.chunk))
                 };
-                self.tell(cx, |engine| engine.handle_chunk(now(), bytes, held));
+                self.with_engine(cx, |engine| engine.handle_chunk(now(), bytes, held));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.tell(cx, |engine| engine.handle_io_error(error)),
+            Err(error) => self.with_engine(cx, |engine| engine.handle_io_error(error)),
         }
         Poll::Ready(())
     }
 
     /// Tells the engine what happened, and asks what is to be sent then, unless the last batch is still on its way.
-    fn tell(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
+    fn with_engine(&mut self, cx: &mut Context<'_>, what: impl FnOnce(&mut Engine)) {
         let batch = (self.batch.is_empty() && !self.needs_flush).then_some(&mut self.batch);
         let asked = batch.is_some();
         let (parked, end, deadline, go_away_sent, stopped) =
@@ -271,7 +271,7 @@ impl<T: ByteStream> Shell<T> {
                     engine.poll_transmit(now(), batch);
                     parked = batch.is_empty() || !engine.wants_transmit();
                 }
-                let told = (
+                let reported = (
                     parked,
                     engine.end().cloned(),
                     engine.poll_timeout(),
@@ -281,7 +281,7 @@ impl<T: ByteStream> Shell<T> {
                 if parked {
                     inner.driver = Some(cx.waker().clone());
                 }
-                told
+                reported
             });
         (self.parked, self.end, self.deadline) = (parked, end, deadline);
         self.stopped = stopped;
@@ -298,7 +298,7 @@ impl<T: ByteStream> Shell<T> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.batch.is_empty() && !self.needs_flush {
             if !self.parked {
-                self.tell(cx, |_| {});
+                self.with_engine(cx, |_| {});
             }
             if self.batch.is_empty() {
                 return Poll::Pending;
@@ -352,7 +352,7 @@ impl<T: ByteStream> Shell<T> {
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
-        self.tell(cx, |engine| engine.handle_timeout(now()));
+        self.with_engine(cx, |engine| engine.handle_timeout(now()));
         Poll::Ready(())
     }
 

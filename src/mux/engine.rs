@@ -461,9 +461,9 @@ impl Engine {
         self.memory.change(entry.recv.held(), 0);
         self.memory.freed(&mut self.wakes);
         let end = self.end.as_ref();
-        let told = self.event_log.push(|| entry.closed(end));
+        let reported = self.event_log.push(|| entry.closed(end));
         // With the last stream, whoever watches a session that is over is done.
-        self.notices.event |= told || end.is_some();
+        self.notices.event |= reported || end.is_some();
         if entry.unanswered {
             self.unanswered -= 1;
             self.early -= entry.data_out;

@@ -118,7 +118,7 @@ impl EventLog {
         if room < needed {
             self.lost += 1;
         } else {
-            self.tell_lost();
+            self.report_lost();
             self.queue.push_back(make());
         }
         true
@@ -127,12 +127,12 @@ impl EventLog {
     /// Keeps the last event of a session, whatever the room.
     pub(crate) fn push_last(&mut self, event: Event) {
         if self.most > 0 {
-            self.tell_lost();
+            self.report_lost();
             self.queue.push_back(event);
         }
     }
 
-    fn tell_lost(&mut self) {
+    fn report_lost(&mut self) {
         if self.lost > 0 {
             let count = std::mem::take(&mut self.lost);
             self.queue.push_back(Event::Lost { count });
@@ -142,7 +142,7 @@ impl EventLog {
     /// Takes the oldest event.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         if self.queue.is_empty() {
-            self.tell_lost();
+            self.report_lost();
         }
         let event = self.queue.pop_front();
         if self.queue.is_empty() {

@@ -34,7 +34,7 @@ pub struct NetworkChanges(Source);
 enum Source {
     Never,
     System,
-    Told(watch::Receiver<()>),
+    Manual(watch::Receiver<()>),
 }
 
 /// Tells [`NetworkChanges`] of a change; clones tell the same.
@@ -66,21 +66,21 @@ impl NetworkChanges {
 
     /// Those that the program tells of, which has heard of them in its own way. None comes any more once all signals are dropped.
     #[must_use]
-    pub fn told() -> (NetworkSignal, Self) {
-        let (tell, told) = watch::channel(());
-        (NetworkSignal(tell), Self(Source::Told(told)))
+    pub fn manual() -> (NetworkSignal, Self) {
+        let (notify, reported) = watch::channel(());
+        (NetworkSignal(notify), Self(Source::Manual(reported)))
     }
 
     /// Watches for changes from now on.
     #[must_use]
     pub fn watch(&self) -> NetworkWatch {
-        let told = match &self.0 {
+        let reported = match &self.0 {
             Source::Never => None,
             Source::System => Some(of_system().clone()),
-            Source::Told(told) => Some(told.clone()),
+            Source::Manual(reported) => Some(reported.clone()),
         };
         let mut watch = NetworkWatch {
-            told,
+            reported,
             not_before: None,
         };
         watch.forget();
@@ -92,19 +92,19 @@ impl NetworkChanges {
 fn of_system() -> &'static watch::Receiver<()> {
     static SYSTEM: OnceLock<watch::Receiver<()>> = OnceLock::new();
     SYSTEM.get_or_init(|| {
-        let (tell, told) = watch::channel(());
+        let (notify, reported) = watch::channel(());
         #[cfg(target_os = "linux")]
-        rtnetlink::listen(move || tell.send_replace(()));
+        rtnetlink::listen(move || notify.send_replace(()));
         #[cfg(not(target_os = "linux"))]
-        drop(tell);
-        told
+        drop(notify);
+        reported
     })
 }
 
 /// Waits for changes of the network.
 #[derive(Clone, Debug)]
 pub struct NetworkWatch {
-    told: Option<watch::Receiver<()>>,
+    reported: Option<watch::Receiver<()>>,
     /// The last change, or what was done without one, is not followed sooner.
     not_before: Option<Instant>,
 }
@@ -125,11 +125,11 @@ impl NetworkWatch {
 
     /// Waits until something has changed, and leaves it to [`changed`](Self::changed) to be told.
     pub(crate) async fn stirred(&mut self) {
-        if let Some(told) = &mut self.told
-            && told.changed().await.is_ok()
+        if let Some(reported) = &mut self.reported
+            && reported.changed().await.is_ok()
         {
             // Who drops the wait that follows hears of it again.
-            told.mark_changed();
+            reported.mark_changed();
             return;
         }
         std::future::pending::<()>().await;
@@ -137,8 +137,8 @@ impl NetworkWatch {
 
     /// What has changed so far is not told.
     pub(crate) fn forget(&mut self) {
-        if let Some(told) = &mut self.told {
-            told.mark_unchanged();
+        if let Some(reported) = &mut self.reported {
+            reported.mark_unchanged();
         }
     }
 
@@ -170,8 +170,8 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_told_once_and_soon() {
-        let (signal, changes) = NetworkChanges::told();
+    async fn a_change_is_reported_once_and_soon() {
+        let (signal, changes) = NetworkChanges::manual();
         signal.changed();
         let mut watch = changes.watch();
         assert!(timeout(MS(60_000), watch.changed()).await.is_err());
@@ -189,8 +189,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_interface_that_comes_and_goes_is_told_once_a_second() {
-        let (signal, changes) = NetworkChanges::told();
+    async fn an_interface_that_comes_and_goes_is_reported_once_a_second() {
+        let (signal, changes) = NetworkChanges::manual();
         let mut watch = changes.watch();
         let flaps = tokio::spawn(async move {
             for _ in 0..1000 {
@@ -198,13 +198,13 @@ mod tests {
                 signal.changed();
             }
         });
-        let (began, mut told) = (Instant::now(), 0);
+        let (began, mut reported) = (Instant::now(), 0);
         while timeout(MS(60_000), watch.changed()).await.is_ok() {
-            told += 1;
+            reported += 1;
         }
         flaps.await.unwrap();
         assert!(began.elapsed() > MS(10_000));
-        assert!((9..=11).contains(&told), "{told} in 10 s");
+        assert!((9..=11).contains(&reported), "{reported} in 10 s");
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MANY: usize = 10_000;
 
 /// Calls `tell` after each change, from another thread. Where the system does not allow it, `tell` is dropped.
-pub(super) fn listen(tell: impl Fn() + Send + 'static) {
+pub(super) fn listen(notify: impl Fn() + Send + 'static) {
     let Ok(socket) = open() else {
         return;
     };
@@ -28,7 +28,7 @@ pub(super) fn listen(tell: impl Fn() + Send + 'static) {
     let _ = thread::Builder::new()
         .name("cepa-network".to_owned())
         .stack_size(64 << 10)
-        .spawn(move || run(&socket, &tell));
+        .spawn(move || run(&socket, &notify));
 }
 
 fn open() -> Result<OwnedFd, Errno> {
@@ -43,7 +43,7 @@ fn open() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-fn run(socket: &OwnedFd, tell: &impl Fn()) {
+fn run(socket: &OwnedFd, notify: &impl Fn()) {
     loop {
         match next(socket, RecvFlags::empty()) {
             Ok(()) => {}
@@ -56,7 +56,7 @@ fn run(socket: &OwnedFd, tell: &impl Fn()) {
                 break;
             }
         }
-        tell();
+        notify();
         thread::sleep(PAUSE);
     }
 }

@@ -254,12 +254,12 @@ fn start(
     why: Why,
     paid: Option<Share>,
 ) -> Dial {
-    let (tell, outcome) = watch::channel(None);
+    let (sender, outcome) = watch::channel(None);
     let hints = Arc::new(hints);
     let (own, ours) = (Arc::clone(core), Arc::clone(&hints));
     let task = core.tasks.spawn(async move {
         let outcome = fly(&own, peer, &ours, want, &why, paid).await;
-        tell.send_replace(Some(outcome));
+        sender.send_replace(Some(outcome));
     });
     Dial::new(want, hints, outcome, task.abort_handle())
 }
@@ -602,7 +602,7 @@ mod tests {
         let (Ok(Accepted::New(came)), _dialled) = (came, dialled.unwrap()) else {
             panic!("no session");
         };
-        let (_tell, outcome) = watch::channel(Some(Ok(came.session.clone())));
+        let (_sender, outcome) = watch::channel(Some(Ok(came.session.clone())));
         let dial = || {
             let task = tokio::spawn(pending::<()>()).abort_handle();
             Dial::new(Want::Any, Arc::new(Hints::new(&[])), outcome.clone(), task)

@@ -360,7 +360,7 @@ impl Attempts {
         first.unwrap_or(io::ErrorKind::HostUnreachable)
     }
 
-    fn telling(&self) -> Option<&AttemptError> {
+    fn decisive(&self) -> Option<&AttemptError> {
         let mut all = self.0.iter().map(|(_, error)| error);
         let first = all.clone().next();
         all.find(|error| error.is_refused()).or(first)
@@ -404,7 +404,7 @@ impl fmt::Display for Attempts {
 
 impl Error for Attempts {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.telling().map(|error| error as _)
+        self.decisive().map(|error| error as _)
     }
 }
 
@@ -434,7 +434,7 @@ mod tests {
         )))
     }
 
-    fn told(error: &DialError) -> (bool, bool, bool) {
+    fn reported(error: &DialError) -> (bool, bool, bool) {
         (
             error.is_retryable(),
             error.is_transient(),
@@ -501,7 +501,7 @@ mod tests {
             (behind(routed(RouteErrorKind::Refused)), (true, false, true)),
             (behind(DialError::Own { peer }), (false, false, false)),
         ] {
-            assert_eq!(told(&error), class, "{error:?}");
+            assert_eq!(reported(&error), class, "{error:?}");
         }
         // What the peer says of our key counts for every way to it.
         let mut both = Vec::new();
@@ -517,7 +517,7 @@ mod tests {
             peer,
             attempts: both.into(),
         };
-        assert_eq!(told(&both), (true, false, true));
+        assert_eq!(reported(&both), (true, false, true));
     }
 
     /// The kind that an `io::Error` has of each, and that the chain of sources leads to what is beneath.

@@ -336,7 +336,7 @@ impl fmt::Display for Line<'_> {
                     f,
                     "session with {peer} {} ended: {}",
                     path.phrase(),
-                    told(end, path.dialled)
+                    end_text(end, path.dialled)
                 )
             }
             Event::CertificateExpired { peer } => write!(
@@ -439,7 +439,7 @@ impl Queue {
 }
 
 /// How a session ended, for a log: an end that one side wished asks nobody to do anything.
-fn told(end: &SessionEnd, dialled: bool) -> String {
+fn end_text(end: &SessionEnd, dialled: bool) -> String {
     match end {
         SessionEnd::GoneAway {
             code: GoAwayCode::ShuttingDown,
@@ -567,7 +567,7 @@ mod tests {
 
     /// A session without a connection is kept with all that is in it, and a log says for how long.
     #[test]
-    fn a_session_without_a_connection_is_told_in_plain_words() {
+    fn a_session_without_a_connection_is_reported_in_plain_words() {
         let peer = PeerId::from_bytes([1; 32]);
         let path = Path {
             via: vec![],

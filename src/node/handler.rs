@@ -46,8 +46,8 @@ pub struct Calls {
 
 impl Calls {
     pub(super) fn new() -> (mpsc::Sender<Call>, Self) {
-        let (tell, calls) = mpsc::channel(WAITING);
-        (tell, Self { calls })
+        let (sender, calls) = mpsc::channel(WAITING);
+        (sender, Self { calls })
     }
 
     /// The next; none when the service was withdrawn or replaced, or the node is shut down.

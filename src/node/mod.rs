@@ -315,9 +315,9 @@ impl Node {
     /// # Errors
     /// As for [`serve`](Self::serve).
     pub fn incoming(&self, name: &str, access: Access) -> Result<Calls, ServiceNameError> {
-        let (tell, calls) = Calls::new();
+        let (sender, calls) = Calls::new();
         self.serve(name, access, async move |call| {
-            if let Err(unread) = tell.send(call).await {
+            if let Err(unread) = sender.send(call).await {
                 let _ = unread.0.refuse("nobody serves it any more").await;
             }
         })?;

@@ -199,10 +199,10 @@ fn turn_away(
         return;
     };
     let (layers, config) = (layers.to_vec(), config.clone());
-    let telling = Arc::clone(core);
+    let node_core = Arc::clone(core);
     core.tasks.spawn(async move {
-        let tells = stack::turn_away(stream, &layers, &config, GOODBYE);
-        until_stop(&telling, tells).await;
+        let goodbye = stack::turn_away(stream, &layers, &config, GOODBYE);
+        until_stop(&node_core, goodbye).await;
         drop(farewell);
     });
 }

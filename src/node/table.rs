@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_were_dialled_here_are_told_apart() {
+    fn those_that_were_dialled_here_are_distinguished() {
         let mut table = Table::new(LOW);
         table.add(HIGH, &[], origin(true, false), "in");
         assert!(table.dialled(HIGH).is_none());

@@ -102,15 +102,15 @@ pub(crate) async fn copy(
             }
         }
         match verdict(first, second) {
-            Some(told) => Poll::Ready(Ok(told)),
+            Some(closing) => Poll::Ready(Ok(closing)),
             None => Poll::Pending,
         }
     });
     let ended = match ended.await {
-        Ok(told) => tokio::select! {
+        Ok(closing) => tokio::select! {
             biased;
             code = over => Err(code),
-            _ = async { tokio::join!(tell(&mut one.stream, told[0]), tell(&mut two.stream, told[1])) } => Ok(()),
+            _ = async { tokio::join!(finish(&mut one.stream, closing[0]), finish(&mut two.stream, closing[1])) } => Ok(()),
         },
         Err(code) => Err(code),
     };
@@ -155,8 +155,8 @@ fn verdict(first: Option<WayEnd>, second: Option<WayEnd>) -> Option<[Closing; 2]
 }
 
 /// Tells an end, as soon as all that was written to it has left.
-async fn tell(stream: &mut Substream, told: Closing) {
-    match told {
+async fn finish(stream: &mut Substream, closing: Closing) {
+    match closing {
         Closing::End => {
             let _ = stream.drained(None).await;
         }

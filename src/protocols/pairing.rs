@@ -78,12 +78,12 @@ pub fn invite(
 ) -> Result<Joining, ProtocolError> {
     let open = Mutex::new(invitation);
     let inviter = node.handle();
-    let (tell, joined) = oneshot::channel();
+    let (sender, joined) = oneshot::channel();
     node.add_protocol(Arc::new(Inviter {
         node: inviter,
         open,
         now,
-        tell: Mutex::new(Some(tell)),
+        sender: Mutex::new(Some(sender)),
     }))?;
     Ok(Joining(joined))
 }
@@ -107,18 +107,18 @@ struct Inviter {
     open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
     /// For who waits. One joins, so it is told once.
-    tell: Mutex<Option<oneshot::Sender<PeerId>>>,
+    sender: Mutex<Option<oneshot::Sender<PeerId>>>,
 }
 
 impl Inviter {
-    fn tell(&self, peer: PeerId) {
-        let tell = self
-            .tell
+    fn notify(&self, peer: PeerId) {
+        let sender = self
+            .sender
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         // Nobody waiting is nobody's error.
-        let _ = tell.map(|tell| tell.send(peer));
+        let _ = sender.map(|sender| sender.send(peer));
     }
 }
 
@@ -146,7 +146,7 @@ impl Protocol for Inviter {
                 Ok((stream, answer)) => {
                     let _kept = context.keep_session();
                     // Told before the answer is: whatever becomes of that, the invitation is used up.
-                    self.tell(peer);
+                    self.notify(peer);
                     node.emit(PairingEvent::Joined { peer });
                     give(stream, answer).await;
                 }

@@ -94,9 +94,9 @@ pub(crate) struct Engine {
     received: u64,
     peer_ended: bool,
     /// What of it the peer was told of.
-    told: u64,
+    reported: u64,
     /// When the first byte that it was not told of came.
-    untold_since: Option<Instant>,
+    unreported_since: Option<Instant>,
     /// What proposals under way have told; see the head of this file.
     proposals: Vec<(u64, At)>,
     /// The greatest generation that was proposed here.
@@ -136,8 +136,8 @@ impl Engine {
             sent: 0,
             received: 0,
             peer_ended: false,
-            told: 0,
-            untold_since: None,
+            reported: 0,
+            unreported_since: None,
             proposals: Vec::new(),
             proposed: 0,
             rank: Rank::FIRST,
@@ -287,7 +287,7 @@ impl Engine {
     /// Prepares the next write, unless one is under way, and says whether there is any.
     pub(crate) fn stage(&mut self, now: Instant) -> bool {
         let (target, ended, given) = (self.ack_target(), self.ended, self.given());
-        let (told, untold_since) = (self.told, self.untold_since);
+        let (reported, unreported_since) = (self.reported, self.unreported_since);
         let data_end = self.replay.end();
         let Some(path) = &mut self.path else {
             return false;
@@ -303,9 +303,9 @@ impl Engine {
         if self.over.is_some() {
             return path.is_writing();
         }
-        let untold = target.saturating_sub(told);
+        let unreported = target.saturating_sub(reported);
         let waited =
-            untold_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            unreported_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         // Company makes it cheap; alone it waits for some.
         let (enough, long) = if leaving {
             (self.limits.ack_share / 4, self.limits.ack_delay / 2)
@@ -313,12 +313,12 @@ impl Engine {
             (self.limits.ack_share, self.limits.ack_delay)
         };
         let late = std::mem::take(&mut path.ack) || waited >= long;
-        let due = untold > 0 && (self.peer_ended || untold >= enough || late);
+        let due = unreported > 0 && (self.peer_ended || unreported >= enough || late);
         if due || path.sign {
             path.sign = false;
-            Frame::Ack(target.max(told)).emit(&mut path.head);
-            self.told = target.max(told);
-            self.untold_since = (self.received > self.told).then_some(now);
+            Frame::Ack(target.max(reported)).emit(&mut path.head);
+            self.reported = target.max(reported);
+            self.unreported_since = (self.received > self.reported).then_some(now);
         }
         if data > 0 {
             let length = usize::try_from(data).unwrap_or(FRAME_MAX);
@@ -360,8 +360,9 @@ impl Engine {
     /// The most that may be acknowledged now.
     fn ack_target(&self) -> u64 {
         let on_path = self.path.as_ref().map_or(0, |path| path.in_at);
-        let told = self.proposals.iter().map(|(_, at)| at.received);
-        told.min()
+        let reported = self.proposals.iter().map(|(_, at)| at.received);
+        reported
+            .min()
             .unwrap_or(u64::MAX)
             .min(on_path)
             .min(self.received)
@@ -375,8 +376,8 @@ impl Engine {
         if path.is_writing() || path.has_small() {
             return true;
         }
-        let untold = self.ack_target().saturating_sub(self.told);
-        untold > 0 && (self.peer_ended || untold >= self.limits.ack_share)
+        let unreported = self.ack_target().saturating_sub(self.reported);
+        unreported > 0 && (self.peer_ended || unreported >= self.limits.ack_share)
     }
 
     // What came.
@@ -418,7 +419,7 @@ impl Engine {
         match data {
             Data::Fresh(_) => {
                 self.received += n as u64;
-                self.untold_since.get_or_insert(now);
+                self.unreported_since.get_or_insert(now);
             }
             Data::Double(_) => self.counters.doubled += n as u64,
         }
@@ -431,13 +432,17 @@ impl Engine {
         };
         match frame {
             Frame::Data(_) => drop(self.data_next()?),
-            Frame::Ack(told) => {
+            Frame::Ack(reported) => {
                 let (least, most) = (self.acked, path.out_at);
-                if !(least..=most).contains(&told) {
-                    return Err(Violation::Acknowledged { told, least, most });
+                if !(least..=most).contains(&reported) {
+                    return Err(Violation::Acknowledged {
+                        reported,
+                        least,
+                        most,
+                    });
                 }
                 self.counters.acks += 1;
-                self.acknowledge(now, told);
+                self.acknowledge(now, reported);
             }
             Frame::Ping(value) => path.pong = Some(value),
             Frame::Pong(value) => path.handle_pong(now, value),
@@ -453,7 +458,7 @@ impl Engine {
                 if !self.peer_ended {
                     self.peer_ended = true;
                     self.received += 1;
-                    self.untold_since.get_or_insert(now);
+                    self.unreported_since.get_or_insert(now);
                 }
             }
             Frame::Park(seconds) => {
@@ -467,13 +472,13 @@ impl Engine {
         Ok(())
     }
 
-    fn acknowledge(&mut self, now: Instant, told: u64) {
-        if told == self.acked {
+    fn acknowledge(&mut self, now: Instant, reported: u64) {
+        if reported == self.acked {
             return;
         }
-        self.acked = told;
-        let told = told.min(self.replay.end());
-        self.replay.acknowledge(told, self.paid.allowed());
+        self.acked = reported;
+        let reported = reported.min(self.replay.end());
+        self.replay.acknowledge(reported, self.paid.allowed());
         self.paid.settle(self.replay.taken(), false);
         self.freed = true;
         self.waiting_since = (self.acked < self.given()).then_some(now);
@@ -561,7 +566,7 @@ impl Engine {
         );
         assert_eq!(self.replay.base(), self.acked.min(self.replay.end()));
         assert!(self.acked <= self.sent && self.sent <= self.given());
-        assert!(self.told <= self.received);
+        assert!(self.reported <= self.received);
         if let Some(path) = &self.path {
             assert!(self.acked <= path.out_at && path.out_at <= self.sent);
             assert!(path.out_at + path.body as u64 <= self.given());

@@ -161,10 +161,10 @@ pub enum Violation {
     #[error("a frame of type {0:#04x} with {1} bytes")]
     Length(u8, u32),
     /// An acknowledgement of what was not sent, or taken back.
-    #[error("an acknowledgement up to {told}, of {least} to {most}")]
+    #[error("an acknowledgement up to {reported}, of {least} to {most}")]
     Acknowledged {
         /// What it said.
-        told: u64,
+        reported: u64,
         /// What it had said before.
         least: u64,
         /// What was sent.

@@ -241,9 +241,9 @@ async fn announce(
         Some(lasting) => keep(lasting, &mux, side, config)?,
         None => None,
     };
-    if let (Some(lasting), Some(_), Some(tell)) = (&lasting, &registered, when_kept) {
+    if let (Some(lasting), Some(_), Some(notify)) = (&lasting, &registered, when_kept) {
         let handle = lasting.handle.clone();
-        tell(Box::new(move || handle.pathless_since()));
+        notify(Box::new(move || handle.pathless_since()));
     }
     let closer = until.is_some().then(|| mux.closer());
     let (up, down) = observe::session(&peer.id(), &first.label, side);
@@ -291,7 +291,7 @@ async fn announce(
         pinged = pinged => pinged,
         refused = unwanted => {
             let _ = timeout(GOODBYE, mux.close_with(refused.code)).await;
-            never_stood(lasting.as_ref());
+            never_established(lasting.as_ref());
             return Err(refused.into());
         }
     };
@@ -304,7 +304,7 @@ async fn announce(
         }),
     };
     if let Some(error) = failed {
-        never_stood(lasting.as_ref());
+        never_established(lasting.as_ref());
         return Err(error);
     }
     announced.set();
@@ -380,7 +380,7 @@ impl resume::Memory for Kept {
 }
 
 /// Nobody has such a session, so nobody is waited for who might take it up again.
-fn never_stood(lasting: Option<&Arc<Lasting>>) {
+fn never_established(lasting: Option<&Arc<Lasting>>) {
     if let Some(lasting) = lasting {
         lasting.handle.give_up(SessionLost::GivenUp);
     }

@@ -171,7 +171,7 @@ impl Session {
     /// Says how this end connects again when the session's connection is lost, where it was made on a stream of the
     /// application's own ([`handshake`](Self::handshake)): `dial` opens the next one, to `endpoint`, whose layers are put on it. A
     /// session that [`dial`](Self::dial) or a node has made knows that by itself. Does nothing for one that ends with its connection.
-    pub fn dial_again_by<F>(&self, endpoint: &Endpoint, dial: F)
+    pub fn redial_with<F>(&self, endpoint: &Endpoint, dial: F)
     where
         F: Fn() -> BoxFuture<'static, Result<Stream, ConnectError>> + Send + Sync + 'static,
     {

@@ -97,7 +97,7 @@ pub struct Reconnecting {
 }
 
 struct Shared {
-    tell: watch::Sender<ReconnectStatus>,
+    sender: watch::Sender<ReconnectStatus>,
     task: AbortHandle,
 }
 
@@ -143,15 +143,15 @@ impl Reconnecting {
         in_runtime()?;
         // A handshake's future is large, and this one is a part of the caller's.
         let session = Box::pin(connect()).await?;
-        let (tell, status) = watch::channel(ReconnectStatus::Up(session.clone()));
+        let (sender, status) = watch::channel(ReconnectStatus::Up(session.clone()));
         let task = tokio::spawn(keep(
             session,
             backoff,
             connect,
-            TerminatesOnDrop(tell.clone()),
+            TerminatesOnDrop(sender.clone()),
         ));
         let shared = Shared {
-            tell,
+            sender,
             task: task.abort_handle(),
         };
         Ok(Self {
@@ -209,7 +209,7 @@ impl Reconnecting {
     /// Dropping the future does not take the close back.
     pub async fn close(&self) {
         let mut status = None;
-        self.shared.tell.send_if_modified(|now| {
+        self.shared.sender.send_if_modified(|now| {
             let before = step(now, ReconnectStatus::Terminated(Terminated::Closed));
             let changed = before.is_some();
             status = before;
@@ -275,12 +275,12 @@ async fn keep<F, A>(
     mut backoff: Backoff,
     mut connect: F,
     // Made before the task: one that its runtime drops before it is polled is gone, too.
-    tell: TerminatesOnDrop,
+    sender: TerminatesOnDrop,
 ) where
     F: FnMut() -> A,
     A: Future<Output = Result<Session, ConnectError>>,
 {
-    let set = |next| tell.0.send_if_modified(|now| step(now, next).is_some());
+    let set = |next| sender.0.send_if_modified(|now| step(now, next).is_some());
     let down = |why: &dyn fmt::Display| set(ReconnectStatus::Down(why.to_string().into()));
     loop {
         let since = Instant::now();

@@ -117,7 +117,7 @@ async fn the_key_is_worth_nothing_without_the_token() {
 }
 
 #[tokio::test]
-async fn another_server_is_told_nothing_of_the_session() {
+async fn another_server_gets_nothing_of_the_session() {
     let (a, b, other) = (identity(), identity(), identity());
     let (client, far) = meet(&config(&a), &config(&b)).await;
     let (tried, _) = take_up(client.lasting().unwrap(), &config(&a), &config(&other)).await;
@@ -274,7 +274,7 @@ impl Admission for Wanted {
 }
 
 #[tokio::test]
-async fn who_comes_back_to_a_session_that_made_room_is_told_so() {
+async fn who_comes_back_to_a_session_that_made_room_is_reported_so() {
     let (a, b, other) = (identity(), identity(), identity());
     let room = Arc::new(Wanted::default());
     let mut server = config(&b);
@@ -303,7 +303,7 @@ async fn who_comes_back_to_a_session_that_made_room_is_told_so() {
 
 /// The name of a session that ended in order is remembered, for a peer that did not hear that its end had arrived.
 #[tokio::test]
-async fn who_asks_for_a_session_that_ended_in_order_is_told_so() {
+async fn who_asks_for_a_session_that_ended_in_order_is_reported_so() {
     let (a, b, c) = (identity(), identity(), identity());
     let server = config(&b);
     let (client, far) = meet(&config(&a), &server).await;
@@ -365,13 +365,13 @@ fn serve(session: &Session) {
 
 async fn peer_keeps(session: &Session, time: Duration) {
     let handle = &session.lasting().unwrap().handle;
-    let told = async {
+    let reported = async {
         while handle.stats().peer_park != Some(time) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(60), told).await;
-    assert!(told.is_ok(), "{:?} instead of {time:?}", handle.stats());
+    let reported = tokio::time::timeout(Duration::from_secs(60), reported).await;
+    assert!(reported.is_ok(), "{:?} instead of {time:?}", handle.stats());
 }
 
 /// Two that want silence at once: the end of the older one leaves the newer one what it was given.
@@ -431,7 +431,7 @@ async fn an_older_word_on_where_a_session_runs_never_comes_last() {
     let lasting = Arc::new(lasting.unwrap());
     let words = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (begun, begins) = std::sync::mpsc::channel();
-    let told = Arc::clone(&words);
+    let reported = Arc::clone(&words);
     lasting.when_moved(move |moved| {
         let here = matches!(moved, Moved::To { .. });
         if !here {
@@ -439,7 +439,7 @@ async fn an_older_word_on_where_a_session_runs_never_comes_last() {
             // Time for the other one, which in the old order overtook this.
             std::thread::sleep(Duration::from_millis(300));
         }
-        told.lock().unwrap().push(here);
+        reported.lock().unwrap().push(here);
     });
     let reading = tokio::spawn(async move {
         use tokio::io::AsyncReadExt as _;
@@ -484,7 +484,7 @@ struct Wired {
 }
 
 async fn wired(local: &str, remote: &str) -> Wired {
-    let (signal, network) = NetworkChanges::told();
+    let (signal, network) = NetworkChanges::manual();
     let client = config(&identity()).with_network(network);
     let server = config(&identity()).with_network(NetworkChanges::never());
     let (near, mut one) = memory::pair();
@@ -516,15 +516,15 @@ async fn wired(local: &str, remote: &str) -> Wired {
 
 /// Attempts to reach the peer again, none of which does; each takes so long.
 fn attempts(session: &Session, take: Duration) -> UnboundedReceiver<Instant> {
-    let (tell, told) = unbounded_channel();
-    session.dial_again_by(&"tcp:127.0.0.1:1".parse().unwrap(), move || {
-        let _ = tell.send(Instant::now());
+    let (notify, reported) = unbounded_channel();
+    session.redial_with(&"tcp:127.0.0.1:1".parse().unwrap(), move || {
+        let _ = notify.send(Instant::now());
         Box::pin(async move {
             sleep(take).await;
             Err(ConnectError::Over)
         })
     });
-    told
+    reported
 }
 
 async fn paused(session: &Session, within: Duration) -> Option<Duration> {

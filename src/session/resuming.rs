@@ -219,11 +219,11 @@ pub(super) async fn taken_up(
         }
     };
     path.generation = claim.at().generation;
-    let told = async {
+    let reported = async {
         resume::answer_resumed(&mut wire, &lasting.ticket, exporter, claim.at()).await?;
         wire.flush().await
     };
-    if let Err(error) = told.await {
+    if let Err(error) = reported.await {
         return io_failed(error);
     }
     let attaching = tokio::spawn(async move {

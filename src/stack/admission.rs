@@ -68,8 +68,8 @@ impl Admitted {
     }
 
     /// The same, telling how to ask whether the session is kept without a connection.
-    pub(crate) fn when_kept(mut self, tell: impl FnOnce(ParkedSince) + Send + 'static) -> Self {
-        self.when_kept = Some(Box::new(tell));
+    pub(crate) fn when_kept(mut self, notify: impl FnOnce(ParkedSince) + Send + 'static) -> Self {
+        self.when_kept = Some(Box::new(notify));
         self
     }
 }

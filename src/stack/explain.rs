@@ -89,9 +89,9 @@ fn of_layer(layer: Layer, inside: Option<Layer>) -> String {
                 }
             }
         }
-        (Layer::Link(told), _) => {
+        (Layer::Link(link_settings), _) => {
             "a reliable stream over a line that loses or damages bytes: frames with checksums, repeated until they arrive".to_owned()
-                + &of_line(told.escape, told.mtu, told.duplex)
+                + &of_line(link_settings.escape, link_settings.mtu, link_settings.duplex)
         }
         (other, _) => other.word().into(),
     }

@@ -151,7 +151,7 @@ pub(crate) struct Lasting {
     changes: broadcast::Sender<PathChange>,
     moved: OnceLock<Box<dyn Fn(Moved) + Send + Sync>>,
     /// What was told of last. Its lock is held while it is told, so that nothing older is told behind it.
-    told: Mutex<Whereabouts>,
+    reported: Mutex<Whereabouts>,
 }
 
 struct State {
@@ -220,7 +220,7 @@ impl Lasting {
                 lost_at: None,
             }),
             parks: Mutex::default(),
-            told: Mutex::new(generation),
+            reported: Mutex::new(generation),
             changes: broadcast::Sender::new(CHANGES),
             moved: OnceLock::new(),
         })
@@ -239,24 +239,24 @@ impl Lasting {
     }
 
     /// Sets who is told of each path that is lost or attached.
-    pub(crate) fn when_moved(&self, tell: impl Fn(Moved) + Send + Sync + 'static) {
-        let _ = self.moved.set(Box::new(tell));
+    pub(crate) fn when_moved(&self, notify: impl Fn(Moved) + Send + Sync + 'static) {
+        let _ = self.moved.set(Box::new(notify));
     }
 
     /// Tells how it is now, if that was not told. Two that were attached at once, or a path that is lost and followed by
     /// the next one, are told by two tasks: whoever comes last tells what holds then, and an older word never comes behind it.
-    fn tell_moved(&self) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    fn notify_moved(&self) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, line_rate) = {
             let state = self.state();
             let path = state.path.as_ref();
             (path.map(|path| path.generation), state.line_rate)
         };
-        if std::mem::replace(&mut *told, now) == now {
+        if std::mem::replace(&mut *reported, now) == now {
             return;
         }
-        if let Some(tell) = self.moved.get() {
-            tell(match now {
+        if let Some(notify) = self.moved.get() {
+            notify(match now {
                 Some(_) => Moved::To { line_rate },
                 None => Moved::Nowhere,
             });
@@ -280,7 +280,7 @@ impl Lasting {
                 stats: self.stats(),
             });
         }
-        self.tell_moved();
+        self.notify_moved();
     }
 
     /// Another path was attached.
@@ -308,7 +308,7 @@ impl Lasting {
                 },
             });
         }
-        self.tell_moved();
+        self.notify_moved();
     }
 
     /// Waits until it runs over the path of this number no more.

@@ -42,7 +42,7 @@ pub(super) fn below_mux(layers: &[Layer]) -> Result<Below<'_>, ConnectError> {
         return refused("a session needs the mux as its topmost layer");
     };
     let (tls, link) = match below {
-        [tls @ .., Layer::Link(told)] => (tls, Some(*told)),
+        [tls @ .., Layer::Link(link_settings)] => (tls, Some(*link_settings)),
         tls => (tls, None),
     };
     if tls.is_empty() {

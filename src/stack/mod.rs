@@ -402,8 +402,12 @@ async fn put_on(
     let local = stream.local();
     let meter = Meter::default();
     let wire = Metered::new(stream, meter.clone());
-    let wire = if let Some(told) = below.link {
-        let (link, driver) = link::link(wire, side, &config.link.clone().with_line_settings(told));
+    let wire = if let Some(link_settings) = below.link {
+        let (link, driver) = link::link(
+            wire,
+            side,
+            &config.link.clone().with_line_settings(link_settings),
+        );
         tokio::spawn(driver);
         // Metered below; what the link carries is not counted.
         let stream = Stream::from_io(link, label.clone()).with_remote(remote.clone());

@@ -72,13 +72,13 @@ fn an_address_is_explained_from_the_top() {
     assert_eq!(serial.matches("is the default").count(), 1, "{serial}");
     assert!(serial.contains("link    a reliable stream"), "{serial}");
     assert!(explained("tls+link+pty:/tmp/x").contains("check the other's\nlink"));
-    let told = explained("tls+link,escape=xonxoff,mtu=64+serial:/dev/ttyS9,duplex=half");
-    let lines: Vec<_> = told.lines().collect();
+    let reported = explained("tls+link,escape=xonxoff,mtu=64+serial:/dev/ttyS9,duplex=half");
+    let lines: Vec<_> = reported.lines().collect();
     assert!(
         lines[1].ends_with("no bare XON and XOFF; frames of at most 64 bytes"),
-        "{told}"
+        "{reported}"
     );
-    assert!(lines[2].ends_with("the ends take turns"), "{told}");
+    assert!(lines[2].ends_with("the ends take turns"), "{reported}");
 }
 
 #[test]
@@ -186,22 +186,22 @@ fn a_serial_line_gets_the_time_that_its_speed_needs() {
     assert_eq!(rate("serial:/dev/ttyS9"), Some(11_520.0));
     assert_eq!(rate("serial:/dev/ttyS9,parity=odd,stop=2"), Some(9600.0));
     assert_eq!(rate("pty:/tmp/x"), None);
-    let told = |address: &str| {
+    let reported = |address: &str| {
         let link = tuned(address).link;
         (link.escapes, link.mtu, link.duplex)
     };
     assert_eq!(
-        told("serial:/dev/ttyS9,flow=sw,mtu=100,duplex=half"),
+        reported("serial:/dev/ttyS9,flow=sw,mtu=100,duplex=half"),
         (Escapes::XonXoff, Some(100), Duplex::Half)
     );
-    assert_eq!(told("serial:/dev/ttyS9,rs485=on").2, Duplex::Half);
+    assert_eq!(reported("serial:/dev/ttyS9,rs485=on").2, Duplex::Half);
     let four_wires = "serial:/dev/ttyS9,rs485=on,rx-during-tx=yes";
-    assert_eq!(told(four_wires).2, Duplex::Full);
+    assert_eq!(reported(four_wires).2, Duplex::Full);
     // Of the layer's word and the line's, the stricter counts.
     let both = "mux+tls+link,escape=control,mtu=99+serial:/dev/ttyS9,flow=sw,mtu=100";
-    assert_eq!(told(both), (Escapes::Control, Some(99), Duplex::Full));
+    assert_eq!(reported(both), (Escapes::Control, Some(99), Duplex::Full));
     let elsewhere = "mux+tls+link,escape=xonxoff,duplex=half+tcp:localhost:1";
-    assert_eq!(told(elsewhere), (Escapes::XonXoff, None, Duplex::Half));
+    assert_eq!(reported(elsewhere), (Escapes::XonXoff, None, Duplex::Half));
     assert_eq!(tuned("tcp:localhost:1").key_form, None);
     let serial = tuned("serial:/dev/ttyS9");
     assert_eq!(serial.groups, Some(vec![X25519]));

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_banner_is_told_at_its_first_byte() {
+    fn a_banner_is_recognised_at_its_first_byte() {
         assert_eq!(front(b"S"), Front::Invalid);
         assert_eq!(front(b"\x16H"), Front::Invalid);
         assert_eq!(front(b"\x80\x2e\x01"), Front::Invalid, "an SSL 2 hello");

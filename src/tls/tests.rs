@@ -295,7 +295,7 @@ fn expired_certificates_are_refused_on_both_sides_unless_the_key_itself_is_trust
         Arc::new(PanicsAboutDates),
     ] {
         let judge = TlsConfig::new(&new, trust).unwrap();
-        for (judged, told) in [handshake(&judge, &holder), {
+        for (judged, reported) in [handshake(&judge, &holder), {
             let (c, s) = handshake(&holder, &judge);
             (s, c)
         }] {
@@ -309,7 +309,7 @@ fn expired_certificates_are_refused_on_both_sides_unless_the_key_itself_is_trust
                 "{error}"
             );
             // In the client's role the holder may have finished before it heard.
-            if let Err(error) = told {
+            if let Err(error) = reported {
                 assert!(
                     matches!(error, TlsError::RefusedByPeer { alert: 45 }),
                     "{error}"
@@ -1077,7 +1077,7 @@ fn what_is_not_tls_is_quoted() {
 }
 
 #[test]
-fn a_failed_stream_tells_its_first_reason_again_and_again() {
+fn a_failed_stream_reports_its_first_reason_again_and_again() {
     let first = TlsError::BadRecord;
     let again = first.again(2);
     assert!(matches!(again, TlsError::Failed { layer: 2, .. }));
@@ -1459,7 +1459,7 @@ fn a_key_of_a_kind_that_is_not_accepted_is_refused_as_what_it_is() {
     carry(&mut client, &mut server);
     let refused = server.failed.unwrap();
     // bad_certificate, RFC 8446 section 6.2.
-    let told = client.failed.unwrap();
+    let reported = client.failed.unwrap();
 
     let mut server = End::server(&own);
     let mut other = rustls::ServerConfig::clone(&own.server(&Asked::default()).unwrap().0);
@@ -1467,8 +1467,8 @@ fn a_key_of_a_kind_that_is_not_accepted_is_refused_as_what_it_is() {
     server.connection = ServerConnection::new(Arc::new(other)).unwrap().into();
     let mut client = End::client(&judge);
     carry(&mut client, &mut server);
-    for (refused, told) in [
-        (refused, told),
+    for (refused, reported) in [
+        (refused, reported),
         (client.failed.unwrap(), server.failed.unwrap()),
     ] {
         let text = one_line(&refused);
@@ -1477,8 +1477,8 @@ fn a_key_of_a_kind_that_is_not_accepted_is_refused_as_what_it_is() {
             "{text}"
         );
         assert!(
-            matches!(told, TlsError::RefusedByPeer { alert: 42 }),
-            "{told}"
+            matches!(reported, TlsError::RefusedByPeer { alert: 42 }),
+            "{reported}"
         );
     }
 }

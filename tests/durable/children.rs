@@ -89,13 +89,13 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (tell, says) = channel();
+        let (sender, says) = channel();
         let from = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {
             for line in from.lines().map_while(Result::ok) {
                 eprintln!("child: {line}");
                 if let Some(words) = line.strip_prefix(SAYS) {
-                    let _ = tell.send(words.to_owned());
+                    let _ = sender.send(words.to_owned());
                 }
             }
         });

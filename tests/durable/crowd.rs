@@ -82,18 +82,18 @@ impl Drop for Server {
 pub(crate) async fn serve(at: &str, config: &StackConfig) -> Server {
     let mut listener = listen(&at.parse().unwrap()).await.unwrap();
     let at = listener.endpoint().clone();
-    let (tell, sessions) = unbounded_channel();
+    let (sender, sessions) = unbounded_channel();
     let (config, endpoint) = (config.clone(), at.clone());
     let task = tokio::spawn(async move {
         // Handshakes end with it.
         let mut handshakes = JoinSet::new();
         while let Ok(accepted) = listener.accept().await {
             let Some(stream) = accepted else { return };
-            let (config, endpoint, tell) = (config.clone(), endpoint.clone(), tell.clone());
+            let (config, endpoint, sender) = (config.clone(), endpoint.clone(), sender.clone());
             handshakes.spawn(async move {
                 // The others were taken up by a session that is there, or harmed in their handshake.
                 if let Ok(session) = Session::accept_on(stream, &endpoint, &config).await {
-                    let _ = tell.send(session);
+                    let _ = sender.send(session);
                 }
             });
             while handshakes.try_join_next().is_some() {}

@@ -122,7 +122,7 @@ pub(crate) async fn server(own: &Identity, at: &[&str]) {
 }
 
 /// Tells of the session's paths as long as there are events.
-async fn tell(events: &mut Events) {
+async fn notify(events: &mut Events) {
     while let Some(event) = events.next().await {
         match event {
             Event::SessionUp { path, .. } => say(&format!("up {path}")),
@@ -143,7 +143,7 @@ pub(crate) async fn idle(own: &Identity, address: &str) {
     let mut events = node.events();
     let session = node.session(&address.parse().unwrap()).await.unwrap();
     say(&format!("begun {}", session.path().unwrap().label));
-    tell(&mut events).await;
+    notify(&mut events).await;
 }
 
 /// A node that sends for some seconds, expects it back, and tells of its paths.
@@ -152,7 +152,7 @@ pub(crate) async fn client(own: &Identity, address: &str) {
     let mut events = node.events();
     let address: PeerAddr = address.parse().unwrap();
     let stream = node.open(&address).await.unwrap();
-    tokio::spawn(async move { tell(&mut events).await });
+    tokio::spawn(async move { notify(&mut events).await });
     // Until it is told to stop, by having been on each way and back.
     let begun = std::time::Instant::now();
     let session = node.session(&address).await.unwrap();
@@ -202,8 +202,8 @@ async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
         machines.unplug(other.0);
         let second = client.hears("resumed");
         assert!(second.contains(now.1), "{first}; {second}");
-        let told = client.hears("done");
-        eprintln!("{first}; {second}; {told}");
+        let reported = client.hears("done");
+        eprintln!("{first}; {second}; {reported}");
         drop((client, server));
     });
     done.await.unwrap();

@@ -117,7 +117,7 @@ async fn through(kills: u64, relay_is_durable: bool) {
 
     let hidden = Node::new(config(true));
     let relays = Relays::on(&hidden).unwrap();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let going_on = Arc::new(AtomicBool::new(true));
     let go_on = {
         let going_on = Arc::clone(&going_on);
@@ -129,7 +129,7 @@ async fn through(kills: u64, relay_is_durable: bool) {
             let mut stream = call.accept().await.unwrap();
             let number = stream.read_u64().await.unwrap();
             let exchanged = exchange(stream, 2 * number + 1, 1 << 16, go_on).await;
-            let _ = tell.send((number, exchanged));
+            let _ = sender.send((number, exchanged));
         }
     };
     hidden.serve("both", Access::Anyone, handler).unwrap();
@@ -172,7 +172,7 @@ async fn through(kills: u64, relay_is_durable: bool) {
     near.sort_by_key(|(number, _)| *number);
     let mut far = Vec::new();
     while far.len() < near.len() {
-        far.push(told.recv().await.unwrap());
+        far.push(receiver.recv().await.unwrap());
     }
     far.sort_by_key(|(number, _)| *number);
     let only = |all: Vec<(u64, _)>| all.into_iter().map(|(_, it)| it).collect::<Vec<_>>();

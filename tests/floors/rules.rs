@@ -218,12 +218,12 @@ pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
         let mut waiting = vec![engine];
         while let Some(file) = waiting.pop() {
             let own = file.path == engine.path;
-            let mut tell = |line: usize, what: &str| {
-                let told = broken.entry((&file.path, line)).or_default();
+            let mut notify = |line: usize, what: &str| {
+                let reported = broken.entry((&file.path, line)).or_default();
                 if own {
-                    *told = format!("{}:{line}: {what}", file.path);
-                } else if told.is_empty() {
-                    *told = format!("{}:{line}: {what} (used by {})", file.path, engine.path);
+                    *reported = format!("{}:{line}: {what}", file.path);
+                } else if reported.is_empty() {
+                    *reported = format!("{}:{line}: {what} (used by {})", file.path, engine.path);
                 }
             };
             for (path, line) in &file.mentions {
@@ -231,11 +231,11 @@ pub(crate) fn impure_engines(tree: &Tree) -> Vec<String> {
                 let first = NOT_IN_ENGINES.iter().any(|bad| parts.starts_with(bad))
                     && !IN_ENGINES.iter().any(|good| parts.starts_with(good));
                 if parts == [".", "elapsed"] {
-                    tell(*line, "reads a clock by elapsed()");
+                    notify(*line, "reads a clock by elapsed()");
                 }
                 let within = |bad: &&[&str]| parts.windows(bad.len()).any(|part| part == *bad);
                 if first || NOT_IN_ENGINES_AT_ALL.iter().any(within) {
-                    tell(*line, &format!("names {}", path.join("::")));
+                    notify(*line, &format!("names {}", path.join("::")));
                 }
                 let beside = tree
                     .target(path)

@@ -56,7 +56,7 @@ fn found(what: &dyn Debug, broken: &[String], parts: &[&str]) {
     let each = broken
         .iter()
         .zip(parts)
-        .all(|(told, part)| told.contains(part));
+        .all(|(reported, part)| reported.contains(part));
     assert!(
         broken.len() == parts.len() && each,
         "{what:#?}\nwanted {parts:#?}\nfound {broken:#?}"
@@ -66,7 +66,7 @@ fn found(what: &dyn Debug, broken: &[String], parts: &[&str]) {
 #[test]
 fn each_rule_finds_what_breaks_it_and_nothing_else() {
     for case in include_str!("cases.txt").lines() {
-        let Some((rule, (files, told))) = case
+        let Some((rule, (files, reported))) = case
             .split_once(' ')
             .filter(|(rule, _)| *rule != "#")
             .and_then(|(rule, rest)| Some((rule, rest.rsplit_once("=>")?)))
@@ -82,7 +82,7 @@ fn each_rule_finds_what_breaks_it_and_nothing_else() {
             "rustls" => connections_elsewhere(&tree),
             _ => panic!("no rule: {case}"),
         };
-        let parts = told
+        let parts = reported
             .split("&&")
             .map(str::trim)
             .filter(|part| !part.is_empty());

@@ -117,8 +117,11 @@ fn make_certificates(folder: &str) -> PathBuf {
                 .arg(folder.join(format!("{name}.crt.pem")))
                 .output()
                 .expect("openssl runs");
-            let told = String::from_utf8_lossy(&made.stderr);
-            assert!(made.status.success(), "openssl made no certificate: {told}");
+            let reported = String::from_utf8_lossy(&made.stderr);
+            assert!(
+                made.status.success(),
+                "openssl made no certificate: {reported}"
+            );
         }
     }
     folder

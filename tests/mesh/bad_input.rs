@@ -36,7 +36,7 @@ async fn ask(session: &Session, service: &str, bytes: &[u8]) -> (u8, String) {
 }
 
 #[tokio::test]
-async fn a_relay_tells_what_it_does_not_understand() {
+async fn a_relay_reports_what_it_does_not_understand() {
     let relay = relay(|_| {});
     let (_, at) = listening(&relay).await;
     let (session, own) = by_hand(&at).await;

@@ -57,14 +57,14 @@ async fn a_service_of_another_peer_is_offered_and_its_owner_sees_the_forwarder()
 async fn resets_are_passed_on_with_their_codes() {
     let owner = node();
     let heard = Arc::new(AtomicUsize::new(0));
-    let told = Arc::clone(&heard);
+    let reported = Arc::clone(&heard);
     owner.serve("resets", Access::Anyone, move |call| {
-        let told = Arc::clone(&told);
+        let reported = Arc::clone(&reported);
         async move {
             let mut stream = call.accept().await.unwrap();
             match stream.read_u8().await {
                 Ok(_) => stream.wire_mut().reset(1234),
-                Err(error) => told.store(reset_code(&error) as usize, Ordering::Relaxed),
+                Err(error) => reported.store(reset_code(&error) as usize, Ordering::Relaxed),
             }
         }
     });
@@ -153,13 +153,13 @@ async fn what_is_not_forwarded_says_why() {
         said.contains("not reached") && !said.contains("127.0.0.1"),
         "{said}"
     );
-    let told = until(&mut events, |event| match event {
+    let reported = until(&mut events, |event| match event {
         Event::Refused {
             service, reason, ..
         } if service == "nowhere" => Some(reason.to_string()),
         _ => None,
     });
-    assert!(told.await.contains("127.0.0.1:1"));
+    assert!(reported.await.contains("127.0.0.1:1"));
     // TLS that would end here is not taken for TLS with the owner.
     let identity = cepa::identity::Identity::generate(cepa::identity::KeyKind::Ed25519).unwrap();
     let inner = TlsConfig::new(&identity, Arc::new(AcceptAny)).unwrap();

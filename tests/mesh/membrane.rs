@@ -192,13 +192,16 @@ async fn what_the_client_gives_leads_through_the_membrane_too() {
     assert_eq!(wrapped.address().unwrap().peer(), it.between.id());
     assert_eq!(wrapped.recipient(), Some(it.server.id()));
     assert!(!names(&got, it.client.id()), "nothing of who gave it");
-    let told = until(&mut events, |event| {
+    let reported = until(&mut events, |event| {
         event.protocol::<MembraneEvent>().cloned()
     });
-    let told = told.await;
-    assert_eq!((told.from, told.to), (it.client.id(), it.server.id()));
+    let reported = reported.await;
     assert_eq!(
-        (told.service.as_str(), told.owner),
+        (reported.from, reported.to),
+        (it.client.id(), it.server.id())
+    );
+    assert_eq!(
+        (reported.service.as_str(), reported.owner),
         ("back", it.client.id())
     );
     let mut through = soon(it.server.open_introduced(&wrapped)).await.unwrap();
@@ -342,7 +345,7 @@ async fn what_can_not_be_wrapped_does_not_pass() {
             send_message(&mut stream, &sent).await.unwrap();
             let error = soon(receive_message(&mut stream)).await.unwrap_err();
             assert_eq!(reset_code(&error), 9, "{why}");
-            let told = until(&mut events, |event| match event {
+            let reported = until(&mut events, |event| match event {
                 Event::Refused {
                     peer,
                     service,
@@ -350,7 +353,7 @@ async fn what_can_not_be_wrapped_does_not_pass() {
                 } => Some((*peer, service.clone(), reason.to_string())),
                 _ => None,
             });
-            let (peer, name, said) = told.await;
+            let (peer, name, said) = reported.await;
             assert_eq!((peer, name.as_str()), (it.client.id(), "shop"));
             assert!(said.contains(why), "{said}");
             let got = it.got.lock().unwrap()[before..].to_vec();
@@ -396,12 +399,12 @@ async fn a_wrapped_reference_passes_from_its_owner_only() {
     let error = soon(receive_message(&mut stream)).await.unwrap_err();
     assert_eq!(reset_code(&error), 9);
     for why in ["another peer", "own node", "revoked by"] {
-        let told = until(&mut events, |event| match event {
+        let reported = until(&mut events, |event| match event {
             Event::Refused { reason, .. } => Some(reason.to_string()),
             _ => None,
         });
-        let told = told.await;
-        assert!(told.contains(why), "{told}");
+        let reported = reported.await;
+        assert!(reported.contains(why), "{reported}");
     }
 }
 
@@ -425,13 +428,13 @@ async fn ends_and_resets_pass() {
     assert_eq!(reset_code(&soon(stream.read_u8()).await.unwrap_err()), 9);
     // A reset keeps its code.
     let heard = Arc::new(Mutex::new(0));
-    let told = Arc::clone(&heard);
+    let reported = Arc::clone(&heard);
     it.server.serve("shop", Access::Anyone, move |call| {
-        let told = Arc::clone(&told);
+        let reported = Arc::clone(&reported);
         async move {
             let mut stream = call.accept().await.unwrap();
             let error = receive_message(&mut stream).await.unwrap_err();
-            *told.lock().unwrap() = reset_code(&error);
+            *reported.lock().unwrap() = reset_code(&error);
         }
     });
     let mut stream = it.client.open(&it.to).await.unwrap();

@@ -64,7 +64,7 @@ async fn nobody_gets_what_nobody_allowed() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_run_out_is_told() {
+async fn a_certificate_that_has_run_out_is_reported() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut certificate = rcgen::CertificateParams::new(["x".to_owned()]).unwrap();
     certificate.not_before = rcgen::date_time_ymd(2001, 1, 1);
@@ -80,11 +80,11 @@ async fn a_certificate_that_has_run_out_is_told() {
     let mut events = server.events();
     let (_, at) = listening(&server).await;
     let _session = client.session(&at).await.unwrap();
-    let told = until(&mut events, |event| match event {
+    let reported = until(&mut events, |event| match event {
         Event::CertificateExpired { peer } => (*peer == client.id()).then_some(()),
         _ => None,
     });
-    soon(told).await;
+    soon(reported).await;
 }
 
 #[tokio::test]

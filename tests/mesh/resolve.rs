@@ -137,7 +137,7 @@ async fn relays_are_resolved_too_and_a_direct_way_takes_over() {
 }
 
 #[tokio::test]
-async fn who_is_not_found_is_told_why() {
+async fn why_a_peer_is_not_found_is_reported() {
     let peer = node().id();
     let book = Arc::<Book>::default();
     let error = async |client: &MeshNode| match soon(client.open(&bare(peer))).await {

@@ -275,15 +275,15 @@ async fn a_refusal_names_who_refused_whose_message_and_which_service() {
             }
             _ => None,
         });
-        let (peer, service, told) = seen.await;
+        let (peer, service, reported) = seen.await;
         assert_eq!((peer, service.as_str()), (sender.id(), "mine"));
         if let Some(by) = by {
             let says = format!("says the carrier {by}");
             assert!(line.contains(&says), "{line}");
-            assert!(told.contains(&format!("brought by {by}")), "{told}");
+            assert!(reported.contains(&format!("brought by {by}")), "{reported}");
         } else {
             assert!(!line.contains("carrier"), "{line}");
-            assert!(!told.contains("brought"), "{told}");
+            assert!(!reported.contains("brought"), "{reported}");
         }
     }
     // One that takes none at all, and is no carrier: it is the recipient that has to be set up.
@@ -553,12 +553,12 @@ async fn a_carrier_can_not_alter() {
         let mut events = recipient.events();
         let error = ask(&node(), &at, &recipient, CANARY).await.unwrap_err();
         assert_eq!(status(&error), Status::Refused, "{place}");
-        let told = until(&mut events, |event| match event {
+        let reported = until(&mut events, |event| match event {
             Event::Refused { service, .. } => Some(service.clone()),
             _ => None,
         });
-        let told = told.await;
-        assert_eq!(told, "cepa.sealed.deliver");
+        let reported = reported.await;
+        assert_eq!(reported, "cepa.sealed.deliver");
         assert_eq!(calls.load(Ordering::Relaxed), 0);
     }
     for place in [0, 40, 290, 360, 380] {

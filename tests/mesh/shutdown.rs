@@ -117,7 +117,7 @@ async fn a_shutdown_that_was_dropped_is_finished_with_the_last_handle() {
 
 /// The peer behind a listener's command reads that the node stops, and does not find the line cut.
 #[tokio::test]
-async fn the_peer_behind_a_command_is_told_of_the_end() {
+async fn the_peer_behind_a_command_is_notified_of_the_end() {
     let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = between.local_addr().unwrap().port();
     let bridge =

@@ -18,7 +18,7 @@ struct Victim {
     _child: Child,
     port: u16,
     /// Of streams, and of sessions.
-    told: Lines<BufReader<ChildStderr>>,
+    reported: Lines<BufReader<ChildStderr>>,
     sessions: Lines<BufReader<ChildStdout>>,
 }
 
@@ -48,11 +48,11 @@ impl Victim {
         assert_eq!(out.next_line().await.unwrap().unwrap(), "ready");
         let port = out.next_line().await.unwrap().unwrap();
         let port = port.strip_prefix("port ").unwrap().parse().unwrap();
-        let told = BufReader::new(child.stderr.take().unwrap()).lines();
+        let reported = BufReader::new(child.stderr.take().unwrap()).lines();
         Self {
             _child: child,
             port,
-            told,
+            reported,
             sessions: out,
         }
     }
@@ -64,7 +64,7 @@ impl Victim {
     }
 
     async fn line(&mut self) -> String {
-        self.told.next_line().await.unwrap().unwrap()
+        self.reported.next_line().await.unwrap().unwrap()
     }
 
     async fn session(&mut self) -> String {
@@ -92,7 +92,7 @@ fn in_real_time(test: impl Future<Output = ()>) {
 }
 
 #[test]
-fn discard_tells_every_end_from_every_other() {
+fn discard_distinguishes_every_end_from_every_other() {
     in_real_time(async {
         let mut victim = Victim::start("discard").await;
         let clean = [data(SYN | FIN, 1, &[7; 5000]), data(SYN, 3, b"abc")].concat();

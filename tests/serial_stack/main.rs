@@ -356,8 +356,8 @@ async fn a_radio_with_short_packets() {
             inner,
             longest: Arc::clone(&longest[end]),
         };
-        let told = format!("serial:/dev/ttyS0,baud={baud},mtu={mtu}");
-        let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+        let configured = format!("serial:/dev/ttyS0,baud={baud},mtu={mtu}");
+        let configs = configs_of(&configured, &format!("serial:/dev/ttyS0,baud={baud}"));
         let ends = (watched(near, 0), watched(far, 1));
         let (near, far) = sessions(ends, &configs).await;
         carries(&near, far, 5000).await;
@@ -387,8 +387,8 @@ async fn one_way(
     let ends = bus(&settings, bit_errors > 0.0, 1);
     let watch = ends.0.watch();
     // One end was told, which is enough.
-    let told = format!("serial:/dev/ttyS0,baud={baud},duplex=half");
-    let configs = configs_of(&told, &format!("serial:/dev/ttyS0,baud={baud}"));
+    let configured = format!("serial:/dev/ttyS0,baud={baud},duplex=half");
+    let configs = configs_of(&configured, &format!("serial:/dev/ttyS0,baud={baud}"));
     let started = Instant::now();
     let (near, far) = sessions(ends, &configs).await;
     let stood = started.elapsed();
@@ -428,7 +428,7 @@ async fn all_arrives_where_ends_take_turns() {
         ..Noise::default()
     };
     let settings = line(FAST.1, 4096, noise);
-    let told = "serial:/dev/ttyS0,duplex=half,mtu=200";
-    let (near, far) = sessions(bus(&settings, true, 2), &configs_of(told, told)).await;
+    let configured = "serial:/dev/ttyS0,duplex=half,mtu=200";
+    let (near, far) = sessions(bus(&settings, true, 2), &configs_of(configured, configured)).await;
     carries(&near, far, 20_000).await;
 }

@@ -104,7 +104,7 @@ impl AsyncWrite for Port {
 
 /// What all processes tell.
 #[derive(Default)]
-struct Told {
+struct Observed {
     /// When a process was killed.
     killed: HashMap<u64, Instant>,
     /// At each end: with which process it talks now, and how many bytes of it came.
@@ -116,9 +116,9 @@ struct Told {
     numbers: u64,
 }
 
-type Log = Arc<Mutex<Told>>;
+type Log = Arc<Mutex<Observed>>;
 
-fn lock(log: &Log) -> MutexGuard<'_, Told> {
+fn lock(log: &Log) -> MutexGuard<'_, Observed> {
     log.lock().unwrap()
 }
 
@@ -143,11 +143,11 @@ async fn talk(
         stream.flush().await?;
         let peer = stream.read_u64().await?;
         {
-            let mut told = lock(&log);
+            let mut reported = lock(&log);
             // A session that was made after the death of a process has no byte of it.
-            let dead = told.killed.get(&peer).is_some_and(|at| *at < began);
+            let dead = reported.killed.get(&peer).is_some_and(|at| *at < began);
             assert!(!dead, "{peer} was dead when the session of {us} began");
-            told.talk[end] = Some((peer, 0));
+            reported.talk[end] = Some((peer, 0));
         }
         let (mut from, mut to) = tokio::io::split(&mut stream);
         let reading = async {
@@ -178,12 +178,12 @@ async fn talk(
         }
     };
     let result: io::Result<()> = result.await;
-    let mut told = lock(&log);
+    let mut reported = lock(&log);
     if let Err(error) = result
-        && !told.killed.contains_key(&us)
+        && !reported.killed.contains_key(&us)
     {
-        told.ends[end].push((Instant::now(), error));
-        told.talk[end] = None;
+        reported.ends[end].push((Instant::now(), error));
+        reported.talk[end] = None;
     }
 }
 
@@ -236,9 +236,9 @@ async fn client(log: Log, us: u64, device: Device, config: StackConfig) {
             continue;
         };
         let call = {
-            let mut told = lock(&log);
-            told.numbers += 1;
-            told.numbers
+            let mut reported = lock(&log);
+            reported.numbers += 1;
+            reported.numbers
         };
         talk(Arc::clone(&log), 0, (us, began), stream, Some(call)).await;
     }
@@ -279,9 +279,9 @@ impl World {
     fn start(&mut self, end: usize) -> Process {
         let log = Arc::clone(&self.log);
         let number = {
-            let mut told = lock(&log);
-            told.numbers += 1;
-            told.numbers
+            let mut reported = lock(&log);
+            reported.numbers += 1;
+            reported.numbers
         };
         let device = Device::new(&self.sockets[end]);
         let mut tasks = JoinSet::new();
@@ -307,7 +307,7 @@ impl World {
     }
 
     /// Lets time pass until it is so.
-    async fn until(&mut self, what: &str, most: Duration, is_so: impl Fn(&Told) -> bool) {
+    async fn until(&mut self, what: &str, most: Duration, is_so: impl Fn(&Observed) -> bool) {
         let began = Instant::now();
         while !is_so(&lock(&self.log)) {
             assert!(began.elapsed() < most, "{what}: not within {most:?}");
@@ -325,18 +325,18 @@ impl World {
         killed.tasks.abort_all();
         let number = killed.number;
         let talked = {
-            let mut told = lock(&self.log);
-            told.killed.insert(number, Instant::now());
-            told.talk[end] = None;
-            told.ends[1 - end].clear();
-            told.talk[1 - end].is_some_and(|(peer, _)| peer == number)
+            let mut reported = lock(&self.log);
+            reported.killed.insert(number, Instant::now());
+            reported.talk[end] = None;
+            reported.ends[1 - end].clear();
+            reported.talk[1 - end].is_some_and(|(peer, _)| peer == number)
         };
         sleep(down).await;
         self.processes[end] = self.start(end);
         if talked {
             let what = format!("{other} learns of the death of {number}");
-            self.until(&what, Duration::from_secs(3), |told| {
-                !told.ends[1 - end].is_empty()
+            self.until(&what, Duration::from_secs(3), |reported| {
+                !reported.ends[1 - end].is_empty()
             })
             .await;
         }
@@ -346,9 +346,9 @@ impl World {
     async fn is_well(&mut self) {
         let [near, far] = [0, 1].map(|end: usize| self.processes[end].number);
         // Two pauses of the longest, a handshake and what the last one left; a guard, and in virtual time.
-        self.until("a new session", Duration::from_secs(10), move |told| {
+        self.until("a new session", Duration::from_secs(10), move |reported| {
             let with = |end: usize, peer| {
-                told.talk[end].is_some_and(|(p, bytes)| p == peer && bytes >= 64)
+                reported.talk[end].is_some_and(|(p, bytes)| p == peer && bytes >= 64)
             };
             with(0, far) && with(1, near)
         })

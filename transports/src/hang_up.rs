@@ -71,16 +71,16 @@ fn look(fd: &OwnedFd) -> Option<io::Error> {
     };
     poll(&mut asked, Some(&now)).ok()?;
     let [asked] = &asked;
-    let told = asked.revents();
+    let seen = asked.revents();
     let pipe = rustix::net::sockopt::socket_type(fd).is_err();
-    if told.contains(PollFlags::ERR) && !pipe {
+    if seen.contains(PollFlags::ERR) && !pipe {
         let text = "the other end has hung up: reset, or without an answer";
         return Some(io::Error::new(io::ErrorKind::ConnectionReset, text));
     }
-    if told.contains(PollFlags::ERR) {
+    if seen.contains(PollFlags::ERR) {
         // A pipe without readers: what a write would say.
         return Some(rustix::io::Errno::PIPE.into());
     }
-    let gone = told.intersects(PollFlags::HUP | PollFlags::ERR);
+    let gone = seen.intersects(PollFlags::HUP | PollFlags::ERR);
     gone.then(|| io::Error::new(io::ErrorKind::BrokenPipe, "the other end has hung up"))
 }

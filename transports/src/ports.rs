@@ -95,11 +95,11 @@ fn port(entry: &Path) -> Option<Port> {
         .filter_map(|folder| fs::read_link(folder.join("driver")).ok())
         .filter_map(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()))
         .collect();
-    let telling = drivers
+    let descriptive = drivers
         .iter()
         .find(|d| !matches!(d.as_str(), "port" | "ctrl"));
     let mut port = Port {
-        driver: Some(telling.or(drivers.first())?.clone()),
+        driver: Some(descriptive.or(drivers.first())?.clone()),
         ..Port::default()
     };
     let usb = device

@@ -90,7 +90,7 @@ mod system {
         use super::*;
 
         #[test]
-        fn what_is_asked_for_is_what_the_system_is_told() {
+        fn what_is_asked_for_is_what_the_system_is_given() {
             for n in 0..16 {
                 let mode = Rs485Mode {
                     rts_on_send: n & 1 == 0,
@@ -98,8 +98,8 @@ mod system {
                     rts_after: if n & 4 == 0 { 0 } else { 7 },
                     rx_during_tx: n & 8 == 0,
                 };
-                let told = TransceiverMode::Rs485(config(mode));
-                assert_eq!(shown(&told), Rs485::On(mode));
+                let reported = TransceiverMode::Rs485(config(mode));
+                assert_eq!(shown(&reported), Rs485::On(mode));
             }
             assert_eq!(shown(&TransceiverMode::Default), Rs485::Off);
             assert_eq!(shown(&TransceiverMode::Rs422), Rs485::Off);
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_driver_made_of_it_is_told() {
+    fn what_a_driver_made_of_it_is_reported() {
         let wanted = Rs485Mode {
             rts_before: 3,
             ..Rs485Mode::default()
@@ -135,6 +135,8 @@ mod tests {
             differs(wanted, Rs485::On(got)).as_deref(),
             Some("the driver made rs485=on of rs485=on,rts-before=3")
         );
-        assert!(differs(wanted, Rs485::Off).is_some_and(|told| told.contains("did nothing")));
+        assert!(
+            differs(wanted, Rs485::Off).is_some_and(|reported| reported.contains("did nothing"))
+        );
     }
 }

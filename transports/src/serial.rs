@@ -328,7 +328,7 @@ fn explain(
     let no_device = error.kind() == tokio_serial::ErrorKind::NoDevice;
     let error = io::Error::from(error);
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let told = match rustix::fs::open(path, flags, Mode::empty()) {
+    let reported = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) if !rustix::termios::isatty(&fd) => {
             fail(Kind::Invalid, "it is not a serial device", "check the path")
         }
@@ -354,7 +354,7 @@ fn explain(
             "check the settings in the address",
         ),
     };
-    told.with_source(error)
+    reported.with_source(error)
 }
 
 fn hang_up() -> io::Error {

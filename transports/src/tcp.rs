@@ -460,12 +460,12 @@ mod tests {
             Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused))
         };
         let failed = race(vec![dead, good], start + DIAL_TIMEOUT, connect).await;
-        let told = failed
+        let reported = failed
             .unwrap_err()
             .into_iter()
             .map(|(at, kind, _)| (at, kind));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            reported.collect::<Vec<_>>(),
             [(dead, Kind::TimedOut), (good, Kind::Refused)]
         );
         assert!(start.elapsed() <= DIAL_TIMEOUT + STAGGER);

@@ -323,7 +323,7 @@ async fn a_device_without_rs485_is_used_as_it_is_and_says_so() {
     let place = Place::new();
     let mut pty = dial(&place.pty()).await.unwrap();
     let path = place.path.display();
-    for (options, told) in [
+    for (options, reported) in [
         ("rs485=on,rts-before=1", true),
         ("rs485=on,dtr=on", true),
         ("rs485=on,exclusive=no", true),
@@ -334,8 +334,12 @@ async fn a_device_without_rs485_is_used_as_it_is_and_says_so() {
         let address = endpoint(&format!("serial:{path},{options}"));
         let mut serial = dial(&address).await.unwrap();
         let remarks = serial.remarks();
-        assert_eq!(remarks.len(), usize::from(told), "{options}: {remarks:?}");
-        if told {
+        assert_eq!(
+            remarks.len(),
+            usize::from(reported),
+            "{options}: {remarks:?}"
+        );
+        if reported {
             assert!(
                 remarks[0].starts_with(&format!("{address}: ")),
                 "{remarks:?}"

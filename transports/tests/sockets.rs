@@ -87,7 +87,7 @@ async fn a_dropped_accept_loses_no_connection() {
 }
 
 #[tokio::test]
-async fn labels_tell_where_a_stream_leads() {
+async fn labels_show_where_a_stream_leads() {
     let mut listener = listen(&endpoint("tcp:127.0.0.1:0")).await.unwrap();
     let at = listener.endpoint().clone();
     let (dialled, accepted) = tokio::join!(dial(&at), listener.accept());
@@ -155,7 +155,7 @@ async fn layers_of_an_address_are_not_built_here() {
 
 /// A dialler that is killed closes its socket, and says nothing.
 #[tokio::test]
-async fn a_cut_is_told_from_an_end_where_both_ends_are_framed() {
+async fn a_cut_is_distinguished_from_an_end_where_both_ends_are_framed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let at = endpoint(&format!("unix:{},framed", path.display()));

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         ("terminal", terminal),
         ("null", null),
         ("half close is real", half_close_is_real),
-        ("the reader is told", the_reader_is_told),
+        ("the reader is told", the_reader_is_notified),
         ("stray prints do not reach the stream", stray_prints),
         ("a pending read does not keep the process", pending_read),
         ("stdio once", stdio_once),
@@ -275,7 +275,7 @@ fn half_close_is_real() {
     succeeds(child);
 }
 
-fn the_reader_is_told() {
+fn the_reader_is_notified() {
     let mut command = child("drop-then-wait", &["stdio:"]);
     let mut child = command
         .stdin(Stdio::piped())

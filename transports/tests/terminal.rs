@@ -50,7 +50,7 @@ async fn the_command_has_a_terminal_and_its_window() {
 }
 
 #[tokio::test]
-async fn a_window_that_changes_is_told() {
+async fn a_window_that_changes_is_reported() {
     let command = on_a_pty("trap \"stty size\" WINCH; echo up; while :; do sleep 0.05; done");
     let mut stream = dial(&command).await.unwrap();
     until(&mut stream, "up\r\n").await;

@@ -307,7 +307,7 @@ async fn a_cable_has_a_rate_a_driver_and_no_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cable_is_as_noisy_as_told_and_a_seed_repeats_it() {
+async fn a_cable_is_as_noisy_as_configured_and_a_seed_repeats_it() {
     let run = async |seed| {
         let noise = Noise {
             bit_errors: 1e-3,

@@ -119,16 +119,16 @@ impl Flood {
             attacker.listen()?;
         }
         let went = (self.run)(&mut attacker);
-        let mut told = String::new();
+        let mut reported = String::new();
         match went {
             Went::Through if !attacker.settle(PATIENCE)? && !attacker.heard().closed => {
-                told.push_str("takes all and answers nothing any more");
+                reported.push_str("takes all and answers nothing any more");
             }
-            Went::Through if !attacker.heard().closed => told.push_str("goes on"),
+            Went::Through if !attacker.heard().closed => reported.push_str("goes on"),
             Went::Stopped => {
-                write!(told, "stopped at {} MiB", TOO_LARGE / MIB)?;
+                write!(reported, "stopped at {} MiB", TOO_LARGE / MIB)?;
             }
-            Went::Stalled => told.push_str("stands still"),
+            Went::Stalled => reported.push_str("stands still"),
             Went::Through | Went::Closed => {
                 attacker.listen()?;
                 attacker.wait(TO_CLOSE, |heard| heard.go_away.is_some());
@@ -137,22 +137,22 @@ impl Flood {
                 match victim.progress.ended.get() {
                     Some((at, sent)) => {
                         let seconds = at.saturating_duration_since(begun).as_secs_f64();
-                        write!(told, "closed after {}, {seconds:.1} s", size(*sent))?;
+                        write!(reported, "closed after {}, {seconds:.1} s", size(*sent))?;
                     }
-                    None => told.push_str("closed"),
+                    None => reported.push_str("closed"),
                 }
-                told.push_str(&code(&attacker.heard()));
+                reported.push_str(&code(&attacker.heard()));
             }
         }
         let grown = victim.grown()?;
         let resets = attacker.heard().resets;
         if resets > 0 {
-            write!(told, "; {resets} resets heard")?;
+            write!(reported, "; {resets} resets heard")?;
         }
         if victim.logged() > 0 {
-            write!(told, "; {} log lines", victim.logged())?;
+            write!(reported, "; {} log lines", victim.logged())?;
         }
-        Ok(format!("**{}**: {told}", size(grown)))
+        Ok(format!("**{}**: {reported}", size(grown)))
     }
 }
 
@@ -223,7 +223,7 @@ impl Fault {
         attacker.send(&(self.wire)());
         attacker.wait(TO_CLOSE, |heard| heard.go_away.is_some());
         let heard = attacker.heard();
-        let mut told = if heard.closed || heard.go_away.is_some() {
+        let mut reported = if heard.closed || heard.go_away.is_some() {
             format!("closed{}", code(&heard))
         } else if heard.resets > 0 {
             "stream reset".to_owned()
@@ -233,12 +233,14 @@ impl Fault {
         attacker.shut();
         match victim.ends(1, TO_CLOSE).first() {
             Some(StreamEnd { total, clean: true }) => {
-                write!(told, "; {total} bytes and a clean end are read")?;
+                write!(reported, "; {total} bytes and a clean end are read")?;
             }
-            Some(StreamEnd { total, .. }) => write!(told, "; {total} bytes and an error are read")?,
-            None => told.push_str("; the reader waits for ever"),
+            Some(StreamEnd { total, .. }) => {
+                write!(reported, "; {total} bytes and an error are read")?
+            }
+            None => reported.push_str("; the reader waits for ever"),
         }
-        Ok(told)
+        Ok(reported)
     }
 }
 
@@ -310,13 +312,13 @@ impl Ending {
                 None
             }
         };
-        let told = match victim.ends(1, TO_CLOSE).first() {
+        let reported = match victim.ends(1, TO_CLOSE).first() {
             Some(StreamEnd { clean: true, .. }) => "a clean end",
             Some(StreamEnd { .. }) => "an error",
             None => "nothing, for ever",
         };
         drop(kept);
-        Ok(told.to_owned())
+        Ok(reported.to_owned())
     }
 }
 

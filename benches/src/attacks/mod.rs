@@ -119,9 +119,9 @@ fn table(
         }
         write!(markdown, "| {name} |")?;
         for (who, command) in victims {
-            let told = attack(command).unwrap_or_else(|error| format!("no result: {error}"));
-            println!("{name}: {who}: {}", told.replace("**", ""));
-            write!(markdown, " {told} |")?;
+            let reported = attack(command).unwrap_or_else(|error| format!("no result: {error}"));
+            println!("{name}: {who}: {}", reported.replace("**", ""));
+            write!(markdown, " {reported} |")?;
         }
         markdown.push('\n');
     }

@@ -96,7 +96,7 @@ pub(super) struct Progress {
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Observed {
     ends: Vec<StreamEnd>,
     logged: u64,
 }
@@ -104,7 +104,7 @@ struct Told {
 pub(super) struct Victim {
     child: Child,
     pub(super) port: u16,
-    told: Arc<Mutex<Told>>,
+    reported: Arc<Mutex<Observed>>,
     before: u64,
     pub(super) progress: Arc<Progress>,
 }
@@ -127,20 +127,20 @@ impl Victim {
         }
         let port = line()?;
         let port = port.strip_prefix("port ").unwrap_or_default().parse()?;
-        let told: Arc<Mutex<Told>> = Arc::default();
+        let reported: Arc<Mutex<Observed>> = Arc::default();
         let stderr = child.stderr.take().ok_or("no stderr")?;
         let progress = Arc::<Progress>::default();
-        let (into, of) = (Arc::clone(&told), Arc::clone(&progress));
+        let (into, of) = (Arc::clone(&reported), Arc::clone(&progress));
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut told = lock(&into);
+                let mut reported = lock(&into);
                 match stream_end(&line) {
-                    Some(end) => told.ends.push(end),
+                    Some(end) => reported.ends.push(end),
                     None if line.starts_with("session end=") => {
                         of.ended
                             .get_or_init(|| (Instant::now(), of.sent.load(Ordering::Relaxed)));
                     }
-                    None => told.logged += 1,
+                    None => reported.logged += 1,
                 }
             }
         });
@@ -157,7 +157,7 @@ impl Victim {
         Ok(Self {
             child,
             port,
-            told,
+            reported,
             before,
             progress,
         })
@@ -172,7 +172,7 @@ impl Victim {
     pub(super) fn ends(&self, count: usize, limit: Duration) -> Vec<StreamEnd> {
         let begun = Instant::now();
         loop {
-            let ends = lock(&self.told).ends.clone();
+            let ends = lock(&self.reported).ends.clone();
             if ends.len() >= count || begun.elapsed() > limit {
                 return ends;
             }
@@ -182,7 +182,7 @@ impl Victim {
 
     /// Lines that it has logged.
     pub(super) fn logged(&self) -> u64 {
-        lock(&self.told).logged
+        lock(&self.reported).logged
     }
 }
 
@@ -195,8 +195,8 @@ impl Drop for Victim {
     }
 }
 
-fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(reported: &Mutex<Observed>) -> std::sync::MutexGuard<'_, Observed> {
+    reported.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line of `/proc/PID/status`, in bytes.

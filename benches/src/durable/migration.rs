@@ -23,13 +23,13 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
     let peers = Peers::new()?.of(Kind::Durable);
     let mut listener = listen(&"tcp:127.0.0.1:0".parse()?).await?;
     let at: Endpoint = listener.endpoint().clone();
-    let (tell, mut sessions) = tokio::sync::mpsc::channel(1);
+    let (sender, mut sessions) = tokio::sync::mpsc::channel(1);
     let (config, endpoint) = (peers.server.clone(), at.clone());
     tokio::spawn(async move {
         while let Ok(Some(stream)) = listener.accept().await {
             // Those that are taken up are no new session.
             if let Ok(session) = Session::accept_on(stream, &endpoint, &config).await {
-                let _ = tell.send(session).await;
+                let _ = sender.send(session).await;
             }
         }
     });
@@ -73,12 +73,12 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
 /// The longest gap between two ticks, in microseconds, since it was set to 0.
 fn gaps(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
     let longest = Arc::new(AtomicU64::new(0));
-    let told = Arc::clone(&longest);
+    let reported = Arc::clone(&longest);
     tokio::spawn(async move {
         let mut last = Instant::now();
         while from.read_u8().await.is_ok() {
             let gap = u64::try_from(last.elapsed().as_micros()).unwrap_or(u64::MAX);
-            told.fetch_max(gap, Ordering::Relaxed);
+            reported.fetch_max(gap, Ordering::Relaxed);
             last = Instant::now();
         }
     });
@@ -88,7 +88,7 @@ fn gaps(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<AtomicU64> 
 /// Ticks, and counts them.
 fn tick(mut to: impl AsyncWriteExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
     let count = Arc::new(AtomicU64::new(0));
-    let told = Arc::clone(&count);
+    let reported = Arc::clone(&count);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -97,7 +97,7 @@ fn tick(mut to: impl AsyncWriteExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
             if to.write_u8(1).await.is_err() || to.flush().await.is_err() {
                 return;
             }
-            told.fetch_add(1, Ordering::Relaxed);
+            reported.fetch_add(1, Ordering::Relaxed);
         }
     });
     count

@@ -13,7 +13,7 @@ use cepa::tls::{KeyForm, TlsConfig};
 use cepa::transports::meter::{Meter, Metered};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{judged, told};
+use super::{judged, report};
 use crate::Outcome;
 use crate::measure::number;
 
@@ -32,9 +32,9 @@ pub(crate) fn run() -> Outcome<()> {
     let certificate = of(KeyKind::P256, KeyForm::Certificate, X25519)?;
     judged("p256-certificate-x25519", certificate, "B", 1300.0);
     let both = of(KeyKind::Ed25519, KeyForm::Certificate, X25519)?;
-    told("ed25519-certificate-x25519", both, "B");
+    report("ed25519-certificate-x25519", both, "B");
     let hybrid = of(KeyKind::Ed25519, KeyForm::RawPublicKey, X25519_MLKEM768)?;
-    told("ed25519-raw-x25519mlkem768", hybrid, "B");
+    report("ed25519-raw-x25519mlkem768", hybrid, "B");
     Ok(())
 }
 

@@ -42,7 +42,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::listener::Doors;
-use super::{judged, told};
+use super::{judged, report};
 use crate::Outcome;
 use crate::measure::{number, quantile, resident_bytes_of};
 
@@ -146,28 +146,28 @@ fn flood(name: &str, doors: Doors, from: fn(usize) -> Ipv4Addr, each: usize) -> 
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     println!("-- {name}");
-    told("held-at-once", number(most), "strangers");
-    told("turned-away", count(&strangers.turned_away), "strangers");
-    told("not-connected", count(&strangers.failed), "strangers");
-    told("unheard-of", count(&strangers.unheard), "strangers");
+    report("held-at-once", number(most), "strangers");
+    report("turned-away", count(&strangers.turned_away), "strangers");
+    report("not-connected", count(&strangers.failed), "strangers");
+    report("unheard-of", count(&strangers.unheard), "strangers");
     if doors == Doors::Open && most > 0 {
         let one = (memory - before).max(0.0) / number(most) / 1024.0;
         judged("memory-of-one", one, "KiB", 16.0);
     }
     judged("never-cut", count(&strangers.never_cut), "strangers", 0.0);
-    told("cut-first", quantile(&held, 0.0), "s");
+    report("cut-first", quantile(&held, 0.0), "s");
     judged("cut-last", quantile(&held, 1.0), "s", CUT);
-    told(
+    report(
         "honest-dials",
         number(honest.waited.len() + honest.shut_out),
         "dials",
     );
-    told("honest-attempts", number(honest.attempts), "attempts");
-    told("honest-shut-out", number(honest.shut_out), "dials");
+    report("honest-attempts", number(honest.attempts), "attempts");
+    report("honest-shut-out", number(honest.shut_out), "dials");
     let millis: Vec<f64> = honest.waited.iter().map(|s| s * 1000.0).collect();
-    told("honest-p50", quantile(&millis, 0.5), "ms");
+    report("honest-p50", quantile(&millis, 0.5), "ms");
     match name {
-        "crowd" => told("honest-p99", quantile(&millis, 0.99), "ms"),
+        "crowd" => report("honest-p99", quantile(&millis, 0.99), "ms"),
         _ => judged("honest-p99", quantile(&millis, 0.99), "ms", 250.0),
     }
     Ok(())

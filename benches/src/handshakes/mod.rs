@@ -17,6 +17,6 @@ fn judged(name: &str, value: f64, unit: &str, goal: f64) {
 }
 
 /// A figure without a goal.
-fn told(name: &str, value: f64, unit: &str) {
+fn report(name: &str, value: f64, unit: &str) {
     println!("{name} {value:.1} {unit}");
 }

@@ -97,7 +97,7 @@ async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
         let said = rig.said().map(<[String]>::len);
         println!(
             "| {load} | {} | {:.0}, {:.0} | {:.1}, {:.1}, {:.1} | {:.1}, {:.0} | {:.1}, {:.1} | {}, {} |",
-            told(&came),
+            reported(&came),
             quantile(&came.took, 0.5),
             quantile(&came.took, 0.99),
             quantile(&seen.echoes, 0.5),
@@ -150,7 +150,7 @@ async fn put(load: &str, options: &Options, rig: &Rig) -> Outcome<Came> {
     }
 }
 
-fn told(came: &Came) -> String {
+fn reported(came: &Came) -> String {
     let all = came.counts.iter().map(|(what, n)| format!("{n} {what}"));
     all.collect::<Vec<_>>().join("; ")
 }

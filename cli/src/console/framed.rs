@@ -345,9 +345,12 @@ mod tests {
     #[tokio::test]
     async fn data_and_messages_pass_in_order_through_small_pipes() {
         let (near, far) = duplex(7);
-        let (tell, told) = channel();
+        let (outgoing, received) = channel();
         let mut near = Framed::new(near, Box::new(|_| ()));
-        let mut far = Framed::new(far, Box::new(move |message| tell.send(message).unwrap()));
+        let mut far = Framed::new(
+            far,
+            Box::new(move |message| outgoing.send(message).unwrap()),
+        );
         let outbox = near.outbox();
         let data: Vec<u8> = (0..50_000u32).map(|i| (i % 253) as u8).collect();
         for rows in 1..=3 {
@@ -368,7 +371,7 @@ mod tests {
             rows: 3,
             columns: 80,
         };
-        let messages: Vec<Message> = told.try_iter().collect();
+        let messages: Vec<Message> = received.try_iter().collect();
         assert_eq!(
             messages,
             [
@@ -411,9 +414,9 @@ mod tests {
         let dropped = outbox.lock().dropped;
         let last = outbox.take();
         assert_eq!(last.len() as u64 - 1 + dropped, 100, "one line tells of it");
-        let told =
+        let received =
             format!("({dropped} lines of standard error dropped: the peer does not read it)");
-        assert_eq!(last.last(), Some(&Message::Stderr(told)));
+        assert_eq!(last.last(), Some(&Message::Stderr(received)));
     }
 
     /// A command that says more than its peer takes: what waits has a bound in bytes, the rest is counted, and how it ended
@@ -445,14 +448,17 @@ mod tests {
             assert!(unsent <= LINES + 256, "{unsent}");
         }
         outbox.push(Message::Ended(Status::Exited(3)));
-        let (tell, told) = channel();
-        let mut far = Framed::new(far, Box::new(move |message| tell.send(message).unwrap()));
+        let (outgoing, received) = channel();
+        let mut far = Framed::new(
+            far,
+            Box::new(move |message| outgoing.send(message).unwrap()),
+        );
         let (sent, got) = tokio::join!(near.shutdown(), async {
             far.read_to_end(&mut Vec::new()).await
         });
         sent.unwrap();
         assert_eq!(got.unwrap(), 0);
-        let messages: Vec<Message> = told.try_iter().collect();
+        let messages: Vec<Message> = received.try_iter().collect();
         assert_eq!(messages.last(), Some(&Message::Ended(Status::Exited(3))));
         let (mut lines, mut dropped) = (0, 0);
         for message in &messages {

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         Some(chatter.sink()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .telling(|_, line| raw::tell(&[line]));
+    .notifying(|_, line| raw::notify(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.escape.byte());
     let result = seat
@@ -184,7 +184,7 @@ impl<'a> Seat<'a> {
                     Err(failure) => break Outcome::Failed(failure),
                 }
                 self.typed.away(false);
-                raw::tell(&[&format!("{name} was opened again")]);
+                raw::notify(&[&format!("{name} was opened again")]);
             }
         };
         chatter.raw(false);
@@ -243,9 +243,9 @@ impl<'a> Seat<'a> {
         mut why: Failure,
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
-            let tell = |line: &str| raw::tell(&[line]);
-            *connection = again.after(connection, why, tell).await?;
-            match self.open(connection, tell).await {
+            let notify = |line: &str| raw::notify(&[line]);
+            *connection = again.after(connection, why, notify).await?;
+            match self.open(connection, notify).await {
                 Err(failure) if failure.is_transient() => why = failure,
                 result => return result,
             }
@@ -255,9 +255,9 @@ impl<'a> Seat<'a> {
     async fn open(
         &self,
         connection: &Connected,
-        tell: impl Fn(&str),
+        notify: impl Fn(&str),
     ) -> Result<Box<dyn Far>, Failure> {
-        let heard = |line: &str| raw::tell(&[line]);
+        let heard = |line: &str| raw::notify(&[line]);
         let far = service_end::open(
             &connection.session,
             wire::PREFIX,
@@ -270,7 +270,7 @@ impl<'a> Seat<'a> {
         *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
-                tell(
+                notify(
                     "the server does not support consoles, so the service does not learn the window size",
                 );
                 *lock(&self.outbox) = Outbox::default();
@@ -315,7 +315,7 @@ impl<'a> Seat<'a> {
         }
     }
 
-    fn tell_other_end(&self, message: Message) {
+    fn notify_other_end(&self, message: Message) {
         lock(&self.outbox).push(message);
         self.typed.more.notify_one();
     }
@@ -334,12 +334,12 @@ impl<'a> Seat<'a> {
                 match key {
                     Key::Bytes(bytes) => self.typed.push(&bytes),
                     Key::Leave => return,
-                    Key::Break => self.tell_other_end(Message::Break),
+                    Key::Break => self.notify_other_end(Message::Break),
                     Key::Suspend => {
                         self.suspend(raw).await;
-                        self.tell_other_end(Message::Terminal(raw::describe()));
+                        self.notify_other_end(Message::Terminal(raw::describe()));
                     }
-                    Key::Help => raw::tell(HELP),
+                    Key::Help => raw::notify(HELP),
                 }
             }
         }
@@ -352,7 +352,7 @@ impl<'a> Seat<'a> {
         let paused = match at {
             Some(at) => {
                 let (paused, granted) = at.pause().await;
-                raw::tell(&[&borne(granted)]);
+                raw::notify(&[&borne(granted)]);
                 paused
             }
             None => Vec::new(),
@@ -369,7 +369,7 @@ impl<'a> Seat<'a> {
             return pending().await;
         };
         while changes.recv().await.is_some() {
-            self.tell_other_end(Message::Terminal(raw::describe()));
+            self.notify_other_end(Message::Terminal(raw::describe()));
         }
         pending::<()>().await;
     }

@@ -29,16 +29,16 @@ pub(crate) struct Served<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     pub(crate) fn new(far: S) -> Self {
-        let (tell, terminal) = watch::channel(None);
+        let (sender, terminal) = watch::channel(None);
         let device = Arc::new(OnceLock::<Control>::new());
-        let told = Arc::clone(&device);
-        let hear = move |message| match (message, told.get()) {
+        let reported = Arc::clone(&device);
+        let hear = move |message| match (message, reported.get()) {
             (Message::Terminal(terminal), device) => {
                 if let Some(device) = device {
                     // A device that cannot be told goes on as it is.
                     let _ = device.resize(terminal.size);
                 }
-                tell.send_replace(Some(terminal));
+                sender.send_replace(Some(terminal));
             }
             (Message::Break, Some(device)) => device.send_break(),
             (Message::Break | Message::Ended(_) | Message::Stderr(_) | Message::OutputEnded, _) => {
@@ -53,11 +53,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
 
     /// Waits until the terminal was told; one that speaks before gets the usual one.
     pub(crate) async fn terminal(&mut self) -> io::Result<Terminal> {
-        let told = async {
+        let reported = async {
             while self.terminal.borrow().is_none() && self.far.fill().await? {}
             Ok(self.terminal.borrow().clone().unwrap_or_default())
         };
-        match timeout(FIRST, told).await {
+        match timeout(FIRST, reported).await {
             Ok(terminal) => terminal,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

@@ -110,7 +110,7 @@ impl Peers {
         match Session::handshake(stream, address.layers(), Side::Client, &config).await {
             Ok(session) => {
                 let at = address.clone();
-                session.dial_again_by(&address, move || {
+                session.redial_with(&address, move || {
                     let at = at.clone();
                     Box::pin(async move { Ok(transports::dial(&at).await?) })
                 });

@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_told_where_quotes_or_brackets_are_missing() {
+    fn what_was_meant_is_reported_where_quotes_or_brackets_are_missing() {
         for (line, meant) in [
             (
                 "listen = tcp:127.0.0.1:1",
@@ -476,7 +476,7 @@ a_minute = 7
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn what_is_wrong_is_reported_with_its_line() {
         let up = "listen = [\"tcp:h:1\"]\n[services.up]\nto = \"echo:\"\n";
         for (text, line, what) in [
             ("", 1, "reachable"),

@@ -146,7 +146,7 @@ async fn answer_on(stream: Stream, label: &str) -> std::io::Result<()> {
     let (mut input, mut output) = split(stream);
     let mut answerer = Answerer::default();
     let (mut buffer, mut out, mut written) = (vec![0; 4096], Vec::new(), 0);
-    let mut told = 0;
+    let mut reported = 0;
     loop {
         if written >= out.len() {
             out = answerer.poll_transmit().unwrap_or_default();
@@ -160,8 +160,8 @@ async fn answer_on(stream: Stream, label: &str) -> std::io::Result<()> {
             },
             wrote = output.write(rest), if !rest.is_empty() => written += wrote?,
         }
-        if answerer.askers() > told {
-            told = answerer.askers();
+        if answerer.askers() > reported {
+            reported = answerer.askers();
             // Whoever is there may begin as often as bytes allow.
             say_of(label, "a probe started");
         }

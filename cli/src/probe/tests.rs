@@ -210,7 +210,7 @@ fn a_loopback_plug_is_recognised() {
 }
 
 #[test]
-fn nobody_there_is_told_after_a_bounded_time() {
+fn nobody_there_is_reported_after_a_bounded_time() {
     let world = World {
         answers: false,
         ..World::default()

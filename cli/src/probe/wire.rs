@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_to_a_value_is_told() {
+    fn what_happened_to_a_value_is_reported() {
         let eaten: Vec<u8> = alphabet()
             .into_iter()
             .filter(|b| !matches!(b, 0x11 | 0x13))

@@ -200,10 +200,10 @@ impl Server {
     pub(crate) fn start_at(place: &Place, words: &[&str], up: &str) -> Self {
         let mut child = place.cepa(words).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if tell.send(unstamped(&line).to_owned()).is_err() {
+                if sender.send(unstamped(&line).to_owned()).is_err() {
                     return;
                 }
             }

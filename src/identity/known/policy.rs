@@ -188,7 +188,7 @@ impl TrustKnown {
         }
     }
 
-    fn tell(&self, learned: Option<Learned>) {
+    fn notify(&self, learned: Option<Learned>) {
         if let (Some(learned), Some(observer)) = (learned, &self.observer) {
             observer(&learned);
         }
@@ -282,7 +282,7 @@ impl TrustPolicy for TrustKnown {
         });
         match learned {
             Ok(learned) => {
-                self.tell(learned);
+                self.notify(learned);
                 Ok(())
             }
             Err(Trouble::Refusal(refusal)) => Err(*refusal),

@@ -73,8 +73,8 @@ impl Engine {
     /// One frame of what was lost or is new.
     pub(super) fn transmit_data(&mut self, now: Instant, out: &mut Vec<u8>) {
         // A turn that is handed over tells all.
-        let tell = self.turn.is_none() && self.receive.ack_due();
-        let ack = tell.then(|| self.take_ack());
+        let ack_alone = self.turn.is_none() && self.receive.ack_due();
+        let ack = ack_alone.then(|| self.take_ack());
         let most = self.fitting(ack.as_ref());
         if let Some(segment) = self.send.cut(most) {
             let alone = !self.send.is_under_way();

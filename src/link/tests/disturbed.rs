@@ -120,7 +120,7 @@ fn bytes_that_come_in_pieces_far_apart_are_frames_too() {
     // The receiver's UART tells of 31 bytes at a time, which take longer than a frame may stand still on a faster
     // line. The rate need not be known: it is found by frames that come.
     for (rate, fifo) in [(120.0, 31), (120.0, 63), (30.0, 31), (30.0, 63), (5.0, 14)] {
-        for tell in [true, false] {
+        for rate_known in [true, false] {
             for payload_max in [24, 1024] {
                 let settings = LineSettings {
                     buffer: fifo,
@@ -128,7 +128,7 @@ fn bytes_that_come_in_pieces_far_apart_are_frames_too() {
                     ..LineSettings::new(rate)
                 };
                 let config = Config {
-                    line_rate: tell.then_some(Rate::bytes_per_second(rate)),
+                    line_rate: rate_known.then_some(Rate::bytes_per_second(rate)),
                     escapes: Escapes::Control,
                     window: 16,
                     payload_max,
@@ -149,7 +149,7 @@ proptest! {
     fn whatever_the_line_does_the_bytes_arrive(
         seed in any::<u32>(),
         rate in prop::sample::select(vec![120.0, 960.0, 11_520.0, 300_000.0]),
-        tell in any::<bool>(),
+        rate_known in any::<bool>(),
         errors in (0u8..4, 0u8..4, 0u8..4),
         delay in 0u64..300,
         buffer in 16usize..8192,
@@ -170,7 +170,7 @@ proptest! {
         };
         let settings = LineSettings { delay: Duration::from_millis(delay), buffer, fifo, ..noisy(rate, noise) };
         let config = Config {
-            line_rate: tell.then_some(Rate::bytes_per_second(rate)),
+            line_rate: rate_known.then_some(Rate::bytes_per_second(rate)),
             escapes: escapes_of(escapes),
             window,
             payload_max,

@@ -17,11 +17,11 @@ pub(super) fn half(rate: f64) -> Config {
 
 /// One end was told, which is enough.
 fn bench(settings: &LineSettings, echo: bool, seed: u64) -> Bench {
-    let (told, other) = (half(settings.rate), known(settings.rate));
+    let (configured, other) = (half(settings.rate), known(settings.rate));
     let configs = if seed.is_multiple_of(2) {
-        [&told, &other]
+        [&configured, &other]
     } else {
-        [&other, &told]
+        [&other, &configured]
     };
     shared(settings, configs, echo, seed)
 }
@@ -204,21 +204,21 @@ fn a_rate_or_a_delay_that_is_not_known() {
             delay: Duration::from_millis(delay),
             ..LineSettings::new(rate)
         };
-        for tell in [false, true] {
+        for rate_known in [false, true] {
             let config = Config {
-                line_rate: tell.then_some(Rate::bytes_per_second(rate)),
+                line_rate: rate_known.then_some(Rate::bytes_per_second(rate)),
                 ..half(rate)
             };
             let mut bench = shared(&settings, [&config, &config], false, 1);
             let bytes = (rate * 20.0) as u64;
             let done = transfer(&mut bench, rate, bytes, Duration::from_secs(300));
             println!(
-                "{rate} {delay} ms, told {tell}: {:.3}, {} silences, {} collided",
+                "{rate} {delay} ms, told {rate_known}: {:.3}, {} silences, {} collided",
                 done.share,
                 silences(&bench),
                 bench.wires.collided()
             );
-            assert!(done.share >= goal, "{rate} {delay} {tell}: {done:?}");
+            assert!(done.share >= goal, "{rate} {delay} {rate_known}: {done:?}");
         }
     }
 }

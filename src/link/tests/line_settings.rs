@@ -6,7 +6,7 @@ use super::*;
 
 const RATE: f64 = 11_520.0;
 
-fn told(escape: Escapes, mtu: Option<u16>) -> Config {
+fn configured(escape: Escapes, mtu: Option<u16>) -> Config {
     known(RATE).with_line_settings(LinkSettings {
         escape,
         mtu,
@@ -27,7 +27,7 @@ fn a_line_that_eats_bytes_carries_all_of_them() {
                 bit_errors,
                 ..Noise::default()
             };
-            let (one, other) = (told(escape, None), known(RATE));
+            let (one, other) = (configured(escape, None), known(RATE));
             for configs in [[&one, &other], [&other, &one]] {
                 let mut bench = Bench::between(&noisy(RATE, noise.clone()), configs, 1);
                 let done = transfer(&mut bench, RATE, 20_000, Duration::from_secs(20));
@@ -54,14 +54,14 @@ fn a_line_that_eats_bytes_carries_all_of_them() {
 
 /// The bench looks at every write; here nearly every byte is escaped, and acknowledgements are long.
 #[test]
-fn no_frame_is_longer_than_told() {
+fn no_frame_is_longer_than_configured() {
     let (least, _) = MTU.into_inner();
     for (mtu, window) in [(least, 15), (least, 24), (100, 15), (250, 20)] {
         for escapes in [Escapes::Least, Escapes::Control] {
             let config = Config {
                 escapes,
                 window,
-                ..told(Escapes::Least, Some(mtu))
+                ..configured(Escapes::Least, Some(mtu))
             };
             let noise = Noise {
                 bit_errors: 2e-4,

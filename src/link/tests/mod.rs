@@ -56,7 +56,7 @@ impl Bench {
             let config = configs[usize::from(side == Side::Server)];
             Engine::new(side, config, nonce, start)
         };
-        let told = configs.iter().filter_map(|config| config.mtu);
+        let configured = configs.iter().filter_map(|config| config.mtu);
         Self {
             start,
             now: start,
@@ -68,7 +68,7 @@ impl Bench {
             out: [Vec::new(), Vec::new()],
             tick: Duration::from_millis(1),
             dead: None,
-            mtu: told.min().map(usize::from),
+            mtu: configured.min().map(usize::from),
             longest: 0,
             hurried: 0,
         }

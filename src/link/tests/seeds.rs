@@ -100,14 +100,14 @@ fn exchange(seed: u64) {
         duplex: Duplex::Full,
         ..config.clone()
     };
-    let mut told = [&config, &other];
+    let mut configured = [&config, &other];
     if rng.percent(50) {
-        told.reverse();
+        configured.reverse();
     }
     let mut bench = if config.duplex == Duplex::Half {
-        half::shared(&settings, told, rng.percent(50), seed)
+        half::shared(&settings, configured, rng.percent(50), seed)
     } else {
-        Bench::between(&settings, told, seed)
+        Bench::between(&settings, configured, seed)
     };
     let bytes = [rng.between(0, 700) as u64, rng.between(0, 700) as u64];
     let (mut written, mut read) = ([0; 2], [0; 2]);

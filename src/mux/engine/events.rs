@@ -5,7 +5,7 @@ use super::Engine;
 
 impl Engine {
     /// Records an event, if anybody wants to know.
-    pub(super) fn tell(&mut self, make: impl FnOnce() -> Event) {
+    pub(super) fn emit(&mut self, make: impl FnOnce() -> Event) {
         self.notices.event |= self.event_log.push(make);
     }
 

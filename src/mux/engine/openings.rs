@@ -24,7 +24,7 @@ impl Engine {
         self.unanswered += 1;
         let key = self.store.insert(Entry::opened_here(id, self.moment(now)));
         self.schedule(key);
-        self.tell(|| Event::Opened { id, by_peer: false });
+        self.emit(|| Event::Opened { id, by_peer: false });
         Ok(Some(key))
     }
 
@@ -64,7 +64,7 @@ impl Engine {
         } else {
             Limit::Unanswered
         };
-        self.tell(|| Event::LimitReached { limit });
+        self.emit(|| Event::LimitReached { limit });
     }
 
     /// Streams that this end may still open.
@@ -88,7 +88,7 @@ impl Engine {
             if let Some(entry) = self.store.get_mut(key) {
                 entry.accepted = true;
                 self.schedule(key);
-                self.tell(|| Event::Accepted { id: key.id });
+                self.emit(|| Event::Accepted { id: key.id });
                 return Some(key);
             }
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::super::code::{CLOSED, GoAwayCode, Refusal};
 use super::super::error::{MuxError, StreamError, Violation};
-use super::super::event::{Event as Told, Limit};
+use super::super::event::{Event as LogEvent, Limit};
 use super::super::frame::{Flags, Frame, INITIAL_WINDOW, Item};
 use super::super::moment::Moment;
 use super::super::state::{Event, Halves, Handshake, State};
@@ -226,7 +226,7 @@ impl Engine {
             return Err(Violation::DuplicateStream(id));
         }
         if let Some(limit) = self.no_room() {
-            self.tell(|| Told::Refused { id, limit });
+            self.emit(|| LogEvent::Refused { id, limit });
             self.on_wasted(now)?;
             // At a pace that is allowed, by a peer that does not read, the list would grow for ever.
             if self.control.len() >= self.config.reset_burst as usize {
@@ -241,7 +241,7 @@ impl Engine {
             return Ok(None);
         }
         if self.is_full() {
-            self.tell(|| Told::LimitReached {
+            self.emit(|| LogEvent::LimitReached {
                 limit: Limit::InboundStreams,
             });
         }
@@ -250,7 +250,7 @@ impl Engine {
         self.budget.admit_inbound();
         self.backlog.push_back(key);
         self.notices.accept = true;
-        self.tell(|| Told::Opened { id, by_peer: true });
+        self.emit(|| LogEvent::Opened { id, by_peer: true });
         Ok(Some(key))
     }
 
@@ -333,7 +333,7 @@ impl Engine {
             self.pongs.push_back(value);
             return Ok(());
         }
-        self.tell(|| Told::LimitReached {
+        self.emit(|| LogEvent::LimitReached {
             limit: Limit::QueuedPongs,
         });
         self.excess_pings.take(now).ok_or(Violation::PingFlood)

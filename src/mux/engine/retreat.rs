@@ -23,7 +23,7 @@ impl Engine {
         self.resets.overdraw(now).ok_or(Violation::ResetFlood)?;
         if !self.resets.has(now, 0) {
             if self.slowed_until.is_none() {
-                self.tell(|| Event::LimitReached {
+                self.emit(|| Event::LimitReached {
                     limit: Limit::Resets,
                 });
             }

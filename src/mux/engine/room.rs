@@ -64,7 +64,7 @@ impl Engine {
             self.memory.stop();
             self.notices.accept |= !self.backlog.is_empty();
             self.still_since = Some(now);
-            self.tell(|| Event::LimitReached {
+            self.emit(|| Event::LimitReached {
                 limit: Limit::ReceiveMemory,
             });
         }

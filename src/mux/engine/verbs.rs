@@ -234,10 +234,10 @@ impl Engine {
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
-            let tell = entry.unwanted && !entry.has_output();
+            let notify = entry.unwanted && !entry.has_output();
             self.dropped.push(key);
             self.retime = true;
-            if tell {
+            if notify {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
         } else {

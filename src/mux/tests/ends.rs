@@ -16,7 +16,7 @@ use super::super::store::Key;
 use super::{CLIENT, One, Pair, SECOND, SERVER, pair};
 
 #[test]
-fn every_abnormal_end_is_told_apart_and_none_reads_as_an_end_of_stream() {
+fn every_abnormal_end_is_distinguished_and_none_reads_as_an_end_of_stream() {
     type End = fn(&mut One, Key);
     let ends: [(&str, End); 8] = [
         ("the peer reset the stream (code 7)", |one, key| {

@@ -26,7 +26,7 @@ fn a_ping_measures_the_round_trip() {
 }
 
 #[test]
-fn ping_values_can_not_be_told_in_advance() {
+fn ping_values_can_not_be_known_in_advance() {
     let values = |seed| {
         let now = Instant::now();
         let config = Config {
@@ -326,7 +326,7 @@ fn a_reset_behind_a_fin_is_for_the_writer_alone() {
 }
 
 #[test]
-fn a_peer_that_waits_for_credit_is_told_that_the_stream_was_dropped() {
+fn a_peer_that_waits_for_credit_learns_that_the_stream_was_dropped() {
     for fin_sent_before in [false, true] {
         let mut one = One::server();
         let key = one.syn(1);

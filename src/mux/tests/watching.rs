@@ -18,7 +18,7 @@ fn watched(mut config: Config) -> Config {
 }
 
 /// What was told, a word or two each.
-fn told(engine: &mut Engine) -> Vec<String> {
+fn reported(engine: &mut Engine) -> Vec<String> {
     std::iter::from_fn(|| engine.take_event())
         .map(|event| match event {
             Event::Opened { id, by_peer } => format!("opened {id} by peer {by_peer}"),
@@ -49,7 +49,7 @@ fn syn(id: u32) -> Frame {
 }
 
 #[test]
-fn the_life_of_streams_is_told_at_both_ends_with_their_last_counters() {
+fn the_life_of_streams_is_reported_at_both_ends_with_their_last_counters() {
     let mut pair = Pair::new(watched(Config::default()), Duration::ZERO);
     let (here, there) = pair.open();
     pair.ends[CLIENT].write(here, vec![1; 1000].into());
@@ -60,7 +60,7 @@ fn the_life_of_streams_is_told_at_both_ends_with_their_last_counters() {
     pair.ends[SERVER].shutdown(there).unwrap();
     pair.settle();
     pair.read_all(CLIENT, here);
-    assert_eq!(told(&mut pair.ends[CLIENT]), ["opened 1 by peer false"]);
+    assert_eq!(reported(&mut pair.ends[CLIENT]), ["opened 1 by peer false"]);
     pair.ends[CLIENT].release(here);
     pair.ends[SERVER].release(there);
     let (here, _there) = pair.open();
@@ -70,7 +70,7 @@ fn the_life_of_streams_is_told_at_both_ends_with_their_last_counters() {
     pair.ends[CLIENT].close(GoAwayCode::Normal);
     pair.settle();
     assert_eq!(
-        told(&mut pair.ends[CLIENT]),
+        reported(&mut pair.ends[CLIENT]),
         [
             "closed 1 in 50 out 1000 clean",
             "opened 3 by peer false",
@@ -80,7 +80,7 @@ fn the_life_of_streams_is_told_at_both_ends_with_their_last_counters() {
     );
     assert!(pair.ends[CLIENT].is_over());
     assert_eq!(
-        told(&mut pair.ends[SERVER]),
+        reported(&mut pair.ends[SERVER]),
         [
             "opened 1 by peer true",
             "accepted 1",
@@ -92,7 +92,7 @@ fn the_life_of_streams_is_told_at_both_ends_with_their_last_counters() {
 }
 
 #[test]
-fn streams_that_a_dead_session_leaves_are_told_when_they_are_dropped() {
+fn streams_that_a_dead_session_leaves_are_reported_when_they_are_dropped() {
     let mut one = One::new(Side::Server, watched(Config::default()));
     let key = one.syn(1);
     one.give(Frame::Data {
@@ -102,7 +102,7 @@ fn streams_that_a_dead_session_leaves_are_told_when_they_are_dropped() {
     });
     let reason = MuxError::Protocol(Violation::NeverOpened(2));
     assert_eq!(
-        told(&mut one.engine),
+        reported(&mut one.engine),
         [
             "opened 1 by peer true".to_owned(),
             "accepted 1".to_owned(),
@@ -113,7 +113,7 @@ fn streams_that_a_dead_session_leaves_are_told_when_they_are_dropped() {
     one.engine.release(key);
     let failure = StreamError::Session(reason);
     assert_eq!(
-        told(&mut one.engine),
+        reported(&mut one.engine),
         [format!("closed 1 in 0 out 0 {failure}")]
     );
     assert!(one.engine.is_over());
@@ -127,8 +127,8 @@ fn each_limit_has_its_name() {
         for i in 0..=streams {
             one.give(syn(2 * i + 1));
         }
-        let told = told(&mut one.engine);
-        told.last().unwrap().clone()
+        let reported = reported(&mut one.engine);
+        reported.last().unwrap().clone()
     };
     let few = |inbound, backlog| Config {
         max_inbound_streams: inbound,
@@ -140,7 +140,7 @@ fn each_limit_has_its_name() {
         for id in [101, 103] {
             one.syn(id);
         }
-        told(&mut one.engine);
+        reported(&mut one.engine);
     });
     assert_eq!(waits, "opened 5 by peer true");
     let refused = refusal(few(0, 2), 2, |_| {});
@@ -161,7 +161,7 @@ fn each_limit_has_its_name() {
     }
     one.engine.handle_eof();
     assert_eq!(
-        told(&mut one.engine),
+        reported(&mut one.engine),
         [
             "limit QueuedPongs",
             "opened 2 by peer false",
@@ -176,7 +176,7 @@ fn each_limit_has_its_name() {
     };
     let mut one = One::new(Side::Client, watched(config));
     assert!(one.engine.open(one.now).unwrap().is_none());
-    assert_eq!(told(&mut one.engine), ["limit OutboundStreams"]);
+    assert_eq!(reported(&mut one.engine), ["limit OutboundStreams"]);
 }
 
 #[test]
@@ -185,11 +185,11 @@ fn a_peer_that_makes_much_happen_is_counted_and_fills_nothing() {
     for i in 0..100_000 {
         one.give(syn(2 * i + 1));
     }
-    let told = told(&mut one.engine);
+    let reported = reported(&mut one.engine);
     // 256 opened, 1,000 refused, the one that was too much, and word of it.
-    assert_eq!(told.len(), 102);
-    assert_eq!(told[100], "lost 1158");
-    assert!(told[101].starts_with("ended: "), "{}", told[101]);
+    assert_eq!(reported.len(), 102);
+    assert_eq!(reported[100], "lost 1158");
+    assert!(reported[101].starts_with("ended: "), "{}", reported[101]);
 
     // Nobody watches: nothing is kept.
     let mut one = One::server();

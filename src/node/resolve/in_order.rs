@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_failed_is_told_where_nobody_knows() {
+    async fn what_failed_is_reported_where_nobody_knows() {
         let (nothing, broken) = (says(Some(&[])), says(None));
         assert_eq!(ask(&[&broken, &nothing]).await.unwrap_err(), "no answer");
         assert_eq!(ask(&[&nothing]).await.unwrap(), [""; 0]);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_that_is_none_is_told_only_where_it_is_the_only_one() {
+    async fn a_place_that_is_none_is_reported_only_where_it_is_the_only_one() {
         let (_folder, places) = file(&[
             ("a", PEER, &["by the lake"]),
             ("b", OTHER, &["by the lake", "tcp:h:1"]),

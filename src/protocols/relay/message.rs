@@ -215,7 +215,7 @@ mod tests {
         }
 
         #[test]
-        fn numbers_of_states_are_told_apart(number in any::<u32>()) {
+        fn numbers_of_states_are_distinguished(number in any::<u32>()) {
             prop_assert_eq!(Status::of(number).number(), number);
         }
     }

@@ -79,7 +79,7 @@ impl State {
     }
 
     /// Tells who waits; whether somebody has heard it.
-    fn tell(&self, relay: PeerId, result: Result<(), &RegisterError>) -> bool {
+    fn notify(&self, relay: PeerId, result: Result<(), &RegisterError>) -> bool {
         let mut at = self.at();
         let Some(kept) = at.get_mut(&relay) else {
             return true;
@@ -87,11 +87,11 @@ impl State {
         kept.stands = result.is_ok();
         let waiting = std::mem::take(&mut kept.waiting);
         drop(at);
-        let told = waiting
+        let reported = waiting
             .into_iter()
-            .map(|tell| tell.send(result.map_err(Clone::clone)).is_ok());
+            .map(|sender| sender.send(result.map_err(Clone::clone)).is_ok());
         // Each of them, and not up to the first.
-        told.fold(false, |any, one| any | one)
+        reported.fold(false, |any, one| any | one)
     }
 }
 
@@ -146,9 +146,9 @@ impl Relays {
     /// # Cancel safety
     /// Dropping the future changes nothing: it stays registered, or tries to be, and what comes of it is an event.
     pub async fn register(&self, relay: &PeerAddr) -> Result<(), RegisterError> {
-        let (tell, first) = oneshot::channel();
+        let (sender, first) = oneshot::channel();
         let id = relay.peer();
-        if let Some(begin) = self.wanted(relay, tell) {
+        if let Some(begin) = self.wanted(relay, sender) {
             let (node, state) = (self.node.clone(), Arc::clone(&self.state));
             self.node.spawn(async move {
                 tokio::select! {
@@ -168,17 +168,17 @@ impl Relays {
     fn wanted(
         &self,
         relay: &PeerAddr,
-        tell: oneshot::Sender<Result<(), RegisterError>>,
+        sender: oneshot::Sender<Result<(), RegisterError>>,
     ) -> Option<Begin> {
         let mut at = self.state.at();
         if let Some(kept) = at.get_mut(&relay.peer()) {
             let another = add(&mut kept.hints, relay);
             if kept.stands {
-                let _ = tell.send(Ok(()));
+                let _ = sender.send(Ok(()));
                 return None;
             }
-            kept.waiting.retain(|tell| !tell.is_closed());
-            kept.waiting.push(tell);
+            kept.waiting.retain(|sender| !sender.is_closed());
+            kept.waiting.push(sender);
             if another {
                 kept.another.notify_one();
             }
@@ -192,7 +192,7 @@ impl Relays {
             hints,
             another: Arc::clone(&begin.another),
             stands: false,
-            waiting: vec![tell],
+            waiting: vec![sender],
         };
         at.insert(relay.peer(), kept);
         Some(begin)
@@ -205,8 +205,8 @@ impl Relays {
             return false;
         };
         kept.stop.cancel();
-        for tell in kept.waiting {
-            let _ = tell.send(Err(RegisterError::TakenBack { relay }));
+        for sender in kept.waiting {
+            let _ = sender.send(Err(RegisterError::TakenBack { relay }));
         }
         self.node.emit(RelayEvent::TakenBack { relay });
         true
@@ -242,7 +242,7 @@ async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
         };
         match attempt {
             Ok((session, registration)) => {
-                state.tell(relay, Ok(()));
+                state.notify(relay, Ok(()));
                 node.emit(RelayEvent::Registered { relay });
                 let since = Instant::now();
                 let reason = keep(state, session, registration).await;
@@ -256,14 +256,14 @@ async fn stay(node: &Node, state: &State, relay: PeerId, another: &Notify) {
             Err(error) => {
                 let (reason, is_transient) = (error.reason(), error.is_retryable());
                 // Who waits has it then, and need not hear it twice.
-                let told = state.tell(relay, Err(&error));
+                let reported = state.notify(relay, Err(&error));
                 if !is_transient {
-                    if !told {
+                    if !reported {
                         node.emit(RelayEvent::GivenUp { relay, reason });
                     }
                     return;
                 }
-                if !told && reason != last {
+                if !reported && reason != last {
                     report(reason.clone());
                 }
                 last = reason;

@@ -64,8 +64,8 @@ impl Engine {
     /// When what came is to be acknowledged at the latest; none once it is to be.
     fn ack_by(&self) -> Option<Instant> {
         self.path.as_ref().filter(|path| !path.ack)?;
-        let since = self.untold_since?;
-        (self.ack_target() > self.told).then(|| since + self.limits.ack_delay)
+        let since = self.unreported_since?;
+        (self.ack_target() > self.reported).then(|| since + self.limits.ack_delay)
     }
 
     /// When the spare memory of bulk is given back.

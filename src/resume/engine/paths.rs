@@ -68,7 +68,7 @@ impl Engine {
         }
         if theirs.received > self.sent {
             self.violated(Violation::Acknowledged {
-                told: theirs.received,
+                reported: theirs.received,
                 least: self.acked,
                 most: self.sent,
             });
@@ -145,8 +145,12 @@ impl Engine {
     ) -> Result<(), AttachError> {
         let (least, most) = (self.acked, self.sent);
         if !(least..=most).contains(&theirs) {
-            let told = theirs;
-            let violation = Violation::Acknowledged { told, least, most };
+            let reported = theirs;
+            let violation = Violation::Acknowledged {
+                reported,
+                least,
+                most,
+            };
             self.violated(violation);
             return Err(AttachError::Violation(violation));
         }
@@ -157,8 +161,8 @@ impl Engine {
         if let Some(since) = self.pathless_since.take() {
             self.counters.pathless += now.saturating_duration_since(since);
         }
-        self.told = ours;
-        self.untold_since = (self.received > ours).then_some(now);
+        self.reported = ours;
+        self.unreported_since = (self.received > ours).then_some(now);
         // Silence of the old path says nothing of the new one.
         self.waiting_since = self.waiting_since.map(|_| now);
         let mut path = Path::new(now, ours, theirs);

@@ -385,7 +385,7 @@ fn search() -> BTreeMap<String, Vec<Step>> {
     found
 }
 
-fn told(step: &Step) -> String {
+fn reported(step: &Step) -> String {
     let name = |end: &usize| ["client", "server"][*end];
     match step {
         Step::Dials(by) => format!("{} dials", name(by)),
@@ -406,7 +406,7 @@ const TABLE: &str = include_str!("../beliefs_table.txt");
 fn what_each_end_may_believe_is_what_the_table_says() {
     let mut table = String::new();
     for (beliefs, steps) in search() {
-        let steps: Vec<String> = steps.iter().map(told).collect();
+        let steps: Vec<String> = steps.iter().map(reported).collect();
         writeln!(table, "{beliefs}\n    {}", steps.join(", ")).unwrap();
     }
     super::is_written("resume/beliefs_table.txt", &table, TABLE);

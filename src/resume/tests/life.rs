@@ -210,7 +210,7 @@ async fn a_session_without_a_path_is_given_up_when_the_shorter_time_is_over() {
 /// Both have ended, and the path dies before the peer has said that our end arrived.
 #[tokio::test(start_paused = true)]
 async fn who_did_not_hear_that_its_end_arrived_does_not_know_it() {
-    for told in [
+    for reported in [
         None,
         Some(Refusal::Unknown),
         Some(Refusal::NotYours),
@@ -222,14 +222,14 @@ async fn who_did_not_hear_that_its_end_arrived_does_not_know_it() {
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         client.shutdown().await.unwrap();
         // Nobody reads at the server, so nothing is acknowledged.
-        if let Some(refusal) = told {
+        if let Some(refusal) = reported {
             at_client.give_up(SessionLost::Refused(refusal));
             let _ = client.read(&mut [0]).await;
         }
         drop(client);
-        let knows = told == Some(Refusal::Over);
-        assert_eq!(at_client.over().await.is_ok(), knows, "{told:?}");
-        assert_eq!(at_client.is_heard(), knows, "{told:?}");
+        let knows = reported == Some(Refusal::Over);
+        assert_eq!(at_client.over().await.is_ok(), knows, "{reported:?}");
+        assert_eq!(at_client.is_heard(), knows, "{reported:?}");
     }
 }
 

@@ -108,7 +108,7 @@ impl Row {
 
     fn propose(&mut self) {
         let at = self.engine.propose(7);
-        self.came = at.map_or("none".to_owned(), told);
+        self.came = at.map_or("none".to_owned(), reported);
     }
 
     fn claim(&mut self, generation: u32, received: u64) {
@@ -117,7 +117,7 @@ impl Row {
             received,
         };
         self.came = match self.engine.claim(self.now, at) {
-            Ok(ours) => format!("answers {}", told(ours)),
+            Ok(ours) => format!("answers {}", reported(ours)),
             Err(why) => refusal(why).to_owned(),
         };
     }
@@ -221,7 +221,7 @@ impl Row {
     }
 }
 
-fn told(at: At) -> String {
+fn reported(at: At) -> String {
     format!("generation {}, received {}", at.generation, at.received)
 }
 

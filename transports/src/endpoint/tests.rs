@@ -254,14 +254,14 @@ fn parts() {
 }
 
 #[test]
-fn a_link_is_told_of_the_line() {
+fn a_link_gets_the_settings_of_the_line() {
     let endpoint = parse("mux+tls+link?escape=xonxoff&mtu=240&duplex=half+tcp:a:1");
-    let told = LinkSettings {
+    let link_settings = LinkSettings {
         escape: Escapes::XonXoff,
         mtu: Some(240),
         duplex: Duplex::Half,
     };
-    assert_eq!(endpoint.layers()[2], Layer::Link(told));
+    assert_eq!(endpoint.layers()[2], Layer::Link(link_settings));
     let printed = "mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:a:1";
     assert_eq!(endpoint.to_string(), printed);
     assert_eq!(parse("link,escape=least+stdio:").layers(), [Layer::LINK]);

@@ -44,8 +44,8 @@ async fn several_addresses_of_one_relay_are_one_registration() {
     // The second is told while the first is being tried.
     let (first, second) =
         soon(async { tokio::join!(node.register(&bad), node.register(&good)) }).await;
-    for told in [first, second] {
-        told.unwrap();
+    for reported in [first, second] {
+        reported.unwrap();
     }
     assert_eq!(relay.relay_stats().unwrap().registrations, 1);
     // One more for the same registration, which stands.
@@ -56,7 +56,7 @@ async fn several_addresses_of_one_relay_are_one_registration() {
 }
 
 #[tokio::test]
-async fn a_registration_that_is_taken_back_is_told_as_such() {
+async fn a_registration_that_is_taken_back_is_reported_as_such() {
     let node = node();
     let other = crate::support::node().id();
     let at = address(&format!("cepa://{other}@{}", silent().await));
