@@ -34,7 +34,7 @@ pub struct NetworkChanges(Source);
 enum Source {
     Never,
     System,
-    Told(watch::Receiver<()>),
+    Manual(watch::Receiver<()>),
 }
 
 /// Tells [`NetworkChanges`] of a change; clones tell the same.
