@@ -66,9 +66,9 @@ impl NetworkChanges {
 
     /// Those that the program tells of, which has heard of them in its own way. None comes any more once all signals are dropped.
     #[must_use]
-    pub fn reported() -> (NetworkSignal, Self) {
+    pub fn manual() -> (NetworkSignal, Self) {
         let (notify, reported) = watch::channel(());
-        (NetworkSignal(notify), Self(Source::Told(reported)))
+        (NetworkSignal(notify), Self(Source::Manual(reported)))
     }
 
     /// Watches for changes from now on.
@@ -77,7 +77,7 @@ impl NetworkChanges {
         let reported = match &self.0 {
             Source::Never => None,
             Source::System => Some(of_system().clone()),
-            Source::Told(reported) => Some(reported.clone()),
+            Source::Manual(reported) => Some(reported.clone()),
         };
         let mut watch = NetworkWatch {
             reported,
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_is_reported_once_and_soon() {
-        let (signal, changes) = NetworkChanges::reported();
+        let (signal, changes) = NetworkChanges::manual();
         signal.changed();
         let mut watch = changes.watch();
         assert!(timeout(MS(60_000), watch.changed()).await.is_err());
@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_interface_that_comes_and_goes_is_reported_once_a_second() {
-        let (signal, changes) = NetworkChanges::reported();
+        let (signal, changes) = NetworkChanges::manual();
         let mut watch = changes.watch();
         let flaps = tokio::spawn(async move {
             for _ in 0..1000 {
