@@ -484,7 +484,7 @@ struct Wired {
 }
 
 async fn wired(local: &str, remote: &str) -> Wired {
-    let (signal, network) = NetworkChanges::reported();
+    let (signal, network) = NetworkChanges::manual();
     let client = config(&identity()).with_network(network);
     let server = config(&identity()).with_network(NetworkChanges::never());
     let (near, mut one) = memory::pair();
