@@ -89,12 +89,18 @@ impl Session {
     ) -> Result<Pause, OpenError> {
         let service = || reserved::PAUSE.to_owned();
         let paused = async {
+            // In front of the question, so that a peer which has agreed knows for how long this end keeps the session: there may
+            // be no time to say so behind the answer.
+            let kept = |time| self.lasting().and_then(|it| it.keep_at_least(time));
+            let wanted = kept(time);
             let options = OpenOptions::new().patience(patience);
             let mut stream = self.open_with(reserved::PAUSE, &options).await?;
             let granted = ask(&mut stream, time).await;
             let granted = granted.map_err(|error| OpenError::from_io(&error, reserved::PAUSE))?;
+            let parked = kept(granted);
+            drop(wanted);
             Ok(Pause {
-                _parked: self.lasting().and_then(|it| it.keep_at_least(granted)),
+                _parked: parked,
                 _stream: stream,
                 granted,
             })

@@ -397,6 +397,18 @@ async fn the_longest_pause_counts_until_it_ends() {
     peer_keeps(&far, usual).await;
 }
 
+/// Whoever is stopped as soon as its peer has agreed has said by then how long it keeps the session itself.
+#[tokio::test]
+async fn who_grants_a_pause_knows_for_how_long_the_session_is_kept() {
+    let (a, b) = (identity(), identity());
+    let (client, far) = meet(&config(&a), &config(&b)).await;
+    serve(&far);
+    let time = Duration::from_secs(1200);
+    let _pause = client.pause(time).await.unwrap();
+    let peer_park = far.lasting().unwrap().handle.stats().peer_park;
+    assert_eq!(peer_park, Some(time));
+}
+
 /// A session that nobody could find again is kept for nobody.
 #[tokio::test]
 async fn a_pause_keeps_no_session_that_is_not_kept() {
