@@ -159,12 +159,12 @@ mod tests {
         let begun = cpu_time().unwrap();
         while cpu_time().unwrap() < begun + spent {}
         // Hundredths, rounded down, of user and of system time.
-        let reported = cpu_seconds_of(std::process::id()).unwrap();
+        let measured = cpu_seconds_of(std::process::id()).unwrap();
         let least = spent.as_secs_f64() - 0.02;
         let most = cpu_time().unwrap().as_secs_f64() + 0.02;
         assert!(
-            (least..most).contains(&reported),
-            "{reported} of {least} to {most}"
+            (least..most).contains(&measured),
+            "{measured} of {least} to {most}"
         );
     }
 }

@@ -45,6 +45,10 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
             let why = "an introduction comes from someone else, so it may lead only to network addresses; leave out --local-hints";
             return Err(Failure::new(Code::Usage, why));
         }
+        if args.dialling.durable.keep(false) != Keep::Not {
+            let why = "the session of an introduction ends with its connection; leave out --durable and --park";
+            return Err(Failure::new(Code::Usage, why));
+        }
         let (connection, far) = Connected::introduced(it, &args.dialling.trust, &identity).await?;
         return joined_once(&connection, Far::plain(far)).await;
     }

@@ -286,7 +286,9 @@ impl Connected {
     /// then still keeps, with all that runs in it, the person is told.
     pub(crate) async fn close(&self) {
         let knows = matches!(timeout(GOODBYE, self.goodbye()).await, Ok(true));
-        if let (false, Some(stats)) = (knows, self.session.path_stats()) {
+        if let (false, Some(stats)) = (knows, self.session.path_stats())
+            && !stats.park.is_zero()
+        {
             let kept = keep::in_words(stats.park);
             self.say(format_args!(
                 "the peer could not be told, and keeps what runs in the session for up to {kept}"
@@ -340,7 +342,8 @@ pub(crate) struct Pausable {
 
 impl Pausable {
     /// Tells all of them that this process will be silent, and waits a moment for their answers. What this gives keeps
-    /// their sessions, for so long as they all grant; zero where one does not know of that, or does not answer.
+    /// their sessions, for so long as they all grant, or as the peer keeps its own without a connection; zero where one does not
+    /// know of that, or does not answer.
     pub(crate) async fn pause(&self) -> (Vec<Pause>, Duration) {
         let answers: Vec<_> = if let Some(node) = &self.node {
             let all = node.pause(SUSPENDED, ANSWER).await;
@@ -352,7 +355,10 @@ impl Pausable {
         let granted =
             |paused: &Option<Pause>| paused.as_ref().map_or(Duration::ZERO, Pause::granted);
         let least = answers.iter().map(granted).min().unwrap_or_default();
-        (answers.into_iter().flatten().collect(), least)
+        // A session that outlives its connection is kept for so long in any case.
+        let parked = self.session.path_stats().map(|stats| stats.park);
+        let kept = least.max(parked.unwrap_or_default());
+        (answers.into_iter().flatten().collect(), kept)
     }
 }
 

@@ -121,11 +121,11 @@ pub(crate) fn notify_paths(session: &Session, notify: impl Fn(PeerId, &str) + Se
     tokio::spawn(async move {
         let mut paths = Paths {
             changes,
-            reported: None,
+            last_loss: None,
             short: 0,
         };
-        while let Some(reported) = paths.next().await {
-            match reported {
+        while let Some(notice) = paths.next().await {
+            match notice {
                 PathNotice::Lost => notify(
                     peer,
                     &format!("connection to {peer} lost; reconnecting (data is kept)"),
@@ -157,7 +157,7 @@ enum PathNotice {
 struct Paths {
     changes: PathChanges,
     /// When a loss was told last.
-    reported: Option<Instant>,
+    last_loss: Option<Instant>,
     /// Losses that were not told.
     short: u64,
 }
@@ -178,8 +178,8 @@ impl Paths {
             }
             let now = Instant::now();
             let until = self
-                .reported
-                .map_or(now, |reported| (reported + PAUSE).max(now));
+                .last_loss
+                .map_or(now, |last_loss| (last_loss + PAUSE).max(now));
             if until > now {
                 match timeout_at(until, self.changes.next()).await {
                     Ok(None) => return None,
@@ -190,7 +190,7 @@ impl Paths {
                     Err(_) => {}
                 }
             }
-            self.reported = Some(Instant::now());
+            self.last_loss = Some(Instant::now());
             return Some(PathNotice::Lost);
         }
     }

@@ -31,7 +31,7 @@ fn said_of(words: &str, bytes: &[u8], what: &str) -> String {
 }
 
 #[test]
-fn the_client_behind_a_balancer_is_who_is_reported() {
+fn the_client_behind_a_balancer_is_named() {
     let garbage = [&header()[..], b"no TLS at all\n"].concat();
     let line = said_of("tcp:127.0.0.1:0,proxy-protocol=yes", &garbage, "192.0.2.7");
     assert!(line.contains("tcp 192.0.2.7"), "{line}");

@@ -141,7 +141,7 @@ impl Gate {
         }
         let alone = shared.set_for.is_none();
         // Others may have got a place meanwhile, also where there is none for this one.
-        self.notify(&mut shared);
+        self.deliver_events(&mut shared);
         if alone && shared.set_for.is_some() {
             tokio::spawn(self.clone().keep_time());
         }
@@ -165,7 +165,7 @@ impl Gate {
                 let mut shared = gate.shared();
                 shared.engine.handle_timeout(now());
                 shared.set_for = None;
-                gate.notify(&mut shared);
+                gate.deliver_events(&mut shared);
                 shared.set_for
             };
             let Some(at) = at else {
@@ -181,7 +181,7 @@ impl Gate {
     }
 
     /// Passes on what the engine has decided, and sets the time for it.
-    fn notify(&self, shared: &mut Shared) {
+    fn deliver_events(&self, shared: &mut Shared) {
         while let Some((ticket, event)) = shared.engine.poll_event() {
             let standing = match event {
                 Event::Admitted => Place::Inside,
@@ -265,7 +265,7 @@ impl Drop for Pass {
         let mut shared = self.gate.shared();
         shared.standing.remove(&self.ticket);
         shared.engine.leave(now(), self.ticket, self.source);
-        self.gate.notify(&mut shared);
+        self.gate.deliver_events(&mut shared);
     }
 }
 

@@ -154,7 +154,7 @@ pub(crate) fn unescape(raw: &[u8], escapes: Escapes) -> Option<Vec<u8>> {
 pub(crate) enum Piece {
     /// Stood between two flags; escapes and checksum are still to be looked at. So many bytes at its beginning were
     /// handed out as chatter already.
-    Candidate { raw: Vec<u8>, reported: usize },
+    Candidate { raw: Vec<u8>, handed_out: usize },
     /// Can't be a frame.
     Chatter(Vec<u8>),
 }
@@ -165,7 +165,7 @@ pub(crate) struct Decoder {
     raw: Vec<u8>,
     /// Bytes of it that were handed out as chatter, since nothing came behind them for a while. They may still be
     /// the beginning of a frame: how long a line can pause inside of one is known only when its rate is.
-    reported: usize,
+    handed_out: usize,
     /// A flag was seen, and what is in `raw` came behind it.
     inside: bool,
     /// Flags right before what is in `raw`.
@@ -190,13 +190,13 @@ impl Decoder {
             if self.raw.is_empty() {
                 self.flags += 1;
             } else {
-                let reported = self.reported;
+                let handed_out = self.handed_out;
                 let mut raw = self.give(1);
                 let whole = inside && raw.len() <= RAW_MAX;
                 return Some(if whole {
-                    Piece::Candidate { raw, reported }
+                    Piece::Candidate { raw, handed_out }
                 } else {
-                    Piece::Chatter(raw.split_off(reported))
+                    Piece::Chatter(raw.split_off(handed_out))
                 });
             }
         }
@@ -204,17 +204,17 @@ impl Decoder {
             self.inside = false;
         }
         if !self.inside && !self.raw.is_empty() {
-            let reported = self.reported;
-            return Some(Piece::Chatter(self.give(0).split_off(reported)));
+            let handed_out = self.handed_out;
+            return Some(Piece::Chatter(self.give(0).split_off(handed_out)));
         }
         // Who reads chatter that stands behind a flag does not wait for the next one.
-        (self.reported > 0 && self.is_amid()).then(|| Piece::Chatter(self.chatter_so_far()))
+        (self.handed_out > 0 && self.is_amid()).then(|| Piece::Chatter(self.chatter_so_far()))
     }
 
     /// Hands out what was collected, which so many flags ended.
     fn give(&mut self, ended_by: usize) -> Vec<u8> {
         self.before = std::mem::replace(&mut self.flags, ended_by);
-        self.reported = 0;
+        self.handed_out = 0;
         std::mem::take(&mut self.raw)
     }
 
@@ -226,15 +226,15 @@ impl Decoder {
 
     /// Whether what may be a frame has begun and not ended.
     pub(crate) fn is_amid(&self) -> bool {
-        self.raw.len() > self.reported
+        self.raw.len() > self.handed_out
     }
 
     /// Takes what has begun for chatter, as nothing has come for a while. Should the rest come after all, it is a
     /// candidate all the same.
     pub(crate) fn chatter_so_far(&mut self) -> Vec<u8> {
         self.before = std::mem::take(&mut self.flags);
-        let reported = std::mem::replace(&mut self.reported, self.raw.len());
-        self.raw.get(reported..).unwrap_or_default().to_vec()
+        let handed_out = std::mem::replace(&mut self.handed_out, self.raw.len());
+        self.raw.get(handed_out..).unwrap_or_default().to_vec()
     }
 }
 
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(decoder.flags_before(), 0);
         assert_eq!(decoder.next(&mut more), None);
         let raw = wire[1..wire.len() - 1].to_vec();
-        let whole = Piece::Candidate { raw, reported: 5 };
+        let whole = Piece::Candidate { raw, handed_out: 5 };
         assert_eq!(decoder.next(&mut rest), Some(whole));
         assert_eq!(decoder.flags_before(), 0);
         // The flag that ended it begins the next.

@@ -314,7 +314,10 @@ impl Engine {
         {
             let raw = match piece {
                 Piece::Chatter(raw) => raw,
-                Piece::Candidate { mut raw, reported } => {
+                Piece::Candidate {
+                    mut raw,
+                    handed_out,
+                } => {
                     let body = unescape(&raw, self.escapes);
                     if body.is_some_and(|body| self.handle_body(now, &body, raw.len())) {
                         self.hears_frame();
@@ -325,7 +328,7 @@ impl Engine {
                         self.hears_frame();
                         continue;
                     }
-                    raw.split_off(reported)
+                    raw.split_off(handed_out)
                 }
             };
             self.chat(&raw);
@@ -476,8 +479,8 @@ impl Engine {
 }
 
 /// Any less would not hold an opening.
-fn mtu_of(reported: u16) -> usize {
-    usize::from(reported.max(*MTU.start()))
+fn mtu_of(announced: u16) -> usize {
+    usize::from(announced.max(*MTU.start()))
 }
 
 fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {

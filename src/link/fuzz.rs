@@ -38,7 +38,10 @@ fn decoder(data: &[u8], cut: usize) {
     for mut piece in data.chunks(cut) {
         while let Some(piece) = decoder.next(&mut piece) {
             let raw = match piece {
-                Piece::Candidate { mut raw, reported } => raw.split_off(reported),
+                Piece::Candidate {
+                    mut raw,
+                    handed_out,
+                } => raw.split_off(handed_out),
                 Piece::Chatter(raw) => raw,
             };
             found.extend(vec![FLAG; decoder.flags_before()]);

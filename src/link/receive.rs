@@ -33,7 +33,7 @@ pub(crate) struct RecvHalf {
     /// Something has come that the sender is to be told of.
     ack_due: bool,
     /// How far the sender may go, by what it was told.
-    reported: u64,
+    advertised: u64,
 }
 
 impl RecvHalf {
@@ -47,7 +47,7 @@ impl RecvHalf {
             fresh: VecDeque::new(),
             end: None,
             ack_due: false,
-            reported: window,
+            advertised: window,
         }
     }
 
@@ -84,10 +84,10 @@ impl RecvHalf {
                 count += 1;
             }
         }
-        for (_, reported) in &mut self.fresh {
-            *reported += 1;
+        for (_, times) in &mut self.fresh {
+            *times += 1;
         }
-        self.fresh.retain(|(_, reported)| *reported < REPORTS);
+        self.fresh.retain(|(_, times)| *times < REPORTS);
         self.ack(&picked, most)
     }
 
@@ -100,7 +100,7 @@ impl RecvHalf {
 
     fn ack(&mut self, ranges: &Ranges, most: usize) -> Ack {
         self.ack_due = false;
-        self.reported = self.limit();
+        self.advertised = self.limit();
         Ack {
             next: self.next,
             held: self.ready.len() as u64,
@@ -162,7 +162,7 @@ impl RecvHalf {
         put(back);
         self.ready.drain(..count);
         // Half a window more than was told is worth a frame.
-        if self.limit() - self.reported >= self.window / 2 {
+        if self.limit() - self.advertised >= self.window / 2 {
             self.ack_due = true;
         }
         count

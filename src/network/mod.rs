@@ -67,20 +67,20 @@ impl NetworkChanges {
     /// Those that the program tells of, which has heard of them in its own way. None comes any more once all signals are dropped.
     #[must_use]
     pub fn manual() -> (NetworkSignal, Self) {
-        let (notify, reported) = watch::channel(());
-        (NetworkSignal(notify), Self(Source::Manual(reported)))
+        let (sender, changes) = watch::channel(());
+        (NetworkSignal(sender), Self(Source::Manual(changes)))
     }
 
     /// Watches for changes from now on.
     #[must_use]
     pub fn watch(&self) -> NetworkWatch {
-        let reported = match &self.0 {
+        let changes = match &self.0 {
             Source::Never => None,
             Source::System => Some(of_system().clone()),
-            Source::Manual(reported) => Some(reported.clone()),
+            Source::Manual(changes) => Some(changes.clone()),
         };
         let mut watch = NetworkWatch {
-            reported,
+            changes,
             not_before: None,
         };
         watch.forget();
@@ -92,19 +92,19 @@ impl NetworkChanges {
 fn of_system() -> &'static watch::Receiver<()> {
     static SYSTEM: OnceLock<watch::Receiver<()>> = OnceLock::new();
     SYSTEM.get_or_init(|| {
-        let (notify, reported) = watch::channel(());
+        let (sender, changes) = watch::channel(());
         #[cfg(target_os = "linux")]
-        rtnetlink::listen(move || notify.send_replace(()));
+        rtnetlink::listen(move || sender.send_replace(()));
         #[cfg(not(target_os = "linux"))]
-        drop(notify);
-        reported
+        drop(sender);
+        changes
     })
 }
 
 /// Waits for changes of the network.
 #[derive(Clone, Debug)]
 pub struct NetworkWatch {
-    reported: Option<watch::Receiver<()>>,
+    changes: Option<watch::Receiver<()>>,
     /// The last change, or what was done without one, is not followed sooner.
     not_before: Option<Instant>,
 }
@@ -125,11 +125,11 @@ impl NetworkWatch {
 
     /// Waits until something has changed, and leaves it to [`changed`](Self::changed) to be told.
     pub(crate) async fn stirred(&mut self) {
-        if let Some(reported) = &mut self.reported
-            && reported.changed().await.is_ok()
+        if let Some(changes) = &mut self.changes
+            && changes.changed().await.is_ok()
         {
             // Who drops the wait that follows hears of it again.
-            reported.mark_changed();
+            changes.mark_changed();
             return;
         }
         std::future::pending::<()>().await;
@@ -137,8 +137,8 @@ impl NetworkWatch {
 
     /// What has changed so far is not told.
     pub(crate) fn forget(&mut self) {
-        if let Some(reported) = &mut self.reported {
-            reported.mark_unchanged();
+        if let Some(changes) = &mut self.changes {
+            changes.mark_unchanged();
         }
     }
 
@@ -198,13 +198,13 @@ mod tests {
                 signal.changed();
             }
         });
-        let (began, mut reported) = (Instant::now(), 0);
+        let (began, mut count) = (Instant::now(), 0);
         while timeout(MS(60_000), watch.changed()).await.is_ok() {
-            reported += 1;
+            count += 1;
         }
         flaps.await.unwrap();
         assert!(began.elapsed() > MS(10_000));
-        assert!((9..=11).contains(&reported), "{reported} in 10 s");
+        assert!((9..=11).contains(&count), "{count} in 10 s");
     }
 
     #[tokio::test(start_paused = true)]

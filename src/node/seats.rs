@@ -157,7 +157,9 @@ impl Seats {
             Ok(share) => share,
             Err(exceeded) => {
                 let has_one = |id| shares.held(Resource::Sessions, Some(id)) > 0;
-                let own = state.parked_of(&holder.ids);
+                // Where its host is at its limit, only what came from there is of help.
+                let host = (exceeded.scope == Scope::Host).then_some(holder.host);
+                let own = state.parked_of(&holder.ids, host);
                 let found = if own.is_some() {
                     own
                 } else if holder.ids.iter().copied().any(has_one) {
@@ -196,7 +198,7 @@ impl Seats {
         move |ids| {
             if let Some(state) = state.upgrade() {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(number) = state.parked_of(ids) {
+                if let Some(number) = state.parked_of(ids, None) {
                     state.give_away(number);
                 }
             }
@@ -231,9 +233,10 @@ impl Entry {
 }
 
 impl State {
-    /// The session of a peer that has had no connection for longest.
-    fn parked_of(&self, ids: &[PeerId]) -> Option<u64> {
+    /// The session of a peer that has had no connection for longest; of those from one host, where it is given.
+    fn parked_of(&self, ids: &[PeerId], host: Option<Option<Source>>) -> Option<u64> {
         let here = self.taken.iter().filter(|(_, it)| it.share.is_some());
+        let here = here.filter(|(_, it)| host.is_none_or(|host| it.holder.host == host));
         let own = here.filter(|(_, it)| it.holder.ids.iter().any(|id| ids.contains(id)));
         let parked = own.filter_map(|(number, it)| Some((it.seat.parked_since()?, *number)));
         parked.min().map(|(_, number)| number)
@@ -338,6 +341,21 @@ mod tests {
             .into();
         assert_eq!(take(1).unwrap_err().scope, Scope::Peer);
         assert!(!is_gone(all.last().unwrap()) && !more.iter().any(is_gone));
+    }
+
+    #[test]
+    fn a_session_from_elsewhere_is_not_given_away_for_a_place_at_a_full_host() {
+        let (seats, shares) = few();
+        let away = seats.take(&shares, stranger(1, 1)).unwrap();
+        let _of_use = away.seat.keep();
+        away.seat.is_parked_if(|| Some(Instant::now()));
+        let others: Vec<_> = (2..6)
+            .map(|n| seats.take(&shares, stranger(2, n)).unwrap())
+            .collect();
+        let _all_of_use: Vec<_> = others.iter().map(|it| it.seat.keep()).collect();
+        let refused = seats.take(&shares, stranger(2, 1)).unwrap_err();
+        assert_eq!(refused.scope, Scope::Host);
+        assert!(!is_gone(&away));
     }
 
     #[test]

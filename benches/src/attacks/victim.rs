@@ -104,7 +104,7 @@ struct Observed {
 pub(super) struct Victim {
     child: Child,
     pub(super) port: u16,
-    reported: Arc<Mutex<Observed>>,
+    observed: Arc<Mutex<Observed>>,
     before: u64,
     pub(super) progress: Arc<Progress>,
 }
@@ -127,20 +127,20 @@ impl Victim {
         }
         let port = line()?;
         let port = port.strip_prefix("port ").unwrap_or_default().parse()?;
-        let reported: Arc<Mutex<Observed>> = Arc::default();
+        let observed: Arc<Mutex<Observed>> = Arc::default();
         let stderr = child.stderr.take().ok_or("no stderr")?;
         let progress = Arc::<Progress>::default();
-        let (into, of) = (Arc::clone(&reported), Arc::clone(&progress));
+        let (into, of) = (Arc::clone(&observed), Arc::clone(&progress));
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut reported = lock(&into);
+                let mut observed = lock(&into);
                 match stream_end(&line) {
-                    Some(end) => reported.ends.push(end),
+                    Some(end) => observed.ends.push(end),
                     None if line.starts_with("session end=") => {
                         of.ended
                             .get_or_init(|| (Instant::now(), of.sent.load(Ordering::Relaxed)));
                     }
-                    None => reported.logged += 1,
+                    None => observed.logged += 1,
                 }
             }
         });
@@ -157,7 +157,7 @@ impl Victim {
         Ok(Self {
             child,
             port,
-            reported,
+            observed,
             before,
             progress,
         })
@@ -172,7 +172,7 @@ impl Victim {
     pub(super) fn ends(&self, count: usize, limit: Duration) -> Vec<StreamEnd> {
         let begun = Instant::now();
         loop {
-            let ends = lock(&self.reported).ends.clone();
+            let ends = lock(&self.observed).ends.clone();
             if ends.len() >= count || begun.elapsed() > limit {
                 return ends;
             }
@@ -182,7 +182,7 @@ impl Victim {
 
     /// Lines that it has logged.
     pub(super) fn logged(&self) -> u64 {
-        lock(&self.reported).logged
+        lock(&self.observed).logged
     }
 }
 
@@ -195,8 +195,8 @@ impl Drop for Victim {
     }
 }
 
-fn lock(reported: &Mutex<Observed>) -> std::sync::MutexGuard<'_, Observed> {
-    reported.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(observed: &Mutex<Observed>) -> std::sync::MutexGuard<'_, Observed> {
+    observed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line of `/proc/PID/status`, in bytes.

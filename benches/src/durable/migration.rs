@@ -73,12 +73,12 @@ pub(super) async fn run(options: &Options) -> Outcome<()> {
 /// The longest gap between two ticks, in microseconds, since it was set to 0.
 fn gaps(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
     let longest = Arc::new(AtomicU64::new(0));
-    let reported = Arc::clone(&longest);
+    let most = Arc::clone(&longest);
     tokio::spawn(async move {
         let mut last = Instant::now();
         while from.read_u8().await.is_ok() {
             let gap = u64::try_from(last.elapsed().as_micros()).unwrap_or(u64::MAX);
-            reported.fetch_max(gap, Ordering::Relaxed);
+            most.fetch_max(gap, Ordering::Relaxed);
             last = Instant::now();
         }
     });
@@ -88,7 +88,7 @@ fn gaps(mut from: impl AsyncReadExt + Unpin + Send + 'static) -> Arc<AtomicU64> 
 /// Ticks, and counts them.
 fn tick(mut to: impl AsyncWriteExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
     let count = Arc::new(AtomicU64::new(0));
-    let reported = Arc::clone(&count);
+    let counted = Arc::clone(&count);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -97,7 +97,7 @@ fn tick(mut to: impl AsyncWriteExt + Unpin + Send + 'static) -> Arc<AtomicU64> {
             if to.write_u8(1).await.is_err() || to.flush().await.is_err() {
                 return;
             }
-            reported.fetch_add(1, Ordering::Relaxed);
+            counted.fetch_add(1, Ordering::Relaxed);
         }
     });
     count

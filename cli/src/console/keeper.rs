@@ -111,7 +111,7 @@ impl Keeper {
                 "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
             ));
         }
-        let (notify, seats) = mpsc::channel(1);
+        let (sender, seats) = mpsc::channel(1);
         list.count += 1;
         let number = list.count;
         list.entries.push(Entry {
@@ -119,7 +119,7 @@ impl Keeper {
             ids,
             service: service.to_owned(),
             name: name.to_owned(),
-            seats: notify,
+            seats: sender,
         });
         let this = Arc::clone(self);
         let close = move || this.list().entries.retain(|entry| entry.number != number);

@@ -49,6 +49,7 @@ use crate::connect::{reset_by_peer, service};
 use crate::connection::{Connected, Pausable};
 use crate::exit::{Code, Failure, say};
 use crate::id;
+use crate::keep::in_words;
 use crate::reconnect::Reconnect;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         Some(chatter.sink()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .notifying(|_, line| raw::notify(&[line]));
+    .notifying(|_, line| raw::print_lines(&[line]));
     let mut connection = again.first(args.reconnect).await?;
     let seat = Seat::new(&service, args.attach.as_deref(), args.escape.byte());
     let result = seat
@@ -212,7 +213,7 @@ impl<'a> Seat<'a> {
                 }
                 self.typed.away(false);
                 if self.attach.is_none() {
-                    raw::notify(&[&format!("{name} was opened again")]);
+                    raw::print_lines(&[&format!("{name} was opened again")]);
                 }
             }
         };
@@ -287,7 +288,7 @@ impl<'a> Seat<'a> {
         mut why: Failure,
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
-            let notify = |line: &str| raw::notify(&[line]);
+            let notify = |line: &str| raw::print_lines(&[line]);
             *connection = again.after(connection, why, notify).await?;
             match self.open(connection, notify).await {
                 Err(failure) if failure.is_transient() => why = failure,
@@ -301,7 +302,7 @@ impl<'a> Seat<'a> {
         connection: &Connected,
         notify: impl Fn(&str),
     ) -> Result<Box<dyn Far>, Failure> {
-        let heard = |line: &str| raw::notify(&[line]);
+        let heard = |line: &str| raw::print_lines(&[line]);
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
         let far = match self.attach {
@@ -360,7 +361,7 @@ impl<'a> Seat<'a> {
         }
     }
 
-    fn notify_other_end(&self, message: Message) {
+    fn send_to_other_end(&self, message: Message) {
         lock(&self.outbox).push(message);
         self.typed.more.notify_one();
     }
@@ -379,19 +380,19 @@ impl<'a> Seat<'a> {
                 match key {
                     Key::Bytes(bytes) => self.typed.push(&bytes),
                     Key::Leave => return,
-                    Key::Break => self.notify_other_end(Message::Break),
+                    Key::Break => self.send_to_other_end(Message::Break),
                     Key::Suspend => {
                         self.suspend(raw).await;
-                        self.notify_other_end(Message::Terminal(raw::describe()));
+                        self.send_to_other_end(Message::Terminal(raw::describe()));
                     }
                     Key::Help if self.attach.is_some() => {
                         let kept: Vec<&str> = HELP
                             .iter()
                             .map(|line| if *line == HANGS_UP { RUNS_ON } else { line })
                             .collect();
-                        raw::notify(&kept);
+                        raw::print_lines(&kept);
                     }
-                    Key::Help => raw::notify(HELP),
+                    Key::Help => raw::print_lines(HELP),
                 }
             }
         }
@@ -404,7 +405,7 @@ impl<'a> Seat<'a> {
         let paused = match at {
             Some(at) => {
                 let (paused, granted) = at.pause().await;
-                raw::notify(&[&borne(granted)]);
+                raw::print_lines(&[&borne(granted)]);
                 paused
             }
             None => Vec::new(),
@@ -421,7 +422,7 @@ impl<'a> Seat<'a> {
             return pending().await;
         };
         while changes.recv().await.is_some() {
-            self.notify_other_end(Message::Terminal(raw::describe()));
+            self.send_to_other_end(Message::Terminal(raw::describe()));
         }
         pending::<()>().await;
     }
@@ -522,9 +523,9 @@ const NOT_OPEN: &str = "no service of this name";
 fn borne(granted: Duration) -> String {
     match granted.as_secs() {
         0 => "suspended; the peer ends the session after 30 s without an answer".to_owned(),
-        seconds => format!(
-            "suspended; the peer keeps the session for {} min",
-            seconds.div_ceil(60)
+        _ => format!(
+            "suspended; the peer keeps the session for {}",
+            in_words(granted)
         ),
     }
 }

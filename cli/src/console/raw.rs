@@ -90,7 +90,7 @@ pub(crate) fn new_line() {
 }
 
 /// Lines on standard error while the terminal is raw; a file gets plain ones.
-pub(crate) fn notify(lines: &[&str]) {
+pub(crate) fn print_lines(lines: &[&str]) {
     let (before, after) = if io::stderr().is_terminal() {
         ("\r\n", "\r\n")
     } else {

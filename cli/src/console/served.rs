@@ -31,8 +31,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
     pub(crate) fn new(far: S) -> Self {
         let (sender, terminal) = watch::channel(None);
         let device = Arc::new(OnceLock::<Control>::new());
-        let reported = Arc::clone(&device);
-        let hear = move |message| match (message, reported.get()) {
+        let opened = Arc::clone(&device);
+        let hear = move |message| match (message, opened.get()) {
             (Message::Terminal(terminal), device) => {
                 if let Some(device) = device {
                     // A device that cannot be told goes on as it is.
@@ -53,11 +53,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<S> {
 
     /// Waits until the terminal was told; one that speaks before gets the usual one.
     pub(crate) async fn terminal(&mut self) -> io::Result<Terminal> {
-        let reported = async {
+        let announced = async {
             while self.terminal.borrow().is_none() && self.far.fill().await? {}
             Ok(self.terminal.borrow().clone().unwrap_or_default())
         };
-        match timeout(FIRST, reported).await {
+        match timeout(FIRST, announced).await {
             Ok(terminal) => terminal,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

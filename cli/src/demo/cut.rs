@@ -31,7 +31,7 @@ pub(super) async fn in_front_of(port: u16) -> Result<(Cutter, u16), Failure> {
     let listener = TcpListener::bind((local, 0)).await.map_err(failed)?;
     let own = listener.local_addr().map_err(failed)?.port();
     let cut = Arc::new(Notify::new());
-    let reported = Arc::clone(&cut);
+    let is_cut = Arc::clone(&cut);
     let task = tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let Ok(mut far) = TcpStream::connect((local, port)).await else {
@@ -41,7 +41,7 @@ pub(super) async fn in_front_of(port: u16) -> Result<(Cutter, u16), Failure> {
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             tokio::select! {
                 biased;
-                () = reported.notified() => {}
+                () = is_cut.notified() => {}
                 _ = copy_bidirectional(&mut near, &mut far) => {}
             }
         }

@@ -73,11 +73,11 @@ impl Desk {
         let child = command.spawn().unwrap();
         let master = std::fs::File::from(master);
         let mut reader = master.try_clone().unwrap();
-        let (notify, screen) = channel();
+        let (sender, screen) = channel();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(n @ 1..) = reader.read(&mut bytes) {
-                if notify.send(bytes[..n].to_vec()).is_err() {
+                if sender.send(bytes[..n].to_vec()).is_err() {
                     return;
                 }
             }

@@ -234,10 +234,10 @@ impl Engine {
             // A peer that has used up its window waits for credit, which will not come: it is told
             // so without being asked.
             entry.unwanted |= entry.state.can_receive() && entry.recv_window.left() == 0;
-            let notify = entry.unwanted && !entry.has_output();
+            let must_reset = entry.unwanted && !entry.has_output();
             self.dropped.push(key);
             self.retime = true;
-            if notify {
+            if must_reset {
                 self.reset_stream(key, 0, StreamError::ResetHere);
             }
         } else {

@@ -171,7 +171,7 @@ async fn who_takes_up_sessions_that_are_not_there_is_shut_out() {
     };
     for _ in 0..4 {
         let why = knock(&node, far(), guess).await.unwrap();
-        assert!(why.contains("does not know it any more"), "{why}");
+        assert!(why.contains("that is not here any more"), "{why}");
     }
     let why = knock(&node, far(), guess).await.unwrap();
     assert!(why.starts_with("too many failures from there"), "{why}");
