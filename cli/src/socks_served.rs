@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::destination::{Destination, Destinations, Host};
@@ -26,6 +27,9 @@ const ASKING: Duration = Duration::from_secs(30);
 
 /// How long a name may be looked up.
 const LOOKUP: Duration = Duration::from_secs(10);
+
+/// Names that are looked up at once: each takes a thread, of which trust policies and files need some, too.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// How many addresses of one name are tried: a name service could have us knock at thousands.
 const ADDRESSES: usize = 8;
@@ -89,18 +93,22 @@ async fn connect(
     dial(name, &addresses, to.port, peer).await
 }
 
-/// All addresses of a name, each once.
+/// The first addresses of a name, each once.
 async fn addresses_of(host: &str, port: u16) -> Result<Vec<IpAddr>, (Reply, String)> {
-    let found = match timeout(LOOKUP, lookup_host((host, port))).await {
-        Ok(found) => found,
-        Err(_) => {
-            let why = "looking up the name takes too long".to_owned();
-            return Err((Reply::HostUnreachable, why));
-        }
+    let asked = (host.to_owned(), port);
+    // The system's thread cannot be called back, so its place is held until it has ended, whoever still waits for that.
+    let looked_up = tokio::spawn(async move {
+        let _place = LOOKUPS.acquire().await;
+        let found = lookup_host(asked).await.ok()?;
+        Some(found.map(|at| at.ip()).collect::<Vec<_>>())
+    });
+    let Ok(found) = timeout(LOOKUP, looked_up).await else {
+        let why = "looking up the name takes too long".to_owned();
+        return Err((Reply::HostUnreachable, why));
     };
     let mut addresses = Vec::new();
-    for at in found.map_err(|_| no_address())? {
-        let at = at.ip().to_canonical();
+    for at in found.ok().flatten().unwrap_or_default() {
+        let at = at.to_canonical();
         if !addresses.contains(&at) {
             addresses.push(at);
         }

@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, text};
 
 fn echoes(at: &str) {
@@ -122,6 +123,36 @@ fn a_socks_client_is_connected_where_the_server_allows_it() {
         assert_eq!(back, "there and back");
     }
     assert!(forward.is_running());
+}
+
+#[test]
+fn a_socks_connection_survives_a_cut_and_a_new_one_waits_for_the_next_path() {
+    let (place, port) = (Place::new(), echo_server());
+    let allowed = format!("socks=socks:127.0.0.1:{port}");
+    let words = ["tcp:127.0.0.1:0", "--service", &allowed, "--allow", "any"];
+    let server = place.serve(&words);
+    let proxy = Proxy::to(&server.address());
+    let via = proxy.address();
+    let words = ["forward", &via, "-D", "127.0.0.1:0", "--trust", "any"];
+    let mut forward = Server::start(&place, &words);
+    let local = at(&forward);
+    let says = |stream: &mut TcpStream, word: &[u8]| {
+        stream.write_all(word).unwrap();
+        let mut back = vec![0; word.len()];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(back, word);
+    };
+    let (code, mut open) = socks(&local, "127.0.0.1", port);
+    assert_eq!(code, 0);
+    says(&mut open, b"before");
+    proxy.down();
+    forward.wait_for("lost; reconnecting (data is kept)");
+    let new = thread::spawn(move || socks(&local, "127.0.0.1", port));
+    proxy.up();
+    says(&mut open, b"behind");
+    let (code, mut new) = new.join().unwrap();
+    assert_eq!(code, 0);
+    says(&mut new, b"new");
 }
 
 #[test]
