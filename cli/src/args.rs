@@ -41,7 +41,7 @@ pub(crate) use self::{
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
-    AllowArg, DialTarget, Expected, Explained, Reference, Service, Target,
+    AllowArg, DialTarget, Dynamic, Expected, Explained, Reference, Service, Target,
 };
 
 /// Secure channels over anything that carries bytes: TCP, Unix sockets, stdio, subprocesses and

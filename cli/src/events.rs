@@ -8,6 +8,7 @@ use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, Turn
 use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
+use cepa::session::reserved::SOCKS_PREFIX;
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
@@ -230,10 +231,13 @@ impl Asked {
         else {
             return Notice::AsItIs;
         };
-        if let Some((_, plain)) = service
-            .strip_prefix(wire::ATTACH_PREFIX)
-            .and_then(|rest| rest.split_once('.'))
-        {
+        let attached = service.strip_prefix(wire::ATTACH_PREFIX);
+        let attached = attached.and_then(|rest| rest.split_once('.'));
+        let plain = match attached {
+            Some((_, plain)) => Some(plain),
+            None => service.strip_prefix(SOCKS_PREFIX),
+        };
+        if let Some(plain) = plain {
             // It is asked for in no other form.
             return Notice::As(Box::new(Event::Refused {
                 peer: *peer,

@@ -17,6 +17,7 @@
 //! A connection whose session was lost is reset, never ended: its program must not take what it has got for
 //! all there is.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -26,27 +27,35 @@ use std::time::Duration;
 
 use cepa::mux::{GoAwayCode, StreamTimeouts, Substream};
 use cepa::onion::Onion;
+use cepa::session::reserved::SOCKS_PREFIX;
 use cepa::session::{OpenError, OpenOptions, SessionEnd};
-use cepa::transports::{self, Listener, Stream};
+use cepa::transports::{
+    self, Endpoint, Listener, Stream, Target, TransportError, TransportErrorKind,
+};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::args::{self, DialTarget};
+use crate::args::{self, DialTarget, Dynamic};
 use crate::connection::Connected;
+use crate::destination::Destination;
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::log::{self, OURS, say_once_a_minute};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::signal::Signals;
+use crate::socks::{self, BadRequest, Reply};
 use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a SOCKS client may take for its request, which it sends at once.
+const ASKING: Duration = Duration::from_secs(30);
 
 /// How much of a client is read before its service is open.
 const AHEAD: usize = 1024;
@@ -69,11 +78,12 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     }
     let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
-    for local in &args.locals {
-        listeners.push((
-            transports::listen(&local.listen).await?,
-            local.service.clone(),
-        ));
+    let dynamics = args.dynamics.iter().map(|Dynamic(local)| (local, true));
+    for (local, socks) in args.locals.iter().map(|it| (it, false)).chain(dynamics) {
+        for listener in bind(&local.listen).await? {
+            let service = local.service.clone();
+            listeners.push((listener, Wanted { service, socks }));
+        }
     }
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
         .keeping(args.dialling.durable.keep(true));
@@ -82,13 +92,17 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
-    for (listener, service) in listeners {
+    for (listener, wanted) in listeners {
         let (at, peer) = (listener.endpoint(), connection.session.peer().id());
-        let line = Line::from(format_args!("listening on {at} for {service} of {peer}"));
-        let line = line.with("address", at).with("service", &service);
+        let service = &wanted.service;
+        let kind = if wanted.socks { " (SOCKS 5)" } else { "" };
+        let text = format_args!("listening on {at} for {service}{kind} of {peer}");
+        let line = Line::from(text)
+            .with("address", at)
+            .with("service", service);
         say(line.with("peer", peer).bare());
         let carrying = Carrying {
-            service,
+            wanted,
             standing: standing.clone(),
             again: args.reconnect,
         };
@@ -151,6 +165,45 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     result
 }
 
+/// Listens at each of them, all on one port; an address that this machine does not have is left out, if there is another one.
+async fn bind(places: &[Endpoint]) -> Result<Vec<Listener>, TransportError> {
+    let mut bound: Vec<Listener> = Vec::new();
+    let mut absent = None;
+    for at in places {
+        let at = bound
+            .first()
+            .and_then(|first| at_its_port(at, first.endpoint()))
+            .unwrap_or_else(|| at.clone());
+        match transports::listen(&at).await {
+            Ok(listener) => bound.push(listener),
+            // A name of this machine leads there, too: nobody else may have that port.
+            Err(e) if is_own(e.kind()) => return Err(e),
+            Err(e) => absent = absent.or(Some(e)),
+        }
+    }
+    match absent {
+        Some(e) if bound.is_empty() => Err(e),
+        _ => Ok(bound),
+    }
+}
+
+/// The address with the port of another one, where it asks for any.
+fn at_its_port(at: &Endpoint, other: &Endpoint) -> Option<Endpoint> {
+    let Target::Tcp { port, .. } = other.target() else {
+        return None;
+    };
+    let text = at.to_string();
+    format!("{}:{port}", text.strip_suffix(":0")?).parse().ok()
+}
+
+/// Whether an address can be listened at, but not by this process.
+fn is_own(kind: TransportErrorKind) -> bool {
+    matches!(
+        kind,
+        TransportErrorKind::AddressInUse | TransportErrorKind::PermissionDenied
+    )
+}
+
 /// How the session ended; `None` where it takes nothing more, and what is open in it goes on. Asked for that only where
 /// another one can be made.
 async fn over(connection: &Connected, again: bool) -> Option<SessionEnd> {
@@ -164,10 +217,18 @@ async fn over(connection: &Connected, again: bool) -> Option<SessionEnd> {
 /// The session that connections go over; none while it is being made again.
 type Current = watch::Receiver<Option<Arc<Connected>>>;
 
+/// What the connections of one listener are for.
+#[derive(Clone)]
+struct Wanted {
+    service: String,
+    /// Each says itself where it wants to be connected, and the service does that.
+    socks: bool,
+}
+
 /// What is common to the connections of one listener.
 #[derive(Clone)]
 struct Carrying {
-    service: String,
+    wanted: Wanted,
     standing: Current,
     /// Whether a session that takes nothing more is followed by another one.
     again: bool,
@@ -230,16 +291,31 @@ async fn next(standing: &mut Current, gone: &Arc<Connected>) -> Option<Arc<Conne
 /// One connection. Its errors are told and are its own.
 async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carrying) {
     let Carrying {
-        service,
+        wanted,
         mut standing,
         again,
     } = carrying;
-    let service = service.as_str();
+    let tell_own = |near: &Stream, kind: fmt::Arguments<'_>| {
+        let from = log::source(near.remote().into(), near.label());
+        say_once_a_minute(from, kind, format_args!("{}: {kind}", near.label()));
+    };
     near.cut_when_dropped(true);
+    let destination = match ask_for_destination(&mut near, wanted.socks).await {
+        Ok(destination) => destination,
+        Err(e) => {
+            // What it was answered is still to be read.
+            near.cut_when_dropped(false);
+            return tell_own(&near, format_args!("a SOCKS client: {e}"));
+        }
+    };
+    let service = match &destination {
+        Some(_) => format!("{SOCKS_PREFIX}{}", wanted.service),
+        None => wanted.service.clone(),
+    };
     let peer = connection.session.peer().id();
     let mut ahead = Vec::new();
     let mut far = loop {
-        match open(&mut near, service, &connection, &mut ahead).await {
+        match open(&mut near, &service, &connection, &mut ahead).await {
             Ok(Some(far)) => break far,
             // Its client did not wait.
             Ok(None) => return,
@@ -252,12 +328,37 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
                 }
             }
             Err(e) => {
+                if destination.is_some() && socks::reply(&mut near, Reply::Failed).await.is_ok() {
+                    near.cut_when_dropped(false);
+                }
                 let kind = Failure::from(e).message;
                 let line = format_args!("{}: {kind}", near.label());
                 return say_once_a_minute(peer, &kind, line);
             }
         }
     };
+    if let Some(to) = &destination {
+        match connect(&mut near, &mut far, to, &mut ahead).await {
+            Some(Ok(Reply::Connected)) => {}
+            Some(Ok(reply)) => {
+                near.cut_when_dropped(false);
+                let kind = format_args!("{}: {to}: {reply}", wanted.service);
+                return say_once_a_minute(peer, kind, format_args!("{}: {kind}", near.label()));
+            }
+            Some(Err(e)) => {
+                let kind = format_args!("{}: {to}: the peer did not answer: {e}", wanted.service);
+                return say_once_a_minute(peer, kind, format_args!("{}: {kind}", near.label()));
+            }
+            // Its client did not wait.
+            None => return,
+        }
+    }
+    let service = wanted.service.as_str();
+    if !ahead.is_empty() {
+        // It is less than a first window, so this waits for nobody. An error is read again by who reads.
+        let _ = far.write_all(&ahead).await;
+        let _ = far.flush().await;
+    }
     let mut join = Join::new(&mut near, &mut far).end_with_near();
     let ended = join.run().await;
     let passed = join.near_end_passed();
@@ -274,12 +375,7 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
         Ended::NearLeft(e) | Ended::Near(e) => {
             // Who closes a Unix socket in order has gone in both directions at once.
             if !(passed && e.kind() == io::ErrorKind::BrokenPipe) {
-                let kind = format_args!("{service}: connection lost: {e}");
-                say_once_a_minute(
-                    log::source(near.remote().into(), near.label()),
-                    kind,
-                    format_args!("{}: {kind}", near.label()),
-                );
+                tell_own(&near, format_args!("{service}: connection lost: {e}"));
             }
             drop(near);
             // One that says nothing does not hold it for ever.
@@ -294,7 +390,45 @@ async fn carry(mut near: Stream, mut connection: Arc<Connected>, carrying: Carry
     }
 }
 
-/// Opens the service for a client, and gives it what that has sent meanwhile, `ahead`; `None` when the client has left.
+/// What a SOCKS client wants; nothing of another one is read.
+async fn ask_for_destination(
+    near: &mut Stream,
+    socks: bool,
+) -> Result<Option<Destination>, BadRequest> {
+    if !socks {
+        return Ok(None);
+    }
+    let late = |_| BadRequest::Not("it has not said in time where it wants to be connected");
+    let asked = timeout(ASKING, socks::request(near)).await;
+    asked.map_err(late)?.map(Some)
+}
+
+/// Has the far end connect a client, and tells that how it went; `None` when the client has left. What it sends meanwhile
+/// goes to `ahead`.
+async fn connect(
+    near: &mut Stream,
+    far: &mut Onion<Substream>,
+    to: &Destination,
+    ahead: &mut Vec<u8>,
+) -> Option<io::Result<Reply>> {
+    let answer = async {
+        socks::ask(far, to).await?;
+        socks::answer(far).await
+    };
+    let mut waiting = Waiting {
+        near,
+        ahead,
+        ended: false,
+    };
+    let answer = tokio::select! {
+        answer = answer => answer,
+        () = poll_fn(|cx| waiting.poll_left(cx)) => return None,
+    };
+    let told = socks::reply(near, *answer.as_ref().unwrap_or(&Reply::Failed)).await;
+    told.ok().map(|()| answer)
+}
+
+/// Opens the service for a client, and reads what that sends meanwhile into `ahead`; `None` when the client has left.
 async fn open(
     near: &mut Stream,
     service: &str,
@@ -315,7 +449,7 @@ async fn open(
         ahead,
         ended: false,
     };
-    let mut far = loop {
+    let far = loop {
         tokio::select! {
             far = &mut opening => break far?,
             () = poll_fn(|cx| waiting.poll_left(cx)) => return Ok(None),
@@ -332,11 +466,6 @@ async fn open(
             }
         }
     };
-    if !ahead.is_empty() {
-        // It is less than a first window, so this waits for nobody. An error is read again by who reads.
-        let _ = far.write_all(ahead).await;
-        let _ = far.flush().await;
-    }
     Ok(Some(far))
 }
 

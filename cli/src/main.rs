@@ -13,6 +13,7 @@ mod connect;
 mod connection;
 mod console;
 mod demo;
+mod destination;
 mod direction;
 mod events;
 mod exit;
@@ -48,6 +49,8 @@ mod serve;
 mod service;
 mod service_end;
 mod signal;
+mod socks;
+mod socks_served;
 mod splice;
 mod splice_end;
 #[cfg(test)]

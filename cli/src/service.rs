@@ -16,10 +16,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cepa::identity::PeerId;
 use cepa::mux::{ReceivePool, Substream};
 use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
+use cepa::session::reserved::SOCKS_PREFIX;
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
@@ -34,12 +36,14 @@ use crate::console::ring::RING;
 use crate::console::seat::{Left, Seat};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
+use crate::destination::Destinations;
 use crate::exit::{Code, Failure, NOT_NOW, say};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
 use crate::say::Line;
+use crate::socks_served;
 use crate::upstream::{Near, Wire, leave};
 
 /// How long a last message may take to leave.
@@ -74,12 +78,17 @@ enum Form<'a> {
     Console,
     /// The same on a console that is kept under this name: `cepa.attach.KEPT.NAME`.
     Attached(&'a str),
+    /// Connected to what is asked for in the substream: `cepa.socks.NAME`.
+    Socks,
 }
 
 /// The service that a name in such a form stands for.
 fn plain(name: &str) -> (Form<'_>, &str) {
     if let Some(plain) = name.strip_prefix(wire::EXEC_PREFIX) {
         return (Form::Status, plain);
+    }
+    if let Some(plain) = name.strip_prefix(SOCKS_PREFIX) {
+        return (Form::Socks, plain);
     }
     let attached = name.strip_prefix(wire::ATTACH_PREFIX);
     let attached = attached.and_then(|rest| rest.split_once('.'));
@@ -93,12 +102,17 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
 }
 
-/// The forms of every service that have messages beside its bytes.
+/// The forms of services that have messages beside their bytes.
 struct Framing(Arc<Services>);
 
 impl Protocol for Framing {
     fn names(&self) -> &[&'static str] {
-        &[wire::PREFIX, wire::EXEC_PREFIX, wire::ATTACH_PREFIX]
+        &[
+            wire::PREFIX,
+            wire::EXEC_PREFIX,
+            wire::ATTACH_PREFIX,
+            SOCKS_PREFIX,
+        ]
     }
 
     fn admission(&self, name: &str) -> Admission {
@@ -188,12 +202,12 @@ impl Services {
                 done.map_err(|e| e.to_string())
             }),
             Target::Dial(to) => Box::pin(self.dial(name, to, call)),
+            Target::Socks(_) => Box::pin(async {
+                let _ = call.refuse(ONLY_SOCKS).await;
+                Ok(())
+            }),
         };
-        if let Err(e) = serving.await {
-            let kind = format!("service {name}: {e}");
-            let line = format!("service {name} for {}…: {e}", peer.short());
-            say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
-        }
+        tell(peer, name, serving.await);
     }
 
     async fn echo(&self, call: Call) -> Result<(), String> {
@@ -206,14 +220,40 @@ impl Services {
         layer_echo::serve(far, &self.inner).await
     }
 
+    /// Connected to what the opener asks for.
+    async fn socks(&self, name: &str, allowed: &Destinations, call: Call) -> Result<(), String> {
+        let (call, _share) = held(call, ONE).await?;
+        let peer = (call.session().clone(), call.memory().clone());
+        let far = self.accept(call).await?;
+        socks_served::serve(name, allowed, far, &peer).await
+    }
+
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
         let asked = call.service().to_owned();
         let (form, name) = plain(&asked);
         let (peer, name) = (call.peer().id(), name.to_owned());
         let target = call.admitted::<Target>().cloned();
-        let Some(target @ (Target::Echo | Target::Dial(_))) = target else {
+        let target = match (form, target) {
+            (Form::Socks, Some(Target::Socks(allowed))) => {
+                return tell(
+                    peer,
+                    &name,
+                    Box::pin(self.socks(&name, &allowed, call)).await,
+                );
+            }
+            (form, Some(target @ (Target::Echo | Target::Dial(_)))) if form != Form::Socks => {
+                Some(target)
+            }
+            (_, Some(Target::Socks(_))) => {
+                let _ = call.refuse(ONLY_SOCKS).await;
+                return;
+            }
+            _ => None,
+        };
+        let Some(target) = target else {
             let why = match form {
+                Form::Socks => "this service leads to one address; use it with `forward -L`",
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
                 Form::Attached(_) => NOT_KEPT,
@@ -225,12 +265,9 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => Box::pin(self.attach(kept, &name, &target, call)).await,
+            Form::Socks => return,
         };
-        if let Err(e) = served {
-            let kind = format!("service {name}: {e}");
-            let line = format!("service {name} for {}…: {e}", peer.short());
-            say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
-        }
+        tell(peer, &name, served);
     }
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
@@ -424,6 +461,18 @@ const NONE_KEPT: &str = "this server keeps no consoles (--keep-consoles); leave 
 const NOT_KEPT: &str =
     "only a command on a terminal can be kept (exec:…,pty=yes); leave out --attach";
 const NO_MEMORY: &str = "your share of the server's memory is used up; close something first";
+
+/// What a peer reads that opens a SOCKS service as if it led to one address.
+const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D [ADDR:]PORT=NAME`";
+
+/// Tells how a service has failed, if it has.
+fn tell(peer: PeerId, name: &str, served: Result<(), String>) {
+    if let Err(e) = served {
+        let kind = format!("service {name}: {e}");
+        let line = format!("service {name} for {}…: {e}", peer.short());
+        say_once_a_minute(peer, &kind, Line::from(line).with("service", name));
+    }
+}
 
 /// The address of a service that is a command on a terminal.
 fn on_terminal(target: &Target) -> Option<&Endpoint> {

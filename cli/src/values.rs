@@ -2,6 +2,7 @@
 //!
 //! Each parses itself, so that no command sees a bad one, and says what it expected where it can't.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use cepa::transports::{Endpoint, ParseError};
 use clap::ValueEnum;
 
 use crate::advice::with_advice;
+use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
 use crate::folder;
 
@@ -318,6 +320,12 @@ impl FromStr for AllowArg {
     }
 }
 
+/// Begins a service that connects to what its opener names.
+const SOCKS: &str = "socks:";
+
+/// The service that `cepa forward -D` uses where none is named.
+const SOCKS_SERVICE: &str = "socks";
+
 /// A named service of `--service`.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
@@ -334,6 +342,8 @@ pub(crate) enum Target {
     Forward(Box<PeerAddr>),
     /// Sends back what it gets.
     Echo,
+    /// Wherever its opener wants to be connected, among these.
+    Socks(Arc<Destinations>),
     /// The far side of the demo: takes offered TLS layers on and off mid-stream.
     Demo,
 }
@@ -349,6 +359,10 @@ impl FromStr for Service {
         let target = match address {
             "echo:" => Target::Echo,
             "demo:" => Target::Demo,
+            _ if address.starts_with(SOCKS) => {
+                let allowed = address.strip_prefix(SOCKS).unwrap_or_default().parse()?;
+                Target::Socks(Arc::new(allowed))
+            }
             _ if address.starts_with(node::SCHEME) => {
                 let to = peer_addr(address)?;
                 if to.hints().is_empty() && !address.starts_with(NAMED) {
@@ -392,7 +406,8 @@ impl Service {
 /// A listener of `cepa forward`, and the service it leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct Local {
-    pub(crate) listen: Endpoint,
+    /// One, or the same port in both families, as far as this machine has them.
+    pub(crate) listen: Vec<Endpoint>,
     pub(crate) service: String,
 }
 
@@ -403,27 +418,61 @@ impl FromStr for Local {
     fn from_str(word: &str) -> Result<Self, String> {
         let (listen, service) = word
             .rsplit_once('=')
-            .ok_or("expected LISTEN=SERVICE, for example tcp:127.0.0.1:5433=db")?;
-        if listen.parse::<u16>().is_ok() {
-            return Err(format!(
-                "{listen} is only a port; give tcp:127.0.0.1:{listen}={service}"
-            ));
-        }
-        let listen: Endpoint = listen.parse().map_err(|e| format!("{e}"))?;
-        if !listen.is_socket() {
-            return Err(format!(
-                "cannot listen on {}: here; use tcp: or unix:",
-                listen.scheme()
-            ));
-        }
-        if !listen.layers().is_empty() {
-            return Err("a local listener cannot have layers; give the plain address".into());
-        }
+            .ok_or("expected LISTEN=SERVICE, for example 5433=db")?;
+        let listen = local_listener(listen)?;
         Ok(Self {
             listen,
             service: service_name(service)?,
         })
     }
+}
+
+/// A SOCKS listener of `cepa forward`, and the service that connects it.
+#[derive(Clone, Debug)]
+pub(crate) struct Dynamic(pub(crate) Local);
+
+impl FromStr for Dynamic {
+    type Err = String;
+
+    /// `LISTEN[=SERVICE]`.
+    fn from_str(word: &str) -> Result<Self, String> {
+        let (listen, service) = word.rsplit_once('=').unwrap_or((word, SOCKS_SERVICE));
+        Ok(Self(Local {
+            listen: local_listener(listen)?,
+            service: service_name(service)?,
+        }))
+    }
+}
+
+/// Where `cepa forward` listens. A port alone is at this machine only, in both families.
+fn local_listener(word: &str) -> Result<Vec<Endpoint>, String> {
+    let tcp = |rest: String| format!("tcp:{rest}").parse::<Endpoint>();
+    let listen = if word.parse::<u16>().is_ok() {
+        // Not `localhost`: that name is often of one family only.
+        let both = ["127.0.0.1", "[::1]"].map(|at| tcp(format!("{at}:{word}")));
+        both.into_iter().collect()
+    } else if word.parse::<SocketAddr>().is_ok() || word.starts_with("localhost:") {
+        tcp(word.to_owned()).map(|at| vec![at])
+    } else if let Some(port) = word.strip_prefix("*:") {
+        return Err(format!(
+            "to listen at all addresses of this machine, give 0.0.0.0:{port}"
+        ));
+    } else {
+        word.parse().map(|at| vec![at])
+    };
+    let listen = listen.map_err(|e| format!("{e}, or a port"))?;
+    for at in &listen {
+        if !at.is_socket() {
+            return Err(format!(
+                "cannot listen on {}: here; use tcp: or unix:",
+                at.scheme()
+            ));
+        }
+        if !at.layers().is_empty() {
+            return Err("a local listener cannot have layers; give the plain address".into());
+        }
+    }
+    Ok(listen)
 }
 
 /// A name that stands on a command line and in messages: one word.
@@ -469,6 +518,51 @@ mod tests {
         ] {
             assert!(rate(word).is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn a_port_to_listen_at_is_at_this_machine_only() {
+        for (word, at) in [
+            ("8080=web", "tcp:127.0.0.1:8080 tcp:[::1]:8080"),
+            ("0=web", "tcp:127.0.0.1:0 tcp:[::1]:0"),
+            ("localhost:8080=web", "tcp:localhost:8080"),
+            ("127.0.0.1:8080=web", "tcp:127.0.0.1:8080"),
+            ("0.0.0.0:8080=web", "tcp:0.0.0.0:8080"),
+            ("[::1]:8080=web", "tcp:[::1]:8080"),
+            ("tcp:127.0.0.1:8080=web", "tcp:127.0.0.1:8080"),
+            ("unix:/run/web.sock=web", "unix:/run/web.sock"),
+        ] {
+            let local: Local = word.parse().unwrap();
+            let listen: Vec<_> = local.listen.iter().map(Endpoint::to_string).collect();
+            assert_eq!(listen.join(" "), at, "{word}");
+            assert_eq!(local.service, "web");
+        }
+        for (word, advice) in [
+            ("8080", "LISTEN=SERVICE"),
+            ("65536=web", "or a port"),
+            ("*:8080=web", "0.0.0.0:8080"),
+            ("8080:host:80", "LISTEN=SERVICE"),
+            ("stdio:=web", "unix:"),
+        ] {
+            let error = word.parse::<Local>().unwrap_err();
+            assert!(error.contains(advice), "{word}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_socks_listener_has_a_service_of_its_name_unless_another_one_is_named() {
+        for (word, at, service) in [
+            ("1080", "tcp:127.0.0.1:1080", "socks"),
+            ("1080=web", "tcp:127.0.0.1:1080", "web"),
+            ("0.0.0.0:1080", "tcp:0.0.0.0:1080", "socks"),
+            ("unix:/run/s", "unix:/run/s", "socks"),
+            ("unix:/run/s=web", "unix:/run/s", "web"),
+        ] {
+            let Dynamic(local) = word.parse().unwrap();
+            assert_eq!(local.listen.first().unwrap().to_string(), at, "{word}");
+            assert_eq!(local.service, service, "{word}");
+        }
+        assert!("x=y".parse::<Dynamic>().is_err());
     }
 
     #[test]

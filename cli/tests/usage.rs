@@ -176,8 +176,8 @@ fn a_guess_is_made_at_what_was_meant() {
         (&["serve", "tcp:h:1", "--allow", "bee"], "@bee"),
         (&["connect", "tcp:h:1", "--expect", "bee"], "@bee"),
         (
-            &["forward", "tcp:h:1", "-L", "15436=echo"],
-            "tcp:127.0.0.1:15436=echo",
+            &["forward", "tcp:h:1", "-L", "*:15436=echo"],
+            "0.0.0.0:15436",
         ),
         (&["serve", &relay], "--register cepa://"),
         (&["relay", &relay], "--register cepa://"),

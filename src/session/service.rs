@@ -187,6 +187,8 @@ pub mod reserved {
     pub const ATTACH_PREFIX: &str = "cepa.attach.";
     /// Before the name of a service: that service with its standard error and how it ended.
     pub const EXEC_PREFIX: &str = "cepa.exec.";
+    /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
+    pub const SOCKS_PREFIX: &str = "cepa.socks.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -273,6 +275,7 @@ mod tests {
             reserved::CONSOLE_PREFIX,
             reserved::ATTACH_PREFIX,
             reserved::EXEC_PREFIX,
+            reserved::SOCKS_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::options::Dialling;
-use crate::values::{DialTarget, Local};
+use crate::values::{DialTarget, Dynamic, Local};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,7 +22,7 @@ attempt must succeed: exit code 5 or 6 if the peer is not there. It ends with
 exit code 3, 4, 5 or 7 when the two ends refuse each other or are incompatible.
 
 Example:
-  cepa forward -L tcp:127.0.0.1:5433=db --expect PEERID \\
+  cepa forward -L 5433=db --expect PEERID \\
       'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'
 where PEERID is the host's peer id and ID this machine's.")]
 pub(crate) struct Forward {
@@ -30,14 +30,20 @@ pub(crate) struct Forward {
     /// peer)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
-    /// Listen here (tcp: or unix:), and forward each connection to this service (repeatable)
+    /// Listen here, and forward each connection to this service: a port of this machine, HOST:PORT,
+    /// tcp:HOST:PORT or unix:PATH (repeatable)
     #[arg(
         short = 'L',
         long = "local",
         value_name = "LISTEN=SERVICE",
-        required = true
+        required_unless_present = "dynamics"
     )]
     pub(crate) locals: Vec<Local>,
+    /// Listen here for programs that use a SOCKS 5 proxy (socks5h://), and have this service connect
+    /// them where they want; default `socks`. The server offers it with --service socks=socks:ALLOWED
+    /// and resolves the names (repeatable)
+    #[arg(short = 'D', long = "dynamic", value_name = "LISTEN[=SERVICE]")]
+    pub(crate) dynamics: Vec<Dynamic>,
     /// If the session is lost for good, make a new one and go on. A peer that does not keep sessions
     /// loses one with each connection
     #[arg(long)]

@@ -19,6 +19,11 @@ A service is an address. The server opens it once for each request:
                           connect there
   pty:PATH                create a terminal that any program can open
   echo:                   send back what arrives
+  socks:HOST[:PORT],...   connect where `cepa forward -D` asks for, among these:
+                          a name, *.NAME, an address, ADDRESS/BITS or * (all
+                          that is public); PORT may be N-N or *, default 80
+                          and 443. A name that leads to a private address
+                          needs that address in the list, too
   cepa://PEERID@ADDR/SERVICE
                           connect to another peer's service. Its bytes are
                           readable on this machine, and that peer sees this
