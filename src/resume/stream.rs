@@ -222,9 +222,10 @@ impl<P: ByteStream> Durable<P> {
             }
         }
         if self.engine.over().is_none() {
+            let number = self.engine.counters().paths;
             self.shared.publish(|status| {
                 status.pathless_since = Some(at);
-                status.lost = Some(PathLost { why, at });
+                status.lost = Some(PathLost { why, at, number });
             });
         }
         self.publish();
