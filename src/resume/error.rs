@@ -207,6 +207,8 @@ pub enum PathLostWhy {
 pub(crate) struct PathLost {
     pub(crate) why: PathLostWhy,
     pub(crate) at: Instant,
+    /// Its number: 1 for the first path, and one more for each that was attached.
+    pub(crate) number: u64,
 }
 
 /// Why a path was not attached. It is dropped; the session is what it was, but for `Violation`, which ends it.

@@ -478,7 +478,7 @@ impl Two {
         let dial = self.dials.swap_remove(at);
         let engine = &mut self.ends[dial.by].engine;
         match engine.attach_proposed(self.now, dial.number, theirs, None) {
-            Ok(()) => self.on[dial.by] = wire,
+            Ok(_) => self.on[dial.by] = wire,
             Err(AttachError::Stale | AttachError::Over) => {}
             Err(AttachError::Violation(violation)) => {
                 panic!("an end that keeps to the rules: {violation}")

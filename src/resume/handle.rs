@@ -99,11 +99,10 @@ impl<P> Handle<P> {
         self.shared.post(Letter::Claim(theirs, to));
         let ours = answer.await.unwrap_or_else(|_| {
             // Nobody is left to ask.
-            let complete = self.is_complete();
-            Err(if complete {
-                Refusal::Over
-            } else {
-                Refusal::Unknown
+            Err(match self.how_over() {
+                _ if self.is_complete() => Refusal::Over,
+                Some(Err(SessionLost::NoRoom)) => Refusal::NoRoom,
+                _ => Refusal::Unknown,
             })
         })?;
         Ok(Claim {
@@ -123,13 +122,18 @@ impl<P> Handle<P> {
         .await
     }
 
-    /// Waits until there is a path; false when the session is over.
-    pub(crate) async fn found(&self) -> bool {
-        self.wait(|status| match (&status.over, &status.lost) {
-            (Some(_), _) => Some(false),
-            (None, lost) => lost.is_none().then_some(true),
+    /// Waits until there is another path than the one that was lost, or there was one since; false when the session is over.
+    pub(crate) async fn found(&self, lost: &PathLost) -> bool {
+        self.wait(|status| match status.over {
+            Some(_) => Some(false),
+            None => (status.counters.paths > lost.number).then_some(true),
         })
         .await
+    }
+
+    /// The same, asked now.
+    pub(crate) fn was_found(&self, lost: &PathLost) -> bool {
+        self.shared.status().counters.paths > lost.number
     }
 
     /// Waits until the session is over: in order, or why not.
@@ -223,13 +227,14 @@ impl<P> Proposal<P> {
         self.at
     }
 
-    /// The peer has answered `theirs`, proven: the session goes on here. The line's rate where it is known.
+    /// The peer has answered `theirs`, proven: the session goes on here. The line's rate where it is known. Gives the number of
+    /// the path.
     pub(crate) async fn attach(
         mut self,
         path: P,
         theirs: At,
         line_rate: Option<Rate>,
-    ) -> Result<(), AttachError> {
+    ) -> Result<u64, AttachError> {
         self.done = true;
         let (done, answer) = oneshot::channel();
         self.shared.post(Letter::AttachProposed {
@@ -265,7 +270,7 @@ impl<P> Claim<P> {
     }
 
     /// It was answered (or the answer is about to leave): the session goes on here. The line's rate where it is known.
-    pub(crate) async fn attach(self, path: P, line_rate: Option<Rate>) -> Result<(), AttachError> {
+    pub(crate) async fn attach(self, path: P, line_rate: Option<Rate>) -> Result<u64, AttachError> {
         let (done, answer) = oneshot::channel();
         self.shared.post(Letter::AttachClaimed {
             path,

@@ -182,10 +182,11 @@ impl<P: ByteStream> Durable<P> {
         // What was said at its start may not have left.
         self.unflushed = true;
         self.enduring = true;
-        self.publish();
+        // In front of its number, by which others find it: the old loss is none of the new path's.
         self.shared.publish(|status| {
             (status.lost, status.pathless_since) = (None, None);
         });
+        self.publish();
         // Who waits to read waits for this one now, and so does who waits to write.
         self.wakers.joint().wake_by_ref();
     }
@@ -222,9 +223,10 @@ impl<P: ByteStream> Durable<P> {
             }
         }
         if self.engine.over().is_none() {
+            let number = self.engine.counters().paths;
             self.shared.publish(|status| {
                 status.pathless_since = Some(at);
-                status.lost = Some(PathLost { why, at });
+                status.lost = Some(PathLost { why, at, number });
             });
         }
         self.publish();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cepa_transports::meter::{Meter, Metered};
 use cepa_transports::{Endpoint, Layer, Stream};
+use futures::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{timeout, timeout_at};
@@ -150,7 +151,7 @@ async fn announce(
     config: &StackConfig,
     mut unwanted: Pin<&mut impl Future<Output = NotAdmitted>>,
 ) -> Result<Session, ConnectError> {
-    let first = built.path(side, 0);
+    let first = built.path(side);
     let is_lasting = built.is_lasting();
     let Built {
         mut onion,
@@ -185,6 +186,7 @@ async fn announce(
         let lasts = begin(
             Arrived {
                 wire: Box::new(io),
+                peer: peer.id(),
                 exporter: &tls_exporter,
                 path: first.clone(),
                 line_rate,
@@ -249,8 +251,9 @@ async fn announce(
     let (up, down) = observe::session(&peer.id(), &first.label, side);
     let looked_after = lasting.clone();
     let network = config.network.clone();
+    // Owned by the task, which drops it in front of the rest.
+    let mut driver = Box::pin(driver);
     tokio::spawn(up.span().instrument(async move {
-        let mut driver = pin!(driver);
         let wanted = async {
             match until {
                 Some(until) => until.await,
@@ -268,17 +271,24 @@ async fn announce(
             ended = &mut driver => ended,
             () = looked_after => Ok(()),
             code = wanted => {
+                let said = if let (Some(code), Some(closer)) = (code, closer) {
+                    closer.close_with(code);
+                    timeout(GOODBYE, &mut driver).await.is_ok()
+                } else {
+                    false
+                };
                 if let Some(registered) = &registered {
                     registered.makes_room();
-                }
-                if let (Some(code), Some(closer)) = (code, closer) {
-                    closer.close_with(code);
-                    let _ = timeout(GOODBYE, driver).await;
+                    if !said {
+                        // Once, so that a peer that is there reads why.
+                        let _ = (&mut driver).now_or_never();
+                    }
                 }
                 Ok(())
             }
         };
-        // The driver goes first.
+        // The place is free when the memory of what was in it is.
+        drop(driver);
         drop((registered, hold));
         down.ended(ended.err()).await;
     }));

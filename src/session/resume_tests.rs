@@ -12,13 +12,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::resuming;
-use super::{ConnectError, PathChange, Session};
+use super::{ConnectError, PathChange, Session, SessionEnd};
 use crate::identity::{AcceptAny, Identity, KeyKind, RotationTimes, UnixTime};
 use crate::mux::{GoAwayCode, LimitKind, ReceivePool};
 use crate::network::{NetworkChanges, NetworkSignal};
-use crate::resume::{Config, Refusal};
+use crate::resume::{At, Config, OverReason, Refusal, SessionLost};
 use crate::stack::{
-    self, Admission, Admitted, Ends, Found, Lasting, Moved, NotAdmitted, StackConfig,
+    self, Admission, Admitted, Ends, Found, Lasting, Moved, NotAdmitted, NotReached, StackConfig,
 };
 use crate::tls::Peer;
 
@@ -301,6 +301,91 @@ async fn who_comes_back_to_a_session_that_made_room_is_reported_so() {
     assert!(why.to_string().contains("no room left"), "{why}");
 }
 
+/// Room that is wanted back without a word, and what its memory held when it was given back.
+#[derive(Debug)]
+struct Shared {
+    pool: ReceivePool,
+    wanted: Arc<Notify>,
+    left: Arc<std::sync::Mutex<Option<usize>>>,
+}
+
+struct Room(ReceivePool, Arc<std::sync::Mutex<Option<usize>>>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *self.1.lock().unwrap() = Some(self.0.used());
+    }
+}
+
+impl Admission for Shared {
+    fn admit(&self, _: &Peer) -> Result<Admitted, NotAdmitted> {
+        let wanted = Arc::clone(&self.wanted);
+        let room = Room(self.pool.clone(), Arc::clone(&self.left));
+        let admitted = Admitted::holding(room).with_receive_pool(self.pool.clone());
+        Ok(admitted.until(async move {
+            wanted.notified().await;
+            None
+        }))
+    }
+}
+
+fn shared() -> Shared {
+    Shared {
+        pool: ReceivePool::new(2 << 20),
+        wanted: Arc::default(),
+        left: Arc::default(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_given_back_behind_the_memory_that_was_kept_in_it() {
+    let (pool, wanted, left);
+    let mut server = config(&identity());
+    {
+        let room = shared();
+        pool = room.pool.clone();
+        wanted = Arc::clone(&room.wanted);
+        left = Arc::clone(&room.left);
+        server.admission = Some(Arc::new(room));
+    }
+    let (client, far, wire) = meet_over(&config(&identity()), &server).await;
+    let arriving = {
+        let client = client.clone();
+        tokio::spawn(async move { client.accept().await.unwrap().accept().await.unwrap() })
+    };
+    let mut stream = far.open("bulk").await.unwrap();
+    let _arriving = arriving.await.unwrap();
+    wire.send_replace(Wire::Stalls);
+    let writing = tokio::spawn(async move { stream.write_all(&vec![7; 1 << 20]).await });
+    kept(&far).await;
+    assert!(pool.used() > 0, "something is kept for the peer");
+    wanted.notify_one();
+    far.closed().await;
+    writing.await.unwrap().unwrap_err();
+    let given_back = async {
+        while left.lock().unwrap().is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(S(60), given_back).await.unwrap();
+    assert_eq!(*left.lock().unwrap(), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_there_reads_that_its_session_makes_room() {
+    let room = shared();
+    let wanted = Arc::clone(&room.wanted);
+    let mut server = config(&identity());
+    server.admission = Some(Arc::new(room));
+    let (client, _far) = meet(&config(&identity()), &server).await;
+    wanted.notify_one();
+    let end = timeout(S(60), client.closed()).await.unwrap();
+    let SessionEnd::GivenUp(SessionLost::GivenUpByPeer { reason }) = &end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(*reason, OverReason::NoRoom);
+}
+
 /// The name of a session that ended in order is remembered, for a peer that did not hear that its end had arrived.
 #[tokio::test]
 async fn who_asks_for_a_session_that_ended_in_order_is_reported_so() {
@@ -473,14 +558,60 @@ async fn an_older_word_on_where_a_session_runs_never_comes_last() {
         received: 0,
     };
     let claim = handle.claim(at).await.unwrap();
-    claim.attach(Box::new(near), None).await.unwrap();
+    let number = claim.attach(Box::new(near), None).await.unwrap();
     let path = stack::PathInfo {
         generation: 1,
+        number,
         ..first
     };
     lasting.attached(path, None);
     slow.join().unwrap();
     assert_eq!(*words.lock().unwrap(), [false, true]);
+    reading.abort();
+}
+
+/// Both ends have dialled at once: two paths of one generation follow each other, and are told of in another order.
+#[tokio::test]
+async fn of_two_paths_of_one_generation_the_later_one_stays() {
+    let (session, _far) = meet(&config(&identity()), &config(&identity())).await;
+    let first = session.path().unwrap();
+    let ticket = session.lasting().unwrap().ticket.clone();
+    let (near, _first) = tokio::io::duplex(1 << 16);
+    let near: stack::Wire = Box::new(near);
+    let (mut stream, handle) = crate::resume::durable(near, Side::Client, &Config::default());
+    handle.endure();
+    let lasting = Lasting::new((ticket, handle.clone()), Meter::default(), first.clone());
+    let lasting = Arc::new(lasting.unwrap());
+    let moves = Arc::new(std::sync::Mutex::new(0));
+    let counted = Arc::clone(&moves);
+    lasting.when_moved(move |_| *counted.lock().unwrap() += 1);
+    let reading = tokio::spawn(async move { stream.read_u8().await });
+    let at = At {
+        generation: 1,
+        received: 0,
+    };
+    let proposal = handle.propose().await.unwrap();
+    let (near, _theirs) = tokio::io::duplex(1 << 16);
+    let claim = handle.claim(at).await.unwrap();
+    let theirs = claim.attach(Box::new(near), None).await.unwrap();
+    let (near, _ours) = tokio::io::duplex(1 << 16);
+    let ours = proposal.attach(Box::new(near), at, None).await.unwrap();
+    let path = |label: &str, number| stack::PathInfo {
+        generation: 1,
+        number,
+        label: label.to_owned(),
+        ..first.clone()
+    };
+    let (theirs, ours) = (path("theirs", theirs), path("ours", ours));
+    // In order: the second one is told of too, and who waits for the end of the first one is told.
+    lasting.attached(theirs.clone(), None);
+    let left = lasting.left(theirs.number);
+    lasting.attached(ours, None);
+    timeout(S(30), left).await.unwrap();
+    assert_eq!(*moves.lock().unwrap(), 2);
+    // And in the other order.
+    lasting.attached(theirs, None);
+    assert_eq!(lasting.path().unwrap().label, "ours");
     reading.abort();
 }
 
@@ -492,6 +623,7 @@ struct Wired {
     signal: NetworkSignal,
     wire: tokio::task::JoinHandle<()>,
     silence: tokio::sync::oneshot::Sender<()>,
+    server: StackConfig,
     _far: Session,
 }
 
@@ -522,6 +654,7 @@ async fn wired(local: &str, remote: &str) -> Wired {
         signal,
         wire,
         silence,
+        server,
         _far: far.unwrap(),
     }
 }
@@ -624,6 +757,56 @@ async fn an_attempt_that_fails_behind_a_change_is_followed_by_the_next_at_once()
     wired.signal.changed();
     let next = tried.recv().await.unwrap();
     assert!(next - last <= S(4), "{:?}", next - last);
+}
+
+/// A path that came while this end's own attempt was under way, and is gone before that has failed.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_lost_before_anybody_has_looked_is_reported_lost() {
+    let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    let mut tried = attempts(&wired.session, Duration::from_millis(500));
+    let mut changes = wired.session.path_changes();
+    wired.wire.abort();
+    let mut next = async || timeout(S(60), changes.next()).await.unwrap().unwrap();
+    assert!(matches!(next().await, PathChange::Paused { .. }));
+    tried.recv().await.unwrap();
+
+    let (near, mut one) = memory::pair();
+    let (mut two, far) = memory::pair();
+    let wire = tokio::spawn(async move { copy_bidirectional(&mut one, &mut two).await });
+    let (moved, _) = tokio::join!(
+        Box::pin(wired.session.migrate_on(near, MUX_TLS)),
+        Box::pin(Session::handshake(
+            far,
+            MUX_TLS,
+            Side::Server,
+            &wired.server
+        )),
+    );
+    moved.unwrap();
+    assert!(matches!(next().await, PathChange::Resumed { .. }));
+    wire.abort();
+    assert!(matches!(next().await, PathChange::Paused { .. }));
+    assert!(wired.session.path().is_none());
+}
+
+/// What some say is not yet what all say.
+#[tokio::test(start_paused = true)]
+async fn all_have_to_refuse_twice_whatever_some_said_before() {
+    let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+    let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = Arc::clone(&count);
+    let lasting = wired.session.lasting().unwrap();
+    lasting.set_redial_of_node(Arc::new(move |_| {
+        let before = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let refused = NotReached::Refused {
+            why: Refusal::Unknown,
+            by_all: before > 0,
+        };
+        Box::pin(async move { Err(refused) })
+    }));
+    wired.wire.abort();
+    timeout(S(60), wired.session.closed()).await.unwrap();
+    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 3);
 }
 
 /// An address for examples (RFC 5737), which no machine has.

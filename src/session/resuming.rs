@@ -22,6 +22,7 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::Side;
 use crate::backend;
+use crate::identity::PeerId;
 use crate::mux::MuxError;
 use crate::resume::{self, At, Hello, HelloError, Refusal, Ticket};
 use crate::stack::{
@@ -86,7 +87,7 @@ pub(super) async fn go_on(
         let binding = Binding::of(&built.onion, Side::Client)?;
         Ok((binding, stack::tls_exporter(&built.onion)?))
     });
-    let mut path = built.path(Side::Client, 0);
+    let mut path = built.path(Side::Client);
     let Built {
         mut onion,
         deadline,
@@ -101,9 +102,10 @@ pub(super) async fn go_on(
         }
     };
     // One whose path is stuck in the middle of it must not keep the others from theirs: the later one counts, then.
-    let _alone = timeout(ALONE, lasting.hello.lock()).await;
+    let alone = timeout(ALONE, lasting.hello.lock()).await;
     if only_if_lost && lasting.handle.pathless_since().is_none() {
         // The peer came by itself meanwhile, or another attempt was quicker.
+        drop(alone);
         close_lingering(onion).await;
         return Ok(());
     }
@@ -130,7 +132,7 @@ pub(super) async fn go_on(
     // To its end, whoever waits for it: once it is attached it is to be known as the path.
     let attaching = tokio::spawn(async move {
         let attached = proposal.attach(wire, theirs, line_rate).await;
-        attached.map_err(|error| not_attached(&error))?;
+        path.number = attached.map_err(|error| not_attached(&error))?;
         took(&lasting, path, line_rate);
         Ok(())
     });
@@ -172,6 +174,7 @@ fn fits(lasting: &Lasting, built: &Built, config: &StackConfig) -> Result<(), Co
 /// What a server knows of a connection whose client has said a hello.
 pub(super) struct Arrived<'a> {
     pub(super) wire: Wire,
+    pub(super) peer: PeerId,
     pub(super) exporter: &'a [u8; 32],
     pub(super) path: PathInfo,
     pub(super) line_rate: Option<Rate>,
@@ -185,6 +188,7 @@ pub(super) async fn taken_up(
 ) -> ConnectError {
     let Arrived {
         mut wire,
+        peer,
         exporter,
         mut path,
         line_rate,
@@ -209,13 +213,7 @@ pub(super) async fn taken_up(
             if resume::answer_refused(&mut wire, refused).await.is_ok() {
                 let _ = wire.shutdown().await;
             }
-            return match path.layers.last() {
-                Some(layer) => ConnectError::NotTakenUp {
-                    peer: layer.peer().id(),
-                    why: refused,
-                },
-                None => ConnectError::NotResumed(refused),
-            };
+            return ConnectError::NotTakenUp { peer, why: refused };
         }
     };
     path.generation = claim.at().generation;
@@ -227,9 +225,10 @@ pub(super) async fn taken_up(
         return io_failed(error);
     }
     let attaching = tokio::spawn(async move {
-        if let Err(error) = claim.attach(wire, line_rate).await {
-            return not_attached(&error);
-        }
+        path.number = match claim.attach(wire, line_rate).await {
+            Ok(number) => number,
+            Err(error) => return not_attached(&error),
+        };
         took(&lasting, path.clone(), line_rate);
         ConnectError::Resumed(Resumed::new(lasting, path))
     });

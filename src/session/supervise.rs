@@ -43,6 +43,23 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// An attempt that began before the network changed may still arrive, so long; longer each time that it was not enough.
 const OVERTAKEN: Duration = Duration::from_secs(3);
 
+/// Since when a refusal is the only answer: of all that may lead to the peer, and of any of them.
+#[derive(Default)]
+struct Refused {
+    by_all: Option<Instant>,
+    at_all: Option<Instant>,
+}
+
+impl Refused {
+    /// One more; whether it has been the only answer for long enough.
+    fn is_final(&mut self, by_all: bool) -> bool {
+        let now = Instant::now();
+        let at_all = now - *self.at_all.get_or_insert(now) >= REFUSED_BY_SOME;
+        let by_all = by_all && now - *self.by_all.get_or_insert(now) >= REFUSED_BY_ALL;
+        at_all || by_all
+    }
+}
+
 /// Runs as long as the session does.
 pub(super) async fn supervise(lasting: Arc<Lasting>, network: &NetworkChanges) {
     let mut backoff = Backoff::default().with_network(network);
@@ -50,7 +67,7 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, network: &NetworkChanges) {
     while let Some(lost) = lost(&lasting, &mut backoff).await {
         // Another one is about to be attached: by the peer, or by this end, whose peer has answered and let go of the old one.
         let is_near = matches!(lost.why, PathLostWhy::Claimed) || lasting.hello.try_lock().is_err();
-        if is_near && let Ok(found) = timeout(MOMENT, lasting.handle.found()).await {
+        if is_near && let Ok(found) = timeout(MOMENT, lasting.handle.found(&lost)).await {
             if found {
                 continue;
             }
@@ -63,7 +80,7 @@ pub(super) async fn supervise(lasting: Arc<Lasting>, network: &NetworkChanges) {
         if at_once {
             backoff.begin_anew();
         }
-        dial_again(&lasting, &mut backoff, at_once).await;
+        dial_again(&lasting, &lost, &mut backoff, at_once).await;
     }
 }
 
@@ -83,19 +100,25 @@ async fn lost(lasting: &Lasting, backoff: &mut Backoff) -> Option<PathLost> {
     }
 }
 
-/// Dials until there is a path, by this end or the peer, or the session is over.
-async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: bool) {
-    let mut refused_since: Option<Instant> = None;
+/// Dials until there is another path than the lost one, by this end or the peer, or the session is over. A path that came and is lost
+/// again is one too: that is to be told.
+async fn dial_again(
+    lasting: &Arc<Lasting>,
+    lost: &PathLost,
+    backoff: &mut Backoff,
+    mut at_once: bool,
+) {
+    let mut refused = Refused::default();
     let mut overtaken = OVERTAKEN;
     loop {
-        if lasting.handle.pathless_since().is_none() || lasting.handle.is_over() {
+        if lasting.handle.was_found(lost) || lasting.handle.is_over() {
             return;
         }
         let redial = lasting.redial();
         let pause = async {
             match &redial {
                 Some(_) if at_once => {}
-                Some(_) if refused_since.is_some() => {
+                Some(_) if refused.at_all.is_some() => {
                     sleep(backoff.pause().clamp(REFUSED_BY_ALL, AGAIN)).await;
                 }
                 Some(_) => backoff.wait().await,
@@ -108,10 +131,10 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
             () = pause => {}
             () = lasting.nudge.notified() => {
                 backoff.begin_anew();
-                at_once = true;
+                (at_once, refused) = (true, Refused::default());
                 continue;
             }
-            _ = lasting.handle.found() => return,
+            _ = lasting.handle.found(lost) => return,
         }
         if std::mem::take(&mut at_once) {
             backoff.tries_now();
@@ -121,21 +144,21 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
         };
         let attempt = redial(Arc::clone(lasting));
         let found_and_settled = async {
-            if lasting.handle.found().await {
+            if lasting.handle.found(lost).await {
                 sleep(MOMENT).await;
             }
         };
         let failed = tokio::select! {
             done = attempt => done.err(),
-            // The network has changed: what is on its way may never arrive.
             () = lasting.nudge.notified() => {
                 backoff.begin_anew();
-                at_once = true;
+                (at_once, refused) = (true, Refused::default());
                 continue;
             }
+            // The network has changed: what is on its way may never arrive.
             () = backoff.overtaken(overtaken) => {
                 overtaken = overtaken.saturating_mul(2);
-                at_once = true;
+                (at_once, refused) = (true, Refused::default());
                 continue;
             }
             // The peer came by itself, and what was on its way to it had its time to say so.
@@ -143,18 +166,11 @@ async fn dial_again(lasting: &Arc<Lasting>, backoff: &mut Backoff, mut at_once: 
         };
         match failed {
             Some(NotReached::Refused { why, by_all }) => {
-                let now = Instant::now();
-                let since = *refused_since.get_or_insert(now);
-                let enough = if by_all {
-                    REFUSED_BY_ALL
-                } else {
-                    REFUSED_BY_SOME
-                };
-                if why == Refusal::Over || now - since >= enough {
+                if refused.is_final(by_all) || why == Refusal::Over {
                     lasting.handle.give_up(SessionLost::Refused(why));
                 }
             }
-            Some(NotReached::NotNow) => refused_since = None,
+            Some(NotReached::NotNow) => refused = Refused::default(),
             None => {}
         }
     }

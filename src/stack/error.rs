@@ -176,7 +176,7 @@ impl Resumed {
     /// Dropping the future changes nothing.
     pub async fn left(&self) {
         let (lasting, path) = &*self.inner;
-        lasting.left(path.generation).await;
+        lasting.left(path.number).await;
     }
 }
 

@@ -77,6 +77,8 @@ pub struct PathInfo {
     pub side: Side,
     /// The number of the path: 0 for the first, and greater for each that takes the session over.
     pub generation: u32,
+    /// The same, as this end counts: two that both ends have dialled at once may have one generation.
+    pub(crate) number: u64,
     /// Since when.
     pub since: Instant,
 }
@@ -162,7 +164,7 @@ struct State {
 }
 
 /// A path by its number, or none.
-type Whereabouts = Option<u32>;
+type Whereabouts = Option<u64>;
 
 /// For how long it is kept without a connection.
 #[derive(Default)]
@@ -202,7 +204,7 @@ impl Lasting {
         meter: Meter,
         first: PathInfo,
     ) -> Option<Self> {
-        let generation = Some(first.generation);
+        let number = Some(first.number);
         Some(Self {
             ticket,
             ends: Ends::of(&first.layers)?,
@@ -220,7 +222,7 @@ impl Lasting {
                 lost_at: None,
             }),
             parks: Mutex::default(),
-            reported: Mutex::new(generation),
+            reported: Mutex::new(number),
             changes: broadcast::Sender::new(CHANGES),
             moved: OnceLock::new(),
         })
@@ -250,7 +252,7 @@ impl Lasting {
         let (now, line_rate) = {
             let state = self.state();
             let path = state.path.as_ref();
-            (path.map(|path| path.generation), state.line_rate)
+            (path.map(|path| path.number), state.line_rate)
         };
         if std::mem::replace(&mut *reported, now) == now {
             return;
@@ -289,7 +291,7 @@ impl Lasting {
             let mut state = self.state();
             // Two that were attached one behind the other may be told in another order, and one may be lost by now, which
             // is told by itself.
-            if state.last.generation > path.generation || self.handle.pathless_since().is_some() {
+            if state.last.number > path.number || self.handle.pathless_since().is_some() {
                 return;
             }
             let before = state.path.replace(path.clone());
@@ -312,10 +314,10 @@ impl Lasting {
     }
 
     /// Waits until it runs over the path of this number no more.
-    pub(crate) async fn left(&self, generation: u32) {
+    pub(crate) async fn left(&self, number: u64) {
         let mut changes = self.changes();
         loop {
-            let here = self.path().is_some_and(|it| it.generation == generation);
+            let here = self.path().is_some_and(|it| it.number == number);
             if !here || self.handle.is_over() {
                 return;
             }

@@ -345,15 +345,16 @@ impl Built {
         innermost.is_some_and(|layer| layer.peer().alpn() == Some(ALPN_RESUME))
     }
 
-    /// Over what a session runs here.
-    pub(crate) fn path(&self, side: Side, generation: u32) -> PathInfo {
+    /// Over what a session runs here, as its first path.
+    pub(crate) fn path(&self, side: Side) -> PathInfo {
         PathInfo {
             label: self.label.clone(),
             remote: self.remote.clone(),
             local: self.local,
             layers: self.onion.layers().into(),
             side,
-            generation,
+            generation: 0,
+            number: 1,
             since: Instant::now().into_std(),
         }
     }

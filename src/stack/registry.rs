@@ -67,9 +67,10 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
-    /// It has to make room, and its peer may hear of that only when it comes back.
+    /// It is over, for it has to make room; its peer may hear of that only when it comes back.
     pub(crate) fn makes_room(&self) {
         self.registry.bury(&self.session, Refusal::NoRoom);
+        self.session.handle.give_up(SessionLost::NoRoom);
     }
 }
 
@@ -106,18 +107,19 @@ impl Registry {
                     .filter(|it| it.ends.peer() == lasting.ends.peer())
             };
             if of_peer().count() >= OF_PEER || sessions.len() >= IN_ALL {
-                let since = |it: &&Arc<Lasting>| it.handle.pathless_since();
-                let parked = of_peer().filter(|it| since(it).is_some());
-                let longest = parked.min_by_key(since).map(|it| it.ticket.id);
-                gives_way = longest.and_then(|id| sessions.remove(&id));
-                if gives_way.is_none() {
+                // Asked once: one whose peer comes back meanwhile is none of them.
+                let since = |it: &Arc<Lasting>| Some((it.handle.pathless_since()?, it.ticket.id));
+                let longest = of_peer().filter_map(since).min();
+                let Some(it) = longest.and_then(|(_, id)| sessions.remove(&id)) else {
                     return Err(NoPlace::Full);
-                }
+                };
+                // The name is never unknown in between.
+                self.bury(&it, Refusal::NoRoom);
+                gives_way = Some(it);
             }
             sessions.insert(lasting.ticket.id, Arc::clone(lasting));
         }
         if let Some(it) = gives_way {
-            self.bury(&it, Refusal::NoRoom);
             it.handle.give_up(SessionLost::NoRoom);
         }
         Ok(Registered {

@@ -378,7 +378,7 @@ impl Kept {
         if seat.poll_lost(cx) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        if let Poll::Ready(e) = seat.poll_show(cx, &self.ring) {
+        if let Poll::Ready(e) = seat.poll_show(cx, &self.ring, &self.modes) {
             return Err(e);
         }
         let over = self.exit.as_ref().filter(|_| self.stream.is_none());

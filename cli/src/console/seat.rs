@@ -109,8 +109,13 @@ impl Seat {
         self.lost.as_mut().poll(cx).is_ready()
     }
 
-    /// Sends what it has not had yet. Ready only with an error.
-    pub(super) fn poll_show(&mut self, cx: &mut Context<'_>, ring: &Ring) -> Poll<io::Error> {
+    /// Sends what it has not had yet; `modes` are those of all output. Ready only with an error.
+    pub(super) fn poll_show(
+        &mut self,
+        cx: &mut Context<'_>,
+        ring: &Ring,
+        modes: &Escapes,
+    ) -> Poll<io::Error> {
         loop {
             let rest = self.piece.get(self.written..).unwrap_or_default();
             if !rest.is_empty() {
@@ -124,7 +129,7 @@ impl Seat {
             self.piece.clear();
             self.written = 0;
             if self.at < ring.start() {
-                self.miss(ring);
+                self.miss(ring, modes);
                 continue;
             }
             let fresh = ring.from(self.at);
@@ -155,9 +160,12 @@ impl Seat {
     }
 
     /// It was without a connection for so long that some is not kept any more.
-    fn miss(&mut self, ring: &Ring) {
+    fn miss(&mut self, ring: &Ring, modes: &Escapes) {
         let missed = ring.first_line() - self.at;
         self.at = ring.first_line();
+        // The end of what had begun is not kept, and what switched the modes on may not be.
+        self.escapes = Escapes::default();
+        self.piece = modes.on();
         let text = format!("({missed} bytes of output came meanwhile and are not kept)");
         self.served.outbox().push(Message::Stderr(text));
         self.unflushed = true;

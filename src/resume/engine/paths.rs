@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use cepa_transports::{Rate, Side};
 
-use super::super::error::{AttachError, Refusal, Violation};
+use super::super::error::{AttachError, Refusal, SessionLost, Violation};
 use super::super::hello::At;
 use super::super::path::{Path, Rank};
 use super::{Engine, Over};
@@ -56,6 +56,7 @@ impl Engine {
             None => {}
             // It has all that there was, which the other end may not know yet.
             Some(Over::InOrder) if self.is_complete() => return Err(Refusal::Over),
+            Some(Over::Lost(SessionLost::NoRoom)) => return Err(Refusal::NoRoom),
             Some(_) => return Err(Refusal::Unknown),
         }
         let rank = Rank {
@@ -85,13 +86,14 @@ impl Engine {
     }
 
     /// The path of a claim is there, with this rate where it is known. `theirs` and `ours` are what the ends have told on it.
+    /// Gives the number of the path: unlike a generation, no other one has it.
     pub(crate) fn attach_claimed(
         &mut self,
         now: Instant,
         theirs: At,
         ours: At,
         line_rate: Option<Rate>,
-    ) -> Result<(), AttachError> {
+    ) -> Result<u64, AttachError> {
         if self.over.is_some() {
             return Err(AttachError::Over);
         }
@@ -105,14 +107,14 @@ impl Engine {
         self.attach(now, ours.received, theirs.received, line_rate)
     }
 
-    /// The peer has taken up a proposal.
+    /// The peer has taken up a proposal. Gives the number of the path.
     pub(crate) fn attach_proposed(
         &mut self,
         now: Instant,
         proposal: u64,
         theirs: At,
         line_rate: Option<Rate>,
-    ) -> Result<(), AttachError> {
+    ) -> Result<u64, AttachError> {
         let ours = self
             .proposals
             .iter()
@@ -142,7 +144,7 @@ impl Engine {
         ours: u64,
         theirs: u64,
         line_rate: Option<Rate>,
-    ) -> Result<(), AttachError> {
+    ) -> Result<u64, AttachError> {
         let (least, most) = (self.acked, self.sent);
         if !(least..=most).contains(&theirs) {
             let reported = theirs;
@@ -166,9 +168,71 @@ impl Engine {
         // Silence of the old path says nothing of the new one.
         self.waiting_since = self.waiting_since.map(|_| now);
         let mut path = Path::new(now, ours, theirs);
-        path.park = self.side == Side::Server;
+        // What was said on the old path may have been lost with it.
+        path.park = true;
         self.path = Some(path);
         self.freed = true;
-        Ok(())
+        Ok(self.counters.paths)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::time::Duration;
+
+    use super::super::SLICES;
+    use super::*;
+    use crate::resume::Config;
+    use crate::resume::frame::Frame;
+
+    /// All that is written now.
+    fn written(engine: &mut Engine, now: Instant) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while engine.stage(now) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = engine.output(&mut slices);
+            let before = wire.len();
+            for slice in slices.iter().take(used) {
+                wire.extend_from_slice(slice);
+            }
+            engine.wrote(wire.len() - before);
+        }
+        wire
+    }
+
+    #[test]
+    fn how_long_an_end_keeps_the_session_is_said_again_on_the_next_path() {
+        let now = Instant::now();
+        let mut park = Vec::new();
+        Frame::Park(1200).emit(&mut park);
+        // Cut in front of the frame, and behind it: nobody says that it arrived.
+        for leaves in [false, true] {
+            for side in [Side::Client, Side::Server] {
+                let mut engine = Engine::new(side, &Config::default(), now);
+                written(&mut engine, now);
+                engine.set_park(Duration::from_secs(1200));
+                if leaves {
+                    assert!(written(&mut engine, now).starts_with(&park));
+                }
+                engine.handle_path_lost(now);
+                let at = engine.propose(7).unwrap();
+                engine.attach_proposed(now, 7, at, None).unwrap();
+                let wire = written(&mut engine, now);
+                assert!(wire.starts_with(&park), "{side:?}: {wire:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_session_that_made_room_is_told_so() {
+        let now = Instant::now();
+        let mut engine = Engine::new(Side::Server, &Config::default(), now);
+        engine.give_up(SessionLost::NoRoom);
+        let at = At {
+            generation: 1,
+            received: 0,
+        };
+        assert_eq!(engine.claim(now, at), Err(Refusal::NoRoom));
     }
 }

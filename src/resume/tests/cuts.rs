@@ -115,7 +115,7 @@ async fn dial(world: &World, random: &Random, from: &End, to: &End) {
     let resumed = client_resume(&mut near, &mine.ticket, &exporter, proposal.at());
     match timeout(Duration::from_secs(10), resumed).await {
         Ok(Ok(theirs)) => match proposal.attach(near, theirs, None).await {
-            Ok(()) | Err(AttachError::Stale | AttachError::Over) => {}
+            Ok(_) | Err(AttachError::Stale | AttachError::Over) => {}
             Err(error) => panic!("{error}"),
         },
         Ok(Err(HelloError::Proof | HelloError::Malformed(_))) => panic!("what nobody sent"),

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cepa_transports::{Rate, Side};
+use futures::FutureExt as _;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{sleep, timeout};
 
@@ -81,7 +82,7 @@ async fn an_idle_path_that_dies_is_found_by_asking() {
     assert!((29..=31).contains(&took.as_secs()), "{took:?}");
     at_server.lost().await.unwrap();
     meet(&at_client, &at_server).await;
-    assert!(at_client.found().await);
+    assert!(at_client.found(&lost).await);
     // An idle path that lives is never lost.
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(at_client.stats().paths, 2);
@@ -233,6 +234,47 @@ async fn who_did_not_hear_that_its_end_arrived_does_not_know_it() {
     }
 }
 
+/// Whoever waits for another path hears of one that is lost again before it has looked.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_came_and_is_lost_again_was_found() {
+    let ((client, at_client), (server, at_server)) =
+        pair(&Config::default(), (200, Fault::Reset), NEVER);
+    let (mut from, mut to) = tokio::io::split(client);
+    let reading = tokio::spawn(async move { from.read_u8().await });
+    let serving = drain(server);
+    let writing = tokio::spawn(async move {
+        to.write_all(&[7; 400]).await.unwrap();
+        to.flush().await
+    });
+    let lost = at_client.lost().await.unwrap();
+    assert_eq!(lost.number, 1);
+    let waiting = timeout(Duration::from_secs(60), at_client.found(&lost));
+    let mut waiting = std::pin::pin!(waiting);
+    assert!(waiting.as_mut().now_or_never().is_none());
+
+    let (near, far) = path((0, Fault::Reset), NEVER, 1 << 20);
+    let proposal = at_client.propose().await.unwrap();
+    let claim = at_server.claim(proposal.at()).await.unwrap();
+    let answer = claim.at();
+    claim.attach(far, None).await.unwrap();
+    assert_eq!(proposal.attach(near, answer, None).await.unwrap(), 2);
+    let again = async {
+        while at_client.pathless_since().is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), again).await.unwrap();
+    assert!(waiting.await.unwrap());
+    assert_eq!(at_client.lost().await.unwrap().number, 2);
+    for task in [
+        reading.abort_handle(),
+        writing.abort_handle(),
+        serving.abort_handle(),
+    ] {
+        task.abort();
+    }
+}
+
 /// What a peer is told that asks for a session which is over here.
 #[tokio::test(start_paused = true)]
 async fn only_who_had_all_of_it_says_that_it_is_over() {
@@ -261,6 +303,11 @@ async fn only_who_had_all_of_it_says_that_it_is_over() {
     assert_eq!(at_client.claim(at).await.err(), Some(Refusal::Unknown));
     drop(server);
     assert_eq!(at_server.claim(at).await.err(), Some(Refusal::Unknown));
+
+    let (_, (server, at_server)) = pair(&Config::default(), NEVER, NEVER);
+    at_server.give_up(SessionLost::NoRoom);
+    drain(server).await.unwrap().unwrap_err();
+    assert_eq!(at_server.claim(at).await.err(), Some(Refusal::NoRoom));
 }
 
 /// From a fast path to a line: what is kept, and how long a frame is, is what the line carries in a moment.

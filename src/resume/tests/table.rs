@@ -122,9 +122,9 @@ impl Row {
         };
     }
 
-    fn attached(&mut self, attached: Result<(), AttachError>) {
+    fn attached(&mut self, attached: Result<u64, AttachError>) {
         self.came = match attached {
-            Ok(()) => "attached".to_owned(),
+            Ok(_) => "attached".to_owned(),
             Err(error) => format!("not attached: {error}"),
         };
     }
