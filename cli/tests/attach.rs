@@ -491,7 +491,7 @@ fn a_killed_client_attaches_again_through_a_relay() {
     node.signal("HUP");
     until(|| !is_there(shell));
     let mut desk = attach_at(&place, &address, "work", &[]);
-    desk.until("a new console, kept for 10 min after you leave");
+    desk.until("a new console, kept for 24 h after you leave");
     desk.until("other=");
     leave(desk);
 }
