@@ -194,6 +194,19 @@ pub(crate) fn handshake(address: &str, side: Side) -> (Handshake, Span) {
 }
 
 impl Handshake {
+    /// A session that was there already goes on over the stream.
+    pub(crate) fn resumed(self) {
+        let side = role(self.side);
+        count!("cepa_handshakes_total", "side" => side, "outcome" => outcome(true));
+        event!(
+            "cepa::session",
+            DEBUG,
+            side,
+            seconds = self.clock.seconds(),
+            "a session goes on over this connection"
+        );
+    }
+
     pub(crate) fn ended(self, error: Option<impl Display>) {
         let (side, outcome) = (role(self.side), outcome(error.is_none()));
         count!("cepa_handshakes_total", "side" => side, "outcome" => outcome);

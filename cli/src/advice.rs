@@ -21,6 +21,10 @@ pub(crate) enum Advice {
     ConnectAgain,
     /// The session was cut in the middle of something.
     ConnectAgainAfterCut,
+    /// The same, where the session could have gone on over another connection.
+    ConnectAgainDurably,
+    /// The same, where the console goes on at the peer.
+    AttachAgain,
     ShowId,
     ShowIdThere,
     CreateIdentity,
@@ -31,7 +35,13 @@ pub(crate) enum Advice {
 impl Advice {
     /// Whether a command that reconnects by itself does it anyway.
     pub(crate) fn is_to_reconnect(self) -> bool {
-        matches!(self, Self::ConnectAgain | Self::ConnectAgainAfterCut)
+        matches!(
+            self,
+            Self::ConnectAgain
+                | Self::ConnectAgainAfterCut
+                | Self::ConnectAgainDurably
+                | Self::AttachAgain
+        )
     }
 }
 
@@ -51,6 +61,10 @@ impl fmt::Display for Advice {
             Self::ConnectAgainAfterCut => {
                 "the last output may be missing. Connect again, or use --reconnect"
             }
+            Self::ConnectAgainDurably => {
+                "the last output may be missing. Connect again, or use --durable or --reconnect"
+            }
+            Self::AttachAgain => "run the same command line to attach again",
             Self::ShowId => "`cepa id show` prints it",
             Self::ShowIdThere => "`cepa id show` there prints the right id",
             Self::CreateIdentity => "`cepa id new --identity FILE` creates one",

@@ -105,6 +105,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it says what happens at its node.
+    pub(crate) fn says_events(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_)
+        )
+    }
+
     /// Whether it serves until it is stopped, and so has a log. Where standard input and output are its one session, what it says
     /// is read by whoever has started it there.
     pub(crate) fn serves_for_long(&self) -> bool {

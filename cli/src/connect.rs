@@ -19,7 +19,7 @@ use crate::console::framed::Framed;
 use crate::console::wire;
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::keep::Keep;
+use crate::keep::{self, Keep};
 use crate::reconnect::Reconnect;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
@@ -55,8 +55,12 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
     let keep = args.dialling.durable.keep(false);
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None).keeping(keep);
     let mut connection = again.first(args.reconnect).await?;
+    if args.dialling.durable.is_asked_for() {
+        keep::warn_if_not(&connection.session);
+    }
     if keep == Keep::Not {
-        return carried(&mut connection, &mut again, &args, &service).await;
+        let ended = carried(&mut connection, &mut again, &args, &service).await;
+        return ended.map_err(Failure::with_durable);
     }
     // The server would wait for us to come back, with the command running.
     let mut signals = Signals::watch();

@@ -30,6 +30,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::keep::{self, Keep};
 use crate::say::Line;
+use crate::signal::Signals;
 use crate::stack::{self, carries_session};
 use crate::{reach, trace, trust};
 
@@ -244,13 +245,15 @@ impl Connected {
 
     /// Tells the peer that the session ends, over another connection where there is none at the moment; whether it knows. Of a
     /// session that is over it does.
-    async fn goodbye(&self) -> bool {
+    async fn goodbye(&self, tells: bool) -> bool {
         let is_over = self.session.closed().now_or_never().is_some();
         if !is_over && self.session.outlives_connections() && self.session.path().is_none() {
-            let most = GOODBYE.as_secs();
-            self.say(format_args!(
-                "trying to tell the peer that the session ends, for {most} s at most"
-            ));
+            if tells {
+                let most = GOODBYE.as_secs();
+                self.say(format_args!(
+                    "trying to tell the peer that the session ends, for {most} s at most"
+                ));
+            }
             self.session.reconnect_now();
             keep::connected(&self.session).await;
         }
@@ -282,11 +285,24 @@ impl Connected {
         }
     }
 
-    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long. Of a session that a peer
-    /// then still keeps, with all that runs in it, the person is told.
+    /// Ends the session in order, but soon. The peer may be gone or stuck, so this waits only so long, and not for who asks again
+    /// for an end. Of a session that a peer then still keeps, with all that runs in it, the person is told.
     pub(crate) async fn close(&self) {
-        let knows = matches!(timeout(GOODBYE, self.goodbye()).await, Ok(true));
-        if let (false, Some(stats)) = (knows, self.session.path_stats())
+        self.close_telling(true).await;
+    }
+
+    /// The same for who has been told already what goes on.
+    pub(crate) async fn close_silently(&self) {
+        self.close_telling(false).await;
+    }
+
+    async fn close_telling(&self, tells: bool) {
+        let mut signals = Signals::watch();
+        let knows = tokio::select! {
+            knows = timeout(GOODBYE, self.goodbye(tells)) => knows == Ok(true),
+            () = signals.asked_to_end() => false,
+        };
+        if let (false, true, Some(stats)) = (knows, tells, self.session.path_stats())
             && !stats.park.is_zero()
         {
             let kept = keep::in_words(stats.park);
@@ -341,6 +357,11 @@ pub(crate) struct Pausable {
 }
 
 impl Pausable {
+    /// Whether the session with the peer outlives its connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.session.outlives_connections()
+    }
+
     /// Tells all of them that this process will be silent, and waits a moment for their answers. What this gives keeps
     /// their sessions, for so long as they all grant, or as the peer keeps its own without a connection; zero where one does not
     /// know of that, or does not answer.

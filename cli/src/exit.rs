@@ -168,6 +168,25 @@ impl Failure {
         self
     }
 
+    /// With the option that keeps a session, where that would have helped.
+    pub(crate) fn with_durable(self) -> Self {
+        self.advising(Advice::ConnectAgainDurably)
+    }
+
+    /// A console is kept at the peer, whatever becomes of the session.
+    pub(crate) fn attaching_again(self) -> Self {
+        self.advising(Advice::AttachAgain)
+    }
+
+    /// With this advice in place of that to connect again.
+    fn advising(mut self, other: Advice) -> Self {
+        self.advice = self.advice.map(|advice| match advice {
+            Advice::ConnectAgainAfterCut => other,
+            advice => advice,
+        });
+        self
+    }
+
     /// Adds what is only known further out: the service, the child's last words, the command to run.
     pub(crate) fn with(mut self, more: impl fmt::Display) -> Self {
         let _ = write!(self.message, "; {more}");

@@ -42,6 +42,7 @@ use crate::connection::Connected;
 use crate::destination::Destination;
 use crate::exit::{Code, Failure, say};
 use crate::id;
+use crate::keep;
 use crate::log::{self, OURS, say_once_a_minute};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
@@ -88,6 +89,9 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
         .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);
+    if args.dialling.durable.is_asked_for() {
+        keep::warn_if_not(&connection.session);
+    }
     let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
     let mut tasks = JoinSet::new();

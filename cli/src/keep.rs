@@ -13,6 +13,7 @@ use cepa::transports::{Endpoint, Target};
 use tokio::time::{Instant, timeout_at};
 
 use crate::columns::count;
+use crate::say::{Line, say};
 
 /// The shortest and the longest time that can be given.
 const PARK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
@@ -102,7 +103,11 @@ pub(crate) fn is_console_name(name: &str) -> bool {
 pub(crate) fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        0..60 => {
+            let tenths = format!("{:.1}", time.as_secs_f64());
+            format!("{} s", tenths.strip_suffix(".0").unwrap_or(&tenths))
+        }
+        60..600 if seconds % 60 == 0 => format!("{} min", seconds / 60),
         60..600 => format!("{} min {} s", seconds / 60, seconds % 60),
         600..7200 => format!("{} min", seconds / 60),
         _ => format!("{} h", seconds / 3600),
@@ -112,12 +117,18 @@ pub(crate) fn in_words(time: Duration) -> String {
 /// A connection that is lost again so soon after that was said is not spoken of, unless it stays away.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Tells a person when the session's connection is lost, and when it is back, until the session is over.
-pub(crate) fn notify_paths(session: &Session, notify: impl Fn(PeerId, &str) + Send + 'static) {
+/// Tells a person when the session's connection is lost, and when it is back, until the session is over. `whole`: nothing is lost
+/// meanwhile, which a console that goes on without its client can't promise.
+pub(crate) fn notify_paths(
+    session: &Session,
+    whole: bool,
+    notify: impl Fn(PeerId, &str) + Send + 'static,
+) {
     if !session.outlives_connections() {
         return;
     }
     let (changes, peer) = (session.path_changes(), session.peer().id());
+    let (short, kept) = (peer.short(), if whole { " (data is kept)" } else { "" });
     tokio::spawn(async move {
         let mut paths = Paths {
             changes,
@@ -128,17 +139,17 @@ pub(crate) fn notify_paths(session: &Session, notify: impl Fn(PeerId, &str) + Se
             match notice {
                 PathNotice::Lost => notify(
                     peer,
-                    &format!("connection to {peer} lost; reconnecting (data is kept)"),
+                    &format!("connection to {short}… lost; reconnecting{kept}"),
                 ),
-                PathNotice::Back { after, short } => {
+                PathNotice::Back { after, brief } => {
                     let after = in_words(after);
-                    let before = match short {
+                    let before = match brief {
                         0 => String::new(),
                         n => format!(" ({} before that)", count(n, "brief cut")),
                     };
                     notify(
                         peer,
-                        &format!("connection to {peer} is back after {after}{before}"),
+                        &format!("connection to {short}… is back after {after}{before}"),
                     );
                 }
             }
@@ -150,7 +161,7 @@ pub(crate) fn notify_paths(session: &Session, notify: impl Fn(PeerId, &str) + Se
 #[derive(Debug, PartialEq, Eq)]
 enum PathNotice {
     Lost,
-    Back { after: Duration, short: u64 },
+    Back { after: Duration, brief: u64 },
 }
 
 /// See [`notify_paths`].
@@ -168,10 +179,9 @@ impl Paths {
             match self.changes.next().await? {
                 PathChange::Paused { .. } => {}
                 PathChange::Resumed { without, .. } => {
-                    let short = std::mem::take(&mut self.short);
                     return Some(PathNotice::Back {
                         after: without,
-                        short,
+                        brief: std::mem::take(&mut self.short),
                     });
                 }
                 _ => continue,
@@ -193,6 +203,14 @@ impl Paths {
             self.last_loss = Some(Instant::now());
             return Some(PathNotice::Lost);
         }
+    }
+}
+
+/// Says that the session ends with its connection, though something else was asked for.
+pub(crate) fn warn_if_not(session: &Session) {
+    if !session.outlives_connections() {
+        let line = "warning: the peer keeps no sessions; this one ends with its connection";
+        say(Line::from(line).with("peer", session.peer().id()));
     }
 }
 
@@ -259,7 +277,9 @@ mod tests {
     fn times_are_reported_in_the_unit_that_fits() {
         for (ms, words) in [
             (340, "0.3 s"),
+            (5_000, "5 s"),
             (59_900, "59.9 s"),
+            (120_000, "2 min"),
             (61_000, "1 min 1 s"),
             (600_000, "10 min"),
             (90_000_000, "25 h"),

@@ -80,7 +80,8 @@ fn main() -> ExitCode {
         say::use_json();
     }
     let result = match parsed {
-        Ok(cli) => trace::start(cli.logging.verbose).and_then(|verbose| run(cli.command, verbose)),
+        Ok(cli) => trace::start(cli.logging.verbose, cli.command.says_events())
+            .and_then(|verbose| run(cli.command, verbose)),
         Err(Early::Text(text)) => exit::print(&text),
         Err(Early::Failed(failure)) => Err(failure),
     };

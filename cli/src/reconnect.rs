@@ -29,6 +29,8 @@ pub(crate) struct Reconnect<'a> {
     chatter: Option<ChatterSink>,
     local_hints: bool,
     keep: Keep,
+    /// Nothing is lost while a session has no connection.
+    whole: bool,
     /// Takes a line on a connection that is lost or back.
     notify: fn(PeerId, &str),
     backoff: Backoff,
@@ -55,6 +57,7 @@ impl<'a> Reconnect<'a> {
             chatter,
             local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
+            whole: true,
             notify: |peer, line| say_of_session(OURS, Line::from(line).with("peer", peer)),
             backoff: backoff.with_network(&NetworkChanges::system()),
             since: Instant::now(),
@@ -64,6 +67,12 @@ impl<'a> Reconnect<'a> {
     /// Keeps a session whose connection is lost.
     pub(crate) fn keeping(mut self, keep: Keep) -> Self {
         self.keep = keep;
+        self
+    }
+
+    /// What goes on at the peer while a session has no connection may be lost.
+    pub(crate) fn going_on_without_us(mut self, yes: bool) -> Self {
+        self.whole = !yes;
         self
     }
 
@@ -89,7 +98,7 @@ impl<'a> Reconnect<'a> {
             }
             connection => connection?,
         };
-        keep::notify_paths(&connection.session, self.notify);
+        keep::notify_paths(&connection.session, self.whole, self.notify);
         self.since = Instant::now();
         Ok(connection)
     }
@@ -142,11 +151,9 @@ impl<'a> Reconnect<'a> {
         );
         let connection = again.await?;
         self.since = Instant::now();
-        keep::notify_paths(&connection.session, self.notify);
-        notify(&format!(
-            "reconnected to {}",
-            connection.session.peer().id()
-        ));
+        keep::notify_paths(&connection.session, self.whole, self.notify);
+        let peer = connection.session.peer().id();
+        notify(&format!("reconnected to {}…", peer.short()));
         Ok(connection)
     }
 }

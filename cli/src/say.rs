@@ -66,6 +66,12 @@ impl Line {
         self
     }
 
+    /// The same with another text.
+    pub(crate) fn saying(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.text);
+        self
+    }
+
     /// The end of a command that failed, with its exit code.
     pub(crate) fn error(mut self, exit_code: u8) -> Self {
         self.level = Level::Error;

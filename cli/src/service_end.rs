@@ -17,9 +17,10 @@ use cepa::onion::Onion;
 use cepa::session::{OpenError, ServiceName, Session};
 
 use crate::console::framed::Framed;
-use crate::console::wire::{self, Message, Status};
+use crate::console::wire::{self, Found, Message, Status};
 use crate::exit::{Code, Failure, NOT_NOW};
 use crate::keep::in_words;
+use crate::say::Line;
 use crate::stderr;
 
 /// What a service's peer reads behind its output.
@@ -92,9 +93,10 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
         Status::Exited(0) => Ok(()),
         Status::Exited(status) => Err(Failure::of_command(status)),
         Status::Killed(signal) => {
-            crate::exit::say(&status);
             // 255 is for `--error-status`: no system has a signal of such a number, but a peer may say so.
-            Err(Failure::of_command(128_u8.saturating_add(signal).min(254)))
+            let code = 128_u8.saturating_add(signal).min(254);
+            crate::exit::say(Line::from(&status).error(code));
+            Err(Failure::of_command(code))
         }
         Status::Failed(why) if why.is_empty() => {
             let why = "the service failed and did not say why; see the server's log";
@@ -110,14 +112,26 @@ pub(crate) fn ended(status: Status) -> Result<(), Failure> {
 
 /// How a service said that it ended, once it has.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ending(Arc<Mutex<Option<Status>>>);
+pub(crate) struct Ending(Arc<Mutex<Heard>>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    status: Option<Status>,
+    /// How long the server keeps the console while nobody is attached.
+    keep: Option<Duration>,
+}
 
 impl Ending {
     pub(crate) fn take(&self) -> Option<Status> {
-        self.lock().take()
+        self.lock().status.take()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Status>> {
+    /// How long the server keeps the console while nobody is attached, where it has said so.
+    pub(crate) fn keep(&self) -> Option<Duration> {
+        self.lock().keep
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,7 +149,7 @@ pub(crate) async fn open(
     prefix: &str,
     service: &str,
     ending: &Ending,
-    notify: fn(&str),
+    notify: impl Fn(&str) + Send + 'static,
 ) -> Result<Opened, OpenError> {
     let name = format!("{prefix}{service}");
     let at_terminal = prefix == wire::EXEC_PREFIX && io::stdin().is_terminal();
@@ -165,7 +179,7 @@ pub(crate) async fn attach(
     kept: &str,
     service: &str,
     ending: &Ending,
-    notify: fn(&str),
+    notify: impl Fn(&str) + Send + 'static,
 ) -> Result<Opened, OpenError> {
     let name = format!("{}{kept}.{service}", wire::ATTACH_PREFIX);
     match session.open(&name).await {
@@ -182,20 +196,28 @@ pub(crate) async fn attach(
 fn framed(
     far: Onion<Substream>,
     ending: &Ending,
-    notify: fn(&str),
+    notify: impl Fn(&str) + Send + 'static,
     at_terminal: bool,
 ) -> Framed<Onion<Substream>> {
     let ending = ending.clone();
     let hear = move |message| match message {
-        Message::Ended(status) => *ending.lock() = Some(status),
+        Message::Ended(status) => ending.lock().status = Some(status),
         Message::Stderr(line) => notify(&marked(&line)),
         Message::Terminal(_) if at_terminal => {
             notify(
                 "this service has its own terminal, so you see each line twice; use cepa console",
             );
         }
-        Message::Kept { again, seconds } => {
-            notify(&since(again, seconds));
+        Message::Kept {
+            found,
+            seconds,
+            keep,
+        } => {
+            let keep = Duration::from_secs(keep.into());
+            ending.lock().keep = Some(keep);
+            since(found, seconds, keep)
+                .iter()
+                .for_each(|line| notify(line));
             // The output stands behind it.
             stderr::flush(SAID);
         }
@@ -208,12 +230,20 @@ fn framed(
 const SAID: Duration = Duration::from_millis(200);
 
 /// What is there under the name of a kept console.
-fn since(again: bool, seconds: u32) -> String {
-    if again {
-        let time = in_words(Duration::from_secs(seconds.into()));
-        format!("attached again; its command began {time} ago, and this is its latest output")
-    } else {
-        "a new console under this name; run the same command line to attach again".to_owned()
+fn since(found: Found, seconds: u32, keep: Duration) -> Vec<String> {
+    let began = in_words(Duration::from_secs(seconds.into()));
+    let keep = in_words(keep);
+    let new =
+        format!("a new console, kept for {keep} after you leave; the same command attaches again");
+    match found {
+        Found::Nothing => vec![new],
+        Found::Itself => vec![format!(
+            "attached again; its command began {began} ago, and this is its latest output"
+        )],
+        Found::Expired => vec![
+            format!("the earlier console was ended, since nobody came back within {keep}"),
+            new,
+        ],
     }
 }
 

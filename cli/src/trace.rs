@@ -29,8 +29,9 @@ const VARIABLE: &str = "RUST_LOG";
 const LINE: usize = 16 * 1024;
 
 /// Begins to show what is wanted: by `-v` the library's events, by `-vv` all of them; without, what `RUST_LOG` names. Tells whether
-/// anything is.
-pub(crate) fn start(verbose: u8) -> Result<bool, Failure> {
+/// anything is. `says_events`: the command says itself what happens at its node, and `-v` does not say it twice.
+pub(crate) fn start(verbose: u8, says_events: bool) -> Result<bool, Failure> {
+    let once = if says_events { ",cepa::node=off" } else { "" };
     let filter = match (verbose, std::env::var_os(VARIABLE)) {
         (0, None) => return Ok(false),
         (0, Some(wanted)) => {
@@ -44,8 +45,8 @@ pub(crate) fn start(verbose: u8) -> Result<bool, Failure> {
                 Failure::new(Code::Usage, why)
             })?
         }
-        (1, _) => EnvFilter::new("cepa=debug"),
-        _ => EnvFilter::new("cepa=trace"),
+        (1, _) => EnvFilter::new(format!("cepa=debug{once}")),
+        _ => EnvFilter::new(format!("cepa=trace{once}")),
     };
     let lines = Lines {
         stamped: !io::stderr().is_terminal(),

@@ -38,7 +38,10 @@ fn leave(mut desk: Desk) {
     desk.type_in("\r~.");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
-    assert!(seen.contains("it runs on at the server"), "{seen}");
+    assert!(
+        seen.contains("it runs on at the server for up to "),
+        "{seen}"
+    );
 }
 
 #[track_caller]
@@ -89,7 +92,7 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
     let place = Place::new();
     let server = serve(&place, &[]);
     let mut desk = attach(&place, &server, "work");
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 10 min after you leave");
     desk.until("ready=");
     desk.type_in("mine=kept; echo fi''rst\r");
     desk.until("first\r\nready=");
@@ -116,7 +119,7 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
     assert_eq!(code, Some(3), "{seen}");
     // That was its end.
     let mut desk = attach(&place, &server, "work");
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 10 min after you leave");
     desk.type_in("exit 0\r");
     assert_eq!(desk.leave().0, Some(0));
 }
@@ -197,7 +200,7 @@ fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     assert_eq!(code, Some(137), "{seen}");
     // Left first: then the log tells as well.
     let mut desk = attach(&place, &server, "work");
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 10 min after you leave");
     desk.until("ready=");
     std::fs::remove_file(place.path("go")).unwrap();
     desk.type_in(&later(&place, "echo gone''again").replace('\r', "; exit 5\r"));
@@ -212,7 +215,7 @@ fn a_command_that_ends_alone_is_reported_with_its_last_words_once() {
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(5), "{seen}");
     let mut desk = attach(&place, &server, "work");
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 10 min after you leave");
     leave(desk);
 }
 
@@ -228,7 +231,7 @@ fn another_key_finds_nothing_under_the_same_name() {
     let (key, _) = place.identity("other.pem");
     let words = ["--trust", "any", "--identity", &key];
     let mut other = attach_at(&place, &server.address(), "work", &words);
-    other.until("a new console under this name");
+    other.until("a new console, kept for 10 min after you leave");
     other.until("ready=");
     other.type_in("echo x$mine-; exit 0\r");
     other.until("\r\nx-\r\n");
@@ -262,7 +265,7 @@ fn one_peer_keeps_a_few_and_is_reported_which() {
     desk.type_in("exit 0\r");
     assert_eq!(desk.leave().0, Some(0));
     let mut desk = attach(&place, &server, "five");
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 10 min after you leave");
     leave(desk);
 }
 
@@ -325,6 +328,8 @@ fn a_server_that_is_stopped_takes_its_commands_with_it() {
     assert_eq!(code, Some(0), "{said}");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(6), "{seen}");
+    let says = "cepa: the server was stopped, and the console ended with it";
+    assert!(seen.contains(says), "{seen}");
     until(|| !is_there(deaf) && !is_there(polite));
     assert_eq!(std::fs::read_to_string(&note).unwrap(), "hung up\n");
 }
@@ -339,12 +344,13 @@ fn nobody_is_waited_for_longer_than_the_server_says() {
     let shell = pid(&mut desk);
     trapped(&place, &mut desk, &format!("echo hung up > {note}; exit"));
     leave(desk);
-    server.wait_for("left; kept for 1.0 s");
+    server.wait_for("left; kept for 1 s");
     server.wait_for("nobody came back");
     until(|| !is_there(shell));
     assert_eq!(std::fs::read_to_string(&note).unwrap(), "hung up\n");
     let mut desk = attach(&place, &server, "work");
-    desk.until("a new console under this name");
+    desk.until("the earlier console was ended, since nobody came back within 1 s\r\n");
+    desk.until("a new console, kept for 1 s after you leave");
     leave(desk);
 }
 
@@ -361,24 +367,65 @@ fn a_command_goes_on_while_its_client_has_no_connection() {
     desk.until("set\r\n");
     // More than both ends keep on the way, and a mode that is switched on in the middle.
     let lines = "head -c 30000000 /dev/zero | tr '\\0' '\\n'";
-    let says = format!("{lines}; printf '\\033[?1000h'; {lines}");
+    let says = format!("{lines}; printf '\\033[?1000h'; {lines}; echo la''st");
     desk.type_in(&later(&place, &says));
     desk.until("touch ");
     desk.until("\r\n");
     proxy.down();
-    desk.until("lost; reconnecting (data is kept)\r\n");
+    // Nobody promises that no output is lost.
+    desk.until("lost; reconnecting\r\n");
     go_on(&place);
     proxy.up();
     desk.until(" is back after ");
     // The middle is not kept, and the terminal gets the mode all the same.
-    desk.until_all(&[
-        "bytes of output came meanwhile and are not kept",
-        "\x1b[?1000h",
-    ]);
+    desk.until("\x1b[?1000h");
+    // Behind what is kept, which would scroll it away.
+    desk.until("last\r\n");
+    desk.until("bytes of output came meanwhile and are not kept");
     desk.type_in("echo $mine-; exit 0\r");
     desk.until("kept-\r\n");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{}", seen.len());
+}
+
+/// What was said of the session would be false of the console.
+#[test]
+fn whoever_leaves_while_the_connection_is_away_reads_how_long_the_console_is_kept() {
+    let place = Place::new();
+    let server = serve(&place, &["--keep-consoles", "1d"]);
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let mut desk = attach_at(&place, &at, "work", &["--trust", "any"]);
+    desk.until("a new console, kept for 24 h after you leave");
+    desk.until("ready=");
+    proxy.down();
+    desk.until("lost; reconnecting\r\n");
+    desk.type_in("\r~.");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(
+        seen.ends_with("left sh; it runs on at the server for up to 24 h\r\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("the peer"), "{seen}");
+}
+
+/// Whoever has lost the session has not lost the console.
+#[test]
+fn a_lost_session_is_followed_by_the_advice_to_attach_again() {
+    let place = Place::new();
+    let server = serve(&place, &["--no-durable", "--keep-consoles", "1d"]);
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let mut desk = attach_at(&place, &at, "work", &["--trust", "any"]);
+    desk.until("ready=");
+    proxy.down();
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(6), "{seen}");
+    assert!(
+        seen.contains("\r\ncepa: the connection to the peer was cut; run the same command line to attach again"),
+        "{seen}"
+    );
 }
 
 /// Who has a connection misses nothing, however slowly it reads: here it is stopped for a while.
@@ -447,7 +494,7 @@ fn a_killed_client_attaches_again_through_a_relay() {
     node.signal("HUP");
     until(|| !is_there(shell));
     let mut desk = attach_at(&place, &address, "work", &[]);
-    desk.until("a new console under this name");
+    desk.until("a new console, kept for 24 h after you leave");
     desk.until("other=");
     leave(desk);
 }

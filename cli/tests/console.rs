@@ -391,7 +391,34 @@ fn a_lost_session_is_an_error_and_the_terminal_is_restored() {
     server.signal("KILL");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(6), "{seen}");
-    assert!(seen.contains("cepa: "), "{seen}");
+    // Not behind the prompt.
+    assert!(seen.contains("\r\ncepa: "), "{seen}");
+}
+
+/// Two messages stand in the screen of a program that fills it, until that draws it anew.
+#[test]
+fn a_program_draws_its_screen_anew_when_the_connection_is_back() {
+    let place = Place::new();
+    let server = serve(&place, &[SHELL]);
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let words = ["console", &at, "sh", "--trust", "any"];
+    let mut desk = Desk::sit_down(&place, &words, (33, 101));
+    desk.until("ready=");
+    let script = place.text("script");
+    let words = "trap 'echo drawn; stty size' WINCH; printf '\\033[?1049h'; echo set; \
+        while sleep 0.05; do :; done";
+    std::fs::write(&script, words).unwrap();
+    desk.type_in(&format!("sh {script}\r"));
+    desk.until("set\r\n");
+    proxy.down();
+    desk.until("lost; reconnecting");
+    proxy.up();
+    desk.until(" is back after ");
+    desk.until("drawn\r\n");
+    desk.until("33 101\r\n");
+    desk.type_in("\r~.");
+    assert_eq!(desk.leave().0, Some(0));
 }
 
 #[test]

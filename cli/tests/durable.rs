@@ -211,6 +211,20 @@ fn without_it_at_either_end_a_cut_is_the_end() {
 }
 
 #[test]
+fn whoever_asks_for_it_by_name_reads_that_the_peer_does_not_keep_sessions() {
+    let place = Place::new();
+    let says = "warning: the peer keeps no sessions; this one ends with its connection";
+    let server = serve(&place, "tcp:127.0.0.1:0", &["--no-durable"]);
+    let mut asked = forward(&place, &server.address(), &["--durable"]);
+    asked.wait_for(says);
+    let silent = forward(&place, &server.address(), &[]);
+    silent.signal("TERM");
+    let (code, said) = silent.finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("keeps no sessions"), "{said}");
+}
+
+#[test]
 fn a_server_that_was_restarted_does_not_know_the_session() {
     let place = Place::new();
     let (mut way, open) = Way::opened(&place, &[], &[]);
@@ -263,7 +277,7 @@ fn a_session_is_given_up_when_its_time_without_a_path_is_over() {
         is_cut(open);
         let (code, said) = way.forward.finish();
         assert_eq!(code, Some(6), "{said}");
-        assert!(said.contains("no path for 1.0 s"), "{said}");
+        assert!(said.contains("no path for 1 s"), "{said}");
         if !of_server.is_empty() {
             way.server.wait_for(" ended: ");
         }

@@ -429,7 +429,7 @@ fn connect_ends_with_6_when_its_session_is_lost() {
     assert_eq!(
         text(&output.stderr).lines().last().unwrap(),
         "cepa: the connection to the peer was cut; the last output may be missing. \
-         Connect again, or use --reconnect"
+         Connect again, or use --durable or --reconnect"
     );
 }
 

@@ -8,12 +8,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cepa_transports::text::is_printable;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
+use common::desk::Desk;
 use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, is_time, stands_for, text, unstamped};
 
@@ -323,12 +324,53 @@ fn the_lines_of_a_forward_name_its_peer() {
     }
 }
 
+/// A console's lines are the tool's own, at a raw terminal too.
+#[test]
+fn the_lines_of_a_console_are_objects() {
+    let place = Place::new();
+    let service = "sh=exec:env PS1=ready= sh -i,pty=yes";
+    let words = ["tcp:127.0.0.1:0", "--allow", "any", "--service", service];
+    let server = place.serve(&words);
+    let proxy = Proxy::to(&server.address());
+    let at = proxy.address();
+    let words = ["--log-format", "json", "console", &at, "sh"];
+    let words = [&words[..], &["--trust", "any", "--attach", "work"]].concat();
+    let path = place.path("said");
+    let file = File::create(&path).unwrap();
+    let mut desk = Desk::with(&place, &words, (33, 101), |command| {
+        command.stderr(file);
+    });
+    desk.until("ready=");
+    proxy.down();
+    let said = || std::fs::read_to_string(&path).unwrap();
+    let start = Instant::now();
+    while !said().contains("reconnecting") {
+        assert!(start.elapsed() < PATIENCE, "{}", said());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    proxy.up();
+    desk.type_in("exit 3\r");
+    assert_eq!(desk.leave().0, Some(3));
+    let all = objects(&said());
+    for begin in ["connected to sh", "a new console", "connection to "] {
+        assert_eq!(object(&all, begin)["peer"], server.id(), "{begin}");
+    }
+    assert_eq!(object(&all, "a new console")["service"], "sh");
+    let last = object(&all, "the command exited with status 3");
+    assert_eq!(
+        (&last["exit_code"], &last["service"]),
+        (&3.into(), &"sh".into())
+    );
+}
+
 /// A node knows its peer by id, and dials it again by itself.
 #[test]
 fn dials_that_take_a_session_up_again_are_shown() {
     let place = Place::new();
     let (key, _) = place.identity("client.pem");
-    let server = place.serve(&["tcp:127.0.0.1:0", "--allow", "any", "--service", "up=echo:"]);
+    let words = ["-v", "serve", "tcp:127.0.0.1:0", "--allow", "any"];
+    let words = [&words[..], &["--service", "up=echo:"]].concat();
+    let mut server = Server::start_at(&place, &words, "listening on ");
     let proxy = Proxy::to(&server.address());
     let at = format!("cepa://{}@{}", server.id(), proxy.address());
     let local = ["-L", "tcp:127.0.0.1:0=up", "--identity", &key];
@@ -340,6 +382,14 @@ fn dials_that_take_a_session_up_again_are_shown() {
     proxy.up();
     forward.wait_for("cepa::dial: dialling");
     forward.wait_for(" is back after ");
+    // No handshake has failed.
+    server.wait_for("cepa::session: a session goes on over this connection");
+    server.signal("TERM");
+    let said = server.finish().1;
+    assert!(!said.contains("the handshake failed"), "{said}");
+    // What a line of the server says, no other says again.
+    assert!(said.contains(" goes on over "), "{said}");
+    assert!(!said.contains(" cepa::node: "), "{said}");
 }
 
 #[test]

@@ -130,7 +130,10 @@ impl Session {
             announce(built, side, config, unwanted).await
         }));
         let session = session.await;
-        watched.ended(session.as_ref().err().map(ConnectError::reported));
+        match &session {
+            Err(ConnectError::Resumed(_)) => watched.resumed(),
+            session => watched.ended(session.as_ref().err().map(ConnectError::reported)),
+        }
         session
     }
 }

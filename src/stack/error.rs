@@ -26,7 +26,7 @@ pub enum ConnectError {
     Tls(#[from] TlsError),
     /// The other end closed the connection, or reset it, before its first byte.
     #[error(
-        "the other end closed the connection without a word ({0}): it may be full, or not speak TLS here; try again, or see its log"
+        "the other end closed the connection without a word: it may be full, or not speak TLS here; try again, or see its log"
     )]
     ClosedAtOnce(#[source] TlsError),
     /// The mux failed before the first ping had come back.

@@ -21,6 +21,9 @@ With --reconnect it keeps listening and connects again, with the pauses of
 attempt must succeed: exit code 5 or 6 if the peer is not there. It ends with
 exit code 3, 4, 5 or 7 when the two ends refuse each other or are incompatible.
 
+Ctrl-C and SIGTERM end it with exit code 0 once it listens. The second one ends
+it at once.
+
 Example:
   cepa forward -L 5433=db --expect PEERID \\
       'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'

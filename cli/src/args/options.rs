@@ -115,6 +115,11 @@ impl Keeping {
             Keep::Not
         }
     }
+
+    /// Whether it was asked for, and is not only the default.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.durable || self.park.is_some()
+    }
 }
 
 /// What every command has that dials one peer and talks with a service there. Not `--reconnect`: each says in its own words what

@@ -31,6 +31,9 @@ const MODES: [u16; 13] = [
 /// The one of them that is on at first.
 const CURSOR: u16 = 25;
 
+/// Those of the other screen.
+const OTHER_SCREEN: [u16; 3] = [47, 1047, 1049];
+
 /// Strings of these numbers may come again: titles, the folder, links, and the marks of prompts.
 const STRINGS: [&[u8]; 6] = [b"0", b"1", b"2", b"7", b"8", b"133"];
 
@@ -88,6 +91,11 @@ impl Escapes {
                 out.extend(shown);
             }
         }
+    }
+
+    /// Whether a program fills the screen, and not one line after the other.
+    pub(crate) fn on_other_screen(&self) -> bool {
+        OTHER_SCREEN.iter().any(|mode| self.modes.contains(mode))
     }
 
     /// What brings a terminal as it is at first into these modes.
@@ -311,6 +319,7 @@ mod tests {
     fn modes_are_followed_and_taken_back() {
         let mut escapes = Escapes::default();
         escapes.follow(b"\x1b[?1049h\x1b[?25l\x1b=\x1b[?1000;1006h\x1b[?12h text");
+        assert!(escapes.on_other_screen());
         let on = escapes.on();
         assert_eq!(
             String::from_utf8_lossy(&on),
@@ -328,6 +337,6 @@ mod tests {
         other.follow(&off);
         assert!(other.on().is_empty() && other.off().is_empty());
         escapes.follow(b"\x1bc");
-        assert!(escapes.off().is_empty());
+        assert!(escapes.off().is_empty() && !escapes.on_other_screen());
     }
 }

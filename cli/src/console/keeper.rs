@@ -3,6 +3,7 @@
 //! A name is one of its peer's, at one service: nobody else finds what is behind it. A peer is whoever has the key that has opened
 //! the console, or one that has replaced it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 
 use super::kept::{Door, Kept, Label};
 use super::seat::Seat;
+use super::wire::Found;
 
 /// Most that one peer keeps: each is a command that runs on with nobody there.
 const OF_A_PEER: usize = 4;
@@ -37,6 +39,8 @@ pub(crate) struct Keeper {
 #[derive(Debug, Default)]
 struct List {
     entries: Vec<Entry>,
+    /// The latest that nobody came back to: by key, service and name.
+    expired: VecDeque<(PeerId, String, String)>,
     count: u64,
 }
 
@@ -111,6 +115,13 @@ impl Keeper {
                 "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
             ));
         }
+        let is_this =
+            |it: &(PeerId, String, String)| peer.is(&it.0) && it.1 == service && it.2 == name;
+        let expired = list.expired.iter().position(is_this);
+        let found = match expired.and_then(|at| list.expired.remove(at)) {
+            Some(_) => Found::Expired,
+            None => Found::Nothing,
+        };
         let (sender, seats) = mpsc::channel(1);
         list.count += 1;
         let number = list.count;
@@ -122,14 +133,27 @@ impl Keeper {
             seats: sender,
         });
         let this = Arc::clone(self);
-        let close = move || this.list().entries.retain(|entry| entry.number != number);
         let label = Label {
             peer: peer.id(),
             service: service.to_owned(),
             name: name.to_owned(),
         };
-        let close: Option<Box<dyn FnOnce() + Send>> = Some(Box::new(close));
-        Ok(Place::Free(label, Door { seats, close }))
+        let it = label.clone();
+        let close = move |expired: bool| {
+            let mut list = this.list();
+            list.entries.retain(|entry| entry.number != number);
+            if expired {
+                list.expired.truncate(OF_ALL - 1);
+                list.expired.push_front((it.peer, it.service, it.name));
+            }
+        };
+        let door = Door {
+            seats,
+            found,
+            expired: false,
+            close: Some(Box::new(close)),
+        };
+        Ok(Place::Free(label, door))
     }
 
     /// Runs a console from here on.

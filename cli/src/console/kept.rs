@@ -37,7 +37,7 @@ use super::escapes::Escapes;
 use super::ring::{RING, Ring};
 use super::seat::{Left, PIECE, Seat};
 use super::served;
-use super::wire::{Message, Status};
+use super::wire::{Found, Message, Status};
 use crate::child::{self, Watched};
 use crate::keep::in_words;
 use crate::limits::{DRAIN, HANG_UP};
@@ -54,14 +54,18 @@ const NUDGE: Duration = Duration::from_millis(100);
 /// Where whoever attaches comes in; the console is found there until this is dropped.
 pub(crate) struct Door {
     pub(crate) seats: mpsc::Receiver<Seat>,
-    /// Takes it off the list.
-    pub(crate) close: Option<Box<dyn FnOnce() + Send>>,
+    /// What there was under its name when it was begun.
+    pub(crate) found: Found,
+    /// Nobody came back in time.
+    pub(crate) expired: bool,
+    /// Takes it off the list; whether it expired is remembered there.
+    pub(crate) close: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
         if let Some(close) = self.close.take() {
-            close();
+            close(self.expired);
         }
         self.seats.close();
         while let Ok(seat) = self.seats.try_recv() {
@@ -183,11 +187,12 @@ impl Kept {
             child,
             stream,
             seat,
-            door,
+            mut door,
             label,
             exit,
             ..
         } = self;
+        door.expired = matches!(over, Over::Expired);
         // From here on whoever comes gets a new one.
         drop(door);
         let unread = exit.map_or_else(String::new, |end| format!("; {end}"));
@@ -207,14 +212,23 @@ impl Kept {
 
     fn sit_down(&mut self, mut seat: Seat, again: bool) {
         if let Some(old) = self.seat.take() {
-            self.label.say("attached elsewhere: the console there ends");
+            self.label
+                .say("attached again, from another connection; the earlier one ends");
             old.ends(Status::TakenOver);
         } else if again {
             self.label.say("attached again");
         }
         self.until = None;
-        let seconds = u32::try_from(self.begun.elapsed().as_secs()).unwrap_or(u32::MAX);
-        seat.served.outbox().push(Message::Kept { again, seconds });
+        let in_seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        seat.served.outbox().push(Message::Kept {
+            found: if again {
+                Found::Itself
+            } else {
+                self.door.found
+            },
+            seconds: in_seconds(self.begun.elapsed()),
+            keep: in_seconds(self.keep),
+        });
         seat.at = self.ring.first_line();
         seat.again_until = self.ring.total();
         if self.ring.start() > 0 {

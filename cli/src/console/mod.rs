@@ -30,7 +30,9 @@ pub(crate) mod ring;
 pub(crate) mod seat;
 pub(crate) mod served;
 pub(crate) mod wire;
+mod words;
 
+use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;
@@ -38,19 +40,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cepa::session::OpenError;
+use cepa::identity::PeerId;
+use cepa::mux::GoAwayCode;
+use cepa::session::{OpenError, PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
+use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::args;
 use crate::connect::{reset_by_peer, service};
 use crate::connection::{Connected, Pausable};
 use crate::exit::{Code, Failure, say};
 use crate::id;
-use crate::keep::in_words;
+use crate::keep;
 use crate::reconnect::Reconnect;
+use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
 use crate::stderr;
@@ -87,12 +94,22 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         Some(chatter.sink()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .notifying(|_, line| raw::print_lines(&[line]));
+    .going_on_without_us(args.attach.is_some())
+    .notifying(|peer, line| raw::print_line(Line::from(line).with("peer", peer)));
     let mut connection = again.first(args.reconnect).await?;
-    let seat = Seat::new(&service, args.attach.as_deref(), args.escape.byte());
+    if args.dialling.durable.is_asked_for() {
+        keep::warn_if_not(&connection.session);
+    }
+    let peer = connection.session.peer().id();
+    let seat = Seat::new(&service, peer, args.attach.as_deref(), args.escape.byte());
     let result = seat
         .attached(&mut connection, &mut again, args.reconnect, &chatter)
         .await;
+    if args.attach.is_some() {
+        // What runs on was told, and is kept in any case.
+        connection.close_silently().await;
+        return result.map_err(Failure::attaching_again);
+    }
     connection.close().await;
     result
 }
@@ -110,6 +127,7 @@ enum Outcome {
 /// Who sits here, and where.
 struct Seat<'a> {
     service: &'a str,
+    peer: PeerId,
     /// What the console is called at the server, where that keeps it.
     attach: Option<&'a str>,
     escape: Option<u8>,
@@ -128,9 +146,10 @@ struct Seat<'a> {
 }
 
 impl<'a> Seat<'a> {
-    fn new(service: &'a str, attach: Option<&'a str>, escape: Option<u8>) -> Self {
+    fn new(service: &'a str, peer: PeerId, attach: Option<&'a str>, escape: Option<u8>) -> Self {
         Self {
             service,
+            peer,
             attach,
             escape,
             typed: Typed::default(),
@@ -143,6 +162,16 @@ impl<'a> Seat<'a> {
         }
     }
 
+    /// A line of the tool's own, with what it is about.
+    fn line(&self, text: impl Display) -> Line {
+        let line = Line::from(text).with("peer", self.peer);
+        if self.service.is_empty() {
+            line
+        } else {
+            line.with("service", self.service)
+        }
+    }
+
     async fn attached(
         &self,
         connection: &mut Connected,
@@ -150,7 +179,7 @@ impl<'a> Seat<'a> {
         reconnect: bool,
         chatter: &Chatter,
     ) -> Result<(), Failure> {
-        let mut far = self.open(connection, |line| say(line)).await?;
+        let mut far = self.open(connection).await?;
         let stdio: Endpoint = "stdio:"
             .parse()
             .map_err(|e| Failure::new(Code::Other, format!("{e}")))?;
@@ -169,10 +198,10 @@ impl<'a> Seat<'a> {
             };
             format!(" (Enter, then {}. to {leaves})", char::from(escape))
         });
-        say(format_args!(
+        say(self.line(format_args!(
             "connected to {name} at {}{to_leave}",
-            connection.session.peer().id()
-        ));
+            self.peer
+        )));
         // Before the terminal is raw: who is killed by a signal leaves it so.
         let signals = Signals::watch();
         let outcome = {
@@ -182,7 +211,7 @@ impl<'a> Seat<'a> {
             chatter.raw(true);
             let mut leaving = pin!(self.leaving(keyboard, &raw, signals));
             loop {
-                let joined = self.joined(far, &mut screen);
+                let joined = self.joined(far, &mut screen, &connection.session);
                 let outcome = tokio::select! {
                     ended = joined => Ok(ended),
                     signal = &mut leaving => Err(signal),
@@ -213,7 +242,7 @@ impl<'a> Seat<'a> {
                 }
                 self.typed.away(false);
                 if self.attach.is_none() {
-                    raw::print_lines(&[&format!("{name} was opened again")]);
+                    raw::print_line(self.line(format_args!("{name} was opened again")));
                 }
             }
         };
@@ -224,19 +253,13 @@ impl<'a> Seat<'a> {
             let _ = screen.flush().await;
         }
         chatter.raw(false);
-        let taken = Becomes::Status(Status::TakenOver);
-        if matches!(&outcome, Outcome::Ended(_, becomes, _) if *becomes == taken) {
+        if !matches!(&outcome, Outcome::Ended(_, Becomes::Success, _)) {
+            // The cursor stands behind what the service said last.
             raw::new_line();
         }
         if let Outcome::Left(_) = outcome {
-            // The cursor stands behind what the service said last.
-            raw::new_line();
-            let kept = if self.attach.is_some() {
-                "; it runs on at the server"
-            } else {
-                ""
-            };
-            say(format_args!("left {name}{kept}"));
+            let left = words::left(name, self.attach.is_some(), self.ending.keep());
+            say(self.line(left));
         }
         let (ended, becomes, lost) = match outcome {
             Outcome::Failed(failure) => return Err(failure),
@@ -254,10 +277,14 @@ impl<'a> Seat<'a> {
                 Err(Failure::new(Code::Refused, why))
             }
             Becomes::Status(status) => {
-                if let Status::Exited(_) = status {
-                    say(&status);
+                if let Status::Exited(code) = status {
+                    say(self.line(&status).error(code));
                 }
                 service_end::ended(status)
+            }
+            Becomes::Failure(_) if self.attach.is_some() && is_stopped(&connection.session) => {
+                let why = "the server was stopped, and the console ended with it";
+                Err(Failure::new(Code::Lost, why).about(self.peer))
             }
             Becomes::Failure(code) => Err(lost.unwrap_or_else(|| {
                 let message = match ended {
@@ -288,21 +315,18 @@ impl<'a> Seat<'a> {
         mut why: Failure,
     ) -> Result<Box<dyn Far>, Failure> {
         loop {
-            let notify = |line: &str| raw::print_lines(&[line]);
+            let notify = |line: &str| raw::print_line(self.line(line));
             *connection = again.after(connection, why, notify).await?;
-            match self.open(connection, notify).await {
+            match self.open(connection).await {
                 Err(failure) if failure.is_transient() => why = failure,
                 result => return result,
             }
         }
     }
 
-    async fn open(
-        &self,
-        connection: &Connected,
-        notify: impl Fn(&str),
-    ) -> Result<Box<dyn Far>, Failure> {
-        let heard = |line: &str| raw::print_lines(&[line]);
+    async fn open(&self, connection: &Connected) -> Result<Box<dyn Far>, Failure> {
+        let about = self.line("");
+        let heard = move |line: &str| raw::print_line(about.clone().saying(line));
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
         let far = match self.attach {
@@ -316,9 +340,9 @@ impl<'a> Seat<'a> {
         *lock(&self.at) = Some(connection.pausable());
         match far {
             Opened::Plain(plain) => {
-                notify(
+                raw::print_line(self.line(
                     "the server does not support consoles, so the service does not learn the window size",
-                );
+                ));
                 *lock(&self.outbox) = Outbox::default();
                 Ok(Box::new(plain))
             }
@@ -333,18 +357,48 @@ impl<'a> Seat<'a> {
     }
 
     /// Carries the substream to the end of its output.
-    async fn joined(&self, far: Box<dyn Far>, screen: &mut WriteHalf<Stream>) -> io::Result<()> {
+    async fn joined(
+        &self,
+        far: Box<dyn Far>,
+        screen: &mut WriteHalf<Stream>,
+        session: &Session,
+    ) -> io::Result<()> {
         let (output, input) = split(far);
         let mut sending = pin!(send(input, &self.typed));
         let mut reading = pin!(show(output, screen, self));
+        let mut back = pin!(self.redraw_when_back(session));
         let mut takes_input = true;
         loop {
             tokio::select! {
                 ended = &mut reading => return ended,
                 // What it still says tells why.
                 _ = &mut sending, if takes_input => takes_input = false,
+                () = &mut back => {}
             }
         }
+    }
+
+    /// Has a program that fills the screen draw it anew when the connection is back, over what was said of that: its window has
+    /// another size for a moment. Never ends.
+    async fn redraw_when_back(&self, session: &Session) {
+        let mut changes = session.path_changes();
+        while let Some(change) = changes.next().await {
+            if !matches!(change, PathChange::Resumed { .. }) || !lock(&self.modes).on_other_screen()
+            {
+                continue;
+            }
+            sleep(SAID).await;
+            let mut other = raw::describe();
+            other.size.rows = if other.size.rows > 1 {
+                other.size.rows - 1
+            } else {
+                2
+            };
+            self.send_to_other_end(Message::Terminal(other));
+            sleep(NUDGE).await;
+            self.send_to_other_end(Message::Terminal(raw::describe()));
+        }
+        pending().await
     }
 
     /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
@@ -385,14 +439,9 @@ impl<'a> Seat<'a> {
                         self.suspend(raw).await;
                         self.send_to_other_end(Message::Terminal(raw::describe()));
                     }
-                    Key::Help if self.attach.is_some() => {
-                        let kept: Vec<&str> = HELP
-                            .iter()
-                            .map(|line| if *line == HANGS_UP { RUNS_ON } else { line })
-                            .collect();
-                        raw::print_lines(&kept);
-                    }
-                    Key::Help => raw::print_lines(HELP),
+                    Key::Help => words::help(self.attach.is_some())
+                        .into_iter()
+                        .for_each(raw::print_line),
                 }
             }
         }
@@ -405,7 +454,7 @@ impl<'a> Seat<'a> {
         let paused = match at {
             Some(at) => {
                 let (paused, granted) = at.pause().await;
-                raw::print_lines(&[&borne(granted)]);
+                raw::print_line(self.line(words::suspended(granted, at.is_durable())));
                 paused
             }
             None => Vec::new(),
@@ -494,9 +543,8 @@ async fn show(
         }
         seat.came.store(true, Ordering::Relaxed);
         let some = buffer.get(..n).unwrap_or_default();
-        if seat.attach.is_some() {
-            lock(&seat.modes).follow(some);
-        }
+        lock(&seat.modes).follow(some);
+        raw::shown(some);
         // A screen that is gone ends the keyboard too.
         let _ = screen.write_all(some).await;
         let _ = screen.flush().await;
@@ -519,31 +567,24 @@ fn without_attach(error: OpenError) -> Failure {
 /// As a refusal begins where no such service is open to us.
 const NOT_OPEN: &str = "no service of this name";
 
-/// What becomes of the session while this program is suspended.
-fn borne(granted: Duration) -> String {
-    match granted.as_secs() {
-        0 => "suspended; the peer ends the session after 30 s without an answer".to_owned(),
-        _ => format!(
-            "suspended; the peer keeps the session for {}",
-            in_words(granted)
-        ),
-    }
+/// Whether the peer has ended the session since it stops.
+fn is_stopped(session: &Session) -> bool {
+    let stopped = |end| {
+        matches!(
+            end,
+            SessionEnd::GoneAway {
+                code: GoAwayCode::ShuttingDown | GoAwayCode::Normal
+            } | SessionEnd::ClosedByPeer
+        )
+    };
+    session.closed().now_or_never().is_some_and(stopped)
 }
+
+/// How long a window has another size: long enough for a program to see it.
+const NUDGE: Duration = Duration::from_millis(100);
 
 /// How long the terminal may take for what is said before.
 const SAID: Duration = Duration::from_millis(200);
-
-const HANGS_UP: &str = "  ~.   leave; a command in a terminal on the other end gets SIGHUP";
-const RUNS_ON: &str = "  ~.   leave; the command runs on, and --attach finds it again";
-
-const HELP: &[&str] = &[
-    "Escapes at the start of a line (with the default escape character):",
-    HANGS_UP,
-    "  ~B   send a break, if the service is a serial line",
-    "  ~^Z  suspend this program",
-    "  ~~   send the character itself",
-    "  ~?   show this text",
-];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,12 +6,13 @@
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use cepa::transports::text::clean;
 use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
+use crate::say::{Line, say};
 use crate::stderr;
 
 pub(crate) struct Raw {
@@ -82,24 +83,25 @@ pub(crate) fn describe() -> Terminal {
     Terminal { kind, size }
 }
 
-/// Goes to the start of a line.
+/// Whether the cursor is at the start of a line, as far as the last byte of the output tells.
+static AT_START: AtomicBool = AtomicBool::new(true);
+
+/// This went to the screen.
+pub(crate) fn shown(output: &[u8]) {
+    if let Some(last) = output.last() {
+        AT_START.store(*last == b'\n', Ordering::Relaxed);
+    }
+}
+
+/// Goes to the start of a line, where it is not there: behind a prompt, say.
 pub(crate) fn new_line() {
-    if io::stderr().is_terminal() {
+    if io::stderr().is_terminal() && !AT_START.swap(true, Ordering::Relaxed) {
         stderr::write(b"\r\n".to_vec());
     }
 }
 
-/// Lines on standard error while the terminal is raw; a file gets plain ones.
-pub(crate) fn print_lines(lines: &[&str]) {
-    let (before, after) = if io::stderr().is_terminal() {
-        ("\r\n", "\r\n")
-    } else {
-        ("", "\n")
-    };
-    let mut text = String::from(before);
-    for line in lines {
-        text.push_str(&clean(line, usize::MAX));
-        text.push_str(after);
-    }
-    stderr::write(text.into_bytes());
+/// A line of the tool's own beside the output.
+pub(crate) fn print_line(line: impl Into<Line>) {
+    new_line();
+    say(line);
 }

@@ -19,6 +19,7 @@ use super::escapes::Escapes;
 use super::ring::Ring;
 use super::served::Served;
 use super::wire::{Message, Status};
+use crate::columns::count;
 
 /// Read, and passed on, at once.
 pub(super) const PIECE: usize = 4096;
@@ -37,6 +38,9 @@ pub(crate) struct Seat {
     /// Up to where in the output it has come, and up to where it has been shown to somebody before.
     pub(super) at: u64,
     pub(super) again_until: u64,
+    /// Output that it has missed, and is told of when it has had all that there was then.
+    missed: u64,
+    missed_until: u64,
     escapes: Escapes,
     /// On its way there.
     pub(super) piece: Vec<u8>,
@@ -72,6 +76,8 @@ impl Seat {
             moved: next(session.path_changes()),
             at: 0,
             again_until: 0,
+            missed: 0,
+            missed_until: 0,
             escapes: Escapes::default(),
             piece: Vec::new(),
             written: 0,
@@ -132,6 +138,9 @@ impl Seat {
                 self.miss(ring, modes);
                 continue;
             }
+            if self.missed > 0 && self.at >= self.missed_until {
+                self.tell_missed();
+            }
             let fresh = ring.from(self.at);
             let fresh = fresh.get(..PIECE).unwrap_or(fresh);
             if !fresh.is_empty() {
@@ -161,12 +170,18 @@ impl Seat {
 
     /// It was without a connection for so long that some is not kept any more.
     fn miss(&mut self, ring: &Ring, modes: &Escapes) {
-        let missed = ring.first_line() - self.at;
+        self.missed += ring.first_line() - self.at;
         self.at = ring.first_line();
         // The end of what had begun is not kept, and what switched the modes on may not be.
         self.escapes = Escapes::default();
         self.piece = modes.on();
-        let text = format!("({missed} bytes of output came meanwhile and are not kept)");
+        self.missed_until = ring.total();
+    }
+
+    /// Behind what is kept, which would scroll it away.
+    fn tell_missed(&mut self) {
+        let missed = count(std::mem::take(&mut self.missed), "byte");
+        let text = format!("({missed} of output came meanwhile and are not kept)");
         self.served.outbox().push(Message::Stderr(text));
         self.unflushed = true;
     }

@@ -51,12 +51,24 @@ pub(crate) enum Message {
     Stderr(String),
     /// From the service, where it has no terminal: no more data comes; how it ends comes later.
     OutputEnded,
-    /// From the service, on a console that is kept: first of all, how long its command has been there.
+    /// From the service, on a console that is kept: first of all, what was found under its name.
     Kept {
-        /// It was there before; what follows is what it said last.
-        again: bool,
+        found: Found,
+        /// How long its command has been there.
         seconds: u32,
+        /// How many seconds it is kept while nobody is attached.
+        keep: u32,
     },
+}
+
+/// What there was under the name of a kept console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    /// The console; what follows is what it said last.
+    Itself,
+    /// Nothing any more: nobody came back to the earlier one in time.
+    Expired,
 }
 
 /// How a service ended.
@@ -117,9 +129,18 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
             }
             ENDED
         }
-        Message::Kept { again, seconds } => {
-            content.push(u8::from(*again));
+        Message::Kept {
+            found,
+            seconds,
+            keep,
+        } => {
+            content.push(match found {
+                Found::Nothing => 0,
+                Found::Itself => 1,
+                Found::Expired => 2,
+            });
             content.extend(seconds.to_be_bytes());
+            content.extend(keep.to_be_bytes());
             KEPT
         }
         Message::Stderr(line) => {
@@ -252,13 +273,19 @@ fn kind_of_terminal(name: &[u8]) -> Option<String> {
 }
 
 fn kept(content: &[u8]) -> Result<Message, NotUnderstood> {
-    match *content {
-        [again @ (0 | 1), a, b, c, d] => Ok(Message::Kept {
-            again: again == 1,
-            seconds: u32::from_be_bytes([a, b, c, d]),
-        }),
-        _ => Err(NotUnderstood),
-    }
+    let [found, a, b, c, d, e, f, g, h] = *content else {
+        return Err(NotUnderstood);
+    };
+    Ok(Message::Kept {
+        found: match found {
+            0 => Found::Nothing,
+            1 => Found::Itself,
+            2 => Found::Expired,
+            _ => return Err(NotUnderstood),
+        },
+        seconds: u32::from_be_bytes([a, b, c, d]),
+        keep: u32::from_be_bytes([e, f, g, h]),
+    })
 }
 
 fn status(content: &[u8]) -> Result<Status, NotUnderstood> {
@@ -326,8 +353,9 @@ mod tests {
             Message::OutputEnded,
             Message::Ended(Status::TakenOver),
             Message::Kept {
-                again: true,
+                found: Found::Itself,
                 seconds: 60,
+                keep: 600,
             },
         ];
         let (_, section) = text.split_once("## Consoles").unwrap();
