@@ -38,10 +38,20 @@ pub(crate) fn in_word(word: &str) -> Option<&str> {
     word.strip_prefix(SCHEME).unwrap_or(word).strip_prefix('@')
 }
 
+fn split(word: &str) -> Result<(&str, &str), String> {
+    match word.split_once('/') {
+        Some((name, "")) => Err(format!(
+            "no service after the `/`; give @{name} or @{name}/SERVICE"
+        )),
+        Some(parts) => Ok(parts),
+        None => Ok((word, "")),
+    }
+}
+
 /// What a name becomes where it is dialled.
 pub(crate) fn dialled(word: &str) -> Result<Named, String> {
     let settings = settings::read().map_err(|e| e.message)?;
-    let (name, service) = word.split_once('/').unwrap_or((word, ""));
+    let (name, service) = split(word)?;
     let Some(target) = settings.targets.get(name) else {
         let known = known(name, &settings)?;
         return Ok(Named {
@@ -82,7 +92,7 @@ pub(crate) fn dialled(word: &str) -> Result<Named, String> {
 /// The peer of a name, where the known peers may have to say where it is.
 pub(crate) fn peer(word: &str) -> Result<PeerAddr, String> {
     let settings = settings::read().map_err(|e| e.message)?;
-    let (name, service) = word.split_once('/').unwrap_or((word, ""));
+    let (name, service) = split(word)?;
     match settings.targets.get(name) {
         Some(target) => of_target_peer(name, service_of(service, target), target, &settings),
         None => address_of(known(name, &settings)?.id, &[], service),
@@ -132,7 +142,13 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The same, by the key of this moment.
+/// Whether a word without its `@` is a name.
+pub(crate) fn has(name: &str) -> bool {
+    let settings = settings::read().unwrap_or_default();
+    settings.targets.contains_key(name) || folder_has(name)
+}
+
+/// The same as [`whom`], by the key of this moment.
 pub(crate) fn id_of(name: &str) -> Result<PeerId, Failure> {
     match whom(name)? {
         Expected::Peer(id) => Ok(id),
@@ -241,8 +257,12 @@ fn known(name: &str, settings: &Settings) -> Result<KnownPeer, String> {
     }
     let names = settings.targets.keys().map(String::as_str);
     let all = names.chain(known.peers().map(KnownPeer::name));
-    let guess = nearest(name, all).map_or_else(String::new, |n| format!("; did you mean @{n}?"));
-    Err(format!(
-        "no known peer is named {name:?}{guess}; `cepa peer ls` lists them, and `cepa peer add NAME PEERID --at ADDR` adds one"
-    ))
+    Err(match nearest(name, all) {
+        Some(meant) => format!(
+            "no known peer is named {name:?}; did you mean @{meant}? `cepa peer ls` lists them"
+        ),
+        None => format!(
+            "no known peer is named {name:?}; `cepa peer ls` lists them, and `cepa peer add NAME PEERID --at ADDR` adds one"
+        ),
+    })
 }

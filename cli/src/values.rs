@@ -150,6 +150,9 @@ fn without_scheme(word: &str) -> bool {
 
 /// What else than an endpoint could have stood there, where it begins like none.
 fn not_a_place(word: &str, e: &ParseError) -> String {
+    if names::has(word) {
+        return format!("for the peer of that name, give @{word}");
+    }
     if without_scheme(word) {
         return format!("a peer's address begins with cepa://: cepa://{word}");
     }
