@@ -4,6 +4,7 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+mod config;
 mod connect;
 mod console;
 mod demo;
@@ -15,6 +16,7 @@ mod introduce;
 mod invite;
 mod join;
 mod mesh;
+mod named;
 mod node;
 mod options;
 mod peer;
@@ -30,14 +32,15 @@ use std::ffi::OsString;
 
 use cepa::transports::{self, Endpoint};
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
 pub(crate) use self::{
-    connect::Connect, console::Console, demo::Demo, explain::Explain, forward::Forward, id::Id,
-    id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite, join::Join, mesh::Mesh,
-    mesh::MeshStatus, node::NodeRun, options::Dialling, options::IdentityFile, options::LogFormat,
-    options::Logging, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, pipe::Pipe,
-    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
+    config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
+    forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
+    join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Dialling,
+    options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
+    peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay,
+    send::Send, serve::Serve,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -96,6 +99,9 @@ pub(crate) enum Command {
     /// List and change the known peers
     #[command(subcommand)]
     Peer(Peer),
+    /// Find and check the file with names and their options
+    #[command(subcommand)]
+    Config(Config),
     /// Test a line: rate, errors, round trip, and which bytes it drops
     Probe(Probe),
     /// List the serial ports of this machine
@@ -148,7 +154,12 @@ pub(crate) fn wants_json(words: &[OsString]) -> bool {
 /// Parses a command line.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
     let words = &help_of(words);
-    Cli::try_parse_from(words).map_err(|e| match e.kind() {
+    let mut command = Cli::command();
+    let parsed = command
+        .try_get_matches_from_mut(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
+    let parsed = parsed.map_err(|e| e.format(&mut command));
+    let (mut cli, matches) = parsed.map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
         _ => {
             let (name, here) = command_of(words);
@@ -159,7 +170,9 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
                 format!("{}{guess}; see `{name} --help`", brief(&e)),
             ))
         }
-    })
+    })?;
+    named::fill(&mut cli.command, &matches).map_err(Early::Failed)?;
+    Ok(cli)
 }
 
 /// `cepa help connect` as other programs have it, in the one form that is known here.

@@ -173,11 +173,11 @@ impl Connected {
             }
             Ok(link) => link,
         };
-        let pins: &[PeerId] = match &trust.expect {
-            Some(Expected::Peer(id)) if trust.ca.is_none() => &[*id],
-            _ => &[],
+        let pins: Vec<PeerId> = match trust::expected(trust)? {
+            Some(Expected::Peer(id)) if trust.ca.is_none() => vec![id],
+            _ => Vec::new(),
         };
-        for remark in trust::remarks(link.session.peer(), pins) {
+        for remark in trust::remarks(link.session.peer(), &pins) {
             say(remark);
         }
         Ok(link)

@@ -9,14 +9,34 @@ use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::transports::Endpoint;
 
-use crate::args::{self, Explained};
+use crate::args::{self, Expected, Explained};
 use crate::columns::beside;
 use crate::exit::{self, Failure};
 use crate::folder;
+use crate::keep::in_words;
+use crate::names::To;
+use crate::settings::{Options, Trusting};
 use crate::stack::few_layers;
 
 pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
     match &args.address {
+        Explained::Named(named) => {
+            let mut all = vec![("name", format!("@{}, from {}", named.name, named.from))];
+            match &named.to {
+                To::Peer(address) => all.extend(of_peer(address, "with --local-hints only")),
+                To::Place(place) => {
+                    all.push(("address", place.to_string()));
+                    all.push(("at", transport(place)));
+                }
+            }
+            let in_address = matches!(&named.to, To::Peer(it) if !it.service().is_empty());
+            if !named.service.is_empty() && !in_address {
+                all.retain(|(word, _)| *word != "service");
+                all.push(("service", named.service.clone()));
+            }
+            all.extend(options(&named.options));
+            exit::print(&lines(&all))
+        }
         Explained::Place(address) => {
             few_layers(address)?;
             let explanation = cepa::stack::explain(address);
@@ -59,10 +79,55 @@ fn of_peer(address: &PeerAddr, local: &str) -> Vec<Line> {
     let mut all = vec![("service", service), ("peer", who(address.peer()))];
     all.extend(address.hints().iter().map(|hint| ("at", at(hint, local))));
     if address.hints().is_empty() {
-        let known = "not given; the known peers (`cepa peer ls`) may have it";
-        all.push(("at", known.to_owned()));
+        let known = folder::known_as(address.peer());
+        let places = known.iter().flat_map(|peer| &peer.places);
+        let before = all.len();
+        all.extend(places.map(|place| {
+            let place = place
+                .parse()
+                .map_or_else(|_| place.clone(), |hint| at(&hint, "too"));
+            ("at", format!("{place}; as the known peers have it"))
+        }));
+        if all.len() == before {
+            let why = "not given, and not known: `cepa peer add NAME PEERID --at ADDR` adds it";
+            all.push(("at", why.to_owned()));
+        }
     }
     all
+}
+
+/// What a target of `config.toml` says beside its address.
+fn options(options: &Options) -> Vec<Line> {
+    let expect = options.expect.as_ref().map(|expect| match expect {
+        Expected::Peer(id) => who(*id),
+        Expected::Named(name) => format!("the known peer {name}"),
+    });
+    let trust = options.trust.map(|trust| match trust {
+        Trusting::Any => "any peer".to_owned(),
+        Trusting::New => "whoever answers first, and later only that peer".to_owned(),
+    });
+    let durable = match (options.durable, options.park) {
+        (Some(false), _) => Some("no".to_owned()),
+        (_, Some(time)) => Some(format!("for up to {}", in_words(time))),
+        (Some(true), None) => Some("yes".to_owned()),
+        (None, None) => None,
+    };
+    let escape = options.escape.map(|escape| match escape.byte() {
+        Some(byte) => char::from(byte).to_string(),
+        None => "none".to_owned(),
+    });
+    let identity = options.identity.as_ref();
+    let all = [
+        ("expect", expect),
+        ("trust", trust),
+        ("ca", options.ca.clone()),
+        ("kept", durable),
+        ("again", options.reconnect.then(|| "reconnects".to_owned())),
+        ("escape", escape),
+        ("identity", identity.map(|file| file.display().to_string())),
+    ];
+    let said = all.into_iter().filter_map(|(word, it)| Some((word, it?)));
+    said.collect()
 }
 
 fn of_introduction(it: &Introduction) -> Vec<Line> {

@@ -8,7 +8,7 @@ use cepa::protocols::introduction::{Flaw, IntroducedError, Introduction, Introdu
 use crate::args::{self, Expected, Reference};
 use crate::exit::{self, Code, Failure, say};
 use crate::reach::Mesh;
-use crate::{explain, folder, id, reach, stack};
+use crate::{explain, folder, id, names, reach, stack};
 
 pub(crate) async fn run(args: args::Introduce) -> Result<(), Failure> {
     let identity = id::load(&args.identity)?;
@@ -93,14 +93,7 @@ fn introduce(
     terms.recipient = match recipient {
         Expected::Peer(id) => Some(*id),
         Expected::Named(name) if name.is_empty() => None,
-        Expected::Named(name) => {
-            let known = folder::known_peers()?.read()?;
-            let peer = known.named(name).ok_or_else(|| {
-                let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
-                Failure::new(Code::Usage, why)
-            })?;
-            Some(peer.id)
-        }
+        Expected::Named(name) => Some(names::id_of(name)?),
     };
     let flawed = |e: Flaw| Failure::of(Code::Usage, &e);
     match to {

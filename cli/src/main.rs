@@ -9,6 +9,7 @@ mod ask;
 mod child;
 mod chunk;
 mod columns;
+mod config;
 mod connect;
 mod connection;
 mod console;
@@ -31,6 +32,7 @@ mod layer_echo;
 mod limits;
 mod log;
 mod mesh;
+mod names;
 mod node;
 mod numbers;
 mod passphrase;
@@ -48,6 +50,7 @@ mod send;
 mod serve;
 mod service;
 mod service_end;
+mod settings;
 mod signal;
 mod socks;
 mod socks_served;
@@ -57,10 +60,12 @@ mod splice_end;
 mod splice_model;
 mod stack;
 mod stderr;
+mod toml_file;
 mod trace;
 mod trust;
 mod upstream;
 mod values;
+mod words;
 
 use std::process::ExitCode;
 
@@ -129,6 +134,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Invite(args) => invite::invite(args).await,
             Command::Join(args) => invite::join(args).await,
             Command::Peer(args) => peer::run(args),
+            Command::Config(args) => config::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),

@@ -16,6 +16,7 @@ use crate::args::{Peer, PeerAdd, PeerVerify};
 use crate::columns::beside;
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
+use crate::words::{WORDS, peer_id};
 
 pub(crate) fn run(args: Peer) -> Result<(), Failure> {
     let file = folder::known_peers()?;
@@ -101,6 +102,7 @@ fn list(file: &KnownPeersFile) -> Result<(), Failure> {
 }
 
 fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
+    let id = given(&args.id)?;
     let mut places = Vec::new();
     for hint in &args.at {
         let place = match hint {
@@ -115,7 +117,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
         })?);
     }
     // A new key of the peer would be learned under one of two names alone.
-    let same = folder::known_as(args.id);
+    let same = folder::known_as(id);
     let is_new = file.read()?.named(&args.name).is_none();
     if let Some(other) = same.first()
         && is_new
@@ -130,7 +132,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     }
     let peer = file.edit(|known| {
         let there = known.named(&args.name).map(|peer| peer.id);
-        if there == Some(args.id) {
+        if there == Some(id) {
             // More places of the same peer: what else is known of it stays.
             known.change(&args.name, |peer| {
                 for place in &places {
@@ -139,7 +141,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
             })?;
         } else if there.is_some() && args.replace {
             known.change(&args.name, |peer| {
-                peer.id = args.id;
+                peer.id = id;
                 peer.how = Some(Origin::Added);
                 // What the old key has signed or was good for says nothing about this one.
                 peer.previous.clear();
@@ -148,7 +150,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
                 }
             })?;
         } else {
-            let mut peer = KnownPeer::new(&args.name, args.id)?;
+            let mut peer = KnownPeer::new(&args.name, id)?;
             peer.first_seen = Some(folder::now());
             peer.how = Some(Origin::Added);
             peer.places.append(&mut places);
@@ -162,7 +164,7 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     if let Some(other) = same.iter().find(|peer| peer.name() != args.name) {
         say(format_args!(
             "note: {} is also known as {}; `cepa peer rm` removes a name",
-            args.id,
+            id,
             other.name()
         ));
     }
@@ -175,46 +177,21 @@ fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the owner of a peer sees of its id.
-enum Seen {
-    Id(PeerId),
-    /// One space between two of them, in lower case.
-    Words(String),
-}
-
-impl Seen {
-    fn of(words: &[String]) -> Result<Self, Failure> {
-        let all = words.join(" ").to_lowercase();
-        let all: Vec<&str> = all.split_whitespace().collect();
-        // How many an id has.
-        let count = PeerId::from_bytes([0; 32]).words().split(' ').count();
-        match all.as_slice() {
-            [id] => match id.parse() {
-                Ok(id) => Ok(Self::Id(id)),
-                Err(e) => Err(Failure::new(
-                    Code::Usage,
-                    format!("{e} (or give its {count} words from `cepa id show --words`)"),
-                )),
-            },
-            words if words.len() == count => Ok(Self::Words(words.join(" "))),
-            words => Err(Failure::new(
-                Code::Usage,
-                format!("an id has {count} words, but you gave {}", words.len()),
-            )),
-        }
-    }
-
-    fn agrees(&self, id: PeerId) -> bool {
-        match self {
-            Self::Id(seen) => *seen == id,
-            Self::Words(words) => *words == id.words(),
-        }
-    }
+/// One of the ways to give an id, in one word or several.
+fn given(words: &[String]) -> Result<PeerId, Failure> {
+    peer_id(&words.join(" ")).map_err(|e| Failure::new(Code::Usage, e))
 }
 
 /// Compares what its owner reads out with what is known, and notes that they agree.
 fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
-    let seen = Seen::of(&args.seen)?;
+    let words = args.seen.join(" ");
+    let in_words = words.split_whitespace().count() > 1;
+    let seen = match given(&args.seen) {
+        Ok(id) => Some(id),
+        // A word that was misheard may be none of ours.
+        Err(_) if words.split_whitespace().count() == WORDS => None,
+        Err(failure) => return Err(failure),
+    };
     let known = file.edit(|known| {
         let peer = known
             .named(&args.name)
@@ -222,17 +199,17 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
                 name: args.name.clone(),
             })?;
         let id = peer.id;
-        if seen.agrees(id) {
+        if seen == Some(id) {
             known.change(&args.name, |peer| peer.how = Some(Origin::Verified))?;
         }
         Ok(id)
     })?;
-    if seen.agrees(known) {
+    if seen == Some(known) {
         say(format_args!("verified {}: {known}", args.name));
         return Ok(());
     }
     let name = exit::quoted(&args.name);
-    let Seen::Id(id) = seen else {
+    let (Some(seen), false) = (seen, in_words) else {
         return Err(Failure::new(
             Code::Identity,
             format!(
@@ -245,9 +222,9 @@ fn verify(file: &KnownPeersFile, args: &PeerVerify) -> Result<(), Failure> {
     Err(Failure::new(
         Code::Identity,
         format!(
-            "the ids differ: {} is {known}, and you gave {}; do not use this peer until you know why. \
-             If its owner has changed the key, run: cepa peer add {name} {id} --replace",
-            args.name, id
+            "the ids differ: {} is {known}, and you gave {seen}; do not use this peer until you know why. \
+             If its owner has changed the key, run: cepa peer add {name} {seen} --replace",
+            args.name
         ),
     ))
 }

@@ -410,11 +410,20 @@ pub(crate) async fn leave(node: &Node, signals: &mut Signals, alone: bool) {
 pub(crate) fn dial_failure(error: &DialError) -> Failure {
     let mut failure = Failure::of(code(error), error).passing(error.is_transient());
     if let DialError::NoHints { peer } | DialError::Unresolved { peer, .. } = error {
-        failure.message = format!(
-            "{}, or add its address once: {}",
-            failure.message,
-            enter(*peer)
-        );
+        failure.message = match (error, folder::known_as(*peer).first()) {
+            (DialError::NoHints { .. }, Some(known)) => {
+                format!(
+                    "{} is known, but no address is: add it once: {}",
+                    known.name(),
+                    enter(*peer)
+                )
+            }
+            _ => format!(
+                "{}, or add its address once: {}",
+                failure.message,
+                enter(*peer)
+            ),
+        };
     }
     if needs_local_hints(error) {
         failure.with("--local-hints allows such addresses")

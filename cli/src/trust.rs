@@ -17,14 +17,15 @@ use cepa::transports::{Endpoint, Target};
 
 use crate::args::{AllowArg, Expected, Trust};
 use crate::exit::{Code, Failure, say};
-use crate::folder;
+use crate::{folder, names};
 
 /// What a dialling command was told about the other end.
 pub(crate) fn of_dialler(
     args: &Trust,
     address: &Endpoint,
 ) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    let known: Arc<dyn TrustPolicy> = match (&args.expect, args.trust, place(address)) {
+    let expect = expected(args)?;
+    let known: Arc<dyn TrustPolicy> = match (&expect, args.trust, place(address)) {
         (_, Some(_any), _) => Arc::new(AcceptAny),
         (Some(Expected::Peer(id)), ..) => Arc::new(Pinned::one(*id)),
         (Some(Expected::Named(name)), ..) => named(vec![name.clone()])?,
@@ -50,23 +51,34 @@ pub(crate) fn of_dialler(
     }
 }
 
+/// Whom `--expect` names.
+pub(crate) fn expected(args: &Trust) -> Result<Option<Expected>, Failure> {
+    Ok(match &args.expect {
+        Some(Expected::Named(name)) => Some(names::whom(name)?),
+        expect => expect.clone(),
+    })
+}
+
 /// Whom to ask for, where there may be several behind one address.
 pub(crate) fn asked_for(args: &Trust) -> Result<Option<PeerId>, Failure> {
     Ok(match &args.expect {
         Some(Expected::Peer(id)) => Some(*id),
-        Some(Expected::Named(name)) => folder::known_peers()?.read()?.named(name).map(|p| p.id),
+        Some(Expected::Named(name)) => Some(names::id_of(name)?),
         None => None,
     })
 }
 
 /// What a server was told with `--allow`.
 pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Failure> {
-    let (mut ids, mut names, mut list) = (Vec::new(), Vec::new(), false);
+    let (mut ids, mut named_so, mut list) = (Vec::new(), Vec::new(), false);
     for who in allow {
         match who {
             AllowArg::Any => return Ok(Arc::new(AcceptAny)),
             AllowArg::Known => list = true,
-            AllowArg::Named(name) => names.push(name.clone()),
+            AllowArg::Named(name) => match names::whom(name)? {
+                Expected::Peer(id) => ids.push(id),
+                Expected::Named(name) => named_so.push(name),
+            },
             AllowArg::Peer(id) => ids.push(*id),
         }
     }
@@ -75,8 +87,8 @@ pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Fail
         policies.push(Arc::new(reporting(TrustKnown::anyone(
             folder::known_peers()?,
         ))));
-    } else if !names.is_empty() {
-        policies.push(named(names)?);
+    } else if !named_so.is_empty() {
+        policies.push(named(named_so)?);
     }
     match policies.as_slice() {
         [only] => Ok(Arc::clone(only)),
@@ -101,11 +113,7 @@ pub(crate) fn access(words: &[AllowArg]) -> Result<Access, Failure> {
                 let known = folder::known_peers()?.read()?;
                 Access::peers(known.peers().map(|peer| peer.id))
             }
-            AllowArg::Named(name) => {
-                let known = folder::known_peers()?.read()?;
-                let peer = known.named(name).ok_or_else(|| nobody_is_named(name))?;
-                Access::peers([peer.id])
-            }
+            AllowArg::Named(name) => Access::peers([names::id_of(name)?]),
         })
     };
     let all = words.iter().map(one).collect::<Result<Vec<_>, Failure>>();
@@ -127,12 +135,6 @@ pub(crate) fn joined(all: Vec<Access>) -> Access {
     } else {
         Access::peers(ids)
     }
-}
-
-/// A name that nobody has is a mistake to be told at once.
-fn nobody_is_named(name: &str) -> Failure {
-    let why = format!("no known peer is named {name:?}; `cepa peer ls` lists them");
-    Failure::new(Code::Usage, why)
 }
 
 /// What an address is remembered by. With several TLS layers there are several peers behind it, and
@@ -177,13 +179,9 @@ pub(crate) fn named_among(allow: &[AllowArg], own: &[Identity]) -> Vec<PeerId> {
     ids.filter(|id| own.contains(id)).collect()
 }
 
-/// By name.
+/// By names that somebody has ([`names::whom`]).
 fn named(names: Vec<String>) -> Result<Arc<dyn TrustPolicy>, Failure> {
     let file = folder::known_peers()?;
-    let known = file.read()?;
-    if let Some(name) = names.iter().find(|name| known.named(name).is_none()) {
-        return Err(nobody_is_named(name));
-    }
     Ok(Arc::new(reporting(TrustKnown::named(file, names))))
 }
 

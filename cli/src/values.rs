@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cepa::identity::{Identity, Invitation, KeyKind, KnownPeer, PeerId};
-use cepa::node::{self, Hint, PeerAddr, PeerAddrError};
+use cepa::identity::{Identity, Invitation, KeyKind, PeerId};
+use cepa::node::{self, PeerAddr, PeerAddrError};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::{Endpoint, ParseError};
@@ -16,19 +16,23 @@ use clap::ValueEnum;
 use crate::advice::with_advice;
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
-use crate::folder;
+use crate::names::{self, Named, To};
+use crate::words::meant;
+pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
 
-/// Begins the address of a peer that is known by a name.
-const NAMED: &str = "cepa://@";
-
-/// The address of a peer: `cepa://PEERID…`, or `cepa://@NAME/SERVICE` for a known peer. A name is looked up
-/// here, so that everything behind knows peers by their ids alone; where that peer is, the known peers tell when
+/// The address of a peer: `cepa://PEERID…`, or `@NAME/SERVICE` for one that has a name. A name is looked up
+/// here, so that everything behind knows peers by their ids alone; where a known peer is, the known peers tell when
 /// it is dialled.
 pub(crate) fn peer_addr(word: &str) -> Result<PeerAddr, String> {
-    match word.strip_prefix(NAMED) {
-        Some(rest) => known_peer(rest).map(|(_, address)| address),
+    match names::in_word(word) {
+        Some(name) => names::peer(name),
         None => word.parse().map_err(|e: PeerAddrError| with_advice(&e)),
     }
+}
+
+/// The same for one that is dialled: by the default relay where it has no address.
+pub(crate) fn dialled_addr(word: &str) -> Result<PeerAddr, String> {
+    names::findable(peer_addr(word)?)
 }
 
 /// Seconds, with a fraction if need be; up to a day.
@@ -39,89 +43,9 @@ pub(crate) fn seconds(word: &str) -> Result<f64, String> {
 
 /// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
 pub(crate) fn placed_addr(word: &str) -> Result<PeerAddr, String> {
-    let Some(rest) = word.strip_prefix(NAMED) else {
-        return peer_addr(word);
-    };
-    let (known, mut address) = known_peer(rest)?;
-    let places = known.places.iter().filter_map(|place| place.parse().ok());
-    for hint in places.filter(Hint::is_network) {
-        address = address.with_hint(hint).map_err(|e| format!("{e}"))?;
-    }
-    Ok(address)
-}
-
-/// A known peer, and its address without hints, by what stands behind [`NAMED`].
-fn known_peer(rest: &str) -> Result<(KnownPeer, PeerAddr), String> {
-    let (name, service) = match rest.split_once('/') {
-        Some((name, service)) => (name, format!("/{service}")),
-        None => (rest, String::new()),
-    };
-    let file = folder::known_peers().map_err(|e| e.to_string())?;
-    let known = file.read().map_err(|e| e.to_string())?;
-    let Some(peer) = known.named(name) else {
-        return Err(format!(
-            "no known peer is named {name:?}; `cepa peer ls` lists them, and `cepa peer add NAME PEERID --at ADDR` adds one"
-        ));
-    };
-    // The rest of the grammar is the library's.
-    let address = format!("{}{}{service}", node::SCHEME, peer.id).parse();
-    Ok((peer.clone(), address.map_err(|e| format!("{e}"))?))
-}
-
-/// A known peer's name where its id was expected.
-fn meant(word: &str) -> Option<String> {
-    let known = folder::known_peers().ok()?.read().ok()?;
-    known
-        .named(word)
-        .map(|_| format!("for the known peer of that name, give @{word}"))
-}
-
-/// A word of `--expect`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Peer(PeerId),
-    Named(String),
-}
-
-impl FromStr for Expected {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        if let Some(name) = word.strip_prefix('@') {
-            return Ok(Self::Named(name.to_owned()));
-        }
-        word.parse().map(Self::Peer).map_err(|e| {
-            let or = meant(word).unwrap_or_else(|| "or @NAME for a known peer".to_owned());
-            format!("{} ({or})", with_advice(&e))
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum TrustWord {
-    Any,
-}
-
-/// The word of `--escape`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EscapeChar(Option<u8>);
-
-impl EscapeChar {
-    /// The character; without one everything typed is for the service.
-    pub(crate) fn byte(self) -> Option<u8> {
-        self.0
-    }
-}
-
-impl FromStr for EscapeChar {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word.as_bytes() {
-            _ if word == "none" => Ok(Self(None)),
-            [byte] if byte.is_ascii_graphic() => Ok(Self(Some(*byte))),
-            _ => Err("expected one printable ASCII character, or `none`".into()),
-        }
+    match names::in_word(word) {
+        Some(name) => names::placed(name),
+        None => peer_addr(word),
     }
 }
 
@@ -155,8 +79,14 @@ impl FromStr for DialTarget {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(name) = names::in_word(word) {
+            return Ok(match names::dialled(name)?.to {
+                To::Place(address) => Self::Place(address),
+                To::Peer(address) => Self::Peer(address),
+            });
+        }
         if word.starts_with(node::SCHEME) {
-            return peer_addr(word).map(Self::Peer);
+            return dialled_addr(word).map(Self::Peer);
         }
         if word.starts_with(INTRODUCTION) {
             return word
@@ -190,7 +120,7 @@ pub(crate) fn rate(word: &str) -> Result<u64, String> {
 
 /// Where a server listens.
 pub(crate) fn listen_addr(word: &str) -> Result<Endpoint, String> {
-    if word.starts_with(node::SCHEME) || without_scheme(word) {
+    if word.starts_with(node::SCHEME) || word.starts_with('@') || without_scheme(word) {
         return Err(
             "cannot listen at a peer's address; to be reachable through a relay, give --register cepa://RELAYID@ADDR".to_owned()
         );
@@ -206,7 +136,7 @@ pub(crate) fn piped_addr(word: &str) -> Result<Endpoint, String> {
             "{scheme}: use `cepa pipe --listen tcp:HOST:PORT`, or `cepa forward -L` for a peer's service"
         ));
     }
-    if word.starts_with(node::SCHEME) || without_scheme(word) {
+    if word.starts_with(node::SCHEME) || word.starts_with('@') || without_scheme(word) {
         return Err(
             "`cepa pipe` joins plain streams; for a peer's service, use `cepa connect` or `cepa forward -L`".to_owned()
         );
@@ -222,6 +152,9 @@ fn without_scheme(word: &str) -> bool {
 
 /// What else than an endpoint could have stood there, where it begins like none.
 fn not_a_place(word: &str, e: &ParseError) -> String {
+    if names::has(word) {
+        return format!("for the peer of that name, give @{word}");
+    }
     if without_scheme(word) {
         return format!("a peer's address begins with cepa://: cepa://{word}");
     }
@@ -232,7 +165,7 @@ fn not_a_place(word: &str, e: &ParseError) -> String {
         return format!("{e}; write the service as a separate word: {place} {service}");
     }
     if e.expected().contains("scheme") && e.nearest().is_none() {
-        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or cepa://@NAME/SERVICE")
+        format!("{e}, or a peer: cepa://PEERID@ADDR/SERVICE or @NAME")
     } else {
         e.to_string()
     }
@@ -241,6 +174,7 @@ fn not_a_place(word: &str, e: &ParseError) -> String {
 /// What `cepa explain` explains.
 #[derive(Clone, Debug)]
 pub(crate) enum Explained {
+    Named(Box<Named>),
     Place(Endpoint),
     Peer(PeerAddr),
     Introduction(Introduction),
@@ -254,6 +188,9 @@ impl FromStr for Explained {
         if word.starts_with(INVITATION) {
             let it = word.parse::<Invitation>().map_err(|e| e.to_string())?;
             return Ok(Self::Invitation(Arc::new(it)));
+        }
+        if let Some(name) = names::in_word(word) {
+            return names::dialled(name).map(|named| Self::Named(Box::new(named)));
         }
         Ok(match word.parse()? {
             DialTarget::Place(address) => Self::Place(address),
@@ -363,9 +300,9 @@ impl FromStr for Service {
                 let allowed = address.strip_prefix(SOCKS).unwrap_or_default().parse()?;
                 Target::Socks(Arc::new(allowed))
             }
-            _ if address.starts_with(node::SCHEME) => {
+            _ if address.starts_with(node::SCHEME) || address.starts_with('@') => {
                 let to = peer_addr(address)?;
-                if to.hints().is_empty() && !address.starts_with(NAMED) {
+                if to.hints().is_empty() && names::in_word(address).is_none() {
                     return Err("the address does not say where the peer is; give cepa://PEERID@ADDR/SERVICE".into());
                 }
                 Target::Forward(Box::new(to))

@@ -47,6 +47,36 @@ impl PeerId {
         text
     }
 
+    /// The id that has these [`words`](Self::words), in any case and with any white space between them; none where they
+    /// are no such words.
+    #[must_use]
+    pub fn from_words(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let mut words = text.split_whitespace();
+        for pair in bytes.chunks_mut(2) {
+            let word = words.next()?.to_ascii_lowercase();
+            let mut number = 0;
+            let mut letters = 0;
+            for (at, letter) in word.chars().enumerate() {
+                let (among, bits): (&[char], _) = match at % 2 {
+                    0 => (&CONSONANTS, 4),
+                    _ => (&VOWELS, 2),
+                };
+                let value = among.iter().position(|c| *c == letter)?;
+                number = (number << bits | value) & 0xffff;
+                letters += 1;
+            }
+            if letters != 5 {
+                return None;
+            }
+            pair.copy_from_slice(&u16::try_from(number).ok()?.to_be_bytes());
+        }
+        match words.next() {
+            None => Some(Self::from_bytes(bytes)),
+            Some(_) => None,
+        }
+    }
+
     /// A picture of eleven lines of nineteen characters. Another picture is another id; the same
     /// picture proves nothing.
     #[must_use]
@@ -97,6 +127,27 @@ mod tests {
             let mut bytes = [0; 32];
             bytes[bit / 8] = 1 << (bit % 8);
             assert!(seen.insert(PeerId::from_bytes(bytes).words()), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_read_from_its_words_and_from_no_others() {
+        let id = PeerId::from_spki(b"any");
+        let words = id.words();
+        assert_eq!(PeerId::from_words(&words), Some(id));
+        let shouted = words.to_uppercase().replace(' ', "\n  ");
+        assert_eq!(PeerId::from_words(&shouted), Some(id));
+        let (first, _) = words.rsplit_once(' ').unwrap();
+        for wrong in [
+            String::new(),
+            first.to_owned(),
+            format!("{words} babab"),
+            format!("{first} baba"),
+            format!("{first} bababa"),
+            format!("{first} babac"),
+            format!("{first} ababa"),
+        ] {
+            assert_eq!(PeerId::from_words(&wrong), None, "{wrong}");
         }
     }
 

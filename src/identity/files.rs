@@ -10,7 +10,7 @@
 //! to its owner: what a member puts there is that member's file, and refused.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Why a file or a folder is not its owner's alone, or not ours.
@@ -92,6 +92,90 @@ pub(crate) fn check_file(metadata: &fs::Metadata) -> Result<(), Exposed> {
 /// Whether a file that was opened belongs to us or root, whatever its mode.
 pub(super) fn check_owner(metadata: &fs::Metadata) -> Result<(), Exposed> {
     Held::of(metadata).map_or(Ok(()), Held::by_owner)
+}
+
+/// Why a file is not read that has to be its owner's alone. Each text is one line, without the file's name, and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateFileError {
+    /// It is there, and can't be read.
+    #[error("can't be read: {0}")]
+    Read(#[source] io::Error),
+    /// A symbolic link, a folder, or larger than it can be.
+    #[error("{what}: use a plain file, or move this away")]
+    NotAFile {
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// Others than the owner may read or write it.
+    #[error(
+        "other users may read or change it (mode {mode:04o}): check its contents, then run `chmod 600` on it"
+    )]
+    Permissions {
+        /// Its mode, the permission bits only.
+        mode: u32,
+    },
+    /// Somebody else owns it.
+    #[error(
+        "it belongs to user {owner}, not to you (user {us}) or root: check its contents, and make a copy of your own"
+    )]
+    NotOurs {
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Others can put another file in its place.
+    #[error("{0}")]
+    Folder(ExposedFolder),
+}
+
+/// The bytes of a file that has to be its owner's alone, as the known peers are, or none where there is no file.
+///
+/// # Errors
+///
+/// It is not its owner's alone, no plain file, of more than `most` bytes, or can't be read.
+pub fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, PrivateFileError> {
+    // Before all else: where others can take the file away, there being none says nothing.
+    check_folder(path).map_err(PrivateFileError::Folder)?;
+    let named = match fs::symlink_metadata(path) {
+        Ok(named) => named,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PrivateFileError::Read(error)),
+    };
+    if !named.is_file() {
+        return Err(PrivateFileError::NotAFile {
+            what: if named.is_dir() {
+                "it is a folder"
+            } else if named.is_symlink() {
+                "it is a symbolic link"
+            } else {
+                "it is a device or a pipe"
+            },
+        });
+    }
+    let file = File::open(path).map_err(PrivateFileError::Read)?;
+    let opened = file.metadata().map_err(PrivateFileError::Read)?;
+    if !opened.is_file() {
+        // Exchanged between the two looks.
+        return Err(PrivateFileError::NotAFile {
+            what: "it is being replaced by something else",
+        });
+    }
+    check_file(&opened).map_err(|why| match why {
+        Exposed::Mode(mode) => PrivateFileError::Permissions { mode },
+        Exposed::Owner { owner, us } => PrivateFileError::NotOurs { owner, us },
+    })?;
+    let mut text = Vec::new();
+    file.take(most.saturating_add(1))
+        .read_to_end(&mut text)
+        .map_err(PrivateFileError::Read)?;
+    if text.len() as u64 > most {
+        return Err(PrivateFileError::NotAFile {
+            what: "it is too large",
+        });
+    }
+    Ok(Some(text))
 }
 
 /// A folder that others can exchange files in.

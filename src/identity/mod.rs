@@ -55,9 +55,9 @@ pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
 pub use error::IdentityError;
-pub use files::ExposedFolder;
 #[cfg(feature = "mesh")]
 pub(crate) use files::{Draft, Exposed, check_file, private_options};
+pub use files::{ExposedFolder, PrivateFileError, read_private};
 pub use invitation::{Invitation, InvitationError, NotAdmitted, OpenInvitation};
 pub use key::{Identity, KeyKind};
 pub use known::{

@@ -40,8 +40,8 @@ with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
 to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
 other or are incompatible.")]
 pub(crate) struct Console {
-    /// Where the peer listens, or its own address (cepa://PEERID@HINT;HINT/SERVICE, or
-    /// cepa://@NAME/SERVICE for a known peer)
+    /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
+    /// listens, or its own address (cepa://PEERID@HINT;HINT/SERVICE)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// The service; not needed if the address names it or the peer has only one

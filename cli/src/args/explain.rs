@@ -14,11 +14,12 @@ For a line behind a serial server, give these options to the link:
 mux+tls+link,escape=xonxoff,mtu=240,duplex=half+tcp:HOST:PORT. It is enough to
 set them at one end. docs/ADDRESSES.md describes every option.
 
-`cepa explain` also explains a peer's address
-(cepa://PEERID@HINT;HINT/SERVICE), an introduction and an invitation code. It
-does not connect to anything, and does not show the secret of a code.")]
+`cepa explain` also explains @NAME (what it stands for, and which file says so),
+a peer's address (cepa://PEERID@HINT;HINT/SERVICE), an introduction and an
+invitation code. It does not connect to anything, and does not show the secret
+of a code.")]
 pub(crate) struct Explain {
-    /// An address, an introduction or an invitation code
+    /// An address, @NAME, an introduction or an invitation code
     #[arg(value_name = "ADDR")]
     pub(crate) address: Explained,
 }

@@ -29,8 +29,8 @@ Example:
       'exec:ssh host cepa serve stdio: --service db=unix:/db.sock --allow ID'
 where PEERID is the host's peer id and ID this machine's.")]
 pub(crate) struct Forward {
-    /// Where the peer listens, or its own address (cepa://PEERID@HINT;HINT, or cepa://@NAME for a known
-    /// peer)
+    /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
+    /// listens, or its own address (cepa://PEERID@HINT;HINT)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// Listen here, and forward each connection to this service: a port of this machine, HOST:PORT,

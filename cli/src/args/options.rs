@@ -21,7 +21,8 @@ pub(crate) struct IdentityFile {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_field_names)] // they are the names of the options
 pub(crate) struct Trust {
-    /// Accept only the peer with this id, or @NAME for a known peer
+    /// Accept only the peer with this id (or its words from `cepa id show --words`, in quotes), or @NAME
+    /// for a known peer
     #[arg(long, value_name = "PEERID|@NAME", conflicts_with_all = ["trust", "trust_new"])]
     pub(crate) expect: Option<Expected>,
     /// `any` accepts any peer and prints its id. Unsafe: someone in between is not noticed.
@@ -107,6 +108,16 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
+    /// What `config.toml` says, where the command line says nothing.
+    pub(super) fn or(&mut self, durable: Option<bool>, park: Option<Duration>) {
+        if self.durable || self.no_durable || self.park.is_some() {
+            return;
+        }
+        self.durable = durable == Some(true);
+        self.no_durable = durable == Some(false);
+        self.park = park;
+    }
+
     pub(crate) fn keep(&self, by_default: bool) -> Keep {
         let wanted = self.durable || self.park.is_some() || by_default;
         if wanted && !self.no_durable {

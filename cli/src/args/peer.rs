@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use cepa::identity::PeerId;
 use cepa::node::Hint;
 use clap::{Args, Subcommand};
 
@@ -27,9 +26,9 @@ pub(crate) struct PeerAdd {
     /// The name to give it
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
-    /// Its peer id
-    #[arg(value_name = "PEERID")]
-    pub(crate) id: PeerId,
+    /// Its peer id, or the words from `cepa id show --words`
+    #[arg(value_name = "PEERID|WORDS", required = true)]
+    pub(crate) id: Vec<String>,
     /// Where it listens, or the relay where it is registered. Whoever answers there must prove this id
     /// (repeatable)
     #[arg(long, value_name = "ADDR|relay:RELAYID@ADDR")]

@@ -4,7 +4,7 @@ use cepa::node::PeerAddr;
 use clap::Args;
 
 use super::options::{IdentityFile, LocalHints};
-use crate::values::peer_addr;
+use crate::values::{dialled_addr, peer_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -16,10 +16,10 @@ recipient is registered there. It sees who sends to whom, when and how much.
 If the carrier reports that the recipient refused or does not answer, that is no
 proof: the recipient may have handled the request.")]
 pub(crate) struct Send {
-    /// The recipient: cepa://PEERID/SERVICE, or cepa://@NAME/SERVICE for a known peer
-    #[arg(value_name = "ADDR", value_parser = peer_addr)]
+    /// The recipient: cepa://PEERID/SERVICE, or @NAME/SERVICE
+    #[arg(value_name = "ADDR", value_parser = dialled_addr)]
     pub(crate) address: PeerAddr,
-    /// Send it through this carrier, cepa://CARRIERID@ADDR. By default, connect to the recipient
+    /// Send it through this carrier, cepa://CARRIERID@ADDR or @NAME. By default, connect to the recipient
     #[arg(long, value_name = "CARRIER", value_parser = peer_addr)]
     pub(crate) by: Option<PeerAddr>,
     #[command(flatten)]

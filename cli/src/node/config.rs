@@ -20,6 +20,7 @@ use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
 use crate::stack::carries_session;
+use crate::toml_file::{explained, line_number};
 use crate::trust;
 use crate::values::placed_addr;
 
@@ -177,17 +178,12 @@ impl Config {
 
     fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
         let wrong = |at: Option<Range<usize>>, why: String| {
-            let before = at.and_then(|at| text.get(..at.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
+            let line = line_number(text, at.map_or(0, |at| at.start));
             Failure::new(Code::Usage, format!("{}:{line}: {why}", path.display()))
         };
         let file: File = toml::from_str(text).map_err(|e| {
-            let at = e.span();
-            let line = at.as_ref().and_then(|at| line_at(text, at.start));
-            match line.and_then(|line| as_meant(line, e.message())) {
-                Some(meant) => wrong(at, format!("{}: write {meant}", e.message())),
-                None => wrong(at, e.message().into()),
-            }
+            let (at, why) = explained(text, &e);
+            wrong(at, why)
         })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         let place = |path: PathBuf| folder.join(path);
@@ -345,36 +341,6 @@ impl Config {
     }
 }
 
-/// The line around a byte.
-fn line_at(text: &str, at: usize) -> Option<&str> {
-    let from = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
-    text.get(from..)?.lines().next()
-}
-
-/// Keys whose values are lists.
-const LISTS: [&str; 4] = ["listen", "register", "allow", "introducers"];
-
-/// The line as it should have been, where a word has no quotes or stands outside of a list.
-fn as_meant(line: &str, message: &str) -> Option<String> {
-    let (key, value) = line.split_once('=')?;
-    let (key, value) = (key.trim(), value.trim());
-    let plain = |c: char| c.is_alphanumeric() || c == '@';
-    let bare = value.starts_with(plain)
-        && !matches!(value, "true" | "false")
-        && !value.starts_with(|c: char| c.is_ascii_digit());
-    let listless = message.contains("expected a sequence") && value.starts_with('"');
-    let word = match (bare, listless) {
-        (true, _) => format!("{:?}", value.split(" #").next().unwrap_or(value).trim()),
-        (_, true) => value.split(" #").next().unwrap_or(value).trim().to_owned(),
-        _ => return None,
-    };
-    Some(if LISTS.contains(&key) {
-        format!("{key} = [{word}]")
-    } else {
-        format!("{key} = {word}")
-    })
-}
-
 fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
     let mut all = Vec::new();
     for word in words {
@@ -501,7 +467,7 @@ a_minute = 7
                 2,
                 "where the relay is",
             ),
-            (&format!("{up}alow = []"), 4, "unknown field"),
+            (&format!("{up}alow = []"), 4, "did you mean `allow`?"),
             (
                 &format!("{up}allow = [\n\"any\",\n\"a\"]"),
                 6,

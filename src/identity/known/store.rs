@@ -10,14 +10,14 @@
 //! is there and can't be read is an error, never an empty list.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fs4::fs_std::FileExt as _;
 
 use super::document::{EditError, KnownPeers};
-use crate::identity::files::{self, Draft, Exposed, ExposedFolder};
+use crate::identity::files::{self, Draft, Exposed, ExposedFolder, PrivateFileError};
 
 /// Tens of thousands of peers; a file that is larger must be something else.
 const MAX_FILE: u64 = 4 << 20;
@@ -158,43 +158,13 @@ impl KnownPeersFile {
 
     /// The bytes of the file, or none where there is no file.
     fn read_bytes(&self) -> Result<Option<Vec<u8>>, KnownPeersProblem> {
-        // Before all else: where others can take the file away, there being none says nothing.
-        files::check_folder(&self.path).map_err(KnownPeersProblem::Folder)?;
-        let named = match fs::symlink_metadata(&self.path) {
-            Ok(named) => named,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(KnownPeersProblem::Read(error)),
-        };
-        if !named.is_file() {
-            return Err(KnownPeersProblem::NotAFile {
-                what: if named.is_dir() {
-                    "it is a folder"
-                } else if named.is_symlink() {
-                    "it is a symbolic link"
-                } else {
-                    "it is a device or a pipe"
-                },
-            });
-        }
-        let file = File::open(&self.path).map_err(KnownPeersProblem::Read)?;
-        let opened = file.metadata().map_err(KnownPeersProblem::Read)?;
-        if !opened.is_file() {
-            // Exchanged between the two looks.
-            return Err(KnownPeersProblem::NotAFile {
-                what: "it is being replaced by something else",
-            });
-        }
-        files::check_file(&opened).map_err(exposed)?;
-        let mut text = Vec::new();
-        file.take(MAX_FILE + 1)
-            .read_to_end(&mut text)
-            .map_err(KnownPeersProblem::Read)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(KnownPeersProblem::NotAFile {
-                what: "it is larger than 4 MiB",
-            });
-        }
-        Ok(Some(text))
+        files::read_private(&self.path, MAX_FILE).map_err(|why| match why {
+            PrivateFileError::Read(e) => KnownPeersProblem::Read(e),
+            PrivateFileError::NotAFile { what } => KnownPeersProblem::NotAFile { what },
+            PrivateFileError::Permissions { mode } => KnownPeersProblem::Permissions { mode },
+            PrivateFileError::NotOurs { owner, us } => KnownPeersProblem::NotOurs { owner, us },
+            PrivateFileError::Folder(why) => KnownPeersProblem::Folder(why),
+        })
     }
 
     fn write(&self, text: &[u8]) -> io::Result<()> {

@@ -1,0 +1,94 @@
+//! What `config.toml` says of a name that a command dials, where the command line says nothing else.
+//!
+//! A name has become an address when the words were parsed; this adds its options. As with `ssh_config`, what was
+//! typed counts first. The options that say whom to trust go together: one of them typed leaves out all of the file's.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::options::Dialling;
+use super::{Command, DialTarget};
+use crate::exit::{Code, Failure};
+use crate::names::{self, Named, To};
+use crate::settings::{Options, Trusting};
+use crate::words::TrustWord;
+
+pub(super) fn fill(command: &mut Command, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some((_, matches)) = matches.subcommand() else {
+        return Ok(());
+    };
+    match command {
+        Command::Connect(args) => {
+            let Some(named) = named(matches)? else {
+                return Ok(());
+            };
+            dialling(&mut args.dialling, &named.options);
+            args.reconnect |= named.options.reconnect;
+            service(&mut args.service, &named);
+        }
+        Command::Console(args) => {
+            let Some(named) = named(matches)? else {
+                return Ok(());
+            };
+            dialling(&mut args.dialling, &named.options);
+            args.reconnect |= named.options.reconnect;
+            let typed = matches.value_source("escape") == Some(ValueSource::CommandLine);
+            if let (false, Some(escape)) = (typed, named.options.escape) {
+                args.escape = escape;
+            }
+            service(&mut args.service, &named);
+        }
+        Command::Forward(args) => {
+            let Some(named) = named(matches)? else {
+                return Ok(());
+            };
+            dialling(&mut args.dialling, &named.options);
+            args.reconnect |= named.options.reconnect;
+            if let (DialTarget::Place(_), Some((_, service))) =
+                (&args.address, word(matches).and_then(|w| w.split_once('/')))
+            {
+                let why = format!("each -L names its service; leave /{service} out of the address");
+                return Err(Failure::new(Code::Usage, why));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The name that is dialled, without the `@`.
+fn word(matches: &ArgMatches) -> Option<&str> {
+    let word = matches.get_raw("address")?.next()?.to_str()?;
+    names::in_word(word)
+}
+
+fn named(matches: &ArgMatches) -> Result<Option<Named>, Failure> {
+    let named = word(matches).map(names::dialled).transpose();
+    named.map_err(|why| Failure::new(Code::Usage, why))
+}
+
+/// An address with the service in it needs no other word.
+fn service(given: &mut String, named: &Named) {
+    let in_address = match &named.to {
+        To::Peer(address) => address.service(),
+        To::Place(_) => "",
+    };
+    if given.is_empty() && in_address.is_empty() {
+        given.clone_from(&named.service);
+    }
+}
+
+fn dialling(args: &mut Dialling, options: &Options) {
+    let trust = &mut args.trust;
+    if !trust.says_something() {
+        trust.expect.clone_from(&options.expect);
+        trust.ca.clone_from(&options.ca);
+        trust.trust = (options.trust == Some(Trusting::Any)).then_some(TrustWord::Any);
+        trust.trust_new = options.trust == Some(Trusting::New);
+    }
+    args.durable.or(options.durable, options.park);
+    args.local_hints.allowed |= options.local_hints;
+    if args.identity.path.is_none() {
+        args.identity.path.clone_from(&options.identity);
+    }
+}

@@ -1,0 +1,268 @@
+//! What `@NAME` stands for: a target of `config.toml`, else the known peer of that name.
+//!
+//! A name becomes an address before a command sees it, so that everything behind knows peers by their ids alone. Where a target
+//! has no address, the known peer of its name says where it is; where it does not say whom to expect, the known peer of
+//! its name has to answer.
+
+use cepa::identity::{KnownPeer, PeerId};
+use cepa::node::{Hint, PeerAddr, SCHEME};
+use cepa::transports::Endpoint;
+
+use crate::exit::{Code, Failure};
+use crate::folder;
+use crate::settings::{self, Address, Options, Settings, Target};
+use crate::words::{Expected, nearest};
+
+/// What is dialled.
+#[derive(Clone, Debug)]
+pub(crate) enum To {
+    Place(Endpoint),
+    Peer(PeerAddr),
+}
+
+/// A name, and what it stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// The file that says so, with the line if there is one.
+    pub(crate) from: String,
+    pub(crate) to: To,
+    /// Named behind the name or by the target; empty where neither does.
+    pub(crate) service: String,
+    /// Of a target, with the known peer of its name as the one to expect.
+    pub(crate) options: Options,
+}
+
+/// What stands behind the `@` of a word that is a name: `NAME` or `NAME/SERVICE`.
+pub(crate) fn in_word(word: &str) -> Option<&str> {
+    word.strip_prefix(SCHEME).unwrap_or(word).strip_prefix('@')
+}
+
+fn split(word: &str) -> Result<(&str, &str), String> {
+    match word.split_once('/') {
+        Some((name, "")) => Err(format!(
+            "no service after the `/`; give @{name} or @{name}/SERVICE"
+        )),
+        Some(parts) => Ok(parts),
+        None => Ok((word, "")),
+    }
+}
+
+/// What a name becomes where it is dialled.
+pub(crate) fn dialled(word: &str) -> Result<Named, String> {
+    let settings = settings::read().map_err(|e| e.message)?;
+    let (name, service) = split(word)?;
+    let Some(target) = settings.targets.get(name) else {
+        let known = known(name, &settings)?;
+        return Ok(Named {
+            name: name.to_owned(),
+            from: known_file()?,
+            to: To::Peer(findable(address_of(known.id, &[], service)?)?),
+            service: service.to_owned(),
+            options: Options::default(),
+        });
+    };
+    let mut options = target.options.clone();
+    if says_nobody(&options) && folder_has(name) {
+        options.expect = Some(Expected::Named(name.to_owned()));
+    }
+    let to = if let Address::Hints(hints) = &target.address
+        && let [Hint::Direct(place)] = hints.as_slice()
+    {
+        To::Place(place.clone())
+    } else {
+        // A service that only the file names is none that a command line would contradict.
+        let address = of_target_peer(name, service, target, &settings)?;
+        // Its id is in the address then. The hints are this user's own words.
+        options.expect = None;
+        options.local_hints |= !address.hints().iter().all(Hint::is_network);
+        To::Peer(findable(address)?)
+    };
+    let service = service_of(service, target);
+    let file = settings::path().map_err(|e| e.message)?;
+    Ok(Named {
+        name: name.to_owned(),
+        from: format!("{}:{}", file.display(), target.line),
+        to,
+        service: service.to_owned(),
+        options,
+    })
+}
+
+/// The peer of a name, where the known peers may have to say where it is.
+pub(crate) fn peer(word: &str) -> Result<PeerAddr, String> {
+    let settings = settings::read().map_err(|e| e.message)?;
+    let (name, service) = split(word)?;
+    match settings.targets.get(name) {
+        Some(target) => of_target_peer(name, service_of(service, target), target, &settings),
+        None => address_of(known(name, &settings)?.id, &[], service),
+    }
+}
+
+/// The same with where a known peer is in it, as far as that is on the network: for an address that others see.
+pub(crate) fn placed(word: &str) -> Result<PeerAddr, String> {
+    let address = peer(word)?;
+    let hints: Vec<Hint> = if address.hints().is_empty() {
+        let known = folder::known_as(address.peer());
+        let places = known.iter().flat_map(|peer| &peer.places);
+        places.filter_map(|place| place.parse().ok()).collect()
+    } else {
+        address.hints().to_vec()
+    };
+    let hints: Vec<Hint> = hints.into_iter().filter(Hint::is_network).collect();
+    address_of(address.peer(), &hints, address.service())
+}
+
+/// Whom a name stands for where a peer is expected or allowed: a key, or the known peer of a name, which may replace its key.
+pub(crate) fn whom(name: &str) -> Result<Expected, Failure> {
+    let settings = settings::read()?;
+    let usage = |why| Failure::new(Code::Usage, why);
+    if let Some(target) = settings.targets.get(name) {
+        match (&target.options.expect, &target.address) {
+            (Some(Expected::Named(name)), _) => {
+                known(name, &settings).map_err(usage)?;
+                return Ok(Expected::Named(name.clone()));
+            }
+            (Some(Expected::Peer(id)), _) => return Ok(Expected::Peer(*id)),
+            (None, Address::Peer(address)) => return Ok(Expected::Peer(address.peer())),
+            (None, _) => {}
+        }
+    }
+    known(name, &settings).map_err(usage)?;
+    Ok(Expected::Named(name.to_owned()))
+}
+
+/// What is wrong with a target beyond what its file tells: names that nobody has.
+pub(crate) fn check(name: &str) -> Result<(), String> {
+    let named = dialled(name)?;
+    if let Some(Expected::Named(other)) = &named.options.expect {
+        let settings = settings::read().map_err(|e| e.message)?;
+        known(other, &settings).map_err(|why| format!("{}: expect: {why}", named.from))?;
+    }
+    Ok(())
+}
+
+/// Whether a word without its `@` is a name.
+pub(crate) fn has(name: &str) -> bool {
+    let settings = settings::read().unwrap_or_default();
+    settings.targets.contains_key(name) || folder_has(name)
+}
+
+/// The same as [`whom`], by the key of this moment.
+pub(crate) fn id_of(name: &str) -> Result<PeerId, Failure> {
+    match whom(name)? {
+        Expected::Peer(id) => Ok(id),
+        Expected::Named(name) => known(&name, &Settings::default())
+            .map(|peer| peer.id)
+            .map_err(|why| Failure::new(Code::Usage, why)),
+    }
+}
+
+/// With the default relay as its address, where it has none and the known peers have none.
+pub(crate) fn findable(address: PeerAddr) -> Result<PeerAddr, String> {
+    let known = || {
+        let known = folder::known_as(address.peer());
+        known.iter().any(|peer| !peer.places.is_empty())
+    };
+    if !address.hints().is_empty() || known() {
+        return Ok(address);
+    }
+    let settings = settings::read().map_err(|e| e.message)?;
+    let Some(relay) = settings
+        .relay
+        .filter(|relay| relay.peer() != address.peer())
+    else {
+        return Ok(address);
+    };
+    let through = relay.hints().iter().map(|at| {
+        let hint = format!("relay:{}@{at}", relay.peer());
+        hint.parse().map_err(|e| format!("{e}"))
+    });
+    let through: Vec<Hint> = through.collect::<Result<_, String>>()?;
+    address_of(address.peer(), &through, address.service())
+}
+
+/// The service behind the name, else the target's own.
+fn service_of<'a>(given: &'a str, target: &'a Target) -> &'a str {
+    match (given, &target.service, &target.address) {
+        ("", Some(service), _) => service,
+        ("", None, Address::Peer(address)) => address.service(),
+        _ => given,
+    }
+}
+
+fn says_nobody(options: &Options) -> bool {
+    options.expect.is_none() && options.trust.is_none() && options.ca.is_none()
+}
+
+fn of_target_peer(
+    name: &str,
+    service: &str,
+    target: &Target,
+    settings: &Settings,
+) -> Result<PeerAddr, String> {
+    let hints: &[Hint] = match &target.address {
+        Address::Peer(address) => {
+            return address_of(address.peer(), address.hints(), service);
+        }
+        Address::Hints(hints) => hints,
+        Address::Known => &[],
+    };
+    let id = match &target.options.expect {
+        Some(Expected::Peer(id)) => *id,
+        Some(Expected::Named(other)) => known(other, settings)?.id,
+        None if folder_has(name) => known(name, settings)?.id,
+        None => {
+            let file = settings::path().map_err(|e| e.message)?;
+            return Err(format!(
+                "{}:{}: no peer id is known for @{name}; give `expect = \"PEERID\"` here, or run: cepa peer add {name} PEERID",
+                file.display(),
+                target.line
+            ));
+        }
+    };
+    address_of(id, hints, service)
+}
+
+/// The grammar is the library's.
+fn address_of(id: PeerId, hints: &[Hint], service: &str) -> Result<PeerAddr, String> {
+    let service = match service {
+        "" => String::new(),
+        service => format!("/{service}"),
+    };
+    let address = format!("{SCHEME}{id}{service}").parse();
+    let address: PeerAddr = address.map_err(|e| format!("{e}"))?;
+    let with = |address: PeerAddr, hint: &Hint| {
+        address.with_hint(hint.clone()).map_err(|e| format!("{e}"))
+    };
+    hints.iter().try_fold(address, with)
+}
+
+fn known_file() -> Result<String, String> {
+    let file = folder::known_peers().map_err(|e| e.message)?;
+    Ok(file.path().display().to_string())
+}
+
+fn folder_has(name: &str) -> bool {
+    let known = folder::known_peers().ok().and_then(|file| file.read().ok());
+    known.is_some_and(|known| known.named(name).is_some())
+}
+
+/// The known peer of a name, or what may have been meant.
+fn known(name: &str, settings: &Settings) -> Result<KnownPeer, String> {
+    let file = folder::known_peers().map_err(|e| e.message)?;
+    let known = file.read().map_err(|e| e.to_string())?;
+    if let Some(peer) = known.named(name) {
+        return Ok(peer.clone());
+    }
+    let names = settings.targets.keys().map(String::as_str);
+    let all = names.chain(known.peers().map(KnownPeer::name));
+    Err(match nearest(name, all) {
+        Some(meant) => format!(
+            "no known peer is named {name:?}; did you mean @{meant}? `cepa peer ls` lists them"
+        ),
+        None => format!(
+            "no known peer is named {name:?}; `cepa peer ls` lists them, and `cepa peer add NAME PEERID --at ADDR` adds one"
+        ),
+    })
+}
