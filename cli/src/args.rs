@@ -4,6 +4,8 @@
 //! Addresses, peer ids and services become types here, so that no command sees a bad one. clap's
 //! own errors take several lines; [`parse`] makes one of them, as for every other error.
 
+#[cfg(feature = "completions")]
+mod completions;
 mod config;
 mod connect;
 mod console;
@@ -15,11 +17,15 @@ mod id;
 mod introduce;
 mod invite;
 mod join;
+#[cfg(feature = "man")]
+mod man;
 mod mesh;
 mod named;
 mod node;
 mod options;
+mod overview;
 mod peer;
+mod ping;
 mod pipe;
 mod ports;
 mod probe;
@@ -34,13 +40,17 @@ use cepa::transports::{self, Endpoint};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 
+#[cfg(feature = "completions")]
+pub(crate) use self::completions::{Completions, Shell};
+#[cfg(feature = "man")]
+pub(crate) use self::man::Man;
 pub(crate) use self::{
     config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
-    join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Dialling,
+    join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Color, options::Dialling,
     options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay,
-    send::Send, serve::Serve,
+    peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
+    relay::Relay, send::Send, serve::Serve,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -102,12 +112,20 @@ pub(crate) enum Command {
     /// Find and check the file with names and their options
     #[command(subcommand)]
     Config(Config),
+    /// Measure the round trip to a peer
+    Ping(Ping),
     /// Test a line: rate, errors, round trip, and which bytes it drops
     Probe(Probe),
     /// List the serial ports of this machine
     Ports(Ports),
     /// Explain an address layer by layer, and check it
     Explain(Explain),
+    /// Print a script that completes cepa's commands in a shell
+    #[cfg(feature = "completions")]
+    Completions(Completions),
+    /// Write the manual pages
+    #[cfg(feature = "man")]
+    Man(Man),
 }
 
 impl Command {
@@ -117,6 +135,16 @@ impl Command {
             self,
             Self::Serve(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_)
         )
+    }
+
+    /// Whether it is to say nothing but warnings and errors.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Self::Connect(args) => args.dialling.quiet,
+            Self::Console(args) => args.dialling.quiet,
+            Self::Forward(args) => args.dialling.quiet,
+            _ => false,
+        }
     }
 
     /// Whether it serves until it is stopped, and so has a log. Where standard input and output are its one session, what it says
@@ -140,8 +168,9 @@ pub(crate) enum Early {
     Failed(Failure),
 }
 
-/// The option of all commands that takes a value.
+/// The options of all commands that take a value.
 const LOG_FORMAT: &str = "--log-format";
+const COLOR: &str = "--color";
 
 /// Whether lines are to be JSON, as far as words tell that can't be parsed: what is wrong with them is told in that form.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
@@ -151,14 +180,28 @@ pub(crate) fn wants_json(words: &[OsString]) -> bool {
     apart || words.contains(&"--log-format=json")
 }
 
+/// All commands, with those of them in groups that `--help` shows.
+pub(crate) fn command() -> clap::Command {
+    let all = Cli::command();
+    let list = overview::list(&all);
+    all.help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Options:\n{{options}}{{after-help}}"
+    ))
+}
+
 /// Parses a command line.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
+    if let [_] | [_, _] = words
+        && words.get(1).is_none_or(|word| word == "help")
+    {
+        return Err(Early::Text(overview::whole(&command())));
+    }
     let words = &help_of(words);
-    let mut command = Cli::command();
-    let parsed = command
+    let mut all = command();
+    let parsed = all
         .try_get_matches_from_mut(words)
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
-    let parsed = parsed.map_err(|e| e.format(&mut command));
+    let parsed = parsed.map_err(|e| e.format(&mut all));
     let (mut cli, matches) = parsed.map_err(|e| match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Text(e.to_string()),
         _ => {
@@ -230,7 +273,7 @@ fn command_of(words: &[OsString]) -> (String, clap::Command) {
     while let Some(word) = words.next() {
         // An option of all commands may stand in front of the command.
         if word.starts_with('-') {
-            if word == LOG_FORMAT {
+            if [LOG_FORMAT, COLOR].contains(&word) {
                 words.next();
             }
             continue;
@@ -257,7 +300,10 @@ mod tests {
     /// clap wraps lines that are too long, also those of an example, which are wrong then.
     #[test]
     fn help_fits_a_terminal_of_80_columns() {
-        let commands = all(&Cli::command());
+        let mut root = command();
+        // The options of all commands come down to each.
+        root.build();
+        let commands = all(&root);
         assert!(commands.len() > 25, "{}", commands.len());
         for command in commands {
             let written = command.get_after_help().map(ToString::to_string);

@@ -261,7 +261,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         safe.push_str(end);
     }
-    write_out(&safe)
+    write_out(&safe).map(drop)
+}
+
+/// As [`print`], for lines of the tool's own that go on and on; whether anybody still reads them.
+pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
+    write_out(&safe_json(text))
 }
 
 /// Text that is of use to who reads it alone: where nobody does, that is an error.
@@ -286,21 +291,22 @@ pub(crate) fn hand_over(text: &str) -> Result<(), Failure> {
     written.map_err(|e| nowhere(&format!("cannot write to standard output: {e}")))
 }
 
-fn write_out(text: &str) -> Result<(), Failure> {
+/// Whether somebody reads it.
+fn write_out(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
             Code::Other,
             format!("cannot write to standard output: {e}"),
         )),
-        _ => Ok(()),
+        result => Ok(result.is_ok()),
     }
 }
 
 /// JSON for standard output. What a terminal would obey stands in its strings as an escape, of which there are none
 /// outside of them but line ends.
 pub(crate) fn print_json(json: &str) -> Result<(), Failure> {
-    write_out(&safe_json(json))
+    write_out(&safe_json(json)).map(drop)
 }
 
 fn on_socket(e: &TransportError) -> bool {

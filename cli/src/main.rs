@@ -9,6 +9,8 @@ mod ask;
 mod child;
 mod chunk;
 mod columns;
+#[cfg(feature = "completions")]
+mod completions;
 mod config;
 mod connect;
 mod connection;
@@ -31,12 +33,15 @@ mod keep;
 mod layer_echo;
 mod limits;
 mod log;
+#[cfg(feature = "man")]
+mod man;
 mod mesh;
 mod names;
 mod node;
 mod numbers;
 mod passphrase;
 mod peer;
+mod ping;
 mod pipe;
 mod piped;
 mod ports;
@@ -69,7 +74,7 @@ mod words;
 
 use std::process::ExitCode;
 
-use args::{Command, Early, LogFormat};
+use args::{Color, Command, Early, LogFormat};
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
@@ -83,6 +88,16 @@ fn main() -> ExitCode {
         Err(_) => args::wants_json(&words),
     } {
         say::use_json();
+    }
+    if let Ok(cli) = &parsed {
+        match cli.logging.color {
+            Color::Auto => {}
+            Color::Always => say::colour(true),
+            Color::Never => say::colour(false),
+        }
+        if cli.command.is_quiet() {
+            say::be_quiet();
+        }
     }
     let result = match parsed {
         Ok(cli) => trace::start(cli.logging.verbose, cli.command.says_events())
@@ -136,8 +151,13 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Peer(args) => peer::run(args),
             Command::Config(args) => config::run(&args),
             Command::Ports(args) => ports::run(&args),
+            Command::Ping(args) => ping::run(args).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),
+            #[cfg(feature = "completions")]
+            Command::Completions(args) => completions::run(&args),
+            #[cfg(feature = "man")]
+            Command::Man(args) => man::run(&args),
         }
     });
     // A read of standard input may still stand in a thread of its own; it must not hold us up.

@@ -9,6 +9,7 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cepa::transports::text::{clean, is_printable};
@@ -108,6 +109,12 @@ impl Line {
 static JSON: AtomicBool = AtomicBool::new(false);
 static STAMPED: AtomicBool = AtomicBool::new(false);
 
+/// Whether lines that only inform are left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether there are colours, where somebody has said so.
+static COLOURS: OnceLock<bool> = OnceLock::new();
+
 /// From now on lines are JSON.
 pub(crate) fn use_json() {
     JSON.store(true, Ordering::Relaxed);
@@ -123,9 +130,32 @@ pub(crate) fn stamp() {
     STAMPED.store(!io::stderr().is_terminal(), Ordering::Relaxed);
 }
 
+/// From now on only warnings and errors are said.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Has colours on standard error, or has none, whatever it is.
+pub(crate) fn colour(yes: bool) {
+    let _ = COLOURS.set(yes);
+}
+
+/// Whether standard error has colours: as [`colour`] says; else on a terminal that knows them, unless `NO_COLOR` is set to
+/// anything (no-color.org).
+pub(crate) fn has_colours() -> bool {
+    COLOURS.get().copied().unwrap_or_else(|| {
+        io::stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
+    })
+}
+
 /// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl Into<Line>) {
     let line = line.into();
+    if line.level == Level::Info && QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     put(if is_json() {
         line.json()
     } else {

@@ -21,6 +21,9 @@ fn help_goes_to_standard_output_and_lists_commands_and_exit_codes() {
         "pipe",
         "id",
         "peer",
+        "ping",
+        "completions",
+        "man",
         "invite",
         "join",
         "probe",
@@ -57,6 +60,9 @@ fn every_command_has_help_and_says_what_its_options_are() {
         (&["invite"], "--minutes"),
         (&["join"], "<CODE>"),
         (&["demo"], "--size"),
+        (&["ping"], "--interval"),
+        (&["completions"], "bash"),
+        (&["man"], "<DIR>"),
         (&["probe"], "--answer"),
         (&["ports"], "--json"),
         (&["explain"], "<ADDR>"),
@@ -76,7 +82,7 @@ fn wrong_command_lines_are_one_line_and_exit_code_2() {
     let place = Place::new();
     assert!(place.run(&["id", "show"]).status.success());
     for (words, says) in [
-        (&[][..], "cepa --help"),
+        (&["--log-format", "text"][..], "cepa --help"),
         (&["frobnicate"], "frobnicate"),
         (&["connect"], "<ADDR>"),
         (&["connect", "tcp:127.0.0.1:1", "--frob"], "--frob"),

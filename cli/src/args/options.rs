@@ -73,6 +73,23 @@ pub(crate) struct Logging {
         default_value = "text"
     )]
     pub(crate) log_format: LogFormat,
+    /// Colours on standard error: `auto` uses them on a terminal unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "auto|always|never",
+        hide_possible_values = true,
+        hide_default_value = true,
+        default_value = "auto"
+    )]
+    pub(crate) color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,6 +154,9 @@ impl Keeping {
 /// begins again.
 #[derive(Debug, Args)]
 pub(crate) struct Dialling {
+    /// Say only what is wrong: warnings and errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) durable: Keeping,
     #[command(flatten)]

@@ -1,5 +1,5 @@
 //! What a line says that is not of the link: boot messages, a kernel's log, a login prompt. Shown on
-//! standard error, in another colour where that is a terminal and `NO_COLOR` is not set.
+//! standard error, in another colour where that has colours.
 //!
 //! It is foreign text, so nothing in it may move the cursor: line ends and tabs stay, and all else that is not
 //! printable (`transports::text`) is shown as an escape. The link's driver must not wait for a screen, so a thread does the writing, and
@@ -13,6 +13,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use cepa::link::ChatterSink;
 use cepa::transports::text::is_printable;
+
+use crate::say::has_colours;
 
 /// Pieces that wait for the screen.
 const WAITING: usize = 256;
@@ -31,8 +33,7 @@ impl Chatter {
     pub(crate) fn start() -> Self {
         let (to, from) = sync_channel(WAITING);
         let (lost, raw) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let coloured = io::stderr().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let coloured = has_colours();
         let shown = (Arc::clone(&lost), Arc::clone(&raw));
         // It ends with the sender. Without a thread there is nobody to show anything to.
         let _ = std::thread::Builder::new()
