@@ -125,12 +125,18 @@ pub(crate) fn stamp() {
 
 /// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl Into<Line>) {
+    say_behind("", line);
+}
+
+/// The same behind what takes the cursor to its place.
+pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
     let line = line.into();
-    put(if is_json() {
+    let text = if is_json() {
         line.json()
     } else {
         line.text(STAMPED.load(Ordering::Relaxed))
-    });
+    };
+    put(format!("{before}{text}"));
 }
 
 /// Writes a line that has its form.
