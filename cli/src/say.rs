@@ -152,15 +152,21 @@ pub(crate) fn has_colours() -> bool {
 
 /// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl Into<Line>) {
+    say_behind("", line);
+}
+
+/// The same behind what takes the cursor to its place.
+pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
     let line = line.into();
     if line.level == Level::Info && QUIET.load(Ordering::Relaxed) {
         return;
     }
-    put(if is_json() {
+    let text = if is_json() {
         line.json()
     } else {
         line.text(STAMPED.load(Ordering::Relaxed))
-    });
+    };
+    put(format!("{before}{text}"));
 }
 
 /// Writes a line that has its form.

@@ -183,7 +183,10 @@ pub(crate) async fn attach(
 ) -> Result<Opened, OpenError> {
     let name = format!("{}{kept}.{service}", wire::ATTACH_PREFIX);
     match session.open(&name).await {
-        Ok(far) => Ok(Opened::Framed(framed(far, ending, notify, false))),
+        Ok(far) => {
+            let far = framed(far, ending, notify, false);
+            Ok(Opened::Framed(far.in_order()))
+        }
         // By the name that was typed.
         Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
             service: service.to_owned(),

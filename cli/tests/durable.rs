@@ -215,8 +215,10 @@ fn whoever_asks_for_it_by_name_reads_that_the_peer_does_not_keep_sessions() {
     let place = Place::new();
     let says = "warning: the peer keeps no sessions; this one ends with its connection";
     let server = serve(&place, "tcp:127.0.0.1:0", &["--no-durable"]);
-    let mut asked = forward(&place, &server.address(), &["--durable"]);
-    asked.wait_for(says);
+    // Before it listens.
+    let asked = forward(&place, &server.address(), &["--durable"]);
+    let seen = asked.seen();
+    assert!(seen.iter().any(|line| line.ends_with(says)), "{seen:?}");
     let silent = forward(&place, &server.address(), &[]);
     silent.signal("TERM");
     let (code, said) = silent.finish();

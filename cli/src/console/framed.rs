@@ -54,6 +54,9 @@ pub(crate) struct Framed<S> {
     /// Whether the end of the data is one before the stream ends; and that it has come: the next read without any says so.
     splits_end: bool,
     data_ended: bool,
+    /// Lines wait until the data before them is taken; those that do.
+    in_order: bool,
+    held: Vec<Message>,
     /// Waited for before each read, and being waited for.
     pace: Option<Pace>,
     waits: Option<BoxFuture<'static, ()>>,
@@ -170,6 +173,8 @@ impl<S> Framed<S> {
             chunk: wire::DATA_MAX,
             splits_end: false,
             data_ended: false,
+            in_order: false,
+            held: Vec::new(),
             pace: None,
             waits: None,
         }
@@ -178,6 +183,12 @@ impl<S> Framed<S> {
     /// Waits for this before each read.
     pub(crate) fn paced(mut self, pace: Pace) -> Self {
         self.pace = Some(pace);
+        self
+    }
+
+    /// Passes a line on when the data before it is taken, and not as soon as it comes.
+    pub(crate) fn in_order(mut self) -> Self {
+        self.in_order = true;
         self
     }
 
@@ -258,6 +269,9 @@ impl<S: AsyncRead + Unpin> Framed<S> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         empty(&mut self.data);
         self.read = 0;
+        for line in std::mem::take(&mut self.held) {
+            (self.on_message)(line);
+        }
         if let Some(pace) = self.pace {
             ready!(self.waits.get_or_insert_with(pace).as_mut().poll(cx));
             self.waits = None;
@@ -275,6 +289,7 @@ impl<S: AsyncRead + Unpin> Framed<S> {
         for message in self.decoder.take(space.filled(), &mut self.data)? {
             match message {
                 Message::OutputEnded => self.data_ended = self.splits_end,
+                line @ Message::Stderr(_) if self.in_order => self.held.push(line),
                 message => (self.on_message)(message),
             }
         }

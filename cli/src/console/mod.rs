@@ -439,9 +439,11 @@ impl<'a> Seat<'a> {
                         self.suspend(raw).await;
                         self.send_to_other_end(Message::Terminal(raw::describe()));
                     }
-                    Key::Help => words::help(self.attach.is_some())
-                        .into_iter()
-                        .for_each(raw::print_line),
+                    Key::Help => {
+                        let [first, rest @ ..] = words::help(self.attach.is_some());
+                        raw::print_line(first);
+                        rest.into_iter().for_each(say);
+                    }
                 }
             }
         }

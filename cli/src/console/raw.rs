@@ -12,7 +12,7 @@ use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use crate::say::{Line, say};
+use crate::say::{Line, say_behind};
 use crate::stderr;
 
 pub(crate) struct Raw {
@@ -100,8 +100,14 @@ pub(crate) fn new_line() {
     }
 }
 
-/// A line of the tool's own beside the output.
+/// A line of the tool's own amid the output: in one write with what goes to the start of a line, for more output may come at any
+/// time.
 pub(crate) fn print_line(line: impl Into<Line>) {
-    new_line();
-    say(line);
+    let before = if io::stderr().is_terminal() {
+        AT_START.store(true, Ordering::Relaxed);
+        "\r\n"
+    } else {
+        ""
+    };
+    say_behind(before, line);
 }
