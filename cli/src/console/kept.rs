@@ -13,7 +13,7 @@
 //! The ring is all there is between the command and who is attached, who has a place in it. While somebody is there and has a
 //! connection, the command waits for them as at any console, and they miss nothing. Else it goes on, and only the last is kept.
 //!
-//! Whoever attaches gets what is kept, without what a terminal would answer (`escapes.rs`), and the command a window of another size
+//! Whoever attaches gets what is kept, as far as a terminal only draws it (`escapes.rs`), and the command a window of another size
 //! for a moment: programs that fill a screen draw it anew then, though the size is the same in the end.
 //!
 //! How the command ended is told once: it counts as told when the other end has closed its substream behind that.
@@ -217,6 +217,7 @@ impl Kept {
         seat.served.outbox().push(Message::Kept { again, seconds });
         seat.at = self.ring.first_line();
         seat.again_until = self.ring.total();
+        seat.modes = Some(self.modes.clone());
         if self.ring.start() > 0 {
             // What switched them on is not kept.
             seat.piece = self.modes.on();

@@ -1,7 +1,7 @@
 //! Somebody who is attached to a kept console: their substream, and what of the output they have had.
 //!
 //! They have a place in the ring (`ring.rs`) and get what is behind it, as far as it is kept. What somebody has been shown before comes
-//! without what a terminal would answer (`escapes.rs`). How the command ended comes last, and counts as told when they have closed
+//! only as far as a terminal draws it (`escapes.rs`). How the command ended comes last, and counts as told when they have closed
 //! their direction behind that: a client that is gone may have a session that waits for it, and takes all without reading it.
 
 use std::io;
@@ -38,6 +38,8 @@ pub(crate) struct Seat {
     pub(super) at: u64,
     pub(super) again_until: u64,
     escapes: Escapes,
+    /// The modes at that place, until those that come last are switched on.
+    pub(super) modes: Option<Escapes>,
     /// On its way there.
     pub(super) piece: Vec<u8>,
     written: usize,
@@ -73,6 +75,7 @@ impl Seat {
             at: 0,
             again_until: 0,
             escapes: Escapes::default(),
+            modes: None,
             piece: Vec::new(),
             written: 0,
             unflushed: true,
@@ -127,6 +130,13 @@ impl Seat {
                 self.miss(ring);
                 continue;
             }
+            if self.at >= self.again_until
+                && self.escapes.is_between()
+                && let Some(modes) = self.modes.take()
+            {
+                self.piece.extend(modes.reports_on());
+                continue;
+            }
             let fresh = ring.from(self.at);
             let fresh = fresh.get(..PIECE).unwrap_or(fresh);
             if !fresh.is_empty() {
@@ -136,6 +146,9 @@ impl Seat {
                     let n = if again > 0 { again } else { 1 };
                     let n = usize::try_from(n).unwrap_or(PIECE).min(fresh.len());
                     let some = fresh.get(..n).unwrap_or_default();
+                    if let Some(modes) = self.modes.as_mut().filter(|_| again == 0) {
+                        modes.follow(some);
+                    }
                     self.escapes.show(some, &mut self.piece);
                     self.at += n as u64;
                 } else {
