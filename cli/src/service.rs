@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
-use crate::console::keeper::{Keeper, Place};
+use crate::console::keeper::{Keeper, Place, Stranger};
 use crate::console::kept::{Kept, Takes};
 use crate::console::ring::RING;
 use crate::console::seat::{Left, Seat};
@@ -373,7 +373,9 @@ impl Services {
             return refused(call, NOT_KEPT).await;
         };
         // Before it is accepted, so that a limit is a refusal.
-        let place = match self.keeper.place(call.peer(), name, kept) {
+        let context = call.context();
+        let stranger = (!context.is_named()).then(|| Stranger(context.source()));
+        let place = match self.keeper.place(call.peer(), name, kept, stranger) {
             Ok(Place::Kept(seats)) => Ok(seats),
             Ok(Place::Free(label, door)) => {
                 let (held, share) = held(call, cost(to)).await?;

@@ -61,10 +61,19 @@ pub(crate) fn asked_for(args: &Trust) -> Result<Option<PeerId>, Failure> {
 
 /// What a server was told with `--allow`.
 pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    if allow.iter().any(|who| matches!(who, AllowArg::Any)) {
+        // Whoever is listed beside it is still no stranger. By ids: a policy that minds names could refuse others.
+        let listed = allow.iter().filter(|who| !matches!(who, AllowArg::Any));
+        let Access::Peers(ids) = access(&listed.cloned().collect::<Vec<_>>())? else {
+            return Ok(Arc::new(AcceptAny));
+        };
+        let listed: Arc<dyn TrustPolicy> = Arc::new(Pinned::new(ids));
+        return Ok(Arc::new(AnyOf::new([listed, Arc::new(AcceptAny)])));
+    }
     let (mut ids, mut names, mut list) = (Vec::new(), Vec::new(), false);
     for who in allow {
         match who {
-            AllowArg::Any => return Ok(Arc::new(AcceptAny)),
+            AllowArg::Any => {}
             AllowArg::Known => list = true,
             AllowArg::Named(name) => names.push(name.clone()),
             AllowArg::Peer(id) => ids.push(*id),

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cepa::gate::Source;
 use cepa::identity::PeerId;
 use cepa::tls::Peer;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,12 @@ const OF_A_PEER: usize = 4;
 
 /// Most that all keep together.
 const OF_ALL: usize = 64;
+
+/// Most of them that strangers keep, all together: a quarter is for peers that are known by name.
+const OF_STRANGERS: usize = OF_ALL - OF_ALL / 4;
+
+/// Most that strangers of one host keep.
+const OF_A_HOST: usize = 16;
 
 /// How long commands may take to end once they are hung up, where the server ends.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -48,7 +55,12 @@ struct Entry {
     service: String,
     name: String,
     seats: mpsc::Sender<Seat>,
+    stranger: Option<Stranger>,
 }
+
+/// Somebody who is not known by name, and the host it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stranger(pub(crate) Option<Source>);
 
 impl Entry {
     fn is_of(&self, peer: &Peer) -> bool {
@@ -85,6 +97,7 @@ impl Keeper {
         peer: &Peer,
         service: &str,
         name: &str,
+        stranger: Option<Stranger>,
     ) -> Result<Place, String> {
         let mut list = self.list();
         let here = |entry: &&Entry| entry.service == service && entry.name == name;
@@ -111,6 +124,20 @@ impl Keeper {
                 "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
             ));
         }
+        if let Some(Stranger(host)) = stranger {
+            let strangers = list.entries.iter().filter_map(|entry| entry.stranger);
+            let here = strangers.clone().filter(|other| other.0 == host).count();
+            if host.is_some() && here >= OF_A_HOST {
+                return Err(format!(
+                    "{OF_A_HOST} consoles of one host are kept already: have the peer allowed by name"
+                ));
+            }
+            if strangers.count() >= OF_STRANGERS {
+                return Err(format!(
+                    "{OF_STRANGERS} consoles are kept already: try again later, or leave out --attach"
+                ));
+            }
+        }
         let (sender, seats) = mpsc::channel(1);
         list.count += 1;
         let number = list.count;
@@ -120,6 +147,7 @@ impl Keeper {
             service: service.to_owned(),
             name: name.to_owned(),
             seats: sender,
+            stranger,
         });
         let this = Arc::clone(self);
         let close = move || this.list().entries.retain(|entry| entry.number != number);

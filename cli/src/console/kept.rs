@@ -266,7 +266,8 @@ impl Kept {
                     self.sit_down(seat, true);
                     moved = true;
                 }
-                Poll::Ready(None) if self.seat.is_none() => return Poll::Ready(Over::Withdrawn),
+                // Whoever is attached could not come back, and may be somebody who may not be here any more.
+                Poll::Ready(None) => return Poll::Ready(Over::Withdrawn),
                 _ => {}
             }
             if let Some(nudge) = &mut self.nudge
