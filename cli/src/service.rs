@@ -143,8 +143,12 @@ impl Services {
     ) -> Result<(), Failure> {
         let offered = (service.target.clone(), access.clone());
         let before = self.list().insert(service.name.clone(), offered);
-        if before.is_some_and(|(target, _)| !is_same(&target, &service.target)) {
-            self.keeper.withdraw(&service.name);
+        if let Some((target, before)) = before {
+            if is_same(&target, &service.target) {
+                self.keeper.restrict(&service.name, &before, &access);
+            } else {
+                self.keeper.withdraw(&service.name);
+            }
         }
         // Whoever names none gets the only one. Shared: each substream that is served holds it.
         let (this, service) = (Arc::clone(self), Arc::new(service.clone()));

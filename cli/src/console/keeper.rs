@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cepa::gate::Source;
 use cepa::identity::PeerId;
+use cepa::node::Access;
 use cepa::tls::Peer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -167,10 +168,19 @@ impl Keeper {
         running.spawn(kept.run(first, self.stop.subscribe()));
     }
 
-    /// The service is gone, or is another one: nobody finds its consoles any more, and each ends when nobody is attached.
+    /// The service is gone, or is another one: nobody finds its consoles any more, and each ends.
     pub(crate) fn withdraw(&self, service: &str) {
         let mut list = self.list();
         list.entries.retain(|entry| entry.service != service);
+    }
+
+    /// Other peers may open the service now: the consoles of those end who might before. Whoever was introduced is no such one.
+    pub(crate) fn restrict(&self, service: &str, before: &Access, now: &Access) {
+        let may = |access: &Access, ids: &[PeerId]| ids.iter().any(|id| access.lists(id));
+        let mut list = self.list();
+        list.entries.retain(|entry| {
+            entry.service != service || !may(before, &entry.ids) || may(now, &entry.ids)
+        });
     }
 
     /// Hangs all of them up, gives them a moment, and kills what is left.
@@ -190,5 +200,37 @@ impl Keeper {
 
     fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_of_a_peer_that_may_not_any_more_end_and_others_stay() {
+        let keeper = Keeper::new(Some(Duration::from_secs(60)));
+        let id = |n| PeerId::from_bytes([n; 32]);
+        let mut doors = Vec::new();
+        for (n, service) in [(1, "sh"), (2, "sh"), (3, "sh"), (1, "other")] {
+            let (sender, seats) = mpsc::channel(1);
+            doors.push(seats);
+            keeper.list().entries.push(Entry {
+                number: u64::from(n),
+                ids: vec![id(n)],
+                service: service.to_owned(),
+                name: "work".to_owned(),
+                seats: sender,
+                stranger: None,
+            });
+        }
+        // The third was introduced.
+        let (before, now) = (Access::peers([id(1), id(2)]), Access::peers([id(2)]));
+        keeper.restrict("sh", &before, &now);
+        let ended: Vec<bool> = doors.iter().map(mpsc::Receiver::is_closed).collect();
+        assert_eq!(ended, [true, false, false, false]);
+        keeper.withdraw("sh");
+        let ended: Vec<bool> = doors.iter().map(mpsc::Receiver::is_closed).collect();
+        assert_eq!(ended, [true, true, true, false]);
     }
 }

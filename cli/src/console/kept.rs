@@ -51,6 +51,9 @@ const TURNS: u32 = 16;
 /// How long a window has another size. Long enough for a program to see it, and short for who looks on.
 const NUDGE: Duration = Duration::from_millis(100);
 
+/// What who is attached reads where the service is gone, or is not for them any more.
+const WITHDRAWN: &str = "the service was withdrawn or changed: its command is hung up";
+
 /// Where whoever attaches comes in; the console is found there until this is dropped.
 pub(crate) struct Door {
     pub(crate) seats: mpsc::Receiver<Seat>,
@@ -190,6 +193,7 @@ impl Kept {
         } = self;
         // From here on whoever comes gets a new one.
         drop(door);
+        let withdrawn = matches!(over, Over::Withdrawn);
         let unread = exit.map_or_else(String::new, |end| format!("; {end}"));
         match over {
             Over::Told => {}
@@ -197,7 +201,10 @@ impl Kept {
             Over::Withdrawn => label.say(format_args!("the service is gone: it is ended{unread}")),
             Over::Stopped => label.say(format_args!("ended with the server{unread}")),
         }
-        drop(seat);
+        match seat {
+            Some(seat) if withdrawn => seat.ends(Status::Failed(WITHDRAWN.to_owned())),
+            seat => drop(seat),
+        }
         // It hangs up.
         drop(stream);
         if let Some(child) = &child {
