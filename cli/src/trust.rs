@@ -231,3 +231,23 @@ fn system(_: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
         "--ca system: this cepa was built without the feature `ca`; give a file with CA certificates",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use cepa::Side;
+    use cepa::identity::{Presented, UnixTime};
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_listed_beside_any_is_no_stranger() {
+        let listed = PeerId::from_bytes([1; 32]);
+        let trust = of_server(&[AllowArg::Peer(listed), AllowArg::Any]).unwrap();
+        let now = UnixTime::now();
+        for (id, named) in [(listed, true), (PeerId::from_bytes([2; 32]), false)] {
+            let peer = Presented::new(id, None, &[], (now, now), now, Side::Client);
+            assert!(trust.decide(&peer).is_ok());
+            assert_eq!(trust.names(&peer), named);
+        }
+    }
+}
