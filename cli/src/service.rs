@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
-use crate::console::keeper::{Keeper, Place};
+use crate::console::keeper::{Keeper, Place, Stranger};
 use crate::console::kept::{Kept, Takes};
 use crate::console::ring::RING;
 use crate::console::seat::{Left, Seat};
@@ -157,8 +157,12 @@ impl Services {
     ) -> Result<(), Failure> {
         let offered = (service.target.clone(), access.clone());
         let before = self.list().insert(service.name.clone(), offered);
-        if before.is_some_and(|(target, _)| !is_same(&target, &service.target)) {
-            self.keeper.withdraw(&service.name);
+        if let Some((target, before)) = before {
+            if is_same(&target, &service.target) {
+                self.keeper.restrict(&service.name, &before, &access);
+            } else {
+                self.keeper.withdraw(&service.name);
+            }
         }
         // Whoever names none gets the only one. Shared: each substream that is served holds it.
         let (this, service) = (Arc::clone(self), Arc::new(service.clone()));
@@ -410,7 +414,9 @@ impl Services {
             return refused(call, NOT_KEPT).await;
         };
         // Before it is accepted, so that a limit is a refusal.
-        let place = match self.keeper.place(call.peer(), name, kept) {
+        let context = call.context();
+        let stranger = (!context.is_named()).then(|| Stranger(context.source()));
+        let place = match self.keeper.place(call.peer(), name, kept, stranger) {
             Ok(Place::Kept(seats)) => Ok(seats),
             Ok(Place::Free(label, door)) => {
                 let (held, share) = held(call, cost(to)).await?;

@@ -70,10 +70,19 @@ pub(crate) fn asked_for(args: &Trust) -> Result<Option<PeerId>, Failure> {
 
 /// What a server was told with `--allow`.
 pub(crate) fn of_server(allow: &[AllowArg]) -> Result<Arc<dyn TrustPolicy>, Failure> {
+    if allow.iter().any(|who| matches!(who, AllowArg::Any)) {
+        // Whoever is listed beside it is still no stranger. By ids: a policy that minds names could refuse others.
+        let listed = allow.iter().filter(|who| !matches!(who, AllowArg::Any));
+        let Access::Peers(ids) = access(&listed.cloned().collect::<Vec<_>>())? else {
+            return Ok(Arc::new(AcceptAny));
+        };
+        let listed: Arc<dyn TrustPolicy> = Arc::new(Pinned::new(ids));
+        return Ok(Arc::new(AnyOf::new([listed, Arc::new(AcceptAny)])));
+    }
     let (mut ids, mut named_so, mut list) = (Vec::new(), Vec::new(), false);
     for who in allow {
         match who {
-            AllowArg::Any => return Ok(Arc::new(AcceptAny)),
+            AllowArg::Any => {}
             AllowArg::Known => list = true,
             AllowArg::Named(name) => match names::whom(name)? {
                 Expected::Peer(id) => ids.push(id),
@@ -219,4 +228,24 @@ fn system(_: &str) -> Result<Arc<dyn TrustPolicy>, Failure> {
         Code::Usage,
         "--ca system: this cepa was built without the feature `ca`; give a file with CA certificates",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use cepa::Side;
+    use cepa::identity::{Presented, UnixTime};
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_listed_beside_any_is_no_stranger() {
+        let listed = PeerId::from_bytes([1; 32]);
+        let trust = of_server(&[AllowArg::Peer(listed), AllowArg::Any]).unwrap();
+        let now = UnixTime::now();
+        for (id, named) in [(listed, true), (PeerId::from_bytes([2; 32]), false)] {
+            let peer = Presented::new(id, None, &[], (now, now), now, Side::Client);
+            assert!(trust.decide(&peer).is_ok());
+            assert_eq!(trust.names(&peer), named);
+        }
+    }
 }

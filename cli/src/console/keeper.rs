@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cepa::gate::Source;
 use cepa::identity::PeerId;
+use cepa::node::Access;
 use cepa::tls::Peer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,6 +24,12 @@ const OF_A_PEER: usize = 4;
 
 /// Most that all keep together.
 const OF_ALL: usize = 64;
+
+/// Most of them that strangers keep, all together: a quarter is for peers that are known by name.
+const OF_STRANGERS: usize = OF_ALL - OF_ALL / 4;
+
+/// Most that strangers of one host keep.
+const OF_A_HOST: usize = 16;
 
 /// How long commands may take to end once they are hung up, where the server ends.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -52,7 +60,12 @@ struct Entry {
     service: String,
     name: String,
     seats: mpsc::Sender<Seat>,
+    stranger: Option<Stranger>,
 }
+
+/// Somebody who is not known by name, and the host it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stranger(pub(crate) Option<Source>);
 
 impl Entry {
     fn is_of(&self, peer: &Peer) -> bool {
@@ -89,6 +102,7 @@ impl Keeper {
         peer: &Peer,
         service: &str,
         name: &str,
+        stranger: Option<Stranger>,
     ) -> Result<Place, String> {
         let mut list = self.list();
         let here = |entry: &&Entry| entry.service == service && entry.name == name;
@@ -115,6 +129,20 @@ impl Keeper {
                 "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
             ));
         }
+        if let Some(Stranger(host)) = stranger {
+            let strangers = list.entries.iter().filter_map(|entry| entry.stranger);
+            let here = strangers.clone().filter(|other| other.0 == host).count();
+            if host.is_some() && here >= OF_A_HOST {
+                return Err(format!(
+                    "{OF_A_HOST} consoles of one host are kept already: have the peer allowed by name"
+                ));
+            }
+            if strangers.count() >= OF_STRANGERS {
+                return Err(format!(
+                    "{OF_STRANGERS} consoles are kept already: try again later, or leave out --attach"
+                ));
+            }
+        }
         let is_this =
             |it: &(PeerId, String, String)| peer.is(&it.0) && it.1 == service && it.2 == name;
         let expired = list.expired.iter().position(is_this);
@@ -131,6 +159,7 @@ impl Keeper {
             service: service.to_owned(),
             name: name.to_owned(),
             seats: sender,
+            stranger,
         });
         let this = Arc::clone(self);
         let label = Label {
@@ -163,10 +192,19 @@ impl Keeper {
         running.spawn(kept.run(first, self.stop.subscribe()));
     }
 
-    /// The service is gone, or is another one: nobody finds its consoles any more, and each ends when nobody is attached.
+    /// The service is gone, or is another one: nobody finds its consoles any more, and each ends.
     pub(crate) fn withdraw(&self, service: &str) {
         let mut list = self.list();
         list.entries.retain(|entry| entry.service != service);
+    }
+
+    /// Other peers may open the service now: the consoles of those end who might before. Whoever was introduced is no such one.
+    pub(crate) fn restrict(&self, service: &str, before: &Access, now: &Access) {
+        let may = |access: &Access, ids: &[PeerId]| ids.iter().any(|id| access.lists(id));
+        let mut list = self.list();
+        list.entries.retain(|entry| {
+            entry.service != service || !may(before, &entry.ids) || may(now, &entry.ids)
+        });
     }
 
     /// Hangs all of them up, gives them a moment, and kills what is left.
@@ -186,5 +224,37 @@ impl Keeper {
 
     fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_of_a_peer_that_may_not_any_more_end_and_others_stay() {
+        let keeper = Keeper::new(Some(Duration::from_secs(60)));
+        let id = |n| PeerId::from_bytes([n; 32]);
+        let mut doors = Vec::new();
+        for (n, service) in [(1, "sh"), (2, "sh"), (3, "sh"), (1, "other")] {
+            let (sender, seats) = mpsc::channel(1);
+            doors.push(seats);
+            keeper.list().entries.push(Entry {
+                number: u64::from(n),
+                ids: vec![id(n)],
+                service: service.to_owned(),
+                name: "work".to_owned(),
+                seats: sender,
+                stranger: None,
+            });
+        }
+        // The third was introduced.
+        let (before, now) = (Access::peers([id(1), id(2)]), Access::peers([id(2)]));
+        keeper.restrict("sh", &before, &now);
+        let ended: Vec<bool> = doors.iter().map(mpsc::Receiver::is_closed).collect();
+        assert_eq!(ended, [true, false, false, false]);
+        keeper.withdraw("sh");
+        let ended: Vec<bool> = doors.iter().map(mpsc::Receiver::is_closed).collect();
+        assert_eq!(ended, [true, true, true, false]);
     }
 }

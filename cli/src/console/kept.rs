@@ -13,7 +13,7 @@
 //! The ring is all there is between the command and who is attached, who has a place in it. While somebody is there and has a
 //! connection, the command waits for them as at any console, and they miss nothing. Else it goes on, and only the last is kept.
 //!
-//! Whoever attaches gets what is kept, without what a terminal would answer (`escapes.rs`), and the command a window of another size
+//! Whoever attaches gets what is kept, as far as a terminal only draws it (`escapes.rs`), and the command a window of another size
 //! for a moment: programs that fill a screen draw it anew then, though the size is the same in the end.
 //!
 //! How the command ended is told once: it counts as told when the other end has closed its substream behind that.
@@ -50,6 +50,9 @@ const TURNS: u32 = 16;
 
 /// How long a window has another size. Long enough for a program to see it, and short for who looks on.
 const NUDGE: Duration = Duration::from_millis(100);
+
+/// What who is attached reads where the service is gone, or is not for them any more.
+const WITHDRAWN: &str = "the service was withdrawn or changed: its command is hung up";
 
 /// Where whoever attaches comes in; the console is found there until this is dropped.
 pub(crate) struct Door {
@@ -195,6 +198,7 @@ impl Kept {
         door.expired = matches!(over, Over::Expired);
         // From here on whoever comes gets a new one.
         drop(door);
+        let withdrawn = matches!(over, Over::Withdrawn);
         let unread = exit.map_or_else(String::new, |end| format!("; {end}"));
         match over {
             Over::Told => {}
@@ -202,7 +206,10 @@ impl Kept {
             Over::Withdrawn => label.say(format_args!("the service is gone: it is ended{unread}")),
             Over::Stopped => label.say(format_args!("ended with the server{unread}")),
         }
-        drop(seat);
+        match seat {
+            Some(seat) if withdrawn => seat.ends(Status::Failed(WITHDRAWN.to_owned())),
+            seat => drop(seat),
+        }
         // It hangs up.
         drop(stream);
         if let Some(child) = &child {
@@ -231,6 +238,7 @@ impl Kept {
         });
         seat.at = self.ring.first_line();
         seat.again_until = self.ring.total();
+        seat.modes = Some(self.modes.clone());
         if self.ring.start() > 0 {
             // What switched them on is not kept.
             seat.piece = self.modes.on();
@@ -279,7 +287,8 @@ impl Kept {
                     self.sit_down(seat, true);
                     moved = true;
                 }
-                Poll::Ready(None) if self.seat.is_none() => return Poll::Ready(Over::Withdrawn),
+                // Whoever is attached could not come back, and may be somebody who may not be here any more.
+                Poll::Ready(None) => return Poll::Ready(Over::Withdrawn),
                 _ => {}
             }
             if let Some(nudge) = &mut self.nudge

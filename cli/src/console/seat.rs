@@ -1,7 +1,7 @@
 //! Somebody who is attached to a kept console: their substream, and what of the output they have had.
 //!
 //! They have a place in the ring (`ring.rs`) and get what is behind it, as far as it is kept. What somebody has been shown before comes
-//! without what a terminal would answer (`escapes.rs`). How the command ended comes last, and counts as told when they have closed
+//! only as far as a terminal draws it (`escapes.rs`). How the command ended comes last, and counts as told when they have closed
 //! their direction behind that: a client that is gone may have a session that waits for it, and takes all without reading it.
 
 use std::io;
@@ -42,6 +42,8 @@ pub(crate) struct Seat {
     missed: u64,
     missed_until: u64,
     escapes: Escapes,
+    /// The modes at that place, until those that come last are switched on.
+    pub(super) modes: Option<Escapes>,
     /// On its way there.
     pub(super) piece: Vec<u8>,
     written: usize,
@@ -79,6 +81,7 @@ impl Seat {
             missed: 0,
             missed_until: 0,
             escapes: Escapes::default(),
+            modes: None,
             piece: Vec::new(),
             written: 0,
             unflushed: true,
@@ -141,6 +144,13 @@ impl Seat {
             if self.missed > 0 && self.at >= self.missed_until {
                 self.tell_missed();
             }
+            if self.at >= self.again_until
+                && self.escapes.is_between()
+                && let Some(modes) = self.modes.take()
+            {
+                self.piece.extend(modes.reports_on());
+                continue;
+            }
             let fresh = ring.from(self.at);
             let fresh = fresh.get(..PIECE).unwrap_or(fresh);
             if !fresh.is_empty() {
@@ -150,6 +160,9 @@ impl Seat {
                     let n = if again > 0 { again } else { 1 };
                     let n = usize::try_from(n).unwrap_or(PIECE).min(fresh.len());
                     let some = fresh.get(..n).unwrap_or_default();
+                    if let Some(modes) = self.modes.as_mut().filter(|_| again == 0) {
+                        modes.follow(some);
+                    }
                     self.escapes.show(some, &mut self.piece);
                     self.at += n as u64;
                 } else {
@@ -175,6 +188,7 @@ impl Seat {
         // The end of what had begun is not kept, and what switched the modes on may not be.
         self.escapes = Escapes::default();
         self.piece = modes.on();
+        self.piece.extend(modes.reports_on());
         self.missed_until = ring.total();
     }
 
