@@ -214,7 +214,15 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             ))
         }
     })?;
-    named::fill(&mut cli.command, &matches).map_err(Early::Failed)?;
+    if let Some((_, matches)) = matches.subcommand() {
+        let filled = match &mut cli.command {
+            Command::Connect(args) => named::connect(args, matches),
+            Command::Console(args) => named::console(args, matches),
+            Command::Forward(args) => named::forward(args, matches),
+            _ => Ok(()),
+        };
+        filled.map_err(Early::Failed)?;
+    }
     Ok(cli)
 }
 

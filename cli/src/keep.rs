@@ -107,7 +107,7 @@ pub(crate) fn in_words(time: Duration) -> String {
             let tenths = format!("{:.1}", time.as_secs_f64());
             format!("{} s", tenths.strip_suffix(".0").unwrap_or(&tenths))
         }
-        60..600 if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        60..600 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..600 => format!("{} min {} s", seconds / 60, seconds % 60),
         600..7200 => format!("{} min", seconds / 60),
         _ => format!("{} h", seconds / 3600),

@@ -138,7 +138,7 @@ impl Ending {
 
 /// A service, in the form that the peer gave it.
 pub(crate) enum Opened {
-    Framed(Framed<Onion<Substream>>),
+    Framed(Box<Framed<Onion<Substream>>>),
     Plain(Onion<Substream>),
 }
 
@@ -157,7 +157,12 @@ pub(crate) async fn open(
     if ServiceName::check(&name).is_ok() {
         match session.open(&name).await {
             Ok(far) => {
-                return Ok(Opened::Framed(framed(far, ending, notify, at_terminal)));
+                return Ok(Opened::Framed(Box::new(framed(
+                    far,
+                    ending,
+                    notify,
+                    at_terminal,
+                ))));
             }
             // By its name alone it might be had a moment later, and its status would be lost.
             Err(OpenError::Refused { reason, .. }) if reason.starts_with(NOT_NOW) => {
@@ -185,7 +190,7 @@ pub(crate) async fn attach(
     match session.open(&name).await {
         Ok(far) => {
             let far = framed(far, ending, notify, false);
-            Ok(Opened::Framed(far.in_order()))
+            Ok(Opened::Framed(Box::new(far.in_order())))
         }
         // By the name that was typed.
         Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
@@ -218,9 +223,9 @@ fn framed(
         } => {
             let keep = Duration::from_secs(keep.into());
             ending.lock().keep = Some(keep);
-            since(found, seconds, keep)
-                .iter()
-                .for_each(|line| notify(line));
+            for line in since(found, seconds, keep) {
+                notify(&line);
+            }
             // The output stands behind it.
             stderr::flush(SAID);
         }

@@ -158,8 +158,8 @@ impl Seats {
             Err(exceeded) => {
                 let has_one = |id| shares.held(Resource::Sessions, Some(id)) > 0;
                 // Where its host is at its limit, only what came from there is of help.
-                let host = (exceeded.scope == Scope::Host).then_some(holder.host);
-                let own = state.parked_of(&holder.ids, host);
+                let from = (exceeded.scope == Scope::Host).then_some(&holder);
+                let own = state.parked_of(&holder.ids, from);
                 let found = if own.is_some() {
                     own
                 } else if holder.ids.iter().copied().any(has_one) {
@@ -233,10 +233,11 @@ impl Entry {
 }
 
 impl State {
-    /// The session of a peer that has had no connection for longest; of those from one host, where it is given.
-    fn parked_of(&self, ids: &[PeerId], host: Option<Option<Source>>) -> Option<u64> {
+    /// The session of a peer that has had no connection for longest; of those from the host of this one, where it is
+    /// given.
+    fn parked_of(&self, ids: &[PeerId], from: Option<&Holder>) -> Option<u64> {
         let here = self.taken.iter().filter(|(_, it)| it.share.is_some());
-        let here = here.filter(|(_, it)| host.is_none_or(|host| it.holder.host == host));
+        let here = here.filter(|(_, it)| from.is_none_or(|from| it.holder.host == from.host));
         let own = here.filter(|(_, it)| it.holder.ids.iter().any(|id| ids.contains(id)));
         let parked = own.filter_map(|(number, it)| Some((it.seat.parked_since()?, *number)));
         parked.min().map(|(_, number)| number)

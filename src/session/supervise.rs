@@ -165,13 +165,13 @@ async fn dial_again(
             () = found_and_settled => return,
         };
         match failed {
-            Some(NotReached::Refused { why, by_all }) => {
-                if refused.is_final(by_all) || why == Refusal::Over {
-                    lasting.handle.give_up(SessionLost::Refused(why));
-                }
+            Some(NotReached::Refused { why, by_all })
+                if refused.is_final(by_all) || why == Refusal::Over =>
+            {
+                lasting.handle.give_up(SessionLost::Refused(why));
             }
             Some(NotReached::NotNow) => refused = Refused::default(),
-            None => {}
+            Some(NotReached::Refused { .. }) | None => {}
         }
     }
 }

@@ -236,7 +236,7 @@ impl Fault {
                 write!(reported, "; {total} bytes and a clean end are read")?;
             }
             Some(StreamEnd { total, .. }) => {
-                write!(reported, "; {total} bytes and an error are read")?
+                write!(reported, "; {total} bytes and an error are read")?;
             }
             None => reported.push_str("; the reader waits for ever"),
         }

@@ -6,52 +6,51 @@
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use super::connect::Connect;
+use super::console::Console;
+use super::forward::Forward;
 use super::options::Dialling;
-use super::{Command, DialTarget};
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
+use crate::values::DialTarget;
 use crate::words::TrustWord;
 
-pub(super) fn fill(command: &mut Command, matches: &ArgMatches) -> Result<(), Failure> {
-    let Some((_, matches)) = matches.subcommand() else {
+pub(super) fn connect(args: &mut Connect, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some(named) = named(matches)? else {
         return Ok(());
     };
-    match command {
-        Command::Connect(args) => {
-            let Some(named) = named(matches)? else {
-                return Ok(());
-            };
-            dialling(&mut args.dialling, &named.options);
-            args.reconnect |= named.options.reconnect;
-            service(&mut args.service, &named);
-        }
-        Command::Console(args) => {
-            let Some(named) = named(matches)? else {
-                return Ok(());
-            };
-            dialling(&mut args.dialling, &named.options);
-            args.reconnect |= named.options.reconnect;
-            let typed = matches.value_source("escape") == Some(ValueSource::CommandLine);
-            if let (false, Some(escape)) = (typed, named.options.escape) {
-                args.escape = escape;
-            }
-            service(&mut args.service, &named);
-        }
-        Command::Forward(args) => {
-            let Some(named) = named(matches)? else {
-                return Ok(());
-            };
-            dialling(&mut args.dialling, &named.options);
-            args.reconnect |= named.options.reconnect;
-            if let (DialTarget::Place(_), Some((_, service))) =
-                (&args.address, word(matches).and_then(|w| w.split_once('/')))
-            {
-                let why = format!("each -L names its service; leave /{service} out of the address");
-                return Err(Failure::new(Code::Usage, why));
-            }
-        }
-        _ => {}
+    dialling(&mut args.dialling, &named.options);
+    args.reconnect |= named.options.reconnect;
+    service(&mut args.service, &named);
+    Ok(())
+}
+
+pub(super) fn console(args: &mut Console, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some(named) = named(matches)? else {
+        return Ok(());
+    };
+    dialling(&mut args.dialling, &named.options);
+    args.reconnect |= named.options.reconnect;
+    let typed = matches.value_source("escape") == Some(ValueSource::CommandLine);
+    if let (false, Some(escape)) = (typed, named.options.escape) {
+        args.escape = escape;
+    }
+    service(&mut args.service, &named);
+    Ok(())
+}
+
+pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some(named) = named(matches)? else {
+        return Ok(());
+    };
+    dialling(&mut args.dialling, &named.options);
+    args.reconnect |= named.options.reconnect;
+    if let (DialTarget::Place(_), Some((_, service))) =
+        (&args.address, word(matches).and_then(|w| w.split_once('/')))
+    {
+        let why = format!("each -L names its service; leave /{service} out of the address");
+        return Err(Failure::new(Code::Usage, why));
     }
     Ok(())
 }

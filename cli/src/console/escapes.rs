@@ -136,7 +136,6 @@ impl Escapes {
             (_, CAN | SUB) => self.end(),
             (State::String, BEL) => self.string(b"\x07", out),
             (State::String, ESC) => self.state = State::StringEscape,
-            (State::String, _) => self.hold(byte),
             (State::StringEscape, b'\\') => self.string(b"\x1b\\", out),
             (State::StringEscape, _) => {
                 self.begin();
@@ -151,7 +150,7 @@ impl Escapes {
             }
             (State::Escape, _) => self.in_escape(byte, out),
             (State::Csi, 0x40..) => self.csi(byte, out),
-            (State::Csi, _) => self.hold(byte),
+            (State::Csi | State::String, _) => self.hold(byte),
         }
     }
 

@@ -398,7 +398,7 @@ impl<'a> Seat<'a> {
             sleep(NUDGE).await;
             self.send_to_other_end(Message::Terminal(raw::describe()));
         }
-        pending().await
+        pending::<()>().await;
     }
 
     /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.

@@ -273,18 +273,24 @@ fn kind_of_terminal(name: &[u8]) -> Option<String> {
 }
 
 fn kept(content: &[u8]) -> Result<Message, NotUnderstood> {
-    let [found, a, b, c, d, e, f, g, h] = *content else {
+    let Some((found, times)) = content.split_first() else {
+        return Err(NotUnderstood);
+    };
+    let Some((seconds, keep)) = times.split_first_chunk() else {
+        return Err(NotUnderstood);
+    };
+    let Ok(keep) = <[u8; 4]>::try_from(keep) else {
         return Err(NotUnderstood);
     };
     Ok(Message::Kept {
-        found: match found {
+        found: match *found {
             0 => Found::Nothing,
             1 => Found::Itself,
             2 => Found::Expired,
             _ => return Err(NotUnderstood),
         },
-        seconds: u32::from_be_bytes([a, b, c, d]),
-        keep: u32::from_be_bytes([e, f, g, h]),
+        seconds: u32::from_be_bytes(*seconds),
+        keep: u32::from_be_bytes(keep),
     })
 }
 
