@@ -275,7 +275,7 @@ impl Far {
         )
         .await?;
         Ok(match far {
-            Opened::Plain(far) => Self::plain(far),
+            Opened::Plain(far) => Self::plain(*far),
             Opened::Framed(far) => Self {
                 stream: Box::new(far.with_chunk(wire::BULK_MAX).splitting_the_end()),
                 says: true,

@@ -139,7 +139,7 @@ impl Ending {
 /// A service, in the form that the peer gave it.
 pub(crate) enum Opened {
     Framed(Box<Framed<Onion<Substream>>>),
-    Plain(Onion<Substream>),
+    Plain(Box<Onion<Substream>>),
 }
 
 /// Opens a service in the form that `prefix` names, or by its name alone where the peer has no such form. How it ends goes to `ending`, lines
@@ -175,7 +175,10 @@ pub(crate) async fn open(
             Err(e) => return Err(e),
         }
     }
-    session.open(service).await.map(Opened::Plain)
+    session
+        .open(service)
+        .await
+        .map(|far| Opened::Plain(Box::new(far)))
 }
 
 /// Opens a service on a console that is kept under this name. No other form does.

@@ -344,14 +344,14 @@ impl<'a> Seat<'a> {
                     "the server does not support consoles, so the service does not learn the window size",
                 ));
                 *lock(&self.outbox) = Outbox::default();
-                Ok(Box::new(plain))
+                Ok(plain)
             }
             Opened::Framed(far) => {
                 self.says.store(true, Ordering::Relaxed);
                 let outbox = far.outbox();
                 outbox.push(Message::Terminal(raw::describe()));
                 *lock(&self.outbox) = outbox;
-                Ok(Box::new(far))
+                Ok(far)
             }
         }
     }
