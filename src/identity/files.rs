@@ -101,11 +101,17 @@ pub enum PrivateFileError {
     /// It is there, and can't be read.
     #[error("can't be read: {0}")]
     Read(#[source] io::Error),
-    /// A symbolic link, a folder, or larger than it can be.
+    /// A symbolic link, or a folder.
     #[error("{what}: use a plain file, or move this away")]
     NotAFile {
         /// What it is instead.
         what: &'static str,
+    },
+    /// It has more bytes than it can have.
+    #[error("it is larger than {} KiB: use another file, or move this away", most / 1024)]
+    TooLarge {
+        /// The most that it may have, in bytes.
+        most: u64,
     },
     /// Others than the owner may read or write it.
     #[error(
@@ -171,9 +177,7 @@ pub fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, PrivateFi
         .read_to_end(&mut text)
         .map_err(PrivateFileError::Read)?;
     if text.len() as u64 > most {
-        return Err(PrivateFileError::NotAFile {
-            what: "it is too large",
-        });
+        return Err(PrivateFileError::TooLarge { most });
     }
     Ok(Some(text))
 }

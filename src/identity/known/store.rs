@@ -160,6 +160,9 @@ impl KnownPeersFile {
     fn read_bytes(&self) -> Result<Option<Vec<u8>>, KnownPeersProblem> {
         files::read_private(&self.path, MAX_FILE).map_err(|why| match why {
             PrivateFileError::Read(e) => KnownPeersProblem::Read(e),
+            PrivateFileError::TooLarge { .. } => KnownPeersProblem::NotAFile {
+                what: "it is larger than 4 MiB",
+            },
             PrivateFileError::NotAFile { what } => KnownPeersProblem::NotAFile { what },
             PrivateFileError::Permissions { mode } => KnownPeersProblem::Permissions { mode },
             PrivateFileError::NotOurs { owner, us } => KnownPeersProblem::NotOurs { owner, us },
