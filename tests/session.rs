@@ -1226,7 +1226,7 @@ async fn a_session_comes_back_and_what_was_in_the_old_one_is_an_error() {
     is_down(&line.changed().await, "the peer closed the session");
     // The other end is away: nobody answers, and that passes.
     drop(soon(door.streams.recv()).await.unwrap());
-    is_down(&line.changed().await, "cut");
+    is_down(&line.changed().await, "without a word");
     let waiting = {
         let line = line.clone();
         tokio::spawn(async move { line.session().await })

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::gate::Source;
 use crate::session::{Backoff, SessionEnd};
-use crate::stack::StackConfig;
+use crate::stack::{FIRST_PATH, StackConfig};
 
 use super::core::Core;
 use super::event::{Event, TurnedAway};
@@ -307,7 +307,7 @@ impl Accepting {
         };
         if let (false, Some(lasting)) = (only, live.session.lasting()) {
             // Without its session the line is free for the next one, or for the same to be taken up again.
-            lasting.left(0).await;
+            lasting.left(FIRST_PATH).await;
             if lasting.path().is_none() && !lasting.handle.is_over() {
                 return Ok(());
             }

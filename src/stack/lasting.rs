@@ -77,7 +77,7 @@ pub struct PathInfo {
     pub side: Side,
     /// The number of the path: 0 for the first, and greater for each that takes the session over.
     pub generation: u32,
-    /// The same, as this end counts: two that both ends have dialled at once may have one generation.
+    /// The same, as this end counts from [`FIRST_PATH`] on: two that both ends have dialled at once may have one generation.
     pub(crate) number: u64,
     /// Since when.
     pub since: Instant,
@@ -162,6 +162,9 @@ struct State {
     line_rate: Option<Rate>,
     lost_at: Option<Instant>,
 }
+
+/// The number of a session's first path, as the engine counts them.
+pub(crate) const FIRST_PATH: u64 = 1;
 
 /// A path by its number, or none.
 type Whereabouts = Option<u64>;

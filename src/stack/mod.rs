@@ -56,7 +56,7 @@ pub use layers::{DEFAULT_LAYERS, SERIAL_LAYERS};
 pub(crate) use binding::tls_exporter;
 pub(crate) use bound::Bound;
 pub(crate) use ends::Ends;
-pub(crate) use lasting::{Lasting, Moved, NotReached, Parked, Redial, Wire};
+pub(crate) use lasting::{FIRST_PATH, Lasting, Moved, NotReached, Parked, Redial, Wire};
 pub(crate) use parting::close_lingering;
 pub(crate) use registry::{Found, NoPlace, Registered, Registry};
 
@@ -354,7 +354,7 @@ impl Built {
             layers: self.onion.layers().into(),
             side,
             generation: 0,
-            number: 1,
+            number: lasting::FIRST_PATH,
             since: Instant::now().into_std(),
         }
     }
