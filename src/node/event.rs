@@ -456,7 +456,7 @@ fn end_text(end: &SessionEnd, dialled: bool) -> String {
         SessionEnd::GaveUp {
             code: GoAwayCode::Limit(_),
         }
-        | SessionEnd::GivenUp(SessionLost::GivenUp) => {
+        | SessionEnd::GivenUp(SessionLost::GivenUp | SessionLost::NoRoom) => {
             "it made room for another session".to_owned()
         }
         SessionEnd::GivenUp(SessionLost::Expired { after }) if !dialled => {
@@ -599,6 +599,7 @@ mod tests {
                 room,
             ),
             (SessionEnd::GivenUp(SessionLost::GivenUp), room),
+            (SessionEnd::GivenUp(SessionLost::NoRoom), room),
             (
                 SessionEnd::GivenUp(SessionLost::Expired {
                     after: Duration::from_secs(90),
