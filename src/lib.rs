@@ -134,6 +134,8 @@
 #[macro_use]
 mod setters;
 mod backend;
+#[cfg(test)]
+mod table_file;
 mod windowed;
 
 mod observe;

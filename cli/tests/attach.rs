@@ -126,7 +126,7 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
 
 /// A window of the same size is no news to a program, but one that fills the screen has to draw it anew.
 #[test]
-fn a_program_is_reported_to_draw_its_screen_and_what_it_did_to_the_terminal_is_taken_back() {
+fn an_attach_redraws_the_screen_and_leaving_restores_the_terminal() {
     let place = Place::new();
     let server = serve(&place, &[]);
     let mut desk = attach(&place, &server, "work");

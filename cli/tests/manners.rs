@@ -12,29 +12,26 @@ use serde_json::Value;
 const ANN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const ANTON: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba";
 
-#[track_caller]
-fn ok(place: &Place, words: &[&str]) -> String {
-    let output = place.run(words);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    text(&output.stdout)
-}
-
 #[test]
 fn the_commands_are_listed_in_groups_with_one_line_each() {
     let place = Place::new();
-    let list = ok(&place, &[]);
-    assert_eq!(ok(&place, &["help"]), list);
+    let list = place.succeeds(&[]);
+    assert_eq!(place.succeeds(&["help"]), list);
     for group in ["Connect:", "Offer:", "Peers and keys:", "Look:"] {
         assert!(list.lines().any(|line| line == group), "{list}");
-        assert!(ok(&place, &["--help"]).contains(&format!("\n{group}\n")));
+        assert!(
+            place
+                .succeeds(&["--help"])
+                .contains(&format!("\n{group}\n"))
+        );
     }
     let ping = list.lines().filter(|line| line.starts_with("  ping "));
     assert_eq!(ping.count(), 1, "{list}");
     assert!(list.lines().all(|line| line.chars().count() <= 80));
     assert!(list.lines().count() < 48, "{list}");
     assert_eq!(
-        ok(&place, &["help", "peer", "add"]),
-        ok(&place, &["peer", "add", "--help"])
+        place.succeeds(&["help", "peer", "add"]),
+        place.succeeds(&["peer", "add", "--help"])
     );
     let line = place.fails(&["help", "frobnicate"], 2);
     assert!(line.contains("frobnicate"), "{line}");
@@ -62,10 +59,10 @@ fn shell(place: &Place, name: &str, words: &[&str]) -> Option<String> {
 
 fn with_peers() -> Place {
     let place = Place::new();
-    ok(&place, &["peer", "add", "ann", ANN]);
-    ok(&place, &["peer", "add", "anton", ANTON]);
+    place.succeeds(&["peer", "add", "ann", ANN]);
+    place.succeeds(&["peer", "add", "anton", ANTON]);
     for name in ["bash", "zsh", "fish"] {
-        let script = ok(&place, &["completions", name]);
+        let script = place.succeeds(&["completions", name]);
         fs::write(place.path(name), script).unwrap();
     }
     place
@@ -133,7 +130,7 @@ fn zsh_and_fish_load_their_scripts_and_know_the_peers() {
 fn every_command_has_a_page_with_its_options_and_tables() {
     let place = Place::new();
     let dir = place.text("pages/man1");
-    ok(&place, &["man", &dir]);
+    place.succeeds(&["man", &dir]);
     for (page, has) in [
         ("cepa.1", "\\&6  connection lost"),
         ("cepa-connect.1", "\\-\\-reconnect"),
@@ -216,7 +213,7 @@ fn a_ping_has_a_line_each_and_a_summary() {
     let (address, id) = (server.address(), server.id());
     let ping = |words: &[&str]| {
         let all = [&["ping", &address, "--expect", &id, "-i", "0.05"], words].concat();
-        ok(&place, &all)
+        place.succeeds(&all)
     };
     let seen = ping(&["-c", "3"]);
     let lines: Vec<&str> = seen.lines().collect();
@@ -249,8 +246,8 @@ fn a_ping_has_a_line_each_and_a_summary() {
     );
 
     // Of a known peer, by its name.
-    ok(&place, &["peer", "add", "board", &id, "--at", &address]);
-    let seen = ok(&place, &["ping", "cepa://@board", "-c", "1"]);
+    place.succeeds(&["peer", "add", "board", &id, "--at", &address]);
+    let seen = place.succeeds(&["ping", "cepa://@board", "-c", "1"]);
     assert!(
         seen.starts_with(&format!("cepa ping board ({id})\n")),
         "{seen}"

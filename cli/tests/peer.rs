@@ -9,38 +9,27 @@ use common::{Place, failed, text};
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba";
 
-/// Runs it, and it succeeds and says nothing on standard error.
-#[track_caller]
-fn ok(place: &Place, words: &[&str]) -> String {
-    let output = place.run(words);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    text(&output.stdout)
-}
-
 #[test]
 fn peers_are_added_listed_renamed_verified_and_removed() {
     let place = Place::new();
     assert_eq!(
-        ok(&place, &["peer", "ls"]),
+        place.succeeds(&["peer", "ls"]),
         "",
         "none yet, and no file is made"
     );
     assert!(!place.path("config").exists());
-    ok(
-        &place,
-        &[
-            "peer",
-            "add",
-            "ann",
-            A,
-            "--at",
-            "mux+tls+tcp:ann:7",
-            "--at",
-            "serial:/dev/a,baud=300",
-        ],
-    );
-    ok(&place, &["peer", "add", "bob", B]);
-    let listed = ok(&place, &["peer", "ls"]);
+    place.succeeds(&[
+        "peer",
+        "add",
+        "ann",
+        A,
+        "--at",
+        "mux+tls+tcp:ann:7",
+        "--at",
+        "serial:/dev/a,baud=300",
+    ]);
+    place.succeeds(&["peer", "add", "bob", B]);
+    let listed = place.succeeds(&["peer", "ls"]);
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with(&format!("ann {A} first=")), "{listed}");
@@ -59,22 +48,27 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
         line.contains(A) && line.contains(&format!("cepa peer add ann {B} --replace")),
         "{line}"
     );
-    assert!(ok(&place, &["peer", "ls"]).contains("how=added"));
-    ok(&place, &["peer", "verify", "ann", A]);
-    assert!(ok(&place, &["peer", "ls"]).contains("how=verified at=tcp:ann:7"));
-    // More places of the same id: nothing that was known is lost.
-    ok(&place, &["peer", "add", "ann", A, "--at", "tcp:ann:8"]);
+    assert!(place.succeeds(&["peer", "ls"]).contains("how=added"));
+    place.succeeds(&["peer", "verify", "ann", A]);
     assert!(
-        ok(&place, &["peer", "ls"])
+        place
+            .succeeds(&["peer", "ls"])
+            .contains("how=verified at=tcp:ann:7")
+    );
+    // More places of the same id: nothing that was known is lost.
+    place.succeeds(&["peer", "add", "ann", A, "--at", "tcp:ann:8"]);
+    assert!(
+        place
+            .succeeds(&["peer", "ls"])
             .contains("how=verified at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n")
     );
 
-    ok(&place, &["peer", "rename", "ann", "anna"]);
+    place.succeeds(&["peer", "rename", "ann", "anna"]);
     place.fails(&["peer", "rename", "ann", "anne"], 2);
     place.fails(&["peer", "rename", "anna", "bob"], 8);
     place.fails(&["peer", "rename", "anna", "any"], 2);
-    ok(&place, &["peer", "add", "anna", B, "--replace"]);
-    let listed = ok(&place, &["peer", "ls"]);
+    place.succeeds(&["peer", "add", "anna", B, "--replace"]);
+    let listed = place.succeeds(&["peer", "ls"]);
     assert!(listed.starts_with(&format!("anna {B} first=")), "{listed}");
     assert!(
         listed.contains("how=added at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n"),
@@ -92,7 +86,7 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
 #[test]
 fn damaged_lines_are_reported_by_number_and_never_dropped() {
     let place = Place::new();
-    ok(&place, &["peer", "add", "ann", A]);
+    place.succeeds(&["peer", "add", "ann", A]);
     let file = place.path("config/known_peers");
     let text_before = fs::read_to_string(&file).unwrap() + "# mine\nbroken\n\x1b[2J evil\n";
     fs::write(&file, &text_before).unwrap();
@@ -112,8 +106,8 @@ fn damaged_lines_are_reported_by_number_and_never_dropped() {
         "{stderr}"
     );
     assert!(!stderr.contains('\x1b'), "{stderr:?}");
-    ok(&place, &["peer", "add", "bob", B]);
-    ok(&place, &["peer", "rm", "bob"]);
+    place.succeeds(&["peer", "add", "bob", B]);
+    place.succeeds(&["peer", "rm", "bob"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), text_before);
 }
 
@@ -122,7 +116,7 @@ fn damaged_lines_are_reported_by_number_and_never_dropped() {
 fn a_file_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
-    ok(&place, &["peer", "add", "ann", A]);
+    place.succeeds(&["peer", "add", "ann", A]);
     let file = place.path("config/known_peers");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     for words in [&["peer", "ls"][..], &["peer", "add", "bob", B]] {
@@ -138,13 +132,13 @@ fn a_file_that_others_can_read_is_refused() {
 #[test]
 fn an_id_has_one_name() {
     let place = Place::new();
-    ok(&place, &["peer", "add", "ann", A]);
+    place.succeeds(&["peer", "add", "ann", A]);
     let line = place.fails(&["peer", "add", "anna", A], 8);
     assert!(
         line.contains("known as ann") && line.contains("cepa peer rename ann anna"),
         "{line}"
     );
-    ok(&place, &["peer", "add", "ann", A, "--at", "tcp:h:1"]);
+    place.succeeds(&["peer", "add", "ann", A, "--at", "tcp:h:1"]);
 }
 
 /// What is read aloud can be typed.
@@ -152,9 +146,9 @@ fn an_id_has_one_name() {
 fn an_id_is_verified_by_its_words() {
     let place = Place::new();
     let (file, id) = place.identity("ann.pem");
-    let words = ok(&place, &["id", "show", "--words", "--identity", &file]);
+    let words = place.succeeds(&["id", "show", "--words", "--identity", &file]);
     let words: Vec<&str> = words.split_whitespace().collect();
-    ok(&place, &["peer", "add", "ann", &id]);
+    place.succeeds(&["peer", "add", "ann", &id]);
     let mut other = words.clone();
     other.swap(0, 1);
     let line = place.fails(&[&["peer", "verify", "ann"][..], &other].concat(), 3);
@@ -164,12 +158,12 @@ fn an_id_is_verified_by_its_words() {
     );
     let line = place.fails(&["peer", "verify", "ann", &words[1..].join(" ")], 2);
     assert!(line.contains("16 words"), "{line}");
-    assert!(!ok(&place, &["peer", "ls"]).contains("how=verified"));
+    assert!(!place.succeeds(&["peer", "ls"]).contains("how=verified"));
     for typed in [
         [&["peer", "verify", "ann"][..], &words].concat(),
         vec!["peer", "verify", "ann", &words.join(" ").to_uppercase()],
     ] {
-        ok(&place, &typed);
-        assert!(ok(&place, &["peer", "ls"]).contains("how=verified"));
+        place.succeeds(&typed);
+        assert!(place.succeeds(&["peer", "ls"]).contains("how=verified"));
     }
 }

@@ -70,6 +70,14 @@ impl Place {
         finish(self.cepa(words).spawn().unwrap())
     }
 
+    /// Runs it, and checks that it succeeds. Gives its standard output.
+    #[track_caller]
+    pub(crate) fn succeeds(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Runs it, and checks that it fails as every failure must: this exit code, one line on standard
     /// error that begins with `cepa: `, nothing on standard output. Gives the line.
     #[track_caller]

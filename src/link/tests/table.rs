@@ -11,6 +11,7 @@ use super::super::codec::{Decoder, Escapes, FrameCheck, Piece, encode, unescape}
 use super::super::error::LinkError;
 use super::super::frame::{Ack, Frame, Handed, Hello, Place, Width};
 use super::*;
+use crate::table_file::matches_file;
 
 const OURS: u64 = 1;
 const PEER: u64 = 2;
@@ -381,19 +382,10 @@ fn what_every_event_does_in_every_state_is_what_the_table_says() {
             writeln!(table, "    {event}: {}", row.shown()).unwrap();
         }
     }
-    if std::env::var_os("CEPA_WRITE_TABLE").is_some() {
-        std::fs::write(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/src/link/engine_table.txt"),
-            &table,
-        )
-        .unwrap();
-    }
-    let known = include_str!("../engine_table.txt");
-    for (made, known) in table.lines().zip(known.lines()) {
-        assert_eq!(
-            made, known,
-            "`CEPA_WRITE_TABLE=1 cargo test -p cepa --lib link::tests::table` writes the new one: look at what changed"
-        );
-    }
-    assert_eq!(table, known);
+    matches_file(
+        "link/engine_table.txt",
+        "link::tests::table",
+        &table,
+        include_str!("../engine_table.txt"),
+    );
 }

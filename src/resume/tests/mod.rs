@@ -15,20 +15,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 
-/// Compares a table that a test has made with its text file below `src/`, or writes that anew where it is told to.
-fn is_written(at: &str, made: &str, known: &str) {
-    if std::env::var_os("CEPA_WRITE_TABLE").is_some() {
-        std::fs::write(format!("{}/src/{at}", env!("CARGO_MANIFEST_DIR")), made).unwrap();
-    }
-    for (made, known) in made.lines().zip(known.lines()) {
-        assert_eq!(
-            made, known,
-            "`CEPA_WRITE_TABLE=1 cargo test -p cepa --lib resume::tests` writes src/{at} anew: look at what changed"
-        );
-    }
-    assert!(made == known, "src/{at} has more lines, or fewer");
-}
-
 /// Puts two streams on a new path, with the client's dialling.
 async fn meet(client: &Handle<DuplexStream>, server: &Handle<DuplexStream>) {
     let (near, far) = duplex(1 << 16);
