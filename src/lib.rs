@@ -148,7 +148,6 @@ pub mod network;
 pub mod node;
 pub mod onion;
 pub mod protocols;
-#[allow(dead_code, unused_imports)] // until sessions use it
 pub mod resume;
 pub mod session;
 pub mod stack;

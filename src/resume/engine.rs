@@ -160,6 +160,7 @@ impl Engine {
         self.received
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn generation(&self) -> u32 {
         self.rank.generation
     }

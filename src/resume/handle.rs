@@ -64,10 +64,6 @@ impl<P> Handle<P> {
         self.shared.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn generation(&self) -> u32 {
-        self.shared.status().generation
-    }
-
     /// What to tell the peer on a connection that this end has dialled. Keep it until the peer has answered: as long as it
     /// lives nothing beyond what it tells is acknowledged. An error when the session is over.
     pub(crate) async fn propose(&self) -> Result<Proposal<P>, SessionLost> {

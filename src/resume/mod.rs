@@ -62,7 +62,7 @@ pub(crate) use exchange::{
     HelloError, answer_refused, answer_resumed, client_new, client_resume, read_hello,
 };
 pub(crate) use frame::LEAD;
-pub(crate) use handle::{Claim, Handle, Proposal, Stats};
-pub(crate) use hello::{Answer, At, Hello, HelloMalformed, Id, Ticket};
+pub(crate) use handle::Handle;
+pub(crate) use hello::{At, Hello, HelloMalformed, Id, Ticket};
 pub(crate) use paid::Memory;
 pub(crate) use stream::{Durable, durable};

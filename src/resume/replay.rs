@@ -34,6 +34,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn base(&self) -> u64 {
         self.base
     }

@@ -56,7 +56,6 @@ pub(crate) struct Status {
     /// Once it is over: all that this end said has arrived; and all that the peer said is here as well.
     pub(crate) heard: bool,
     pub(crate) complete: bool,
-    pub(crate) generation: u32,
     pub(crate) counters: Counters,
     /// Since when there is no path.
     pub(crate) pathless_since: Option<Instant>,

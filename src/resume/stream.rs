@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use cepa_transports::joint_waker::JointWaker;
 use cepa_transports::{ByteStream, Rate, Side};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
+use tokio::io::{AsyncReadExt as _, ReadBuf, Take};
 use tokio::time::Sleep;
 
 use super::config::Config;
@@ -198,7 +198,6 @@ impl<P: ByteStream> Durable<P> {
         self.shared.received.store(received, Ordering::Relaxed);
         self.shared.held.store(held, Ordering::Relaxed);
         self.shared.publish(|status| {
-            status.generation = engine.generation();
             status.counters = engine.counters();
             status.peer_park = engine.peer_park();
             status.park = engine.park_limit();

@@ -7,6 +7,7 @@ use tokio::io::{AsyncWriteExt as _, duplex};
 
 use crate::resume::exchange::HelloError;
 use crate::resume::frame::Frame;
+use crate::resume::hello::Answer;
 use crate::resume::*;
 
 const AT: At = At {
