@@ -17,7 +17,9 @@
 //!
 //! - *Startup*: the flight grows with every answer, eight times a round trip, until a queue shows.
 //! - *Limited*: as above; in one round trip of eight `V` runs a quarter faster, to see whether
-//!   the path has become faster. Now and then the path is left to drain, to measure `D` anew.
+//!   the path has become faster. `R` is at least what one record and its round trip say: over many
+//!   answers, a hop that holds back the end of each burst (Nagle) looks as slow as its first stall.
+//!   Now and then the path is left to drain, to measure `D` anew.
 //! - *Unlimited*: a path that is near and fast has no queue worth a timer's tick, so nothing is held
 //!   back; probes go on, and if a queue shows after all, the bound is back.
 //! - Where a layer below knows its rate and keeps its own queue short, there is nothing to measure: a

@@ -9,6 +9,8 @@
     clippy::cast_sign_loss
 )]
 
+mod nagle;
+
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use super::config::Config;
 use super::engine::Engine;
 use super::frame::HEADER_LEN;
 use super::store::Key;
+use nagle::Nagle;
 
 /// What a TLS record adds.
 const RECORD_EXTRA: usize = 22;
@@ -53,6 +56,8 @@ struct Wire {
     /// When the first of the queue is through.
     through: Option<Instant>,
     flying: VecDeque<(Instant, Bytes)>,
+    /// What it ends at, on the way to the other end.
+    hop: Option<Nagle>,
 }
 
 impl Wire {
@@ -99,12 +104,22 @@ impl Wire {
                 _ => break,
             }
         }
-        due(&mut self.flying, now)
+        let Some(hop) = &mut self.hop else {
+            return due(&mut self.flying, now);
+        };
+        while let Some(record) = due(&mut self.flying, now) {
+            hop.take(now, &record);
+        }
+        hop.arrived(now)
     }
 
     fn next(&self) -> Option<Instant> {
         let arrival = self.flying.front().map(|(at, _)| *at);
-        [self.through, arrival].into_iter().flatten().min()
+        let acknowledged = self.hop.as_ref().and_then(Nagle::next);
+        [self.through, arrival, acknowledged]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -158,6 +173,7 @@ impl Path {
             queued: 0,
             through: None,
             flying: VecDeque::new(),
+            hop: None,
         };
         let mut ends = [
             Engine::new(Side::Client, config.clone(), 1, start),
@@ -206,6 +222,13 @@ impl Path {
             }
         };
         self.bulk[SERVER] = Some((there, here));
+        self
+    }
+
+    fn nagle(mut self, read: usize) -> Self {
+        for wire in &mut self.wires {
+            wire.hop = Some(Nagle::new(read));
+        }
         self
     }
 
@@ -311,6 +334,11 @@ impl Path {
                     assert!(!in_vain, "it wants to send, and has nothing");
                     if from == SERVER && self.pongs != Pongs::AtOnce {
                         bytes = self.without_pongs(&bytes);
+                    }
+                    if !bytes.is_empty()
+                        && let Some(hop) = &mut self.wires[1 - from].hop
+                    {
+                        hop.acknowledge(self.now);
                     }
                     self.wires[from].write(bytes);
                 }

@@ -58,6 +58,7 @@ impl Pacer {
         self.leap(&probe, round_trip);
         self.learn_min_rtt(&probe, round_trip, now);
         self.learn_rate(&probe, now);
+        self.learn_least_rate(&probe, round_trip, now);
         let own = self.min_rtt.map_or(0.0, |(_, size)| {
             if self.rate > 0.0 {
                 (probe.size - size) / self.rate
@@ -189,6 +190,15 @@ impl Pacer {
             self.latest = rate_since(first);
         }
         self.answers.push_back(answer);
+    }
+
+    /// A record that was there and answered within `round_trip` tells how fast the path is at least. Rates over answers know only what
+    /// was sent: where a hop holds back the end of a burst (Nagle's algorithm, 40 ms), they stay as low as the first such stall was.
+    fn learn_least_rate(&mut self, probe: &Probe, round_trip: f64, now: Instant) {
+        let least = probe.size / round_trip.max(1e-6);
+        if self.rate > 0.0 && least > self.rate {
+            self.take_rate(least, round_trip, now);
+        }
     }
 
     fn take_rate(&mut self, sample: f64, span: f64, now: Instant) {
