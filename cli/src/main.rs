@@ -35,6 +35,7 @@ mod limits;
 mod log;
 #[cfg(feature = "man")]
 mod man;
+mod manager;
 mod mesh;
 mod names;
 mod node;

@@ -32,6 +32,7 @@ use tokio::time::timeout;
 use crate::columns::count;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
+use crate::manager;
 use crate::signal::Signals;
 use crate::{folder, stack};
 
@@ -380,6 +381,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// Ends a node that was asked to end. Sessions have a moment to finish; who asks once more need not wait for that. A node whose
 /// lines are read at the other end of its only session (`alone`) says nothing of it.
 pub(crate) async fn leave(node: &Node, signals: &mut Signals, alone: bool) {
+    manager::stopping();
     let mut ending = pin!(node.shutdown(GOODBYE));
     tokio::select! {
         () = &mut ending => return,

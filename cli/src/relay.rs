@@ -6,6 +6,7 @@ use cepa::protocols::sealed::CarrierConfig;
 use crate::args;
 use crate::events::Report;
 use crate::exit::{Code, Failure, say};
+use crate::manager;
 use crate::reach::{self, Mesh};
 use crate::say::Line;
 use crate::signal::Signals;
@@ -71,6 +72,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
             "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
+    manager::ready();
     let result = tokio::select! {
         failure = mesh.stay_registered(&args.register) => Err(failure),
         () = signals.asked_to_end() => Ok(()),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cepa::identity::{AcceptAny, PeerId, TrustPolicy};
 use cepa::node::{Access, Listening};
 use cepa::tls::TlsConfig;
-use cepa::transports::{Endpoint, Target};
+use cepa::transports::{Endpoint, Target, is_inherited_listener};
 use tokio::task::JoinSet;
 
 use crate::args;
@@ -17,6 +17,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::keep::Keep;
+use crate::manager;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::send;
@@ -63,7 +64,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     config.stack.more_identities.clone_from(&more);
     config.local_hints = args.local_hints.allowed;
     // To what there is only once nobody can come back.
-    let once = args.register.is_empty() && args.listen.iter().all(Endpoint::has_one_stream);
+    let one_stream = |at: &Endpoint| at.has_one_stream() && !is_inherited_listener(at);
+    let once = args.register.is_empty() && args.listen.iter().all(one_stream);
     let keep = if once { Keep::Not } else { args.parking.keep() };
     config.stack.resume = keep.config();
     let consoles = keep.consoles(args.keep_consoles).filter(|_| !once);
@@ -136,6 +138,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "note: --allow names this machine's own id, {own}; give the ids of the machines that connect"
         ));
     }
+    manager::ready();
     let result = tokio::select! {
         ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,
         failure = mesh.stay_registered(&args.register) => Err(failure),

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use crate::advice::with_advice;
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
+use crate::manager;
 use crate::names::{self, Named, To};
 use crate::words::meant;
 pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
@@ -125,7 +126,9 @@ pub(crate) fn listen_addr(word: &str) -> Result<Endpoint, String> {
             "cannot listen at a peer's address; to be reachable through a relay, give --register cepa://RELAYID@ADDR".to_owned()
         );
     }
-    word.parse().map_err(|e: ParseError| e.to_string())
+    manager::numbered(word)?
+        .parse()
+        .map_err(|e: ParseError| e.to_string())
 }
 
 /// What `cepa pipe` joins.

@@ -53,7 +53,7 @@ async fn open(
         } => tcp::dial(endpoint, host, *port, settings).await,
         Target::Unix { path, settings } => unix::dial(endpoint, path, settings).await,
         Target::Stdio => stdio::open(Action::Dial, endpoint),
-        Target::Fd { read, write } => fd::open(Action::Dial, endpoint, *read, *write),
+        Target::Fd { read, write } => fd::open(endpoint, *read, *write),
         Target::Exec { argv, dir, pty } => {
             let command = exec::Command {
                 argv,

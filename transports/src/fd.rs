@@ -1,4 +1,4 @@
-//! `fd:`: descriptors that this process inherited, by number.
+//! `fd:`: descriptors that this process inherited, by number: a stream, or a socket that somebody else has bound and listens at.
 //!
 //! A number is all there is, and nothing says that it is not one of this program's own. Two things guard
 //! against taking away a descriptor that other code here holds: what Rust opens is marked close-on-exec,
@@ -14,22 +14,140 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::descriptor::Descriptors;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Target, TcpSettings, UnixSettings};
 use crate::error::{Action, TransportError, TransportErrorKind as Kind};
 use crate::remote::Remote;
 use crate::stream::Stream;
 
 static TAKEN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-pub(crate) fn open(
+/// What to listen on: whoever starts this process may have bound a socket for it, as systemd does.
+pub(crate) enum Inherited {
+    Connected(Stream),
+    /// And where it is bound.
+    Tcp(TcpListener, Target),
+    Unix(UnixListener, Target),
+}
+
+pub(crate) fn open(endpoint: &Endpoint, read: u32, write: u32) -> Result<Stream, TransportError> {
+    let action = Action::Dial;
+    let (reading, writing) = take(action, endpoint, read, write, |reading| {
+        if !is_listening(reading) {
+            return Ok(());
+        }
+        let reason = format!("descriptor {read} is a socket that listens, and carries nothing");
+        Err((Kind::Invalid, reason))
+    })?;
+    connected(action, endpoint, reading, writing, read, write)
+}
+
+/// Whether the address is that of an inherited socket that listens, at which any number may connect: [`listen`](crate::listen) gives
+/// a stream for each. Asks the system; once `listen` has taken the descriptor, the address of its
+/// [`Listener`](crate::Listener) says where.
+pub fn is_inherited_listener(endpoint: &Endpoint) -> bool {
+    let Target::Fd { read, write } = *endpoint.target() else {
+        return false;
+    };
+    read == write
+        && usable(read, OFlags::WRONLY, "").is_ok()
+        && duplicate(read, OFlags::RDONLY).is_ok_and(|it| is_listening(&it))
+}
+
+/// Must be called inside a runtime, as [`tokio::net`] wants it.
+pub(crate) fn listen(
+    endpoint: &Endpoint,
+    read: u32,
+    write: u32,
+) -> Result<Inherited, TransportError> {
+    let action = Action::Listen;
+    let (reading, writing) = take(action, endpoint, read, write, |_| Ok(()))?;
+    if !is_listening(&reading) {
+        let stream = connected(action, endpoint, reading, writing, read, write)?;
+        return Ok(Inherited::Connected(stream));
+    }
+    // The other duplicate would keep the socket open.
+    drop(writing);
+    let io = |error| TransportError::io(action, endpoint, error, "check what the socket is");
+    match sockopt::socket_domain(&reading) {
+        Ok(AddressFamily::UNIX) => {
+            let listener = std::os::unix::net::UnixListener::from(reading);
+            listener.set_nonblocking(true).map_err(io)?;
+            let listener = UnixListener::from_std(listener).map_err(io)?;
+            let address = listener.local_addr().map_err(io)?;
+            // One without a path is given as the descriptor that it was.
+            let target = address.as_pathname().map_or_else(
+                || endpoint.target().clone(),
+                |path| Target::Unix {
+                    path: path.to_owned(),
+                    settings: UnixSettings::default(),
+                },
+            );
+            Ok(Inherited::Unix(listener, target))
+        }
+        Ok(AddressFamily::INET | AddressFamily::INET6) => {
+            let listener = std::net::TcpListener::from(reading);
+            listener.set_nonblocking(true).map_err(io)?;
+            let listener = TcpListener::from_std(listener).map_err(io)?;
+            let address = listener.local_addr().map_err(io)?;
+            let target = Target::Tcp {
+                host: address.ip().to_string(),
+                port: address.port(),
+                settings: TcpSettings::default(),
+            };
+            Ok(Inherited::Tcp(listener, target))
+        }
+        _ => {
+            let reason =
+                format!("descriptor {read} listens with a protocol that is not known here");
+            let advice = "pass on a TCP or a Unix stream socket";
+            Err(TransportError::new(
+                action,
+                endpoint,
+                Kind::Unsupported,
+                reason,
+                advice,
+            ))
+        }
+    }
+}
+
+fn is_listening(descriptor: &OwnedFd) -> bool {
+    // An error: no socket.
+    sockopt::socket_acceptconn(descriptor).unwrap_or(false)
+}
+
+fn connected(
+    action: Action,
+    endpoint: &Endpoint,
+    reading: OwnedFd,
+    writing: OwnedFd,
+    read: u32,
+    write: u32,
+) -> Result<Stream, TransportError> {
+    let streams = Descriptors::new(reading, writing).map_err(|error| {
+        TransportError::io(action, endpoint, error, "check what the descriptor is")
+    })?;
+    let label = if read == write {
+        format!("fd {read}")
+    } else {
+        format!("fd {read},{write}")
+    };
+    Ok(Stream::from_io(streams, label).with_remote(Remote::Fd))
+}
+
+/// Duplicates both and closes the numbers, if `fits` says so of the first.
+fn take(
     action: Action,
     endpoint: &Endpoint,
     read: u32,
     write: u32,
-) -> Result<Stream, TransportError> {
+    fits: impl FnOnce(&OwnedFd) -> Result<(), (Kind, String)>,
+) -> Result<(OwnedFd, OwnedFd), TransportError> {
     let numbers = BTreeSet::from([read, write]);
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(n) = numbers.intersection(&taken).next() {
@@ -54,19 +172,15 @@ pub(crate) fn open(
     let writing =
         usable(write, OFlags::RDONLY, "reading").and_then(|()| duplicate(write, OFlags::WRONLY));
     let writing = writing.map_err(fail)?;
-    let streams = Descriptors::new(reading, writing).map_err(|error| {
-        TransportError::io(action, endpoint, error, "check what the descriptor is")
+    fits(&reading).map_err(|(kind, reason)| {
+        let advice = "give it to what listens (`cepa serve`, `relay`, `node`)";
+        TransportError::new(action, endpoint, kind, reason, advice)
     })?;
     for n in &numbers {
         close(*n);
     }
     taken.extend(&numbers);
-    let label = if read == write {
-        format!("fd {read}")
-    } else {
-        format!("fd {read},{write}")
-    };
-    Ok(Stream::from_io(streams, label).with_remote(Remote::Fd))
+    Ok((reading, writing))
 }
 
 /// Refuses a descriptor that is not open, is this program's own, or goes the other way only.

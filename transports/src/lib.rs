@@ -66,6 +66,7 @@ pub use child::{Child, Killer, Stderr};
 pub use dial::{dial, dial_for, dial_for_peer};
 pub use endpoint::{Endpoint, Layer, ParseError, SerialSettings, Target};
 pub use error::{Action, TransportError, TransportErrorKind};
+pub use fd::is_inherited_listener;
 pub use limits::{descriptor_limit, hang_up_is_ignored, raise_descriptor_limit};
 pub use listen::{Listener, listen};
 pub use network::Network;

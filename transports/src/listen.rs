@@ -3,6 +3,7 @@ use std::fmt;
 
 use crate::endpoint::{Endpoint, Target};
 use crate::error::{Action, TransportError, in_runtime};
+use crate::fd::{self, Inherited};
 use crate::memory::MemoryListener;
 use crate::pty::PtyListener;
 use crate::serial::SerialListener;
@@ -10,19 +11,20 @@ use crate::stream::Stream;
 use crate::tcp::TcpSockets;
 use crate::terminal::Terminal;
 use crate::unix::UnixSocket;
-use crate::{exec, fd, stdio, tcp};
+use crate::{exec, stdio, tcp};
 
 /// Listens on what the address names; its layers are not built here.
 ///
 /// | scheme | what [`Listener::accept`] gives |
 /// |---|---|
 /// | `tcp`, `unix`, `memory` | a stream for each connection; `tcp` at every address of its name |
-/// | `stdio`, `fd`, `exec` | one stream (the command is started by `listen`), then `None` |
+/// | `fd` | where it is a socket that listens (TCP or Unix), a stream for each connection; otherwise one stream, then `None` |
+/// | `stdio`, `exec` | one stream (the command is started by `listen`), then `None` |
 /// | `serial` | a stream when the first byte has come; the next one when that was dropped and another byte comes |
 /// | `pty` | a stream when somebody has opened the other end; the next one when that was dropped and somebody opens it again |
 ///
 /// Must be called inside a tokio runtime with IO and time enabled; outside of any it is an error. Dropping the listener frees the
-/// address; accepted streams live on (except that the link of a `pty:` is gone then).
+/// address (of an inherited socket, when whoever bound it frees it too); accepted streams live on (except that the link of a `pty:` is gone then).
 ///
 /// # Errors
 /// One line: what was listened on, why it failed, what to do.
@@ -43,9 +45,17 @@ pub async fn listen(endpoint: &Endpoint) -> Result<Listener, TransportError> {
             Source::Unix(UnixSocket::bind(endpoint, path, settings).await?)
         }
         Target::Stdio => Source::Once(Some(stdio::open(Action::Listen, endpoint)?)),
-        Target::Fd { read, write } => {
-            Source::Once(Some(fd::open(Action::Listen, endpoint, *read, *write)?))
-        }
+        Target::Fd { read, write } => match fd::listen(endpoint, *read, *write)? {
+            Inherited::Connected(stream) => Source::Once(Some(stream)),
+            Inherited::Tcp(listener, target) => {
+                real = real.with_target(target);
+                Source::Tcp(TcpSockets::inherited(listener))
+            }
+            Inherited::Unix(listener, target) => {
+                real = real.with_target(target);
+                Source::Unix(UnixSocket::inherited(listener))
+            }
+        },
         Target::Exec { argv, dir, pty } => {
             let terminal = Terminal::default();
             let command = exec::Command {
@@ -108,7 +118,7 @@ impl Listener {
         }
     }
 
-    /// What is listened on, with the real port where any was asked for.
+    /// What is listened on, with the real port where any was asked for; of an inherited socket, where it is bound.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

@@ -367,6 +367,15 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 impl TcpSockets {
+    /// Somebody else has bound it.
+    pub(crate) fn inherited(listener: TcpListener) -> Self {
+        Self {
+            listeners: vec![listener],
+            settings: Arc::default(),
+            arriving: JoinSet::new(),
+        }
+    }
+
     /// The next connection. Cancel safe.
     ///
     /// What concerns one connection (it was gone before it was accepted) is passed over. When the process

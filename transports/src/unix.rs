@@ -154,6 +154,18 @@ impl UnixSocket {
         })
     }
 
+    /// Somebody else has bound it: that one's are the file and its permissions.
+    pub(crate) fn inherited(listener: UnixListener) -> Self {
+        let address = listener.local_addr().ok();
+        let path = address.and_then(|address| address.as_pathname().map(Path::to_owned));
+        Self {
+            listener,
+            path: path.unwrap_or_default(),
+            framed: false,
+            identity: None,
+        }
+    }
+
     fn make(path: &Path, access: Access) -> io::Result<UnixListener> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);

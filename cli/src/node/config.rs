@@ -19,6 +19,7 @@ use crate::args::{Service, Target};
 use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
+use crate::manager;
 use crate::stack::carries_session;
 use crate::toml_file::{explained, line_number};
 use crate::trust;
@@ -189,7 +190,10 @@ impl Config {
         let place = |path: PathBuf| folder.join(path);
         let mut listen = Vec::new();
         for word in file.listen {
-            let at: Endpoint = parsed(&word, &wrong)?;
+            let span = word.span();
+            let numbered = manager::numbered(word.get_ref());
+            let numbered = numbered.map_err(|why| wrong(Some(span.clone()), why))?;
+            let at: Endpoint = parsed(&Spanned::new(span, numbered), &wrong)?;
             carries_session(&at).map_err(|e| wrong(Some(word.span()), e.message))?;
             listen.push(at);
         }

@@ -24,6 +24,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::keep::Keep;
+use crate::manager;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::service::{self, Services};
@@ -54,8 +55,11 @@ pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     // Before anybody can send a signal that would end us.
     let mut signals = Signals::watch_with_reload();
     let mut daemon = Daemon::start(config, identity, unsaved).await?;
+    manager::ready();
     while signals.next().await != Asked::ToEnd {
+        manager::reloading();
         daemon.reload(&args.config).await;
+        manager::ready();
     }
     if let Some(control) = daemon.control.take() {
         control.close().await;

@@ -207,7 +207,13 @@ impl Server {
     /// Starts it, and waits for the line that says that it is up.
     #[track_caller]
     pub(crate) fn start_at(place: &Place, words: &[&str], up: &str) -> Self {
-        let mut child = place.cepa(words).spawn().unwrap();
+        Self::of(&mut place.cepa(words), up)
+    }
+
+    /// The same of a command that was made otherwise.
+    #[track_caller]
+    pub(crate) fn of(command: &mut Command, up: &str) -> Self {
+        let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = channel();
         thread::spawn(move || {

@@ -69,6 +69,12 @@ impl Endpoint {
         }
         self
     }
+
+    /// The same layers over what an inherited descriptor turned out to be.
+    pub(crate) fn with_target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
 }
 
 /// A layer that an address can ask for.
