@@ -10,6 +10,8 @@ mod config;
 mod connect;
 mod console;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod explain;
 mod forward;
 mod guess;
