@@ -25,6 +25,8 @@ pub(crate) mod framed;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod keys;
+mod own;
+mod presence;
 mod raw;
 pub(crate) mod ring;
 pub(crate) mod seat;
@@ -42,7 +44,7 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::GoAwayCode;
-use cepa::session::{OpenError, PathChange, Session, SessionEnd};
+use cepa::session::{PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
 use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
@@ -79,6 +81,14 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
             Code::Usage,
             "--attach needs the name of the service; write it behind the address",
         ));
+    }
+    let wants = match &args.attach {
+        _ if args.attached => Some(own::Wants::List),
+        Some(name) if args.end => Some(own::Wants::End(name)),
+        _ => None,
+    };
+    if let Some(wants) = wants {
+        return own::run(&args, &identity, &service, wants).await;
     }
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::new(
@@ -198,10 +208,8 @@ impl<'a> Seat<'a> {
             };
             format!(" (Enter, then {}. to {leaves})", char::from(escape))
         });
-        say(self.line(format_args!(
-            "connected to {name} at {}{to_leave}",
-            self.peer
-        )));
+        let short = self.peer.short();
+        say(self.line(format_args!("connected to {name} at {short}…{to_leave}")));
         // Before the terminal is raw: who is killed by a signal leaves it so.
         let signals = Signals::watch();
         let outcome = {
@@ -332,7 +340,7 @@ impl<'a> Seat<'a> {
         let far = match self.attach {
             Some(kept) => service_end::attach(session, kept, self.service, &self.ending, heard)
                 .await
-                .map_err(without_attach),
+                .map_err(own::without_attach),
             None => service_end::open(session, wire::PREFIX, self.service, &self.ending, heard)
                 .await
                 .map_err(Failure::from),
@@ -552,22 +560,6 @@ async fn show(
         let _ = screen.flush().await;
     }
 }
-
-/// Why a service could not be attached to. A server that knows no such form knows no such service.
-fn without_attach(error: OpenError) -> Failure {
-    let unknown =
-        matches!(&error, OpenError::Refused { reason, .. } if reason.starts_with(NOT_OPEN));
-    let failure = Failure::from(error);
-    if unknown {
-        failure
-            .with("if it works without --attach, the server's cepa is older and keeps no consoles")
-    } else {
-        failure
-    }
-}
-
-/// As a refusal begins where no such service is open to us.
-const NOT_OPEN: &str = "no service of this name";
 
 /// Whether the peer has ended the session since it stops.
 fn is_stopped(session: &Session) -> bool {
