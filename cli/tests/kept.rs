@@ -115,21 +115,21 @@ async fn a_full_server_ends_the_console_of_a_stranger_who_is_away_for_a_peer_tha
         "{said}"
     );
     // What is left is for those who are named, and behind that what strangers have left alone.
-    let mut displaced = 0;
     for friend in &friends {
         for name in ["one", "two", "three", "four"] {
             let found = leave_one(&server, host(100), friend, name).await;
             assert_eq!(found, Ok(0), "{name}");
         }
     }
-    while displaced < 4 {
+    let mut displaced = Vec::new();
+    while displaced.len() < 4 {
         let line = server.wait_for("it made room for a peer that is allowed by name");
         // Of the host that has most.
         let short = line.split("of ").nth(1).unwrap().split('…').next().unwrap();
         let of_one = strangers[1..16].iter();
-        let mut of_one = of_one.map(|it| it.peer_id().short().to_string());
+        let mut of_one = of_one.map(|it| it.peer_id().short());
         assert!(of_one.any(|id| id == short), "{line}");
-        displaced += 1;
+        displaced.push(short.to_owned());
     }
     let refused = leave_one(&server, host(100), &friends[0], "five").await;
     let said = refused.unwrap_err();
@@ -137,11 +137,23 @@ async fn a_full_server_ends_the_console_of_a_stranger_who_is_away_for_a_peer_tha
         said.contains("4 consoles of one peer are kept already"),
         "{said}"
     );
-    // It comes back, once there is room, and reads why it is a new one.
     let back = dial(&server, host(100), &friends[0]).await;
     let (found, far) = attach(&back, "one").await.unwrap();
     assert_eq!(found, 1, "those of friends are there");
     drop(far);
+    // One of those who had to go comes back, once there is room, and reads why its console is a new one.
+    let of_one = strangers[1..16].iter();
+    let mut gone = of_one.filter(|it| displaced.contains(&it.peer_id().short()));
+    let gone = gone.next().unwrap();
+    let refused = leave_one(&server, host(1), gone, "work").await;
+    let said = refused.unwrap_err();
+    assert!(said.contains("in all (at most 64)"), "{said}");
+    let mut ends = back.open("cepa.hangup.two.sh").await.unwrap();
+    let mut said = Vec::new();
+    let ended = timeout(PATIENCE, ends.read_to_end(&mut said)).await;
+    ended.unwrap().unwrap();
+    assert_eq!(said, [3, 0, 2, 0, 0]);
+    assert_eq!(leave_one(&server, host(1), gone, "work").await, Ok(3));
     let found = attach(&session, "work").await.unwrap().0;
     assert_eq!(found, 1, "and that of who stayed");
 }

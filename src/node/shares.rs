@@ -853,6 +853,11 @@ mod tests {
             };
             assert!(page.contains(&row), "docs/HOSTILE.md lacks: {row}");
         }
+        let consoles = limits.consoles;
+        let page_of_nodes = include_str!("../../docs/MESH.md");
+        let row = format!("| {} | `Resource::Consoles` |", consoles.all);
+        let begins = format!("\n| {} consoles that are kept", consoles.peer);
+        assert!(page_of_nodes.contains(&row) && page_of_nodes.contains(&begins));
         let memory = [limits.receive_memory, limits.receive_memory_a_peer].map(|n| n >> 20);
         let row = format!("substream | {} MiB | {} MiB | - |", memory[0], memory[1]);
         assert!(page.contains(&row), "docs/HOSTILE.md lacks: {row}");
