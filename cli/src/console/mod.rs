@@ -31,6 +31,7 @@ mod raw;
 pub(crate) mod ring;
 pub(crate) mod seat;
 pub(crate) mod served;
+mod typed;
 pub(crate) mod wire;
 mod words;
 
@@ -49,7 +50,6 @@ use cepa::transports::{self, Endpoint, Stream};
 use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::args;
@@ -68,10 +68,8 @@ use escapes::Escapes;
 use framed::Outbox;
 use keys::{Key, Keys};
 use raw::Raw;
+use typed::{Typed, send};
 use wire::{Message, Status};
-
-/// Typed and not taken by the service yet. Beyond that the keyboard is not read, escapes included.
-const TYPED: usize = 64 * 1024;
 
 pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
@@ -425,7 +423,7 @@ impl<'a> Seat<'a> {
 
     fn send_to_other_end(&self, message: Message) {
         lock(&self.outbox).push(message);
-        self.typed.more.notify_one();
+        self.typed.has_more();
     }
 
     /// Ends when somebody wants to leave, or the keyboard is gone.
@@ -490,55 +488,6 @@ impl<'a> Seat<'a> {
 /// A substream with messages beside its data, or the plain one where the server knows no consoles.
 trait Far: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Far for T {}
-
-/// What was typed, on its way.
-#[derive(Default)]
-struct Typed {
-    bytes: Mutex<Vec<u8>>,
-    /// There is nobody to send it to: it is thrown away.
-    away: AtomicBool,
-    /// Something is to be sent.
-    more: Notify,
-    /// There is room again.
-    room: Notify,
-}
-
-impl Typed {
-    fn push(&self, bytes: &[u8]) {
-        if self.away.load(Ordering::Relaxed) {
-            return;
-        }
-        lock(&self.bytes).extend(bytes);
-        self.more.notify_one();
-    }
-
-    fn take(&self) -> Vec<u8> {
-        let taken = std::mem::take(&mut *lock(&self.bytes));
-        self.room.notify_one();
-        taken
-    }
-
-    /// The service is gone, or there again. What was on its way to the old one is for nobody.
-    fn away(&self, yes: bool) {
-        self.away.store(yes, Ordering::Relaxed);
-        self.take();
-    }
-
-    async fn wait_for_room(&self) {
-        while lock(&self.bytes).len() >= TYPED {
-            self.room.notified().await;
-        }
-    }
-}
-
-async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<()> {
-    loop {
-        let bytes = typed.take();
-        input.write_all(&bytes).await?;
-        input.flush().await?;
-        typed.more.notified().await;
-    }
-}
 
 async fn show(
     mut output: ReadHalf<Box<dyn Far>>,
