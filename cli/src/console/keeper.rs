@@ -58,10 +58,17 @@ struct Entry {
     name: String,
     seats: mpsc::Sender<Seat>,
     presence: Presence,
-    /// Of whoever is not known by name, the host it comes from, if it came in.
-    stranger: Option<Option<Source>>,
+    whose: Whose,
     /// Its place in the node's pool, which is free as soon as nobody finds it here.
     _share: Option<Share>,
+}
+
+/// Whether a console may have to give way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Named,
+    /// From this host, if it came in.
+    Stranger(Option<Source>),
 }
 
 impl Entry {
@@ -74,12 +81,12 @@ impl List {
     /// Strangers' consoles that nobody sits at, in the order in which they give way.
     fn spare(&self) -> Vec<u64> {
         let at = |host| {
-            let there = self.entries.iter().filter(|it| it.stranger == Some(host));
+            let there = self.entries.iter().filter(|it| it.whose == host);
             there.count()
         };
         let alone = self.entries.iter().filter_map(|it| {
             let since = it.presence.alone_since()?;
-            Some((Reverse(at(it.stranger?)), since, it.number))
+            (it.whose != Whose::Named).then(|| (Reverse(at(it.whose)), since, it.number))
         });
         let mut alone: Vec<_> = alone.collect();
         alone.sort_unstable();
@@ -176,7 +183,11 @@ impl Keeper {
             name: name.to_owned(),
             seats: sender,
             presence: presence.clone(),
-            stranger: (!context.is_named()).then(|| context.source()),
+            whose: if context.is_named() {
+                Whose::Named
+            } else {
+                Whose::Stranger(context.source())
+            },
             _share: Some(share),
         });
         let this = Arc::clone(self);
@@ -302,7 +313,7 @@ mod tests {
                 name: "work".to_owned(),
                 seats: sender,
                 presence: Presence::default(),
-                stranger: None,
+                whose: Whose::Named,
                 _share: None,
             });
         }

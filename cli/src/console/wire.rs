@@ -367,22 +367,13 @@ fn kept(content: &[u8]) -> Result<Message, NotUnderstood> {
 }
 
 fn listed(content: &[u8]) -> Result<Listed, NotUnderstood> {
-    let [
-        attached @ (0 | 1),
-        a,
-        b,
-        c,
-        d,
-        e,
-        f,
-        g,
-        h,
-        length,
-        names @ ..,
-    ] = content
-    else {
+    let [attached @ (0 | 1), rest @ ..] = content else {
         return Err(NotUnderstood);
     };
+    let times = rest.split_first_chunk::<4>();
+    let times = times.and_then(|(seconds, rest)| Some((seconds, rest.split_first_chunk::<4>()?)));
+    let (seconds, (left, rest)) = times.ok_or(NotUnderstood)?;
+    let (length, names) = rest.split_first().ok_or(NotUnderstood)?;
     let names = std::str::from_utf8(names).ok();
     let names = names.and_then(|names| names.split_at_checked((*length).into()));
     let fine = |(name, service): &(&str, &str)| {
@@ -391,8 +382,8 @@ fn listed(content: &[u8]) -> Result<Listed, NotUnderstood> {
     let (name, service) = names.filter(fine).ok_or(NotUnderstood)?;
     Ok(Listed {
         attached: *attached == 1,
-        seconds: u32::from_be_bytes([*a, *b, *c, *d]),
-        left: u32::from_be_bytes([*e, *f, *g, *h]),
+        seconds: u32::from_be_bytes(*seconds),
+        left: u32::from_be_bytes(*left),
         name: name.to_owned(),
         service: service.to_owned(),
     })
