@@ -244,16 +244,19 @@ impl Connected {
     }
 
     /// Tells the peer that the session ends, over another connection where there is none at the moment; whether it knows. Of a
-    /// session that is over it does.
+    /// session that is over it does. `tells`: what ends with it has not been told yet.
     async fn goodbye(&self, tells: bool) -> bool {
         let is_over = self.session.closed().now_or_never().is_some();
         if !is_over && self.session.outlives_connections() && self.session.path().is_none() {
-            if tells {
-                let most = GOODBYE.as_secs();
-                self.say(format_args!(
-                    "trying to tell the peer that the session ends, for {most} s at most"
-                ));
-            }
+            let (most, what) = (
+                GOODBYE.as_secs(),
+                if tells {
+                    "the peer that the session ends"
+                } else {
+                    "the server that you leave"
+                },
+            );
+            self.say(format_args!("trying to tell {what}, for {most} s at most"));
             self.session.reconnect_now();
             keep::connected(&self.session).await;
         }

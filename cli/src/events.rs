@@ -8,7 +8,7 @@ use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, Turn
 use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
-use cepa::session::reserved::SOCKS_PREFIX;
+use cepa::session::reserved::{HANG_UP_PREFIX, SOCKS_PREFIX};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
@@ -231,9 +231,9 @@ impl Asked {
         else {
             return Notice::AsItIs;
         };
-        let attached = service.strip_prefix(wire::ATTACH_PREFIX);
-        let attached = attached.and_then(|rest| rest.split_once('.'));
-        let plain = match attached {
+        let mut of_kept = [wire::ATTACH_PREFIX, HANG_UP_PREFIX].into_iter();
+        let kept = of_kept.find_map(|form| service.strip_prefix(form)?.split_once('.'));
+        let plain = match kept {
             Some((_, plain)) => Some(plain),
             None => service.strip_prefix(SOCKS_PREFIX),
         };

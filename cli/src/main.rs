@@ -3,6 +3,7 @@
 //! One file a command. A command is an async function that gives `Ok(())` or a [`exit::Failure`];
 //! `main` turns it into the exit code. Nothing here that a user of the library would miss.
 
+mod accept;
 mod advice;
 mod args;
 mod ask;
@@ -56,6 +57,7 @@ mod send;
 mod serve;
 mod service;
 mod service_end;
+mod service_kept;
 mod settings;
 mod signal;
 mod socks;

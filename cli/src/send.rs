@@ -14,13 +14,13 @@ use cepa::transports::{self, Endpoint, Terminal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use crate::accept::cost;
 use crate::args::{self, Service, Target};
 use crate::child::Watched;
 use crate::exit::{Code, Failure, say};
 use crate::limits::{DRAIN, HELD};
 use crate::log::say_of;
 use crate::reach::Mesh;
-use crate::service::cost;
 use crate::{id, reach};
 
 /// Time for a service to answer: what a carrier waits for.

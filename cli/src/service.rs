@@ -18,33 +18,32 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::{ReceivePool, Substream};
-use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
+use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::SOCKS_PREFIX;
+use cepa::session::reserved::{HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use crate::accept::{ONE, UNREACHABLE, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
-use crate::console::keeper::{Keeper, Place, Stranger};
-use crate::console::kept::{Kept, Takes};
-use crate::console::ring::RING;
-use crate::console::seat::{Left, Seat};
+use crate::console::keeper::Keeper;
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
-use crate::exit::{Code, Failure, NOT_NOW, say};
+use crate::exit::{Code, Failure, say};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
 use crate::say::Line;
+use crate::service_kept::{self, NOT_KEPT};
 use crate::socks_served;
-use crate::upstream::{Near, Wire, leave};
+use crate::upstream::{Near, Wire};
 
 /// How long a last message may take to leave.
 const PARTING: Duration = Duration::from_millis(500);
@@ -78,6 +77,8 @@ enum Form<'a> {
     Console,
     /// The same on a console that is kept under this name: `cepa.attach.KEPT.NAME`.
     Attached(&'a str),
+    /// The end of that: `cepa.hangup.KEPT.NAME`.
+    HungUp(&'a str),
     /// Connected to what is asked for in the substream: `cepa.socks.NAME`.
     Socks,
 }
@@ -90,9 +91,15 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     if let Some(plain) = name.strip_prefix(SOCKS_PREFIX) {
         return (Form::Socks, plain);
     }
-    let attached = name.strip_prefix(wire::ATTACH_PREFIX);
-    let attached = attached.and_then(|rest| rest.split_once('.'));
-    match attached.filter(|(kept, _)| keep::is_console_name(kept)) {
+    let of_kept = |prefix| {
+        let rest = name.strip_prefix(prefix)?;
+        rest.split_once('.')
+            .filter(|(kept, _)| keep::is_console_name(kept))
+    };
+    if let Some((kept, plain)) = of_kept(HANG_UP_PREFIX) {
+        return (Form::HungUp(kept), plain);
+    }
+    match of_kept(wire::ATTACH_PREFIX) {
         Some((kept, plain)) => (Form::Attached(kept), plain),
         // One without a name is nobody's.
         None => (
@@ -111,11 +118,17 @@ impl Protocol for Framing {
             wire::PREFIX,
             wire::EXEC_PREFIX,
             wire::ATTACH_PREFIX,
+            HANG_UP_PREFIX,
+            KEPT,
             SOCKS_PREFIX,
         ]
     }
 
     fn admission(&self, name: &str) -> Admission {
+        if name == KEPT {
+            // Whoever asks is told of its own consoles.
+            return Admission::OwnProof;
+        }
         // Only what was decided on is served, though the service may be another one by then.
         match self.0.list().get(plain(name).1) {
             Some((target, access)) => Admission::With(access.clone(), Admitted::to(target.clone())),
@@ -235,6 +248,11 @@ impl Services {
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
         let asked = call.service().to_owned();
+        if asked == KEPT {
+            let peer = call.peer().id();
+            let listed = service_kept::list(&self.keeper, &self.inner, call).await;
+            return tell(peer, KEPT, listed);
+        }
         let (form, name) = plain(&asked);
         let (peer, name) = (call.peer().id(), name.to_owned());
         let target = call.admitted::<Target>().cloned();
@@ -260,7 +278,7 @@ impl Services {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
-                Form::Attached(_) => NOT_KEPT,
+                Form::Attached(_) | Form::HungUp(_) => NOT_KEPT,
             };
             let _ = call.refuse(why).await;
             return;
@@ -268,19 +286,24 @@ impl Services {
         let served = match form {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
-            Form::Attached(kept) => Box::pin(self.attach(kept, &name, &target, call)).await,
+            Form::Attached(kept) => {
+                let (keeper, inner) = (&self.keeper, &self.inner);
+                Box::pin(service_kept::attach(
+                    keeper, inner, kept, &name, &target, call,
+                ))
+                .await
+            }
+            Form::HungUp(kept) => {
+                let (keeper, inner) = (&self.keeper, &self.inner);
+                Box::pin(service_kept::hang_up(keeper, inner, kept, &name, call)).await
+            }
             Form::Socks => return,
         };
         tell(peer, &name, served);
     }
 
     async fn accept(&self, call: Call) -> Result<Onion<Substream>, String> {
-        let accepted = if call.wants_inner_tls() {
-            Box::pin(call.accept_secured(&self.inner)).await
-        } else {
-            call.accept().await
-        };
-        accepted.map_err(|e| e.to_string())
+        accept(call, &self.inner).await
     }
 
     /// What is built in has no descriptor, but takes as much.
@@ -394,80 +417,6 @@ impl Services {
     }
 }
 
-impl Services {
-    /// A service at somebody's terminal, which goes on without them and is there under this name when they are back.
-    async fn attach(
-        &self,
-        kept: &str,
-        name: &str,
-        target: &Target,
-        mut call: Call,
-    ) -> Result<(), String> {
-        let refused = async |call: Call, why: &str| {
-            let _ = call.refuse(why).await;
-            Err(format!("console {kept}: {why}"))
-        };
-        let Some(time) = self.keeper.time() else {
-            return refused(call, NONE_KEPT).await;
-        };
-        let Some(to) = on_terminal(target) else {
-            return refused(call, NOT_KEPT).await;
-        };
-        // Before it is accepted, so that a limit is a refusal.
-        let context = call.context();
-        let stranger = (!context.is_named()).then(|| Stranger(context.source()));
-        let place = match self.keeper.place(call.peer(), name, kept, stranger) {
-            Ok(Place::Kept(seats)) => Ok(seats),
-            Ok(Place::Free(label, door)) => {
-                let (held, share) = held(call, cost(to)).await?;
-                call = held;
-                let Some(memory) = call.memory().hold(RING) else {
-                    refuse(call, NO_MEMORY).await;
-                    return Err(NO_MEMORY.to_owned());
-                };
-                Err((label, door, Takes { share, memory }))
-            }
-            Err(full) => {
-                refuse(call, &full).await;
-                return Err(full);
-            }
-        };
-        let session = call.session().clone();
-        let mut served = Box::new(Served::new(self.accept(call).await?));
-        let terminal = served.terminal().await.map_err(|e| e.to_string())?;
-        let (seat, left) = Seat::new(served, &session);
-        let mut failed = None;
-        match place {
-            Ok(seats) => {
-                if let Err(late) = seats.send(seat).await {
-                    late.0.late();
-                }
-            }
-            Err((label, door, takes)) => {
-                match Kept::start(to, &terminal, label, takes, door, time).await {
-                    Ok(kept) => self.keeper.run(kept, seat),
-                    Err(e) => {
-                        // What exactly is wrong here is for the operator, not for the peer.
-                        seat.ends(Status::Failed(UNREACHABLE.to_owned()));
-                        failed = Some(e.to_string());
-                    }
-                }
-            }
-        }
-        if let Ok(Left::Ends(mut far, status)) = left.await {
-            far.outbox().push(Message::Ended(status));
-            leave(&mut far.far, |far| far.inner_mut().wire_mut(), true).await;
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// What a peer reads where consoles are not kept, at all or of this service.
-const NONE_KEPT: &str = "this server keeps no consoles (--keep-consoles); leave out --attach";
-const NOT_KEPT: &str =
-    "only a command on a terminal can be kept (exec:…,pty=yes); leave out --attach";
-const NO_MEMORY: &str = "your share of the server's memory is used up; close something first";
-
 /// What a peer reads that opens a SOCKS service as if it led to one address.
 const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D [ADDR:]PORT=NAME`";
 
@@ -480,41 +429,12 @@ fn tell(peer: PeerId, name: &str, served: Result<(), String>) {
     }
 }
 
-/// The address of a service that is a command on a terminal.
-fn on_terminal(target: &Target) -> Option<&Endpoint> {
-    let Target::Dial(to) = target else {
-        return None;
-    };
-    let on_terminal = matches!(to.target(), transports::Target::Exec { pty: true, .. });
-    on_terminal.then_some(to)
-}
-
 /// Whether a command that runs for the one may go on for the other.
 fn is_same(one: &Target, other: &Target) -> bool {
     match (one, other) {
         (Target::Dial(one), Target::Dial(other)) => one == other,
         _ => false,
     }
-}
-
-/// The call with what serving it takes; refused where that is more than the peer may have.
-async fn held(call: Call, cost: Cost) -> Result<(Call, Share), String> {
-    match call.hold(cost) {
-        Ok(share) => Ok((call, share)),
-        Err(exceeded) => {
-            let reason = exceeded.to_string();
-            refuse(call, &reason).await;
-            Err(reason + raised_by(&exceeded))
-        }
-    }
-}
-
-/// What a peer reads where the address behind a service can't be opened: it may be there later.
-const UNREACHABLE: &str = "the service is not available right now; the server's log says why";
-
-/// Refuses what might be had later.
-async fn refuse(call: Call, reason: &str) {
-    let _ = call.refuse(&format!("{NOT_NOW}{reason}")).await;
 }
 
 /// The call with what was opened for it; refused where it was not.
@@ -528,19 +448,6 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
         }
     }
 }
-
-/// What serving an address takes of the node's pools, counted to the peer that asks: for a command its process and its pipes,
-/// for everything else one descriptor.
-pub(crate) fn cost(to: &Endpoint) -> Cost {
-    match to.target() {
-        transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
-        _ => ONE,
-    }
-}
-
-type Cost = &'static [(Resource, usize)];
-
-const ONE: Cost = &[(Resource::Descriptors, 1)];
 
 /// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
 fn missing_program(to: &Endpoint) -> Option<String> {
@@ -571,10 +478,6 @@ pub(crate) fn check(service: &Service) {
         let name = &service.name;
         say(format_args!("warning: service {name}: {why}"));
     }
-}
-
-fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
-    call.hold(cost(to))
 }
 
 /// Sends back what comes, until it ends, and waits until it was taken; `end` comes before the end of what is sent.

@@ -76,9 +76,10 @@ pub(crate) fn becomes(how: &How, again: bool) -> Becomes {
     match how {
         How::Said(Status::Exited(0)) | How::Ended => Becomes::Success,
         How::Said(status) => Becomes::Status(status.clone()),
-        How::Unsaid | How::Reset => Becomes::Failure(Code::Other),
+        How::Reset => Becomes::Failure(Code::Other),
         How::Lost if again => Becomes::Reconnect,
-        How::Lost => Becomes::Failure(Code::Lost),
+        // A cut, though the session stands: docs/PROTOCOL.md.
+        How::Unsaid | How::Lost => Becomes::Failure(Code::Lost),
     }
 }
 
@@ -193,7 +194,7 @@ pub(crate) async fn attach(
     match session.open(&name).await {
         Ok(far) => {
             let far = framed(far, ending, notify, false);
-            Ok(Opened::Framed(Box::new(far.in_order())))
+            Ok(Opened::Framed(Box::new(far.in_order().of_kept())))
         }
         // By the name that was typed.
         Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
@@ -232,7 +233,7 @@ fn framed(
             // The output stands behind it.
             stderr::flush(SAID);
         }
-        Message::Terminal(_) | Message::Break | Message::OutputEnded => {}
+        Message::Terminal(_) | Message::Break | Message::OutputEnded | Message::Console(_) => {}
     };
     Framed::new(far, Box::new(hear)).paced(stderr::room)
 }
@@ -253,6 +254,11 @@ fn since(found: Found, seconds: u32, keep: Duration) -> Vec<String> {
         )],
         Found::Expired => vec![
             format!("the earlier console was ended, since nobody came back within {keep}"),
+            new,
+        ],
+        Found::Displaced => vec![
+            "the earlier console was ended: the server needed its place for another peer"
+                .to_owned(),
             new,
         ],
     }
@@ -282,7 +288,11 @@ mod tests {
         Socket,
         SocketReset,
         Substream,
+        /// Of a service that owes a message about how.
+        Silent,
         Session,
+        /// Of a kept console, to which another client attaches.
+        TakenOver,
     }
 
     #[derive(Clone, Copy, PartialEq)]
@@ -303,7 +313,10 @@ mod tests {
             End::Socket => said(None),
             End::SocketReset if form == Form::Console => How::Said(broke_off()),
             End::SocketReset | End::Substream => How::Reset,
+            End::Silent if form == Form::Plain => How::Ended,
+            End::Silent => How::Unsaid,
             End::Session => How::Lost,
+            End::TakenOver => How::Said(Status::TakenOver),
         }
     }
 
@@ -347,8 +360,10 @@ mod tests {
             ("socket ends", End::Socket),
             ("socket is reset", End::SocketReset),
             ("substream is reset", End::Substream),
+            ("ends without a status", End::Silent),
             ("session is cut", End::Session),
             ("server is stopped", End::Session),
+            ("another one attaches", End::TakenOver),
         ] {
             let opened = |form, again| becomes(&how(&end, form), again);
             let forwarded = match how(&end, Form::Plain) {
@@ -362,26 +377,33 @@ mod tests {
                 End::Command(status) => cell(becomes(&How::Said(status.clone()), false), None),
                 _ => "-".to_owned(),
             };
+            // Nobody attaches but a console.
+            let not_attached = |cell: String| match end {
+                End::TakenOver => "-".to_owned(),
+                _ => cell,
+            };
             line(&[
                 name.to_owned(),
-                cell(opened(Form::Status, false), None),
-                cell(opened(Form::Plain, false), None),
-                cell(opened(Form::Status, false), Some(99)),
-                cell(opened(Form::Status, true), None),
+                not_attached(cell(opened(Form::Status, false), None)),
+                not_attached(cell(opened(Form::Plain, false), None)),
+                not_attached(cell(opened(Form::Status, false), Some(99))),
+                not_attached(cell(opened(Form::Status, true), None)),
                 cell(opened(Form::Console, false), None),
                 cell(opened(Form::Console, true), None),
-                if verdict(&forwarded).near == Closing::End {
-                    "end"
-                } else {
-                    "reset"
-                }
-                .to_owned(),
+                not_attached(
+                    if verdict(&forwarded).near == Closing::End {
+                        "end"
+                    } else {
+                        "reset"
+                    }
+                    .to_owned(),
+                ),
                 pipe,
             ]);
         }
         assert!(
             found == expected,
-            "src/service_end_table.txt is not what told.rs decides; if the change is meant, replace the file by:\n{found}"
+            "src/service_end_table.txt is not what service_end.rs decides; if the change is meant, replace the file by:\n{found}"
         );
     }
 }

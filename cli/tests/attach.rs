@@ -3,12 +3,17 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cepa::identity::{AcceptAny, Identity, KeyKind};
+use cepa::node::{Access, Admission, Call, Node, NodeConfig, Protocol};
 use common::desk::Desk;
 use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server};
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const SHELL: &str = "sh=exec:env PS1=ready= sh -i,pty=yes";
 
@@ -92,6 +97,12 @@ fn whoever_comes_back_finds_the_same_shell_and_what_it_said_meanwhile() {
     let place = Place::new();
     let server = serve(&place, &[]);
     let mut desk = attach(&place, &server, "work");
+    // In one line of 80 columns.
+    let at = format!(
+        "connected to sh at {}… (Enter, then ~. to leave it running)",
+        &server.id()[..12]
+    );
+    desk.until(&at);
     desk.until("a new console, kept for 10 min after you leave");
     desk.until("ready=");
     desk.type_in("mine=kept; echo fi''rst\r");
@@ -403,8 +414,12 @@ fn whoever_leaves_while_the_connection_is_away_reads_how_long_the_console_is_kep
     desk.type_in("\r~.");
     let (code, seen) = desk.leave();
     assert_eq!(code, Some(0), "{seen}");
+    // At once, for the rest takes its time.
+    let tries = "trying to tell the server that you leave, for 3 s at most\r\n";
     assert!(
-        seen.ends_with("left sh; it runs on at the server for up to 24 h\r\n"),
+        seen.ends_with(&format!(
+            "left sh; it runs on at the server for up to 24 h\r\n{tries}"
+        )),
         "{seen}"
     );
     assert!(!seen.contains("the peer"), "{seen}");
@@ -496,5 +511,205 @@ fn a_killed_client_attaches_again_through_a_relay() {
     let mut desk = attach_at(&place, &address, "work", &[]);
     desk.until("a new console, kept for 24 h after you leave");
     desk.until("other=");
+    leave(desk);
+}
+
+/// A server of another make, which says this to whoever attaches, and then ends or resets.
+struct Odd {
+    says: Vec<u8>,
+    ends: bool,
+}
+
+impl Protocol for Odd {
+    fn names(&self) -> &[&'static str] {
+        &["cepa.attach."]
+    }
+
+    fn admission(&self, _name: &str) -> Admission {
+        Admission::Access(Access::Anyone)
+    }
+
+    fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut far = call.accept().await.unwrap();
+            far.write_all(&self.says).await.unwrap();
+            far.flush().await.unwrap();
+            if self.ends {
+                far.shutdown().await.unwrap();
+            }
+            // Until the client has left.
+            let _ = far.read_to_end(&mut Vec::new()).await;
+        })
+    }
+}
+
+/// What a client says and ends with that attaches at such a server.
+fn attached_at(says: &[&[u8]], ends: bool) -> (Option<i32>, String) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let identity = Identity::generate(KeyKind::Ed25519).unwrap();
+    let says = says.concat();
+    let at = runtime.block_on(async {
+        let node = Node::new(NodeConfig::new(identity, Arc::new(AcceptAny)));
+        node.add_protocol(Arc::new(Odd { says, ends })).unwrap();
+        let at = node.listen(&"tcp:127.0.0.1:0".parse().unwrap()).await;
+        // It lives as long as the runtime does.
+        tokio::spawn(async move {
+            let _node = node;
+            std::future::pending::<()>().await;
+        });
+        at.unwrap().to_string()
+    });
+    attach_at(&Place::new(), &at, "work", &["--trust", "any"]).leave()
+}
+
+/// Found nothing, begun now, kept for ten minutes.
+const NEW: &[u8] = &[6, 0, 9, 0, 0, 0, 0, 0, 0, 0, 2, 0x58];
+const DATA: &[u8] = b"\x00\x00\x05hello";
+
+#[test]
+fn a_server_that_does_not_say_that_it_keeps_the_console_breaks_the_protocol() {
+    for says in [&[DATA][..], &[NEW, DATA, NEW]] {
+        let (code, seen) = attached_at(says, false);
+        assert_eq!(code, Some(1), "{says:?}: {seen}");
+        let line = "the other end does not understand the console protocol";
+        assert!(seen.contains(line), "{says:?}: {seen}");
+    }
+}
+
+#[test]
+fn an_end_without_a_word_of_how_is_a_cut() {
+    for says in [&[][..], &[NEW, DATA]] {
+        let (code, seen) = attached_at(says, true);
+        assert_eq!(code, Some(6), "{says:?}: {seen}");
+        assert!(seen.contains("ended without a status"), "{says:?}: {seen}");
+    }
+    let exited = b"\x03\x00\x02\x00\x00";
+    let (code, seen) = attached_at(&[NEW, DATA, exited], true);
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn ones_own_consoles_are_listed_and_one_of_them_is_ended() {
+    let place = Place::new();
+    let mut server = serve(&place, &["--keep-consoles", "1d"]);
+    let at = server.address();
+    let list = |more: &[&str]| {
+        let words = ["console", &at, "--attached", "--trust", "any"];
+        let output = place.run(&[&words[..], more].concat());
+        let said = common::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        (common::text(&output.stdout), said)
+    };
+    let (listed, said) = list(&[]);
+    assert_eq!(listed, "");
+    assert!(said.contains("no consoles are kept for you"), "{said}");
+    let mut desk = attach(&place, &server, "work");
+    desk.until("ready=");
+    let shell = pid(&mut desk);
+    leave(desk);
+    server.wait_for("left; kept for 24 h");
+    let mut there = attach(&place, &server, "b");
+    there.until("ready=");
+    let (listed, _) = list(&[]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    assert!(lines[0].starts_with("work  sh  begun "), "{listed}");
+    assert!(lines[0].contains(" ago, kept for 23 h more"), "{listed}");
+    assert!(lines[1].starts_with("b     sh  begun "), "{listed}");
+    assert!(lines[1].ends_with(" ago, attached"), "{listed}");
+    // Another key has none.
+    let (key, _) = place.identity("other.pem");
+    assert_eq!(list(&["--identity", &key]).0, "");
+    assert!(is_there(shell));
+    let end = |name| {
+        let words = ["console", &at, "sh", "--attach", name, "--end"];
+        place.run(&[&words[..], &["--trust", "any"]].concat())
+    };
+    let output = end("work");
+    let said = common::text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("ended the console work of sh"), "{said}");
+    assert!(!is_there(shell), "it is waited for");
+    // Nor does it matter that somebody is attached.
+    assert_eq!(end("b").status.code(), Some(0));
+    let (code, seen) = there.leave();
+    assert_eq!(code, Some(1), "{seen}");
+    assert!(seen.contains("the console was ended by --end"), "{seen}");
+    assert_eq!(list(&[]).0, "");
+    let output = end("work");
+    let said = common::text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(
+        said.contains("no console of this name is kept for you"),
+        "{said}"
+    );
+    let line = place.fails(&["console", &at, "sh", "--end"], 2);
+    assert!(line.contains("--attach"), "{line}");
+}
+
+/// What stays in a node's file stays, with all that runs; and what does not, ends.
+#[test]
+fn a_reload_keeps_sessions_and_consoles_of_services_that_stay() {
+    let place = Place::new();
+    place.identity("node.pem");
+    let file = place.text("node.toml");
+    let shell = |name: &str| {
+        format!(
+            "[services.{name}]\nto = \"exec:env PS1=ready= sh -i,pty=yes\"\nallow = [\"any\"]\n"
+        )
+    };
+    let head = "identity = \"node.pem\"\nlisten = [\"tcp:127.0.0.1:0\"]\n";
+    std::fs::write(&file, [head, &shell("sh"), &shell("old")].concat()).unwrap();
+    let words = ["node", "--config", &file];
+    let mut node = Server::start_at(&place, &words, "listening on ");
+    let proxy = Proxy::to(&node.address());
+    let at = proxy.address();
+    let sit = |service: &str, name: Option<&str>| {
+        let attach: &[&str] = match &name {
+            Some(name) => &["--attach", name],
+            None => &[],
+        };
+        let words = ["console", &at, service, "--trust", "any"];
+        let mut desk = Desk::sit_down(&place, &[&words[..], attach].concat(), (33, 101));
+        desk.until("ready=");
+        let shell = pid(&mut desk);
+        (desk, shell)
+    };
+    let (attached, stays) = sit("sh", Some("stays"));
+    let (left, waits) = sit("sh", Some("waits"));
+    let (gone, ends) = sit("old", Some("gone"));
+    let (away, too) = sit("old", Some("away"));
+    let (mut plain, durable) = sit("sh", None);
+    plain.type_in("mine=kept; echo s''et\r");
+    plain.until("set\r\n");
+    leave(left);
+    leave(away);
+    // One more service, and one less.
+    std::fs::write(&file, [head, &shell("sh"), &shell("new")].concat()).unwrap();
+    node.signal("HUP");
+    node.wait_for("reloaded ");
+    let (code, seen) = gone.leave();
+    assert_eq!(code, Some(1), "{seen}");
+    assert!(
+        seen.contains("the service was withdrawn or changed"),
+        "{seen}"
+    );
+    until(|| !is_there(ends) && !is_there(too));
+    assert!(is_there(stays) && is_there(waits) && is_there(durable));
+    // Sessions go on over the next connection.
+    proxy.down();
+    plain.until("lost; reconnecting");
+    proxy.up();
+    plain.until(" is back after ");
+    plain.type_in("echo $mine-; exit 0\r");
+    plain.until("kept-\r\n");
+    assert_eq!(plain.leave().0, Some(0));
+    let mut attached = attached;
+    attached.until(" is back after ");
+    attached.type_in("echo x$$-; exit 0\r");
+    attached.until(&format!("\r\nx{stays}-\r\n"));
+    assert_eq!(attached.leave().0, Some(0));
+    let (desk, again) = sit("sh", Some("waits"));
+    assert_eq!(again, waits);
     leave(desk);
 }

@@ -46,6 +46,14 @@ impl Access {
             Self::Anyone => true,
         }
     }
+
+    /// Whether who may is listed one by one, and one of these is among them.
+    pub(super) fn names_one_of(&self, ids: &[PeerId]) -> bool {
+        match self {
+            Self::Peers(peers) => ids.iter().any(|id| peers.contains(id)),
+            Self::Nobody | Self::Anyone => false,
+        }
+    }
 }
 
 /// How a protocol admits peers: see [`Protocol`](super::Protocol).

@@ -11,7 +11,7 @@ use crate::tls::{Peer, TlsConfig};
 use super::access::Admitted;
 use super::live::{Live, Path};
 use super::seats::Kept;
-use super::shares::{Exceeded, Resource, Share, Shares};
+use super::shares::{Exceeded, Holder, Resource, Share, Shares};
 
 /// A peer that may open a service, and waits for it. Dropped unanswered, it is told that.
 #[derive(Debug)]
@@ -26,9 +26,10 @@ pub struct Call {
 
 impl Call {
     pub(super) fn new(incoming: Incoming, live: Live, shares: Shares) -> Self {
+        let named = live.who.named || shares.knows(&live.holder().ids);
         Self {
             incoming,
-            named: live.who.named,
+            named,
             live,
             shares,
             introduced_by: Vec::new(),
@@ -98,7 +99,28 @@ impl Call {
     /// # Errors
     /// [`Exceeded`] names the limit, fit for [`refuse`](Self::refuse).
     pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
-        self.shares.take(self.live.holder(), wanted)
+        self.shares.take(self.holder(), wanted)
+    }
+
+    /// The same of one resource, of which strangers hold `spare` that give way to a peer that is known by name
+    /// ([`CallContext::is_named`]); and how many of those have to go now: whoever asks drops their [`Share`]s next. A stranger is
+    /// given nothing of them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold_displacing(
+        &self,
+        wanted: (Resource, usize),
+        spare: usize,
+    ) -> Result<(Share, usize), Exceeded> {
+        self.shares.take_displacing(self.holder(), wanted, spare)
+    }
+
+    fn holder(&self) -> Holder {
+        Holder {
+            named: self.named,
+            ..self.live.holder()
+        }
     }
 
     /// The memory that all sessions of the peer have together. What a handler holds of what the peer sends, or does not take, is
@@ -190,7 +212,8 @@ impl CallContext {
     }
 
     /// Whether the peer is known by name, and is not one of many that anybody can make: the trust policy lists it, the access of
-    /// what it has opened does, or it brings a proof of its own in a session that this node has dialled of its own accord.
+    /// any service or of what it has opened does, or it brings a proof of its own in a session that this node has dialled of its own
+    /// accord.
     pub fn is_named(&self) -> bool {
         self.named
     }

@@ -62,6 +62,9 @@ impl Service {
     }
 }
 
+type Services = Arc<Mutex<BTreeMap<String, Service>>>;
+type Rest = Arc<Mutex<Option<Service>>>;
+
 /// A protocol, and the names that it had when it was added.
 struct Added {
     names: Vec<&'static str>,
@@ -81,9 +84,9 @@ pub(super) struct Core {
     pub(super) dials: Dials<Dial>,
     /// Peers that a direct way is looked for to.
     pub(super) upgrading: Mutex<HashSet<PeerId>>,
-    services: Mutex<BTreeMap<String, Service>>,
+    services: Services,
     /// For every name that has no service of its own.
-    rest: Mutex<Option<Service>>,
+    rest: Rest,
     protocols: Mutex<Vec<Added>>,
     route: Mutex<Option<Arc<dyn Route>>>,
     table: Mutex<Table<Live>>,
@@ -104,6 +107,12 @@ impl Core {
         let id = config.stack.identity.peer_id();
         let (shares, seats) = (Shares::new(config.shares), Seats::default());
         shares.relieved_by(seats.relief());
+        let (services, rest) = (Services::default(), Rest::default());
+        let (all, beside) = (Arc::clone(&services), Arc::clone(&rest));
+        shares.listed_by(move |ids| {
+            let names = |service: &Service| service.access.names_one_of(ids);
+            lock(&all).values().any(names) || lock(&beside).as_ref().is_some_and(names)
+        });
         Self {
             id,
             gate: Gate::new(config.gate.clone()),
@@ -112,8 +121,8 @@ impl Core {
             seats,
             dials: Dials::default(),
             upgrading: Mutex::default(),
-            services: Mutex::default(),
-            rest: Mutex::default(),
+            services,
+            rest,
             protocols: Mutex::default(),
             route: Mutex::default(),
             table: Mutex::new(Table::new(id)),

@@ -152,6 +152,7 @@ impl Drop for Held {
 impl Seats {
     /// One more session that comes in.
     pub(super) fn take(&self, shares: &Shares, holder: Holder) -> Result<Held, Exceeded> {
+        let holder = shares.knowing(holder);
         let mut state = self.state();
         let share = match shares.take_now(holder.clone(), &SESSION) {
             Ok(share) => share,

@@ -244,7 +244,8 @@ fn how(live: &Live) -> How {
     }
 }
 
-/// What has this name, if the peer may open it, and whether that is for the peer by name; else why not, for us and for the peer.
+/// What has this name, if the peer may open it, and whether a protocol is for the peer by name; else why not, for us and for the peer.
+/// (Whom any service is for by name, `Shares::knows` says.)
 fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused, String)> {
     let how = how(live);
     let refused = |denied| match denied {
@@ -302,10 +303,7 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused
     };
     let denied = match core.service(&wanted) {
         Some(service) => match may(What::Offered(&service.access)) {
-            Ok(()) => {
-                let named = names_peers(&service.access);
-                return Ok((Callee::Service(service), named));
-            }
+            Ok(()) => return Ok((Callee::Service(service), false)),
             Err(denied) => denied,
         },
         None => Denied::NotAllowed,

@@ -8,8 +8,10 @@
 //!    of it never holds more than is still free, which leads to a half. So one peer alone reaches its limit, sixteen greedy ones stay
 //!    below the pool together, and whoever comes next still finds room. (It is the dynamic threshold that shared switch memory
 //!    is divided by: Choudhury and Hahne, 1998.)
-//! 3. A quarter of the pool is for peers that the node's trust knows by name: strangers can't take it, however many keys they
-//!    make.
+//! 3. A quarter of the pool is for peers that are known by name, by the node's trust or by any of its services: strangers can't take
+//!    it, however many keys they make.
+//! 4. What strangers hold and nobody uses at the moment (a console that nobody sits at) is as good as free to a peer that is known by
+//!    name: [`Call::hold_displacing`](super::Call::hold_displacing).
 //!
 //! Receive memory goes by the first two rules as well, byte by byte as it arrives: see
 //! [`ReceivePool`](crate::mux::ReceivePool).
@@ -47,14 +49,17 @@ pub enum Resource {
     Children,
     /// File descriptors: one for a session, one for a connection that serves a peer, four for a subprocess.
     Descriptors,
+    /// Subprocesses that go on without a session of their peer, until it comes back.
+    Consoles,
 }
 
 impl Resource {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Sessions,
         Self::Substreams,
         Self::Children,
         Self::Descriptors,
+        Self::Consoles,
     ];
 
     fn word(self) -> &'static str {
@@ -63,6 +68,7 @@ impl Resource {
             Self::Substreams => "substreams",
             Self::Children => "commands",
             Self::Descriptors => "file descriptors",
+            Self::Consoles => "kept consoles",
         }
     }
 }
@@ -74,7 +80,7 @@ pub struct Limits {
     pub all: usize,
     /// Of one peer.
     pub peer: usize,
-    /// Of all peers of one host (IPv6: of one /64 network) that the trust policy does not know by name.
+    /// Of all peers of one host (IPv6: of one /64 network) that are not known by name.
     pub host: usize,
 }
 
@@ -101,6 +107,8 @@ pub struct ShareLimits {
     /// Default what the process may open, less a reserve of an eighth and at least 64; half of one peer and of one host: a
     /// peer that forwards for others needs one for each of their connections.
     pub descriptors: Limits,
+    /// Default 64, 4 of one peer, 16 of one host: each is a subprocess that goes on with nobody there, for days perhaps.
+    pub consoles: Limits,
     /// Memory in bytes, default 176 MiB: what has arrived and no application has read, what waits to be sent, what is kept until
     /// the peer has it (of sessions that outlive their connections; half of a peer's part at most), what handlers
     /// [hold](crate::mux::ReceivePool::hold), 256 KiB for each session and 4 KiB for each substream. The process grows by more
@@ -115,6 +123,7 @@ setters!(ShareLimits {
     with_substreams => substreams: Limits,
     with_children => children: Limits,
     with_descriptors => descriptors: Limits,
+    with_consoles => consoles: Limits,
     with_receive_memory => receive_memory: usize,
     with_receive_memory_a_peer => receive_memory_a_peer: usize,
 });
@@ -144,6 +153,11 @@ impl Default for ShareLimits {
                 peer: descriptors / 2,
                 host: descriptors / 2,
             },
+            consoles: Limits {
+                all: 64,
+                peer: 4,
+                host: 16,
+            },
             receive_memory: 176 << 20,
             receive_memory_a_peer: 32 << 20,
         }
@@ -157,6 +171,7 @@ impl ShareLimits {
             Resource::Substreams => self.substreams,
             Resource::Children => self.children,
             Resource::Descriptors => self.descriptors,
+            Resource::Consoles => self.consoles,
         }
     }
 }
@@ -215,7 +230,7 @@ pub(super) struct Holder {
     pub(super) ids: Arc<[PeerId]>,
     /// Where it comes from, if it came in.
     pub(super) host: Option<Source>,
-    /// The node's trust policy knows it by name.
+    /// It is known by name: the node's trust policy lists it, or a service does ([`Shares::knowing`]).
     pub(super) named: bool,
 }
 
@@ -245,10 +260,17 @@ struct Counts {
 }
 
 impl Counts {
-    fn check(&self, limits: Limits, holder: &Holder, n: usize) -> Result<(), (Scope, usize)> {
+    /// Whether there is room for `n` more; `spare`: what gives way to a holder that is known by name.
+    fn check(
+        &self,
+        limits: Limits,
+        holder: &Holder,
+        n: usize,
+        spare: usize,
+    ) -> Result<(), (Scope, usize)> {
         let free = limits.all.saturating_sub(self.all);
         let free = if holder.named {
-            free
+            free.saturating_add(spare)
         } else {
             let theirs = limits.all - limits.all / 4;
             free.min(theirs.saturating_sub(self.strangers))
@@ -318,6 +340,9 @@ pub(super) struct Shares {
 /// Makes room among what peers of these ids hold.
 type Relief = Box<dyn Fn(&[PeerId]) + Send + Sync>;
 
+/// Whether a peer of these ids is known by name.
+type Lists = Box<dyn Fn(&[PeerId]) -> bool + Send + Sync>;
+
 struct OfNode {
     limits: ShareLimits,
     counts: Mutex<HashMap<Resource, Counts>>,
@@ -326,6 +351,7 @@ struct OfNode {
     /// read or dropped: a peer that comes again would have as much again else.
     of_peers: Mutex<HashMap<PeerId, (ReceivePool, usize)>>,
     relief: OnceLock<Relief>,
+    lists: OnceLock<Lists>,
 }
 
 impl fmt::Debug for OfNode {
@@ -346,6 +372,7 @@ impl Shares {
             memory: ReceivePool::new(limits.receive_memory),
             of_peers: Mutex::default(),
             relief: OnceLock::new(),
+            lists: OnceLock::new(),
         };
         Self {
             of_node: Arc::new(of_node),
@@ -388,6 +415,22 @@ impl Shares {
         let _ = self.of_node.relief.set(Box::new(relief));
     }
 
+    /// Says who is known by name beside those whom the trust policy lists.
+    pub(super) fn listed_by(&self, lists: impl Fn(&[PeerId]) -> bool + Send + Sync + 'static) {
+        let _ = self.of_node.lists.set(Box::new(lists));
+    }
+
+    /// Whether a peer of these ids is known by name, though the trust policy may not list it.
+    pub(super) fn knows(&self, ids: &[PeerId]) -> bool {
+        self.of_node.lists.get().is_some_and(|lists| lists(ids))
+    }
+
+    /// A holder as it is counted: whoever the owner has named anywhere is no stranger.
+    pub(super) fn knowing(&self, mut holder: Holder) -> Holder {
+        holder.named = holder.named || self.knows(&holder.ids);
+        holder
+    }
+
     /// So many more for this holder, all or none.
     pub(super) fn take(
         &self,
@@ -412,6 +455,27 @@ impl Shares {
         holder: Holder,
         wanted: &[(Resource, usize)],
     ) -> Result<Share, Exceeded> {
+        let holder = self.knowing(holder);
+        self.take_at_once(holder, wanted, 0).map(|(share, _)| share)
+    }
+
+    /// The same, where so many of what strangers hold give way to a holder that is known by name; and how many have to go now.
+    pub(super) fn take_displacing(
+        &self,
+        holder: Holder,
+        (resource, n): (Resource, usize),
+        spare: usize,
+    ) -> Result<(Share, usize), Exceeded> {
+        let holder = self.knowing(holder);
+        self.take_at_once(holder, &[(resource, n)], spare)
+    }
+
+    fn take_at_once(
+        &self,
+        holder: Holder,
+        wanted: &[(Resource, usize)],
+        spare: usize,
+    ) -> Result<(Share, usize), Exceeded> {
         let mut counts = self.counts();
         for (resource, _) in wanted {
             let limits = self.of_node.limits.of(*resource);
@@ -419,22 +483,27 @@ impl Shares {
             // Of a resource that is named twice the sum counts.
             let n = sum(wanted, *resource);
             checked
-                .check(limits, &holder, n)
+                .check(limits, &holder, n, spare)
                 .map_err(|(scope, limit)| Exceeded {
                     resource: *resource,
                     scope,
                     limit,
                 })?;
         }
+        let mut over = 0;
         for (resource, n) in wanted {
-            counts.entry(*resource).or_default().add(&holder, *n);
+            let limit = self.of_node.limits.of(*resource).all;
+            let taken = counts.entry(*resource).or_default();
+            taken.add(&holder, *n);
+            over += taken.all.saturating_sub(limit);
         }
         drop(counts);
-        Ok(Share {
+        let share = Share {
             shares: self.clone(),
             holder,
             held: wanted.to_vec(),
-        })
+        };
+        Ok((share, over))
     }
 
     /// How many of a resource are held, in all and by one peer.
@@ -683,6 +752,115 @@ mod tests {
             ..from_there(301)
         };
         let _ = shares.take(friend, &ONE).unwrap();
+    }
+
+    #[test]
+    fn strangers_leave_consoles_to_those_who_are_named_and_one_host_leaves_some_to_others() {
+        const CONSOLE: [(Resource, usize); 1] = [(Resource::Consoles, 1)];
+        let shares = Shares::new(ShareLimits::default());
+        let (held, refused) = {
+            let take = |_| shares.take(named(1), &CONSOLE);
+            let (held, refused): (Vec<_>, Vec<_>) = (0..5).map(take).partition(Result::is_ok);
+            (held, refused)
+        };
+        assert_eq!(held.len(), 4);
+        let refused = refused.into_iter().next().unwrap().unwrap_err();
+        assert_eq!((refused.scope, refused.limit), (Scope::Peer, 4));
+        drop(held);
+        let at = |host, n| Holder {
+            host: Some(Source::from(std::net::IpAddr::from([192, 0, 2, host]))),
+            ..stranger(n)
+        };
+        let of_host: Vec<_> = (0..100)
+            .filter_map(|n| shares.take(at(1, n), &CONSOLE).ok())
+            .collect();
+        assert_eq!(of_host.len(), 16);
+        let refused = shares.take(at(1, 200), &CONSOLE).unwrap_err();
+        assert_eq!((refused.scope, refused.limit), (Scope::Host, 16));
+        let others: Vec<_> = (0..100)
+            .filter_map(|n| shares.take(at(2 + (n % 8) as u8, 300 + n), &CONSOLE).ok())
+            .collect();
+        assert_eq!(of_host.len() + others.len(), 48);
+        let refused = shares.take(at(100, 500), &CONSOLE).unwrap_err();
+        assert_eq!((refused.scope, refused.limit), (Scope::All, 64));
+        let _ = shares.take(named(600), &CONSOLE).unwrap();
+    }
+
+    #[test]
+    fn what_strangers_would_give_up_is_free_to_a_named_peer_and_to_nobody_else() {
+        let wanted = (Resource::Consoles, 1);
+        let shares = Shares::new(ShareLimits::default());
+        let strangers: Vec<_> = (0..100)
+            .filter_map(|n| shares.take(stranger(n), &[wanted]).ok())
+            .collect();
+        let friends: Vec<_> = (200..300)
+            .filter_map(|n| shares.take(named(n), &[wanted]).ok())
+            .collect();
+        assert_eq!((strangers.len(), friends.len()), (48, 16), "it is full");
+        let take = |holder, spare| shares.take_displacing(holder, wanted, spare);
+        assert_eq!(take(named(400), 0).unwrap_err().scope, Scope::All);
+        assert_eq!(take(stranger(400), 48).unwrap_err().scope, Scope::All);
+        let (one, over) = take(named(400), 1).unwrap();
+        assert_eq!(over, 1);
+        drop((one, strangers));
+        // Where there is room nobody has to go.
+        assert_eq!(take(named(400), 30).unwrap().1, 0);
+    }
+
+    /// Whoever a service is for by name is no stranger anywhere at the node.
+    #[test]
+    fn a_peer_that_is_listed_anywhere_has_the_places_of_those_who_are_named() {
+        let shares = Shares::new(ShareLimits::default());
+        shares.listed_by(|ids| ids.contains(&peer(2000)));
+        let strangers: Vec<_> = (0..1000)
+            .filter_map(|n| shares.take(stranger(n), &ONE).ok())
+            .collect();
+        assert_eq!(strangers.len(), 192);
+        let _ = shares.take(stranger(2001), &ONE).unwrap_err();
+        let listed = shares.take(stranger(2000), &ONE).unwrap();
+        let heir = Holder {
+            ids: ids(peer(2002), &[peer(2000)]),
+            ..stranger(0)
+        };
+        let heir = shares.take(heir, &ONE).unwrap();
+        assert_eq!(shares.counts()[&Resource::Sessions].strangers, 192);
+        drop((listed, heir));
+    }
+
+    #[test]
+    fn the_documented_limits_are_those_of_each_resource() {
+        let page = include_str!("../../docs/HOSTILE.md");
+        let limits = ShareLimits::default();
+        let thousands = |n: usize| match n {
+            1000.. => format!("{},{:03}", n / 1000, n % 1000),
+            _ => n.to_string(),
+        };
+        for resource in Resource::ALL {
+            let name = match resource {
+                Resource::Sessions => "sessions",
+                Resource::Substreams => "substreams",
+                Resource::Children => "commands (`exec:`)",
+                Resource::Descriptors => "file descriptors",
+                Resource::Consoles => "kept consoles (`console --attach`)",
+            };
+            let it = limits.of(resource);
+            let row = if resource == Resource::Descriptors {
+                // By what the process may open.
+                "| file descriptors | what the process may open, less an eighth and at least 64 | a half | a half |".to_owned()
+            } else {
+                let [all, one, host] = [it.all, it.peer, it.host].map(thousands);
+                format!("| {name} | {all} | {one} | {host} |")
+            };
+            assert!(page.contains(&row), "docs/HOSTILE.md lacks: {row}");
+        }
+        let consoles = limits.consoles;
+        let page_of_nodes = include_str!("../../docs/MESH.md");
+        let row = format!("| {} | `Resource::Consoles` |", consoles.all);
+        let begins = format!("\n| {} consoles that are kept", consoles.peer);
+        assert!(page_of_nodes.contains(&row) && page_of_nodes.contains(&begins));
+        let memory = [limits.receive_memory, limits.receive_memory_a_peer].map(|n| n >> 20);
+        let row = format!("substream | {} MiB | {} MiB | - |", memory[0], memory[1]);
+        assert!(page.contains(&row), "docs/HOSTILE.md lacks: {row}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Session {
         watched.ended(endpoint, dialled.as_ref().err().map(ConnectError::reported));
         let session = dialled?;
         if let Some(lasting) = session.lasting() {
-            lasting.set_redial(redial_at(endpoint, &config.untuned()));
+            lasting.set_redial(redial_at(endpoint, &config.untuned()), endpoint);
         }
         Ok(session)
     }

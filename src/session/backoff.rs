@@ -72,6 +72,13 @@ impl Backoff {
         }
     }
 
+    /// From now on the pauses that suit an address, however many were made; none: of one that is not known.
+    pub(super) fn suit(&mut self, endpoint: Option<&Endpoint>) {
+        let usual = endpoint.map_or_else(Self::default, Self::for_endpoint);
+        (self.first, self.longest) = (usual.first, usual.longest);
+        self.next = self.next.clamp(self.first, self.longest);
+    }
+
     /// How long to wait before the next attempt. Asked once an attempt.
     #[must_use = "the pauses only work when they are made"]
     pub fn pause(&mut self) -> Duration {

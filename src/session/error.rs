@@ -272,16 +272,16 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum AnswerFault {
     /// A header of another version.
-    #[error("header version {0} instead of 1")]
+    #[error("{}", HeaderError::Version(*.0))]
     Version(u8),
     /// Flags that there are not.
-    #[error("unknown header flags {0:#04x}")]
+    #[error("{}", HeaderError::Flags(*.0))]
     Flags(u8),
     /// A status that there is not.
-    #[error("unknown status {0}")]
+    #[error("{}", HeaderError::Status(*.0))]
     Status(u8),
     /// A text that can't be one.
-    #[error("a name that is not UTF-8, or has control or invisible characters")]
+    #[error("{}", HeaderError::Name)]
     Text,
     /// The peer can't make sense of our request.
     #[error("the peer does not know our header")]

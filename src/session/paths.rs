@@ -145,7 +145,7 @@ impl Session {
         let (lasting, config) = self.kept()?;
         let _turn = lasting.turn.lock().await;
         reach(lasting, endpoint, (**config).clone(), false).await?;
-        lasting.set_redial(redial_at(endpoint, config));
+        lasting.set_redial(redial_at(endpoint, config), endpoint);
         lasting.path().ok_or(ConnectError::Over)
     }
 
@@ -179,16 +179,17 @@ impl Session {
             return;
         };
         let config = Arc::new(config.for_endpoint(endpoint));
-        let (endpoint, dial) = (endpoint.clone(), Arc::new(dial));
-        lasting.set_redial(Arc::new(move |lasting: Arc<Lasting>| {
-            let (endpoint, dial) = (endpoint.clone(), Arc::clone(&dial));
+        let (to, dial) = (endpoint.clone(), Arc::new(dial));
+        let redial = Arc::new(move |lasting: Arc<Lasting>| -> BoxFuture<'static, _> {
+            let (to, dial) = (to.clone(), Arc::clone(&dial));
             let config = Arc::clone(&config);
             Box::pin(async move {
                 let stream = dial().await?;
-                reach_on(&lasting, stream, endpoint.layers(), &config, true).await?;
+                reach_on(&lasting, stream, to.layers(), &config, true).await?;
                 Ok(())
             })
-        }));
+        });
+        lasting.set_redial(redial, endpoint);
     }
 
     fn kept(&self) -> Result<(&Arc<Lasting>, &Arc<StackConfig>), ConnectError> {

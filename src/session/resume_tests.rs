@@ -661,8 +661,12 @@ async fn wired(local: &str, remote: &str) -> Wired {
 
 /// Attempts to reach the peer again, none of which does; each takes so long.
 fn attempts(session: &Session, take: Duration) -> UnboundedReceiver<Instant> {
+    attempts_at(session, "tcp:127.0.0.1:1", take)
+}
+
+fn attempts_at(session: &Session, at: &str, take: Duration) -> UnboundedReceiver<Instant> {
     let (notify, reported) = unbounded_channel();
-    session.redial_with(&"tcp:127.0.0.1:1".parse().unwrap(), move || {
+    session.redial_with(&at.parse().unwrap(), move || {
         let _ = notify.send(Instant::now());
         Box::pin(async move {
             sleep(take).await;
@@ -719,6 +723,28 @@ async fn a_change_of_the_network_cuts_the_pause_short_and_a_storm_of_them_is_non
         }
     }
     assert!((30..=60).contains(&count), "{count} attempts in 60 s");
+}
+
+/// Nobody else pays for an attempt on a line of this machine, and somebody may just have put the plug back in.
+#[tokio::test(start_paused = true)]
+async fn a_line_is_tried_every_two_seconds_however_long_it_is_away() {
+    for (at, longest) in [
+        ("serial:/dev/ttyUSB0,baud=115200", 2),
+        ("tcp:127.0.0.1:1", 30),
+    ] {
+        let wired = wired("127.0.0.1:1", "127.0.0.1:2").await;
+        let mut tried = attempts_at(&wired.session, at, Duration::ZERO);
+        wired.wire.abort();
+        let mut last = tried.recv().await.unwrap();
+        let mut longest_pause = Duration::ZERO;
+        for _ in 0..16 {
+            let next = tried.recv().await.unwrap();
+            longest_pause = longest_pause.max(next - last);
+            last = next;
+        }
+        let expected = S(longest) * 3 / 4..=S(longest) + Duration::from_millis(100);
+        assert!(expected.contains(&longest_pause), "{at}: {longest_pause:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

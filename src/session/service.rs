@@ -185,6 +185,10 @@ pub mod reserved {
     /// Before the name of a console that is kept, a dot, and the name of a service: that service with a terminal which outlives who
     /// opened it.
     pub const ATTACH_PREFIX: &str = "cepa.attach.";
+    /// The consoles that are kept for who asks.
+    pub const KEPT: &str = "cepa.kept";
+    /// Before the name of such a console, a dot, and the name of its service: its command is hung up.
+    pub const HANG_UP_PREFIX: &str = "cepa.hangup.";
     /// Before the name of a service: that service with its standard error and how it ended.
     pub const EXEC_PREFIX: &str = "cepa.exec.";
     /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
@@ -274,6 +278,8 @@ mod tests {
             reserved::MEMBRANE_PREFIX,
             reserved::CONSOLE_PREFIX,
             reserved::ATTACH_PREFIX,
+            reserved::KEPT,
+            reserved::HANG_UP_PREFIX,
             reserved::EXEC_PREFIX,
             reserved::SOCKS_PREFIX,
         ];

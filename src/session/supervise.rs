@@ -115,6 +115,7 @@ async fn dial_again(
             return;
         }
         let redial = lasting.redial();
+        backoff.suit(lasting.redials_at().as_ref());
         let pause = async {
             match &redial {
                 Some(_) if at_once => {}

@@ -104,13 +104,13 @@ pub enum ConnectError {
 #[non_exhaustive]
 pub enum HelloFault {
     /// Another version of durable sessions.
-    #[error("version {0} of durable sessions instead of 1; use the same release at both ends")]
+    #[error("{}", HelloMalformed::Version(*.0))]
     Version(u8),
     /// A hello of a kind that there is not.
-    #[error("a hello of kind {0:#04x}, which there is not")]
+    #[error("{}", HelloMalformed::Kind(*.0))]
     Kind(u8),
     /// A hello that ends before it is complete.
-    #[error("a hello that is too short")]
+    #[error("{}", HelloMalformed::Short)]
     Short,
     /// The peer gives a new session the name of another one.
     #[error("the peer gives a session a name that another one has")]

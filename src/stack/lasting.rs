@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cepa_transports::meter::Meter;
-use cepa_transports::{ByteStream, Rate, Remote, Side};
+use cepa_transports::{ByteStream, Endpoint, Rate, Remote, Side};
 use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
@@ -146,6 +146,8 @@ pub(crate) struct Lasting {
     /// The hello is said on one at a time, of several that are tried at once.
     pub(crate) hello: tokio::sync::Mutex<()>,
     redial: Mutex<Option<Redial>>,
+    /// Where that leads, if it is one address.
+    redials_at: Mutex<Option<Endpoint>>,
     /// A node knows how the peer is reached.
     of_node: AtomicBool,
     state: Mutex<State>,
@@ -217,6 +219,7 @@ impl Lasting {
             turn: tokio::sync::Mutex::default(),
             hello: tokio::sync::Mutex::default(),
             redial: Mutex::default(),
+            redials_at: Mutex::default(),
             of_node: AtomicBool::new(false),
             state: Mutex::new(State {
                 path: Some(first.clone()),
@@ -400,20 +403,28 @@ impl Lasting {
         redial.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Where, if that is one address.
+    pub(crate) fn redials_at(&self) -> Option<Endpoint> {
+        let at = self.redials_at.lock();
+        at.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The same, by the node that has the session: it knows all ways there are.
     pub(crate) fn set_redial_of_node(&self, redial: Redial) {
         self.of_node.store(true, Ordering::Relaxed);
-        self.put_redial(redial);
+        self.put_redial(redial, None);
     }
 
-    /// Says how, where no node does.
-    pub(crate) fn set_redial(&self, redial: Redial) {
+    /// Says how and where, where no node does.
+    pub(crate) fn set_redial(&self, redial: Redial, at: &Endpoint) {
         if !self.of_node.load(Ordering::Relaxed) {
-            self.put_redial(redial);
+            self.put_redial(redial, Some(at.clone()));
         }
     }
 
-    fn put_redial(&self, redial: Redial) {
+    fn put_redial(&self, redial: Redial, at: Option<Endpoint>) {
+        let is_at = self.redials_at.lock();
+        *is_at.unwrap_or_else(PoisonError::into_inner) = at;
         let mut there = self.redial.lock().unwrap_or_else(PoisonError::into_inner);
         let before = there.replace(redial);
         drop(there);

@@ -170,22 +170,46 @@ pub(crate) async fn client(own: &Identity, address: &str) {
     node.shutdown(Duration::from_secs(5)).await;
 }
 
+/// Two machines with a session between them: a process in each, which ends before its machine does.
+struct Joined {
+    client: Process,
+    _server: Process,
+    machines: Machines,
+    _folder: tempfile::TempDir,
+}
+
+/// A node that listens at these places of the far machine, and one in the near machine that has this role towards the far one's
+/// service.
+fn joined(places: &[&str], role: &str, service: &str) -> Option<Joined> {
+    let machines = machines()?;
+    let folder = tempfile::tempdir().unwrap();
+    let (far_key, far) = saved(folder.path(), "far.pem");
+    let (near_key, _) = saved(folder.path(), "near.pem");
+    let inside = |machine: &str| ["ip", "netns", "exec", machine].map(str::to_owned);
+    let words = [&["node-server", far_key.to_str().unwrap()][..], places].concat();
+    let server = Process::start_by(&inside(&machines.far), &words);
+    server.hears("listening");
+    let address = format!("cepa://{}@{}{service}", far.peer_id(), places.join(";"));
+    let words = [role, near_key.to_str().unwrap(), &address];
+    let client = Process::start_by(&inside(&machines.near), &words);
+    Some(Joined {
+        client,
+        _server: server,
+        machines,
+        _folder: folder,
+    })
+}
+
 #[tokio::test]
 async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
     let done = spawn_blocking(|| {
-        let Some(machines) = machines() else { return };
-        let folder = tempfile::tempdir().unwrap();
-        let (far_key, far) = saved(folder.path(), "far.pem");
-        let (near_key, _) = saved(folder.path(), "near.pem");
-        let inside = |machine: &str| ["ip", "netns", "exec", machine].map(str::to_owned);
         let places = ["tcp:10.77.1.2:7700", "tcp:10.77.2.2:7700"];
-        let key = far_key.to_str().unwrap();
-        let role = ["node-server", key, places[0], places[1]];
-        let server = Process::start_by(&inside(&machines.far), &role);
-        server.hears("listening");
-        let address = format!("cepa://{}@{};{}/echo", far.peer_id(), places[0], places[1]);
-        let role = ["node-client", near_key.to_str().unwrap(), &address];
-        let client = Process::start_by(&inside(&machines.near), &role);
+        let Some(joined) = joined(&places, "node-client", "/echo") else {
+            return;
+        };
+        let Joined {
+            machines, client, ..
+        } = &joined;
         let at_first = client.hears("begun");
         std::thread::sleep(Duration::from_millis(300));
         // Which of the two was there first, chance decides.
@@ -204,7 +228,6 @@ async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
         assert!(second.contains(now.1), "{first}; {second}");
         let reported = client.hears("done");
         eprintln!("{first}; {second}; {reported}");
-        drop((client, server));
     });
     done.await.unwrap();
 }
@@ -214,20 +237,11 @@ async fn a_network_that_is_unplugged_gives_way_to_the_other_one() {
 #[tokio::test]
 async fn a_network_that_comes_back_brings_the_session_back_at_once() {
     let done = spawn_blocking(|| {
-        let Some(machines) = machines() else { return };
-        let folder = tempfile::tempdir().unwrap();
-        let (far_key, far) = saved(folder.path(), "far.pem");
-        let (near_key, _) = saved(folder.path(), "near.pem");
-        let inside = |machine: &str| ["ip", "netns", "exec", machine].map(str::to_owned);
-        let place = "tcp:10.77.1.2:7700";
-        let role = ["node-server", far_key.to_str().unwrap(), place];
-        let server = Process::start_by(&inside(&machines.far), &role);
-        server.hears("listening");
-        let address = format!("cepa://{}@{place}", far.peer_id());
-        let role = ["node-idle", near_key.to_str().unwrap(), &address];
-        let client = Process::start_by(&inside(&machines.near), &role);
+        let Some(joined) = joined(&["tcp:10.77.1.2:7700"], "node-idle", "") else {
+            return;
+        };
+        let (near, client) = (&joined.machines.near, &joined.client);
         client.hears("begun");
-        let near = &machines.near;
         let unplugged = Instant::now();
         ip(&format!("-n {near} addr del 10.77.1.1/24 dev one")).unwrap();
         ip(&format!("-n {near} link set one down")).unwrap();
@@ -243,7 +257,6 @@ async fn a_network_that_comes_back_brings_the_session_back_at_once() {
         eprintln!("noticed after {noticed:?}, back after {back:?}");
         assert!(noticed < Duration::from_secs(12), "{noticed:?}");
         assert!(back < Duration::from_secs(9), "{back:?}");
-        drop((client, server));
     });
     done.await.unwrap();
 }

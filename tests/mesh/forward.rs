@@ -281,6 +281,10 @@ async fn strangers_leave_places_for_a_peer_that_is_named() {
     assert!(held.len() >= 32, "{}", held.len());
     let stream = soon(friend.open(&here("friends"))).await.unwrap();
     soon(ask(stream, b"x")).await.unwrap();
+    // It is the same peer where it uses what is open to anyone.
+    let _one = soon(friend.open(&here("any"))).await.unwrap();
+    let stranger = node();
+    soon(stranger.open(&here("any"))).await.unwrap_err();
 }
 
 /// Two that forward to each other come to an end, and are of use again afterwards.

@@ -33,7 +33,8 @@ last 64 KiB of output. The same command line attaches again, shows that output,
 and goes on; a command that has ended meanwhile is told with its exit status,
 once. The server keeps a console for 10 minutes, or as its --keep-consoles says.
 Only you find it: by your key, the service and the name. If you attach twice,
-the first console ends with exit code 9.
+the first console ends with exit code 9. --attached lists your consoles, and
+--attach NAME --end ends one.
 
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
@@ -51,6 +52,13 @@ pub(crate) struct Console {
     /// with a terminal (exec:…,pty=yes). Letters, digits, `-` and `_`; up to 4 a peer
     #[arg(long, value_name = "NAME", value_parser = keep::console_name)]
     pub(crate) attach: Option<String>,
+    /// With --attach: end that console. Its command is hung up, also if somebody is attached
+    #[arg(long, requires = "attach", conflicts_with = "reconnect")]
+    pub(crate) end: bool,
+    /// List the consoles that the server keeps for you, at SERVICE or at all: the name, the service,
+    /// since when, and whether somebody is attached
+    #[arg(long, conflicts_with_all = ["attach", "reconnect"])]
+    pub(crate) attached: bool,
     /// The escape character, or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: EscapeChar,

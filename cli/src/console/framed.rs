@@ -192,6 +192,12 @@ impl<S> Framed<S> {
         self
     }
 
+    /// Of a console that is kept: it is an error that the other end does not say so first.
+    pub(crate) fn of_kept(mut self) -> Self {
+        self.decoder = Decoder::of_kept();
+        self
+    }
+
     /// Sends up to so much data in one message.
     pub(crate) fn with_chunk(mut self, chunk: usize) -> Self {
         self.chunk = chunk;

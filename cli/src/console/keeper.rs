@@ -1,35 +1,32 @@
-//! The consoles that a server keeps, by whose they are and what they are called there: how many, and for how long.
+//! The consoles that a server keeps, by whose they are and what they are called there, and for how long.
+//!
+//! How many they may be is the node's question, as for everything that peers make grow (`Resource::Consoles`). An entry here holds the
+//! part of whoever it is for. Where a peer that is known by name finds no place, strangers' consoles that nobody sits at give way: of
+//! the host that has most, the one that was left first.
 //!
 //! A name is one of its peer's, at one service: nobody else finds what is behind it. A peer is whoever has the key that has opened
 //! the console, or one that has replaced it.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::gate::Source;
 use cepa::identity::PeerId;
-use cepa::node::Access;
+use cepa::node::{Access, Call, Exceeded, Resource, Scope, Share};
 use cepa::tls::Peer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::kept::{Door, Kept, Label};
+use super::presence::{Presence, Why};
 use super::seat::Seat;
-use super::wire::Found;
+use super::wire::{Found, Listed, Message, in_seconds};
 
-/// Most that one peer keeps: each is a command that runs on with nobody there.
-const OF_A_PEER: usize = 4;
-
-/// Most that all keep together.
-const OF_ALL: usize = 64;
-
-/// Most of them that strangers keep, all together: a quarter is for peers that are known by name.
-const OF_STRANGERS: usize = OF_ALL - OF_ALL / 4;
-
-/// Most that strangers of one host keep.
-const OF_A_HOST: usize = 16;
+/// Names of consoles that are gone, for whoever comes back to them.
+const REMEMBERED: usize = 64;
 
 /// How long commands may take to end once they are hung up, where the server ends.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -47,8 +44,8 @@ pub(crate) struct Keeper {
 #[derive(Debug, Default)]
 struct List {
     entries: Vec<Entry>,
-    /// The latest that nobody came back to: by key, service and name.
-    expired: VecDeque<(PeerId, String, String)>,
+    /// What became of the latest that are not for whoever comes back: by key, service and name.
+    gone: VecDeque<(PeerId, String, String, Found)>,
     count: u64,
 }
 
@@ -60,16 +57,65 @@ struct Entry {
     service: String,
     name: String,
     seats: mpsc::Sender<Seat>,
-    stranger: Option<Stranger>,
+    presence: Presence,
+    whose: Whose,
+    /// Its place in the node's pool, which is free as soon as nobody finds it here.
+    _share: Option<Share>,
 }
 
-/// Somebody who is not known by name, and the host it comes from.
+/// Whether a console may have to give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stranger(pub(crate) Option<Source>);
+enum Whose {
+    Named,
+    /// From this host, if it came in.
+    Stranger(Option<Source>),
+}
 
 impl Entry {
     fn is_of(&self, peer: &Peer) -> bool {
         self.ids.first().is_some_and(|id| peer.is(id))
+    }
+}
+
+impl List {
+    /// Strangers' consoles that nobody sits at, in the order in which they give way.
+    fn spare(&self) -> Vec<u64> {
+        let at = |host| {
+            let there = self.entries.iter().filter(|it| it.whose == host);
+            there.count()
+        };
+        let alone = self.entries.iter().filter_map(|it| {
+            let since = it.presence.alone_since()?;
+            (it.whose != Whose::Named).then(|| (Reverse(at(it.whose)), since, it.number))
+        });
+        let mut alone: Vec<_> = alone.collect();
+        alone.sort_unstable();
+        alone.into_iter().map(|(_, _, number)| number).collect()
+    }
+
+    /// Nobody finds it any more, and it ends.
+    fn end(&mut self, number: u64, why: Why) {
+        self.entries.retain(|entry| {
+            let stays = entry.number != number;
+            if !stays {
+                entry.presence.ends(why);
+            }
+            stays
+        });
+    }
+
+    /// Why there is no place, with what a peer at its own limit has.
+    fn full(&self, peer: &Peer, exceeded: &Exceeded) -> String {
+        let own = self.entries.iter().filter(|entry| entry.is_of(peer));
+        let names: Vec<&str> = own.map(|entry| entry.name.as_str()).collect();
+        match exceeded.scope {
+            Scope::Peer if !names.is_empty() => format!(
+                "{} consoles of one peer are kept already ({}): attach to one and end it",
+                exceeded.limit,
+                names.join(", ")
+            ),
+            _ => exceeded.to_string(),
+        }
     }
 }
 
@@ -78,7 +124,7 @@ pub(crate) enum Place {
     /// A console.
     Kept(mpsc::Sender<Seat>),
     /// Nothing; it was taken for a new one.
-    Free(Label, Door),
+    Free(Label, Box<Door>),
 }
 
 impl Keeper {
@@ -96,70 +142,53 @@ impl Keeper {
         self.time
     }
 
-    /// What this peer has under this name at this service. `Err` says in one line that there is no place for another one.
+    /// What whoever calls has under this name at this service. `Err` says in one line that there is no place for another one.
     pub(crate) fn place(
         self: &Arc<Self>,
-        peer: &Peer,
+        call: &Call,
         service: &str,
         name: &str,
-        stranger: Option<Stranger>,
     ) -> Result<Place, String> {
+        let (peer, context) = (call.peer(), call.context());
         let mut list = self.list();
         let here = |entry: &&Entry| entry.service == service && entry.name == name;
         let mut own = list.entries.iter().filter(|entry| entry.is_of(peer));
         if let Some(entry) = own.find(here) {
             return Ok(Place::Kept(entry.seats.clone()));
         }
+        let spare = list.spare();
+        let (share, displaced) = call
+            .hold_displacing((Resource::Consoles, 1), spare.len())
+            .map_err(|exceeded| list.full(peer, &exceeded))?;
+        for number in spare.iter().take(displaced) {
+            list.end(*number, Why::Displaced);
+        }
         let ids: Vec<PeerId> = std::iter::once(peer.id())
             .chain(peer.former_ids().iter().copied())
             .collect();
-        // Any number of heirs of one key keep together what that key may.
-        let related = |entry: &&Entry| entry.ids.iter().any(|id| ids.contains(id));
-        let related: Vec<&Entry> = list.entries.iter().filter(related).collect();
-        if related.len() >= OF_A_PEER {
-            let names = related.iter().filter(|entry| entry.is_of(peer));
-            let names: Vec<&str> = names.map(|entry| entry.name.as_str()).collect();
-            return Err(format!(
-                "{OF_A_PEER} consoles of one peer are kept already ({}): attach to one and end it",
-                names.join(", ")
-            ));
-        }
-        if list.entries.len() >= OF_ALL {
-            return Err(format!(
-                "{OF_ALL} consoles are kept already: try again later, or leave out --attach"
-            ));
-        }
-        if let Some(Stranger(host)) = stranger {
-            let strangers = list.entries.iter().filter_map(|entry| entry.stranger);
-            let here = strangers.clone().filter(|other| other.0 == host).count();
-            if host.is_some() && here >= OF_A_HOST {
-                return Err(format!(
-                    "{OF_A_HOST} consoles of one host are kept already: have the peer allowed by name"
-                ));
-            }
-            if strangers.count() >= OF_STRANGERS {
-                return Err(format!(
-                    "{OF_STRANGERS} consoles are kept already: try again later, or leave out --attach"
-                ));
-            }
-        }
-        let is_this =
-            |it: &(PeerId, String, String)| peer.is(&it.0) && it.1 == service && it.2 == name;
-        let expired = list.expired.iter().position(is_this);
-        let found = match expired.and_then(|at| list.expired.remove(at)) {
-            Some(_) => Found::Expired,
-            None => Found::Nothing,
+        let is_this = |it: &(PeerId, String, String, Found)| {
+            peer.is(&it.0) && it.1 == service && it.2 == name
         };
+        let gone = list.gone.iter().position(is_this);
+        let gone = gone.and_then(|at| list.gone.remove(at));
+        let found = gone.map_or(Found::Nothing, |(.., found)| found);
         let (sender, seats) = mpsc::channel(1);
         list.count += 1;
         let number = list.count;
+        let presence = Presence::of(call.session());
         list.entries.push(Entry {
             number,
             ids,
             service: service.to_owned(),
             name: name.to_owned(),
             seats: sender,
-            stranger,
+            presence: presence.clone(),
+            whose: if context.is_named() {
+                Whose::Named
+            } else {
+                Whose::Stranger(context.source())
+            },
+            _share: Some(share),
         });
         let this = Arc::clone(self);
         let label = Label {
@@ -168,21 +197,59 @@ impl Keeper {
             name: name.to_owned(),
         };
         let it = label.clone();
-        let close = move |expired: bool| {
+        let close = move |gone: Option<Found>| {
             let mut list = this.list();
             list.entries.retain(|entry| entry.number != number);
-            if expired {
-                list.expired.truncate(OF_ALL - 1);
-                list.expired.push_front((it.peer, it.service, it.name));
+            if let Some(found) = gone {
+                list.gone.truncate(REMEMBERED - 1);
+                list.gone.push_front((it.peer, it.service, it.name, found));
             }
         };
         let door = Door {
             seats,
             found,
-            expired: false,
+            gone: None,
+            presence,
             close: Some(Box::new(close)),
         };
-        Ok(Place::Free(label, door))
+        Ok(Place::Free(label, Box::new(door)))
+    }
+
+    /// What is kept for a peer, the oldest first.
+    pub(crate) fn list_of(&self, peer: &Peer) -> Vec<Message> {
+        let keep = self.time.unwrap_or_default();
+        let list = self.list();
+        let own = list.entries.iter().filter(|entry| entry.is_of(peer));
+        let all = own.map(|entry| {
+            let state = entry.presence.state();
+            let left = match state.alone {
+                None => keep,
+                Some(alone) => keep.saturating_sub(alone),
+            };
+            Message::Console(Listed {
+                attached: state.alone.is_none(),
+                seconds: in_seconds(state.there),
+                left: in_seconds(left),
+                name: entry.name.clone(),
+                service: entry.service.clone(),
+            })
+        });
+        all.collect()
+    }
+
+    /// Ends what a peer has under this name at this service; what this gives ends with the command. Nothing if there is no such one.
+    pub(crate) fn hang_up(
+        &self,
+        peer: &Peer,
+        service: &str,
+        name: &str,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut list = self.list();
+        let mut own = list.entries.iter().filter(|entry| entry.is_of(peer));
+        let it = own.find(|entry| entry.service == service && entry.name == name)?;
+        let (number, gone) = (it.number, it.presence.gone());
+        list.end(number, Why::Asked);
+        Some(gone)
     }
 
     /// Runs a console from here on.
@@ -245,7 +312,9 @@ mod tests {
                 service: service.to_owned(),
                 name: "work".to_owned(),
                 seats: sender,
-                stranger: None,
+                presence: Presence::default(),
+                whose: Whose::Named,
+                _share: None,
             });
         }
         // The third was introduced.

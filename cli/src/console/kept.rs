@@ -31,13 +31,14 @@ use cepa::transports::{Endpoint, Stream, Terminal, TransportError, WindowSize, d
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::escapes::Escapes;
+use super::presence::{Presence, Why};
 use super::ring::{RING, Ring};
 use super::seat::{Left, PIECE, Seat};
 use super::served;
-use super::wire::{Found, Message, Status};
+use super::wire::{Found, Message, Status, in_seconds};
 use crate::child::{self, Watched};
 use crate::keep::in_words;
 use crate::limits::{DRAIN, HANG_UP};
@@ -51,24 +52,23 @@ const TURNS: u32 = 16;
 /// How long a window has another size. Long enough for a program to see it, and short for who looks on.
 const NUDGE: Duration = Duration::from_millis(100);
 
-/// What who is attached reads where the service is gone, or is not for them any more.
-const WITHDRAWN: &str = "the service was withdrawn or changed: its command is hung up";
-
 /// Where whoever attaches comes in; the console is found there until this is dropped.
 pub(crate) struct Door {
     pub(crate) seats: mpsc::Receiver<Seat>,
     /// What there was under its name when it was begun.
     pub(crate) found: Found,
-    /// Nobody came back in time.
-    pub(crate) expired: bool,
-    /// Takes it off the list; whether it expired is remembered there.
-    pub(crate) close: Option<Box<dyn FnOnce(bool) + Send>>,
+    /// What whoever comes back finds in place of it, where that is to be said.
+    pub(crate) gone: Option<Found>,
+    /// Whether somebody sits there.
+    pub(crate) presence: Presence,
+    /// Takes it off the list, where that is remembered.
+    pub(crate) close: Option<Box<dyn FnOnce(Option<Found>) + Send>>,
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
         if let Some(close) = self.close.take() {
-            close(self.expired);
+            close(self.gone);
         }
         self.seats.close();
         while let Ok(seat) = self.seats.try_recv() {
@@ -109,12 +109,11 @@ pub(crate) struct Kept {
     modes: Escapes,
     typed: Vec<u8>,
     seat: Option<Seat>,
-    door: Door,
+    door: Box<Door>,
     /// How long it is kept while nobody is attached, and since when that is.
     keep: Duration,
     until: Option<Pin<Box<Sleep>>>,
     nudge: Option<Pin<Box<Sleep>>>,
-    begun: Instant,
     label: Label,
     share: Option<Share>,
     _memory: Held,
@@ -127,7 +126,7 @@ enum Over {
     /// Nobody came back.
     Expired,
     /// Nobody can come back.
-    Withdrawn,
+    Unlisted(Why),
     /// The server ends.
     Stopped,
 }
@@ -145,7 +144,7 @@ impl Kept {
         terminal: &Terminal,
         label: Label,
         takes: Takes,
-        door: Door,
+        door: Box<Door>,
         keep: Duration,
     ) -> Result<Self, TransportError> {
         let mut stream = dial_for_peer(to, terminal).await?;
@@ -172,7 +171,6 @@ impl Kept {
             keep,
             until: None,
             nudge: None,
-            begun: Instant::now(),
             label,
             share: Some(takes.share),
             _memory: takes.memory,
@@ -195,20 +193,39 @@ impl Kept {
             exit,
             ..
         } = self;
-        door.expired = matches!(over, Over::Expired);
+        door.gone = match over {
+            Over::Expired => Some(Found::Expired),
+            Over::Unlisted(Why::Displaced) => Some(Found::Displaced),
+            Over::Unlisted(Why::Withdrawn | Why::Asked) | Over::Told | Over::Stopped => None,
+        };
+        // Whoever waits for the end does so to the end of this.
+        let _there = door.presence.clone();
         // From here on whoever comes gets a new one.
         drop(door);
-        let withdrawn = matches!(over, Over::Withdrawn);
+        let unlisted = match over {
+            Over::Unlisted(why) => Some(why),
+            _ => None,
+        };
         let unread = exit.map_or_else(String::new, |end| format!("; {end}"));
         match over {
             Over::Told => {}
             Over::Expired => label.say(format_args!("nobody came back: it is ended{unread}")),
-            Over::Withdrawn => label.say(format_args!("the service is gone: it is ended{unread}")),
+            Over::Unlisted(Why::Withdrawn) => {
+                label.say(format_args!("the service is gone: it is ended{unread}"));
+            }
+            Over::Unlisted(Why::Asked) => {
+                label.say(format_args!("its peer has asked for its end{unread}"));
+            }
+            Over::Unlisted(Why::Displaced) => {
+                label.say(format_args!(
+                    "it made room for a peer that is allowed by name: it is ended{unread}"
+                ));
+            }
             Over::Stopped => label.say(format_args!("ended with the server{unread}")),
         }
-        match seat {
-            Some(seat) if withdrawn => seat.ends(Status::Failed(WITHDRAWN.to_owned())),
-            seat => drop(seat),
+        match (seat, unlisted) {
+            (Some(seat), Some(why)) => seat.ends(Status::Failed(why.text().to_owned())),
+            (seat, _) => drop(seat),
         }
         // It hangs up.
         drop(stream);
@@ -226,14 +243,13 @@ impl Kept {
             self.label.say("attached again");
         }
         self.until = None;
-        let in_seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         seat.served.outbox().push(Message::Kept {
             found: if again {
                 Found::Itself
             } else {
                 self.door.found
             },
-            seconds: in_seconds(self.begun.elapsed()),
+            seconds: in_seconds(self.door.presence.state().there),
             keep: in_seconds(self.keep),
         });
         seat.at = self.ring.first_line();
@@ -261,6 +277,7 @@ impl Kept {
                 }
             }
         }
+        self.door.presence.is(Some(&seat.session));
         self.seat = Some(seat);
     }
 
@@ -276,6 +293,7 @@ impl Kept {
     }
 
     fn wait_for_somebody(&mut self) {
+        self.door.presence.is(None);
         self.until = Some(Box::pin(sleep(self.keep)));
     }
 
@@ -288,7 +306,9 @@ impl Kept {
                     moved = true;
                 }
                 // Whoever is attached could not come back, and may be somebody who may not be here any more.
-                Poll::Ready(None) => return Poll::Ready(Over::Withdrawn),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Over::Unlisted(self.door.presence.why()));
+                }
                 _ => {}
             }
             if let Some(nudge) = &mut self.nudge

@@ -25,10 +25,13 @@ pub(crate) mod framed;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod keys;
+mod own;
+mod presence;
 mod raw;
 pub(crate) mod ring;
 pub(crate) mod seat;
 pub(crate) mod served;
+mod typed;
 pub(crate) mod wire;
 mod words;
 
@@ -42,12 +45,11 @@ use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::GoAwayCode;
-use cepa::session::{OpenError, PathChange, Session, SessionEnd};
+use cepa::session::{PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
 use futures::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::args;
@@ -66,10 +68,8 @@ use escapes::Escapes;
 use framed::Outbox;
 use keys::{Key, Keys};
 use raw::Raw;
+use typed::{Typed, send};
 use wire::{Message, Status};
-
-/// Typed and not taken by the service yet. Beyond that the keyboard is not read, escapes included.
-const TYPED: usize = 64 * 1024;
 
 pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
@@ -79,6 +79,14 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
             Code::Usage,
             "--attach needs the name of the service; write it behind the address",
         ));
+    }
+    let wants = match &args.attach {
+        _ if args.attached => Some(own::Wants::List),
+        Some(name) if args.end => Some(own::Wants::End(name)),
+        _ => None,
+    };
+    if let Some(wants) = wants {
+        return own::run(&args, &identity, &service, wants).await;
     }
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::new(
@@ -198,10 +206,8 @@ impl<'a> Seat<'a> {
             };
             format!(" (Enter, then {}. to {leaves})", char::from(escape))
         });
-        say(self.line(format_args!(
-            "connected to {name} at {}{to_leave}",
-            self.peer
-        )));
+        let short = self.peer.short();
+        say(self.line(format_args!("connected to {name} at {short}…{to_leave}")));
         // Before the terminal is raw: who is killed by a signal leaves it so.
         let signals = Signals::watch();
         let outcome = {
@@ -332,7 +338,7 @@ impl<'a> Seat<'a> {
         let far = match self.attach {
             Some(kept) => service_end::attach(session, kept, self.service, &self.ending, heard)
                 .await
-                .map_err(without_attach),
+                .map_err(own::without_attach),
             None => service_end::open(session, wire::PREFIX, self.service, &self.ending, heard)
                 .await
                 .map_err(Failure::from),
@@ -417,7 +423,7 @@ impl<'a> Seat<'a> {
 
     fn send_to_other_end(&self, message: Message) {
         lock(&self.outbox).push(message);
-        self.typed.more.notify_one();
+        self.typed.has_more();
     }
 
     /// Ends when somebody wants to leave, or the keyboard is gone.
@@ -483,55 +489,6 @@ impl<'a> Seat<'a> {
 trait Far: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Far for T {}
 
-/// What was typed, on its way.
-#[derive(Default)]
-struct Typed {
-    bytes: Mutex<Vec<u8>>,
-    /// There is nobody to send it to: it is thrown away.
-    away: AtomicBool,
-    /// Something is to be sent.
-    more: Notify,
-    /// There is room again.
-    room: Notify,
-}
-
-impl Typed {
-    fn push(&self, bytes: &[u8]) {
-        if self.away.load(Ordering::Relaxed) {
-            return;
-        }
-        lock(&self.bytes).extend(bytes);
-        self.more.notify_one();
-    }
-
-    fn take(&self) -> Vec<u8> {
-        let taken = std::mem::take(&mut *lock(&self.bytes));
-        self.room.notify_one();
-        taken
-    }
-
-    /// The service is gone, or there again. What was on its way to the old one is for nobody.
-    fn away(&self, yes: bool) {
-        self.away.store(yes, Ordering::Relaxed);
-        self.take();
-    }
-
-    async fn wait_for_room(&self) {
-        while lock(&self.bytes).len() >= TYPED {
-            self.room.notified().await;
-        }
-    }
-}
-
-async fn send(mut input: WriteHalf<Box<dyn Far>>, typed: &Typed) -> io::Result<()> {
-    loop {
-        let bytes = typed.take();
-        input.write_all(&bytes).await?;
-        input.flush().await?;
-        typed.more.notified().await;
-    }
-}
-
 async fn show(
     mut output: ReadHalf<Box<dyn Far>>,
     screen: &mut WriteHalf<Stream>,
@@ -552,22 +509,6 @@ async fn show(
         let _ = screen.flush().await;
     }
 }
-
-/// Why a service could not be attached to. A server that knows no such form knows no such service.
-fn without_attach(error: OpenError) -> Failure {
-    let unknown =
-        matches!(&error, OpenError::Refused { reason, .. } if reason.starts_with(NOT_OPEN));
-    let failure = Failure::from(error);
-    if unknown {
-        failure
-            .with("if it works without --attach, the server's cepa is older and keeps no consoles")
-    } else {
-        failure
-    }
-}
-
-/// As a refusal begins where no such service is open to us.
-const NOT_OPEN: &str = "no service of this name";
 
 /// Whether the peer has ended the session since it stops.
 fn is_stopped(session: &Session) -> bool {

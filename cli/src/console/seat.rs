@@ -30,7 +30,7 @@ pub(crate) type Far = Box<Served<Onion<Substream>>>;
 /// Somebody who is attached, or wants to be.
 pub(crate) struct Seat {
     pub(super) served: Far,
-    session: Session,
+    pub(super) session: Session,
     pub(super) left: oneshot::Sender<Left>,
     lost: BoxFuture<'static, ()>,
     /// Whether it has a connection may have changed.
@@ -104,7 +104,7 @@ impl Seat {
 
     /// Whether it has a connection, and so is waited for.
     pub(super) fn is_there(&self) -> bool {
-        self.session.path().is_some()
+        has_connection(&self.session)
     }
 
     /// Whether its session is over.
@@ -237,6 +237,11 @@ impl Seat {
             }
         }
     }
+}
+
+/// Whether who has this session can be spoken to now.
+pub(super) fn has_connection(session: &Session) -> bool {
+    session.path().is_some()
 }
 
 fn next(mut changes: PathChanges) -> BoxFuture<'static, Option<PathChanges>> {

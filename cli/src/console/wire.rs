@@ -8,8 +8,12 @@
 //! it claims not to be. Kinds that are not known are skipped, up to that length.
 
 use std::fmt;
+use std::time::Duration;
 
+use cepa::session::ServiceName;
 use cepa::transports::{Terminal, WindowSize};
+
+use crate::keep::is_console_name;
 
 /// A service's name behind this means the service on a console.
 pub(crate) const PREFIX: &str = cepa::session::reserved::CONSOLE_PREFIX;
@@ -37,6 +41,7 @@ const ENDED: u8 = 3;
 const STDERR: u8 = 4;
 const OUTPUT_ENDED: u8 = 5;
 const KEPT: u8 = 6;
+const CONSOLE: u8 = 7;
 
 /// A message that is no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,20 @@ pub(crate) enum Message {
         /// How many seconds it is kept while nobody is attached.
         keep: u32,
     },
+    /// From the server, of each console that it keeps for who asks.
+    Console(Listed),
+}
+
+/// A console in a list of those that are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) attached: bool,
+    /// How long its command has been there.
+    pub(crate) seconds: u32,
+    /// How many seconds it is kept from now on, if nobody attaches or whoever is attached leaves now.
+    pub(crate) left: u32,
+    pub(crate) name: String,
+    pub(crate) service: String,
 }
 
 /// What there was under the name of a kept console.
@@ -69,6 +88,8 @@ pub(crate) enum Found {
     Itself,
     /// Nothing any more: nobody came back to the earlier one in time.
     Expired,
+    /// Nothing any more: the earlier one made room for another peer.
+    Displaced,
 }
 
 /// How a service ended.
@@ -102,6 +123,11 @@ impl From<NotUnderstood> for std::io::Error {
         let text = "the other end does not understand the console protocol; use the same version of cepa at both ends";
         Self::new(std::io::ErrorKind::InvalidData, text)
     }
+}
+
+/// A time as it is sent.
+pub(crate) fn in_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Appends a message.
@@ -138,10 +164,20 @@ pub(crate) fn put(message: &Message, out: &mut Vec<u8>) {
                 Found::Nothing => 0,
                 Found::Itself => 1,
                 Found::Expired => 2,
+                Found::Displaced => 3,
             });
             content.extend(seconds.to_be_bytes());
             content.extend(keep.to_be_bytes());
             KEPT
+        }
+        Message::Console(it) => {
+            content.push(it.attached.into());
+            content.extend(it.seconds.to_be_bytes());
+            content.extend(it.left.to_be_bytes());
+            content.push(u8::try_from(it.name.len()).unwrap_or(u8::MAX));
+            content.extend(it.name.bytes());
+            content.extend(it.service.bytes());
+            CONSOLE
         }
         Message::Stderr(line) => {
             content.extend(line.bytes().take(STDERR_MAX));
@@ -178,9 +214,39 @@ pub(crate) struct Decoder {
     left: usize,
     /// It was said how it ended: that is last of all, and nothing behind it counts.
     over: bool,
+    kept: Kept,
+}
+
+/// What becomes of `kept`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    /// The console is none that is kept: it is skipped.
+    #[default]
+    Skipped,
+    /// It comes first, unless there is no console at all.
+    Awaited,
+    /// It came, and comes once.
+    Heard,
 }
 
 impl Decoder {
+    /// For a console that is to be kept.
+    pub(crate) fn of_kept() -> Self {
+        Self {
+            kept: Kept::Awaited,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a message of this kind may come now. Without `kept` nobody would know whether the command runs on.
+    fn may_come(&self, kind: u8) -> Result<(), NotUnderstood> {
+        match (self.kept, kind) {
+            (Kept::Awaited, DATA | TERMINAL | BREAK | STDERR | OUTPUT_ENDED)
+            | (Kept::Heard, KEPT) => Err(NotUnderstood),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the stream may end here.
     pub(crate) fn is_between(&self) -> bool {
         self.head.is_empty()
@@ -210,6 +276,7 @@ impl Decoder {
                     if self.left > most {
                         return Err(NotUnderstood);
                     }
+                    self.may_come(kind)?;
                     self.finish(&mut messages)?;
                 }
                 continue;
@@ -239,7 +306,11 @@ impl Decoder {
                 messages.push(Message::Ended(status(&self.content)?));
                 self.over = true;
             }
-            Some(&KEPT) => messages.push(kept(&self.content)?),
+            Some(&KEPT) if self.kept == Kept::Awaited => {
+                messages.push(kept(&self.content)?);
+                self.kept = Kept::Heard;
+            }
+            Some(&CONSOLE) => messages.push(Message::Console(listed(&self.content)?)),
             Some(&STDERR) => messages.push(Message::Stderr(
                 String::from_utf8_lossy(&self.content).into_owned(),
             )),
@@ -287,10 +358,34 @@ fn kept(content: &[u8]) -> Result<Message, NotUnderstood> {
             0 => Found::Nothing,
             1 => Found::Itself,
             2 => Found::Expired,
+            3 => Found::Displaced,
             _ => return Err(NotUnderstood),
         },
         seconds: u32::from_be_bytes(*seconds),
         keep: u32::from_be_bytes(keep),
+    })
+}
+
+fn listed(content: &[u8]) -> Result<Listed, NotUnderstood> {
+    let [attached @ (0 | 1), rest @ ..] = content else {
+        return Err(NotUnderstood);
+    };
+    let times = rest.split_first_chunk::<4>();
+    let times = times.and_then(|(seconds, rest)| Some((seconds, rest.split_first_chunk::<4>()?)));
+    let (seconds, (left, rest)) = times.ok_or(NotUnderstood)?;
+    let (length, names) = rest.split_first().ok_or(NotUnderstood)?;
+    let names = std::str::from_utf8(names).ok();
+    let names = names.and_then(|names| names.split_at_checked((*length).into()));
+    let fine = |(name, service): &(&str, &str)| {
+        is_console_name(name) && ServiceName::check(service).is_ok()
+    };
+    let (name, service) = names.filter(fine).ok_or(NotUnderstood)?;
+    Ok(Listed {
+        attached: *attached == 1,
+        seconds: u32::from_be_bytes(*seconds),
+        left: u32::from_be_bytes(*left),
+        name: name.to_owned(),
+        service: service.to_owned(),
     })
 }
 
@@ -363,6 +458,13 @@ mod tests {
                 seconds: 60,
                 keep: 600,
             },
+            Message::Console(Listed {
+                attached: true,
+                seconds: 60,
+                left: 600,
+                name: "work".to_owned(),
+                service: "sh".to_owned(),
+            }),
         ];
         let (_, section) = text.split_once("## Consoles").unwrap();
         let (_, examples) = section.split_once("```text\nexample").unwrap();
@@ -375,12 +477,16 @@ mod tests {
             put(message, &mut out);
             assert_eq!(out, hex(bytes), "{line}");
             let (mut decoder, mut data) = (Decoder::default(), Vec::new());
+            if matches!(message, Message::Kept { .. }) {
+                assert_eq!(decoder.take(&out, &mut data), Ok(vec![]), "it is skipped");
+                decoder = Decoder::of_kept();
+            }
             let read = decoder.take(&out, &mut data).unwrap();
             assert_eq!(read, std::slice::from_ref(message));
         }
         let mut out = Vec::new();
         assert_eq!(put_data(b"ls\r", DATA_MAX, &mut out), 3);
-        assert_eq!(out, hex(lines[9].rsplit_once("  ").unwrap().1));
+        assert_eq!(out, hex(lines[10].rsplit_once("  ").unwrap().1));
     }
 
     #[test]
@@ -416,14 +522,59 @@ mod tests {
             "09 ffff",
             "04 1001",
             "03 0002 0300",
-            "06 0001 01",
-            "06 0005 02 00000000",
+            // A list with what is no name, and one that is cut off.
+            "07 000d 01 0000003c 00000258 04 776f72",
+            "07 000d 02 0000003c 00000258 01 61 7368",
+            "07 000d 01 0000003c 00000258 01 2e 7368",
+            "07 000d 01 0000003c 00000258 01 61 1b68",
+            "07 000b 01 0000003c 00000258 01 61",
         ] {
             let read = Decoder::default().take(&hex(wrong), &mut Vec::new());
             assert_eq!(read, Err(NotUnderstood), "{wrong}");
         }
+        for wrong in [
+            "06 0001 01",
+            "06 0005 02 00000000",
+            "06 0009 09 00000000 00000000",
+        ] {
+            let read = Decoder::of_kept().take(&hex(wrong), &mut Vec::new());
+            assert_eq!(read, Err(NotUnderstood), "{wrong}");
+        }
         let read = Decoder::default().take(&hex("09 0002 abcd 02 0000"), &mut Vec::new());
         assert_eq!(read, Ok(vec![Message::Break]));
+    }
+
+    /// Somebody who asked for a console that is kept has one, or knows that they have none.
+    #[test]
+    fn a_kept_console_begins_with_that_and_says_it_once() {
+        let kept = "06 0009 00 00000000 00000258";
+        let take = |bytes: &str| {
+            let mut decoder = Decoder::of_kept();
+            let bytes = hex(bytes);
+            // In one piece or in many.
+            let whole = Decoder::of_kept().take(&bytes, &mut Vec::new());
+            let pieces: Result<Vec<_>, _> = bytes
+                .chunks(1)
+                .map(|byte| decoder.take(byte, &mut Vec::new()))
+                .collect();
+            assert_eq!(whole, pieces.map(|all| all.concat()));
+            whole.map(|all| all.len())
+        };
+        for (bytes, messages) in [
+            (kept.to_owned(), Ok(1)),
+            (format!("{kept} 00 0001 78 04 0001 78"), Ok(2)),
+            // A kind that is not known is nobody's business, and an end says that there is none.
+            (format!("09 0001 00 {kept}"), Ok(1)),
+            ("03 0001 02".to_owned(), Ok(1)),
+            (format!("{kept} 03 0001 03"), Ok(2)),
+            ("00 0001 78".to_owned(), Err(NotUnderstood)),
+            ("04 0001 78".to_owned(), Err(NotUnderstood)),
+            ("05 0000".to_owned(), Err(NotUnderstood)),
+            (format!("{kept} {kept}"), Err(NotUnderstood)),
+            (format!("00 0001 78 {kept}"), Err(NotUnderstood)),
+        ] {
+            assert_eq!(take(&bytes), messages, "{bytes}");
+        }
     }
 
     #[test]

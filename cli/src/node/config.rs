@@ -3,13 +3,13 @@
 //! Whatever is wrong is told with the line where it stands. A word that is not known is an error: a
 //! permission that was misspelt must not look as if it had been given. Paths are relative to the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use cepa::identity::Identity;
+use cepa::identity::{Identity, PeerId};
 use cepa::node::{Access, PeerAddr};
 use cepa::transports::Endpoint;
 use serde::Deserialize;
@@ -343,6 +343,20 @@ impl Config {
             Access::peers(ids)
         }
     }
+
+    /// Whom it names anywhere, beside whatever is for anyone.
+    pub(super) fn named(&self) -> HashSet<PeerId> {
+        let services = self.services.values();
+        let introducers = services.clone().filter_map(|it| it.introducers.as_ref());
+        let relay = self.relay.iter().map(|relay| &relay.access);
+        let carrier = self.carrier.iter().map(|carrier| &carrier.access);
+        let all = services.map(|offer| &offer.access).chain(introducers);
+        let listed = all.chain(relay).chain(carrier).filter_map(|it| match it {
+            Access::Peers(peers) => Some(peers),
+            Access::Anyone | Access::Nobody => None,
+        });
+        listed.flatten().copied().collect()
+    }
 }
 
 fn access(words: Vec<Spanned<String>>, wrong: Wrong<'_>) -> Result<Access, Failure> {
@@ -436,6 +450,8 @@ a_minute = 7
             (5, 4)
         );
         assert_eq!(config.sessions(), Access::Anyone);
+        // Whoever may come in, who is listed anywhere is known by name.
+        assert_eq!(config.named(), [ID.parse().unwrap()].into());
         assert_eq!(config.membranes, [("m".to_owned(), true)].into());
         assert_eq!(config.services["far"].membrane.as_deref(), Some("m"));
         assert!(config.services["all"].sealed && !config.services["up"].sealed);

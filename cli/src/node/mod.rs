@@ -5,12 +5,12 @@
 //! further listeners and further relays are taken on; for what else has changed the node has to be started anew, and
 //! says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
+use cepa::identity::{AcceptAny, AnyOf, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
 use cepa::node::{Access, Hint, Listening, Node, PeerAddr};
 use cepa::protocols::membrane::Membrane;
 use cepa::protocols::relay::{Relay, RelayConfig};
@@ -118,7 +118,7 @@ impl Daemon {
         for at in &reachable {
             warn_of_dead_hints(at.hints());
         }
-        let sessions = Sessions::new(&config.sessions());
+        let sessions = Sessions::new(&config);
         let mut settings = reach::config(&identity, Arc::new(sessions.clone()));
         reach::shares_of_a_peer(
             &mut settings,
@@ -346,7 +346,7 @@ impl Daemon {
         };
         let before = std::mem::replace(&mut self.config, config);
         let now = &self.config;
-        self.sessions.set(&now.sessions());
+        self.sessions.set(now);
         if let Some(relay) = &self.relay {
             let access = now.relay.as_ref().map(|relay| relay.access.clone());
             relay.set_access(access.unwrap_or_default());
@@ -408,12 +408,12 @@ fn carrier(config: &Config) -> Option<CarrierConfig> {
 struct Sessions(Arc<RwLock<Arc<dyn TrustPolicy>>>);
 
 impl Sessions {
-    fn new(access: &Access) -> Self {
-        Self(Arc::new(RwLock::new(policy(access))))
+    fn new(config: &Config) -> Self {
+        Self(Arc::new(RwLock::new(policy(config))))
     }
 
-    fn set(&self, access: &Access) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy(access);
+    fn set(&self, config: &Config) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy(config);
     }
 
     fn now(&self) -> Arc<dyn TrustPolicy> {
@@ -421,11 +421,16 @@ impl Sessions {
     }
 }
 
-fn policy(access: &Access) -> Arc<dyn TrustPolicy> {
-    match access {
-        Access::Anyone => Arc::new(AcceptAny),
-        Access::Peers(peers) => Arc::new(Pinned::new(peers.iter().copied())),
-        Access::Nobody => Arc::new(Pinned::new([])),
+/// Whoever is named somewhere is so though anyone else comes in as well.
+fn policy(config: &Config) -> Arc<dyn TrustPolicy> {
+    let pinned = |ids: HashSet<PeerId>| Arc::new(Pinned::new(ids));
+    match config.sessions() {
+        Access::Anyone => Arc::new(AnyOf::new([
+            pinned(config.named()) as Arc<dyn TrustPolicy>,
+            Arc::new(AcceptAny),
+        ])),
+        Access::Peers(peers) => pinned(peers),
+        Access::Nobody => pinned(HashSet::new()),
     }
 }
 
