@@ -44,6 +44,7 @@ use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep;
 use crate::log::{self, OURS, say_once_a_minute};
+use crate::offered;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::signal::Signals;
@@ -92,8 +93,20 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
+    let wanted: Vec<_> = listeners.iter().map(|(_, it)| it.wanted()).collect();
+    let checked = tokio::select! {
+        checked = offered::check(&connection.session, &wanted) => checked,
+        () = signals.asked_to_end() => {
+            connection.close().await;
+            return Ok(());
+        }
+    };
+    if let Err(failure) = checked {
+        connection.close().await;
+        return Err(failure.about(connection.session.peer().id()));
+    }
+    let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
     for (listener, wanted) in listeners {
@@ -227,6 +240,15 @@ struct Wanted {
     service: String,
     /// Each says itself where it wants to be connected, and the service does that.
     socks: bool,
+}
+
+impl Wanted {
+    fn wanted(&self) -> offered::Wanted<'_> {
+        offered::Wanted {
+            name: &self.service,
+            socks: self.socks,
+        }
+    }
 }
 
 /// What is common to the connections of one listener.

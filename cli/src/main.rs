@@ -39,6 +39,7 @@ mod mesh;
 mod names;
 mod node;
 mod numbers;
+mod offered;
 mod passphrase;
 mod peer;
 mod ping;
@@ -55,6 +56,7 @@ mod send;
 mod serve;
 mod service;
 mod service_end;
+mod services;
 mod settings;
 mod signal;
 mod socks;
@@ -152,6 +154,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Config(args) => config::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Ping(args) => ping::run(args).await,
+            Command::Services(args) => services::run(args).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),
             #[cfg(feature = "completions")]

@@ -166,6 +166,8 @@ pub mod reserved {
     pub const PAIR: &str = "cepa.pair";
     /// Of the session itself: the opener will be silent for a while.
     pub const PAUSE: &str = "cepa.pause";
+    /// Which services the opener may open.
+    pub const DIRECTORY: &str = "cepa.directory";
     /// At a relay: be registered there.
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
@@ -265,6 +267,7 @@ mod tests {
         let taken = [
             reserved::PAIR,
             reserved::PAUSE,
+            reserved::DIRECTORY,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
             reserved::RELAY_CIRCUIT,
