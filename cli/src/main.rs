@@ -51,6 +51,9 @@ mod qr;
 mod reach;
 mod reconnect;
 mod relay;
+mod remote;
+mod remote_place;
+mod remote_served;
 mod say;
 mod send;
 mod serve;
@@ -66,6 +69,7 @@ mod splice_end;
 #[cfg(test)]
 mod splice_model;
 mod stack;
+mod standing;
 mod stderr;
 mod toml_file;
 mod trace;

@@ -18,6 +18,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
+use crate::remote_served;
 use crate::say::Line;
 use crate::send;
 use crate::service::{self, Services};
@@ -75,6 +76,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
+    let remote = remote_served::on(node)?;
+    let places = args.allow_remote.iter().cloned();
+    remote.allow(places.map(|it| (it, access.clone())).collect());
     let introducers = trust::access(&args.introducers)?;
     for service in &args.services {
         services.offer(node, service, access.clone())?;
@@ -122,7 +126,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
-    if args.services.is_empty() {
+    if args.services.is_empty() && args.allow_remote.is_empty() {
         say(
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );

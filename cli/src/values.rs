@@ -17,6 +17,7 @@ use crate::advice::with_advice;
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
+pub(crate) use crate::remote_place::{Places, Remote};
 use crate::words::meant;
 pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
 

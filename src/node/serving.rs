@@ -329,11 +329,15 @@ pub struct Open {
     pub serves_rest: bool,
 }
 
+/// Whether the peer of a call may open what is offered to these.
+pub(super) fn may(context: &CallContext, access: &Access) -> bool {
+    let live = context.live();
+    decide(&live.who, how(live), What::Offered(access)).is_ok()
+}
+
 /// Which services the peer of a call may open.
 pub(super) fn open_to(core: &Core, context: &CallContext) -> Open {
-    let live = context.live();
-    let how = how(live);
-    let may = |access: &Access| decide(&live.who, how, What::Offered(access)).is_ok();
+    let may = |access: &Access| may(context, access);
     let offered = core.offered().into_iter();
     let open = offered.filter(|(name, access)| !reserved::is_reserved(name) && may(access));
     Open {

@@ -191,6 +191,10 @@ pub mod reserved {
     pub const EXEC_PREFIX: &str = "cepa.exec.";
     /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
     pub const SOCKS_PREFIX: &str = "cepa.socks.";
+    /// Listen somewhere for the opener, and tell it of each connection.
+    pub const REMOTE_LISTEN: &str = "cepa.remote.listen";
+    /// Before the number of such a connection: that connection.
+    pub const REMOTE_ACCEPT_PREFIX: &str = "cepa.remote.accept.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -279,6 +283,8 @@ mod tests {
             reserved::ATTACH_PREFIX,
             reserved::EXEC_PREFIX,
             reserved::SOCKS_PREFIX,
+            reserved::REMOTE_LISTEN,
+            reserved::REMOTE_ACCEPT_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");
