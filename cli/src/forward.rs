@@ -53,6 +53,7 @@ use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
 use crate::standing::{Current, bind, next, place_in};
+use crate::status_line::StatusLine;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -148,6 +149,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             room,
         ));
     }
+    let status = StatusLine::show(standing.clone(), Arc::clone(&room));
     let peer = connection.session.peer().id();
     let notify = |line: &str| say(Line::from(line).with("peer", peer));
     // Sessions that take nothing more, each until it is over.
@@ -202,6 +204,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(Some(Arc::clone(&connection)));
     };
+    drop(status);
     tasks.shutdown().await;
     remotes.shutdown().await;
     connection.close().await;

@@ -70,6 +70,7 @@ mod splice_end;
 mod splice_model;
 mod stack;
 mod standing;
+mod status_line;
 mod stderr;
 mod toml_file;
 mod trace;

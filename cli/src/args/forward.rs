@@ -22,7 +22,8 @@ attempt must succeed: exit code 5 or 6 if the peer is not there. It ends with
 exit code 3, 4, 5 or 7 when the two ends refuse each other or are incompatible.
 
 Ctrl-C and SIGTERM end it with exit code 0 once it listens. The second one ends
-it at once.
+it at once. On a terminal the last line shows the bytes to the peer (out) and
+from it (in), their rates, and the open connections; -q leaves it out.
 
 Example:
   cepa forward -L 5433=db --expect PEERID \\
