@@ -34,6 +34,7 @@ mod probe;
 mod relay;
 mod send;
 mod serve;
+mod services;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -52,7 +53,7 @@ pub(crate) use self::{
     join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Color, options::Dialling,
     options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
     peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, send::Send, serve::Serve,
+    relay::Relay, send::Send, serve::Serve, services::Services,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -116,6 +117,8 @@ pub(crate) enum Command {
     Config(Config),
     /// Measure the round trip to a peer
     Ping(Ping),
+    /// List what you may open at a peer
+    Services(Services),
     /// Test a line: rate, errors, round trip, and which bytes it drops
     Probe(Probe),
     /// List the serial ports of this machine
@@ -221,6 +224,18 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Connect(args) => named::connect(args, matches),
             Command::Console(args) => named::console(args, matches),
             Command::Forward(args) => named::forward(args, matches),
+            Command::Ping(args) => named::looking(
+                &mut args.trust,
+                &mut args.local_hints,
+                &mut args.identity,
+                matches,
+            ),
+            Command::Services(args) => named::looking(
+                &mut args.trust,
+                &mut args.local_hints,
+                &mut args.identity,
+                matches,
+            ),
             _ => Ok(()),
         };
         filled.map_err(Early::Failed)?;

@@ -37,7 +37,7 @@ Exit codes:
   6  connection lost or timed out, in the handshake or later
   7  the peer refused: it does not allow this identity, or has no such service
   8  local: key, configuration, permission, or an address to listen on
-  9  taken over: another `console --attach` with the same key and name
+  9  taken over: another `console --attach` or `forward -R` with the same key
 
 If a command ran at the other end (`connect`, `console`, `pipe exec:…`), cepa
 exits with its status, or with 128 + N (at most 254) if signal N killed it. Use

@@ -8,6 +8,7 @@ use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
 use cepa::transports::Endpoint;
+use serde_json::json;
 
 use crate::args::{self, Expected, Explained};
 use crate::columns::beside;
@@ -19,7 +20,21 @@ use crate::settings::{Options, Trusting};
 use crate::stack::few_layers;
 
 pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
-    match &args.address {
+    let (kind, all) = explained(&args.address)?;
+    if !args.json {
+        // The words of layers are short, and the other ones differ from line to line.
+        let least = if kind == ADDRESS { 0 } else { 8 };
+        return exit::print(&lines(&all, least));
+    }
+    let all = all.iter();
+    let all = all.map(|(word, meaning)| json!({ "word": word, "meaning": meaning }));
+    let whole = json!({ "kind": kind, "lines": all.collect::<Vec<_>>() });
+    exit::print_json(&format!("{whole}\n"))
+}
+
+/// What sort of thing it is, and what is to be said of it.
+fn explained(it: &Explained) -> Result<(&'static str, Vec<Line>), Failure> {
+    Ok(match it {
         Explained::Named(named) => {
             let mut all = vec![("name", format!("@{}, from {}", named.name, named.from))];
             match &named.to {
@@ -35,37 +50,33 @@ pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
                 all.push(("service", named.service.clone()));
             }
             all.extend(options(&named.options));
-            exit::print(&lines(&all))
+            ("name", all)
         }
         Explained::Place(address) => {
             few_layers(address)?;
             let explanation = cepa::stack::explain(address);
-            let width = explanation
-                .lines()
-                .map(|(word, _)| word.len())
-                .max()
-                .unwrap_or(0);
-            let mut text = String::new();
-            for (word, meaning) in explanation.lines() {
-                let _ = writeln!(text, "{}", beside(&format!("{word:width$}  "), meaning));
-            }
-            exit::print(&text)
+            let all = explanation.lines();
+            let all = all.map(|(word, meaning)| (word, meaning.to_owned()));
+            (ADDRESS, all.collect())
         }
-        Explained::Peer(address) => {
-            exit::print(&lines(&of_peer(address, "with --local-hints only")))
-        }
-        Explained::Introduction(it) => exit::print(&lines(&of_introduction(it))),
-        Explained::Invitation(it) => exit::print(&lines(&of_invitation(it))),
-    }
+        Explained::Peer(address) => ("peer", of_peer(address, "with --local-hints only")),
+        Explained::Introduction(it) => ("introduction", of_introduction(it)),
+        Explained::Invitation(it) => ("invitation", of_invitation(it)),
+    })
 }
+
+/// The address of a place.
+const ADDRESS: &str = "address";
 
 /// A word, and what it stands for.
 type Line = (&'static str, String);
 
-fn lines(all: &[Line]) -> String {
+fn lines(all: &[Line], least: usize) -> String {
+    let words = all.iter().map(|(word, _)| word.len());
+    let width = words.max().unwrap_or(0).max(least);
     let mut text = String::new();
     for (word, meaning) in all {
-        let _ = writeln!(text, "{}", beside(&format!("{word:8}  "), meaning));
+        let _ = writeln!(text, "{}", beside(&format!("{word:width$}  "), meaning));
     }
     text
 }

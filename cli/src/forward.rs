@@ -29,28 +29,31 @@ use cepa::mux::{GoAwayCode, StreamTimeouts, Substream};
 use cepa::onion::Onion;
 use cepa::session::reserved::SOCKS_PREFIX;
 use cepa::session::{OpenError, OpenOptions, SessionEnd};
-use cepa::transports::{
-    self, Endpoint, Listener, Stream, Target, TransportError, TransportErrorKind,
-};
+use cepa::transports::{Listener, Stream};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::args::{self, DialTarget, Dynamic};
 use crate::connection::Connected;
 use crate::destination::Destination;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{self, Code, Failure, say};
 use crate::id;
 use crate::keep;
-use crate::log::{self, OURS, say_once_a_minute};
+use crate::log::{self, say_once_a_minute};
+use crate::offered;
 use crate::reconnect::Reconnect;
+use crate::remote;
+use crate::remote_place::Remote;
 use crate::say::Line;
 use crate::signal::Signals;
 use crate::socks::{self, BadRequest, Reply};
 use crate::splice::{Join, linger};
 use crate::splice_end::{Closing, Ended, verdict};
 use crate::stack;
+use crate::standing::{Current, bind, next, place_in};
+use crate::status_line::StatusLine;
 
 /// Pause after a failed accept; what it lacks may come back.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -92,8 +95,31 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut signals = Signals::watch();
+    let wanted: Vec<_> = listeners.iter().map(|(_, it)| it.wanted()).collect();
+    let checked = tokio::select! {
+        checked = offered::check(&connection.session, &wanted) => checked,
+        () = signals.asked_to_end() => {
+            connection.close().await;
+            return Ok(());
+        }
+    };
+    let mut asked = Vec::new();
+    let checked = match checked {
+        Ok(()) => tokio::select! {
+            checked = ask(&connection, &args.remotes, &mut asked) => checked,
+            () = signals.asked_to_end() => {
+                connection.close().await;
+                return Ok(());
+            }
+        },
+        failed => failed,
+    };
+    if let Err(failure) = checked {
+        connection.close().await;
+        return Err(failure.about(connection.session.peer().id()));
+    }
+    let (set, standing) = watch::channel(Some(Arc::clone(&connection)));
     let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(stack::connections()));
     for (listener, wanted) in listeners {
@@ -112,6 +138,18 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         };
         tasks.spawn(accept(listener, carrying, Arc::clone(&room)));
     }
+    let mut remotes = JoinSet::new();
+    for (remote, listening) in asked {
+        let (connection, room) = (Arc::clone(&connection), Arc::clone(&room));
+        remotes.spawn(remote::carry(
+            remote,
+            listening,
+            connection,
+            standing.clone(),
+            room,
+        ));
+    }
+    let status = StatusLine::show(standing.clone(), Arc::clone(&room));
     let peer = connection.session.peer().id();
     let notify = |line: &str| say(Line::from(line).with("peer", peer));
     // Sessions that take nothing more, each until it is over.
@@ -120,6 +158,10 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         let end = tokio::select! {
             end = over(&connection, args.reconnect) => end,
             Some(_) = old.join_next() => continue,
+            Some(failed) = remotes.join_next() => {
+                let failed = exit::joined(failed.map(Err)).and_then(|failed| failed);
+                break failed.map_err(|failure| failure.about(peer));
+            }
             () = signals.asked_to_end() => break Ok(()),
         };
         let Some(end) = end else {
@@ -162,50 +204,26 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         }
         set.send_replace(Some(Arc::clone(&connection)));
     };
+    drop(status);
     tasks.shutdown().await;
+    remotes.shutdown().await;
     connection.close().await;
     // Nothing is open in them any more.
     while let Ok(Some(_)) = timeout(GOODBYE, old.join_next()).await {}
     result
 }
 
-/// Listens at each of them, all on one port; an address that this machine does not have is left out, if there is another one.
-async fn bind(places: &[Endpoint]) -> Result<Vec<Listener>, TransportError> {
-    let mut bound: Vec<Listener> = Vec::new();
-    let mut absent = None;
-    for at in places {
-        let at = bound
-            .first()
-            .and_then(|first| at_its_port(at, first.endpoint()))
-            .unwrap_or_else(|| at.clone());
-        match transports::listen(&at).await {
-            Ok(listener) => bound.push(listener),
-            // A name of this machine leads there, too: nobody else may have that port.
-            Err(e) if is_own(e.kind()) => return Err(e),
-            Err(e) => absent = absent.or(Some(e)),
-        }
+/// Has the peer listen.
+async fn ask(
+    connection: &Connected,
+    remotes: &[Remote],
+    asked: &mut Vec<(Remote, remote::Listening)>,
+) -> Result<(), Failure> {
+    for remote in remotes {
+        let listening = remote::ask(&connection.session, remote).await?;
+        asked.push((remote.clone(), listening));
     }
-    match absent {
-        Some(e) if bound.is_empty() => Err(e),
-        _ => Ok(bound),
-    }
-}
-
-/// The address with the port of another one, where it asks for any.
-fn at_its_port(at: &Endpoint, other: &Endpoint) -> Option<Endpoint> {
-    let Target::Tcp { port, .. } = other.target() else {
-        return None;
-    };
-    let text = at.to_string();
-    format!("{}:{port}", text.strip_suffix(":0")?).parse().ok()
-}
-
-/// Whether an address can be listened at, but not by this process.
-fn is_own(kind: TransportErrorKind) -> bool {
-    matches!(
-        kind,
-        TransportErrorKind::AddressInUse | TransportErrorKind::PermissionDenied
-    )
+    Ok(())
 }
 
 /// How the session ended; `None` where it takes nothing more, and what is open in it goes on. Asked for that only where
@@ -218,15 +236,21 @@ async fn over(connection: &Connected, again: bool) -> Option<SessionEnd> {
     connection.session.retire().await
 }
 
-/// The session that connections go over; none while it is being made again.
-type Current = watch::Receiver<Option<Arc<Connected>>>;
-
 /// What the connections of one listener are for.
 #[derive(Clone)]
 struct Wanted {
     service: String,
     /// Each says itself where it wants to be connected, and the service does that.
     socks: bool,
+}
+
+impl Wanted {
+    fn wanted(&self) -> offered::Wanted<'_> {
+        offered::Wanted {
+            name: &self.service,
+            socks: self.socks,
+        }
+    }
 }
 
 /// What is common to the connections of one listener.
@@ -264,31 +288,6 @@ async fn accept(mut listener: Listener, carrying: Carrying, room: Arc<Semaphore>
             },
             Some(_) = connections.join_next() => {}
         }
-    }
-}
-
-/// A place for one connection more; while there is none, who comes waits in the system's queue.
-async fn place_in(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(room).try_acquire_owned() {
-        return Some(place);
-    }
-    let kind = format!(
-        "{} connections are open, as many as this process may have (ulimit -n); further ones wait",
-        stack::connections()
-    );
-    say_once_a_minute(OURS, &kind, &kind);
-    // It is never closed.
-    Arc::clone(room).acquire_owned().await.ok()
-}
-
-/// The session that comes after this one; none if the command ends.
-async fn next(standing: &mut Current, gone: &Arc<Connected>) -> Option<Arc<Connected>> {
-    loop {
-        let now = standing.borrow_and_update().clone();
-        if let Some(connection) = now.filter(|connection| !Arc::ptr_eq(connection, gone)) {
-            return Some(connection);
-        }
-        standing.changed().await.ok()?;
     }
 }
 

@@ -41,6 +41,7 @@ mod mesh;
 mod names;
 mod node;
 mod numbers;
+mod offered;
 mod passphrase;
 mod peer;
 mod ping;
@@ -52,12 +53,16 @@ mod qr;
 mod reach;
 mod reconnect;
 mod relay;
+mod remote;
+mod remote_place;
+mod remote_served;
 mod say;
 mod send;
 mod serve;
 mod service;
 mod service_end;
 mod service_kept;
+mod services;
 mod settings;
 mod signal;
 mod socks;
@@ -67,6 +72,8 @@ mod splice_end;
 #[cfg(test)]
 mod splice_model;
 mod stack;
+mod standing;
+mod status_line;
 mod stderr;
 mod toml_file;
 mod trace;
@@ -155,6 +162,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Config(args) => config::run(&args),
             Command::Ports(args) => ports::run(&args),
             Command::Ping(args) => ping::run(args).await,
+            Command::Services(args) => services::run(args).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Explain(args) => explain::run(&args),
             #[cfg(feature = "completions")]

@@ -7,13 +7,16 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
 use cepa::identity::{
-    EditError, FollowError, KnownPeer, KnownPeersError, KnownPeersFile, KnownPeersProblem, Origin,
-    PeerId, place_of, rotations_from_text,
+    EditError, FollowError, KnownPeer, KnownPeers, KnownPeersError, KnownPeersFile,
+    KnownPeersProblem, Origin, PeerId, UnixTime, place_of, rotations_from_text,
 };
 use cepa::node::Hint;
+use cepa::transports::text::clean;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::args::{Peer, PeerAdd, PeerVerify};
-use crate::columns::beside;
+use crate::columns::{WIDTH, beside};
 use crate::exit::{self, Code, Failure, say};
 use crate::folder;
 use crate::words::{WORDS, peer_id};
@@ -21,7 +24,7 @@ use crate::words::{WORDS, peer_id};
 pub(crate) fn run(args: Peer) -> Result<(), Failure> {
     let file = folder::known_peers()?;
     match args {
-        Peer::Ls => list(&file),
+        Peer::Ls(args) => list(&file, args.json),
         Peer::Add(args) => add(&file, &args),
         Peer::Rm(args) => {
             let gone = file.edit(|known| known.remove(&args.name))?;
@@ -51,29 +54,14 @@ impl From<KnownPeersError> for Failure {
 }
 
 /// The peers as they stand in the file; lines that name none are told on standard error.
-fn list(file: &KnownPeersFile) -> Result<(), Failure> {
+fn list(file: &KnownPeersFile, in_json: bool) -> Result<(), Failure> {
     let known = file.read()?;
-    let mut text = String::new();
-    // As they stand in the file for a program, and in columns for a person.
-    let in_columns = io::stdout().is_terminal();
-    let width = known.peers().map(|peer| peer.name().len()).max();
-    let width = width.unwrap_or(0);
-    for peer in known.peers() {
-        let line = peer.to_string();
-        let begin = format!("{} {}", peer.name(), peer.id);
-        match line.strip_prefix(&begin) {
-            Some(rest) if in_columns => {
-                let _ = writeln!(text, "{:width$}  {}", peer.name(), peer.id);
-                if !rest.trim().is_empty() {
-                    let _ = writeln!(text, "{}", beside(&format!("{:width$}  ", ""), rest.trim()));
-                }
-            }
-            _ => {
-                let _ = writeln!(text, "{line}");
-            }
-        }
+    if in_json {
+        let all = known.peers().map(json).collect();
+        exit::print_json(&format!("{}\n", Value::Array(all)))?;
+    } else {
+        list_as_text(&known)?;
     }
-    exit::print(&text)?;
     let damaged: Vec<_> = known.damaged().collect();
     for line in &damaged {
         say(format_args!(
@@ -99,6 +87,91 @@ fn list(file: &KnownPeersFile) -> Result<(), Failure> {
             ),
         )),
     }
+}
+
+/// As they stand in the file for a program, and in columns for a person.
+fn list_as_text(known: &KnownPeers) -> Result<(), Failure> {
+    let mut text = String::new();
+    if io::stdout().is_terminal() {
+        let width = known.peers().map(|peer| peer.name().len()).max();
+        // An id has 52 columns.
+        let width = width.unwrap_or(0).min(WIDTH - 2 - 52);
+        for peer in known.peers() {
+            text.push_str(&in_columns(peer, width));
+        }
+    } else {
+        for peer in known.peers() {
+            let _ = writeln!(text, "{peer}");
+        }
+    }
+    exit::print(&text)
+}
+
+/// Longest address that is shown, in bytes.
+const MOST_PLACE: usize = 4096;
+
+/// A peer for a person: its name beside what is known of it.
+fn in_columns(peer: &KnownPeer, width: usize) -> String {
+    let met = peer.how.map(|how| match how {
+        Origin::Added => "added by its id",
+        Origin::Asked => "trusted at first contact, when you were asked",
+        Origin::FirstUse => "trusted at first contact, unseen",
+        Origin::Verified => "verified: its id was compared",
+        Origin::Invited => "met by an invitation",
+        _ => how.word(),
+    });
+    let since = peer
+        .first_seen
+        .map(|first| format!("since {}", date(first)));
+    let met = met.map(str::to_owned);
+    let met: Vec<String> = met.into_iter().chain(since).collect();
+    let previous = peer.previous.iter();
+    let previous = previous.map(|old| format!("was {} until {}", old.id, date(old.until)));
+    let rest = [met.join(", ")].into_iter().filter(|it| !it.is_empty());
+    let rest = rest.chain(
+        peer.places
+            .iter()
+            .map(|place| format!("at {}", clean(place, MOST_PLACE))),
+    );
+    let mut text = format!("{:width$}  {}\n", peer.name(), peer.id);
+    for line in rest.chain(previous) {
+        let _ = writeln!(text, "{}", beside(&format!("{:width$}  ", ""), &line));
+    }
+    text
+}
+
+/// The day, in UTC.
+fn date(time: UnixTime) -> String {
+    let time = moment(time);
+    time.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// As RFC 3339 has it, in UTC.
+fn moment(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(seconds);
+    let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (hour, minute, second) = time.to_hms();
+    format!(
+        "{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day()
+    )
+}
+
+fn json(peer: &KnownPeer) -> Value {
+    let previous = peer.previous.iter();
+    let previous =
+        previous.map(|old| json!({ "id": old.id.to_string(), "until": moment(old.until) }));
+    json!({
+        "name": peer.name(),
+        "id": peer.id.to_string(),
+        "first_seen": peer.first_seen.map(moment),
+        "how": peer.how.map(Origin::word),
+        "addresses": peer.places,
+        "previous": previous.collect::<Vec<_>>(),
+    })
 }
 
 fn add(file: &KnownPeersFile, args: &PeerAdd) -> Result<(), Failure> {

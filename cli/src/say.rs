@@ -150,6 +150,14 @@ pub(crate) fn has_colours() -> bool {
     })
 }
 
+/// Whether a person sits at a terminal that can show a status line, and wants to read more than errors.
+pub(crate) fn has_status_line() -> bool {
+    io::stderr().is_terminal()
+        && !is_json()
+        && !QUIET.load(Ordering::Relaxed)
+        && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
+}
+
 /// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl Into<Line>) {
     say_behind("", line);

@@ -19,6 +19,7 @@ use crate::id;
 use crate::keep::Keep;
 use crate::manager;
 use crate::reach::{self, Bound, Mesh};
+use crate::remote_served;
 use crate::say::Line;
 use crate::send;
 use crate::service::{self, Services};
@@ -77,6 +78,9 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     let mesh = Mesh::with_state(config, args.state.as_deref())?;
     let node = &mesh.node;
     let services = Services::on(node, inner, mesh.forwarder.clone(), consoles)?;
+    let remote = remote_served::on(node)?;
+    let places = args.allow_remote.iter().cloned();
+    remote.allow(places.map(|it| (it, access.clone())).collect());
     let introducers = trust::access(&args.introducers)?;
     for service in &args.services {
         services.offer(node, service, access.clone())?;
@@ -124,7 +128,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "nobody is allowed yet; give --allow PEERID or --allow any. Refused peers are shown here",
         );
     }
-    if args.services.is_empty() {
+    if args.services.is_empty() && args.allow_remote.is_empty() {
         say(
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );

@@ -20,6 +20,7 @@ use cepa::identity::PeerId;
 use cepa::mux::{ReceivePool, Substream};
 use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
+use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
 use cepa::session::reserved::{HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
@@ -158,6 +159,9 @@ impl Services {
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        let of = Arc::clone(&services);
+        let kind = move |name: &str| of.list().get(name).map_or("", |(target, _)| target.kind());
+        directory::offer(node, kind).map_err(|e| Failure::new(Code::Other, e.to_string()))?;
         Ok(services)
     }
 

@@ -2,6 +2,9 @@
 //! thread and nothing else. Lines wait in a queue of bounded size; when it is full they are dropped, and counted in a line behind
 //! the last one that there was room for. Who passes on lines of a command waits for [`room`] first, for as long as somebody reads.
 //!
+//! On a terminal there may be a status line ([`status`]), which has no line end and is always the last: it is taken away before
+//! another line is written, and stands behind it again, in one write. Only the last one waits, so that it takes no place of lines.
+//!
 //! While a console has the terminal, a line feed alone does not go to the start of the line, so lines end with CR LF then. The thread
 //! asks when it writes, and not when a line is queued: the terminal may have changed in between.
 
@@ -41,6 +44,8 @@ enum Item {
 struct Waiting {
     items: VecDeque<Item>,
     size: usize,
+    /// The status line to show from now on.
+    status: Option<String>,
     /// Lines that there was no room for.
     dropped: u64,
     /// Items that were written, ever.
@@ -123,6 +128,24 @@ pub(crate) fn write(text: Vec<u8>) {
     queue.more.notify_one();
 }
 
+/// Shows this as the last line of the terminal from now on, in place of the one before; empty for none.
+pub(crate) fn status(line: String) {
+    // Without the thread nobody would take it away in time.
+    if let Some(queue) = &*QUEUE {
+        queue.lock().status = Some(line);
+        queue.more.notify_one();
+    }
+}
+
+/// Takes the cursor to the start of its line, and empties that.
+const EMPTIED: &str = "\r\x1b[K";
+
+/// What shows a text where the status line `before` is seen, and the line `after` is to be seen behind it.
+fn around(before: &str, text: &[u8], after: &str) -> Vec<u8> {
+    let emptied = if before.is_empty() { "" } else { EMPTIED };
+    [emptied.as_bytes(), text, after.as_bytes()].concat()
+}
+
 /// Waits until there is room for many lines, unless nobody reads for long: what is written then may be dropped. To be called
 /// inside the runtime.
 pub(crate) fn room() -> BoxFuture<'static, ()> {
@@ -166,16 +189,26 @@ pub(crate) fn flush(within: Duration) {
 
 fn run(queue: &Queue) {
     let mut stderr = io::stderr();
-    let mut put = |text: Vec<u8>| {
+    let mut shown = String::new();
+    let mut put = |text: Vec<u8>, shown: &str| {
         // One write a line, so that lines of several processes do not mix.
-        let _ = stderr.write_all(&ended(text, RAW.load(Ordering::SeqCst)));
+        let text = ended(text, RAW.load(Ordering::SeqCst));
+        let _ = stderr.write_all(&around(shown, &text, shown));
+        let _ = stderr.flush();
     };
     loop {
         let (item, dropped) = {
             let waiting = queue.lock();
-            let empty = |waiting: &mut Waiting| waiting.items.is_empty();
+            let empty =
+                |waiting: &mut Waiting| waiting.items.is_empty() && waiting.status.is_none();
             let waiting = queue.more.wait_while(waiting, empty);
             let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+            if let Some(status) = waiting.status.take() {
+                drop(waiting);
+                let _ = io::stderr().write_all(&around(&shown, b"", &status));
+                shown = status;
+                continue;
+            }
             let Some(item) = waiting.items.pop_front() else {
                 continue;
             };
@@ -191,7 +224,7 @@ fn run(queue: &Queue) {
         let size = match item {
             Item::Text(text) => {
                 let size = text.len() + LINE;
-                put(text);
+                put(text, &shown);
                 size
             }
             Item::Flush(done) => {
@@ -206,7 +239,7 @@ fn run(queue: &Queue) {
                 count(dropped, "line")
             );
             let line = NOTES.get().map_or(line.clone(), |form| form(&line));
-            put(format!("{line}\n").into_bytes());
+            put(format!("{line}\n").into_bytes(), &shown);
         }
         let mut waiting = queue.lock();
         waiting.size -= size;
@@ -220,6 +253,18 @@ fn run(queue: &Queue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_line_is_taken_away_before_a_line_and_stands_behind_it() {
+        let text = |before, text: &str, after| {
+            String::from_utf8(around(before, text.as_bytes(), after)).unwrap()
+        };
+        assert_eq!(text("", "a\n", ""), "a\n");
+        assert_eq!(text("", "", "now"), "now");
+        assert_eq!(text("old", "", "now"), "\r\x1b[Know");
+        assert_eq!(text("now", "a\n", "now"), "\r\x1b[Ka\nnow");
+        assert_eq!(text("now", "", ""), "\r\x1b[K");
+    }
 
     #[test]
     fn a_raw_terminal_gets_a_carriage_return_with_each_line_feed_and_one_only() {

@@ -71,18 +71,33 @@ impl Near {
             };
             Watched::serving(child, name.to_owned(), peer, Box::new(pass_on))
         });
-        // A TCP service must not take what has come of a lost substream for all there is.
-        stream.cut_when_dropped(true);
+        let near = Self::of(name, stream, &(session.clone(), memory.clone()));
         Ok(Self {
             child,
-            stream,
             outbox,
+            line,
+            ..near
+        })
+    }
+
+    /// What is there already for who is at the other end of the session; no command.
+    pub(crate) fn of(
+        name: &str,
+        mut stream: Stream,
+        (session, memory): &(Session, ReceivePool),
+    ) -> Self {
+        // A TCP service must not take what has come of a lost substream for all there is.
+        stream.cut_when_dropped(true);
+        Self {
+            child: None,
+            stream,
+            outbox: None,
             at_console: false,
             name: name.to_owned(),
-            line,
+            line: Arc::default(),
             session: session.clone(),
             memory: memory.clone(),
-        })
+        }
     }
 
     /// It is for a console.

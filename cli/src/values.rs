@@ -10,7 +10,7 @@ use cepa::identity::{Identity, Invitation, KeyKind, PeerId};
 use cepa::node::{self, PeerAddr, PeerAddrError};
 use cepa::protocols::introduction::Introduction;
 use cepa::session::{ServiceName, reserved};
-use cepa::transports::{Endpoint, ParseError};
+use cepa::transports::{self, Endpoint, ParseError};
 use clap::ValueEnum;
 
 use crate::advice::with_advice;
@@ -18,6 +18,7 @@ use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
 use crate::manager;
 use crate::names::{self, Named, To};
+pub(crate) use crate::remote_place::{Places, Remote};
 use crate::words::meant;
 pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
 
@@ -286,6 +287,24 @@ pub(crate) enum Target {
     Socks(Arc<Destinations>),
     /// The far side of the demo: takes offered TLS layers on and off mid-stream.
     Demo,
+}
+
+impl Target {
+    /// What it is, as peers are told; where it leads they are not.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Dial(to) => match to.target() {
+                transports::Target::Exec { pty: true, .. } => "terminal",
+                transports::Target::Exec { .. } => "command",
+                transports::Target::Serial { .. } => "serial",
+                _ => "stream",
+            },
+            Self::Forward(_) => "forward",
+            Self::Echo => "echo",
+            Self::Socks(_) => "socks",
+            Self::Demo => "demo",
+        }
+    }
 }
 
 impl FromStr for Service {

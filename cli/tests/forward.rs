@@ -211,27 +211,46 @@ fn each_reason_has_a_code_and_a_line_of_its_own_at_both_ends() {
 }
 
 #[test]
-fn a_service_of_the_other_kind_is_refused_with_the_option_that_fits() {
-    let words = ["-D", "127.0.0.1:0=up", "-L", "127.0.0.1:0=socks"];
-    let (_place, _server, mut forward) = pair(&["up=echo:", "socks=socks:*"], &words);
-    let is_socks = |line: &String| line.contains("(SOCKS 5)");
-    // Those of -L come first.
-    forward.wait_for("(SOCKS 5)");
-    let seen = forward.seen().to_vec();
-    let of = |line: &String| {
-        let at = line.split(' ').nth(2).unwrap();
-        at.strip_prefix("tcp:").unwrap().to_owned()
+fn a_service_of_the_other_kind_is_refused_at_the_start_with_the_option_that_fits() {
+    let place = Place::new();
+    let services = ["--service", "up=echo:", "--service", "way=socks:*"];
+    let server = place.serve(&[&["tcp:127.0.0.1:0", "--allow", "any"], &services[..]].concat());
+    let (at, id) = (server.address(), server.id());
+    let fails = |words: &[&str]| {
+        let words = [&["forward", &at, "--expect", &id], words].concat();
+        place.fails_quietly(&words, 7)
     };
-    let dynamic = of(seen.iter().find(|line| is_socks(line)).unwrap());
-    let local = of(seen.iter().find(|line| !is_socks(line)).unwrap());
-    assert_eq!(socks(&dynamic, "example.com", 443).0, 1);
-    let line = forward.wait_for("leads to one address");
-    assert!(line.contains("forward -L"), "{line}");
-    let mut stream = TcpStream::connect(local).unwrap();
-    let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
-    let line = forward.wait_for("this is a SOCKS service");
-    assert!(line.contains("forward -D"), "{line}");
+    let line = fails(&["-D", "127.0.0.1:0=up"]);
+    assert!(
+        line.contains("leads to one address; use it with -L [ADDR:]PORT=up"),
+        "{line}"
+    );
+    let line = fails(&["-L", "127.0.0.1:0=way"]);
+    assert!(
+        line.contains("is a SOCKS service; use it with -D [ADDR:]PORT=way"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_service_that_is_not_there_is_noticed_at_the_start_with_what_there_is() {
+    let place = Place::new();
+    let services = ["--service", "web=echo:", "--service", "sh=exec:cat"];
+    let (own, _) = place.identity("server.pem");
+    let words = ["tcp:127.0.0.1:0", "--allow", "any", "--identity", &own];
+    let server = place.serve(&[&words[..], &services[..]].concat());
+    let (at, id) = (server.address(), server.id());
+    place.succeeds(&["peer", "add", "ann", &id, "--at", &at]);
+    for more in [&[][..], &["--reconnect"]] {
+        let words = [&["forward", "@ann", "-L", "127.0.0.1:0=wbe"], more].concat();
+        let line = place.fails_quietly(&words, 7);
+        let said = "cepa: ann offers no service wbe; you may open: sh, web";
+        assert_eq!(line, said, "{more:?}");
+        // One that is there does not hide one that is not.
+        let words = [&["forward", "@ann", "-L", "0=web", "-D", "0"], more].concat();
+        let line = place.fails_quietly(&words, 7);
+        assert!(line.contains("no service socks;"), "{line}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 
+use common::desk::Desk;
 use common::{Place, failed, text};
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -62,6 +63,20 @@ fn peers_are_added_listed_renamed_verified_and_removed() {
             .succeeds(&["peer", "ls"])
             .contains("how=verified at=tcp:ann:7 at=serial:/dev/a at=tcp:ann:8\n")
     );
+
+    let json = place.succeeds(&["peer", "ls", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let ann = &json[0];
+    assert_eq!((&ann["name"], &ann["id"]), (&"ann".into(), &A.into()));
+    assert_eq!(ann["how"], "verified");
+    let first = ann["first_seen"].as_str().unwrap();
+    assert!(
+        listed.contains(&format!("first={first} ")),
+        "{first} {listed}"
+    );
+    let addresses = ["tcp:ann:7", "serial:/dev/a", "tcp:ann:8"];
+    assert_eq!(ann["addresses"], serde_json::json!(addresses));
+    assert_eq!(json.as_array().unwrap().len(), 2);
 
     place.succeeds(&["peer", "rename", "ann", "anna"]);
     place.fails(&["peer", "rename", "ann", "anne"], 2);
@@ -166,4 +181,28 @@ fn an_id_is_verified_by_its_words() {
         place.succeeds(&typed);
         assert!(place.succeeds(&["peer", "ls"]).contains("how=verified"));
     }
+}
+
+#[test]
+fn at_a_terminal_a_peer_has_lines_that_a_person_reads() {
+    let place = Place::new();
+    let far = format!("tcp:{}.example:7000", "a".repeat(50));
+    place.succeeds(&["peer", "add", "ann", A, "--at", "tcp:ann:7", "--at", &far]);
+    place.succeeds(&["peer", "add", "bobby", B]);
+    let mut desk = Desk::sit_down(&place, &["peer", "ls"], (24, 80));
+    desk.until("bobby");
+    let passed = desk.passed.clone();
+    let (code, rest) = desk.leave();
+    assert_eq!(code, Some(0));
+    let all = passed + &rest;
+    let lines: Vec<&str> = all.lines().collect();
+    assert_eq!(lines[0], format!("ann    {A}"));
+    assert!(
+        lines[1].starts_with("       added by its id, since 20"),
+        "{all}"
+    );
+    assert_eq!(lines[2], "       at tcp:ann:7");
+    assert!(lines[3].contains("at tcp:aaa"), "{all}");
+    assert!(lines.contains(&format!("bobby  {B}").as_str()), "{all}");
+    assert!(lines.iter().all(|line| line.len() <= 80), "{all}");
 }

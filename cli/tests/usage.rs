@@ -257,6 +257,11 @@ fn explain_lists_the_layers_and_contacts_nobody() {
         );
     }
     assert_eq!(text(&output.stderr), "");
+    let json = place.succeeds(&["explain", "tcp:127.0.0.1:9", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["kind"], "address");
+    let last = serde_json::json!({ "word": "tcp", "meaning": "TCP to 127.0.0.1, port 9" });
+    assert_eq!(json["lines"].as_array().unwrap().last(), Some(&last));
 }
 
 #[test]

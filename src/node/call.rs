@@ -223,6 +223,18 @@ impl CallContext {
         &self.live.path
     }
 
+    pub(super) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// As [`Call::hold`], for what is needed later.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold(&self, wanted: &[(Resource, usize)]) -> Result<Share, Exceeded> {
+        self.shares.take(self.live.holder(), wanted)
+    }
+
     /// The session is of use from now on, until what this gives is dropped: when there is no room for sessions, it does not give way
     /// to a newcomer. For a protocol that [says itself](super::Protocol::keeps_session) when its peer has proven to be
     /// no stranger. Nothing for a session that this node has dialled, which never does.

@@ -160,6 +160,11 @@ impl Core {
         services.iter().map(one).collect()
     }
 
+    /// What serves the names that are not offered.
+    pub(super) fn rest(&self) -> Option<Service> {
+        lock(&self.rest).clone()
+    }
+
     pub(super) fn allow(&self, name: &str, access: Access) -> bool {
         let mut services = lock(&self.services);
         let service = services.get_mut(name);
@@ -177,7 +182,7 @@ impl Core {
     /// The service of that name, or what stands for all that have none of their own.
     pub(super) fn service(&self, name: &str) -> Option<Service> {
         let named = lock(&self.services).get(name).cloned();
-        named.or_else(|| lock(&self.rest).clone())
+        named.or_else(|| self.rest())
     }
 
     /// The service of that very name.

@@ -88,6 +88,7 @@ mod listeners;
 mod listening;
 mod live;
 mod moves;
+mod offers;
 mod on_session;
 mod protocol;
 mod resolve;
@@ -113,6 +114,7 @@ pub use protocol::{Protocol, ProtocolError, Route, RouteError, RouteErrorKind};
 pub use resolve::{Announcement, Mdns, MdnsConfig};
 pub use resolve::{InOrder, KnownPlaces, ResolveError, Resolver};
 pub use seats::Kept;
+pub use serving::Open;
 pub use shares::{Exceeded, Limits, Resource, Scope, Share, ShareLimits};
 
 use self::core::{Core, Service};
@@ -552,11 +554,6 @@ impl Node {
         by: Vec<PeerId>,
     ) {
         serving::serve_introduced(&self.core, context, incoming, by).await;
-    }
-
-    /// Whether there is a service of that very name.
-    pub fn offers(&self, name: &str) -> bool {
-        self.core.named_service(name).is_some()
     }
 
     /// As [`serve`](Self::serve), for a protocol that offers services of its own: the name is taken as it is. One that begins with

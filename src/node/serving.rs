@@ -317,6 +317,33 @@ fn find(core: &Core, live: &Live, name: &str) -> Result<(Callee, bool), (Refused
     Err(refused(denied))
 }
 
+/// What a peer may open at a node: [`Node::open_to`](super::Node::open_to).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Open {
+    /// Of its services, in order.
+    pub names: Vec<String>,
+    /// Whether it may open names that are not listed ([`Node::serve_rest`](super::Node::serve_rest)).
+    pub serves_rest: bool,
+}
+
+/// Whether the peer of a call may open what is offered to these.
+pub(super) fn may(context: &CallContext, access: &Access) -> bool {
+    let live = context.live();
+    decide(&live.who, how(live), What::Offered(access)).is_ok()
+}
+
+/// Which services the peer of a call may open.
+pub(super) fn open_to(core: &Core, context: &CallContext) -> Open {
+    let may = |access: &Access| may(context, access);
+    let offered = core.offered().into_iter();
+    let open = offered.filter(|(name, access)| !reserved::is_reserved(name) && may(access));
+    Open {
+        names: open.map(|(name, _)| name).collect(),
+        serves_rest: core.rest().is_some_and(|rest| may(&rest.access)),
+    }
+}
+
 /// Whether who may is listed, one by one.
 fn names_peers(access: &Access) -> bool {
     matches!(access, Access::Peers(_))

@@ -3,6 +3,7 @@
 //! | module | what | feature |
 //! | --- | --- | --- |
 //! | [`pairing`] | two people bring their machines together by a code | - |
+//! | [`directory`] | which services a peer may open | - |
 //! | [`forward`] | a service of another peer, offered as one's own | - |
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
@@ -17,6 +18,7 @@
 mod copy;
 #[cfg(test)]
 mod copy_tests;
+pub mod directory;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod fair;
 pub mod forward;

@@ -166,6 +166,8 @@ pub mod reserved {
     pub const PAIR: &str = "cepa.pair";
     /// Of the session itself: the opener will be silent for a while.
     pub const PAUSE: &str = "cepa.pause";
+    /// Which services the opener may open.
+    pub const DIRECTORY: &str = "cepa.directory";
     /// At a relay: be registered there.
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
@@ -193,6 +195,10 @@ pub mod reserved {
     pub const EXEC_PREFIX: &str = "cepa.exec.";
     /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
     pub const SOCKS_PREFIX: &str = "cepa.socks.";
+    /// Listen somewhere for the opener, and tell it of each connection.
+    pub const REMOTE_LISTEN: &str = "cepa.remote.listen";
+    /// Before the number of such a connection: that connection.
+    pub const REMOTE_ACCEPT_PREFIX: &str = "cepa.remote.accept.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -269,6 +275,7 @@ mod tests {
         let taken = [
             reserved::PAIR,
             reserved::PAUSE,
+            reserved::DIRECTORY,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
             reserved::RELAY_CIRCUIT,
@@ -282,6 +289,8 @@ mod tests {
             reserved::HANG_UP_PREFIX,
             reserved::EXEC_PREFIX,
             reserved::SOCKS_PREFIX,
+            reserved::REMOTE_LISTEN,
+            reserved::REMOTE_ACCEPT_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

@@ -22,4 +22,8 @@ pub(crate) struct Explain {
     /// An address, @NAME, an introduction or an invitation code
     #[arg(value_name = "ADDR")]
     pub(crate) address: Explained,
+    /// Print a JSON object: `kind` (address, peer, name, introduction or invitation) and `lines`, each
+    /// with a `word` and its `meaning`
+    #[arg(long)]
+    pub(crate) json: bool,
 }

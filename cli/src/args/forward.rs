@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::options::Dialling;
-use crate::values::{DialTarget, Dynamic, Local};
+use crate::values::{DialTarget, Dynamic, Local, Remote};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,7 +22,8 @@ attempt must succeed: exit code 5 or 6 if the peer is not there. It ends with
 exit code 3, 4, 5 or 7 when the two ends refuse each other or are incompatible.
 
 Ctrl-C and SIGTERM end it with exit code 0 once it listens. The second one ends
-it at once.
+it at once. On a terminal the last line shows the bytes to the peer (out) and
+from it (in), their rates, and the open connections; -q leaves it out.
 
 Example:
   cepa forward -L 5433=db --expect PEERID \\
@@ -39,7 +40,7 @@ pub(crate) struct Forward {
         short = 'L',
         long = "local",
         value_name = "LISTEN=SERVICE",
-        required_unless_present = "dynamics"
+        required_unless_present_any = ["dynamics", "remotes"]
     )]
     pub(crate) locals: Vec<Local>,
     /// Listen here for programs that use a SOCKS 5 proxy (socks5h://), and have this service connect
@@ -47,6 +48,11 @@ pub(crate) struct Forward {
     /// and resolves the names (repeatable)
     #[arg(short = 'D', long = "dynamic", value_name = "LISTEN[=SERVICE]")]
     pub(crate) dynamics: Vec<Dynamic>,
+    /// Have the peer listen there, and forward each connection to ADDRESS here: a port of the peer's
+    /// machine (0: it chooses one), IP:PORT or unix:PATH; ADDRESS is PORT, HOST:PORT or unix:PATH. The
+    /// peer's owner allows it with `serve --allow-remote` (repeatable)
+    #[arg(short = 'R', long = "remote", value_name = "LISTEN=ADDRESS")]
+    pub(crate) remotes: Vec<Remote>,
     /// If the session is lost for good, make a new one and go on. A peer that does not keep sessions
     /// loses one with each connection
     #[arg(long)]

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use super::connect::Connect;
 use super::console::Console;
 use super::forward::Forward;
-use super::options::Dialling;
+use super::options::{Dialling, IdentityFile, LocalHints, Trust};
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
@@ -77,17 +77,43 @@ fn service(given: &mut String, named: &Named) {
     }
 }
 
+/// Commands that only look at a peer.
+pub(super) fn looking(
+    trust: &mut Trust,
+    hints: &mut LocalHints,
+    identity: &mut IdentityFile,
+    matches: &ArgMatches,
+) -> Result<(), Failure> {
+    if let Some(named) = named(matches)? {
+        session(trust, hints, identity, &named.options);
+    }
+    Ok(())
+}
+
 fn dialling(args: &mut Dialling, options: &Options) {
-    let trust = &mut args.trust;
+    args.durable.or(options.durable, options.park);
+    session(
+        &mut args.trust,
+        &mut args.local_hints,
+        &mut args.identity,
+        options,
+    );
+}
+
+fn session(
+    trust: &mut Trust,
+    hints: &mut LocalHints,
+    identity: &mut IdentityFile,
+    options: &Options,
+) {
     if !trust.says_something() {
         trust.expect.clone_from(&options.expect);
         trust.ca.clone_from(&options.ca);
         trust.trust = (options.trust == Some(Trusting::Any)).then_some(TrustWord::Any);
         trust.trust_new = options.trust == Some(Trusting::New);
     }
-    args.durable.or(options.durable, options.park);
-    args.local_hints.allowed |= options.local_hints;
-    if args.identity.path.is_none() {
-        args.identity.path.clone_from(&options.identity);
+    hints.allowed |= options.local_hints;
+    if identity.path.is_none() {
+        identity.path.clone_from(&options.identity);
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Peer {
     /// List the peers in the file `known_peers` of the configuration folder
-    Ls,
+    Ls(PeerLs),
     /// Add a peer, or more addresses of a known one
     Add(PeerAdd),
     /// Forget a peer
@@ -19,6 +19,17 @@ pub(crate) enum Peer {
     Verify(PeerVerify),
     /// Update known peers to their new keys, from the output of `cepa id show --statement`
     Follow(PeerFollow),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+On a terminal a peer has a few lines: its name and id, how and when it was met,
+and its addresses. Anywhere else it has one line, as in the file.")]
+pub(crate) struct PeerLs {
+    /// Print a JSON array: each peer with `name`, `id`, `first_seen`, `how`, `addresses` and `previous`
+    /// (the ids that it had before)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

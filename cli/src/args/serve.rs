@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::options::{GateLimits, LocalHints, Parking};
 use crate::keep::{self, Consoles};
-use crate::values::{AllowArg, Service, listen_addr, placed_addr};
+use crate::values::{AllowArg, Places, Service, listen_addr, placed_addr};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -50,6 +50,11 @@ pub(crate) struct Serve {
     /// (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,
+    /// Where peers that --allow names may have this machine listen (`cepa forward -R`): ports of this
+    /// machine alone, IP:PORT, or unix:PATH. PORT may be N-N, or * for all; 0 allows a free one to be
+    /// chosen (repeatable)
+    #[arg(long = "allow-remote", value_name = "[IP:]PORT[,…]")]
+    pub(crate) allow_remote: Vec<Places>,
     /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
     /// services that they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]

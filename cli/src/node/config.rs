@@ -20,6 +20,7 @@ use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
 use crate::manager;
+use crate::remote_place::Places;
 use crate::stack::carries_session;
 use crate::toml_file::{explained, line_number};
 use crate::trust;
@@ -41,6 +42,8 @@ pub(super) struct Config {
     pub(super) keep_consoles: Option<Duration>,
     pub(super) register: Vec<PeerAddr>,
     pub(super) services: BTreeMap<String, Offer>,
+    /// Where peers may have the node listen.
+    pub(super) remote: Vec<(Places, Access)>,
     pub(super) relay: Option<Relay>,
     pub(super) carrier: Option<Carrier>,
     /// By their names, whether they are revoked.
@@ -109,6 +112,8 @@ struct File {
     register: Vec<Spanned<String>>,
     #[serde(default)]
     services: BTreeMap<String, FileService>,
+    #[serde(default)]
+    remote: BTreeMap<String, FileRemote>,
     relay: Option<FileRelay>,
     carrier: Option<FileCarrier>,
     #[serde(default)]
@@ -125,6 +130,14 @@ struct FileService {
     #[serde(default)]
     sealed: bool,
     membrane: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRemote {
+    listen: Vec<Spanned<String>>,
+    #[serde(default)]
+    allow: Vec<Spanned<String>>,
 }
 
 // The defaults are those of `cepa relay`.
@@ -273,6 +286,13 @@ impl Config {
             };
             *revoked = membrane.revoked;
         }
+        let mut remote = Vec::new();
+        for entry in file.remote.into_values() {
+            let access = access(entry.allow)?;
+            for word in entry.listen {
+                remote.push((parsed(&word, &wrong)?, access.clone()));
+            }
+        }
         let relay = file.relay.map(|relay| {
             let limits = Limits {
                 registrations: relay.registrations.unwrap_or(128),
@@ -308,6 +328,7 @@ impl Config {
             keep_consoles,
             register,
             services,
+            remote,
             relay,
             carrier,
             membranes,
@@ -330,7 +351,8 @@ impl Config {
         let relay = self.relay.iter().map(|relay| &relay.access);
         let carrier = self.carrier.iter().map(|carrier| &carrier.access);
         let all = services.map(|offer| &offer.access);
-        for access in all.chain(relay).chain(carrier) {
+        let remote = self.remote.iter().map(|(_, access)| access);
+        for access in all.chain(relay).chain(carrier).chain(remote) {
             match access {
                 Access::Anyone => return Access::Anyone,
                 Access::Peers(peers) => ids.extend(peers.iter().copied()),
@@ -516,6 +538,11 @@ a_minute = 7
                 "cannot pass a membrane",
             ),
             (&format!("{up}[carrier]\nallow = [\"x\"]"), 5, "52"),
+            (
+                &format!("{up}[remote.a]\nlisten = [\"80\",\n\"host:80\"]"),
+                6,
+                "no IP address",
+            ),
         ] {
             let error = parse(text).expect_err(text);
             let begin = format!("/etc/n.toml:{line}: ");

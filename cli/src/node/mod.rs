@@ -26,6 +26,7 @@ use crate::id::Unsaved;
 use crate::keep::Keep;
 use crate::manager;
 use crate::reach::{self, Bound, Mesh};
+use crate::remote_served::{self, RemoteListeners};
 use crate::say::Line;
 use crate::service::{self, Services};
 use crate::signal::{Asked, Signals};
@@ -73,6 +74,8 @@ struct Daemon {
     mesh: Mesh,
     config: Config,
     services: Arc<Services>,
+    /// Where peers may have it listen.
+    remote: Arc<RemoteListeners>,
     /// Who may have a session: what the last file says.
     sessions: Sessions,
     relay: Option<Relay>,
@@ -150,12 +153,15 @@ impl Daemon {
             mesh.forwarder.clone(),
             config.keep_consoles,
         )?;
+        let remote = remote_served::on(&mesh.node)?;
+        remote.allow(config.remote.clone());
         let mut daemon = Self {
             begun: Begun::with(&config),
             relays: BTreeSet::new(),
             mesh,
             config,
             services,
+            remote,
             sessions,
             relay,
             control: None,
@@ -351,6 +357,7 @@ impl Daemon {
             let access = now.relay.as_ref().map(|relay| relay.access.clone());
             relay.set_access(access.unwrap_or_default());
         }
+        self.remote.allow(now.remote.clone());
         if before.carrier != now.carrier {
             self.mesh.sealed.carry(carrier(now));
         }

@@ -1,0 +1,132 @@
+//! The last line of a terminal while `cepa forward` runs.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use common::desk::Desk;
+use common::{PATIENCE, Place, Server};
+
+/// Takes the status line away.
+const EMPTIED: &str = "\r\x1b[K";
+
+fn serve(place: &Place) -> Server {
+    place.serve(&[
+        "tcp:127.0.0.1:0",
+        "--service",
+        "web=echo:",
+        "--allow",
+        "any",
+    ])
+}
+
+fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn echoes(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"fourteen bytes").unwrap();
+    let mut back = [0; 14];
+    stream.read_exact(&mut back).unwrap();
+}
+
+#[test]
+fn it_counts_what_passes_and_gives_way_to_other_lines() {
+    let place = Place::new();
+    let server = serve(&place);
+    let (at, local) = (server.address(), closed_port());
+    let service = format!("127.0.0.1:{local}=web");
+    let words = ["forward", &at, "--trust", "any", "-L", &service];
+    let mut desk = Desk::sit_down(&place, &words, (24, 80));
+    desk.until("listening on");
+    desk.until("; 0 connections");
+    let mut open = TcpStream::connect(("127.0.0.1", local)).unwrap();
+    echoes(&mut open);
+    desk.until("; 1 connection");
+    open.shutdown(Shutdown::Write).unwrap();
+    drop(open);
+    desk.until("; 0 connections");
+    // A line of the log stands in a line of its own, and the status behind it.
+    let (mut server, at) = (server, at);
+    server.signal("KILL");
+    assert!(!at.is_empty());
+    while server.is_running() {}
+    desk.until("reconnecting");
+    desk.type_in("\x03");
+    let passed = desk.passed.clone();
+    let (code, rest) = desk.leave();
+    assert_eq!(code, Some(0));
+    let all = passed + &rest;
+    for line in all.split("\r\n") {
+        let shown = line.rsplit(EMPTIED).next().unwrap();
+        let shown = shown.trim_start_matches("^C");
+        if !shown.starts_with("out ") {
+            assert!(!shown.contains("; 0 connections"), "{line:?}");
+        }
+        for drawn in line.split(EMPTIED).filter(|it| it.starts_with("out ")) {
+            assert!(drawn.len() <= 80, "{drawn:?}");
+        }
+    }
+    // It is gone at the end.
+    let last = all.rsplit("out ").next().unwrap();
+    assert!(last.contains(EMPTIED), "{last:?}");
+}
+
+#[test]
+fn a_narrow_terminal_gets_as_much_of_it_as_fits() {
+    let place = Place::new();
+    let server = serve(&place);
+    let words = [
+        "forward",
+        &server.address(),
+        "--trust",
+        "any",
+        "-L",
+        "0=web",
+    ];
+    let mut desk = Desk::sit_down(&place, &words, (24, 20));
+    desk.until("out ");
+    desk.until("; in");
+    desk.type_in("\x03");
+    let (code, rest) = desk.leave();
+    assert_eq!(code, Some(0));
+    assert!(!rest.contains("connections"), "{rest:?}");
+}
+
+#[test]
+fn there_is_none_where_nobody_wants_it() {
+    let place = Place::new();
+    let mut server = serve(&place);
+    let at = server.address();
+    for more in [&["-q"][..], &["--log-format", "json"]] {
+        let local = closed_port();
+        let service = format!("127.0.0.1:{local}=web");
+        let words = ["forward", &at, "--trust", "any", "-L", &service];
+        let mut desk = Desk::sit_down(&place, &[&words[..], more].concat(), (24, 80));
+        if more[0] == "-q" {
+            server.wait_for("session with");
+        } else {
+            desk.until("listening on");
+        }
+        let mut open = loop {
+            if let Ok(open) = TcpStream::connect(("127.0.0.1", local)) {
+                break open;
+            }
+        };
+        echoes(&mut open);
+        desk.type_in("\x03");
+        let passed = desk.passed.clone();
+        let (_, rest) = desk.leave();
+        assert!(!(passed + &rest).contains(EMPTIED), "{more:?}");
+    }
+    // Nor in a file.
+    let words = ["forward", &at, "--trust", "any", "-L", "0=web"];
+    let forward = Server::start(&place, &words);
+    forward.signal("TERM");
+    let (code, said) = forward.finish();
+    assert_eq!(code, Some(0));
+    assert!(!said.contains('\x1b') && !said.contains("out "), "{said}");
+}
