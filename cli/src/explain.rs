@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
+use cepa::protocols::ticket::Ticket;
 use cepa::transports::Endpoint;
 
 use crate::args::{self, Expected, Explained};
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &args::Explain) -> Result<(), Failure> {
         }
         Explained::Introduction(it) => exit::print(&lines(&of_introduction(it))),
         Explained::Invitation(it) => exit::print(&lines(&of_invitation(it))),
+        Explained::Ticket(it) => exit::print(&lines(&of_ticket(it))),
     }
 }
 
@@ -178,6 +180,15 @@ fn of_invitation(it: &Invitation) -> Vec<Line> {
         ("until", time(it.expires())),
         ("secret", "lets whoever has the code join, once".to_owned()),
     ]
+}
+
+fn of_ticket(it: &Ticket) -> Vec<Line> {
+    let mut all = of_peer(it.address(), "never");
+    all.retain(|(word, _)| *word != "service");
+    all.push(("until", time(it.expires())));
+    let secret = "opens what the peer shares, to whoever uses the ticket first";
+    all.push(("secret", secret.to_owned()));
+    all
 }
 
 /// A peer, with the names that it has here.

@@ -39,6 +39,7 @@ mod mesh;
 mod names;
 mod node;
 mod numbers;
+mod offered;
 mod passphrase;
 mod peer;
 mod ping;
@@ -56,6 +57,7 @@ mod serve;
 mod service;
 mod service_end;
 mod settings;
+mod share;
 mod signal;
 mod socks;
 mod socks_served;
@@ -135,6 +137,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Share(args) => share::run(args).await,
             Command::Relay(args) => relay::run(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,

@@ -3,7 +3,6 @@
 //! What happens to sessions is printed on standard error. A listener of a stream that there is only once (`stdio:`, `exec:`) ends the command
 //! with its session.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use cepa::identity::{AcceptAny, PeerId, TrustPolicy};
@@ -20,7 +19,8 @@ use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::send;
-use crate::service::{self, Services};
+use crate::offered;
+use crate::service::Services;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
 use crate::trust;
@@ -127,7 +127,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );
     }
-    args.services.iter().for_each(service::check);
+    args.services.iter().for_each(offered::check);
     for own in trust::named_among(
         &args.allow,
         &[std::slice::from_ref(&identity), more.as_slice()].concat(),
@@ -202,14 +202,5 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
         }
         carries_session(endpoint)?;
     }
-    let mut names = HashSet::new();
-    for service in &args.services {
-        if !names.insert(&service.name) {
-            return usage(format!(
-                "two services are named {}; give each its own name",
-                service.name
-            ));
-        }
-    }
-    Ok(())
+    offered::distinct(&args.services)
 }
