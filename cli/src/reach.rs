@@ -382,7 +382,7 @@ pub(crate) async fn show_ticket(
     if identity.is(&ticket.peer()) {
         return Err(refused(TicketRefusal::Own));
     }
-    if folder::now() > ticket.expires() {
+    if folder::now() >= ticket.expires() {
         return Err(refused(TicketRefusal::Expired));
     }
     let (session, node) = dial(ticket.address(), identity, false, keep)

@@ -133,7 +133,7 @@ impl Tickets {
         if !self.inner.state().sessions.contains(key) {
             return Err(TicketRefusal::NotShown);
         }
-        if (self.inner.now)() > self.inner.expires {
+        if (self.inner.now)() >= self.inner.expires {
             return Err(TicketRefusal::Expired);
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Inner {
             NotAdmitted::Own => TicketRefusal::Own,
             _ => TicketRefusal::Wrong,
         })?;
-        if now > self.expires {
+        if now >= self.expires {
             return Err(TicketRefusal::Expired);
         }
         if state.holder.is_some_and(|holder| !peer.is(&holder)) {
