@@ -48,11 +48,10 @@ pub(crate) use self::man::Man;
 pub(crate) use self::{
     config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
-    join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Color, options::Dialling,
-    options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, send::Send, serve::Serve,
-    share::Share,
+    invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
+    options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
+    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe,
+    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve, share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{

@@ -162,7 +162,10 @@ impl Connected {
             )),
             _ => Err(Failure::new(
                 Code::Refused,
-                format!("the ticket is not for {given}, but for: {}", shared.join(", ")),
+                format!(
+                    "the ticket is not for {given}, but for: {}",
+                    shared.join(", ")
+                ),
             )),
         };
         if service.is_err() {

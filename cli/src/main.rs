@@ -29,6 +29,7 @@ mod id;
 mod init;
 mod introduce;
 mod invite;
+mod inviting;
 mod keep;
 mod layer_echo;
 mod limits;

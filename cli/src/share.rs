@@ -11,7 +11,7 @@ use cepa::identity::{AcceptAny, PeerId, UnixTime};
 use cepa::node::{Access, Hint, PeerAddr};
 use cepa::protocols::ticket::{Ticket, Tickets};
 use cepa::tls::TlsConfig;
-use cepa::transports::{self, Endpoint};
+use cepa::transports;
 
 use crate::args::{self, Service, Target};
 use crate::columns::count;
@@ -24,14 +24,13 @@ use crate::say::Line;
 use crate::service::Services;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
-use crate::{folder, id, settings};
+use crate::{folder, id, inviting, settings};
 
 /// How long a ticket lasts where nothing else is said.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most services of one ticket, and most of this machine's own addresses in it: each makes it longer.
+/// Most services of one ticket.
 const SERVICES: usize = 16;
-const ADDRESSES: usize = 3;
 
 /// How often it is looked whether what is open is over, once the ticket is.
 const LOOK: Duration = Duration::from_secs(1);
@@ -79,21 +78,30 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     for endpoint in &args.listen {
         let listening = node.listen(endpoint).await?;
         say(Line::from(format_args!("listening on {listening} as {own}")).bare());
-        direct.extend(places(&listening, args.public.as_deref()));
+        direct.extend(inviting::places(&listening, args.public.as_deref()));
     }
     unsaved.save(&identity)?;
     let hints = direct.into_iter().map(Hint::Direct);
     let hints = hints.chain(through.iter().flat_map(|at| at.hints().to_vec()));
-    let address = hints.into_iter().try_fold(PeerAddr::new(own), PeerAddr::with_hint)?;
+    let address = hints
+        .into_iter()
+        .try_fold(PeerAddr::new(own), PeerAddr::with_hint)?;
     let ticket = Ticket::new(&address, expires)?;
     let text = ticket.text();
     let text = text.map_err(|e| Failure::of(Code::Usage, &e))?;
     let tickets = {
         let (services, all) = (Arc::clone(&services), args.services.clone());
         let (names, on) = (names(&args.services), node.handle());
-        Tickets::on(node, &ticket, names, args.uses, folder::now, move |holder| {
-            open_to(holder, &services, &all, &on);
-        })
+        Tickets::on(
+            node,
+            &ticket,
+            names,
+            args.uses,
+            folder::now,
+            move |holder| {
+                open_to(holder, &services, &all, &on);
+            },
+        )
         .map_err(|e| Failure::of(Code::Other, &e))?
     };
     services.ask({
@@ -154,35 +162,15 @@ fn relays(args: &args::Share) -> Result<Vec<PeerAddr>, Failure> {
     }
 }
 
-/// Where others reach a listener, for the ticket: this machine's own loopback only where there is nothing else.
-fn places(listening: &Endpoint, public: Option<&str>) -> Vec<Endpoint> {
-    let mut all = stack::for_others(listening, public);
-    let leads_elsewhere = |at: &Endpoint| !is_loopback(at);
-    if all.iter().any(leads_elsewhere) {
-        all.retain(leads_elsewhere);
-    }
-    all.truncate(ADDRESSES);
-    all
-}
-
-fn is_loopback(at: &Endpoint) -> bool {
-    let transports::Target::Tcp { host, .. } = at.target() else {
-        return false;
-    };
-    host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-}
-
 fn names(services: &[Service]) -> Vec<String> {
-    services.iter().map(|service| service.name.clone()).collect()
+    services
+        .iter()
+        .map(|service| service.name.clone())
+        .collect()
 }
 
 /// The ticket has found its one peer.
-fn open_to(
-    holder: PeerId,
-    services: &Arc<Services>,
-    all: &[Service],
-    node: &cepa::node::Node,
-) {
+fn open_to(holder: PeerId, services: &Arc<Services>, all: &[Service], node: &cepa::node::Node) {
     for service in all {
         // It was offered to nobody before, so this can't fail.
         let _ = services.offer(node, service, Access::peers([holder]));
@@ -196,7 +184,11 @@ fn tell(args: &args::Share, ticket: &str, lasts: Duration) {
         Some(n) => format!(", {}", count(n.into(), "use")),
         None => String::new(),
     };
-    say(Line::from(format_args!("sharing {names} for {}{uses}", in_words(lasts))).bare());
+    say(Line::from(format_args!(
+        "sharing {names} for {}{uses}",
+        in_words(lasts)
+    ))
+    .bare());
     say(Line::from("with whoever uses the ticket first; there, run:").bare());
     for command in commands(&args.services, ticket) {
         say(Line::from(command).bare());

@@ -114,6 +114,14 @@ pub(crate) fn for_others(address: &Endpoint, public: Option<&str>) -> Vec<Endpoi
     dialled.filter_map(Result::ok).collect()
 }
 
+/// Whether only this machine can dial it.
+pub(crate) fn is_loopback(at: &Endpoint) -> bool {
+    let Target::Tcp { host, .. } = at.target() else {
+        return false;
+    };
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
 /// The addresses of this machine that can be dialled without a zone, those of loopback last; of IPv6 only if `both`.
 fn of_this_machine(both: bool) -> Vec<String> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
@@ -124,16 +132,7 @@ fn of_this_machine(both: bool) -> Vec<String> {
     all.iter().map(IpAddr::to_string).collect()
 }
 
-/// Warns of an address that is meant for others and that they can't dial; `option` is where another one goes.
-pub(crate) fn warn_if_only_to_listen(address: &Endpoint, option: &str) {
-    if let Some(better) = only_to_listen(address) {
-        say(format_args!(
-            "warning: others cannot connect to {address}; give {option}{better} with this machine's name or address"
-        ));
-    }
-}
-
-/// The same for what stands in an address of a peer, or of the relay that it is registered at.
+/// Warns of an address that others can't dial, in an address of a peer, or of the relay that it is registered at.
 pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
     for hint in hints {
         let mut at = hint;

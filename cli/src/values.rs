@@ -112,7 +112,9 @@ impl FromStr for DialTarget {
 /// A time with its zone, as RFC 3339 has it.
 pub(crate) fn until(word: &str) -> Result<UnixTime, String> {
     let time = OffsetDateTime::parse(word, &Rfc3339);
-    let time = time.ok().and_then(|time| u64::try_from(time.unix_timestamp()).ok());
+    let time = time
+        .ok()
+        .and_then(|time| u64::try_from(time.unix_timestamp()).ok());
     let seconds = time.ok_or(
         "expected a time with its zone, as `date -Is -d 18:00` prints it: 2026-12-24T18:00:00+01:00",
     )?;

@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
+use cepa::identity::{AcceptAny, AnyOf, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
 use cepa::node::{Access, Hint, Listening, Node, PeerAddr};
 use cepa::protocols::membrane::Membrane;
+use cepa::protocols::pairing::Invitations;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
@@ -24,19 +26,21 @@ use crate::exit::{self, Code, Failure, say};
 use crate::gate::Gate;
 use crate::id::Unsaved;
 use crate::keep::Keep;
+use crate::offered;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
-use crate::offered;
 use crate::service::Services;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
-use crate::{id, send};
+use crate::{folder, id, send};
 
 mod config;
 mod control;
+mod inviter;
 
 use config::Config;
 use control::{Control, Listeners};
+use inviter::Inviter;
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let config = Config::read(&args.config)?;
@@ -182,7 +186,16 @@ impl Daemon {
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
             let listeners = daemon.listeners.clone();
-            daemon.control = Some(Control::open(path, &daemon.mesh, listeners, relay).await?);
+            let inviter = Inviter {
+                own: identity.peer_id(),
+                invitations: Invitations::on(daemon.node(), folder::now)
+                    .map_err(|e| Failure::new(Code::Other, e.to_string()))?,
+                reachable: id::through(identity.peer_id(), &daemon.config.register)?,
+                strangers: Arc::clone(&daemon.sessions.strangers),
+                busy: Arc::default(),
+            };
+            let control = Control::open(path, &daemon.mesh, listeners, relay, inviter).await?;
+            daemon.control = Some(control);
         }
         daemon.register().await?;
         Ok(daemon)
@@ -402,19 +415,31 @@ fn carrier(config: &Config) -> Option<CarrierConfig> {
 
 /// Who may have a session, as the last file says.
 #[derive(Clone, Debug)]
-struct Sessions(Arc<RwLock<Arc<dyn TrustPolicy>>>);
+struct Sessions {
+    listed: Arc<RwLock<Arc<dyn TrustPolicy>>>,
+    /// Somebody is invited, whom nobody knows yet.
+    strangers: Arc<AtomicBool>,
+}
 
 impl Sessions {
     fn new(access: &Access) -> Self {
-        Self(Arc::new(RwLock::new(policy(access))))
+        Self {
+            listed: Arc::new(RwLock::new(policy(access))),
+            strangers: Arc::default(),
+        }
     }
 
     fn set(&self, access: &Access) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy(access);
+        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = policy(access);
     }
 
     fn now(&self) -> Arc<dyn TrustPolicy> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let listed = Arc::clone(&self.listed.read().unwrap_or_else(PoisonError::into_inner));
+        if self.strangers.load(Ordering::Relaxed) {
+            Arc::new(AnyOf::new([listed, Arc::new(AcceptAny)]))
+        } else {
+            listed
+        }
     }
 }
 
