@@ -35,6 +35,7 @@ mod relay;
 mod send;
 mod serve;
 mod services;
+mod share;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -50,10 +51,10 @@ pub(crate) use self::man::Man;
 pub(crate) use self::{
     config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
-    join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Color, options::Dialling,
-    options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
-    peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe,
-    relay::Relay, send::Send, serve::Serve, services::Services,
+    invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
+    options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
+    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe,
+    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve, services::Services, share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Offer services to peers that connect
     Serve(Serve),
+    /// Share services with one friend by a ticket: a line to paste
+    Share(Share),
     /// Relay traffic between peers that cannot connect to each other
     Relay(Relay),
     /// Run a node from a configuration file; SIGHUP reloads it
@@ -138,7 +141,7 @@ impl Command {
     pub(crate) fn says_events(&self) -> bool {
         matches!(
             self,
-            Self::Serve(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_)
+            Self::Serve(_) | Self::Share(_) | Self::Node(_) | Self::Relay(_) | Self::Invite(_)
         )
     }
 
@@ -158,7 +161,7 @@ impl Command {
         let on_stdio = |at: &Endpoint| matches!(at.target(), transports::Target::Stdio);
         match self {
             Self::Serve(args) => !args.register.is_empty() || !args.listen.iter().all(on_stdio),
-            Self::Relay(_) | Self::Forward(_) => true,
+            Self::Share(_) | Self::Relay(_) | Self::Forward(_) => true,
             Self::Node(args) => !args.check,
             _ => false,
         }

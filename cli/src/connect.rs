@@ -58,6 +58,7 @@ async fn connect(args: args::Connect) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
+    let service = connection.service(&service).await?;
     if keep == Keep::Not {
         let ended = carried(&mut connection, &mut again, &args, &service).await;
         return ended.map_err(Failure::with_durable);
@@ -154,7 +155,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
     let named = match address {
         DialTarget::Peer(address) => address.service(),
         DialTarget::Introduced(it) => it.address().map_or("", |address| address.service()),
-        DialTarget::Place(_) => "",
+        DialTarget::Place(_) | DialTarget::Ticket(_) => "",
     };
     if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(

@@ -17,6 +17,7 @@ use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
 use cepa::protocols::introduction::Introduction;
+use cepa::protocols::ticket::Ticket;
 use cepa::session::{ConnectError, Pause, Session, SessionEnd};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
@@ -44,6 +45,8 @@ pub(crate) struct Connected {
     child: SharedChild,
     /// Of a peer that was reached by its id.
     node: Option<Node>,
+    /// What a ticket is for.
+    shared: Option<Vec<String>>,
 }
 
 impl Connected {
@@ -96,6 +99,9 @@ impl Connected {
         local_hints: bool,
         keep: Keep,
     ) -> Result<Self, Failure> {
+        if let DialTarget::Ticket(ticket) = target {
+            return Self::by_ticket(ticket, trust, identity, keep).await;
+        }
         let DialTarget::Peer(address) = target else {
             return Err(Failure::new(
                 Code::Usage,
@@ -115,7 +121,57 @@ impl Connected {
             session,
             child: SharedChild::default(),
             node: Some(node),
+            shared: None,
         })
+    }
+
+    /// Whoever has made a ticket, to whom it was shown.
+    async fn by_ticket(
+        ticket: &Ticket,
+        trust: &Trust,
+        identity: &Identity,
+        keep: Keep,
+    ) -> Result<Self, Failure> {
+        if trust.says_something() {
+            let why = "a ticket already names the peer; leave out --expect, --trust, --trust-new and --ca";
+            return Err(Failure::new(Code::Usage, why));
+        }
+        let (session, node, services) = reach::show_ticket(ticket, identity, keep).await?;
+        Ok(Self {
+            session,
+            child: SharedChild::default(),
+            node: Some(node),
+            shared: Some(services),
+        })
+    }
+
+    /// The service that was meant by this name: where a ticket has said which there are, one of those; else the session ends.
+    pub(crate) async fn service(&self, given: &str) -> Result<String, Failure> {
+        let Some(shared) = &self.shared else {
+            return Ok(given.to_owned());
+        };
+        let service = match shared.as_slice() {
+            _ if shared.iter().any(|name| name == given) => Ok(given.to_owned()),
+            [only] if given.is_empty() => Ok(only.clone()),
+            _ if given.is_empty() => Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "the ticket is for several services; name one of them: {}",
+                    shared.join(", ")
+                ),
+            )),
+            _ => Err(Failure::new(
+                Code::Refused,
+                format!(
+                    "the ticket is not for {given}, but for: {}",
+                    shared.join(", ")
+                ),
+            )),
+        };
+        if service.is_err() {
+            self.close().await;
+        }
+        service
     }
 
     /// The service of an introduction, which says itself who has it.
@@ -133,6 +189,7 @@ impl Connected {
             session,
             child: SharedChild::default(),
             node: Some(node),
+            shared: None,
         };
         Ok((link, stream))
     }
@@ -218,6 +275,7 @@ impl Connected {
                     session,
                     child,
                     node: None,
+                    shared: None,
                 })
             }
             Err(e) => {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use cepa::identity::{Invitation, KnownPeer, PeerId, UnixTime};
 use cepa::node::{Hint, PeerAddr};
 use cepa::protocols::introduction::Introduction;
+use cepa::protocols::ticket::Ticket;
 use cepa::transports::Endpoint;
 use serde_json::json;
 
@@ -62,6 +63,7 @@ fn explained(it: &Explained) -> Result<(&'static str, Vec<Line>), Failure> {
         Explained::Peer(address) => ("peer", of_peer(address, "with --local-hints only")),
         Explained::Introduction(it) => ("introduction", of_introduction(it)),
         Explained::Invitation(it) => ("invitation", of_invitation(it)),
+        Explained::Ticket(it) => ("ticket", of_ticket(it)),
     })
 }
 
@@ -189,6 +191,15 @@ fn of_invitation(it: &Invitation) -> Vec<Line> {
         ("until", time(it.expires())),
         ("secret", "lets whoever has the code join, once".to_owned()),
     ]
+}
+
+fn of_ticket(it: &Ticket) -> Vec<Line> {
+    let mut all = of_peer(it.address(), "never");
+    all.retain(|(word, _)| *word != "service");
+    all.push(("until", time(it.expires())));
+    let secret = "opens what the peer shares, to whoever uses the ticket first";
+    all.push(("secret", secret.to_owned()));
+    all
 }
 
 /// A peer, with the names that it has here.

@@ -80,6 +80,11 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
+    let by_ticket = matches!(args.address, DialTarget::Ticket(_));
+    if !by_ticket && args.locals.iter().any(|local| local.service.is_empty()) {
+        let why = "-L needs the service: LISTEN=SERVICE, for example 5433=db; only a ticket's one service needs no name";
+        return Err(Failure::new(Code::Usage, why));
+    }
     let identity = id::load(&args.dialling.identity)?;
     let mut listeners = Vec::new();
     let dynamics = args.dynamics.iter().map(|Dynamic(local)| (local, true));
@@ -94,6 +99,9 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
     let mut connection = Arc::new(again.first(args.reconnect).await?);
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
+    }
+    for (_, wanted) in &mut listeners {
+        wanted.service = connection.service(&wanted.service).await?;
     }
     let mut signals = Signals::watch();
     let wanted: Vec<_> = listeners.iter().map(|(_, it)| it.wanted()).collect();

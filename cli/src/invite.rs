@@ -4,29 +4,28 @@
 //! only, the pairing; the one who proves to have the code is written into the known peers, and the
 //! command ends. The joiner pins the id in the code, and writes it down under the address in it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cepa::identity::{
-    AcceptAny, EditError, Invitation, KnownPeer, Learned, NotAdmitted, OpenInvitation, Origin,
-    PeerId, Pinned, UnixTime,
+    AcceptAny, Identity, Invitation, Learned, NotAdmitted, Origin, PeerId, Pinned,
 };
-use cepa::node::Node;
+use cepa::node::{Hint, Node, PeerAddr};
 use cepa::protocols::pairing::{self, PairingError, join as use_invitation};
 use cepa::session::Session;
-use cepa::transports::Endpoint;
+use cepa::transports::{self, Endpoint};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::args::{Invite, Join};
 use crate::columns::count;
 use crate::connection;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
-use crate::folder;
-use crate::id;
-use crate::qr;
-use crate::reach::{self, GOODBYE};
-use crate::stack;
-use crate::trust;
+use crate::keep::Keep;
+use crate::reach::{self, GOODBYE, Mesh};
+use crate::{folder, id, inviting, qr, settings, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
 const IDLE: Duration = Duration::from_secs(30);
@@ -35,99 +34,160 @@ const IDLE: Duration = Duration::from_secs(30);
 const OF_ONE_HOST: usize = 8;
 
 pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
-    if !args.listen.is_socket() {
-        return Err(Failure::new(
-            Code::Usage,
-            format!(
-                "{}: cannot wait for an invitation there; use tcp: or unix:",
-                args.listen
-            ),
-        ));
-    }
-    stack::carries_session(&args.listen)?;
-    let name = args.name.clone();
-    let file = folder::known_peers()?;
     // What would only fail when somebody has come.
-    if let Some(name) = &name {
-        is_free(name)?;
+    if let Some(name) = &args.name {
+        inviting::is_free(name)?;
     }
+    if let Some(control) = &args.control {
+        return by_control(&args, control).await;
+    }
+    if let Some(listen) = &args.listen {
+        if !listen.is_socket() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{listen}: cannot wait for an invitation there; use tcp: or unix:"),
+            ));
+        }
+        stack::carries_session(listen)?;
+    }
+    let relays = relays(&args)?;
+    folder::known_peers()?;
     let identity = id::load(&args.identity)?;
+    let own = identity.peer_id();
+    reach::check_relays(own, &relays, false)?;
+    let through = id::through(own, &relays)?;
+    for at in &through {
+        stack::warn_of_dead_hints(at.hints());
+    }
     let mut config = reach::config(&identity, Arc::new(AcceptAny));
     config.idle_timeout = Some(IDLE);
     config.shares.sessions.host = OF_ONE_HOST;
-    let node = Node::new(config);
-    let listening = node.listen(&args.listen).await?;
-    let lasts = Duration::from_secs(u64::from(args.minutes) * 60);
-    let expires = UnixTime::since_unix_epoch(Duration::from_secs(
-        folder::now().as_secs() + lasts.as_secs(),
-    ));
-    let address = args.at.as_ref().unwrap_or(&listening);
-    let invitation = Invitation::new(identity.peer_id(), &address.to_string(), expires)?;
-    let code = invitation
-        .code()
-        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
-    let picture = if args.qr {
-        qr::of(&code)?
-    } else {
-        String::new()
-    };
-    exit::hand_over(&format!("{picture}{}\n", *code))?;
+    let mesh = Mesh::new(config)?;
+    let node = &mesh.node;
+    let (mut places, mut waits) = (Vec::new(), Vec::new());
+    if let Some(listen) = &args.listen {
+        let listening = node.listen(listen).await?;
+        places = match &args.at {
+            Some(at) => vec![at.clone()],
+            None => inviting::places(&listening, None),
+        };
+        waits.push(format!("listening on {listening}"));
+    }
+    waits.extend(relays.iter().map(|relay| {
+        let id = relay.peer();
+        format!("waiting at relay {}…", id.short())
+    }));
+    let places = places.into_iter().map(Hint::Direct);
+    let places = places.chain(through.iter().flat_map(|at| at.hints().to_vec()));
+    let made = inviting::make(own, &places.collect::<Vec<_>>(), args.minutes)?;
+    let joining = pairing::invite(node, made.open, folder::now)
+        .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    Report::default().start(node);
+    mesh.register(&relays).await?;
+    hand_over(&args, &made.code)?;
     say(format_args!(
-        "listening on {listening} for {}; on the other machine, run: cepa join CODE",
+        "{} for {}; on the other machine, run:",
+        waits.join(", "),
         count(args.minutes.into(), "minute")
     ));
-    stack::warn_if_only_to_listen(address, "--at ");
-    let joining = pairing::invite(&node, OpenInvitation::new(invitation), folder::now)
-        .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
-    Report::default().start(&node);
-    let joined = match tokio::time::timeout(lasts, joining.joined()).await {
+    say(format_args!("cepa join {}", *made.code));
+    let joined = match tokio::time::timeout(made.lasts, joining.joined()).await {
         Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the listener stopped")),
-        Err(_) => Err(Failure::new(
-            Code::Lost,
-            "the invitation expired, and nobody joined; run cepa invite again",
-        )),
+        Err(_) => Err(expired()),
     };
     // The answer has been read by then, or its time for that is over.
     node.shutdown(GOODBYE).await;
     let joiner = joined?;
-    let name = file.edit(|known| remember(known, name.as_deref(), joiner))?;
+    let name = inviting::remember(args.name.as_deref(), joiner)?;
     say(format_args!("{joiner} has joined; remembered as {name}"));
+    let place = match relays.first() {
+        Some(relay) if args.listen.is_none() => format!("--register {relay}"),
+        _ => "tcp:HOST:PORT".to_owned(),
+    };
     say(format_args!(
-        "to offer it a service: cepa serve tcp:HOST:PORT --service NAME=ADDR --allow @{name}"
+        "to offer it a service: cepa serve {place} --service NAME=ADDR --allow @{name}"
     ));
     Ok(())
 }
 
-/// Whether a peer can get this name.
-fn is_free(name: &str) -> Result<(), Failure> {
-    let usage = |e: String| Failure::new(Code::Usage, e);
-    KnownPeer::new(name, PeerId::from_bytes([0; 32])).map_err(|e| usage(e.to_string()))?;
-    match folder::known_peers()?.read()?.named(name) {
-        None => Ok(()),
-        Some(other) => Err(usage(format!(
-            "{name} is already the name of peer {}; choose another name",
-            other.id
-        ))),
+/// The relays of the command line, else the default one where nothing else is said.
+fn relays(args: &Invite) -> Result<Vec<PeerAddr>, Failure> {
+    if !args.relays.is_empty() || args.listen.is_some() {
+        return Ok(args.relays.clone());
     }
+    let default = settings::read()?.relay;
+    let default = default.ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            "give where to listen (tcp:HOST:PORT), --relay cepa://RELAYID@ADDR, or --control PATH for a running node",
+        )
+    })?;
+    Ok(vec![default])
 }
 
-/// Writes the joiner down, under a name that is free.
-fn remember(
-    known: &mut cepa::identity::KnownPeers,
-    name: Option<&str>,
-    joiner: PeerId,
-) -> Result<String, EditError> {
-    let there = known.peers().find(|peer| peer.id == joiner);
-    if let Some(there) = there.map(|peer| peer.name().to_owned()) {
-        known.change(&there, |peer| peer.how = Some(Origin::Invited))?;
-        return Ok(there);
+fn expired() -> Failure {
+    Failure::new(
+        Code::Lost,
+        "the invitation expired, and nobody joined; run cepa invite again",
+    )
+}
+
+fn hand_over(args: &Invite, code: &str) -> Result<(), Failure> {
+    let picture = if args.qr {
+        qr::of(code)?
+    } else {
+        String::new()
+    };
+    exit::hand_over(&format!("{picture}{code}\n"))
+}
+
+/// A running node invites: it gives the code, and says who has joined. It stops inviting when this ends.
+async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
+    let at = control.display();
+    let ended = || {
+        let why = format!("{at}: the node said nothing more; is it still running?");
+        Failure::new(Code::Lost, why)
+    };
+    let endpoint = format!("unix:{at}").parse();
+    let endpoint: Endpoint = endpoint.map_err(|e| Failure::new(Code::Usage, format!("{e}")))?;
+    let stream = transports::dial(&endpoint).await.map_err(|e| {
+        Failure::from(e).with(format_args!("is a node running with `control = \"{at}\"`?"))
+    })?;
+    let (answers, mut asking) = tokio::io::split(stream);
+    let asked = json!({ "invite": { "name": args.name, "minutes": args.minutes } });
+    let sent = asking.write_all(format!("{asked}\n").as_bytes()).await;
+    sent.map_err(|_| ended())?;
+    let mut answers = BufReader::new(answers).lines();
+    while let Ok(Some(line)) = answers.next_line().await {
+        let answer: Value = serde_json::from_str(&line).map_err(|_| ended())?;
+        let text = |key: &str| answer[key].as_str().map(str::to_owned);
+        if let Some(error) = text("error") {
+            return Err(Failure::new(Code::Refused, error));
+        }
+        if answer["expired"] == Value::Bool(true) {
+            return Err(expired());
+        }
+        if let Some(code) = text("code") {
+            hand_over(args, &code)?;
+            say(format_args!(
+                "the node invites for {}; on the other machine, run:",
+                count(args.minutes.into(), "minute")
+            ));
+            say(format_args!("cepa join {code}"));
+        }
+        if let (Some(joined), Some(name)) = (text("joined"), text("name")) {
+            say(format_args!("{joined} has joined; remembered as {name}"));
+            say(format_args!(
+                "to offer it a service: allow = [\"@{name}\"] in the node's file, then kill -HUP the node"
+            ));
+            return Ok(());
+        }
+        if answer.get("version").is_some() {
+            let why = format!("{at}: that node knows no invitations; update it");
+            return Err(Failure::new(Code::Refused, why));
+        }
     }
-    let name = name.map_or_else(|| known.free_name("invited"), str::to_owned);
-    let mut peer = KnownPeer::new(&name, joiner)?;
-    peer.first_seen = Some(folder::now());
-    peer.how = Some(Origin::Invited);
-    known.add(peer)?;
-    Ok(name)
+    Err(ended())
 }
 
 pub(crate) async fn join(args: Join) -> Result<(), Failure> {
@@ -143,62 +203,45 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     let usage = |e: String| Failure::new(Code::Usage, e);
     // What would only fail when the code is used up.
     if let Some(name) = &args.name {
-        is_free(name)?;
+        inviting::is_free(name)?;
     }
     let invitation: Invitation = code.parse().map_err(|e| usage(format!("{e}")))?;
+    let (identity, unsaved) = id::load_unsaved(&args.identity)?;
+    // What the inviter may not be there any more to say.
+    if identity.is(&invitation.id()) {
+        return Err(usage(NotAdmitted::Own.to_string()));
+    }
     if folder::now() > invitation.expires() {
         return Err(Failure::new(
             Code::Refused,
             NotAdmitted::Expired.to_string(),
         ));
     }
-    let address: Endpoint = if let Some(address) = args.at {
-        address
-    } else {
-        let address: Endpoint = invitation
-            .address()
-            .parse()
-            .map_err(|e| usage(format!("the invitation's address: {e}")))?;
-        // A code is somebody else's words: it leads through the network alone, as an address of a peer does.
-        if !address.is_network() {
-            return Err(usage(format!(
-                "the code leads to {address}, which is not a network address; to use it anyway, give --at {}",
-                exit::quoted(&address.to_string())
-            )));
-        }
-        address
-    };
-    if !address.is_socket() {
-        return Err(usage(format!(
-            "{address}: an invitation needs an address with tcp: or unix:"
-        )));
-    }
-    stack::carries_session(&address)?;
-    if let Some(better) = stack::only_to_listen(&address) {
-        say(format_args!(
-            "warning: the code's address {address} leads to this machine itself; give --at {better} with the other machine's address"
-        ));
-    }
-    let identity = id::load(&args.identity)?;
-    let pinned = Arc::new(Pinned::one(invitation.id()));
-    let config = stack::of(&identity, pinned).for_endpoint(&address);
-    let session = Session::dial(&address, &config).await;
-    let session = session.map_err(|error| match Failure::from(error) {
-        // The inviter listens until somebody has joined, or its time is over.
-        gone if gone.code == Code::Connect => gone.with(
-            "or the code was used or has expired; then the other side has to run cepa invite again",
-        ),
-        other => other,
-    })?;
+    let places = places(&invitation, args.at)?;
+    unsaved.save(&identity)?;
+    let (session, node) = reached(&places, &invitation, &identity)
+        .await
+        .map_err(|failure| match failure.code {
+            // The inviter listens until somebody has joined, or its time is over.
+            Code::Connect => failure.with(
+                "or the code was used or has expired; then the other side has to run cepa invite again",
+            ),
+            _ => failure,
+        })?;
     let joined = use_invitation(&session, &invitation).await;
     session.close().await;
+    if let Some(node) = node {
+        node.shutdown(Duration::ZERO).await;
+    }
     joined.map_err(|e| match e {
         PairingError::Open(e) => Failure::from(e),
         e => Failure::of(Code::Refused, &e),
     })?;
     // Where it is served later is another matter; known by name it is from now on.
-    let place = trust::place(&address).unwrap_or_default();
+    let (address, rest) = places.split_first().ok_or_else(nowhere)?;
+    let place = place_of(address);
     let met = folder::known_peers()?.meet(&place, invitation.id(), Origin::Invited, folder::now());
+    also_at(invitation.id(), rest)?;
     match met {
         Ok(Some(Learned::Met { name, id, .. })) => {
             let name = match args.name {
@@ -221,7 +264,106 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
             "{address} is peer {}, which you already know",
             invitation.id()
         )),
-        Err(refusal) => return Err(connection::refused(&refusal, &address)),
+        Err(refusal) => {
+            return Err(match address {
+                Hint::Direct(address) => connection::refused(&refusal, address),
+                relay @ Hint::Relay { .. } => {
+                    Failure::new(Code::Identity, format!("{relay}: {refusal}"))
+                }
+            });
+        }
     }
+    Ok(())
+}
+
+fn nowhere() -> Failure {
+    let why = "the code does not say where to join; ask for another one";
+    Failure::new(Code::Usage, why)
+}
+
+/// Where the inviter waits: there at `at`, or as the code says it, as far as that leads through the network.
+fn places(invitation: &Invitation, at: Option<Endpoint>) -> Result<Vec<Hint>, Failure> {
+    let usage = |e: String| Failure::new(Code::Usage, e);
+    let places = if let Some(at) = at {
+        vec![Hint::Direct(at)]
+    } else {
+        let all = invitation.address().split(';').map(str::parse);
+        let all: Vec<Hint> = all
+            .collect::<Result<_, _>>()
+            .map_err(|e| usage(format!("the invitation's address: {e}")))?;
+        // A code is somebody else's words: it leads through the network alone, as an address of a peer does.
+        if let Some(local) = all.iter().find(|place| !place.is_network()) {
+            return Err(usage(format!(
+                "the code leads to {local}, which is not a network address; to use it anyway, give --at {}",
+                exit::quoted(&local.to_string())
+            )));
+        }
+        all
+    };
+    for place in &places {
+        let Hint::Direct(address) = place else {
+            continue;
+        };
+        if !address.is_socket() {
+            return Err(usage(format!(
+                "{address}: an invitation needs an address with tcp: or unix:"
+            )));
+        }
+        stack::carries_session(address)?;
+        if let Some(better) = stack::only_to_listen(address) {
+            say(format_args!(
+                "warning: the code's address {address} leads to this machine itself; give --at {better} with the other machine's address"
+            ));
+        }
+    }
+    Ok(places)
+}
+
+/// A session with the inviter, and the node that it belongs to, where several ways, or a relay, lead there.
+async fn reached(
+    places: &[Hint],
+    invitation: &Invitation,
+    identity: &Identity,
+) -> Result<(Session, Option<Node>), Failure> {
+    if let [Hint::Direct(address)] = places {
+        let pinned = Arc::new(Pinned::one(invitation.id()));
+        let config = stack::of(identity, pinned).for_endpoint(address);
+        let session = Session::dial(address, &config).await;
+        return Ok((session.map_err(Failure::from)?, None));
+    }
+    let all = places.iter().cloned();
+    let address = all
+        .into_iter()
+        .try_fold(PeerAddr::new(invitation.id()), PeerAddr::with_hint)?;
+    let (session, node) = reach::dial(&address, identity, false, Keep::Not).await?;
+    Ok((session, Some(node)))
+}
+
+/// What a place is remembered by.
+fn place_of(place: &Hint) -> String {
+    match place {
+        Hint::Direct(address) => trust::place(address).unwrap_or_default(),
+        Hint::Relay { .. } => place.to_string(),
+    }
+}
+
+/// Writes further places down, where the peer is known.
+fn also_at(peer: PeerId, places: &[Hint]) -> Result<(), Failure> {
+    let known = folder::known_as(peer);
+    let Some(name) = known.first().map(|peer| peer.name().to_owned()) else {
+        return Ok(());
+    };
+    if places.is_empty() {
+        return Ok(());
+    }
+    folder::known_peers()?.edit(|known| {
+        known.change(&name, |peer| {
+            for place in places.iter().map(place_of) {
+                if !peer.places.contains(&place) {
+                    peer.places.push(place);
+                }
+            }
+        })
+    })?;
     Ok(())
 }

@@ -30,6 +30,7 @@ mod id;
 mod init;
 mod introduce;
 mod invite;
+mod inviting;
 mod keep;
 mod layer_echo;
 mod limits;
@@ -60,10 +61,12 @@ mod say;
 mod send;
 mod serve;
 mod service;
+mod service_check;
 mod service_end;
 mod service_kept;
 mod services;
 mod settings;
+mod share;
 mod signal;
 mod socks;
 mod socks_served;
@@ -145,6 +148,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Share(args) => share::run(args).await,
             Command::Relay(args) => relay::run(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Introduce(args) => introduce::run(args).await,

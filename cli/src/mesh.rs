@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cepa::transports::{self, text::clean};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::args::{Mesh, MeshStatus};
 use crate::columns::beside;
@@ -41,8 +41,11 @@ async fn status(args: &MeshStatus) -> Result<(), Failure> {
         let failure = Failure::from(e);
         failed(failure.code, failure.to_string())
     })?;
+    let (answer, mut asking) = tokio::io::split(stream);
+    // Nothing more is asked for than what there is.
+    let _ = asking.shutdown().await;
     let mut text = String::new();
-    let mut answer = stream.take(MOST);
+    let mut answer = answer.take(MOST);
     match tokio::time::timeout(PATIENCE, answer.read_to_string(&mut text)).await {
         Ok(Ok(_)) => {}
         Ok(Err(e)) => return Err(failed(Code::Lost, e.to_string())),

@@ -21,7 +21,8 @@ use cepa::protocols::introduction::{
 };
 use cepa::protocols::relay::{RegisterError, RelayConfig, Relays};
 use cepa::protocols::sealed::Sealed;
-use cepa::session::{Backoff, Session};
+use cepa::protocols::ticket::{self, Ticket, TicketError, TicketRefusal};
+use cepa::session::{Backoff, OpenError, Session};
 use cepa::tls::TlsError;
 use cepa::transports::{Endpoint, Target, TransportErrorKind};
 
@@ -363,6 +364,50 @@ pub(crate) async fn dial(
     } else {
         failure
     })
+}
+
+/// A session with whoever has made a ticket, to whom it was shown, the node that it belongs to, and the services.
+pub(crate) async fn show_ticket(
+    ticket: &Ticket,
+    identity: &Identity,
+    keep: Keep,
+) -> Result<(Session, Node, Vec<String>), Failure> {
+    let refused = |why: TicketRefusal| {
+        let code = match why {
+            TicketRefusal::Own => Code::Usage,
+            _ => Code::Refused,
+        };
+        Failure::of(code, &why).passing(false)
+    };
+    // What its maker may not be there any more to say.
+    if identity.is(&ticket.peer()) {
+        return Err(refused(TicketRefusal::Own));
+    }
+    if folder::now() >= ticket.expires() {
+        return Err(refused(TicketRefusal::Expired));
+    }
+    let (session, node) = dial(ticket.address(), identity, false, keep)
+        .await
+        .map_err(|failure| match failure.code {
+            Code::Connect => failure.with(
+                "or its sharing has ended, and the ticket is of no use any more: ask for another one",
+            ),
+            _ => failure,
+        })?;
+    let failure = match ticket::show(&session, ticket).await {
+        Ok(services) => return Ok((session, node, services)),
+        Err(TicketError::Refused(why)) => refused(why),
+        Err(error) => {
+            let code = match &error {
+                TicketError::Open(OpenError::Refused { .. }) => Code::Refused,
+                TicketError::Protocol(_) => Code::Other,
+                _ => Code::Lost,
+            };
+            Failure::of(code, &error).passing(error.is_transient())
+        }
+    };
+    node.shutdown(Duration::ZERO).await;
+    Err(failure)
 }
 
 /// The command that enters where a peer is, by the name that it has if it is known.

@@ -1,7 +1,9 @@
 //! `cepa relay`: a node whose only service is to carry circuits between others.
 
+use cepa::identity::PeerId;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
+use cepa::transports::Endpoint;
 
 use crate::args;
 use crate::events::Report;
@@ -10,7 +12,7 @@ use crate::manager;
 use crate::reach::{self, Mesh};
 use crate::say::Line;
 use crate::signal::Signals;
-use crate::stack::{carries_session, only_to_listen, warn_of_dead_hints};
+use crate::stack::{carries_session, for_others, only_to_listen, warn_of_dead_hints};
 use crate::{id, trust};
 
 pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
@@ -56,16 +58,7 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     }
     unsaved.save(&identity)?;
     for at in listening {
-        let (id, for_others) = (identity.peer_id(), only_to_listen(&at));
-        let line = match for_others {
-            None => Line::from(format_args!(
-                "relaying on {at}; servers register at cepa://{id}@{at}"
-            )),
-            Some(dialled) => Line::from(format_args!(
-                "relaying on {at}; servers register at cepa://{id}@{dialled}, where HOST is this machine's name or address"
-            )),
-        };
-        say(line.with("address", at).bare());
+        say_relaying(&at, identity.peer_id(), &args.public);
     }
     if trust::nobody(&args.allow) {
         say(
@@ -79,4 +72,30 @@ pub(crate) async fn run(args: args::Relay) -> Result<(), Failure> {
     };
     reach::leave(node, &mut signals, false).await;
     result
+}
+
+/// Where it listens, and the addresses at which others reach it, the best one first.
+fn say_relaying(at: &Endpoint, id: PeerId, public: &[String]) {
+    let named = public.iter().flat_map(|host| for_others(at, Some(host)));
+    let mut places: Vec<Endpoint> = named.collect();
+    if public.is_empty() {
+        places = for_others(at, None);
+    }
+    let wildcard = only_to_listen(at).is_some();
+    let all = if wildcard {
+        ", which is every address of this machine"
+    } else {
+        ""
+    };
+    let mut places = places.iter();
+    if let Some(first) = places.next() {
+        let text = format_args!("relaying on {at}{all}; servers register at cepa://{id}@{first}");
+        say(Line::from(text).with("address", at).bare());
+    }
+    for other in places {
+        say(Line::from(format_args!("or at cepa://{id}@{other}")).bare());
+    }
+    if wildcard && public.is_empty() {
+        say("if others reach this machine by another name or address, give --public HOST");
+    }
 }

@@ -3,29 +3,31 @@
 //! What happens to sessions is printed on standard error. A listener of a stream that there is only once (`stdio:`, `exec:`) ends the command
 //! with its session.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use cepa::identity::{AcceptAny, PeerId, TrustPolicy};
-use cepa::node::{Access, Listening};
+use cepa::identity::{AcceptAny, Identity, PeerId, TrustPolicy};
+use cepa::node::{Access, Hint, Listening};
+use cepa::protocols::pairing::{self, Joining};
 use cepa::tls::TlsConfig;
 use cepa::transports::{Endpoint, Target, is_inherited_listener};
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use crate::args;
+use crate::columns::count;
 use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
-use crate::id;
 use crate::keep::Keep;
 use crate::manager;
+use crate::service_check;
 use crate::reach::{self, Bound, Mesh};
 use crate::remote_served;
 use crate::say::Line;
 use crate::send;
-use crate::service::{self, Services};
+use crate::service::Services;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
-use crate::trust;
+use crate::{folder, id, inviting, trust};
 
 pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     check(&args)?;
@@ -45,7 +47,8 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     for at in &reachable {
         warn_of_dead_hints(at.hints());
     }
-    let introduced = !args.introducers.is_empty();
+    // Who is invited is a stranger at first, and opens nothing.
+    let introduced = !args.introducers.is_empty() || args.invite.is_some();
     let trust: Arc<dyn TrustPolicy> = if introduced {
         // Strangers may have a session; what they may open is each service's own question.
         Arc::new(AcceptAny)
@@ -109,6 +112,10 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         bound.push(reach::bind(node, endpoint, alone).await?);
     }
     unsaved.save(&identity)?;
+    let joining = match &args.invite {
+        Some(name) => Some(invite(&args, name, &mesh, &bound, &identity)?),
+        None => None,
+    };
     let mut signals = Signals::watch();
     let id = identity.peer_id();
     for bound in &bound {
@@ -133,7 +140,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );
     }
-    args.services.iter().for_each(service::check);
+    args.services.iter().for_each(service_check::check);
     for own in trust::named_among(
         &args.allow,
         &[std::slice::from_ref(&identity), more.as_slice()].concat(),
@@ -143,6 +150,26 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         ));
     }
     manager::ready();
+    if let Some((joining, code)) = joining {
+        let (services, node, all) = (Arc::clone(&services), node.handle(), args.services.clone());
+        let (name, access) = (args.invite.clone(), access.clone());
+        tokio::spawn(async move {
+            if let Some(joiner) = joining.joined().await {
+                let open = trust::joined(vec![access, Access::peers([joiner])]);
+                for service in &all {
+                    // It was offered before, so this can't fail.
+                    let _ = services.offer(&node, service, open.clone());
+                }
+                joined(name.as_deref(), joiner);
+            }
+        });
+        exit::hand_over(&format!("{}\n", *code))?;
+        let minutes = count(args::INVITE_MINUTES.into(), "minute");
+        say(format_args!(
+            "to join within {minutes}, run on the other machine:"
+        ));
+        say(format_args!("cepa join {}", *code));
+    }
     let result = tokio::select! {
         ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,
         failure = mesh.stay_registered(&args.register) => Err(failure),
@@ -151,6 +178,53 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
     reach::leave(node, &mut signals, report.alone).await;
     services.end().await;
     result
+}
+
+/// Opens an invitation at the node, for who is to have this name; gives its code.
+fn invite(
+    args: &args::Serve,
+    name: &str,
+    mesh: &Mesh,
+    bound: &[Bound],
+    identity: &Identity,
+) -> Result<(Joining, Zeroizing<String>), Failure> {
+    inviting::is_free(name)?;
+    let own = identity.peer_id();
+    let listening = bound.iter().filter_map(|bound| match bound {
+        Bound::Listening(listener) => Some(listener.endpoint()),
+        Bound::Absent(_) => None,
+    });
+    let places = listening.filter(|at| at.is_network());
+    let places = places.flat_map(|at| inviting::places(at, args.public.as_deref()));
+    let mut places: Vec<Hint> = places.map(Hint::Direct).collect();
+    let through = id::through(own, &args.register)?;
+    places.extend(through.iter().flat_map(|at| at.hints().to_vec()));
+    if places.is_empty() {
+        let why =
+            "--invite needs a way to get here: listen at tcp:HOST:PORT, or --register at a relay";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let made = inviting::make(own, &places, args::INVITE_MINUTES)?;
+    let joining = pairing::invite(&mesh.node, made.open, folder::now);
+    let joining = joining.map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+    Ok((joining, made.code))
+}
+
+/// Writes down who has joined, and says how that peer is allowed the next time.
+fn joined(name: Option<&str>, joiner: PeerId) {
+    match inviting::remember(name, joiner) {
+        Ok(name) => {
+            say(format_args!(
+                "{joiner} has joined, and may open the services; remembered as {name}"
+            ));
+            say(format_args!(
+                "the next time, give --allow @{name} in place of --invite"
+            ));
+        }
+        Err(failure) => say(format_args!(
+            "warning: {joiner} has joined, but cannot be remembered: {failure}"
+        )),
+    }
 }
 
 fn say_listening(listener: &Listening, id: PeerId) {
@@ -209,14 +283,5 @@ fn check(args: &args::Serve) -> Result<(), Failure> {
         }
         carries_session(endpoint)?;
     }
-    let mut names = HashSet::new();
-    for service in &args.services {
-        if !names.insert(&service.name) {
-            return usage(format!(
-                "two services are named {}; give each its own name",
-                service.name
-            ));
-        }
-    }
-    Ok(())
+    service_check::distinct(&args.services)
 }

@@ -11,9 +11,7 @@
 //! for the end of its input.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
@@ -36,7 +34,7 @@ use crate::console::keeper::Keeper;
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
-use crate::exit::{Code, Failure, say};
+use crate::exit::{Code, Failure};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
@@ -57,7 +55,6 @@ fn is_command(to: &Endpoint) -> bool {
 }
 
 /// What serves the services of a node.
-#[derive(Debug)]
 pub(crate) struct Services {
     /// For peers that want TLS of their own inside a substream: the node's identity and trust.
     inner: TlsConfig,
@@ -67,7 +64,11 @@ pub(crate) struct Services {
     list: Mutex<BTreeMap<String, (Target, Access)>>,
     /// Consoles that outlive who opened them.
     keeper: Arc<Keeper>,
+    gate: OnceLock<Gate>,
 }
+
+/// Why a call is not served, if it is not: asked beside who may open the service.
+type Gate = Box<dyn Fn(&Call) -> Option<String> + Send + Sync>;
 
 /// In which form a service is had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +157,7 @@ impl Services {
             forwarder,
             list: Mutex::default(),
             keeper: Keeper::new(keep_consoles),
+            gate: OnceLock::new(),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
             .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
@@ -194,6 +196,20 @@ impl Services {
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
     }
 
+    /// Asks for each call, too, whether it is served.
+    pub(crate) fn ask(&self, gate: impl Fn(&Call) -> Option<String> + Send + Sync + 'static) {
+        let _ = self.gate.set(Box::new(gate));
+    }
+
+    /// The call, unless it is turned away.
+    async fn passed(&self, call: Call) -> Option<Call> {
+        let Some(why) = self.gate.get().and_then(|gate| gate(&call)) else {
+            return Some(call);
+        };
+        let _ = call.refuse(&why).await;
+        None
+    }
+
     /// Takes a service back.
     pub(crate) fn withdraw(&self, node: &Node, name: &str) {
         self.list().remove(name);
@@ -213,6 +229,9 @@ impl Services {
 
     /// Serves one substream to its end. Errors are logged here, and are nobody else's.
     async fn serve(&self, call: Call, name: &str, target: &Target) {
+        let Some(call) = self.passed(call).await else {
+            return;
+        };
         let peer = call.peer().id();
         // There may be thousands, so each is as large as what it does.
         let serving: BoxFuture<'_, Result<(), String>> = match target {
@@ -251,6 +270,9 @@ impl Services {
 
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
+        let Some(call) = self.passed(call).await else {
+            return;
+        };
         let asked = call.service().to_owned();
         if asked == KEPT {
             let peer = call.peer().id();
@@ -450,37 +472,6 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
             refuse(call, UNREACHABLE).await;
             Err(e.to_string())
         }
-    }
-}
-
-/// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
-fn missing_program(to: &Endpoint) -> Option<String> {
-    let transports::Target::Exec { argv, dir, .. } = to.target() else {
-        return None;
-    };
-    let program = argv.first()?;
-    let runs = |file: &Path| {
-        let meta = std::fs::metadata(file);
-        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    let found = if program.contains('/') {
-        // Relative to where it starts.
-        let dir = dir.as_deref().unwrap_or(Path::new(""));
-        runs(&dir.join(program))
-    } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
-    };
-    (!found).then(|| format!("cannot find a program {program} to start"))
-}
-
-/// Warns of a service that nobody will get.
-pub(crate) fn check(service: &Service) {
-    if let Target::Dial(to) = &service.target
-        && let Some(why) = missing_program(to)
-    {
-        let name = &service.name;
-        say(format_args!("warning: service {name}: {why}"));
     }
 }
 

@@ -74,33 +74,65 @@ pub(crate) fn only_to_listen(address: &Endpoint) -> Option<String> {
     if !wildcard && *port != 0 {
         return None;
     }
-    let mut better = String::new();
-    for layer in address.layers() {
-        let _ = write!(better, "{layer}+");
-    }
-    let host = match host.as_str() {
-        _ if wildcard => "HOST".to_owned(),
-        host if host.contains(':') => format!("[{host}]"),
-        host => host.to_owned(),
-    };
     let port = match port {
         0 => "PORT".to_owned(),
         port => port.to_string(),
     };
-    let _ = write!(better, "tcp:{host}:{port}");
-    Some(better)
+    let host = if wildcard { "HOST" } else { host };
+    Some(dialled_at(address, host, &port))
 }
 
-/// Warns of an address that is meant for others and that they can't dial; `option` is where another one goes.
-pub(crate) fn warn_if_only_to_listen(address: &Endpoint, option: &str) {
-    if let Some(better) = only_to_listen(address) {
-        say(format_args!(
-            "warning: others cannot connect to {address}; give {option}{better} with this machine's name or address"
-        ));
+/// An address that is listened at, as it is dialled at this host.
+fn dialled_at(address: &Endpoint, host: &str, port: &str) -> String {
+    let mut text = String::new();
+    for layer in address.layers() {
+        let _ = write!(text, "{layer}+");
     }
+    let _ = match host {
+        host if host.contains(':') => write!(text, "tcp:[{host}]:{port}"),
+        host => write!(text, "tcp:{host}:{port}"),
+    };
+    text
 }
 
-/// The same for what stands in an address of a peer, or of the relay that it is registered at.
+/// Where others dial what listens at an address: at `public`, if that is given; for one that is every address of this machine, at
+/// each of those, the ones that lead elsewhere first; else at the address itself.
+pub(crate) fn for_others(address: &Endpoint, public: Option<&str>) -> Vec<Endpoint> {
+    let Target::Tcp { host, port, .. } = address.target() else {
+        return vec![address.clone()];
+    };
+    let any = host.parse().ok().filter(IpAddr::is_unspecified);
+    let hosts = match (public, any) {
+        (Some(public), _) => vec![public.to_owned()],
+        (None, None) => return vec![address.clone()],
+        (None, Some(any)) => of_this_machine(any.is_ipv6()),
+    };
+    let dialled = hosts.iter().map(|host| {
+        let host = host.trim_matches(['[', ']']);
+        dialled_at(address, host, &port.to_string()).parse()
+    });
+    dialled.filter_map(Result::ok).collect()
+}
+
+/// Whether only this machine can dial it.
+pub(crate) fn is_loopback(at: &Endpoint) -> bool {
+    let Target::Tcp { host, .. } = at.target() else {
+        return false;
+    };
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// The addresses of this machine that can be dialled without a zone, those of loopback last; of IPv6 only if `both`.
+fn of_this_machine(both: bool) -> Vec<String> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut all: Vec<IpAddr> = all.iter().map(if_addrs::Interface::ip).collect();
+    all.retain(|ip| both || ip.is_ipv4());
+    all.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
+    all.dedup();
+    all.iter().map(IpAddr::to_string).collect()
+}
+
+/// Warns of an address that others can't dial, in an address of a peer, or of the relay that it is registered at.
 pub(crate) fn warn_of_dead_hints(hints: &[Hint]) {
     for hint in hints {
         let mut at = hint;

@@ -5,13 +5,17 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use cepa::identity::{Identity, Invitation, KeyKind, PeerId};
+use cepa::identity::{Identity, Invitation, KeyKind, PeerId, UnixTime};
 use cepa::node::{self, PeerAddr, PeerAddrError};
 use cepa::protocols::introduction::Introduction;
+use cepa::protocols::ticket::Ticket;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::{self, Endpoint, ParseError};
 use clap::ValueEnum;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::advice::with_advice;
 use crate::destination::Destinations;
@@ -75,6 +79,8 @@ pub(crate) enum DialTarget {
     Peer(PeerAddr),
     /// What somebody gave us a reference to.
     Introduced(Introduction),
+    /// A peer that has given us some of its services.
+    Ticket(Ticket),
 }
 
 impl FromStr for DialTarget {
@@ -96,10 +102,25 @@ impl FromStr for DialTarget {
                 .map(Self::Introduced)
                 .map_err(|e| format!("{e}"));
         }
+        if word.starts_with(TICKET) {
+            return word.parse().map(Self::Ticket).map_err(|e| format!("{e}"));
+        }
         word.parse()
             .map(Self::Place)
             .map_err(|e| not_a_place(word, &e))
     }
+}
+
+/// A time with its zone, as RFC 3339 has it.
+pub(crate) fn until(word: &str) -> Result<UnixTime, String> {
+    let time = OffsetDateTime::parse(word, &Rfc3339);
+    let time = time
+        .ok()
+        .and_then(|time| u64::try_from(time.unix_timestamp()).ok());
+    let seconds = time.ok_or(
+        "expected a time with its zone, as `date -Is -d 18:00` prints it: 2026-12-24T18:00:00+01:00",
+    )?;
+    Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
 /// Bytes a second, which may be given in K, M or G.
@@ -183,6 +204,7 @@ pub(crate) enum Explained {
     Peer(PeerAddr),
     Introduction(Introduction),
     Invitation(Arc<Invitation>),
+    Ticket(Ticket),
 }
 
 impl FromStr for Explained {
@@ -200,12 +222,16 @@ impl FromStr for Explained {
             DialTarget::Place(address) => Self::Place(address),
             DialTarget::Peer(address) => Self::Peer(address),
             DialTarget::Introduced(it) => Self::Introduction(it),
+            DialTarget::Ticket(it) => Self::Ticket(it),
         })
     }
 }
 
 /// Begins what `cepa invite` prints.
 const INVITATION: &str = "cepa-invitation:";
+
+/// Begins what `cepa share` prints.
+const TICKET: &str = "cepa-ticket:";
 
 /// Begins what `cepa introduce` prints.
 const INTRODUCTION: &str = "cepa-introduction:";
@@ -367,17 +393,22 @@ impl Service {
 pub(crate) struct Local {
     /// One, or the same port in both families, as far as this machine has them.
     pub(crate) listen: Vec<Endpoint>,
+    /// Empty for the only service of a ticket.
     pub(crate) service: String,
 }
 
 impl FromStr for Local {
     type Err = String;
 
-    /// `LISTEN=SERVICE`; the address ends at the last `=`, it may have options of its own.
+    /// `LISTEN[=SERVICE]`; the address ends at the last `=`, it may have options of its own.
     fn from_str(word: &str) -> Result<Self, String> {
-        let (listen, service) = word
-            .rsplit_once('=')
-            .ok_or("expected LISTEN=SERVICE, for example 5433=db")?;
+        let Some((listen, service)) = word.rsplit_once('=') else {
+            let listen = local_listener(word);
+            return Ok(Self {
+                listen: listen.map_err(|_| "expected LISTEN=SERVICE, for example 5433=db")?,
+                service: String::new(),
+            });
+        };
         let listen = local_listener(listen)?;
         Ok(Self {
             listen,
@@ -491,13 +522,15 @@ mod tests {
             ("tcp:127.0.0.1:8080=web", "tcp:127.0.0.1:8080"),
             ("unix:/run/web.sock=web", "unix:/run/web.sock"),
         ] {
+            let alone: Local = word.strip_suffix("=web").unwrap().parse().unwrap();
+            assert_eq!(alone.service, "", "{word}");
             let local: Local = word.parse().unwrap();
             let listen: Vec<_> = local.listen.iter().map(Endpoint::to_string).collect();
             assert_eq!(listen.join(" "), at, "{word}");
             assert_eq!(local.service, "web");
         }
         for (word, advice) in [
-            ("8080", "LISTEN=SERVICE"),
+            ("x", "LISTEN=SERVICE"),
             ("65536=web", "or a port"),
             ("*:8080=web", "0.0.0.0:8080"),
             ("8080:host:80", "LISTEN=SERVICE"),

@@ -4,9 +4,11 @@ mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, ChildStderr, Stdio};
+use std::time::Instant;
 
-use common::{Place, failed, finish, text};
+use common::{Place, Server, failed, finish, text};
 
 /// A running invitation.
 struct Inviter {
@@ -57,26 +59,179 @@ fn id(place: &Place) -> String {
     text(&place.run(&["id", "show"]).stdout).trim().to_owned()
 }
 
-/// A code with an address that only its maker can dial is of no use, and both sides say what to give instead.
+/// Where it is waited for at every address of the machine, the code has those, and never the wildcard.
 #[test]
-fn a_code_for_every_address_of_the_machine_is_warned_of() {
+fn a_code_for_every_address_of_the_machine_names_them() {
     let (ann, bob) = (Place::new(), Place::new());
     let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &[]);
+    let explained = bob.succeeds(&["explain", &inviter.code]);
+    assert!(!explained.contains("0.0.0.0"), "{explained}");
     let output = bob.run(&["join", &inviter.code]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let reported = text(&output.stderr);
-    assert!(reported.contains("give --at tcp:HOST:"), "{reported}");
+    assert!(!text(&output.stderr).contains("warning"));
     let (status, reported) = inviter.end();
     assert_eq!(status, Some(0), "{reported}");
-    assert!(reported.contains("give --at tcp:HOST:"), "{reported}");
+    assert!(!reported.contains("warning"), "{reported}");
 
     let inviter = Inviter::start_at(&ann, "tcp:0.0.0.0:0", &["--at", "tcp:127.0.0.1:1"]);
     let at = inviter.address.replace("0.0.0.0", "127.0.0.1");
     let output = bob.run(&["join", &inviter.code, "--at", &at]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(!text(&output.stderr).contains("warning"));
-    let (_, reported) = inviter.end();
-    assert!(!reported.contains("warning"), "{reported}");
+    inviter.end();
+}
+
+/// A relay for anybody, and its address.
+fn relay(place: &Place) -> (Server, String) {
+    let words = ["relay", "tcp:127.0.0.1:0", "--allow", "any"];
+    let relay = Server::start_at(place, &words, "relaying on ");
+    let address = relay.seen().last().unwrap().split(' ').next_back();
+    let address = address.unwrap().to_owned();
+    (relay, address)
+}
+
+/// The whole command to paste that stands in what was said.
+#[track_caller]
+fn pasted(server: &mut Server) -> String {
+    let line = server.wait_for("cepa join cepa-invitation:");
+    line.strip_prefix("cepa join ").unwrap().to_owned()
+}
+
+#[test]
+fn an_invitation_needs_no_open_port_where_there_is_a_relay() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    ann.succeeds(&["id", "show"]);
+    let words = ["invite", "--relay", &at, "--name", "bob"];
+    let mut inviter = Server::start_at(&ann, &words, "waiting at relay ");
+    let code = pasted(&mut inviter);
+    // One's own is recognised.
+    let line = ann.fails(&["join", &code], 2);
+    assert!(line.contains("your own"), "{line}");
+    let output = bob.run(&["join", &code, "--name", "ann"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, said) = inviter.finish();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("remembered as bob"), "{said}");
+    let next = format!("cepa serve --register {at} --service NAME=ADDR --allow @bob");
+    assert!(said.contains(&next), "{said}");
+    assert!(known(&bob).contains("at=relay:"), "{}", known(&bob));
+
+    // What is said next works, with the names alone.
+    let words = [
+        "serve",
+        "--register",
+        &at,
+        "--service",
+        "up=echo:",
+        "--allow",
+        "@bob",
+    ];
+    let _server = Server::start_at(&ann, &words, "reachable at ");
+    let output = bob.run_with(&["connect", "@ann", "up"], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    // Nobody waits for that code any more.
+    let line = Place::new().run(&["join", &code]);
+    assert_eq!(line.status.code(), Some(7), "{}", text(&line.stderr));
+
+    // Without an address, the default relay is where it is waited for; without one, that is said.
+    let line = bob.fails(&["invite"], 2);
+    assert!(
+        line.contains("--relay") && line.contains("--control"),
+        "{line}"
+    );
+    let file = ann.path("config/config.toml");
+    std::fs::write(&file, format!("relay = \"{at}\"\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Server::start_at(&ann, &["invite"], "waiting at relay ");
+}
+
+#[test]
+fn a_running_server_invites_on_its_own_port_and_who_joins_may_open_its_services() {
+    let (ann, bob, eve) = (Place::new(), Place::new(), Place::new());
+    for place in [&ann, &bob, &eve] {
+        id(place);
+    }
+    let words = ["tcp:0.0.0.0:0", "--service", "up=echo:", "--invite", "bob"];
+    let mut server = ann.serve(&words);
+    let code = pasted(&mut server);
+    let explained = bob.succeeds(&["explain", &code]);
+    assert!(!explained.contains("0.0.0.0"), "{explained}");
+    let at = server.address().replace("0.0.0.0", "127.0.0.1");
+    // Strangers have a session, and open nothing.
+    let words = ["connect", &at, "up", "--trust", "any"];
+    failed(&eve.run(&words), 7);
+    let output = bob.run(&["join", &code, "--name", "ann"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = server.wait_for("has joined");
+    assert!(
+        said.contains("may open the services; remembered as bob"),
+        "{said}"
+    );
+    assert!(server.wait_for("the next time").contains("--allow @bob"));
+    let output = bob.run_with(&["connect", "@ann", "up"], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    failed(&eve.run(&words), 7);
+    let line = failed(&eve.run(&["join", &code]), 7);
+    assert!(line.contains("used"), "{line}");
+
+    let line = ann.fails(&["serve", "tcp:127.0.0.1:0", "--invite", "bob"], 2);
+    assert!(line.contains("already the name"), "{line}");
+}
+
+#[test]
+fn a_running_node_invites_when_it_is_asked_at_its_control_socket() {
+    let (ann, bob) = (Place::new(), Place::new());
+    ann.succeeds(&["id", "new"]);
+    id(&bob);
+    let control = ann.text("node.sock");
+    let file = ann.text("node.toml");
+    let settings = format!(
+        "control = \"{control}\"\nlisten = [\"tcp:127.0.0.1:0\"]\n\
+         [services.up]\nto = \"echo:\"\nallow = [\"known\"]\n"
+    );
+    std::fs::write(&file, settings).unwrap();
+    let mut node = Server::start(&ann, &["node", "--config", &file]);
+    // The address alone: nobody knows bob there.
+    let words = ["connect", &node.address(), "up", "--trust", "any"];
+    failed(&bob.run(&words), 7);
+    let invite = ["invite", "--control", &control, "--name", "bob"];
+    let mut inviter = Server::start_at(&ann, &invite, "the node invites for 10 minutes");
+    let code = pasted(&mut inviter);
+    // One at a time.
+    let line = failed(&ann.run(&["invite", "--control", &control]), 7);
+    assert!(line.contains("invites somebody already"), "{line}");
+    let output = bob.run(&["join", &code, "--name", "ann"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, said) = inviter.finish();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("remembered as bob"), "{said}");
+    assert!(said.contains("allow = [\"@bob\"]"), "{said}");
+    node.wait_for("has joined; remembered as bob");
+    node.signal("HUP");
+    node.wait_for("reloaded");
+    let output = bob.run_with(&["connect", "@ann", "up"], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{}", text(&output.stderr));
+    // The status is had as before.
+    let status = ann.succeeds(&["mesh", "status", "--control", &control]);
+    assert!(status.contains("listening"), "{status}");
+
+    // Whoever leaves invites nobody any more.
+    let mut inviter =
+        Server::start_at(&ann, &["invite", "--control", &control], "the node invites");
+    let code = pasted(&mut inviter);
+    inviter.signal("TERM");
+    inviter.finish();
+    let eve = Place::new();
+    id(&eve);
+    let start = Instant::now();
+    loop {
+        let refused = eve.run(&["join", &code]);
+        assert_ne!(refused.status.code(), Some(0));
+        if refused.status.code() == Some(7) {
+            break;
+        }
+        assert!(start.elapsed() < common::PATIENCE);
+    }
 }
 
 #[test]
@@ -321,5 +476,5 @@ fn one_minute_is_said_in_the_singular() {
     child.kill().unwrap();
     child.wait().unwrap();
     let line = line.expect("it says where it listens");
-    assert!(line.contains(" for 1 minute; "), "{line}");
+    assert!(line.contains(" for 1 minute; on the other"), "{line}");
 }

@@ -107,10 +107,33 @@ fn an_address_that_others_cannot_dial_is_not_given_away_unsaid() {
         &["relay", "tcp:0.0.0.0:0", "--identity", &file],
         "relaying on ",
     );
+    // This machine's own addresses, each on a line, that of loopback last.
     let line = relay.seen().join("\n");
     assert!(line.contains("relaying on tcp:0.0.0.0:"), "{line}");
-    assert!(line.contains(&format!("cepa://{id}@tcp:HOST:")), "{line}");
-    assert!(!line.contains("@tcp:0.0.0.0"), "{line}");
+    assert!(line.contains("every address of this machine"), "{line}");
+    let first = last_word(relay.seen(), "relaying on ");
+    assert!(first.starts_with(&format!("cepa://{id}@tcp:")), "{first}");
+    assert!(
+        !line.contains("@tcp:0.0.0.0") && !line.contains("HOST:"),
+        "{line}"
+    );
+    let mut relay = relay;
+    let advice = relay.wait_for("give --public HOST");
+    assert!(!advice.contains("cepa://"));
+    let addresses = relay
+        .seen()
+        .iter()
+        .filter_map(|line| line.split("@tcp:").nth(1));
+    let addresses: Vec<&str> = addresses.collect();
+    let loopback = addresses.iter().position(|at| at.starts_with("127."));
+    assert_eq!(loopback, Some(addresses.len() - 1), "{addresses:?}");
+    let words = ["relay", "tcp:0.0.0.0:0", "--identity", &file];
+    let names = ["--public", "r.example", "--public", "192.0.2.1"];
+    let mut relay = Server::start_at(&place, &[&words[..], &names].concat(), "relaying on ");
+    let first = last_word(relay.seen(), "relaying on ");
+    assert!(first.contains("@tcp:r.example:"), "{first}");
+    let second = relay.wait_for("or at ");
+    assert!(second.contains("@tcp:192.0.2.1:"), "{second}");
 
     for (words, better) in [
         (

@@ -141,6 +141,20 @@ impl Invitation {
         })
     }
 
+    /// One with a secret that there is.
+    pub(crate) fn of(id: PeerId, secret: [u8; 16], expires: UnixTime, address: String) -> Self {
+        Self {
+            id,
+            secret: Zeroizing::new(secret),
+            expires,
+            address,
+        }
+    }
+
+    pub(crate) fn secret(&self) -> &[u8; 16] {
+        &self.secret
+    }
+
     /// Who made it.
     pub fn id(&self) -> PeerId {
         self.id
@@ -319,13 +333,25 @@ impl OpenInvitation {
         if now > self.invitation.expires {
             return Err(NotAdmitted::Expired);
         }
+        let answer = self.prove(proof, exporter, joiner, now)?;
+        self.used = true;
+        Ok(answer)
+    }
+
+    /// Judges the proof alone, whatever the invitation was used for and whenever it ends; gives the answer for it.
+    pub(crate) fn prove(
+        &mut self,
+        proof: &[u8; 32],
+        exporter: &[u8; 32],
+        joiner: PeerId,
+        now: UnixTime,
+    ) -> Result<[u8; 32], NotAdmitted> {
         self.may_try(joiner, now)?;
         let expected = self.invitation.mac(Who::Joiner, exporter, joiner);
         if expected.verify_slice(proof).is_err() {
             self.wrong.note(joiner, now);
             return Err(NotAdmitted::Wrong);
         }
-        self.used = true;
         let answer = self.invitation.mac(Who::Inviter, exporter, joiner);
         Ok(answer.finalize().into_bytes().into())
     }

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`pairing`] | two people bring their machines together by a code | - |
 //! | [`directory`] | which services a peer may open | - |
+//! | [`ticket`] | a text that gives whoever uses it first some services of a peer | - |
 //! | [`forward`] | a service of another peer, offered as one's own | - |
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
@@ -35,6 +36,7 @@ pub mod relay;
 pub mod sealed;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod signed;
+pub mod ticket;
 
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 pub use crate::wire::MessageError;
@@ -47,4 +49,5 @@ pub fn fuzz(bytes: &[u8]) {
     membrane::fuzz(bytes);
     relay::fuzz(bytes);
     sealed::fuzz(bytes);
+    ticket::fuzz(bytes);
 }

@@ -76,16 +76,52 @@ pub fn invite(
     invitation: OpenInvitation,
     now: fn() -> UnixTime,
 ) -> Result<Joining, ProtocolError> {
-    let open = Mutex::new(invitation);
-    let inviter = node.handle();
-    let (sender, joined) = oneshot::channel();
-    node.add_protocol(Arc::new(Inviter {
-        node: inviter,
-        open,
-        now,
-        sender: Mutex::new(Some(sender)),
-    }))?;
-    Ok(Joining(joined))
+    Ok(Invitations::on(node, now)?.open(invitation))
+}
+
+/// The invitations of a node, one open at a time. Clones are the same.
+#[derive(Clone)]
+pub struct Invitations(Arc<Inviter>);
+
+impl Invitations {
+    /// Lets a node invite, as [`invite`] does; nobody is invited yet.
+    ///
+    /// # Errors
+    /// The node does so already.
+    pub fn on(node: &Node, now: fn() -> UnixTime) -> Result<Self, ProtocolError> {
+        let inviter = Arc::new(Inviter {
+            node: node.handle(),
+            now,
+            current: Mutex::new(None),
+        });
+        node.add_protocol(Arc::new(Serves(Arc::clone(&inviter))))?;
+        Ok(Self(inviter))
+    }
+
+    /// Admits whoever has this invitation, in the place of one that was open before: who waits for that one is told so.
+    #[must_use]
+    pub fn open(&self, invitation: OpenInvitation) -> Joining {
+        let (sender, joined) = oneshot::channel();
+        let current = Current {
+            open: Arc::new(Mutex::new(invitation)),
+            sender: Some(sender),
+        };
+        *self.0.current() = Some(current);
+        Joining(joined)
+    }
+
+    /// Admits nobody any more, until another one is opened.
+    pub fn close(&self) {
+        *self.0.current() = None;
+    }
+}
+
+impl fmt::Debug for Invitations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invitations")
+            .field("node", &self.0.node.id())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Waits for who joins; the invitation is open without it.
@@ -93,7 +129,7 @@ pub fn invite(
 pub struct Joining(oneshot::Receiver<PeerId>);
 
 impl Joining {
-    /// Who has joined; `None` once the node is gone.
+    /// Who has joined; `None` once the node is gone, or the invitation is closed or replaced.
     ///
     /// # Cancel safety
     /// Dropping the future gives the waiting up, and nothing else.
@@ -104,25 +140,39 @@ impl Joining {
 
 struct Inviter {
     node: Node,
-    open: Mutex<OpenInvitation>,
     now: fn() -> UnixTime,
+    current: Mutex<Option<Current>>,
+}
+
+/// The invitation that is open.
+struct Current {
+    open: Arc<Mutex<OpenInvitation>>,
     /// For who waits. One joins, so it is told once.
-    sender: Mutex<Option<oneshot::Sender<PeerId>>>,
+    sender: Option<oneshot::Sender<PeerId>>,
 }
 
 impl Inviter {
-    fn notify(&self, peer: PeerId) {
-        let sender = self
-            .sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        // Each change is whole after the one statement that makes it.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, joined: &Arc<Mutex<OpenInvitation>>, peer: PeerId) {
+        let mut current = self.current();
+        let its = current.as_mut().filter(|it| Arc::ptr_eq(&it.open, joined));
         // Nobody waiting is nobody's error.
+        let sender = its.and_then(|it| it.sender.take());
         let _ = sender.map(|sender| sender.send(peer));
     }
 }
 
-impl Protocol for Inviter {
+/// What a peer reads where nobody is invited.
+const NOBODY: &str = "nobody is invited at the moment: ask for another invitation";
+
+/// The protocol.
+struct Serves(Arc<Inviter>);
+
+impl Protocol for Serves {
     fn names(&self) -> &[&'static str] {
         &[PAIRING_SERVICE]
     }
@@ -140,13 +190,19 @@ impl Protocol for Inviter {
     fn serve(self: Arc<Self>, call: Call) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let (incoming, context) = call.into_parts();
-            let (node, session) = (&self.node, context.session());
+            let inviter = &self.0;
+            let (node, session) = (&inviter.node, context.session());
             let peer = session.peer().id();
-            match judge(session, incoming, &self.open, self.now).await {
+            let open = inviter.current().as_ref().map(|it| Arc::clone(&it.open));
+            let Some(open) = open else {
+                let _ = incoming.refuse(NOBODY).await;
+                return;
+            };
+            match judge(session, incoming, &open, inviter.now).await {
                 Ok((stream, answer)) => {
                     let _kept = context.keep_session();
                     // Told before the answer is: whatever becomes of that, the invitation is used up.
-                    self.notify(peer);
+                    inviter.notify(&open, peer);
                     node.emit(PairingEvent::Joined { peer });
                     give(stream, answer).await;
                 }

@@ -164,6 +164,8 @@ pub mod reserved {
 
     /// Pairing by an invitation: opened by the joiner at the inviter.
     pub const PAIR: &str = "cepa.pair";
+    /// A ticket: shown by whoever has it to the peer that made it.
+    pub const TICKET: &str = "cepa.ticket";
     /// Of the session itself: the opener will be silent for a while.
     pub const PAUSE: &str = "cepa.pause";
     /// Which services the opener may open.
@@ -274,6 +276,7 @@ mod tests {
     fn the_protocols_names_are_reserved_and_each_is_one() {
         let taken = [
             reserved::PAIR,
+            reserved::TICKET,
             reserved::PAUSE,
             reserved::DIRECTORY,
             reserved::RELAY_REGISTER,

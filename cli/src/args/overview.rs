@@ -11,7 +11,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Connect",
         &["connect", "console", "forward", "send", "pipe"],
     ),
-    ("Offer", &["serve", "node", "relay", "introduce"]),
+    ("Offer", &["share", "serve", "node", "relay", "introduce"]),
     (
         "Peers and keys",
         &["id", "peer", "invite", "join", "config"],

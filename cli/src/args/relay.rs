@@ -20,6 +20,10 @@ pub(crate) struct Relay {
     /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
+    /// A name or address by which others reach this machine, for the addresses that are printed; by
+    /// default what this machine knows of its own (repeatable)
+    #[arg(long, value_name = "HOST", requires = "listen")]
+    pub(crate) public: Vec<String>,
     /// Who may use the relay: a peer id, @NAME of a known peer, `known` for all known peers, or `any` (repeatable)
     #[arg(long, value_name = "PEERID|@NAME|known|any")]
     pub(crate) allow: Vec<AllowArg>,

@@ -39,6 +39,9 @@ pub(crate) struct Serve {
     /// serial:PATH
     #[arg(value_name = "ADDR", required_unless_present = "register", value_parser = listen_addr)]
     pub(crate) listen: Vec<Endpoint>,
+    /// A name or address by which others reach what ADDR listens at, for --invite
+    #[arg(long, value_name = "HOST", requires = "invite")]
+    pub(crate) public: Option<String>,
     /// Register at this relay, cepa://RELAYID@ADDR, so that peers reach the services through it. May
     /// replace ADDR (repeatable)
     #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
@@ -55,6 +58,10 @@ pub(crate) struct Serve {
     /// chosen (repeatable)
     #[arg(long = "allow-remote", value_name = "[IP:]PORT[,…]")]
     pub(crate) allow_remote: Vec<Places>,
+    /// Print an invitation, for `cepa join` on another machine. Who joins is remembered under this name
+    /// and may open the services from then on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) invite: Option<String>,
     /// Who else may introduce peers to the services. Unknown peers can then connect, but open only the
     /// services that they are introduced to (repeatable)
     #[arg(long = "introducer", value_name = "PEERID|@NAME|known|any")]

@@ -108,6 +108,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
+    let service = connection.service(&service).await?;
     let peer = connection.session.peer().id();
     let seat = Seat::new(&service, peer, args.attach.as_deref(), args.escape.byte());
     let result = seat

@@ -1,6 +1,6 @@
-//! The control socket of a running node: a Unix socket for its owner alone (mode 0600). Whoever connects gets the
-//! node's status, one JSON document, and then the end. There is nothing to ask for and nothing to change, so
-//! nothing is read.
+//! The control socket of a running node: a Unix socket for its owner alone (mode 0600). Whoever connects and asks for nothing gets the
+//! node's status, one JSON document, and then the end. A first line `{"invite":{"name":…,"minutes":…}}` opens an invitation, which
+//! is answered by lines of JSON and closed with the connection.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,24 @@ use std::time::Duration;
 use cepa::identity::PeerId;
 use cepa::node::Listening;
 use cepa::protocols::relay::Relay;
-use cepa::transports::{self, Endpoint};
+use cepa::transports::{self, Endpoint, Stream};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::exit::{Code, Failure, say};
 use crate::numbers;
 use crate::reach::Mesh;
 
+use super::inviter::Inviter;
+
 /// Time for a reader to take the status.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Time to ask for something: it is sent at once.
+const ASKING: Duration = Duration::from_millis(300);
+/// Longest line that asks, in bytes.
+const MOST_ASKED: u64 = 4096;
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -48,10 +55,10 @@ impl Listeners {
     }
 
     /// The addresses of those that listen.
-    fn addresses(&self) -> Vec<String> {
+    fn addresses(&self) -> Vec<Endpoint> {
         let all = self.standing();
         let listening = all.iter().filter_map(|(_, listening)| listening.as_ref());
-        listening.map(|it| it.endpoint().to_string()).collect()
+        listening.map(|it| it.endpoint().clone()).collect()
     }
 
     fn standing(&self) -> MutexGuard<'_, Vec<Place>> {
@@ -78,6 +85,7 @@ impl Control {
         mesh: &Mesh,
         listeners: Listeners,
         relay: Option<Relay>,
+        inviter: Inviter,
     ) -> Result<Self, Failure> {
         let unusable =
             |why: String| Failure::new(Code::Usage, format!("control {}: {why}", path.display()));
@@ -89,13 +97,23 @@ impl Control {
         let serving = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok(Some(mut stream)) => {
-                        let mut status = status(&mesh, &listeners, relay.as_ref()).to_string();
-                        status.push('\n');
-                        tokio::spawn(tokio::time::timeout(PATIENCE, async move {
-                            stream.write_all(status.as_bytes()).await?;
-                            stream.shutdown().await
-                        }));
+                    Ok(Some(stream)) => {
+                        let (mesh, listeners) = (mesh.clone(), listeners.clone());
+                        let (relay, inviter) = (relay.clone(), inviter.clone());
+                        tokio::spawn(async move {
+                            let mut stream = BufReader::new(stream);
+                            if let Some(asked) = asked(&mut stream).await {
+                                return inviter
+                                    .invite(&asked, &listeners.addresses(), stream)
+                                    .await;
+                            }
+                            let status = status(&mesh, &listeners, relay.as_ref());
+                            let _ = timeout(PATIENCE, async move {
+                                stream.write_all(format!("{status}\n").as_bytes()).await?;
+                                stream.shutdown().await
+                            })
+                            .await;
+                        });
                     }
                     Ok(None) => return,
                     Err(e) => {
@@ -107,6 +125,14 @@ impl Control {
         });
         Ok(Self { serving })
     }
+}
+
+/// What is asked for in a first line, if anything is: who wants the status says nothing.
+async fn asked(stream: &mut BufReader<Stream>) -> Option<Value> {
+    let mut line = Vec::new();
+    let mut asking = stream.take(MOST_ASKED);
+    let _ = timeout(ASKING, asking.read_until(b'\n', &mut line)).await;
+    serde_json::from_slice(&line).ok()
 }
 
 fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
@@ -146,7 +172,7 @@ fn status(mesh: &Mesh, listeners: &Listeners, relay: Option<&Relay>) -> Value {
     json!({
         "version": 1,
         "peer": node.id().to_string(),
-        "listening": listeners.addresses(),
+        "listening": listeners.addresses().iter().map(Endpoint::to_string).collect::<Vec<_>>(),
         "services": node.services(),
         "registered": registered.iter().map(PeerId::to_string).collect::<Vec<_>>(),
         "sessions": sessions,

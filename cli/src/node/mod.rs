@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, AnyOf, Identity, PeerId, Pinned, Presented, Refusal, TrustPolicy};
 use cepa::node::{Access, Hint, Listening, Node, PeerAddr};
 use cepa::protocols::membrane::Membrane;
+use cepa::protocols::pairing::Invitations;
 use cepa::protocols::relay::{Relay, RelayConfig};
 use cepa::protocols::sealed::CarrierConfig;
 use cepa::tls::TlsConfig;
@@ -28,16 +30,19 @@ use crate::manager;
 use crate::reach::{self, Bound, Mesh};
 use crate::remote_served::{self, RemoteListeners};
 use crate::say::Line;
-use crate::service::{self, Services};
+use crate::service::Services;
+use crate::service_check;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
-use crate::{id, send};
+use crate::{folder, id, send};
 
 mod config;
 mod control;
+mod inviter;
 
 use config::Config;
 use control::{Control, Listeners};
+use inviter::Inviter;
 
 pub(crate) async fn run(args: args::NodeRun) -> Result<(), Failure> {
     let config = Config::read(&args.config)?;
@@ -191,7 +196,16 @@ impl Daemon {
         if let Some(path) = &daemon.config.control {
             let relay = daemon.relay.clone();
             let listeners = daemon.listeners.clone();
-            daemon.control = Some(Control::open(path, &daemon.mesh, listeners, relay).await?);
+            let inviter = Inviter {
+                own: identity.peer_id(),
+                invitations: Invitations::on(daemon.node(), folder::now)
+                    .map_err(|e| Failure::new(Code::Other, e.to_string()))?,
+                reachable: id::through(identity.peer_id(), &daemon.config.register)?,
+                strangers: Arc::clone(&daemon.sessions.strangers),
+                busy: Arc::default(),
+            };
+            let control = Control::open(path, &daemon.mesh, listeners, relay, inviter).await?;
+            daemon.control = Some(control);
         }
         daemon.register().await?;
         Ok(daemon)
@@ -311,7 +325,7 @@ impl Daemon {
         let Some(offer) = self.config.services.get(name) else {
             return wrong;
         };
-        service::check(&offer.service);
+        service_check::check(&offer.service);
         if offer.sealed {
             send::serve(&self.mesh, &offer.service, offer.access.clone());
         } else {
@@ -412,19 +426,31 @@ fn carrier(config: &Config) -> Option<CarrierConfig> {
 
 /// Who may have a session, as the last file says.
 #[derive(Clone, Debug)]
-struct Sessions(Arc<RwLock<Arc<dyn TrustPolicy>>>);
+struct Sessions {
+    listed: Arc<RwLock<Arc<dyn TrustPolicy>>>,
+    /// Somebody is invited, whom nobody knows yet.
+    strangers: Arc<AtomicBool>,
+}
 
 impl Sessions {
     fn new(config: &Config) -> Self {
-        Self(Arc::new(RwLock::new(policy(config))))
+        Self {
+            listed: Arc::new(RwLock::new(policy(config))),
+            strangers: Arc::default(),
+        }
     }
 
     fn set(&self, config: &Config) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy(config);
+        *self.listed.write().unwrap_or_else(PoisonError::into_inner) = policy(config);
     }
 
     fn now(&self) -> Arc<dyn TrustPolicy> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let listed = Arc::clone(&self.listed.read().unwrap_or_else(PoisonError::into_inner));
+        if self.strangers.load(Ordering::Relaxed) {
+            Arc::new(AnyOf::new([listed, Arc::new(AcceptAny)]))
+        } else {
+            listed
+        }
     }
 }
 

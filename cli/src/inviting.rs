@@ -1,0 +1,89 @@
+//! What all have in common that invite: `cepa invite`, `cepa serve --invite` and a running node. The name that is free, the code with
+//! where it leads, what the other side has to run, and writing down who has joined.
+
+use std::time::Duration;
+
+use cepa::identity::{
+    EditError, Invitation, KnownPeer, KnownPeers, OpenInvitation, Origin, PeerId, UnixTime,
+};
+use cepa::node::Hint;
+use cepa::transports::Endpoint;
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure};
+use crate::folder;
+use crate::stack;
+
+/// Most addresses of one listener in a code, which each make longer.
+const ADDRESSES: usize = 3;
+
+/// An invitation, and the text of its code.
+pub(crate) struct Made {
+    pub(crate) open: OpenInvitation,
+    pub(crate) code: Zeroizing<String>,
+    pub(crate) lasts: Duration,
+}
+
+/// A new invitation of this peer, who is to be found there.
+pub(crate) fn make(own: PeerId, places: &[Hint], minutes: u32) -> Result<Made, Failure> {
+    let lasts = Duration::from_secs(u64::from(minutes) * 60);
+    let expires = Duration::from_secs(folder::now().as_secs()) + lasts;
+    let expires = UnixTime::since_unix_epoch(expires);
+    let places: Vec<String> = places.iter().map(Hint::to_string).collect();
+    let invitation = Invitation::new(own, &places.join(";"), expires)?;
+    let code = invitation
+        .code()
+        .map_err(|e| Failure::new(Code::Usage, e.to_string()))?;
+    Ok(Made {
+        open: OpenInvitation::new(invitation),
+        code,
+        lasts,
+    })
+}
+
+/// Where others reach a listener: loopback only where there is nothing else.
+pub(crate) fn places(listening: &Endpoint, public: Option<&str>) -> Vec<Endpoint> {
+    let mut all = stack::for_others(listening, public);
+    if !all.iter().all(stack::is_loopback) {
+        all.retain(|at| !stack::is_loopback(at));
+    }
+    all.truncate(ADDRESSES);
+    all
+}
+
+/// Whether a peer can get this name.
+pub(crate) fn is_free(name: &str) -> Result<(), Failure> {
+    let usage = |e: String| Failure::new(Code::Usage, e);
+    KnownPeer::new(name, PeerId::from_bytes([0; 32])).map_err(|e| usage(e.to_string()))?;
+    match folder::known_peers()?.read()?.named(name) {
+        None => Ok(()),
+        Some(other) => Err(usage(format!(
+            "{name} is already the name of peer {}; choose another name",
+            other.id
+        ))),
+    }
+}
+
+/// Writes the joiner down, under a name that is free; gives the name.
+pub(crate) fn remember(name: Option<&str>, joiner: PeerId) -> Result<String, Failure> {
+    let file = folder::known_peers()?;
+    Ok(file.edit(|known| written(known, name, joiner))?)
+}
+
+fn written(
+    known: &mut KnownPeers,
+    name: Option<&str>,
+    joiner: PeerId,
+) -> Result<String, EditError> {
+    let there = known.peers().find(|peer| peer.id == joiner);
+    if let Some(there) = there.map(|peer| peer.name().to_owned()) {
+        known.change(&there, |peer| peer.how = Some(Origin::Invited))?;
+        return Ok(there);
+    }
+    let name = name.map_or_else(|| known.free_name("invited"), str::to_owned);
+    let mut peer = KnownPeer::new(&name, joiner)?;
+    peer.first_seen = Some(folder::now());
+    peer.how = Some(Origin::Invited);
+    known.add(peer)?;
+    Ok(name)
+}

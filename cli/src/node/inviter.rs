@@ -1,0 +1,117 @@
+//! Invitations of a running node, asked for at its control socket: one at a time, open as long as who asked for it stays.
+//!
+//! While one is open, strangers may have a session; what they may open is each service's question, and that is nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cepa::identity::PeerId;
+use cepa::node::{Hint, PeerAddr};
+use cepa::protocols::pairing::Invitations;
+use cepa::transports::{Endpoint, Stream};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::time::timeout;
+
+use crate::args::INVITE_MINUTES;
+use crate::exit::{Failure, say};
+use crate::inviting;
+
+/// Invites to a node.
+#[derive(Clone)]
+pub(super) struct Inviter {
+    pub(super) own: PeerId,
+    pub(super) invitations: Invitations,
+    /// Where the node is registered.
+    pub(super) reachable: Vec<PeerAddr>,
+    /// Whether strangers may have a session.
+    pub(super) strangers: Arc<AtomicBool>,
+    /// Somebody invites.
+    pub(super) busy: Arc<AtomicBool>,
+}
+
+/// Is over when dropped.
+struct Open<'a>(&'a Inviter);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.invitations.close();
+        self.0.strangers.store(false, Ordering::Relaxed);
+        self.0.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Inviter {
+    /// Answers who asks for an invitation.
+    pub(super) async fn invite(
+        &self,
+        asked: &Value,
+        at: &[Endpoint],
+        mut stream: BufReader<Stream>,
+    ) {
+        let ended = match self.invited(&asked["invite"], at, &mut stream).await {
+            Ok(ended) => ended,
+            Err(failure) => json!({ "error": failure.to_string() }),
+        };
+        let _ = stream.write_all(format!("{ended}\n").as_bytes()).await;
+        let _ = stream.shutdown().await;
+    }
+
+    async fn invited(
+        &self,
+        asked: &Value,
+        at: &[Endpoint],
+        stream: &mut BufReader<Stream>,
+    ) -> Result<Value, Failure> {
+        use crate::exit::Code::Usage;
+        let name = asked["name"].as_str();
+        if let Some(name) = name {
+            inviting::is_free(name)?;
+        }
+        let minutes = asked["minutes"]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok());
+        let minutes = minutes.unwrap_or(INVITE_MINUTES).clamp(1, 1440);
+        let places = at.iter().filter(|at| at.is_network());
+        let places = places.flat_map(|at| inviting::places(at, None));
+        let mut places: Vec<Hint> = places.map(Hint::Direct).collect();
+        places.extend(self.reachable.iter().flat_map(|at| at.hints().to_vec()));
+        if places.is_empty() {
+            let why = "the node listens at no tcp: address, and is registered at no relay";
+            return Err(Failure::new(Usage, why));
+        }
+        if self.busy.swap(true, Ordering::Relaxed) {
+            let why = "the node invites somebody already; end that `cepa invite` first";
+            return Err(Failure::new(Usage, why));
+        }
+        let _open = Open(self);
+        let made = inviting::make(self.own, &places, minutes)?;
+        let joining = self.invitations.open(made.open);
+        self.strangers.store(true, Ordering::Relaxed);
+        say("inviting, by the control socket");
+        let code = json!({ "code": *made.code });
+        let left = async {
+            if stream
+                .write_all(format!("{code}\n").as_bytes())
+                .await
+                .is_ok()
+            {
+                // There is nothing more to say; an end is somebody who leaves.
+                while matches!(stream.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
+            }
+        };
+        let joined = tokio::select! {
+            joined = timeout(made.lasts, joining.joined()) => joined,
+            () = left => Ok(None),
+        };
+        match joined {
+            Err(_) => Ok(json!({ "expired": true })),
+            Ok(None) => Ok(json!({ "expired": true })),
+            Ok(Some(joiner)) => {
+                let name = inviting::remember(name, joiner)?;
+                say(format_args!("{joiner} has joined; remembered as {name}"));
+                Ok(json!({ "joined": joiner.to_string(), "name": name }))
+            }
+        }
+    }
+}

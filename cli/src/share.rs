@@ -1,0 +1,256 @@
+//! `cepa share`: a node that offers its services to whoever uses its ticket first.
+//!
+//! Strangers may have a session and open nothing. The first that shows the ticket is then the one peer that the services are open
+//! to, and each of its sessions has to show the ticket: so the ticket's end and its uses hold for that peer, too. The
+//! ticket stands alone on standard output, once somebody could use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cepa::identity::{AcceptAny, PeerId, UnixTime};
+use cepa::node::{Access, Hint, PeerAddr};
+use cepa::protocols::ticket::{Ticket, Tickets};
+use cepa::tls::TlsConfig;
+use cepa::transports;
+
+use crate::args::{self, Service, Target};
+use crate::columns::count;
+use crate::events::Report;
+use crate::exit::{self, Code, Failure, say};
+use crate::keep::{Keep, in_words};
+use crate::service_check;
+use crate::reach::{self, Mesh};
+use crate::say::Line;
+use crate::service::Services;
+use crate::signal::Signals;
+use crate::stack::{self, carries_session};
+use crate::{folder, id, inviting, settings};
+
+/// How long a ticket lasts where nothing else is said.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most services of one ticket.
+const SERVICES: usize = 16;
+
+/// How often it is looked whether what is open is over, once the ticket is.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
+    check(&args)?;
+    let now = folder::now();
+    let expires = args.until.unwrap_or_else(|| {
+        let lasts = args.lasts.unwrap_or(A_DAY);
+        UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lasts)
+    });
+    let lasts = Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()));
+    if lasts.is_zero() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--until: that time is over; give one that is to come",
+        ));
+    }
+    let relays = relays(&args)?;
+    let (identity, unsaved) = id::load_unsaved(&args.identity)?;
+    let own = identity.peer_id();
+    for service in &args.services {
+        service.leads_elsewhere(&identity)?;
+    }
+    reach::check_relays(own, &relays, false)?;
+    let through = id::through(own, &relays)?;
+    for at in &through {
+        stack::warn_of_dead_hints(at.hints());
+    }
+    // Strangers may have a session; who may open something is said once somebody has shown the ticket.
+    let mut config = reach::config(&identity, Arc::new(AcceptAny));
+    let keep = Keep::For(None);
+    config.stack.resume = keep.config();
+    reach::room_for_services(&mut config, None);
+    let mesh = Mesh::new(config)?;
+    let node = &mesh.node;
+    let inner = TlsConfig::new(&identity, Arc::new(AcceptAny))?;
+    let services = Services::on(node, inner, mesh.forwarder.clone(), keep.consoles(None))?;
+    for service in &args.services {
+        service_check::check(service);
+        services.offer(node, service, Access::Nobody)?;
+    }
+    Report::default().start(node);
+    let mut direct = Vec::new();
+    for endpoint in &args.listen {
+        let listening = node.listen(endpoint).await?;
+        say(Line::from(format_args!("listening on {listening} as {own}")).bare());
+        direct.extend(inviting::places(&listening, args.public.as_deref()));
+    }
+    unsaved.save(&identity)?;
+    let hints = direct.into_iter().map(Hint::Direct);
+    let hints = hints.chain(through.iter().flat_map(|at| at.hints().to_vec()));
+    let address = hints
+        .into_iter()
+        .try_fold(PeerAddr::new(own), PeerAddr::with_hint)?;
+    let ticket = Ticket::new(&address, expires)?;
+    let text = ticket.text();
+    let text = text.map_err(|e| Failure::of(Code::Usage, &e))?;
+    let tickets = {
+        let (services, all) = (Arc::clone(&services), args.services.clone());
+        let (names, on) = (names(&args.services), node.handle());
+        Tickets::on(
+            node,
+            &ticket,
+            names,
+            args.uses,
+            folder::now,
+            move |holder| {
+                open_to(holder, &services, &all, &on);
+            },
+        )
+        .map_err(|e| Failure::of(Code::Other, &e))?
+    };
+    services.ask({
+        let tickets = tickets.clone();
+        move |call| Some(tickets.admits(call.session()).err()?.to_string())
+    });
+    let mut signals = Signals::watch();
+    tokio::select! {
+        registered = mesh.register(&relays) => registered?,
+        () = signals.asked_to_end() => return Ok(()),
+    }
+    exit::hand_over(&format!("{}\n", *text))?;
+    tell(&args, &text, lasts);
+    let result = tokio::select! {
+        () = signals.asked_to_end() => Ok(()),
+        () = tokio::time::sleep(lasts) => {
+            tokio::select! {
+                ended = expired(&mesh, &tickets) => ended,
+                () = signals.asked_to_end() => Ok(()),
+            }
+        }
+    };
+    reach::leave(node, &mut signals, false).await;
+    services.end().await;
+    result
+}
+
+/// What clap cannot see.
+fn check(args: &args::Share) -> Result<(), Failure> {
+    let usage = |why: String| Err(Failure::new(Code::Usage, why));
+    service_check::distinct(&args.services)?;
+    if args.services.len() > SERVICES {
+        return usage(format!("a ticket is for at most {SERVICES} services"));
+    }
+    for endpoint in &args.listen {
+        if !endpoint.is_network() {
+            return usage(format!(
+                "{endpoint}: a friend cannot connect there; use tcp:HOST:PORT"
+            ));
+        }
+        carries_session(endpoint)?;
+    }
+    Ok(())
+}
+
+/// The relays of the command line, else the default one; there has to be some way to get here.
+fn relays(args: &args::Share) -> Result<Vec<PeerAddr>, Failure> {
+    if !args.relays.is_empty() {
+        return Ok(args.relays.clone());
+    }
+    match settings::read()?.relay {
+        Some(relay) => Ok(vec![relay]),
+        None if !args.listen.is_empty() => Ok(Vec::new()),
+        None => Err(Failure::new(
+            Code::Usage,
+            "nobody could connect: give --relay cepa://RELAYID@ADDR or --listen tcp:HOST:PORT, or a default relay in config.toml (`cepa config path`)",
+        )),
+    }
+}
+
+fn names(services: &[Service]) -> Vec<String> {
+    services
+        .iter()
+        .map(|service| service.name.clone())
+        .collect()
+}
+
+/// The ticket has found its one peer.
+fn open_to(holder: PeerId, services: &Arc<Services>, all: &[Service], node: &cepa::node::Node) {
+    for service in all {
+        // It was offered to nobody before, so this can't fail.
+        let _ = services.offer(node, service, Access::peers([holder]));
+    }
+}
+
+/// What the friend has to run, and how it ends.
+fn tell(args: &args::Share, ticket: &str, lasts: Duration) {
+    let names = names(&args.services).join(", ");
+    let uses = match args.uses {
+        Some(n) => format!(", {}", count(n.into(), "use")),
+        None => String::new(),
+    };
+    say(Line::from(format_args!(
+        "sharing {names} for {}{uses}",
+        in_words(lasts)
+    ))
+    .bare());
+    say(Line::from("with whoever uses the ticket first; there, run:").bare());
+    for command in commands(&args.services, ticket) {
+        say(Line::from(command).bare());
+    }
+    say(Line::from("Ctrl-C here ends it").bare());
+}
+
+/// What a friend does with each service: one `forward` for all that have a port, and a command for each of the others.
+fn commands(services: &[Service], ticket: &str) -> Vec<String> {
+    let alone = services.len() == 1;
+    let (mut forward, mut others) = (String::new(), Vec::new());
+    for service in services {
+        let (name, target) = (&service.name, &service.target);
+        let of = if alone { "" } else { name };
+        let equals = if alone { "" } else { "=" };
+        match target {
+            Target::Dial(to) => match to.target() {
+                transports::Target::Tcp { port, .. } => {
+                    forward.push_str(&format!(" -L {}{equals}{of}", unprivileged(*port)));
+                }
+                transports::Target::Unix { .. } => {
+                    forward.push_str(&format!(" -L {}{equals}{of}", unprivileged(80)));
+                }
+                transports::Target::Exec { pty: true, .. }
+                | transports::Target::Serial { .. }
+                | transports::Target::Pty { .. } => others.push(("console", of)),
+                _ => others.push(("connect", of)),
+            },
+            Target::Socks(_) => forward.push_str(&format!(" -D 1080={name}")),
+            _ => others.push(("connect", of)),
+        }
+    }
+    let forward = (!forward.is_empty()).then(|| format!("cepa forward {ticket}{forward}"));
+    let others = others.iter().map(|(command, service)| {
+        let line = format!("cepa {command} {ticket} {service}");
+        line.trim_end().to_owned()
+    });
+    forward.into_iter().chain(others).collect()
+}
+
+/// A port that any user can listen at.
+fn unprivileged(port: u16) -> u16 {
+    if port < 1024 { port + 8000 } else { port }
+}
+
+/// The ticket's time is over: what is open goes on to its end.
+async fn expired(mesh: &Mesh, tickets: &Tickets) -> Result<(), Failure> {
+    if tickets.holder().is_none() {
+        return Err(Failure::new(
+            Code::Lost,
+            "the ticket expired, and nobody used it; run cepa share again",
+        ));
+    }
+    say("the ticket has expired; this ends when nothing is open any more");
+    loop {
+        let sessions = mesh.node.sessions();
+        // Sessions with relays have substreams of their own.
+        let holder = tickets.holder();
+        let open = sessions.iter().filter(|(peer, ..)| Some(*peer) == holder);
+        if open.map(|(_, _, stats)| stats.streams).sum::<usize>() == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

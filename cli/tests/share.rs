@@ -1,0 +1,308 @@
+//! Two commands to a friend: `cepa share`, and what the ticket is good for on another machine, which has nothing set up.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use common::{PATIENCE, Place, Server, failed, finish, text};
+
+/// A relay for anybody; the process, and its address.
+fn relay(place: &Place) -> (Server, String) {
+    let words = ["relay", "tcp:127.0.0.1:0", "--allow", "any"];
+    let relay = Server::start_at(place, &words, "relaying on ");
+    let line = relay.seen().last().unwrap();
+    let address = line.split(' ').find(|word| word.starts_with("cepa://"));
+    let address = address.unwrap().trim_end_matches([',', ';']).to_owned();
+    (relay, address)
+}
+
+/// A running `cepa share`, killed when dropped.
+struct Share {
+    child: Child,
+    ticket: String,
+    stdout: BufReader<ChildStdout>,
+    lines: Receiver<String>,
+}
+
+impl Share {
+    #[track_caller]
+    fn start(place: &Place, words: &[&str]) -> Self {
+        let words = [&["share"], words].concat();
+        let mut child = place.cepa(&words).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(common::unstamped(&line).to_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut ticket = String::new();
+        stdout.read_line(&mut ticket).unwrap();
+        let ticket = ticket.trim_end().to_owned();
+        assert!(ticket.starts_with("cepa-ticket:"), "{ticket:?}");
+        Self {
+            child,
+            ticket,
+            stdout,
+            lines,
+        }
+    }
+
+    /// The next line on standard error with this in it, and all before.
+    #[track_caller]
+    fn wait_for(&self, what: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|e| panic!("no line {what:?} ({e}) in {seen:#?}"));
+            let found = line.contains(what);
+            seen.push(line);
+            if found {
+                return seen;
+            }
+        }
+    }
+
+    /// Asked to end; how it ended, and what else was on standard output.
+    fn end(mut self) -> (Option<i32>, String) {
+        assert!(common::signal(&self.child.id().to_string(), "INT"));
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers each connection with what it got first, in capitals.
+fn web() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut got = [0; 64];
+                let n = stream.read(&mut got).unwrap_or(0);
+                let _ = stream.write_all(&got[..n].to_ascii_uppercase());
+            });
+        }
+    });
+    port
+}
+
+#[track_caller]
+fn asked(port: u16, what: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(what.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Starts a forward with this ticket; the process, and its first port.
+#[track_caller]
+fn forward(place: &Place, ticket: &str, local: &str) -> (Server, u16) {
+    let server = Server::start(place, &["forward", ticket, "-L", local]);
+    let address = server.address();
+    let port = address.rsplit(':').next().unwrap().parse().unwrap();
+    (server, port)
+}
+
+#[test]
+fn two_commands_reach_a_friend_through_a_relay_with_no_port_and_no_setup() {
+    let (host, ann, bob, eve) = (Place::new(), Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    let web = format!("web=tcp:127.0.0.1:{}", web());
+    let share = Share::start(&ann, &[&web, "--relay", &at]);
+    assert!(share.ticket.len() < 160, "{}", share.ticket.len());
+    let told = share.wait_for("Ctrl-C");
+    let command = told.iter().find(|line| line.starts_with("cepa forward "));
+    assert!(command.unwrap().contains(&share.ticket), "{told:#?}");
+    for line in told.iter().filter(|line| !line.contains(&share.ticket)) {
+        // What tells of the identity and of the relay has ids in it.
+        let has_id = line.split([' ', ',']).any(|word| word.len() >= 40);
+        assert!(line.chars().count() <= 80 || has_id, "{line}");
+    }
+
+    // Bob has nothing, not even an identity, and is not asked anything.
+    let output = bob.run_with(&["connect", &share.ticket], b"hello");
+    assert_eq!(text(&output.stdout), "HELLO", "{}", text(&output.stderr));
+    share.wait_for("uses the ticket");
+    let (server, port) = forward(&bob, &share.ticket, "0");
+    assert_eq!(asked(port, "one"), "ONE");
+    assert_eq!(asked(port, "two"), "TWO");
+    drop(server);
+    let (_server, port) = forward(&bob, &share.ticket, "0=web");
+    assert_eq!(asked(port, "three"), "THREE");
+
+    // It is bob's now, and nobody else's; the sharer reads who came.
+    eve.succeeds(&["id", "show"]);
+    let line = eve.fails(&["connect", &share.ticket], 7);
+    assert!(
+        line.contains("another peer has used this ticket first"),
+        "{line}"
+    );
+    share.wait_for("did not get in by the ticket: another peer");
+    let (status, rest) = share.end();
+    assert_eq!((status, rest.as_str()), (Some(0), ""));
+    // Once the sharer has left, that is said as well as it can be.
+    let line = bob.fails(&["connect", &text(told_ticket(&told).as_bytes())], 5);
+    assert!(line.contains("sharing has ended"), "{line}");
+}
+
+fn told_ticket(told: &[String]) -> String {
+    let words = told.iter().flat_map(|line| line.split(' '));
+    let ticket = words
+        .into_iter()
+        .find(|word| word.starts_with("cepa-ticket:"));
+    ticket.unwrap().to_owned()
+}
+
+#[test]
+fn of_several_services_the_friend_names_one_and_nothing_else_opens() {
+    let (ann, bob) = (Place::new(), Place::new());
+    bob.succeeds(&["id", "show"]);
+    let web = format!("web=tcp:127.0.0.1:{}", web());
+    let fails = "fails=exec:sh -c 'echo of the command >&2; exit 3'";
+    let words = [&web, fails, "up=echo:", "--listen", "tcp:127.0.0.1:0"];
+    let share = Share::start(&ann, &words);
+    let line = bob.fails(&["connect", &share.ticket], 2);
+    assert!(line.ends_with("name one of them: web, fails, up"), "{line}");
+    let line = bob.fails(&["connect", &share.ticket, "down"], 7);
+    assert!(
+        line.ends_with("not for down, but for: web, fails, up"),
+        "{line}"
+    );
+    let line = bob.fails(&["forward", &share.ticket, "-L", "0"], 2);
+    assert!(line.ends_with("name one of them: web, fails, up"), "{line}");
+    let line = bob.fails(&["forward", &share.ticket, "-L", "0=down"], 7);
+    assert!(line.contains("not for down"), "{line}");
+    let output = bob.run_with(&["connect", &share.ticket, "up"], b"up");
+    assert_eq!(text(&output.stdout), "up", "{}", text(&output.stderr));
+    // A command's exit status and standard error arrive.
+    let output = bob.run(&["connect", &share.ticket, "fails"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("of the command"));
+    let (_server, port) = forward(&bob, &share.ticket, "0=web");
+    assert_eq!(asked(port, "x"), "X");
+
+    // Bob's id alone opens nothing: the ticket has to be shown.
+    let explained = bob.succeeds(&["explain", &share.ticket]);
+    let id = explained.split_whitespace().find(|word| word.len() == 52);
+    let told = share.wait_for("Ctrl-C");
+    let at = told.iter().find(|line| line.starts_with("listening on "));
+    let at = at.unwrap().split(' ').nth(2).unwrap();
+    let address = format!("cepa://{}@{at}/up", id.unwrap());
+    let line = bob.fails(&["connect", &address], 7);
+    assert!(line.contains("has not shown its ticket"), "{line}");
+}
+
+#[test]
+fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words() {
+    let (ann, bob) = (Place::new(), Place::new());
+    bob.succeeds(&["id", "show"]);
+    let here = ["up=echo:", "--listen", "tcp:127.0.0.1:0"];
+    let share = Share::start(&ann, &[&here[..], &["--uses", "1"]].concat());
+    let line = ann.fails(&["connect", &share.ticket], 2);
+    assert!(line.contains("this ticket is your own"), "{line}");
+    let output = bob.run_with(&["connect", &share.ticket], b"once");
+    assert_eq!(text(&output.stdout), "once", "{}", text(&output.stderr));
+    let line = bob.fails(&["connect", &share.ticket], 7);
+    assert!(line.contains("used up"), "{line}");
+    drop(share);
+
+    // Whoever used it goes on, and opens nothing more; the sharer ends behind that.
+    let mut share = Share::start(&ann, &[&here[..], &["--for", "5s"]].concat());
+    let (server, port) = forward(&bob, &share.ticket, "0");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut echoed = |what: &[u8; 2]| {
+        stream.write_all(what).unwrap();
+        let mut got = [0; 2];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(&got, what);
+    };
+    echoed(b"ab");
+    share.wait_for("the ticket has expired");
+    echoed(b"cd");
+    let line = bob.fails(&["connect", &share.ticket], 7);
+    assert!(line.contains("the ticket has expired"), "{line}");
+    let mut late = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(matches!(late.read(&mut [0; 1]), Ok(0) | Err(_)));
+    drop(stream);
+    let ended = share.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(0));
+    drop(server);
+
+    // Nobody came.
+    let words = [&["share"], &here[..], &["--for", "1s"]].concat();
+    let output = finish(ann.cepa(&words).stdout(Stdio::piped()).spawn().unwrap());
+    assert_eq!(output.status.code(), Some(6));
+    assert!(text(&output.stderr).contains("nobody used it"));
+    let words = [&["share"], &here[..], &["--until", "2001-01-01T00:00:00Z"]].concat();
+    assert!(ann.fails(&words, 2).contains("that time is over"));
+    let words = [&["share"], &here[..], &["--until", "noon"]].concat();
+    assert!(ann.fails(&words, 2).contains("date -Is"));
+}
+
+#[test]
+fn a_ticket_never_leads_to_a_wildcard_and_a_slip_in_it_is_noticed() {
+    let (ann, bob) = (Place::new(), Place::new());
+    bob.succeeds(&["id", "show"]);
+    let share = Share::start(&ann, &["up=echo:", "--listen", "tcp:0.0.0.0:0"]);
+    let explained = bob.succeeds(&["explain", &share.ticket]);
+    assert!(!explained.contains("0.0.0.0"), "{explained}");
+    let output = bob.run_with(&["connect", &share.ticket], b"x");
+    assert_eq!(text(&output.stdout), "x", "{}", text(&output.stderr));
+    let cut = &share.ticket[..share.ticket.len() - 1];
+    let line = bob.fails(&["connect", cut], 2);
+    assert!(line.contains("not a complete ticket"), "{line}");
+    // A name of one's own choice stands in it as it is.
+    let words = [
+        "up=echo:",
+        "--listen",
+        "tcp:0.0.0.0:0",
+        "--public",
+        "ann.example",
+    ];
+    let share = Share::start(&ann, &words);
+    let explained = bob.succeeds(&["explain", &share.ticket]);
+    assert!(explained.contains("ann.example"), "{explained}");
+
+    // No way to get here is said at once; the default relay is one.
+    ann.succeeds(&["id", "show"]);
+    let line = failed(&ann.run(&["share", "up=echo:"]), 2);
+    assert!(
+        line.contains("--relay") && line.contains("config.toml"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_default_relay_is_the_one_that_is_shared_over() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host);
+    ann.succeeds(&["id", "show"]);
+    let file = ann.path("config/config.toml");
+    std::fs::write(&file, format!("relay = \"{at}\"\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let share = Share::start(&ann, &["up=echo:"]);
+    let output = bob.run_with(&["connect", &share.ticket], b"x");
+    assert_eq!(text(&output.stdout), "x", "{}", text(&output.stderr));
+}
