@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connect;
 mod console;
+mod cp;
 mod demo;
 mod explain;
 mod forward;
@@ -45,7 +46,7 @@ pub(crate) use self::completions::{Completions, Shell};
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
+    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, explain::Explain,
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
     join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun, options::Color, options::Dialling,
     options::IdentityFile, options::LogFormat, options::Logging, options::Trust, peer::Peer,
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Console(Console),
     /// Listen locally, and forward each connection to a peer's service
     Forward(Forward),
+    /// Copy files and folders to and from a peer
+    Cp(Cp),
     /// Send standard input as one sealed request, and print the answer
     Send(Send),
     /// Connect two streams to each other
@@ -143,6 +146,7 @@ impl Command {
             Self::Connect(args) => args.dialling.quiet,
             Self::Console(args) => args.dialling.quiet,
             Self::Forward(args) => args.dialling.quiet,
+            Self::Cp(args) => args.dialling.quiet,
             _ => false,
         }
     }
@@ -219,6 +223,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Connect(args) => named::connect(args, matches),
             Command::Console(args) => named::console(args, matches),
             Command::Forward(args) => named::forward(args, matches),
+            Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };
         filled.map_err(Early::Failed)?;

@@ -15,12 +15,14 @@ mod config;
 mod connect;
 mod connection;
 mod console;
+mod cp;
 mod demo;
 mod destination;
 mod direction;
 mod events;
 mod exit;
 mod explain;
+mod files;
 mod folder;
 mod forward;
 mod gate;
@@ -56,6 +58,7 @@ mod serve;
 mod service;
 mod service_end;
 mod settings;
+mod sides;
 mod signal;
 mod socks;
 mod socks_served;
@@ -142,6 +145,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
+            Command::Cp(args) => cp::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Pipe(args) if args.listen => piped::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,

@@ -21,7 +21,7 @@ use cepa::mux::{ReceivePool, Substream};
 use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::SOCKS_PREFIX;
+use cepa::session::reserved::{FILES_PREFIX, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
@@ -38,6 +38,8 @@ use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure, NOT_NOW, say};
+use crate::files::served::{self, Shared};
+use crate::files;
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
@@ -80,6 +82,8 @@ enum Form<'a> {
     Attached(&'a str),
     /// Connected to what is asked for in the substream: `cepa.socks.NAME`.
     Socks,
+    /// Its files: `cepa.files.NAME`.
+    Files,
 }
 
 /// The service that a name in such a form stands for.
@@ -89,6 +93,9 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
     if let Some(plain) = name.strip_prefix(SOCKS_PREFIX) {
         return (Form::Socks, plain);
+    }
+    if let Some(plain) = name.strip_prefix(FILES_PREFIX) {
+        return (Form::Files, plain);
     }
     let attached = name.strip_prefix(wire::ATTACH_PREFIX);
     let attached = attached.and_then(|rest| rest.split_once('.'));
@@ -112,6 +119,7 @@ impl Protocol for Framing {
             wire::EXEC_PREFIX,
             wire::ATTACH_PREFIX,
             SOCKS_PREFIX,
+            FILES_PREFIX,
         ]
     }
 
@@ -210,6 +218,10 @@ impl Services {
                 let _ = call.refuse(ONLY_SOCKS).await;
                 Ok(())
             }),
+            Target::Files(_) => Box::pin(async {
+                let _ = call.refuse(ONLY_FILES).await;
+                Ok(())
+            }),
         };
         tell(peer, name, serving.await);
     }
@@ -232,6 +244,16 @@ impl Services {
         socks_served::serve(name, allowed, far, &peer).await
     }
 
+    /// Its files, sent or fetched.
+    async fn files(&self, shared: &Shared, call: Call) -> Result<(), String> {
+        let (call, _share) = held(call, TRANSFER).await?;
+        let Some(_memory) = call.memory().hold(files::line::MEMORY) else {
+            refuse(call, NO_MEMORY).await;
+            return Err(NO_MEMORY.to_owned());
+        };
+        served::serve(shared, self.accept(call).await?).await
+    }
+
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
         let asked = call.service().to_owned();
@@ -246,11 +268,19 @@ impl Services {
                     Box::pin(self.socks(&name, &allowed, call)).await,
                 );
             }
-            (form, Some(target @ (Target::Echo | Target::Dial(_)))) if form != Form::Socks => {
-                Some(target)
+            (Form::Files, Some(Target::Files(shared))) => {
+                return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
+            (
+                Form::Status | Form::Console | Form::Attached(_),
+                Some(target @ (Target::Echo | Target::Dial(_))),
+            ) => Some(target),
             (_, Some(Target::Socks(_))) => {
                 let _ = call.refuse(ONLY_SOCKS).await;
+                return;
+            }
+            (_, Some(Target::Files(_))) => {
+                let _ = call.refuse(ONLY_FILES).await;
                 return;
             }
             _ => None,
@@ -258,6 +288,7 @@ impl Services {
         let Some(target) = target else {
             let why = match form {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
+                Form::Files => "this service has no files; the server offers a folder with --service NAME=files:DIR",
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
                 Form::Attached(_) => NOT_KEPT,
@@ -269,7 +300,7 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => Box::pin(self.attach(kept, &name, &target, call)).await,
-            Form::Socks => return,
+            Form::Socks | Form::Files => return,
         };
         tell(peer, &name, served);
     }
@@ -471,6 +502,9 @@ const NO_MEMORY: &str = "your share of the server's memory is used up; close som
 /// What a peer reads that opens a SOCKS service as if it led to one address.
 const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D [ADDR:]PORT=NAME`";
 
+/// What a peer reads that opens a folder as if it were a stream.
+const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH";
+
 /// Tells how a service has failed, if it has.
 fn tell(peer: PeerId, name: &str, served: Result<(), String>) {
     if let Err(e) = served {
@@ -537,6 +571,9 @@ pub(crate) fn cost(to: &Endpoint) -> Cost {
         _ => ONE,
     }
 }
+
+/// A transfer of files: a thread, and what it has open at a time.
+const TRANSFER: Cost = &[(Resource::Children, 1), (Resource::Descriptors, 8)];
 
 type Cost = &'static [(Resource, usize)];
 

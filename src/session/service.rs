@@ -189,6 +189,8 @@ pub mod reserved {
     pub const EXEC_PREFIX: &str = "cepa.exec.";
     /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
     pub const SOCKS_PREFIX: &str = "cepa.socks.";
+    /// Before the name of a service: files below its folder, sent or fetched.
+    pub const FILES_PREFIX: &str = "cepa.files.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -276,6 +278,7 @@ mod tests {
             reserved::ATTACH_PREFIX,
             reserved::EXEC_PREFIX,
             reserved::SOCKS_PREFIX,
+            reserved::FILES_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

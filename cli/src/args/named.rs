@@ -8,12 +8,14 @@ use clap::parser::ValueSource;
 
 use super::connect::Connect;
 use super::console::Console;
+use super::cp::Cp;
 use super::forward::Forward;
 use super::options::Dialling;
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
 use crate::values::DialTarget;
+use crate::sides::Side;
 use crate::words::TrustWord;
 
 pub(super) fn connect(args: &mut Connect, matches: &ArgMatches) -> Result<(), Failure> {
@@ -51,6 +53,26 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
     {
         let why = format!("each -L names its service; leave /{service} out of the address");
         return Err(Failure::new(Code::Usage, why));
+    }
+    Ok(())
+}
+
+/// The sides of a copy have their names in words of their own.
+pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
+    let sides = args.sides.iter();
+    let Some(remote) = sides.filter_map(Side::remote).next() else {
+        return Ok(());
+    };
+    let Some(name) = names::in_word(&remote.word) else {
+        return Ok(());
+    };
+    let named = names::dialled(name).map_err(|why| Failure::new(Code::Usage, why))?;
+    dialling(&mut args.dialling, &named.options);
+    args.reconnect |= named.options.reconnect;
+    for side in &mut args.sides {
+        if let Side::Remote(remote) = side {
+            service(&mut remote.service, &named);
+        }
     }
     Ok(())
 }
