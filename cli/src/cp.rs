@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use cepa::mux::StreamTimeouts;
@@ -13,20 +12,19 @@ use cepa::session::reserved::FILES_PREFIX;
 use tokio::sync::oneshot;
 
 use crate::args;
-use crate::columns::count;
 use crate::connection::Connected;
 use crate::exit::{Code, Failure, say};
 use crate::files::destination::{self, Place};
 use crate::files::line::{Broken, Line, line};
 use crate::files::receiver::Receiver;
 use crate::files::report::{Report, reason, shown};
-use crate::files::sender::{Sender, Source};
+use crate::files::sender::{self, Sender, Source};
 use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
 use crate::keep;
+use crate::progress::{self, Progress};
 use crate::reconnect::Reconnect;
-use crate::say::Line as Said;
 use crate::sides::{Remote, Side};
 use crate::signal::Signals;
 
@@ -35,19 +33,23 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
     let keep = args.dialling.durable.keep(true);
     let peer = job.remote.peer.clone();
-    let mut again = Reconnect::new(&peer, &args.dialling, &identity, None).keeping(keep);
+    let mut again = Reconnect::new(&peer, &args.dialling, &identity, None)
+        .keeping(keep)
+        .notifying(progress::of_path);
     let mut connection = again.first(args.reconnect).await?;
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
     }
-    let tally = Arc::new(Tally::default());
+    let progress = Progress::new();
+    progress.show();
     let mut signals = Signals::watch();
     loop {
         let ended = tokio::select! {
-            ended = carried(&connection, &job, &tally) => ended,
+            ended = carried(&connection, &job, &progress) => ended,
             signal = signals.ended_by() => {
-                connection.close().await;
+                progress.hide();
                 say("interrupted; the same command goes on from here");
+                connection.close().await;
                 return Err(Failure::by_signal(signal));
             }
         };
@@ -56,13 +58,23 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
             Err(failure) => failure,
         };
         if !(args.reconnect && failure.is_transient()) {
+            progress.hide();
             connection.close().await;
             return Err(failure);
         }
-        connection = again.after(&connection, failure, |line| say(line)).await?;
+        let next = again.after(&connection, failure, |line| progress::beside(line));
+        connection = tokio::select! {
+            next = next => next?,
+            signal = signals.ended_by() => {
+                progress.hide();
+                return Err(Failure::by_signal(signal));
+            }
+        };
+        progress.again();
     }
+    progress.hide();
     connection.finish().await?;
-    tally.ended()
+    progress.ended()
 }
 
 /// What is to be done.
@@ -125,17 +137,17 @@ impl Job {
 }
 
 /// Carries all of it over one session.
-async fn carried(connection: &Connected, job: &Arc<Job>, tally: &Arc<Tally>) -> Result<(), Failure> {
+async fn carried(connection: &Connected, job: &Arc<Job>, progress: &Arc<Progress>) -> Result<(), Failure> {
     let name = format!("{FILES_PREFIX}{}", job.remote.service);
     let patient = OpenOptions::new().timeouts(StreamTimeouts::NONE);
     let mut far = connection.session.open_with(&name, &patient).await?;
     let (line, pump) = line();
     let (done, result) = oneshot::channel();
-    let (job, tally) = (Arc::clone(job), Arc::clone(tally));
+    let (job, progress) = (Arc::clone(job), Arc::clone(progress));
     thread::Builder::new()
         .name("files".to_owned())
         .spawn(move || {
-            let _ = done.send(transfer(&job, line, &*tally));
+            let _ = done.send(transfer(&job, line, &*progress));
         })
         .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
     let carried = pump.run(&mut far).await;
@@ -178,16 +190,20 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
                 several: paths.len() > 1,
                 to: job.remote.path.clone(),
             })?;
+            if Progress::is_shown() {
+                let (files, bytes) = sender::total(&sources);
+                report.total(files, bytes);
+            }
             Sender::new(line, report, sources, false).run()
         }
         Way::Get(paths, to) => {
             let found = destination::find(Place::Anywhere, to.as_os_str().as_bytes(), paths.len() > 1);
             let to = found.map_err(|why| End::Failed(Failure::new(Code::Local, why)))?;
             line.push(&Message::Get {
-                totals: false,
+                totals: Progress::is_shown(),
                 paths: paths.clone(),
             })?;
-            Receiver::new(line, report, to).run()
+            Receiver::new(line, report, to, None).run()
         }
     };
     if let Err(Broken::Protocol(why)) = &ended {
@@ -225,53 +241,4 @@ fn sources(paths: &[PathBuf], report: &dyn Report) -> Result<Vec<Source>, Failur
         });
     }
     Ok(sources)
-}
-
-/// What has come of it so far.
-#[derive(Debug, Default)]
-struct Tally {
-    files: AtomicU64,
-    bytes: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Tally {
-    fn ended(&self) -> Result<(), Failure> {
-        let (files, bytes) = (self.files.load(Relaxed), self.bytes.load(Relaxed));
-        let line = format!("{}, {bytes} bytes", count(files, "file"));
-        say(Said::from(line).with("files", files).with("bytes", bytes));
-        match self.failed.load(Relaxed) {
-            0 => Ok(()),
-            n => Err(Failure::new(
-                Code::Some,
-                format!("{} not copied; each has a line above", count(n, "file")),
-            )),
-        }
-    }
-}
-
-impl Report for Tally {
-    fn problem(&self, is_error: bool, text: &str) {
-        if is_error {
-            self.failed.fetch_add(1, Relaxed);
-            say(format_args!("cepa: {text}"));
-        } else {
-            say(format_args!("warning: {text}"));
-        }
-    }
-
-    fn refused(&self, label: &str, _unsent: u64, why: &str) {
-        self.problem(true, &format!("{label}: {why}"));
-    }
-
-    fn begins(&self, _label: &str, _present: u64) {}
-
-    fn arrived(&self, _bytes: u64) {}
-
-    fn stored(&self, _label: &str, size: u64) {
-        self.files.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(size, Relaxed);
-    }
-
-    fn total(&self, _files: u64, _bytes: u64) {}
 }

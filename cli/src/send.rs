@@ -20,7 +20,7 @@ use crate::exit::{Code, Failure, say};
 use crate::limits::{DRAIN, HELD};
 use crate::log::say_of;
 use crate::reach::Mesh;
-use crate::service::cost;
+use crate::service_cost::cost;
 use crate::{id, reach};
 
 /// Time for a service to answer: what a carrier waits for.

@@ -20,7 +20,8 @@ use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
 use crate::send;
-use crate::service::{self, Services};
+use crate::service::Services;
+use crate::service_cost;
 use crate::signal::Signals;
 use crate::stack::{carries_session, warn_of_dead_hints};
 use crate::trust;
@@ -127,7 +128,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
             "warning: no service is offered; give --service NAME=ADDR, for example --service up=exec:sha256sum",
         );
     }
-    args.services.iter().for_each(service::check);
+    args.services.iter().for_each(service_cost::check);
     for own in trust::named_among(
         &args.allow,
         &[std::slice::from_ref(&identity), more.as_slice()].concat(),

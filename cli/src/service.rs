@@ -11,14 +11,12 @@
 //! for the end of its input.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
 use cepa::mux::{ReceivePool, Substream};
-use cepa::node::{Access, Admission, Admitted, Call, Exceeded, Node, Protocol, Resource, Share};
+use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::forward::Forwarder;
 use cepa::session::reserved::{FILES_PREFIX, SOCKS_PREFIX};
@@ -37,13 +35,14 @@ use crate::console::seat::{Left, Seat};
 use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
-use crate::exit::{Code, Failure, NOT_NOW, say};
+use crate::exit::{Code, Failure, NOT_NOW};
 use crate::files::served::{self, Shared};
 use crate::files;
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
+use crate::service_cost::{Cost, ONE, TRANSFER, cost, hold};
 use crate::say::Line;
 use crate::socks_served;
 use crate::upstream::{Near, Wire, leave};
@@ -125,7 +124,18 @@ impl Protocol for Framing {
 
     fn admission(&self, name: &str) -> Admission {
         // Only what was decided on is served, though the service may be another one by then.
-        match self.0.list().get(plain(name).1) {
+        let list = self.0.list();
+        let found = match plain(name) {
+            // Whoever names none means the only one.
+            (Form::Files, "") => {
+                let mut files = list
+                    .values()
+                    .filter(|(target, _)| matches!(target, Target::Files(_)));
+                files.next().filter(|_| files.next().is_none())
+            }
+            (_, name) => list.get(name),
+        };
+        match found {
             Some((target, access)) => Admission::With(access.clone(), Admitted::to(target.clone())),
             // Of another kind, which has no such forms: whoever may open it is told that.
             None => Admission::Service(plain(name).1.to_owned()),
@@ -251,7 +261,8 @@ impl Services {
             refuse(call, NO_MEMORY).await;
             return Err(NO_MEMORY.to_owned());
         };
-        served::serve(shared, self.accept(call).await?).await
+        let session = call.session().clone();
+        served::serve(shared, self.accept(call).await?, &session).await
     }
 
     /// The same, with messages beside the bytes.
@@ -561,57 +572,6 @@ async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call,
             Err(e.to_string())
         }
     }
-}
-
-/// What serving an address takes of the node's pools, counted to the peer that asks: for a command its process and its pipes,
-/// for everything else one descriptor.
-pub(crate) fn cost(to: &Endpoint) -> Cost {
-    match to.target() {
-        transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
-        _ => ONE,
-    }
-}
-
-/// A transfer of files: a thread, and what it has open at a time.
-const TRANSFER: Cost = &[(Resource::Children, 1), (Resource::Descriptors, 8)];
-
-type Cost = &'static [(Resource, usize)];
-
-const ONE: Cost = &[(Resource::Descriptors, 1)];
-
-/// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
-fn missing_program(to: &Endpoint) -> Option<String> {
-    let transports::Target::Exec { argv, dir, .. } = to.target() else {
-        return None;
-    };
-    let program = argv.first()?;
-    let runs = |file: &Path| {
-        let meta = std::fs::metadata(file);
-        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    let found = if program.contains('/') {
-        // Relative to where it starts.
-        let dir = dir.as_deref().unwrap_or(Path::new(""));
-        runs(&dir.join(program))
-    } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
-    };
-    (!found).then(|| format!("cannot find a program {program} to start"))
-}
-
-/// Warns of a service that nobody will get.
-pub(crate) fn check(service: &Service) {
-    if let Target::Dial(to) = &service.target
-        && let Some(why) = missing_program(to)
-    {
-        let name = &service.name;
-        say(format_args!("warning: service {name}: {why}"));
-    }
-}
-
-fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
-    call.hold(cost(to))
 }
 
 /// Sends back what comes, until it ends, and waits until it was taken; `end` comes before the end of what is sent.

@@ -71,7 +71,14 @@ pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
     args.reconnect |= named.options.reconnect;
     for side in &mut args.sides {
         if let Side::Remote(remote) = side {
-            service(&mut remote.service, &named);
+            let in_address = match &named.to {
+                To::Peer(address) => address.service(),
+                To::Place(_) => "",
+            };
+            let service = if in_address.is_empty() { &named.service } else { in_address };
+            if remote.service.is_empty() {
+                service.clone_into(&mut remote.service);
+            }
         }
     }
     Ok(())

@@ -148,11 +148,6 @@ impl<T> Receiving<T> {
         Ok(&mut self.coming.insert(coming).file)
     }
 
-    /// Whether the next message about bytes begins a file, since none is coming.
-    pub(crate) fn is_between(&self) -> bool {
-        self.coming.is_none()
-    }
-
     /// Bytes are announced.
     pub(crate) fn data(&mut self, len: u64) -> Result<(), Violation> {
         self.in_order(self.coming.is_some())?;

@@ -60,10 +60,7 @@ impl fmt::Display for Broken {
 
 impl From<WireError> for Broken {
     fn from(e: WireError) -> Self {
-        match e {
-            WireError::Cut => Self::Gone,
-            e => Self::Protocol(e.to_string()),
-        }
+        Self::Protocol(e.to_string())
     }
 }
 

@@ -6,6 +6,7 @@
 //! line         messages over a substream, for a thread
 //! tree         files below one folder, and nothing outside of it
 //! partial      a file that is on its way
+//! holders      who writes which
 //! sender       goes through what is to be sent
 //! receiver     puts what comes where it belongs
 //! destination  where that is, by the rules of cp
@@ -15,6 +16,7 @@
 
 pub(crate) mod destination;
 pub(crate) mod engine;
+mod holders;
 pub(crate) mod line;
 mod partial;
 pub(crate) mod receiver;
@@ -23,3 +25,6 @@ pub(crate) mod sender;
 pub(crate) mod served;
 pub(crate) mod tree;
 pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;

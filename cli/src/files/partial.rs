@@ -23,7 +23,8 @@ use blake3::Hasher;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::tree::{Folder, Found, Kind, of_open, set_meta};
+use super::holders::{Holding, Upload};
+use super::tree::{Folder, Found, Kind, Links, of_open, set_meta};
 use super::wire::{Hash, Meta, NAME_MAX};
 
 /// Uploads of one file at once. Each has a file that may be as large as that.
@@ -108,11 +109,21 @@ pub(crate) fn hash_on(file: &mut File, hasher: &mut Hasher, len: u64) -> io::Res
     Ok(())
 }
 
+/// Who writes parts; at a client nobody else can be asked.
+pub(crate) type Who = Option<Arc<Upload>>;
+
 /// Locks a part, if nobody else has; whether it is still the file of that name.
-fn locked(folder: &Folder, name: &[u8], file: &File) -> io::Result<bool> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+fn locked(folder: &Folder, name: &[u8], file: &File, who: &Who) -> io::Result<bool> {
+    let lock = || flock(file, FlockOperation::NonBlockingLockExclusive);
+    match lock() {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(false),
+        Err(Errno::WOULDBLOCK) => {
+            let id = of_open(file)?.id;
+            let is_free = who.as_ref().is_some_and(|who| who.takes_over(id));
+            if !is_free || lock().is_err() {
+                return Ok(false);
+            }
+        }
         Err(e) => return Err(e.into()),
     }
     // Who held it may have put it into its place meanwhile.
@@ -121,7 +132,7 @@ fn locked(folder: &Folder, name: &[u8], file: &File) -> io::Result<bool> {
 }
 
 /// What there is of a file that is announced; an error: it can't be put there.
-pub(crate) fn look(folder: &Folder, offer: &Offer) -> io::Result<Present> {
+pub(crate) fn look(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Present> {
     if is_part(&offer.name) {
         return Err(other("its name is that of a part of another file"));
     }
@@ -144,7 +155,7 @@ pub(crate) fn look(folder: &Folder, offer: &Offer) -> io::Result<Present> {
         _ => return Ok(Present::Nothing),
     }
     let mut part = folder.writable(&name, false)?;
-    if !locked(folder, &name, &part)? {
+    if !locked(folder, &name, &part, who)? {
         return Ok(Present::Nothing);
     }
     let mut hasher = Box::new(Hasher::new());
@@ -160,7 +171,7 @@ fn is_same(found: &Found, offer: &Offer) -> bool {
 }
 
 fn whole(folder: &Folder, offer: &Offer) -> io::Result<Present> {
-    let (mut file, found) = folder.file(&offer.name, super::tree::Links::Never)?;
+    let (mut file, found) = folder.file(&offer.name, Links::Never)?;
     if found.kind != Kind::File || !is_same(&found, offer) {
         return Ok(Present::Nothing);
     }
@@ -178,7 +189,8 @@ pub(crate) struct Partial {
     part: Option<Vec<u8>>,
     file: File,
     hasher: Box<Hasher>,
-    written: u64,
+    // Behind the file: whoever waits for its end finds the lock free.
+    _holding: Option<Holding>,
 }
 
 impl Partial {
@@ -188,6 +200,7 @@ impl Partial {
         offer: Offer,
         present: Present,
         offset: u64,
+        who: &Who,
     ) -> io::Result<Self> {
         let (part, mut file, hasher) = match present {
             Present::Whole(file, _) if offset == offer.size => {
@@ -200,39 +213,37 @@ impl Partial {
             Present::Part(len, hasher) if offset == len && len > 0 => {
                 let name = part_of(&offer.name, 0);
                 let file = folder.writable(&name, false)?;
-                if !locked(&folder, &name, &file)? {
+                if !locked(&folder, &name, &file, who)? {
                     return Err(other("somebody else is sending the same file; try again"));
                 }
                 file.set_len(len)?;
                 (Some(name), file, hasher)
             }
             _ => {
-                let (name, file) = free(&folder, &offer.name)?;
+                let (name, file) = free(&folder, &offer.name, who)?;
                 file.set_len(0)?;
                 (Some(name), file, Box::default())
             }
         };
         file.seek(SeekFrom::Start(offset))?;
+        let holding = match who {
+            Some(who) if part.is_some() => Some(who.holds(of_open(&file)?.id)),
+            _ => None,
+        };
         Ok(Self {
             folder,
             offer,
             part,
             file,
             hasher,
-            written: offset,
+            _holding: holding,
         })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
-        self.written += bytes.len() as u64;
         Ok(())
-    }
-
-    /// Bytes that are there.
-    pub(crate) fn written(&self) -> u64 {
-        self.written
     }
 
     /// Puts it in its place, where it has the hash that its sender has read; whether it had not been there before.
@@ -256,13 +267,13 @@ impl Partial {
 }
 
 /// A part that nobody writes.
-fn free(folder: &Folder, name: &[u8]) -> io::Result<(Vec<u8>, File)> {
+fn free(folder: &Folder, name: &[u8], who: &Who) -> io::Result<(Vec<u8>, File)> {
     let mut slot = 0;
     let mut gone = 0;
     while slot < SLOTS {
         let part = part_of(name, slot);
         let file = folder.writable(&part, true)?;
-        if locked(folder, &part, &file)? {
+        if locked(folder, &part, &file, who)? {
             return Ok((part, file));
         }
         // What was locked and is in its place by now has left its name free.
@@ -304,8 +315,8 @@ mod tests {
     }
 
     fn begin(folder: &Arc<Folder>, offer: &Offer, offset: u64) -> io::Result<Partial> {
-        let present = look(folder, offer)?;
-        Partial::begin(Arc::clone(folder), offer.clone(), present, offset)
+        let present = look(folder, offer, &None)?;
+        Partial::begin(Arc::clone(folder), offer.clone(), present, offset, &None)
     }
 
     #[test]
@@ -316,14 +327,14 @@ mod tests {
         part.write(b"hello").unwrap();
         drop(part);
         assert!(!dir.path().join("a").exists());
-        let present = look(&folder, &of).unwrap();
+        let present = look(&folder, &of, &None).unwrap();
         assert_eq!(present.have(12), Some((5, hash(b"hello"))));
         let mut part = begin(&folder, &of, 5).unwrap();
         part.write(b", world").unwrap();
         assert!(part.finish(&hash(b"hello, world")).unwrap());
         assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"hello, world");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let present = look(&folder, &of).unwrap();
+        let present = look(&folder, &of, &None).unwrap();
         assert_eq!(present.have(12), Some((12, hash(b"hello, world"))));
         assert!(!begin(&folder, &of, 12).unwrap().finish(&hash(b"hello, world")).unwrap());
     }
@@ -365,7 +376,7 @@ mod tests {
                 let part = part_of(name.as_bytes(), slot);
                 assert!(part.len() <= NAME_MAX && is_part(&part), "{len}");
                 let taken = offer(std::str::from_utf8(&part).unwrap(), b"");
-                assert!(look(&folder, &taken).is_err());
+                assert!(look(&folder, &taken, &None).is_err());
             }
             assert!(!is_part(name.as_bytes()));
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Answer, Receiving, Violation, is_name};
 use super::line::{Broken, Line};
-use super::partial::{Offer, Partial, Present, look};
+use super::partial::{Offer, Partial, Present, Who, look};
 use super::report::{Report, reason, shown};
 use super::tree::{Folder, Kind, Links, set_meta};
 use super::wire::{Item, Message, Meta, PATH_MAX};
@@ -70,6 +70,7 @@ pub(crate) struct Receiver<'a> {
     line: &'a mut Line,
     report: &'a dyn Report,
     to: Destination,
+    who: Who,
     engine: Receiving<Label>,
     waiting: VecDeque<Waiting>,
     stack: Vec<Arc<Dir>>,
@@ -84,11 +85,12 @@ pub(crate) struct Receiver<'a> {
 type Label = (Arc<str>, u64);
 
 impl<'a> Receiver<'a> {
-    pub(crate) fn new(line: &'a mut Line, report: &'a dyn Report, to: Destination) -> Self {
+    pub(crate) fn new(line: &'a mut Line, report: &'a dyn Report, to: Destination, who: Who) -> Self {
         Self {
             line,
             report,
             to,
+            who,
             engine: Receiving::default(),
             waiting: VecDeque::new(),
             stack: Vec::new(),
@@ -264,9 +266,10 @@ impl<'a> Receiver<'a> {
         let (dir, name) = self.place(name);
         let label: Arc<str> = Self::label(&dir, &name).into();
         let offer = Offer { name, size, meta };
+        let who = self.who.clone();
         let present = self
             .opened(&dir)
-            .and_then(|folder| look(&folder, &offer).map_err(|e| reason(&e)));
+            .and_then(|folder| look(&folder, &offer, &who).map_err(|e| reason(&e)));
         let file = (Arc::clone(&label), size);
         let present = match present {
             Ok(present) => present,
@@ -302,8 +305,9 @@ impl<'a> Receiver<'a> {
         };
         self.report.begins(label, offset);
         let size = offer.size;
+        let who = self.who.clone();
         let begun = self.opened(&dir).and_then(|folder| {
-            Partial::begin(folder, offer, present, offset).map_err(|e| reason(&e))
+            Partial::begin(folder, offer, present, offset, &who).map_err(|e| reason(&e))
         });
         match begun {
             Ok(partial) => {

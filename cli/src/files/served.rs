@@ -7,10 +7,12 @@ use std::thread;
 
 use cepa::mux::Substream;
 use cepa::onion::Onion;
+use cepa::session::Session;
 use tokio::sync::oneshot;
 
 use super::destination::{self, Place};
 use super::engine::Violation;
+use super::holders::Upload;
 use super::line::{Broken, Line, line};
 use super::receiver::Receiver;
 use super::report::{Silent, reason, shown};
@@ -54,17 +56,26 @@ impl FromStr for Shared {
 }
 
 /// Serves one substream to its end. `Err` is for the log.
-pub(crate) async fn serve(shared: &Shared, mut far: Onion<Substream>) -> Result<(), String> {
+pub(crate) async fn serve(
+    shared: &Shared,
+    mut far: Onion<Substream>,
+    session: &Session,
+) -> Result<(), String> {
     let (line, pump) = line();
+    let upload = Upload::of(session);
+    let who = Arc::clone(&upload);
     let (done, result) = oneshot::channel();
     let shared = shared.clone();
     thread::Builder::new()
         .name("files".to_owned())
         .spawn(move || {
-            let _ = done.send(transfer(&shared, line));
+            let _ = done.send(transfer(&shared, line, who));
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
-    let carried = pump.run(&mut far).await;
+    let carried = tokio::select! {
+        carried = pump.run(&mut far) => carried,
+        () = upload.given_up() => return Ok(()),
+    };
     let result = result.await.unwrap_or(Ok(()));
     if carried.is_ok() {
         let _ = far.wire_mut().drained(None).await;
@@ -72,8 +83,8 @@ pub(crate) async fn serve(shared: &Shared, mut far: Onion<Substream>) -> Result<
     result
 }
 
-fn transfer(shared: &Shared, mut line: Line) -> Result<(), String> {
-    match requested(shared, &mut line) {
+fn transfer(shared: &Shared, mut line: Line, who: Arc<Upload>) -> Result<(), String> {
+    match requested(shared, &mut line, who) {
         // Its session tells of that.
         Ok(()) | Err(Broken::Gone) => Ok(()),
         Err(Broken::Told(why)) => Err(why),
@@ -84,7 +95,7 @@ fn transfer(shared: &Shared, mut line: Line) -> Result<(), String> {
     }
 }
 
-fn requested(shared: &Shared, line: &mut Line) -> Result<(), Broken> {
+fn requested(shared: &Shared, line: &mut Line, who: Arc<Upload>) -> Result<(), Broken> {
     let request = line.next_message()?;
     let root = match Folder::open(&shared.folder) {
         Ok(root) => Arc::new(root),
@@ -110,7 +121,7 @@ fn requested(shared: &Shared, line: &mut Line) -> Result<(), Broken> {
         }
         Message::Put { several, to } => {
             match destination::find(Place::Below(&root), &to, several) {
-                Ok(to) => Receiver::new(line, &Silent, to).run(),
+                Ok(to) => Receiver::new(line, &Silent, to, Some(who)).run(),
                 Err(why) => {
                     line.fail(&why);
                     Ok(())

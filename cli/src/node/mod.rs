@@ -26,7 +26,8 @@ use crate::id::Unsaved;
 use crate::keep::Keep;
 use crate::reach::{self, Bound, Mesh};
 use crate::say::Line;
-use crate::service::{self, Services};
+use crate::service::Services;
+use crate::service_cost;
 use crate::signal::{Asked, Signals};
 use crate::stack::warn_of_dead_hints;
 use crate::{id, send};
@@ -301,7 +302,7 @@ impl Daemon {
         let Some(offer) = self.config.services.get(name) else {
             return wrong;
         };
-        service::check(&offer.service);
+        service_cost::check(&offer.service);
         if offer.sealed {
             send::serve(&self.mesh, &offer.service, offer.access.clone());
         } else {
