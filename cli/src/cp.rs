@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 
 use cepa::mux::StreamTimeouts;
-use cepa::session::OpenOptions;
 use cepa::session::reserved::FILES_PREFIX;
+use cepa::session::{OpenError, OpenOptions};
 use tokio::sync::oneshot;
 
 use crate::args;
@@ -19,6 +19,7 @@ use crate::files::line::{Broken, Line, line};
 use crate::files::receiver::Receiver;
 use crate::files::report::{Report, reason, shown};
 use crate::files::sender::{self, Sender, Source};
+use crate::files::served::ONLY;
 use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
@@ -29,7 +30,7 @@ use crate::sides::{Remote, Side};
 use crate::signal::Signals;
 
 pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
-    let job = Arc::new(Job::of(&args.sides)?);
+    let job = Arc::new(Job::of(&args.from, &args.to)?);
     let identity = id::load(&args.dialling.identity)?;
     let keep = args.dialling.durable.keep(true);
     let peer = job.remote.peer.clone();
@@ -93,11 +94,8 @@ enum Way {
 }
 
 impl Job {
-    fn of(sides: &[Side]) -> Result<Self, Failure> {
+    fn of(from: &[Side], to: &Side) -> Result<Self, Failure> {
         let usage = |why: &str| Err(Failure::new(Code::Usage, why));
-        let Some((to, from)) = sides.split_last() else {
-            return usage("give what to copy, and where to");
-        };
         let remotes: Vec<&Remote> = from.iter().filter_map(Side::remote).collect();
         match to {
             Side::Remote(_) if !remotes.is_empty() => usage(
@@ -120,11 +118,17 @@ impl Job {
                     );
                 };
                 if remotes.len() < from.len() {
-                    return usage("some sources are a peer's and some are here; copy them one after the other");
+                    return usage(
+                        "some sources are a peer's and some are here; copy them one after the other",
+                    );
                 }
-                let same = |other: &&Remote| (&other.word, &other.service) == (&first.word, &first.service);
+                let same = |other: &&Remote| {
+                    (&other.word, &other.service) == (&first.word, &first.service)
+                };
                 if !remotes.iter().all(same) {
-                    return usage("the sources are of several services; copy them one after the other");
+                    return usage(
+                        "the sources are of several services; copy them one after the other",
+                    );
                 }
                 let paths = remotes.iter().map(|remote| remote.path.clone());
                 Ok(Self {
@@ -137,10 +141,27 @@ impl Job {
 }
 
 /// Carries all of it over one session.
-async fn carried(connection: &Connected, job: &Arc<Job>, progress: &Arc<Progress>) -> Result<(), Failure> {
-    let name = format!("{FILES_PREFIX}{}", job.remote.service);
+async fn carried(
+    connection: &Connected,
+    job: &Arc<Job>,
+    progress: &Arc<Progress>,
+) -> Result<(), Failure> {
+    let plain = &job.remote.service;
+    let name = if plain.is_empty() {
+        ONLY.to_owned()
+    } else {
+        format!("{FILES_PREFIX}{plain}")
+    };
     let patient = OpenOptions::new().timeouts(StreamTimeouts::NONE);
-    let mut far = connection.session.open_with(&name, &patient).await?;
+    let opened = connection.session.open_with(&name, &patient).await;
+    let mut far = opened.map_err(|e| match e {
+        // By the name that was typed.
+        OpenError::Refused { reason, .. } => OpenError::Refused {
+            service: plain.clone(),
+            reason,
+        },
+        e => e,
+    })?;
     let (line, pump) = line();
     let (done, result) = oneshot::channel();
     let (job, progress) = (Arc::clone(job), Arc::clone(progress));
@@ -152,7 +173,10 @@ async fn carried(connection: &Connected, job: &Arc<Job>, progress: &Arc<Progress
         .map_err(|e| Failure::new(Code::Other, format!("cannot start a thread: {e}")))?;
     let carried = pump.run(&mut far).await;
     let result = result.await.map_err(|_| {
-        Failure::new(Code::Other, "a part of cepa has panicked; please report the lines above")
+        Failure::new(
+            Code::Other,
+            "a part of cepa has panicked; please report the lines above",
+        )
     })?;
     match result {
         Ok(()) => Ok(()),
@@ -160,7 +184,10 @@ async fn carried(connection: &Connected, job: &Arc<Job>, progress: &Arc<Progress
         Err(End::Broken(Broken::Gone)) => {
             let lost = connection.lost().await;
             Err(lost.unwrap_or_else(|| {
-                let why = carried.err().map_or_else(|| "the peer ended the transfer; its log tells more".to_owned(), |e| e.to_string());
+                let why = carried.err().map_or_else(
+                    || "the peer ended the transfer; its log tells more".to_owned(),
+                    |e| e.to_string(),
+                );
                 Failure::new(Code::Lost, why)
             }))
         }
@@ -197,7 +224,8 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
             Sender::new(line, report, sources, false).run()
         }
         Way::Get(paths, to) => {
-            let found = destination::find(Place::Anywhere, to.as_os_str().as_bytes(), paths.len() > 1);
+            let found =
+                destination::find(Place::Anywhere, to.as_os_str().as_bytes(), paths.len() > 1);
             let to = found.map_err(|why| End::Failed(Failure::new(Code::Local, why)))?;
             line.push(&Message::Get {
                 totals: Progress::is_shown(),

@@ -29,7 +29,8 @@ const DRAWN: Duration = Duration::from_millis(200);
 /// Columns of the name in the line, so that all of it fits 80: ` 100% 1023.99 MiB/1023.99 MiB 1023.99 MiB/s 59:59 left`.
 const NAME: usize = 22;
 
-const TEMPLATE: &str = "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+const TEMPLATE: &str =
+    "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
 const WITHOUT_TOTAL: &str = "{msg} {binary_bytes} {binary_bytes_per_sec}";
 
 /// Says a line, and leaves the bar below it.
@@ -114,8 +115,15 @@ impl Progress {
 
     /// Another session begins, and goes through everything again.
     pub(crate) fn again(&self) {
-        self.before.fetch_add(self.arrived.swap(0, Relaxed), Relaxed);
-        for of_session in [&self.files, &self.bytes, &self.failed, &self.present, &self.unsent] {
+        self.before
+            .fetch_add(self.arrived.swap(0, Relaxed), Relaxed);
+        for of_session in [
+            &self.files,
+            &self.bytes,
+            &self.failed,
+            &self.present,
+            &self.unsent,
+        ] {
             of_session.store(0, Relaxed);
         }
     }
@@ -143,7 +151,9 @@ impl Progress {
             in_words(time)
         );
         let line = Line::from(text).with("files", files).with("bytes", bytes);
-        say(line.with("transferred", moved).with("seconds", time.as_secs_f64()));
+        say(line
+            .with("transferred", moved)
+            .with("seconds", time.as_secs_f64()));
         match self.failed.load(Relaxed) {
             0 => Ok(()),
             1 => Err(some("1 was not copied")),

@@ -36,14 +36,14 @@ use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure, NOT_NOW};
-use crate::files::served::{self, Shared};
 use crate::files;
+use crate::files::served::{self, ONLY, Shared};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
-use crate::service_cost::{Cost, ONE, TRANSFER, cost, hold};
 use crate::say::Line;
+use crate::service_cost::{Cost, ONE, TRANSFER, cost, hold};
 use crate::socks_served;
 use crate::upstream::{Near, Wire, leave};
 
@@ -96,6 +96,9 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     if let Some(plain) = name.strip_prefix(FILES_PREFIX) {
         return (Form::Files, plain);
     }
+    if name == ONLY {
+        return (Form::Files, "");
+    }
     let attached = name.strip_prefix(wire::ATTACH_PREFIX);
     let attached = attached.and_then(|rest| rest.split_once('.'));
     match attached.filter(|(kept, _)| keep::is_console_name(kept)) {
@@ -119,6 +122,7 @@ impl Protocol for Framing {
             wire::ATTACH_PREFIX,
             SOCKS_PREFIX,
             FILES_PREFIX,
+            ONLY,
         ]
     }
 
@@ -299,7 +303,9 @@ impl Services {
         let Some(target) = target else {
             let why = match form {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
-                Form::Files => "this service has no files; the server offers a folder with --service NAME=files:DIR",
+                Form::Files => {
+                    "this service has no files; the server offers a folder with --service NAME=files:DIR"
+                }
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
                 Form::Attached(_) => NOT_KEPT,

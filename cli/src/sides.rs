@@ -125,7 +125,15 @@ mod tests {
         for word in [&b"a"[..], b"./@a", b"/x/y", b"a:b", b"tcp:h:1", b"\xff"] {
             assert!(matches!(parsed(word), Ok(Side::Local(_))), "{word:?}");
         }
-        for word in [&b""[..], b"@", b"@a", b"@a/b", b"@a/b:c", b"cepa://", b"cepa://x/y"] {
+        for word in [
+            &b""[..],
+            b"@",
+            b"@a",
+            b"@a/b",
+            b"@a/b:c",
+            b"cepa://",
+            b"cepa://x/y",
+        ] {
             let error = parsed(word).unwrap_err();
             assert!(!error.contains('\n'), "{error}");
         }
@@ -144,7 +152,10 @@ mod tests {
             let word = [format!("cepa://{id}@tcp:h:1").as_bytes(), rest].concat();
             let side = parsed(&word).unwrap();
             let remote = side.remote().unwrap();
-            assert_eq!((remote.service.as_str(), remote.path.as_slice()), (service, path));
+            assert_eq!(
+                (remote.service.as_str(), remote.path.as_slice()),
+                (service, path)
+            );
         }
     }
 }

@@ -37,10 +37,14 @@ Examples:
   cepa cp fw.bin @board:up/
   cepa cp @board:logs/2026 @board:logs/boot.txt ./")]
 pub(crate) struct Cp {
-    /// What to copy (SRC, one or more), and where to (DST, the last one)
-    #[arg(value_name = "SRC… DST", required = true, num_args = 2..,
+    /// Files and folders to copy: all here, or all of one service
+    #[arg(value_name = "SRC", required = true, num_args = 1..,
           value_parser = OsStringValueParser::new().try_map(Side::parse))]
-    pub(crate) sides: Vec<Side>,
+    pub(crate) from: Vec<Side>,
+    /// The folder to copy them into, or a new name for the only one
+    #[arg(value_name = "DST",
+          value_parser = OsStringValueParser::new().try_map(Side::parse))]
+    pub(crate) to: Side,
     /// Does nothing: folders are always copied whole. For those who are used to `scp -r`
     #[arg(short, long)]
     recursive: bool,

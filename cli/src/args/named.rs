@@ -14,8 +14,8 @@ use super::options::Dialling;
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
-use crate::values::DialTarget;
 use crate::sides::Side;
+use crate::values::DialTarget;
 use crate::words::TrustWord;
 
 pub(super) fn connect(args: &mut Connect, matches: &ArgMatches) -> Result<(), Failure> {
@@ -59,7 +59,7 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
 
 /// The sides of a copy have their names in words of their own.
 pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
-    let sides = args.sides.iter();
+    let sides = args.from.iter().chain([&args.to]);
     let Some(remote) = sides.filter_map(Side::remote).next() else {
         return Ok(());
     };
@@ -69,13 +69,17 @@ pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
     let named = names::dialled(name).map_err(|why| Failure::new(Code::Usage, why))?;
     dialling(&mut args.dialling, &named.options);
     args.reconnect |= named.options.reconnect;
-    for side in &mut args.sides {
+    for side in args.from.iter_mut().chain([&mut args.to]) {
         if let Side::Remote(remote) = side {
             let in_address = match &named.to {
                 To::Peer(address) => address.service(),
                 To::Place(_) => "",
             };
-            let service = if in_address.is_empty() { &named.service } else { in_address };
+            let service = if in_address.is_empty() {
+                &named.service
+            } else {
+                in_address
+            };
             if remote.service.is_empty() {
                 service.clone_into(&mut remote.service);
             }

@@ -2,10 +2,11 @@
 //!
 //! A server keeps the session of a client that was killed, for it might come back, and with it the upload and the lock on its part. The same
 //! command again comes in another session, and is to go on there. So who finds the lock taken asks here: if it is an
-//! upload of the same peer, and its session has no connection, that upload ends. It may take a moment until the loss of a
-//! connection is noticed, so this is waited for. Nobody else's upload is ever ended.
+//! upload of the same peer, and its session has no connection, or nothing has come of it for [`SILENCE`], that upload ends: a connection
+//! may be gone long before that is noticed. Nobody else's upload is ever ended, and none that gets bytes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use cepa::identity::PeerId;
 use cepa::session::Session;
 use tokio::sync::Notify;
 
-/// How long the loss of the other one's connection may take to be noticed.
-const NOTICED: Duration = Duration::from_secs(1);
+/// An upload that gets nothing for so long is over, if its peer sends the same file again.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long its end may take then.
 const ENDED: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ pub(crate) struct Upload {
     peer: PeerId,
     session: Session,
     over: Notify,
+    /// Pieces of files that have come.
+    pieces: AtomicU64,
 }
 
 /// The files that are written, by device and number.
@@ -65,12 +68,18 @@ impl Upload {
             peer: session.peer().id(),
             session: session.clone(),
             over: Notify::new(),
+            pieces: AtomicU64::new(0),
         })
     }
 
     /// Returns when the same peer goes on elsewhere.
     pub(crate) async fn given_up(&self) {
         self.over.notified().await;
+    }
+
+    /// Bytes of a file have come.
+    pub(crate) fn got(&self) {
+        self.pieces.fetch_add(1, Relaxed);
     }
 
     /// Says that this upload writes a file, whose lock it has.
@@ -88,9 +97,9 @@ impl Upload {
         if other.peer != self.peer {
             return false;
         }
-        let begun = Instant::now();
-        while other.session.path().is_some() {
-            if begun.elapsed() > NOTICED {
+        let (begun, before) = (Instant::now(), other.pieces.load(Relaxed));
+        while other.session.path().is_some() && begun.elapsed() < SILENCE {
+            if other.pieces.load(Relaxed) != before {
                 return false;
             }
             thread::sleep(LOOK);

@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -136,7 +136,11 @@ impl Line {
     }
 
     pub(crate) fn flush_if_full(&mut self) -> Result<(), Broken> {
-        if self.out.len() >= PIECE { self.flush() } else { Ok(()) }
+        if self.out.len() >= PIECE {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands over all that is queued, and waits for room for that.
@@ -249,7 +253,9 @@ impl Line {
     /// Says why the transfer ends.
     pub(crate) fn fail(&mut self, why: &str) {
         let why = why.to_owned();
-        let _ = self.push(&Message::Error { why }).and_then(|()| self.flush());
+        let _ = self
+            .push(&Message::Error { why })
+            .and_then(|()| self.flush());
     }
 }
 
@@ -283,7 +289,10 @@ impl Pump {
     ///
     /// # Cancel safety
     /// Dropping the future ends the thread.
-    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, stream: &mut S) -> io::Result<()> {
+    pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        stream: &mut S,
+    ) -> io::Result<()> {
         let Self {
             pieces_in,
             pieces_out,

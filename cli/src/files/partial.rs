@@ -138,8 +138,13 @@ pub(crate) fn look(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Pres
     }
     let there = folder.at(&offer.name)?;
     match there {
-        Some(Found { kind: Kind::Folder, .. }) => return Err(other("there is a folder of this name")),
-        Some(Found { kind: Kind::Special, .. }) => {
+        Some(Found {
+            kind: Kind::Folder, ..
+        }) => return Err(other("there is a folder of this name")),
+        Some(Found {
+            kind: Kind::Special,
+            ..
+        }) => {
             return Err(other("there is a device, pipe or socket of this name"));
         }
         Some(found) if found.kind == Kind::File && is_same(&found, offer) => {
@@ -246,6 +251,11 @@ impl Partial {
         Ok(())
     }
 
+    /// How much of it is on the disk.
+    pub(crate) fn kept(&self) -> u64 {
+        of_open(&self.file).map_or(0, |found| found.size)
+    }
+
     /// Puts it in its place, where it has the hash that its sender has read; whether it had not been there before.
     pub(crate) fn finish(self, hash: &Hash) -> io::Result<bool> {
         if self.hasher.finalize() != blake3::Hash::from_bytes(*hash) {
@@ -332,11 +342,19 @@ mod tests {
         let mut part = begin(&folder, &of, 5).unwrap();
         part.write(b", world").unwrap();
         assert!(part.finish(&hash(b"hello, world")).unwrap());
-        assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"hello, world");
+        assert_eq!(
+            std::fs::read(dir.path().join("a")).unwrap(),
+            b"hello, world"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         let present = look(&folder, &of, &None).unwrap();
         assert_eq!(present.have(12), Some((12, hash(b"hello, world"))));
-        assert!(!begin(&folder, &of, 12).unwrap().finish(&hash(b"hello, world")).unwrap());
+        assert!(
+            !begin(&folder, &of, 12)
+                .unwrap()
+                .finish(&hash(b"hello, world"))
+                .unwrap()
+        );
     }
 
     #[test]

@@ -85,7 +85,12 @@ pub(crate) struct Receiver<'a> {
 type Label = (Arc<str>, u64);
 
 impl<'a> Receiver<'a> {
-    pub(crate) fn new(line: &'a mut Line, report: &'a dyn Report, to: Destination, who: Who) -> Self {
+    pub(crate) fn new(
+        line: &'a mut Line,
+        report: &'a dyn Report,
+        to: Destination,
+        who: Who,
+    ) -> Self {
         Self {
             line,
             report,
@@ -116,6 +121,7 @@ impl<'a> Receiver<'a> {
         // The times of the last folders.
         self.open = None;
         self.stack.clear();
+        self.line.push(&Message::Got { bytes: self.bytes })?;
         self.line.push(&Message::Done)?;
         self.line.flush()
     }
@@ -238,8 +244,7 @@ impl<'a> Receiver<'a> {
         let made = if path.len() > PATH_MAX {
             Err("its path is too long".to_owned())
         } else {
-            self.opened(&parent)
-                .and_then(|folder| make(&folder, &name))
+            self.opened(&parent).and_then(|folder| make(&folder, &name))
         };
         if let Err(why) = &made
             && parent.broken.is_none()
@@ -335,12 +340,18 @@ impl<'a> Receiver<'a> {
         let ((label, size), at) = self.engine.bytes(len)?;
         let (label, size) = (Arc::clone(label), *size);
         self.bytes += len;
+        if let Some(who) = &self.who {
+            who.got();
+        }
         if let Some((coming, _)) = &mut self.coming
             && let Coming::Open(partial) = coming
             && let Err(e) = partial.write(bytes)
         {
-            let why = reason(&e);
-            let why = format!("{why}; {at} of its {size} bytes are kept there, and the same command goes on behind them");
+            let why = format!(
+                "{}; {} of its {size} bytes are kept there, and the same command goes on behind them",
+                reason(&e),
+                partial.kept()
+            );
             *coming = Coming::Failed;
             self.failed(&label, size - at, &why)?;
         }
@@ -357,7 +368,10 @@ impl<'a> Receiver<'a> {
 
 /// Makes a folder, or takes the one that is there.
 fn make(folder: &Folder, name: &[u8]) -> Result<(), String> {
-    debug_assert!(is_name(name), "what came is checked, and what a person named too");
+    debug_assert!(
+        is_name(name),
+        "what came is checked, and what a person named too"
+    );
     match folder.at(name).map_err(|e| reason(&e))? {
         Some(found) if found.kind == Kind::Folder => Ok(()),
         Some(found) if found.kind == Kind::Symlink => {

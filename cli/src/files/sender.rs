@@ -351,7 +351,9 @@ impl<'a> Sender<'a> {
                 return self.line.push(&Message::Stop { why: String::new() });
             }
         }
-        let changed = of_open(&open).is_ok_and(|now| now.meta.seconds != file.meta.seconds || now.meta.nanos != file.meta.nanos);
+        let changed = of_open(&open).is_ok_and(|now| {
+            now.meta.seconds != file.meta.seconds || now.meta.nanos != file.meta.nanos
+        });
         if changed {
             self.problem(false, &file.label, "it was changed while it was read")?;
         }

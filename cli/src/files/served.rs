@@ -27,6 +27,9 @@ pub(crate) struct Shared {
     pub(crate) read_only: bool,
 }
 
+/// In place of a name behind the prefix: the only service of files that there is.
+pub(crate) const ONLY: &str = "cepa.files";
+
 const READ_ONLY: &str = ",ro";
 
 impl FromStr for Shared {
@@ -145,6 +148,10 @@ fn source(root: &Arc<Folder>, path: &[u8]) -> Source {
         path: path.to_vec(),
         links: Links::Inside,
         name: name.to_vec(),
-        label: if path.is_empty() { ".".to_owned() } else { shown(path) },
+        label: if path.is_empty() {
+            ".".to_owned()
+        } else {
+            shown(path)
+        },
     }
 }

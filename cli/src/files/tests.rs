@@ -109,13 +109,28 @@ fn received(to: &Path, wire: &[u8]) -> (Vec<String>, Result<(), String>, Vec<Mes
 }
 
 fn file(name: &[u8], size: u64) -> Message {
-    let meta = Meta { mode: 0o644, seconds: 1, nanos: 0 };
-    Message::File { name: name.to_vec(), size, meta }
+    let meta = Meta {
+        mode: 0o644,
+        seconds: 1,
+        nanos: 0,
+    };
+    Message::File {
+        name: name.to_vec(),
+        size,
+        meta,
+    }
 }
 
 fn folder(name: &[u8]) -> Message {
-    let meta = Meta { mode: 0o755, seconds: 1, nanos: 0 };
-    Message::Folder { name: name.to_vec(), meta }
+    let meta = Meta {
+        mode: 0o755,
+        seconds: 1,
+        nanos: 0,
+    };
+    Message::Folder {
+        name: name.to_vec(),
+        meta,
+    }
 }
 
 /// Messages as bytes, with the bytes of a file behind each `Data`.
@@ -147,21 +162,43 @@ fn sent(name: &[u8], len: u64) -> Vec<Message> {
 
 #[test]
 fn a_name_that_leads_elsewhere_ends_the_transfer_and_writes_nothing() {
-    for name in [&b".."[..], b".", b"../secret", b"/etc/x", b"a/b", b"a\0b", b""] {
+    for name in [
+        &b".."[..],
+        b".",
+        b"../secret",
+        b"/etc/x",
+        b"a/b",
+        b"a\0b",
+        b"",
+    ] {
         for beneath in [false, true] {
             let dir = place();
-            let mut messages = if beneath { vec![folder(b"sub")] } else { Vec::new() };
+            let mut messages = if beneath {
+                vec![folder(b"sub")]
+            } else {
+                Vec::new()
+            };
             messages.extend(sent(name, 3));
             let (heard, ended, said) = received(&dir.path().join("to"), &wire(&messages));
-            assert!(ended.unwrap_err().contains("a name that is not one"), "{name:?}");
-            assert!(matches!(said.last(), Some(Message::Error { .. })), "{said:?}");
+            assert!(
+                ended.unwrap_err().contains("a name that is not one"),
+                "{name:?}"
+            );
+            assert!(
+                matches!(said.last(), Some(Message::Error { .. })),
+                "{said:?}"
+            );
             assert!(heard.is_empty());
             assert!(is_untouched(dir.path()));
         }
     }
     let dir = place();
     let messages = [folder(b".."), folder(b"outside")];
-    assert!(received(&dir.path().join("to"), &wire(&messages)).1.is_err());
+    assert!(
+        received(&dir.path().join("to"), &wire(&messages))
+            .1
+            .is_err()
+    );
 }
 
 #[test]
@@ -173,8 +210,14 @@ fn no_symlink_leads_out_and_a_link_is_replaced_and_not_written_through() {
     messages.push(Message::Done);
     let (heard, ended, said) = received(&dir.path().join("to"), &wire(&messages));
     ended.unwrap();
-    assert!(heard[0].starts_with("true out: there is a symlink of this name"), "{heard:?}");
-    assert!(matches!(&said[1], Message::Refused { why } if why.contains("symlink")), "{said:?}");
+    assert!(
+        heard[0].starts_with("true out: there is a symlink of this name"),
+        "{heard:?}"
+    );
+    assert!(
+        matches!(&said[1], Message::Refused { why } if why.contains("symlink")),
+        "{said:?}"
+    );
     assert_eq!(heard.last().unwrap(), "stored link");
     assert!(is_untouched(dir.path()));
     assert_eq!(fs::read(dir.path().join("to/link")).unwrap(), b"xxx");
@@ -220,7 +263,9 @@ fn what_is_declared_takes_neither_memory_nor_disk() {
 fn endless_lists_end_the_transfer() {
     let dir = place();
     let to = dir.path().join("to");
-    let files: Vec<Message> = (0..300).map(|n| file(format!("{n}").as_bytes(), 1)).collect();
+    let files: Vec<Message> = (0..300)
+        .map(|n| file(format!("{n}").as_bytes(), 1))
+        .collect();
     let (_, ended, _) = received(&to, &wire(&files));
     assert!(ended.unwrap_err().contains("more files or folders at once"));
     let deep: Vec<Message> = (0..1100).map(|_| folder(b"d")).collect();
@@ -248,8 +293,20 @@ fn a_cut_at_any_byte_leaves_no_half_file() {
 
 fn any_name() -> impl Strategy<Value = Vec<u8>> {
     let known: &[&[u8]] = &[
-        b"f", b"g", b"sub", b"link", b"out", b"..", b".", b"", b"a/b", b"/", b"\0", b"secret",
-        b".f.cepa-part", b"\xff",
+        b"f",
+        b"g",
+        b"sub",
+        b"link",
+        b"out",
+        b"..",
+        b".",
+        b"",
+        b"a/b",
+        b"/",
+        b"\0",
+        b"secret",
+        b".f.cepa-part",
+        b"\xff",
     ];
     prop::sample::select(known).prop_map(<[u8]>::to_vec)
 }
@@ -351,4 +408,47 @@ fn a_request_of_another_version_is_told_so() {
     decoder.feed(Bytes::from_static(&[1, VERSION + 1, 0, 0]));
     let e = decoder.next().unwrap_err().to_string();
     assert!(e.contains("use the same cepa at both ends"), "{e}");
+}
+
+/// The files that a sender announces to somebody who never answers.
+#[test]
+fn files_are_announced_before_any_answer() {
+    let dir = place();
+    for n in 0..400 {
+        fs::write(dir.path().join(format!("to/sub/{n}")), "").unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (mut ours, mut theirs) = duplex(64 * 1024);
+        let (mut line, pump) = line();
+        let root = Arc::new(Folder::open(&dir.path().join("to")).unwrap());
+        let sender = thread::spawn(move || {
+            let source = Source {
+                root,
+                path: b"sub".to_vec(),
+                links: Links::Inside,
+                name: b"sub".to_vec(),
+                label: "sub".to_owned(),
+            };
+            Sender::new(&mut line, &Heard::default(), vec![source], true).run()
+        });
+        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let (mut decoder, mut files) = (Decoder::default(), 0);
+        while files < super::engine::WINDOW {
+            let mut piece = vec![0; 4096];
+            let len = theirs.read(&mut piece).await.unwrap();
+            assert!(len > 0);
+            piece.truncate(len);
+            decoder.feed(Bytes::from(piece));
+            while let Some(item) = decoder.next().unwrap() {
+                files += usize::from(matches!(item, Item::Message(Message::File { .. })));
+            }
+        }
+        drop(theirs);
+        assert!(matches!(sender.join().unwrap(), Err(Broken::Gone)));
+        let _ = carries.await;
+    });
 }

@@ -40,7 +40,9 @@ impl AsFd for Folder {
     }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// The same in the words of this tool, where the system's are misleading.
 fn told(e: Errno) -> io::Error {
@@ -95,17 +97,14 @@ fn resolved(
 }
 
 /// One name after the other, and no symlink.
-fn by_name(
-    at: BorrowedFd<'_>,
-    path: &[u8],
-    flags: OFlags,
-    mode: Mode,
-) -> Result<OwnedFd, Errno> {
+fn by_name(at: BorrowedFd<'_>, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     if path.first() == Some(&b'/') {
         return Err(Errno::XDEV);
     }
     let names = path.split(|b| *b == b'/');
-    let mut names = names.filter(|name| !name.is_empty() && *name != b".").peekable();
+    let mut names = names
+        .filter(|name| !name.is_empty() && *name != b".")
+        .peekable();
     let mut folder = fs::openat(at, ".", FOLDER, Mode::empty())?;
     if names.peek().is_none() {
         return Ok(folder);
@@ -194,7 +193,11 @@ impl Folder {
 
     /// What there is at any path of this machine, a symlink at its end followed.
     pub(crate) fn look_anywhere(path: &Path) -> io::Result<Found> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         Ok(found(&fs::statat(CWD, path, AtFlags::empty())?))
     }
 
@@ -244,7 +247,12 @@ impl Folder {
         if make {
             flags |= OFlags::CREATE;
         }
-        let file = self.resolve(name, flags, if make { PRIVATE_FILE } else { 0 }, Links::Never)?;
+        let file = self.resolve(
+            name,
+            flags,
+            if make { PRIVATE_FILE } else { 0 },
+            Links::Never,
+        )?;
         if of_open(&file)?.kind != Kind::File {
             return Err(io::Error::other("it is not a regular file"));
         }
@@ -253,7 +261,11 @@ impl Folder {
 
     /// Makes a folder.
     pub(crate) fn make(&self, name: &[u8]) -> io::Result<()> {
-        Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(PRIVATE_FOLDER))?)
+        Ok(fs::mkdirat(
+            &self.0,
+            name,
+            Mode::from_raw_mode(PRIVATE_FOLDER),
+        )?)
     }
 
     pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
@@ -356,7 +368,10 @@ mod tests {
         let fifo = dir.path().join("in/fifo");
         fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         assert_eq!(folder.at(b"fifo").unwrap().unwrap().kind, Kind::Special);
-        assert_eq!(folder.file(b"fifo", Links::Never).unwrap().1.kind, Kind::Special);
+        assert_eq!(
+            folder.file(b"fifo", Links::Never).unwrap().1.kind,
+            Kind::Special
+        );
         assert!(folder.writable(b"fifo", true).is_err());
     }
 }

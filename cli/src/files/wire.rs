@@ -152,7 +152,10 @@ fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 fn meta(out: &mut Vec<u8>, meta: Meta) {
     number(out, u64::from(meta.mode));
     // Times before 1970 are odd numbers, so that all others stay short.
-    number(out, ((meta.seconds << 1) ^ (meta.seconds >> 63)).cast_unsigned());
+    number(
+        out,
+        ((meta.seconds << 1) ^ (meta.seconds >> 63)).cast_unsigned(),
+    );
     number(out, u64::from(meta.nanos));
 }
 
@@ -190,7 +193,11 @@ impl Message {
                 meta(out, *m);
             }
             Self::Up => out.push(UP),
-            Self::File { name, size, meta: m } => {
+            Self::File {
+                name,
+                size,
+                meta: m,
+            } => {
                 out.push(FILE);
                 bytes(out, name);
                 meta(out, *m);
@@ -228,7 +235,10 @@ impl Message {
                 out.push(GOT);
                 number(out, *bytes);
             }
-            Self::Problem { text: why, is_error } => {
+            Self::Problem {
+                text: why,
+                is_error,
+            } => {
                 text(out, if *is_error { PROBLEM } else { WARNING }, why);
             }
             Self::Error { why } => text(out, ERROR, why),
@@ -427,7 +437,8 @@ impl Decoder {
             decode(&self.input)?
         } else {
             let room = MESSAGE_MAX.saturating_sub(before).min(self.input.len());
-            self.held.extend_from_slice(self.input.get(..room).unwrap_or_default());
+            self.held
+                .extend_from_slice(self.input.get(..room).unwrap_or_default());
             decode(&self.held)?
         };
         let Some((message, len)) = whole else {
@@ -565,9 +576,14 @@ mod tests {
             &[FILE, 0x80, 0x02][..],
             &[PUT, VERSION, 0, 0x80, 0x20],
             &[ERROR, 0x80, 0x80, 0x01],
-            &[GOT, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02],
+            &[
+                GOT, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02,
+            ],
         ] {
-            assert!(matches!(decode(bytes), Err(WireError::TooLarge(_))), "{bytes:?}");
+            assert!(
+                matches!(decode(bytes), Err(WireError::TooLarge(_))),
+                "{bytes:?}"
+            );
         }
         // Many empty paths.
         let mut list = vec![GET, VERSION, 0, 0x80, 0x80, 0x04];
@@ -579,11 +595,22 @@ mod tests {
 
     #[test]
     fn the_example_of_the_protocols_document_is_what_is_sent() {
-        let meta = Meta { mode: 0o644, seconds: 1_700_000_000, nanos: 0 };
+        let meta = Meta {
+            mode: 0o644,
+            seconds: 1_700_000_000,
+            nanos: 0,
+        };
         let hash = *blake3::hash(b"hello").as_bytes();
         let sent = [
-            Message::Put { several: false, to: b"up/".to_vec() },
-            Message::File { name: b"fw.bin".to_vec(), size: 5, meta },
+            Message::Put {
+                several: false,
+                to: b"up/".to_vec(),
+            },
+            Message::File {
+                name: b"fw.bin".to_vec(),
+                size: 5,
+                meta,
+            },
             Message::Start { offset: 0 },
             Message::Data { len: 5 },
             Message::End { hash },
