@@ -26,6 +26,10 @@ pub(crate) type Cost = &'static [(Resource, usize)];
 
 pub(crate) const ONE: Cost = &[(Resource::Descriptors, 1)];
 
+/// A transfer of files: a thread, and what it has open at a time.
+pub(crate) const TRANSFER: Cost = &[(Resource::Children, 1), (Resource::Descriptors, 8)];
+
+/// Holds that for a call.
 pub(crate) fn hold(call: &Call, to: &Endpoint) -> Result<Share, Exceeded> {
     call.hold(cost(to))
 }

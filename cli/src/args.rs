@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connect;
 mod console;
+mod cp;
 mod demo;
 #[cfg(test)]
 mod documented;
@@ -49,12 +50,13 @@ pub(crate) use self::completions::{Completions, Shell};
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, demo::Demo, explain::Explain,
+    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, explain::Explain,
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
     invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
     options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
     options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe,
-    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve, services::Services, share::Share,
+    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve, services::Services,
+    share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     Console(Console),
     /// Listen locally, and forward each connection to a peer's service
     Forward(Forward),
+    /// Copy files and folders to and from a peer
+    Cp(Cp),
     /// Send standard input as one sealed request, and print the answer
     Send(Send),
     /// Connect two streams to each other
@@ -151,6 +155,7 @@ impl Command {
             Self::Connect(args) => args.dialling.quiet,
             Self::Console(args) => args.dialling.quiet,
             Self::Forward(args) => args.dialling.quiet,
+            Self::Cp(args) => args.dialling.quiet,
             _ => false,
         }
     }
@@ -239,6 +244,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
                 &mut args.identity,
                 matches,
             ),
+            Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };
         filled.map_err(Early::Failed)?;

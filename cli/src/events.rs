@@ -8,7 +8,7 @@ use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, Turn
 use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
-use cepa::session::reserved::{HANG_UP_PREFIX, SOCKS_PREFIX};
+use cepa::session::reserved::{FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
@@ -235,7 +235,10 @@ impl Asked {
         let kept = of_kept.find_map(|form| service.strip_prefix(form)?.split_once('.'));
         let plain = match kept {
             Some((_, plain)) => Some(plain),
-            None => service.strip_prefix(SOCKS_PREFIX),
+            None => {
+                let socks = service.strip_prefix(SOCKS_PREFIX);
+                socks.or_else(|| service.strip_prefix(FILES_PREFIX))
+            }
         };
         if let Some(plain) = plain {
             // It is asked for in no other form.

@@ -38,6 +38,7 @@ Exit codes:
   7  the peer refused: it does not allow this identity, or has no such service
   8  local: key, configuration, permission, or an address to listen on
   9  taken over: another `console --attach` or `forward -R` with the same key
+ 10  some files were not copied (`cp`); each has a line on standard error
 
 If a command ran at the other end (`connect`, `console`, `pipe exec:…`), cepa
 exits with its status, or with 128 + N (at most 254) if signal N killed it. Use
@@ -67,6 +68,7 @@ pub(crate) enum Code {
     Refused = 7,
     Local = 8,
     TakenOver = 9,
+    Some = 10,
 }
 
 /// Why a command ended early: the exit code, and a sentence for the person at the terminal.

@@ -16,12 +16,14 @@ mod config;
 mod connect;
 mod connection;
 mod console;
+mod cp;
 mod demo;
 mod destination;
 mod direction;
 mod events;
 mod exit;
 mod explain;
+mod files;
 mod folder;
 mod forward;
 mod gate;
@@ -50,6 +52,7 @@ mod pipe;
 mod piped;
 mod ports;
 mod probe;
+mod progress;
 mod qr;
 mod reach;
 mod reconnect;
@@ -67,6 +70,7 @@ mod service_kept;
 mod services;
 mod settings;
 mod share;
+mod sides;
 mod signal;
 mod socks;
 mod socks_served;
@@ -156,6 +160,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
             Command::Forward(args) => forward::run(args).await,
+            Command::Cp(args) => cp::run(args).await,
             Command::Send(args) => send::run(args).await,
             Command::Pipe(args) if args.listen => piped::run(args).await,
             Command::Pipe(args) => pipe::run(args).await,

@@ -135,6 +135,11 @@ pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+/// Whether lines that only inform are left out.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Has colours on standard error, or has none, whatever it is.
 pub(crate) fn colour(yes: bool) {
     let _ = COLOURS.set(yes);

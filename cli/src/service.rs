@@ -20,13 +20,13 @@ use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::{HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
+use cepa::session::reserved::{FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::accept::{ONE, UNREACHABLE, accept, cost, held, hold, refuse};
+use crate::accept::{ONE, TRANSFER, UNREACHABLE, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::console::framed::{Framed, Outbox};
@@ -35,12 +35,14 @@ use crate::console::served::Served;
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
+use crate::files;
+use crate::files::served::{self, ONLY, Shared};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
 use crate::reach::raised_by;
 use crate::say::Line;
-use crate::service_kept::{self, NOT_KEPT};
+use crate::service_kept::{self, NO_MEMORY, NOT_KEPT};
 use crate::socks_served;
 use crate::upstream::{Near, Wire};
 
@@ -83,6 +85,8 @@ enum Form<'a> {
     HungUp(&'a str),
     /// Connected to what is asked for in the substream: `cepa.socks.NAME`.
     Socks,
+    /// Its files: `cepa.files.NAME`.
+    Files,
 }
 
 /// The service that a name in such a form stands for.
@@ -92,6 +96,12 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
     if let Some(plain) = name.strip_prefix(SOCKS_PREFIX) {
         return (Form::Socks, plain);
+    }
+    if let Some(plain) = name.strip_prefix(FILES_PREFIX) {
+        return (Form::Files, plain);
+    }
+    if name == ONLY {
+        return (Form::Files, "");
     }
     let of_kept = |prefix| {
         let rest = name.strip_prefix(prefix)?;
@@ -123,6 +133,8 @@ impl Protocol for Framing {
             HANG_UP_PREFIX,
             KEPT,
             SOCKS_PREFIX,
+            FILES_PREFIX,
+            ONLY,
         ]
     }
 
@@ -132,7 +144,18 @@ impl Protocol for Framing {
             return Admission::OwnProof;
         }
         // Only what was decided on is served, though the service may be another one by then.
-        match self.0.list().get(plain(name).1) {
+        let list = self.0.list();
+        let found = match plain(name) {
+            // Whoever names none means the only one.
+            (Form::Files, "") => {
+                let mut files = list
+                    .values()
+                    .filter(|(target, _)| matches!(target, Target::Files(_)));
+                files.next().filter(|_| files.next().is_none())
+            }
+            (_, name) => list.get(name),
+        };
+        match found {
             Some((target, access)) => Admission::With(access.clone(), Admitted::to(target.clone())),
             // Of another kind, which has no such forms: whoever may open it is told that.
             None => Admission::Service(plain(name).1.to_owned()),
@@ -246,6 +269,10 @@ impl Services {
                 let _ = call.refuse(ONLY_SOCKS).await;
                 Ok(())
             }),
+            Target::Files(_) => Box::pin(async {
+                let _ = call.refuse(ONLY_FILES).await;
+                Ok(())
+            }),
         };
         tell(peer, name, serving.await);
     }
@@ -266,6 +293,17 @@ impl Services {
         let peer = (call.session().clone(), call.memory().clone());
         let far = self.accept(call).await?;
         socks_served::serve(name, allowed, far, &peer).await
+    }
+
+    /// Its files, sent or fetched.
+    async fn files(&self, shared: &Shared, call: Call) -> Result<(), String> {
+        let (call, _share) = held(call, TRANSFER).await?;
+        let Some(_memory) = call.memory().hold(files::line::MEMORY) else {
+            refuse(call, NO_MEMORY).await;
+            return Err(NO_MEMORY.to_owned());
+        };
+        let session = call.session().clone();
+        served::serve(shared, self.accept(call).await?, &session).await
     }
 
     /// The same, with messages beside the bytes.
@@ -290,11 +328,19 @@ impl Services {
                     Box::pin(self.socks(&name, &allowed, call)).await,
                 );
             }
-            (form, Some(target @ (Target::Echo | Target::Dial(_)))) if form != Form::Socks => {
-                Some(target)
+            (Form::Files, Some(Target::Files(shared))) => {
+                return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
+            (
+                Form::Status | Form::Console | Form::Attached(_),
+                Some(target @ (Target::Echo | Target::Dial(_))),
+            ) => Some(target),
             (_, Some(Target::Socks(_))) => {
                 let _ = call.refuse(ONLY_SOCKS).await;
+                return;
+            }
+            (_, Some(Target::Files(_))) => {
+                let _ = call.refuse(ONLY_FILES).await;
                 return;
             }
             _ => None,
@@ -302,6 +348,9 @@ impl Services {
         let Some(target) = target else {
             let why = match form {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
+                Form::Files => {
+                    "this service has no files; the server offers a folder with --service NAME=files:DIR"
+                }
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
                 Form::Attached(_) | Form::HungUp(_) => NOT_KEPT,
@@ -323,7 +372,7 @@ impl Services {
                 let (keeper, inner) = (&self.keeper, &self.inner);
                 Box::pin(service_kept::hang_up(keeper, inner, kept, &name, call)).await
             }
-            Form::Socks => return,
+            Form::Socks | Form::Files => return,
         };
         tell(peer, &name, served);
     }
@@ -445,6 +494,9 @@ impl Services {
 
 /// What a peer reads that opens a SOCKS service as if it led to one address.
 const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D [ADDR:]PORT=NAME`";
+
+/// What a peer reads that opens a folder as if it were a stream.
+const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH";
 
 /// Tells how a service has failed, if it has.
 fn tell(peer: PeerId, name: &str, served: Result<(), String>) {

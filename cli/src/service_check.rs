@@ -8,6 +8,7 @@ use cepa::transports::{self, Endpoint};
 
 use crate::args::{Service, Target};
 use crate::exit::{Code, Failure, say};
+use crate::files::report::reason;
 
 /// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
 fn missing_program(to: &Endpoint) -> Option<String> {
@@ -30,11 +31,23 @@ fn missing_program(to: &Endpoint) -> Option<String> {
     (!found).then(|| format!("cannot find a program {program} to start"))
 }
 
+fn missing_folder(folder: &Path) -> Option<String> {
+    let why = match std::fs::metadata(folder) {
+        Ok(meta) if meta.is_dir() => return None,
+        Ok(_) => "not a folder".to_owned(),
+        Err(e) => reason(&e),
+    };
+    Some(format!("{}: {why}", folder.display()))
+}
+
 /// Warns of a service that nobody will get.
 pub(crate) fn check(service: &Service) {
-    if let Target::Dial(to) = &service.target
-        && let Some(why) = missing_program(to)
-    {
+    let missing = match &service.target {
+        Target::Dial(to) => missing_program(to),
+        Target::Files(shared) => missing_folder(&shared.folder),
+        _ => None,
+    };
+    if let Some(why) = missing {
         let name = &service.name;
         say(format_args!("warning: service {name}: {why}"));
     }

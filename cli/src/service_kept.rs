@@ -31,7 +31,8 @@ use crate::upstream::leave;
 const NONE_KEPT: &str = "this server keeps no consoles (--keep-consoles); leave out --attach";
 pub(crate) const NOT_KEPT: &str =
     "only a command on a terminal can be kept (exec:…,pty=yes); leave out --attach";
-const NO_MEMORY: &str = "your share of the server's memory is used up; close something first";
+pub(crate) const NO_MEMORY: &str =
+    "your share of the server's memory is used up; close something first";
 
 /// And where it wants to end one that is not there.
 const NO_SUCH: &str = "no console of this name is kept for you; --attached lists those that are";

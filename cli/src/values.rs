@@ -20,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::advice::with_advice;
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
+use crate::files::served::Shared;
 use crate::manager;
 use crate::names::{self, Named, To};
 pub(crate) use crate::remote_place::{Places, Remote};
@@ -287,6 +288,9 @@ impl FromStr for AllowArg {
     }
 }
 
+/// Begins a service that has a folder's files.
+const FILES: &str = "files:";
+
 /// Begins a service that connects to what its opener names.
 const SOCKS: &str = "socks:";
 
@@ -311,6 +315,8 @@ pub(crate) enum Target {
     Echo,
     /// Wherever its opener wants to be connected, among these.
     Socks(Arc<Destinations>),
+    /// The files below a folder.
+    Files(Arc<Shared>),
     /// The far side of the demo: takes offered TLS layers on and off mid-stream.
     Demo,
 }
@@ -328,6 +334,7 @@ impl Target {
             Self::Forward(_) => "forward",
             Self::Echo => "echo",
             Self::Socks(_) => "socks",
+            Self::Files(_) => "files",
             Self::Demo => "demo",
         }
     }
@@ -347,6 +354,10 @@ impl FromStr for Service {
             _ if address.starts_with(SOCKS) => {
                 let allowed = address.strip_prefix(SOCKS).unwrap_or_default().parse()?;
                 Target::Socks(Arc::new(allowed))
+            }
+            _ if address.starts_with(FILES) => {
+                let shared = address.strip_prefix(FILES).unwrap_or_default().parse()?;
+                Target::Files(Arc::new(shared))
             }
             _ if address.starts_with(node::SCHEME) || address.starts_with('@') => {
                 let to = peer_addr(address)?;

@@ -201,6 +201,8 @@ pub mod reserved {
     pub const REMOTE_LISTEN: &str = "cepa.remote.listen";
     /// Before the number of such a connection: that connection.
     pub const REMOTE_ACCEPT_PREFIX: &str = "cepa.remote.accept.";
+    /// Before the name of a service: files below its folder, sent or fetched.
+    pub const FILES_PREFIX: &str = "cepa.files.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -294,6 +296,7 @@ mod tests {
             reserved::SOCKS_PREFIX,
             reserved::REMOTE_LISTEN,
             reserved::REMOTE_ACCEPT_PREFIX,
+            reserved::FILES_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

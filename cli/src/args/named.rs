@@ -8,11 +8,13 @@ use clap::parser::ValueSource;
 
 use super::connect::Connect;
 use super::console::Console;
+use super::cp::Cp;
 use super::forward::Forward;
 use super::options::{Dialling, IdentityFile, LocalHints, Trust};
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
+use crate::sides::Side;
 use crate::values::DialTarget;
 use crate::words::TrustWord;
 
@@ -51,6 +53,37 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
     {
         let why = format!("each -L names its service; leave /{service} out of the address");
         return Err(Failure::new(Code::Usage, why));
+    }
+    Ok(())
+}
+
+/// The sides of a copy have their names in words of their own.
+pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
+    let sides = args.from.iter().chain([&args.to]);
+    let Some(remote) = sides.filter_map(Side::remote).next() else {
+        return Ok(());
+    };
+    let Some(name) = names::in_word(&remote.word) else {
+        return Ok(());
+    };
+    let named = names::dialled(name).map_err(|why| Failure::new(Code::Usage, why))?;
+    dialling(&mut args.dialling, &named.options);
+    args.reconnect |= named.options.reconnect;
+    for side in args.from.iter_mut().chain([&mut args.to]) {
+        if let Side::Remote(remote) = side {
+            let in_address = match &named.to {
+                To::Peer(address) => address.service(),
+                To::Place(_) => "",
+            };
+            let service = if in_address.is_empty() {
+                &named.service
+            } else {
+                in_address
+            };
+            if remote.service.is_empty() {
+                service.clone_into(&mut remote.service);
+            }
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Connect",
-        &["connect", "console", "forward", "send", "pipe"],
+        &["connect", "console", "forward", "cp", "send", "pipe"],
     ),
     ("Offer", &["share", "serve", "node", "relay", "introduce"]),
     (

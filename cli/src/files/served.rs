@@ -1,0 +1,157 @@
+//! A service `files:DIR[,ro]`: what peers send goes below DIR, and what they ask for comes from there.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::thread;
+
+use cepa::mux::Substream;
+use cepa::onion::Onion;
+use cepa::session::Session;
+use tokio::sync::oneshot;
+
+use super::destination::{self, Place};
+use super::engine::Violation;
+use super::holders::Upload;
+use super::line::{Broken, Line, line};
+use super::receiver::Receiver;
+use super::report::{Silent, reason, shown};
+use super::sender::{self, Sender, Source};
+use super::tree::{Folder, Links};
+use super::wire::Message;
+
+/// What `files:` leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shared {
+    pub(crate) folder: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+/// In place of a name behind the prefix: the only service of files that there is.
+pub(crate) const ONLY: &str = "cepa.files";
+
+const READ_ONLY: &str = ",ro";
+
+impl FromStr for Shared {
+    type Err = String;
+
+    /// `DIR[,ro]`.
+    fn from_str(word: &str) -> Result<Self, String> {
+        let (folder, read_only) = match word.strip_suffix(READ_ONLY) {
+            Some(folder) => (folder, true),
+            None => (word, false),
+        };
+        if folder.is_empty() {
+            return Err("expected files:DIR or files:DIR,ro, for example files:/srv/files".into());
+        }
+        if let Some((_, option)) = folder.rsplit_once(',')
+            && !option.contains('/')
+        {
+            return Err(format!(
+                "files: has one option, ro, and not {option:?}; a folder whose name has a comma in it needs a / at its end"
+            ));
+        }
+        Ok(Self {
+            folder: folder.into(),
+            read_only,
+        })
+    }
+}
+
+/// Serves one substream to its end. `Err` is for the log.
+pub(crate) async fn serve(
+    shared: &Shared,
+    mut far: Onion<Substream>,
+    session: &Session,
+) -> Result<(), String> {
+    let (line, pump) = line();
+    let upload = Upload::of(session);
+    let who = Arc::clone(&upload);
+    let (done, result) = oneshot::channel();
+    let shared = shared.clone();
+    thread::Builder::new()
+        .name("files".to_owned())
+        .spawn(move || {
+            let _ = done.send(transfer(&shared, line, who));
+        })
+        .map_err(|e| format!("cannot start a thread: {e}"))?;
+    let carried = tokio::select! {
+        carried = pump.run(&mut far) => carried,
+        () = upload.given_up() => return Ok(()),
+    };
+    let result = result.await.unwrap_or(Ok(()));
+    if carried.is_ok() {
+        let _ = far.wire_mut().drained(None).await;
+    }
+    result
+}
+
+fn transfer(shared: &Shared, mut line: Line, who: Arc<Upload>) -> Result<(), String> {
+    match requested(shared, &mut line, who) {
+        // Its session tells of that.
+        Ok(()) | Err(Broken::Gone) => Ok(()),
+        Err(Broken::Told(why)) => Err(why),
+        Err(Broken::Protocol(why)) => {
+            line.fail(&why);
+            Err(why)
+        }
+    }
+}
+
+fn requested(shared: &Shared, line: &mut Line, who: Arc<Upload>) -> Result<(), Broken> {
+    let request = line.next_message()?;
+    let root = match Folder::open(&shared.folder) {
+        Ok(root) => Arc::new(root),
+        Err(e) => {
+            // What exactly is wrong here is for the operator, not for the peer.
+            line.fail("the folder of the service is not available; the server's log says why");
+            let why = format!("{}: {}", shared.folder.display(), reason(&e));
+            return Err(Broken::Told(why));
+        }
+    };
+    match request {
+        Message::Get { totals, paths } => {
+            let sources: Vec<_> = paths.iter().map(|path| source(&root, path)).collect();
+            if totals {
+                let (files, bytes) = sender::total(&sources);
+                line.push(&Message::Total { files, bytes })?;
+            }
+            Sender::new(line, &Silent, sources, true).run()
+        }
+        Message::Put { .. } if shared.read_only => {
+            line.fail("the service is read-only (files:…,ro): files can be fetched from it and not sent to it");
+            Ok(())
+        }
+        Message::Put { several, to } => {
+            match destination::find(Place::Below(&root), &to, several) {
+                Ok(to) => Receiver::new(line, &Silent, to, Some(who)).run(),
+                Err(why) => {
+                    line.fail(&why);
+                    Ok(())
+                }
+            }
+        }
+        _ => Err(Violation::Order.into()),
+    }
+}
+
+/// What a peer asks for. A path that ends in no name is the folder, and what is in it is wanted.
+fn source(root: &Arc<Folder>, path: &[u8]) -> Source {
+    let mut names = path.rsplit(|b| *b == b'/');
+    let last = names.find(|name| !name.is_empty()).unwrap_or_default();
+    let name = match last {
+        b"." | b".." => &[][..],
+        name => name,
+    };
+    Source {
+        root: Arc::clone(root),
+        path: path.to_vec(),
+        links: Links::Inside,
+        name: name.to_vec(),
+        label: if path.is_empty() {
+            ".".to_owned()
+        } else {
+            shown(path)
+        },
+    }
+}

@@ -1,0 +1,239 @@
+//! What `cepa cp` shows while it copies: one line on a terminal, with the rate and the time that is left; and how it went, in the end.
+//!
+//! What counts is what has arrived at the other end by its own word: this end's buffers take in a second what a serial line
+//! carries in an hour.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use cepa::identity::PeerId;
+use cepa::transports::text::clean;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::columns::count;
+use crate::exit::{Code, Failure, say};
+use crate::files::report::Report;
+use crate::keep::in_words;
+use crate::log::{OURS, say_of_session};
+use crate::say::{self, Line};
+use crate::stderr;
+
+/// The line of this process, where it has one.
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
+/// How long the terminal may take for a line before the bar is drawn again below it.
+const DRAWN: Duration = Duration::from_millis(200);
+
+/// Columns of the name in the line, so that all of it fits 80: ` 100% 1023.99 MiB/1023.99 MiB 1023.99 MiB/s 59:59 left`.
+const NAME: usize = 22;
+
+const TEMPLATE: &str =
+    "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+const WITHOUT_TOTAL: &str = "{msg} {binary_bytes} {binary_bytes_per_sec}";
+
+/// Says a line, and leaves the bar below it.
+pub(crate) fn beside(line: impl Into<Line>) {
+    let line = line.into();
+    match BAR.get() {
+        Some(bar) => bar.suspend(|| {
+            say(line);
+            stderr::flush(DRAWN);
+        }),
+        None => say(line),
+    }
+}
+
+/// The same for what happens to the connection.
+pub(crate) fn of_path(peer: PeerId, line: &str) {
+    let say = || say_of_session(OURS, Line::from(line).with("peer", peer));
+    match BAR.get() {
+        Some(bar) => bar.suspend(|| {
+            say();
+            stderr::flush(DRAWN);
+        }),
+        None => say(),
+    }
+}
+
+/// What has come of a copy so far.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    begun: Instant,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
+    /// In this session: what has arrived, what was there, and what will not come.
+    arrived: AtomicU64,
+    present: AtomicU64,
+    unsent: AtomicU64,
+    /// What has arrived in the sessions before.
+    before: AtomicU64,
+    counted: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            present: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+            before: AtomicU64::new(0),
+            counted: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether somebody looks.
+    pub(crate) fn is_shown() -> bool {
+        io::stderr().is_terminal() && !say::is_quiet() && !say::is_json()
+    }
+
+    /// Shows it from now on, where somebody looks.
+    pub(crate) fn show(&self) {
+        if !Self::is_shown() {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+        if let Ok(style) = ProgressStyle::with_template(WITHOUT_TOTAL) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(500));
+        let _ = BAR.set(bar);
+    }
+
+    /// Takes it off the terminal.
+    pub(crate) fn hide(&self) {
+        if let Some(bar) = BAR.get() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Another session begins, and goes through everything again.
+    pub(crate) fn again(&self) {
+        self.before
+            .fetch_add(self.arrived.swap(0, Relaxed), Relaxed);
+        for of_session in [
+            &self.files,
+            &self.bytes,
+            &self.failed,
+            &self.present,
+            &self.unsent,
+        ] {
+            of_session.store(0, Relaxed);
+        }
+    }
+
+    fn draw(&self) {
+        if let Some(bar) = BAR.get() {
+            let parts = [&self.arrived, &self.present, &self.unsent];
+            bar.set_position(parts.iter().map(|part| part.load(Relaxed)).sum());
+        }
+    }
+
+    /// Says how it went.
+    pub(crate) fn ended(&self) -> Result<(), Failure> {
+        let (files, bytes) = (self.files.load(Relaxed), self.bytes.load(Relaxed));
+        let moved = self.before.load(Relaxed) + self.arrived.load(Relaxed);
+        let time = self.begun.elapsed();
+        let there = match bytes.saturating_sub(moved) {
+            0 => String::new(),
+            there => format!(" ({} of that had been there)", HumanBytes(there)),
+        };
+        let text = format!(
+            "copied {}, {}{there}, in {}",
+            count(files, "file"),
+            HumanBytes(bytes),
+            in_words(time)
+        );
+        let line = Line::from(text).with("files", files).with("bytes", bytes);
+        say(line
+            .with("transferred", moved)
+            .with("seconds", time.as_secs_f64()));
+        match self.failed.load(Relaxed) {
+            0 => Ok(()),
+            1 => Err(some("1 was not copied")),
+            n => Err(some(&format!("{n} were not copied"))),
+        }
+    }
+}
+
+fn some(what: &str) -> Failure {
+    Failure::new(Code::Some, format!("{what}; each has a line above"))
+}
+
+/// The end of a long name: that is where names differ.
+fn shortened(label: &str) -> String {
+    let label = clean(label, usize::MAX);
+    let len = label.chars().count();
+    if len <= NAME {
+        return format!("{label:NAME$}");
+    }
+    let end: String = label.chars().skip(len - NAME + 1).collect();
+    format!("…{end}")
+}
+
+impl Report for Progress {
+    fn problem(&self, is_error: bool, text: &str) {
+        if is_error {
+            self.failed.fetch_add(1, Relaxed);
+            beside(Line::from(format_args!("cepa: {text}")).error(Code::Some as u8));
+        } else {
+            beside(format_args!("warning: {text}"));
+        }
+    }
+
+    fn refused(&self, label: &str, unsent: u64, why: &str) {
+        self.unsent.fetch_add(unsent, Relaxed);
+        self.problem(true, &format!("{label}: {why}"));
+    }
+
+    fn begins(&self, label: &str, present: u64) {
+        self.present.fetch_add(present, Relaxed);
+        if let Some(bar) = BAR.get() {
+            bar.set_message(shortened(label));
+        }
+        self.draw();
+    }
+
+    fn arrived(&self, bytes: u64) {
+        self.arrived.store(bytes, Relaxed);
+        self.draw();
+    }
+
+    fn stored(&self, _label: &str, size: u64) {
+        self.files.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(size, Relaxed);
+    }
+
+    fn total(&self, _files: u64, bytes: u64) {
+        if let Some(bar) = BAR.get()
+            && !self.counted.swap(true, Relaxed)
+        {
+            bar.set_length(bytes);
+            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+                bar.set_style(style);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_fits_80_columns() {
+        let longest = " 100% 1023.99 MiB/1023.99 MiB 1023.99 MiB/s 59m left";
+        assert!(NAME + longest.chars().count() <= 80);
+        for label in ["a", &"ä".repeat(300), "\u{1b}[31mred\nline"] {
+            let name = shortened(label);
+            assert_eq!(name.chars().count(), NAME, "{name:?}");
+            assert!(!name.chars().any(char::is_control), "{name:?}");
+        }
+    }
+}
