@@ -673,9 +673,8 @@ fn what_an_end_becomes_at_a_console_is_as_the_table_says() {
             "socket is reset" => ("reset", None),
             "session is cut" => ("long", Some("KILL")),
             "server is stopped" => ("long", Some("TERM")),
-            "substream is reset" => continue,
-            // `attach.rs` has these.
-            "ends without a status" | "another one attaches" => continue,
+            // `attach.rs` has the last two.
+            "substream is reset" | "ends without a status" | "another one attaches" => continue,
             other => panic!("{other}"),
         };
         for (options, expected) in [(&[][..], cells[4]), (&["--reconnect"], cells[5])] {

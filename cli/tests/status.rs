@@ -583,10 +583,9 @@ fn what_an_end_becomes_is_as_the_table_says() {
             "socket is reset" => ("reset", None),
             "session is cut" => ("long", Some("KILL")),
             "server is stopped" => ("long", Some("TERM")),
-            // A service of the tool resets its substream as the rows above have it.
-            "substream is reset" => continue,
-            // No server of the tool does that, and nobody attaches but a console: tests/attach.rs.
-            "ends without a status" | "another one attaches" => continue,
+            // A service of the tool resets its substream as the rows above have it, no server of the tool is silent, and nobody
+            // attaches but a console (`attach.rs` has those two).
+            "substream is reset" | "ends without a status" | "another one attaches" => continue,
             other => panic!("{other}"),
         };
         let forms = [
