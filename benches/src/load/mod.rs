@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// So many of those a second
     #[arg(long, default_value_t = 400)]
     a_second: u32,
-    /// Connections to a backend that is down, to one that closes at once, and to no service
+    /// Connections to a backend that is down, and to one that closes at once
     #[arg(long, default_value_t = 1000)]
     refusals: usize,
     /// How long a client of the crowd waits, in seconds
@@ -80,9 +80,7 @@ async fn measure(options: &Options, cepa: &std::path::Path) -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|");
     let mut lines = [0; 2];
     let mut failures = Vec::new();
-    for load in [
-        "idle", "crowd", "turns", "resets", "down", "shut", "unknown", "after",
-    ] {
+    for load in ["idle", "crowd", "turns", "resets", "down", "shut", "after"] {
         let only = options.only.as_deref().unwrap_or_default();
         if !load.contains(only) && load != "idle" {
             continue;
@@ -140,9 +138,6 @@ async fn put(load: &str, options: &Options, rig: &Rig) -> Outcome<Came> {
         "resets" => scenarios::leave(rig.local("echo")?, options.resets, options.a_second).await,
         "down" => scenarios::knock(rig.local("down")?, options.refusals, options.a_second).await,
         "shut" => scenarios::knock(rig.local("shut")?, options.refusals, options.a_second).await,
-        "unknown" => {
-            scenarios::knock(rig.local("nosuch")?, options.refusals, options.a_second).await
-        }
         _ => {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Ok(Came::default())

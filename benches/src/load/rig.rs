@@ -1,7 +1,7 @@
 //! The tool's two processes with backends behind them, and a witness on their one session.
 //!
-//! `cepa serve` offers five services, `cepa forward` has a listener for each, all over one session: `echo`, `bulk` (bytes
-//! without end), `down` (nobody listens there), `shut` (accepts and closes at once), and one that nobody offers. The backends are
+//! `cepa serve` offers four services, `cepa forward` has a listener for each, all over one session: `echo`, `bulk` (bytes
+//! without end), `down` (nobody listens there), and `shut` (accepts and closes at once). The backends are
 //! tasks of this process. A witness has two connections of its own: one sends eight bytes every 50 ms and waits for
 //! them, one downloads at a steady pace and notes how long it had to wait for the next piece. Both stay for the whole
 //! run, so a session that was lost in between is seen.
@@ -25,7 +25,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// Services, in the order of the forward's listeners.
-const SERVICES: [&str; 5] = ["echo", "bulk", "down", "shut", "nosuch"];
+const SERVICES: [&str; 4] = ["echo", "bulk", "down", "shut"];
 
 /// How long a process may take to say that it listens.
 const START: Duration = Duration::from_secs(60);
