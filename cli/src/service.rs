@@ -332,7 +332,7 @@ impl Services {
                 return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
             (
-                Form::Status | Form::Console | Form::Attached(_),
+                Form::Status | Form::Console | Form::Attached(_) | Form::HungUp(_),
                 Some(target @ (Target::Echo | Target::Dial(_))),
             ) => Some(target),
             (_, Some(Target::Socks(_))) => {
