@@ -53,6 +53,12 @@ pub(crate) const ASKING: Duration = Duration::from_secs(30);
 const AGAIN: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long until a connection is fetched again that the far end had no room for.
+const LATER: Duration = Duration::from_secs(1);
+
+/// What is read of a connection that is not there any more.
+pub(crate) const GONE: &str = "no connection of yours waits under this number";
+
 /// What this end holds at most of what has come and is not taken.
 const MEMORY: usize = 32 << 20;
 
@@ -337,12 +343,19 @@ async fn fetch(number: u64, carrying: &Carrying, connection: &Connected) {
         .timeouts(StreamTimeouts::NONE)
         .patience(Duration::MAX);
     let service = service_of(number);
-    let far = session.open_with(&service, &as_long_as_it_takes);
-    let mut far = match far.await {
-        Ok(far) => far,
-        // Its client did not wait, or the session did not last: that is told of the session.
-        Err(OpenError::Refused { .. } | OpenError::Session(_)) => return,
-        Err(e) => return tell(Failure::from(e).message),
+    let mut far = loop {
+        match session.open_with(&service, &as_long_as_it_takes).await {
+            Ok(far) => break far,
+            // The session did not last: that is told of the session.
+            Err(OpenError::Session(_)) => return,
+            Err(OpenError::Refused { reason, .. }) if reason == GONE => return,
+            // Some limit of the far end, where it still waits.
+            Err(e @ OpenError::Refused { .. }) => {
+                tell(Failure::from(e).message);
+                sleep(LATER).await;
+            }
+            Err(e) => return tell(Failure::from(e).message),
+        }
     };
     let held = (session.clone(), carrying.memory.clone());
     match Near::open(&name, &remote.to, &Terminal::default(), &held, None).await {

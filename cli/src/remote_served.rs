@@ -196,7 +196,7 @@ impl RemoteListeners {
             _share,
             entry,
             stop,
-            _gone,
+            gone,
         } = match opened {
             Ok(opened) => opened,
             Err((answer, why)) => {
@@ -246,7 +246,7 @@ impl RemoteListeners {
                 () = stop.0.notified() => {}
             }
             // Nothing listens any more: whoever has taken it over may.
-            drop((entry, _gone));
+            drop((entry, gone));
             let last = lock(&stop.1).take();
             if let Some(news) = last {
                 let _ = remote::tell(&mut write, news).await;
@@ -313,16 +313,14 @@ impl RemoteListeners {
             // An error is its end.
             let _ = timeout(GOING, gone.changed()).await;
         }
-        let listeners = bind(&at).await.map_err(|e| match e.kind() {
-            TransportErrorKind::AddressInUse => {
-                (Answer::InUse, "something else listens there".to_owned())
+        let listeners = bind(&at).await.map_err(|e| {
+            if e.kind() == TransportErrorKind::AddressInUse {
+                return (Answer::InUse, "something else listens there".to_owned());
             }
             // What exactly is wrong here is for the operator, not for the peer.
-            _ => {
-                let line = format!("cannot listen for {}…: {e}", peer.short());
-                say_once_a_minute(peer, &line, Line::from(&line).with("peer", peer));
-                (Answer::Failed, "it cannot; its log says why".to_owned())
-            }
+            let line = format!("cannot listen for {}…: {e}", peer.short());
+            say_once_a_minute(peer, &line, Line::from(&line).with("peer", peer));
+            (Answer::Failed, "it cannot; its log says why".to_owned())
         })?;
         Ok(Opened {
             place,
@@ -330,7 +328,7 @@ impl RemoteListeners {
             _share: share,
             entry,
             stop,
-            _gone: gone_sender,
+            gone: gone_sender,
         })
     }
 
@@ -351,9 +349,7 @@ impl RemoteListeners {
             ..
         }) = found
         else {
-            let _ = call
-                .refuse("no connection of yours waits under this number")
-                .await;
+            let _ = call.refuse(remote::GONE).await;
             return;
         };
         drop(permit);
@@ -379,7 +375,7 @@ struct Opened<'a> {
     _share: Share,
     entry: Entry<'a>,
     stop: Arc<(Notify, Mutex<Option<News>>)>,
-    _gone: watch::Sender<()>,
+    gone: watch::Sender<()>,
 }
 
 /// Its place in the table: with it goes what waits.
@@ -437,7 +433,7 @@ impl Announcing<'_> {
                     Ok(share) => (stream, share),
                     Err(e) => {
                         let line = format!("-R {} for {}…: {e}", self.place, peer.short());
-                        say_once_a_minute(peer, &e, Line::from(line));
+                        say_once_a_minute(peer, e, Line::from(line));
                         continue;
                     }
                 },

@@ -280,7 +280,7 @@ mod tests {
             (b"\x01\x00\x02d\xff\x00", "a text in it is not UTF-8"),
             (b"\x01\x00\x02db\x02\x1b[", "a kind in it is none"),
             (b"\x01\x00\x02db\x03a b", "a kind in it is none"),
-            (&[1; MAX_LEN + 1], "it is too long"),
+            (&vec![1; MAX_LEN + 1], "it is too long"),
         ] {
             assert_eq!(Directory::decode(bytes), Err(why), "{bytes:?}");
         }
