@@ -71,7 +71,7 @@
 //! |---|---|
 //! | [`session`] | [`Session`], what most programs start with: dial or accept, open and serve substreams by name; [`Reconnecting`](session::Reconnecting), which comes back by itself |
 //! | [`node`] | [`Node`]: listeners, services, who may open what, many peers, `cepa://` addresses |
-//! | [`protocols`] | what nodes do for each other: pairing, forwarders, and by feature relays, introductions, membranes, sealed messages |
+//! | [`protocols`] | what nodes do for each other: pairing, forwarders, and by feature relays, introductions, tickets, membranes, sealed messages |
 //! | [`identity`] | [`Identity`], [`PeerId`], whom to trust: [`Pinned`], the known-peers file, certificate authorities; invitations, replacing a key |
 //! | [`stack`] | [`StackConfig`]: what all layers of a session are made with |
 //! | [`tls`] | [`TlsConfig`]: what one TLS layer shows and demands |
@@ -89,7 +89,7 @@
 //! | `aws-lc-rs` | yes | this backend of rustls, with post-quantum key exchange |
 //! | `ring` | | this backend of rustls. One of the two is needed; with both, `aws-lc-rs` is used |
 //! | `serial` | yes | serial ports (`serial:`) |
-//! | `mesh` | | `protocols::relay`, `introduction` and `membrane` |
+//! | `mesh` | | `protocols::relay`, `introduction`, `ticket` and `membrane` |
 //! | `sealed` | | `protocols::sealed`: messages that a third peer carries and can't read |
 //! | `ca` | | `identity::PlatformRoots`: the platform's certificate authorities as a trust policy |
 //! | `mdns` | | `node::Mdns`: peers on the local network, by multicast DNS |

@@ -18,6 +18,7 @@ use cepa::protocols::membrane::{MembraneError, MessageFlaw};
 use cepa::protocols::pairing::PairingError;
 use cepa::protocols::relay::{RegisterError, RelayError, Status};
 use cepa::protocols::sealed::{SealFlaw, SealedError};
+use cepa::protocols::ticket::{TicketError, TicketRefusal};
 use cepa::resume;
 use cepa::session::{
     AcceptError, AnswerFault, ConnectError, HelloFault, OpenError, SessionEnd, Terminated,
@@ -561,6 +562,46 @@ fn of_routes_and_relays() {
     ]);
     holds(rows(), RelayError::is_transient);
     holds(registers, RegisterError::is_transient);
+}
+
+#[test]
+fn of_tickets() {
+    let refused = |why| TicketError::Refused(why);
+    let wait = Duration::from_secs(1);
+    let rows = vec![
+        (
+            TicketError::WrongPeer {
+                expected: id(),
+                found: id(),
+            },
+            Kind::PermissionDenied,
+            false,
+        ),
+        (
+            TicketError::Open(OpenError::TimedOut { service: name() }),
+            Kind::TimedOut,
+            true,
+        ),
+        (refused(TicketRefusal::Taken), Kind::PermissionDenied, false),
+        (
+            refused(TicketRefusal::UsedUp),
+            Kind::PermissionDenied,
+            false,
+        ),
+        (
+            refused(TicketRefusal::TooManyTries { wait }),
+            Kind::PermissionDenied,
+            true,
+        ),
+        (TicketError::Protocol(None), Kind::InvalidData, false),
+        (TicketError::TimedOut, Kind::TimedOut, true),
+        (
+            TicketError::Io(io::Error::from(Kind::ConnectionReset)),
+            Kind::ConnectionReset,
+            true,
+        ),
+    ];
+    holds(rows, TicketError::is_transient);
 }
 
 #[test]

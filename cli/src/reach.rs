@@ -349,7 +349,15 @@ pub(crate) async fn dial(
     local_hints: bool,
     keep: Keep,
 ) -> Result<(Session, Node), Failure> {
-    let mut config = dialling(identity, local_hints);
+    dial_with(dialling(identity, local_hints), address, identity, keep).await
+}
+
+async fn dial_with(
+    mut config: NodeConfig,
+    address: &PeerAddr,
+    identity: &Identity,
+    keep: Keep,
+) -> Result<(Session, Node), Failure> {
     config.stack.resume = keep.config();
     let Mesh { node, .. } = Mesh::new(config)?;
     let error = match node.session(address).await {
@@ -386,7 +394,10 @@ pub(crate) async fn show_ticket(
     if folder::now() >= ticket.expires() {
         return Err(refused(TicketRefusal::Expired));
     }
-    let (session, node) = dial(ticket.address(), identity, false, keep)
+    let mut config = dialling(identity, false);
+    // Another session would be another use.
+    config.idle_timeout = None;
+    let (session, node) = dial_with(config, ticket.address(), identity, keep)
         .await
         .map_err(|failure| match failure.code {
             Code::Connect => failure.with(

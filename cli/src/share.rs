@@ -4,6 +4,7 @@
 //! to, and each of its sessions has to show the ticket: so the ticket's end and its uses hold for that peer, too. The
 //! ticket stands alone on standard output, once somebody could use it.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     let keep = Keep::For(None);
     config.stack.resume = keep.config();
     reach::room_for_services(&mut config, None);
+    if args.uses.is_some() {
+        // A forward that nobody uses for a while is the same use.
+        config.idle_timeout = None;
+    }
     let mesh = Mesh::new(config)?;
     let node = &mesh.node;
     let inner = TlsConfig::new(&identity, Arc::new(AcceptAny))?;
@@ -207,17 +212,19 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
         match target {
             Target::Dial(to) => match to.target() {
                 transports::Target::Tcp { port, .. } => {
-                    forward.push_str(&format!(" -L {}{equals}{of}", unprivileged(*port)));
+                    let _ = write!(forward, " -L {}{equals}{of}", unprivileged(*port));
                 }
                 transports::Target::Unix { .. } => {
-                    forward.push_str(&format!(" -L {}{equals}{of}", unprivileged(80)));
+                    let _ = write!(forward, " -L {}{equals}{of}", unprivileged(80));
                 }
                 transports::Target::Exec { pty: true, .. }
                 | transports::Target::Serial { .. }
                 | transports::Target::Pty { .. } => others.push(("console", of)),
                 _ => others.push(("connect", of)),
             },
-            Target::Socks(_) => forward.push_str(&format!(" -D 1080={name}")),
+            Target::Socks(_) => {
+                let _ = write!(forward, " -D 1080={name}");
+            }
             _ => others.push(("connect", of)),
         }
     }

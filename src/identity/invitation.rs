@@ -142,6 +142,7 @@ impl Invitation {
     }
 
     /// One with a secret that there is.
+    #[cfg(feature = "mesh")]
     pub(crate) fn of(id: PeerId, secret: [u8; 16], expires: UnixTime, address: String) -> Self {
         Self {
             id,
@@ -151,6 +152,7 @@ impl Invitation {
         }
     }
 
+    #[cfg(feature = "mesh")]
     pub(crate) fn secret(&self) -> &[u8; 16] {
         &self.secret
     }

@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | [`pairing`] | two people bring their machines together by a code | - |
 //! | [`directory`] | which services a peer may open | - |
-//! | [`ticket`] | a text that gives whoever uses it first some services of a peer | - |
 //! | [`forward`] | a service of another peer, offered as one's own | - |
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
+//! | [`ticket`] | a text that gives whoever uses it first some services of a peer | `mesh` |
 //! | [`membrane`] | forwarders that wrap the references that pass | `mesh` |
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
 // What a feature leaves out can't be linked to.
@@ -36,6 +36,7 @@ pub mod relay;
 pub mod sealed;
 #[cfg(any(feature = "mesh", feature = "sealed"))]
 mod signed;
+#[cfg(feature = "mesh")]
 pub mod ticket;
 
 #[cfg(any(feature = "mesh", feature = "sealed"))]

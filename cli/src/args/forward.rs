@@ -31,11 +31,11 @@ Example:
 where PEERID is the host's peer id and ID this machine's.")]
 pub(crate) struct Forward {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, or its own address (cepa://PEERID@HINT;HINT)
+    /// listens, its own address (cepa://PEERID@HINT;HINT), or a ticket (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// Listen here, and forward each connection to this service: a port of this machine, HOST:PORT,
-    /// tcp:HOST:PORT or unix:PATH (repeatable)
+    /// tcp:HOST:PORT or unix:PATH. The one service of a ticket needs no name: -L 8080 (repeatable)
     #[arg(
         short = 'L',
         long = "local",

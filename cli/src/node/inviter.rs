@@ -105,8 +105,7 @@ impl Inviter {
             () = left => Ok(None),
         };
         match joined {
-            Err(_) => Ok(json!({ "expired": true })),
-            Ok(None) => Ok(json!({ "expired": true })),
+            Err(_) | Ok(None) => Ok(json!({ "expired": true })),
             Ok(Some(joiner)) => {
                 let name = inviting::remember(name, joiner)?;
                 say(format_args!("{joiner} has joined; remembered as {name}"));

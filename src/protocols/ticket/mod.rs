@@ -28,8 +28,7 @@ pub use text::{Ticket, TicketTextError};
 pub use wire::TicketRefusal;
 
 /// For the fuzz target.
-#[cfg(any(test, feature = "fuzzing"))]
-#[cfg_attr(not(all(feature = "mesh", feature = "sealed")), allow(dead_code))]
+#[cfg(all(feature = "sealed", any(test, feature = "fuzzing")))]
 pub(super) fn fuzz(bytes: &[u8]) {
     text::fuzz(bytes);
     wire::fuzz(bytes);

