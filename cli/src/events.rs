@@ -233,13 +233,10 @@ impl Asked {
         };
         let attached = service.strip_prefix(wire::ATTACH_PREFIX);
         let attached = attached.and_then(|rest| rest.split_once('.'));
-        let plain = match attached {
-            Some((_, plain)) => Some(plain),
-            None => {
-                let socks = service.strip_prefix(SOCKS_PREFIX);
-                socks.or_else(|| service.strip_prefix(FILES_PREFIX))
-            }
-        };
+        let plain = attached
+            .map(|(_, plain)| plain)
+            .or_else(|| service.strip_prefix(SOCKS_PREFIX))
+            .or_else(|| service.strip_prefix(FILES_PREFIX));
         if let Some(plain) = plain {
             // It is asked for in no other form.
             return Notice::As(Box::new(Event::Refused {

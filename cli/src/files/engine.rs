@@ -103,7 +103,8 @@ impl<T> Receiving<T> {
     /// A folder came. One without a name is the destination itself.
     pub(crate) fn folder(&mut self, name: &[u8]) -> Result<(), Violation> {
         self.in_order(true)?;
-        if !is_name(name) && !(name.is_empty() && self.depth == 0) {
+        let is_destination = name.is_empty() && self.depth == 0;
+        if !is_destination && !is_name(name) {
             return Err(Violation::Name);
         }
         if self.depth == DEPTH {
@@ -208,13 +209,16 @@ impl<T> Receiving<T> {
     }
 }
 
+/// So many bytes that a receiver has of a file, and their hash.
+pub(crate) type Has = (u64, [u8; 32]);
+
 /// The sender's end; `T` is what it remembers of a file.
 #[derive(Debug)]
 pub(crate) struct Sending<T> {
     /// Announced, and not answered.
     announced: VecDeque<(T, u64)>,
     /// Wanted, and not begun; with what the receiver has of it.
-    wanted: VecDeque<(T, Option<(u64, [u8; 32])>)>,
+    wanted: VecDeque<(T, Option<Has>)>,
     /// Begun, and without a result.
     sent: VecDeque<T>,
     /// So many bytes of files were sent.
@@ -248,7 +252,7 @@ impl<T> Sending<T> {
     }
 
     /// It is wanted; `have`: the receiver has so much of it, with this hash.
-    pub(crate) fn wanted(&mut self, have: Option<(u64, [u8; 32])>) -> Result<(), Violation> {
+    pub(crate) fn wanted(&mut self, have: Option<Has>) -> Result<(), Violation> {
         let (file, size) = self.announced.pop_front().ok_or(Violation::Order)?;
         if have.is_some_and(|(has, _)| has > size) {
             return Err(Violation::Size);
@@ -264,7 +268,7 @@ impl<T> Sending<T> {
     }
 
     /// The next file to send. It counts as sent from now on: a result may come at any time.
-    pub(crate) fn begin(&mut self) -> Option<(T, Option<(u64, [u8; 32])>)>
+    pub(crate) fn begin(&mut self) -> Option<(T, Option<Has>)>
     where
         T: Clone,
     {
