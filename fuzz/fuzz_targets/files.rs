@@ -41,6 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
             // As a receiver, and where it is an answer, as a sender that announces what it may.
             while sending.has_room() {
                 sending.announce((), 100);
+                sending.sent(100);
             }
             if take(&mut receiving, &mut sending, &mut sizes, item).is_err() {
                 return;
@@ -88,6 +89,10 @@ fn take(
             sending.result()?;
         }
         Message::Got { bytes } => drop(sending.got(bytes)?),
+        Message::Problem { .. } => {
+            sending.folder();
+            sending.problem()?;
+        }
         _ => {}
     }
     Ok(())

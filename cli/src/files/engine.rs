@@ -221,8 +221,11 @@ pub(crate) struct Sending<T> {
     wanted: VecDeque<(T, Option<Has>)>,
     /// Begun, and without a result.
     sent: VecDeque<T>,
-    /// So many bytes of files were sent.
+    /// So many bytes of files were sent, and so many have arrived.
     bytes: u64,
+    got: u64,
+    /// Folders that were announced and have had no problem.
+    folders: u64,
 }
 
 impl<T> Default for Sending<T> {
@@ -232,6 +235,8 @@ impl<T> Default for Sending<T> {
             wanted: VecDeque::new(),
             sent: VecDeque::new(),
             bytes: 0,
+            got: 0,
+            folders: 0,
         }
     }
 }
@@ -288,11 +293,28 @@ impl<T> Sending<T> {
         Ok((file, self.sent.is_empty()))
     }
 
-    /// So many bytes have arrived, by the receiver's word.
-    pub(crate) fn got(&self, bytes: u64) -> Result<u64, Violation> {
-        (bytes <= self.bytes)
-            .then_some(bytes)
-            .ok_or(Violation::Size)
+    /// So many bytes have arrived, by the receiver's word: more than it said before, for who says the same again and again would keep
+    /// this end busy.
+    pub(crate) fn got(&mut self, bytes: u64) -> Result<u64, Violation> {
+        if bytes <= self.got {
+            return Err(Violation::Order);
+        }
+        if bytes > self.bytes {
+            return Err(Violation::Size);
+        }
+        self.got = bytes;
+        Ok(bytes)
+    }
+
+    /// A folder was announced.
+    pub(crate) fn folder(&mut self) {
+        self.folders += 1;
+    }
+
+    /// The receiver has a problem with one of them.
+    pub(crate) fn problem(&mut self) -> Result<(), Violation> {
+        self.folders = self.folders.checked_sub(1).ok_or(Violation::Order)?;
+        Ok(())
     }
 }
 
@@ -366,6 +388,24 @@ mod tests {
         assert_eq!(receiving.end(), Err(Violation::Order));
         assert_eq!(receiving.bytes(1).unwrap().1, 3);
         assert_eq!(receiving.bytes(2), Err(Violation::Size));
+    }
+
+    #[test]
+    fn a_receiver_says_nothing_twice_and_nothing_that_is_not_owed() {
+        let mut sending = Sending::<()>::default();
+        assert_eq!(sending.got(0), Err(Violation::Order));
+        assert_eq!(sending.problem(), Err(Violation::Order));
+        assert_eq!(sending.wanted(None), Err(Violation::Order));
+        assert_eq!(sending.result(), Err(Violation::Order));
+        sending.sent(10);
+        assert_eq!(sending.got(11), Err(Violation::Size));
+        assert_eq!(sending.got(5), Ok(5));
+        assert_eq!(sending.got(5), Err(Violation::Order));
+        sending.folder();
+        assert_eq!(sending.problem(), Ok(()));
+        assert_eq!(sending.problem(), Err(Violation::Order));
+        sending.announce((), 3);
+        assert_eq!(sending.wanted(Some((4, [0; 32]))), Err(Violation::Size));
     }
 
     /// What an end does next.

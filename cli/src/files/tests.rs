@@ -454,7 +454,7 @@ fn files_are_announced_before_any_answer() {
 }
 
 #[test]
-fn answers_without_end_to_a_sender_whose_bytes_nobody_reads_end_the_transfer() {
+fn answers_that_are_not_owed_end_the_transfer_though_nobody_reads_its_bytes() {
     let dir = place();
     fs::write(dir.path().join("to/sub/big"), vec![1; 16 * 1024 * 1024]).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -476,7 +476,20 @@ fn answers_without_end_to_a_sender_whose_bytes_nobody_reads_end_the_transfer() {
             Sender::new(&mut line, &Heard::default(), vec![source], true).run()
         });
         let carries = tokio::spawn(async move { pump.run(&mut ours).await });
-        let (_unread, mut to) = tokio::io::split(theirs);
+        let (mut read, mut to) = tokio::io::split(theirs);
+        // Until the file is announced, and no further.
+        let mut decoder = Decoder::default();
+        'announced: loop {
+            let mut piece = vec![0; 4096];
+            let len = read.read(&mut piece).await.unwrap();
+            piece.truncate(len);
+            decoder.feed(Bytes::from(piece));
+            while let Some(item) = decoder.next().unwrap() {
+                if matches!(item, Item::Message(Message::File { .. })) {
+                    break 'announced;
+                }
+            }
+        }
         let flood = tokio::spawn(async move {
             let mut flood = wire(&[Message::Want]);
             while to.write_all(&flood).await.is_ok() {
@@ -490,10 +503,7 @@ fn answers_without_end_to_a_sender_whose_bytes_nobody_reads_end_the_transfer() {
         flood.abort();
         assert!(sender.is_finished());
         let ended = sender.join().unwrap();
-        assert!(
-            matches!(&ended, Err(Broken::Protocol(why)) if why.contains("answers without end")),
-            "{ended:?}"
-        );
+        assert!(matches!(&ended, Err(Broken::Protocol(_))), "{ended:?}");
         carries.abort();
     });
 }
