@@ -42,13 +42,13 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
         keep::warn_if_not(&connection.session);
     }
     let progress = Progress::new();
-    progress.show();
+    Progress::show();
     let mut signals = Signals::watch();
     loop {
         let ended = tokio::select! {
             ended = carried(&connection, &job, &progress) => ended,
             signal = signals.ended_by() => {
-                progress.hide();
+                Progress::hide();
                 say("interrupted; the same command goes on from here");
                 connection.close().await;
                 return Err(Failure::by_signal(signal));
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
             Err(failure) => failure,
         };
         if !(args.reconnect && failure.is_transient()) {
-            progress.hide();
+            Progress::hide();
             connection.close().await;
             return Err(failure);
         }
@@ -67,13 +67,13 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
         connection = tokio::select! {
             next = next => next?,
             signal = signals.ended_by() => {
-                progress.hide();
+                Progress::hide();
                 return Err(Failure::by_signal(signal));
             }
         };
         progress.again();
     }
-    progress.hide();
+    Progress::hide();
     connection.finish().await?;
     progress.ended()
 }

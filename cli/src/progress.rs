@@ -94,7 +94,7 @@ impl Progress {
     }
 
     /// Shows it from now on, where somebody looks.
-    pub(crate) fn show(&self) {
+    pub(crate) fn show() {
         if !Self::is_shown() {
             return;
         }
@@ -107,7 +107,7 @@ impl Progress {
     }
 
     /// Takes it off the terminal.
-    pub(crate) fn hide(&self) {
+    pub(crate) fn hide() {
         if let Some(bar) = BAR.get() {
             bar.finish_and_clear();
         }

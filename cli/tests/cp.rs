@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cepa::transports::testkit::{LineSettings, Noise};
+use common::desk::Desk;
 use common::line::join;
 use common::proxy::Proxy;
 use common::{PATIENCE, Place, Server, finish, noise, text};
@@ -675,5 +676,48 @@ fn over_a_noisy_serial_line_a_copy_goes_on_after_either_end_was_killed() {
     assert!(transferred <= 70_000, "{transferred}");
     pair.has("srv/fw", &data);
     assert_eq!(pair.names("srv"), ["fw"]);
+    runtime.shutdown_background();
+}
+
+#[test]
+fn a_terminal_shows_one_line_with_the_rate_and_the_time_left() {
+    let place = Place::new();
+    let runtime = join(&place, &LineSettings::new(11_520.0), 1);
+    let port = |name: &str| format!("serial:{},baud=115200", place.text(name));
+    let (a, b) = (port("a"), port("b"));
+    let pair = pair_at(place, &b);
+    target(&pair.place, &a, &pair.server.id());
+    let data = noise(60_000);
+    pair.put("here/a file with a name that is too long for a line", &data);
+    let from = pair
+        .place
+        .text("here/a file with a name that is too long for a line");
+    let words = ["cp", &from, "@board:up/fw"];
+    let mut desk = Desk::sit_down(&pair.place, &words, (24, 80));
+    desk.until("too long for a line");
+    desk.until("% ");
+    desk.until("/58.59 KiB ");
+    desk.until("/s ");
+    desk.until(" left");
+    let passed = desk.passed.clone();
+    let (code, rest) = desk.leave();
+    assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("copied 1 file, 58.59 KiB, in "), "{rest}");
+    let all = passed + &rest;
+    for line in all.split(['\r', '\n']) {
+        // What moves the cursor takes no column.
+        let shown: String = line
+            .split('\u{1b}')
+            .map(|part| match part.strip_prefix('[') {
+                Some(part) => part
+                    .trim_start_matches(|c: char| c.is_ascii_digit())
+                    .get(1..)
+                    .unwrap_or(""),
+                None => part,
+            })
+            .collect();
+        assert!(shown.chars().count() <= 80, "{shown:?}");
+    }
+    pair.has("srv/fw", &data);
     runtime.shutdown_background();
 }

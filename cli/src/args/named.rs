@@ -59,11 +59,12 @@ pub(super) fn forward(args: &mut Forward, matches: &ArgMatches) -> Result<(), Fa
 
 /// The sides of a copy have their names in words of their own.
 pub(super) fn cp(args: &mut Cp) -> Result<(), Failure> {
-    let sides = args.from.iter().chain([&args.to]);
-    let Some(remote) = sides.filter_map(Side::remote).next() else {
-        return Ok(());
-    };
-    let Some(name) = names::in_word(&remote.word) else {
+    let word = args
+        .from
+        .iter()
+        .chain([&args.to])
+        .find_map(|side| Some(side.remote()?.word.clone()));
+    let Some(name) = word.as_deref().and_then(names::in_word) else {
         return Ok(());
     };
     let named = names::dialled(name).map_err(|why| Failure::new(Code::Usage, why))?;

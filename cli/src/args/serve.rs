@@ -24,6 +24,10 @@ A service is an address. The server opens it once for each request:
                           that is public); PORT may be N-N or *, default 80
                           and 443. A name that leads to a private address
                           needs that address in the list, too
+  files:DIR, files:DIR,ro
+                          let `cepa cp` copy files to and from the folder DIR,
+                          or (ro) only from it; nothing outside of DIR is
+                          reached, by no path and no symlink
   cepa://PEERID@ADDR/SERVICE
                           connect to another peer's service. Its bytes are
                           readable on this machine, and that peer sees this

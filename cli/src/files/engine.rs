@@ -103,7 +103,8 @@ impl<T> Receiving<T> {
     /// A folder came. One without a name is the destination itself.
     pub(crate) fn folder(&mut self, name: &[u8]) -> Result<(), Violation> {
         self.in_order(true)?;
-        if !is_name(name) && !(name.is_empty() && self.depth == 0) {
+        let is_destination = name.is_empty() && self.depth == 0;
+        if !is_destination && !is_name(name) {
             return Err(Violation::Name);
         }
         if self.depth == DEPTH {
@@ -208,17 +209,23 @@ impl<T> Receiving<T> {
     }
 }
 
+/// So many bytes that a receiver has of a file, and their hash.
+pub(crate) type Has = (u64, [u8; 32]);
+
 /// The sender's end; `T` is what it remembers of a file.
 #[derive(Debug)]
 pub(crate) struct Sending<T> {
     /// Announced, and not answered.
     announced: VecDeque<(T, u64)>,
     /// Wanted, and not begun; with what the receiver has of it.
-    wanted: VecDeque<(T, Option<(u64, [u8; 32])>)>,
+    wanted: VecDeque<(T, Option<Has>)>,
     /// Begun, and without a result.
     sent: VecDeque<T>,
-    /// So many bytes of files were sent.
+    /// So many bytes of files were sent, and so many have arrived.
     bytes: u64,
+    got: u64,
+    /// Folders that were announced and have had no problem.
+    folders: u64,
 }
 
 impl<T> Default for Sending<T> {
@@ -228,6 +235,8 @@ impl<T> Default for Sending<T> {
             wanted: VecDeque::new(),
             sent: VecDeque::new(),
             bytes: 0,
+            got: 0,
+            folders: 0,
         }
     }
 }
@@ -248,7 +257,7 @@ impl<T> Sending<T> {
     }
 
     /// It is wanted; `have`: the receiver has so much of it, with this hash.
-    pub(crate) fn wanted(&mut self, have: Option<(u64, [u8; 32])>) -> Result<(), Violation> {
+    pub(crate) fn wanted(&mut self, have: Option<Has>) -> Result<(), Violation> {
         let (file, size) = self.announced.pop_front().ok_or(Violation::Order)?;
         if have.is_some_and(|(has, _)| has > size) {
             return Err(Violation::Size);
@@ -264,7 +273,7 @@ impl<T> Sending<T> {
     }
 
     /// The next file to send. It counts as sent from now on: a result may come at any time.
-    pub(crate) fn begin(&mut self) -> Option<(T, Option<(u64, [u8; 32])>)>
+    pub(crate) fn begin(&mut self) -> Option<(T, Option<Has>)>
     where
         T: Clone,
     {
@@ -284,11 +293,28 @@ impl<T> Sending<T> {
         Ok((file, self.sent.is_empty()))
     }
 
-    /// So many bytes have arrived, by the receiver's word.
-    pub(crate) fn got(&self, bytes: u64) -> Result<u64, Violation> {
-        (bytes <= self.bytes)
-            .then_some(bytes)
-            .ok_or(Violation::Size)
+    /// So many bytes have arrived, by the receiver's word: more than it said before, for who says the same again and again would keep
+    /// this end busy.
+    pub(crate) fn got(&mut self, bytes: u64) -> Result<u64, Violation> {
+        if bytes <= self.got {
+            return Err(Violation::Order);
+        }
+        if bytes > self.bytes {
+            return Err(Violation::Size);
+        }
+        self.got = bytes;
+        Ok(bytes)
+    }
+
+    /// A folder was announced.
+    pub(crate) fn folder(&mut self) {
+        self.folders += 1;
+    }
+
+    /// The receiver has a problem with one of them.
+    pub(crate) fn problem(&mut self) -> Result<(), Violation> {
+        self.folders = self.folders.checked_sub(1).ok_or(Violation::Order)?;
+        Ok(())
     }
 }
 
@@ -362,6 +388,24 @@ mod tests {
         assert_eq!(receiving.end(), Err(Violation::Order));
         assert_eq!(receiving.bytes(1).unwrap().1, 3);
         assert_eq!(receiving.bytes(2), Err(Violation::Size));
+    }
+
+    #[test]
+    fn a_receiver_says_nothing_twice_and_nothing_that_is_not_owed() {
+        let mut sending = Sending::<()>::default();
+        assert_eq!(sending.got(0), Err(Violation::Order));
+        assert_eq!(sending.problem(), Err(Violation::Order));
+        assert_eq!(sending.wanted(None), Err(Violation::Order));
+        assert_eq!(sending.result(), Err(Violation::Order));
+        sending.sent(10);
+        assert_eq!(sending.got(11), Err(Violation::Size));
+        assert_eq!(sending.got(5), Ok(5));
+        assert_eq!(sending.got(5), Err(Violation::Order));
+        sending.folder();
+        assert_eq!(sending.problem(), Ok(()));
+        assert_eq!(sending.problem(), Err(Violation::Order));
+        sending.announce((), 3);
+        assert_eq!(sending.wanted(Some((4, [0; 32]))), Err(Violation::Size));
     }
 
     /// What an end does next.

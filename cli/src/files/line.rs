@@ -168,9 +168,7 @@ impl Line {
                     room.send(out);
                     return Ok(());
                 }
-                Err(Err(_)) => return Err(self.gone()),
-                // What has come is taken first; then this is seen again.
-                Ok(None) => return Err(self.gone()),
+                Err(Err(_)) | Ok(None) => return Err(self.gone()),
                 Ok(Some(piece)) => {
                     self.in_inbox += piece.len();
                     self.inbox.push_back(piece);

@@ -121,7 +121,9 @@ impl<'a> Receiver<'a> {
         // The times of the last folders.
         self.open = None;
         self.stack.clear();
-        self.line.push(&Message::Got { bytes: self.bytes })?;
+        if self.bytes > self.told.1 {
+            self.line.push(&Message::Got { bytes: self.bytes })?;
+        }
         self.line.push(&Message::Done)?;
         self.line.flush()
     }

@@ -186,7 +186,10 @@ impl<'a> Sender<'a> {
                 self.failed |= is_last;
             }
             Message::Got { bytes } => self.report.arrived(self.engine.got(bytes)?),
-            Message::Problem { text, is_error } => self.report.problem(is_error, &text),
+            Message::Problem { text, is_error } => {
+                self.engine.problem()?;
+                self.report.problem(is_error, &text);
+            }
             _ => return Err(super::engine::Violation::Order.into()),
         }
         Ok(())
@@ -306,6 +309,7 @@ impl<'a> Sender<'a> {
                     label,
                     names,
                 });
+                self.engine.folder();
                 self.line.push(&Message::Folder { name, meta })
             }
             Kind::Symlink => self.problem(false, &label, "skipped, since it is a symlink"),

@@ -452,3 +452,58 @@ fn files_are_announced_before_any_answer() {
         let _ = carries.await;
     });
 }
+
+#[test]
+fn answers_that_are_not_owed_end_the_transfer_though_nobody_reads_its_bytes() {
+    let dir = place();
+    fs::write(dir.path().join("to/sub/big"), vec![1; 16 * 1024 * 1024]).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (mut ours, theirs) = duplex(64 * 1024);
+        let (mut line, pump) = line();
+        let root = Arc::new(Folder::open(&dir.path().join("to")).unwrap());
+        let sender = thread::spawn(move || {
+            let source = Source {
+                root,
+                path: b"sub".to_vec(),
+                links: Links::Inside,
+                name: b"sub".to_vec(),
+                label: "sub".to_owned(),
+            };
+            Sender::new(&mut line, &Heard::default(), vec![source], true).run()
+        });
+        let carries = tokio::spawn(async move { pump.run(&mut ours).await });
+        let (mut read, mut to) = tokio::io::split(theirs);
+        // Until the file is announced, and no further.
+        let mut decoder = Decoder::default();
+        'announced: loop {
+            let mut piece = vec![0; 4096];
+            let len = read.read(&mut piece).await.unwrap();
+            piece.truncate(len);
+            decoder.feed(Bytes::from(piece));
+            while let Some(item) = decoder.next().unwrap() {
+                if matches!(item, Item::Message(Message::File { .. })) {
+                    break 'announced;
+                }
+            }
+        }
+        let flood = tokio::spawn(async move {
+            let mut flood = wire(&[Message::Want]);
+            while to.write_all(&flood).await.is_ok() {
+                flood = wire(&vec![Message::Got { bytes: 0 }; 10_000]);
+            }
+        });
+        let begun = std::time::Instant::now();
+        while !sender.is_finished() && begun.elapsed().as_secs() < 60 {
+            tokio::task::yield_now().await;
+        }
+        flood.abort();
+        assert!(sender.is_finished());
+        let ended = sender.join().unwrap();
+        assert!(matches!(&ended, Err(Broken::Protocol(_))), "{ended:?}");
+        carries.abort();
+    });
+}

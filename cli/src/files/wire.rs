@@ -302,7 +302,8 @@ impl<'a> Fields<'a> {
 
     fn text(&mut self) -> Result<String, Short> {
         let text = self.bytes(TEXT_MAX, "a text")?;
-        Ok(String::from_utf8_lossy(text).into_owned())
+        // What stands for bytes that are no text is longer than those.
+        Ok(shortened(&String::from_utf8_lossy(text)).to_owned())
     }
 
     fn hash(&mut self) -> Result<Hash, Short> {
@@ -620,7 +621,9 @@ mod tests {
         for message in sent {
             let mut wire = Vec::new();
             message.encode(&mut wire);
-            let hex: String = wire.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = wire
+                .iter()
+                .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             assert!(flat.contains(&hex), "{message:?}: {hex}");
         }
     }
