@@ -721,3 +721,59 @@ fn a_terminal_shows_one_line_with_the_rate_and_the_time_left() {
     pair.has("srv/fw", &data);
     runtime.shutdown_background();
 }
+
+#[test]
+fn a_download_whose_server_was_killed_goes_on_from_what_is_there() {
+    let mut pair = pair();
+    let data = noise(LARGE);
+    pair.put("srv/big", &data);
+    let part = pair.place.path("here/.big.cepa-part");
+    let from = pair.at("ro/big");
+    let child = pair.command(&["--no-durable", &from, "."]).spawn().unwrap();
+    wait_for_size(&part, SOME);
+    pair.server.signal("KILL");
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output.stderr));
+    assert!(!pair.place.path("here/big").exists());
+    let (identity, ro) = (
+        pair.place.text("server.pem"),
+        format!("ro=files:{},ro", pair.place.text("srv")),
+    );
+    let words = [
+        "tcp:127.0.0.1:0",
+        "--identity",
+        &identity,
+        "--allow",
+        "any",
+        "--service",
+        &ro,
+    ];
+    pair.server = pair.place.serve(&words);
+    let from = format!(
+        "cepa://{}@{}/ro/big",
+        pair.server.id(),
+        pair.server.address()
+    );
+    let output = pair.cp(&["--log-format", "json", &from, "."]);
+    let (bytes, transferred) = summary(&output);
+    assert!(transferred <= bytes - SOME, "{transferred} of {bytes}");
+    pair.has("here/big", &data);
+}
+
+#[test]
+fn an_interrupt_ends_a_copy_with_a_line_that_says_how_to_go_on() {
+    let pair = pair();
+    pair.put("here/big", &noise(LARGE));
+    let part = pair.place.path("srv/.big.cepa-part");
+    let child = pair.command(&["big", &pair.at("up/")]).spawn().unwrap();
+    wait_for_size(&part, SOME);
+    assert!(common::signal(&child.id().to_string(), "INT"));
+    let output = finish(child);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("interrupted; the same command goes on from here"),
+        "{said}"
+    );
+    assert!(!pair.place.path("srv/big").exists());
+}

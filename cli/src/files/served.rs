@@ -155,3 +155,26 @@ fn source(root: &Arc<Folder>, path: &[u8]) -> Source {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_of_files_has_a_folder_and_one_option() {
+        for (word, folder, read_only) in [
+            ("/srv/up", "/srv/up", false),
+            ("/srv/up,ro", "/srv/up", true),
+            ("up", "up", false),
+            ("/a,b/", "/a,b/", false),
+            ("/a,ro/,ro", "/a,ro/", true),
+        ] {
+            let folder = PathBuf::from(folder);
+            let expected = Shared { folder, read_only };
+            assert_eq!(word.parse(), Ok(expected), "{word}");
+        }
+        for word in ["", ",ro", "/srv,rw", "/srv,ro,x"] {
+            assert!(word.parse::<Shared>().is_err(), "{word}");
+        }
+    }
+}
