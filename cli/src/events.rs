@@ -233,13 +233,10 @@ impl Asked {
         };
         let mut of_kept = [wire::ATTACH_PREFIX, HANG_UP_PREFIX].into_iter();
         let kept = of_kept.find_map(|form| service.strip_prefix(form)?.split_once('.'));
-        let plain = match kept {
-            Some((_, plain)) => Some(plain),
-            None => {
-                let socks = service.strip_prefix(SOCKS_PREFIX);
-                socks.or_else(|| service.strip_prefix(FILES_PREFIX))
-            }
-        };
+        let plain = kept
+            .map(|(_, plain)| plain)
+            .or_else(|| service.strip_prefix(SOCKS_PREFIX))
+            .or_else(|| service.strip_prefix(FILES_PREFIX));
         if let Some(plain) = plain {
             // It is asked for in no other form.
             return Notice::As(Box::new(Event::Refused {

@@ -25,6 +25,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
 use crate::reach::{self, GOODBYE, Mesh};
+use crate::say::on_screen;
 use crate::{folder, id, inviting, qr, settings, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
@@ -90,7 +91,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         waits.join(", "),
         count(args.minutes.into(), "minute")
     ));
-    say(format_args!("cepa join {}", *made.code));
+    say(format_args!("cepa join {}", on_screen(&made.code, "CODE")));
     let joined = match tokio::time::timeout(made.lasts, joining.joined()).await {
         Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the listener stopped")),
         Err(_) => Err(expired()),
@@ -173,7 +174,7 @@ async fn by_control(args: &Invite, control: &Path) -> Result<(), Failure> {
                 "the node invites for {}; on the other machine, run:",
                 count(args.minutes.into(), "minute")
             ));
-            say(format_args!("cepa join {code}"));
+            say(format_args!("cepa join {}", on_screen(&code, "CODE")));
         }
         if let (Some(joined), Some(name)) = (text("joined"), text("name")) {
             say(format_args!("{joined} has joined; remembered as {name}"));

@@ -182,6 +182,16 @@ pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
     put(format!("{before}{text}"));
 }
 
+/// A ticket or a code in a line: whole on a terminal, from where it is pasted; elsewhere a word for it, because a log is kept and read
+/// by others. Standard output has it in any case.
+pub(crate) fn on_screen<'a>(secret: &'a str, word: &'a str) -> &'a str {
+    if std::io::stderr().is_terminal() {
+        secret
+    } else {
+        word
+    }
+}
+
 /// Writes a line that has its form.
 pub(crate) fn put(mut line: String) {
     line.push('\n');

@@ -21,7 +21,7 @@ use crate::keep::Keep;
 use crate::manager;
 use crate::reach::{self, Bound, Mesh};
 use crate::remote_served;
-use crate::say::Line;
+use crate::say::{Line, on_screen};
 use crate::send;
 use crate::service::Services;
 use crate::service_check;
@@ -168,7 +168,7 @@ pub(crate) async fn run(args: args::Serve) -> Result<(), Failure> {
         say(format_args!(
             "to join within {minutes}, run on the other machine:"
         ));
-        say(format_args!("cepa join {}", *code));
+        say(format_args!("cepa join {}", on_screen(&code, "CODE")));
     }
     let result = tokio::select! {
         ended = all_ended(bound, id, &report), if args.register.is_empty() => ended,

@@ -20,7 +20,7 @@ use crate::events::Report;
 use crate::exit::{self, Code, Failure, say};
 use crate::keep::{Keep, in_words};
 use crate::reach::{self, Mesh};
-use crate::say::Line;
+use crate::say::{Line, on_screen};
 use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
@@ -138,6 +138,13 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
 fn check(args: &args::Share) -> Result<(), Failure> {
     let usage = |why: String| Err(Failure::new(Code::Usage, why));
     service_check::distinct(&args.services)?;
+    let folder = |service: &&Service| matches!(service.target, Target::Files(_));
+    if let Some(service) = args.services.iter().find(folder) {
+        let name = &service.name;
+        return usage(format!(
+            "{name}: a ticket leads to no folder; offer it with cepa serve --service {name}=files:… --allow PEERID, for cepa cp"
+        ));
+    }
     if args.services.len() > SERVICES {
         return usage(format!("a ticket is for at most {SERVICES} services"));
     }
@@ -195,7 +202,7 @@ fn tell(args: &args::Share, ticket: &str, lasts: Duration) {
     ))
     .bare());
     say(Line::from("with whoever uses the ticket first; there, run:").bare());
-    for command in commands(&args.services, ticket) {
+    for command in commands(&args.services, on_screen(ticket, "TICKET")) {
         say(Line::from(command).bare());
     }
     say(Line::from("Ctrl-C here ends it").bare());

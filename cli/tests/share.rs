@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use common::desk::Desk;
 use common::{PATIENCE, Place, Server, failed, finish, text};
 
 /// A relay for anybody; the process, and its address.
@@ -132,8 +133,10 @@ fn two_commands_reach_a_friend_through_a_relay_with_no_port_and_no_setup() {
     assert!(share.ticket.len() < 160, "{}", share.ticket.len());
     let told = share.wait_for("Ctrl-C");
     let command = told.iter().find(|line| line.starts_with("cepa forward "));
-    assert!(command.unwrap().contains(&share.ticket), "{told:#?}");
-    for line in told.iter().filter(|line| !line.contains(&share.ticket)) {
+    // Whole on a terminal only: what is written elsewhere is a log.
+    assert!(command.unwrap().contains(" TICKET -L "), "{told:#?}");
+    for line in &told {
+        assert!(!line.contains(&share.ticket), "{told:#?}");
         // What tells of the identity and of the relay has ids in it.
         let has_id = line.split([' ', ',']).any(|word| word.len() >= 40);
         assert!(line.chars().count() <= 80 || has_id, "{line}");
@@ -158,19 +161,12 @@ fn two_commands_reach_a_friend_through_a_relay_with_no_port_and_no_setup() {
         "{line}"
     );
     share.wait_for("did not get in by the ticket: another peer");
+    let ticket = share.ticket.clone();
     let (status, rest) = share.end();
     assert_eq!((status, rest.as_str()), (Some(0), ""));
     // Once the sharer has left, that is said as well as it can be.
-    let line = bob.fails(&["connect", &text(told_ticket(&told).as_bytes())], 5);
+    let line = bob.fails(&["connect", &ticket], 5);
     assert!(line.contains("sharing has ended"), "{line}");
-}
-
-fn told_ticket(told: &[String]) -> String {
-    let words = told.iter().flat_map(|line| line.split(' '));
-    let ticket = words
-        .into_iter()
-        .find(|word| word.starts_with("cepa-ticket:"));
-    ticket.unwrap().to_owned()
 }
 
 #[test]
@@ -305,4 +301,26 @@ fn the_default_relay_is_the_one_that_is_shared_over() {
     let share = Share::start(&ann, &["up=echo:"]);
     let output = bob.run_with(&["connect", &share.ticket], b"x");
     assert_eq!(text(&output.stdout), "x", "{}", text(&output.stderr));
+}
+
+#[test]
+fn on_a_terminal_the_whole_command_is_there_to_paste() {
+    let place = Place::new();
+    let words = ["share", "echo=echo:", "--listen", "tcp:127.0.0.1:0"];
+    let mut desk = Desk::sit_down(&place, &words, (24, 200));
+    desk.until("cepa connect cepa-ticket:");
+    desk.until("Ctrl-C here ends it\r\n");
+    desk.type_in("\x03");
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+}
+
+#[test]
+fn a_folder_is_not_for_a_ticket() {
+    let place = Place::new();
+    let line = place.fails(
+        &["share", "up=files:/srv", "--listen", "tcp:127.0.0.1:0"],
+        2,
+    );
+    assert!(line.contains("cepa serve --service up=files:"), "{line}");
 }

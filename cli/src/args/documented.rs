@@ -43,7 +43,6 @@ fn words(line: &str) -> Vec<String> {
     for c in line.chars() {
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -51,7 +50,7 @@ fn words(line: &str) -> Vec<String> {
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (None, '#') if word.is_none() => break,
             (None, '<' | '>' | '|' | '&' | ';') => break,
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);

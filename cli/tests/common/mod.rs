@@ -232,6 +232,16 @@ impl Server {
         server
     }
 
+    /// The next line on standard output, of one that prints no more than a pipe holds.
+    pub(crate) fn output_line(&mut self) -> String {
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while stdout.read(&mut byte).unwrap() > 0 && byte != [b'\n'] {
+            line.push(byte[0]);
+        }
+        text(&line)
+    }
+
     /// The lines on standard error so far.
     pub(crate) fn seen(&self) -> &[String] {
         &self.seen
