@@ -81,7 +81,7 @@ impl Nagle {
 #[test]
 fn bulk_through_a_hop_with_nagles_algorithm() {
     for read in [1 << 10, 4 << 10, 16 << 10] {
-        for first in [3000, 5400, 9000, 20_000] {
+        for first in [3000, 5400] {
             let mut path = Path::new(1e8, 1 << 20, MS / 100, config()).nagle(read);
             let (here, there) = path.bulk[CLIENT].take().unwrap();
             for size in [1400, 2300, 3600, first, first] {
@@ -93,11 +93,11 @@ fn bulk_through_a_hop_with_nagles_algorithm() {
                 }
             }
             path.bulk[CLIENT] = Some((here, there));
-            path.run(SECOND);
+            path.run(SECOND / 2);
             let before = path.got[CLIENT];
-            path.run(SECOND / 4);
+            path.run(SECOND / 10);
             let got = path.got[CLIENT] - before;
-            assert!(got >= 10 << 20, "{read}, {first}: {got}");
+            assert!(got >= 4 << 20, "{read}, {first}: {got}");
         }
     }
 }
