@@ -24,8 +24,9 @@ use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
 use crate::id;
 use crate::keep;
-use crate::progress::{self, Progress};
+use crate::progress::Progress;
 use crate::reconnect::Reconnect;
+use crate::say::has_status_line;
 use crate::sides::{Remote, Side};
 use crate::signal::Signals;
 
@@ -34,9 +35,7 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
     let keep = args.dialling.durable.keep(true);
     let peer = job.remote.peer.clone();
-    let mut again = Reconnect::new(&peer, &args.dialling, &identity, None)
-        .keeping(keep)
-        .notifying(progress::of_path);
+    let mut again = Reconnect::new(&peer, &args.dialling, &identity, None).keeping(keep);
     let mut connection = again.first(args.reconnect).await?;
     if args.dialling.durable.is_asked_for() {
         keep::warn_if_not(&connection.session);
@@ -63,7 +62,7 @@ pub(crate) async fn run(args: args::Cp) -> Result<(), Failure> {
             connection.close().await;
             return Err(failure);
         }
-        let next = again.after(&connection, failure, |line| progress::beside(line));
+        let next = again.after(&connection, failure, |line| say(line));
         connection = tokio::select! {
             next = next => next?,
             signal = signals.ended_by() => {
@@ -217,7 +216,7 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
                 several: paths.len() > 1,
                 to: job.remote.path.clone(),
             })?;
-            if Progress::is_shown() {
+            if has_status_line() {
                 let (files, bytes) = sender::total(&sources);
                 report.total(files, bytes);
             }
@@ -228,7 +227,7 @@ fn transfer(job: &Job, mut line: Line, report: &dyn Report) -> Result<(), End> {
                 destination::find(Place::Anywhere, to.as_os_str().as_bytes(), paths.len() > 1);
             let to = found.map_err(|why| End::Failed(Failure::new(Code::Local, why)))?;
             line.push(&Message::Get {
-                totals: Progress::is_shown(),
+                totals: has_status_line(),
                 paths: paths.clone(),
             })?;
             Receiver::new(line, report, to, None).run()

@@ -3,28 +3,24 @@
 //! What counts is what has arrived at the other end by its own word: this end's buffers take in a second what a serial line
 //! carries in an hour.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use cepa::identity::PeerId;
 use cepa::transports::text::clean;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::columns::count;
 use crate::exit::{Code, Failure, say};
 use crate::files::report::Report;
 use crate::keep::in_words;
-use crate::log::{OURS, say_of_session};
-use crate::say::{self, Line};
+use crate::say::{Line, has_status_line};
+use crate::status_line::columns;
 use crate::stderr;
 
 /// The line of this process, where it has one.
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
-
-/// How long the terminal may take for a line before the bar is drawn again below it.
-const DRAWN: Duration = Duration::from_millis(200);
 
 /// Columns of the name in the line, so that all of it fits 80: ` 100% 1023.99 MiB/1023.99 MiB 1023.99 MiB/s 59:59 left`.
 const NAME: usize = 22;
@@ -33,27 +29,56 @@ const TEMPLATE: &str =
     "{msg} {percent:>3}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
 const WITHOUT_TOTAL: &str = "{msg} {binary_bytes} {binary_bytes_per_sec}";
 
-/// Says a line, and leaves the bar below it.
-pub(crate) fn beside(line: impl Into<Line>) {
-    let line = line.into();
-    match BAR.get() {
-        Some(bar) => bar.suspend(|| {
-            say(line);
-            stderr::flush(DRAWN);
-        }),
-        None => say(line),
+/// The status line as what the bar is drawn on: `stderr.rs` takes it away before other lines, and shows it again behind them.
+#[derive(Debug, Default)]
+struct OnStatusLine(Mutex<String>);
+
+impl OnStatusLine {
+    fn drawn(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The same for what happens to the connection.
-pub(crate) fn of_path(peer: PeerId, line: &str) {
-    let say = || say_of_session(OURS, Line::from(line).with("peer", peer));
-    match BAR.get() {
-        Some(bar) => bar.suspend(|| {
-            say();
-            stderr::flush(DRAWN);
-        }),
-        None => say(),
+// There is one line, so the cursor goes nowhere.
+impl TermLike for OnStatusLine {
+    fn width(&self) -> u16 {
+        u16::try_from(columns()).unwrap_or(u16::MAX)
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.drawn().push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.drawn().clear();
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let line = std::mem::take(&mut *self.drawn());
+        stderr::status(line.trim().chars().take(columns()).collect());
+        Ok(())
     }
 }
 
@@ -88,17 +113,14 @@ impl Progress {
         })
     }
 
-    /// Whether somebody looks.
-    pub(crate) fn is_shown() -> bool {
-        io::stderr().is_terminal() && !say::is_quiet() && !say::is_json()
-    }
-
     /// Shows it from now on, where somebody looks.
     pub(crate) fn show() {
-        if !Self::is_shown() {
+        if !has_status_line() {
             return;
         }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+        let line = Box::new(OnStatusLine::default());
+        let bar =
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like_with_hz(line, 4));
         if let Ok(style) = ProgressStyle::with_template(WITHOUT_TOTAL) {
             bar.set_style(style);
         }
@@ -181,9 +203,9 @@ impl Report for Progress {
     fn problem(&self, is_error: bool, text: &str) {
         if is_error {
             self.failed.fetch_add(1, Relaxed);
-            beside(Line::from(format_args!("cepa: {text}")).error(Code::Some as u8));
+            say(Line::from(format_args!("cepa: {text}")).error(Code::Some as u8));
         } else {
-            beside(format_args!("warning: {text}"));
+            say(format_args!("warning: {text}"));
         }
     }
 

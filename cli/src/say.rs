@@ -135,11 +135,6 @@ pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Whether lines that only inform are left out.
-pub(crate) fn is_quiet() -> bool {
-    QUIET.load(Ordering::Relaxed)
-}
-
 /// Has colours on standard error, or has none, whatever it is.
 pub(crate) fn colour(yes: bool) {
     let _ = COLOURS.set(yes);
@@ -185,7 +180,7 @@ pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
 /// A ticket or a code in a line: whole on a terminal, from where it is pasted; elsewhere a word for it, because a log is kept and read
 /// by others. Standard output has it in any case.
 pub(crate) fn on_screen<'a>(secret: &'a str, word: &'a str) -> &'a str {
-    if std::io::stderr().is_terminal() {
+    if io::stderr().is_terminal() {
         secret
     } else {
         word

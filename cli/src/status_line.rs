@@ -69,7 +69,7 @@ async fn draw(mut standing: Current, room: Arc<Semaphore>) {
 }
 
 /// Columns that a line may have: the last one would wrap at some terminals.
-fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     let size = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
     match size {
         0 => WIDTH,
