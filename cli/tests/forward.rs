@@ -8,16 +8,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use common::proxy::Proxy;
+use common::tcp::{closed_port, echo_server, echoes};
 use common::{PATIENCE, Place, Server, finish, text};
-
-fn echoes(at: &str) {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.write_all(b"there and back").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut back = String::new();
-    stream.read_to_string(&mut back).unwrap();
-    assert_eq!(back, "there and back", "{at}");
-}
 
 #[test]
 fn a_port_alone_is_at_the_loopback_addresses_that_there_are() {
@@ -47,28 +39,6 @@ fn a_port_alone_is_at_the_loopback_addresses_that_there_are() {
     }
     forward.signal("TERM");
     assert_eq!(forward.finish().0, Some(0));
-}
-
-/// Sends back what each connection says, until the test ends.
-fn echo_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let (mut from, mut to) = (stream.try_clone().unwrap(), stream);
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Write);
-            });
-        }
-    });
-    port
-}
-
-/// A port of this machine where nobody listens.
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A server with these services, and `cepa forward` to it.

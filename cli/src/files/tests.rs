@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::destination::{self, Place};
-use super::line::{Broken, line};
+use super::line::{Broken, Pump, line};
 use super::receiver::Receiver;
 use super::report::Report;
 use super::sender::{Sender, Source};
@@ -411,6 +411,21 @@ fn a_request_of_another_version_is_told_so() {
 }
 
 /// The files that a sender announces to somebody who never answers.
+/// A thread that sends the folder `sub`, and what carries it.
+fn sends_sub(dir: &Path) -> (Pump, thread::JoinHandle<Result<(), Broken>>) {
+    let (mut line, pump) = line();
+    let source = Source {
+        root: Arc::new(Folder::open(&dir.join("to")).unwrap()),
+        path: b"sub".to_vec(),
+        links: Links::Inside,
+        name: b"sub".to_vec(),
+        label: "sub".to_owned(),
+    };
+    let sender =
+        thread::spawn(move || Sender::new(&mut line, &Heard::default(), vec![source], true).run());
+    (pump, sender)
+}
+
 #[test]
 fn files_are_announced_before_any_answer() {
     let dir = place();
@@ -423,18 +438,7 @@ fn files_are_announced_before_any_answer() {
         .unwrap();
     runtime.block_on(async {
         let (mut ours, mut theirs) = duplex(64 * 1024);
-        let (mut line, pump) = line();
-        let root = Arc::new(Folder::open(&dir.path().join("to")).unwrap());
-        let sender = thread::spawn(move || {
-            let source = Source {
-                root,
-                path: b"sub".to_vec(),
-                links: Links::Inside,
-                name: b"sub".to_vec(),
-                label: "sub".to_owned(),
-            };
-            Sender::new(&mut line, &Heard::default(), vec![source], true).run()
-        });
+        let (pump, sender) = sends_sub(dir.path());
         let carries = tokio::spawn(async move { pump.run(&mut ours).await });
         let (mut decoder, mut files) = (Decoder::default(), 0);
         while files < super::engine::WINDOW {
@@ -463,18 +467,7 @@ fn answers_that_are_not_owed_end_the_transfer_though_nobody_reads_its_bytes() {
         .unwrap();
     runtime.block_on(async {
         let (mut ours, theirs) = duplex(64 * 1024);
-        let (mut line, pump) = line();
-        let root = Arc::new(Folder::open(&dir.path().join("to")).unwrap());
-        let sender = thread::spawn(move || {
-            let source = Source {
-                root,
-                path: b"sub".to_vec(),
-                links: Links::Inside,
-                name: b"sub".to_vec(),
-                label: "sub".to_owned(),
-            };
-            Sender::new(&mut line, &Heard::default(), vec![source], true).run()
-        });
+        let (pump, sender) = sends_sub(dir.path());
         let carries = tokio::spawn(async move { pump.run(&mut ours).await });
         let (mut read, mut to) = tokio::io::split(theirs);
         // Until the file is announced, and no further.

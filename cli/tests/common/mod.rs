@@ -14,6 +14,7 @@ use cepa_transports::text::is_printable;
 pub(crate) mod desk;
 pub(crate) mod line;
 pub(crate) mod proxy;
+pub(crate) mod tcp;
 
 /// A guard against hanging; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
