@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cepa::identity::{KnownPeer, KnownPeers, KnownPeersFile, PeerId, UnixTime};
 
@@ -27,6 +27,11 @@ pub(crate) fn known_as(id: PeerId) -> Vec<KnownPeer> {
 pub(crate) fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixTime::since_unix_epoch(since.unwrap_or_default())
+}
+
+/// The time in so long, to the second.
+pub(crate) fn in_time(lasts: Duration) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(now().as_secs()) + lasts)
 }
 
 /// The configuration folder of this user, which need not exist yet.

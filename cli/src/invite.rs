@@ -78,9 +78,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         let id = relay.peer();
         format!("waiting at relay {}…", id.short())
     }));
-    let places = places.into_iter().map(Hint::Direct);
-    let places = places.chain(through.iter().flat_map(|at| at.hints().to_vec()));
-    let made = inviting::make(own, &places.collect::<Vec<_>>(), args.minutes)?;
+    let made = inviting::make(own, &inviting::hints(places, &through), args.minutes)?;
     let joining = pairing::invite(node, made.open, folder::now)
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(node);

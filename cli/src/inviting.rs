@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use cepa::identity::{
-    EditError, Invitation, KnownPeer, KnownPeers, OpenInvitation, Origin, PeerId, UnixTime,
+    EditError, Invitation, KnownPeer, KnownPeers, OpenInvitation, Origin, PeerId,
 };
-use cepa::node::Hint;
+use cepa::node::{Hint, PeerAddr};
 use cepa::transports::Endpoint;
 use zeroize::Zeroizing;
 
@@ -27,8 +27,7 @@ pub(crate) struct Made {
 /// A new invitation of this peer, who is to be found there.
 pub(crate) fn make(own: PeerId, places: &[Hint], minutes: u32) -> Result<Made, Failure> {
     let lasts = Duration::from_secs(u64::from(minutes) * 60);
-    let expires = Duration::from_secs(folder::now().as_secs()) + lasts;
-    let expires = UnixTime::since_unix_epoch(expires);
+    let expires = folder::in_time(lasts);
     let places: Vec<String> = places.iter().map(Hint::to_string).collect();
     let invitation = Invitation::new(own, &places.join(";"), expires)?;
     let code = invitation
@@ -39,6 +38,22 @@ pub(crate) fn make(own: PeerId, places: &[Hint], minutes: u32) -> Result<Made, F
         code,
         lasts,
     })
+}
+
+/// What leads to a peer: places where it listens, then the relays where it is registered.
+pub(crate) fn hints(places: Vec<Endpoint>, through: &[PeerAddr]) -> Vec<Hint> {
+    let places = places.into_iter().map(Hint::Direct);
+    let relays = through.iter().flat_map(|at| at.hints().to_vec());
+    places.chain(relays).collect()
+}
+
+/// Where others reach those of the listeners that a network leads to.
+pub(crate) fn network_places<'a>(
+    listening: impl Iterator<Item = &'a Endpoint>,
+    public: Option<&str>,
+) -> Vec<Endpoint> {
+    let listening = listening.filter(|at| at.is_network());
+    listening.flat_map(|at| places(at, public)).collect()
 }
 
 /// Where others reach a listener: loopback only where there is nothing else.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use cepa::identity::{AcceptAny, Identity, PeerId, TrustPolicy};
-use cepa::node::{Access, Hint, Listening};
+use cepa::node::{Access, Listening};
 use cepa::protocols::pairing::{self, Joining};
 use cepa::tls::TlsConfig;
 use cepa::transports::{Endpoint, Target, is_inherited_listener};
@@ -194,11 +194,8 @@ fn invite(
         Bound::Listening(listener) => Some(listener.endpoint()),
         Bound::Absent(_) => None,
     });
-    let places = listening.filter(|at| at.is_network());
-    let places = places.flat_map(|at| inviting::places(at, args.public.as_deref()));
-    let mut places: Vec<Hint> = places.map(Hint::Direct).collect();
-    let through = id::through(own, &args.register)?;
-    places.extend(through.iter().flat_map(|at| at.hints().to_vec()));
+    let places = inviting::network_places(listening, args.public.as_deref());
+    let places = inviting::hints(places, &id::through(own, &args.register)?);
     if places.is_empty() {
         let why =
             "--invite needs a way to get here: listen at tcp:HOST:PORT, or --register at a relay";

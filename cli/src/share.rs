@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cepa::identity::{AcceptAny, PeerId, UnixTime};
-use cepa::node::{Access, Hint, PeerAddr};
-use cepa::protocols::ticket::{Ticket, Tickets};
+use cepa::identity::{AcceptAny, PeerId};
+use cepa::node::{Access, PeerAddr};
+use cepa::protocols::ticket::{MAX_SERVICES, Ticket, Tickets};
 use cepa::tls::TlsConfig;
 use cepa::transports;
 
@@ -30,19 +30,14 @@ use crate::{folder, id, inviting, settings};
 /// How long a ticket lasts where nothing else is said.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most services of one ticket.
-const SERVICES: usize = 16;
-
 /// How often it is looked whether what is open is over, once the ticket is.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     check(&args)?;
     let now = folder::now();
-    let expires = args.until.unwrap_or_else(|| {
-        let lasts = args.lasts.unwrap_or(A_DAY);
-        UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + lasts)
-    });
+    let lasts = args.lasts.unwrap_or(A_DAY);
+    let expires = args.until.unwrap_or_else(|| folder::in_time(lasts));
     let lasts = Duration::from_secs(expires.as_secs().saturating_sub(now.as_secs()));
     if lasts.is_zero() {
         return Err(Failure::new(
@@ -86,9 +81,7 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         direct.extend(inviting::places(&listening, args.public.as_deref()));
     }
     unsaved.save(&identity)?;
-    let hints = direct.into_iter().map(Hint::Direct);
-    let hints = hints.chain(through.iter().flat_map(|at| at.hints().to_vec()));
-    let address = hints
+    let address = inviting::hints(direct, &through)
         .into_iter()
         .try_fold(PeerAddr::new(own), PeerAddr::with_hint)?;
     let ticket = Ticket::new(&address, expires)?;
@@ -145,8 +138,8 @@ fn check(args: &args::Share) -> Result<(), Failure> {
             "{name}: a ticket leads to no folder; offer it with cepa serve --service {name}=files:… --allow PEERID, for cepa cp"
         ));
     }
-    if args.services.len() > SERVICES {
-        return usage(format!("a ticket is for at most {SERVICES} services"));
+    if args.services.len() > MAX_SERVICES {
+        return usage(format!("a ticket is for at most {MAX_SERVICES} services"));
     }
     for endpoint in &args.listen {
         if !endpoint.is_network() {

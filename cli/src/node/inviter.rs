@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cepa::identity::PeerId;
-use cepa::node::{Hint, PeerAddr};
+use cepa::node::PeerAddr;
 use cepa::protocols::pairing::Invitations;
 use cepa::transports::{Endpoint, Stream};
 use serde_json::{Value, json};
@@ -72,10 +72,8 @@ impl Inviter {
             .as_u64()
             .and_then(|n| u32::try_from(n).ok());
         let minutes = minutes.unwrap_or(INVITE_MINUTES).clamp(1, 1440);
-        let places = at.iter().filter(|at| at.is_network());
-        let places = places.flat_map(|at| inviting::places(at, None));
-        let mut places: Vec<Hint> = places.map(Hint::Direct).collect();
-        places.extend(self.reachable.iter().flat_map(|at| at.hints().to_vec()));
+        let places = inviting::network_places(at.iter(), None);
+        let places = inviting::hints(places, &self.reachable);
         if places.is_empty() {
             let why = "the node listens at no tcp: address, and is registered at no relay";
             return Err(Failure::new(Usage, why));

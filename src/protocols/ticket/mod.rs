@@ -25,7 +25,7 @@ mod wire;
 pub use holder::{TicketError, show};
 pub use owner::{TicketEvent, Tickets};
 pub use text::{Ticket, TicketTextError};
-pub use wire::TicketRefusal;
+pub use wire::{MAX_SERVICES, TicketRefusal};
 
 /// For the fuzz target.
 #[cfg(all(feature = "sealed", any(test, feature = "fuzzing")))]

@@ -93,7 +93,7 @@ impl Tickets {
     /// is told of the first peer that shows the ticket, before that peer is answered, and is where the
     /// services are opened to it. Each of them has to ask [`admits`](Self::admits). `now` is the clock that the ticket's end goes by.
     ///
-    /// At most 16 services; what is beyond that is not named to who shows the ticket.
+    /// At most [`MAX_SERVICES`]; what is beyond that is not named to who shows the ticket.
     ///
     /// # Errors
     /// The node takes a ticket already.

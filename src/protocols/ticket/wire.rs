@@ -11,7 +11,7 @@ use crate::session::ServiceName;
 use crate::wire::{VERSION, message};
 
 /// Most services of one ticket.
-pub(super) const MAX_SERVICES: usize = 16;
+pub const MAX_SERVICES: usize = 16;
 
 /// Who has a ticket, to the peer that has made it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
