@@ -54,9 +54,9 @@ pub(crate) use self::{
     forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
     invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
     options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping, pipe::Pipe,
-    ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve, services::Services,
-    share::Share,
+    options::Looking, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping,
+    pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
+    services::Services, share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -232,18 +232,8 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
             Command::Connect(args) => named::connect(args, matches),
             Command::Console(args) => named::console(args, matches),
             Command::Forward(args) => named::forward(args, matches),
-            Command::Ping(args) => named::looking(
-                &mut args.trust,
-                &mut args.local_hints,
-                &mut args.identity,
-                matches,
-            ),
-            Command::Services(args) => named::looking(
-                &mut args.trust,
-                &mut args.local_hints,
-                &mut args.identity,
-                matches,
-            ),
+            Command::Ping(args) => named::looking(&mut args.looking, matches),
+            Command::Services(args) => named::looking(&mut args.looking, matches),
             Command::Cp(args) => named::cp(args),
             _ => Ok(()),
         };

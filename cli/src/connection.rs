@@ -24,7 +24,7 @@ use cepa::transports::Endpoint;
 use futures::FutureExt as _;
 use tokio::time::timeout;
 
-use crate::args::{DialTarget, Expected, Trust};
+use crate::args::{DialTarget, Expected, Looking, Trust};
 use crate::ask;
 use crate::child::Watched;
 use crate::exit::{self, Code, Failure, say};
@@ -64,6 +64,16 @@ impl Connected {
             DialTarget::Place(address) => Self::dial(address, trust, identity, chatter, keep).await,
             _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
         }
+    }
+
+    /// The same for who opens no service there: nothing is kept.
+    pub(crate) async fn to_look(
+        target: &DialTarget,
+        looking: &Looking,
+        identity: &Identity,
+    ) -> Result<Self, Failure> {
+        let hints = looking.local_hints.allowed;
+        Self::to(target, &looking.trust, identity, None, hints, Keep::Not).await
     }
 
     /// The same for who had a session there before: a person was asked then, if at all.

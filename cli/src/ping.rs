@@ -14,28 +14,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::args;
 use crate::connection::Connected;
 use crate::exit::{self, Code, Failure, say};
-use crate::keep::Keep;
 use crate::signal::Signals;
 use crate::{folder, id};
 
 pub(crate) async fn run(args: args::Ping) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.looking.identity)?;
     let mut signals = Signals::watch();
-    let hints = args.local_hints.allowed;
-    let dialling = Connected::to(
-        &args.address,
-        &args.trust,
-        &identity,
-        None,
-        hints,
-        Keep::Not,
-    );
     let connection = tokio::select! {
-        connection = dialling => connection?,
+        connection = Connected::to_look(&args.address, &args.looking, &identity) => connection?,
         signal = signals.ended_by() => return Err(Failure::by_signal(signal)),
     };
     let session = &connection.session;
-    if args.trust.trust.is_some() {
+    if args.looking.trust.trust.is_some() {
         say(format_args!("peer {} (not verified)", session.peer().id()));
     }
     let name = name(session);

@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::args;
 use crate::connection::Connected;
 use crate::exit::{self, Code, Failure, say};
-use crate::keep::Keep;
 use crate::signal::Signals;
 use crate::{folder, id, offered};
 
@@ -19,19 +18,10 @@ use crate::{folder, id, offered};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: args::Services) -> Result<(), Failure> {
-    let identity = id::load(&args.identity)?;
+    let identity = id::load(&args.looking.identity)?;
     let mut signals = Signals::watch();
-    let hints = args.local_hints.allowed;
     let asking = async {
-        let connection = Connected::to(
-            &args.address,
-            &args.trust,
-            &identity,
-            None,
-            hints,
-            Keep::Not,
-        )
-        .await?;
+        let connection = Connected::to_look(&args.address, &args.looking, &identity).await?;
         let asked = directory::ask(&connection.session, PATIENCE).await;
         Ok::<_, Failure>((connection, asked))
     };
@@ -40,7 +30,7 @@ pub(crate) async fn run(args: args::Services) -> Result<(), Failure> {
         signal = signals.ended_by() => return Err(Failure::by_signal(signal)),
     };
     let session = &connection.session;
-    if args.trust.trust.is_some() {
+    if args.looking.trust.trust.is_some() {
         say(format_args!("peer {} (not verified)", session.peer().id()));
     }
     let list = match asked {

@@ -10,7 +10,7 @@ use super::connect::Connect;
 use super::console::Console;
 use super::cp::Cp;
 use super::forward::Forward;
-use super::options::{Dialling, IdentityFile, LocalHints, Trust};
+use super::options::{Dialling, IdentityFile, LocalHints, Looking, Trust};
 use crate::exit::{Code, Failure};
 use crate::names::{self, Named, To};
 use crate::settings::{Options, Trusting};
@@ -112,14 +112,14 @@ fn service(given: &mut String, named: &Named) {
 }
 
 /// Commands that only look at a peer.
-pub(super) fn looking(
-    trust: &mut Trust,
-    hints: &mut LocalHints,
-    identity: &mut IdentityFile,
-    matches: &ArgMatches,
-) -> Result<(), Failure> {
+pub(super) fn looking(args: &mut Looking, matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(named) = named(matches)? {
-        session(trust, hints, identity, &named.options);
+        session(
+            &mut args.trust,
+            &mut args.local_hints,
+            &mut args.identity,
+            &named.options,
+        );
     }
     Ok(())
 }

@@ -167,6 +167,17 @@ pub(crate) struct Dialling {
     pub(crate) identity: IdentityFile,
 }
 
+/// What every command has that dials one peer and opens no service there.
+#[derive(Debug, Args)]
+pub(crate) struct Looking {
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+    #[command(flatten)]
+    pub(crate) local_hints: LocalHints,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFile,
+}
+
 /// Whether a server keeps sessions whose connection is lost.
 #[derive(Debug, Args)]
 pub(crate) struct Parking {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::Looking;
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -34,11 +34,7 @@ pub(crate) struct Ping {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) looking: Looking,
 }
 
 /// More often would be a load and no measurement; more seldom is what nobody waits for.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::{IdentityFile, LocalHints, Trust};
+use super::options::Looking;
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -14,6 +14,7 @@ its name, and what it is:
   terminal  a command in a terminal, for `console`
   serial    a serial line, for `console`
   socks     a proxy, for `forward -D`
+  files     a folder, for `cp`
   forward   a service of another peer, which passes it on
   echo      sends back what arrives
 What the peer offers to others is not shown, nor what an introduction opens. A
@@ -31,9 +32,5 @@ pub(crate) struct Services {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) trust: Trust,
-    #[command(flatten)]
-    pub(crate) local_hints: LocalHints,
-    #[command(flatten)]
-    pub(crate) identity: IdentityFile,
+    pub(crate) looking: Looking,
 }
