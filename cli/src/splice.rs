@@ -376,7 +376,9 @@ where
         let held =
             matches!(self.outward.state, State::Held) || matches!(self.inward.state, State::Held);
         let waited = inward != outward && !held && self.poll_patience(cx);
-        let reader_left = self.end_with_near && self.near_gone.why.is_some();
+        // A write that fails may tell of it first.
+        let reader_left =
+            self.end_with_near && (self.near_gone.why.is_some() || self.inward.has_left());
         let far_ended = self.end_with_far && !reader_left;
         if waited || inward && (outward || far_ended) {
             let (near_left, far_left) = (self.inward.left(), self.outward.left());
@@ -687,15 +689,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_end_of_input_right_behind_the_end_of_its_reader_is_one() {
-        for (after, passed) in [(CLOSING / 2, true), (CLOSING * 2, false)] {
+        let moments = [(CLOSING / 2, true), (CLOSING * 2, false)];
+        // A service that says how it ended decides the end, but not before its reader does.
+        for ((after, passed), says) in moments.into_iter().flat_map(|m| [(m, false), (m, true)]) {
             let (mut far, mut peer) = duplex(64);
             peer.write_all(b"more").await.unwrap();
             let mut near = TwoPipes(Box::pin(sleep(after)));
             let mut join = Join::new(&mut near, &mut far)
                 .end_with_near()
-                .end_with_reader();
+                .end_with_reader()
+                .end_with_far(says);
             let ended = join.run().await;
-            assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}");
+            assert!(matches!(ended, Ended::NearLeft(_)), "{ended:?}, {says}");
             assert_eq!(join.near_end_passed(), passed, "{after:?}");
         }
     }
