@@ -71,8 +71,14 @@ impl Ids {
             return "tcp:127.0.0.1:7000".into();
         }
         // Nobody is known here by a name.
-        if let Some((name, path)) = word.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
-            return self.whole(&format!("cepa://{name}…@tcp:127.0.0.1:7000/{path}"));
+        if let Some(named) = word.strip_prefix('@') {
+            let (name, path) = named.split_once(':').unwrap_or((named, ""));
+            let path = if path.is_empty() {
+                path.to_owned()
+            } else {
+                format!("/{path}")
+            };
+            return self.whole(&format!("cepa://{name}…@tcp:127.0.0.1:7000{path}"));
         }
         let mut whole = String::new();
         for (at, piece) in word.split('…').enumerate() {
@@ -99,7 +105,17 @@ fn check(words: &[String], place: &str, ids: &mut Ids, checked: &mut usize) {
         return;
     };
     let given = words[at + 1..].iter().filter(|word| *word != "…");
-    let given: Vec<String> = given.map(|word| ids.whole(word)).collect();
+    let mut allow = false;
+    let given = given.map(|word| {
+        let whole = ids.whole(word);
+        // A person who is allowed has no address.
+        let allowed = std::mem::replace(&mut allow, word == "--allow");
+        match whole.strip_prefix("cepa://").filter(|_| allowed) {
+            Some(who) => who.split('@').next().unwrap_or(who).to_owned(),
+            None => whole,
+        }
+    });
+    let given: Vec<String> = given.collect();
     // The first is the program itself.
     let all = std::iter::once("cepa").chain(given.iter().map(String::as_str));
     if let Err(error) = Cli::try_parse_from(all)
