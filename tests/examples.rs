@@ -159,6 +159,18 @@ async fn serial_pair() {
 }
 
 #[tokio::test]
+async fn plugin() {
+    let lines = run("plugin").await;
+    let all = [
+        "host: call 2 gives \"QUICK\"",
+        "host: call 1 gives \"SLOW\"",
+        "host: the plugin has had 2 calls",
+        "host: the plugin ended with exit status: 0",
+    ];
+    assert_eq!(lines, all);
+}
+
+#[tokio::test]
 async fn http_client() {
     let lines = run("http_client").await;
     assert_eq!(lines.len(), 3, "{lines:#?}");

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use cepa::gate::Source;
 use cepa::identity::PeerId;
 
+use crate::called::called;
 use crate::columns::count;
 use crate::say::{Line, say};
 
@@ -271,7 +272,10 @@ fn about(line: Line, peer: &str) -> Line {
         return line;
     }
     match peer.parse::<PeerId>() {
-        Ok(peer) => line.with("peer", peer),
+        Ok(peer) => match called(&peer) {
+            Some(name) => line.calling(&peer, name).with("peer", peer),
+            None => line.with("peer", peer),
+        },
         Err(_) => line.with("source", peer),
     }
 }

@@ -7,6 +7,7 @@ mod accept;
 mod advice;
 mod args;
 mod ask;
+mod called;
 mod child;
 mod chunk;
 mod columns;

@@ -39,6 +39,8 @@ pub(crate) struct Line {
     level: Level,
     fields: Vec<(&'static str, Value)>,
     bare: bool,
+    /// An id in the text, and what a person reads in its place.
+    called: Option<(String, String)>,
 }
 
 impl<T: Display> From<T> for Line {
@@ -54,6 +56,7 @@ impl<T: Display> From<T> for Line {
             level,
             fields: Vec::new(),
             bare: false,
+            called: None,
         }
     }
 }
@@ -70,6 +73,12 @@ impl Line {
     /// The same with another text.
     pub(crate) fn saying(mut self, text: &str) -> Self {
         text.clone_into(&mut self.text);
+        self
+    }
+
+    /// With `name` where the text has `id`; JSON keeps that.
+    pub(crate) fn calling(mut self, id: &impl Display, name: String) -> Self {
+        self.called = Some((id.to_string(), name));
         self
     }
 
@@ -96,7 +105,11 @@ impl Line {
     }
 
     fn text(self, stamped: bool) -> String {
-        let text = clean(&self.text, LINE);
+        let text = match &self.called {
+            Some((id, name)) => &self.text.replace(id, name),
+            None => &self.text,
+        };
+        let text = clean(text, LINE);
         if stamped && !self.bare {
             format!("{Now} {text}")
         } else {

@@ -315,3 +315,23 @@ fn the_options_of_a_target_are_those_of_its_command() {
     let line = place.fails(&["forward", "@friend/up", "-L", "tcp:127.0.0.1:0=up"], 2);
     assert!(line.contains("leave /up out"), "{line}");
 }
+
+#[test]
+fn a_log_names_whom_it_knows_and_follows_the_list() {
+    let place = Place::new();
+    let (mine, id) = place.identity("mine.pem");
+    printed(&place, &["peer", "add", "ann", &id]);
+    let words = ["tcp:127.0.0.1:0", "--service", "up=exec:cat"];
+    let mut server = place.serve(&[&words[..], &["--allow", &id]].concat());
+    let (at, to) = (server.address(), server.id());
+    let connect = ["connect", "--expect", &to, "--identity", &mine, &at];
+    let short = &id[..12];
+    echoed(&place, &[&connect[..], &["up"]].concat());
+    server.wait_for(&format!("session with ann ({short}…) over tcp "));
+    server.wait_for("ended");
+    printed(&place, &["peer", "rename", "ann", "anna"]);
+    place.fails(&[&connect[..], &["down"]].concat(), 7);
+    server.wait_for(&format!("session with anna ({short}…) over tcp "));
+    server.wait_for(&format!("refused anna ({short}…) the service \"down\""));
+    assert!(server.seen().iter().all(|line| !line.contains(&id)));
+}

@@ -1,0 +1,41 @@
+//! What a known peer is called where a person reads of it: its name, and enough of its id to tell two apart.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use cepa::identity::PeerId;
+
+use crate::folder;
+
+/// The names as they stood when the file was read last, and how it looked then.
+#[derive(Default)]
+struct Names {
+    looked: Option<(SystemTime, u64)>,
+    names: HashMap<PeerId, String>,
+}
+
+static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
+
+/// `NAME (123456789012…)`; none for whom nobody has named. A list that can't be read names nobody.
+pub(crate) fn called(peer: &PeerId) -> Option<String> {
+    let file = folder::known_peers().ok()?;
+    // Names are whole after every statement.
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    // Read again only where it has changed: a busy server names a peer in each line of its log.
+    let look = |m: Metadata| Some((m.modified().ok()?, m.len()));
+    let looks = std::fs::metadata(file.path()).ok().and_then(look);
+    if looks.is_none() || looks != names.looked {
+        let known = file.read().ok();
+        let all = known.iter().flat_map(|known| known.peers());
+        names.names = HashMap::new();
+        for known in all {
+            let named = || known.name().to_owned();
+            names.names.entry(known.id).or_insert_with(named);
+        }
+        names.looked = looks;
+    }
+    let name = names.names.get(peer)?;
+    Some(format!("{name} ({}…)", peer.short()))
+}
