@@ -38,6 +38,9 @@ pub(super) fn console(args: &mut Console, matches: &ArgMatches) -> Result<(), Fa
     if let (false, Some(escape)) = (typed, named.options.escape) {
         args.escape = escape;
     }
+    if args.log.is_none() && args.sits() {
+        args.log.clone_from(&named.options.log);
+    }
     service(&mut args.service, &named);
     Ok(())
 }
