@@ -10,6 +10,7 @@ mod ask;
 mod child;
 mod chunk;
 mod columns;
+mod command_served;
 #[cfg(feature = "completions")]
 mod completions;
 mod config;
@@ -21,6 +22,7 @@ mod demo;
 mod destination;
 mod direction;
 mod events;
+mod exec;
 mod exit;
 mod explain;
 mod files;
@@ -52,6 +54,7 @@ mod pipe;
 mod piped;
 mod ports;
 mod probe;
+mod programs;
 mod progress;
 mod qr;
 mod reach;
@@ -159,6 +162,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
+            Command::Exec(args) => exec::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Cp(args) => cp::run(args).await,
             Command::Send(args) => send::run(args).await,

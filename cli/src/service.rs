@@ -20,15 +20,16 @@ use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::{FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
+use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::accept::{ONE, TRANSFER, UNREACHABLE, accept, cost, held, hold, refuse};
+use crate::accept::{COMMAND, ONE, TRANSFER, UNREACHABLE, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
+use crate::command_served;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::keeper::Keeper;
 use crate::console::served::Served;
@@ -40,6 +41,7 @@ use crate::files::served::{self, ONLY, Shared};
 use crate::keep;
 use crate::layer_echo;
 use crate::log::say_once_a_minute;
+use crate::programs::{self, Programs};
 use crate::reach::raised_by;
 use crate::say::Line;
 use crate::service_kept::{self, NO_MEMORY, NOT_KEPT};
@@ -87,6 +89,8 @@ enum Form<'a> {
     Socks,
     /// Its files: `cepa.files.NAME`.
     Files,
+    /// A program that it allows: `cepa.command.NAME`.
+    Command,
 }
 
 /// The service that a name in such a form stands for.
@@ -102,6 +106,12 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
     if name == ONLY {
         return (Form::Files, "");
+    }
+    if let Some(plain) = name.strip_prefix(COMMAND_PREFIX) {
+        return (Form::Command, plain);
+    }
+    if name == programs::ONLY {
+        return (Form::Command, "");
     }
     let of_kept = |prefix| {
         let rest = name.strip_prefix(prefix)?;
@@ -121,6 +131,14 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
 }
 
+type Offered = (Target, Access);
+
+/// The only one of a kind.
+fn only(list: &BTreeMap<String, Offered>, is: fn(&Target) -> bool) -> Option<&Offered> {
+    let mut all = list.values().filter(|(target, _)| is(target));
+    all.next().filter(|_| all.next().is_none())
+}
+
 /// The forms of services that have messages beside their bytes.
 struct Framing(Arc<Services>);
 
@@ -135,6 +153,8 @@ impl Protocol for Framing {
             SOCKS_PREFIX,
             FILES_PREFIX,
             ONLY,
+            COMMAND_PREFIX,
+            programs::ONLY,
         ]
     }
 
@@ -147,12 +167,8 @@ impl Protocol for Framing {
         let list = self.0.list();
         let found = match plain(name) {
             // Whoever names none means the only one.
-            (Form::Files, "") => {
-                let mut files = list
-                    .values()
-                    .filter(|(target, _)| matches!(target, Target::Files(_)));
-                files.next().filter(|_| files.next().is_none())
-            }
+            (Form::Files, "") => only(&list, |target| matches!(target, Target::Files(_))),
+            (Form::Command, "") => only(&list, |target| matches!(target, Target::Command(_))),
             (_, name) => list.get(name),
         };
         match found {
@@ -273,6 +289,10 @@ impl Services {
                 let _ = call.refuse(ONLY_FILES).await;
                 Ok(())
             }),
+            Target::Command(_) => Box::pin(async {
+                let _ = call.refuse(ONLY_PROGRAMS).await;
+                Ok(())
+            }),
         };
         tell(peer, name, serving.await);
     }
@@ -306,6 +326,14 @@ impl Services {
         served::serve(shared, self.accept(call).await?, &session).await
     }
 
+    /// A program that its opener asks for.
+    async fn program(&self, name: &str, allowed: &Programs, call: Call) -> Result<(), String> {
+        let (call, _share) = held(call, COMMAND).await?;
+        let peer = (call.session().clone(), call.memory().clone());
+        let far = self.accept(call).await?;
+        command_served::serve(name, allowed, far, &peer).await
+    }
+
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
         let Some(call) = self.passed(call).await else {
@@ -328,6 +356,10 @@ impl Services {
                     Box::pin(self.socks(&name, &allowed, call)).await,
                 );
             }
+            (Form::Command, Some(Target::Command(allowed))) => {
+                let served = Box::pin(self.program(&name, &allowed, call)).await;
+                return tell(peer, &name, served);
+            }
             (Form::Files, Some(Target::Files(shared))) => {
                 return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
@@ -343,6 +375,10 @@ impl Services {
                 let _ = call.refuse(ONLY_FILES).await;
                 return;
             }
+            (_, Some(Target::Command(_))) => {
+                let _ = call.refuse(ONLY_PROGRAMS).await;
+                return;
+            }
             _ => None,
         };
         let Some(target) = target else {
@@ -350,6 +386,9 @@ impl Services {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
                 Form::Files => {
                     "this service has no files; the server offers a folder with --service NAME=files:DIR"
+                }
+                Form::Command => {
+                    "this service runs no programs that a peer names; the server offers some with --service NAME=command:/PROGRAM,…"
                 }
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
@@ -372,7 +411,7 @@ impl Services {
                 let (keeper, inner) = (&self.keeper, &self.inner);
                 Box::pin(service_kept::hang_up(keeper, inner, kept, &name, call)).await
             }
-            Form::Socks | Form::Files => return,
+            Form::Socks | Form::Files | Form::Command => return,
         };
         tell(peer, &name, served);
     }
@@ -497,6 +536,9 @@ const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D 
 
 /// What a peer reads that opens a folder as if it were a stream.
 const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH";
+
+/// What a peer reads that opens a list of programs as if it were a stream.
+const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";
 
 /// Tells how a service has failed, if it has.
 fn tell(peer: PeerId, name: &str, served: Result<(), String>) {

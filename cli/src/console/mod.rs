@@ -360,7 +360,7 @@ impl<'a> Seat<'a> {
     }
 
     async fn open(&self, connection: &Connected) -> Result<Box<dyn Far>, Failure> {
-        let about = self.line("");
+        let about = self.line("").asked_for();
         let heard = move |line: &str| raw::print_line(about.clone().saying(line));
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
@@ -478,7 +478,7 @@ impl<'a> Seat<'a> {
                         self.suspend(raw).await;
                         self.send_to_other_end(Message::Terminal(raw::describe()));
                     }
-                    Key::Log => raw::print_line(self.line(self.log.switch())),
+                    Key::Log => raw::print_line(self.line(self.log.switch()).asked_for()),
                     Key::Statistics => {
                         let session = self.session();
                         Self::print(self.counts.lines(session.as_ref()).await);
@@ -495,7 +495,7 @@ impl<'a> Seat<'a> {
 
     /// Lines of the tool's own, amid the output.
     fn print(lines: impl IntoIterator<Item = String>) {
-        let mut lines = lines.into_iter();
+        let mut lines = lines.into_iter().map(|line| Line::from(line).asked_for());
         lines.next().into_iter().for_each(raw::print_line);
         lines.for_each(say);
     }
@@ -512,7 +512,8 @@ impl<'a> Seat<'a> {
             session.reconnect_now();
             (session.outlives_connections(), session.path().is_some())
         });
-        raw::print_line(self.line(words::redialled(state, self.attach.is_some())));
+        let line = words::redialled(state, self.attach.is_some());
+        raw::print_line(self.line(line).asked_for());
     }
 
     /// Stops this process until somebody lets it go on. A peer that knows of it keeps the session; one that does not ends it
