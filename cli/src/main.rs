@@ -38,6 +38,7 @@ mod inviting;
 mod keep;
 mod layer_echo;
 mod limits;
+mod line_holders;
 mod log;
 #[cfg(feature = "man")]
 mod man;

@@ -26,7 +26,7 @@ use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::accept::{COMMAND, ONE, TRANSFER, UNREACHABLE, accept, cost, held, hold, refuse};
+use crate::accept::{COMMAND, ONE, TRANSFER, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
 use crate::command_served;
@@ -40,6 +40,7 @@ use crate::files;
 use crate::files::served::{self, ONLY, Shared};
 use crate::keep;
 use crate::layer_echo;
+use crate::line_holders::{Asks, Holders, Holds};
 use crate::log::say_once_a_minute;
 use crate::programs::{self, Programs};
 use crate::reach::raised_by;
@@ -68,6 +69,8 @@ pub(crate) struct Services {
     list: Mutex<BTreeMap<String, (Target, Access)>>,
     /// Consoles that outlive who opened them.
     keeper: Arc<Keeper>,
+    /// Who has which line.
+    holders: Holders,
     gate: OnceLock<Gate>,
 }
 
@@ -196,6 +199,7 @@ impl Services {
             forwarder,
             list: Mutex::default(),
             keeper: Keeper::new(keep_consoles),
+            holders: Holders::default(),
             gate: OnceLock::new(),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
@@ -437,12 +441,32 @@ impl Services {
             let peer = (call.session().clone(), call.memory().clone());
             let terminal = Terminal::default();
             let near = Near::open(name, to, &terminal, &peer, None).await;
-            let (call, near) = opened(call, near).await?;
+            let (call, near, line) = self.opened(to, call, near).await?;
             let far = self.accept(call).await?;
-            Ok::<_, String>((Box::new(near), Box::new(far), share))
+            Ok::<_, String>((Box::new(near), Box::new(far), (share, line)))
         };
-        let (near, far, _share) = Box::pin(opens).await?;
+        let (near, far, _held) = Box::pin(opens).await?;
         near.serve(to, far, |far| far.wire_mut()).await
+    }
+
+    /// The call with what was opened for it; refused where it was not.
+    async fn opened(
+        &self,
+        to: &Endpoint,
+        call: Call,
+        near: Result<Near, TransportError>,
+    ) -> Result<(Call, Near, Option<Holds>), String> {
+        let asks = Asks::of(&call);
+        match near {
+            Ok(near) => {
+                let line = self.holders.hold(to, asks);
+                Ok((call, near, line))
+            }
+            Err(e) => {
+                refuse(call, &self.holders.why(to, &e, asks)).await;
+                Err(e.to_string())
+            }
+        }
     }
 
     /// A service with its standard error, and a last message about how it ended.
@@ -468,7 +492,7 @@ impl Services {
         let outbox = Outbox::default();
         let terminal = Terminal::default();
         let near = Box::pin(Near::open(name, to, &terminal, &peer, Some(outbox.clone()))).await;
-        let (call, near) = Box::pin(opened(call, near)).await?;
+        let (call, near, _line) = Box::pin(self.opened(to, call, near)).await?;
         if near.stream.control().is_some() && is_command(to) {
             // Whoever has one too is better off with a console.
             near.notify(Message::Terminal(terminal));
@@ -485,6 +509,7 @@ impl Services {
             Target::Dial(to) => hold(&call, to).map(Some),
             _ => Ok(None),
         };
+        let asks = Asks::of(&call);
         let peer = (call.session().clone(), call.memory().clone());
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
@@ -516,11 +541,11 @@ impl Services {
         let near = match opened {
             Ok(near) => near.at_console(),
             Err(e) => {
-                // What exactly is wrong here is for the operator, not for the peer.
-                failed(UNREACHABLE.to_owned()).await;
+                failed(self.holders.why(to, &e, asks)).await;
                 return Err(e.to_string());
             }
         };
+        let _line = self.holders.hold(to, asks);
         served.joined_to(&near.stream);
         if near.stream.control().is_none() && is_command(to) {
             near.notify(Message::Stderr(NO_TERMINAL.to_owned()));
@@ -554,18 +579,6 @@ fn is_same(one: &Target, other: &Target) -> bool {
     match (one, other) {
         (Target::Dial(one), Target::Dial(other)) => one == other,
         _ => false,
-    }
-}
-
-/// The call with what was opened for it; refused where it was not.
-async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call, Near), String> {
-    match near {
-        Ok(near) => Ok((call, near)),
-        Err(e) => {
-            // What exactly is wrong here is for the operator, not for the peer.
-            refuse(call, UNREACHABLE).await;
-            Err(e.to_string())
-        }
     }
 }
 
