@@ -42,7 +42,7 @@ fn arguments_arrive_as_they_are_and_no_shell_sees_them() {
     let command = [&["printf", "<%s>"][..], &odd].concat();
     let output = place.run(&exec(&at, &[], &command));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let expected: String = odd.iter().map(|word| format!("<{word}>")).collect();
+    let expected = format!("<{}>", odd.join("><"));
     assert_eq!(text(&output.stdout), expected);
     // By its path too, as it is listed.
     let output = place.run(&exec(&at, &[], &["/usr/bin/printf", "hi"]));
