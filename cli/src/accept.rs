@@ -17,12 +17,14 @@ pub(crate) const UNREACHABLE: &str =
 /// for everything else one descriptor.
 pub(crate) fn cost(to: &Endpoint) -> Cost {
     match to.target() {
-        transports::Target::Exec { .. } => &[(Resource::Children, 1), (Resource::Descriptors, 4)],
+        transports::Target::Exec { .. } => COMMAND,
         _ => ONE,
     }
 }
 
 pub(crate) type Cost = &'static [(Resource, usize)];
+
+pub(crate) const COMMAND: Cost = &[(Resource::Children, 1), (Resource::Descriptors, 4)];
 
 pub(crate) const ONE: Cost = &[(Resource::Descriptors, 1)];
 

@@ -13,6 +13,7 @@ mod cp;
 mod demo;
 #[cfg(test)]
 mod documented;
+mod exec;
 mod explain;
 mod forward;
 mod guess;
@@ -50,13 +51,13 @@ pub(crate) use self::completions::{Completions, Shell};
 #[cfg(feature = "man")]
 pub(crate) use self::man::Man;
 pub(crate) use self::{
-    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, explain::Explain,
-    forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce, invite::Invite,
-    invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus, node::NodeRun,
-    options::Color, options::Dialling, options::IdentityFile, options::LogFormat, options::Logging,
-    options::Looking, options::Trust, peer::Peer, peer::PeerAdd, peer::PeerVerify, ping::Ping,
-    pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send, serve::Serve,
-    services::Services, share::Share,
+    config::Config, connect::Connect, console::Console, cp::Cp, demo::Demo, exec::Exec,
+    explain::Explain, forward::Forward, id::Id, id::IdAddr, id::IdRotate, introduce::Introduce,
+    invite::Invite, invite::MINUTES as INVITE_MINUTES, join::Join, mesh::Mesh, mesh::MeshStatus,
+    node::NodeRun, options::Color, options::Dialling, options::IdentityFile, options::LogFormat,
+    options::Logging, options::Looking, options::Trust, peer::Peer, peer::PeerAdd,
+    peer::PeerVerify, ping::Ping, pipe::Pipe, ports::Ports, probe::Probe, relay::Relay, send::Send,
+    serve::Serve, services::Services, share::Share,
 };
 use crate::exit::{self, Code, Failure};
 pub(crate) use crate::values::{
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     Connect(Connect),
     /// Open an interactive terminal on a peer's service
     Console(Console),
+    /// Run a program of a peer, with arguments
+    Exec(Exec),
     /// Listen locally, and forward each connection to a peer's service
     Forward(Forward),
     /// Copy files and folders to and from a peer
@@ -154,6 +157,7 @@ impl Command {
         match self {
             Self::Connect(args) => args.dialling.quiet,
             Self::Console(args) => args.dialling.quiet,
+            Self::Exec(args) => args.dialling.quiet,
             Self::Forward(args) => args.dialling.quiet,
             Self::Cp(args) => args.dialling.quiet,
             _ => false,
@@ -231,6 +235,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, Early> {
         let filled = match &mut cli.command {
             Command::Connect(args) => named::connect(args, matches),
             Command::Console(args) => named::console(args, matches),
+            Command::Exec(args) => named::exec(args, matches),
             Command::Forward(args) => named::forward(args, matches),
             Command::Ping(args) => named::looking(&mut args.looking, matches),
             Command::Services(args) => named::looking(&mut args.looking, matches),

@@ -21,6 +21,7 @@ use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep::{self, Keep};
 use crate::reconnect::Reconnect;
+use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
 use crate::signal::Signals;
 use crate::splice::{Join, Leaves, Step, linger};
@@ -150,6 +151,15 @@ async fn joined_once(connection: &Connected, mut far: Far) -> Result<(), Failure
     connection.finish().await
 }
 
+/// The same for a substream whose service says how it ended, whoever has opened it.
+pub(crate) async fn carried_once(
+    connection: &Connected,
+    far: Framed<Onion<Substream>>,
+    ending: Ending,
+) -> Result<(), Failure> {
+    joined_once(connection, Far::framed(far, ending)).await
+}
+
 /// The service, which an address of a peer may name as well.
 pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failure> {
     let named = match address {
@@ -266,7 +276,7 @@ impl Far {
             return connection.session.open(service).await.map(Self::plain);
         }
         let ending = Ending::default();
-        let notify = |line: &str| say(line);
+        let notify = |line: &str| say(Line::from(line).asked_for());
         let far = service_end::open(
             &connection.session,
             wire::EXEC_PREFIX,
@@ -277,12 +287,16 @@ impl Far {
         .await?;
         Ok(match far {
             Opened::Plain(far) => Self::plain(*far),
-            Opened::Framed(far) => Self {
-                stream: Box::new(far.with_chunk(wire::BULK_MAX).splitting_the_end()),
-                says: true,
-                ending,
-            },
+            Opened::Framed(far) => Self::framed(*far, ending),
         })
+    }
+
+    fn framed(far: Framed<Onion<Substream>>, ending: Ending) -> Self {
+        Self {
+            stream: Box::new(far.with_chunk(wire::BULK_MAX).splitting_the_end()),
+            says: true,
+            ending,
+        }
     }
 
     fn plain(far: Onion<Substream>) -> Self {

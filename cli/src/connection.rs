@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cepa::Side;
 use cepa::identity::{Identity, KnownPeer, Origin, PeerId, Refusal, TrustPolicy};
-use cepa::link::ChatterSink;
+use cepa::link::{ChatterSink, StatsHandle};
 use cepa::mux::Substream;
 use cepa::node::Node;
 use cepa::onion::Onion;
@@ -50,18 +50,18 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for. `chatter` hears what a
+    /// Dials a place, as [`Trust`] allows it, or a peer, which its address vouches for. `on_line` hears what a
     /// line says that is not of its link.
     pub(crate) async fn to(
         target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
-        chatter: Option<&ChatterSink>,
+        on_line: Option<&OnLine>,
         local_hints: bool,
         keep: Keep,
     ) -> Result<Self, Failure> {
         match target {
-            DialTarget::Place(address) => Self::dial(address, trust, identity, chatter, keep).await,
+            DialTarget::Place(address) => Self::dial(address, trust, identity, on_line, keep).await,
             _ => Self::to_peer(target, trust, identity, local_hints, keep).await,
         }
     }
@@ -81,7 +81,7 @@ impl Connected {
         target: &DialTarget,
         trust: &Trust,
         identity: &Identity,
-        chatter: Option<&ChatterSink>,
+        on_line: Option<&OnLine>,
         local_hints: bool,
         keep: Keep,
     ) -> Result<Self, Failure> {
@@ -92,7 +92,7 @@ impl Connected {
                 let dialled = Dialled {
                     address,
                     identity,
-                    chatter,
+                    on_line,
                     keep,
                 };
                 let attempt = Self::attempt(&dialled, &policy, asked?, true);
@@ -209,14 +209,14 @@ impl Connected {
         address: &Endpoint,
         trust: &Trust,
         identity: &Identity,
-        chatter: Option<&ChatterSink>,
+        on_line: Option<&OnLine>,
         keep: Keep,
     ) -> Result<Self, Failure> {
         carries_session(address)?;
         let dialled = Dialled {
             address,
             identity,
-            chatter,
+            on_line,
             keep,
         };
         let policy = trust::of_dialler(trust, address)?;
@@ -261,12 +261,13 @@ impl Connected {
         let Dialled {
             address,
             identity,
-            chatter,
+            on_line,
             keep,
         } = *dialled;
         let mut config = stack::of(identity, Arc::clone(policy));
         config.ask_for = asked;
-        config.link.chatter = chatter.cloned();
+        config.link.chatter = on_line.map(|it| it.chatter.clone());
+        config.link.stats = on_line.map(|it| it.stats.clone());
         config.resume = keep.at(address);
         let config = config.for_endpoint(address);
         let dialled = trace::dial(address).await;
@@ -391,11 +392,20 @@ impl Connected {
     }
 }
 
+/// Who is told of the line below a session, where there is one.
+#[derive(Clone)]
+pub(crate) struct OnLine {
+    /// Hears what the line says that is not of its link.
+    pub(crate) chatter: ChatterSink,
+    /// Reads the link's counters.
+    pub(crate) stats: StatsHandle,
+}
+
 /// What is dialled, and as whom.
 struct Dialled<'a> {
     address: &'a Endpoint,
     identity: &'a Identity,
-    chatter: Option<&'a ChatterSink>,
+    on_line: Option<&'a OnLine>,
     keep: Keep,
 }
 
@@ -428,6 +438,10 @@ pub(crate) struct Pausable {
 }
 
 impl Pausable {
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Whether the session with the peer outlives its connection.
     pub(crate) fn is_durable(&self) -> bool {
         self.session.outlives_connections()

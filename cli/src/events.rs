@@ -8,7 +8,7 @@ use cepa::node::{Event, Events, Hint, ListenerEnd, Node, PeerAddr, Refused, Turn
 use cepa::protocols::pairing::PairingEvent;
 use cepa::protocols::relay::RelayEvent;
 use cepa::session::ConnectError;
-use cepa::session::reserved::{FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
+use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, SOCKS_PREFIX};
 use cepa::tls::TlsError;
 use cepa::transports::Endpoint;
 
@@ -236,7 +236,8 @@ impl Asked {
         let plain = kept
             .map(|(_, plain)| plain)
             .or_else(|| service.strip_prefix(SOCKS_PREFIX))
-            .or_else(|| service.strip_prefix(FILES_PREFIX));
+            .or_else(|| service.strip_prefix(FILES_PREFIX))
+            .or_else(|| service.strip_prefix(COMMAND_PREFIX));
         if let Some(plain) = plain {
             // It is asked for in no other form.
             return Notice::As(Box::new(Event::Refused {

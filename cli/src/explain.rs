@@ -126,10 +126,11 @@ fn options(options: &Options) -> Vec<Line> {
         (None, None) => None,
     };
     let escape = options.escape.map(|escape| match escape.byte() {
-        Some(byte) => char::from(byte).to_string(),
+        Some(byte) => crate::words::key(byte),
         None => "none".to_owned(),
     });
     let identity = options.identity.as_ref();
+    let log = options.log.as_ref();
     let all = [
         ("expect", expect),
         ("trust", trust),
@@ -137,6 +138,7 @@ fn options(options: &Options) -> Vec<Line> {
         ("kept", durable),
         ("again", options.reconnect.then(|| "reconnects".to_owned())),
         ("escape", escape),
+        ("log", log.map(|file| file.display().to_string())),
         ("identity", identity.map(|file| file.display().to_string())),
     ];
     let said = all.into_iter().filter_map(|(word, it)| Some((word, it?)));

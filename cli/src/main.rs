@@ -11,6 +11,7 @@ mod called;
 mod child;
 mod chunk;
 mod columns;
+mod command_served;
 #[cfg(feature = "completions")]
 mod completions;
 mod config;
@@ -22,6 +23,7 @@ mod demo;
 mod destination;
 mod direction;
 mod events;
+mod exec;
 mod exit;
 mod explain;
 mod files;
@@ -37,6 +39,7 @@ mod inviting;
 mod keep;
 mod layer_echo;
 mod limits;
+mod line_holders;
 mod log;
 #[cfg(feature = "man")]
 mod man;
@@ -53,6 +56,7 @@ mod pipe;
 mod piped;
 mod ports;
 mod probe;
+mod programs;
 mod progress;
 mod qr;
 mod reach;
@@ -160,6 +164,7 @@ fn run(command: Command, verbose: bool) -> Result<(), Failure> {
             Command::Mesh(args) => mesh::run(args).await,
             Command::Connect(args) => connect::run(args).await,
             Command::Console(args) => console::run(args).await,
+            Command::Exec(args) => exec::run(args).await,
             Command::Forward(args) => forward::run(args).await,
             Command::Cp(args) => cp::run(args).await,
             Command::Send(args) => send::run(args).await,

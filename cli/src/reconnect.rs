@@ -9,13 +9,12 @@
 //! command that says so.
 
 use cepa::identity::{Identity, PeerId};
-use cepa::link::ChatterSink;
 use cepa::network::NetworkChanges;
 use cepa::session::Backoff;
 use tokio::time::Instant;
 
 use crate::args::{DialTarget, Dialling, Trust};
-use crate::connection::Connected;
+use crate::connection::{Connected, OnLine};
 use crate::exit::{Failure, say};
 use crate::keep::{self, Keep};
 use crate::log::{OURS, say_of_session};
@@ -26,7 +25,7 @@ pub(crate) struct Reconnect<'a> {
     target: &'a DialTarget,
     trust: &'a Trust,
     identity: &'a Identity,
-    chatter: Option<ChatterSink>,
+    on_line: Option<OnLine>,
     local_hints: bool,
     keep: Keep,
     /// Nothing is lost while a session has no connection.
@@ -44,7 +43,7 @@ impl<'a> Reconnect<'a> {
         target: &'a DialTarget,
         dialling: &'a Dialling,
         identity: &'a Identity,
-        chatter: Option<ChatterSink>,
+        on_line: Option<OnLine>,
     ) -> Self {
         let backoff = match target {
             DialTarget::Place(address) => Backoff::for_endpoint(address),
@@ -56,7 +55,7 @@ impl<'a> Reconnect<'a> {
             target,
             trust: &dialling.trust,
             identity,
-            chatter,
+            on_line,
             local_hints: dialling.local_hints.allowed,
             keep: Keep::Not,
             whole: true,
@@ -87,13 +86,13 @@ impl<'a> Reconnect<'a> {
     /// The first session; with `reconnect`, a peer that has no room for it at the moment is asked again.
     pub(crate) async fn first(&mut self, reconnect: bool) -> Result<Connected, Failure> {
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (chatter, local_hints, keep) = (self.chatter.as_ref(), self.local_hints, self.keep);
-        let first = Connected::to(target, trust, identity, chatter, local_hints, keep);
+        let (on_line, local_hints, keep) = (self.on_line.as_ref(), self.local_hints, self.keep);
+        let first = Connected::to(target, trust, identity, on_line, local_hints, keep);
         let connection = match first.await {
             Err(failure) if reconnect && failure.is_full() => {
                 say(format_args!("{failure}; trying again"));
                 let again = self.backoff.again(
-                    || Connected::again(target, trust, identity, chatter, local_hints, keep),
+                    || Connected::again(target, trust, identity, on_line, local_hints, keep),
                     Failure::is_full,
                 );
                 again.await?
@@ -140,9 +139,9 @@ impl<'a> Reconnect<'a> {
     ) -> Result<Connected, Failure> {
         self.backoff.reset_after(self.since.elapsed());
         let (target, trust, identity) = (self.target, self.trust, self.identity);
-        let (chatter, local_hints, keep) = (self.chatter.as_ref(), self.local_hints, self.keep);
+        let (on_line, local_hints, keep) = (self.on_line.as_ref(), self.local_hints, self.keep);
         let again = self.backoff.again(
-            || Connected::again(target, trust, identity, chatter, local_hints, keep),
+            || Connected::again(target, trust, identity, on_line, local_hints, keep),
             |failure: &Failure| {
                 if failure.is_transient() && failure.message != reported {
                     reported.clone_from(&failure.message);

@@ -41,6 +41,7 @@ pub(crate) struct Line {
     bare: bool,
     /// An id in the text, and what a person reads in its place.
     called: Option<(String, String)>,
+    asked: bool,
 }
 
 impl<T: Display> From<T> for Line {
@@ -57,6 +58,7 @@ impl<T: Display> From<T> for Line {
             fields: Vec::new(),
             bare: false,
             called: None,
+            asked: false,
         }
     }
 }
@@ -92,6 +94,12 @@ impl Line {
     /// Without the time in front of its text, for a script that reads it.
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// Also where lines that only inform are left out: a command's own, or what somebody has asked for with a key.
+    pub(crate) fn asked_for(mut self) -> Self {
+        self.asked = true;
         self
     }
 
@@ -179,7 +187,7 @@ pub(crate) fn say(line: impl Into<Line>) {
 /// The same behind what takes the cursor to its place.
 pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
     let line = line.into();
-    if line.level == Level::Info && QUIET.load(Ordering::Relaxed) {
+    if line.level == Level::Info && !line.asked && QUIET.load(Ordering::Relaxed) {
         return;
     }
     let text = if is_json() {

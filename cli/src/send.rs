@@ -152,6 +152,7 @@ async fn answer(
         Target::Echo => Ok(call.body().to_vec()),
         Target::Demo => Err("the demo cannot answer a request".into()),
         Target::Socks(_) => Err("a SOCKS service cannot answer a request".into()),
+        Target::Command(_) => Err("a service of programs cannot answer a request".into()),
         Target::Files(_) => Err("a service of files cannot answer a request".into()),
         Target::Forward(to) => {
             let stream = node.open(to).await.map_err(|e| e.to_string())?;

@@ -20,15 +20,16 @@ use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::{FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
+use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::accept::{ONE, TRANSFER, UNREACHABLE, accept, cost, held, hold, refuse};
+use crate::accept::{COMMAND, ONE, TRANSFER, accept, cost, held, hold, refuse};
 use crate::args::{Service, Target};
 use crate::chunk::{self, Chunk};
+use crate::command_served;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::keeper::Keeper;
 use crate::console::served::Served;
@@ -39,7 +40,9 @@ use crate::files;
 use crate::files::served::{self, ONLY, Shared};
 use crate::keep;
 use crate::layer_echo;
+use crate::line_holders::{Asks, Holders, Holds};
 use crate::log::say_once_a_minute;
+use crate::programs::{self, Programs};
 use crate::reach::raised_by;
 use crate::say::Line;
 use crate::service_kept::{self, NO_MEMORY, NOT_KEPT};
@@ -66,6 +69,8 @@ pub(crate) struct Services {
     list: Mutex<BTreeMap<String, (Target, Access)>>,
     /// Consoles that outlive who opened them.
     keeper: Arc<Keeper>,
+    /// Who has which line.
+    holders: Holders,
     gate: OnceLock<Gate>,
 }
 
@@ -87,6 +92,8 @@ enum Form<'a> {
     Socks,
     /// Its files: `cepa.files.NAME`.
     Files,
+    /// A program that it allows: `cepa.command.NAME`.
+    Command,
 }
 
 /// The service that a name in such a form stands for.
@@ -102,6 +109,12 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
     if name == ONLY {
         return (Form::Files, "");
+    }
+    if let Some(plain) = name.strip_prefix(COMMAND_PREFIX) {
+        return (Form::Command, plain);
+    }
+    if name == programs::ONLY {
+        return (Form::Command, "");
     }
     let of_kept = |prefix| {
         let rest = name.strip_prefix(prefix)?;
@@ -121,6 +134,14 @@ fn plain(name: &str) -> (Form<'_>, &str) {
     }
 }
 
+type Offered = (Target, Access);
+
+/// The only one of a kind.
+fn only(list: &BTreeMap<String, Offered>, is: fn(&Target) -> bool) -> Option<&Offered> {
+    let mut all = list.values().filter(|(target, _)| is(target));
+    all.next().filter(|_| all.next().is_none())
+}
+
 /// The forms of services that have messages beside their bytes.
 struct Framing(Arc<Services>);
 
@@ -135,6 +156,8 @@ impl Protocol for Framing {
             SOCKS_PREFIX,
             FILES_PREFIX,
             ONLY,
+            COMMAND_PREFIX,
+            programs::ONLY,
         ]
     }
 
@@ -147,12 +170,8 @@ impl Protocol for Framing {
         let list = self.0.list();
         let found = match plain(name) {
             // Whoever names none means the only one.
-            (Form::Files, "") => {
-                let mut files = list
-                    .values()
-                    .filter(|(target, _)| matches!(target, Target::Files(_)));
-                files.next().filter(|_| files.next().is_none())
-            }
+            (Form::Files, "") => only(&list, |target| matches!(target, Target::Files(_))),
+            (Form::Command, "") => only(&list, |target| matches!(target, Target::Command(_))),
             (_, name) => list.get(name),
         };
         match found {
@@ -180,6 +199,7 @@ impl Services {
             forwarder,
             list: Mutex::default(),
             keeper: Keeper::new(keep_consoles),
+            holders: Holders::default(),
             gate: OnceLock::new(),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
@@ -273,6 +293,10 @@ impl Services {
                 let _ = call.refuse(ONLY_FILES).await;
                 Ok(())
             }),
+            Target::Command(_) => Box::pin(async {
+                let _ = call.refuse(ONLY_PROGRAMS).await;
+                Ok(())
+            }),
         };
         tell(peer, name, serving.await);
     }
@@ -306,6 +330,14 @@ impl Services {
         served::serve(shared, self.accept(call).await?, &session).await
     }
 
+    /// A program that its opener asks for.
+    async fn program(&self, name: &str, allowed: &Programs, call: Call) -> Result<(), String> {
+        let (call, _share) = held(call, COMMAND).await?;
+        let peer = (call.session().clone(), call.memory().clone());
+        let far = self.accept(call).await?;
+        command_served::serve(name, allowed, far, &peer).await
+    }
+
     /// The same, with messages beside the bytes.
     async fn serve_framed(&self, call: Call) {
         let Some(call) = self.passed(call).await else {
@@ -328,6 +360,10 @@ impl Services {
                     Box::pin(self.socks(&name, &allowed, call)).await,
                 );
             }
+            (Form::Command, Some(Target::Command(allowed))) => {
+                let served = Box::pin(self.program(&name, &allowed, call)).await;
+                return tell(peer, &name, served);
+            }
             (Form::Files, Some(Target::Files(shared))) => {
                 return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
@@ -343,6 +379,10 @@ impl Services {
                 let _ = call.refuse(ONLY_FILES).await;
                 return;
             }
+            (_, Some(Target::Command(_))) => {
+                let _ = call.refuse(ONLY_PROGRAMS).await;
+                return;
+            }
             _ => None,
         };
         let Some(target) = target else {
@@ -350,6 +390,9 @@ impl Services {
                 Form::Socks => "this service leads to one address; use it with `forward -L`",
                 Form::Files => {
                     "this service has no files; the server offers a folder with --service NAME=files:DIR"
+                }
+                Form::Command => {
+                    "this service runs no programs that a peer names; the server offers some with --service NAME=command:/PROGRAM,…"
                 }
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
@@ -372,7 +415,7 @@ impl Services {
                 let (keeper, inner) = (&self.keeper, &self.inner);
                 Box::pin(service_kept::hang_up(keeper, inner, kept, &name, call)).await
             }
-            Form::Socks | Form::Files => return,
+            Form::Socks | Form::Files | Form::Command => return,
         };
         tell(peer, &name, served);
     }
@@ -398,12 +441,32 @@ impl Services {
             let peer = (call.session().clone(), call.memory().clone());
             let terminal = Terminal::default();
             let near = Near::open(name, to, &terminal, &peer, None).await;
-            let (call, near) = opened(call, near).await?;
+            let (call, near, line) = self.opened(to, call, near).await?;
             let far = self.accept(call).await?;
-            Ok::<_, String>((Box::new(near), Box::new(far), share))
+            Ok::<_, String>((Box::new(near), Box::new(far), (share, line)))
         };
-        let (near, far, _share) = Box::pin(opens).await?;
+        let (near, far, _held) = Box::pin(opens).await?;
         near.serve(to, far, |far| far.wire_mut()).await
+    }
+
+    /// The call with what was opened for it; refused where it was not.
+    async fn opened(
+        &self,
+        to: &Endpoint,
+        call: Call,
+        near: Result<Near, TransportError>,
+    ) -> Result<(Call, Near, Option<Holds>), String> {
+        let asks = Asks::of(&call);
+        match near {
+            Ok(near) => {
+                let line = self.holders.hold(to, asks);
+                Ok((call, near, line))
+            }
+            Err(e) => {
+                refuse(call, &self.holders.why(to, &e, asks)).await;
+                Err(e.to_string())
+            }
+        }
     }
 
     /// A service with its standard error, and a last message about how it ended.
@@ -429,7 +492,7 @@ impl Services {
         let outbox = Outbox::default();
         let terminal = Terminal::default();
         let near = Box::pin(Near::open(name, to, &terminal, &peer, Some(outbox.clone()))).await;
-        let (call, near) = Box::pin(opened(call, near)).await?;
+        let (call, near, _line) = Box::pin(self.opened(to, call, near)).await?;
         if near.stream.control().is_some() && is_command(to) {
             // Whoever has one too is better off with a console.
             near.notify(Message::Terminal(terminal));
@@ -446,6 +509,7 @@ impl Services {
             Target::Dial(to) => hold(&call, to).map(Some),
             _ => Ok(None),
         };
+        let asks = Asks::of(&call);
         let peer = (call.session().clone(), call.memory().clone());
         let mut served = Served::new(self.accept(call).await?);
         let terminal = served.terminal().await.map_err(|e| e.to_string())?;
@@ -477,11 +541,11 @@ impl Services {
         let near = match opened {
             Ok(near) => near.at_console(),
             Err(e) => {
-                // What exactly is wrong here is for the operator, not for the peer.
-                failed(UNREACHABLE.to_owned()).await;
+                failed(self.holders.why(to, &e, asks)).await;
                 return Err(e.to_string());
             }
         };
+        let _line = self.holders.hold(to, asks);
         served.joined_to(&near.stream);
         if near.stream.control().is_none() && is_command(to) {
             near.notify(Message::Stderr(NO_TERMINAL.to_owned()));
@@ -498,6 +562,9 @@ const ONLY_SOCKS: &str = "this is a SOCKS service; use it with `cepa forward -D 
 /// What a peer reads that opens a folder as if it were a stream.
 const ONLY_FILES: &str = "this service has files; use it with `cepa cp`, as @NAME:SERVICE/PATH";
 
+/// What a peer reads that opens a list of programs as if it were a stream.
+const ONLY_PROGRAMS: &str = "this service runs programs; use it with `cepa exec ADDR -- CMD ARGS…`";
+
 /// Tells how a service has failed, if it has.
 fn tell(peer: PeerId, name: &str, served: Result<(), String>) {
     if let Err(e) = served {
@@ -512,18 +579,6 @@ fn is_same(one: &Target, other: &Target) -> bool {
     match (one, other) {
         (Target::Dial(one), Target::Dial(other)) => one == other,
         _ => false,
-    }
-}
-
-/// The call with what was opened for it; refused where it was not.
-async fn opened(call: Call, near: Result<Near, TransportError>) -> Result<(Call, Near), String> {
-    match near {
-        Ok(near) => Ok((call, near)),
-        Err(e) => {
-            // What exactly is wrong here is for the operator, not for the peer.
-            refuse(call, UNREACHABLE).await;
-            Err(e.to_string())
-        }
     }
 }
 

@@ -9,6 +9,17 @@ use cepa::transports::{self, Endpoint};
 use crate::args::{Service, Target};
 use crate::exit::{Code, Failure, say};
 use crate::files::report::reason;
+use crate::programs::Programs;
+
+fn runs(file: &Path) -> bool {
+    let meta = std::fs::metadata(file);
+    meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+fn missing_listed(programs: &Programs) -> Option<String> {
+    let missing = programs.iter().find(|program| !runs(Path::new(program)))?;
+    Some(format!("cannot find a program {missing} to start"))
+}
 
 /// What to warn of where the program of an `exec:` address can't be started as things are: it may still come.
 fn missing_program(to: &Endpoint) -> Option<String> {
@@ -16,10 +27,6 @@ fn missing_program(to: &Endpoint) -> Option<String> {
         return None;
     };
     let program = argv.first()?;
-    let runs = |file: &Path| {
-        let meta = std::fs::metadata(file);
-        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
     let found = if program.contains('/') {
         // Relative to where it starts.
         let dir = dir.as_deref().unwrap_or(Path::new(""));
@@ -44,6 +51,7 @@ fn missing_folder(folder: &Path) -> Option<String> {
 pub(crate) fn check(service: &Service) {
     let missing = match &service.target {
         Target::Dial(to) => missing_program(to),
+        Target::Command(programs) => missing_listed(programs),
         Target::Files(shared) => missing_folder(&shared.folder),
         _ => None,
     };

@@ -205,6 +205,15 @@ pub(crate) async fn attach(
     }
 }
 
+/// A program that runs for us, as `cepa exec` has it.
+pub(crate) fn of_program(
+    far: Onion<Substream>,
+    ending: &Ending,
+    notify: impl Fn(&str) + Send + 'static,
+) -> Framed<Onion<Substream>> {
+    framed(far, ending, notify, false)
+}
+
 fn framed(
     far: Onion<Substream>,
     ending: &Ending,

@@ -67,6 +67,7 @@ pub(crate) struct Options {
     pub(crate) local_hints: bool,
     pub(crate) identity: Option<PathBuf>,
     pub(crate) escape: Option<EscapeChar>,
+    pub(crate) log: Option<PathBuf>,
 }
 
 /// `trust = …`.
@@ -112,6 +113,7 @@ struct FileTarget {
     local_hints: bool,
     identity: Option<PathBuf>,
     escape: Option<Spanned<String>>,
+    log: Option<PathBuf>,
 }
 
 /// A word, or a list of them. Not an untagged enum: that forgets where the words stand.
@@ -288,6 +290,7 @@ fn judged(
             .escape
             .map(|w| parsed(&w, "escape", wrong))
             .transpose()?,
+        log: target.log.map(|file| folder.join(file)),
     };
     Ok(Target {
         line,
@@ -342,6 +345,7 @@ address = "serial:/dev/ttyUSB0"
 expect = "{ID}"
 service = "sh"
 escape = "none"
+log = "board.log"
 reconnect = true
 identity = "board.pem"
 [targets.ann]
@@ -362,6 +366,10 @@ durable = false
         assert_eq!(
             board.options.identity.as_deref(),
             Some(Path::new("/c/board.pem"))
+        );
+        assert_eq!(
+            board.options.log.as_deref(),
+            Some(Path::new("/c/board.log"))
         );
         assert!(board.options.reconnect);
         let Address::Hints(hints) = &settings.targets["ann"].address else {

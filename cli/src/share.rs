@@ -219,13 +219,14 @@ fn commands(services: &[Service], ticket: &str) -> Vec<String> {
                 }
                 transports::Target::Exec { pty: true, .. }
                 | transports::Target::Serial { .. }
-                | transports::Target::Pty { .. } => others.push(("console", of)),
-                _ => others.push(("connect", of)),
+                | transports::Target::Pty { .. } => others.push(("console", of.to_owned())),
+                _ => others.push(("connect", of.to_owned())),
             },
             Target::Socks(_) => {
                 let _ = write!(forward, " -D 1080={name}");
             }
-            _ => others.push(("connect", of)),
+            Target::Command(_) => others.push(("exec", format!("--service {name} -- CMD"))),
+            _ => others.push(("connect", of.to_owned())),
         }
     }
     let forward = (!forward.is_empty()).then(|| format!("cepa forward {ticket}{forward}"));

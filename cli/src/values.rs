@@ -23,6 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::files::served::Shared;
 use crate::manager;
 use crate::names::{self, Named, To};
+use crate::programs::Programs;
 pub(crate) use crate::remote_place::{Places, Remote};
 use crate::words::meant;
 pub(crate) use crate::words::{EscapeChar, Expected, TrustWord};
@@ -291,6 +292,9 @@ impl FromStr for AllowArg {
 /// Begins a service that has a folder's files.
 const FILES: &str = "files:";
 
+/// Begins a service that runs programs.
+const COMMAND: &str = "command:";
+
 /// Begins a service that connects to what its opener names.
 const SOCKS: &str = "socks:";
 
@@ -317,6 +321,8 @@ pub(crate) enum Target {
     Socks(Arc<Destinations>),
     /// The files below a folder.
     Files(Arc<Shared>),
+    /// Programs, with arguments that its opener says.
+    Command(Arc<Programs>),
     /// The far side of the demo: takes offered TLS layers on and off mid-stream.
     Demo,
 }
@@ -335,6 +341,7 @@ impl Target {
             Self::Echo => "echo",
             Self::Socks(_) => "socks",
             Self::Files(_) => "files",
+            Self::Command(_) => "programs",
             Self::Demo => "demo",
         }
     }
@@ -358,6 +365,10 @@ impl FromStr for Service {
             _ if address.starts_with(FILES) => {
                 let shared = address.strip_prefix(FILES).unwrap_or_default().parse()?;
                 Target::Files(Arc::new(shared))
+            }
+            _ if address.starts_with(COMMAND) => {
+                let programs = address.strip_prefix(COMMAND).unwrap_or_default().parse()?;
+                Target::Command(Arc::new(programs))
             }
             _ if address.starts_with(node::SCHEME) || address.starts_with('@') => {
                 let to = peer_addr(address)?;

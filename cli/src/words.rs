@@ -78,8 +78,26 @@ impl FromStr for EscapeChar {
         match word.as_bytes() {
             _ if word == "none" => Ok(Self(None)),
             [byte] if byte.is_ascii_graphic() => Ok(Self(Some(*byte))),
-            _ => Err("expected one printable ASCII character, or `none`".into()),
+            // A line end would begin a line, and not stand at its start.
+            [b'^', key]
+                if matches!(key.to_ascii_uppercase(), b'@'..=b'_') && !b"MmJj".contains(key) =>
+            {
+                Ok(Self(Some(key.to_ascii_uppercase() & 0x1f)))
+            }
+            _ => Err(
+                "expected one printable ASCII character, a control character as in ^], or `none`"
+                    .into(),
+            ),
         }
+    }
+}
+
+/// An escape character as it is typed: `~` or `^]`.
+pub(crate) fn key(byte: u8) -> String {
+    if byte < 0x20 {
+        format!("^{}", char::from(byte | 0x40))
+    } else {
+        char::from(byte).to_string()
     }
 }
 

@@ -8,6 +8,7 @@ use cepa_transports::Rate;
 use cepa_transports::endpoint::{Duplex, LinkSettings};
 
 use super::codec::Escapes;
+use super::stats::StatsHandle;
 
 /// Takes what is not of the link: boot messages, a login prompt, garbage.
 ///
@@ -41,6 +42,8 @@ pub struct Config {
     pub give_up: Duration,
     /// Where bytes go that are not of the link. Default nowhere.
     pub chatter: Option<ChatterSink>,
+    /// What reads the link's counters from outside. Default nothing.
+    pub stats: Option<StatsHandle>,
 }
 
 setters!(Config {
@@ -52,6 +55,7 @@ setters!(Config {
     with_window => window: u8,
     with_give_up => give_up: Duration,
     with_chatter => chatter: Option<ChatterSink>,
+    with_stats => stats: Option<StatsHandle>,
 });
 
 impl Default for Config {
@@ -65,6 +69,7 @@ impl Default for Config {
             window: 15,
             give_up: Duration::from_secs(60),
             chatter: None,
+            stats: None,
         }
     }
 }
@@ -91,6 +96,7 @@ impl fmt::Debug for Config {
             .field("window", &self.window)
             .field("give_up", &self.give_up)
             .field("chatter", &self.chatter.is_some())
+            .field("stats", &self.stats.is_some())
             .finish()
     }
 }

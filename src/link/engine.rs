@@ -36,6 +36,7 @@ use super::line::{Line, Mark, PAYLOAD_MAX, PAYLOAD_MIN};
 use super::opening::Opening;
 use super::receive::RecvHalf;
 use super::send::SendHalf;
+use super::stats::Stats;
 
 /// Between pings on an idle link: a new instance at the other end is to be noticed within 3 s.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -78,22 +79,6 @@ struct Ping {
     order: u64,
     mark: Mark,
     sent_at: Instant,
-}
-
-/// Counters of a link since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Frames of data that were sent, repetitions included.
-    pub sent: u64,
-    /// Frames of data that were lost.
-    pub lost: u64,
-    /// Valid frames that came.
-    pub received: u64,
-    /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
-    pub invalid: u64,
-    /// Turns that were taken to be lost since nothing was heard; only where ends take turns.
-    pub silences: u64,
 }
 
 /// What the application waits for, beside bytes.

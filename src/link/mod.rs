@@ -41,6 +41,7 @@ mod ranges;
 mod receive;
 mod send;
 mod shared;
+mod stats;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -54,8 +55,8 @@ use crate::backend::seed;
 pub use cepa_transports::endpoint::Escapes;
 pub use config::{ChatterSink, Config};
 pub use driver::Driver;
-pub use engine::Stats;
 pub use error::LinkError;
+pub use stats::{Stats, StatsHandle};
 pub use stream::Link;
 
 use engine::Engine;
@@ -71,6 +72,13 @@ pub fn link(io: impl ByteStream, side: Side, config: &Config) -> (Link, Driver) 
         seed(),
         shared::now(),
     )));
+    if let Some(handle) = &config.stats {
+        let of = Arc::downgrade(&shared);
+        handle.set(Box::new(move || {
+            let shared = of.upgrade()?;
+            Some(shared.command(|inner| (inner.engine.stats(), false)))
+        }));
+    }
     let driver = Driver::new(io, Arc::clone(&shared), config.chatter.clone());
     (Link::new(shared), driver)
 }

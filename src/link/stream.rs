@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::engine::{End, Stats};
+use super::engine::End;
 use super::shared::{Shared, now};
+use super::stats::Stats;
 
 /// A reliable byte stream over an unreliable one.
 ///

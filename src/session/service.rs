@@ -203,6 +203,9 @@ pub mod reserved {
     pub const REMOTE_ACCEPT_PREFIX: &str = "cepa.remote.accept.";
     /// Before the name of a service: files below its folder, sent or fetched.
     pub const FILES_PREFIX: &str = "cepa.files.";
+    /// Before the name of a service: a program that it allows, named with its arguments in the substream, with its standard error and
+    /// how it ended.
+    pub const COMMAND_PREFIX: &str = "cepa.command.";
 
     /// Whether a name is one of them, or may become one.
     #[must_use]
@@ -297,6 +300,7 @@ mod tests {
             reserved::REMOTE_LISTEN,
             reserved::REMOTE_ACCEPT_PREFIX,
             reserved::FILES_PREFIX,
+            reserved::COMMAND_PREFIX,
         ];
         for (at, name) in taken.iter().enumerate() {
             assert!(ServiceName::new(name).unwrap().is_reserved(), "{name}");

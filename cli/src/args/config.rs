@@ -15,6 +15,7 @@ than the known peers. `cepa explain @NAME` shows what a name stands for.
   expect = \"PEERID\"                       # or \"@NAME\"; like --expect
   service = \"sh\"                          # unless the command names one
   escape = \"none\"                         # like `cepa console --escape`
+  log = \"board.log\"                       # like `cepa console --log`
   reconnect = true                        # like --reconnect
   durable = true                          # false: like --no-durable
   park = \"1d\"                             # like --park

@@ -1,5 +1,7 @@
 //! The command line of `cepa console`: its words and their help.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::options::Dialling;
@@ -14,8 +16,11 @@ line:
   ~.   leave; a command in a terminal on the other end gets SIGHUP
   ~B   send a break, if the service is a serial line
   ~^Z  suspend this program (the session lasts up to an hour)
+  ~l   switch the log on or off
+  ~s   show the path, its round trip, and the bytes of this session
+  ~R   if the connection is lost, dial again at once
   ~~   send the character itself
-  ~?   show help
+  ~?   show this list
 Text that a serial line sends outside the session, such as boot messages,
 appears on standard error, in another colour unless NO_COLOR is set. The console
 ends when the service ends, with the exit status of its command, or with exit
@@ -59,7 +64,17 @@ pub(crate) struct Console {
     /// since when, and whether somebody is attached
     #[arg(long, conflicts_with_all = ["attach", "reconnect"])]
     pub(crate) attached: bool,
-    /// The escape character, or `none`
+    /// Append the service's output to this file as it comes (created for you alone, mode 0600). If it
+    /// can't be written, that is said once, and the console goes on
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attached", "end"])]
+    pub(crate) log: Option<PathBuf>,
+    /// Empty the log first
+    #[arg(long, requires = "log")]
+    pub(crate) log_truncate: bool,
+    /// Begin each line of the log with its time (UTC)
+    #[arg(long, conflicts_with_all = ["attached", "end"])]
+    pub(crate) log_timestamps: bool,
+    /// The escape character, also as in ^], or `none`
     #[arg(long, value_name = "CHAR", default_value = "~")]
     pub(crate) escape: EscapeChar,
     /// If the session is lost for good, make a new one and open the service again. A peer that does not
@@ -68,4 +83,11 @@ pub(crate) struct Console {
     pub(crate) reconnect: bool,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
+}
+
+impl Console {
+    /// Whether somebody sits down, and does not only ask for what is kept.
+    pub(crate) fn sits(&self) -> bool {
+        !self.attached && !self.end
+    }
 }

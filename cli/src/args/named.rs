@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use super::connect::Connect;
 use super::console::Console;
 use super::cp::Cp;
+use super::exec::Exec;
 use super::forward::Forward;
 use super::options::{Dialling, IdentityFile, LocalHints, Looking, Trust};
 use crate::exit::{Code, Failure};
@@ -38,7 +39,18 @@ pub(super) fn console(args: &mut Console, matches: &ArgMatches) -> Result<(), Fa
     if let (false, Some(escape)) = (typed, named.options.escape) {
         args.escape = escape;
     }
+    if args.log.is_none() && args.sits() {
+        args.log.clone_from(&named.options.log);
+    }
     service(&mut args.service, &named);
+    Ok(())
+}
+
+/// The service of a target is one to connect to, and none that runs programs.
+pub(super) fn exec(args: &mut Exec, matches: &ArgMatches) -> Result<(), Failure> {
+    if let Some(named) = named(matches)? {
+        dialling(&mut args.dialling, &named.options);
+    }
     Ok(())
 }
 

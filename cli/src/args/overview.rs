@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Connect",
-        &["connect", "console", "forward", "cp", "send", "pipe"],
+        &[
+            "connect", "console", "exec", "forward", "cp", "send", "pipe",
+        ],
     ),
     ("Offer", &["share", "serve", "node", "relay", "introduce"]),
     (

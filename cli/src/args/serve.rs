@@ -28,6 +28,9 @@ A service is an address. The server opens it once for each request:
                           let `cepa cp` copy files to and from the folder DIR,
                           or (ro) only from it; nothing outside of DIR is
                           reached, by no path and no symlink
+  command:/PROGRAM,...    let `cepa exec` run these programs, with any arguments
+                          and without a shell. A program that can start others
+                          (find, tar, vi) allows those, too
   cepa://PEERID@ADDR/SERVICE
                           connect to another peer's service. Its bytes are
                           readable on this machine, and that peer sees this

@@ -14,6 +14,12 @@ pub(crate) enum Key {
     Help,
     /// `~^Z`
     Suspend,
+    /// `~l`
+    Log,
+    /// `~s`
+    Statistics,
+    /// `~R`
+    Redial,
 }
 
 /// Where in a line we are.
@@ -50,6 +56,9 @@ impl Keys {
                     b'B' => Some(Key::Break),
                     b'?' => Some(Key::Help),
                     0x1a => Some(Key::Suspend),
+                    b'l' => Some(Key::Log),
+                    b's' => Some(Key::Statistics),
+                    b'R' => Some(Key::Redial),
                     // Typed twice it stands for itself, once.
                     other if other == escape => None,
                     _ => {
@@ -116,6 +125,7 @@ mod tests {
             ("~x", vec![bytes("~x")]),
             ("~\r~?", vec![bytes("~\r"), Key::Help]),
             ("~B~B", vec![Key::Break, Key::Break]),
+            ("~l~s~R", vec![Key::Log, Key::Statistics, Key::Redial]),
             ("~\x1als\r", vec![Key::Suspend, bytes("ls\r")]),
             ("", vec![]),
         ] {

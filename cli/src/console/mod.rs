@@ -25,12 +25,14 @@ pub(crate) mod framed;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod keys;
+mod log;
 mod own;
 mod presence;
 mod raw;
 pub(crate) mod ring;
 pub(crate) mod seat;
 pub(crate) mod served;
+mod statistics;
 mod typed;
 pub(crate) mod wire;
 mod words;
@@ -44,6 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cepa::identity::PeerId;
+use cepa::link::StatsHandle;
 use cepa::mux::GoAwayCode;
 use cepa::session::{PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
@@ -54,7 +57,7 @@ use tokio::time::sleep;
 
 use crate::args;
 use crate::connect::{reset_by_peer, service};
-use crate::connection::{Connected, Pausable};
+use crate::connection::{Connected, OnLine, Pausable};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep;
@@ -67,7 +70,9 @@ use chatter::Chatter;
 use escapes::Escapes;
 use framed::Outbox;
 use keys::{Key, Keys};
+use log::Log;
 use raw::Raw;
+use statistics::Counts;
 use typed::{Typed, send};
 use wire::{Message, Status};
 
@@ -94,12 +99,22 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
             "a console needs a terminal as standard input and output; for pipes and files, use `cepa connect`",
         ));
     }
+    let log = Log::open(
+        args.log.clone(),
+        args.log_truncate,
+        args.log_timestamps,
+        &service,
+    )?;
     let chatter = Chatter::start();
+    let on_line = OnLine {
+        chatter: chatter.sink(),
+        stats: StatsHandle::default(),
+    };
     let mut again = Reconnect::new(
         &args.address,
         &args.dialling,
         &identity,
-        Some(chatter.sink()),
+        Some(on_line.clone()),
     )
     .keeping(args.dialling.durable.keep(true))
     .going_on_without_us(args.attach.is_some())
@@ -110,7 +125,9 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
     }
     let service = connection.service(&service).await?;
     let peer = connection.session.peer().id();
-    let seat = Seat::new(&service, peer, args.attach.as_deref(), args.escape.byte());
+    let counts = Counts::new(on_line.stats);
+    let attach = args.attach.as_deref();
+    let seat = Seat::new(&service, peer, attach, args.escape.byte(), log, counts);
     let result = seat
         .attached(&mut connection, &mut again, args.reconnect, &chatter)
         .await;
@@ -152,10 +169,19 @@ struct Seat<'a> {
     came: AtomicBool,
     /// What that has done to the terminal.
     modes: Mutex<Escapes>,
+    log: Log,
+    counts: Counts,
 }
 
 impl<'a> Seat<'a> {
-    fn new(service: &'a str, peer: PeerId, attach: Option<&'a str>, escape: Option<u8>) -> Self {
+    fn new(
+        service: &'a str,
+        peer: PeerId,
+        attach: Option<&'a str>,
+        escape: Option<u8>,
+        log: Log,
+        counts: Counts,
+    ) -> Self {
         Self {
             service,
             peer,
@@ -168,6 +194,8 @@ impl<'a> Seat<'a> {
             at: Mutex::default(),
             came: AtomicBool::new(false),
             modes: Mutex::default(),
+            log,
+            counts,
         }
     }
 
@@ -205,7 +233,7 @@ impl<'a> Seat<'a> {
             } else {
                 "leave"
             };
-            format!(" (Enter, then {}. to {leaves})", char::from(escape))
+            format!(" (Enter, then {}. to {leaves})", crate::words::key(escape))
         });
         let short = self.peer.short();
         say(self.line(format_args!("connected to {name} at {short}…{to_leave}")));
@@ -332,7 +360,7 @@ impl<'a> Seat<'a> {
     }
 
     async fn open(&self, connection: &Connected) -> Result<Box<dyn Far>, Failure> {
-        let about = self.line("");
+        let about = self.line("").asked_for();
         let heard = move |line: &str| raw::print_line(about.clone().saying(line));
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
@@ -439,21 +467,53 @@ impl<'a> Seat<'a> {
             };
             for key in keys.read(buffer.get(..n).unwrap_or_default()) {
                 match key {
-                    Key::Bytes(bytes) => self.typed.push(&bytes),
+                    Key::Bytes(bytes) => {
+                        let n = bytes.len() as u64;
+                        self.counts.outward.fetch_add(n, Ordering::Relaxed);
+                        self.typed.push(&bytes);
+                    }
                     Key::Leave => return,
                     Key::Break => self.send_to_other_end(Message::Break),
                     Key::Suspend => {
                         self.suspend(raw).await;
                         self.send_to_other_end(Message::Terminal(raw::describe()));
                     }
+                    Key::Log => raw::print_line(self.line(self.log.switch()).asked_for()),
+                    Key::Statistics => {
+                        let session = self.session();
+                        Self::print(self.counts.lines(session.as_ref()).await);
+                    }
+                    Key::Redial => self.redial(),
                     Key::Help => {
-                        let [first, rest @ ..] = words::help(self.attach.is_some());
-                        raw::print_line(first);
-                        rest.into_iter().for_each(say);
+                        let escape = self.escape.map(crate::words::key).unwrap_or_default();
+                        Self::print(words::help(&escape, self.attach.is_some()));
                     }
                 }
             }
         }
+    }
+
+    /// Lines of the tool's own, amid the output.
+    fn print(lines: impl IntoIterator<Item = String>) {
+        let mut lines = lines.into_iter().map(|line| Line::from(line).asked_for());
+        lines.next().into_iter().for_each(raw::print_line);
+        lines.for_each(say);
+    }
+
+    /// Its session, unless that is made again.
+    fn session(&self) -> Option<Session> {
+        lock(&self.at).as_ref().map(|at| at.session().clone())
+    }
+
+    /// Dials at once, where the connection is lost and the session goes on over another one.
+    fn redial(&self) {
+        let session = self.session();
+        let state = session.as_ref().map(|session| {
+            session.reconnect_now();
+            (session.outlives_connections(), session.path().is_some())
+        });
+        let line = words::redialled(state, self.attach.is_some());
+        raw::print_line(self.line(line).asked_for());
     }
 
     /// Stops this process until somebody lets it go on. A peer that knows of it keeps the session; one that does not ends it
@@ -503,6 +563,10 @@ async fn show(
         }
         seat.came.store(true, Ordering::Relaxed);
         let some = buffer.get(..n).unwrap_or_default();
+        seat.counts.inward.fetch_add(n as u64, Ordering::Relaxed);
+        if let Err(why) = seat.log.record(some).await {
+            raw::print_line(seat.line(why));
+        }
         lock(&seat.modes).follow(some);
         raw::shown(some);
         // A screen that is gone ends the keyboard too.

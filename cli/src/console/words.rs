@@ -4,19 +4,47 @@ use std::time::Duration;
 
 use crate::keep::in_words;
 
-const HANGS_UP: &str = "  ~.   leave; a command in a terminal on the other end gets SIGHUP";
-const RUNS_ON: &str = "  ~.   leave; the command runs on, and --attach finds it again";
+/// The text of `~?`, with the escape character as it is; `attached`: the command runs on when somebody leaves.
+pub(super) fn help(escape: &str, attached: bool) -> Vec<String> {
+    let leave = if attached {
+        "leave; the command runs on, and --attach finds it again"
+    } else {
+        "leave; a command in a terminal on the other end gets SIGHUP"
+    };
+    let rows = [
+        (".", leave),
+        ("B", "send a break, if the service is a serial line"),
+        ("^Z", "suspend this program"),
+        ("l", "switch the log on or off"),
+        (
+            "s",
+            "show the path, its round trip, and the bytes of this session",
+        ),
+        ("R", "if the connection is lost, dial again at once"),
+        (escape, "send the character itself"),
+        ("?", "show this text"),
+    ];
+    let mut lines = vec!["Escapes at the start of a line:".to_owned()];
+    let width = escape.len() + 2.max(escape.len());
+    for (word, text) in rows {
+        lines.push(format!("  {:width$}  {text}", format!("{escape}{word}")));
+    }
+    lines
+}
 
-/// The text of `~?`; `attached`: the command runs on when somebody leaves.
-pub(super) fn help(attached: bool) -> [&'static str; 6] {
-    [
-        "Escapes at the start of a line (with the default escape character):",
-        if attached { RUNS_ON } else { HANGS_UP },
-        "  ~B   send a break, if the service is a serial line",
-        "  ~^Z  suspend this program",
-        "  ~~   send the character itself",
-        "  ~?   show this text",
-    ]
+/// What came of dialling again. `state`: whether the session outlives its connection, and has one; none while it is made again.
+pub(super) fn redialled(state: Option<(bool, bool)>, attached: bool) -> &'static str {
+    match (state, attached) {
+        (None, _) => "a new session is being made already",
+        (Some((true, false)), _) => "dialling again now",
+        (Some((true, true)), _) => "the connection stands; there is nothing to dial",
+        (Some((false, _)), true) => {
+            "this session ends with its connection; leave, and the same command line attaches again"
+        }
+        (Some((false, _)), false) => {
+            "this session ends with its connection; there is nothing to dial"
+        }
+    }
 }
 
 /// What becomes of the session while this program is suspended. `durable`: it outlives its connection.

@@ -1,0 +1,190 @@
+//! `cepa exec`: programs of a peer that its owner has listed, with arguments as they are.
+
+mod common;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Place, Server, text};
+
+const TOOLS: &str = "run=command:/bin/sh,/usr/bin/printf,/bin/cat,/nowhere/gone";
+
+fn serve(place: &Place, services: &[&str]) -> Server {
+    let mut words = vec!["tcp:127.0.0.1:0", "--allow", "any"];
+    for service in services {
+        words.extend(["--service", service]);
+    }
+    place.serve(&words)
+}
+
+fn exec<'a>(at: &'a str, more: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
+    let words = ["exec", at, "--trust", "any", "-q"];
+    [&words[..], more, &["--"], command].concat()
+}
+
+#[test]
+fn arguments_arrive_as_they_are_and_no_shell_sees_them() {
+    let place = Place::new();
+    let server = serve(&place, &[TOOLS]);
+    let at = server.address();
+    let odd = [
+        "a b",
+        "",
+        "$(id)",
+        "; ls",
+        "*",
+        "'\"",
+        "--",
+        "x,pty=yes",
+        "ü\n",
+    ];
+    let command = [&["printf", "<%s>"][..], &odd].concat();
+    let output = place.run(&exec(&at, &[], &command));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let expected = format!("<{}>", odd.join("><"));
+    assert_eq!(text(&output.stdout), expected);
+    // By its path too, as it is listed.
+    let output = place.run(&exec(&at, &[], &["/usr/bin/printf", "hi"]));
+    assert_eq!(text(&output.stdout), "hi");
+}
+
+#[test]
+fn input_output_errors_and_the_status_are_the_programs() {
+    let place = Place::new();
+    let server = serve(&place, &[TOOLS, "oops=exec:sh -c 'echo oops >&2'"]);
+    let at = server.address();
+    let input = "x".repeat(300_000);
+    let output = place.run_with(&exec(&at, &[], &["cat"]), input.as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout) == input);
+    let script = "cat; echo oops >&2; exit 3";
+    let output = place.run_with(&exec(&at, &[], &["sh", "-c", script]), b"in");
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(text(&output.stdout), "in");
+    // It is the program's own, and not for -q to leave out; nor is it with `connect`.
+    assert_eq!(text(&output.stderr), "oops\n");
+    let output = place.run(&["connect", "-q", &at, "oops", "--trust", "any"]);
+    assert_eq!(text(&output.stderr), "oops\n");
+    let output = place.run(&exec(&at, &[], &["sh", "-c", "kill -9 $$"]));
+    assert_eq!(output.status.code(), Some(137));
+    let to = ["--error-status", "99"];
+    let output = place.run(&exec(&at, &to, &["sh", "-c", "exit 4"]));
+    assert_eq!(output.status.code(), Some(4));
+    let output = place.run(&exec(&at, &to, &["dmesg"]));
+    assert_eq!(output.status.code(), Some(99));
+}
+
+#[test]
+fn what_is_not_listed_is_refused_and_nobody_reads_what_is() {
+    let place = Place::new();
+    let mut server = serve(&place, &[TOOLS]);
+    let at = server.address();
+    for other in [
+        "dmesg",
+        "/usr/bin/sh",
+        "/bin/../bin/sh",
+        "./sh",
+        "command:/bin/sh",
+    ] {
+        let line = place.fails(&exec(&at, &[], &[other]), 7);
+        assert!(
+            line.contains("the owner does not allow this program"),
+            "{line}"
+        );
+        assert!(!line.contains("printf") && !line.contains("/bin"), "{line}");
+    }
+    server.wait_for("\"dmesg\" was asked for");
+    // It is listed, and is not there: that is the owner's business, too.
+    let line = place.fails(&exec(&at, &[], &["gone"]), 1);
+    assert!(line.contains("not available right now"), "{line}");
+    assert!(!line.contains("nowhere"), "{line}");
+    // Bounds are this end's to say.
+    let many = ["x"; 300];
+    let line = place.fails(&exec(&at, &[], &[&["printf"][..], &many].concat()), 2);
+    assert!(line.contains("at most 256 words"), "{line}");
+    let long = "x".repeat(40_000);
+    let line = place.fails(&exec(&at, &[], &["printf", &long]), 2);
+    assert!(line.contains("standard input"), "{line}");
+}
+
+#[test]
+fn the_service_is_found_by_its_kind_or_by_its_name() {
+    let place = Place::new();
+    let two = ["a=command:/bin/sh", "b=command:/bin/cat", "c=exec:cat"];
+    let server = serve(&place, &two);
+    let at = server.address();
+    let line = place.fails(&exec(&at, &[], &["cat"]), 7);
+    assert!(line.contains("--service NAME"), "{line}");
+    let output = place.run_with(&exec(&at, &["--service", "b"], &["cat"]), b"in");
+    assert_eq!(text(&output.stdout), "in");
+    let line = place.fails(&exec(&at, &["--service", "a"], &["cat"]), 7);
+    assert!(line.contains("does not allow"), "{line}");
+    let line = place.fails(&exec(&at, &["--service", "c"], &["cat"]), 7);
+    assert!(line.contains("runs no programs"), "{line}");
+    let line = place.fails(&["connect", &at, "a", "--trust", "any"], 7);
+    assert!(line.contains("use it with `cepa exec"), "{line}");
+    let output = place.run(&["services", &at, "--trust", "any"]);
+    assert_eq!(
+        text(&output.stdout),
+        "a  programs\nb  programs\nc  command\n"
+    );
+    let line = place.fails(&["exec", &at], 2);
+    assert!(line.contains("CMD"), "{line}");
+    for wrong in ["a=command:", "a=command:cat", "a=command:/bin/a,/usr/bin/a"] {
+        place.fails(&["serve", "tcp:127.0.0.1:0", "--service", wrong], 2);
+    }
+}
+
+#[test]
+fn only_peers_that_may_open_the_service_get_that_far() {
+    let place = Place::new();
+    let (_, friend) = place.identity("friend.pem");
+    let words = ["tcp:127.0.0.1:0", "--allow", &friend, "--service", TOOLS];
+    let server = place.serve(&words);
+    let at = server.address();
+    let key = place.text("friend.pem");
+    let output = place.run(&exec(&at, &["--identity", &key], &["printf", "hi"]));
+    assert_eq!(text(&output.stdout), "hi", "{}", text(&output.stderr));
+    let output = place.run(&exec(&at, &[], &["printf", "hi"]));
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "");
+}
+
+fn is_there(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// An upload that is cut must not look like a whole one.
+#[test]
+fn a_program_whose_input_is_cut_is_killed_with_all_that_it_has_started() {
+    let place = Place::new();
+    let server = serve(&place, &[TOOLS]);
+    let at = server.address();
+    let (note, pids) = (place.text("note"), place.text("pids"));
+    let script = format!(
+        "sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; cat >/dev/null; echo whole > {note}"
+    );
+    let mut client = place
+        .cepa(&exec(&at, &[], &["sh", "-c", &script]))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    client.stdin.as_mut().unwrap().write_all(b"half").unwrap();
+    let start = Instant::now();
+    let until = |is: &dyn Fn() -> bool| {
+        while !is() {
+            assert!(start.elapsed() < PATIENCE, "it did not happen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until(&|| std::fs::exists(&pids).unwrap());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let pids = std::fs::read_to_string(&pids).unwrap();
+    let pids = pids.split_whitespace().map(|pid| pid.parse().unwrap());
+    for pid in pids {
+        until(&|| !is_there(pid));
+    }
+    assert!(!std::fs::exists(&note).unwrap());
+}

@@ -1,0 +1,47 @@
+//! The counters of a link, and who reads them from outside: a link inside a stack is not to be had any more.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counters of a link since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames of data that were sent, repetitions included.
+    pub sent: u64,
+    /// Frames of data that were lost.
+    pub lost: u64,
+    /// Valid frames that came.
+    pub received: u64,
+    /// What stood between two flags and was no valid frame: damage, chatter, older epochs.
+    pub invalid: u64,
+    /// Turns that were taken to be lost since nothing was heard; only where ends take turns.
+    pub silences: u64,
+}
+
+/// Gives the counters; none once the link is over.
+type Reader = Box<dyn Fn() -> Option<Stats> + Send + Sync>;
+
+/// Reads the counters of a link that lies inside a stack: the last one that was made with it ([`Config::stats`](super::Config)). Clones
+/// read the same.
+#[derive(Clone, Default)]
+pub struct StatsHandle(Arc<Mutex<Option<Reader>>>);
+
+impl StatsHandle {
+    /// Counters since the start of that link; none where there is no link, or it is over.
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        let reader = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.as_ref().and_then(|read| read())
+    }
+
+    pub(crate) fn set(&self, reader: Reader) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+}
+
+impl fmt::Debug for StatsHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatsHandle").finish_non_exhaustive()
+    }
+}
