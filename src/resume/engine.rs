@@ -105,13 +105,14 @@ pub(crate) struct Engine {
     rank: Rank,
     path: Option<Path>,
     pathless_since: Option<Instant>,
-    /// When bytes were first under way that are not acknowledged.
+    /// When bytes were first under way that are not acknowledged. Set where they are staged and not where they are given, so
+    /// that a write does not ask the clock.
     waiting_since: Option<Instant>,
     /// Nobody reads, and so nothing is heard.
     stopped: Option<Instant>,
     /// What the peer said for how long it keeps the session.
     peer_park: Option<Duration>,
-    last_given: Instant,
+    last_staged: Instant,
     /// A writer may find room again.
     pub(crate) freed: bool,
     over: Option<Over>,
@@ -146,7 +147,7 @@ impl Engine {
             waiting_since: None,
             stopped: None,
             peer_park: None,
-            last_given: now,
+            last_staged: now,
             freed: false,
             over: None,
             counters: Counters {
@@ -240,25 +241,20 @@ impl Engine {
     }
 
     /// Takes what fits from the front of `parts`, and says how many bytes.
-    pub(crate) fn write(&mut self, now: Instant, parts: &[IoSlice<'_>]) -> usize {
+    pub(crate) fn write(&mut self, parts: &[IoSlice<'_>]) -> usize {
         let wanted: usize = parts.iter().map(|part| part.len()).sum();
         let wanted = wanted.min(self.unpaid_room());
         let before = self.replay.in_chunks();
         self.paid.want(before + wanted);
         let room = self.paid.allowed().saturating_sub(before).min(wanted);
-        let taken = self.replay.push(parts, room);
-        if taken > 0 {
-            self.last_given = now;
-            self.waiting_since.get_or_insert(now);
-        }
-        taken
+        self.replay.push(parts, room)
     }
 
     /// The application has no more to say.
     pub(crate) fn end(&mut self, now: Instant) {
         if !self.ended {
             self.ended = true;
-            self.last_given = now;
+            self.last_staged = now;
             self.waiting_since.get_or_insert(now);
         }
     }
@@ -322,6 +318,8 @@ impl Engine {
             self.unreported_since = (self.received > self.reported).then_some(now);
         }
         if data > 0 {
+            self.last_staged = now;
+            self.waiting_since.get_or_insert(now);
             let length = usize::try_from(data).unwrap_or(FRAME_MAX);
             Frame::Data(u32::try_from(length).unwrap_or(1)).emit(&mut path.head);
             path.body = length;

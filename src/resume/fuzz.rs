@@ -119,14 +119,13 @@ impl End {
     }
 
     /// As many bytes as there is room for, `n` at most.
-    fn write(&mut self, now: Instant, n: usize) {
+    fn write(&mut self, n: usize) {
         let from = self.engine.given();
         let bytes: Vec<u8> = (0..n as u64)
             .map(|i| pattern(self.side, from + i))
             .collect();
         let (one, two) = bytes.split_at(n / 2);
-        self.engine
-            .write(now, &[IoSlice::new(one), IoSlice::new(two)]);
+        self.engine.write(&[IoSlice::new(one), IoSlice::new(two)]);
     }
 
     /// What a path takes, `n` bytes at most.
@@ -260,7 +259,7 @@ fn hostile(script: &[u8]) {
             8 => wire.extend_from_slice(op),
             9 => {
                 let before = engine.held();
-                let taken = engine.write(now, &[IoSlice::new(&vec![a; size])]);
+                let taken = engine.write(&[IoSlice::new(&vec![a; size])]);
                 assert_eq!(engine.held(), before + taken);
             }
             10 => {
@@ -387,7 +386,7 @@ impl Two {
         let (who, size) = (usize::from(what & 1), usize::from(value) * 40);
         let now = self.now;
         match (what >> 1) % 16 {
-            0 | 1 => self.ends[who].write(now, size),
+            0 | 1 => self.ends[who].write(size),
             2 | 3 => self.transmit(who, size),
             4 | 5 => self.deliver(who, size),
             6 => self.ends[who].engine.handle_path_lost(now),

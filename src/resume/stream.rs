@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use cepa_transports::joint_waker::JointWaker;
 use cepa_transports::{ByteStream, Rate, Side};
 use tokio::io::{AsyncReadExt as _, ReadBuf, Take};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Sleep;
 
 use super::config::Config;
@@ -60,6 +61,7 @@ pub(crate) fn durable<P: ByteStream>(
         wakers,
         timer: None,
         armed: None,
+        watched: false,
     };
     durable.publish();
     (durable, Handle::new(shared))
@@ -87,12 +89,14 @@ pub(crate) struct Durable<P: ByteStream> {
     timer: Option<Pin<Box<Sleep>>>,
     /// What `timer` is set to.
     armed: Option<Instant>,
+    /// It was polled since, and wakes whoever waits: it need not be polled for each message.
+    watched: bool,
 }
 
 /// What there is to read.
 enum Incoming {
-    /// So many bytes of data at most.
-    Data(usize),
+    /// So many bytes of data at most, and when the frame before them was read if that was in this turn.
+    Data(usize, Option<Instant>),
     /// The end, or nothing any more.
     End,
     NoPath,
@@ -316,11 +320,13 @@ impl<P: ByteStream> Durable<P> {
     }
 
     fn poll_write_path(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // One moment does for all that the path takes without waiting.
+        let mut moment = None;
         loop {
             let Some(path) = self.path.as_mut().filter(|_| self.broken.is_none()) else {
                 return Poll::Ready(Ok(()));
             };
-            if !self.engine.stage(now()) {
+            if !self.engine.stage(*moment.get_or_insert_with(now)) {
                 return Poll::Ready(Ok(()));
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -348,6 +354,7 @@ impl<P: ByteStream> Durable<P> {
 
     /// Reads frames until data comes that is for the caller.
     fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        let mut headed = None;
         for _ in 0..TURN {
             if self.cut || self.engine.read_ended() || self.engine.over().is_some() {
                 return Poll::Ready(Ok(Incoming::End));
@@ -365,7 +372,7 @@ impl<P: ByteStream> Durable<P> {
                 (polled, part.filled().len(), None)
             } else {
                 let double = match self.engine.data_next() {
-                    Ok(Data::Fresh(n)) => return Poll::Ready(Ok(Incoming::Data(n))),
+                    Ok(Data::Fresh(n)) => return Poll::Ready(Ok(Incoming::Data(n, headed))),
                     Ok(Data::Double(n)) => n,
                     Err(violation) => {
                         self.violated(violation);
@@ -382,6 +389,7 @@ impl<P: ByteStream> Durable<P> {
                 continue;
             }
             let now = now();
+            headed = Some(now);
             self.engine.handle_heard(now);
             if let Some(double) = double {
                 self.engine.handle_data(now, double, n);
@@ -432,7 +440,7 @@ impl<P: ByteStream> Durable<P> {
     }
 
     /// Keeps the timer at the engine's next deadline, and tells the engine when it has come.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self) -> Poll<()> {
         loop {
             let Some(deadline) = self.engine.poll_timeout() else {
                 return Poll::Pending;
@@ -444,10 +452,19 @@ impl<P: ByteStream> Durable<P> {
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
             if reset {
                 timer.as_mut().reset(deadline.into());
-                self.armed = Some(deadline);
+                (self.armed, self.watched) = (Some(deadline), false);
             }
-            ready!(timer.as_mut().poll(cx));
-            self.armed = None;
+            if self.watched && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            // A task that has used its turn up is polled again, and the timer does not keep its waker.
+            self.watched = has_budget_remaining();
+            ready!(
+                timer
+                    .as_mut()
+                    .poll(&mut Context::from_waker(self.wakers.joint()))
+            );
+            (self.armed, self.watched) = (None, false);
             let now = now();
             if now < deadline {
                 continue;
@@ -473,8 +490,7 @@ impl<P: ByteStream> Durable<P> {
         let deadline = self.engine.poll_timeout();
         let sooner = |deadline: Instant| self.armed.is_none_or(|armed| deadline < armed);
         if waits || deadline.is_some_and(sooner) {
-            let waker = self.wakers.joint().clone();
-            while self.poll_timer(&mut Context::from_waker(&waker)).is_ready() {}
+            while self.poll_timer().is_ready() {}
         }
     }
 

@@ -70,7 +70,7 @@ impl Engine {
 
     /// When the spare memory of bulk is given back.
     fn rest_at(&self) -> Option<Instant> {
-        self.replay.may_rest().then(|| self.last_given + REST)
+        self.replay.may_rest().then(|| self.last_staged + REST)
     }
 
     /// How long the session is kept without a path: the shorter time of the two ends.
@@ -181,7 +181,7 @@ mod tests {
         let start = Instant::now();
         let mut engine = Engine::new(Side::Client, &Config::default(), start);
         let bulk = vec![7; 1 << 20];
-        assert_eq!(engine.write(start, &[IoSlice::new(&bulk)]), bulk.len());
+        assert_eq!(engine.write(&[IoSlice::new(&bulk)]), bulk.len());
         while engine.stage(start) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = engine.output(&mut slices);

@@ -23,7 +23,7 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
         this.sync();
         if buf.remaining() == 0 {
             this.engine.handle_stopped(now());
-            while this.poll_timer(cx).is_ready() {}
+            while this.poll_timer().is_ready() {}
             this.pump_for_reader();
             this.drop_broken();
             return Poll::Ready(Ok(()));
@@ -32,7 +32,7 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
         this.pump_for_reader();
         loop {
             match this.poll_frames(cx)? {
-                Poll::Ready(Incoming::Data(n)) => {
+                Poll::Ready(Incoming::Data(n, headed)) => {
                     let Some(path) = &mut this.path else {
                         continue;
                     };
@@ -44,7 +44,8 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
                         if !came {
                             continue;
                         }
-                        let now = now();
+                        // Its header came just now, mostly, and the clock was asked then.
+                        let now = headed.unwrap_or_else(now);
                         this.engine.handle_heard(now);
                         this.engine.handle_data(now, Data::Fresh(n), n);
                         let received = this.engine.received();
@@ -57,7 +58,7 @@ impl<P: ByteStream> AsyncRead for Durable<P> {
             }
             this.pump_for_reader();
             this.drop_broken();
-            if this.poll_timer(cx).is_pending() {
+            if this.poll_timer().is_pending() {
                 if this.engine.over().is_some() || this.engine.read_ended() {
                     continue;
                 }
@@ -92,7 +93,7 @@ impl<P: ByteStream> AsyncWrite for Durable<P> {
         if parts.iter().all(|part| part.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        let mut taken = this.engine.write(now(), parts);
+        let mut taken = this.engine.write(parts);
         if taken == 0 {
             // Full: what is in it has to leave, and to arrive.
             if let Poll::Ready(pumped) = this.poll_pump() {
@@ -100,7 +101,7 @@ impl<P: ByteStream> AsyncWrite for Durable<P> {
             }
             this.read_for_writer()?;
             this.over()?;
-            taken = this.engine.write(now(), parts);
+            taken = this.engine.write(parts);
             if taken == 0 {
                 this.room_wanted = true;
                 this.keep_time(true);

@@ -103,7 +103,7 @@ impl Row {
     }
 
     fn write(&mut self) {
-        let taken = self.engine.write(self.now, &[IoSlice::new(b"hello")]);
+        let taken = self.engine.write(&[IoSlice::new(b"hello")]);
         self.came = format!("{taken} taken");
     }
 
