@@ -61,6 +61,7 @@ use crate::keep;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::short_code;
 use crate::signal::Signals;
 use crate::stderr;
 use chatter::Chatter;
@@ -71,7 +72,7 @@ use raw::Raw;
 use typed::{Typed, send};
 use wire::{Message, Status};
 
-pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
+pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if args.attach.is_some() && service.is_empty() {
@@ -94,6 +95,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
             "a console needs a terminal as standard input and output; for pipes and files, use `cepa connect`",
         ));
     }
+    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
     let chatter = Chatter::start();
     let mut again = Reconnect::new(
         &args.address,
