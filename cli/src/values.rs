@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cepa::identity::{Identity, Invitation, KeyKind, PeerId, UnixTime};
 use cepa::node::{self, PeerAddr, PeerAddrError};
-use cepa::protocols::introduction::Introduction;
 use cepa::protocols::code::ShortCode;
+use cepa::protocols::introduction::Introduction;
 use cepa::protocols::ticket::Ticket;
 use cepa::session::{ServiceName, reserved};
 use cepa::transports::{self, Endpoint, ParseError};

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Place, Server, failed, text};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use common::{Place, Server, text};
 
 /// A relay for anybody; the process, and its address.
 fn relay(place: &Place, listen: &str) -> (Server, String) {
@@ -14,13 +17,20 @@ fn relay(place: &Place, listen: &str) -> (Server, String) {
     (relay, address)
 }
 
+/// How it failed; a new place tells of its identity as well.
+#[track_caller]
+fn failed(output: &Output, code: i32) -> String {
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{why}");
+    why.lines().last().unwrap().to_owned()
+}
+
 /// Writes the relay into the settings of this place.
 fn settle(place: &Place, relay: &str) {
     let path = place.succeeds(&["config", "path"]);
     let path = std::path::Path::new(path.trim());
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, format!("relay = \"{relay}\"\n")).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let folder = path.parent().unwrap();
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -64,9 +74,12 @@ fn a_code_leads_to_a_friend_once() {
     let (mut share, code) = share(&ann, &[]);
     assert!(code.starts_with("1-") && code.len() == 13, "{code}");
     // A slip costs nothing.
-    let slip = code.replacen('a', "e", 1).replacen('i', "e", 1).replacen('o', "e", 1);
+    let slip = code
+        .replacen('a', "e", 1)
+        .replacen('i', "e", 1)
+        .replacen('o', "e", 1);
     if slip != code {
-        let why = bob.fails(&["connect", &slip], 2);
+        let why = failed(&bob.run(&["connect", &slip]), 2);
         assert!(why.contains("mistyped"), "{why}");
     }
     let output = bob.run_with(&["connect", &code.to_uppercase()], b"hello");
@@ -99,11 +112,20 @@ fn a_wrong_code_uses_it_up_and_both_ends_are_told() {
 #[test]
 fn what_ends_a_code_is_said_and_so_is_what_is_missing() {
     let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
-    let why = ann.fails(&["share", "up=exec:cat", "--code", "--listen", "tcp:127.0.0.1:0"], 2);
+    let why = failed(
+        &ann.run(&[
+            "share",
+            "up=exec:cat",
+            "--code",
+            "--listen",
+            "tcp:127.0.0.1:0",
+        ]),
+        2,
+    );
     assert!(why.contains("--code needs a relay"), "{why}");
     let (relay, at) = relay(&host, "tcp:127.0.0.1:0");
     let (gone, left) = share(&ann, &["--relay", &at]);
-    let why = bob.fails(&["connect", &left], 2);
+    let why = failed(&bob.run(&["connect", &left]), 2);
     assert!(why.contains("relay ="), "{why}");
     settle(&bob, &at);
     gone.signal("INT");
@@ -126,7 +148,10 @@ fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
     settle(&eve, &at);
     settle(&ann, &at);
     let shares: Vec<_> = (0..4).map(|_| share(&ann, &[])).collect();
-    let numbers: Vec<_> = shares.iter().map(|(_, code)| code.split('-').next().unwrap()).collect();
+    let numbers: Vec<_> = shares
+        .iter()
+        .map(|(_, code)| code.split('-').next().unwrap())
+        .collect();
     assert_eq!(numbers, ["1", "2", "3", "4"]);
     let why = failed(&ann.run(&["share", "up=exec:cat", "--code"]), 7);
     assert!(why.contains("no room for another code"), "{why}");

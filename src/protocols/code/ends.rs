@@ -174,10 +174,7 @@ pub async fn fetch(session: &Session, code: &ShortCode) -> Result<Zeroizing<Vec<
     Ok(given)
 }
 
-async fn asked(
-    stream: &mut Onion<Substream>,
-    message: &impl Message,
-) -> Result<Passed, CodeError> {
+async fn asked(stream: &mut Onion<Substream>, message: &impl Message) -> Result<Passed, CodeError> {
     let asked = timeout(PATIENCE, async {
         send(stream, message).await?;
         receive::<Passed>(stream).await

@@ -1,7 +1,7 @@
 //! Short codes: a few words that a person can say aloud, in the place of a text that has to be pasted.
 //!
 //! Two peers that know the same relay meet there. One [offers](Offer) something, a ticket for example, and gets a *nameplate*, a small
-//! number; it adds two words of its own, and the three are the [code](ShortCode), `7-lusab-babad`. The other one
+//! number; it adds two words of its own, and the three are the [code](ShortCode), `7-lusab-badaf`. The other one
 //! [fetches](fetch()) with the code. The relay passes four messages between the two: a password-authenticated key exchange (SPAKE2) whose
 //! password is the code and whose names are the relay's id, the nameplate and the two roles; a proof of the key by
 //! whoever fetches; and, only behind a right one, the other end's proof with what is offered, encrypted under the key.

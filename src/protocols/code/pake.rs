@@ -173,8 +173,7 @@ mod tests {
         assert_eq!(hex(&key.seal(b"ticket").unwrap()), SEALED);
     }
 
-    const FETCHER_PROOF: &str =
-        "55f19b74b866a0df7fb15b9e2b284402dd09c4a6771ce44f16b050796a07cb57";
+    const FETCHER_PROOF: &str = "55f19b74b866a0df7fb15b9e2b284402dd09c4a6771ce44f16b050796a07cb57";
     const SEALED: &str = "a0ab5248e6ec5f14e392752805434150c6d952cf9e5d33d8599b1e3f2f50ac1a\
          9b20cf83fff19ae3274dcf99df4d621611c9f9db4302";
 }

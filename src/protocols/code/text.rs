@@ -30,7 +30,7 @@ pub struct ShortCode {
 #[non_exhaustive]
 pub enum CodeTextError {
     /// Another form.
-    #[error("not a short code: it is a number and two words of five letters, as in 7-lusab-babad")]
+    #[error("not a short code: it is a number and two words of five letters, as in 7-lusab-badaf")]
     Malformed,
     /// Words of which there are none such; which one, counted from 1.
     #[error(
@@ -147,10 +147,10 @@ mod tests {
     #[test]
     fn the_text_is_as_documented() {
         // docs/PROTOCOL.md quotes it.
-        assert_eq!(*of(7, [0x7f, 0, 1]).text(), EXPECTED);
+        assert_eq!(*of(7, [0x7f, 0x00, 0x00]).text(), EXPECTED);
     }
 
-    const EXPECTED: &str = "7-lusab-babad";
+    const EXPECTED: &str = "7-lusab-badaf";
 
     #[test]
     fn every_wrong_letter_and_digit_is_found() {
@@ -170,7 +170,7 @@ mod tests {
             ("", CodeTextError::Malformed),
             ("7", CodeTextError::Malformed),
             ("7-lusab", CodeTextError::Malformed),
-            ("7-lusab-babad-babad", CodeTextError::Malformed),
+            ("7-lusab-badaf-babad", CodeTextError::Malformed),
             ("0-lusab-babad", CodeTextError::Malformed),
             ("99999999999-lusab-babad", CodeTextError::Malformed),
             ("7-crossover-babad", CodeTextError::Word(1)),

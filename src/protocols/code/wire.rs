@@ -82,7 +82,9 @@ pub enum CodeRefusal {
         wait: Duration,
     },
     /// As many nameplates as there may be, in all or of one peer.
-    #[error("the relay has no room for another code: try again later, or use the ticket (without --code)")]
+    #[error(
+        "the relay has no room for another code: try again later, or use the ticket (without --code)"
+    )]
     Full,
     /// The two ends have different codes, of the same number. It is used up.
     #[error("the code is wrong, and used up by that: ask for another one")]
