@@ -51,8 +51,8 @@ impl ShortCode {
                 reason: "no random numbers".into(),
             })?;
         }
-        let sum = sum(nameplate, &words);
-        words[3] = sum;
+        let [a, b, c, _] = *words;
+        *words = [a, b, c, sum(nameplate, *words)];
         Ok(Self { nameplate, words })
     }
 
@@ -80,10 +80,10 @@ impl ShortCode {
     }
 }
 
-fn sum(nameplate: u32, words: &[u8; 4]) -> u8 {
+fn sum(nameplate: u32, [a, b, c, _]: [u8; 4]) -> u8 {
     let mut digest = SUM.digest();
     digest.update(&nameplate.to_be_bytes());
-    digest.update(words.get(..3).unwrap_or_default());
+    digest.update(&[a, b, c]);
     digest.finalize()
 }
 
@@ -106,7 +106,7 @@ impl FromStr for ShortCode {
         let [a, b] = number_of(one).ok_or(CodeTextError::Word(1))?.to_be_bytes();
         let [c, d] = number_of(two).ok_or(CodeTextError::Word(2))?.to_be_bytes();
         let words = Zeroizing::new([a, b, c, d]);
-        if sum(nameplate, &words) != d {
+        if sum(nameplate, *words) != d {
             return Err(CodeTextError::Sum);
         }
         Ok(Self { nameplate, words })
@@ -137,7 +137,7 @@ mod tests {
     fn of(nameplate: u32, random: [u8; 3]) -> ShortCode {
         let [a, b, c] = random;
         let mut words = [a, b, c, 0];
-        words[3] = sum(nameplate, &words);
+        words[3] = sum(nameplate, words);
         ShortCode {
             nameplate,
             words: Zeroizing::new(words),
