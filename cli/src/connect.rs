@@ -23,6 +23,7 @@ use crate::keep::{self, Keep};
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::short_code;
 use crate::signal::Signals;
 use crate::splice::{Join, Leaves, Step, linger};
 use crate::splice_end::Ended;
@@ -34,8 +35,9 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
         .map_err(|failure| failure.with_error_status(error_status))
 }
 
-async fn connect(args: args::Connect) -> Result<(), Failure> {
+async fn connect(mut args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
+    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {
@@ -165,7 +167,7 @@ pub(crate) fn service(address: &DialTarget, given: &str) -> Result<String, Failu
     let named = match address {
         DialTarget::Peer(address) => address.service(),
         DialTarget::Introduced(it) => it.address().map_or("", |address| address.service()),
-        DialTarget::Place(_) | DialTarget::Ticket(_) => "",
+        DialTarget::Place(_) | DialTarget::Ticket(_) | DialTarget::Code(_) => "",
     };
     if !named.is_empty() && !given.is_empty() && named != given {
         return Err(Failure::new(

@@ -112,6 +112,12 @@ impl Connected {
         if let DialTarget::Ticket(ticket) = target {
             return Self::by_ticket(ticket, trust, identity, keep).await;
         }
+        if matches!(target, DialTarget::Code(_)) {
+            return Err(Failure::new(
+                Code::Usage,
+                "a short code has one use: give it to `cepa forward`, `connect` or `console`",
+            ));
+        }
         let DialTarget::Peer(address) = target else {
             return Err(Failure::new(
                 Code::Usage,

@@ -47,6 +47,7 @@ use crate::reconnect::Reconnect;
 use crate::remote;
 use crate::remote_place::Remote;
 use crate::say::Line;
+use crate::short_code;
 use crate::signal::Signals;
 use crate::socks::{self, BadRequest, Reply};
 use crate::splice::{Join, linger};
@@ -70,7 +71,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// After so long it is told that a connection waits.
 const LONG: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
+pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
     if let DialTarget::Peer(address) = &args.address
         && !address.service().is_empty()
     {
@@ -80,7 +81,7 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::Usage, why));
     }
-    let by_ticket = matches!(args.address, DialTarget::Ticket(_));
+    let by_ticket = matches!(args.address, DialTarget::Ticket(_) | DialTarget::Code(_));
     if !by_ticket && args.locals.iter().any(|local| local.service.is_empty()) {
         let why = "-L needs the service: LISTEN=SERVICE, for example 5433=db; only a ticket's one service needs no name";
         return Err(Failure::new(Code::Usage, why));
@@ -94,6 +95,8 @@ pub(crate) async fn run(args: args::Forward) -> Result<(), Failure> {
             listeners.push((listener, Wanted { service, socks }));
         }
     }
+    // The ports first: a code has one use.
+    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
         .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);

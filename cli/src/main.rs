@@ -75,6 +75,7 @@ mod service_kept;
 mod services;
 mod settings;
 mod share;
+mod short_code;
 mod sides;
 mod signal;
 mod socks;

@@ -47,9 +47,10 @@ impl<'a> Reconnect<'a> {
     ) -> Self {
         let backoff = match target {
             DialTarget::Place(address) => Backoff::for_endpoint(address),
-            DialTarget::Peer(_) | DialTarget::Introduced(_) | DialTarget::Ticket(_) => {
-                Backoff::default()
-            }
+            DialTarget::Peer(_)
+            | DialTarget::Introduced(_)
+            | DialTarget::Ticket(_)
+            | DialTarget::Code(_) => Backoff::default(),
         };
         Self {
             target,

@@ -5,6 +5,7 @@
 //! ticket stands alone on standard output, once somebody could use it.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::service::Services;
 use crate::service_check;
 use crate::signal::Signals;
 use crate::stack::{self, carries_session};
-use crate::{folder, id, inviting, settings};
+use crate::{folder, id, inviting, settings, short_code};
 
 /// How long a ticket lasts where nothing else is said.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,6 +47,9 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         ));
     }
     let relays = relays(&args)?;
+    if args.code && relays.is_empty() {
+        return Err(short_code::no_relay());
+    }
     let (identity, unsaved) = id::load_unsaved(&args.identity)?;
     let own = identity.peer_id();
     for service in &args.services {
@@ -111,10 +115,34 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         registered = mesh.register(&relays) => registered?,
         () = signals.asked_to_end() => return Ok(()),
     }
-    exit::hand_over(&format!("{}\n", *text))?;
-    tell(&args, &text, lasts);
+    let offer = if args.code {
+        let offered = tokio::select! {
+            offered = short_code::offer(node, &relays, lasts) => offered,
+            () = signals.asked_to_end() => return Ok(()),
+        };
+        Some(offered?)
+    } else {
+        None
+    };
+    if let Some(offer) = &offer {
+        let code = offer.code().text();
+        exit::hand_over(&format!("{}\n", *code))?;
+        let how = format!(", by a code for {}", in_words(offer.lifetime()));
+        tell(&args, on_screen(&code, "CODE"), lasts, &how, "code");
+    } else {
+        exit::hand_over(&format!("{}\n", *text))?;
+        tell(&args, on_screen(&text, "TICKET"), lasts, "", "ticket");
+    }
+    let mut given = pin!(async {
+        if let Some(offer) = offer {
+            short_code::give(offer, &text).await?;
+            say("the code was used");
+        }
+        std::future::pending::<Result<(), Failure>>().await
+    });
     let result = tokio::select! {
         () = signals.asked_to_end() => Ok(()),
+        ended = &mut given => ended,
         () = tokio::time::sleep(lasts) => {
             tokio::select! {
                 ended = expired(&mesh, &tickets) => ended,
@@ -183,19 +211,22 @@ fn open_to(holder: PeerId, services: &Arc<Services>, all: &[Service], node: &cep
 }
 
 /// What the friend has to run, and how it ends.
-fn tell(args: &args::Share, ticket: &str, lasts: Duration) {
+fn tell(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &str) {
     let names = names(&args.services).join(", ");
     let uses = match args.uses {
         Some(n) => format!(", {}", count(n.into(), "use")),
         None => String::new(),
     };
     say(Line::from(format_args!(
-        "sharing {names} for {}{uses}",
+        "sharing {names} for {}{uses}{how}",
         in_words(lasts)
     ))
     .bare());
-    say(Line::from("with whoever uses the ticket first; there, run:").bare());
-    for command in commands(&args.services, on_screen(ticket, "TICKET")) {
+    say(Line::from(format_args!(
+        "with whoever uses the {what} first; there, run:"
+    ))
+    .bare());
+    for command in commands(&args.services, word) {
         say(Line::from(command).bare());
     }
     say(Line::from("Ctrl-C here ends it").bare());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cepa::identity::{Identity, Invitation, KeyKind, PeerId, UnixTime};
 use cepa::node::{self, PeerAddr, PeerAddrError};
+use cepa::protocols::code::ShortCode;
 use cepa::protocols::introduction::Introduction;
 use cepa::protocols::ticket::Ticket;
 use cepa::session::{ServiceName, reserved};
@@ -83,6 +84,8 @@ pub(crate) enum DialTarget {
     Introduced(Introduction),
     /// A peer that has given us some of its services.
     Ticket(Ticket),
+    /// Words that stand for a ticket, at a relay.
+    Code(ShortCode),
 }
 
 impl FromStr for DialTarget {
@@ -106,6 +109,9 @@ impl FromStr for DialTarget {
         }
         if word.starts_with(TICKET) {
             return word.parse().map(Self::Ticket).map_err(|e| format!("{e}"));
+        }
+        if ShortCode::is_meant(word) {
+            return word.parse().map(Self::Code).map_err(|e| format!("{e}"));
         }
         word.parse()
             .map(Self::Place)
@@ -225,6 +231,12 @@ impl FromStr for Explained {
             DialTarget::Peer(address) => Self::Peer(address),
             DialTarget::Introduced(it) => Self::Introduction(it),
             DialTarget::Ticket(it) => Self::Ticket(it),
+            DialTarget::Code(_) => {
+                return Err(
+                    "a short code says nothing by itself; give it to cepa forward, connect or console"
+                        .into(),
+                );
+            }
         })
     }
 }

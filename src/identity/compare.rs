@@ -23,26 +23,47 @@ const HEIGHT: usize = 9;
 /// From untrodden to often trodden.
 const SHADES: [char; 9] = [' ', '.', ':', '-', '+', 'x', '%', '#', '@'];
 
+/// The word of sixteen bits.
+pub(crate) fn word(number: u16) -> String {
+    let number = usize::from(number);
+    let letters = [
+        CONSONANTS.get(number >> 12 & 15),
+        VOWELS.get(number >> 10 & 3),
+        CONSONANTS.get(number >> 6 & 15),
+        VOWELS.get(number >> 4 & 3),
+        CONSONANTS.get(number & 15),
+    ];
+    letters.into_iter().flatten().collect()
+}
+
+/// The sixteen bits of a word, in any case; none where it is no such word.
+pub(crate) fn number_of(word: &str) -> Option<u16> {
+    let (mut number, mut letters) = (0_usize, 0);
+    for (at, letter) in word.chars().enumerate() {
+        let (among, bits): (&[char], _) = match at % 2 {
+            0 => (&CONSONANTS, 4),
+            _ => (&VOWELS, 2),
+        };
+        let value = among
+            .iter()
+            .position(|c| *c == letter.to_ascii_lowercase())?;
+        number = (number << bits | value) & 0xffff;
+        letters += 1;
+    }
+    (letters == 5).then(|| u16::try_from(number).ok()).flatten()
+}
+
 impl PeerId {
     /// Sixteen words of five letters; ids are the same where all of them are.
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = String::with_capacity(16 * 6);
         for pair in self.as_bytes().chunks(2) {
-            let number = pair
-                .iter()
-                .fold(0_usize, |n, byte| n << 8 | usize::from(*byte));
+            let number = pair.iter().fold(0, |n, byte| n << 8 | u16::from(*byte));
             if !text.is_empty() {
                 text.push(' ');
             }
-            let letters = [
-                CONSONANTS.get(number >> 12 & 15),
-                VOWELS.get(number >> 10 & 3),
-                CONSONANTS.get(number >> 6 & 15),
-                VOWELS.get(number >> 4 & 3),
-                CONSONANTS.get(number & 15),
-            ];
-            text.extend(letters.into_iter().flatten());
+            text.push_str(&word(number));
         }
         text
     }
@@ -54,22 +75,8 @@ impl PeerId {
         let mut bytes = [0; 32];
         let mut words = text.split_whitespace();
         for pair in bytes.chunks_mut(2) {
-            let word = words.next()?.to_ascii_lowercase();
-            let mut number = 0;
-            let mut letters = 0;
-            for (at, letter) in word.chars().enumerate() {
-                let (among, bits): (&[char], _) = match at % 2 {
-                    0 => (&CONSONANTS, 4),
-                    _ => (&VOWELS, 2),
-                };
-                let value = among.iter().position(|c| *c == letter)?;
-                number = (number << bits | value) & 0xffff;
-                letters += 1;
-            }
-            if letters != 5 {
-                return None;
-            }
-            pair.copy_from_slice(&u16::try_from(number).ok()?.to_be_bytes());
+            let number = number_of(words.next()?)?;
+            pair.copy_from_slice(&number.to_be_bytes());
         }
         match words.next() {
             None => Some(Self::from_bytes(bytes)),

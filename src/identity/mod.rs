@@ -54,6 +54,8 @@ pub use ca::{CaError, CaRoots};
 pub use certificate::CertificateError;
 pub(crate) use certificate::Facts;
 pub use certificate_info::CertificateInfo;
+#[cfg(feature = "mesh")]
+pub(crate) use compare::{number_of, word};
 pub use error::IdentityError;
 #[cfg(feature = "mesh")]
 pub(crate) use files::{Draft, Exposed, check_file, private_options};

@@ -8,6 +8,7 @@
 //! | [`relay`] | reaching a peer that nobody can connect to | `mesh` |
 //! | [`introduction`] | references to services that peers give each other | `mesh` |
 //! | [`ticket`] | a text that gives whoever uses it first some services of a peer | `mesh` |
+//! | [`code`] | a few words in the place of a ticket, by a relay that both ends know | `mesh` |
 //! | [`membrane`] | forwarders that wrap the references that pass | `mesh` |
 //! | [`sealed`] | messages that a third peer carries and can't read | `sealed` |
 // What a feature leaves out can't be linked to.
@@ -16,6 +17,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(feature = "mesh")]
+pub mod code;
 mod copy;
 #[cfg(test)]
 mod copy_tests;
@@ -46,6 +49,7 @@ pub use crate::wire::MessageError;
 #[cfg(all(feature = "mesh", feature = "sealed", any(test, feature = "fuzzing")))]
 #[doc(hidden)]
 pub fn fuzz(bytes: &[u8]) {
+    code::fuzz(bytes);
     introduction::fuzz(bytes);
     membrane::fuzz(bytes);
     relay::fuzz(bytes);

@@ -174,6 +174,10 @@ pub mod reserved {
     pub const RELAY_REGISTER: &str = "cepa.relay.register";
     /// At a relay: a circuit to a registered peer.
     pub const RELAY_DIAL: &str = "cepa.relay.dial";
+    /// A short code at a relay, for what its opener has to give ([`code`](crate::protocols::code)).
+    pub const CODE_OFFER: &str = "cepa.code.offer";
+    /// What somebody offers there by a short code.
+    pub const CODE_USE: &str = "cepa.code.use";
     /// At a registered peer, opened by its relay: a circuit from somebody.
     pub const RELAY_CIRCUIT: &str = "cepa.relay.circuit";
     /// At the owner of a service: show an introduction, or take one back.
@@ -286,6 +290,8 @@ mod tests {
             reserved::DIRECTORY,
             reserved::RELAY_REGISTER,
             reserved::RELAY_DIAL,
+            reserved::CODE_OFFER,
+            reserved::CODE_USE,
             reserved::RELAY_CIRCUIT,
             reserved::INTRODUCTION,
             reserved::SEALED_CARRY,

@@ -47,7 +47,8 @@ to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
 other or are incompatible.")]
 pub(crate) struct Console {
     /// @NAME of a known peer or of a target in `config.toml` (`cepa config --help`), where the peer
-    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), or a ticket (`cepa share`)
+    /// listens, its own address (cepa://PEERID@HINT;HINT/SERVICE), or a ticket or short code
+    /// (`cepa share`)
     #[arg(value_name = "ADDR")]
     pub(crate) address: DialTarget,
     /// The service; not needed if the address names it or the peer has only one

@@ -25,6 +25,12 @@ needs no setup:
 Of several services the friend names one: `-L 8080=web`, `connect TICKET web`.
 The ticket is of no use once this command has ended.
 
+With --code a short code is printed instead, such as 7-lusab-badaf, which can be
+said on the phone; the friend gives it in the place of TICKET. Both ends need the
+same relay: here --relay or the default one, there the default relay of
+`config.toml`. It is good for one use within 15 minutes. Whoever gives a wrong
+one uses it up, which ends this command with exit code 7.
+
 Over a relay neither side needs an open port. Without --relay the default relay
 of `config.toml` is used (`cepa config --help`). Services are as in `cepa serve
 --help`.
@@ -56,6 +62,9 @@ pub(crate) struct Share {
     /// times
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uses: Option<u32>,
+    /// Print a short code instead of the ticket: a number and two words, for a friend with the same relay
+    #[arg(long)]
+    pub(crate) code: bool,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }

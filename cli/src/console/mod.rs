@@ -64,6 +64,7 @@ use crate::keep;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
 use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::short_code;
 use crate::signal::Signals;
 use crate::stderr;
 use chatter::Chatter;
@@ -76,7 +77,7 @@ use statistics::Counts;
 use typed::{Typed, send};
 use wire::{Message, Status};
 
-pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
+pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
     let service = service(&args.address, &args.service)?;
     if args.attach.is_some() && service.is_empty() {
@@ -105,6 +106,7 @@ pub(crate) async fn run(args: args::Console) -> Result<(), Failure> {
         args.log_timestamps,
         &service,
     )?;
+    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
     let chatter = Chatter::start();
     let on_line = OnLine {
         chatter: chatter.sink(),

@@ -20,6 +20,7 @@ use crate::session::Session;
 use crate::wire::Status;
 
 use super::config::RelayConfig;
+use super::nameplates::Nameplates;
 use crate::protocols::pool::{Denied, Held, Holder, Pool, Rules};
 
 /// One part of the registrations may come from one host.
@@ -36,6 +37,7 @@ pub(super) struct Inner {
     access: Mutex<Access>,
     registrations: Mutex<Pool<Reach>>,
     circuits: Mutex<Pool<Line>>,
+    pub(super) nameplates: Nameplates,
     gone: Gone,
     began: Instant,
     pub(super) counts: Counts,
@@ -127,6 +129,7 @@ impl Inner {
             config,
             registrations: Mutex::new(Pool::new(registrations)),
             circuits: Mutex::new(Pool::new(circuits)),
+            nameplates: Nameplates::new(),
             gone: Gone::default(),
             began: Instant::now(),
             counts: Counts::default(),

@@ -16,6 +16,7 @@
 //! | `relays.rs` | a node that uses relays: staying registered, taking circuits, reaching peers |
 //! | `server.rs` | a relay |
 //! | `registering.rs`, `circuits.rs` | what it does for one peer |
+//! | `nameplates.rs` | where two peers meet that have a short code |
 //! | `inner.rs` | what its tasks share |
 //! | `config.rs` | its limits |
 //! | `presence.rs` | where a fleet of relays remembers who is registered at which of them |
@@ -28,6 +29,7 @@ mod error;
 mod event;
 mod inner;
 mod message;
+mod nameplates;
 mod presence;
 mod registering;
 mod relays;

@@ -12,6 +12,7 @@ use crate::mux::Substream;
 use crate::node::{Access, Admission, Call, Node, Protocol, ProtocolError, Refused};
 use crate::onion::Onion;
 use crate::protocols::pool::Holder;
+use crate::session::reserved::{CODE_OFFER, CODE_USE};
 use crate::wire::{linger_close, send};
 
 use super::config::RelayConfig;
@@ -95,7 +96,26 @@ impl Relay {
     async fn serve_one(&self, call: Call) {
         let (incoming, context) = call.into_parts();
         let holder = Holder::of(incoming.peer(), &context);
-        let registers = incoming.service() == REGISTER;
+        let service = incoming.service();
+        if let Some(service) = [CODE_OFFER, CODE_USE].into_iter().find(|it| *it == service) {
+            let Ok(stream) = incoming.accept().await else {
+                return;
+            };
+            let (nameplates, now) = (&self.inner.nameplates, self.inner.now());
+            let served = if service == CODE_OFFER {
+                // It is waited for by who offers, as a registration is.
+                let _kept = context.keep_session();
+                nameplates.offer(stream, &holder, now).await
+            } else {
+                nameplates.come(stream, &holder, now).await
+            };
+            if let Err(why) = served {
+                let reason = Refused::Other(why.to_string());
+                self.node.emit_refused(holder.id, service, reason);
+            }
+            return;
+        }
+        let registers = service == REGISTER;
         let Ok(mut stream) = incoming.accept().await else {
             return;
         };
@@ -130,7 +150,7 @@ impl Relay {
 
 impl Protocol for Relay {
     fn names(&self) -> &[&'static str] {
-        &[REGISTER, DIAL]
+        &[REGISTER, DIAL, CODE_OFFER, CODE_USE]
     }
 
     fn admission(&self, _name: &str) -> Admission {

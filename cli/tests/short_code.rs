@@ -1,0 +1,165 @@
+//! A few words in the place of a ticket: `cepa share --code` and whoever has the code, at a relay that both know.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use common::{Place, Server, text};
+
+/// A relay for anybody; the process, and its address.
+fn relay(place: &Place, listen: &str) -> (Server, String) {
+    let words = ["relay", listen, "--allow", "any"];
+    let relay = Server::start_at(place, &words, "relaying on ");
+    let line = relay.seen().last().unwrap();
+    let address = line.split(' ').find(|word| word.starts_with("cepa://"));
+    let address = address.unwrap().trim_end_matches([',', ';']).to_owned();
+    (relay, address)
+}
+
+/// How it failed; a new place tells of its identity as well.
+#[track_caller]
+fn failed(output: &Output, code: i32) -> String {
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{why}");
+    why.lines().last().unwrap().to_owned()
+}
+
+/// Writes the relay into the settings of this place.
+fn settle(place: &Place, relay: &str) {
+    let path = place.succeeds(&["config", "path"]);
+    let path = std::path::Path::new(path.trim());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("relay = \"{relay}\"\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let folder = path.parent().unwrap();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A running `cepa share --code`, and its code.
+fn share(place: &Place, more: &[&str]) -> (Server, String) {
+    let words = [&["share", "up=exec:cat", "--code"], more].concat();
+    let mut share = Server::start_at(place, &words, "Ctrl-C");
+    let code = share.output_line();
+    (share, code.trim_end().to_owned())
+}
+
+/// Another code of the same number, well formed.
+fn another(code: &str) -> String {
+    let number = code.split('-').next().unwrap();
+    // Of all second words one in 256 fits the first.
+    let (c, v) = ("bdfghjklmnprstvz", "aiou");
+    let mut words = Vec::new();
+    for a in c.chars() {
+        for i in v.chars() {
+            for b in c.chars() {
+                words.push(format!("{number}-babab-b{i}{a}a{b}"));
+            }
+        }
+    }
+    let place = Place::new();
+    let wrong = words.into_iter().find(|word| {
+        let output = place.run(&["connect", word]);
+        *word != code && !text(&output.stderr).contains("mistyped")
+    });
+    wrong.unwrap()
+}
+
+#[test]
+fn a_code_leads_to_a_friend_once() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    settle(&ann, &at);
+    settle(&bob, &at);
+    let (mut share, code) = share(&ann, &[]);
+    assert!(code.starts_with("1-") && code.len() == 13, "{code}");
+    // A slip costs nothing.
+    let slip = code
+        .replacen('a', "e", 1)
+        .replacen('i', "e", 1)
+        .replacen('o', "e", 1);
+    if slip != code {
+        let why = failed(&bob.run(&["connect", &slip]), 2);
+        assert!(why.contains("mistyped"), "{why}");
+    }
+    let output = bob.run_with(&["connect", &code.to_uppercase()], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{output:?}");
+    share.wait_for("the code was used");
+    let why = failed(&bob.run(&["connect", &code]), 7);
+    assert!(why.contains("used this code already"), "{why}");
+    let why = failed(&bob.run(&["connect", &another(&format!("77-{}", "x"))]), 7);
+    assert!(why.contains("no such code"), "{why}");
+    share.signal("INT");
+    let (status, rest) = share.finish();
+    assert_eq!(status, Some(0), "{rest}");
+}
+
+#[test]
+fn a_wrong_code_uses_it_up_and_both_ends_are_told() {
+    let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    settle(&eve, &at);
+    let (share, code) = share(&ann, &["--relay", &at]);
+    let why = failed(&eve.run(&["connect", &another(&code)]), 7);
+    assert!(why.contains("wrong, and used up"), "{why}");
+    let (status, told) = share.finish();
+    assert_eq!(status, Some(7), "{told}");
+    assert!(told.contains("somebody tried a wrong code"), "{told}");
+    let why = failed(&eve.run(&["connect", &code]), 7);
+    assert!(why.contains("used this code already"), "{why}");
+}
+
+#[test]
+fn what_ends_a_code_is_said_and_so_is_what_is_missing() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let why = failed(
+        &ann.run(&[
+            "share",
+            "up=exec:cat",
+            "--code",
+            "--listen",
+            "tcp:127.0.0.1:0",
+        ]),
+        2,
+    );
+    assert!(why.contains("--code needs a relay"), "{why}");
+    let (relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    let (gone, left) = share(&ann, &["--relay", &at]);
+    let why = failed(&bob.run(&["connect", &left]), 2);
+    assert!(why.contains("relay ="), "{why}");
+    settle(&bob, &at);
+    gone.signal("INT");
+    assert_eq!(gone.finish().0, Some(0));
+    let why = failed(&bob.run(&["connect", &left]), 7);
+    assert!(why.contains("has left"), "{why}");
+    // The relay's end is the code's.
+    let (share, _code) = share(&ann, &["--relay", &at]);
+    relay.signal("INT");
+    let _ = relay.finish();
+    let (status, told) = share.finish();
+    assert_eq!(status, Some(6), "{told}");
+    assert!(told.contains("and the code with it"), "{told}");
+}
+
+#[test]
+fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
+    let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    settle(&eve, &at);
+    settle(&ann, &at);
+    let shares: Vec<_> = (0..4).map(|_| share(&ann, &[])).collect();
+    let numbers: Vec<_> = shares
+        .iter()
+        .map(|(_, code)| code.split('-').next().unwrap())
+        .collect();
+    assert_eq!(numbers, ["1", "2", "3", "4"]);
+    let why = failed(&ann.run(&["share", "up=exec:cat", "--code"]), 7);
+    assert!(why.contains("no room for another code"), "{why}");
+    let absent = another("99-x");
+    for _ in 0..10 {
+        let why = failed(&eve.run(&["connect", &absent]), 7);
+        assert!(why.contains("no such code"), "{why}");
+    }
+    let why = failed(&eve.run(&["connect", &absent]), 7);
+    assert!(why.contains("try again in"), "{why}");
+}
