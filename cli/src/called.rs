@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use cepa::identity::PeerId;
+use cepa::identity::{KnownPeers, PeerId};
 
 use crate::folder;
 
@@ -28,7 +28,7 @@ pub(crate) fn called(peer: &PeerId) -> Option<String> {
     let looks = std::fs::metadata(file.path()).ok().and_then(look);
     if looks.is_none() || looks != names.looked {
         let known = file.read().ok();
-        let all = known.iter().flat_map(|known| known.peers());
+        let all = known.iter().flat_map(KnownPeers::peers);
         names.names = HashMap::new();
         for known in all {
             let named = || known.name().to_owned();

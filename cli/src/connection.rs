@@ -112,17 +112,14 @@ impl Connected {
         if let DialTarget::Ticket(ticket) = target {
             return Self::by_ticket(ticket, trust, identity, keep).await;
         }
+        let usage = |why: &str| Err(Failure::new(Code::Usage, why));
         if matches!(target, DialTarget::Code(_)) {
-            return Err(Failure::new(
-                Code::Usage,
+            return usage(
                 "a short code has one use: give it to `cepa forward`, `connect` or `console`",
-            ));
+            );
         }
         let DialTarget::Peer(address) = target else {
-            return Err(Failure::new(
-                Code::Usage,
-                "an introduction opens one service: use it with `cepa connect`",
-            ));
+            return usage("an introduction opens one service: use it with `cepa connect`");
         };
         if trust.says_something() {
             return Err(Failure::new(

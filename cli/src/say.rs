@@ -78,9 +78,11 @@ impl Line {
         self
     }
 
-    /// With `name` where the text has `id`; JSON keeps that.
+    /// With `name` where the text has `id`. JSON keeps that, and so does a warning: somebody may have to type it.
     pub(crate) fn calling(mut self, id: &impl Display, name: String) -> Self {
-        self.called = Some((id.to_string(), name));
+        if self.level == Level::Info {
+            self.called = Some((id.to_string(), name));
+        }
         self
     }
 

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::args;
 use crate::exit::{Code, Failure};
 use crate::files::report::reason;
 use crate::say::Now;
@@ -37,14 +38,10 @@ struct Inner {
 
 impl Log {
     /// Opens the file, where there is a name.
-    pub(super) fn open(
-        path: Option<PathBuf>,
-        truncate: bool,
-        timestamps: bool,
-        service: &str,
-    ) -> Result<Self, Failure> {
+    pub(super) fn open(args: &args::Console, service: &str) -> Result<Self, Failure> {
+        let path = args.log.clone();
         let file = path.as_deref().map(|path| {
-            open(path, truncate).map_err(|e| {
+            open(path, args.log_truncate).map_err(|e| {
                 let why = format!("cannot open the log {}: {}", path.display(), reason(&e));
                 Failure::new(Code::Local, why)
             })
@@ -57,7 +54,7 @@ impl Log {
                 file,
                 inside: false,
             }),
-            timestamps,
+            timestamps: args.log_timestamps,
             service: service.to_owned(),
         })
     }

@@ -100,12 +100,7 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
             "a console needs a terminal as standard input and output; for pipes and files, use `cepa connect`",
         ));
     }
-    let log = Log::open(
-        args.log.clone(),
-        args.log_truncate,
-        args.log_timestamps,
-        &service,
-    )?;
+    let log = Log::open(&args, &service)?;
     short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
     let chatter = Chatter::start();
     let on_line = OnLine {
