@@ -23,10 +23,10 @@ pub(crate) fn called(peer: &PeerId) -> Option<String> {
     let file = folder::known_peers().ok()?;
     // Names are whole after every statement.
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    // Read again only where it has changed: a busy server names a peer in each line of its log.
+    // Read only where it has changed, and not at all where there is none: a busy server names a peer in each line of its log.
     let look = |m: Metadata| Some((m.modified().ok()?, m.len()));
     let looks = std::fs::metadata(file.path()).ok().and_then(look);
-    if looks.is_none() || looks != names.looked {
+    if looks != names.looked {
         let known = file.read().ok();
         let all = known.iter().flat_map(KnownPeers::peers);
         names.names = HashMap::new();

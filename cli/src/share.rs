@@ -128,10 +128,10 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
         let code = offer.code().text();
         exit::hand_over(&format!("{}\n", *code))?;
         let how = format!(", by a code for {}", in_words(offer.lifetime()));
-        tell(&args, on_screen(&code, "CODE"), lasts, &how, "code");
+        announce(&args, on_screen(&code, "CODE"), lasts, &how, "code");
     } else {
         exit::hand_over(&format!("{}\n", *text))?;
-        tell(&args, on_screen(&text, "TICKET"), lasts, "", "ticket");
+        announce(&args, on_screen(&text, "TICKET"), lasts, "", "ticket");
     }
     let mut given = pin!(async {
         if let Some(offer) = offer {
@@ -211,7 +211,7 @@ fn open_to(holder: PeerId, services: &Arc<Services>, all: &[Service], node: &cep
 }
 
 /// What the friend has to run, and how it ends.
-fn tell(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &str) {
+fn announce(args: &args::Share, word: &str, lasts: Duration, how: &str, what: &str) {
     let names = names(&args.services).join(", ");
     let uses = match args.uses {
         Some(n) => format!(", {}", count(n.into(), "use")),

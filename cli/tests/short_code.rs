@@ -95,7 +95,7 @@ fn a_code_leads_to_a_friend_once() {
 }
 
 #[test]
-fn a_wrong_code_uses_it_up_and_both_ends_are_told() {
+fn a_wrong_code_uses_it_up_and_both_ends_read_so() {
     let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
     let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
     settle(&eve, &at);
