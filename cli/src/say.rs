@@ -183,21 +183,24 @@ pub(crate) fn has_status_line() -> bool {
 
 /// One line on standard error, soon; see [`stderr`].
 pub(crate) fn say(line: impl Into<Line>) {
-    say_behind("", line);
+    say_together("", [line.into()]);
 }
 
-/// The same behind what takes the cursor to its place.
-pub(crate) fn say_behind(before: &str, line: impl Into<Line>) {
-    let line = line.into();
-    if line.level == Level::Info && !line.asked && QUIET.load(Ordering::Relaxed) {
-        return;
-    }
-    let text = if is_json() {
-        line.json()
-    } else {
-        line.text(STAMPED.load(Ordering::Relaxed))
+/// Lines that nothing else comes between, as they go in one write, behind what takes the cursor to its place.
+pub(crate) fn say_together(before: &str, lines: impl IntoIterator<Item = Line>) {
+    let form = |line: Line| {
+        if line.level == Level::Info && !line.asked && QUIET.load(Ordering::Relaxed) {
+            None
+        } else if is_json() {
+            Some(line.json())
+        } else {
+            Some(line.text(STAMPED.load(Ordering::Relaxed)))
+        }
     };
-    put(format!("{before}{text}"));
+    let lines: Vec<String> = lines.into_iter().filter_map(form).collect();
+    if !lines.is_empty() {
+        put(format!("{before}{}", lines.join("\n")));
+    }
 }
 
 /// A ticket or a code in a line: whole on a terminal, from where it is pasted; elsewhere a word for it, because a log is kept and read

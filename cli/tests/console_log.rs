@@ -185,6 +185,30 @@ fn the_help_lists_every_escape_and_each_is_there() {
     assert_eq!(code, Some(0), "{seen}");
 }
 
+/// The lines of one answer stay together, whatever the service says meanwhile.
+#[test]
+fn nothing_of_the_service_comes_between_the_lines_of_an_answer() {
+    let place = Place::new();
+    let server = serve(&place);
+    let mut desk = console(&place, &server.address(), &[]);
+    desk.until("ready=");
+    desk.type_in("while :; do echo tick; done\r");
+    desk.until("tick\r\ntick\r\n");
+    for _ in 0..20 {
+        desk.type_in("\r~?");
+        desk.until("\r\n  ~. ");
+        let from = desk.passed.len();
+        desk.until("show this text\r\n");
+        assert!(!desk.passed[from..].contains("tick"), "{}", desk.passed);
+        desk.type_in("\r~s");
+        desk.until("the service has sent ");
+        let from = desk.passed.len();
+        desk.until(" bytes out\r\n");
+        assert!(!desk.passed[from..].contains("tick"), "{}", desk.passed);
+    }
+    leave(desk);
+}
+
 /// Without a session to go on, nothing is dialled.
 #[test]
 fn a_session_that_ends_with_its_connection_is_not_dialled_again() {

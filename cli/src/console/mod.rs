@@ -492,9 +492,7 @@ impl<'a> Seat<'a> {
 
     /// Lines of the tool's own, amid the output.
     fn print(lines: impl IntoIterator<Item = String>) {
-        let mut lines = lines.into_iter().map(|line| Line::from(line).asked_for());
-        lines.next().into_iter().for_each(raw::print_line);
-        lines.for_each(say);
+        raw::print_lines(lines.into_iter().map(|line| Line::from(line).asked_for()));
     }
 
     /// Its session, unless that is made again.

@@ -12,7 +12,7 @@ use cepa::transports::{Terminal, WindowSize};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-use crate::say::{Line, say_behind};
+use crate::say::{Line, say_together};
 use crate::stderr;
 
 pub(crate) struct Raw {
@@ -100,14 +100,19 @@ pub(crate) fn new_line() {
     }
 }
 
-/// A line of the tool's own amid the output: in one write with what goes to the start of a line, for more output may come at any
-/// time.
+/// A line of the tool's own amid the output.
 pub(crate) fn print_line(line: impl Into<Line>) {
+    print_lines([line.into()]);
+}
+
+/// Lines of the tool's own amid the output: in one write with what goes to the start of a line, for more output may come at any
+/// time, and none of it is to come between them.
+pub(crate) fn print_lines(lines: impl IntoIterator<Item = Line>) {
     let before = if io::stderr().is_terminal() {
         AT_START.store(true, Ordering::Relaxed);
         "\r\n"
     } else {
         ""
     };
-    say_behind(before, line);
+    say_together(before, lines);
 }
