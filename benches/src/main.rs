@@ -20,10 +20,13 @@
 //! | `mesh/` | one relay with many nodes and circuits |
 //! | `load/` | crowds of clients on the tool's own processes |
 //! | `link/` | slow and far paths inside the process |
+//! | `copy/` | files: `cepa cp` beside scp and `cepa forward`, and on a noisy line |
+//! | `tool` | processes of the tool |
 //! | `durable/` | what it costs that sessions outlive their connections, and how soon they go on |
 //! | `ratios/` | rounds, the table with its goals, Markdown and plot |
 
 mod attacks;
+mod copy;
 mod durable;
 mod figure;
 mod handshakes;
@@ -35,6 +38,7 @@ mod outcome;
 mod peers;
 mod ratios;
 mod serial;
+mod tool;
 mod workloads;
 
 use std::process::ExitCode;
@@ -83,6 +87,8 @@ enum Command {
     Durable(durable::Options),
     /// Crowds of local clients on one session of the tool
     Load(load::Options),
+    /// Files by the tool, beside scp and `cepa forward`, and on a noisy serial line
+    Copy(copy::Options),
     /// The relay of `mesh`
     #[command(hide = true)]
     MeshRelay(mesh::relay::Options),
@@ -102,6 +108,7 @@ fn main() -> ExitCode {
         Command::Mesh(options) => mesh::run(&options),
         Command::Durable(options) => durable::run(&options),
         Command::Load(options) => load::run(&options),
+        Command::Copy(options) => copy::run(&options),
         Command::MeshRelay(options) => mesh::relay::serve(&options),
         Command::Workload(workload) => one(&workload),
     };

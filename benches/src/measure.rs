@@ -117,6 +117,12 @@ pub(crate) fn number(count: usize) -> f64 {
     count as f64
 }
 
+/// Whether there is a program of this name.
+pub(crate) fn is_installed(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -377,7 +377,7 @@ fn a_command_goes_on_while_its_client_has_no_connection() {
     desk.type_in("mine=kept; echo s''et\r");
     desk.until("set\r\n");
     // More than both ends keep on the way, and a mode that is switched on in the middle.
-    let lines = "head -c 30000000 /dev/zero | tr '\\0' '\\n'";
+    let lines = "head -c 8000000 /dev/zero | tr '\\0' '\\n'";
     let says = format!("{lines}; printf '\\033[?1000h'; {lines}; echo la''st");
     desk.type_in(&later(&place, &says));
     desk.until("touch ");

@@ -18,7 +18,7 @@ const ROLE: &str = "CEPA_TEST_ROLE";
 const SAYS: &str = "says: ";
 
 /// A process waits for a test as long as the slowest machine takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The other process. Without a role it is a test that has nothing to do.
 #[test]

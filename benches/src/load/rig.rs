@@ -8,12 +8,9 @@
 //!
 //! The test of the tool (`cli/tests/load.rs`) uses this file too.
 
-use std::error::Error;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,14 +18,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
-pub(crate) type Outcome<T> = Result<T, Failure>;
+pub(crate) use crate::tool::{Failure, Outcome};
+use crate::tool::{Process, command, configured, identity};
 
 /// Services, in the order of the forward's listeners.
 const SERVICES: [&str; 4] = ["echo", "bulk", "down", "shut"];
-
-/// How long a process may take to say that it listens.
-const START: Duration = Duration::from_secs(60);
 
 /// Between two rounds of the witness.
 const BEAT: Duration = Duration::from_millis(50);
@@ -37,73 +31,6 @@ const BEAT: Duration = Duration::from_millis(50);
 const PIECE: usize = 64 * 1024;
 const SIP: Duration = Duration::from_millis(20);
 
-/// One running command of the tool.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Process {
-    fn start(mut command: Command) -> Outcome<Self> {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = child.stderr.take().ok_or("no standard error")?;
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self {
-            child,
-            lines,
-            seen: Vec::new(),
-        })
-    }
-
-    /// The address in its next line `listening on ADDRESS …`.
-    fn listens(&mut self) -> Outcome<String> {
-        loop {
-            let line = self
-                .lines
-                .recv_timeout(START)
-                .map_err(|_| format!("it does not listen; it said: {:?}", self.seen))?;
-            let address = line.strip_prefix("listening on ").and_then(|rest| {
-                let address = rest.split(' ').next()?;
-                Some(address.to_owned())
-            });
-            self.seen.push(line);
-            if let Some(address) = address {
-                return Ok(address);
-            }
-        }
-    }
-
-    /// What it has said so far.
-    fn said(&mut self) -> &[String] {
-        self.seen.extend(self.lines.try_iter());
-        &self.seen
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(cepa: &Path, home: &Path, words: &[String]) -> Command {
-    let mut command = Command::new(cepa);
-    configured(&mut command, home, words);
-    command
-}
-
 /// The same, where it may have so many descriptors at most.
 fn limited(limit: usize, cepa: &Path, home: &Path, words: &[String]) -> Command {
     let mut command = Command::new("sh");
@@ -111,24 +38,6 @@ fn limited(limit: usize, cepa: &Path, home: &Path, words: &[String]) -> Command 
     command.args(["-c", &script]).arg(cepa);
     configured(&mut command, home, words);
     command
-}
-
-fn configured(command: &mut Command, home: &Path, words: &[String]) {
-    command
-        .args(words)
-        .env("CEPA_CONFIG_DIR", home)
-        .stdin(Stdio::null());
-}
-
-/// An identity of the tool: its file and its id.
-fn identity(cepa: &Path, home: &Path, name: &str) -> Outcome<(String, String)> {
-    let file = home.join(name).display().to_string();
-    let words = ["id", "new", "--identity", &file].map(str::to_owned);
-    let made = command(cepa, home, &words).output()?;
-    if !made.status.success() {
-        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
-    }
-    Ok((file, String::from_utf8(made.stdout)?.trim().to_owned()))
 }
 
 /// Both processes, and where each service is reached.
@@ -205,14 +114,14 @@ impl Rig {
 
     /// The processes: the one that serves, and the one that forwards.
     pub(crate) fn pids(&self) -> [u32; 2] {
-        [self.serve.child.id(), self.forward.child.id()]
+        [self.serve.id(), self.forward.id()]
     }
 
     /// Whether both still run.
     pub(crate) fn is_running(&mut self) -> bool {
         [&mut self.serve, &mut self.forward]
             .into_iter()
-            .all(|process| matches!(process.child.try_wait(), Ok(None)))
+            .all(Process::is_running)
     }
 
     /// What both have said so far.

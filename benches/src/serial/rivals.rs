@@ -10,6 +10,7 @@ use tokio::process::Command;
 
 use super::goodput::percent;
 use crate::Outcome;
+use crate::measure::is_installed;
 
 const RATE: f64 = 11_520.0;
 const BYTES: usize = 40_000;
@@ -107,9 +108,4 @@ fn end_group(leader: Option<u32>) {
 async fn listener(folder: &Path, name: &str) -> Outcome<cepa::transports::Listener> {
     let address: Endpoint = format!("pty:{}", folder.join(name).display()).parse()?;
     Ok(listen(&address).await?)
-}
-
-fn is_installed(tool: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }

@@ -17,7 +17,7 @@ pub(crate) mod proxy;
 pub(crate) mod tcp;
 
 /// A guard against hanging; the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A folder with everything one test makes, and the tool run inside it.
 pub(crate) struct Place {
