@@ -549,7 +549,7 @@ async fn substreams_of_a_session_come_as_a_stream() {
 
 // ---- errors tell a limit from a drop, and here from there --------------------------------------
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_opening_says_whose_limit_stands_in_its_way() {
     let patience = OpenOptions::new().patience(Duration::from_millis(100));
     // Ours: as many are open as we allow.

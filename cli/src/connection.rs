@@ -474,8 +474,8 @@ impl Pausable {
 /// How long peers are asked to bear with a process that is suspended: the most that they grant by themselves.
 const SUSPENDED: Duration = Duration::from_secs(60 * 60);
 
-/// How long a person who suspends this program waits for their answers.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long a person who suspends this program waits for their answers, if a peer gives none.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long a peer may take to answer a goodbye; everything of value has been delivered by then.
 const GOODBYE: Duration = Duration::from_secs(3);

@@ -35,7 +35,8 @@ async fn exec(args: &args::Exec) -> Result<(), Failure> {
     }
     let given = connection.service(&given).await?;
     if keep == Keep::Not {
-        return carried(&connection, args, &given, &request).await;
+        let ended = carried(&connection, args, &given, &request).await;
+        return ended.map_err(Failure::with_durable);
     }
     // The server would wait for us to come back, with the program running.
     let mut signals = Signals::watch();

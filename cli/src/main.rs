@@ -41,6 +41,7 @@ mod layer_echo;
 mod limits;
 mod line_holders;
 mod log;
+mod lookups;
 #[cfg(feature = "man")]
 mod man;
 mod manager;

@@ -14,22 +14,15 @@ use cepa::transports::{Endpoint, Terminal, TransportErrorKind};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::lookup_host;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::destination::{Destination, Destinations, Host};
+use crate::lookups;
 use crate::socks::{self, Reply};
 use crate::upstream::Near;
 
 /// How long the opener may take to say what it wants: it sends that with its request.
 const ASKING: Duration = Duration::from_secs(30);
-
-/// How long a name may be looked up.
-const LOOKUP: Duration = Duration::from_secs(10);
-
-/// Names that are looked up at once: each takes a thread, of which trust policies and files need some, too.
-static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// How many addresses of one name are tried: a name service could have us knock at thousands.
 const ADDRESSES: usize = 8;
@@ -77,7 +70,7 @@ async fn connect(
     let addresses = match &to.host {
         Host::Address(address) if allowed.allow_address(*address, to.port) => vec![*address],
         Host::Name(host) if allowed.allow_name(host, to.port) => {
-            let found = addresses_of(host, to.port).await?;
+            let found = addresses_of(host, to.port, &peer.0).await?;
             let fit = |at: &IpAddr| allowed.allow_address_of_name(*at, to.port);
             let fits: Vec<_> = found.iter().copied().filter(fit).collect();
             if let (true, Some(first)) = (fits.is_empty(), found.first()) {
@@ -94,20 +87,17 @@ async fn connect(
 }
 
 /// The first addresses of a name, each once.
-async fn addresses_of(host: &str, port: u16) -> Result<Vec<IpAddr>, (Reply, String)> {
-    let asked = (host.to_owned(), port);
-    // The system's thread cannot be called back, so its place is held until it has ended, whoever still waits for that.
-    let looked_up = tokio::spawn(async move {
-        let _place = LOOKUPS.acquire().await;
-        let found = lookup_host(asked).await.ok()?;
-        Some(found.map(|at| at.ip()).collect::<Vec<_>>())
-    });
-    let Ok(found) = timeout(LOOKUP, looked_up).await else {
+async fn addresses_of(
+    host: &str,
+    port: u16,
+    peer: &Session,
+) -> Result<Vec<IpAddr>, (Reply, String)> {
+    let Some(found) = lookups::addresses_of(peer.peer().id(), host, port).await else {
         let why = "looking up the name takes too long".to_owned();
         return Err((Reply::HostUnreachable, why));
     };
     let mut addresses = Vec::new();
-    for at in found.ok().flatten().unwrap_or_default() {
+    for at in found {
         let at = at.to_canonical();
         if !addresses.contains(&at) {
             addresses.push(at);

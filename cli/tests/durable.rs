@@ -395,7 +395,9 @@ fn an_upload_whose_client_was_killed_never_ends_in_order() {
     stdin.write_all(&noise(100_000)).unwrap();
     server.wait_for("session with ");
     let new = place.path("done.new");
+    let start = Instant::now();
     while !new.exists() {
+        assert!(start.elapsed() < PATIENCE, "the command has not begun");
         thread::sleep(Duration::from_millis(5));
     }
     client.kill().unwrap();

@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use common::{PATIENCE, Place, Server, finish, text};
+use common::{PATIENCE, Place, Server, finish, is_running, text};
 
 /// A server with these services.
 fn serve(place: &Place, services: &[(&str, &str)]) -> Server {
@@ -75,11 +75,6 @@ fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "{what}");
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn is_running(pid: &str) -> bool {
-    // A zombie has no command line.
-    fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
 }
 
 /// A backend that ends its side at once and goes on reading; what each connection brought.

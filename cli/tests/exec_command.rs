@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, Server, text};
+use common::{PATIENCE, Place, Server, is_running, text};
 
 const TOOLS: &str = "run=command:/bin/sh,/usr/bin/printf,/bin/cat,/nowhere/gone";
 
@@ -151,10 +151,6 @@ fn only_peers_that_may_open_the_service_get_that_far() {
     assert_eq!(text(&output.stdout), "");
 }
 
-fn is_there(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
-}
-
 /// An upload that is cut must not look like a whole one.
 #[test]
 fn a_program_whose_input_is_cut_is_killed_with_all_that_it_has_started() {
@@ -182,9 +178,8 @@ fn a_program_whose_input_is_cut_is_killed_with_all_that_it_has_started() {
     client.kill().unwrap();
     client.wait().unwrap();
     let pids = std::fs::read_to_string(&pids).unwrap();
-    let pids = pids.split_whitespace().map(|pid| pid.parse().unwrap());
-    for pid in pids {
-        until(&|| !is_there(pid));
+    for pid in pids.split_whitespace() {
+        until(&|| !is_running(pid));
     }
     assert!(!std::fs::exists(&note).unwrap());
 }

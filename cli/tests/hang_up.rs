@@ -98,11 +98,9 @@ fn clients_that_close_a_unix_socket_free_their_places_and_all_of_their_bytes_arr
         .write_all(b"last")
         .unwrap();
     assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), b"last");
-    assert!(
-        !forward.seen().join("\n").contains("lost"),
-        "{:?}",
-        forward.seen()
-    );
+    forward.signal("TERM");
+    let said = forward.finish().1;
+    assert!(!said.contains("lost"), "{said}");
 }
 
 /// Waits until a process is gone.

@@ -39,6 +39,11 @@ fn what_a_line_does_not_do_is_reported_before_anybody_comes() {
     let line = place.text("line");
     let device = place.cepa(&["pipe", &format!("pty:{line}"), "exec:cat"]);
     let mut device = { device }.spawn().unwrap();
+    let start = Instant::now();
+    while !place.path("line").exists() {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
     drop(open(line.as_ref()));
     let words = [&format!("serial:{line},rs485=on"), "--allow", "any"];
     let mut server = place.serve(&words);
@@ -116,6 +121,11 @@ fn a_pty_and_a_serial_line_can_be_services() {
     // The program at the pty's other end, and the device at the line's.
     let device = place.cepa(&["pipe", &format!("pty:{line}"), "exec:sed -u s/in/out/"]);
     let mut device = { device }.spawn().unwrap();
+    let start = Instant::now();
+    while !place.path("line").exists() {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
     for service in ["tty", "line"] {
         let words = ["connect", &server.address(), service, "--trust", "any"];
         let mut child = place
@@ -134,11 +144,6 @@ fn a_pty_and_a_serial_line_can_be_services() {
             there.write_all(b"out\n").unwrap();
             output.read_exact(&mut got).unwrap();
         } else {
-            let start = Instant::now();
-            while !place.path("line").exists() {
-                assert!(start.elapsed() < PATIENCE);
-                thread::sleep(Duration::from_millis(5));
-            }
             input.write_all(b"in\n").unwrap();
             output.read_exact(&mut got).unwrap();
         }

@@ -223,7 +223,7 @@ fn uses_and_time_run_out_and_ones_own_ticket_is_recognised_each_in_its_own_words
     drop(share);
 
     // Whoever used it goes on, and opens nothing more; the sharer ends behind that.
-    let mut share = Share::start(&ann, &[&here[..], &["--for", "5s"]].concat());
+    let mut share = Share::start(&ann, &[&here[..], &["--for", "15s"]].concat());
     let (server, port) = forward(&bob, &share.ticket, "0");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -3,9 +3,12 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::desk::Desk;
+use common::tcp::closed_port;
 use common::{PATIENCE, Place, Server};
 
 /// Takes the status line away.
@@ -19,11 +22,6 @@ fn serve(place: &Place) -> Server {
         "--allow",
         "any",
     ])
-}
-
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn echoes(stream: &mut TcpStream) {
@@ -53,7 +51,11 @@ fn it_counts_what_passes_and_gives_way_to_other_lines() {
     let (mut server, at) = (server, at);
     server.signal("KILL");
     assert!(!at.is_empty());
-    while server.is_running() {}
+    let start = Instant::now();
+    while server.is_running() {
+        assert!(start.elapsed() < PATIENCE, "it runs on");
+        thread::sleep(Duration::from_millis(5));
+    }
     desk.until("reconnecting");
     desk.type_in("\x03");
     let passed = desk.passed.clone();
@@ -111,10 +113,13 @@ fn there_is_none_where_nobody_wants_it() {
         } else {
             desk.until("listening on");
         }
+        let start = Instant::now();
         let mut open = loop {
             if let Ok(open) = TcpStream::connect(("127.0.0.1", local)) {
                 break open;
             }
+            assert!(start.elapsed() < PATIENCE, "nobody listens");
+            thread::sleep(Duration::from_millis(5));
         };
         echoes(&mut open);
         desk.type_in("\x03");

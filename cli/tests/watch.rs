@@ -99,10 +99,12 @@ fn a_named_peer_reads_who_has_a_busy_line_and_a_stranger_that_it_is_busy() {
     first.kill().unwrap();
     first.wait().unwrap();
     let words = self::words(&at, bob, "connect");
+    let start = std::time::Instant::now();
     let mut next = loop {
         if let Some(next) = held(place, &words) {
             break next;
         }
+        assert!(start.elapsed() < common::PATIENCE, "it is not free");
     };
     next.kill().unwrap();
     next.wait().unwrap();

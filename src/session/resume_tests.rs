@@ -65,6 +65,14 @@ fn stolen(from: &Session, thief: &Session) -> Arc<Lasting> {
     Arc::new(Lasting::new(parts, Meter::default(), first).unwrap())
 }
 
+/// Without hanging, should it not come.
+async fn soon(what: impl Future<Output = ()>) {
+    let patience = Duration::from_secs(120);
+    tokio::time::timeout(patience, what)
+        .await
+        .expect("it hangs");
+}
+
 #[tokio::test]
 async fn the_token_is_worth_nothing_without_the_key() {
     let (a, b, thief) = (identity(), identity(), identity());
@@ -240,9 +248,12 @@ async fn what_is_kept_for_a_peer_comes_from_its_pool() {
         assert!(held <= used + FREE, "{held} kept, {used} paid");
         assert!(held >= FREE / 2, "{held} kept: there was room");
     }
-    while far.path().is_some() || client.path().is_some() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    soon(async {
+        while far.path().is_some() || client.path().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let (taken, _) = take_up(client.lasting().unwrap(), &config(&a), &server).await;
     taken.unwrap();
     for mut stream in arriving {
@@ -254,9 +265,12 @@ async fn what_is_kept_for_a_peer_comes_from_its_pool() {
         writing.await.unwrap();
     }
     drop((client, far));
-    while pool.used() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    soon(async {
+        while pool.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 /// Room that is wanted for another session at some time.
@@ -284,9 +298,12 @@ async fn who_comes_back_to_a_session_that_made_room_is_reported_so() {
     roomy.admission = None;
     let (own, _keeps) = meet(&config(&other), &roomy).await;
     wire.send_replace(Wire::IsCut);
-    while far.path().is_some() || client.path().is_some() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    soon(async {
+        while far.path().is_some() || client.path().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     room.0.notify_waiters();
     far.closed().await;
     // It is nobody else's business.

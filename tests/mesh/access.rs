@@ -15,8 +15,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    MeshNode, address, ask, by_hand, config, eventually, is_registered, listening, node,
-    offer_echo, relay, soon, through, until,
+    MeshNode, address, ask, by_hand, closed_port, config, eventually, is_registered, listening,
+    node, offer_echo, relay, soon, through, until,
 };
 
 /// Hole 1: the node pins the relay's key and dials it; that gives the relay nothing.
@@ -283,13 +283,7 @@ async fn a_relay_that_is_away_at_the_start_is_registered_at_later() {
 async fn an_address_is_free_when_its_node_is_gone() {
     let keys = config();
     let first = Node::new(keys.clone());
-    // Where all of 127/8 is this machine, one that nobody else takes a port of while it is free.
-    let host = if cfg!(target_os = "linux") {
-        "127.83.7.1"
-    } else {
-        "127.0.0.1"
-    };
-    let at = format!("tcp:{host}:0").parse().unwrap();
+    let at = format!("tcp:127.0.0.1:{}", closed_port()).parse().unwrap();
     let at = first.listen(&at).await;
     let at = at.unwrap();
     first.shutdown(Duration::from_secs(1)).await;

@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    MeshNode, address, ask, by_hand, config, eventually, is_registered, is_unregistered, listening,
-    node, offer_echo, relay, soon, through, until,
+    MeshNode, address, ask, by_hand, closed_port, config, eventually, is_registered,
+    is_unregistered, listening, listening_apart, node, offer_echo, relay, soon, through, until,
 };
 
 /// A node without a listener, registered at a relay.
@@ -348,10 +348,7 @@ async fn a_direct_way_takes_over_when_one_comes_up() {
     impatient.upgrade_after = Duration::from_millis(50);
     let client = MeshNode::new(impatient);
     // A port that nobody listens on yet.
-    let port = {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        taken.local_addr().unwrap().port()
-    };
+    let port = closed_port();
     let way = through(hidden.id(), &at, "echo").to_string();
     let way = way.replacen('@', &format!("@tcp:127.0.0.1:{port};"), 1);
     let to = address(&way);
@@ -393,7 +390,7 @@ async fn a_relay_that_comes_back_is_registered_at_again() {
         keys.clone(),
         cepa::protocols::relay::RelayConfig::new(Access::Anyone),
     );
-    let (real, at) = listening(&first).await;
+    let (real, at) = listening_apart(&first).await;
     let hidden = hidden(&at).await;
     let mut events = hidden.events();
     first.shutdown(Duration::ZERO).await;

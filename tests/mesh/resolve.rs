@@ -11,7 +11,9 @@ use cepa::node::{DialError, Hint, PeerAddr, ReachError, ResolveError, Resolver};
 
 use futures::future::BoxFuture;
 
-use crate::support::{MeshNode, ask, config, listening, node, offer_echo, relay, soon, through};
+use crate::support::{
+    MeshNode, ask, closed_port, config, listening, node, offer_echo, relay, soon, through,
+};
 
 /// Knows some peers, and counts how often it is asked.
 #[derive(Debug, Default)]
@@ -110,10 +112,7 @@ async fn relays_are_resolved_too_and_a_direct_way_takes_over() {
     let hidden = asking(Arc::clone(&book) as _);
     offer_echo(&hidden);
     hidden.register(&PeerAddr::new(relay.id())).await.unwrap();
-    let port = {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        taken.local_addr().unwrap().port()
-    };
+    let port = closed_port();
     let here: cepa::transports::Endpoint = format!("tcp:127.0.0.1:{port}").parse().unwrap();
     let way = through(hidden.id(), &at, "echo");
     // Nobody listens there yet. It stands last, and would be tried first.

@@ -1,6 +1,7 @@
 //! Nodes for tests, and a service that sends back what it gets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use cepa::identity::{AcceptAny, Identity, KeyKind, PeerId, RotationTimes, UnixTime};
@@ -189,6 +190,26 @@ pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig)) -> MeshNode {
 }
 
 /// Listens on loopback; the address of the node there.
+/// A port that is free now and stays so: below those that the system gives out (`ip_local_port_range`), and each once.
+pub(crate) fn closed_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 20_000).unwrap();
+    loop {
+        let next = NEXT.fetch_add(7, Ordering::Relaxed) % 20_000;
+        let port = 10_000 + (first + next) % 20_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The same for a node that will be there again: nobody else takes its port meanwhile.
+pub(crate) async fn listening_apart(node: &MeshNode) -> (Endpoint, PeerAddr) {
+    let at = format!("tcp:127.0.0.1:{}", closed_port()).parse().unwrap();
+    let at = node.listen(&at).await.unwrap();
+    (at.clone(), address(&format!("cepa://{}@{at}", node.id())))
+}
+
 pub(crate) async fn listening(node: &MeshNode) -> (Endpoint, PeerAddr) {
     let any = "tcp:127.0.0.1:0".parse().unwrap();
     let at = node.listen(&any).await.unwrap();

@@ -28,6 +28,8 @@ impl Ssh {
             return Ok(None);
         }
         fs::create_dir_all(folder)?;
+        // What a service manager makes before it starts sshd; not ours to make unless we are root.
+        let _ = fs::create_dir("/run/sshd");
         let [host, user] = [key(folder, "host")?, key(folder, "user")?];
         fs::copy(folder.join("user.pub"), folder.join("authorized"))?;
         // A port that was ours a moment ago is nobody's.

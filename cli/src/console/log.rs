@@ -122,6 +122,8 @@ impl Log {
             Ok(file) => {
                 inner.on = true;
                 inner.file = Some(file);
+                // What comes next has its time, wherever the line began.
+                inner.inside = false;
                 format!("log on: {path_shown}")
             }
             Err(e) => format!("cannot open the log {path_shown}: {}", reason(&e)),
@@ -195,6 +197,30 @@ mod tests {
             .map(|line| line.split_once("Z ").unwrap().1)
             .collect();
         assert_eq!(ends, ["a\r\n", "bc\n", "\n", "d"]);
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_pause_in_the_middle_of_a_line_has_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = Log {
+            inner: Mutex::new(Inner {
+                path: Some(path.clone()),
+                ..Inner::default()
+            }),
+            timestamps: true,
+            service: String::new(),
+        };
+        for said in ["prompt> ", "text\n"] {
+            assert!(log.switch().starts_with("log on"));
+            log.record(said.as_bytes()).await.unwrap();
+            assert!(log.switch().starts_with("log off"));
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, behind) = text.split_once("prompt> ").unwrap();
+        let (time, said) = behind.split_once(' ').unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{text}");
+        assert_eq!(said, "text\n");
     }
 
     #[test]

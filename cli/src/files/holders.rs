@@ -6,7 +6,7 @@
 //! may be gone long before that is noticed. Nobody else's upload is ever ended, and none that gets bytes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub(crate) struct Upload {
     over: Notify,
     /// Pieces of files that have come.
     pieces: AtomicU64,
+    /// Its substream is gone.
+    closed: AtomicBool,
 }
 
 /// The files that are written, by device and number.
@@ -69,7 +71,17 @@ impl Upload {
             session: session.clone(),
             over: Notify::new(),
             pieces: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// Its substream is gone: nobody waits for what its thread does.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
     }
 
     /// Returns when the same peer goes on elsewhere.

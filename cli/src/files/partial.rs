@@ -93,11 +93,19 @@ fn other(why: &str) -> io::Error {
     io::Error::other(why)
 }
 
-/// Hashes the next `len` bytes of a file; an error where there are fewer.
-pub(crate) fn hash_on(file: &mut File, hasher: &mut Hasher, len: u64) -> io::Result<()> {
+/// Hashes the next `len` bytes of a file; an error where there are fewer, or nobody waits for it any more.
+pub(crate) fn hash_on(
+    file: &mut File,
+    hasher: &mut Hasher,
+    len: u64,
+    who: Option<&Upload>,
+) -> io::Result<()> {
     let mut buf = vec![0; READ];
     let mut left = len;
     while left > 0 {
+        if who.is_some_and(Upload::is_closed) {
+            return Err(other("the transfer was cut off"));
+        }
         let most = usize::try_from(left).unwrap_or(READ).min(READ);
         let read = file.read(buf.get_mut(..most).unwrap_or_default())?;
         if read == 0 {
@@ -148,7 +156,7 @@ pub(crate) fn look(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Pres
             return Err(other("there is a device, pipe or socket of this name"));
         }
         Some(found) if found.kind == Kind::File && is_same(&found, offer) => {
-            if let Ok(whole) = whole(folder, offer) {
+            if let Ok(whole) = whole(folder, offer, who) {
                 return Ok(whole);
             }
         }
@@ -165,7 +173,7 @@ pub(crate) fn look(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Pres
     }
     let mut hasher = Box::new(Hasher::new());
     let len = of_open(&part)?.size.min(offer.size);
-    hash_on(&mut part, &mut hasher, len)?;
+    hash_on(&mut part, &mut hasher, len, who.as_deref())?;
     Ok(Present::Part(len, hasher))
 }
 
@@ -175,13 +183,13 @@ fn is_same(found: &Found, offer: &Offer) -> bool {
     found.size == offer.size && time(&found.meta) == time(&offer.meta)
 }
 
-fn whole(folder: &Folder, offer: &Offer) -> io::Result<Present> {
+fn whole(folder: &Folder, offer: &Offer, who: &Who) -> io::Result<Present> {
     let (mut file, found) = folder.file(&offer.name, Links::Never)?;
     if found.kind != Kind::File || !is_same(&found, offer) {
         return Ok(Present::Nothing);
     }
     let mut hasher = Hasher::new();
-    hash_on(&mut file, &mut hasher, offer.size)?;
+    hash_on(&mut file, &mut hasher, offer.size, who.as_deref())?;
     Ok(Present::Whole(file, *hasher.finalize().as_bytes()))
 }
 
@@ -212,7 +220,7 @@ impl Partial {
                 let mut hasher = Box::new(Hasher::new());
                 let mut file = file;
                 file.seek(SeekFrom::Start(0))?;
-                hash_on(&mut file, &mut hasher, offer.size)?;
+                hash_on(&mut file, &mut hasher, offer.size, who.as_deref())?;
                 (None, file, hasher)
             }
             Present::Part(len, hasher) if offset == len && len > 0 => {

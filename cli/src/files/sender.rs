@@ -394,7 +394,7 @@ fn begin(open: &mut File, have: Option<(u64, Hash)>) -> io::Result<(Hasher, u64)
         return Ok((Hasher::new(), 0));
     };
     let mut hasher = Hasher::new();
-    let is_same = match hash_on(open, &mut hasher, size) {
+    let is_same = match hash_on(open, &mut hasher, size, None) {
         Ok(()) => hasher.finalize() == blake3::Hash::from_bytes(hash),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => false,
         Err(e) => return Err(e),

@@ -76,14 +76,21 @@ pub(crate) async fn serve(
         })
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     let carried = tokio::select! {
-        carried = pump.run(&mut far) => carried,
-        () = upload.given_up() => return Ok(()),
+        carried = pump.run(&mut far) => Some(carried),
+        () = upload.given_up() => None,
     };
-    let result = result.await.unwrap_or(Ok(()));
-    if carried.is_ok() {
-        let _ = far.wire_mut().drained(None).await;
+    // The thread has no pieces any more, and ends; until then its share is in use.
+    upload.close();
+    let result = result.await;
+    match carried {
+        // The same peer goes on elsewhere.
+        None => return Ok(()),
+        Some(Ok(())) => drop(far.wire_mut().drained(None).await),
+        Some(Err(_)) => {}
     }
-    result
+    result.unwrap_or_else(|_| {
+        Err("a part of cepa has panicked; please report the lines above".to_owned())
+    })
 }
 
 fn transfer(shared: &Shared, mut line: Line, who: Arc<Upload>) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,8 +152,18 @@ impl Desk {
             thread::sleep(Duration::from_millis(5));
         };
         assert!(!self.is_raw(), "the terminal is as it was");
-        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_millis(50)) {
-            self.seen.push_str(&text(&bytes));
+        // Without a terminal that is open, all that was written is read, and then its end.
+        drop(self.slave);
+        let start = Instant::now();
+        loop {
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.seen.push_str(&text(&bytes)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("somebody holds the terminal: {}", self.seen)
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "it has no end: {}", self.seen);
         }
         (status.code(), self.seen)
     }

@@ -150,6 +150,12 @@ pub(crate) fn failed(output: &Output, code: i32) -> String {
 
 /// Waits for the end, and kills what does not come to one.
 #[track_caller]
+/// Whether a process runs: one that nobody has reaped does not.
+pub(crate) fn is_running(pid: &str) -> bool {
+    // A zombie has no command line.
+    std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
+}
+
 pub(crate) fn finish(mut child: Child) -> Output {
     let mut stdout = child.stdout.take();
     let mut stderr = child.stderr.take();

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use super::PATIENCE;
@@ -22,10 +23,17 @@ pub(crate) fn echo_server() -> u16 {
     port
 }
 
-/// A port of this machine where nobody listens.
+/// A port that is free now and stays so: below those that the system gives out (`ip_local_port_range`), and each once.
 pub(crate) fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 20_000).unwrap();
+    loop {
+        let next = NEXT.fetch_add(7, Ordering::Relaxed) % 20_000;
+        let port = 10_000 + (first + next) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) fn connect(at: &str) -> TcpStream {
