@@ -18,7 +18,7 @@ use crate::files::destination::{self, Place};
 use crate::files::line::{Broken, Line, line};
 use crate::files::receiver::Receiver;
 use crate::files::report::{Report, reason, shown};
-use crate::files::sender::{self, Sender, Source};
+use crate::files::sender::{self, NO_FILE, Sender, Source};
 use crate::files::served::ONLY;
 use crate::files::tree::{Folder, Links};
 use crate::files::wire::Message;
@@ -249,6 +249,11 @@ fn sources(paths: &[PathBuf], report: &dyn Report) -> Result<Vec<Source>, Failur
         let label = shown(path.as_os_str().as_bytes());
         let real = match path.canonicalize() {
             Ok(real) => real,
+            // What `<(…)` of a shell gives: it has no path.
+            Err(_) if path.exists() => {
+                report.refused(&label, 0, NO_FILE);
+                continue;
+            }
             Err(e) => {
                 report.refused(&label, 0, &reason(&e));
                 continue;

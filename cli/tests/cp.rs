@@ -506,6 +506,120 @@ fn a_download_whose_client_was_killed_goes_on_from_what_is_there() {
     assert_eq!(pair.names("here"), ["new"]);
 }
 
+/// A folder that the first run has made is no folder to copy into for the second one.
+#[test]
+fn a_folder_on_its_way_to_a_new_name_goes_on_there() {
+    let pair = pair();
+    let data = noise(LARGE);
+    for (from, to, copy) in [
+        ("here/d", "srv/new", ["d".to_owned(), pair.at("up/new")]),
+        ("srv/d", "here/back", [pair.at("ro/d"), "back".to_owned()]),
+    ] {
+        fs::create_dir_all(pair.place.path(from)).unwrap();
+        pair.put(&format!("{from}/a"), b"small");
+        pair.put(&format!("{from}/big"), &data);
+        let words = [copy[0].as_str(), &copy[1]];
+        let part = pair.place.path(&format!("{to}/.big.cepa-part"));
+        let child = pair.command(&words).spawn().unwrap();
+        wait_for_size(&part, SOME);
+        kill(child);
+        let output = pair.cp(&[&["--log-format", "json"], &words[..]].concat());
+        let (bytes, transferred) = summary(&output);
+        assert!(transferred <= bytes - SOME, "{transferred} of {bytes}");
+        pair.has(&format!("{to}/big"), &data);
+        assert_eq!(pair.names(to), ["a", "big"]);
+        // It is a folder like others then, and one of another name was never meant.
+        pair.cp(&words);
+        assert_eq!(pair.names(to), ["a", "big", "d"]);
+    }
+    assert_eq!(pair.names("srv"), ["d", "new"]);
+    assert_eq!(pair.names("here"), ["back", "d"]);
+}
+
+/// Another source than the one whose copy is not finished goes into the folder.
+#[test]
+fn an_unfinished_copy_to_a_new_name_takes_no_other_folder() {
+    let pair = pair();
+    for name in ["d", "e"] {
+        fs::create_dir_all(pair.place.path(&format!("here/{name}"))).unwrap();
+        pair.put(&format!("here/{name}/f"), name.as_bytes());
+    }
+    fs::create_dir_all(pair.place.path("srv/new")).unwrap();
+    pair.put("srv/.new.cepa-part", b"d");
+    pair.copies(&["e", &pair.at("up/new")]);
+    assert_eq!(pair.names("srv/new"), ["e"]);
+    pair.copies(&["d", &pair.at("up/new/")]);
+    assert_eq!(pair.names("srv/new"), ["d", "e"]);
+    pair.copies(&["d", &pair.at("up/new")]);
+    assert_eq!(pair.names("srv/new"), ["d", "e", "f"]);
+    assert_eq!(pair.names("srv"), ["new"]);
+}
+
+/// With `--reconnect` the process itself asks a second time.
+#[test]
+fn a_folder_goes_on_under_its_new_name_at_a_server_that_was_restarted() {
+    let mut pair = pair();
+    let data = noise(LARGE);
+    fs::create_dir_all(pair.place.path("here/d")).unwrap();
+    pair.put("here/d/big", &data);
+    let at = pair.server.address();
+    let child = pair
+        .command(&["--reconnect", "d", &pair.at("up/new")])
+        .spawn()
+        .unwrap();
+    wait_for_size(&pair.place.path("srv/new/.big.cepa-part"), SOME);
+    pair.server.signal("KILL");
+    let start = Instant::now();
+    while pair.server.is_running() {
+        assert!(start.elapsed() < PATIENCE, "it runs on");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (identity, up) = (
+        pair.place.text("server.pem"),
+        format!("up=files:{}", pair.place.text("srv")),
+    );
+    let words = [
+        &at,
+        "--identity",
+        &identity,
+        "--allow",
+        "any",
+        "--service",
+        &up,
+    ];
+    pair.server = pair.place.serve(&words);
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    pair.has("srv/new/big", &data);
+    assert_eq!(pair.names("srv"), ["new"]);
+    assert_eq!(pair.names("srv/new"), ["big"]);
+}
+
+/// What was asked for by name and is not copied is an error.
+#[test]
+fn a_pipe_that_was_named_is_an_error() {
+    let pair = pair();
+    for folder in ["here", "srv"] {
+        let fifo = pair.place.text(&format!("{folder}/fifo"));
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+    }
+    for (from, to) in [
+        ("fifo".to_owned(), pair.at("up/x")),
+        (pair.at("up/fifo"), "x".to_owned()),
+    ] {
+        let line = pair.fails(&[&from, &to], 10);
+        assert!(
+            line.contains("a device, pipe or socket can't be copied"),
+            "{line}"
+        );
+    }
+    let mut child = pair.command(&["/dev/stdin", &pair.at("up/x")]);
+    let output = finish(child.stdin(Stdio::piped()).spawn().unwrap());
+    assert_eq!(output.status.code(), Some(10), "{}", text(&output.stderr));
+}
+
 #[test]
 fn a_source_that_has_changed_meanwhile_is_sent_anew() {
     let pair = pair();

@@ -1,14 +1,16 @@
 //! Where things go that are copied, by the rules of `cp` and `scp`: into a folder that is there, under their own names; one thing alone
 //! also to a new name, in a folder that is there. A `/` at the end says that a folder is meant, and makes it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::engine::is_name;
-use super::receiver::Destination;
+use super::partial::part_of;
+use super::receiver::{Begun, Destination};
 use super::report::{reason, shown};
 use super::tree::{Folder, Found, Kind, Links, path_of};
+use super::wire::NAME_MAX;
 
 /// What paths are below of.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,7 @@ pub(crate) fn find(place: Place<'_>, path: &[u8], several: bool) -> Result<Desti
     let at = |folder: Folder, name| Destination {
         folder: Arc::new(folder),
         name,
+        begun: None,
     };
     let found = match place.look(whole) {
         Ok(found) => Some(found),
@@ -72,7 +75,11 @@ pub(crate) fn find(place: Place<'_>, path: &[u8], several: bool) -> Result<Desti
         Err(e) => return Err(why(e)),
     };
     if found.is_some_and(|found| found.kind == Kind::Folder) {
-        return Ok(at(place.folder(whole).map_err(why)?, None));
+        let mut inside = at(place.folder(whole).map_err(why)?, None);
+        if !several && !is_folder {
+            inside.begun = begun(place, whole);
+        }
+        return Ok(inside);
     }
     let (folder, name) = parent(whole);
     if !is_name(name) {
@@ -98,4 +105,22 @@ pub(crate) fn find(place: Place<'_>, path: &[u8], several: bool) -> Result<Desti
         return Ok(at(folder.folder(name, Links::Never).map_err(why)?, None));
     }
     Ok(at(folder, Some(name.to_vec())))
+}
+
+/// What was being copied to this new name when that was interrupted: it goes on there, where a finished copy would go into the folder.
+fn begun(place: Place<'_>, path: &[u8]) -> Option<Begun> {
+    let (folder, name) = parent(path);
+    if !is_name(name) {
+        return None;
+    }
+    let folder = place.folder(folder).ok()?;
+    let (file, found) = folder.file(&part_of(name, 0), Links::Never).ok()?;
+    let mut source = Vec::new();
+    let is_name = found.kind == Kind::File && found.size <= NAME_MAX as u64;
+    let read = file.take(NAME_MAX as u64).read_to_end(&mut source);
+    (is_name && read.is_ok()).then(|| Begun {
+        folder: Arc::new(folder),
+        name: name.to_vec(),
+        source,
+    })
 }

@@ -47,7 +47,8 @@ pub(crate) fn is_part(name: &[u8]) -> bool {
     name.first() == Some(&b'.') && bare.ends_with(PART.as_bytes())
 }
 
-fn part_of(name: &[u8], slot: u32) -> Vec<u8> {
+/// What a part is called; slot 0 is also what stands beside a folder as long as a copy to that new name is not finished.
+pub(crate) fn part_of(name: &[u8], slot: u32) -> Vec<u8> {
     let mut part = vec![b'.'];
     if name.len() > LONG {
         part.extend_from_slice(blake3::hash(name).to_hex().as_bytes());

@@ -4,12 +4,13 @@
 //! last one that lets go sets them.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{Answer, Receiving, Violation, is_name};
 use super::line::{Broken, Line};
-use super::partial::{Offer, Partial, Present, Who, look};
+use super::partial::{Offer, Partial, Present, Who, look, part_of};
 use super::report::{Report, reason, shown};
 use super::tree::{Folder, Kind, Links, set_meta};
 use super::wire::{Item, Message, Meta, PATH_MAX};
@@ -20,6 +21,17 @@ pub(crate) struct Destination {
     pub(crate) folder: Arc<Folder>,
     /// What the one thing that comes is called there, where that is not its own name.
     pub(crate) name: Option<Vec<u8>>,
+    /// The folder is one that an unfinished copy has made under a new name.
+    pub(crate) begun: Option<Begun>,
+}
+
+/// An unfinished copy of a folder to a new name.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) name: Vec<u8>,
+    /// What is copied, by its own name.
+    pub(crate) source: Vec<u8>,
 }
 
 /// How often the sender is told how much has come.
@@ -79,6 +91,10 @@ pub(crate) struct Receiver<'a> {
     coming: Option<(Coming, Arc<Dir>)>,
     bytes: u64,
     told: (Instant, u64),
+    /// Beside the folder that a copy has made under a new name, until all of it is there.
+    unfinished: Option<Vec<u8>>,
+    /// Something could not be copied.
+    is_lacking: bool,
 }
 
 /// What a file is called in messages, and its size.
@@ -103,6 +119,8 @@ impl<'a> Receiver<'a> {
             coming: None,
             bytes: 0,
             told: (Instant::now(), 0),
+            unfinished: None,
+            is_lacking: false,
         }
     }
 
@@ -121,6 +139,9 @@ impl<'a> Receiver<'a> {
         // The times of the last folders.
         self.open = None;
         self.stack.clear();
+        if let (Some(part), false) = (&self.unfinished, self.is_lacking) {
+            let _ = self.to.folder.remove(part);
+        }
         if self.bytes > self.told.1 {
             self.line.push(&Message::Got { bytes: self.bytes })?;
         }
@@ -169,6 +190,7 @@ impl<'a> Receiver<'a> {
                     self.waiting.pop_front();
                 }
                 if !why.is_empty() {
+                    self.is_lacking = true;
                     self.report.refused(&label, size, &why);
                 }
                 if matches!(coming, Some((Coming::Failed, _))) {
@@ -181,6 +203,7 @@ impl<'a> Receiver<'a> {
                 Ok(())
             }
             Message::Problem { text, is_error } => {
+                self.is_lacking |= is_error;
                 self.report.problem(is_error, &text);
                 Ok(())
             }
@@ -231,7 +254,28 @@ impl<'a> Receiver<'a> {
         }
     }
 
+    /// Notes beside a new name for a folder that it is not all there, or finds that noted.
+    fn begin_new(&mut self, source: &[u8]) {
+        if let Some(begun) = self.to.begun.take_if(|begun| begun.source == source) {
+            self.to.folder = begun.folder;
+            self.to.name = Some(begun.name);
+        } else if let Some(name) = &self.to.name
+            && matches!(self.to.folder.at(name), Ok(None))
+        {
+            let noted = self.to.folder.writable(&part_of(name, 0), true);
+            // Without it the same command would begin in the folder, as that of cp does.
+            let _ = noted.and_then(|mut file| {
+                file.set_len(0)?;
+                file.write_all(source)
+            });
+        }
+        self.unfinished = self.to.name.as_ref().map(|name| part_of(name, 0));
+    }
+
     fn folder(&mut self, name: Vec<u8>, meta: Meta) -> Result<(), Broken> {
+        if self.stack.is_empty() {
+            self.begin_new(&name);
+        }
         let (parent, name) = self.place(name);
         if name.is_empty() {
             // The destination, which is there.
@@ -248,6 +292,7 @@ impl<'a> Receiver<'a> {
         } else {
             self.opened(&parent).and_then(|folder| make(&folder, &name))
         };
+        self.is_lacking |= made.is_err();
         if let Err(why) = &made
             && parent.broken.is_none()
         {
@@ -281,6 +326,7 @@ impl<'a> Receiver<'a> {
         let present = match present {
             Ok(present) => present,
             Err(why) => {
+                self.is_lacking = true;
                 self.report.refused(&label, size, &why);
                 self.engine.answered(file, size, Answer::Refused);
                 return self.line.push(&Message::Refused { why });
@@ -329,6 +375,7 @@ impl<'a> Receiver<'a> {
     }
 
     fn failed(&mut self, label: &str, unsent: u64, why: &str) -> Result<(), Broken> {
+        self.is_lacking = true;
         self.report.refused(label, unsent, why);
         self.line.push(&Message::Failed {
             why: why.to_owned(),

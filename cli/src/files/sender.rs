@@ -17,6 +17,10 @@ use super::report::{Report, reason, shown};
 use super::tree::{Folder, Found, Kind, Links, of_open};
 use super::wire::{Hash, Item, Message, Meta};
 
+/// Why something that was named is not copied.
+pub(crate) const NO_FILE: &str =
+    "a device, pipe or socket can't be copied; for what a program writes use `cepa connect`";
+
 /// What was named to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -254,6 +258,10 @@ impl<'a> Sender<'a> {
         match root.look(&path, links) {
             Ok(found) if name.is_empty() && found.kind != Kind::Folder => {
                 self.problem(true, &label, "not a folder")
+            }
+            // Somebody wants it, where one that is found on the way is nobody's wish.
+            Ok(found) if matches!(found.kind, Kind::Special | Kind::Symlink) => {
+                self.problem(true, &label, NO_FILE)
             }
             Ok(found) => self.found(root, path, links, name, label, &found),
             Err(e) => self.problem(true, &label, &reason(&e)),
