@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::keep;
 use crate::values::{DialTarget, EscapeChar};
 
@@ -82,6 +82,8 @@ pub(crate) struct Console {
     /// keep sessions loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

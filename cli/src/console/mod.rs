@@ -101,7 +101,13 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
         ));
     }
     let log = Log::open(&args, &service)?;
-    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
     let chatter = Chatter::start();
     let on_line = OnLine {
         chatter: chatter.sink(),
