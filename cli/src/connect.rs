@@ -37,7 +37,13 @@ pub(crate) async fn run(args: args::Connect) -> Result<(), Failure> {
 
 async fn connect(mut args: args::Connect) -> Result<(), Failure> {
     let identity = id::load(&args.dialling.identity)?;
-    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
     let service = service(&args.address, &args.service)?;
     if let DialTarget::Introduced(it) = &args.address {
         if args.reconnect {

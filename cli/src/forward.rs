@@ -96,7 +96,13 @@ pub(crate) async fn run(mut args: args::Forward) -> Result<(), Failure> {
         }
     }
     // The ports first: a code has one use.
-    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
     let mut again = Reconnect::new(&args.address, &args.dialling, &identity, None)
         .keeping(args.dialling.durable.keep(true));
     let mut connection = Arc::new(again.first(args.reconnect).await?);

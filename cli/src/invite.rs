@@ -5,6 +5,7 @@
 //! command ends. The joiner pins the id in the code, and writes it down under the address in it.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use cepa::identity::{
     AcceptAny, Identity, Invitation, Learned, NotAdmitted, Origin, PeerId, Pinned,
 };
 use cepa::node::{Hint, Node, PeerAddr};
+use cepa::protocols::code::ShortCode;
 use cepa::protocols::pairing::{self, PairingError, join as use_invitation};
 use cepa::session::Session;
 use cepa::transports::{self, Endpoint};
@@ -26,7 +28,7 @@ use crate::exit::{self, Code, Failure, say};
 use crate::keep::Keep;
 use crate::reach::{self, GOODBYE, Mesh};
 use crate::say::on_screen;
-use crate::{folder, id, inviting, qr, settings, stack, trust};
+use crate::{folder, id, inviting, qr, settings, short_code, stack, trust};
 
 /// How long a session may have nothing open. Who has opened the pairing has as long for its proof, by the protocol itself.
 const IDLE: Duration = Duration::from_secs(30);
@@ -52,6 +54,7 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         stack::carries_session(listen)?;
     }
     let relays = relays(&args)?;
+    let meeting = meeting(&args, &relays)?;
     folder::known_peers()?;
     let identity = id::load(&args.identity)?;
     let own = identity.peer_id();
@@ -83,16 +86,41 @@ pub(crate) async fn invite(args: Invite) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Code::Other, e.to_string()))?;
     Report::default().start(node);
     mesh.register(&relays).await?;
-    hand_over(&args, &made.code)?;
+    let offer = match &meeting {
+        Some(relays) => Some(short_code::offer(node, relays, made.lasts).await?),
+        None => None,
+    };
+    let code = match &offer {
+        Some(offer) => offer.code().text(),
+        None => made.code.clone(),
+    };
+    hand_over(&args, &code)?;
     say(format_args!(
         "{} for {}; on the other machine, run:",
         waits.join(", "),
         count(args.minutes.into(), "minute")
     ));
-    say(format_args!("cepa join {}", on_screen(&made.code, "CODE")));
-    let joined = match tokio::time::timeout(made.lasts, joining.joined()).await {
-        Ok(joined) => joined.ok_or_else(|| Failure::new(Code::Other, "the listener stopped")),
-        Err(_) => Err(expired()),
+    say(format_args!("cepa join {}", on_screen(&code, "CODE")));
+    let (grace, mut given) = (
+        if args.code {
+            short_code::GRACE
+        } else {
+            Duration::ZERO
+        },
+        pin!(async {
+            if let Some(offer) = offer {
+                short_code::give(offer, &made.code, "cepa invite").await?;
+                say("the code was used");
+            }
+            std::future::pending::<Result<PeerId, Failure>>().await
+        }),
+    );
+    let joined = tokio::select! {
+        joined = joining.joined() => {
+            joined.ok_or_else(|| Failure::new(Code::Other, "the listener stopped"))
+        }
+        ended = &mut given => ended,
+        () = tokio::time::sleep(made.lasts + grace) => Err(expired()),
     };
     // The answer has been read by then, or its time for that is over.
     node.shutdown(GOODBYE).await;
@@ -122,6 +150,18 @@ fn relays(args: &Invite) -> Result<Vec<PeerAddr>, Failure> {
         )
     })?;
     Ok(vec![default])
+}
+
+/// The relays where a short code can be made, if one is asked for.
+fn meeting(args: &Invite, relays: &[PeerAddr]) -> Result<Option<Vec<PeerAddr>>, Failure> {
+    if !args.code {
+        return Ok(None);
+    }
+    if !relays.is_empty() {
+        return Ok(Some(relays.to_vec()));
+    }
+    let default = settings::read()?.relay.ok_or_else(short_code::no_relay)?;
+    Ok(Some(vec![default]))
 }
 
 fn expired() -> Failure {
@@ -204,8 +244,16 @@ pub(crate) async fn join(args: Join) -> Result<(), Failure> {
     if let Some(name) = &args.name {
         inviting::is_free(name)?;
     }
-    let invitation: Invitation = code.parse().map_err(|e| usage(format!("{e}")))?;
     let (identity, unsaved) = id::load_unsaved(&args.identity)?;
+    let short = code.trim();
+    let invitation = if ShortCode::is_meant(short) {
+        let short: ShortCode = short.parse().map_err(|e| usage(format!("{e}")))?;
+        short_code::invitation(&short, &args.code_relay, &identity).await?
+    } else {
+        args.code_relay.is_for_a_code()?;
+        code.parse::<Invitation>()
+            .map_err(|e| usage(format!("{e}")))?
+    };
     // What the inviter may not be there any more to say.
     if identity.is(&invitation.id()) {
         return Err(usage(NotAdmitted::Own.to_string()));

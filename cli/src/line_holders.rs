@@ -51,6 +51,14 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
+    pub(crate) fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
     pub(crate) fn of(call: &Call) -> Self {
         Self {
             peer: call.peer().id(),
@@ -113,7 +121,7 @@ fn line(to: &Endpoint) -> Option<&Path> {
 }
 
 /// As the owner of this machine calls it.
-fn name(peer: PeerId) -> String {
+pub(crate) fn name(peer: PeerId) -> String {
     let known = folder::known_as(peer);
     let short = peer.short();
     match known.first().map(KnownPeer::name) {

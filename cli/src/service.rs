@@ -10,7 +10,7 @@
 //! for a whole answer. When the substream is cut, the command is killed before its pipes close: it must not take the cut
 //! for the end of its input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use cepa::node::{Access, Admission, Admitted, Call, Node, Protocol, Share};
 use cepa::onion::Onion;
 use cepa::protocols::directory;
 use cepa::protocols::forward::Forwarder;
-use cepa::session::reserved::{COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX};
+use cepa::session::reserved::{
+    COMMAND_PREFIX, FILES_PREFIX, HANG_UP_PREFIX, KEPT, SOCKS_PREFIX, WATCH_PREFIX,
+};
 use cepa::tls::TlsConfig;
 use cepa::transports::{self, Endpoint, Terminal, TransportError};
 use futures::future::BoxFuture;
@@ -33,19 +35,21 @@ use crate::command_served;
 use crate::console::framed::{Framed, Outbox};
 use crate::console::keeper::Keeper;
 use crate::console::served::Served;
+use crate::console::watched::{Source, Sources, What};
 use crate::console::wire::{self, Message, Status};
 use crate::destination::Destinations;
 use crate::exit::{Code, Failure};
 use crate::files;
 use crate::files::served::{self, ONLY, Shared};
-use crate::keep;
 use crate::layer_echo;
 use crate::line_holders::{Asks, Holders, Holds};
 use crate::log::say_once_a_minute;
 use crate::programs::{self, Programs};
 use crate::reach::raised_by;
 use crate::say::Line;
+use crate::service_form::{Form, Offered, only, plain};
 use crate::service_kept::{self, NO_MEMORY, NOT_KEPT};
+use crate::service_watched;
 use crate::socks_served;
 use crate::upstream::{Near, Wire};
 
@@ -66,81 +70,19 @@ pub(crate) struct Services {
     /// For services of other peers.
     forwarder: Forwarder,
     /// Those that can be had on a console.
-    list: Mutex<BTreeMap<String, (Target, Access)>>,
+    list: Mutex<BTreeMap<String, Offered>>,
     /// Consoles that outlive who opened them.
     keeper: Arc<Keeper>,
     /// Who has which line.
     holders: Holders,
+    /// What is open and can be watched, and the services that nobody may watch.
+    sources: Sources,
+    unwatched: Mutex<BTreeSet<String>>,
     gate: OnceLock<Gate>,
 }
 
 /// Why a call is not served, if it is not: asked beside who may open the service.
 type Gate = Box<dyn Fn(&Call) -> Option<String> + Send + Sync>;
-
-/// In which form a service is had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form<'a> {
-    /// With its standard error and how it ended: `cepa.exec.NAME`.
-    Status,
-    /// The same with a terminal: `cepa.console.NAME`.
-    Console,
-    /// The same on a console that is kept under this name: `cepa.attach.KEPT.NAME`.
-    Attached(&'a str),
-    /// The end of that: `cepa.hangup.KEPT.NAME`.
-    HungUp(&'a str),
-    /// Connected to what is asked for in the substream: `cepa.socks.NAME`.
-    Socks,
-    /// Its files: `cepa.files.NAME`.
-    Files,
-    /// A program that it allows: `cepa.command.NAME`.
-    Command,
-}
-
-/// The service that a name in such a form stands for.
-fn plain(name: &str) -> (Form<'_>, &str) {
-    if let Some(plain) = name.strip_prefix(wire::EXEC_PREFIX) {
-        return (Form::Status, plain);
-    }
-    if let Some(plain) = name.strip_prefix(SOCKS_PREFIX) {
-        return (Form::Socks, plain);
-    }
-    if let Some(plain) = name.strip_prefix(FILES_PREFIX) {
-        return (Form::Files, plain);
-    }
-    if name == ONLY {
-        return (Form::Files, "");
-    }
-    if let Some(plain) = name.strip_prefix(COMMAND_PREFIX) {
-        return (Form::Command, plain);
-    }
-    if name == programs::ONLY {
-        return (Form::Command, "");
-    }
-    let of_kept = |prefix| {
-        let rest = name.strip_prefix(prefix)?;
-        rest.split_once('.')
-            .filter(|(kept, _)| keep::is_console_name(kept))
-    };
-    if let Some((kept, plain)) = of_kept(HANG_UP_PREFIX) {
-        return (Form::HungUp(kept), plain);
-    }
-    match of_kept(wire::ATTACH_PREFIX) {
-        Some((kept, plain)) => (Form::Attached(kept), plain),
-        // One without a name is nobody's.
-        None => (
-            Form::Console,
-            name.strip_prefix(wire::PREFIX).unwrap_or(name),
-        ),
-    }
-}
-
-type Offered = (Target, Access);
-
-/// The only one of a kind.
-fn only(list: &BTreeMap<String, Offered>, is: fn(&Target) -> bool) -> Option<&Offered> {
-    let mut all = list.values().filter(|(target, _)| is(target));
-    all.next().filter(|_| all.next().is_none())
-}
 
 /// The forms of services that have messages beside their bytes.
 struct Framing(Arc<Services>);
@@ -152,6 +94,7 @@ impl Protocol for Framing {
             wire::EXEC_PREFIX,
             wire::ATTACH_PREFIX,
             HANG_UP_PREFIX,
+            WATCH_PREFIX,
             KEPT,
             SOCKS_PREFIX,
             FILES_PREFIX,
@@ -200,6 +143,8 @@ impl Services {
             list: Mutex::default(),
             keeper: Keeper::new(keep_consoles),
             holders: Holders::default(),
+            sources: Sources::default(),
+            unwatched: Mutex::default(),
             gate: OnceLock::new(),
         });
         node.add_protocol(Arc::new(Framing(Arc::clone(&services))))
@@ -219,6 +164,11 @@ impl Services {
     ) -> Result<(), Failure> {
         let offered = (service.target.clone(), access.clone());
         let before = self.list().insert(service.name.clone(), offered);
+        let same =
+            |(target, before): &Offered| is_same(target, &service.target) && *before == access;
+        if self.may_be_watched(&service.name, service.watch) || !before.as_ref().is_some_and(same) {
+            self.sources.send_away(&service.name);
+        }
         if let Some((target, before)) = before {
             if is_same(&target, &service.target) {
                 self.keeper.restrict(&service.name, &before, &access);
@@ -239,6 +189,39 @@ impl Services {
             .map_err(|e| Failure::new(Code::Usage, e.to_string()))
     }
 
+    /// Whether a service may be watched from now on; gives whether that was otherwise.
+    fn may_be_watched(&self, name: &str, yes: bool) -> bool {
+        let unwatched = self.unwatched.lock();
+        // Each change is whole after the one statement that makes it.
+        let mut unwatched = unwatched.unwrap_or_else(PoisonError::into_inner);
+        if yes {
+            unwatched.remove(name)
+        } else {
+            unwatched.insert(name.to_owned())
+        }
+    }
+
+    fn is_watched(&self, name: &str) -> bool {
+        let unwatched = self.unwatched.lock();
+        let unwatched = unwatched.unwrap_or_else(PoisonError::into_inner);
+        !unwatched.contains(name)
+    }
+
+    /// A serial line can be watched while a peer has it.
+    fn watched(&self, name: &str, to: &Endpoint, call: &Asks) -> Option<Source> {
+        let is_line = matches!(
+            to.target(),
+            transports::Target::Serial { .. } | transports::Target::Pty { .. }
+        );
+        let what = What {
+            service: name.to_owned(),
+            kept: None,
+            peer: call.peer(),
+            is_named: call.is_named(),
+        };
+        is_line.then(|| self.sources.open(what, false))
+    }
+
     /// Asks for each call, too, whether it is served.
     pub(crate) fn ask(&self, gate: impl Fn(&Call) -> Option<String> + Send + Sync + 'static) {
         let _ = self.gate.set(Box::new(gate));
@@ -257,6 +240,7 @@ impl Services {
     pub(crate) fn withdraw(&self, node: &Node, name: &str) {
         self.list().remove(name);
         self.keeper.withdraw(name);
+        self.sources.send_away(name);
         node.withdraw(name);
     }
 
@@ -265,7 +249,7 @@ impl Services {
         self.keeper.end().await;
     }
 
-    fn list(&self) -> MutexGuard<'_, BTreeMap<String, (Target, Access)>> {
+    fn list(&self) -> MutexGuard<'_, BTreeMap<String, Offered>> {
         // Each change is whole after the one statement that makes it.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,7 +352,11 @@ impl Services {
                 return tell(peer, &name, Box::pin(self.files(&shared, call)).await);
             }
             (
-                Form::Status | Form::Console | Form::Attached(_) | Form::HungUp(_),
+                Form::Status
+                | Form::Console
+                | Form::Attached(_)
+                | Form::HungUp(_)
+                | Form::Watched(_),
                 Some(target @ (Target::Echo | Target::Dial(_))),
             ) => Some(target),
             (_, Some(Target::Socks(_))) => {
@@ -397,6 +385,7 @@ impl Services {
                 Form::Status => "this service has no exit status; open it by its name alone",
                 Form::Console => "this service has no console",
                 Form::Attached(_) | Form::HungUp(_) => NOT_KEPT,
+                Form::Watched(_) => "only a serial line or a kept console can be watched",
             };
             let _ = call.refuse(why).await;
             return;
@@ -405,9 +394,14 @@ impl Services {
             Form::Status => Box::pin(self.with_status(&name, &target, call)).await,
             Form::Console => Box::pin(self.console(&name, &target, call)).await,
             Form::Attached(kept) => {
-                let (keeper, inner) = (&self.keeper, &self.inner);
-                Box::pin(service_kept::attach(
-                    keeper, inner, kept, &name, &target, call,
+                let with = (&self.keeper, &self.sources, &self.inner);
+                Box::pin(service_kept::attach(with, kept, &name, &target, call)).await
+            }
+            Form::Watched(kept) => {
+                let (sources, allowed) = (&self.sources, self.is_watched(&name));
+                let inner = &self.inner;
+                Box::pin(service_watched::watch(
+                    sources, allowed, inner, kept, &name, call,
                 ))
                 .await
             }
@@ -441,7 +435,7 @@ impl Services {
             let peer = (call.session().clone(), call.memory().clone());
             let terminal = Terminal::default();
             let near = Near::open(name, to, &terminal, &peer, None).await;
-            let (call, near, line) = self.opened(to, call, near).await?;
+            let (call, near, line) = self.opened(name, to, call, near).await?;
             let far = self.accept(call).await?;
             Ok::<_, String>((Box::new(near), Box::new(far), (share, line)))
         };
@@ -452,6 +446,7 @@ impl Services {
     /// The call with what was opened for it; refused where it was not.
     async fn opened(
         &self,
+        name: &str,
         to: &Endpoint,
         call: Call,
         near: Result<Near, TransportError>,
@@ -460,6 +455,7 @@ impl Services {
         match near {
             Ok(near) => {
                 let line = self.holders.hold(to, asks);
+                let near = near.watched(self.watched(name, to, &asks));
                 Ok((call, near, line))
             }
             Err(e) => {
@@ -492,7 +488,7 @@ impl Services {
         let outbox = Outbox::default();
         let terminal = Terminal::default();
         let near = Box::pin(Near::open(name, to, &terminal, &peer, Some(outbox.clone()))).await;
-        let (call, near, _line) = Box::pin(self.opened(to, call, near)).await?;
+        let (call, near, _line) = Box::pin(self.opened(name, to, call, near)).await?;
         if near.stream.control().is_some() && is_command(to) {
             // Whoever has one too is better off with a console.
             near.notify(Message::Terminal(terminal));
@@ -539,7 +535,7 @@ impl Services {
         };
         let opened = Near::open(name, to, &terminal, &peer, Some(outbox.clone())).await;
         let near = match opened {
-            Ok(near) => near.at_console(),
+            Ok(near) => near.at_console().watched(self.watched(name, to, &asks)),
             Err(e) => {
                 failed(self.holders.why(to, &e, asks)).await;
                 return Err(e.to_string());

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cepa::mux::Substream;
 use cepa::onion::Onion;
+use cepa::session::reserved::WATCH_PREFIX;
 use cepa::session::{OpenError, ServiceName, Session};
 
 use crate::console::framed::Framed;
@@ -196,6 +197,29 @@ pub(crate) async fn attach(
             let far = framed(far, ending, notify, false);
             Ok(Opened::Framed(Box::new(far.in_order().of_kept())))
         }
+        // By the name that was typed.
+        Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
+            service: service.to_owned(),
+            reason,
+        }),
+        Err(e) => Err(e),
+    }
+}
+
+/// Watches what somebody else has opened: a console that is kept under this name, or where that is empty whatever there is. No other
+/// form does.
+pub(crate) async fn watch(
+    session: &Session,
+    kept: &str,
+    service: &str,
+    ending: &Ending,
+    notify: impl Fn(&str) + Send + 'static,
+) -> Result<Opened, OpenError> {
+    let name = format!("{WATCH_PREFIX}{kept}.{service}");
+    match session.open(&name).await {
+        Ok(far) => Ok(Opened::Framed(Box::new(
+            framed(far, ending, notify, false).in_order(),
+        ))),
         // By the name that was typed.
         Err(OpenError::Refused { reason, .. }) => Err(OpenError::Refused {
             service: service.to_owned(),

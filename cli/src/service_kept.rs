@@ -23,6 +23,7 @@ use crate::console::kept::{Kept, Takes};
 use crate::console::ring::RING;
 use crate::console::seat::{Left, Seat};
 use crate::console::served::Served;
+use crate::console::watched::{Sources, What};
 use crate::console::wire::{self, Message, Status};
 use crate::limits::HANG_UP;
 use crate::upstream::leave;
@@ -42,8 +43,7 @@ const ENDING: Duration = Duration::from_secs(HANG_UP.as_secs() + 5);
 
 /// A service at somebody's terminal, which goes on without them and is there under this name when they are back.
 pub(crate) async fn attach(
-    keeper: &Arc<Keeper>,
-    inner: &TlsConfig,
+    (keeper, sources, inner): (&Arc<Keeper>, &Sources, &TlsConfig),
     kept: &str,
     name: &str,
     target: &Target,
@@ -76,7 +76,7 @@ pub(crate) async fn attach(
             return Err(full);
         }
     };
-    let session = call.session().clone();
+    let (session, is_named) = (call.session().clone(), call.context().is_named());
     let mut served = Box::new(Served::new(accept(call, inner).await?));
     let terminal = served.terminal().await.map_err(|e| e.to_string())?;
     let (seat, left) = Seat::new(served, &session);
@@ -88,6 +88,13 @@ pub(crate) async fn attach(
             }
         }
         Err((label, door, takes)) => {
+            let what = What {
+                service: name.to_owned(),
+                kept: Some(kept.to_owned()),
+                peer: label.peer,
+                is_named,
+            };
+            let door = (door, sources.open(what, true));
             match Kept::start(to, &terminal, label, takes, door, time).await {
                 Ok(kept) => keeper.run(kept, seat),
                 Err(e) => {

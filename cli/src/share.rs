@@ -135,15 +135,20 @@ pub(crate) async fn run(args: args::Share) -> Result<(), Failure> {
     }
     let mut given = pin!(async {
         if let Some(offer) = offer {
-            short_code::give(offer, &text).await?;
+            short_code::give(offer, &text, "cepa share").await?;
             say("the code was used");
         }
         std::future::pending::<Result<(), Failure>>().await
     });
+    let grace = if args.code {
+        short_code::GRACE
+    } else {
+        Duration::ZERO
+    };
     let result = tokio::select! {
         () = signals.asked_to_end() => Ok(()),
         ended = &mut given => ended,
-        () = tokio::time::sleep(lasts) => {
+        () = tokio::time::sleep(lasts + grace) => {
             tokio::select! {
                 ended = expired(&mesh, &tickets) => ended,
                 () = signals.asked_to_end() => Ok(()),

@@ -1,47 +1,97 @@
-//! Short codes: `cepa share --code` offers its ticket at a relay by a few words, and whoever has them fetches it there.
+//! Short codes: `cepa share --code` offers its ticket, and `cepa invite --code` its invitation, at a relay by a few words, and
+//! whoever has them fetches it there. A code says nothing of what it leads to, so both ends of it check that.
 
-use cepa::identity::Identity;
+use cepa::identity::{Identity, Invitation};
 use cepa::node::{Node, PeerAddr};
-use cepa::protocols::code::{self, CodeError, CodeRefusal, Offer};
+use cepa::protocols::code::{self, CodeError, CodeRefusal, Offer, ShortCode};
 use cepa::protocols::ticket::Ticket;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
-use crate::args::{DialTarget, Trust};
+use crate::args::{CodeRelay, DialTarget, Trust};
 use crate::exit::{Code, Failure};
 use crate::keep::Keep;
 use crate::{reach, settings};
 
-/// In the place of a short code the ticket that it stands for, from the default relay. The code is used up by that.
+/// What is offered goes on for so long behind the end of its code: it is the relay that says that the code has expired.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// In the place of a short code the ticket that it stands for. The code is used up by that.
 pub(crate) async fn redeem(
     target: &mut DialTarget,
     trust: &Trust,
+    relay: &CodeRelay,
     identity: &Identity,
 ) -> Result<(), Failure> {
     let DialTarget::Code(code) = target else {
-        return Ok(());
+        return relay.is_for_a_code();
     };
     if trust.says_something() {
         let why = "a short code leads to a ticket, which names the peer; leave out --expect, --trust, --trust-new and --ca";
         return Err(Failure::new(Code::Usage, why));
     }
-    let Some(relay) = settings::read()?.relay else {
-        return Err(Failure::new(
-            Code::Usage,
-            "a short code needs a relay: set the one that the other end uses, relay = \"cepa://RELAYID@ADDR\", in config.toml (`cepa config path`)",
-        ));
+    let text = fetch(code, relay, identity).await?;
+    if let Ok(ticket) = text.parse::<Ticket>() {
+        *target = DialTarget::Ticket(ticket);
+        return Ok(());
+    }
+    Err(match text.parse::<Invitation>() {
+        Ok(_) => for_another(
+            "an invitation, so it is for `cepa join`",
+            "cepa invite --code",
+        ),
+        Err(_) => unknown(),
+    })
+}
+
+/// The invitation that a short code stands for. The code is used up by that.
+pub(crate) async fn invitation(
+    code: &ShortCode,
+    relay: &CodeRelay,
+    identity: &Identity,
+) -> Result<Invitation, Failure> {
+    let text = fetch(code, relay, identity).await?;
+    text.parse().map_err(|_| match text.parse::<Ticket>() {
+        Ok(_) => for_another(
+            "a ticket, so it is for `cepa forward`, `connect` or `console`",
+            "cepa share --code",
+        ),
+        Err(_) => unknown(),
+    })
+}
+
+fn for_another(what: &str, maker: &str) -> Failure {
+    let why =
+        format!("the code leads to {what}, and was used up by this; ask for another one ({maker})");
+    Failure::new(Code::Usage, why)
+}
+
+fn unknown() -> Failure {
+    let why = "the code leads to nothing that is known here: do both ends run the same version?";
+    Failure::new(Code::Other, why)
+}
+
+/// What waits for the code, at the relay that is given, else at the default one.
+async fn fetch(
+    code: &ShortCode,
+    relay: &CodeRelay,
+    identity: &Identity,
+) -> Result<Zeroizing<String>, Failure> {
+    let relay = match &relay.relay {
+        Some(relay) => relay.clone(),
+        None => settings::read()?.relay.ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                "a short code needs the relay where it was made: give --relay cepa://RELAYID@ADDR, or set relay = \"cepa://RELAYID@ADDR\" in config.toml (`cepa config path`)",
+            )
+        })?,
     };
     let (session, node) = reach::dial(&relay, identity, false, Keep::Not).await?;
     let fetched = code::fetch(&session, code).await;
     node.shutdown(Duration::ZERO).await;
-    let text = fetched.map_err(|e| failure(&e))?;
-    let ticket = std::str::from_utf8(&text).ok();
-    let ticket = ticket.and_then(|text| text.parse::<Ticket>().ok());
-    let Some(ticket) = ticket else {
-        let why = "the code leads to no ticket: do both ends run the same version?";
-        return Err(Failure::new(Code::Other, why));
-    };
-    *target = DialTarget::Ticket(ticket);
-    Ok(())
+    let bytes = fetched.map_err(|e| failure(&e))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unknown())?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// `--code` without a relay.
@@ -66,12 +116,12 @@ pub(crate) async fn offer(
     Offer::at(&session, lasts).await.map_err(|e| failure(&e))
 }
 
-/// Somebody comes with the code and gets the ticket; else why this command ends.
-pub(crate) async fn give(offer: Offer, ticket: &str) -> Result<(), Failure> {
-    let Err(error) = offer.give(ticket.as_bytes()).await else {
+/// Somebody comes with the code and gets what this command has made; else why the command ends.
+pub(crate) async fn give(offer: Offer, made: &str, command: &str) -> Result<(), Failure> {
+    let Err(error) = offer.give(made.as_bytes()).await else {
         return Ok(());
     };
-    let again = |code, why: &str| Failure::new(code, format!("{why}; run cepa share again"));
+    let again = |code, why: &str| Failure::new(code, format!("{why}; run {command} again"));
     Err(match &error {
         CodeError::Refused(CodeRefusal::Wrong) => again(
             Code::Refused,

@@ -1,8 +1,9 @@
 //! The near side of a service: what was opened for one substream, joined to it until both have ended, and ended as the
 //! other side did: `splice_table.txt` has every case.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use cepa::mux::ReceivePool;
 use cepa::mux::Substream;
@@ -15,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::child::{self, Watched};
 use crate::console::framed::Outbox;
 use crate::console::served;
+use crate::console::watched::{Asked, Source, Tapped};
 use crate::console::wire::Message;
 use crate::held::{Held, Passes};
 use crate::limits::{HANG_UP, LINGER, STALLED};
@@ -33,6 +35,8 @@ pub(crate) struct Near {
     child: Option<Watched>,
     pub(crate) stream: Stream,
     outbox: Option<Outbox>,
+    /// What others see of it.
+    source: Option<Source>,
     /// Somebody sits at the other end, and has nothing more to say when the service has ended.
     at_console: bool,
     /// Of the service.
@@ -92,12 +96,19 @@ impl Near {
             child: None,
             stream,
             outbox: None,
+            source: None,
             at_console: false,
             name: name.to_owned(),
             line: Arc::default(),
             session: session.clone(),
             memory: memory.clone(),
         }
+    }
+
+    /// Others can watch it.
+    pub(crate) fn watched(mut self, source: Option<Source>) -> Self {
+        self.source = source;
+        self
     }
 
     /// It is for a console.
@@ -219,7 +230,19 @@ impl Near {
             }
         };
         tokio::pin!(exited);
-        let mut join = Join::new(&mut self.stream, far)
+        let source = self.source.as_ref();
+        let told = || async {
+            let asked = poll_fn(|cx| match source {
+                Some(source) => source.poll_asked(cx),
+                None => Poll::Pending,
+            });
+            asked.await
+        };
+        let mut near = Tapped {
+            stream: &mut self.stream,
+            source,
+        };
+        let mut join = Join::new(&mut near, far)
             .counted(&self.memory)
             .hold_near_end();
         let mut held = Held::default();
@@ -248,6 +271,10 @@ impl Near {
                 }
                 () = held.due() => if held.is_drained() {
                     join.near_has_ended();
+                },
+                asked = told() => if let (Asked::Tell(line), Some(outbox)) = (asked, &self.outbox) {
+                    outbox.push(Message::Stderr(line));
+                    join.flush_far();
                 },
                 () = self.line.notified() => join.flush_far(),
                 _ = self.session.closed(), if !lost => {
@@ -353,6 +380,7 @@ mod tests {
             child: None,
             stream: Stream::from(stream),
             outbox: None,
+            source: None,
             at_console: false,
             name: "x".to_owned(),
             line: Arc::default(),

@@ -318,6 +318,8 @@ const SOCKS_SERVICE: &str = "socks";
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) target: Target,
+    /// Who may open it may watch who has it open.
+    pub(crate) watch: bool,
 }
 
 /// What a service is joined to.
@@ -367,6 +369,7 @@ impl FromStr for Service {
         let (name, address) = word
             .split_once('=')
             .ok_or("expected NAME=ADDR, for example up=exec:sha256sum")?;
+        let (address, watch) = watched(address)?;
         let target = match address {
             "echo:" => Target::Echo,
             "demo:" => Target::Demo,
@@ -402,7 +405,31 @@ impl FromStr for Service {
         Ok(Self {
             name: service_name(name)?,
             target,
+            watch,
         })
+    }
+}
+
+/// An address without what is said of watching behind it, where it is one of those that can be watched.
+fn watched(address: &str) -> Result<(&str, bool), String> {
+    let said = [(",watch=no", false), (",watch=yes", true)];
+    let said = said
+        .into_iter()
+        .find_map(|(option, yes)| Some((address.strip_suffix(option)?, yes)));
+    let Some((plain, yes)) = said else {
+        return Ok((address, true));
+    };
+    let Ok(endpoint) = plain.parse::<Endpoint>() else {
+        return Ok((address, true));
+    };
+    match endpoint.target() {
+        transports::Target::Serial { .. }
+        | transports::Target::Pty { .. }
+        | transports::Target::Exec { pty: true, .. } => Ok((plain, yes)),
+        _ => Err(
+            "watch= is for a serial line and a command with a terminal (pty=yes); leave it out"
+                .to_owned(),
+        ),
     }
 }
 

@@ -163,3 +163,133 @@ fn nobody_counts_through_the_codes_and_a_peer_has_a_few() {
     let why = failed(&eve.run(&["connect", &absent]), 7);
     assert!(why.contains("try again in"), "{why}");
 }
+
+/// A running `cepa invite --code`, and its code.
+fn invite(place: &Place, more: &[&str]) -> (Server, String) {
+    let words = [&["invite", "--code"], more].concat();
+    let mut invite = Server::start_at(place, &words, "cepa join CODE");
+    let code = invite.output_line();
+    (invite, code.trim_end().to_owned())
+}
+
+#[test]
+fn an_invitation_goes_by_a_code_as_well() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    let (invite, code) = invite(&ann, &["--relay", &at, "--name", "bob"]);
+    assert_eq!(code.len(), 13, "{code}");
+    let why = failed(&bob.run(&["join", &code]), 2);
+    assert!(why.contains("--relay cepa://"), "{why}");
+    let words = ["join", &code, "--relay", &at, "--name", "ann"];
+    let output = bob.run(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (status, told) = invite.finish();
+    assert_eq!(status, Some(0), "{told}");
+    assert!(told.contains("the code was used"), "{told}");
+    assert!(told.contains("remembered as bob"), "{told}");
+    let why = failed(&bob.run(&words), 2);
+    assert!(why.contains("ann is already the name"), "{why}");
+    let why = failed(&bob.run(&words[..4]), 7);
+    assert!(why.contains("used this code already"), "{why}");
+}
+
+#[test]
+fn a_wrong_code_uses_an_invitation_up_too() {
+    let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    settle(&ann, &at);
+    let (invite, code) = invite(&ann, &["tcp:127.0.0.1:0"]);
+    let why = failed(&eve.run(&["join", &another(&code), "--relay", &at]), 7);
+    assert!(why.contains("wrong, and used up"), "{why}");
+    let (status, told) = invite.finish();
+    assert_eq!(status, Some(7), "{told}");
+    assert!(told.contains("run cepa invite again"), "{told}");
+}
+
+#[test]
+fn a_code_for_something_else_says_what_it_is_for() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    let (_share, code) = share(&ann, &["--relay", &at]);
+    let why = failed(&bob.run(&["join", &code, "--relay", &at]), 2);
+    assert!(why.contains("for `cepa forward`"), "{why}");
+    let (_invite, code) = invite(&ann, &["--relay", &at]);
+    let why = failed(&bob.run(&["connect", &code, "--relay", &at]), 2);
+    assert!(why.contains("for `cepa join`"), "{why}");
+}
+
+#[test]
+fn the_relay_of_a_code_is_given_or_the_default_one() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    settle(&bob, &format!("{}1", at.trim_end_matches(char::is_numeric)));
+    let (_share, code) = share(&ann, &["--relay", &at]);
+    // What is given goes before what is set.
+    let output = bob.run_with(&["connect", &code, "--relay", &at], b"hello");
+    assert_eq!(text(&output.stdout), "hello", "{output:?}");
+    for words in [
+        &["connect", "tcp:127.0.0.1:1", "--relay", &at][..],
+        &["forward", "tcp:127.0.0.1:1", "-L", "0=up", "--relay", &at],
+        &["join", "cepa-invitation:x", "--relay", &at],
+    ] {
+        let why = failed(&bob.run(words), 2);
+        assert!(why.contains("where a short code was made"), "{why}");
+    }
+}
+
+#[test]
+fn a_code_expires_and_both_ends_read_so() {
+    let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+    let (_relay, at) = relay(&host, "tcp:127.0.0.1:0");
+    let (share, code) = share(&ann, &["--relay", &at, "--for", "1s"]);
+    let (status, told) = share.finish();
+    assert_eq!(status, Some(6), "{told}");
+    assert!(
+        told.contains("the code expired, and nobody used it"),
+        "{told}"
+    );
+    let why = failed(&bob.run(&["connect", &code, "--relay", &at]), 7);
+    assert!(why.contains("the code has expired"), "{why}");
+}
+
+#[test]
+fn a_relay_that_starts_again_knows_no_code_any_more() {
+    for end in ["INT", "KILL"] {
+        let (host, ann, bob) = (Place::new(), Place::new(), Place::new());
+        let (first, at) = relay(&host, "tcp:127.0.0.1:0");
+        let (share, code) = share(&ann, &["--relay", &at]);
+        first.signal(end);
+        let _ = first.finish();
+        let (_, place) = at.split_once('@').unwrap();
+        let (_second, again) = relay(&host, place);
+        assert_eq!(at, again);
+        let (status, told) = share.finish();
+        assert_eq!(status, Some(6), "{end}: {told}");
+        let said = "and the code with it; run cepa share again";
+        assert!(told.contains(said), "{end}: {told}");
+        let why = failed(&bob.run(&["connect", &code, "--relay", &at]), 7);
+        assert!(why.contains("no such code"), "{end}: {why}");
+    }
+}
+
+#[test]
+fn codes_are_for_whom_the_relay_serves() {
+    let (host, ann, eve) = (Place::new(), Place::new(), Place::new());
+    let id = ann.succeeds(&["id", "show"]);
+    let words = ["relay", "tcp:127.0.0.1:0", "--allow", id.trim()];
+    let relay = Server::start_at(&host, &words, "relaying on ");
+    let at = relay.seen().last().unwrap();
+    let at = at.split(' ').find(|word| word.starts_with("cepa://"));
+    let at = at.unwrap().trim_end_matches([',', ';']).to_owned();
+    let (_share, code) = share(&ann, &["--relay", &at]);
+    let output = eve.run(&["connect", &code, "--relay", &at]);
+    assert_ne!(output.status.code(), Some(0));
+    let output = eve.run(&["share", "up=exec:cat", "--code", "--relay", &at]);
+    assert_ne!(output.status.code(), Some(0));
+    // Neither has used the code up.
+    let output = ann.run(&["connect", &another(&code), "--relay", &at]);
+    assert!(
+        text(&output.stderr).contains("wrong, and used up"),
+        "{output:?}"
+    );
+}

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Stdio};
 
 use cepa::transports::testkit::LineSettings;
@@ -108,4 +108,191 @@ fn a_named_peer_reads_who_has_a_busy_line_and_a_stranger_that_it_is_busy() {
     };
     next.kill().unwrap();
     next.wait().unwrap();
+}
+
+/// `cepa console` of this peer at this service.
+fn sit(place: &Place, at: &str, key: &str, more: &[&str]) -> Desk {
+    let words = ["console", at, "--identity", key, "--trust", "any"];
+    Desk::sit_down(place, &[&words[..], more].concat(), (33, 101))
+}
+
+#[track_caller]
+fn leave(mut desk: Desk) -> String {
+    desk.type_in("\r~.");
+    let passed = desk.passed.clone();
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    passed + &seen
+}
+
+#[test]
+fn a_line_that_somebody_has_can_be_watched_and_nothing_typed_there_gets_to_it() {
+    let board = board();
+    let (at, place) = (board.server.address(), &board.place);
+    let [ann, bob, stranger] = &board.keys;
+    // Nobody has it.
+    let desk = sit(place, &at, bob, &["uart", "--watch"]);
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.contains("nobody has it open now"), "{seen}");
+    let device = place.path("b");
+    let mut device = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(device)
+        .unwrap();
+    let mut holder = sit(place, &at, ann, &["uart"]);
+    holder.until("connected to uart");
+    let mut watcher = sit(place, &at, bob, &["uart", "--watch"]);
+    watcher.until("watching uart at ");
+    holder.until("bob (");
+    holder.until("…) watches\r\n");
+    device.write_all(b"from the board\r\n").unwrap();
+    holder.until("from the board");
+    watcher.until("from the board");
+    watcher.type_in("not-for-the-board\r~B");
+    // A second one is another peer, and this holder is told names; the same one again is not said again.
+    let mut again = sit(place, &at, bob, &["uart", "--watch"]);
+    again.until("watching uart at ");
+    let mut other = sit(place, &at, stranger, &["uart", "--watch"]);
+    other.until("watching uart at ");
+    holder.until(" watches\r\n");
+    assert!(
+        !holder.passed.contains("…) watches\r\nbob ("),
+        "{}",
+        holder.passed
+    );
+    assert_eq!(holder.passed.matches("bob (").count(), 1);
+    holder.type_in("typed\r");
+    let mut heard = [0; 6];
+    device.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"typed\r");
+    device.write_all(b"second\r\n").unwrap();
+    for desk in [&mut again, &mut other, &mut watcher] {
+        desk.until("second");
+        assert!(!desk.passed.contains("not-for"), "{}", desk.passed);
+    }
+    assert!(!again.passed.contains("from the board"), "{}", again.passed);
+    leave(watcher);
+    holder.type_in("more\r");
+    device.read_exact(&mut heard[..5]).unwrap();
+    assert_eq!(&heard[..5], b"more\r");
+    // Whoever watches reads that the holder has left.
+    leave(holder);
+    let (code, seen) = again.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(seen.contains("what you watched has ended"), "{seen}");
+    other.until("what you watched has ended");
+}
+
+const SHELL: &str = "sh=exec:env PS1=ready= sh -i,pty=yes";
+
+/// A server with a shell for two peers, and their keys.
+fn shells(place: &Place, service: &str) -> (Server, [String; 2]) {
+    let keys = ["ann", "bob"].map(|name| {
+        let (key, id) = place.identity(&format!("{name}.pem"));
+        place.succeeds(&["peer", "add", name, &id]);
+        key
+    });
+    let words = ["tcp:127.0.0.1:0", "--allow", "@ann", "--allow", "@bob"];
+    let server = place.serve(&[&words[..], &["--service", service]].concat());
+    (server, keys)
+}
+
+#[test]
+fn a_kept_console_is_watched_from_what_is_kept_on() {
+    let place = Place::new();
+    let (server, [ann, bob]) = shells(&place, SHELL);
+    let at = server.address();
+    let mut holder = sit(&place, &at, &ann, &["sh", "--attach", "work"]);
+    holder.until("ready=");
+    holder.type_in("echo fi''rst\r");
+    holder.until("first\r\nready=");
+    let mut watcher = sit(&place, &at, &bob, &["sh", "--watch", "--attach", "work"]);
+    watcher.until("watching sh at ");
+    watcher.until("first\r\nready=");
+    holder.until("bob (");
+    holder.until(" watches\r\n");
+    watcher.type_in("echo from-b''ob\r");
+    holder.type_in("echo seco''nd\r");
+    holder.until("second\r\n");
+    watcher.until("second\r\n");
+    // It goes on without its holder, who is told of who came meanwhile.
+    leave(holder);
+    let mut late = sit(&place, &at, &bob, &["sh", "--watch"]);
+    late.until("second\r\n");
+    let seen = leave(late);
+    assert!(!seen.contains("runs on at the server"), "{seen}");
+    let mut holder = sit(&place, &at, &ann, &["sh", "--attach", "work"]);
+    holder.until("attached again");
+    holder.type_in("echo thi''rd\r");
+    watcher.until("third\r\n");
+    holder.until("third\r\n");
+    assert!(!holder.passed.contains("from-bob"), "{}", holder.passed);
+    assert!(!watcher.passed.contains("from-bob"), "{}", watcher.passed);
+    // With a name that nobody has, and of what is over.
+    let none = sit(&place, &at, &bob, &["sh", "--watch", "--attach", "none"]);
+    let (code, seen) = none.leave();
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.contains("no console of this name"), "{seen}");
+    holder.type_in("exit 3\r");
+    let (code, seen) = holder.leave();
+    assert_eq!(code, Some(3), "{seen}");
+    let (code, seen) = watcher.leave();
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(seen.contains("what you watched has ended"), "{seen}");
+}
+
+#[test]
+fn a_watcher_that_stands_still_holds_nobody_up_and_reads_what_it_has_missed() {
+    let place = Place::new();
+    let (server, [ann, bob]) = shells(&place, SHELL);
+    let at = server.address();
+    let mut holder = sit(&place, &at, &ann, &["sh", "--attach", "work"]);
+    holder.until("ready=");
+    let mut watcher = sit(&place, &at, &bob, &["sh", "--watch"]);
+    watcher.until("ready=");
+    let pid = watcher.child.id();
+    let pid = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .ok()
+        .and_then(|children| children.split_whitespace().next().map(str::to_owned))
+        .unwrap_or_else(|| pid.to_string());
+    assert!(common::signal(&pid, "STOP"));
+    holder.type_in("seq 1 600000; echo do''ne\r");
+    holder.until("done\r\nready=");
+    assert!(common::signal(&pid, "CONT"));
+    watcher.until(" bytes skipped]\r\n");
+    watcher.until("done\r\nready=");
+    leave(watcher);
+    leave(holder);
+}
+
+#[test]
+fn an_owner_may_let_nobody_watch() {
+    let place = Place::new();
+    let (server, [ann, bob]) = shells(&place, &format!("{SHELL},watch=no"));
+    let at = server.address();
+    let mut holder = sit(&place, &at, &ann, &["sh", "--attach", "work"]);
+    holder.until("ready=");
+    let desk = sit(&place, &at, &bob, &["sh", "--watch"]);
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(7), "{seen}");
+    assert!(seen.contains("watch=no"), "{seen}");
+    leave(holder);
+    let stranger = place.identity("stranger.pem").0;
+    let desk = sit(&place, &at, &stranger, &["sh", "--watch"]);
+    assert_ne!(desk.leave().0, Some(0));
+    let words = [
+        "serve",
+        "tcp:127.0.0.1:0",
+        "--service",
+        "x=tcp:h:1,watch=no",
+    ];
+    let line = place.fails_quietly(&words, 2);
+    assert!(line.contains("watch= is for"), "{line}");
+    let words = ["console", &at, "--watch", "--trust", "any"];
+    let desk = Desk::sit_down(&place, &words, (33, 101));
+    let (code, seen) = desk.leave();
+    assert_eq!(code, Some(2), "{seen}");
+    assert!(seen.contains("--watch needs the name"), "{seen}");
 }

@@ -227,6 +227,8 @@ mod tests {
     #[test]
     fn the_whole_table_is_as_reviewed() {
         let expected = include_str!("access_table.txt");
+        // What stands behind it is held by `tests/mesh/access.rs`.
+        let (expected, _) = expected.split_once("\nprotocol ").unwrap();
         let found = table();
         assert!(
             found == expected,

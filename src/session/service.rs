@@ -197,6 +197,8 @@ pub mod reserved {
     pub const KEPT: &str = "cepa.kept";
     /// Before the name of such a console, a dot, and the name of its service: its command is hung up.
     pub const HANG_UP_PREFIX: &str = "cepa.hangup.";
+    /// Before the name of such a console (or nothing), a dot, and the name of a service: what that says to whoever has it open.
+    pub const WATCH_PREFIX: &str = "cepa.watch.";
     /// Before the name of a service: that service with its standard error and how it ended.
     pub const EXEC_PREFIX: &str = "cepa.exec.";
     /// Before the name of a service: a connection to the destination that is named in the substream, as that service allows.
@@ -301,6 +303,7 @@ mod tests {
             reserved::ATTACH_PREFIX,
             reserved::KEPT,
             reserved::HANG_UP_PREFIX,
+            reserved::WATCH_PREFIX,
             reserved::EXEC_PREFIX,
             reserved::SOCKS_PREFIX,
             reserved::REMOTE_LISTEN,

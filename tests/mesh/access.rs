@@ -19,6 +19,40 @@ use crate::support::{
     node, offer_echo, relay, soon, through, until,
 };
 
+/// What the table of who may open what says of a relay's protocols, each row of it.
+#[tokio::test]
+async fn a_relay_serves_by_the_table() {
+    let table = include_str!("../../src/node/access_table.txt");
+    let (rows, protocols) = table.split_once("\nprotocol ").unwrap();
+    let protocols: Vec<_> = protocols.lines().skip(1).collect();
+    assert_eq!(protocols.len(), 4);
+    let (listed, other) = (node(), node());
+    let offers = [
+        ("nobody", Access::Nobody),
+        ("these peers", Access::peers([listed.id()])),
+        ("anyone", Access::Anyone),
+    ];
+    for (offered_to, access) in offers {
+        let relay = relay(|config| config.access = access);
+        let (_, at) = listening(&relay).await;
+        for (who, node) in [("one of these", &listed), ("another", &other)] {
+            let row = format!("{offered_to:12} {who:28} {:16} ", "came in");
+            let verdict = rows.lines().find_map(|line| line.strip_prefix(&row));
+            let session = soon(node.session(&at)).await.unwrap();
+            for line in &protocols {
+                let (name, served) = line.split_once(' ').unwrap();
+                assert_eq!(served.trim(), "whom the relay serves");
+                let found = match soon(session.open(name)).await {
+                    Ok(_) => "allowed",
+                    Err(OpenError::Refused { .. }) => "-",
+                    Err(error) => panic!("{name}: {error}"),
+                };
+                assert_eq!(Some(found), verdict, "{name}, {row}");
+            }
+        }
+    }
+}
+
 /// Hole 1: the node pins the relay's key and dials it; that gives the relay nothing.
 #[tokio::test]
 async fn a_relay_opens_no_service_of_a_node_that_registers_with_it() {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::values::DialTarget;
 
 #[derive(Debug, Args)]
@@ -48,6 +48,8 @@ pub(crate) struct Connect {
     /// fails, the exit code is 1
     #[arg(long)]
     pub(crate) no_status: bool,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::keep;
 use crate::values::{DialTarget, EscapeChar};
 
@@ -41,6 +41,12 @@ Only you find it: by your key, the service and the name. If you attach twice,
 the first console ends with exit code 9. --attached lists your consoles, and
 --attach NAME --end ends one.
 
+With --watch you see what somebody else's console says from now on, a kept one
+with what it said last. Nothing you type is sent. If your connection is too slow,
+you miss some and read `[N bytes skipped]`; nobody waits for you. Who may open
+the service may watch it, unless the server says watch=no; who has the console
+is told.
+
 With --reconnect, a lost session is made again and the service opened again, as
 with `cepa connect --reconnect`. Keys typed meanwhile are discarded, except ~.
 to leave. It ends with exit code 3, 4, 5 or 7 when the two ends refuse each
@@ -58,6 +64,10 @@ pub(crate) struct Console {
     /// with a terminal (exec:…,pty=yes). Letters, digits, `-` and `_`; up to 4 a peer
     #[arg(long, value_name = "NAME", value_parser = keep::console_name)]
     pub(crate) attach: Option<String>,
+    /// Show what a console says that somebody else has: a serial line (serial:), or a kept console
+    /// (--attach NAME says which, where there are several). Keys are not sent; ~. leaves
+    #[arg(long, conflicts_with_all = ["attached", "end"])]
+    pub(crate) watch: bool,
     /// With --attach: end that console. Its command is hung up, also if somebody is attached
     #[arg(long, requires = "attach", conflicts_with = "reconnect")]
     pub(crate) end: bool,
@@ -82,6 +92,8 @@ pub(crate) struct Console {
     /// keep sessions loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

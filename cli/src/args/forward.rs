@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Dialling;
+use super::options::{CodeRelay, Dialling};
 use crate::values::{DialTarget, Dynamic, Local, Remote};
 
 #[derive(Debug, Args)]
@@ -58,6 +58,8 @@ pub(crate) struct Forward {
     /// loses one with each connection
     #[arg(long)]
     pub(crate) reconnect: bool,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) dialling: Dialling,
 }

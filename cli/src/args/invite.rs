@@ -23,7 +23,13 @@ else.
 With --relay, no port has to be open here. Without ADDR and --relay, the default
 relay of `config.toml` is used. With --control, a running `cepa node` invites,
 where it listens and is registered. To invite at a running `cepa serve`, start
-it with --invite NAME.")]
+it with --invite NAME.
+
+With --code a short code is printed instead, such as 7-lusab-badaf, which can be
+said on the phone. Both ends need the same relay: here --relay or the default
+one, there `cepa join --relay` or the default one. It is good for one use within
+15 minutes. Whoever gives a wrong one uses it up, which ends this command with
+exit code 7.")]
 pub(crate) struct Invite {
     /// Where to listen: tcp:HOST:PORT (port 0 picks a free port) or unix:PATH
     #[arg(value_name = "ADDR")]
@@ -43,6 +49,9 @@ pub(crate) struct Invite {
     /// How long to wait
     #[arg(long, value_name = "MINUTES", default_value_t = MINUTES, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub(crate) minutes: u32,
+    /// Print a short code instead: a number and two words
+    #[arg(long, conflicts_with = "control")]
+    pub(crate) code: bool,
     /// Show the code as a QR code too
     #[arg(long)]
     pub(crate) qr: bool,

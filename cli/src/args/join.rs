@@ -3,12 +3,12 @@
 use cepa::transports::Endpoint;
 use clap::Args;
 
-use super::options::IdentityFile;
+use super::options::{CodeRelay, IdentityFile};
 
 #[derive(Debug, Args)]
 pub(crate) struct Join {
-    /// The code that `cepa invite` printed, or `-` to read it from standard input (other users of this
-    /// machine can see a command line)
+    /// The code that `cepa invite` printed, long or short, or `-` to read it from standard input (other
+    /// users of this machine can see a command line)
     #[arg(value_name = "CODE")]
     pub(crate) code: String,
     /// Remember the peer that invited under this name
@@ -17,6 +17,8 @@ pub(crate) struct Join {
     /// Connect to this address instead of the one in the code
     #[arg(long, value_name = "ADDR")]
     pub(crate) at: Option<Endpoint>,
+    #[command(flatten)]
+    pub(crate) code_relay: CodeRelay,
     #[command(flatten)]
     pub(crate) identity: IdentityFile,
 }

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cepa::node::PeerAddr;
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::exit::{Code, Failure};
 use crate::gate::Gate;
 use crate::keep::{self, Keep};
-use crate::values::{Expected, TrustWord};
+use crate::values::{Expected, TrustWord, placed_addr};
 
 #[derive(Debug, Args)]
 pub(crate) struct IdentityFile {
@@ -54,6 +56,28 @@ pub(crate) struct GateLimits {
     ///   proven=1h              how long after a success it is not shut out
     #[arg(long = "gate", value_name = "KEY=VALUE,…", verbatim_doc_comment)]
     pub(crate) limits: Option<Gate>,
+}
+
+/// Where somebody waits who gave us a short code.
+#[derive(Debug, Args)]
+pub(crate) struct CodeRelay {
+    /// For a short code: the relay where it was made, cepa://RELAYID@ADDR or @NAME. Default: the one in
+    /// `config.toml`
+    #[arg(long, value_name = "RELAY", value_parser = placed_addr)]
+    pub(crate) relay: Option<PeerAddr>,
+}
+
+impl CodeRelay {
+    /// It means nothing for another address.
+    pub(crate) fn is_for_a_code(&self) -> Result<(), Failure> {
+        if self.relay.is_none() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Usage,
+            "--relay says where a short code was made; for a peer behind a relay, give cepa://PEERID@relay:RELAYID@ADDR",
+        ))
+    }
 }
 
 /// What standard error tells, and in which form.

@@ -38,6 +38,7 @@ use super::presence::{Presence, Why};
 use super::ring::{RING, Ring};
 use super::seat::{Left, PIECE, Seat};
 use super::served;
+use super::watched::{Asked, Source};
 use super::wire::{Found, Message, Status, in_seconds};
 use crate::child::{self, Watched};
 use crate::keep::in_words;
@@ -48,6 +49,9 @@ use crate::splice::Leaves as _;
 
 /// Turns before the task lets others run.
 const TURNS: u32 = 16;
+
+/// Watchers that whoever attaches next is told of.
+const UNTOLD: usize = 4;
 
 /// How long a window has another size. Long enough for a program to see it, and short for who looks on.
 const NUDGE: Duration = Duration::from_millis(100);
@@ -110,6 +114,9 @@ pub(crate) struct Kept {
     typed: Vec<u8>,
     seat: Option<Seat>,
     door: Box<Door>,
+    source: Source,
+    /// Who watches, for whoever attaches next.
+    untold: Vec<String>,
     /// How long it is kept while nobody is attached, and since when that is.
     keep: Duration,
     until: Option<Pin<Box<Sleep>>>,
@@ -144,7 +151,7 @@ impl Kept {
         terminal: &Terminal,
         label: Label,
         takes: Takes,
-        door: Box<Door>,
+        (door, source): (Box<Door>, Source),
         keep: Duration,
     ) -> Result<Self, TransportError> {
         let mut stream = dial_for_peer(to, terminal).await?;
@@ -168,6 +175,8 @@ impl Kept {
             typed: Vec::new(),
             seat: None,
             door,
+            source,
+            untold: Vec::new(),
             keep,
             until: None,
             nudge: None,
@@ -252,6 +261,9 @@ impl Kept {
             seconds: in_seconds(self.door.presence.state().there),
             keep: in_seconds(self.keep),
         });
+        for line in self.untold.drain(..) {
+            seat.tell(line);
+        }
         seat.at = self.ring.first_line();
         seat.again_until = self.ring.total();
         seat.modes = Some(self.modes.clone());
@@ -319,6 +331,7 @@ impl Kept {
                     seat.served.joined_to(stream);
                 }
             }
+            self.poll_watched(cx);
             moved |= self.poll_output(cx);
             moved |= self.poll_exit(cx);
             match self.poll_seat(cx) {
@@ -355,6 +368,18 @@ impl Kept {
         }
     }
 
+    /// Does what watchers want.
+    fn poll_watched(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(asked) = self.source.poll_asked(cx) {
+            match (asked, &mut self.seat) {
+                (Asked::History, _) => self.source.history(&self.ring, &self.modes),
+                (Asked::Tell(line), Some(seat)) => seat.tell(line),
+                (Asked::Tell(line), None) if self.untold.len() < UNTOLD => self.untold.push(line),
+                (Asked::Tell(_), None) => {}
+            }
+        }
+    }
+
     /// Reads the terminal; whether there was something.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> bool {
         let room = self.room();
@@ -370,6 +395,7 @@ impl Kept {
             Poll::Ready(Ok(())) if !space.filled().is_empty() => {
                 self.ring.push(space.filled());
                 self.modes.follow(space.filled());
+                self.source.push(space.filled());
                 true
             }
             Poll::Ready(_) => {

@@ -24,6 +24,7 @@ mod escapes;
 pub(crate) mod framed;
 pub(crate) mod keeper;
 pub(crate) mod kept;
+mod keyboard;
 mod keys;
 mod log;
 mod own;
@@ -32,49 +33,46 @@ mod raw;
 pub(crate) mod ring;
 pub(crate) mod seat;
 pub(crate) mod served;
+mod sitting;
 mod statistics;
 mod typed;
+pub(crate) mod watched;
 pub(crate) mod wire;
 mod words;
 
-use std::fmt::Display;
 use std::future::pending;
 use std::io::{self, IsTerminal as _};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cepa::identity::PeerId;
 use cepa::link::StatsHandle;
 use cepa::mux::GoAwayCode;
 use cepa::session::{PathChange, Session, SessionEnd};
 use cepa::transports::{self, Endpoint, Stream};
 use futures::FutureExt as _;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf, split};
 use tokio::time::sleep;
 
 use crate::args;
 use crate::connect::{reset_by_peer, service};
-use crate::connection::{Connected, OnLine, Pausable};
+use crate::connection::{Connected, OnLine};
 use crate::exit::{Code, Failure, say};
 use crate::id;
 use crate::keep;
 use crate::reconnect::Reconnect;
 use crate::say::Line;
-use crate::service_end::{self, Becomes, Ending, How, Opened, becomes};
+use crate::service_end::{self, Becomes, How, Opened, becomes};
 use crate::short_code;
 use crate::signal::Signals;
-use crate::stderr;
 use chatter::Chatter;
-use escapes::Escapes;
 use framed::Outbox;
-use keys::{Key, Keys};
+use keyboard::SAID;
 use log::Log;
 use raw::Raw;
+use sitting::{Seat, lock, show};
 use statistics::Counts;
-use typed::{Typed, send};
+use typed::send;
 use wire::{Message, Status};
 
 pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
@@ -84,6 +82,12 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
         return Err(Failure::new(
             Code::Usage,
             "--attach needs the name of the service; write it behind the address",
+        ));
+    }
+    if args.watch && service.is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--watch needs the name of the service; write it behind the address",
         ));
     }
     let wants = match &args.attach {
@@ -101,7 +105,13 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
         ));
     }
     let log = Log::open(&args, &service)?;
-    short_code::redeem(&mut args.address, &args.dialling.trust, &identity).await?;
+    short_code::redeem(
+        &mut args.address,
+        &args.dialling.trust,
+        &args.code_relay,
+        &identity,
+    )
+    .await?;
     let chatter = Chatter::start();
     let on_line = OnLine {
         chatter: chatter.sink(),
@@ -114,7 +124,7 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
         Some(on_line.clone()),
     )
     .keeping(args.dialling.durable.keep(true))
-    .going_on_without_us(args.attach.is_some())
+    .going_on_without_us(args.attach.is_some() || args.watch)
     .notifying(|peer, line| raw::print_line(Line::from(line).with("peer", peer)));
     let mut connection = again.first(args.reconnect).await?;
     if args.dialling.durable.is_asked_for() {
@@ -123,8 +133,7 @@ pub(crate) async fn run(mut args: args::Console) -> Result<(), Failure> {
     let service = connection.service(&service).await?;
     let peer = connection.session.peer().id();
     let counts = Counts::new(on_line.stats);
-    let attach = args.attach.as_deref();
-    let seat = Seat::new(&service, peer, attach, args.escape.byte(), log, counts);
+    let seat = Seat::new(&service, peer, &args, log, counts);
     let result = seat
         .attached(&mut connection, &mut again, args.reconnect, &chatter)
         .await;
@@ -147,65 +156,7 @@ enum Outcome {
     Failed(Failure),
 }
 
-/// Who sits here, and where.
-struct Seat<'a> {
-    service: &'a str,
-    peer: PeerId,
-    /// What the console is called at the server, where that keeps it.
-    attach: Option<&'a str>,
-    escape: Option<u8>,
-    typed: Typed,
-    /// Of the substream that is joined now.
-    outbox: Mutex<Outbox>,
-    /// How the service said that it ended, and whether it was to.
-    ending: Ending,
-    says: AtomicBool,
-    /// Who bears with this program while it is suspended; nobody while the session is made again.
-    at: Mutex<Option<Pausable>>,
-    /// Output of a service.
-    came: AtomicBool,
-    /// What that has done to the terminal.
-    modes: Mutex<Escapes>,
-    log: Log,
-    counts: Counts,
-}
-
-impl<'a> Seat<'a> {
-    fn new(
-        service: &'a str,
-        peer: PeerId,
-        attach: Option<&'a str>,
-        escape: Option<u8>,
-        log: Log,
-        counts: Counts,
-    ) -> Self {
-        Self {
-            service,
-            peer,
-            attach,
-            escape,
-            typed: Typed::default(),
-            outbox: Mutex::default(),
-            ending: Ending::default(),
-            says: AtomicBool::new(false),
-            at: Mutex::default(),
-            came: AtomicBool::new(false),
-            modes: Mutex::default(),
-            log,
-            counts,
-        }
-    }
-
-    /// A line of the tool's own, with what it is about.
-    fn line(&self, text: impl Display) -> Line {
-        let line = Line::from(text).with("peer", self.peer);
-        if self.service.is_empty() {
-            line
-        } else {
-            line.with("service", self.service)
-        }
-    }
-
+impl Seat<'_> {
     async fn attached(
         &self,
         connection: &mut Connected,
@@ -225,7 +176,7 @@ impl<'a> Seat<'a> {
             service => service,
         };
         let to_leave = self.escape.map_or_else(String::new, |escape| {
-            let leaves = if self.attach.is_some() {
+            let leaves = if self.keeps_running() {
                 "leave it running"
             } else {
                 "leave"
@@ -233,7 +184,12 @@ impl<'a> Seat<'a> {
             format!(" (Enter, then {}. to {leaves})", crate::words::key(escape))
         });
         let short = self.peer.short();
-        say(self.line(format_args!("connected to {name} at {short}…{to_leave}")));
+        let joined = if self.watches {
+            "watching"
+        } else {
+            "connected to"
+        };
+        say(self.line(format_args!("{joined} {name} at {short}…{to_leave}")));
         // Before the terminal is raw: who is killed by a signal leaves it so.
         let signals = Signals::watch();
         let outcome = {
@@ -273,12 +229,12 @@ impl<'a> Seat<'a> {
                     Err(failure) => break Outcome::Failed(failure),
                 }
                 self.typed.away(false);
-                if self.attach.is_none() {
+                if !self.keeps_running() {
                     raw::print_line(self.line(format_args!("{name} was opened again")));
                 }
             }
         };
-        if self.attach.is_some() {
+        if self.attach.is_some() || self.watches {
             // Its program runs on, and does not do it.
             let back = lock(&self.modes).off();
             let _ = screen.write_all(&back).await;
@@ -290,7 +246,7 @@ impl<'a> Seat<'a> {
             raw::new_line();
         }
         if let Outcome::Left(_) = outcome {
-            let left = words::left(name, self.attach.is_some(), self.ending.keep());
+            let left = words::left(name, self.keeps_running(), self.ending.keep());
             say(self.line(left));
         }
         let (ended, becomes, lost) = match outcome {
@@ -314,7 +270,7 @@ impl<'a> Seat<'a> {
                 }
                 service_end::ended(status)
             }
-            Becomes::Failure(_) if self.attach.is_some() && is_stopped(&connection.session) => {
+            Becomes::Failure(_) if self.keeps_running() && is_stopped(&connection.session) => {
                 let why = "the server was stopped, and the console ended with it";
                 Err(Failure::new(Code::Lost, why).about(self.peer))
             }
@@ -362,6 +318,12 @@ impl<'a> Seat<'a> {
         let session = &connection.session;
         self.says.store(false, Ordering::Relaxed);
         let far = match self.attach {
+            kept if self.watches => {
+                let kept = kept.unwrap_or_default();
+                service_end::watch(session, kept, self.service, &self.ending, heard)
+                    .await
+                    .map_err(own::without_watch)
+            }
             Some(kept) => service_end::attach(session, kept, self.service, &self.ending, heard)
                 .await
                 .map_err(own::without_attach),
@@ -381,8 +343,8 @@ impl<'a> Seat<'a> {
             Opened::Framed(far) => {
                 self.says.store(true, Ordering::Relaxed);
                 let outbox = far.outbox();
-                outbox.push(Message::Terminal(raw::describe()));
                 *lock(&self.outbox) = outbox;
+                self.send_to_other_end(Message::Terminal(raw::describe()));
                 Ok(far)
             }
         }
@@ -432,143 +394,11 @@ impl<'a> Seat<'a> {
         }
         pending::<()>().await;
     }
-
-    /// Minds the keyboard, the window and signals; ends when somebody wants to leave, with the signal that told so.
-    async fn leaving(
-        &self,
-        keyboard: ReadHalf<Stream>,
-        raw: &Raw,
-        mut signals: Signals,
-    ) -> Option<u8> {
-        tokio::select! {
-            () = self.type_in(keyboard, raw) => None,
-            signal = signals.ended_by() => Some(signal),
-            () = self.watch_window() => None,
-        }
-    }
-
-    fn send_to_other_end(&self, message: Message) {
-        lock(&self.outbox).push(message);
-        self.typed.has_more();
-    }
-
-    /// Ends when somebody wants to leave, or the keyboard is gone.
-    async fn type_in(&self, mut keyboard: ReadHalf<Stream>, raw: &Raw) {
-        let mut keys = Keys::new(self.escape);
-        let mut buffer = [0; 4096];
-        loop {
-            self.typed.wait_for_room().await;
-            let n = match keyboard.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => n,
-            };
-            for key in keys.read(buffer.get(..n).unwrap_or_default()) {
-                match key {
-                    Key::Bytes(bytes) => {
-                        let n = bytes.len() as u64;
-                        self.counts.outward.fetch_add(n, Ordering::Relaxed);
-                        self.typed.push(&bytes);
-                    }
-                    Key::Leave => return,
-                    Key::Break => self.send_to_other_end(Message::Break),
-                    Key::Suspend => {
-                        self.suspend(raw).await;
-                        self.send_to_other_end(Message::Terminal(raw::describe()));
-                    }
-                    Key::Log => raw::print_line(self.line(self.log.switch()).asked_for()),
-                    Key::Statistics => {
-                        let session = self.session();
-                        Self::print(self.counts.lines(session.as_ref()).await);
-                    }
-                    Key::Redial => self.redial(),
-                    Key::Help => {
-                        let escape = self.escape.map(crate::words::key).unwrap_or_default();
-                        Self::print(words::help(&escape, self.attach.is_some()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lines of the tool's own, amid the output.
-    fn print(lines: impl IntoIterator<Item = String>) {
-        raw::print_lines(lines.into_iter().map(|line| Line::from(line).asked_for()));
-    }
-
-    /// Its session, unless that is made again.
-    fn session(&self) -> Option<Session> {
-        lock(&self.at).as_ref().map(|at| at.session().clone())
-    }
-
-    /// Dials at once, where the connection is lost and the session goes on over another one.
-    fn redial(&self) {
-        let session = self.session();
-        let state = session.as_ref().map(|session| {
-            session.reconnect_now();
-            (session.outlives_connections(), session.path().is_some())
-        });
-        let line = words::redialled(state, self.attach.is_some());
-        raw::print_line(self.line(line).asked_for());
-    }
-
-    /// Stops this process until somebody lets it go on. A peer that knows of it keeps the session; one that does not ends it
-    /// soon, and that is said.
-    async fn suspend(&self, raw: &Raw) {
-        let at = lock(&self.at).clone();
-        let paused = match at {
-            Some(at) => {
-                let (paused, granted) = at.pause().await;
-                raw::print_line(self.line(words::suspended(granted, at.is_durable())));
-                paused
-            }
-            None => Vec::new(),
-        };
-        stderr::flush(SAID);
-        raw.suspend();
-        // We are back, and may be missed again.
-        drop(paused);
-    }
-
-    /// Tells the other end of each new size of the window. Never ends.
-    async fn watch_window(&self) {
-        let Ok(mut changes) = signal(SignalKind::window_change()) else {
-            return pending().await;
-        };
-        while changes.recv().await.is_some() {
-            self.send_to_other_end(Message::Terminal(raw::describe()));
-        }
-        pending::<()>().await;
-    }
 }
 
 /// A substream with messages beside its data, or the plain one where the server knows no consoles.
 trait Far: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Far for T {}
-
-async fn show(
-    mut output: ReadHalf<Box<dyn Far>>,
-    screen: &mut WriteHalf<Stream>,
-    seat: &Seat<'_>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let n = output.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        seat.came.store(true, Ordering::Relaxed);
-        let some = buffer.get(..n).unwrap_or_default();
-        seat.counts.inward.fetch_add(n as u64, Ordering::Relaxed);
-        if let Err(why) = seat.log.record(some).await {
-            raw::print_line(seat.line(why));
-        }
-        lock(&seat.modes).follow(some);
-        raw::shown(some);
-        // A screen that is gone ends the keyboard too.
-        let _ = screen.write_all(some).await;
-        let _ = screen.flush().await;
-    }
-}
 
 /// Whether the peer has ended the session since it stops.
 fn is_stopped(session: &Session) -> bool {
@@ -585,10 +415,3 @@ fn is_stopped(session: &Session) -> bool {
 
 /// How long a window has another size: long enough for a program to see it.
 const NUDGE: Duration = Duration::from_millis(100);
-
-/// How long the terminal may take for what is said before.
-const SAID: Duration = Duration::from_millis(200);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -154,5 +154,19 @@ pub(super) fn without_attach(error: OpenError) -> Failure {
     }
 }
 
+/// The same of one that somebody else has.
+pub(super) fn without_watch(error: OpenError) -> Failure {
+    let unknown =
+        matches!(&error, OpenError::Refused { reason, .. } if reason.starts_with(NOT_OPEN));
+    let failure = Failure::from(error);
+    if unknown {
+        failure.with(
+            "if it works without --watch, the server's cepa is older and shows nobody's console",
+        )
+    } else {
+        failure
+    }
+}
+
 /// As a refusal begins where no such service is open to us.
 const NOT_OPEN: &str = "no service of this name";

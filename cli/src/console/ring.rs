@@ -14,7 +14,7 @@ pub(crate) const RING: usize = 64 * 1024;
 /// What is looked through for the end of a line that was cut off at its beginning.
 const LINE: usize = 4 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
     bytes: VecDeque<u8>,
     start: u64,

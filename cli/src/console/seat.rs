@@ -102,6 +102,12 @@ impl Seat {
         self.ends(Status::Failed(LATE.to_owned()));
     }
 
+    /// It is told a line, amid the output.
+    pub(super) fn tell(&mut self, line: String) {
+        self.served.outbox().push(Message::Stderr(line));
+        self.unflushed = true;
+    }
+
     /// Whether it has a connection, and so is waited for.
     pub(super) fn is_there(&self) -> bool {
         has_connection(&self.session)

@@ -4,12 +4,21 @@ use std::time::Duration;
 
 use crate::keep::in_words;
 
-/// The text of `~?`, with the escape character as it is; `attached`: the command runs on when somebody leaves.
-pub(super) fn help(escape: &str, attached: bool) -> Vec<String> {
-    let leave = if attached {
-        "leave; the command runs on, and --attach finds it again"
-    } else {
-        "leave; a command in a terminal on the other end gets SIGHUP"
+/// What becomes of a console when somebody leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stays {
+    Ends,
+    Kept,
+    /// It is somebody else's.
+    Watched,
+}
+
+/// The text of `~?`, with the escape character as it is.
+pub(super) fn help(escape: &str, stays: Stays) -> Vec<String> {
+    let leave = match stays {
+        Stays::Ends => "leave; a command in a terminal on the other end gets SIGHUP",
+        Stays::Kept => "leave; the command runs on, and --attach finds it again",
+        Stays::Watched => "leave; the console is somebody else's, and goes on",
     };
     let rows = [
         (".", leave),
@@ -26,7 +35,9 @@ pub(super) fn help(escape: &str, attached: bool) -> Vec<String> {
     ];
     let mut lines = vec!["Escapes at the start of a line:".to_owned()];
     let width = escape.len() + 2.max(escape.len());
-    for (word, text) in rows {
+    let sends = |word: &str| word == "B" || word == escape;
+    let rows = rows.into_iter();
+    for (word, text) in rows.filter(|(word, _)| stays != Stays::Watched || !sends(word)) {
         lines.push(format!("  {:width$}  {text}", format!("{escape}{word}")));
     }
     lines

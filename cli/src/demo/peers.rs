@@ -159,6 +159,7 @@ async fn listen(
         let service = Service {
             name: name.to_owned(),
             target,
+            watch: false,
         };
         services.offer(&node, &service, Access::Anyone)?;
     }

@@ -153,6 +153,7 @@ impl Protocol for Relay {
         &[REGISTER, DIAL, CODE_OFFER, CODE_USE]
     }
 
+    // `../../node/access_table.txt` has these names.
     fn admission(&self, _name: &str) -> Admission {
         Admission::Access(self.inner.access().clone())
     }
